@@ -1,0 +1,1 @@
+"""Adapters: what the core's ports are filled with."""

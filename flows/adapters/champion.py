@@ -1,0 +1,67 @@
+"""The model version's code (MLflow models-from-code, no pickle): loads `models:/NAME@champion` and answers.
+
+It fails closed. The version knows its release id from its own files; the registry says by a tag which release the
+alias serves. They must agree when the model is loaded and again whenever the last confirmation is older than the
+staleness bound; when they differ, or the registry cannot be asked, it refuses.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.pyfunc import PythonModel
+
+ALIAS = "champion"
+
+
+class Champion(PythonModel):  # type: ignore[misc]
+    """The ensemble of a release. Input: texts (list, pandas Series, or a frame with a column "text")."""
+
+    def load_context(self, context: Any) -> None:
+        """Build the ensemble from the version's own stage files, each verified by digest."""
+        from s3t_core.learning.backbone import find_backbone
+        from s3t_core.learning.ensemble import Ensemble
+        from s3t_core.learning.release import parse_release_document
+        from s3t_core.learning.store import LocalStageStore
+        folder = Path(context.artifacts["release"])
+        document = json.loads((folder / "release.json").read_bytes())
+        self._serving = document["serving"]
+        self._confirmed = float("-inf")
+        release, recipe = parse_release_document(document)
+        self._release_id = release.release_id
+        self._confirm()
+        self._ensemble = Ensemble(find_backbone(recipe.model), recipe, release, LocalStageStore(folder).get)
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> list[dict[str, Any]]:  # noqa: ARG002
+        """A list of {"label": ..., "probabilities": {label: share}}, one per text. Raises StaleModel, NoLiveShard."""
+        self._confirm()
+        predictions = self._ensemble.predict(_texts(model_input))
+        return [{"label": p.label, "probabilities": p.probabilities} for p in predictions]
+
+    def _confirm(self) -> None:
+        from s3t_core.errors import StaleModel
+        if time.monotonic() - self._confirmed <= self._serving["staleness_seconds"]:
+            return
+        asked = time.monotonic()
+        try:
+            client = mlflow.MlflowClient()
+            serving = client.get_model_version_by_alias(self._serving["name"], ALIAS).tags.get("s3t.release")
+        except Exception as error:
+            raise StaleModel(f"expected the registry to confirm this model version, got {type(error).__name__}; "
+                             "set the tracking URI to the registry it was loaded from") from None
+        if serving != self._release_id:
+            raise StaleModel(f"expected this model version to be the one that serves, but the alias {ALIAS!r} has "
+                             f"moved on; load models:/{self._serving['name']}@{ALIAS} again")
+        self._confirmed = asked
+
+
+def _texts(model_input: Any) -> list[str]:
+    if hasattr(model_input, "columns"):
+        column = "text" if "text" in model_input.columns else model_input.columns[0]
+        model_input = model_input[column]
+    return [str(text) for text in model_input]
+
+
+mlflow.models.set_model(Champion())

@@ -1,0 +1,217 @@
+"""Requests, ledger and suppression list in a database (SQLAlchemy). Rows hold keyed digests and times, nothing else.
+
+SQLite runs with secure_delete (freed pages are overwritten) and full synchronisation: what was acknowledged is on
+disk. Every change of requests and the ledger event that tells of it are one transaction.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from s3t_core.domain import DeletionRequest
+from s3t_core.erasure.ledger import Event, State, TreeHead, fold, leaf_of
+from s3t_core.erasure.merkle import leaf_hash, tree_head
+from s3t_core.errors import LedgerError, StorageError
+
+_METADATA = MetaData()
+_LEDGER = Table("ledger", _METADATA, Column("seq", Integer, primary_key=True, autoincrement=False),
+                Column("leaf", LargeBinary, nullable=False), Column("hash", LargeBinary, nullable=False))
+_REQUESTS = Table(
+    "requests", _METADATA, Column("seq", Integer, primary_key=True), Column("id", String, unique=True, nullable=False),
+    Column("subject", String, nullable=False), Column("record", String, nullable=False),
+    Column("suppression", String, nullable=False, index=True), Column("commitment", String, nullable=False),
+    Column("salt", String, nullable=False), Column("received", String, nullable=False),
+    Column("due", String, nullable=False), Column("certificate", String, nullable=False, default=""))
+_SUPPRESSION = Table("suppression", _METADATA, Column("digest", String, primary_key=True),
+                     Column("kind", String, nullable=False), Column("request", String, nullable=False),
+                     Column("since", String, nullable=False))
+
+
+class Database:
+    """One engine; transactions that hold the write lock from their start."""
+
+    def __init__(self, url: str, root: Path) -> None:
+        path = url.removeprefix("sqlite:///")
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        self.engine: Engine = create_engine(f"sqlite:///{root / path}", poolclass=NullPool)
+        event.listen(self.engine, "connect", _configure)
+
+    def create(self) -> None:
+        """Create the tables that are missing."""
+        with self._guarded():
+            _METADATA.create_all(self.engine)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A write transaction: all of it or nothing. Raises StorageError."""
+        with self._guarded(), self.engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.exec_driver_sql("ROLLBACK")
+                raise
+            connection.exec_driver_sql("COMMIT")
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection to read with. Raises StorageError."""
+        with self._guarded(), self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            cause = getattr(error, "orig", error)
+            raise StorageError(f"the database refused ({type(cause).__name__}: {cause}); free space or fix its "
+                               "permissions, then run the command again") from None
+
+
+def _configure(connection: object, _: object) -> None:
+    connection.isolation_level = None  # type: ignore[attr-defined]  # transactions are begun by hand
+    for pragma in ("busy_timeout = 30000", "secure_delete = ON", "synchronous = FULL", "journal_mode = DELETE"):
+        connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
+
+
+class SqlLedger:
+    """The ledger. Fills the port `Ledger`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(self, *events: Event) -> None:
+        """Append in one transaction, durably. Raises StorageError."""
+        with self._database.transaction() as connection:
+            append_events(connection, events)
+
+    def events(self) -> list[Event]:
+        """Every event, each leaf checked against its hash. Raises LedgerError."""
+        import json
+        result = []
+        for seq, leaf, stored in self._rows():
+            if seq != len(result) or leaf_hash(leaf) != stored:
+                raise LedgerError(f"expected ledger entry {len(result)} unchanged, got one that does not match its "
+                                  "hash; restore the database from its backup and compare with a certificate")
+            result.append(json.loads(leaf))
+        return result
+
+    def state(self) -> State:
+        """The fold of all events. Raises LedgerError."""
+        return fold(self.events())
+
+    def head(self) -> TreeHead:
+        """Size and RFC 6962 root now."""
+        hashes = [leaf_hash(leaf) for _, leaf, _ in self._rows()]
+        return TreeHead(len(hashes), tree_head(hashes).hex())
+
+    def _rows(self) -> list[tuple[int, bytes, bytes]]:
+        with self._database.reading() as connection:
+            return [(r.seq, r.leaf, r.hash) for r in connection.execute(select(_LEDGER).order_by(_LEDGER.c.seq))]
+
+
+def append_events(connection: Connection, events: Iterable[Event]) -> None:
+    """Append inside a transaction that holds the write lock."""
+    size = connection.execute(select(func.count()).select_from(_LEDGER)).scalar_one()
+    leaves = [leaf_of(e) for e in events]
+    rows = [{"seq": size + i, "leaf": leaf, "hash": leaf_hash(leaf)} for i, leaf in enumerate(leaves)]
+    if rows:
+        connection.execute(insert(_LEDGER), rows)
+
+
+class SqlRequestBook:
+    """Deletion requests and the suppression list. Fills the port `RequestBook`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def accept(self, request: DeletionRequest, salt: str, told: Event) -> DeletionRequest:
+        """Make the request durable; the same subject or record while one is pending is that one request."""
+        with self._database.transaction() as connection:
+            same = connection.execute(select(_REQUESTS).where(
+                _REQUESTS.c.suppression == request.suppression, _REQUESTS.c.certificate == "")).first()
+            if same is not None:
+                return _request(same)
+            connection.execute(insert(_REQUESTS).values(
+                id=request.request_id, subject=request.subject, record=request.record,
+                suppression=request.suppression, commitment=request.commitment, salt=salt,
+                received=request.received, due=request.due, certificate=""))
+            append_events(connection, [told])
+        return request
+
+    def pending(self) -> list[DeletionRequest]:
+        """Acknowledged requests without a certificate, oldest first."""
+        with self._database.reading() as connection:
+            return [_request(r) for r in connection.execute(
+                select(_REQUESTS).where(_REQUESTS.c.certificate == "").order_by(_REQUESTS.c.seq))]
+
+    def get(self, request_ids: Iterable[str]) -> list[DeletionRequest]:
+        """The given requests, in that order. Raises StorageError for one that is not there."""
+        with self._database.reading() as connection:
+            found = {r.id: _request(r) for r in connection.execute(select(_REQUESTS))}
+        try:
+            return [found[i] for i in request_ids]
+        except KeyError:
+            raise StorageError("expected every planned request in the database, got one that is missing; restore the "
+                               "database from its backup") from None
+
+    def suppress(self, requests: Iterable[DeletionRequest], time: str) -> None:
+        """Put the requests' subjects or records on the suppression list. Idempotent; the first request stays named."""
+        with self._database.transaction() as connection:
+            for request in requests:
+                known = connection.execute(select(_SUPPRESSION.c.digest).where(
+                    _SUPPRESSION.c.digest == request.suppression)).first()
+                if known is None:
+                    connection.execute(insert(_SUPPRESSION).values(
+                        digest=request.suppression, kind="record" if request.record else "subject",
+                        request=request.request_id, since=time))
+
+    def suppressed_by(self, suppression: str) -> str:
+        """The request that put a suppression digest on the list, "" when none did."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(_SUPPRESSION.c.request).where(
+                _SUPPRESSION.c.digest == suppression)).first()
+        return row.request if row else ""
+
+    def suppressed(self) -> tuple[set[str], set[str]]:
+        """(subject, record) suppression digests."""
+        with self._database.reading() as connection:
+            rows = list(connection.execute(select(_SUPPRESSION.c.digest, _SUPPRESSION.c.kind)))
+        return {r.digest for r in rows if r.kind == "subject"}, {r.digest for r in rows if r.kind == "record"}
+
+    def certify(self, request_id: str, certificate: str, told: Event) -> None:
+        """Close the request and append `told`, in one transaction."""
+        with self._database.transaction() as connection:
+            connection.execute(update(_REQUESTS).where(_REQUESTS.c.id == request_id).values(certificate=certificate))
+            append_events(connection, [told])
+
+
+def new_salt() -> str:
+    """32 random bytes, hex: the salt of one commitment."""
+    return secrets.token_hex(32)
+
+
+def _request(row: object) -> DeletionRequest:
+    return DeletionRequest(row.id, row.subject, row.record, row.suppression, row.commitment,  # type: ignore[attr-defined]
+                           row.received, row.due, row.certificate)  # type: ignore[attr-defined]

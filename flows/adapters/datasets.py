@@ -1,0 +1,303 @@
+"""Versioned data (DVC). `data.dvc` at the root is the version; each ingest and each erasure makes a new one.
+
+DVC's own `gc` is never used: without `--workspace` it erases nothing that history references, with it it would erase
+other workspaces' objects on a shared remote. Objects are deleted one by one, by the md5 the ledger lists, after
+checking that no live file needs them (facts about dvc 3.67, which is pinned: only `dvc.api` is documented).
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Topology
+from s3t_core.errors import DataError, GuaranteeError, StorageError
+from s3t_core.files import write_atomically
+from s3t_core.keys import WorkspaceKeys
+from s3t_core.ports import Findings, Target
+from s3t_core.records import Row, slice_digest
+from s3t_core.slicefile import HELD_OUT_PATH, read_digests, read_rows, slice_path, write_rows
+
+QUARANTINE = "quarantine/rows.jsonl"
+
+
+class DvcDatasets:
+    """The data directory of a workspace and its versions. Fills the port `Datasets`."""
+
+    def __init__(self, root: Path, keys: WorkspaceKeys) -> None:
+        self.root = root
+        self.data = root / "data"
+        self._keys = keys
+
+    # --- versions
+
+    def describe(self, topology: Topology, folder: Path) -> dict[SliceId | None, SliceVersion]:
+        """Digest, row count and md5 of every file under `folder`; the held-out file stands under None."""
+        described: dict[SliceId | None, SliceVersion] = {}
+        for slice_id in topology.slice_ids():
+            described[slice_id] = self._describe_file(folder / slice_path(slice_id.shard, slice_id.index))
+        described[None] = self._describe_file(folder / HELD_OUT_PATH)
+        return described
+
+    def replace(self, folder: Path) -> None:
+        """Put the finished `folder` in place of the data directory."""
+        old = folder.with_name(folder.name + ".old")
+        try:
+            if self.data.exists():
+                self.data.rename(old)
+            folder.rename(self.data)
+            shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            raise StorageError(f"could not replace the data directory: {error.strerror}; ingest again") from None
+
+    def add(self, topology: Topology, content: dict[SliceId | None, SliceVersion]) -> DatasetVersion:
+        """`dvc add data`: the present data directory becomes a version in the local cache, named by data.dvc."""
+        meta = {"s3t": {"content": {_name(k): [v.digest, v.rows] for k, v in content.items()}}}
+        with self._repo() as repo:
+            repo.add(str(self.data))
+        path = self.root / "data.dvc"
+        document = yaml.safe_load(path.read_text())
+        version = document["outs"][0]["md5"]
+        write_atomically(path, yaml.safe_dump({**document, "meta": meta}, sort_keys=False).encode())
+        slices = {k: v for k, v in content.items() if k is not None}
+        return DatasetVersion(version, topology.shards, topology.slices, slices, content[None])
+
+    def publish(self, dataset: DatasetVersion) -> None:
+        """Push to the remote and commit data.dvc. Idempotent."""
+        with self._repo() as repo:
+            repo.push(targets=[str(self.root / "data.dvc")])
+        _commit(self.root, f"data: version {dataset.version.removesuffix('.dir')[:12]}")
+
+    # --- erasure
+
+    def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> Findings:
+        """Look for targeted rows in the current data and in every stored earlier version."""
+        match = _Matcher(targets)
+        current = history[-1] if history else None
+        tainted: set[str] = set()
+        objects: set[str] = set()
+        slices: set[SliceId] = set()
+        rows = {t.request_id: [0, 0] for t in targets}
+        held_out = False
+        if current is not None:
+            for slice_id, version in [*current.slice_versions.items(), (None, current.held_out)]:
+                hits = match.hits(read_digests(self._current_file(slice_id, version)))
+                for request_id, count in hits.items():
+                    rows[request_id][0 if slice_id else 1] += count
+                if hits:
+                    tainted.add(version.digest)
+                    objects.add(version.md5)
+                    slices |= {slice_id} if slice_id else set()
+                    held_out = held_out or slice_id is None
+        known = {v.md5 for v in current.files()} if current else set()
+        for version in {v.md5: v for d in history for v in d.files() if v.md5 not in known | destroyed}.values():
+            stored = self._cached_file(version.md5)
+            if stored is None or match.hits(read_digests(stored)):  # what cannot be read may hold a targeted row
+                tainted.add(version.digest)
+                objects.add(version.md5)
+        return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held_out,
+                        {k: (v[0], v[1]) for k, v in rows.items()})
+
+    def texts(self, targets: list[Target]) -> list[str]:
+        """Every text of the targeted rows, in any stored version and in quarantine."""
+        match = _Matcher(targets)
+        found = {r.text for path in self._stored_files() for r in read_rows(path) if match.one(r.subject, r.record)}
+        for line in self._quarantine():
+            if match.subject(line.get("subject_digest", "")):
+                found |= {v for v in line["values"].values() if isinstance(v, str)}
+        return sorted(found)
+
+    def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
+        """Rewrite every current file without the targeted rows; the result is the new version."""
+        match = _Matcher(targets)
+        topology = Topology(dataset.shards, dataset.slices, 1)
+        content: dict[SliceId | None, SliceVersion] = {**dataset.slice_versions, None: dataset.held_out}
+        for slice_id, version in list(content.items()):
+            path = self.data / _file_name(slice_id)
+            if match.hits(read_digests(path)):
+                write_rows(path, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
+            if _md5(path) != version.md5:
+                content[slice_id] = self._describe_file(path)
+        return self.add(topology, content)
+
+    def destroy(self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None) -> list[str]:
+        """Remove data objects from cache and remote unless `live` needs them, and all else in the local cache that
+        holds a targeted row or that no live version names: a crash may have left it before the ledger knew it."""
+        match = _Matcher(targets)
+        needed = {v.md5 for v in live.files()} | {live.version} if live else set()
+        orphans = {p.parent.name + p.name for p in self._cache_files() if self._holds(p, match)}
+        manifests = {m for m in self._manifests() if m not in needed}
+        doomed = sorted(((set(objects) | orphans) - needed) | manifests)
+        with self._repo() as repo:
+            stores = [repo.cache.local, repo.cloud.get_remote_odb()]
+            for md5 in doomed:
+                for store in stores:
+                    with contextlib.suppress(FileNotFoundError):
+                        if store.exists(md5):
+                            store.delete(md5)
+        left = [md5 for md5 in doomed if self._cached_file(md5) is not None]
+        if left:
+            raise StorageError(f"expected {len(doomed)} data objects to be gone from the cache, {len(left)} are left")
+        return doomed
+
+    def erase_quarantine(self, targets: list[Target]) -> int:
+        """Drop the subjects' rows from quarantine; returns how many."""
+        match = _Matcher(targets)
+        lines = list(self._quarantine())
+        kept = [line for line in lines if not match.subject(line.get("subject_digest", ""))]
+        if len(kept) < len(lines):
+            write_quarantine(self.root / ".s3t" / QUARANTINE, kept)
+        return len(lines) - len(kept)
+
+    # --- files
+
+    def read_current(self, slice_id: SliceId | None) -> list[Row]:
+        """Rows of a current slice, or the held-out rows (None); nothing when there is no data."""
+        path = self.data / _file_name(slice_id)
+        return read_rows(path) if path.exists() else []
+
+    def _describe_file(self, path: Path) -> SliceVersion:
+        rows = read_rows(path)
+        return SliceVersion(slice_digest(self._keys, rows), len(rows), _md5(path))
+
+    def _current_file(self, slice_id: SliceId | None, version: SliceVersion) -> Path:
+        path = self.data / _file_name(slice_id)
+        if path.exists() and _md5(path) == version.md5:
+            return path
+        raise GuaranteeError(f"expected {_file_name(slice_id)} of the recorded data version, got "
+                             f"{'another file' if path.exists() else 'none'}; run `dvc checkout --force data.dvc`, "
+                             "then the command again")
+
+    def _cached_file(self, md5: str) -> Path | None:
+        path = self.root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+        return path if path.exists() else None
+
+    def _cache_files(self) -> Iterator[Path]:
+        return (p for p in (self.root / ".dvc" / "cache" / "files" / "md5").glob("??/*") if p.is_file())
+
+    def _stored_files(self) -> Iterator[Path]:
+        yield from (p for p in self.data.rglob("*.parquet"))
+        yield from (p for p in self._cache_files() if p.suffix != ".dir")
+
+    def _manifests(self) -> set[str]:
+        folders = [self.root / ".dvc" / "cache" / "files" / "md5"]
+        return {p.parent.name + p.name for f in folders for p in f.glob("??/*.dir")}
+
+    def _holds(self, path: Path, match: "_Matcher") -> bool:
+        if path.suffix == ".dir":
+            return False
+        try:
+            return bool(match.hits(read_digests(path)))
+        except DataError:
+            return True  # nothing else belongs in this cache: what cannot be read is not kept
+
+    def _quarantine(self) -> Iterator[dict[str, Any]]:
+        path = self.root / ".s3t" / QUARANTINE
+        if path.exists():
+            yield from (json.loads(line) for line in path.read_text().splitlines())
+
+    @contextlib.contextmanager
+    def _repo(self) -> Iterator[Any]:
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+        try:
+            with quiet(), Repo(str(self.root)) as repo:
+                yield repo
+        except DvcException as error:
+            raise StorageError(f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and free "
+                               "space, then run the command again") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """DVC talks on stdout and through its loggers; stdout is for this system's own answer."""
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+class _Matcher:
+    """Which digests are targeted."""
+
+    def __init__(self, targets: list[Target]) -> None:
+        self._by_subject: dict[str, list[Target]] = {}
+        for target in targets:
+            self._by_subject.setdefault(target.subject, []).append(target)
+
+    def hits(self, digests: Iterable[tuple[str, str]]) -> dict[str, int]:
+        """Rows per request among (subject, record) digests."""
+        counts: dict[str, int] = {}
+        for subject, record in digests:
+            for target in self._by_subject.get(subject, ()):
+                if target.matches(subject, record):
+                    counts[target.request_id] = counts.get(target.request_id, 0) + 1
+        return counts
+
+    def one(self, subject: str, record: str) -> bool:
+        """Whether a row is targeted."""
+        return any(t.matches(subject, record) for t in self._by_subject.get(subject, ()))
+
+    def subject(self, digest: str) -> bool:
+        """Whether anything of a subject is targeted: a quarantined row of it goes with it."""
+        return digest in self._by_subject
+
+
+def write_quarantine(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Replace the quarantine file (0600), one JSON object per refused row."""
+    data = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
+    write_atomically(path, data.encode(), 0o600)
+
+
+def init_repositories(root: Path, remote: str) -> None:
+    """Make `root` a git and a DVC repository with its remote, analytics off. Leaves existing ones as they are."""
+    if not (root / ".git").exists():
+        _git(root, "init", "-q", "-b", "main")
+    if not (root / ".dvc" / "config").exists():
+        from dvc.repo import Repo
+        with quiet():
+            Repo.init(str(root)).close()
+        path = Path(remote) if Path(remote).is_absolute() else Path("..") / remote
+        write_atomically(root / ".dvc" / "config", (
+            "[core]\n    analytics = false\n    check_update = false\n    remote = s3t\n"
+            f"['remote \"s3t\"']\n    url = {path}\n").encode())
+
+
+def commit_files(root: Path, names: list[str], message: str) -> None:
+    """Commit exactly these files, where they changed. Raises StorageError when git refuses."""
+    _git(root, "add", "-f", "--", *names)
+    if _git(root, "diff", "--cached", "--name-only", "--", *names).strip():
+        _git(root, "-c", "user.name=s3t", "-c", "user.email=s3t@localhost", "-c", "commit.gpgsign=false",
+             "commit", "-q", "--no-verify", "-m", message, "--only", "--", *names)
+
+
+def _commit(root: Path, message: str) -> None:
+    commit_files(root, ["data.dvc"], message)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise StorageError(f"git {arguments[0] if arguments[0] != '-c' else 'commit'} failed: "
+                           f"{done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no reason given'}")
+    return done.stdout
+
+
+def _name(slice_id: SliceId | None) -> str:
+    return "held_out" if slice_id is None else f"{slice_id.shard}/{slice_id.index}"
+
+
+def _file_name(slice_id: SliceId | None) -> str:
+    return HELD_OUT_PATH if slice_id is None else slice_path(slice_id.shard, slice_id.index)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

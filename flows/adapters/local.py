@@ -1,0 +1,125 @@
+"""Small adapters over the workspace directory: needles, certificates, residue scan, clock, lock."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from filelock import FileLock, Timeout
+
+from s3t_core.canonical import canonical_json, sha256_hex
+from s3t_core.erasure.certificate import make_statement
+from s3t_core.erasure.dsse import sign, verify
+from s3t_core.erasure.residue import make_needles, scan
+from s3t_core.errors import Busy, CertificateError
+from s3t_core.files import remove_file, write_atomically
+from s3t_core.ports import ScanReport
+
+
+class NeedleFiles:
+    """The only files that hold what is being erased, 0600. Fills the port `Needles`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep_id(self, request_id: str, ids: list[str]) -> None:
+        """Keep the ids as given, before the request is acknowledged."""
+        write_atomically(self.folder / f"{request_id}.json", canonical_json(ids), 0o600)
+
+    def gather(self, plan_id: str, texts: list[str]) -> None:
+        """Keep the texts that the scan will look for."""
+        write_atomically(self.folder / f"{plan_id}.json", canonical_json(sorted(set(texts))), 0o600)
+
+    def read(self, plan_id: str, request_ids: Iterable[str]) -> tuple[list[str], list[str]]:
+        """(ids as given, texts)."""
+        ids = [i for r in request_ids for i in _read_list(self.folder / f"{r}.json")]
+        return ids, _read_list(self.folder / f"{plan_id}.json")
+
+    def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
+        """Remove them. Idempotent."""
+        for name in [*request_ids, plan_id]:
+            remove_file(self.folder / f"{name}.json")
+
+
+def _read_list(path: Path) -> list[str]:
+    value: list[str] = json.loads(path.read_bytes())
+    return value
+
+
+class CertificateFiles:
+    """Signed certificates, `REQUEST_ID.json`. Fills the port `Certificates`."""
+
+    def __init__(self, folder: Path, key: Ed25519PrivateKey) -> None:
+        self.folder = folder
+        self._key = key
+
+    def issue(self, request_id: str, predicate: dict[str, Any], subject: dict[str, Any]) -> str:
+        """Sign and write; returns the file's SHA-256. A valid one from before a crash is kept."""
+        path = self.folder / f"{request_id}.json"
+        if path.exists():
+            with contextlib.suppress(CertificateError):
+                verify(path.read_bytes(), self._key.public_key())
+                return sha256_hex(path.read_bytes())
+        envelope = sign(make_statement(predicate, subject), self._key)
+        write_atomically(path, envelope)
+        return sha256_hex(envelope)
+
+
+SYSTEM_PATHS = (".s3t", ".dvc", ".git", ".dvcignore", ".gitignore", "data", "data.dvc", "s3t.toml")
+"""What the system itself writes under a workspace; anything else there is the operator's."""
+
+
+class WorkspaceResidue:
+    """Scans a workspace and its stores. Fills the port `Residue`."""
+
+    def __init__(self, root: Path, extra_roots: list[Path], needles: Path) -> None:
+        self._root = root
+        self._extra = extra_roots
+        self._needles = needles
+
+    def scan(self, ids: list[str], texts: list[str], subjects: set[str]) -> ScanReport:
+        """Search everything the system wrote, the needles themselves left out."""
+        skip = list(self._needles.glob("*.json")) if self._needles.is_dir() else []
+        return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, make_needles(ids, texts), subjects)
+
+
+class SystemClock:
+    """Real time. Fills the port `Clock`."""
+
+    def now(self) -> datetime:
+        """Now, UTC."""
+        return datetime.now(UTC)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+@contextlib.contextmanager
+def workspace_lock(path: Path) -> Iterator[None]:
+    """Hold the workspace: one ingest, train, retrain or erase at a time on this machine. A dead holder loses it.
+
+    Raises Busy when another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, is_singleton=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Busy("another s3t process is changing this workspace (ingest, train, retrain or erase); "
+                   "wait for it to finish, then run the command again") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def as_owner_only(path: Path) -> None:
+    """Make a directory its owner's alone."""
+    path.mkdir(parents=True, exist_ok=True)
+    os.chmod(path, 0o700)

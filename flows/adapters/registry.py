@@ -1,0 +1,222 @@
+"""Model versions and training runs (MLflow). Never rows, never subject ids: params, losses, accuracies, digests.
+
+A version carries its release document and the stage files that answer; the backbone goes by id and digest. Deleting in
+MLflow leaves bytes behind unless done in this order: logged models, runs, `mlflow gc`, then VACUUM with secure_delete.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import sqlite3
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+from s3t_core.canonical import canonical_json
+from s3t_core.erasure.ledger import VersionRecord
+from s3t_core.erasure.versions import RELEASE_TAG
+from s3t_core.errors import GuaranteeError, StorageError
+from s3t_core.files import write_atomically
+from s3t_core.learning.release import FORMAT
+from s3t_core.learning.store import LocalStageStore
+from s3t_core.ports import Published
+from s3t_core.release_json import release_from_json
+
+ALIAS = "champion"
+STAGE_TAG = "s3t.stage_key"
+KIND_TAG = "s3t.kind"
+
+
+class MlflowRegistry:
+    """A registered model, its versions and the runs behind them. Fills the port `Registry`."""
+
+    def __init__(self, tracking_uri: str, artifacts: Path, name: str, store: LocalStageStore,
+                 staleness_seconds: float) -> None:
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+        for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        import mlflow
+        self._mlflow = mlflow
+        self._uri = tracking_uri
+        self._artifacts = artifacts
+        self.name = name
+        self._store = store
+        self._staleness = staleness_seconds
+        mlflow.set_tracking_uri(tracking_uri)
+        mlflow.set_registry_uri(tracking_uri)
+        self._client = mlflow.MlflowClient(tracking_uri, tracking_uri)
+
+    # --- runs
+
+    def start_training(self, params: Mapping[str, Any]) -> str:
+        """A parent run for one training; returns its id."""
+        run = self._client.create_run(self._experiment(), run_name="train", tags={KIND_TAG: "training"})
+        for key, value in params.items():
+            self._client.log_param(run.info.run_id, key, value)
+        return str(run.info.run_id)
+
+    def log_stage(self, parent: str, key: str, name: str, params: Mapping[str, Any],
+                  metrics: Mapping[str, float | None]) -> str:
+        """One run for one stage, under the parent, so that its history can be destroyed with it."""
+        from mlflow.entities import Metric, Param
+        run = self._client.create_run(self._experiment(), run_name=name, tags={
+            "mlflow.parentRunId": parent, KIND_TAG: "stage", STAGE_TAG: key})
+        now = int(time.time() * 1000)
+        self._client.log_batch(run.info.run_id, [Metric(k, v, now, 0) for k, v in metrics.items() if v is not None],
+                               [Param(k, str(v)) for k, v in params.items()])
+        self._client.set_terminated(run.info.run_id)
+        return str(run.info.run_id)
+
+    def finish(self, run_id: str, metrics: Mapping[str, float | None], failed: bool = False) -> None:
+        """Close a parent run."""
+        for key, value in metrics.items():
+            if value is not None:
+                self._client.log_metric(run_id, key, value)
+        self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    # --- versions
+
+    def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str]) -> Published:
+        """Register a version for the release, or find the one a run before a crash registered; move the alias."""
+        with self._guarded():
+            known = self._find(release["id"])
+            published = known or self._register(release, recipe, tags)
+            self._client.set_registered_model_alias(self.name, ALIAS, published.version)
+            return published
+
+    def tag(self, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags on a version."""
+        with self._guarded():
+            for key, value in tags.items():
+                self._client.set_model_version_tag(self.name, version, key, value)
+
+    def champion(self) -> str | None:
+        """Version number that the alias points to, None when there is no such alias."""
+        from mlflow.exceptions import MlflowException
+        try:
+            return str(self._client.get_model_version_by_alias(self.name, ALIAS).version)
+        except MlflowException:
+            return None
+
+    def destroy(self, keep: Iterable[VersionRecord], stage_keys: Iterable[str]) -> None:
+        """Destroy every version but those in `keep` and every run of the given stages, with their files."""
+        kept = list(keep)
+        with self._guarded():
+            self._delete_versions({v.version for v in kept})
+            self._delete_logged_models({v.model_id for v in kept})
+            self._delete_runs({v.run_id for v in kept}, set(stage_keys))
+            self._collect()
+
+    def _register(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str]) -> Published:
+        with tempfile.TemporaryDirectory(dir=self._artifacts.parent, prefix="tmp-release-") as folder:
+            self._write_release(Path(folder), release, recipe)
+            with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+                warnings.simplefilter("ignore")
+                with self._mlflow.start_run(experiment_id=self._experiment(), run_name=f"release {release['id']}",
+                                            tags={KIND_TAG: "release", RELEASE_TAG: release["id"]}) as run:
+                    info = self._mlflow.pyfunc.log_model(
+                        name="release", python_model=str(Path(__file__).with_name("champion.py")),
+                        artifacts={"release": folder}, pip_requirements=_requirements())
+        version = self._client.create_model_version(self.name, info.model_uri, run.info.run_id, tags=dict(tags))
+        return Published(str(version.version), str(run.info.run_id), str(info.model_id))
+
+    def _write_release(self, folder: Path, release: dict[str, Any], recipe: dict[str, Any]) -> None:
+        """The release document and the stage files of the replicas that answer, nothing else."""
+        document = {"format": FORMAT, "release": release, "recipe": recipe,
+                    "serving": {"name": self.name, "staleness_seconds": self._staleness}}
+        write_atomically(folder / "release.json", canonical_json(document))
+        parsed = release_from_json(release)
+        for replica in (parsed.serving(s) for s in parsed.shards()):
+            for stage in replica.stages if replica else ():
+                write_atomically(folder / f"{stage.digest}.safetensors", self._store.get(stage.digest))
+
+    def _find(self, release_id: str) -> Published | None:
+        from mlflow.exceptions import MlflowException
+        try:
+            self._client.get_registered_model(self.name)
+        except MlflowException:
+            self._client.create_registered_model(self.name)
+        for version in self._versions():
+            if version.tags.get(RELEASE_TAG) == release_id:
+                return Published(str(version.version), str(version.run_id), _model_id(version.source))
+        return None
+
+    def _versions(self) -> list[Any]:
+        return _pages(lambda token: self._client.search_model_versions(f"name = '{self.name}'", page_token=token))
+
+    def _delete_versions(self, keep: set[str]) -> None:
+        for version in self._versions():
+            if str(version.version) not in keep:
+                self._client.delete_model_version(self.name, version.version)
+
+    def _delete_logged_models(self, keep: set[str]) -> None:
+        for model in _pages(lambda token: self._client.search_logged_models([self._experiment()], page_token=token)):
+            if model.model_id not in keep:
+                self._client.delete_logged_model(model.model_id)
+
+    def _delete_runs(self, keep: set[str], stage_keys: set[str]) -> None:
+        for run in _pages(lambda token: self._client.search_runs([self._experiment()], page_token=token)):
+            tags = run.data.tags
+            stale_release = tags.get(KIND_TAG) == "release" and run.info.run_id not in keep
+            if stale_release or tags.get(STAGE_TAG) in stage_keys:
+                self._client.delete_run(run.info.run_id)
+
+    def _collect(self) -> None:
+        """Remove the bytes of what is deleted: `mlflow gc`, then overwrite the database's free pages."""
+        from click.testing import CliRunner
+        from mlflow.cli import gc
+        result = CliRunner().invoke(gc, ["--backend-store-uri", self._uri, "--tracking-uri", self._uri])
+        if result.exit_code != 0:
+            raise StorageError(f"mlflow gc failed ({type(result.exception).__name__}); run `s3t erase` again")
+        path = self._uri.removeprefix("sqlite:///")
+        connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+        try:
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("VACUUM")
+        finally:
+            connection.close()
+
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(self.name)
+        if found is not None:
+            return str(found.experiment_id)
+        self._artifacts.mkdir(parents=True, exist_ok=True)
+        return str(self._client.create_experiment(self.name, artifact_location=self._artifacts.as_uri()))
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        from mlflow.exceptions import MlflowException
+        try:
+            yield
+        except MlflowException as error:
+            raise StorageError(f"the model registry refused ({error.error_code}); check that it is up and writable, "
+                               "then run the command again") from error
+
+
+def _pages(fetch: Callable[[str | None], Any]) -> list[Any]:
+    """Everything that a paged search returns."""
+    found, token = [], None
+    while True:
+        page = fetch(token)
+        found += list(page)
+        token = page.token
+        if not token:
+            return found
+
+
+def _model_id(source: str) -> str:
+    model_id = source.rpartition("/")[2]
+    if not model_id.startswith("m-"):
+        raise GuaranteeError("expected the version's source to name a logged model, got something else")
+    return model_id
+
+
+def _requirements() -> list[str]:
+    names = ("mlflow", "torch", "transformers", "peft", "safetensors", "cryptography", "pyarrow", "rfc8785")
+    return ["s3t==" + package_version("s3t"), *(f"{n}=={package_version(n).split('+')[0]}" for n in names)]

@@ -1,0 +1,110 @@
+"""Validation with Great Expectations: expectations about one row admit or refuse it; table-level ones only warn.
+
+A row must never be refused because of another subject's row: that would be a trace of it (method.md, hazard 8).
+Results are asked for without values, so nothing of a row is written by Great Expectations.
+"""
+
+import logging
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from s3t_core.config import DataConfig
+
+_NO_VALUES: dict[str, Any] = {
+    "result_format": "COMPLETE", "unexpected_index_column_names": ["row"], "exclude_unexpected_values": True,
+    "partial_unexpected_count": 0,
+}
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Reasons to refuse a row, by its source row number; warnings by what they are about, with counts."""
+
+    refused: dict[int, list[str]]
+    warned: dict[str, int]
+
+
+class RowValidator:
+    """The expectation suite that a config asks for."""
+
+    def __init__(self, config: DataConfig, labels: tuple[str, ...]) -> None:
+        os.environ["GX_ANALYTICS_ENABLED"] = "false"
+        import great_expectations as gx
+        logging.getLogger("great_expectations").setLevel(logging.ERROR)
+        from great_expectations.data_context.types.base import ProgressBarsConfig
+        self._config = config
+        context = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        asset = context.data_sources.add_pandas("source").add_dataframe_asset("rows")
+        self._batch = asset.add_batch_definition_whole_dataframe("chunk")
+        self._suite = gx.ExpectationSuite("rows")
+        self._reasons: list[str] = []
+        for reason, expectation in _row_expectations(gx.expectations, config, labels):
+            self._reasons.append(reason)
+            self._suite.add_expectation(expectation)
+        self._table = gx.ExpectationSuite("table")
+        self._table.add_expectation(gx.expectations.ExpectColumnValuesToBeUnique(column=config.text))
+
+    def check(self, chunk: pd.DataFrame) -> Verdicts:
+        """Verdicts on the rows of one chunk, as `sources` makes them."""
+        config = self._config
+        frame = chunk.assign(
+            text_bytes=[_bytes(v) for v in chunk[config.text]],
+            subject_bytes=[_bytes(v) for v in chunk[config.subject]],
+            record_bytes=[_bytes(v) for v in chunk[config.record]] if config.record else 1,
+        )
+        refused: dict[int, list[str]] = {int(r): [m] for r, m in zip(frame["row"], frame["malformed"], strict=True)
+                                         if m}
+        for reason, failed in self._failures(frame, self._suite):
+            for row in failed:
+                refused.setdefault(row, []).append(reason)
+        repeated = [f for _, f in self._failures(frame, self._table)]
+        return Verdicts(refused, {"texts that stand in more than one row": len(repeated[0]) if repeated else 0})
+
+    def _failures(self, frame: pd.DataFrame, suite: Any) -> list[tuple[str, list[int]]]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            batch = self._batch.get_batch(batch_parameters={"dataframe": frame})
+            result = batch.validate(suite, result_format=_NO_VALUES)
+        found = []
+        for outcome in result.results:
+            kwargs = outcome.expectation_config
+            rows = [int(i) for group in outcome.result.get("unexpected_index_list") or []
+                    for i in (group["row"] if isinstance(group["row"], list) else [group["row"]])]
+            if outcome.exception_info.get("raised_exception"):
+                raise RuntimeError("a Great Expectations check could not be run")  # fail closed: admits nothing
+            found.append((kwargs.meta.get("reason", "") if kwargs.meta else "", rows))
+        return found
+
+
+def _bytes(value: Any) -> int:
+    return len(value.encode()) if isinstance(value, str) else 0
+
+
+def _row_expectations(gxe: Any, config: DataConfig, labels: tuple[str, ...]) -> list[tuple[str, Any]]:
+    def about(reason: str, kind: Any, **kwargs: Any) -> tuple[str, Any]:
+        return reason, kind(meta={"reason": reason}, **kwargs)
+
+    required = [("subject", config.subject), ("label", config.label), ("text", config.text)]
+    if config.record:
+        required.append(("record", config.record))
+    if config.held_out_by not in (config.subject, config.record):
+        required.append(("held_out_by", config.held_out_by))
+    checks = [about(f"the {what} is missing", gxe.ExpectColumnValuesToNotBeNull, column=column)
+              for what, column in required]
+    checks += [
+        about("the text is empty", gxe.ExpectColumnValuesToMatchRegex, column=config.text, regex=r"\S"),
+        about(f"the text is longer than {config.max_text_bytes} bytes", gxe.ExpectColumnValuesToBeBetween,
+              column="text_bytes", max_value=config.max_text_bytes),
+        about(f"the subject id is longer than {config.max_id_bytes} bytes", gxe.ExpectColumnValuesToBeBetween,
+              column="subject_bytes", max_value=config.max_id_bytes),
+        about(f"the record id is longer than {config.max_id_bytes} bytes", gxe.ExpectColumnValuesToBeBetween,
+              column="record_bytes", max_value=config.max_id_bytes),
+        about("the label is not one of the declared ones", gxe.ExpectColumnValuesToBeInSet, column=config.label,
+              value_set=list(labels)),
+    ]
+    return checks

@@ -1,0 +1,274 @@
+"""The command line: `s3t`. Thin: it reads arguments, starts a flow or asks the core, and shows what came back.
+
+Every command takes `--json` (one JSON document on stdout, everything else on stderr) and exits 0, 1 (it failed) or 2
+(bad usage or input). Heavy modules are imported inside the command that needs them.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from s3t_core.errors import S3TError, UsageError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+                  help="Exact machine unlearning: train so that a deletion is a deactivation, erase, prove it.")
+
+WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="The workspace (default: S3T_WORKSPACE, "
+                                                     "else the current directory).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def main() -> None:
+    """Entry point: turns this system's errors into a message and an exit code."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    try:
+        app(standalone_mode=True)
+    except S3TError as error:
+        _fail(error)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def _fail(error: S3TError) -> None:
+    if "--json" in sys.argv:
+        print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+    print(f"s3t: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+@app.command()
+def init(directory: Annotated[str, typer.Argument(help="Where to make it.")] = ".",
+         example: Annotated[bool, typer.Option("--example", help="The example workspace, with its published key.")]
+         = False, as_json: JsonOption = False) -> None:
+    """Make a workspace: git, DVC, s3t.toml with every setting explained, keys."""
+    from flows.examples import EXAMPLE_KEY, example_config
+    from flows.wiring import create_workspace
+    from s3t_core.config import Config
+    config = example_config() if example else Config()
+    place = create_workspace(Path(directory).resolve(), config, EXAMPLE_KEY if example else None)
+    _show(as_json, {"workspace": str(place.root), "name": place.config.system.name}, lambda _: [
+        f"Workspace ready in {place.root}.",
+        "Next: set [data] columns and labels in s3t.toml, then `s3t ingest FILE`." if not example else
+        "Next: `s3t ingest example:chitchat`, then `s3t train`.",
+        "Keep a backup of .s3t/keys: without it nothing can be placed, erased or signed."])
+
+
+@app.command()
+def ingest(source: Annotated[str, typer.Argument(help="CSV, JSONL or Parquet file, or example:chitchat, "
+                                                 "example:rotten-tomatoes.")],
+           append: Annotated[bool, typer.Option("--append", help="Unite with the present data.")] = False,
+           workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Take a snapshot of the data: validate, place, version."""
+    place = _open(workspace)
+    place.check_example_key(source)
+    place.config.require_labels()
+    if not source.startswith("example:"):
+        if not Path(source).is_file():
+            raise UsageError("expected a readable file or example:NAME as the source, got a path that is no file; "
+                             "check its spelling")
+        source = str(Path(source).resolve())
+    _prefect()
+    from flows.ingest import ingest as flow
+    _show(as_json, _flow(flow, str(place.root), source, append), _told_ingest)
+
+
+@app.command()
+def train(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Train the stages that are missing, register a version, serve it."""
+    place = _open(workspace)
+    _prefect()
+    from flows.train import train as flow
+    _show(as_json, _flow(flow, str(place.root)), _told_training)
+
+
+@app.command()
+def retrain(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """The full retrain, now: on the data that is there, re-using every stage that did not change."""
+    place = _open(workspace)
+    _prefect()
+    from flows.retrain import retrain as flow
+    _show(as_json, _flow(flow, str(place.root)), _told_training)
+
+
+@app.command()
+def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="SUBJECT...", help="Ids as in the source.")]
+            = None, file: Annotated[str | None, typer.Option("--file", help="Ids, one a line.")] = None,
+            record: Annotated[str, typer.Option("--record", help="Only this record of the subject.")] = "",
+            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Take deletion requests. They are durable before this command says so; `s3t erase` carries them out."""
+    place = _open(workspace)
+    from flows.requests import take_requests
+    given = [*(subjects or []), *(_ids_from(file) if file else [])]
+    taken = take_requests(place, given, record)
+    _show(as_json, {"requests": [{"id": r.request_id, "received": r.received, "due": r.due} for r in taken]},
+          lambda d: [*(f"{r['id']}  due {r['due']}" for r in d["requests"]),
+                     f"{len(d['requests'])} request(s) accepted. Next: `s3t erase`."])
+
+
+@app.command()
+def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Carry out every pending request, now: deactivate, cut over, destroy, scan, certify."""
+    place = _open(workspace)
+    _prefect()
+    from flows.erase import erase as flow
+    _show(as_json, _flow(flow, str(place.root)), _told_erasure)
+
+
+@app.command()
+def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """What serves, live depth per shard and replica, pending requests, what is left of the budget."""
+    from flows.status import status_of
+    _show(as_json, status_of(_open(workspace)), _told_status)
+
+
+@app.command()
+def predict(texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to label.")],
+            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Answers of the model version that serves."""
+    place = _open(workspace)
+    from flows.predicting import champion_of
+    answers = champion_of(place).predict(texts)
+    _show(as_json, answers, lambda found: [
+        line for text, answer in zip(texts, found, strict=True) for line in _told_answer(text, answer)])
+
+
+@app.command()
+def verify(path: Annotated[str, typer.Argument(help="A certificate, or a directory of them.")],
+           key: Annotated[str | None, typer.Option("--key", help="The controller's public key (PEM). Default: the "
+                                                   "workspace's own, which proves less.")] = None,
+           workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Check certificates offline."""
+    from flows.verifying import verify_path
+    public = Path(key) if key else _own_public_key(workspace)
+    result = verify_path(Path(path), public)
+    _show(as_json, result, lambda d: [
+        *(f"valid: {c['file']}, certified {c['certified']}" for c in d["certificates"]),
+        *(f"NOT VALID: {p}" for p in d["problems"])])
+    if not result["valid"]:
+        sys.exit(1)
+
+
+@app.command()
+def demo(directory: Annotated[str, typer.Option("--dir", help="Where its workspace goes.")] = ".demo",
+         as_json: JsonOption = False) -> None:
+    """The whole story on the example data, in a workspace of its own."""
+    from flows.demo import run_demo
+    result = run_demo(Path(directory).resolve(), _console())
+    _show(as_json, result, lambda _: [])
+
+
+# --- parts
+
+
+def _open(workspace: str | None) -> Any:
+    from flows.progress import RichProgress, use
+    from flows.settings import workspace_root
+    from flows.wiring import Workspace
+    place = Workspace(workspace_root(workspace))
+    use(RichProgress(_console()))
+    return place
+
+
+def _console() -> Any:
+    from rich.console import Console
+    return Console(stderr=True)
+
+
+def _prefect() -> None:
+    """Start (or reach) the Prefect API: seconds on a laptop, where it is embedded."""
+    from flows.progress import current
+    with current().spinner("Starting Prefect"):
+        from prefect import get_client
+        with get_client(sync_client=True) as client:
+            client.hello()
+
+
+def _flow(flow: Any, *arguments: Any) -> Any:
+    """Run a flow. What it raised on purpose is raised here; anything else keeps its type only: it may quote data."""
+    return flow(*arguments)
+
+
+def _show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> None:
+    if as_json:
+        print(json.dumps(document))
+    else:
+        for line in lines(document):
+            print(line)
+
+
+def _ids_from(file: str) -> list[str]:
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"expected a readable UTF-8 file of ids with --file, got {type(error).__name__}") from None
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _own_public_key(workspace: str | None) -> Path:
+    from flows.settings import workspace_root
+    return workspace_root(workspace) / ".s3t" / "keys" / "signing.pub"
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{100 * share:.1f}%"
+
+
+def _told_ingest(d: dict[str, Any]) -> list[str]:
+    lines = [f"{d['records']} training records and {d['held_out']} held-out ones of {d['subjects']} subjects; "
+             f"{d['quarantined']} quarantined, {d['suppressed']} left out as erased.",
+             f"Data version {d['dataset_version']}{'' if d['changed'] else ' (nothing changed)'}.",
+             "Rows per slice, a shard a line: " + "; ".join(
+                 f"shard {i}: {' '.join(map(str, row))}" for i, row in enumerate(d["rows_per_slice"])) + ".",
+             f"Rows of the largest subjects: {' '.join(map(str, d['largest_subjects']))}."]
+    lines += [f"  quarantined: {n} x {reason}" for reason, n in d["reasons"].items()]
+    lines += [f"  warning: {n} x {kind}" for kind, n in d["warnings"].items()]
+    if d["quarantined"]:
+        lines.append("Refused rows are in .s3t/quarantine/rows.jsonl, by their place in the source.")
+    return [*lines, "Next: `s3t train`."]
+
+
+def _told_training(d: dict[str, Any]) -> list[str]:
+    return [f"{d['trained']} stages trained, {d['reused']} re-used, in {d['seconds']:.0f} s.",
+            f"Version {d['version']} serves; held-out accuracy {_percent(d['accuracy'])}.",
+            "Next: `s3t predict TEXT`, or `s3t request SUBJECT` and `s3t erase`."]
+
+
+def _told_erasure(d: dict[str, Any]) -> list[str]:
+    if not d["certificates"]:
+        return [f"Nothing was pending. Full retrain: {d['retrain']}."]
+    return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "
+            f"deactivated and destroyed; version {d['version']} serves. Full retrain: {d['retrain']}.",
+            *(f"  certificate: {c['path']}" for c in d["certificates"]),
+            "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`."]
+
+
+def _told_answer(text: str, answer: dict[str, Any]) -> list[str]:
+    best = max(answer["probabilities"].values())
+    return [f"{answer['label']}  ({_percent(best)})  <- {text[:60]}"]
+
+
+def _told_status(d: dict[str, Any]) -> list[str]:
+    lines = [f"{d['name']}: version {d['version'] or 'none yet'}, held-out accuracy {_percent(d['accuracy'])}, "
+             f"{d['records']} records."]
+    for shard in d["shards"]:
+        replicas = "  ".join(f"{'-'.join(map(str, r['sequence']))}: {r['depth']}" for r in shard["replicas"])
+        lines.append(f"  shard {shard['shard']}: live depth {shard['live_depth']}   (replicas {replicas})")
+    budget = d["deletion_budget"]
+    lines.append(f"Deletion budget ({budget['policy']}): " + (
+        "exhausted; `s3t retrain`" if budget["exhausted"] else
+        f"at least {budget['certain_requests_left']} more request(s) are certain to fit"
+        if "certain_requests_left" in budget else "counted once a version serves"))
+    lines.append(f"Pending: {len(d['pending'])}; certified: {d['certified']}; ledger entries: {d['ledger']['size']}.")
+    lines += [f"  {p['id']}  due {p['due']}" for p in d["pending"]]
+    if d["interrupted_erasure"]:
+        lines.append("An erasure was interrupted: run `s3t erase` to finish it.")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Ingest: a snapshot of the source, validated row by row, placed, written as slices, versioned.
+
+1. read in chunks; each row is admitted or refused by expectations about that row alone (or its own subject's rows)
+2. refused rows go to quarantine with the reason; suppressed subjects and records are left out
+3. rows are placed by keyed hash and the slice files are written anew
+4. the new directory replaces the old one, `dvc add` makes it a version, the ledger records it, push and commit follow
+
+Bad input stops before step 4, so it never costs what is there. The same input again changes nothing.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows.adapters.local import as_owner_only, workspace_lock
+from flows.progress import current
+from flows.tasks import task
+from flows.wiring import Workspace
+from s3t_core.domain import SliceId
+from s3t_core.erasure.ledger import State, dataset_to_json
+from s3t_core.errors import DataError, UsageError
+from s3t_core.records import Row, subject_digest
+from s3t_core.snapshot import SnapshotBuilder, SourceRow
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest did. Counts of rows, except `subjects`; `largest_subjects` are row counts, no names."""
+
+    records: int
+    held_out: int
+    quarantined: int
+    suppressed: int
+    subjects: int
+    reasons: dict[str, int]
+    warnings: dict[str, int]
+    rows_per_slice: list[list[int]]
+    largest_subjects: list[int]
+    dataset_version: str
+    changed: bool
+
+
+@flow(name="ingest")
+def ingest(workspace: str, source: str, append: bool = False, chunk_rows: int = 20_000) -> dict[str, Any]:
+    """Ingest `source` (a path or example:NAME) into the workspace directory. `append`: unite with what is there."""
+    place = Workspace(Path(workspace))
+    with workspace_lock(place.lock_path):
+        return ingest_source(place, source, append, chunk_rows).__dict__
+
+
+def ingest_source(place: Workspace, source: str, append: bool, chunk_rows: int) -> IngestReport:
+    """The work of the flow; the caller holds the lock."""
+    place.check_example_key(source)
+    state = place.ledger.state()
+    refuse_open_plan(state)
+    if append and state.dataset is not None:
+        _check_topology(place, state)
+    folder = place.temporary_dir / f"ingest-{os.getpid()}"
+    shutil.rmtree(place.temporary_dir, ignore_errors=True)
+    as_owner_only(folder / "spool")
+    try:
+        return _ingest(place, state, source, append, chunk_rows, folder)
+    finally:
+        shutil.rmtree(place.temporary_dir, ignore_errors=True)
+
+
+def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_rows: int, folder: Path) -> IngestReport:
+    config, topology = place.config, place.config.topology
+    subjects, records = place.requests.suppressed()
+    builder = SnapshotBuilder(place.keys, topology, config.data.held_out, folder / "spool", subjects, records)
+    try:
+        refused, warned, rows = read_and_place(place, source, chunk_rows, builder)
+        existing = place.datasets if append and state.dataset is not None else None
+        late = list(builder.write(folder / "data", existing.read_current if existing else _nothing))
+    finally:
+        builder.close()
+    if rows == 0:
+        raise DataError("expected rows in the source, got none")
+    refused += [{"row": r.number, "reasons": [r.reason], "subject_digest": r.subject_digest, "values": {}}
+                for r in late]
+    if builder.counts.records + builder.counts.held_out == 0 and builder.counts.suppressed == 0:
+        raise DataError(f"expected at least one valid row in the source, got {rows} that were all refused: "
+                        f"{_count_reasons(refused)}; nothing was changed")
+    version, changed = version_files(place, state, folder / "data")
+    _write_quarantine(place, refused, append)
+    counts = builder.counts
+    return IngestReport(
+        counts.records, counts.held_out, len(refused), counts.suppressed, counts.subjects, _count_reasons(refused),
+        {k: v for k, v in warned.items() if v}, _skew(counts.rows_per_slice, topology.shards, topology.slices),
+        counts.largest_subjects, version, changed)
+
+
+@task(name="validate-and-place")
+def read_and_place(place: Workspace, source: str, chunk_rows: int,
+                   builder: SnapshotBuilder) -> tuple[list[dict[str, Any]], dict[str, int], int]:
+    """Step 1 and 2: refused rows, warnings by kind, rows read."""
+    from flows.adapters.sources import read_chunks
+    config = place.config.data
+    chunks = read_chunks(source, config, chunk_rows)
+    first = next(chunks, None)
+    if first is None:
+        raise DataError("expected rows in the source, got none")
+    with current().spinner("Loading the expectations"):
+        from flows.adapters.validation import RowValidator
+        validator = RowValidator(config, place.config.require_labels())
+    refused: list[dict[str, Any]] = []
+    warned: dict[str, int] = {}
+    rows = 0
+    with current().spinner("Reading, validating and placing rows"):
+        for chunk in _chain(first, chunks):
+            rows += len(chunk)
+            verdicts = validator.check(chunk)
+            for kind, count in verdicts.warned.items():
+                warned[kind] = warned.get(kind, 0) + count
+            for values in chunk.to_dict("records"):
+                reasons = verdicts.refused.get(int(values["row"]))
+                if reasons:
+                    refused.append(_quarantined(place, values, reasons))
+                else:
+                    builder.add(_source_row(place, values))
+    return refused, warned, rows
+
+
+@task(name="version-data")
+def version_files(place: Workspace, state: State, folder: Path) -> tuple[str, bool]:
+    """Steps 3 and 4: (version, whether it is a new one)."""
+    topology = place.config.topology
+    with current().spinner("Versioning the data with DVC"):
+        content = place.datasets.describe(topology, folder)
+        same = state.dataset is not None and (state.dataset.shards, state.dataset.slices) == (
+            topology.shards, topology.slices) and content == {**state.dataset.slice_versions,
+                                                              None: state.dataset.held_out}
+        place.datasets.replace(folder)
+        dataset = place.datasets.add(topology, content)
+        if not same:
+            place.ledger.append({"type": "dataset", "time": place.now(), "cause": "ingest",
+                                 "dataset": dataset_to_json(dataset)})
+        place.datasets.publish(dataset)
+    return dataset.version, not same
+
+
+def refuse_open_plan(state: State) -> None:
+    """An erasure that was cut must be finished first: it may still be rewriting the data. Raises UsageError."""
+    if state.plan is not None:
+        raise UsageError("expected no unfinished erasure, got one that was interrupted; run `s3t erase` to finish it")
+
+
+def _check_topology(place: Workspace, state: State) -> None:
+    topology = place.config.topology
+    if state.dataset and (state.dataset.shards, state.dataset.slices) != (topology.shards, topology.slices):
+        raise UsageError(f"expected data placed for {topology.shards} shards of {topology.slices} slices, got "
+                         f"{state.dataset.shards} of {state.dataset.slices}; ingest a whole snapshot without --append")
+
+
+def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+def _source_row(place: Workspace, values: dict[str, Any]) -> SourceRow:
+    data = place.config.data
+    return SourceRow(int(values["row"]), values[data.subject], values[data.record] if data.record else "",
+                     values[data.text], values[data.label], values[data.held_out_by])
+
+
+def _quarantined(place: Workspace, values: dict[str, Any], reasons: list[str]) -> dict[str, Any]:
+    """A refused row as it is kept. Without a readable subject only its place is: nobody could erase its values."""
+    data = place.config.data
+    subject = values[data.subject]
+    known = isinstance(subject, str) and not values["malformed"] and len(subject.encode()) <= data.max_id_bytes
+    kept = {c: v for c, v in values.items() if c not in ("row", "malformed") and c != data.subject} if known else {}
+    return {"row": int(values["row"]), "reasons": reasons, "values": kept,
+            "subject_digest": subject_digest(place.keys, subject) if known else ""}
+
+
+def _write_quarantine(place: Workspace, refused: list[dict[str, Any]], append: bool) -> None:
+    from flows.adapters.datasets import QUARANTINE, write_quarantine
+    path = place.state_dir / QUARANTINE
+    earlier = path.read_text().splitlines() if append and path.exists() else []
+    if refused or path.exists():
+        import json
+        lines = {json.dumps(line, sort_keys=True): line for line in [*map(json.loads, earlier), *refused]}
+        write_quarantine(path, lines.values())
+
+
+def _nothing(_: SliceId | None) -> list[Row]:
+    return []
+
+
+def _count_reasons(refused: list[dict[str, Any]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for line in refused:
+        for reason in line["reasons"]:
+            counts[reason] = counts.get(reason, 0) + 1
+    return counts
+
+
+def _skew(rows: dict[SliceId, int], shards: int, slices: int) -> list[list[int]]:
+    return [[rows[SliceId(s, i)] for i in range(slices)] for s in range(shards)]

@@ -1,0 +1,47 @@
+"""Environment and workspace directory: the only place, with the command line, that reads them.
+
+Everything the tools under us would write to a home directory goes into the workspace, and nothing phones home. A
+setting that the operator made (a Prefect server's address, say) is left as it is.
+"""
+
+import os
+from pathlib import Path
+
+from s3t_core.errors import WorkspaceError
+
+CONFIG_NAME = "s3t.toml"
+
+
+def workspace_root(given: str | None) -> Path:
+    """The workspace: `--workspace`, else S3T_WORKSPACE, else the current directory. Raises WorkspaceError."""
+    root = Path(given or os.environ.get("S3T_WORKSPACE") or ".").resolve()
+    if not (root / CONFIG_NAME).is_file():
+        raise WorkspaceError(f"expected a workspace (a directory with {CONFIG_NAME}), got {root.name or root}; "
+                             "run `s3t init DIR`, then work in it or pass --workspace")
+    return root
+
+
+def prepare_environment(root: Path) -> None:
+    """Point Prefect, MLflow and DVC at the workspace, quiet, offline, without telemetry. Before they are imported."""
+    state = root / ".s3t"
+    settings = {
+        "PREFECT_HOME": str(state / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+        "PREFECT_LOCAL_STORAGE_PATH": str(state / "prefect" / "storage"),
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GX_ANALYTICS_ENABLED": "false",
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(state / "dvc-site"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    forced = {"PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "DVC_SITE_CACHE_DIR"}
+    for key, value in settings.items():
+        if key in forced:
+            os.environ[key] = value
+        else:
+            os.environ.setdefault(key, value)

@@ -1,0 +1,31 @@
+"""What serves, what is pending, what is left of the budget: read from the ledger and the request book alone."""
+
+from typing import Any
+
+from flows.wiring import Workspace
+
+
+def status_of(place: Workspace) -> dict[str, Any]:
+    """The status document: JSON values."""
+    state = place.ledger.state()
+    champion = state.champion
+    release = state.release
+    return {
+        "name": place.config.system.name,
+        "version": champion.version if champion else None,
+        "accuracy": champion.accuracy if champion else None,
+        "dataset_version": state.dataset.version if state.dataset else None,
+        "records": state.dataset.rows() if state.dataset else 0,
+        "held_out": state.dataset.held_out.rows if state.dataset else 0,
+        "shards": [{
+            "shard": shard, "live_depth": release.live_depth(shard),
+            "replicas": [{"sequence": list(r.sequence), "depth": r.depth}
+                         for r in release.replicas if r.shard == shard],
+        } for shard in release.shards()] if release else [],
+        "pending": [{"id": r.request_id, "received": r.received, "due": r.due} for r in place.requests.pending()],
+        "certified": len(state.certified),
+        "interrupted_erasure": state.plan is not None,
+        "deletion_budget": place.budget_of(state) or {"policy": place.config.deletion_budget.policy,
+                                                      "exhausted": False},
+        "ledger": {"size": place.ledger.head().size, "root": place.ledger.head().root},
+    }

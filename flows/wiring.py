@@ -1,0 +1,225 @@
+"""One workspace with everything plugged in. Adapters are made when they are first used: heavy imports come late."""
+
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from flows.adapters.database import Database, SqlLedger, SqlRequestBook
+from flows.adapters.keys import create_keys, read_keys, read_signing_key, read_workspace_key
+from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock, WorkspaceResidue, as_owner_only
+from flows.examples import EXAMPLE_KEY
+from flows.settings import CONFIG_NAME, prepare_environment
+from s3t_core.capacity.budget import budget_state
+from s3t_core.config import Config, parse_config, render_config
+from s3t_core.erasure.executor import ErasePolicy, ErasePorts
+from s3t_core.erasure.ledger import State
+from s3t_core.erasure.planner import rfc3339
+from s3t_core.errors import DataError, WorkspaceError
+from s3t_core.files import write_atomically
+from s3t_core.keys import WorkspaceKeys
+from s3t_core.learning.jobs import FileRef, MeasureJob
+from s3t_core.learning.recipe import Recipe
+from s3t_core.learning.release import recipe_from_json
+from s3t_core.learning.store import LocalStageStore
+from s3t_core.release_json import release_from_json
+from s3t_core.slicefile import HELD_OUT_PATH
+
+
+class Workspace:
+    """A workspace on disk: config, keys, and the adapters that fill the core's ports."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state_dir = root / ".s3t"
+        self.config: Config = parse_config((root / CONFIG_NAME).read_text(encoding="utf-8"))
+        prepare_environment(root)
+
+    # --- places
+
+    @property
+    def lock_path(self) -> Path:
+        """Held while the workspace changes."""
+        return self.state_dir / "workspace.lock"
+
+    @property
+    def keys_dir(self) -> Path:
+        """Keys, 0700."""
+        return self.state_dir / "keys"
+
+    @property
+    def certificates_dir(self) -> Path:
+        """Certificates, one file per request."""
+        return self.state_dir / "certificates"
+
+    @property
+    def temporary_dir(self) -> Path:
+        """Spools, 0700; emptied at the start of each command that uses it."""
+        return self.state_dir / "tmp"
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow keeps runs and versions."""
+        return f"sqlite:///{self.state_dir / 'mlflow.db'}"
+
+    @property
+    def remote(self) -> Path:
+        """The DVC remote."""
+        return self._inside(self.config.dvc.remote)
+
+    def _inside(self, path: str) -> Path:
+        return self.root / path
+
+    # --- adapters
+
+    @cached_property
+    def keys(self) -> WorkspaceKeys:
+        """Derived keys."""
+        return read_keys(self.keys_dir)
+
+    @cached_property
+    def database(self) -> Database:
+        """Requests, ledger, suppression list."""
+        if not self.keys_dir.is_dir():
+            raise WorkspaceError("expected keys in .s3t/keys, got none; run `s3t init` here (for the example: "
+                                 "`s3t init --example`)")
+        database = Database(self.config.database.url, self.root)
+        database.create()
+        return database
+
+    @cached_property
+    def ledger(self) -> SqlLedger:
+        """The ledger."""
+        return SqlLedger(self.database)
+
+    @cached_property
+    def requests(self) -> SqlRequestBook:
+        """Deletion requests."""
+        return SqlRequestBook(self.database)
+
+    @cached_property
+    def needles(self) -> NeedleFiles:
+        """Ids and texts of what is being erased."""
+        as_owner_only(self.state_dir / "needles")
+        return NeedleFiles(self.state_dir / "needles")
+
+    @cached_property
+    def store(self) -> LocalStageStore:
+        """Stage artifacts."""
+        return LocalStageStore(self._inside(self.config.store.url))
+
+    @cached_property
+    def datasets(self) -> Any:
+        """Versioned data."""
+        from flows.adapters.datasets import DvcDatasets
+        return DvcDatasets(self.root, self.keys)
+
+    @cached_property
+    def registry(self) -> Any:
+        """Model versions and runs."""
+        from flows.adapters.registry import MlflowRegistry
+        return MlflowRegistry(self.tracking_uri, self.state_dir / "mlartifacts", self.config.system.name, self.store,
+                              self.config.erasure.staleness_seconds)
+
+    @cached_property
+    def runner(self) -> Any:
+        """Processes for stages."""
+        from flows.adapters.runner import ProcessRunner
+        return ProcessRunner()
+
+    @cached_property
+    def clock(self) -> SystemClock:
+        """Time."""
+        return SystemClock()
+
+    def now(self) -> str:
+        """Now, RFC 3339."""
+        return rfc3339(self.clock.now())
+
+    # --- the eraser's parts
+
+    def erase_ports(self) -> ErasePorts:
+        """Everything the eraser works through."""
+        residue = WorkspaceResidue(self.root, [self.remote, self.store.root], self.needles.folder)
+        return ErasePorts(
+            ledger=self.ledger, requests=self.requests, datasets=self.datasets, stages=self.store,
+            registry=self.registry, needles=self.needles, residue=residue, evaluator=ReleaseEvaluator(self),
+            certificates=CertificateFiles(self.certificates_dir, read_signing_key(self.keys_dir)), clock=self.clock)
+
+    def erase_policy(self) -> ErasePolicy:
+        """The settings that an erasure obeys."""
+        software = {name: version(name) for name in ("s3t", "dvc", "mlflow", "torch", "transformers", "peft")}
+        return ErasePolicy(
+            staleness_seconds=self.config.erasure.staleness_seconds,
+            keep_clean_versions_days=self.config.erasure.keep_clean_versions_days, software=software,
+            budget_of=self.budget_of)
+
+    def budget_of(self, state: State) -> dict[str, Any] | None:
+        """The deletion-rate budget as JSON values, None before there is a release."""
+        if state.release is None:
+            return None
+        filled = {s.shard for s, v in state.dataset.slice_versions.items() if v.rows} if state.dataset else set()
+        empty = frozenset(state.release.shards()) - filled
+        budget = budget_state(self.config.deletion_budget.policy, state.release, empty)
+        return {"policy": budget.policy, "exhausted": budget.exhausted, "dead_shards": list(budget.dead_shards),
+                "live_depths": list(budget.live_depths), "certain_requests_left": budget.certain_requests}
+
+    def check_example_key(self, source: str) -> None:
+        """The published key protects nobody: refuse it for anything but an example set. Raises WorkspaceError."""
+        if read_workspace_key(self.keys_dir) == EXAMPLE_KEY and not source.startswith("example:"):
+            raise WorkspaceError("expected example data under the published example key, got a source of your own; "
+                                 "make a workspace with a key of its own: `s3t init DIR`")
+
+    def held_out_ref(self, state: State) -> FileRef:
+        """The held-out file and the digest it must have. Raises DataError without data."""
+        if state.dataset is None:
+            raise DataError("expected data in the workspace, got none; run `s3t ingest SOURCE`")
+        return FileRef(self.root / "data" / HELD_OUT_PATH, state.dataset.held_out.digest)
+
+
+class ReleaseEvaluator:
+    """Measures a release in a process of its own. Fills the port `Evaluator`."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:
+        """Accuracy on the held-out rows that are there now, 0 to 1."""
+        return self.accuracy_of(release, recipe_from_json(recipe))
+
+    def accuracy_of(self, release: dict[str, Any], recipe: Recipe) -> float | None:
+        """The same for a parsed recipe."""
+        workspace = self._workspace
+        held_out = workspace.held_out_ref(workspace.ledger.state())
+        result: float | None = workspace.runner.measure(MeasureJob(
+            recipe, release_from_json(release), held_out, workspace.store.root, workspace.keys))
+        return result
+
+
+def create_workspace(root: Path, config: Config, workspace_key: bytes | None = None) -> Workspace:
+    """Make a workspace, or fill in what one lacks. Never overwrites settings or keys. Raises StorageError."""
+    from flows.adapters.datasets import commit_files, init_repositories
+    root.mkdir(parents=True, exist_ok=True)
+    prepare_environment(root)
+    as_owner_only(root / ".s3t")
+    if not (root / CONFIG_NAME).exists():
+        write_atomically(root / CONFIG_NAME, render_config(config).encode())
+    init_repositories(root, config.dvc.remote)
+    _ignore(root)
+    create_keys(root / ".s3t" / "keys", workspace_key)
+    workspace = Workspace(root)
+    if not workspace.ledger.events():
+        workspace.ledger.append({"type": "workspace", "time": workspace.now(), "name": config.system.name})
+        if workspace_key is None:
+            commit_files(root, [CONFIG_NAME, ".gitignore", ".dvc/config", ".dvc/.gitignore", ".dvcignore"],
+                         "s3t: a workspace")
+    return workspace
+
+
+def _ignore(root: Path) -> None:
+    """git keeps out of the state directory and the data."""
+    path = root / ".gitignore"
+    lines = path.read_text().splitlines() if path.exists() else []
+    missing = [line for line in (".s3t/", "/data") if line not in lines]
+    if missing:
+        write_atomically(path, "".join(f"{line}\n" for line in [*lines, *missing]).encode())

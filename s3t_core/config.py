@@ -1,0 +1,326 @@
+"""One frozen, validated config tree, read from `s3t.toml`.
+
+Every key has a default and an explanation (its `description`), which `s3t init` writes beside it. A wrong value is
+refused with what was expected; a value that a later release will accept is refused with "not yet".
+
+Nothing here may be computed from records (method.md, hazard 7): an operator may write what `s3t plan` suggests.
+"""
+
+import math
+import tomllib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from s3t_core.domain import Topology
+from s3t_core.errors import ConfigError
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+def _only(value: str, works: tuple[str, ...], later: tuple[str, ...] = ()) -> str:
+    if value in works:
+        return value
+    if value in later:
+        raise ValueError(f"{value!r} does not work yet; this release takes {' or '.join(map(repr, works))}")
+    raise ValueError(f"expected {' or '.join(map(repr, (*works, *later)))}, got {value!r}")
+
+
+class Section(BaseModel):
+    """A table of `s3t.toml`: unknown keys are refused, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Columns of the source, and what they may hold."""
+
+    text: str = Field("text", min_length=1, description="column with the text")
+    label: str = Field("label", min_length=1, description="column with the label")
+    subject: str = Field("subject", min_length=1, description="column that names the data subject (the person)")
+    record: str = Field("", description='optional id column, unique within a subject; "" = the row\'s content')
+    labels: tuple[str, ...] = Field((), description="every label there is, in order; other labels are quarantined")
+    held_out: float = Field(0.2, ge=0, lt=1, description="share of rows kept for measuring, 0 to below 1")
+    held_out_by: str = Field("subject", min_length=1, description="column by which the held-out share is drawn")
+    max_text_bytes: Positive = Field(65536, description="a longer text (UTF-8 bytes) is quarantined")
+    max_id_bytes: Positive = Field(512, description="a longer subject or record id is quarantined")
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels(cls, value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v for v in value):
+            raise ValueError(f'expected a list of non-empty strings such as ["yes", "no"], got {type(value).__name__}')
+        if len(value) == 1 or len(set(value)) != len(value):
+            raise ValueError("expected at least two labels, each once")
+        return tuple(value)
+
+
+class SystemConfig(Section):
+    """The shape of the ensemble: m shards, L slices in each, B sequences of them."""
+
+    name: str = Field("my-model", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="registered model name")
+    shards: Positive = Field(3, description="m: disjoint parts of the records, each trains models of its own")
+    slices: Positive = Field(3, description="L: parts of a shard; a deletion silences one")
+    budget: Positive = Field(3, description="B: sequences (orders of the slices) trained per shard, 1 to L!")
+    sequences: str = Field("cyclic", description='"cyclic" (later also "bms", "optimised")')
+    prior: str | tuple[float, ...] = Field("uniform", description='"uniform" (later also a probability per slice)')
+
+    @field_validator("sequences")
+    @classmethod
+    def _sequences(cls, value: str) -> str:
+        return _only(value, ("cyclic",), ("bms", "optimised"))
+
+    @field_validator("prior", mode="before")
+    @classmethod
+    def _prior(cls, value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError("a probability per slice does not work yet; this release takes 'uniform'")
+        return _only(value, ("uniform",))
+
+    @model_validator(mode="after")
+    def _budget(self) -> "SystemConfig":
+        most = math.factorial(self.slices)
+        if self.budget > most:
+            raise ValueError(f"expected a budget from 1 to {most} ({self.slices} slices have {most} orders), "
+                             f"got {self.budget}")
+        return self
+
+
+class BackboneConfig(Section):
+    """The pretrained model, never changed by training."""
+
+    model: str = Field("minilm", min_length=1, description='"minilm", a local directory, or a hub id')
+    max_length: int = Field(64, ge=4, le=8192, description="tokens of a text that are read, the rest is cut off")
+
+
+class AdapterConfig(Section):
+    """The adapter that each stage trains on its block of layers."""
+
+    kind: str = Field("lora", description='"lora" (later also "dora", "ia3", "oft", "lokr")')
+    rank: Positive = Field(8, description="LoRA rank r")
+    alpha: float = Field(16.0, gt=0, description="LoRA alpha: the update is scaled by alpha / r")
+    rslora: bool = Field(False, description="scale by alpha / sqrt(r) instead (rank-stabilised LoRA)")
+    target_modules: tuple[str, ...] = Field(("query", "value"), description="module names inside a layer to adapt")
+
+    @field_validator("alpha", mode="before")
+    @classmethod
+    def _alpha(cls, value: Any) -> Any:
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("kind")
+    @classmethod
+    def _kind(cls, value: str) -> str:
+        return _only(value, ("lora",), ("dora", "ia3", "oft", "lokr"))
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _targets(cls, value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not value or not all(isinstance(v, str) and v for v in value):
+            raise ValueError('expected a list of module names such as ["query", "value"]')
+        if len(set(value)) != len(value):
+            raise ValueError("expected each module name once")
+        return tuple(value)
+
+
+class TrainingConfig(Section):
+    """How one stage is trained: a fixed number of steps, nothing decided by looking at results."""
+
+    epochs: Positive = Field(2, description="passes over the stage's slices")
+    batch_size: Positive = Field(16, description="rows per step")
+    learning_rate: Rate = Field(2e-3, description="peak rate of the adapter (AdamW, 10% warm-up, linear decay)")
+    head_learning_rate: Rate = Field(1e-2, description="peak rate of the head")
+    pooling: Literal["mean", "cls"] = Field("mean", description='"mean" over tokens or "cls" (the first token)')
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of the whole system; each stage derives its own")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description='"float32", or "bfloat16" autocast (faster)')
+    device: str = Field("cpu", description='"cpu" (later also "cuda")')
+    threads: Positive = Field(1, description="threads per stage; another number is another numeric profile")
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        return _only(value, ("cpu",), ("cuda", "mps"))
+
+
+class RunnerConfig(Section):
+    """Where stages are trained."""
+
+    kind: str = Field("local", description='"local" (later also "dask", "ray")')
+    workers: Positive = Field(2, description="stages trained at the same time, a process each")
+
+    @field_validator("kind")
+    @classmethod
+    def _kind(cls, value: str) -> str:
+        return _only(value, ("local",), ("dask", "ray"))
+
+
+class DeletionBudgetConfig(Section):
+    """When the deletion-rate budget is spent, so that a full retrain runs."""
+
+    policy: str = Field(
+        "first_shard_dead",
+        description='"first_shard_dead" or "all_shards_dead" (later also "mean_depth", "accuracy_floor", "requests")',
+    )
+
+    @field_validator("policy")
+    @classmethod
+    def _policy(cls, value: str) -> str:
+        return _only(value, ("first_shard_dead", "all_shards_dead"), ("mean_depth", "accuracy_floor", "requests"))
+
+
+class ErasureConfig(Section):
+    """Deadlines and what is kept."""
+
+    deadline_days: int = Field(30, ge=1, le=365, description="a request is due so many days after it came")
+    cron: str = Field("0 3 * * *", min_length=9, description="when the erase deployment runs (used once it exists)")
+    staleness_seconds: float = Field(5.0, ge=0, le=3600, description="longest time a loaded model trusts its version")
+    keep_clean_versions_days: int = Field(7, ge=0, description="superseded versions without erased data are kept")
+    log_checkpoints_to: str = Field("", description="a place outside the workspace for ledger checkpoints (not yet)")
+
+    @field_validator("staleness_seconds", mode="before")
+    @classmethod
+    def _staleness(cls, value: Any) -> Any:
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("log_checkpoints_to")
+    @classmethod
+    def _checkpoints(cls, value: str) -> str:
+        if value:
+            raise ValueError('writing checkpoints outside the workspace does not work yet; expected ""')
+        return value
+
+
+class TiersConfig(Section):
+    """Propensity-aware placement: not yet."""
+
+    column: str = Field("", description="column that ranks subjects by how likely they are to ask (not yet)")
+
+    @field_validator("column")
+    @classmethod
+    def _column(cls, value: str) -> str:
+        if value:
+            raise ValueError('tiers do not work yet; expected ""')
+        return value
+
+
+class DatabaseConfig(Section):
+    """Requests, ledger and suppression list."""
+
+    url: str = Field("sqlite:///.s3t/s3t.db", description="SQLAlchemy URL; relative to the workspace")
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if value.startswith("postgresql"):
+            raise ValueError("PostgreSQL does not work yet; expected a URL such as 'sqlite:///.s3t/s3t.db'")
+        if not value.startswith("sqlite:///") or value == "sqlite:///":
+            raise ValueError("expected a URL such as 'sqlite:///.s3t/s3t.db'")
+        return value
+
+
+class StoreConfig(Section):
+    """Stage artifacts."""
+
+    url: str = Field(".s3t/stages", min_length=1, description="directory of the stage artifacts (later also s3://)")
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError("a store by URL does not work yet; expected a directory")
+        return value
+
+
+class DvcConfig(Section):
+    """Where data versions are pushed."""
+
+    remote: str = Field(".s3t/remote", min_length=1, description="directory of the DVC remote (later also s3://)")
+
+    @field_validator("remote")
+    @classmethod
+    def _remote(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError("a remote by URL does not work yet; expected a directory")
+        return value
+
+
+class Config(Section):
+    """Everything `s3t.toml` can say."""
+
+    data: DataConfig = DataConfig()
+    system: SystemConfig = SystemConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    training: TrainingConfig = TrainingConfig()
+    runner: RunnerConfig = RunnerConfig()
+    deletion_budget: DeletionBudgetConfig = DeletionBudgetConfig()
+    erasure: ErasureConfig = ErasureConfig()
+    tiers: TiersConfig = TiersConfig()
+    database: DatabaseConfig = DatabaseConfig()
+    store: StoreConfig = StoreConfig()
+    dvc: DvcConfig = DvcConfig()
+
+    @property
+    def topology(self) -> Topology:
+        """m, L and B."""
+        return Topology(self.system.shards, self.system.slices, self.system.budget)
+
+    def require_labels(self) -> tuple[str, ...]:
+        """The labels, once they are needed. Raises ConfigError when none are declared."""
+        if not self.data.labels:
+            raise ConfigError('expected the labels in s3t.toml, as in [data] labels = ["yes", "no"], got none; '
+                              "write every label there is, in a fixed order")
+        return self.data.labels
+
+
+def parse_config(text: str, source: str = "s3t.toml") -> Config:
+    """The config that `text` (TOML) describes. Raises ConfigError naming every wrong key and what was expected."""
+    try:
+        return Config.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"expected {source} to be TOML, got: {error}") from None
+    except ValidationError as error:
+        lines = [f"  [{_section(e['loc'])}] {_key(e['loc'])}: {_reason(e)}" for e in error.errors()]
+        raise ConfigError(f"{source} has {len(lines)} wrong value(s):\n" + "\n".join(lines)) from None
+
+
+def _section(location: tuple[int | str, ...]) -> str:
+    return str(location[0]) if location else ""
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location[1:]) or "(the table)"
+
+
+def _reason(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "no such key; `s3t init` writes every key there is, with its meaning"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    value = error.get("input")
+    shown = f", got {value!r}" if isinstance(value, str | int | float | bool) and "got" not in message else ""
+    return message + shown
+
+
+def render_config(config: Config) -> str:
+    """`config` as TOML in which every key stands with its explanation. `parse_config` reads it back unchanged."""
+    lines = ["# S3T settings. Every key that exists is here; one that is left out has the value shown by `s3t init`."]
+    for name, section in config:
+        doc = (type(section).__doc__ or "").strip()
+        lines += ["", f"# {doc}", f"[{name}]"]
+        for key, field in type(section).model_fields.items():
+            lines += [f"# {field.description}", f"{key} = {_toml(getattr(section, key))}"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, tuple):
+        inner = ", ".join(_toml(v) for v in value)
+        if len(inner) < 90:
+            return f"[{inner}]"
+        return "[\n" + "".join(f"    {_toml(v)},\n" for v in value) + "]"
+    return repr(value)

@@ -1,0 +1,162 @@
+"""The nouns of the system: frozen, and valid or not constructed.
+
+Terms are the field's (SISA, S3T, GDPR): docs/glossary.md. Slices and shards count from 0; stages and positions from 1.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from s3t_core.errors import UsageError
+
+Sequence = tuple[int, ...]
+"""An order of one shard's slice indices."""
+
+
+@dataclass(frozen=True, order=True)
+class SliceId:
+    """One slice: the unit that a deletion silences."""
+
+    shard: int
+    index: int
+
+    def __post_init__(self) -> None:
+        if self.shard < 0 or self.index < 0:
+            raise UsageError(f"expected a shard and a slice of at least 0, got {self.shard} and {self.index}")
+
+
+@dataclass(frozen=True)
+class Topology:
+    """How many shards (m), slices per shard (L) and sequences per shard (B)."""
+
+    shards: int
+    slices: int
+    budget: int
+
+    def __post_init__(self) -> None:
+        if self.shards < 1 or self.slices < 1:
+            raise UsageError(f"expected at least one shard and one slice, got {self.shards} and {self.slices}")
+        most = math.factorial(self.slices)
+        if not 1 <= self.budget <= most:
+            raise UsageError(
+                f"expected a budget from 1 to {most} ({self.slices} slices have {most} orders), got {self.budget}"
+            )
+
+    def slice_ids(self) -> list[SliceId]:
+        """All m·L slices, by shard then index."""
+        return [SliceId(shard, index) for shard in range(self.shards) for index in range(self.slices)]
+
+
+@dataclass(frozen=True)
+class SliceVersion:
+    """One slice's content at one time: its keyed content digest, row count, and the md5 of its file (DVC's name)."""
+
+    digest: str
+    rows: int
+    md5: str
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """One version of the data: every slice of every shard, and the held-out rows."""
+
+    version: str
+    shards: int
+    slices: int
+    slice_versions: dict[SliceId, SliceVersion] = field(hash=False)
+    held_out: SliceVersion
+
+    def __post_init__(self) -> None:
+        expected = self.shards * self.slices
+        if len(self.slice_versions) != expected:
+            raise UsageError(f"expected {expected} slices, got {len(self.slice_versions)}")
+
+    def rows(self) -> int:
+        """Training records, held-out ones not counted."""
+        return sum(s.rows for s in self.slice_versions.values())
+
+    def files(self) -> list[SliceVersion]:
+        """Every file of the version."""
+        return [*self.slice_versions.values(), self.held_out]
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A trained stage: what it was trained on (key) and what came out (digest).
+
+    `prefix` are the slice indices it saw, `slice_digests` their contents at that time, in the same order.
+    """
+
+    key: str
+    digest: str
+    shard: int
+    prefix: Sequence
+    slice_digests: tuple[str, ...]
+    run_id: str = ""
+
+    @property
+    def index(self) -> int:
+        """Stage number in its replica, from 1: the block it adapts."""
+        return len(self.prefix)
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One model of one shard. `stages` are its live stages, top block first; empty means dead.
+
+    A stage all of whose slices are empty is never trained (void): it is absent here and does not count as depth.
+    """
+
+    shard: int
+    number: int
+    sequence: Sequence
+    stages: tuple[StageRecord, ...]
+
+    @property
+    def depth(self) -> int:
+        """How many trained stages are live. 0 = dead."""
+        return len(self.stages)
+
+
+@dataclass(frozen=True)
+class Release:
+    """What one registry version may serve: every replica with its live stages."""
+
+    release_id: str
+    dataset: str
+    replicas: tuple[Replica, ...]
+
+    def shards(self) -> list[int]:
+        """Shard numbers, in order."""
+        return sorted({r.shard for r in self.replicas})
+
+    def serving(self, shard: int) -> Replica | None:
+        """The shard's deepest live replica (the lowest number among equals), or None when the shard is dead."""
+        live = [r for r in self.replicas if r.shard == shard and r.depth]
+        return max(live, key=lambda r: (r.depth, -r.number), default=None)
+
+    def live_depth(self, shard: int) -> int:
+        """Depth of the replica that answers for the shard; 0 when it is dead."""
+        replica = self.serving(shard)
+        return replica.depth if replica else 0
+
+    def stage_keys(self) -> set[str]:
+        """Keys of every live stage, of replicas that answer and of those that stand by."""
+        return {s.key for r in self.replicas for s in r.stages}
+
+
+@dataclass(frozen=True)
+class DeletionRequest:
+    """One acknowledged request. Everything here is a keyed digest or a time; the id as given is in the needles file.
+
+    `record` is empty when the whole subject is to be erased. `commitment` is salted and goes into the certificate.
+    Times are RFC 3339 UTC.
+    """
+
+    request_id: str
+    subject: str
+    record: str
+    suppression: str
+    commitment: str
+    received: str
+    due: str
+    certificate: str = ""

@@ -1,0 +1,127 @@
+"""The erasure certificate: an in-toto Statement (v1) whose predicate says what was erased, when, and what is left.
+
+Its subject is the model version that serves after the erasure (or the data, where nothing serves). It holds no
+personal data: the data subject appears as a salted commitment, rows as counts. GDPR articles 5(2), 12(3), 17.
+"""
+
+from typing import Any
+
+from s3t_core.canonical import digest_of
+from s3t_core.domain import DatasetVersion, DeletionRequest
+from s3t_core.erasure.ledger import State, TreeHead, VersionRecord
+from s3t_core.erasure.planner import ErasurePlan
+from s3t_core.errors import CertificateError
+from s3t_core.release_json import release_to_json
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:s3t:erasure-certificate:v1"
+
+LIMITS = (
+    "requests chosen by looking at the model's answers, and retrains timed by an accuracy policy",
+    "settings that people chose by looking at results",
+    "near-duplicates of the record under other subjects, facts that other records also state, records about several "
+    "people",
+    "the backbone's own pretraining",
+    "which slices are live: it shows where someone asked",
+    "aggregates such as counts and accuracies, and keyed digests, which stay",
+    "copies and backups outside the workspace: destroying them is the operator's duty; the suppression list keeps a "
+    "later ingest from bringing the subject back",
+    "byte equality is claimed within one numeric profile (library versions, CPU capability, threads)",
+)
+
+
+def certificate_subject(state: State, head: TreeHead) -> dict[str, Any]:
+    """The in-toto subject: the serving release, else the data version, else the ledger."""
+    if state.champion is not None:
+        return {"name": f"model version {state.champion.version}",
+                "digest": {"sha256": digest_of(release_to_json(state.champion.release))}}
+    if state.dataset is not None:
+        return {"name": "data.dvc", "digest": {"md5": state.dataset.version.removesuffix(".dir")}}
+    return {"name": "ledger", "digest": {"sha256": head.root}}
+
+
+def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: State, head: TreeHead,
+                          budget: dict[str, Any] | None, now: str, staleness_seconds: float, erased_before: str,
+                          software: dict[str, str]) -> dict[str, Any]:
+    """What the certificate says about one request of the plan. JSON values only."""
+    training, held_out = plan.rows[request.request_id]
+    before, after = _versions_around(plan, state)
+    data_before, data_after = _datasets_around(state, plan)
+    destroy, scan = state.steps["destroy"], state.steps["scan"]
+    return {
+        "request": {"id": request.request_id, "received": request.received, "due": request.due,
+                    "scope": "record" if request.record else "subject"},
+        "subject": {"commitment": request.commitment,
+                    "scheme": "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt"},
+        "found": {"training_rows": training, "held_out_rows": held_out,
+                  "known": bool(training or held_out), "erased_before_by_request": erased_before},
+        "batch": {"plan": plan.plan_id, "requests": len(plan.requests),
+                  "slices": [{"shard": s.shard, "slice": s.index} for s in plan.slices],
+                  "held_out_touched": plan.held_out,
+                  "collateral_rows": _collateral(plan, data_before)},
+        "times": {"planned": plan.time, "alias_moved": state.steps["cut over"]["moved"],
+                  "old_version_refused_after_seconds": staleness_seconds if plan.release else 0,
+                  "destroyed": destroy["time"], "scanned": scan["time"], "certified": now},
+        "versions": {"before": before.version if before else None, "after": after.version if after else None,
+                     "destroyed": destroy["versions"],
+                     "live_depths": _depths(after)},
+        "dataset": {"before": data_before.version if data_before else None,
+                    "after": data_after.version if data_after else None},
+        "deactivated": [{"key": s.key, "digest": s.digest, "shard": s.shard, "stage": s.index,
+                         "slices": list(s.prefix)} for s in plan.deactivated],
+        "destroyed": {"stages": [s.digest for s in plan.deactivated], "data_objects_md5": destroy["objects"],
+                      "quarantined_rows": destroy["quarantined"]},
+        "scan": {k: scan[k] for k in ("files", "bytes", "needles", "unsearchable", "shared", "outside")}
+                | {"residue": 0},
+        "accuracy": {"before": before.accuracy if before else None, "after": after.accuracy if after else None},
+        "deletion_budget": budget,
+        "ledger": {"size": head.size, "root": head.root},
+        "software": software,
+        "not_covered": list(LIMITS),
+    }
+
+
+def make_statement(predicate: dict[str, Any], subject: dict[str, Any]) -> dict[str, Any]:
+    """The in-toto Statement that is signed."""
+    return {"_type": STATEMENT_TYPE, "predicateType": PREDICATE_TYPE, "subject": [subject], "predicate": predicate}
+
+
+def check_statement(statement: dict[str, Any]) -> dict[str, Any]:
+    """The predicate of an erasure certificate. Raises CertificateError for any other statement."""
+    kind = (statement.get("_type"), statement.get("predicateType"))
+    predicate = statement.get("predicate")
+    if kind != (STATEMENT_TYPE, PREDICATE_TYPE) or not isinstance(predicate, dict):
+        raise CertificateError(f"expected an in-toto statement of type {PREDICATE_TYPE}, got another document")
+    for part in ("request", "subject", "found", "times", "versions", "dataset", "deactivated", "scan", "ledger"):
+        if part not in predicate:
+            raise CertificateError(f"expected the certificate to say {part!r}, got nothing there")
+    if predicate["scan"].get("residue") != 0:
+        raise CertificateError("expected a scan that found nothing, got a certificate that says otherwise")
+    return predicate
+
+
+def _versions_around(plan: ErasurePlan, state: State) -> tuple[VersionRecord | None, VersionRecord | None]:
+    champion = state.champion
+    if plan.release is None or champion is None:
+        return champion, champion
+    return (state.versions[-2] if len(state.versions) > 1 else None), champion
+
+
+def _datasets_around(state: State, plan: ErasurePlan) -> tuple[DatasetVersion | None, DatasetVersion | None]:
+    if not state.datasets or not plan.touches_data or len(state.datasets) == 1:
+        return state.dataset, state.dataset
+    return state.datasets[-2], state.datasets[-1]
+
+
+def _collateral(plan: ErasurePlan, before: DatasetVersion | None) -> int:
+    """Live training rows that share a slice with an erased one."""
+    if before is None:
+        return 0
+    silenced = sum(before.slice_versions[s].rows for s in plan.slices if s in before.slice_versions)
+    return silenced - sum(training for training, _ in plan.rows.values())
+
+
+def _depths(version: VersionRecord | None) -> dict[str, int]:
+    if version is None:
+        return {}
+    return {str(s): version.release.live_depth(s) for s in version.release.shards()}

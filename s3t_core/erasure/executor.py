@@ -1,0 +1,212 @@
+"""The eraser: carries a plan out, step by step, through ports. Imports neither torch nor prefect.
+
+1. plan      all pending requests at once; the needles are gathered first, then the plan is written ahead
+2. cut over  register the version without the tainted stages, move the alias, wait until no loaded model may still
+             trust the old version (the staleness bound)
+3. rewrite   suppress the subjects, rewrite the files that hold their rows, make that the new data version
+4. destroy   stage artifacts, the registry versions and runs that hold them, old data objects, quarantined rows
+5. measure   accuracy of the new version on the held-out rows that remain
+6. scan      search everything the system wrote for the needles; a match stops here, without a certificate
+7. certify   destroy the needles, then one signed certificate per request
+
+Each step is idempotent and its completion is a ledger event, so a run that was killed continues at the step that was
+cut. Nothing tainted is reachable after step 2; nothing is certified before step 6 found nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from s3t_core.domain import DeletionRequest
+from s3t_core.erasure.certificate import certificate_predicate, certificate_subject
+from s3t_core.erasure.ledger import Event, State, dataset_to_json
+from s3t_core.erasure.planner import (
+    ErasurePlan,
+    plan_erasure,
+    plan_from_json,
+    plan_to_json,
+    rfc3339,
+    targets_of,
+)
+from s3t_core.erasure.versions import accuracy_tags, release_tags
+from s3t_core.errors import GuaranteeError, ResidueFound
+from s3t_core.ports import (
+    Certificates,
+    Clock,
+    Datasets,
+    Evaluator,
+    Ledger,
+    Needles,
+    Registry,
+    RequestBook,
+    Residue,
+    StageArtifacts,
+)
+from s3t_core.release_json import release_to_json
+
+STEPS = ("cut over", "rewrite", "destroy", "measure", "scan", "certify")
+
+
+@dataclass(frozen=True)
+class ErasePorts:
+    """Everything the eraser works through."""
+
+    ledger: Ledger
+    requests: RequestBook
+    datasets: Datasets
+    stages: StageArtifacts
+    registry: Registry
+    needles: Needles
+    residue: Residue
+    evaluator: Evaluator
+    certificates: Certificates
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class ErasePolicy:
+    """The settings that an erasure obeys. `software` and what `budget_of` tells go into the certificate."""
+
+    staleness_seconds: float
+    keep_clean_versions_days: int
+    software: dict[str, str]
+    budget_of: Callable[[State], dict[str, Any] | None]
+
+
+class Eraser:
+    """One erase run. The caller holds the workspace lock."""
+
+    def __init__(self, ports: ErasePorts, policy: ErasePolicy, new_plan_id: Callable[[], str]) -> None:
+        self.ports = ports
+        self.policy = policy
+        self._new_plan_id = new_plan_id
+
+    def plan(self) -> ErasurePlan | None:
+        """Step 1: the plan that a killed run left open, else a new one for all pending requests; None without any."""
+        state = self.ports.ledger.state()
+        if state.plan is not None:
+            return plan_from_json(state.plan["plan"], state)
+        requests = self.ports.requests.pending()
+        if not requests:
+            return None
+        targets = targets_of(requests)
+        findings = self.ports.datasets.find(targets, state.datasets, state.destroyed_objects)
+        plan = plan_erasure(requests, findings, state, self._new_plan_id(), self.ports.clock.now(),
+                            self.policy.keep_clean_versions_days)
+        self.ports.needles.gather(plan.plan_id, self.ports.datasets.texts(targets))
+        self.ports.ledger.append({"type": "planned", "time": plan.time, "plan": plan_to_json(plan)})
+        return plan
+
+    def run_step(self, step: str, plan: ErasurePlan) -> None:
+        """Do `step` (one of STEPS) unless the ledger says it is done. Raises when the steps before it are not."""
+        state = self.ports.ledger.state()
+        if state.plan is None:
+            return  # certified: all is done
+        missing = [s for s in STEPS[:STEPS.index(step)] if s not in state.steps]
+        if missing:
+            raise GuaranteeError(f"expected step {missing[0]!r} to be complete before {step!r}; run `s3t erase` again")
+        if step not in state.steps:
+            _ACTIONS[step](self, plan, state)
+
+    def run(self) -> ErasurePlan | None:
+        """All steps; returns the plan that was carried out, None when there was nothing to do."""
+        plan = self.plan()
+        if plan is not None:
+            for step in STEPS:
+                self.run_step(step, plan)
+        return plan
+
+    def _cut_over(self, plan: ErasurePlan, state: State) -> None:
+        events: list[Event] = []
+        if plan.release is not None and (state.release is None or state.release.release_id != plan.release.release_id):
+            champion = state.champion
+            if champion is None:
+                raise GuaranteeError("expected a serving version to cut over from, got none in the ledger")
+            document = release_to_json(plan.release)
+            published = self.ports.registry.publish(document, champion.recipe,
+                                                    release_tags(plan.release, self.ports.ledger.head()))
+            events.append({"type": "release", "time": self._now(), "cause": "erasure", "release": document,
+                           "recipe": champion.recipe, "version": published.version, "run_id": published.run_id,
+                           "model_id": published.model_id})
+        if events:
+            self.ports.ledger.append(*events)
+        moved = self._now()
+        if plan.release is not None:
+            self.ports.clock.sleep(self.policy.staleness_seconds)
+        self._done("cut over", plan, moved=moved)
+
+    def _rewrite(self, plan: ErasurePlan, state: State) -> None:
+        requests = self.ports.requests.get(plan.requests)
+        self.ports.requests.suppress(requests, plan.time)
+        if plan.touches_data and state.dataset is not None:
+            new = self.ports.datasets.erase(targets_of(requests), state.dataset)
+            if new.version != state.dataset.version:
+                self.ports.ledger.append({"type": "dataset", "time": self._now(), "cause": "erasure",
+                                          "dataset": dataset_to_json(new)})
+            self.ports.datasets.publish(new)
+        self._done("rewrite", plan)
+
+    def _destroy(self, plan: ErasurePlan, state: State) -> None:
+        targets = targets_of(self.ports.requests.get(plan.requests))
+        keep = [v for v in state.versions if v.version not in plan.versions and not v.destroyed]
+        self.ports.registry.destroy(keep, [s.key for s in plan.deactivated])
+        gone = {s.key for s in plan.deactivated}
+        known = {s.digest for s in state.stages.values() if s.key not in gone}
+        for digest in self.ports.stages.digests():
+            if digest not in known:  # tainted, or left by a crash before the ledger knew what it saw
+                self.ports.stages.delete(digest)
+        objects = self.ports.datasets.destroy(plan.objects, targets, state.dataset)
+        quarantined = self.ports.datasets.erase_quarantine(targets)
+        self._done("destroy", plan, stages=[s.key for s in plan.deactivated], versions=list(plan.versions),
+                   objects=sorted(objects), quarantined=quarantined)
+
+    def _measure(self, plan: ErasurePlan, state: State) -> None:
+        champion = state.champion
+        if plan.release is not None and champion is not None:
+            accuracy = self.ports.evaluator.accuracy(release_to_json(champion.release), champion.recipe)
+            self.ports.ledger.append({"type": "measured", "time": self._now(), "accuracy": accuracy,
+                                      "release": champion.release.release_id})
+            self.ports.registry.tag(champion.version, accuracy_tags(accuracy))
+        self._done("measure", plan)
+
+    def _scan(self, plan: ErasurePlan, _: State) -> None:
+        ids, texts = self.ports.needles.read(plan.plan_id, plan.requests)
+        subjects = {r.subject for r in self.ports.requests.get(plan.requests) if not r.record}
+        report = self.ports.residue.scan(ids, texts, subjects)
+        if report.residue:
+            raise ResidueFound(f"expected nothing of the erased records to be left, got matches in "
+                               f"{len(report.residue)} file(s): {', '.join(report.residue[:5])}; no certificate was "
+                               "written. Remove what put it there, then run `s3t erase` again")
+        self._done("scan", plan, files=report.files, bytes=report.bytes, needles=report.needles,
+                   unsearchable=report.unsearchable, shared=report.shared, outside=list(report.outside))
+
+    def _certify(self, plan: ErasurePlan, state: State) -> None:
+        self.ports.needles.destroy(plan.plan_id, plan.requests)
+        for request in self.ports.requests.get(plan.requests):
+            if request.request_id in state.certified:
+                continue
+            head = self.ports.ledger.head()
+            predicate = certificate_predicate(
+                request, plan, state, head, self.policy.budget_of(state), self._now(), self.policy.staleness_seconds,
+                self._erased_before(request), self.policy.software)
+            digest = self.ports.certificates.issue(request.request_id, predicate, certificate_subject(state, head))
+            self.ports.requests.certify(request.request_id, digest, {
+                "type": "certified", "time": self._now(), "request": request.request_id, "certificate": digest})
+        self._done("certify", plan)
+
+    def _erased_before(self, request: DeletionRequest) -> str:
+        earlier = self.ports.requests.suppressed_by(request.suppression)
+        return "" if earlier == request.request_id else earlier
+
+    def _now(self) -> str:
+        return rfc3339(self.ports.clock.now())
+
+    def _done(self, step: str, plan: ErasurePlan, **outcome: Any) -> None:
+        self.ports.ledger.append({"type": "step", "step": step, "plan_id": plan.plan_id, "time": self._now(),
+                                  **outcome})
+
+
+_ACTIONS: dict[str, Callable[[Eraser, ErasurePlan, State], None]] = {
+    "cut over": Eraser._cut_over, "rewrite": Eraser._rewrite, "destroy": Eraser._destroy,
+    "measure": Eraser._measure, "scan": Eraser._scan, "certify": Eraser._certify,
+}

@@ -1,0 +1,207 @@
+"""The ledger: append-only events; the state of the system is their fold.
+
+The one source of truth for what is live: everything else can be rebuilt from it or is checked against it. Leaves are
+the canonical JSON of events under an RFC 6962 tree head. Subjects appear as keyed digests, rows not at all.
+
+| event | says |
+|---|---|
+| workspace | the workspace began |
+| dataset | a data version: every slice's content digest, rows, file md5 |
+| backbone | a backbone was first used under a model id, with its digests |
+| stage | a stage was trained: key bound to digest |
+| release | a model version was registered and serves; `cause` says why |
+| measured | a release's accuracy on the held-out rows of its time |
+| request | a deletion request was acknowledged |
+| planned | an erasure plan, written ahead |
+| step | a step of the plan is complete, with its outcome |
+| certified | a request ended in a certificate |
+| retrain | a full retrain was started, or finished |
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from s3t_core.canonical import canonical_json
+from s3t_core.domain import DatasetVersion, Release, SliceId, SliceVersion, StageRecord
+from s3t_core.erasure.merkle import leaf_hash, tree_head
+from s3t_core.errors import LedgerError
+from s3t_core.release_json import release_from_json, stage_from_json
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TreeHead:
+    """Size and RFC 6962 root (hex) of the ledger at one moment."""
+
+    size: int
+    root: str
+
+
+def head_of(leaves: Iterable[bytes]) -> TreeHead:
+    """The tree head over leaf bytes."""
+    hashes = [leaf_hash(leaf) for leaf in leaves]
+    return TreeHead(len(hashes), tree_head(hashes).hex())
+
+
+def leaf_of(event: Event) -> bytes:
+    """The canonical bytes of an event: what is stored and hashed."""
+    return canonical_json(event)
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """A registered model version. `superseded` is the time (RFC 3339) the alias moved on, "" while it serves."""
+
+    release: Release
+    version: str
+    run_id: str
+    model_id: str
+    cause: str
+    time: str
+    recipe: dict[str, Any]
+    accuracy: float | None = None
+    superseded: str = ""
+    destroyed: bool = False
+
+
+@dataclass
+class State:
+    """What the ledger says. Built by `fold`; callers only read it."""
+
+    datasets: list[DatasetVersion] = field(default_factory=list)
+    stages: dict[str, StageRecord] = field(default_factory=dict)
+    backbones: dict[str, tuple[str, str]] = field(default_factory=dict)
+    versions: list[VersionRecord] = field(default_factory=list)
+    plan: Event | None = None
+    steps: dict[str, Event] = field(default_factory=dict)
+    destroyed_objects: set[str] = field(default_factory=set)
+    certified: dict[str, str] = field(default_factory=dict)
+    retrain_pending: bool = False
+    requests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dataset(self) -> DatasetVersion | None:
+        """The current data version."""
+        return self.datasets[-1] if self.datasets else None
+
+    @property
+    def champion(self) -> VersionRecord | None:
+        """The version that serves."""
+        return self.versions[-1] if self.versions else None
+
+    @property
+    def release(self) -> Release | None:
+        """The release that serves."""
+        return self.versions[-1].release if self.versions else None
+
+
+def fold(events: Iterable[Event]) -> State:
+    """The state after `events`. Raises LedgerError at an event that no state allows."""
+    state = State()
+    for number, event in enumerate(events):
+        handler = _HANDLERS.get(event.get("type", ""))
+        if handler is None:
+            raise LedgerError(f"expected a known event at ledger entry {number}, got {event.get('type')!r}; "
+                              "this ledger was written by a newer release: upgrade s3t")
+        try:
+            handler(state, event)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise LedgerError(f"expected a whole {event['type']} event at ledger entry {number}, got one that cannot "
+                              f"be applied ({type(error).__name__})") from None
+    return state
+
+
+def _ignore(state: State, event: Event) -> None:
+    pass
+
+
+def _dataset(state: State, event: Event) -> None:
+    state.datasets.append(dataset_from_json(event["dataset"]))
+
+
+def _backbone(state: State, event: Event) -> None:
+    state.backbones[event["model"]] = (event["digest"], event["tokenizer_digest"])
+
+
+def _stage(state: State, event: Event) -> None:
+    stage = stage_from_json(event["stage"])
+    state.stages[stage.key] = stage
+
+
+def _release(state: State, event: Event) -> None:
+    if state.versions:
+        state.versions[-1] = _changed(state.versions[-1], superseded=event["time"])
+    state.versions.append(VersionRecord(
+        release_from_json(event["release"]), event["version"], event["run_id"], event["model_id"], event["cause"],
+        event["time"], event["recipe"]))
+
+
+def _measured(state: State, event: Event) -> None:
+    for i, version in enumerate(state.versions):
+        if version.release.release_id == event["release"]:
+            state.versions[i] = _changed(version, accuracy=event["accuracy"])
+
+
+def _request(state: State, event: Event) -> None:
+    state.requests[event["request"]] = event["due"]
+
+
+def _planned(state: State, event: Event) -> None:
+    if state.plan is not None:
+        raise ValueError("a plan is open")
+    state.plan, state.steps = event, {}
+
+
+def _step(state: State, event: Event) -> None:
+    if state.plan is None or state.plan["plan"]["plan_id"] != event["plan_id"]:
+        raise ValueError("no such plan is open")
+    state.steps[event["step"]] = event
+    if event["step"] == "destroy":
+        for key in event["stages"]:
+            state.stages.pop(key, None)
+        state.destroyed_objects |= set(event["objects"])
+        gone = set(event["versions"])
+        state.versions = [_changed(v, destroyed=v.destroyed or v.version in gone) for v in state.versions]
+    if event["step"] == "certify":
+        state.plan, state.steps = None, {}
+
+
+def _certified(state: State, event: Event) -> None:
+    state.certified[event["request"]] = event["certificate"]
+
+
+def _retrain(state: State, event: Event) -> None:
+    state.retrain_pending = event["state"] == "started"
+
+
+_HANDLERS = {
+    "workspace": _ignore, "dataset": _dataset, "backbone": _backbone, "stage": _stage, "release": _release,
+    "measured": _measured, "request": _request, "planned": _planned, "step": _step, "certified": _certified,
+    "retrain": _retrain,
+}
+
+
+def _changed(version: VersionRecord, **changes: Any) -> VersionRecord:
+    return VersionRecord(**(version.__dict__ | changes))
+
+
+def dataset_to_json(dataset: DatasetVersion) -> dict[str, Any]:
+    """A data version as JSON values: slices as rows of [digest, rows, md5], by shard then index."""
+    return {
+        "version": dataset.version, "shards": dataset.shards, "slices": dataset.slices,
+        "content": [[_slice_to_json(dataset.slice_versions[SliceId(s, i)]) for i in range(dataset.slices)]
+                    for s in range(dataset.shards)],
+        "held_out": _slice_to_json(dataset.held_out),
+    }
+
+
+def dataset_from_json(value: dict[str, Any]) -> DatasetVersion:
+    """The inverse of `dataset_to_json`."""
+    content = {SliceId(s, i): SliceVersion(*v) for s, row in enumerate(value["content"]) for i, v in enumerate(row)}
+    return DatasetVersion(value["version"], value["shards"], value["slices"], content, SliceVersion(*value["held_out"]))
+
+
+def _slice_to_json(version: SliceVersion) -> list[Any]:
+    return [version.digest, version.rows, version.md5]

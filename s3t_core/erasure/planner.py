@@ -1,0 +1,118 @@
+"""Planning: pending requests and what the ledger says in, an erasure plan out. Pure; the executor carries it out.
+
+In every replica whose sequence holds a touched slice at position p, stages p..L saw it and are deactivated; stages
+1..p-1 never did (paper section 3.2). Which stages saw a slice is read from the slice *versions* they were trained on,
+not from the present data, so a re-ingest in between hides nothing.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from s3t_core.domain import DeletionRequest, Release, Replica, SliceId, StageRecord
+from s3t_core.erasure.ledger import State
+from s3t_core.ports import Findings, Target
+from s3t_core.release_json import release_from_json, release_to_json
+
+
+@dataclass(frozen=True)
+class ErasurePlan:
+    """What one erase run will do. `release` is the one to cut over to, None when nothing that serves is touched."""
+
+    plan_id: str
+    time: str
+    requests: tuple[str, ...]
+    rows: dict[str, tuple[int, int]]
+    slices: tuple[SliceId, ...]
+    held_out: bool
+    objects: tuple[str, ...]
+    deactivated: tuple[StageRecord, ...]
+    release: Release | None
+    versions: tuple[str, ...]
+
+    @property
+    def touches_data(self) -> bool:
+        """Whether any current file holds a targeted row."""
+        return bool(self.slices) or self.held_out
+
+
+def plan_erasure(requests: list[DeletionRequest], findings: Findings, state: State, plan_id: str, now: datetime,
+                 keep_clean_days: int) -> ErasurePlan:
+    """The plan for all of `requests` at once. Deletions only accumulate: it starts from what is live (hazard 6)."""
+    tainted = tuple(s for s in state.stages.values() if findings.tainted & set(s.slice_digests))
+    keys = {s.key for s in tainted}
+    touched = bool(tainted) or findings.held_out or bool(findings.slices)
+    release = None
+    if state.release is not None and touched:
+        release = Release(f"{plan_id}-release", state.release.dataset,
+                          tuple(_silence(r, keys) for r in state.release.replicas))
+    return ErasurePlan(
+        plan_id=plan_id, time=rfc3339(now), requests=tuple(r.request_id for r in requests),
+        rows={r: findings.rows.get(r, (0, 0)) for r in (q.request_id for q in requests)},
+        slices=tuple(sorted(findings.slices)), held_out=findings.held_out, objects=tuple(sorted(findings.objects)),
+        deactivated=tuple(sorted(tainted, key=lambda s: (s.shard, s.prefix, s.key))), release=release,
+        versions=_versions_to_destroy(state, keys, now, keep_clean_days, replaced=release is not None),
+    )
+
+
+def targets_of(requests: list[DeletionRequest]) -> list[Target]:
+    """What the requests ask to be erased."""
+    return [Target(r.request_id, r.subject, r.record) for r in requests]
+
+
+def _silence(replica: Replica, tainted: set[str]) -> Replica:
+    """The replica cut before its first tainted stage."""
+    live: list[StageRecord] = []
+    for stage in replica.stages:
+        if stage.key in tainted:
+            break
+        live.append(stage)
+    return replace(replica, stages=tuple(live))
+
+
+def _versions_to_destroy(state: State, tainted: set[str], now: datetime, keep_days: int,
+                         replaced: bool) -> tuple[str, ...]:
+    """Registry versions that hold a tainted stage, and clean superseded ones past their time."""
+    last = len(state.versions) - 1
+    chosen = []
+    for i, version in enumerate(state.versions):
+        if version.destroyed:
+            continue
+        serves = i == last and not replaced
+        expired = version.superseded and parse_time(version.superseded) + timedelta(days=keep_days) <= now
+        if version.release.stage_keys() & tainted or (expired and not serves):
+            chosen.append(version.version)
+    return tuple(chosen)
+
+
+def plan_to_json(plan: ErasurePlan) -> dict[str, Any]:
+    """The plan as it stands in the ledger: keyed digests, counts and names, no data."""
+    return {
+        "plan_id": plan.plan_id, "time": plan.time, "requests": list(plan.requests),
+        "rows": {k: list(v) for k, v in plan.rows.items()}, "slices": [[s.shard, s.index] for s in plan.slices],
+        "held_out": plan.held_out, "objects": list(plan.objects), "deactivated": [s.key for s in plan.deactivated],
+        "release": release_to_json(plan.release) if plan.release else None, "versions": list(plan.versions),
+    }
+
+
+def plan_from_json(value: dict[str, Any], state: State) -> ErasurePlan:
+    """The inverse. Stages already destroyed by an interrupted run are absent from `deactivated`'s records, so they are
+    taken from the plan's own step; `state` must be the one the plan is open in."""
+    stages = {**state.stages, **{s.key: s for v in state.versions for r in v.release.replicas for s in r.stages}}
+    return ErasurePlan(
+        plan_id=value["plan_id"], time=value["time"], requests=tuple(value["requests"]),
+        rows={k: (v[0], v[1]) for k, v in value["rows"].items()},
+        slices=tuple(SliceId(*s) for s in value["slices"]), held_out=value["held_out"],
+        objects=tuple(value["objects"]), deactivated=tuple(stages[k] for k in value["deactivated"]),
+        release=release_from_json(value["release"]) if value["release"] else None, versions=tuple(value["versions"]),
+    )
+
+
+def rfc3339(time: datetime) -> str:
+    """A UTC time as RFC 3339 with seconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> datetime:
+    """The inverse of `rfc3339`, timezone-aware."""
+    return datetime.fromisoformat(text)

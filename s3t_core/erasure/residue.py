@@ -1,0 +1,193 @@
+"""The residue scan: search, byte for byte, everything the system wrote for what was erased.
+
+1. Needles are the ids as given and windows of the texts (whole when short), in UTF-8 and as JSON escapes, so that a
+   cut-off log line or a text split over database pages is found too.
+2. Every file under the given roots is read: raw, and decoded where its bytes hide text: gzip, zlib (git objects),
+   Parquet columns, SQLite cells.
+3. A match in a row or line that belongs to another live subject is counted as shared: it is that subject's data. A
+   match in a file the system did not write is reported as outside: it is the operator's copy.
+4. Needles too short to tell from chance are counted as unsearchable; rows of an erased subject are also found by
+   their keyed digest, whatever the text.
+"""
+
+import gzip
+import json
+import re
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from s3t_core.ports import ScanReport
+
+MIN_ID_BYTES = 6
+MIN_TEXT_BYTES = 16
+WINDOW_BYTES = 48
+_CHUNK = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class NeedleSet:
+    """What is searched for. `ids` match only as whole words: an id may be a part of a longer one."""
+
+    ids: tuple[bytes, ...]
+    windows: tuple[bytes, ...]
+    unsearchable: int
+
+    def found_in(self, data: bytes) -> bool:
+        """Whether any needle is in `data`."""
+        return any(w in data for w in self.windows) or any(_word_in(i, data) for i in self.ids)
+
+    def longest(self) -> int:
+        """Bytes of the longest needle."""
+        return max((len(n) for n in (*self.ids, *self.windows)), default=0)
+
+
+def make_needles(ids: list[str], texts: list[str]) -> NeedleSet:
+    """Needles for the ids as given and the texts of the erased rows."""
+    searchable_ids = [i for i in ids if len(i.encode()) >= MIN_ID_BYTES]
+    searchable_texts = [t for t in texts if len(t.strip().encode()) >= MIN_TEXT_BYTES]
+    windows = {w for t in searchable_texts for form in _spellings(t.strip()) for w in _windows(form)}
+    words = {form for i in searchable_ids for form in _spellings(i)}
+    unsearchable = len(ids) + len(texts) - len(searchable_ids) - len(searchable_texts)
+    return NeedleSet(tuple(sorted(words)), tuple(sorted(windows)), unsearchable)
+
+
+def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: list[Path], needles: NeedleSet,
+         subjects: set[str]) -> ScanReport:
+    """Search every file under `root` and `extra_roots`.
+
+    `system_paths`: names under `root` that the system writes; matches elsewhere under it are outside. `skip`: files
+    left out (the needles themselves). `subjects`: digests none of whose rows may be left.
+    """
+    files = size = shared = 0
+    residue: list[str] = []
+    outside: list[str] = []
+    for path, own in _walk(root, extra_roots, system_paths):
+        if path in skip:
+            continue
+        verdict = _search(path, needles, subjects)
+        files, size, shared = files + 1, size + verdict.size, shared + verdict.shared
+        if verdict.residue:
+            (residue if own else outside).append(_shown(path, root))
+    return ScanReport(files, size, len(needles.ids) + len(needles.windows), needles.unsearchable, shared,
+                      tuple(sorted(residue)), tuple(sorted(outside)))
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    size: int
+    residue: bool
+    shared: int = 0
+
+
+def _search(path: Path, needles: NeedleSet, subjects: set[str]) -> _Verdict:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            magic = file.read(16)
+        if magic[:4] == b"PAR1":
+            return _search_rows(_parquet_rows(path), size, needles, subjects)
+        if path.suffix == ".jsonl":
+            return _search_rows(_json_rows(path), size, needles, subjects)
+        return _Verdict(size, any(needles.found_in(part) for part in _parts(path, magic, needles.longest())))
+    except FileNotFoundError:
+        return _Verdict(0, residue=False)  # gone while we walked: a log was rotated
+
+
+def _search_rows(rows: Iterator[tuple[str, bytes]], size: int, needles: NeedleSet, subjects: set[str]) -> _Verdict:
+    residue, shared = False, 0
+    for subject, content in rows:
+        if subject in subjects:
+            residue = True
+        elif needles.found_in(content):
+            shared += 1
+    return _Verdict(size, residue, shared)
+
+
+def _parts(path: Path, magic: bytes, overlap: int) -> Iterator[bytes]:
+    """The file in overlapping chunks, then whatever its bytes decode to."""
+    tail = b""
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield tail + chunk
+            tail = chunk[-overlap:] if overlap else b""
+    if magic[:2] == b"\x1f\x8b":
+        with gzip.open(path) as file:
+            yield file.read()
+    elif magic[:1] == b"\x78":
+        try:
+            yield zlib.decompress(path.read_bytes())
+        except zlib.error:
+            return
+    elif magic[:15] == b"SQLite format 3":
+        yield from _sqlite_cells(path)
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+    except pa.ArrowException:
+        yield "", path.read_bytes()
+        return
+    for row in table.to_pylist():
+        yield str(row.get("subject", "")), "\n".join(str(v) for v in row.values()).encode()
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, bytes]]:
+    for line in path.read_bytes().splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = {}
+        yield str(value.get("subject_digest", "") if isinstance(value, dict) else ""), line
+
+
+def _sqlite_cells(path: Path) -> Iterator[bytes]:
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+    connection.text_factory = bytes
+    try:
+        tables = [r[0].decode() for r in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            for row in connection.execute('SELECT * FROM "' + table.replace('"', '""') + '"'):  # noqa: S608
+                yield b"\n".join(v for v in row if isinstance(v, bytes))
+    except sqlite3.DatabaseError:
+        return  # not readable as a database: its raw bytes were searched
+    finally:
+        connection.close()
+
+
+def _walk(root: Path, extra_roots: list[Path], system_paths: list[str]) -> Iterator[tuple[Path, bool]]:
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            relative = path.relative_to(root).as_posix()
+            yield path, any(relative == s or relative.startswith(s + "/") for s in system_paths)
+    for extra in extra_roots:
+        if not extra.is_relative_to(root):
+            yield from ((p, True) for p in sorted(extra.rglob("*")) if p.is_file() and not p.is_symlink())
+
+
+def _shown(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _spellings(text: str) -> set[bytes]:
+    return {text.encode(), json.dumps(text)[1:-1].encode(), json.dumps(text, ensure_ascii=False)[1:-1].encode()}
+
+
+def _windows(data: bytes) -> list[bytes]:
+    """Start, middle and end of a text: short enough to lie within one database page or log line."""
+    if len(data) <= WINDOW_BYTES:
+        return [data]
+    middle = (len(data) - WINDOW_BYTES) // 2
+    return [data[:WINDOW_BYTES], data[middle:middle + WINDOW_BYTES], data[-WINDOW_BYTES:]]
+
+
+def _word_in(word: bytes, data: bytes) -> bool:
+    if word not in data:
+        return False
+    return re.search(rb"(?<![0-9A-Za-z_-])" + re.escape(word) + rb"(?![0-9A-Za-z_-])", data) is not None

@@ -1,0 +1,18 @@
+"""Tags of a registered model version. No personal data: ids, depths, ledger head, accuracy."""
+
+from s3t_core.domain import Release
+from s3t_core.erasure.ledger import TreeHead
+
+RELEASE_TAG = "s3t.release"
+
+
+def release_tags(release: Release, head: TreeHead) -> dict[str, str]:
+    """Release id (a loaded model confirms itself by it), live depth per shard, data version, ledger head."""
+    depths = ",".join(f"{shard}:{release.live_depth(shard)}" for shard in release.shards())
+    return {RELEASE_TAG: release.release_id, "s3t.live_depths": depths, "s3t.dataset": release.dataset,
+            "s3t.ledger_head": f"{head.size}:{head.root}"}
+
+
+def accuracy_tags(accuracy: float | None) -> dict[str, str]:
+    """Held-out accuracy, 0 to 1, or "unknown"."""
+    return {"s3t.accuracy": "unknown" if accuracy is None else f"{accuracy:.4f}"}

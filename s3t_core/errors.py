@@ -1,0 +1,74 @@
+"""One small tree of errors. A message says what was expected, what came, and what to do next.
+
+A caller's misuse, bad data and a broken guarantee are different types, because they have different remedies: fix the
+call, fix the data, or stop trusting what is on disk. `exit_code` is what the command line returns: 2 for bad usage or
+input, 1 for a failure. No message carries a subject id, a record or a text.
+"""
+
+
+class S3TError(Exception):
+    """The root of every error this system raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(S3TError):
+    """The call itself is wrong: a bad argument or setting."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """`s3t.toml` holds a wrong value, or one that does not work yet."""
+
+
+class WorkspaceError(UsageError):
+    """The directory is not a workspace, or its keys or files are not what a workspace has."""
+
+
+class DataError(UsageError):
+    """The source cannot be read as the config describes it, or nothing in it can be used."""
+
+
+class StorageError(S3TError):
+    """A file could not be written or read: a full disk, a missing permission."""
+
+
+class Busy(S3TError):
+    """Another process holds the workspace: only one may change it at a time."""
+
+
+class TrainingError(S3TError):
+    """A stage could not be trained: its process died, or its loss was not finite."""
+
+
+class GuaranteeError(S3TError):
+    """Something that the guarantees rest on does not hold. The system refuses to go on."""
+
+
+class ArtifactError(GuaranteeError):
+    """A stage artifact is missing, truncated, or not the bytes its digest names."""
+
+
+class BackboneChanged(GuaranteeError):
+    """The pretrained model on disk is not the one that was recorded."""
+
+
+class LedgerError(GuaranteeError):
+    """The ledger does not read as one that only grew."""
+
+
+class NoLiveShard(GuaranteeError):
+    """Every shard is dead: no model may answer until the full retrain is done."""
+
+
+class StaleModel(GuaranteeError):
+    """The loaded model version is no longer, or cannot be confirmed to be, the one that may serve."""
+
+
+class ResidueFound(GuaranteeError):
+    """A trace of an erased record is left in something the system wrote."""
+
+
+class CertificateError(GuaranteeError):
+    """A certificate does not verify."""

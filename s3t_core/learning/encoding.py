@@ -1,0 +1,58 @@
+"""Rows to token batches, padded to the longest row of the batch. A batch depends on its own rows only."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s3t_core.learning.recipe import Recipe
+from s3t_core.records import Row
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids per row (cut at max_length), label indices, and the padding token."""
+
+    tokens: list[list[int]]
+    labels: list[int]
+    padding: int
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens per row."""
+        return [len(t) for t in self.tokens]
+
+
+def encode(tokenizer: Any, rows: list[Row], recipe: Recipe) -> Encoded:
+    """Tokens and label indices of `rows`, in their order."""
+    index = {label: i for i, label in enumerate(recipe.labels)}
+    return Encoded(encode_texts(tokenizer, [r.text for r in rows], recipe.max_length),
+                   [index[r.label] for r in rows], padding_token(tokenizer))
+
+
+def encode_texts(tokenizer: Any, texts: list[str], max_length: int) -> list[list[int]]:
+    """Token ids of each text, special tokens included, at most `max_length`."""
+    if not texts:
+        return []
+    ids: list[list[int]] = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
+    return ids
+
+
+def padding_token(tokenizer: Any) -> int:
+    """The id that fills short rows; masked, so its value never reaches an answer."""
+    return int(tokenizer.pad_token_id or 0)
+
+
+def pad(tokens: list[list[int]], padding: int) -> dict[str, Tensor]:
+    """(rows, longest) int64 `input_ids` and `attention_mask`."""
+    longest = max(len(t) for t in tokens)
+    return {
+        "input_ids": torch.tensor([t + [padding] * (longest - len(t)) for t in tokens]),
+        "attention_mask": torch.tensor([[1] * len(t) + [0] * (longest - len(t)) for t in tokens]),
+    }
+
+
+def batch_of(rows: Encoded, indices: list[int]) -> tuple[dict[str, Tensor], Tensor]:
+    """The model input and the labels (rows,) of the given rows."""
+    return pad([rows.tokens[i] for i in indices], rows.padding), torch.tensor([rows.labels[i] for i in indices])

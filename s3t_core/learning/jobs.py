@@ -1,0 +1,121 @@
+"""Jobs that run in a process of their own: describe a backbone, train one stage, measure a release.
+
+This module imports torch only inside the functions, so that whoever orders a job need not. A stage's process reads the
+files of its own slices and nothing else, checks them against their recorded digests, and refuses to run under another
+numeric profile than the one in its key.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s3t_core.domain import Release
+from s3t_core.errors import GuaranteeError
+from s3t_core.keys import WorkspaceKeys
+from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
+from s3t_core.learning.store import LocalStageStore
+from s3t_core.slicefile import read_verified
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """A data file and the content digest it must have."""
+
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class DescribeJob:
+    """Look at a backbone."""
+
+    model: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a backbone is, and the numeric profile that stages will train under."""
+
+    digest: str
+    tokenizer_digest: str
+    layers: int
+    profile: NumericProfile
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """Train one stage. `slices` are the files of its prefix in order, `earlier` the digests of the stages below it."""
+
+    recipe: Recipe
+    spec: StageSpec
+    slices: tuple[FileRef, ...]
+    earlier: tuple[str | None, ...]
+    held_out: FileRef
+    store: Path
+    keys: WorkspaceKeys
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """A trained and stored stage. `accuracy` from 0 to 1 on the held-out rows, None without any."""
+
+    digest: str
+    loss: float
+    accuracy: float | None
+    steps: int
+    size: int
+
+
+@dataclass(frozen=True)
+class MeasureJob:
+    """Measure a release on the held-out rows."""
+
+    recipe: Recipe
+    release: Release
+    held_out: FileRef
+    store: Path
+    keys: WorkspaceKeys
+
+
+def describe(job: DescribeJob) -> Description:
+    """Raises UsageError when the backbone cannot be found, BackboneChanged when it is not the published one."""
+    from s3t_core.learning.backbone import find_backbone
+    from s3t_core.learning.stage import numeric_profile
+    found = find_backbone(job.model)
+    return Description(found.digest, found.tokenizer_digest, found.layers, numeric_profile(job.threads))
+
+
+def train(job: StageJob) -> StageOutcome:
+    """Train and store. Raises GuaranteeError, ArtifactError, TrainingError, StorageError."""
+    from s3t_core.learning.backbone import check_backbone, find_backbone
+    from s3t_core.learning.stage import numeric_profile, train_stage
+    profile = numeric_profile(job.recipe.profile.threads)
+    if profile != job.recipe.profile:
+        raise GuaranteeError(f"expected the numeric profile of the stage key ({job.recipe.profile}), got {profile}; "
+                             "train on machines of one profile, or run `s3t train` anew on this one")
+    backbone = find_backbone(job.recipe.model)
+    check_backbone(backbone, job.recipe.backbone_digest, job.recipe.tokenizer_digest)
+    store = LocalStageStore(job.store)
+    result = train_stage(
+        backbone, job.recipe, job.spec, [read_verified(f.path, job.keys, f.digest) for f in job.slices],
+        [store.get(d) if d else None for d in job.earlier],
+        read_verified(job.held_out.path, job.keys, job.held_out.digest))
+    digest = store.put(job.spec.key, result.artifact)
+    return StageOutcome(digest, result.loss, result.accuracy, result.steps, len(result.artifact))
+
+
+def measure(job: MeasureJob) -> float | None:
+    """Accuracy of the release, 0 to 1; None without held-out rows or without a live shard."""
+    import torch
+
+    from s3t_core.learning.backbone import find_backbone
+    from s3t_core.learning.ensemble import Ensemble
+    torch.set_num_threads(max(2, job.recipe.profile.threads))
+    store = LocalStageStore(job.store)
+    ensemble = Ensemble(find_backbone(job.recipe.model), job.recipe, job.release, store.get)
+    return ensemble.accuracy(read_verified(job.held_out.path, job.keys, job.held_out.digest))
+
+
+JOBS: dict[type, Callable[[Any], Any]] = {DescribeJob: describe, StageJob: train, MeasureJob: measure}

@@ -1,0 +1,149 @@
+"""Stage keys: everything that makes a stage, hashed before it is trained (method.md, "What a stage is called").
+
+Training lists the keys that the present data and config call for and trains those without a digest. So a crash
+resumes where it was, replicas that share a prefix train it once, and a full retrain re-uses every stage whose inputs
+did not change. This module imports no torch: what is wanted can be listed anywhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from s3t_core import METHOD_VERSION
+from s3t_core.canonical import digest_of
+from s3t_core.config import Config
+from s3t_core.domain import DatasetVersion, Sequence, SliceId, StageRecord
+from s3t_core.errors import UsageError
+
+
+def blocks(layers: int, slices: int) -> tuple[tuple[int, ...], ...]:
+    """L contiguous groups of layer indices, counted from the top: block 1 holds the layers nearest the output.
+
+    L need not divide the layer count: the upper blocks get one layer more. Raises UsageError when L > layers.
+    """
+    if slices > layers:
+        raise UsageError(f"expected at most {layers} slices (the backbone has {layers} layers, a block needs one), "
+                         f"got {slices}; lower [system] slices")
+    groups, top = [], layers
+    for i in range(slices):
+        size = layers // slices + (i < layers % slices)
+        groups.append(tuple(range(top - size, top)))
+        top -= size
+    return tuple(groups)
+
+
+@dataclass(frozen=True)
+class NumericProfile:
+    """What else decides the bits: library versions, CPU capability, threads. Byte equality is claimed within one."""
+
+    torch: str
+    transformers: str
+    peft: str
+    cpu_capability: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that makes a stage except its place and its data."""
+
+    model: str
+    backbone_digest: str
+    tokenizer_digest: str
+    labels: tuple[str, ...]
+    max_length: int
+    blocks: tuple[tuple[int, ...], ...]
+    adapter: Mapping[str, Any] = field(hash=False)
+    training: Mapping[str, Any] = field(hash=False)
+    profile: NumericProfile
+
+    def seed(self, shard: int, prefix: Sequence) -> int:
+        """The stage's own seed: from the shard and the slices it sees, never from the replica's number (hazard 9)."""
+        place = {"seed": self.training["seed"], "shard": shard, "prefix": list(prefix)}
+        return int(digest_of(place)[:12], 16)
+
+    def stage_key(self, shard: int, prefix: Sequence, slice_digests: tuple[str, ...],
+                  earlier: tuple[str | None, ...]) -> str:
+        """SHA-256 over all that makes the stage. `earlier`: keys of stages 1..i-1, None for a void one."""
+        return digest_of({
+            "method": METHOD_VERSION,
+            "backbone": self.backbone_digest,
+            "tokenizer": self.tokenizer_digest,
+            "labels": list(self.labels),
+            "max_length": self.max_length,
+            "adapter": dict(self.adapter),
+            "training": dict(self.training),
+            "block": list(self.blocks[len(prefix) - 1]),
+            "seed": self.seed(shard, prefix),
+            "slices": list(slice_digests),
+            "earlier": list(earlier),
+            "profile": asdict(self.profile),
+        })
+
+
+def make_recipe(config: Config, backbone_digest: str, tokenizer_digest: str, layers: int,
+                profile: NumericProfile) -> Recipe:
+    """The recipe that `config` asks for on a given backbone."""
+    adapter = config.adapter.model_dump(mode="json")
+    training = config.training.model_dump(mode="json")
+    del training["threads"]  # stands in the profile
+    return Recipe(
+        model=config.backbone.model, backbone_digest=backbone_digest, tokenizer_digest=tokenizer_digest,
+        labels=config.require_labels(), max_length=config.backbone.max_length,
+        blocks=blocks(layers, config.system.slices), adapter=adapter, training=training, profile=profile,
+    )
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage that should exist: where it stands, what it sees, the keys of the stages it builds on (None: void)."""
+
+    key: str
+    shard: int
+    prefix: Sequence
+    slice_digests: tuple[str, ...]
+    earlier: tuple[str | None, ...]
+
+    def record(self, digest: str, run_id: str = "") -> StageRecord:
+        """The spec once trained to `digest`."""
+        return StageRecord(self.key, digest, self.shard, self.prefix, self.slice_digests, run_id)
+
+
+@dataclass(frozen=True)
+class WantedReplica:
+    """A replica as data and config call for it: one key per position, None where the stage is void."""
+
+    shard: int
+    number: int
+    sequence: Sequence
+    keys: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """All replicas that should exist, and each distinct stage once, those that others build on first."""
+
+    replicas: tuple[WantedReplica, ...]
+    stages: tuple[StageSpec, ...]
+
+
+def wanted(recipe: Recipe, sequences: list[Sequence], dataset: DatasetVersion) -> Wanted:
+    """What should exist for `dataset`: m·B replicas, shared prefixes once. A stage that no row feeds is void."""
+    replicas: list[WantedReplica] = []
+    stages: dict[str, StageSpec] = {}
+    for shard in range(dataset.shards):
+        for number, sequence in enumerate(sequences):
+            keys: list[str | None] = []
+            for position in range(1, len(sequence) + 1):
+                prefix = sequence[:position]
+                versions = [dataset.slice_versions[SliceId(shard, s)] for s in prefix]
+                if not any(v.rows for v in versions):
+                    keys.append(None)
+                    continue
+                digests = tuple(v.digest for v in versions)
+                key = recipe.stage_key(shard, prefix, digests, tuple(keys))
+                stages.setdefault(key, StageSpec(key, shard, prefix, digests, tuple(keys)))
+                keys.append(key)
+            replicas.append(WantedReplica(shard, number, sequence, tuple(keys)))
+    ordered = sorted(stages.values(), key=lambda s: (len(s.prefix), s.shard, s.prefix))
+    return Wanted(tuple(replicas), tuple(ordered))

@@ -1,0 +1,127 @@
+"""A backbone with stages on it: attach, load, silence and save the adapter and head of single stages.
+
+The model at depth d is backbone + adapters 1..d + head d (method.md). Adapters of different stages sit on different
+layers, so several are active at once; they are never merged into weights (hazard 11). Heads live outside peft, one per
+stage (hazard 2). Attaching a stage never touches another's weights (hazard 3).
+"""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from s3t_core.errors import ArtifactError, GuaranteeError
+from s3t_core.learning.backbone import modules_in_layers
+from s3t_core.learning.recipe import Recipe
+
+_HEAD = "head."
+_ADAPTER = "adapter."
+
+
+class StagedModel:
+    """One backbone that stages of one or more replicas are attached to, by name."""
+
+    def __init__(self, model: torch.nn.Module, recipe: Recipe) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.hidden = int(model.config.hidden_size)  # type: ignore[union-attr,arg-type]
+        self.heads = torch.nn.ModuleDict()
+
+    def attach(self, name: str, block: int) -> None:
+        """A fresh adapter (a no-op: LoRA's B is zero) on block `block` (from 1) and a fresh zero head, both frozen."""
+        adapter = self.recipe.adapter
+        targets = modules_in_layers(self.model, self.recipe.blocks[block - 1], tuple(adapter["target_modules"]))
+        config = LoraConfig(r=adapter["rank"], lora_alpha=adapter["alpha"], use_rslora=adapter["rslora"],
+                            target_modules=targets, lora_dropout=0.0, bias="none")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft warns of several adapters: here that is the point
+            inject_adapter_in_model(config, self.model, adapter_name=name)
+        head = torch.nn.Linear(self.hidden, len(self.recipe.labels))
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+        self.heads[name] = head
+        self.model.requires_grad_(False)
+        self.heads.requires_grad_(False)
+        self.model.eval()
+
+    def load(self, name: str, block: int, artifact: bytes) -> None:
+        """Attach a trained stage. Raises ArtifactError unless it holds exactly the tensors the stage has."""
+        self.attach(name, block)
+        tensors = load_tensors(artifact)
+        expected = self.tensors(name)
+        if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in expected.items()}:
+            raise ArtifactError(f"expected the {len(expected)} tensors of a stage of block {block}, got others; "
+                                "the artifact belongs to another config")
+        adapter = {k.removeprefix(_ADAPTER): v for k, v in tensors.items() if k.startswith(_ADAPTER)}
+        set_peft_model_state_dict(self.model, adapter, adapter_name=name)
+        head = {k.removeprefix(_HEAD): v for k, v in tensors.items() if k.startswith(_HEAD)}
+        self.heads[name].load_state_dict(head)
+        if self.dump(name) != save_tensors(tensors):
+            raise GuaranteeError("expected a loaded stage to equal its artifact byte for byte, got other values; "
+                                 "this peft version does not restore adapters exactly")
+
+    def activate(self, names: list[str]) -> None:
+        """Exactly these adapters answer, every other is off. Changes no weight."""
+        wanted = set(names)
+        for layer in self._tuner_layers():
+            layer.set_adapter([a for a in _adapters_of(layer) if a in wanted])
+        self.model.requires_grad_(False)
+
+    def trainable(self, name: str) -> dict[str, torch.nn.Parameter]:
+        """Make the stage `name`, and nothing else, trainable; returns its parameters by name.
+
+        Raises GuaranteeError when the trainable set is not exactly the adapter tensors of its block and its head.
+        """
+        marker = f".{name}."
+        for parameter_name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(marker in f".{parameter_name}.")
+        self.heads[name].requires_grad_(True)
+        chosen = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        chosen |= {f"{_HEAD}{n}": p for n, p in self.heads[name].named_parameters()}
+        if len(chosen) != len(self.tensors(name)):
+            raise GuaranteeError(f"expected {len(self.tensors(name))} trainable tensors in the stage, "
+                                 f"got {len(chosen)}")
+        return chosen
+
+    def logits(self, name: str, batch: dict[str, Tensor]) -> Tensor:
+        """Logits of the head `name` under the active adapters: ids and mask (rows, tokens) -> (rows, labels)."""
+        low = self.recipe.training["dtype"] == "bfloat16"
+        with torch.autocast(batch["input_ids"].device.type, torch.bfloat16, enabled=low):
+            states = self.model(**batch).last_hidden_state
+        features = _pool(states.float(), batch["attention_mask"], self.recipe.training["pooling"])
+        result: Tensor = self.heads[name](features)
+        return result
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The stage's tensors by their names in the artifact, float32, shapes as in peft and `nn.Linear`."""
+        adapter = get_peft_model_state_dict(self.model, adapter_name=name)
+        state = {f"{_ADAPTER}{k}": v for k, v in adapter.items()}
+        state |= {f"{_HEAD}{k}": v for k, v in self.heads[name].state_dict().items()}
+        return {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in state.items()}
+
+    def dump(self, name: str) -> bytes:
+        """The stage as safetensors bytes: equal weights, equal bytes."""
+        data: bytes = save_tensors(self.tensors(name))
+        return data
+
+    def _tuner_layers(self) -> Iterator[Any]:
+        return (m for m in self.model.modules() if isinstance(m, BaseTunerLayer))
+
+
+def _adapters_of(layer: Any) -> list[str]:
+    return [name for attribute in layer.adapter_layer_names for name in getattr(layer, attribute)
+            if attribute == layer.adapter_layer_names[0]]
+
+
+def _pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """(rows, tokens, hidden) -> (rows, hidden)."""
+    if pooling == "cls":
+        return states[:, 0]
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1).clamp(min=1.0)

@@ -1,0 +1,136 @@
+"""Train one stage (method.md, "Training a replica").
+
+1. Load the backbone, attach stages 1..i-1 from their artifacts, frozen and active.
+2. Seed from the shard and the slices seen, so that nothing else decides the draws (hazard 9).
+3. Attach a fresh adapter on block i and a fresh head; they alone train (asserted).
+4. A fixed number of steps over slices 1..i with a fresh optimizer (hazards 8, 10); batches are laid out from these
+   rows alone.
+5. Save adapter and head as one immutable safetensors artifact.
+"""
+
+import math
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from s3t_core.errors import TrainingError
+from s3t_core.learning.backbone import Backbone, load_model, load_tokenizer
+from s3t_core.learning.encoding import Encoded, batch_of, encode
+from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
+from s3t_core.learning.replica import StagedModel
+from s3t_core.records import Row
+
+_POOL_BATCHES = 16  # rows are sorted by length within pools of so many batches: little padding, still shuffled
+_WARM_UP = 0.1
+_WEIGHT_DECAY = 0.01
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A trained stage: its artifact, mean loss of the last epoch, and accuracy at its depth on the held-out rows.
+
+    `accuracy` is a share from 0 to 1, None when nothing is held out. `steps` counts optimizer steps.
+    """
+
+    artifact: bytes
+    loss: float
+    accuracy: float | None
+    steps: int
+
+
+def numeric_profile(threads: int) -> NumericProfile:
+    """The profile of this process, with stages trained on `threads` threads."""
+    import peft
+    import transformers
+    return NumericProfile(torch.__version__, transformers.__version__, peft.__version__,
+                          torch.backends.cpu.get_cpu_capability(), threads)
+
+
+def train_stage(backbone: Backbone, recipe: Recipe, spec: StageSpec, slices: list[list[Row]],
+                earlier: list[bytes | None], held_out: list[Row]) -> StageResult:
+    """Train the stage `spec` on `slices` (those of its prefix, in order) on top of `earlier` artifacts (None: void).
+
+    Raises TrainingError when the loss is not finite.
+    """
+    torch.set_num_threads(recipe.profile.threads)
+    torch.use_deterministic_algorithms(True)
+    staged = StagedModel(load_model(backbone), recipe)
+    names = []
+    for block, artifact in enumerate(earlier, start=1):
+        if artifact is not None:
+            names.append(f"stage{block}")
+            staged.load(names[-1], block, artifact)
+    block = len(spec.prefix)
+    name = f"stage{block}"
+    seed = recipe.seed(spec.shard, spec.prefix)
+    torch.manual_seed(seed)
+    staged.attach(name, block)
+    staged.activate([*names, name])
+    tokenizer = load_tokenizer(backbone)
+    rows = sorted(row for rows in slices for row in rows)
+    encoded = encode(tokenizer, rows, recipe)
+    loss, steps = _fit(staged, name, encoded, seed)
+    staged.model.requires_grad_(False)
+    accuracy = _accuracy(staged, name, encode(tokenizer, held_out, recipe)) if held_out else None
+    return StageResult(staged.dump(name), loss, accuracy, steps)
+
+
+def batch_layout(lengths: list[int], batch_size: int, generator: random.Random) -> list[list[int]]:
+    """One epoch's batches as row indices: shuffled, with rows of like length together. Depends on these rows alone."""
+    order = list(range(len(lengths)))
+    generator.shuffle(order)
+    pool = batch_size * _POOL_BATCHES
+    batches = []
+    for start in range(0, len(order), pool):
+        part = sorted(order[start:start + pool], key=lambda i: lengths[i])
+        batches += [part[i:i + batch_size] for i in range(0, len(part), batch_size)]
+    generator.shuffle(batches)
+    return batches
+
+
+def _fit(staged: StagedModel, name: str, rows: Encoded, seed: int) -> tuple[float, int]:
+    training = staged.recipe.training
+    parameters = staged.trainable(name)
+    optimizer = torch.optim.AdamW([
+        {"params": [p for n, p in parameters.items() if not n.startswith("head.")], "lr": training["learning_rate"]},
+        {"params": [p for n, p in parameters.items() if n.startswith("head.")], "lr": training["head_learning_rate"]},
+    ], weight_decay=_WEIGHT_DECAY)
+    per_epoch = math.ceil(len(rows.labels) / training["batch_size"])
+    total = per_epoch * training["epochs"]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
+    generator = random.Random(seed)
+    losses: list[float] = []
+    for _ in range(training["epochs"]):
+        losses = []
+        for indices in batch_layout(rows.lengths, training["batch_size"], generator):
+            batch, labels = batch_of(rows, indices)
+            loss: Tensor = torch.nn.functional.cross_entropy(staged.logits(name, batch), labels)
+            if not torch.isfinite(loss):
+                raise TrainingError(f"expected a finite loss, got {loss.item()} at block {name.removeprefix('stage')}; "
+                                    "lower [training] learning_rate")
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item() * len(indices))
+    return sum(losses) / len(rows.labels), total
+
+
+def _rate(step: int, total: int) -> float:
+    """Share of the peak rate at `step`: 10% linear warm-up, then linear decay to zero."""
+    warm_up = max(1, int(total * _WARM_UP))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return max(0.0, (total - step) / max(1, total - warm_up))
+
+
+@torch.inference_mode()
+def _accuracy(staged: StagedModel, name: str, rows: Encoded) -> float:
+    order = sorted(range(len(rows.labels)), key=lambda i: rows.lengths[i])
+    right = 0
+    for start in range(0, len(order), 32):
+        batch, labels = batch_of(rows, order[start:start + 32])
+        right += int((staged.logits(name, batch).argmax(1) == labels).sum())
+    return right / len(order)

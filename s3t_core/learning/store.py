@@ -1,0 +1,81 @@
+"""The stage store: immutable `DIGEST.safetensors` files, each with a `DIGEST.json` sidecar that binds key to digest.
+
+Written to a temporary name, synced, renamed: a reader sees a whole file or none. Every load is verified by digest.
+Safetensors only, never pickle. Imports no torch: artifacts are bytes here.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from s3t_core.canonical import canonical_json, sha256_hex
+from s3t_core.errors import ArtifactError
+from s3t_core.files import remove_file, write_atomically
+
+
+class LocalStageStore:
+    """A stage store in a directory. Fills the port `StageStore`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, key: str, artifact: bytes) -> str:
+        """Keep an artifact under its digest and bind `key` to it; returns the digest. Raises StorageError."""
+        digest = sha256_hex(artifact)
+        write_atomically(self._artifact(digest), artifact)
+        write_atomically(self._sidecar(digest), canonical_json({"digest": digest, "key": key}))
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The artifact, verified. Raises ArtifactError when it is missing or its bytes are not those of `digest`."""
+        try:
+            data = self._artifact(digest).read_bytes()
+        except FileNotFoundError:
+            raise ArtifactError(f"expected stage artifact {digest[:16]}..., got no such file; "
+                                "run `s3t train` to train it again") from None
+        got = sha256_hex(data)
+        if got != digest:
+            raise ArtifactError(f"expected stage artifact {digest[:16]}..., got bytes of {got[:16]}...; "
+                                "delete the file and run `s3t train` to train it again")
+        return data
+
+    def bindings(self) -> dict[str, str]:
+        """Key to digest, of every sidecar whose artifact verifies: what was stored complete, recorded or not."""
+        bound = {p.stem: _read_sidecar(p) for p in sorted(self.root.glob("*.json"))}
+        return {b["key"]: digest for digest, b in bound.items() if b and b["digest"] == digest and self.holds(digest)}
+
+    def holds(self, digest: str) -> bool:
+        """Whether the artifact is there and verifies."""
+        try:
+            self.get(digest)
+        except ArtifactError:
+            return False
+        return True
+
+    def delete(self, digest: str) -> None:
+        """Destroy the artifact and its sidecar; no error when they are gone already."""
+        remove_file(self._artifact(digest))
+        remove_file(self._sidecar(digest))
+
+    def digests(self) -> Iterable[str]:
+        """Digests of every artifact or sidecar on disk."""
+        return sorted({p.stem for p in self.root.glob("*") if p.suffix in (".safetensors", ".json")})
+
+    def path(self, digest: str) -> Path:
+        """Where the artifact is, for copying into a model version. The bytes are verified first."""
+        self.get(digest)
+        return self._artifact(digest)
+
+    def _artifact(self, digest: str) -> Path:
+        return self.root / f"{digest}.safetensors"
+
+    def _sidecar(self, digest: str) -> Path:
+        return self.root / f"{digest}.json"
+
+
+def _read_sidecar(path: Path) -> dict[str, str] | None:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) and {"key", "digest"} <= value.keys() else None

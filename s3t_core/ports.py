@@ -1,0 +1,185 @@
+"""What the core needs from the outside, as Protocols. `flows/adapters` fills them; tests fill them with fakes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId
+from s3t_core.erasure.ledger import Event, State, TreeHead, VersionRecord
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one request asks to be erased: a subject, or one record of it (`record` not empty). Keyed digests."""
+
+    request_id: str
+    subject: str
+    record: str
+
+    def matches(self, subject: str, record: str) -> bool:
+        """Whether a row with these digests is to be erased."""
+        return subject == self.subject and self.record in ("", record)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Where targeted rows are.
+
+    `tainted`: content digests of slice versions (current and earlier) that hold a targeted row, or that cannot be read
+    any more and so may hold one. `objects`: md5 of every data file, current or earlier, that holds one. `slices` and
+    `held_out`: which current files hold one. `rows`: per request, current (training, held-out) rows.
+    """
+
+    tainted: frozenset[str]
+    objects: frozenset[str]
+    slices: frozenset[SliceId]
+    held_out: bool
+    rows: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A registered model version."""
+
+    version: str
+    run_id: str
+    model_id: str
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What the residue scan did. `residue` and `outside` are file paths relative to the workspace; `shared` counts
+    matches inside rows of other live subjects; `unsearchable` counts needles too short to tell from chance."""
+
+    files: int
+    bytes: int
+    needles: int
+    unsearchable: int
+    shared: int
+    residue: tuple[str, ...]
+    outside: tuple[str, ...]
+
+
+class Ledger(Protocol):
+    """Append-only events."""
+
+    def append(self, *events: Event) -> None:
+        """Append in one transaction, durably."""
+
+    def state(self) -> State:
+        """The fold of all events, each leaf checked against its stored hash. Raises LedgerError."""
+
+    def head(self) -> TreeHead:
+        """Size and root now."""
+
+
+class RequestBook(Protocol):
+    """Deletion requests and the suppression list."""
+
+    def pending(self) -> list[DeletionRequest]:
+        """Acknowledged requests without a closing document, oldest first."""
+
+    def get(self, request_ids: Iterable[str]) -> list[DeletionRequest]:
+        """The given requests, in that order."""
+
+    def suppress(self, requests: Iterable[DeletionRequest], time: str) -> None:
+        """Put the requests' subjects or records on the suppression list, so that no ingest brings them back."""
+
+    def suppressed_by(self, suppression: str) -> str:
+        """The request that put a suppression digest on the list, "" when none did."""
+
+    def certify(self, request_id: str, certificate: str, event: Event) -> None:
+        """Close the request with its certificate's digest and append `event`, in one transaction."""
+
+
+class Datasets(Protocol):
+    """The versioned data."""
+
+    def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> Findings:
+        """Look for targeted rows in the current data and in every earlier version that is still stored."""
+
+    def texts(self, targets: list[Target]) -> list[str]:
+        """Every text of the targeted rows, in any stored version and in quarantine: the needles of the scan."""
+
+    def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
+        """Rewrite every current file without the targeted rows and make that the new version. Idempotent."""
+
+    def publish(self, dataset: DatasetVersion) -> None:
+        """Push the version to the remote and commit its name. Idempotent."""
+
+    def destroy(self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None) -> list[str]:
+        """Remove data objects from cache and remote, unless a file of `live` needs them, and whatever else in the
+        local cache holds a targeted row; returns the md5 that are gone. Idempotent."""
+
+    def erase_quarantine(self, targets: list[Target]) -> int:
+        """Drop the subjects' rows from quarantine; returns how many."""
+
+
+class StageArtifacts(Protocol):
+    """Where stage artifacts are destroyed."""
+
+    def delete(self, digest: str) -> None:
+        """Destroy an artifact and its sidecar. Idempotent."""
+
+    def digests(self) -> Iterable[str]:
+        """Digests of everything in the store."""
+
+
+class Registry(Protocol):
+    """Model versions."""
+
+    def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str]) -> Published:
+        """Register a version for the release, or find the one that a run before a crash registered, and move the
+        alias to it."""
+
+    def tag(self, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags on a version."""
+
+    def destroy(self, keep: Iterable[VersionRecord], stage_keys: Iterable[str]) -> None:
+        """Destroy every version but those in `keep`, and every run of the given stages, with their files, in database
+        and artifact store; what a crash left unrecorded goes too. Idempotent."""
+
+
+class Needles(Protocol):
+    """The only place that holds what a person's data looked like while it is being erased (0600)."""
+
+    def gather(self, plan_id: str, texts: list[str]) -> None:
+        """Keep the texts that the scan will look for."""
+
+    def read(self, plan_id: str, request_ids: Iterable[str]) -> tuple[list[str], list[str]]:
+        """(ids as given, texts)."""
+
+    def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
+        """Remove them. Idempotent."""
+
+
+class Residue(Protocol):
+    """The scan for what is left."""
+
+    def scan(self, ids: list[str], texts: list[str], subjects: set[str]) -> ScanReport:
+        """Search everything the system wrote."""
+
+
+class Evaluator(Protocol):
+    """Measures a release."""
+
+    def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:
+        """Accuracy on the held-out rows that are there now, 0 to 1; None without rows or without a live shard."""
+
+
+class Certificates(Protocol):
+    """Where certificates are signed and kept."""
+
+    def issue(self, request_id: str, predicate: dict[str, Any], subject: dict[str, Any]) -> str:
+        """Sign and write; returns the SHA-256 of the file. An existing, valid certificate is kept and returned."""
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> datetime:
+        """Now, UTC."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""

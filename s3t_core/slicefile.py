@@ -1,0 +1,67 @@
+"""Slice files: Parquet with columns record, subject, text, label, always rewritten whole with a fixed row-group size.
+
+Equal sets of rows give equal bytes (within one pyarrow version). A file holds keyed digests, never raw ids.
+"""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from s3t_core.errors import DataError, GuaranteeError
+from s3t_core.files import write_atomically
+from s3t_core.keys import WorkspaceKeys
+from s3t_core.records import Row, slice_digest
+
+ROW_GROUP_ROWS = 1024
+SCHEMA = pa.schema([(name, pa.string()) for name in ("record", "subject", "text", "label")])
+
+
+def slice_path(shard: int, index: int) -> str:
+    """A slice's file, relative to the data directory. Names hold no ids: DVC manifests keep them."""
+    return f"shard={shard:02d}/slice={index:02d}.parquet"
+
+
+HELD_OUT_PATH = "held_out.parquet"
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write the set of `rows`, sorted by record digest. Raises StorageError."""
+    ordered = sorted(rows)
+    columns = [pa.array([getattr(r, name) for r in ordered], pa.string()) for name in SCHEMA.names]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), sink, row_group_size=ROW_GROUP_ROWS,
+                   compression="zstd")
+    write_atomically(path, sink.getvalue())
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a slice file. Raises DataError when it is missing or not one."""
+    table = _read(path, SCHEMA.names)
+    return [Row(*values) for values in zip(*(table.column(n).to_pylist() for n in SCHEMA.names), strict=True)]
+
+
+def read_digests(path: Path) -> list[tuple[str, str]]:
+    """(subject, record) digests of a slice file's rows, without reading any text. Raises DataError."""
+    table = _read(path, ["subject", "record"])
+    return list(zip(table.column("subject").to_pylist(), table.column("record").to_pylist(), strict=True))
+
+
+def read_verified(path: Path, keys: WorkspaceKeys, digest: str) -> list[Row]:
+    """The rows, checked against the content digest that was recorded for them. Raises GuaranteeError on a mismatch."""
+    rows = read_rows(path)
+    got = slice_digest(keys, rows)
+    if got != digest:
+        raise GuaranteeError(f"expected slice content {digest[:16]}... in {path.parent.name}/{path.name}, got "
+                             f"{got[:16]}...; restore the data with `dvc checkout --force data.dvc` or ingest again")
+    return rows
+
+
+def _read(path: Path, columns: list[str]) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(path.read_bytes()), columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"expected a slice file at {path.parent.name}/{path.name}, got {type(error).__name__}; restore "
+                        "the data with `dvc checkout --force data.dvc` or ingest again") from None

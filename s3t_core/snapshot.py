@@ -1,0 +1,162 @@
+"""From admitted source rows to slices: placement, digests, duplicates, spooled so that memory stays bounded.
+
+Nothing depends on source order or chunk size: rows are placed by keyed hashes, a slice is a set, and when a record id
+stands twice within one subject *both* rows go to quarantine, because which came first is no property of the data.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from s3t_core.capacity.placement import is_held_out, place
+from s3t_core.domain import SliceId, Topology
+from s3t_core.errors import StorageError
+from s3t_core.keys import WorkspaceKeys, keyed_digest
+from s3t_core.records import Row, content_record_digest, record_digest, subject_digest
+from s3t_core.slicefile import HELD_OUT_PATH, slice_path, write_rows
+
+DUPLICATE = "the record id stands more than once within its subject"
+CONFLICT = "the record id already holds other content; a snapshot (without --append) replaces it"
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """An admitted row as the source gave it. `number` is its place in the source, from 1."""
+
+    number: int
+    subject: str
+    record: str
+    text: str
+    label: str
+    held_out_value: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A row that was admitted by itself but cannot stand beside another of its subject."""
+
+    number: int
+    subject_digest: str
+    reason: str
+
+
+@dataclass
+class SnapshotCounts:
+    """What a snapshot holds. `largest_subjects` are row counts, largest first."""
+
+    records: int = 0
+    held_out: int = 0
+    suppressed: int = 0
+    subjects: int = 0
+    largest_subjects: list[int] = field(default_factory=list)
+    rows_per_slice: dict[SliceId, int] = field(default_factory=dict)
+
+
+def suppression_digest(keys: WorkspaceKeys, subject: str, record: str = "") -> str:
+    """The digest of a subject, or of one of its records, on the suppression list: under a key of its own."""
+    if record:
+        return keyed_digest(keys.suppression, "record", subject, record).hex()
+    return keyed_digest(keys.suppression, "subject", subject).hex()
+
+
+class SnapshotBuilder:
+    """Spools rows per slice into `spool` (0700, removed by the caller), then writes the slice files."""
+
+    def __init__(self, keys: WorkspaceKeys, topology: Topology, held_out_share: float, spool: Path,
+                 suppressed_subjects: set[str], suppressed_records: set[str]) -> None:
+        self._keys = keys
+        self._topology = topology
+        self._share = held_out_share
+        self._spool = spool
+        self._suppressed_subjects = suppressed_subjects
+        self._suppressed_records = suppressed_records
+        self._files: dict[SliceId, IO[str]] = {}
+        self._placed: dict[str, tuple[SliceId, str, bool]] = {}
+        self.counts = SnapshotCounts()
+
+    def add(self, row: SourceRow) -> None:
+        """Place one row. Suppressed subjects and records are left out and counted. Raises StorageError."""
+        slice_id, digest, suppressed = self._subject(row.subject)
+        if suppressed or (row.record and self._suppressed_records and suppression_digest(
+                self._keys, row.subject, row.record) in self._suppressed_records):
+            self.counts.suppressed += 1
+            return
+        held = is_held_out(self._keys.placement, row.held_out_value, self._share)
+        record = record_digest(self._keys, row.subject, row.record) if row.record else ""
+        line = json.dumps([row.number, digest, record, row.text, row.label, held])
+        try:
+            self._file(slice_id).write(line + "\n")
+        except OSError as error:
+            raise StorageError(f"could not spool the source: {error.strerror}; free space, then ingest again") from None
+
+    def write(self, folder: Path, existing: Callable[[SliceId | None], list[Row]]) -> Iterator[Refused]:
+        """Write every slice file and the held-out file under `folder`; yields the rows refused on the way.
+
+        `existing` gives the rows of a slice, or the held-out ones (None), to unite with: none for a snapshot that
+        replaces.
+        """
+        self.close()
+        held = {r.record: r for r in existing(None)}
+        per_subject: Counter[str] = Counter()
+        for slice_id in self._topology.slice_ids():
+            training = {r.record: r for r in existing(slice_id)}
+            yield from self._settle(slice_id, training, held)
+            write_rows(folder / slice_path(slice_id.shard, slice_id.index), training.values())
+            self.counts.rows_per_slice[slice_id] = len(training)
+            self.counts.records += len(training)
+            per_subject.update(r.subject for r in training.values())
+        write_rows(folder / HELD_OUT_PATH, held.values())
+        per_subject.update(r.subject for r in held.values())
+        self.counts.held_out = len(held)
+        self.counts.subjects = len(per_subject)
+        self.counts.largest_subjects = [n for _, n in per_subject.most_common(5)]
+
+    def close(self) -> None:
+        """Close the spool files, whatever happened."""
+        for file in self._files.values():
+            file.close()
+
+    def _subject(self, subject: str) -> tuple[SliceId, str, bool]:
+        if subject not in self._placed:
+            if len(self._placed) > 200_000:
+                self._placed.clear()  # a cache, bounded
+            slice_id = place(self._keys.placement, subject, self._topology.shards, self._topology.slices)
+            suppressed = suppression_digest(self._keys, subject) in self._suppressed_subjects
+            self._placed[subject] = (slice_id, subject_digest(self._keys, subject), suppressed)
+        return self._placed[subject]
+
+    def _file(self, slice_id: SliceId) -> IO[str]:
+        if slice_id not in self._files:
+            path = self._spool / f"{slice_id.shard}-{slice_id.index}.jsonl"
+            self._files[slice_id] = path.open("w", encoding="utf-8")
+        return self._files[slice_id]
+
+    def _settle(self, slice_id: SliceId, training: dict[str, Row], held: dict[str, Row]) -> Iterator[Refused]:
+        """Unite one slice's new rows with `training` and `held`: duplicate ids refused, rows without ids numbered."""
+        spooled = self._read(slice_id)
+        times = Counter(s[2] for s in spooled if s[2])
+        seen: Counter[tuple[tuple[str, str, str], bool]] = Counter()
+        for number, digest, given, text, label, is_held in spooled:
+            record = given
+            if not record:
+                content = (digest, text, label)
+                record = content_record_digest(self._keys, content, is_held, seen[content, is_held])
+                seen[content, is_held] += 1
+            elif times[record] > 1:
+                yield Refused(number, digest, DUPLICATE)
+                continue
+            row = Row(record, digest, text, label)
+            old = training.get(record) or held.get(record)
+            if old is not None and old != row:
+                yield Refused(number, digest, CONFLICT)
+            elif old is None:
+                (held if is_held else training)[record] = row
+
+    def _read(self, slice_id: SliceId) -> list[tuple[int, str, str, str, str, bool]]:
+        if slice_id not in self._files:
+            return []
+        with (self._spool / f"{slice_id.shard}-{slice_id.index}.jsonl").open(encoding="utf-8") as file:
+            return [tuple(json.loads(line)) for line in file]
