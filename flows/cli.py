@@ -74,7 +74,7 @@ def ingest(source: Annotated[str, typer.Argument(help="CSV, JSONL or Parquet fil
         source = str(Path(source).resolve())
     _prefect()
     from flows.ingest import ingest as flow
-    _show(as_json, _flow(flow, str(place.root), source, append), _told_ingest)
+    _show(as_json, flow(str(place.root), source, append), _told_ingest)
 
 
 @app.command()
@@ -83,7 +83,7 @@ def train(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
     place = _open(workspace)
     _prefect()
     from flows.train import train as flow
-    _show(as_json, _flow(flow, str(place.root)), _told_training)
+    _show(as_json, flow(str(place.root)), _told_training)
 
 
 @app.command()
@@ -92,7 +92,7 @@ def retrain(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> N
     place = _open(workspace)
     _prefect()
     from flows.retrain import retrain as flow
-    _show(as_json, _flow(flow, str(place.root)), _told_training)
+    _show(as_json, flow(str(place.root)), _told_training)
 
 
 @app.command()
@@ -116,7 +116,7 @@ def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
     place = _open(workspace)
     _prefect()
     from flows.erase import erase as flow
-    _show(as_json, _flow(flow, str(place.root)), _told_erasure)
+    _show(as_json, flow(str(place.root)), _told_erasure)
 
 
 @app.command()
@@ -182,15 +182,9 @@ def _console() -> Any:
 def _prefect() -> None:
     """Start (or reach) the Prefect API: seconds on a laptop, where it is embedded."""
     from flows.progress import current
+    from flows.settings import start_prefect
     with current().spinner("Starting Prefect"):
-        from prefect import get_client
-        with get_client(sync_client=True) as client:
-            client.hello()
-
-
-def _flow(flow: Any, *arguments: Any) -> Any:
-    """Run a flow. What it raised on purpose is raised here; anything else keeps its type only: it may quote data."""
-    return flow(*arguments)
+        start_prefect()
 
 
 def _show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from flows.examples import EXAMPLE_KEY, example_config, rows
 from flows.progress import RichProgress, current, use
+from flows.settings import start_prefect
 from flows.wiring import Workspace, create_workspace
 from s3t_core.errors import GuaranteeError, StaleModel, UsageError
 
@@ -32,19 +33,19 @@ def run_demo(folder: Path, console: Any) -> dict[str, Any]:
 
     say.step("1. Ingest", "Real conversations (chitchat); each sender is a data subject, placed by a keyed hash of the "
              "id.")
-    from flows.cli import _prefect
-    _prefect()
+    with current().spinner("Starting Prefect"):
+        start_prefect()
     from flows.ingest import ingest
     taken = ingest(str(folder), "example:chitchat")
     say.tell(f"{taken['records']} training records, {taken['held_out']} held out, {taken['subjects']} people; "
              f"slice contents {_compare(folder)}.")
 
-    say.step("2. Train", "3 shards x 3 slices x 3 orders of the slices. Stage i of a replica adapts one block of MiniLM "
-             "and sees only the first i slices.")
+    say.step("2. Train", "3 shards x 3 slices x 3 orders of the slices. Stage i of a replica adapts one block of "
+             "MiniLM and sees only the first i slices.")
     from flows.train import train
     trained = train(str(folder))
-    say.tell(f"{trained['trained']} stages in {trained['seconds']:.0f} s; version {trained['version']} serves; held-out "
-             f"accuracy {_percent(trained['accuracy'])}.")
+    say.tell(f"{trained['trained']} stages in {trained['seconds']:.0f} s; version {trained['version']} serves; "
+             f"held-out accuracy {_percent(trained['accuracy'])}.")
 
     say.step("3. Ask the model", "Loaded from the registry as anyone would: models:/"
              f"{place.config.system.name}@champion.")
@@ -68,7 +69,7 @@ def run_demo(folder: Path, console: Any) -> dict[str, Any]:
     say.tell(f"The model that was loaded before now says: {refused}")
     _answers(say, champion_of(place))
 
-    say.step("6. Verify", "Each certificate is signed; checking needs the public key and no part of the system's state.")
+    say.step("6. Verify", "Each certificate is signed; checking needs the public key and nothing else of the system.")
     from flows.verifying import verify_path
     result = verify_path(folder / ".s3t" / "certificates", folder / ".s3t" / "keys" / "signing.pub")
     if not result["valid"]:

@@ -20,7 +20,7 @@ from prefect import flow
 from flows.adapters.local import as_owner_only, workspace_lock
 from flows.progress import current
 from flows.tasks import task
-from flows.wiring import Workspace
+from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.domain import SliceId
 from s3t_core.erasure.ledger import State, dataset_to_json
 from s3t_core.errors import DataError, UsageError
@@ -142,12 +142,6 @@ def version_files(place: Workspace, state: State, folder: Path) -> tuple[str, bo
                                  "dataset": dataset_to_json(dataset)})
         place.datasets.publish(dataset)
     return dataset.version, not same
-
-
-def refuse_open_plan(state: State) -> None:
-    """An erasure that was cut must be finished first: it may still be rewriting the data. Raises UsageError."""
-    if state.plan is not None:
-        raise UsageError("expected no unfinished erasure, got one that was interrupted; run `s3t erase` to finish it")
 
 
 def _check_topology(place: Workspace, state: State) -> None:

@@ -45,3 +45,10 @@ def prepare_environment(root: Path) -> None:
             os.environ[key] = value
         else:
             os.environ.setdefault(key, value)
+
+
+def start_prefect() -> None:
+    """Reach the Prefect API: a server by PREFECT_API_URL, else one embedded in this process (seconds to start)."""
+    from prefect import get_client
+    with get_client(sync_client=True) as client:
+        client.hello()

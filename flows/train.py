@@ -20,10 +20,9 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.adapters.local import workspace_lock
-from flows.ingest import refuse_open_plan
 from flows.progress import Advance, current
 from flows.tasks import task
-from flows.wiring import ReleaseEvaluator, Workspace
+from flows.wiring import ReleaseEvaluator, Workspace, refuse_open_plan
 from s3t_core.capacity.sequences import cyclic_sequences
 from s3t_core.domain import DatasetVersion, Release, Replica, StageRecord
 from s3t_core.erasure.ledger import State

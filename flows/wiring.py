@@ -15,7 +15,7 @@ from s3t_core.config import Config, parse_config, render_config
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.ledger import State
 from s3t_core.erasure.planner import rfc3339
-from s3t_core.errors import DataError, WorkspaceError
+from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.files import write_atomically
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.learning.jobs import FileRef, MeasureJob
@@ -214,6 +214,12 @@ def create_workspace(root: Path, config: Config, workspace_key: bytes | None = N
             commit_files(root, [CONFIG_NAME, ".gitignore", ".dvc/config", ".dvc/.gitignore", ".dvcignore"],
                          "s3t: a workspace")
     return workspace
+
+
+def refuse_open_plan(state: State) -> None:
+    """An erasure that was cut must be finished first: it may still be rewriting the data. Raises UsageError."""
+    if state.plan is not None:
+        raise UsageError("expected no unfinished erasure, got one that was interrupted; run `s3t erase` to finish it")
 
 
 def _ignore(root: Path) -> None:

@@ -34,7 +34,7 @@ class Champion(PythonModel):  # type: ignore[misc]
         self._confirm()
         self._ensemble = Ensemble(find_backbone(recipe.model), recipe, release, LocalStageStore(folder).get)
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> list[dict[str, Any]]:  # noqa: ARG002
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
         """A list of {"label": ..., "probabilities": {label: share}}, one per text. Raises StaleModel, NoLiveShard."""
         self._confirm()
         predictions = self._ensemble.predict(_texts(model_input))

@@ -34,7 +34,8 @@ class RowValidator:
     def __init__(self, config: DataConfig, labels: tuple[str, ...]) -> None:
         os.environ["GX_ANALYTICS_ENABLED"] = "false"
         import great_expectations as gx
-        logging.getLogger("great_expectations").setLevel(logging.ERROR)
+        for noisy in ("great_expectations", "great_expectations.data_context.types.base"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
         from great_expectations.data_context.types.base import ProgressBarsConfig
         self._config = config
         context = gx.get_context(mode="ephemeral")
