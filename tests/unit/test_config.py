@@ -1,0 +1,83 @@
+"""s3t.toml: every key explained, every wrong value refused with what was expected."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.examples import example_config
+from s3t_core.config import Config, DataConfig, parse_config, render_config
+from s3t_core.errors import ConfigError
+
+
+def test_what_init_writes_reads_back_unchanged_and_explains_every_key() -> None:
+    text = render_config(Config())
+    assert parse_config(text) == Config()
+    lines = text.splitlines()
+    keys = [i for i, line in enumerate(lines) if " = " in line and not line.startswith(("#", " "))]
+    assert len(keys) == sum(len(type(section).model_fields) for _, section in Config())
+    assert all(lines[i - 1].startswith("# ") for i in keys)
+
+
+def test_every_key_of_the_design_is_there() -> None:
+    design = {
+        "data": "text label subject record labels held_out held_out_by",
+        "system": "name shards slices budget sequences prior", "backbone": "model max_length",
+        "adapter": "kind rank alpha target_modules",
+        "training": "epochs batch_size learning_rate head_learning_rate pooling seed dtype device threads",
+        "runner": "kind workers", "deletion_budget": "policy",
+        "erasure": "deadline_days cron staleness_seconds keep_clean_versions_days log_checkpoints_to",
+        "tiers": "column", "database": "url", "store": "url", "dvc": "remote"}
+    for section, keys in design.items():
+        assert set(keys.split()) <= set(type(getattr(Config(), section)).model_fields)
+
+
+def test_the_root_workspace_is_the_example() -> None:
+    root = Path(__file__).parents[2]
+    assert (root / "s3t.toml").read_text() == render_config(example_config())
+
+
+@pytest.mark.parametrize(("toml", "expected"), [
+    ("[data]\nlabels = ['a']", "at least two labels"),
+    ("[data]\nlabels = 'a'", "expected a list"),
+    ("[data]\nheld_out = 1.0", "less than 1"),
+    ("[system]\nbudget = 7", "budget from 1 to 6"),
+    ("[system]\nbudget = 0", "greater than or equal to 1"),
+    ("[system]\nshards = '3'", "valid integer"),
+    ("[system]\nname = '../x'", "match pattern"),
+    ("[training]\nlearning_rate = 0", "greater than 0"),
+    ("[training]\nlearning_rate = nan", "finite"),
+    ("[training]\ndtype = 'float8'", "'float32' or 'bfloat16'"),
+    ("[adapter]\ntarget_modules = []", "list of module names"),
+    ("[sistem]\nshards = 3", "no such key"),
+    ("[data]\ntexts = 'x'", "no such key"),
+    ("[data\n", "TOML"),
+    ("[deletion_budget]\npolicy = 'never'", "'first_shard_dead'"),
+])
+def test_a_wrong_value_is_refused_with_what_was_expected(toml: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(toml)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("toml", [
+    "[system]\nsequences = 'bms'", "[system]\nsequences = 'optimised'", "[system]\nprior = [0.5, 0.3, 0.2]",
+    "[adapter]\nkind = 'dora'", "[training]\ndevice = 'cuda'", "[runner]\nkind = 'ray'",
+    "[deletion_budget]\npolicy = 'mean_depth'", "[erasure]\nlog_checkpoints_to = '/mnt/log'",
+    "[tiers]\ncolumn = 'age'", "[database]\nurl = 'postgresql://x/y'", "[store]\nurl = 's3://b/p'",
+    "[dvc]\nremote = 's3://b/p'"])
+def test_what_later_releases_bring_is_refused_with_not_yet(toml: str) -> None:
+    with pytest.raises(ConfigError, match="not work yet"):
+        parse_config(toml)
+
+
+def test_labels_are_asked_for_when_they_are_needed() -> None:
+    with pytest.raises(ConfigError, match="labels"):
+        Config().require_labels()
+
+
+@given(st.text(min_size=1, max_size=20).filter(lambda s: s.isprintable()))
+def test_any_printable_column_name_survives_the_file(name: str) -> None:
+    config = Config(data=DataConfig(text=name))
+    assert parse_config(render_config(config)) == config
