@@ -1,0 +1,254 @@
+"""One fake per port, in memory. Each keeps the promise its port makes, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from s3t_core.canonical import digest_of, sha256_hex
+from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId, SliceVersion
+from s3t_core.erasure.certificate import make_statement
+from s3t_core.erasure.dsse import sign
+from s3t_core.erasure.executor import ErasePolicy, ErasePorts
+from s3t_core.erasure.ledger import Event, State, TreeHead, VersionRecord, fold, head_of, leaf_of
+from s3t_core.ports import Findings, Published, ScanReport, Target
+
+Guard = Callable[[str], None]
+
+
+class FakeLedger:
+    def __init__(self, guard: Guard) -> None:
+        self.events: list[Event] = []
+        self._guard = guard
+
+    def append(self, *events: Event) -> None:
+        self._guard("ledger.append")
+        self.events += events
+        self._guard("ledger.appended")
+
+    def state(self) -> State:
+        return fold(self.events)
+
+    def head(self) -> TreeHead:
+        return head_of(leaf_of(e) for e in self.events)
+
+
+class FakeRequestBook:
+    def __init__(self, ledger: FakeLedger, guard: Guard) -> None:
+        self.requests: dict[str, DeletionRequest] = {}
+        self.suppression: dict[str, str] = {}
+        self._ledger = ledger
+        self._guard = guard
+
+    def pending(self) -> list[DeletionRequest]:
+        return [r for r in self.requests.values() if not r.certificate]
+
+    def get(self, request_ids: Iterable[str]) -> list[DeletionRequest]:
+        return [self.requests[i] for i in request_ids]
+
+    def suppress(self, requests: Iterable[DeletionRequest], time: str) -> None:
+        self._guard("requests.suppress")
+        for request in requests:
+            self.suppression.setdefault(request.suppression, request.request_id)
+
+    def suppressed_by(self, suppression: str) -> str:
+        return self.suppression.get(suppression, "")
+
+    def certify(self, request_id: str, certificate: str, event: Event) -> None:
+        self._guard("requests.certify")
+        self.requests[request_id] = replace(self.requests[request_id], certificate=certificate)
+        self._ledger.events.append(event)  # one transaction
+        self._guard("requests.certified")
+
+
+Rows = dict[SliceId | None, list[tuple[str, str]]]
+
+
+class FakeDatasets:
+    """Files are lists of (subject, record); an object's md5 is the digest of its rows."""
+
+    def __init__(self, rows: Rows, shards: int, slices: int, guard: Guard) -> None:
+        self.rows = rows
+        self.shards, self.slices = shards, slices
+        self.objects: dict[str, list[tuple[str, str]]] = {}
+        self.quarantine: list[str] = []
+        self.published: list[str] = []
+        self._guard = guard
+
+    def version(self) -> DatasetVersion:
+        files = {k: SliceVersion(digest_of([k and [k.shard, k.index], sorted(v)]), len(v),
+                                 "md5-" + digest_of([k and [k.shard, k.index], sorted(v)])[:16])
+                 for k, v in self.rows.items()}
+        for k, v in self.rows.items():
+            self.objects.setdefault(files[k].md5, list(v))
+        slices = {k: v for k, v in files.items() if k is not None}
+        return DatasetVersion(digest_of([f.md5 for f in files.values()])[:12], self.shards, self.slices, slices,
+                              files[None])
+
+    def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> Findings:
+        self._guard("datasets.find")
+        current = history[-1] if history else None
+        tainted, objects, slices, rows = set(), set(), set(), {t.request_id: [0, 0] for t in targets}
+        held = False
+        for version in history:
+            for key, file in [*version.slice_versions.items(), (None, version.held_out)]:
+                content = self.objects.get(file.md5)
+                hits = [(t, s, r) for s, r in content or [] for t in targets if t.matches(s, r)]
+                if hits or (content is None and file.md5 not in destroyed):
+                    tainted.add(file.digest)
+                    objects.add(file.md5)
+                if version is current and hits:
+                    slices |= {key} if key is not None else set()
+                    held = held or key is None
+                    for target, _, _ in hits:
+                        rows[target.request_id][key is None] += 1
+        return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held,
+                        {k: (v[0], v[1]) for k, v in rows.items()})
+
+    def texts(self, targets: list[Target]) -> list[str]:
+        return [f"text of {s}" for v in self.rows.values() for s, r in v if any(t.matches(s, r) for t in targets)]
+
+    def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
+        for key, rows in self.rows.items():
+            self._guard("datasets.erase")
+            self.rows[key] = [(s, r) for s, r in rows if not any(t.matches(s, r) for t in targets)]
+        return self.version()
+
+    def publish(self, dataset: DatasetVersion) -> None:
+        self._guard("datasets.publish")
+        self.published.append(dataset.version)
+
+    def destroy(self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None) -> list[str]:
+        needed = {f.md5 for f in live.files()} if live else set()
+        doomed = sorted(set(objects) - needed)
+        for md5 in doomed:
+            self._guard("datasets.destroy")
+            self.objects.pop(md5, None)
+        return doomed
+
+    def erase_quarantine(self, targets: list[Target]) -> int:
+        self._guard("datasets.erase_quarantine")
+        before = len(self.quarantine)
+        self.quarantine = [s for s in self.quarantine if s not in {t.subject for t in targets}]
+        return before - len(self.quarantine)
+
+
+class FakeStages:
+    def __init__(self, digests: Iterable[str], guard: Guard) -> None:
+        self.held = set(digests)
+        self._guard = guard
+
+    def delete(self, digest: str) -> None:
+        self._guard("stages.delete")
+        self.held.discard(digest)
+
+    def digests(self) -> Iterable[str]:
+        return sorted(self.held)
+
+
+class FakeRegistry:
+    def __init__(self, guard: Guard) -> None:
+        self.versions: dict[str, dict[str, Any]] = {}
+        self.alias = ""
+        self.next = 1
+        self._guard = guard
+
+    def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str]) -> Published:
+        self._guard("registry.publish")
+        known = next((v for v, r in self.versions.items() if r["id"] == release["id"]), None)
+        if known is None:
+            known, self.next = str(self.next), self.next + 1
+            self.versions[known] = release
+        self._guard("registry.published")
+        self.alias = known
+        return Published(known, f"run-{known}", f"model-{known}")
+
+    def tag(self, version: str, tags: Mapping[str, str]) -> None:
+        self._guard("registry.tag")
+
+    def destroy(self, keep: Iterable[VersionRecord], stage_keys: Iterable[str]) -> None:
+        kept = {v.version for v in keep}
+        for version in list(self.versions):
+            self._guard("registry.destroy")
+            if version not in kept:
+                del self.versions[version]
+
+
+class FakeNeedles:
+    def __init__(self, guard: Guard) -> None:
+        self.files: dict[str, list[str]] = {}
+        self._guard = guard
+
+    def gather(self, plan_id: str, texts: list[str]) -> None:
+        self._guard("needles.gather")
+        self.files[plan_id] = texts
+
+    def read(self, plan_id: str, request_ids: Iterable[str]) -> tuple[list[str], list[str]]:
+        return [i for r in request_ids for i in self.files[r]], self.files[plan_id]
+
+    def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
+        for name in [*request_ids, plan_id]:
+            self._guard("needles.destroy")
+            self.files.pop(name, None)
+
+
+class FakeResidue:
+    def __init__(self, datasets: FakeDatasets, guard: Guard) -> None:
+        self._datasets = datasets
+        self._guard = guard
+
+    def scan(self, ids: list[str], texts: list[str], subjects: set[str]) -> ScanReport:
+        self._guard("residue.scan")
+        left = [name for name, rows in self._datasets.objects.items() if any(s in subjects for s, _ in rows)]
+        return ScanReport(1, 1, len(ids) + len(texts), 0, 0, tuple(left), ())
+
+
+class FakeEvaluator:
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:
+        self._guard("evaluator.accuracy")
+        return 0.5
+
+
+class FakeCertificates:
+    def __init__(self, guard: Guard) -> None:
+        self.files: dict[str, bytes] = {}
+        self.key = Ed25519PrivateKey.generate()
+        self._guard = guard
+
+    def issue(self, request_id: str, predicate: dict[str, Any], subject: dict[str, Any]) -> str:
+        self._guard("certificates.issue")
+        if request_id not in self.files:
+            self.files[request_id] = sign(make_statement(predicate, subject), self.key)
+        self._guard("certificates.issued")
+        return sha256_hex(self.files[request_id])
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.time = datetime(2026, 1, 1, tzinfo=UTC)
+        self.slept = 0.0
+
+    def now(self) -> datetime:
+        self.time += timedelta(seconds=1)
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+
+
+def ports(ledger: FakeLedger, requests: FakeRequestBook, datasets: FakeDatasets, stages: FakeStages,
+          registry: FakeRegistry, guard: Guard) -> ErasePorts:
+    """All ports; the ones not given are made here."""
+    return ErasePorts(ledger, requests, datasets, stages, registry, FakeNeedles(guard), FakeResidue(datasets, guard),
+                      FakeEvaluator(guard), FakeCertificates(guard), FakeClock())
+
+
+POLICY = ErasePolicy(staleness_seconds=5.0, keep_clean_versions_days=7, software={"s3t": "test"},
+                     budget_of=lambda state: {"live": len(state.stages)})

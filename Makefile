@@ -1,0 +1,42 @@
+# Two commands from nothing: `make demo`, `make test`. Each installs first when needed.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+export HF_HUB_OFFLINE ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export DO_NOT_TRACK := true
+
+.PHONY: install demo test test-fast check test-mutants bench clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,examples]' 2>&1 | { grep -v '^WARNING' || true; }; exit $${PIPESTATUS[0]}
+	@touch $@
+
+demo: install  ## the whole story on real data, in .demo/
+	$(BIN)/s3t demo --dir .demo
+
+check: install  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check  ## everything
+	$(BIN)/pytest
+
+test-fast: install  ## what needs no server and no real backbone
+	$(BIN)/pytest -m "not slow"
+
+test-mutants: install  ## take each protection out and see its test fail
+	$(BIN)/python -m tests.mutants
+
+bench: install  ## the champion on the example data against logistic regression on frozen embeddings
+	$(BIN)/python -m benchmarks.accuracy --workspace .demo
+
+clean:  ## what the commands above made
+	rm -rf $(VENV) .demo build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

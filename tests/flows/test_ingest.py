@@ -1,0 +1,186 @@
+"""Ingest on real Great Expectations and DVC: bad input gets a clear error, and nothing is lost."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.adapters.local import workspace_lock
+from flows.examples import EXAMPLE_KEY
+from flows.ingest import ingest_source
+from flows.settings import workspace_root
+from flows.wiring import Workspace
+from s3t_core.errors import Busy, DataError, S3TError, WorkspaceError
+from s3t_core.records import subject_digest
+from tests.flows.conftest import people, write_csv
+
+pytestmark = pytest.mark.slow
+Make = Callable[..., Workspace]
+
+
+def _version(place: Workspace) -> str:
+    return (place.root / "data.dvc").read_text()
+
+
+def _files(place: Workspace) -> dict[str, bytes]:
+    return {p.relative_to(place.root).as_posix(): p.read_bytes() for p in (place.root / "data").rglob("*.parquet")}
+
+
+def test_a_rerun_with_the_same_input_changes_nothing_whatever_order_or_chunk_size(make_place: Make,
+                                                                                 tmp_path: Path) -> None:
+    place = make_place()
+    source = write_csv(tmp_path / "a.csv", people())
+    first = ingest_source(place, str(source), False, 20_000)
+    files, version, head = _files(place), _version(place), place.ledger.head()
+    assert first.changed and first.records + first.held_out == 36 and first.subjects == 18
+    shuffled = write_csv(tmp_path / "b.csv", people()[::-1])
+    for path, chunk in ((source, 20_000), (shuffled, 7)):
+        again = ingest_source(place, str(path), False, chunk)
+        assert not again.changed
+    assert (_files(place), _version(place), place.ledger.head()) == (files, version, head)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_jsonl_and_parquet_say_the_same_as_csv(make_place: Make, tmp_path: Path, ending: str) -> None:
+    import pandas as pd
+    place = make_place()
+    ingest_source(place, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
+    path = tmp_path / f"a.{ending}"
+    if ending == "parquet":
+        pd.DataFrame(people()).to_parquet(path)
+    else:
+        path.write_text("".join(json.dumps(r) + "\n" for r in people()))
+    assert not ingest_source(place, str(path), False, 20_000).changed
+
+
+def test_append_is_the_union(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    rows = people()
+    ingest_source(place, str(write_csv(tmp_path / "all.csv", rows)), False, 20_000)
+    files = _files(place)
+    ingest_source(place, str(write_csv(tmp_path / "one.csv", rows[:20])), False, 20_000)
+    assert _files(place) != files
+    ingest_source(place, str(write_csv(tmp_path / "two.csv", rows[16:])), True, 20_000)
+    assert _files(place) == files
+
+
+def test_bad_rows_go_to_quarantine_each_with_its_reason_and_the_rest_is_taken(make_place: Make,
+                                                                             tmp_path: Path) -> None:
+    place = make_place()
+    rows = people()
+    bad = {
+        "the subject is missing": {"who": ""},
+        "the record is missing": {"id": ""},
+        "the label is missing": {"kind": ""},
+        "the label is not one of the declared ones": {"kind": "ugly"},
+        "the text is empty": {"what": "   "},
+        "the text is missing": {"what": ""},
+        "the text is longer than 65536 bytes": {"what": "é" * 500_000},
+        "the subject id is longer than 512 bytes": {"who": "x" * 513},
+        "the record id is longer than 512 bytes": {"id": "x" * 513},
+        "the record id stands more than once within its subject": {"id": "twice"},
+    }
+    spoilt = [{"id": f"b{i}", "who": "bad-person-99", "what": "w1 w2", "kind": "good"} | change
+              for i, change in enumerate([*bad.values(), {"id": "twice"}])]
+    source = write_csv(tmp_path / "a.csv", rows + spoilt)
+    with source.open("ab") as file:
+        file.write(b"u1,bad-person-98,\xff\xfe w1,good\n")
+        file.write(b"u2,bad-person-98,w1\n")
+    report = ingest_source(place, str(source), False, 20_000)
+    assert report.records + report.held_out == len(rows)
+    expected = dict.fromkeys(bad, 1) | {
+        "the record id stands more than once within its subject": 2, "column 'what' is not UTF-8": 1,
+        "the row has more or fewer cells than the header": 1}
+    counted = {k: v for k, v in report.reasons.items() if k in expected}
+    assert counted == expected
+    quarantine = place.state_dir / "quarantine" / "rows.jsonl"
+    lines = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    assert len(lines) == report.quarantined == len(spoilt) + 2
+    assert oct(quarantine.stat().st_mode & 0o777) == "0o600"
+    known = [line for line in lines if line["subject_digest"]]
+    assert subject_digest(place.keys, "bad-person-99") in {line["subject_digest"] for line in known}
+    assert all(line["values"] == {} for line in lines if not line["subject_digest"])  # nobody could erase them
+    assert b"bad-person" not in quarantine.read_bytes()
+
+
+def test_another_subjects_equal_text_or_record_id_refuses_no_row(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    rows = [{"id": "same", "who": f"person-{i:03d}", "what": "w1 the same text w2", "kind": "good"} for i in range(9)]
+    report = ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
+    assert (report.records + report.held_out, report.quarantined) == (9, 0)
+    assert report.warnings == {"texts that stand in more than one row": 9}
+
+
+@pytest.mark.parametrize(("content", "name", "expected"), [
+    (None, "absent.csv", "no file"),
+    (b"", "empty.csv", "empty file"),
+    (b"", "empty.jsonl", "empty file"),
+    (b"\n\n", "blank.jsonl", "empty file"),
+    (b"id,who,what,kind\n", "header.csv", "got none"),
+    (b"id,who,kind\n1,a,good\n", "column.csv", "expected column 'what'"),
+    (b'{"who": "a", "kind": "good", "id": "1"}\n', "column.jsonl", "expected column 'what'"),
+    (b"PAR1 this is no parquet", "broken.parquet", "readable Parquet"),
+    (b"id,who,what,kind\n1,a,b,good\n", "odd.xml", "ending in"),
+    (b"id,who,what,kind\n1,,w1,good\n2,b,,good\n", "refused.csv", "all refused"),
+])
+def test_a_source_that_cannot_be_used_is_an_error_and_costs_nothing(make_place: Make, tmp_path: Path,
+                                                                   content: bytes | None, name: str,
+                                                                   expected: str) -> None:
+    place = make_place()
+    ingest_source(place, str(write_csv(tmp_path / "good.csv", people())), False, 20_000)
+    files, version, head = _files(place), _version(place), place.ledger.head()
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=expected) as caught:
+        ingest_source(place, str(path), False, 20_000)
+    assert caught.value.exit_code == 2
+    assert (_files(place), _version(place), place.ledger.head()) == (files, version, head)
+    assert not place.temporary_dir.exists()
+
+
+def test_a_source_that_may_not_be_read_is_an_error(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DataError, match="no file"):
+        ingest_source(place, str(tmp_path / "folder.csv"), False, 20_000)
+
+
+def test_the_published_key_is_refused_for_data_of_ones_own(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(key=EXAMPLE_KEY)
+    with pytest.raises(WorkspaceError, match="published example key"):
+        ingest_source(place, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
+
+
+def test_keys_that_others_could_read_are_refused(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    os.chmod(place.keys_dir / "workspace.key", 0o644)
+    with pytest.raises(WorkspaceError, match="readable by its owner only"):
+        ingest_source(place, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
+
+
+def test_a_directory_that_is_no_workspace_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="s3t init"):
+        workspace_root(str(tmp_path))
+
+
+def test_a_second_process_is_told_to_wait(make_place: Make) -> None:
+    place = make_place()
+    with workspace_lock(place.lock_path), pytest.raises(Busy, match="another s3t process"), \
+            workspace_lock(place.lock_path):
+        pass
+
+
+def test_the_versions_name_and_the_ledger_hold_no_id(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    ingest_source(place, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
+    told = json.dumps(place.ledger.events()) + _version(place)
+    assert "person-" not in told and "w1" not in told.split("digest")[0]
+
+
+def test_every_error_of_the_tree_has_an_exit_code() -> None:
+    def all_of(kind: type[S3TError]) -> list[type[S3TError]]:
+        return [kind, *(k for sub in kind.__subclasses__() for k in all_of(sub))]
+    assert {k.exit_code for k in all_of(S3TError)} == {1, 2}

@@ -1,0 +1,303 @@
+"""The eraser on fakes: what it leaves, and that it may die anywhere (hazards 6 and 12, invariants 1, 3, 4, 5)."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from s3t_core.domain import DeletionRequest, Release, Replica, SliceId, StageRecord
+from s3t_core.erasure.certificate import check_statement
+from s3t_core.erasure.dsse import verify
+from s3t_core.erasure.executor import STEPS, Eraser, ErasePorts
+from s3t_core.erasure.ledger import State, dataset_to_json
+from s3t_core.errors import GuaranteeError, ResidueFound
+from s3t_core.release_json import release_to_json, stage_to_json
+from tests.fakes import POLICY, FakeDatasets, FakeLedger, FakeRegistry, FakeRequestBook, FakeStages, ports
+
+SHARDS, SLICES = 2, 3
+ORDERS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
+
+
+class Killed(Exception):
+    """The process died here."""
+
+
+class Reaper:
+    """Kills at the n-th call of any port, once."""
+
+    def __init__(self, at: int = -1) -> None:
+        self.calls = 0
+        self.at = at
+
+    def __call__(self, name: str) -> None:
+        self.calls += 1
+        if self.calls == self.at:
+            raise Killed(name)
+
+
+@dataclass
+class World:
+    ports: ErasePorts
+    reaper: Reaper
+    ledger: FakeLedger
+    requests: FakeRequestBook
+    datasets: FakeDatasets
+    stages: FakeStages
+    registry: FakeRegistry
+
+    def eraser(self) -> Eraser:
+        names = iter(range(10_000))
+        return Eraser(self.ports, POLICY, lambda: f"plan-{len(self.ledger.events)}-{next(names)}")
+
+    def ask(self, request_id: str, subject: str, record: str = "") -> None:
+        self.requests.requests[request_id] = DeletionRequest(
+            request_id, subject, record, f"suppressed {subject} {record}", "commitment", "2026-01-01T00:00:00Z",
+            "2026-01-31T00:00:00Z")
+        self.ports.needles.files[request_id] = [subject]  # type: ignore[attr-defined]
+        self.ledger.events.append({"type": "request", "request": request_id, "due": "2026-01-31T00:00:00Z"})
+
+
+def make_world(kill_at: int = -1) -> World:
+    """Two shards of three slices, three sequences each; subject `sSI-N` lives in shard S, slice I."""
+    reaper = Reaper()
+    rows: dict[Any, list[tuple[str, str]]] = {
+        SliceId(s, i): [(f"s{s}{i}-{n}", f"r{n}") for n in range(3)] for s in range(SHARDS) for i in range(SLICES)}
+    rows[None] = [("s00-0", "h0"), ("only-held-out", "h1")]
+    ledger = FakeLedger(reaper)
+    datasets = FakeDatasets(rows, SHARDS, SLICES, reaper)
+    registry = FakeRegistry(reaper)
+    dataset = datasets.version()
+    datasets.quarantine = ["s00-1", "someone"]
+    ledger.events.append({"type": "dataset", "dataset": dataset_to_json(dataset)})
+    replicas = []
+    for shard in range(SHARDS):
+        for number, order in enumerate(ORDERS):
+            stages = tuple(StageRecord(f"key {shard} {order[:i]}", f"digest {shard} {order[:i]}", shard, order[:i],
+                                       tuple(dataset.slice_versions[SliceId(shard, x)].digest for x in order[:i]))
+                           for i in range(1, SLICES + 1))
+            ledger.events += [{"type": "stage", "stage": stage_to_json(s)} for s in stages]
+            replicas.append(Replica(shard, number, order, stages))
+    release = Release("release-1", dataset.version, tuple(replicas))
+    published = registry.publish(release_to_json(release), {}, {})
+    ledger.events.append({"type": "release", "time": "2026-01-01T00:00:00Z", "cause": "train",
+                          "release": release_to_json(release), "recipe": {}, "version": published.version,
+                          "run_id": published.run_id, "model_id": published.model_id})
+    stages_port = FakeStages({s.digest for r in replicas for s in r.stages} | {"orphan of a crash"}, reaper)
+    requests = FakeRequestBook(ledger, reaper)
+    world = World(ports(ledger, requests, datasets, stages_port, registry, reaper), reaper, ledger, requests, datasets,
+                  stages_port, registry)
+    reaper.calls, reaper.at = 0, kill_at
+    return world
+
+
+def _depths(state: State) -> dict[tuple[int, int], int]:
+    assert state.release is not None
+    return {(r.shard, r.number): r.depth for r in state.release.replicas}
+
+
+def _check_finished(world: World, requests: list[str], subjects: list[str]) -> State:
+    state = world.ledger.state()
+    assert state.plan is None and world.requests.pending() == []
+    certified = [e["request"] for e in world.ledger.events if e["type"] == "certified"]
+    assert sorted(certified) == sorted(requests)  # exactly one closing document each
+    files = world.ports.certificates.files  # type: ignore[attr-defined]
+    assert set(files) == set(requests)
+    assert not any(s in subjects for rows in world.datasets.rows.values() for s, _ in rows)
+    assert not any(s in subjects for rows in world.datasets.objects.values() for s, _ in rows)
+    assert world.stages.held == {s.digest for s in state.stages.values()}
+    live = {s.digest for v in world.registry.versions.values() for r in v["replicas"] for s in _stages(r)}
+    assert live <= world.stages.held
+    assert world.registry.alias == (state.champion.version if state.champion else "")
+    assert not world.ports.needles.files  # type: ignore[attr-defined]
+    return state
+
+
+def _stages(replica: dict[str, Any]) -> list[Any]:
+    from s3t_core.release_json import stage_from_json
+    return [stage_from_json(s) for s in replica["stages"]]
+
+
+def test_an_erasure_silences_exactly_the_stages_that_saw_the_slice() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    plan = world.eraser().run()
+    state = _check_finished(world, ["q1"], ["s01-2"])
+    assert _depths(state) == {(0, 0): 1, (0, 1): 0, (0, 2): 2, (1, 0): 3, (1, 1): 3, (1, 2): 3}
+    assert plan is not None and len(plan.deactivated) == 2 + 3 + 1
+    assert world.ports.clock.slept == 5.0  # type: ignore[attr-defined]  # the staleness bound passed
+    assert set(world.registry.versions) == {"2"}  # hazard 12: the version that held tainted stages is gone
+    assert "orphan of a crash" not in world.stages.held
+
+
+def test_the_certificate_says_what_was_found_and_done() -> None:
+    world = make_world()
+    world.ask("q1", "s00-0")
+    world.eraser().run()
+    certificates = world.ports.certificates
+    envelope = certificates.files["q1"]  # type: ignore[attr-defined]
+    predicate = check_statement(verify(envelope, certificates.key.public_key()))  # type: ignore[attr-defined]
+    assert predicate["found"] == {"training_rows": 1, "held_out_rows": 1, "known": True,
+                                  "erased_before_by_request": ""}
+    assert predicate["versions"]["before"] == "1" and predicate["versions"]["after"] == "2"
+    assert predicate["versions"]["destroyed"] == ["1"]
+    assert predicate["batch"]["collateral_rows"] == 2
+    assert predicate["dataset"]["before"] != predicate["dataset"]["after"]
+    assert b"s00-0" not in envelope
+    assert {d["stage"] for d in predicate["deactivated"]} == {1, 2, 3}
+
+
+def test_hazard_6_deletions_only_accumulate() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.eraser().run()
+    world.ask("q2", "s12-0")
+    world.eraser().run()
+    state = _check_finished(world, ["q1", "q2"], ["s01-2", "s12-0"])
+    assert _depths(state) == {(0, 0): 1, (0, 1): 0, (0, 2): 2, (1, 0): 2, (1, 1): 1, (1, 2): 0}
+
+
+def test_a_subject_that_is_held_out_only_is_erased_and_a_new_version_serves() -> None:
+    world = make_world()
+    world.ask("q1", "only-held-out")
+    world.eraser().run()
+    state = _check_finished(world, ["q1"], ["only-held-out"])
+    assert set(_depths(state).values()) == {3}
+    assert world.registry.alias == "2" and set(world.registry.versions) == {"1", "2"}  # the old one is clean: kept
+
+
+def test_clean_superseded_versions_go_when_their_time_is_over() -> None:
+    from datetime import timedelta
+    world = make_world()
+    world.ask("q1", "only-held-out")
+    world.eraser().run()
+    world.ports.clock.time += timedelta(days=8)  # type: ignore[attr-defined]
+    world.ask("q2", "s00-0")
+    world.eraser().run()
+    assert set(world.registry.versions) == {"3"}
+
+
+def test_an_unknown_subject_gets_a_certificate_that_says_so_and_nothing_changes() -> None:
+    world = make_world()
+    world.ask("q1", "nobody")
+    world.eraser().run()
+    state = _check_finished(world, ["q1"], ["nobody"])
+    assert state.champion is not None and state.champion.version == "1"
+    assert b"nobody" not in world.ports.certificates.files["q1"]  # type: ignore[attr-defined]
+
+
+def test_an_already_erased_subject_gets_a_certificate_that_names_the_first_request() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.eraser().run()
+    world.ask("q2", "s01-2")
+    world.eraser().run()
+    certificates = world.ports.certificates
+    predicate = check_statement(verify(certificates.files["q2"],  # type: ignore[attr-defined]
+                                       certificates.key.public_key()))  # type: ignore[attr-defined]
+    assert predicate["found"]["erased_before_by_request"] == "q1" and not predicate["found"]["known"]
+
+
+def test_one_record_of_a_subject_is_erased_and_the_rest_stays() -> None:
+    world = make_world()
+    world.datasets.rows[SliceId(0, 0)].append(("s00-0", "another"))
+    world.ledger.events.append({"type": "dataset", "dataset": dataset_to_json(world.datasets.version())})
+    world.ask("q1", "s00-0", "another")
+    world.eraser().run()
+    assert ("s00-0", "r0") in world.datasets.rows[SliceId(0, 0)]
+    assert ("s00-0", "another") not in world.datasets.rows[SliceId(0, 0)]
+
+
+def test_stages_trained_on_an_earlier_data_version_are_found_although_the_present_data_lacks_the_subject() -> None:
+    world = make_world()
+    world.datasets.rows[SliceId(0, 1)] = [r for r in world.datasets.rows[SliceId(0, 1)] if r[0] != "s01-2"]
+    world.ledger.events.append({"type": "dataset", "dataset": dataset_to_json(world.datasets.version())})
+    world.ask("q1", "s01-2")
+    world.eraser().run()
+    state = _check_finished(world, ["q1"], ["s01-2"])
+    assert _depths(state)[0, 0] == 1
+
+
+def test_an_earlier_data_version_that_cannot_be_read_counts_as_tainted() -> None:
+    world = make_world()
+    old = world.ledger.state().datasets[0].slice_versions[SliceId(1, 0)]
+    world.datasets.rows[SliceId(1, 0)] = world.datasets.rows[SliceId(1, 0)][:1]
+    world.ledger.events.append({"type": "dataset", "dataset": dataset_to_json(world.datasets.version())})
+    del world.datasets.objects[old.md5]
+    world.ask("q1", "nobody")
+    world.eraser().run()
+    assert _depths(world.ledger.state())[1, 0] == 0
+
+
+def test_when_every_shard_would_be_dead_nothing_tainted_serves() -> None:
+    world = make_world()
+    for s in range(SHARDS):
+        for i in range(SLICES):
+            world.ask(f"q{s}{i}", f"s{s}{i}-1")
+    world.eraser().run()
+    state = _check_finished(world, [f"q{s}{i}" for s in range(SHARDS) for i in range(SLICES)],
+                            [f"s{s}{i}-1" for s in range(SHARDS) for i in range(SLICES)])
+    assert set(_depths(state).values()) == {0} and world.stages.held == set()
+    assert world.registry.alias == "2"  # a version without a stage: it refuses to answer
+
+
+def test_residue_stops_before_a_certificate_and_a_later_run_finishes() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.datasets.objects["a copy the system forgot"] = [("s01-2", "r2")]
+    with pytest.raises(ResidueFound, match="no certificate was written"):
+        world.eraser().run()
+    assert not world.ports.certificates.files and world.ports.needles.files  # type: ignore[attr-defined]
+    assert world.registry.alias == "2"  # what is done stays done
+    del world.datasets.objects["a copy the system forgot"]
+    world.eraser().run()
+    _check_finished(world, ["q1"], ["s01-2"])
+
+
+def test_a_step_is_refused_before_the_ones_it_rests_on() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    eraser = world.eraser()
+    plan = eraser.plan()
+    assert plan is not None
+    for step in STEPS[1:]:
+        with pytest.raises(GuaranteeError, match="to be complete before"):
+            eraser.run_step(step, plan)
+
+
+def _calls_in_a_whole_run() -> int:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.ask("q2", "s00-0")
+    world.eraser().run()
+    return world.reaper.calls
+
+
+@pytest.mark.parametrize("at", range(1, _calls_in_a_whole_run() + 1))
+def test_killed_at_any_call_of_a_port_a_rerun_finishes_with_one_certificate_each(at: int) -> None:
+    world = make_world(kill_at=at)
+    world.ask("q1", "s01-2")
+    world.ask("q2", "s00-0")
+    with pytest.raises(Killed):
+        world.eraser().run()
+    moved = any(e.get("cause") == "erasure" and e["type"] == "release" for e in world.ledger.events)
+    if moved:  # invariant 1: after the cut-over nothing tainted serves, wherever it died
+        serving = world.registry.versions[world.registry.alias]
+        assert serving["id"] != "release-1"
+    world.eraser().run()
+    _check_finished(world, ["q1", "q2"], ["s01-2", "s00-0"])
+
+
+def test_killed_again_and_again_it_still_finishes() -> None:
+    generator = random.Random(4)
+    for _ in range(30):
+        world = make_world(kill_at=generator.randint(1, 40))
+        world.ask("q1", "s01-2")
+        world.ask("q2", "s00-0")
+        for _ in range(20):
+            try:
+                world.eraser().run()
+                break
+            except Killed:
+                world.reaper.calls, world.reaper.at = 0, generator.randint(1, 40)
+        _check_finished(world, ["q1", "q2"], ["s01-2", "s00-0"])
