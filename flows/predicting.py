@@ -1,5 +1,6 @@
 """Load the serving version exactly as anyone else would: through MLflow, by its alias."""
 
+import warnings
 from typing import Any
 
 from flows.progress import current
@@ -16,4 +17,6 @@ def champion_of(place: Workspace) -> Any:
         import mlflow
         import transformers
         transformers.utils.logging.disable_progress_bar()
-        return mlflow.pyfunc.load_model(f"models:/{registry.name}@champion")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of type hints in the model's code
+            return mlflow.pyfunc.load_model(f"models:/{registry.name}@champion")

@@ -17,7 +17,7 @@ ALIAS = "champion"
 
 
 class Champion(PythonModel):  # type: ignore[misc]
-    """The ensemble of a release. Input: texts (list, pandas Series, or a frame with a column "text")."""
+    """The ensemble of a release. Input: texts, as a list or a one-column pandas frame."""
 
     def load_context(self, context: Any) -> None:
         """Build the ensemble from the version's own stage files, each verified by digest."""
@@ -34,7 +34,7 @@ class Champion(PythonModel):  # type: ignore[misc]
         self._confirm()
         self._ensemble = Ensemble(find_backbone(recipe.model), recipe, release, LocalStageStore(folder).get)
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
+    def predict(self, context: Any, model_input: list[str], params: Any = None):  # type: ignore[no-untyped-def]  # noqa: ARG002
         """A list of {"label": ..., "probabilities": {label: share}}, one per text. Raises StaleModel, NoLiveShard."""
         self._confirm()
         predictions = self._ensemble.predict(_texts(model_input))

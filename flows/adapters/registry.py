@@ -117,7 +117,7 @@ class MlflowRegistry:
         with tempfile.TemporaryDirectory(dir=self._artifacts.parent, prefix="tmp-release-") as folder:
             self._write_release(Path(folder), release, recipe)
             with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-                warnings.simplefilter("ignore")
+                warnings.simplefilter("ignore")  # of type hints; the signature is what we want it to be
                 with self._mlflow.start_run(experiment_id=self._experiment(), run_name=f"release {release['id']}",
                                             tags={KIND_TAG: "release", RELEASE_TAG: release["id"]}) as run:
                     info = self._mlflow.pyfunc.log_model(

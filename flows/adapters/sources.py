@@ -111,9 +111,10 @@ def _csv_rows(path: Path, columns: list[str]) -> Iterator[Cells]:
 
     try:
         with path.open("rb") as file:
-            header = next(csv.open_csv(file, parse_options=csv.ParseOptions(newlines_in_values=True),
-                                       read_options=csv.ReadOptions(block_size=_BLOCK_BYTES),
-                                       convert_options=csv.ConvertOptions(check_utf8=False))).schema.names
+            header = csv.open_csv(
+                file, read_options=csv.ReadOptions(block_size=_BLOCK_BYTES),
+                parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda _: "skip"),
+                convert_options=csv.ConvertOptions(check_utf8=False)).schema.names
         _require(columns, header)
         reader = csv.open_csv(
             path, read_options=csv.ReadOptions(block_size=_BLOCK_BYTES),
@@ -128,8 +129,6 @@ def _csv_rows(path: Path, columns: list[str]) -> Iterator[Cells]:
                 yield {c: v or None for c, v in zip(columns, values, strict=True)}, ""
         for _ in bad:
             yield {}, "the row has more or fewer cells than the header"
-    except StopIteration:
-        raise DataError("expected a header and rows in the source, got an empty file") from None
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"expected a readable CSV file with a header, got one that cannot be parsed "
                         f"({type(error).__name__}); is it UTF-8, comma-separated, with a header line?") from None

@@ -58,11 +58,12 @@ class RowValidator:
             subject_bytes=[_bytes(v) for v in chunk[config.subject]],
             record_bytes=[_bytes(v) for v in chunk[config.record]] if config.record else 1,
         )
-        refused: dict[int, list[str]] = {int(r): [m] for r, m in zip(frame["row"], frame["malformed"], strict=True)
-                                         if m}
+        malformed = {int(r): [m] for r, m in zip(frame["row"], frame["malformed"], strict=True) if m}
+        refused: dict[int, list[str]] = dict(malformed)
         for reason, failed in self._failures(frame, self._suite):
             for row in failed:
-                refused.setdefault(row, []).append(reason)
+                if row not in malformed:  # it could not be read: nothing more can be said of it
+                    refused.setdefault(row, []).append(reason)
         repeated = [f for _, f in self._failures(frame, self._table)]
         return Verdicts(refused, {"texts that stand in more than one row": len(repeated[0]) if repeated else 0})
 

@@ -40,13 +40,13 @@ def write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
     return path
 
 
-def tiny_config(backbone: Path, **changes: dict[str, Any]) -> Config:
+def tiny_config(model: Path, **changes: dict[str, Any]) -> Config:
     """Columns of `people`, two shards of two slices, the tiny backbone."""
     document: dict[str, dict[str, Any]] = {
         "data": {"text": "what", "label": "kind", "subject": "who", "record": "id", "labels": ["good", "bad"],
                  "held_out_by": "who", "held_out": 0.2},
         "system": {"name": "tiny", "shards": 2, "slices": 2, "budget": 2},
-        "backbone": {"model": str(backbone), "max_length": 16}, "adapter": {"rank": 2, "alpha": 4},
+        "backbone": {"model": str(model), "max_length": 16}, "adapter": {"rank": 2, "alpha": 4},
         "training": {"batch_size": 8}, "erasure": {"staleness_seconds": 0}}
     for section, keys in changes.items():
         document.setdefault(section, {}).update(keys)

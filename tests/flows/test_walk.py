@@ -1,0 +1,300 @@
+"""The whole walk through real adapters (DVC, MLflow, SQLite, processes) on the tiny backbone."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.erase import erase
+from flows.ingest import ingest
+from flows.predicting import champion_of
+from flows.requests import take_requests
+from flows.retrain import retrain
+from flows.status import status_of
+from flows.train import train
+from flows.verifying import verify_path
+from flows.wiring import Workspace
+from s3t_core.errors import (
+    ArtifactError,
+    BackboneChanged,
+    DataError,
+    GuaranteeError,
+    NoLiveShard,
+    ResidueFound,
+    StaleModel,
+    StorageError,
+    UsageError,
+)
+from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
+from tests.tiny import build_backbone
+
+pytestmark = pytest.mark.slow
+Make = Callable[..., Workspace]
+
+
+def _ready(place: Workspace, tmp_path: Path, canary: bool = False) -> dict[str, object]:
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people(canary=canary))))
+    return train(str(place.root))
+
+
+def _stage_files(place: Workspace) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in place.store.root.glob("*.safetensors")}
+
+
+def _traces(place: Workspace, outside: Path) -> list[str]:
+    """Files under the workspace, the source left out, that show the canary raw."""
+    return [p.relative_to(place.root).as_posix() for p in place.root.rglob("*")
+            if p.is_file() and p != outside and any(n.encode() in p.read_bytes() for n in (CANARY, CANARY_TEXT[:40]))]
+
+
+def test_from_a_record_to_a_certificate(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    first = _ready(place, tmp_path, canary=True)
+    assert (first["version"], first["trained"], first["reused"]) == ("1", 8, 0)
+    before = _stage_files(place)
+    old = champion_of(place)
+    assert [a["label"] in ("good", "bad") for a in old.predict(["w1 w2", "w3"])] == [True, True]
+    taken = take_requests(place, [CANARY, "nobody-at-all-1"])
+    assert take_requests(place, [CANARY])[0].request_id == taken[0].request_id  # asked twice: one request
+    done = erase(str(place.root))
+    assert done["version"] == "2" and done["retrain"] == "no" and done["deactivated"] == 2 + 1
+    with pytest.raises(StaleModel, match="moved on"):
+        old.predict(["w1"])
+    with pytest.raises(Exception, match="version"):  # the version that held tainted stages is gone
+        import mlflow
+        mlflow.pyfunc.load_model("models:/tiny/1")
+    status = status_of(place)
+    assert sorted(s["live_depth"] for s in status["shards"]) == [1, 2]
+    assert status["pending"] == [] and not status["deletion_budget"]["exhausted"]
+    result = verify_path(place.certificates_dir, place.keys_dir / "signing.pub")
+    assert result["valid"] and len(result["certificates"]) == 2
+    known = {c["request"]: c["found"]["known"] for c in result["certificates"]}
+    assert known == {taken[0].request_id: True, taken[1].request_id: False}
+    assert _traces(place, tmp_path / "people.csv") == []
+    left = _stage_files(place)
+    assert left.items() <= before.items() and len(left) == len(before) - 3
+    told = json.dumps(place.ledger.events()) + "".join(p.read_text() for p in place.certificates_dir.glob("*"))
+    assert CANARY not in told and "nobody-at-all" not in told
+    again = ingest(str(place.root), str(tmp_path / "people.csv"))
+    assert again["suppressed"] == 3 and not again["changed"]  # a re-ingest cannot bring her back
+    assert not take_requests(place, [CANARY])[0].certificate
+    erase(str(place.root))
+    repeated = verify_path(place.certificates_dir, place.keys_dir / "signing.pub")["certificates"]
+    assert taken[0].request_id in {c["found"]["erased_before_by_request"] for c in repeated}
+
+
+def test_erase_and_retrain_leave_the_bytes_of_training_the_remaining_records_from_nothing(make_place: Make,
+                                                                                         tmp_path: Path) -> None:
+    place = make_place()
+    _ready(place, tmp_path, canary=True)
+    take_requests(place, [CANARY])
+    erase(str(place.root))
+    retrained = retrain(str(place.root))
+    assert retrained["trained"] > 0 and retrained["reused"] > 0 and retrained["version"] == "3"
+    fresh = make_place("fresh")
+    ingest(str(fresh.root), str(write_csv(tmp_path / "remaining.csv", people())))
+    train(str(fresh.root))
+    assert _stage_files(place) == _stage_files(fresh)
+    assert (place.root / "data.dvc").read_text() == (fresh.root / "data.dvc").read_text()
+
+
+def test_training_again_trains_nothing_and_registers_nothing(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    first = _ready(place, tmp_path)
+    again = train(str(place.root))
+    assert (again["trained"], again["reused"], again["version"]) == (0, 8, first["version"])
+    assert again["accuracy"] == first["accuracy"]
+
+
+def test_a_stage_that_is_damaged_or_lost_is_refused_and_trained_again_to_the_same_bytes(make_place: Make,
+                                                                                       tmp_path: Path) -> None:
+    place = make_place()
+    _ready(place, tmp_path)
+    files = _stage_files(place)
+    paths = sorted(place.store.root.glob("*.safetensors"))
+    paths[0].write_bytes(paths[0].read_bytes()[:100])
+    paths[1].write_bytes(paths[1].read_bytes().replace(b"\x00", b"\x01", 1))
+    paths[2].unlink()
+    for path in paths[:3]:
+        with pytest.raises(ArtifactError):
+            place.store.get(path.stem)
+    assert train(str(place.root))["trained"] == 3
+    assert _stage_files(place) == files
+
+
+def test_runs_and_tags_tell_keys_digests_and_depths_and_never_rows(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    _ready(place, tmp_path, canary=True)
+    client = place.registry._client
+    runs = client.search_runs([place.registry._experiment()])
+    stages = [r for r in runs if r.data.tags.get("s3t.kind") == "stage"]
+    parents = {r.data.tags["mlflow.parentRunId"] for r in stages}
+    assert len(stages) == 8 and len(parents) == 1
+    assert all({"loss", "held_out_accuracy"} <= r.data.metrics.keys() for r in stages)
+    assert {r.data.params["digest"] for r in stages} == {p.removesuffix(".safetensors") for p in _stage_files(place)}
+    version = client.get_model_version_by_alias("tiny", "champion")
+    assert {"s3t.release", "s3t.live_depths", "s3t.ledger_head", "s3t.accuracy"} <= version.tags.keys()
+    assert version.tags["s3t.live_depths"] == "0:2,1:2"
+    told = json.dumps([[dict(r.data.params), dict(r.data.tags)] for r in runs])
+    assert "person-" not in told and CANARY not in told and "w1 w2" not in told
+
+
+def test_when_every_shard_is_dead_nothing_tainted_serves_and_the_retrain_runs(make_place: Make,
+                                                                             tmp_path: Path) -> None:
+    place = make_place(deletion_budget={"policy": "all_shards_dead"})
+    _ready(place, tmp_path)
+    from s3t_core.capacity.placement import is_held_out
+    from s3t_core.capacity.placement import place as where
+    homes = {where(place.keys.placement, p, 2, 2): p for p in (f"person-{i:03d}" for i in range(18))
+             if not is_held_out(place.keys.placement, p, 0.2)}
+    assert len(homes) == 4
+    take_requests(place, list(homes.values()))
+    done = erase(str(place.root))
+    assert (done["deactivated"], done["retrain"], done["version"]) == (8, "done", "3")
+    assert [s["live_depth"] for s in status_of(place)["shards"]] == [2, 2]
+    champion_of(place).predict(["w1"])
+
+
+def test_a_version_without_a_live_shard_refuses_to_answer(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    _ready(place, tmp_path)
+    champion = place.ledger.state().champion
+    assert champion is not None
+    from dataclasses import replace
+
+    from s3t_core.release_json import release_to_json
+    dead = replace(champion.release, release_id="dead", replicas=tuple(
+        replace(r, stages=()) for r in champion.release.replicas))
+    place.registry.publish(release_to_json(dead), champion.recipe, {"s3t.release": "dead"})
+    with pytest.raises(NoLiveShard, match="s3t retrain"):
+        champion_of(place).predict(["w1"])
+
+
+def test_the_scan_stops_the_erasure_when_a_copy_was_left_in_the_systems_own_files(make_place: Make,
+                                                                                 tmp_path: Path) -> None:
+    place = make_place()
+    _ready(place, tmp_path, canary=True)
+    take_requests(place, [CANARY])
+    leak = place.state_dir / "a.log"
+    leak.write_text(f"debug: training on {CANARY_TEXT} 1")
+    with pytest.raises(ResidueFound, match=r"a\.log"):
+        erase(str(place.root))
+    assert list(place.certificates_dir.glob("*")) == []
+    for refused in (lambda: ingest(str(place.root), str(tmp_path / "people.csv")), lambda: train(str(place.root))):
+        with pytest.raises(UsageError, match="unfinished erasure"):
+            refused()
+    leak.unlink()
+    assert len(erase(str(place.root))["certificates"]) == 1
+
+
+def test_what_training_refuses(make_place: Make, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="run `s3t ingest"):
+        train(str(make_place("empty").root))
+    deep = make_place("deep", system={"slices": 4, "budget": 1})
+    ingest(str(deep.root), str(write_csv(tmp_path / "a.csv", people())))
+    with pytest.raises(UsageError, match="at most 3 slices"):
+        train(str(deep.root))
+    held = make_place("held", data={"held_out": 0.99999})
+    ingest(str(held.root), str(write_csv(tmp_path / "a.csv", people(4))))
+    with pytest.raises(DataError, match="none at all"):
+        train(str(held.root))
+    other = make_place("other")
+    ingest(str(other.root), str(write_csv(tmp_path / "a.csv", people())))
+    path = other.root / "s3t.toml"
+    path.write_text(path.read_text().replace("shards = 2", "shards = 3"))
+    with pytest.raises(DataError, match="3 shards of 2 slices, got 2 of 2"):
+        train(str(other.root))
+
+
+def test_altered_data_is_not_trained_on(make_place: Make, tmp_path: Path) -> None:
+    from s3t_core.slicefile import read_rows, write_rows
+    place = make_place()
+    ingest(str(place.root), str(write_csv(tmp_path / "a.csv", people())))
+    path = next(p for p in (place.root / "data").rglob("slice=*.parquet") if read_rows(p))
+    write_rows(path, read_rows(path)[1:])
+    with pytest.raises(GuaranteeError, match="expected slice content"):
+        train(str(place.root))
+
+
+def test_a_backbone_that_changed_under_its_name_is_refused(make_place: Make, tmp_path: Path) -> None:
+    backbone = build_backbone(tmp_path / "backbone", layers=2, seed=1)
+    place = make_place(backbone={"model": str(backbone)})
+    _ready(place, tmp_path)
+    build_backbone(backbone, layers=2, seed=2)
+    with pytest.raises(BackboneChanged, match="recorded backbone"):
+        train(str(place.root))
+    with pytest.raises(BackboneChanged, match="put the recorded files back"):
+        champion_of(place)
+
+
+def test_bad_requests_are_refused_and_nothing_is_accepted(make_place: Make) -> None:
+    place = make_place()
+    for subjects, record in (([], ""), ([""], ""), (["x" * 513], ""), (["a", "b"], "r"), (["\udcff"], "")):
+        with pytest.raises(UsageError):
+            take_requests(place, subjects, record)
+    without_ids = make_place("no-ids", data={"record": ""})
+    with pytest.raises(UsageError, match="record"):
+        take_requests(without_ids, ["a"], "r1")
+    assert place.requests.pending() == [] and list(place.needles.folder.iterdir()) == []
+
+
+def test_hostile_ids_are_only_ids(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    hostile = ["'; DROP TABLE requests; --", "../../etc/passwd", "*", "a\nb", "\u202egnp.exe", "%s{0}$HOME", "📎" * 9]
+    rows = people() + [{"id": f"h{i}", "who": h, "what": f"w1 {i}", "kind": "good"} for i, h in enumerate(hostile)]
+    ingest(str(place.root), str(write_csv(tmp_path / "a.csv", rows)))
+    take_requests(place, hostile)
+    done = erase(str(place.root))
+    assert len(done["certificates"]) == len(hostile)
+    found = verify_path(place.certificates_dir, place.keys_dir / "signing.pub")["certificates"]
+    assert all(c["found"]["training_rows"] + c["found"]["held_out_rows"] == 1 for c in found)
+
+
+def test_one_record_of_a_person_goes_and_the_person_stays(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    _ready(place, tmp_path)
+    records = place.ledger.state().dataset
+    assert records is not None
+    take_requests(place, ["person-001"], "r1")
+    erase(str(place.root))
+    left = place.ledger.state().dataset
+    assert left is not None and left.rows() + left.held_out.rows == records.rows() + records.held_out.rows - 1
+    again = ingest(str(place.root), str(tmp_path / "people.csv"))
+    assert again["suppressed"] == 1
+
+
+def test_a_full_disk_while_a_file_is_written_is_an_error_and_the_file_stays_as_it_was(tmp_path: Path) -> None:
+    """A real limit of the operating system (RLIMIT_FSIZE), in a process of its own."""
+    program = """
+import resource, sys
+from pathlib import Path
+from s3t_core.learning.store import LocalStageStore
+from s3t_core.errors import StorageError
+store = LocalStageStore(Path(sys.argv[1]))
+kept = store.put("a", b"x" * 1000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    store.put("b", b"y" * 100_000)
+except StorageError as error:
+    print("refused:", error)
+assert store.get(kept) == b"x" * 1000 and list(store.digests()) == [kept] and store.bindings() == {"a": kept}
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "refused: could not write" in done.stdout and "free space" in done.stdout
+    assert [p.suffix for p in sorted(tmp_path.iterdir())] == [".json", ".safetensors"]
+
+
+def test_the_database_refusing_writes_is_an_error_and_nothing_is_acknowledged(make_place: Make) -> None:
+    place = make_place()
+    with place.database.engine.connect() as holder:
+        holder.exec_driver_sql("PRAGMA busy_timeout = 0")
+        holder.exec_driver_sql("PRAGMA query_only = ON")
+    path = place.state_dir / "s3t.db"
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(StorageError, match="database refused"):
+        take_requests(place, ["person-001"])
+    assert os.path.getsize(path) == 1900
