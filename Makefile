@@ -36,7 +36,7 @@ test-mutants: install  ## take each protection out and see its test fail
 	$(BIN)/python -m tests.mutants
 
 bench: install  ## the champion on the example data against logistic regression on frozen embeddings
-	$(BIN)/python -m benchmarks.accuracy --workspace .demo
+	$(BIN)/python -m benchmarks.accuracy --workspace .bench
 
 clean:  ## what the commands above made
-	rm -rf $(VENV) .demo build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .bench build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -20,8 +20,8 @@ Slices = dict[SliceId, list[Row]]
 def make_rows(shard: int, index: int, count: int) -> list[Row]:
     """Rows of differing lengths, two labels, own subjects."""
     return [Row(f"{shard}{index}{i:062d}", f"subject-{shard}-{index}-{i}",
-                " ".join(WORDS[(shard * 7 + index * 5 + i * k) % 60] for k in range(1, 3 + i % 5)), "ab"[(i + shard) % 2])
-            for i in range(count)]
+                " ".join(WORDS[(shard * 7 + index * 5 + i * k) % 60] for k in range(1, 3 + i % 5)),
+                "ab"[(i + shard) % 2]) for i in range(count)]
 
 
 def make_slices(shards: int, slices: int, rows: int = 6) -> Slices:

@@ -1,6 +1,5 @@
 """The data canon: slices are sets, digests are keyed, files hold no ids."""
 
-import os
 import random
 from pathlib import Path
 
@@ -106,7 +105,8 @@ def test_append_refuses_other_content_under_a_known_record_id(tmp_path: Path) ->
     rows = {p: read_rows(tmp_path / "a" / p) for p in _files(tmp_path / "a")}
 
     def existing(slice_id: SliceId | None) -> list[Row]:
-        return rows["data/held_out.parquet" if slice_id is None else f"data/{slice_path(slice_id.shard, slice_id.index)}"]
+        name = "held_out.parquet" if slice_id is None else slice_path(slice_id.shard, slice_id.index)
+        return rows[f"data/{name}"]
 
     _, refused = _build(tmp_path / "b", [SourceRow(1, "s", "r1", "new text", "a", "c")], existing=existing)
     assert refused == [CONFLICT]
@@ -161,7 +161,7 @@ def test_row_groups_have_a_fixed_size(tmp_path: Path) -> None:
     write_rows(tmp_path / "x.parquet", [Row(f"{i:06d}", "s", "t", "a") for i in range(2500)])
     metadata = pq.ParquetFile(tmp_path / "x.parquet").metadata
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [1024, 1024, 452]
-    assert os.listdir(tmp_path) == ["x.parquet"]
+    assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
 
 
 def _subject(subject: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from s3t_core.domain import DeletionRequest, Release, Replica, SliceId, StageRecord
 from s3t_core.erasure.certificate import check_statement
 from s3t_core.erasure.dsse import verify
-from s3t_core.erasure.executor import STEPS, Eraser, ErasePorts
+from s3t_core.erasure.executor import STEPS, ErasePorts, Eraser
 from s3t_core.erasure.ledger import State, dataset_to_json
 from s3t_core.errors import GuaranteeError, ResidueFound
 from s3t_core.release_json import release_to_json, stage_to_json

@@ -1,0 +1,1 @@
+"""Measurements that documents quote. Not part of the package."""

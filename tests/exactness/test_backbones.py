@@ -1,0 +1,139 @@
+"""Any Hugging Face encoder; and the real backbone on real text, in processes of their own."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    DistilBertConfig,
+    DistilBertModel,
+    ElectraConfig,
+    ElectraModel,
+    ModernBertConfig,
+    ModernBertModel,
+)
+
+from flows.adapters.runner import ProcessRunner
+from flows.examples import example_config, rows
+from s3t_core.config import Config
+from s3t_core.domain import SliceId
+from s3t_core.errors import BackboneChanged, GuaranteeError, TrainingError, UsageError
+from s3t_core.learning.backbone import layer_stack, modules_in_layers
+from s3t_core.learning.jobs import DescribeJob, FileRef, StageJob
+from s3t_core.learning.recipe import NumericProfile, make_recipe, wanted
+from s3t_core.learning.store import LocalStageStore
+from s3t_core.records import Row, slice_digest
+from s3t_core.slicefile import write_rows
+from tests.exactness.system import KEYS, TinySystem, config_for, dataset_of, make_slices
+
+SMALL = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
+
+
+@pytest.mark.parametrize(("model", "stack", "targets"), [
+    (DistilBertModel(DistilBertConfig(vocab_size=40, dim=16, n_heads=2, hidden_dim=16, n_layers=11)),
+     "transformer.layer", ("q_lin", "v_lin")),
+    (ElectraModel(ElectraConfig(**SMALL, embedding_size=16, num_hidden_layers=11)), "encoder.layer",
+     ("query", "value")),
+    (ModernBertModel(ModernBertConfig(**SMALL, num_hidden_layers=11, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+                                      cls_token_id=1, sep_token_id=2)), "layers", ("Wqkv",)),
+])
+def test_layers_are_found_in_any_encoder(model: torch.nn.Module, stack: str, targets: tuple[str, ...]) -> None:
+    assert layer_stack(model) == stack
+    for layer in range(11):
+        names = modules_in_layers(model, (layer,), targets)
+        assert len(names) == len(targets)
+        assert all(n.startswith(f"{stack}.{layer}.") for n in names)
+    with pytest.raises(UsageError, match="target_modules"):
+        modules_in_layers(model, (1,), ("no_such_module",))
+
+
+def _job(folder: Path, config: Config, backbone: str, threads: int = 1) -> list[StageJob]:
+    """Jobs of one replica of two slices on real rows."""
+    source = [r for _, r in zip(range(48), rows("chitchat"), strict=False)]
+    slices = {SliceId(0, i): [Row(f"{i}{n:063d}", "s", r["text"], r["label"]) for n, r in enumerate(source[i::2])]
+              for i in range(2)}
+    described = ProcessRunner().describe(DescribeJob(backbone, threads))
+    recipe = make_recipe(config, described.digest, described.tokenizer_digest, described.layers, described.profile)
+    plan = wanted(recipe, [(0, 1)], dataset_of(slices, 1, 2))
+    files = {}
+    for slice_id, content in slices.items():
+        path = folder / f"{slice_id.index}.parquet"
+        write_rows(path, content)
+        files[slice_id.index] = FileRef(path, slice_digest(KEYS, content))
+    write_rows(folder / "held.parquet", slices[SliceId(0, 1)][:8])
+    held_out = FileRef(folder / "held.parquet", slice_digest(KEYS, slices[SliceId(0, 1)][:8]))
+    return [StageJob(recipe, spec, tuple(files[s] for s in spec.prefix), (None,) * len(spec.earlier), held_out,
+                     folder / "stages", KEYS) for spec in plan.stages]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_real_backbone_trains_real_text_to_the_same_bytes_in_two_processes(tmp_path: Path, dtype: str) -> None:
+    from dataclasses import replace
+    config = example_config()
+    config = config.model_copy(update={
+        "system": config.system.model_copy(update={"slices": 2}),
+        "training": config.training.model_copy(update={"dtype": dtype, "epochs": 1})})
+    runner = ProcessRunner()
+    digests = []
+    for run in ("a", "b"):
+        (tmp_path / run).mkdir()
+        first, second = _job(tmp_path / run, config, "minilm")
+        one = runner.train(first)
+        two = runner.train(replace(second, earlier=(one.digest,)))
+        assert one.accuracy is not None and two.steps == 3
+        digests.append((one.digest, two.digest))
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.slow
+def test_a_job_under_another_numeric_profile_is_refused(tmp_path: Path) -> None:
+    from dataclasses import replace
+    config = example_config()
+    config = config.model_copy(update={"system": config.system.model_copy(update={"slices": 2})})
+    job = _job(tmp_path, config, "minilm")[0]
+    other = replace(job, recipe=replace(job.recipe, profile=NumericProfile("2.0", "x", "y", "AVX2", 1)))
+    with pytest.raises(GuaranteeError, match="numeric profile"):
+        ProcessRunner().train(other)
+    with pytest.raises(BackboneChanged, match="recorded backbone"):
+        ProcessRunner().train(replace(job, recipe=replace(job.recipe, backbone_digest="0" * 64)))
+
+
+@pytest.mark.slow
+def test_a_stage_process_that_dies_is_an_error_and_leaves_no_artifact(tmp_path: Path) -> None:
+    import os
+    import signal
+    import threading
+    import time
+
+    import psutil
+    job = _job(tmp_path, example_config().model_copy(
+        update={"system": example_config().system.model_copy(update={"slices": 2})}), "minilm")[1]
+
+    def kill_the_youngest() -> None:
+        for _ in range(400):
+            busy = [p for p in psutil.Process(os.getpid()).children(recursive=True) if p.cpu_times().user > 0.3
+                    and p.ppid() != os.getpid()]
+            if busy:
+                os.kill(max(busy, key=lambda p: p.create_time()).pid, signal.SIGKILL)
+                return
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill_the_youngest)
+    killer.start()
+    with pytest.raises(TrainingError, match="died"):
+        ProcessRunner().train(job)
+    killer.join()
+    assert list(LocalStageStore(job.store).digests()) == []
+
+
+def test_a_loss_that_is_not_finite_stops_the_stage(tiny_backbone: Path) -> None:
+    from s3t_core.learning.recipe import StageSpec
+    from s3t_core.learning.stage import train_stage
+    system = TinySystem(tiny_backbone, 1, 1, 1)
+    config = config_for(tiny_backbone, 1, 1, 1)
+    wild = config.model_copy(update={"training": config.training.model_copy(update={"head_learning_rate": 1e38})})
+    recipe = make_recipe(wild, system.backbone.digest, system.backbone.tokenizer_digest, 3, system.recipe.profile)
+    data = make_slices(1, 1, rows=40)
+    with pytest.raises(TrainingError, match="finite loss"):
+        train_stage(system.backbone, recipe, StageSpec("k", 0, (0,), (), ()), [data[SliceId(0, 0)]], [], [])

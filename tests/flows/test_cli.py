@@ -1,0 +1,125 @@
+"""The command line as a user types it, in processes of its own, from nothing to a certificate."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.conftest import people, write_csv
+
+S3T = str(Path(sys.executable).with_name("s3t"))
+
+
+def _run(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "S3T_"))}
+    done = subprocess.run([S3T, *arguments], cwd=cwd, capture_output=True, text=True, env=environment, check=False,
+                          timeout=240)
+    assert done.returncode == code, (arguments, done.stdout[-800:], done.stderr[-2000:])
+    return done
+
+
+def _json(*arguments: str, cwd: Path, code: int = 0) -> Any:
+    return json.loads(_run(*arguments, "--json", cwd=cwd, code=code).stdout)  # one document, nothing else
+
+
+def _settle(workspace: Path, backbone: Path) -> None:
+    """What the README tells a user to edit."""
+    path = workspace / "s3t.toml"
+    text = path.read_text()
+    for old, new in (('text = "text"', 'text = "what"'), ('label = "label"', 'label = "kind"'),
+                     ('\nsubject = "subject"', '\nsubject = "who"'), ("labels = []", 'labels = ["good", "bad"]'),
+                     ('held_out_by = "subject"', 'held_out_by = "who"'), ("slices = 3", "slices = 2"),
+                     ("budget = 3", "budget = 2"), ("shards = 3", "shards = 2"),
+                     ('model = "minilm"', f'model = "{backbone}"'),
+                     ("staleness_seconds = 5.0", "staleness_seconds = 0")):
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    path.write_text(text)
+
+
+@pytest.mark.slow
+def test_the_whole_walk_on_data_of_ones_own(tmp_path: Path, tiny_backbone: Path) -> None:
+    source = write_csv(tmp_path / "people.csv", people())
+    assert Path(_json("init", "W", cwd=tmp_path)["workspace"]) == tmp_path / "W"
+    here = tmp_path / "W"
+    unlabelled = _json("ingest", str(source), cwd=here, code=2)
+    assert "labels" in unlabelled["message"]
+    _settle(here, tiny_backbone)
+    taken = _json("ingest", str(source), cwd=here)
+    assert {"records", "quarantined", "subjects", "dataset_version"} <= taken.keys() and taken["subjects"] == 18
+    trained = _json("train", cwd=here)
+    assert {"trained", "reused", "version", "accuracy", "seconds"} <= trained.keys() and trained["trained"] == 8
+    asked = _json("request", "person-003", "person-004", cwd=here)["requests"]
+    assert [set(r) for r in asked] == [{"id", "received", "due"}] * 2
+    erased = _json("erase", cwd=here)
+    assert {"version", "certificates", "deactivated", "seconds", "retrain"} <= erased.keys()
+    assert {c["request"] for c in erased["certificates"]} == {r["id"] for r in asked}
+    assert erased["retrain"] in ("no", "done")
+    status = _json("status", cwd=here)
+    assert status["version"] == erased["version"]
+    assert {"accuracy", "shards", "pending", "deletion_budget"} <= status.keys()
+    assert {"shard", "live_depth", "replicas"} <= status["shards"][0].keys()
+    answers = _json("predict", "w1 w2", "w3", cwd=here)
+    assert [set(a) for a in answers] == [{"label", "probabilities"}] * 2
+    verified = _json("verify", erased["certificates"][0]["path"], "--key", ".s3t/keys/signing.pub", cwd=here)
+    assert verified["valid"] and verified["problems"] == []
+    forged = Path(erased["certificates"][0]["path"])
+    forged.write_bytes(forged.read_bytes().replace(b"A", b"B", 1))
+    assert not _json("verify", str(forged), cwd=here, code=1)["valid"]
+    retrained = _json("retrain", cwd=here)
+    assert retrained["reused"] + retrained["trained"] == 8
+    plain = subprocess.run([sys.executable, "-c", (
+        "import json, mlflow; mlflow.set_tracking_uri('sqlite:///.s3t/mlflow.db');"
+        "print(json.dumps(mlflow.pyfunc.load_model('models:/my-model@champion').predict(['w1 w2', 'w3'])))")],
+        cwd=here, capture_output=True, text=True, check=True)
+    assert json.loads(plain.stdout.splitlines()[-1]) == _json("predict", "w1 w2", "w3", cwd=here)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("status",), "s3t init"), (("ingest", "x.csv"), "s3t init"), (("erase",), "s3t init"),
+    (("predict", "x"), "s3t init"), (("request", "x"), "s3t init")])
+def test_outside_a_workspace_every_command_says_what_to_do(tmp_path: Path, arguments: tuple[str, ...],
+                                                          said: str) -> None:
+    done = _run(*arguments, cwd=tmp_path, code=2)
+    assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_bad_usage_exits_2_and_init_overwrites_nothing(tmp_path: Path) -> None:
+    assert _run("frobnicate", cwd=tmp_path, code=2).stderr
+    _run("init", "W", cwd=tmp_path)
+    key = (tmp_path / "W" / ".s3t" / "keys" / "workspace.key").read_bytes()
+    (tmp_path / "W" / "s3t.toml").write_text("[system]\nname = 'mine'\n")
+    _run("init", "W", cwd=tmp_path)
+    assert (tmp_path / "W" / ".s3t" / "keys" / "workspace.key").read_bytes() == key
+    assert "mine" in (tmp_path / "W" / "s3t.toml").read_text()
+    assert "s3t train" in _run("predict", "x", cwd=tmp_path / "W", code=2).stderr
+
+
+def test_help_and_status_import_nothing_heavy(tmp_path: Path) -> None:
+    heavy = "{'torch', 'mlflow', 'prefect', 'pandas', 'dvc', 'great_expectations', 'transformers'}"
+    _run("init", "W", cwd=tmp_path)
+    for arguments in (["--help"], ["status"], ["status", "--json"], ["request", "somebody"]):
+        program = ("import sys; from flows.cli import main\nsys.argv = ['s3t', *" + repr(arguments) + "]\n"
+                   "try: main()\nexcept SystemExit: pass\n"
+                   f"loaded = {heavy} & set(sys.modules); assert not loaded, loaded")
+        subprocess.run([sys.executable, "-c", program], cwd=tmp_path / "W", check=True, capture_output=True)
+
+
+def test_verifying_imports_neither_torch_nor_prefect_nor_mlflow() -> None:
+    program = ("import sys, flows.verifying, s3t_core.erasure.executor\n"
+               "loaded = {'torch', 'mlflow', 'prefect', 'transformers', 'peft'} & set(sys.modules)\n"
+               "assert not loaded, loaded")
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_readme_lists_the_commands_there_are(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    told = (root / "README.md").read_text()
+    listed = [line.split()[0] for line in _run("--help", cwd=tmp_path).stdout.split("Commands:")[1].splitlines()
+              if line.startswith("  ") and line.strip() and line[2] != " "]
+    assert len(listed) >= 10
+    assert all(f"s3t {name}" in told for name in listed)

@@ -1,0 +1,136 @@
+"""Take each protection out, one at a time, in a copy of the sources, and see its test fail. `make test-mutants`.
+
+A mutant that survives (its test still passes) is an error: the test could not fail.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """In `file`, `old` becomes `new`; then `test` (a pytest node or -k expression in a file) must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+HAZARDS = "tests/exactness/test_hazards.py"
+MUTANTS = (
+    Mutant("1: layers by substring", "s3t_core/learning/backbone.py",
+           "if match and int(match[1]) in layers and match[2] in targets:",
+           "if match and any(str(i) in match[1] for i in layers) and match[2] in targets:", f"{HAZARDS}::hazard_1"),
+    Mutant("1: everything may train", "s3t_core/learning/replica.py",
+           'parameter.requires_grad_(marker in f".{parameter_name}.")', "parameter.requires_grad_(True)",
+           f"{HAZARDS}::hazard_1"),
+    Mutant("2: one head for all stages", "s3t_core/learning/replica.py",
+           "result: Tensor = self.heads[name](features)",
+           "result: Tensor = self.heads[list(self.heads)[-1]](features)", f"{HAZARDS}::hazard_2"),
+    Mutant("3: loading wipes earlier adapters", "s3t_core/learning/replica.py",
+           "        head = torch.nn.Linear(self.hidden, len(self.recipe.labels))",
+           "        for n, p in self.model.named_parameters():\n            if 'lora_B' in n: p.data.zero_()\n"
+           "        head = torch.nn.Linear(self.hidden, len(self.recipe.labels))", f"{HAZARDS}::hazard_3"),
+    Mutant("3: stages above stay on", "s3t_core/learning/replica.py",
+           "[a for a in _adapters_of(layer) if a in wanted]", "_adapters_of(layer)", f"{HAZARDS}::hazard_3"),
+    Mutant("4: keys omit the slices", "s3t_core/learning/recipe.py", '"slices": list(slice_digests),',
+           '"slices": [],', f"{HAZARDS}::hazard_4"),
+    Mutant("4: the digest omits the label", "s3t_core/records.py",
+           "encode_fields(row.record, row.subject, row.text, row.label)",
+           "encode_fields(row.record, row.subject, row.text)", f"{HAZARDS}::hazard_4"),
+    Mutant("5: slices by position", "s3t_core/snapshot.py",
+           "slice_id = place(self._keys.placement, subject, self._topology.shards, self._topology.slices)",
+           "slice_id = self._topology.slice_ids()[len(self._placed) % len(self._topology.slice_ids())]",
+           "tests/unit/test_canon.py::other_slices"),
+    Mutant("6: planning from the first release", "s3t_core/erasure/planner.py",
+           "tuple(_silence(r, keys) for r in state.release.replicas)",
+           "tuple(_silence(r, keys) for r in state.versions[0].release.replicas)",
+           "tests/unit/test_executor.py::hazard_6"),
+    Mutant("7: votes weighed", "s3t_core/learning/ensemble.py", "return total / len(self._shards)",
+           "return total / (total.sum(1, keepdim=True) + 1)", f"{HAZARDS}::hazard_7_votes"),
+    Mutant("7: labels from the rows", "s3t_core/learning/replica.py",
+           "head = torch.nn.Linear(self.hidden, len(self.recipe.labels))", "head = torch.nn.Linear(self.hidden, 1)",
+           f"{HAZARDS}::hazard_7_the_label"),
+    Mutant("8: held-out rows decide", "s3t_core/learning/stage.py",
+           "loss, steps = _fit(staged, name, encoded, seed)",
+           "loss, steps = _fit(staged, name, encoded, seed + len(held_out))", f"{HAZARDS}::hazard_8"),
+    Mutant("9: the seed knows the budget", "s3t_core/learning/recipe.py",
+           'place = {"seed": self.training["seed"], "shard": shard, "prefix": list(prefix)}',
+           'place = {"seed": self.training["seed"], "shard": shard, "prefix": list(prefix), "n": id(self) % 2**40}',
+           f"{HAZARDS}::hazard_9_a_stage"),
+    Mutant("10: no seed of its own", "s3t_core/learning/stage.py", "    torch.manual_seed(seed)\n", "",
+           f"{HAZARDS}::hazard_10"),
+    Mutant("11: merged into weights", "s3t_core/learning/ensemble.py",
+           "            self._shards.append(names)",
+           "            self._shards.append(names)\n            for m in self._staged._tuner_layers():\n"
+           "                m.merge(adapter_names=[a for a in names if a in m.lora_A])",
+           f"{HAZARDS}::hazard_11"),
+    Mutant("12: the old version stays", "s3t_core/erasure/planner.py",
+           "if version.release.stage_keys() & tainted or (expired and not serves):",
+           "if expired and not serves:", "tests/unit/test_executor.py::silences_exactly"),
+    Mutant("13: layout from a shared generator", "s3t_core/learning/stage.py", "    generator.shuffle(order)\n",
+           "    random.shuffle(order)\n", f"{HAZARDS}::hazard_13"),
+    Mutant("order: rows as they come", "s3t_core/slicefile.py", "    ordered = sorted(rows)\n",
+           "    ordered = list(rows)\n", "tests/unit/test_canon.py::source_order"),
+    Mutant("deactivation: one stage too few", "s3t_core/erasure/planner.py",
+           "tainted = tuple(s for s in state.stages.values() if findings.tainted & set(s.slice_digests))",
+           "tainted = tuple(s for s in state.stages.values() if findings.tainted & set(s.slice_digests[1:]))",
+           "tests/unit/test_executor.py::silences_exactly"),
+    Mutant("store: loads are not verified", "s3t_core/learning/store.py", "        if got != digest:\n",
+           "        if False:\n", "tests/unit/test_evidence.py::the_store_verifies"),
+    Mutant("envelope: spelling is not checked", "s3t_core/erasure/dsse.py",
+           '    if not canonical or canonical_json(_envelope(payload, signature["keyid"], raw)) != envelope:  ',
+           "    if False:  ", "tests/unit/test_evidence.py::any_changed_byte"),
+    Mutant("scan: residue does not stop", "s3t_core/erasure/executor.py", "        if report.residue:\n",
+           "        if False:\n", "tests/unit/test_executor.py::residue_stops"),
+    Mutant("crash: the plan is not written ahead", "s3t_core/erasure/executor.py",
+           '        self.ports.ledger.append({"type": "planned", "time": plan.time, "plan": plan_to_json(plan)})\n', "",
+           "tests/unit/test_executor.py::silences_exactly"),
+    Mutant("crash: the orphan artifact stays", "s3t_core/erasure/executor.py",
+           "if digest not in known:", "if digest in {s.digest for s in plan.deactivated}:",
+           "tests/unit/test_executor.py::silences_exactly"),
+)
+
+
+def survives(mutant: Mutant, copy: Path) -> bool:
+    """Whether the test still passes with the protection taken out."""
+    path = copy / mutant.file
+    text = path.read_text()
+    if mutant.old not in text:
+        raise SystemExit(f"{mutant.name}: the line it takes out is not in {mutant.file} any more")
+    path.write_text(text.replace(mutant.old, mutant.new, 1))
+    file, _, expression = mutant.test.partition("::")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", file, "-k", expression], cwd=copy,
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(copy)})
+    path.write_text(text)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{mutant.name}: pytest could not run {mutant.test}\n{done.stdout[-1500:]}")
+    return done.returncode == 0
+
+
+def main() -> None:
+    """Run every mutant; exit 1 when one survives."""
+    survivors = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "*.egg-info", "data", "__pycache__"))
+        for mutant in MUTANTS:
+            alive = survives(mutant, copy)
+            print(f"{'SURVIVED' if alive else 'killed  '}  {mutant.name}", flush=True)
+            survivors += [mutant.name] if alive else []
+    print(f"{len(MUTANTS) - len(survivors)} killed, {len(survivors)} survived")
+    sys.exit(bool(survivors))
+
+
+if __name__ == "__main__":
+    main()
