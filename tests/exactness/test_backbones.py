@@ -24,7 +24,8 @@ from s3t_core.learning.recipe import NumericProfile, make_recipe, wanted
 from s3t_core.learning.store import LocalStageStore
 from s3t_core.records import Row, slice_digest
 from s3t_core.slicefile import write_rows
-from tests.exactness.system import KEYS, TinySystem, config_for, dataset_of, make_slices
+from tests.exactness.system import KEYS, TinySystem, dataset_of, make_slices
+from tests.tiny import build_backbone
 
 SMALL = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
 
@@ -127,13 +128,16 @@ def test_a_stage_process_that_dies_is_an_error_and_leaves_no_artifact(tmp_path: 
     assert list(LocalStageStore(job.store).digests()) == []
 
 
-def test_a_loss_that_is_not_finite_stops_the_stage(tiny_backbone: Path) -> None:
-    from s3t_core.learning.recipe import StageSpec
+def test_a_loss_that_is_not_finite_stops_the_stage(tmp_path: Path) -> None:
+    """A backbone whose last layer overflows: infinite features, and a zero head makes of them no number."""
+    from transformers import BertModel
+
     from s3t_core.learning.stage import train_stage
-    system = TinySystem(tiny_backbone, 1, 1, 1)
-    config = config_for(tiny_backbone, 1, 1, 1)
-    wild = config.model_copy(update={"training": config.training.model_copy(update={"head_learning_rate": 1e38})})
-    recipe = make_recipe(wild, system.backbone.digest, system.backbone.tokenizer_digest, 3, system.recipe.profile)
-    data = make_slices(1, 1, rows=40)
+    path = build_backbone(tmp_path / "wild", layers=2)
+    model = BertModel.from_pretrained(path)
+    torch.nn.init.constant_(model.encoder.layer[-1].output.LayerNorm.weight, float("inf"))
+    model.save_pretrained(path)
+    system = TinySystem(path, 1, 1, 1)
+    data = make_slices(1, 1)
     with pytest.raises(TrainingError, match="finite loss"):
-        train_stage(system.backbone, recipe, StageSpec("k", 0, (0,), (), ()), [data[SliceId(0, 0)]], [], [])
+        train_stage(system.backbone, system.recipe, system.plan(data).stages[0], [data[SliceId(0, 0)]], [], [])
