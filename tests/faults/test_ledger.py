@@ -1,0 +1,46 @@
+"""An edited ledger is refused: on every read, by every command that needs the state."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from flows.adapters.database import Database, SqlLedger
+from s3t_core.errors import LedgerError
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> SqlLedger:
+    database = Database("sqlite:///l.db", tmp_path)
+    database.create()
+    made = SqlLedger(database)
+    made.append(*({"type": "workspace", "n": n} for n in range(5)))
+    return made
+
+
+@pytest.mark.parametrize("statement", [
+    "UPDATE ledger SET leaf = CAST(replace(CAST(leaf AS TEXT), '2', '3') AS BLOB) WHERE seq = 2",
+    "DELETE FROM ledger WHERE seq = 2",
+    "UPDATE ledger SET seq = seq + 10 WHERE seq = 4",
+    "UPDATE ledger SET hash = zeroblob(32) WHERE seq = 0",
+])
+def test_an_entry_changed_removed_or_moved_is_refused(ledger: SqlLedger, tmp_path: Path, statement: str) -> None:
+    assert ledger.head().size == 5 and len(ledger.events()) == 5
+    with sqlite3.connect(tmp_path / "l.db") as connection:
+        assert connection.execute(statement).rowcount == 1
+    with pytest.raises(LedgerError, match="expected ledger entry"):
+        ledger.state()
+
+
+def test_appending_is_all_or_nothing(ledger: SqlLedger) -> None:
+    head = ledger.head()
+    with pytest.raises(Exception, match="not JSON|serializ|type|Unsupported"):
+        ledger.append({"type": "workspace"}, {"type": object()})
+    assert ledger.head() == head
+
+
+def test_two_writers_never_share_a_place_in_the_ledger(ledger: SqlLedger) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: ledger.append({"type": "workspace", "n": n}), range(40)))
+    assert ledger.head().size == 45 and len(ledger.events()) == 45
