@@ -1,6 +1,8 @@
 """The whole story on real data, for a newcomer: from records to a certificate, in a workspace of its own."""
 
+import os
 import shutil
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -155,6 +157,8 @@ def _closing(console: Any, folder: Path, taken: dict[str, Any], trained: dict[st
     console.print(Panel(table, title="Three people erased, nothing retrained", expand=False))
     budget = status["deletion_budget"]
     name = folder.name if folder.parent == Path.cwd() else str(folder)
+    activate = Path(sys.executable).with_name("activate")
+    enter = [] if shutil.which("s3t") or not activate.exists() else [f"  source {os.path.relpath(activate)}"]
     certificate = verified["certificates"][0]["file"]
     for line in (
         f"Certificates: {len(verified['certificates'])}, all valid. Budget: no shard is dead; at least "
@@ -162,11 +166,12 @@ def _closing(console: Any, folder: Path, taken: dict[str, Any], trained: dict[st
         f"The whole story took {seconds:.0f} s.",
         "",
         "What to try next:",
+        *enter,
         f"  cd {name}",
         "  s3t status                                   what serves, what is left",
         f"  s3t verify .s3t/certificates/{certificate}",
         '  s3t predict "the smell of rain"',
-        "  s3t retrain                                  fill in what was deactivated, on the remaining data",
+        "  s3t retrain                                  train anew what was deactivated",
         "  mlflow ui --backend-store-uri sqlite:///.s3t/mlflow.db",
         "With data of your own: s3t init my-model, then the README.",
     ):

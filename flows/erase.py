@@ -44,6 +44,7 @@ def erase(workspace: str) -> dict[str, Any]:
 
 
 def _erase(place: Workspace) -> ErasurePlan | None:
+    place.sweep()
     eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
     with current().spinner("Planning"):
         plan: ErasurePlan | None = plan_task(eraser)

@@ -61,7 +61,7 @@ def ingest_source(place: Workspace, source: str, append: bool, chunk_rows: int) 
     if append and state.dataset is not None:
         _check_topology(place, state)
     folder = place.temporary_dir / f"ingest-{os.getpid()}"
-    shutil.rmtree(place.temporary_dir, ignore_errors=True)
+    place.sweep()
     as_owner_only(folder / "spool")
     try:
         return _ingest(place, state, source, append, chunk_rows, folder)

@@ -57,6 +57,7 @@ def train(workspace: str) -> dict[str, Any]:
 def fill_in(place: Workspace, cause: str) -> TrainReport:
     """The work of the train and retrain flows (`cause`); the caller holds the lock and is inside a flow."""
     started = time.monotonic()
+    place.sweep()
     session = TrainingSession(place, cause)
     trained = session.train_missing()
     version, accuracy = session.register()
@@ -74,11 +75,12 @@ class TrainingSession:
         refuse_open_plan(state)
         self.dataset = _usable_dataset(place, state)
         with current().spinner("Loading torch and the backbone"):
-            description = place.runner.describe(DescribeJob(place.config.backbone.model,
-                                                            place.config.training.threads))
+            job = DescribeJob(place.backbone, place.config.training.threads)
+            description = place.runner.describe(job)
         _check_recorded(place, state, description)
-        self.recipe: Recipe = make_recipe(place.config, description.digest, description.tokenizer_digest,
-                                          description.layers, description.profile)
+        self.recipe: Recipe = make_recipe(
+            place.config, place.backbone, description.digest, description.tokenizer_digest, description.layers,
+            description.profile)
         sequences = cyclic_sequences(place.config.system.slices, place.config.system.budget)
         self.plan: Wanted = wanted(self.recipe, sequences, self.dataset)
         self.done: dict[str, StageRecord] = {}
@@ -117,7 +119,7 @@ class TrainingSession:
             self.place.ledger.append({
                 "type": "release", "time": self.place.now(), "cause": self.cause, "release": document,
                 "recipe": recipe, "version": published.version, "run_id": published.run_id,
-                "model_id": published.model_id})
+                "model_id": published.model_id, "staleness": self.place.config.erasure.staleness_seconds})
             accuracy = measure_task(self.place, document, self.recipe)
             self.place.ledger.append({"type": "measured", "time": self.place.now(), "accuracy": accuracy,
                                       "release": release.release_id})
@@ -221,7 +223,7 @@ def _usable_dataset(place: Workspace, state: State) -> DatasetVersion:
 
 def _check_recorded(place: Workspace, state: State, found: Description) -> None:
     """A backbone is recorded under its name when it is first used; other files under that name are refused."""
-    model = place.config.backbone.model
+    model = place.backbone
     recorded = state.backbones.get(model)
     if recorded is None:
         place.ledger.append({"type": "backbone", "time": place.now(), "model": model, "digest": found.digest,

@@ -1,5 +1,6 @@
 """One workspace with everything plugged in. Adapters are made when they are first used: heavy imports come late."""
 
+import shutil
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.ledger import State
 from s3t_core.erasure.planner import rfc3339
 from s3t_core.errors import DataError, UsageError, WorkspaceError
-from s3t_core.files import write_atomically
+from s3t_core.files import TEMPORARY_PREFIX, remove_file, write_atomically
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.learning.jobs import FileRef, MeasureJob
 from s3t_core.learning.recipe import Recipe
@@ -66,6 +67,20 @@ class Workspace:
     def remote(self) -> Path:
         """The DVC remote."""
         return self._inside(self.config.dvc.remote)
+
+    @property
+    def backbone(self) -> str:
+        """Where the backbone is: a directory is made absolute, because whoever loads the model stands elsewhere."""
+        model = self.config.backbone.model
+        return str((self.root / model).resolve()) if (self.root / model).is_dir() else model
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written: spools, copies, temporary files. Under the lock."""
+        shutil.rmtree(self.temporary_dir, ignore_errors=True)
+        folders = [self.root / "data", self.store.root, self.certificates_dir, self.state_dir / "needles",
+                   self.state_dir / "quarantine"]
+        for path in (p for f in folders for p in f.rglob(f"{TEMPORARY_PREFIX}*")):
+            remove_file(path)
 
     def _inside(self, path: str) -> Path:
         return self.root / path
@@ -118,8 +133,8 @@ class Workspace:
     def registry(self) -> Any:
         """Model versions and runs."""
         from flows.adapters.registry import MlflowRegistry
-        return MlflowRegistry(self.tracking_uri, self.state_dir / "mlartifacts", self.config.system.name, self.store,
-                              self.config.erasure.staleness_seconds)
+        return MlflowRegistry(self.tracking_uri, self.state_dir / "mlartifacts", self.temporary_dir,
+                              self.config.system.name, self.store, self.config.erasure.staleness_seconds)
 
     @cached_property
     def runner(self) -> Any:

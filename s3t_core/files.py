@@ -6,13 +6,16 @@ from pathlib import Path
 
 from s3t_core.errors import StorageError
 
+TEMPORARY_PREFIX = ".tmp-"
+"""Names of files that are being written; one that stays was left by a killed process."""
+
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Temporary file, sync, rename, sync the directory: `path` is whole or as it was. Raises StorageError."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()

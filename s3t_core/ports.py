@@ -153,6 +153,9 @@ class Needles(Protocol):
     def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
         """Remove them. Idempotent."""
 
+    def prune(self, keep: Iterable[str]) -> None:
+        """Remove what a crash left: files of plans and requests that are not in `keep`."""
+
 
 class Residue(Protocol):
     """The scan for what is left."""

@@ -173,8 +173,9 @@ class DvcDatasets:
         if path.exists() and _md5(path) == version.md5:
             return path
         raise GuaranteeError(f"expected {_file_name(slice_id)} of the recorded data version, got "
-                             f"{'another file' if path.exists() else 'none'}; run `dvc checkout --force data.dvc`, "
-                             "then the command again")
+                             f"{'another file' if path.exists() else 'none'}; finish an interrupted `s3t ingest` by "
+                             "running it again, or bring the recorded version back with `git checkout data.dvc` and "
+                             "`dvc checkout --force data.dvc`")
 
     def _cached_file(self, md5: str) -> Path | None:
         path = self.root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]

@@ -20,6 +20,8 @@ from s3t_core.errors import Busy, CertificateError
 from s3t_core.files import remove_file, write_atomically
 from s3t_core.ports import ScanReport
 
+_ACCEPTING_SECONDS = 3600
+
 
 class NeedleFiles:
     """The only files that hold what is being erased, 0600. Fills the port `Needles`."""
@@ -44,6 +46,14 @@ class NeedleFiles:
         """Remove them. Idempotent."""
         for name in [*request_ids, plan_id]:
             remove_file(self.folder / f"{name}.json")
+
+    def prune(self, keep: Iterable[str]) -> None:
+        """Remove what a crash left. A request's file that is younger than an hour may be about to be acknowledged."""
+        kept = {f"{name}.json" for name in keep}
+        for path in self.folder.glob("*.json"):
+            fresh = path.name.startswith("req-") and time.time() - path.stat().st_mtime < _ACCEPTING_SECONDS
+            if path.name not in kept and not fresh:
+                remove_file(path)
 
 
 def _read_list(path: Path) -> list[str]:

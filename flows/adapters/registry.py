@@ -35,7 +35,7 @@ KIND_TAG = "s3t.kind"
 class MlflowRegistry:
     """A registered model, its versions and the runs behind them. Fills the port `Registry`."""
 
-    def __init__(self, tracking_uri: str, artifacts: Path, name: str, store: LocalStageStore,
+    def __init__(self, tracking_uri: str, artifacts: Path, temporary: Path, name: str, store: LocalStageStore,
                  staleness_seconds: float) -> None:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
@@ -45,6 +45,7 @@ class MlflowRegistry:
         self._mlflow = mlflow
         self._uri = tracking_uri
         self._artifacts = artifacts
+        self._temporary = temporary
         self.name = name
         self._store = store
         self._staleness = staleness_seconds
@@ -114,7 +115,7 @@ class MlflowRegistry:
             self._collect()
 
     def _register(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str]) -> Published:
-        with tempfile.TemporaryDirectory(dir=self._artifacts.parent, prefix="tmp-release-") as folder:
+        with _temporary_in(self._temporary), tempfile.TemporaryDirectory(prefix="release-") as folder:
             self._write_release(Path(folder), release, recipe)
             with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
                 warnings.simplefilter("ignore")  # of type hints; the signature is what we want it to be
@@ -208,6 +209,17 @@ def _pages(fetch: Callable[[str | None], Any]) -> list[Any]:
         token = page.token
         if not token:
             return found
+
+
+@contextlib.contextmanager
+def _temporary_in(folder: Path) -> Iterator[None]:
+    """MLflow copies artifacts through the temporary directory: keep that within the workspace, where it is swept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _model_id(source: str) -> str:

@@ -41,7 +41,7 @@ def certificate_subject(state: State, head: TreeHead) -> dict[str, Any]:
 
 
 def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: State, head: TreeHead,
-                          budget: dict[str, Any] | None, now: str, staleness_seconds: float, erased_before: str,
+                          budget: dict[str, Any] | None, now: str, erased_before: str,
                           software: dict[str, str]) -> dict[str, Any]:
     """What the certificate says about one request of the plan. JSON values only."""
     training, held_out = plan.rows[request.request_id]
@@ -60,7 +60,7 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
                   "held_out_touched": plan.held_out,
                   "collateral_rows": _collateral(plan, data_before)},
         "times": {"planned": plan.time, "alias_moved": state.steps["cut over"]["moved"],
-                  "old_version_refused_after_seconds": staleness_seconds if plan.release else 0,
+                  "old_version_refused_after_seconds": state.steps["cut over"]["staleness"],
                   "destroyed": destroy["time"], "scanned": scan["time"], "certified": now},
         "versions": {"before": before.version if before else None, "after": after.version if after else None,
                      "destroyed": destroy["versions"],

@@ -87,6 +87,7 @@ class Eraser:
         if state.plan is not None:
             return plan_from_json(state.plan["plan"], state)
         requests = self.ports.requests.pending()
+        self.ports.needles.prune(r.request_id for r in requests)
         if not requests:
             return None
         targets = targets_of(requests)
@@ -127,13 +128,13 @@ class Eraser:
                                                     release_tags(plan.release, self.ports.ledger.head()))
             events.append({"type": "release", "time": self._now(), "cause": "erasure", "release": document,
                            "recipe": champion.recipe, "version": published.version, "run_id": published.run_id,
-                           "model_id": published.model_id})
+                           "model_id": published.model_id, "staleness": self.policy.staleness_seconds})
         if events:
             self.ports.ledger.append(*events)
         moved = self._now()
         if plan.release is not None:
-            self.ports.clock.sleep(self.policy.staleness_seconds)
-        self._done("cut over", plan, moved=moved)
+            self.ports.clock.sleep(self._staleness(state))
+        self._done("cut over", plan, moved=moved, staleness=self._staleness(state) if plan.release else 0.0)
 
     def _rewrite(self, plan: ErasurePlan, state: State) -> None:
         requests = self.ports.requests.get(plan.requests)
@@ -187,7 +188,7 @@ class Eraser:
                 continue
             head = self.ports.ledger.head()
             predicate = certificate_predicate(
-                request, plan, state, head, self.policy.budget_of(state), self._now(), self.policy.staleness_seconds,
+                request, plan, state, head, self.policy.budget_of(state), self._now(),
                 self._erased_before(request), self.policy.software)
             digest = self.ports.certificates.issue(request.request_id, predicate, certificate_subject(state, head))
             self.ports.requests.certify(request.request_id, digest, {
@@ -197,6 +198,10 @@ class Eraser:
     def _erased_before(self, request: DeletionRequest) -> str:
         earlier = self.ports.requests.suppressed_by(request.suppression)
         return "" if earlier == request.request_id else earlier
+
+    def _staleness(self, state: State) -> float:
+        """The longest time that any version ever published may trust its last confirmation: settings change."""
+        return max([self.policy.staleness_seconds, *(v.staleness for v in state.versions)])
 
     def _now(self) -> str:
         return rfc3339(self.ports.clock.now())

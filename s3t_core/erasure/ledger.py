@@ -61,6 +61,7 @@ class VersionRecord:
     cause: str
     time: str
     recipe: dict[str, Any]
+    staleness: float
     accuracy: float | None = None
     superseded: str = ""
     destroyed: bool = False
@@ -135,7 +136,7 @@ def _release(state: State, event: Event) -> None:
         state.versions[-1] = _changed(state.versions[-1], superseded=event["time"])
     state.versions.append(VersionRecord(
         release_from_json(event["release"]), event["version"], event["run_id"], event["model_id"], event["cause"],
-        event["time"], event["recipe"]))
+        event["time"], event["recipe"], event["staleness"]))
 
 
 def _measured(state: State, event: Event) -> None:

@@ -81,14 +81,14 @@ class Recipe:
         })
 
 
-def make_recipe(config: Config, backbone_digest: str, tokenizer_digest: str, layers: int,
+def make_recipe(config: Config, model: str, backbone_digest: str, tokenizer_digest: str, layers: int,
                 profile: NumericProfile) -> Recipe:
-    """The recipe that `config` asks for on a given backbone."""
+    """The recipe that `config` asks for on a given backbone. `model` is where to find it: "minilm", a path, an id."""
     adapter = config.adapter.model_dump(mode="json")
     training = config.training.model_dump(mode="json")
     del training["threads"]  # stands in the profile
     return Recipe(
-        model=config.backbone.model, backbone_digest=backbone_digest, tokenizer_digest=tokenizer_digest,
+        model=model, backbone_digest=backbone_digest, tokenizer_digest=tokenizer_digest,
         labels=config.require_labels(), max_length=config.backbone.max_length,
         blocks=blocks(layers, config.system.slices), adapter=adapter, training=training, profile=profile,
     )

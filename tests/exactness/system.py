@@ -59,8 +59,9 @@ class TinySystem:
     def __post_init__(self) -> None:
         self.backbone: Backbone = find_backbone(str(self.backbone_path))
         config = config_for(self.backbone_path, self.shards, self.slices, self.budget, self.dtype)
-        self.recipe: Recipe = make_recipe(config, self.backbone.digest, self.backbone.tokenizer_digest,
-                                          self.backbone.layers, numeric_profile(1))
+        self.recipe: Recipe = make_recipe(
+            config, str(self.backbone_path), self.backbone.digest, self.backbone.tokenizer_digest, self.backbone.layers,
+            numeric_profile(1))
         self.sequences = cyclic_sequences(self.slices, self.budget)
 
     def plan(self, data: Slices) -> Wanted:

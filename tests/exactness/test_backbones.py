@@ -54,7 +54,8 @@ def _job(folder: Path, config: Config, backbone: str, threads: int = 1) -> list[
     slices = {SliceId(0, i): [Row(f"{i}{n:063d}", "s", r["text"], r["label"]) for n, r in enumerate(source[i::2])]
               for i in range(2)}
     described = ProcessRunner().describe(DescribeJob(backbone, threads))
-    recipe = make_recipe(config, described.digest, described.tokenizer_digest, described.layers, described.profile)
+    recipe = make_recipe(config, backbone, described.digest, described.tokenizer_digest, described.layers,
+                         described.profile)
     plan = wanted(recipe, [(0, 1)], dataset_of(slices, 1, 2))
     files = {}
     for slice_id, content in slices.items():

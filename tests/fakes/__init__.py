@@ -186,6 +186,7 @@ class FakeNeedles:
     def gather(self, plan_id: str, texts: list[str]) -> None:
         self._guard("needles.gather")
         self.files[plan_id] = texts
+        self._guard("needles.gathered")
 
     def read(self, plan_id: str, request_ids: Iterable[str]) -> tuple[list[str], list[str]]:
         return [i for r in request_ids for i in self.files[r]], self.files[plan_id]
@@ -194,6 +195,10 @@ class FakeNeedles:
         for name in [*request_ids, plan_id]:
             self._guard("needles.destroy")
             self.files.pop(name, None)
+
+    def prune(self, keep: Iterable[str]) -> None:
+        kept = set(keep)
+        self.files = {k: v for k, v in self.files.items() if k in kept}
 
 
 class FakeResidue:

@@ -34,7 +34,7 @@ def test_an_entry_changed_removed_or_moved_is_refused(ledger: SqlLedger, tmp_pat
 
 def test_appending_is_all_or_nothing(ledger: SqlLedger) -> None:
     head = ledger.head()
-    with pytest.raises(Exception, match="not JSON|serializ|type|Unsupported"):
+    with pytest.raises(Exception, match=r"(?i)unsupported|serializ"):
         ledger.append({"type": "workspace"}, {"type": object()})
     assert ledger.head() == head
 

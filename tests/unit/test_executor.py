@@ -82,7 +82,7 @@ def make_world(kill_at: int = -1) -> World:
     published = registry.publish(release_to_json(release), {}, {})
     ledger.events.append({"type": "release", "time": "2026-01-01T00:00:00Z", "cause": "train",
                           "release": release_to_json(release), "recipe": {}, "version": published.version,
-                          "run_id": published.run_id, "model_id": published.model_id})
+                          "run_id": published.run_id, "model_id": published.model_id, "staleness": 2.0})
     stages_port = FakeStages({s.digest for r in replicas for s in r.stages} | {"orphan of a crash"}, reaper)
     requests = FakeRequestBook(ledger, reaper)
     world = World(ports(ledger, requests, datasets, stages_port, registry, reaper), reaper, ledger, requests, datasets,
@@ -252,6 +252,15 @@ def test_residue_stops_before_a_certificate_and_a_later_run_finishes() -> None:
     del world.datasets.objects["a copy the system forgot"]
     world.eraser().run()
     _check_finished(world, ["q1"], ["s01-2"])
+
+
+def test_the_eraser_waits_for_the_most_trusting_version_ever_published() -> None:
+    """The staleness setting may have been lowered since a version that is still loaded somewhere was made."""
+    world = make_world()
+    next(e for e in world.ledger.events if e["type"] == "release")["staleness"] = 60.0
+    world.ask("q1", "s01-2")
+    world.eraser().run()
+    assert world.ports.clock.slept == 60.0  # type: ignore[attr-defined]
 
 
 def test_a_step_is_refused_before_the_ones_it_rests_on() -> None:
