@@ -116,7 +116,11 @@ def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
     place = _open(workspace)
     _prefect()
     from flows.erase import erase as flow
-    _show(as_json, flow(str(place.root)), _told_erasure)
+    done = flow(str(place.root))
+    _show(as_json, done, _told_erasure)
+    if done["retrain"] == "failed":
+        print(f"s3t: the erasure is complete, but the full retrain failed: {done['problem']}", file=sys.stderr)
+        sys.exit(1)
 
 
 @app.command()
@@ -197,7 +201,7 @@ def _show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> No
 
 def _ids_from(file: str) -> list[str]:
     try:
-        text = Path(file).read_text(encoding="utf-8")
+        text = Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"expected a readable UTF-8 file of ids with --file, got {type(error).__name__}") from None
     return [line for line in text.splitlines() if line.strip()]
@@ -238,6 +242,7 @@ def _told_erasure(d: dict[str, Any]) -> list[str]:
     return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "
             f"deactivated and destroyed; version {d['version']} serves. Full retrain: {d['retrain']}.",
             *(f"  certificate: {c['path']}" for c in d["certificates"]),
+            *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
             "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`."]
 
 

@@ -23,6 +23,9 @@ QUESTIONS = (
 )
 """Written for the demo; nobody's data."""
 
+_MARKER = "made-by-s3t-demo"
+"""Only a directory that this command made is ever removed by it."""
+
 _RESULT = Path(__file__).parent.parent / "data.dvc"
 
 
@@ -97,13 +100,14 @@ class _Speaker:
 def _fresh(folder: Path) -> Workspace:
     """An empty demo workspace; only an earlier demo's is ever removed. Raises UsageError for anything else."""
     if folder.exists() and any(folder.iterdir()):
-        key = folder / ".s3t" / "keys" / "workspace.key"
-        if not key.is_file() or key.read_text().strip() != EXAMPLE_KEY.hex():
+        if not (folder / ".s3t" / _MARKER).is_file():
             raise UsageError(f"expected an empty directory or an earlier demo at {folder.name}, got something else; "
                              "name another with --dir")
         shutil.rmtree(folder)
     with current().spinner("Making a workspace (git, DVC, keys)"):
-        return create_workspace(folder, example_config(), EXAMPLE_KEY)
+        place = create_workspace(folder, example_config(), EXAMPLE_KEY)
+        (place.state_dir / _MARKER).touch()
+        return place
 
 
 def _compare(folder: Path) -> str:

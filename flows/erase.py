@@ -6,6 +6,7 @@ keeps serving meanwhile.
 
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from flows.train import fill_in
 from flows.wiring import Workspace
 from s3t_core.erasure.executor import STEPS, Eraser
 from s3t_core.erasure.planner import ErasurePlan
+from s3t_core.errors import S3TError
 
 _TOLD = {"cut over": "Cutting over to a version without the tainted stages", "rewrite": "Rewriting the data",
          "destroy": "Destroying what is tainted", "measure": "Measuring the new version",
@@ -31,43 +33,51 @@ def erase(workspace: str) -> dict[str, Any]:
     started = time.monotonic()
     place = Workspace(Path(workspace))
     with workspace_lock(place.lock_path):
-        plan = _erase(place)
-        outcome = _after(place)
+        place.sweep()
+        eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
+        plans = list(_erase(eraser))
+        outcome, problem = _after(place)
     state = place.ledger.state()
     return {
         "version": state.champion.version if state.champion else None,
         "certificates": [{"request": r, "path": str(place.certificates_dir / f"{r}.json")}
-                         for r in (plan.requests if plan else ())],
-        "deactivated": len(plan.deactivated) if plan else 0,
-        "seconds": round(time.monotonic() - started, 1), "retrain": outcome,
+                         for plan in plans for r in plan.requests],
+        "deactivated": len({s.key for plan in plans for s in plan.deactivated}),
+        "seconds": round(time.monotonic() - started, 1), "retrain": outcome, "problem": problem,
+        "found_outside": list(eraser.outside),
     }
 
 
-def _erase(place: Workspace) -> ErasurePlan | None:
-    place.sweep()
-    eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
-    with current().spinner("Planning"):
-        plan: ErasurePlan | None = plan_task(eraser)
-    if plan is not None:
+def _erase(eraser: Eraser) -> Iterator[ErasurePlan]:
+    """Plan after plan until nothing is pending: an interrupted one first, then what came since."""
+    while True:
+        with current().spinner("Planning"):
+            plan: ErasurePlan | None = plan_task(eraser)
+        if plan is None:
+            return
         for step in STEPS:
             with current().spinner(_TOLD[step]):
                 step_task.with_options(name=step)(eraser, step, plan)
-    return plan
+        yield plan
 
 
-def _after(place: Workspace) -> str:
-    """Step 5 of the walk: "done" when the budget was spent and the full retrain ran, else "no"."""
+def _after(place: Workspace) -> tuple[str, str]:
+    """Step 5 of the walk: "done" when the budget was spent and the full retrain ran, "failed" with the reason when it
+    could not (what is left keeps serving, and the next erase tries again), else "no"."""
     state = place.ledger.state()
     budget = place.budget_of(state)
     if budget is None or not (budget["exhausted"] or state.retrain_pending):
-        return "no"
+        return "no", ""
     if state.dataset is None or state.dataset.rows() == 0:
-        return "no"
+        return "no", ""
     if not state.retrain_pending:
         place.ledger.append({"type": "retrain", "time": place.now(), "state": "started", "reason": budget["policy"]})
-    fill_in(place, "retrain")
+    try:
+        fill_in(place, "retrain")
+    except S3TError as error:
+        return "failed", str(error)
     place.ledger.append({"type": "retrain", "time": place.now(), "state": "finished"})
-    return "done"
+    return "done", ""
 
 
 @task(name="plan")

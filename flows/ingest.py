@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,9 @@ def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_row
     builder = SnapshotBuilder(place.keys, topology, config.data.held_out, folder / "spool", subjects, records)
     try:
         refused, warned, rows = read_and_place(place, source, chunk_rows, builder)
-        existing = place.datasets if append and state.dataset is not None else None
-        late = list(builder.write(folder / "data", existing.read_current if existing else _nothing))
+        recorded = state.dataset if append else None
+        late = list(builder.write(folder / "data", partial(place.datasets.recorded_rows, recorded) if recorded
+                                  else _nothing))
     finally:
         builder.close()
     if rows == 0:
@@ -120,7 +122,7 @@ def read_and_place(place: Workspace, source: str, chunk_rows: int,
             for values in chunk.to_dict("records"):
                 reasons = verdicts.refused.get(int(values["row"]))
                 if reasons:
-                    refused.append(_quarantined(place, values, reasons))
+                    refused.append(_quarantined(place, values, reasons, builder))
                 else:
                     builder.add(_source_row(place, values))
     return refused, warned, rows
@@ -129,6 +131,7 @@ def read_and_place(place: Workspace, source: str, chunk_rows: int,
 @task(name="version-data")
 def version_files(place: Workspace, state: State, folder: Path) -> tuple[str, bool]:
     """Steps 3 and 4: (version, whether it is a new one)."""
+    place.settle()
     topology = place.config.topology
     with current().spinner("Versioning the data with DVC"):
         content = place.datasets.describe(topology, folder)
@@ -162,11 +165,14 @@ def _source_row(place: Workspace, values: dict[str, Any]) -> SourceRow:
                      values[data.text], values[data.label], values[data.held_out_by])
 
 
-def _quarantined(place: Workspace, values: dict[str, Any], reasons: list[str]) -> dict[str, Any]:
-    """A refused row as it is kept. Without a readable subject only its place is: nobody could erase its values."""
+def _quarantined(place: Workspace, values: dict[str, Any], reasons: list[str],
+                 builder: SnapshotBuilder) -> dict[str, Any]:
+    """A refused row as it is kept. Without a readable subject only its place is: nobody could erase its values; and of
+    a subject that was erased nothing comes back."""
     data = place.config.data
     subject = values[data.subject]
-    known = isinstance(subject, str) and not values["malformed"] and len(subject.encode()) <= data.max_id_bytes
+    known = isinstance(subject, str) and not values["malformed"] and len(
+        subject.encode()) <= data.max_id_bytes and not builder.is_suppressed(subject)
     kept = {c: v for c, v in values.items() if c not in ("row", "malformed") and c != data.subject} if known else {}
     return {"row": int(values["row"]), "reasons": reasons, "values": kept,
             "subject_digest": subject_digest(place.keys, subject) if known else ""}

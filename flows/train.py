@@ -23,16 +23,17 @@ from flows.adapters.local import workspace_lock
 from flows.progress import Advance, current
 from flows.tasks import task
 from flows.wiring import ReleaseEvaluator, Workspace, refuse_open_plan
+from s3t_core.canonical import sha256_hex
 from s3t_core.capacity.sequences import cyclic_sequences
 from s3t_core.domain import DatasetVersion, Release, Replica, StageRecord
-from s3t_core.erasure.ledger import State
+from s3t_core.erasure.ledger import State, VersionRecord
 from s3t_core.erasure.versions import accuracy_tags, release_tags
-from s3t_core.errors import BackboneChanged, DataError, GuaranteeError
+from s3t_core.errors import BackboneChanged, DataError, GuaranteeError, TrainingError
 from s3t_core.learning.jobs import DescribeJob, Description, FileRef, StageJob, StageOutcome
 from s3t_core.learning.recipe import Recipe, StageSpec, Wanted, make_recipe, wanted
 from s3t_core.learning.release import recipe_to_json
 from s3t_core.release_json import release_to_json, stage_to_json
-from s3t_core.slicefile import slice_path
+from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 
 
 @dataclass(frozen=True)
@@ -110,16 +111,22 @@ class TrainingSession:
                          for w in self.plan.replicas)
         champion = state.champion
         if champion and not champion.destroyed and _same(champion.release, replicas, self.dataset):
-            self.place.registry.publish(release_to_json(champion.release), champion.recipe, {})
-            return champion.version, champion.accuracy
+            return self._serve(champion.release, champion)
         release = Release(f"release-{uuid.uuid4().hex[:16]}", self.dataset.version, replicas)
+        return self._serve(release, None)
+
+    def _serve(self, release: Release, champion: VersionRecord | None) -> tuple[str, float | None]:
+        """Make `release` the version that serves, in registry and ledger, and measured; what is so already stays."""
         document, recipe = release_to_json(release), recipe_to_json(self.recipe)
         with current().spinner("Registering the version and measuring it"):
             published = self.place.registry.publish(document, recipe, release_tags(release, self.place.ledger.head()))
-            self.place.ledger.append({
-                "type": "release", "time": self.place.now(), "cause": self.cause, "release": document,
-                "recipe": recipe, "version": published.version, "run_id": published.run_id,
-                "model_id": published.model_id, "staleness": self.place.config.erasure.staleness_seconds})
+            if champion is None or champion.version != published.version:
+                self.place.ledger.append({
+                    "type": "release", "time": self.place.now(), "cause": self.cause, "release": document,
+                    "recipe": recipe, "version": published.version, "run_id": published.run_id,
+                    "model_id": published.model_id, "staleness": self.place.config.erasure.staleness_seconds})
+            elif champion.accuracy is not None or not self.dataset.held_out.rows:
+                return champion.version, champion.accuracy
             accuracy = measure_task(self.place, document, self.recipe)
             self.place.ledger.append({"type": "measured", "time": self.place.now(), "accuracy": accuracy,
                                       "release": release.release_id})
@@ -132,22 +139,23 @@ class TrainingSession:
         files = tuple(FileRef(place.root / "data" / slice_path(spec.shard, s), d)
                       for s, d in zip(spec.prefix, spec.slice_digests, strict=True))
         job = StageJob(self.recipe, spec, files, tuple(self.done[k].digest if k else None for k in spec.earlier),
-                       FileRef(place.held_out_ref(place.ledger.state()).path, self.dataset.held_out.digest),
+                       FileRef(place.root / "data" / HELD_OUT_PATH, self.dataset.held_out.digest),
                        place.store.root, place.keys)
         outcome: StageOutcome = pool.submit(place.runner.train, job).result()
         recorded = self.recorded.get(spec.key)
-        if recorded is not None and recorded.digest != outcome.digest:
-            place.store.delete(outcome.digest)
+        if recorded is not None and recorded.digest != sha256_hex(outcome.artifact):
             raise GuaranteeError("expected a lost stage to be trained again to the bytes the ledger recorded, got "
                                  "others; this machine does not repeat its numeric profile: report it, and `s3t init` "
                                  "a new workspace here")
+        digest = place.store.put(spec.key, outcome.artifact)
         if recorded is not None:
             return recorded
         run_id = place.registry.log_stage(self.parent, spec.key, _stage_name(spec), {
-            "key": spec.key, "digest": outcome.digest, "shard": spec.shard, "slices": list(spec.prefix),
+            "key": spec.key, "digest": digest, "shard": spec.shard, "slices": list(spec.prefix),
             "block": list(self.recipe.blocks[len(spec.prefix) - 1]), "steps": outcome.steps,
-        }, {"loss": outcome.loss, "held_out_accuracy": outcome.accuracy, "artifact_bytes": float(outcome.size)})
-        return self._record(spec, outcome.digest, run_id)
+        }, {"loss": outcome.loss, "held_out_accuracy": outcome.accuracy,
+            "artifact_bytes": float(len(outcome.artifact))})
+        return self._record(spec, digest, run_id)
 
     def _record(self, spec: StageSpec, digest: str, run_id: str) -> StageRecord:
         record = spec.record(digest, run_id)
@@ -175,10 +183,12 @@ class TrainingSession:
             failures = []
             for future in futures.values():
                 future.wait()
-                if future.state.is_failed():
+                if not future.state.is_completed():
                     failures.append(future)
             for future in failures:
                 future.result(raise_on_failure=True)
+            if failures:
+                raise TrainingError(f"expected every stage to be trained, {len(failures)} were not; run it again")
 
 
 @dataclass(frozen=True, eq=False)

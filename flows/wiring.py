@@ -6,8 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from flows import adapters
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
-from flows.adapters.keys import create_keys, read_keys, read_signing_key, read_workspace_key
+from flows.adapters.keys import WORKSPACE_KEY, create_keys, read_keys, read_signing_key, read_workspace_key
 from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock, WorkspaceResidue, as_owner_only
 from flows.examples import EXAMPLE_KEY
 from flows.settings import CONFIG_NAME, prepare_environment
@@ -18,7 +19,7 @@ from s3t_core.erasure.ledger import State
 from s3t_core.erasure.planner import rfc3339
 from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.files import TEMPORARY_PREFIX, remove_file, write_atomically
-from s3t_core.keys import WorkspaceKeys
+from s3t_core.keys import WorkspaceKeys, key_check
 from s3t_core.learning.jobs import FileRef, MeasureJob
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
@@ -33,6 +34,7 @@ class Workspace:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.state_dir = root / ".s3t"
+        self.settled: dict[str, str] | None = None
         self.config: Config = parse_config((root / CONFIG_NAME).read_text(encoding="utf-8"))
         prepare_environment(root)
 
@@ -94,22 +96,50 @@ class Workspace:
 
     @cached_property
     def database(self) -> Database:
-        """Requests, ledger, suppression list."""
-        if not self.keys_dir.is_dir():
-            raise WorkspaceError("expected keys in .s3t/keys, got none; run `s3t init` here (for the example: "
-                                 "`s3t init --example`)")
+        """Requests, ledger, suppression list. Raises WorkspaceError when it is not there: an empty one in its place
+        would forget every acknowledged request."""
         database = Database(self.config.database.url, self.root)
-        database.create()
+        if not database.exists():
+            raise WorkspaceError("expected the workspace's database, got none; restore it and .s3t/keys from the "
+                                 "backup, or run `s3t init` to begin anew (for the example: `s3t init --example`)")
         return database
 
     @cached_property
     def ledger(self) -> SqlLedger:
-        """The ledger."""
-        return SqlLedger(self.database)
+        """The ledger, once it is clear that this is the workspace it tells of."""
+        ledger = SqlLedger(self.database)
+        events = ledger.events()
+        if next(iter(events), {}).get("key_check") != key_check(self.keys):
+            raise WorkspaceError("expected the workspace key that this workspace began with, got another; restore "
+                                 ".s3t/keys/workspace.key from its backup")
+        self.settled = next((e["settings"] for e in events if e["type"] == "settled"), None)
+        self._check_settled()
+        return ledger
+
+    def settle(self) -> None:
+        """Record the settings that must stay from the first data on, because versions and files stand under them."""
+        from flows.adapters.datasets import write_remote
+        ledger = self.ledger
+        if self.settled is None:
+            write_remote(self.root, self.config.dvc.remote)
+            self.settled = self._lasting_settings()
+            ledger.append({"type": "settled", "time": self.now(), "settings": self.settled})
+
+    def _lasting_settings(self) -> dict[str, str]:
+        return {"[system] name": self.config.system.name, "[store] url": self.config.store.url,
+                "[dvc] remote": self.config.dvc.remote}
+
+    def _check_settled(self) -> None:
+        for what, value in self._lasting_settings().items():
+            if self.settled is not None and self.settled[what] != value:
+                raise WorkspaceError(f"expected {what} = {self.settled[what]!r} in s3t.toml, as when the first data "
+                                     f"came, got {value!r}; versions and files stand under it: change it back, or `s3t init` "
+                                     "a new workspace")
 
     @cached_property
     def requests(self) -> SqlRequestBook:
         """Deletion requests."""
+        self.ledger  # noqa: B018  # the workspace is the one the ledger tells of
         return SqlRequestBook(self.database)
 
     @cached_property
@@ -127,7 +157,7 @@ class Workspace:
     def datasets(self) -> Any:
         """Versioned data."""
         from flows.adapters.datasets import DvcDatasets
-        return DvcDatasets(self.root, self.keys)
+        return DvcDatasets(self.root, self.keys, self.config.data.label)
 
     @cached_property
     def registry(self) -> Any:
@@ -155,11 +185,18 @@ class Workspace:
 
     def erase_ports(self) -> ErasePorts:
         """Everything the eraser works through."""
-        residue = WorkspaceResidue(self.root, [self.remote, self.store.root], self.needles.folder)
+        residue = WorkspaceResidue(self.root, [self.remote, self.store.root], self.needles.folder, self._baseline())
         return ErasePorts(
             ledger=self.ledger, requests=self.requests, datasets=self.datasets, stages=self.store,
             registry=self.registry, needles=self.needles, residue=residue, evaluator=ReleaseEvaluator(self),
             certificates=CertificateFiles(self.certificates_dir, read_signing_key(self.keys_dir)), clock=self.clock)
+
+    def _baseline(self) -> bytes:
+        """What the system writes whoever is in the data: settings, labels, the model's code."""
+        import json
+        labels = [*self.config.data.labels, json.dumps(self.config.data.labels)[1:-1]]
+        code = Path(adapters.__file__).with_name("champion.py")
+        return b"\n".join([render_config(self.config).encode(), *(x.encode() for x in labels), code.read_bytes()])
 
     def erase_policy(self) -> ErasePolicy:
         """The settings that an erasure obeys."""
@@ -215,7 +252,13 @@ def create_workspace(root: Path, config: Config, workspace_key: bytes | None = N
     """Make a workspace, or fill in what one lacks. Never overwrites settings or keys. Raises StorageError."""
     from flows.adapters.datasets import commit_files, init_repositories
     root.mkdir(parents=True, exist_ok=True)
+    if (root / CONFIG_NAME).exists():
+        config = parse_config((root / CONFIG_NAME).read_text(encoding="utf-8"))
     prepare_environment(root)
+    database = Database(config.database.url, root)
+    if database.exists() and not (root / ".s3t" / "keys" / WORKSPACE_KEY).exists():
+        raise WorkspaceError("expected the keys of this workspace in .s3t/keys, got none; restore them from their "
+                             "backup: with new ones nobody in the data could be found again")
     as_owner_only(root / ".s3t")
     if not (root / CONFIG_NAME).exists():
         write_atomically(root / CONFIG_NAME, render_config(config).encode())
@@ -223,10 +266,11 @@ def create_workspace(root: Path, config: Config, workspace_key: bytes | None = N
     _ignore(root)
     create_keys(root / ".s3t" / "keys", workspace_key)
     workspace = Workspace(root)
-    if not workspace.ledger.events():
-        workspace.ledger.append({"type": "workspace", "time": workspace.now(), "name": config.system.name})
-        if workspace_key is None:
-            commit_files(root, [CONFIG_NAME, ".gitignore", ".dvc/config", ".dvc/.gitignore", ".dvcignore"],
+    begins = not database.exists()
+    if begins:
+        database.create([{"type": "workspace", "time": workspace.now(), "key_check": key_check(workspace.keys)}])
+    if begins and workspace_key is None:
+        commit_files(root, [CONFIG_NAME, ".gitignore", ".dvc/config", ".dvc/.gitignore", ".dvcignore"],
                          "s3t: a workspace")
     return workspace
 

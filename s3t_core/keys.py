@@ -46,6 +46,12 @@ def _expand(key: bytes, purpose: str) -> bytes:
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=f"s3t/v1/{purpose}".encode()).derive(key)
 
 
+def key_check(keys: WorkspaceKeys) -> str:
+    """A value that only these keys give: recorded when a workspace begins, so that a lost or foreign key is noticed
+    before it certifies a real person as unknown."""
+    return hmac.digest(keys.subject, b"s3t key check", "sha256").hex()
+
+
 def keyed_digest(key: bytes, *fields: str) -> bytes:
     """HMAC-SHA256 over `fields`, each behind its length, so that no two field lists share an encoding. 32 bytes."""
     return hmac.digest(key, encode_fields(*fields), "sha256")

@@ -23,19 +23,34 @@ class Target:
 
 
 @dataclass(frozen=True)
+class RowCounts:
+    """Rows of one request: in the present training slices, held out, in earlier data versions only, in quarantine."""
+
+    training: int = 0
+    held_out: int = 0
+    earlier: int = 0
+    quarantined: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether anything was found anywhere."""
+        return bool(self.training or self.held_out or self.earlier or self.quarantined)
+
+
+@dataclass(frozen=True)
 class Findings:
     """Where targeted rows are.
 
     `tainted`: content digests of slice versions (current and earlier) that hold a targeted row, or that cannot be read
     any more and so may hold one. `objects`: md5 of every data file, current or earlier, that holds one. `slices` and
-    `held_out`: which current files hold one. `rows`: per request, current (training, held-out) rows.
+    `held_out`: which current files hold one. `rows`: counts per request.
     """
 
     tainted: frozenset[str]
     objects: frozenset[str]
     slices: frozenset[SliceId]
     held_out: bool
-    rows: Mapping[str, tuple[int, int]]
+    rows: Mapping[str, RowCounts]
 
 
 @dataclass(frozen=True)
@@ -117,7 +132,10 @@ class Datasets(Protocol):
 
 
 class StageArtifacts(Protocol):
-    """Where stage artifacts are destroyed."""
+    """Where stage artifacts are kept and destroyed."""
+
+    def holds(self, digest: str) -> bool:
+        """Whether the artifact is there and its bytes are those of `digest`."""
 
     def delete(self, digest: str) -> None:
         """Destroy an artifact and its sidecar. Idempotent."""
@@ -130,8 +148,7 @@ class Registry(Protocol):
     """Model versions."""
 
     def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str]) -> Published:
-        """Register a version for the release, or find the one that a run before a crash registered, and move the
-        alias to it."""
+        """Register a version for the release, or find the one that is registered already; move the alias to it."""
 
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags on a version."""
@@ -160,7 +177,7 @@ class Needles(Protocol):
 class Residue(Protocol):
     """The scan for what is left."""
 
-    def scan(self, ids: list[str], texts: list[str], subjects: set[str]) -> ScanReport:
+    def scan(self, ids: list[str], texts: list[str], targets: list[Target]) -> ScanReport:
         """Search everything the system wrote."""
 
 

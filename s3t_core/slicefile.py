@@ -59,6 +59,15 @@ def read_verified(path: Path, keys: WorkspaceKeys, digest: str) -> list[Row]:
     return rows
 
 
+def is_slice_file(path: Path) -> bool:
+    """Whether the file is readable and has a slice file's columns: not every Parquet file in a repository is ours."""
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except (OSError, pa.ArrowException):
+        return False
+    return bool(names == SCHEMA.names)
+
+
 def _read(path: Path, columns: list[str]) -> pa.Table:
     try:
         return pq.read_table(pa.BufferReader(path.read_bytes()), columns=columns)

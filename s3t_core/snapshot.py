@@ -92,6 +92,10 @@ class SnapshotBuilder:
         except OSError as error:
             raise StorageError(f"could not spool the source: {error.strerror}; free space, then ingest again") from None
 
+    def is_suppressed(self, subject: str) -> bool:
+        """Whether the subject was erased."""
+        return self._subject(subject)[2]
+
     def write(self, folder: Path, existing: Callable[[SliceId | None], list[Row]]) -> Iterator[Refused]:
         """Write every slice file and the held-out file under `folder`; yields the rows refused on the way.
 

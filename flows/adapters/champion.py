@@ -38,6 +38,7 @@ class Champion(PythonModel):  # type: ignore[misc]
         """A list of {"label": ..., "probabilities": {label: share}}, one per text. Raises StaleModel, NoLiveShard."""
         self._confirm()
         predictions = self._ensemble.predict(_texts(model_input))
+        self._confirm()  # a long batch may have outlived the confirmation it began with
         return [{"label": p.label, "probabilities": p.probabilities} for p in predictions]
 
     def _confirm(self) -> None:

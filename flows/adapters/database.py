@@ -22,6 +22,7 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    inspect,
     select,
     update,
 )
@@ -51,15 +52,25 @@ class Database:
     """One engine; transactions that hold the write lock from their start."""
 
     def __init__(self, url: str, root: Path) -> None:
-        path = url.removeprefix("sqlite:///")
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        self.engine: Engine = create_engine(f"sqlite:///{root / path}", poolclass=NullPool)
+        self._path = root / url.removeprefix("sqlite:///")
+        self.engine: Engine = create_engine(f"sqlite:///{self._path}", poolclass=NullPool)
         event.listen(self.engine, "connect", _configure)
 
-    def create(self) -> None:
-        """Create the tables that are missing."""
+    def exists(self) -> bool:
+        """Whether the database is there with a beginning of its ledger."""
+        if not self._path.is_file():
+            return False
+        with self.reading() as connection:
+            begun = inspect(connection).has_table("ledger")
+            return begun and connection.execute(select(_LEDGER.c.seq)).first() is not None
+
+    def create(self, first: list[Event]) -> None:
+        """Create the tables and begin the ledger with `first`."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._guarded():
             _METADATA.create_all(self.engine)
+        with self.transaction() as connection:
+            append_events(connection, first)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:

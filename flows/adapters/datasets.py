@@ -13,6 +13,7 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,17 @@ from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
 from s3t_core.files import write_atomically
 from s3t_core.keys import WorkspaceKeys
-from s3t_core.ports import Findings, Target
+from s3t_core.ports import Findings, RowCounts, Target
 from s3t_core.records import Row, slice_digest
-from s3t_core.slicefile import HELD_OUT_PATH, read_digests, read_rows, slice_path, write_rows
+from s3t_core.slicefile import (
+    HELD_OUT_PATH,
+    is_slice_file,
+    read_digests,
+    read_rows,
+    read_verified,
+    slice_path,
+    write_rows,
+)
 
 QUARANTINE = "quarantine/rows.jsonl"
 
@@ -32,10 +41,11 @@ QUARANTINE = "quarantine/rows.jsonl"
 class DvcDatasets:
     """The data directory of a workspace and its versions. Fills the port `Datasets`."""
 
-    def __init__(self, root: Path, keys: WorkspaceKeys) -> None:
+    def __init__(self, root: Path, keys: WorkspaceKeys, label_column: str) -> None:
         self.root = root
         self.data = root / "data"
         self._keys = keys
+        self._label_column = label_column
 
     # --- versions
 
@@ -48,7 +58,8 @@ class DvcDatasets:
         return described
 
     def replace(self, folder: Path) -> None:
-        """Put the finished `folder` in place of the data directory."""
+        """Put the finished `folder` in place of the data directory; the old one is removed beside `folder`, in the
+        temporary directory, so that a kill in between leaves nothing that is not swept."""
         old = folder.with_name(folder.name + ".old")
         try:
             if self.data.exists():
@@ -79,40 +90,47 @@ class DvcDatasets:
     # --- erasure
 
     def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> Findings:
-        """Look for targeted rows in the current data and in every stored earlier version."""
+        """Look for targeted rows in the current data, in every stored earlier version, and in quarantine.
+
+        Raises GuaranteeError while the data directory is not the recorded version: nobody could say what is in it.
+        """
         match = _Matcher(targets)
-        current = history[-1] if history else None
+        counts = {t.request_id: [0, 0, 0, 0] for t in targets}
         tainted: set[str] = set()
         objects: set[str] = set()
         slices: set[SliceId] = set()
-        rows = {t.request_id: [0, 0] for t in targets}
         held_out = False
-        if current is not None:
-            for slice_id, version in [*current.slice_versions.items(), (None, current.held_out)]:
-                hits = match.hits(read_digests(self._current_file(slice_id, version)))
-                for request_id, count in hits.items():
-                    rows[request_id][0 if slice_id else 1] += count
-                if hits:
-                    tainted.add(version.digest)
-                    objects.add(version.md5)
-                    slices |= {slice_id} if slice_id else set()
-                    held_out = held_out or slice_id is None
-        known = {v.md5 for v in current.files()} if current else set()
-        for version in {v.md5: v for d in history for v in d.files() if v.md5 not in known | destroyed}.values():
-            stored = self._cached_file(version.md5)
-            if stored is None or match.hits(read_digests(stored)):  # what cannot be read may hold a targeted row
+        current = self._recorded_files(history)
+        for slice_id, version, path in current:
+            hits = match.hits(read_digests(path))
+            for request_id, count in hits.items():
+                counts[request_id][0 if slice_id else 1] += count
+            if hits:
                 tainted.add(version.digest)
                 objects.add(version.md5)
+                slices |= {slice_id} if slice_id else set()
+                held_out = held_out or slice_id is None
+        known = {version.md5 for _, version, _ in current}
+        for version in {v.md5: v for d in history for v in d.files() if v.md5 not in known | destroyed}.values():
+            hits = self._earlier_hits(version.md5, match)
+            if hits is None or hits:  # what cannot be read any more may hold a targeted row
+                tainted.add(version.digest)
+                objects.add(version.md5)
+            for request_id, count in (hits or {}).items():
+                counts[request_id][2] += count
+        for line in self._quarantine():
+            for request_id in match.requests_of(line.get("subject_digest", "")):
+                counts[request_id][3] += 1
         return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held_out,
-                        {k: (v[0], v[1]) for k, v in rows.items()})
+                        {k: RowCounts(*v) for k, v in counts.items()})
 
     def texts(self, targets: list[Target]) -> list[str]:
-        """Every text of the targeted rows, in any stored version and in quarantine."""
+        """Every text of the targeted rows, in any stored version and in quarantine. Labels are not a person's data."""
         match = _Matcher(targets)
         found = {r.text for path in self._stored_files() for r in read_rows(path) if match.one(r.subject, r.record)}
         for line in self._quarantine():
-            if match.subject(line.get("subject_digest", "")):
-                found |= {v for v in line["values"].values() if isinstance(v, str)}
+            if match.requests_of(line.get("subject_digest", "")):
+                found |= {v for k, v in line["values"].items() if isinstance(v, str) and k != self._label_column}
         return sorted(found)
 
     def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
@@ -129,13 +147,13 @@ class DvcDatasets:
         return self.add(topology, content)
 
     def destroy(self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None) -> list[str]:
-        """Remove data objects from cache and remote unless `live` needs them, and all else in the local cache that
-        holds a targeted row or that no live version names: a crash may have left it before the ledger knew it."""
+        """Remove data objects from cache and remote unless `live` needs them, and any slice file in the local cache
+        that holds a targeted row: a crash may have left it before the ledger knew it. Other people's objects in a
+        shared repository are not touched."""
         match = _Matcher(targets)
         needed = {v.md5 for v in live.files()} | {live.version} if live else set()
-        orphans = {p.parent.name + p.name for p in self._cache_files() if self._holds(p, match)}
-        manifests = {m for m in self._manifests() if m not in needed}
-        doomed = sorted(((set(objects) | orphans) - needed) | manifests)
+        unrecorded = {p.parent.name + p.name for p in self._cached_slices() if match.hits(read_digests(p))}
+        doomed = sorted((set(objects) | unrecorded) - needed)
         with self._repo() as repo:
             stores = [repo.cache.local, repo.cloud.get_remote_odb()]
             for md5 in doomed:
@@ -143,30 +161,42 @@ class DvcDatasets:
                     with contextlib.suppress(FileNotFoundError):
                         if store.exists(md5):
                             store.delete(md5)
-        left = [md5 for md5 in doomed if self._cached_file(md5) is not None]
+            left = [md5 for md5 in doomed if any(store.exists(md5) for store in stores)]
         if left:
-            raise StorageError(f"expected {len(doomed)} data objects to be gone from the cache, {len(left)} are left")
+            raise StorageError(f"expected {len(doomed)} data objects to be gone from cache and remote, {len(left)} are "
+                               "left; check permissions, then run `s3t erase` again")
         return doomed
 
     def erase_quarantine(self, targets: list[Target]) -> int:
         """Drop the subjects' rows from quarantine; returns how many."""
         match = _Matcher(targets)
         lines = list(self._quarantine())
-        kept = [line for line in lines if not match.subject(line.get("subject_digest", ""))]
+        kept = [line for line in lines if not match.requests_of(line.get("subject_digest", ""))]
         if len(kept) < len(lines):
             write_quarantine(self.root / ".s3t" / QUARANTINE, kept)
         return len(lines) - len(kept)
 
     # --- files
 
-    def read_current(self, slice_id: SliceId | None) -> list[Row]:
-        """Rows of a current slice, or the held-out rows (None); nothing when there is no data."""
-        path = self.data / _file_name(slice_id)
-        return read_rows(path) if path.exists() else []
+    def recorded_rows(self, dataset: DatasetVersion, slice_id: SliceId | None) -> list[Row]:
+        """Rows of a current slice, or the held-out ones (None), checked against the recorded digest."""
+        version = dataset.slice_versions[slice_id] if slice_id else dataset.held_out
+        return read_verified(self.data / _file_name(slice_id), self._keys, version.digest)
 
     def _describe_file(self, path: Path) -> SliceVersion:
         rows = read_rows(path)
         return SliceVersion(slice_digest(self._keys, rows), len(rows), _md5(path))
+
+    def _recorded_files(self, history: list[DatasetVersion]) -> list[tuple[SliceId | None, SliceVersion, Path]]:
+        """The current version's files, each the recorded one. Raises GuaranteeError."""
+        if not history:
+            if any(self.data.rglob("*.parquet")):
+                raise GuaranteeError("expected no data before the first recorded ingest, got files of one that was "
+                                     "interrupted; run that `s3t ingest` again, then the command")
+            return []
+        files: list[tuple[SliceId | None, SliceVersion]] = [*history[-1].slice_versions.items(),
+                                                            (None, history[-1].held_out)]
+        return [(slice_id, version, self._current_file(slice_id, version)) for slice_id, version in files]
 
     def _current_file(self, slice_id: SliceId | None, version: SliceVersion) -> Path:
         path = self.data / _file_name(slice_id)
@@ -177,28 +207,26 @@ class DvcDatasets:
                              "running it again, or bring the recorded version back with `git checkout data.dvc` and "
                              "`dvc checkout --force data.dvc`")
 
-    def _cached_file(self, md5: str) -> Path | None:
-        path = self.root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
-        return path if path.exists() else None
+    def _earlier_hits(self, md5: str, match: "_Matcher") -> dict[str, int] | None:
+        """Targeted rows per request in a stored object; None when it is gone or cannot be read."""
+        path = self._cache / md5[:2] / md5[2:]
+        try:
+            return match.hits(read_digests(path)) if is_slice_file(path) else None
+        except DataError:
+            return None
 
-    def _cache_files(self) -> Iterator[Path]:
-        return (p for p in (self.root / ".dvc" / "cache" / "files" / "md5").glob("??/*") if p.is_file())
+    @cached_property
+    def _cache(self) -> Path:
+        """Where DVC keeps objects: its own setting, which a user's global config may change."""
+        with self._repo() as repo:
+            return Path(repo.cache.local.path)
+
+    def _cached_slices(self) -> Iterator[Path]:
+        return (p for p in self._cache.glob("??/*") if p.suffix != ".dir" and is_slice_file(p))
 
     def _stored_files(self) -> Iterator[Path]:
-        yield from (p for p in self.data.rglob("*.parquet"))
-        yield from (p for p in self._cache_files() if p.suffix != ".dir")
-
-    def _manifests(self) -> set[str]:
-        folders = [self.root / ".dvc" / "cache" / "files" / "md5"]
-        return {p.parent.name + p.name for f in folders for p in f.glob("??/*.dir")}
-
-    def _holds(self, path: Path, match: "_Matcher") -> bool:
-        if path.suffix == ".dir":
-            return False
-        try:
-            return bool(match.hits(read_digests(path)))
-        except DataError:
-            return True  # nothing else belongs in this cache: what cannot be read is not kept
+        yield from self.data.rglob("*.parquet")
+        yield from self._cached_slices()
 
     def _quarantine(self) -> Iterator[dict[str, Any]]:
         path = self.root / ".s3t" / QUARANTINE
@@ -246,9 +274,9 @@ class _Matcher:
         """Whether a row is targeted."""
         return any(t.matches(subject, record) for t in self._by_subject.get(subject, ()))
 
-    def subject(self, digest: str) -> bool:
-        """Whether anything of a subject is targeted: a quarantined row of it goes with it."""
-        return digest in self._by_subject
+    def requests_of(self, digest: str) -> list[str]:
+        """Requests that target anything of a subject: a quarantined row of it goes with it."""
+        return [t.request_id for t in self._by_subject.get(digest, ())]
 
 
 def write_quarantine(path: Path, lines: Iterable[dict[str, Any]]) -> None:
@@ -265,10 +293,15 @@ def init_repositories(root: Path, remote: str) -> None:
         from dvc.repo import Repo
         with quiet():
             Repo.init(str(root)).close()
-        path = Path(remote) if Path(remote).is_absolute() else Path("..") / remote
-        write_atomically(root / ".dvc" / "config", (
-            "[core]\n    analytics = false\n    check_update = false\n    remote = s3t\n"
-            f"['remote \"s3t\"']\n    url = {path}\n").encode())
+        write_remote(root, remote)
+
+
+def write_remote(root: Path, remote: str) -> None:
+    """Write `.dvc/config`: where versions are pushed, no analytics. A path in it is relative to `.dvc`."""
+    path = Path(remote) if Path(remote).is_absolute() else Path("..") / remote
+    write_atomically(root / ".dvc" / "config", (
+        "[core]\n    analytics = false\n    check_update = false\n    remote = s3t\n"
+        f"['remote \"s3t\"']\n    url = {path}\n").encode())
 
 
 def commit_files(root: Path, names: list[str], message: str) -> None:

@@ -33,8 +33,8 @@ def create_keys(folder: Path, workspace_key: bytes | None = None) -> None:
         private = Ed25519PrivateKey.generate()
         write_atomically(folder / SIGNING_KEY, private.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-        write_atomically(folder / SIGNING_PUB, private.public_key().public_bytes(
-            Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    write_atomically(folder / SIGNING_PUB, read_signing_key(folder).public_key().public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     folder.chmod(0o700)
 
 

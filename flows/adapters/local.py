@@ -18,7 +18,7 @@ from s3t_core.erasure.dsse import sign, verify
 from s3t_core.erasure.residue import make_needles, scan
 from s3t_core.errors import Busy, CertificateError
 from s3t_core.files import remove_file, write_atomically
-from s3t_core.ports import ScanReport
+from s3t_core.ports import ScanReport, Target
 
 _ACCEPTING_SECONDS = 3600
 
@@ -87,15 +87,17 @@ SYSTEM_PATHS = (".s3t", ".dvc", ".git", ".dvcignore", ".gitignore", "data", "dat
 class WorkspaceResidue:
     """Scans a workspace and its stores. Fills the port `Residue`."""
 
-    def __init__(self, root: Path, extra_roots: list[Path], needles: Path) -> None:
+    def __init__(self, root: Path, extra_roots: list[Path], needles: Path, baseline: bytes) -> None:
         self._root = root
         self._extra = extra_roots
         self._needles = needles
+        self._baseline = baseline
 
-    def scan(self, ids: list[str], texts: list[str], subjects: set[str]) -> ScanReport:
+    def scan(self, ids: list[str], texts: list[str], targets: list[Target]) -> ScanReport:
         """Search everything the system wrote, the needles themselves left out."""
         skip = list(self._needles.glob("*.json")) if self._needles.is_dir() else []
-        return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, make_needles(ids, texts), subjects)
+        wanted = make_needles(ids, texts, self._baseline)
+        return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets)
 
 
 class SystemClock:

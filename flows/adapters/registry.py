@@ -8,6 +8,7 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -20,7 +21,7 @@ from typing import Any
 from s3t_core.canonical import canonical_json
 from s3t_core.erasure.ledger import VersionRecord
 from s3t_core.erasure.versions import RELEASE_TAG
-from s3t_core.errors import GuaranteeError, StorageError
+from s3t_core.errors import GuaranteeError, StorageError, WorkspaceError
 from s3t_core.files import write_atomically
 from s3t_core.learning.release import FORMAT
 from s3t_core.learning.store import LocalStageStore
@@ -97,14 +98,6 @@ class MlflowRegistry:
             for key, value in tags.items():
                 self._client.set_model_version_tag(self.name, version, key, value)
 
-    def champion(self) -> str | None:
-        """Version number that the alias points to, None when there is no such alias."""
-        from mlflow.exceptions import MlflowException
-        try:
-            return str(self._client.get_model_version_by_alias(self.name, ALIAS).version)
-        except MlflowException:
-            return None
-
     def destroy(self, keep: Iterable[VersionRecord], stage_keys: Iterable[str]) -> None:
         """Destroy every version but those in `keep` and every run of the given stages, with their files."""
         kept = list(keep)
@@ -113,6 +106,13 @@ class MlflowRegistry:
             self._delete_logged_models({v.model_id for v in kept})
             self._delete_runs({v.run_id for v in kept}, set(stage_keys))
             self._collect()
+        self._remove_leftovers({v.model_id for v in kept})
+
+    def _remove_leftovers(self, models: set[str]) -> None:
+        """MLflow's deletions leave empty folders, and would leave bytes where they failed half-way."""
+        for folder in (self._artifacts / "models").glob("*"):
+            if folder.name not in models:
+                shutil.rmtree(folder)
 
     def _register(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str]) -> Published:
         with _temporary_in(self._temporary), tempfile.TemporaryDirectory(prefix="release-") as folder:
@@ -186,6 +186,10 @@ class MlflowRegistry:
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(self.name)
         if found is not None:
+            if found.artifact_location != self._artifacts.as_uri():
+                raise WorkspaceError("expected the model files where this workspace was made, got a registry that "
+                                     "points elsewhere: the workspace was moved or copied, and MLflow keeps absolute "
+                                     "paths. Move it back, or make a new one with the same keys and s3t.toml")
             return str(found.experiment_id)
         self._artifacts.mkdir(parents=True, exist_ok=True)
         return str(self._client.create_experiment(self.name, artifact_location=self._artifacts.as_uri()))

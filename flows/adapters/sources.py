@@ -80,7 +80,7 @@ def _decode(cells: dict[str, Any], malformed: str, columns: list[str]) -> dict[s
         if isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
             decoded["malformed"] = f"column {column!r} is not UTF-8"
             value = value.encode(errors="backslashreplace").decode()
-        decoded[column] = value
+        decoded[column] = value or None
     return decoded
 
 
@@ -103,10 +103,10 @@ def _csv_rows(path: Path, columns: list[str]) -> Iterator[Cells]:
     import pyarrow as pa
     from pyarrow import csv
 
-    bad: list[int] = []
+    bad: set[int] = set()  # places of malformed rows, from 1, the header not counted
 
     def invalid(row: Any) -> str:
-        bad.append(row.expected_columns)
+        bad.add(row.number - 1)
         return "skip"
 
     try:
@@ -117,17 +117,19 @@ def _csv_rows(path: Path, columns: list[str]) -> Iterator[Cells]:
                 convert_options=csv.ConvertOptions(check_utf8=False)).schema.names
         _require(columns, header)
         reader = csv.open_csv(
-            path, read_options=csv.ReadOptions(block_size=_BLOCK_BYTES),
+            path, read_options=csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
             parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=invalid),
             convert_options=csv.ConvertOptions(check_utf8=False, include_columns=columns, strings_can_be_null=False,
                                                column_types=dict.fromkeys(columns, pa.binary())))
+        place = 0
         for batch in reader:
-            for _ in bad:
-                yield {}, "the row has more or fewer cells than the header"
-            bad.clear()
             for values in zip(*(batch.column(c).to_pylist() for c in columns), strict=True):
-                yield {c: v or None for c, v in zip(columns, values, strict=True)}, ""
-        for _ in bad:
+                place += 1
+                while place in bad:
+                    yield {}, "the row has more or fewer cells than the header"
+                    place += 1
+                yield dict(zip(columns, values, strict=True)), ""
+        for _ in (n for n in bad if n > place):
             yield {}, "the row has more or fewer cells than the header"
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"expected a readable CSV file with a header, got one that cannot be parsed "
@@ -176,5 +178,5 @@ def _parquet_rows(path: Path, columns: list[str]) -> Iterator[Cells]:
 def _require(columns: list[str], present: list[str]) -> None:
     missing = [c for c in columns if c not in present]
     if missing:
-        raise DataError(f"expected column {missing[0]!r} in the source, got {', '.join(map(repr, present[:20]))}; "
-                        "set the column names under [data] in s3t.toml")
+        raise DataError(f"expected column {missing[0]!r} in the source, got {len(present)} others; set the column "
+                        "names under [data] in s3t.toml, and see that the first line of a CSV file is its header")

@@ -44,7 +44,7 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
                           budget: dict[str, Any] | None, now: str, erased_before: str,
                           software: dict[str, str]) -> dict[str, Any]:
     """What the certificate says about one request of the plan. JSON values only."""
-    training, held_out = plan.rows[request.request_id]
+    rows = plan.rows[request.request_id]
     before, after = _versions_around(plan, state)
     data_before, data_after = _datasets_around(state, plan)
     destroy, scan = state.steps["destroy"], state.steps["scan"]
@@ -53,12 +53,13 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
                     "scope": "record" if request.record else "subject"},
         "subject": {"commitment": request.commitment,
                     "scheme": "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt"},
-        "found": {"training_rows": training, "held_out_rows": held_out,
-                  "known": bool(training or held_out), "erased_before_by_request": erased_before},
+        "found": {"training_rows": rows.training, "held_out_rows": rows.held_out,
+                  "rows_in_earlier_data_versions": rows.earlier, "quarantined_rows": rows.quarantined,
+                  "known": rows.known, "erased_before_by_request": erased_before},
         "batch": {"plan": plan.plan_id, "requests": len(plan.requests),
                   "slices": [{"shard": s.shard, "slice": s.index} for s in plan.slices],
                   "held_out_touched": plan.held_out,
-                  "collateral_rows": _collateral(plan, data_before)},
+                  "collateral_rows": _collateral(plan, data_after)},
         "times": {"planned": plan.time, "alias_moved": state.steps["cut over"]["moved"],
                   "old_version_refused_after_seconds": state.steps["cut over"]["staleness"],
                   "destroyed": destroy["time"], "scanned": scan["time"], "certified": now},
@@ -113,12 +114,9 @@ def _datasets_around(state: State, plan: ErasurePlan) -> tuple[DatasetVersion | 
     return state.datasets[-2], state.datasets[-1]
 
 
-def _collateral(plan: ErasurePlan, before: DatasetVersion | None) -> int:
-    """Live training rows that share a slice with an erased one."""
-    if before is None:
-        return 0
-    silenced = sum(before.slice_versions[s].rows for s in plan.slices if s in before.slice_versions)
-    return silenced - sum(training for training, _ in plan.rows.values())
+def _collateral(plan: ErasurePlan, after: DatasetVersion | None) -> int:
+    """Live training rows that share a slice with an erased one: what is left in the touched slices."""
+    return sum(after.slice_versions[s].rows for s in plan.slices if s in after.slice_versions) if after else 0
 
 
 def _depths(version: VersionRecord | None) -> dict[str, int]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_predicate, certificate_subject
-from s3t_core.erasure.ledger import Event, State, dataset_to_json
+from s3t_core.erasure.ledger import State, dataset_to_json
 from s3t_core.erasure.planner import (
     ErasurePlan,
     plan_erasure,
@@ -29,12 +29,13 @@ from s3t_core.erasure.planner import (
     targets_of,
 )
 from s3t_core.erasure.versions import accuracy_tags, release_tags
-from s3t_core.errors import GuaranteeError, ResidueFound
+from s3t_core.errors import GuaranteeError, ResidueFound, S3TError
 from s3t_core.ports import (
     Certificates,
     Clock,
     Datasets,
     Evaluator,
+    Findings,
     Ledger,
     Needles,
     Registry,
@@ -80,20 +81,21 @@ class Eraser:
         self.ports = ports
         self.policy = policy
         self._new_plan_id = new_plan_id
+        self.outside: tuple[str, ...] = ()
+        """Files beside the system's own in which the scan found a match: for the operator's eyes, never recorded."""
 
     def plan(self) -> ErasurePlan | None:
         """Step 1: the plan that a killed run left open, else a new one for all pending requests; None without any."""
         state = self.ports.ledger.state()
         if state.plan is not None:
-            return plan_from_json(state.plan["plan"], state)
+            return plan_from_json(state.plan["plan"])
         requests = self.ports.requests.pending()
         self.ports.needles.prune(r.request_id for r in requests)
         if not requests:
             return None
         targets = targets_of(requests)
         findings = self.ports.datasets.find(targets, state.datasets, state.destroyed_objects)
-        plan = plan_erasure(requests, findings, state, self._new_plan_id(), self.ports.clock.now(),
-                            self.policy.keep_clean_versions_days)
+        plan = self._servable_plan(requests, findings, state)
         self.ports.needles.gather(plan.plan_id, self.ports.datasets.texts(targets))
         self.ports.ledger.append({"type": "planned", "time": plan.time, "plan": plan_to_json(plan)})
         return plan
@@ -117,20 +119,30 @@ class Eraser:
                 self.run_step(step, plan)
         return plan
 
+    def _servable_plan(self, requests: list[DeletionRequest], findings: Findings, state: State) -> ErasurePlan:
+        """A plan whose release can be published: every stage that will answer is there and whole."""
+        plan_id, now = self._new_plan_id(), self.ports.clock.now()
+        damaged: frozenset[str] = frozenset()
+        while True:
+            plan = plan_erasure(requests, findings, state, plan_id, now, self.policy.keep_clean_versions_days, damaged)
+            answering = [r for r in map(plan.release.serving, plan.release.shards()) if r] if plan.release else []
+            broken = {s.key for r in answering for s in r.stages if not self.ports.stages.holds(s.digest)}
+            if not broken:
+                return plan
+            damaged |= broken
+
     def _cut_over(self, plan: ErasurePlan, state: State) -> None:
-        events: list[Event] = []
-        if plan.release is not None and (state.release is None or state.release.release_id != plan.release.release_id):
-            champion = state.champion
-            if champion is None:
-                raise GuaranteeError("expected a serving version to cut over from, got none in the ledger")
-            document = release_to_json(plan.release)
+        champion = state.champion
+        release = plan.release or state.release
+        if champion is not None and release is not None:  # also with nothing to change: the alias is made to agree
+            document = release_to_json(release)
             published = self.ports.registry.publish(document, champion.recipe,
-                                                    release_tags(plan.release, self.ports.ledger.head()))
-            events.append({"type": "release", "time": self._now(), "cause": "erasure", "release": document,
-                           "recipe": champion.recipe, "version": published.version, "run_id": published.run_id,
-                           "model_id": published.model_id, "staleness": self.policy.staleness_seconds})
-        if events:
-            self.ports.ledger.append(*events)
+                                                    release_tags(release, self.ports.ledger.head()))
+            if (published.version, release.release_id) != (champion.version, champion.release.release_id):
+                self.ports.ledger.append({
+                    "type": "release", "time": self._now(), "cause": "erasure", "release": document,
+                    "recipe": champion.recipe, "version": published.version, "run_id": published.run_id,
+                    "model_id": published.model_id, "staleness": self.policy.staleness_seconds})
         moved = self._now()
         if plan.release is not None:
             self.ports.clock.sleep(self._staleness(state))
@@ -156,7 +168,8 @@ class Eraser:
         for digest in self.ports.stages.digests():
             if digest not in known:  # tainted, or left by a crash before the ledger knew what it saw
                 self.ports.stages.delete(digest)
-        objects = self.ports.datasets.destroy(plan.objects, targets, state.dataset)
+        superseded = {d.version for d in state.datasets}
+        objects = self.ports.datasets.destroy({*plan.objects, *superseded}, targets, state.dataset)
         quarantined = self.ports.datasets.erase_quarantine(targets)
         self._done("destroy", plan, stages=[s.key for s in plan.deactivated], versions=list(plan.versions),
                    objects=sorted(objects), quarantined=quarantined)
@@ -164,7 +177,10 @@ class Eraser:
     def _measure(self, plan: ErasurePlan, state: State) -> None:
         champion = state.champion
         if plan.release is not None and champion is not None:
-            accuracy = self.ports.evaluator.accuracy(release_to_json(champion.release), champion.recipe)
+            try:
+                accuracy = self.ports.evaluator.accuracy(release_to_json(champion.release), champion.recipe)
+            except S3TError:
+                accuracy = None  # unknown is no reason to miss a deadline: accuracy is not part of the guarantee
             self.ports.ledger.append({"type": "measured", "time": self._now(), "accuracy": accuracy,
                                       "release": champion.release.release_id})
             self.ports.registry.tag(champion.version, accuracy_tags(accuracy))
@@ -172,14 +188,15 @@ class Eraser:
 
     def _scan(self, plan: ErasurePlan, _: State) -> None:
         ids, texts = self.ports.needles.read(plan.plan_id, plan.requests)
-        subjects = {r.subject for r in self.ports.requests.get(plan.requests) if not r.record}
-        report = self.ports.residue.scan(ids, texts, subjects)
+        targets = targets_of(self.ports.requests.get(plan.requests))
+        report = self.ports.residue.scan(ids, texts, targets)
+        self.outside = report.outside
         if report.residue:
             raise ResidueFound(f"expected nothing of the erased records to be left, got matches in "
                                f"{len(report.residue)} file(s): {', '.join(report.residue[:5])}; no certificate was "
                                "written. Remove what put it there, then run `s3t erase` again")
         self._done("scan", plan, files=report.files, bytes=report.bytes, needles=report.needles,
-                   unsearchable=report.unsearchable, shared=report.shared, outside=list(report.outside))
+                   unsearchable=report.unsearchable, shared=report.shared, outside=len(report.outside))
 
     def _certify(self, plan: ErasurePlan, state: State) -> None:
         self.ports.needles.destroy(plan.plan_id, plan.requests)

@@ -5,7 +5,8 @@ the canonical JSON of events under an RFC 6962 tree head. Subjects appear as key
 
 | event | says |
 |---|---|
-| workspace | the workspace began |
+| workspace | the workspace began; a check value of its key |
+| settled | settings that must stay, recorded before the first data |
 | dataset | a data version: every slice's content digest, rows, file md5 |
 | backbone | a backbone was first used under a model id, with its digests |
 | stage | a stage was trained: key bound to digest |
@@ -119,7 +120,9 @@ def _ignore(state: State, event: Event) -> None:
 
 
 def _dataset(state: State, event: Event) -> None:
-    state.datasets.append(dataset_from_json(event["dataset"]))
+    dataset = dataset_from_json(event["dataset"])
+    state.datasets.append(dataset)
+    state.destroyed_objects -= {v.md5 for v in dataset.files()}  # the same content was ingested again
 
 
 def _backbone(state: State, event: Event) -> None:
@@ -178,8 +181,8 @@ def _retrain(state: State, event: Event) -> None:
 
 
 _HANDLERS = {
-    "workspace": _ignore, "dataset": _dataset, "backbone": _backbone, "stage": _stage, "release": _release,
-    "measured": _measured, "request": _request, "planned": _planned, "step": _step, "certified": _certified,
+    "workspace": _ignore, "settled": _ignore, "dataset": _dataset, "backbone": _backbone, "stage": _stage,
+    "release": _release, "measured": _measured, "request": _request, "planned": _planned, "step": _step, "certified": _certified,
     "retrain": _retrain,
 }
 

@@ -5,14 +5,14 @@ In every replica whose sequence holds a touched slice at position p, stages p..L
 not from the present data, so a re-ingest in between hides nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from s3t_core.domain import DeletionRequest, Release, Replica, SliceId, StageRecord
 from s3t_core.erasure.ledger import State
-from s3t_core.ports import Findings, Target
-from s3t_core.release_json import release_from_json, release_to_json
+from s3t_core.ports import Findings, RowCounts, Target
+from s3t_core.release_json import release_from_json, release_to_json, stage_from_json, stage_to_json
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ErasurePlan:
     plan_id: str
     time: str
     requests: tuple[str, ...]
-    rows: dict[str, tuple[int, int]]
+    rows: dict[str, RowCounts]
     slices: tuple[SliceId, ...]
     held_out: bool
     objects: tuple[str, ...]
@@ -37,18 +37,22 @@ class ErasurePlan:
 
 
 def plan_erasure(requests: list[DeletionRequest], findings: Findings, state: State, plan_id: str, now: datetime,
-                 keep_clean_days: int) -> ErasurePlan:
-    """The plan for all of `requests` at once. Deletions only accumulate: it starts from what is live (hazard 6)."""
+                 keep_clean_days: int, damaged: frozenset[str] = frozenset()) -> ErasurePlan:
+    """The plan for all of `requests` at once. Deletions only accumulate: it starts from what is live (hazard 6).
+
+    `damaged`: keys of live stages whose artifacts do not verify. They are not tainted, but the new release must do
+    without them, or one broken file could keep a tainted version serving.
+    """
     tainted = tuple(s for s in state.stages.values() if findings.tainted & set(s.slice_digests))
     keys = {s.key for s in tainted}
     touched = bool(tainted) or findings.held_out or bool(findings.slices)
     release = None
     if state.release is not None and touched:
         release = Release(f"{plan_id}-release", state.release.dataset,
-                          tuple(_silence(r, keys) for r in state.release.replicas))
+                          tuple(_silence(r, keys | damaged) for r in state.release.replicas))
     return ErasurePlan(
         plan_id=plan_id, time=rfc3339(now), requests=tuple(r.request_id for r in requests),
-        rows={r: findings.rows.get(r, (0, 0)) for r in (q.request_id for q in requests)},
+        rows={r: findings.rows.get(r, RowCounts()) for r in (q.request_id for q in requests)},
         slices=tuple(sorted(findings.slices)), held_out=findings.held_out, objects=tuple(sorted(findings.objects)),
         deactivated=tuple(sorted(tainted, key=lambda s: (s.shard, s.prefix, s.key))), release=release,
         versions=_versions_to_destroy(state, keys, now, keep_clean_days, replaced=release is not None),
@@ -89,21 +93,20 @@ def plan_to_json(plan: ErasurePlan) -> dict[str, Any]:
     """The plan as it stands in the ledger: keyed digests, counts and names, no data."""
     return {
         "plan_id": plan.plan_id, "time": plan.time, "requests": list(plan.requests),
-        "rows": {k: list(v) for k, v in plan.rows.items()}, "slices": [[s.shard, s.index] for s in plan.slices],
-        "held_out": plan.held_out, "objects": list(plan.objects), "deactivated": [s.key for s in plan.deactivated],
+        "rows": {k: asdict(v) for k, v in plan.rows.items()}, "slices": [[s.shard, s.index] for s in plan.slices],
+        "held_out": plan.held_out, "objects": list(plan.objects),
+        "deactivated": [stage_to_json(s) for s in plan.deactivated],
         "release": release_to_json(plan.release) if plan.release else None, "versions": list(plan.versions),
     }
 
 
-def plan_from_json(value: dict[str, Any], state: State) -> ErasurePlan:
-    """The inverse. Stages already destroyed by an interrupted run are absent from `deactivated`'s records, so they are
-    taken from the plan's own step; `state` must be the one the plan is open in."""
-    stages = {**state.stages, **{s.key: s for v in state.versions for r in v.release.replicas for s in r.stages}}
+def plan_from_json(value: dict[str, Any]) -> ErasurePlan:
+    """The inverse of `plan_to_json`: a plan stands for itself, whatever an interrupted run destroyed since."""
     return ErasurePlan(
         plan_id=value["plan_id"], time=value["time"], requests=tuple(value["requests"]),
-        rows={k: (v[0], v[1]) for k, v in value["rows"].items()},
+        rows={k: RowCounts(**v) for k, v in value["rows"].items()},
         slices=tuple(SliceId(*s) for s in value["slices"]), held_out=value["held_out"],
-        objects=tuple(value["objects"]), deactivated=tuple(stages[k] for k in value["deactivated"]),
+        objects=tuple(value["objects"]), deactivated=tuple(stage_from_json(s) for s in value["deactivated"]),
         release=release_from_json(value["release"]) if value["release"] else None, versions=tuple(value["versions"]),
     )
 

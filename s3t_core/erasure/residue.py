@@ -4,10 +4,11 @@
    cut-off log line or a text split over database pages is found too.
 2. Every file under the given roots is read: raw, and decoded where its bytes hide text: gzip, zlib (git objects),
    Parquet columns, SQLite cells.
-3. A match in a row or line that belongs to another live subject is counted as shared: it is that subject's data. A
+3. A match in a row or line that names another subject's digest is counted as shared: it is that subject's data. A
    match in a file the system did not write is reported as outside: it is the operator's copy.
-4. Needles too short to tell from chance are counted as unsearchable; rows of an erased subject are also found by
-   their keyed digest, whatever the text.
+4. Needles that cannot be told from chance are counted as unsearchable: short ones, plain words as ids ("default"), and
+   what the system writes anyway (a text that quotes a label). Rows of an erased subject, and erased records, are also
+   found by their keyed digests, whatever the text.
 """
 
 import gzip
@@ -22,9 +23,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s3t_core.ports import ScanReport
+from s3t_core.ports import ScanReport, Target
 
 MIN_ID_BYTES = 6
+MIN_WORD_BYTES = 12
 MIN_TEXT_BYTES = 16
 WINDOW_BYTES = 48
 _CHUNK = 16 * 2**20
@@ -47,22 +49,30 @@ class NeedleSet:
         return max((len(n) for n in (*self.ids, *self.windows)), default=0)
 
 
-def make_needles(ids: list[str], texts: list[str]) -> NeedleSet:
-    """Needles for the ids as given and the texts of the erased rows."""
-    searchable_ids = [i for i in ids if len(i.encode()) >= MIN_ID_BYTES]
-    searchable_texts = [t for t in texts if len(t.strip().encode()) >= MIN_TEXT_BYTES]
-    windows = {w for t in searchable_texts for form in _spellings(t.strip()) for w in _windows(form)}
-    words = {form for i in searchable_ids for form in _spellings(i)}
-    unsearchable = len(ids) + len(texts) - len(searchable_ids) - len(searchable_texts)
+def make_needles(ids: list[str], texts: list[str], baseline: bytes = b"") -> NeedleSet:
+    """Needles for the ids as given and the texts of the erased rows. `baseline`: what the system writes anyway."""
+    words: set[bytes] = set()
+    windows: set[bytes] = set()
+    unsearchable = 0
+    for given in ids:
+        forms = {f for f in _spellings(given) if len(f) >= (MIN_WORD_BYTES if given.isalpha() else MIN_ID_BYTES)
+                 and not _word_in(f, baseline)}
+        unsearchable += not forms
+        words |= forms
+    for text in (t.strip() for t in texts):
+        parts = {w for form in _spellings(text) if len(form) >= MIN_TEXT_BYTES for w in _windows(form)
+                 if w not in baseline}
+        unsearchable += not parts
+        windows |= parts
     return NeedleSet(tuple(sorted(words)), tuple(sorted(windows)), unsearchable)
 
 
 def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: list[Path], needles: NeedleSet,
-         subjects: set[str]) -> ScanReport:
+         targets: list[Target]) -> ScanReport:
     """Search every file under `root` and `extra_roots`.
 
-    `system_paths`: names under `root` that the system writes; matches elsewhere under it are outside. `skip`: files
-    left out (the needles themselves). `subjects`: digests none of whose rows may be left.
+    `system_paths`: names under `root` that the system writes; matches elsewhere under it, extra roots apart, are
+    outside. `skip`: files left out (the needles themselves). `targets`: what no row may match any more.
     """
     files = size = shared = 0
     residue: list[str] = []
@@ -70,7 +80,7 @@ def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: lis
     for path, own in _walk(root, extra_roots, system_paths):
         if path in skip:
             continue
-        verdict = _search(path, needles, subjects)
+        verdict = _search(path, needles, targets)
         files, size, shared = files + 1, size + verdict.size, shared + verdict.shared
         if verdict.residue:
             (residue if own else outside).append(_shown(path, root))
@@ -85,27 +95,32 @@ class _Verdict:
     shared: int = 0
 
 
-def _search(path: Path, needles: NeedleSet, subjects: set[str]) -> _Verdict:
+def _search(path: Path, needles: NeedleSet, targets: list[Target]) -> _Verdict:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             magic = file.read(16)
         if magic[:4] == b"PAR1":
-            return _search_rows(_parquet_rows(path), size, needles, subjects)
+            return _search_rows(_parquet_rows(path), size, needles, targets)
         if path.suffix == ".jsonl":
-            return _search_rows(_json_rows(path), size, needles, subjects)
+            return _search_rows(_json_rows(path), size, needles, targets)
         return _Verdict(size, any(needles.found_in(part) for part in _parts(path, magic, needles.longest())))
     except FileNotFoundError:
         return _Verdict(0, residue=False)  # gone while we walked: a log was rotated
 
 
-def _search_rows(rows: Iterator[tuple[str, bytes]], size: int, needles: NeedleSet, subjects: set[str]) -> _Verdict:
+def _search_rows(rows: Iterator[tuple[str, str, bytes]], size: int, needles: NeedleSet,
+                 targets: list[Target]) -> _Verdict:
+    by_subject: dict[str, list[Target]] = {}
+    for target in targets:
+        by_subject.setdefault(target.subject, []).append(target)
     residue, shared = False, 0
-    for subject, content in rows:
-        if subject in subjects:
+    for subject, record, content in rows:
+        if any(t.matches(subject, record) for t in by_subject.get(subject, ())):
             residue = True
         elif needles.found_in(content):
-            shared += 1
+            named = re.fullmatch(r"[0-9a-f]{64}", subject) is not None  # a row that names its subject's digest
+            shared, residue = shared + named, residue or not named
     return _Verdict(size, residue, shared)
 
 
@@ -128,23 +143,24 @@ def _parts(path: Path, magic: bytes, overlap: int) -> Iterator[bytes]:
         yield from _sqlite_cells(path)
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, bytes]]:
+def _parquet_rows(path: Path) -> Iterator[tuple[str, str, bytes]]:
     try:
         table = pq.read_table(pa.BufferReader(path.read_bytes()))
     except pa.ArrowException:
-        yield "", path.read_bytes()
+        yield "", "", path.read_bytes()
         return
     for row in table.to_pylist():
-        yield str(row.get("subject", "")), "\n".join(str(v) for v in row.values()).encode()
+        content = "\n".join(str(v) for v in row.values()).encode()
+        yield str(row.get("subject", "")), str(row.get("record", "")), content
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, bytes]]:
+def _json_rows(path: Path) -> Iterator[tuple[str, str, bytes]]:
     for line in path.read_bytes().splitlines():
         try:
             value = json.loads(line)
         except ValueError:
             value = {}
-        yield str(value.get("subject_digest", "") if isinstance(value, dict) else ""), line
+        yield str(value.get("subject_digest", "") if isinstance(value, dict) else ""), "", line
 
 
 def _sqlite_cells(path: Path) -> Iterator[bytes]:
@@ -165,7 +181,8 @@ def _walk(root: Path, extra_roots: list[Path], system_paths: list[str]) -> Itera
     for path in sorted(root.rglob("*")):
         if path.is_file() and not path.is_symlink():
             relative = path.relative_to(root).as_posix()
-            yield path, any(relative == s or relative.startswith(s + "/") for s in system_paths)
+            own = any(relative == s or relative.startswith(s + "/") for s in system_paths)
+            yield path, own or any(path.is_relative_to(extra) for extra in extra_roots)
     for extra in extra_roots:
         if not extra.is_relative_to(root):
             yield from ((p, True) for p in sorted(extra.rglob("*")) if p.is_file() and not p.is_symlink())

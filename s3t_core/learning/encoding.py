@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s3t_core.errors import DataError
 from s3t_core.learning.recipe import Recipe
 from s3t_core.records import Row
 
@@ -27,6 +28,10 @@ class Encoded:
 def encode(tokenizer: Any, rows: list[Row], recipe: Recipe) -> Encoded:
     """Tokens and label indices of `rows`, in their order."""
     index = {label: i for i, label in enumerate(recipe.labels)}
+    strange = {r.label for r in rows} - index.keys()
+    if strange:
+        raise DataError(f"expected the labels under [data] in s3t.toml, got {len(strange)} other(s) in the data; put "
+                        "them back, or run `s3t ingest SOURCE` again")
     return Encoded(encode_texts(tokenizer, [r.text for r in rows], recipe.max_length),
                    [index[r.label] for r in rows], padding_token(tokenizer))
 

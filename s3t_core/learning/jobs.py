@@ -59,13 +59,13 @@ class StageJob:
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """A trained and stored stage. `accuracy` from 0 to 1 on the held-out rows, None without any."""
+    """A trained stage, not stored yet: only whoever holds the workspace's lock may store it, so that a process whose
+    parent was killed leaves nothing. `accuracy` from 0 to 1 on the held-out rows, None without any."""
 
-    digest: str
+    artifact: bytes
     loss: float
     accuracy: float | None
     steps: int
-    size: int
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def describe(job: DescribeJob) -> Description:
 
 
 def train(job: StageJob) -> StageOutcome:
-    """Train and store. Raises GuaranteeError, ArtifactError, TrainingError, StorageError."""
+    """Train. Raises GuaranteeError, ArtifactError, TrainingError."""
     from s3t_core.learning.backbone import check_backbone, find_backbone
     from s3t_core.learning.stage import numeric_profile, train_stage
     profile = numeric_profile(job.recipe.profile.threads)
@@ -102,8 +102,7 @@ def train(job: StageJob) -> StageOutcome:
         backbone, job.recipe, job.spec, [read_verified(f.path, job.keys, f.digest) for f in job.slices],
         [store.get(d) if d else None for d in job.earlier],
         read_verified(job.held_out.path, job.keys, job.held_out.digest))
-    digest = store.put(job.spec.key, result.artifact)
-    return StageOutcome(digest, result.loss, result.accuracy, result.steps, len(result.artifact))
+    return StageOutcome(result.artifact, result.loss, result.accuracy, result.steps)
 
 
 def measure(job: MeasureJob) -> float | None:

@@ -7,30 +7,19 @@ build the ensemble and can check the backbone. It holds no weights and nothing o
 from dataclasses import asdict
 from typing import Any
 
-from s3t_core.canonical import digest_of
 from s3t_core.domain import Release
 from s3t_core.errors import GuaranteeError
 from s3t_core.learning.recipe import NumericProfile, Recipe
-from s3t_core.release_json import release_from_json, release_to_json
+from s3t_core.release_json import release_from_json
 
 FORMAT = "s3t-release/1"
 
 
-def release_document(release: Release, recipe: Recipe) -> dict[str, Any]:
-    """The release and its recipe as JSON values."""
-    return {"format": FORMAT, "release": release_to_json(release), "recipe": recipe_to_json(recipe)}
-
-
 def parse_release_document(document: dict[str, Any]) -> tuple[Release, Recipe]:
-    """The inverse of `release_document`. Raises GuaranteeError for another format."""
+    """Release and recipe of a version's release.json. Raises GuaranteeError for another format."""
     if document.get("format") != FORMAT:
         raise GuaranteeError(f"expected a release in the format {FORMAT}, got {document.get('format')!r}")
     return release_from_json(document["release"]), recipe_from_json(document["recipe"])
-
-
-def release_digest(document: dict[str, Any]) -> str:
-    """SHA-256 of the canonical document: what a certificate names as its subject."""
-    return digest_of(document)
 
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:

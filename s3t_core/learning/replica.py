@@ -32,6 +32,7 @@ class StagedModel:
         self.recipe = recipe
         self.hidden = int(model.config.hidden_size)  # type: ignore[union-attr,arg-type]
         self.heads = torch.nn.ModuleDict()
+        self._adapted: dict[str, list[str]] = {}
 
     def attach(self, name: str, block: int) -> None:
         """A fresh adapter (a no-op: LoRA's B is zero) on block `block` (from 1) and a fresh zero head, both frozen."""
@@ -46,6 +47,7 @@ class StagedModel:
         torch.nn.init.zeros_(head.weight)
         torch.nn.init.zeros_(head.bias)
         self.heads[name] = head
+        self._adapted[name] = targets
         self.model.requires_grad_(False)
         self.heads.requires_grad_(False)
         self.model.eval()
@@ -84,9 +86,11 @@ class StagedModel:
         self.heads[name].requires_grad_(True)
         chosen = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         chosen |= {f"{_HEAD}{n}": p for n, p in self.heads[name].named_parameters()}
-        if len(chosen) != len(self.tensors(name)):
-            raise GuaranteeError(f"expected {len(self.tensors(name))} trainable tensors in the stage, "
-                                 f"got {len(chosen)}")
+        inside = tuple(f"{module}." for module in self._adapted[name])
+        strange = [n for n in chosen if not n.startswith(("head.", *inside))]
+        if strange or len(chosen) != len(self.tensors(name)):
+            raise GuaranteeError(f"expected exactly the {len(self.tensors(name))} tensors of the stage to train, "
+                                 f"got {len(chosen)}, {len(strange)} of them elsewhere")
         return chosen
 
     def logits(self, name: str, batch: dict[str, Tensor]) -> Tensor:

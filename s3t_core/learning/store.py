@@ -14,7 +14,7 @@ from s3t_core.files import remove_file, write_atomically
 
 
 class LocalStageStore:
-    """A stage store in a directory. Fills the port `StageStore`."""
+    """A stage store in a directory. Fills the port `StageArtifacts`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -60,11 +60,6 @@ class LocalStageStore:
     def digests(self) -> Iterable[str]:
         """Digests of every artifact or sidecar on disk."""
         return sorted({p.stem for p in self.root.glob("*") if p.suffix in (".safetensors", ".json")})
-
-    def path(self, digest: str) -> Path:
-        """Where the artifact is, for copying into a model version. The bytes are verified first."""
-        self.get(digest)
-        return self._artifact(digest)
 
     def _artifact(self, digest: str) -> Path:
         return self.root / f"{digest}.safetensors"

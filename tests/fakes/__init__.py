@@ -15,7 +15,7 @@ from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.ledger import Event, State, TreeHead, VersionRecord, fold, head_of, leaf_of
-from s3t_core.ports import Findings, Published, ScanReport, Target
+from s3t_core.ports import Findings, Published, RowCounts, ScanReport, Target
 
 Guard = Callable[[str], None]
 
@@ -92,7 +92,7 @@ class FakeDatasets:
     def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> Findings:
         self._guard("datasets.find")
         current = history[-1] if history else None
-        tainted, objects, slices, rows = set(), set(), set(), {t.request_id: [0, 0] for t in targets}
+        tainted, objects, slices, rows = set(), set(), set(), {t.request_id: [0, 0, 0, 0] for t in targets}
         held = False
         for version in history:
             for key, file in [*version.slice_versions.items(), (None, version.held_out)]:
@@ -106,8 +106,13 @@ class FakeDatasets:
                     held = held or key is None
                     for target, _, _ in hits:
                         rows[target.request_id][key is None] += 1
+                elif file.md5 not in {f.md5 for f in (current.files() if current else [])}:
+                    for target, _, _ in hits:
+                        rows[target.request_id][2] += 1
+        for target in targets:
+            rows[target.request_id][3] += self.quarantine.count(target.subject)
         return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held,
-                        {k: (v[0], v[1]) for k, v in rows.items()})
+                        {k: RowCounts(*v) for k, v in rows.items()})
 
     def texts(self, targets: list[Target]) -> list[str]:
         return [f"text of {s}" for v in self.rows.values() for s, r in v if any(t.matches(s, r) for t in targets)]
@@ -148,6 +153,9 @@ class FakeStages:
 
     def digests(self) -> Iterable[str]:
         return sorted(self.held)
+
+    def holds(self, digest: str) -> bool:
+        return digest in self.held
 
 
 class FakeRegistry:
@@ -206,9 +214,10 @@ class FakeResidue:
         self._datasets = datasets
         self._guard = guard
 
-    def scan(self, ids: list[str], texts: list[str], subjects: set[str]) -> ScanReport:
+    def scan(self, ids: list[str], texts: list[str], targets: list[Target]) -> ScanReport:
         self._guard("residue.scan")
-        left = [name for name, rows in self._datasets.objects.items() if any(s in subjects for s, _ in rows)]
+        left = [name for name, rows in self._datasets.objects.items()
+                if any(t.matches(s, r) for t in targets for s, r in rows)]
         return ScanReport(1, 1, len(ids) + len(texts), 0, 0, tuple(left), ())
 
 

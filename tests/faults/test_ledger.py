@@ -12,10 +12,10 @@ from s3t_core.errors import LedgerError
 @pytest.fixture
 def ledger(tmp_path: Path) -> SqlLedger:
     database = Database("sqlite:///l.db", tmp_path)
-    database.create()
-    made = SqlLedger(database)
-    made.append(*({"type": "workspace", "n": n} for n in range(5)))
-    return made
+    assert not database.exists()
+    database.create([{"type": "workspace", "n": n} for n in range(5)])
+    assert database.exists()
+    return SqlLedger(database)
 
 
 @pytest.mark.parametrize("statement", [

@@ -11,8 +11,8 @@ from flows.adapters.local import workspace_lock
 from flows.examples import EXAMPLE_KEY
 from flows.ingest import ingest_source
 from flows.settings import workspace_root
-from flows.wiring import Workspace
-from s3t_core.errors import Busy, DataError, S3TError, WorkspaceError
+from flows.wiring import Workspace, create_workspace
+from s3t_core.errors import Busy, DataError, GuaranteeError, S3TError, WorkspaceError
 from s3t_core.records import subject_digest
 from tests.flows.conftest import people, write_csv
 
@@ -111,6 +111,85 @@ def test_another_subjects_equal_text_or_record_id_refuses_no_row(make_place: Mak
     report = ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
     assert (report.records + report.held_out, report.quarantined) == (9, 0)
     assert report.warnings == {"texts that stand in more than one row": 9}
+
+
+def test_quarantine_names_the_place_of_each_row_in_the_source(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    (tmp_path / "a.csv").write_text(
+        "id,who,what,kind\nr1,p1,w1,good\nr2,p2\nr3,p3,w3,bad\nr4,p4,w4,ugly\nr5,p5,w5,good,x\n")
+    assert ingest_source(place, str(tmp_path / "a.csv"), False, 20_000).quarantined == 3
+    lines = (place.state_dir / "quarantine" / "rows.jsonl").read_text().splitlines()
+    assert [json.loads(line)["row"] for line in lines] == [2, 4, 5]
+
+
+def test_empty_ids_are_missing_ids_in_every_format(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    rows = [*people(6), {"id": "x", "who": "", "what": "w1", "kind": "good"}, {"id": "", "who": "p", "what": "w1",
+                                                                             "kind": "good"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert ingest_source(place, str(tmp_path / "a.jsonl"), False, 20_000).reasons == {
+        "the subject is missing": 1, "the record is missing": 1}
+
+
+def test_a_file_without_a_header_shows_nothing_of_its_first_row(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    (tmp_path / "a.csv").write_text("1,alice,a secret,good\n2,bob,another,bad\n")
+    with pytest.raises(DataError, match="header") as caught:
+        ingest_source(place, str(tmp_path / "a.csv"), False, 20_000)
+    assert "alice" not in str(caught.value) and "secret" not in str(caught.value)
+
+
+def test_append_refuses_data_that_is_not_the_recorded_version(make_place: Make, tmp_path: Path) -> None:
+    from s3t_core.slicefile import read_rows, write_rows
+    place = make_place()
+    source = str(write_csv(tmp_path / "a.csv", people()))
+    ingest_source(place, source, False, 20_000)
+    path = next(p for p in (place.root / "data").rglob("slice=*.parquet") if read_rows(p))
+    kept = read_rows(path)
+    write_rows(path, kept[1:])
+    with pytest.raises(GuaranteeError, match="expected slice content"):
+        ingest_source(place, source, True, 20_000)
+    path.unlink()
+    with pytest.raises(DataError, match="expected a slice file"):
+        ingest_source(place, source, True, 20_000)
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ('name = "tiny"', 'name = "other"'), ('url = ".s3t/stages"', 'url = "stages"'),
+    ('remote = ".s3t/remote"', 'remote = "remote"')])
+def test_settings_that_files_stand_under_may_change_until_the_first_data_and_not_after(
+        make_place: Make, tmp_path: Path, old: str, new: str) -> None:
+    place = make_place()
+    path = place.root / "s3t.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    source = str(write_csv(tmp_path / "a.csv", people()))
+    ingest_source(Workspace(place.root), source, False, 20_000)
+    assert ("../remote" in (place.root / ".dvc" / "config").read_text()) == ("remote" in new)
+    path.write_text(text)
+    with pytest.raises(WorkspaceError, match="as when the first data came"):
+        _ = Workspace(place.root).requests
+
+
+def test_a_lost_or_foreign_key_is_noticed_before_anyone_is_called_unknown(make_place: Make, tmp_path: Path) -> None:
+    place, other = make_place(), make_place("other", key=b"\x09" * 32)
+    key = place.keys_dir / "workspace.key"
+    key.write_bytes((other.keys_dir / "workspace.key").read_bytes())
+    with pytest.raises(WorkspaceError, match="began with"):
+        _ = Workspace(place.root).requests
+    key.unlink()
+    with pytest.raises(WorkspaceError, match="backup"):
+        create_workspace(place.root, place.config)
+    assert not key.exists()
+
+
+def test_a_lost_database_is_never_replaced_by_an_empty_one(make_place: Make) -> None:
+    place = make_place()
+    (place.state_dir / "s3t.db").unlink()
+    with pytest.raises(WorkspaceError, match="restore it"):
+        _ = Workspace(place.root).requests
+    assert not (place.state_dir / "s3t.db").exists()
 
 
 @pytest.mark.parametrize(("content", "name", "expected"), [

@@ -27,6 +27,7 @@ from s3t_core.errors import (
     StaleModel,
     StorageError,
     UsageError,
+    WorkspaceError,
 )
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 from tests.tiny import build_backbone
@@ -188,6 +189,49 @@ def test_the_scan_stops_the_erasure_when_a_copy_was_left_in_the_systems_own_file
             refused()
     leak.unlink()
     assert len(erase(str(place.root))["certificates"]) == 1
+
+
+def test_a_refused_row_of_an_erased_person_does_not_come_back_through_quarantine(make_place: Make,
+                                                                               tmp_path: Path) -> None:
+    place = make_place()
+    rows = people(canary=True)
+    spoilt = [*rows, {"id": "c9", "who": CANARY, "what": CANARY_TEXT, "kind": "ugly"}]
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", spoilt)))
+    assert CANARY_TEXT in (place.state_dir / "quarantine" / "rows.jsonl").read_text()
+    take_requests(place, [CANARY])
+    erase(str(place.root))
+    assert _traces(place, tmp_path / "people.csv") == []
+    ingest(str(place.root), str(tmp_path / "people.csv"))
+    assert _traces(place, tmp_path / "people.csv") == []
+
+
+def test_data_that_others_version_in_the_same_repository_is_left_alone(make_place: Make, tmp_path: Path) -> None:
+    import pandas as pd
+    from dvc.repo import Repo
+    place = make_place()
+    _ready(place, tmp_path, canary=True)
+    pd.DataFrame({"theirs": [1, 2, 3]}).to_parquet(place.root / "theirs.parquet")
+    with Repo(str(place.root)) as repo:
+        repo.add(str(place.root / "theirs.parquet"))
+        repo.push()
+    before = (place.root / "theirs.parquet.dvc").read_text()
+    take_requests(place, [CANARY])
+    assert len(erase(str(place.root))["certificates"]) == 1
+    (place.root / "theirs.parquet").unlink()
+    with Repo(str(place.root)) as repo:
+        repo.checkout(targets=[str(place.root / "theirs.parquet.dvc")])
+    assert pd.read_parquet(place.root / "theirs.parquet")["theirs"].tolist() == [1, 2, 3]
+    assert (place.root / "theirs.parquet.dvc").read_text() == before
+
+
+def test_a_workspace_that_was_moved_is_refused_before_it_touches_the_wrong_files(make_place: Make,
+                                                                               tmp_path: Path) -> None:
+    place = make_place()
+    _ready(place, tmp_path)
+    moved = place.root.rename(tmp_path / "elsewhere")
+    take_requests(Workspace(moved), ["person-001"])
+    with pytest.raises(WorkspaceError, match="moved or copied"):
+        erase(str(moved))
 
 
 def test_what_training_refuses(make_place: Make, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from s3t_core.erasure.merkle import leaf_hash, node_hash, tree_head
 from s3t_core.erasure.residue import make_needles, scan
 from s3t_core.errors import ArtifactError, CertificateError, LedgerError
 from s3t_core.learning.store import LocalStageStore
+from s3t_core.ports import Target
 from s3t_core.records import Row
 from s3t_core.slicefile import write_rows
 
@@ -87,6 +88,8 @@ def test_another_key_does_not_verify() -> None:
         verify(sign({"a": 1}, KEY), Ed25519PrivateKey.generate().public_key())
 
 
+HER = "a" * 64
+TARGET = Target("q", HER, "")
 TEXT = "a long confession about the café on the corner, never to be read again by anyone at all"
 
 
@@ -99,30 +102,55 @@ def test_the_scan_finds_a_text_wherever_it_hides(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "a.db") as connection:
         connection.execute("CREATE TABLE t (x)")
         connection.execute("INSERT INTO t VALUES (?)", ("y" * 5000 + TEXT,))
-    write_rows(tmp_path / "slice.parquet", [Row("r", "the-subject", TEXT, "a")])
-    report = scan(tmp_path, [], [p.name for p in tmp_path.iterdir()], [], make_needles([], [TEXT]), {"the-subject"})
+    write_rows(tmp_path / "slice.parquet", [Row("r", HER, TEXT, "a")])
+    report = scan(tmp_path, [], [p.name for p in tmp_path.iterdir()], [], make_needles([], [TEXT]), [TARGET])
     assert set(report.residue) == {"log.txt", "escaped.json", "zipped.gz", "object", "a.db", "slice.parquet"}
 
 
 def test_a_match_in_another_subjects_row_is_shared_and_elsewhere_is_outside(tmp_path: Path) -> None:
-    write_rows(tmp_path / "data" / "slice.parquet", [Row("r", "someone-else", TEXT, "a")])
+    write_rows(tmp_path / "data" / "slice.parquet", [Row("r", "b" * 64, TEXT, "a")])
     (tmp_path / "source.csv").write_text(f"person-77,{TEXT}\n")
-    report = scan(tmp_path, [], ["data"], [], make_needles(["person-77"], [TEXT]), {"the-subject"})
+    report = scan(tmp_path, [], ["data"], [], make_needles(["person-77"], [TEXT]), [TARGET])
     assert (report.residue, report.outside, report.shared) == ((), ("source.csv",), 1)
 
 
 def test_ids_match_as_whole_words_and_short_needles_are_counted_not_guessed(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("person-771 came, xperson-77 left")
-    report = scan(tmp_path, [], ["log"], [], make_needles(["person-77", "7"], ["hi"]), set())
+    report = scan(tmp_path, [], ["log"], [], make_needles(["person-77", "7"], ["hi"]), [])
     assert (report.residue, report.unsearchable) == ((), 2)
     (tmp_path / "log").write_text("request by person-77.")
-    assert scan(tmp_path, [], ["log"], [], make_needles(["person-77"], []), set()).residue == ("log",)
+    assert scan(tmp_path, [], ["log"], [], make_needles(["person-77"], []), []).residue == ("log",)
 
 
 def test_a_row_of_an_erased_subject_is_found_by_its_digest_whatever_its_text(tmp_path: Path) -> None:
-    write_rows(tmp_path / "slice.parquet", [Row("r", "the-subject", "hi", "a")])
-    report = scan(tmp_path, [], ["slice.parquet"], [], make_needles([], ["hi"]), {"the-subject"})
+    write_rows(tmp_path / "slice.parquet", [Row("r", HER, "hi", "a")])
+    report = scan(tmp_path, [], ["slice.parquet"], [], make_needles([], ["hi"]), [TARGET])
     assert report.residue == ("slice.parquet",)
+
+
+def test_an_erased_record_is_found_by_its_digest_and_her_other_records_are_not_residue(tmp_path: Path) -> None:
+    write_rows(tmp_path / "slice.parquet", [Row("gone", HER, "hi", "a"), Row("stays", HER, "ho", "a")])
+    none = make_needles([], [])
+    for record, residue in (("gone", ("slice.parquet",)), ("another", ())):
+        found = scan(tmp_path, [], ["slice.parquet"], [], none, [Target("q", HER, record)])
+        assert found.residue == residue
+
+
+def test_rows_that_name_no_subject_and_stores_anywhere_count_as_the_systems_own(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text(json.dumps({"subject_digest": "", "t": TEXT}) + "\n" + json.dumps([TEXT]))
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "left").write_text(TEXT)
+    report = scan(tmp_path, [tmp_path / "stages"], ["x.jsonl"], [], make_needles([], [TEXT]), [])
+    assert report.residue == ("stages/left", "x.jsonl")
+
+
+def test_what_the_system_writes_anyway_is_no_needle(tmp_path: Path) -> None:
+    label = "What superpower do you wish you had, and why?"
+    text = f"{label} Flying of course, over the whole of my own town and back."
+    written_anyway = f"labels = [{label!r}] s3t-champion-1".encode()
+    needles = make_needles(["default", "s3t-champion-1"], [label, text], written_anyway)
+    assert needles.unsearchable == 3 and not needles.found_in(label.encode())
+    assert needles.found_in(b"... course, over the whole of my own town and back.")
 
 
 def test_the_store_verifies_every_load(tmp_path: Path) -> None:

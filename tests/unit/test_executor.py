@@ -137,8 +137,9 @@ def test_the_certificate_says_what_was_found_and_done() -> None:
     certificates = world.ports.certificates
     envelope = certificates.files["q1"]  # type: ignore[attr-defined]
     predicate = check_statement(verify(envelope, certificates.key.public_key()))  # type: ignore[attr-defined]
-    assert predicate["found"] == {"training_rows": 1, "held_out_rows": 1, "known": True,
-                                  "erased_before_by_request": ""}
+    assert predicate["found"] == {
+        "training_rows": 1, "held_out_rows": 1, "rows_in_earlier_data_versions": 0, "quarantined_rows": 0,
+        "known": True, "erased_before_by_request": ""}
     assert predicate["versions"]["before"] == "1" and predicate["versions"]["after"] == "2"
     assert predicate["versions"]["destroyed"] == ["1"]
     assert predicate["batch"]["collateral_rows"] == 2
@@ -216,6 +217,60 @@ def test_stages_trained_on_an_earlier_data_version_are_found_although_the_presen
     world.eraser().run()
     state = _check_finished(world, ["q1"], ["s01-2"])
     assert _depths(state)[0, 0] == 1
+    found = _predicate(world, "q1")["found"]
+    assert found["known"] and found["rows_in_earlier_data_versions"] == 1 and found["training_rows"] == 0
+
+
+def test_a_plan_resumes_although_its_stages_are_gone_and_were_never_released() -> None:
+    """A stage trained but never released is known by the plan alone once it is destroyed."""
+    world = make_world()
+    dataset = world.ledger.state().datasets[-1]
+    lonely = StageRecord("lonely", "lonely digest", 0, (1,), (dataset.slice_versions[SliceId(0, 1)].digest,))
+    world.ledger.events.append({"type": "stage", "stage": stage_to_json(lonely)})
+    world.stages.held.add("lonely digest")
+    world.datasets.objects["a copy"] = [("s01-2", "r2")]
+    world.ask("q1", "s01-2")
+    with pytest.raises(ResidueFound):
+        world.eraser().run()
+    del world.datasets.objects["a copy"]
+    world.eraser().run()
+    _check_finished(world, ["q1"], ["s01-2"])
+    assert "lonely" in {d["key"] for d in _predicate(world, "q1")["deactivated"]}
+
+
+def test_a_damaged_clean_stage_never_keeps_the_tainted_version_serving() -> None:
+    world = make_world()
+    world.stages.held.discard("digest 1 (0,)")  # shard 1 answers with replica 0, whose first stage is lost
+    world.ask("q1", "s01-2")
+    world.eraser().run()
+    state = world.ledger.state()
+    assert world.registry.alias == "2" and _depths(state)[1, 0] == 0 and _depths(state)[1, 1] == 3
+
+
+def test_the_alias_is_made_to_agree_with_the_ledger_even_when_nothing_is_touched() -> None:
+    world = make_world()
+    world.registry.publish({"id": "left by a crash", "replicas": []}, {}, {})
+    assert world.registry.alias == "2"
+    world.ask("q1", "nobody")
+    world.eraser().run()
+    assert (world.registry.alias, set(world.registry.versions)) == ("1", {"1"})
+
+
+def test_a_measurement_that_fails_does_not_hold_the_certificate_up() -> None:
+    from dataclasses import replace
+
+    from s3t_core.errors import TrainingError
+
+    class Broken:
+        def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:
+            raise TrainingError("no memory")
+
+    world = make_world()
+    world.ports = replace(world.ports, evaluator=Broken())
+    world.ask("q1", "s01-2")
+    world.eraser().run()
+    _check_finished(world, ["q1"], ["s01-2"])
+    assert _predicate(world, "q1")["accuracy"]["after"] is None
 
 
 def test_an_earlier_data_version_that_cannot_be_read_counts_as_tainted() -> None:
@@ -272,6 +327,12 @@ def test_a_step_is_refused_before_the_ones_it_rests_on() -> None:
     for step in STEPS[1:]:
         with pytest.raises(GuaranteeError, match="to be complete before"):
             eraser.run_step(step, plan)
+
+
+def _predicate(world: World, request_id: str) -> dict[str, Any]:
+    certificates = world.ports.certificates
+    return check_statement(verify(certificates.files[request_id],  # type: ignore[attr-defined]
+                                  certificates.key.public_key()))  # type: ignore[attr-defined]
 
 
 def _calls_in_a_whole_run() -> int:
