@@ -133,8 +133,8 @@ class Workspace:
         for what, value in self._lasting_settings().items():
             if self.settled is not None and self.settled[what] != value:
                 raise WorkspaceError(f"expected {what} = {self.settled[what]!r} in s3t.toml, as when the first data "
-                                     f"came, got {value!r}; versions and files stand under it: change it back, or `s3t init` "
-                                     "a new workspace")
+                                     f"came, got {value!r}; versions and files stand under it: change it back, or "
+                                     "`s3t init` a new workspace")
 
     @cached_property
     def requests(self) -> SqlRequestBook:

@@ -182,8 +182,8 @@ def _retrain(state: State, event: Event) -> None:
 
 _HANDLERS = {
     "workspace": _ignore, "settled": _ignore, "dataset": _dataset, "backbone": _backbone, "stage": _stage,
-    "release": _release, "measured": _measured, "request": _request, "planned": _planned, "step": _step, "certified": _certified,
-    "retrain": _retrain,
+    "release": _release, "measured": _measured, "request": _request, "planned": _planned, "step": _step,
+    "certified": _certified, "retrain": _retrain,
 }
 
 

@@ -11,6 +11,7 @@ from s3t_core.erasure.certificate import check_statement
 from s3t_core.erasure.dsse import verify
 from s3t_core.erasure.executor import STEPS, ErasePorts, Eraser
 from s3t_core.erasure.ledger import State, dataset_to_json
+from s3t_core.erasure.planner import plan_erasure, targets_of
 from s3t_core.errors import GuaranteeError, ResidueFound
 from s3t_core.release_json import release_to_json, stage_to_json
 from tests.fakes import POLICY, FakeDatasets, FakeLedger, FakeRegistry, FakeRequestBook, FakeStages, ports
@@ -156,6 +157,18 @@ def test_hazard_6_deletions_only_accumulate() -> None:
     world.eraser().run()
     state = _check_finished(world, ["q1", "q2"], ["s01-2", "s12-0"])
     assert _depths(state) == {(0, 0): 1, (0, 1): 0, (0, 2): 2, (1, 0): 2, (1, 1): 1, (1, 2): 0}
+
+
+def test_hazard_6_the_planner_starts_from_what_is_live_not_from_what_was_trained() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.eraser().run()
+    world.ask("q2", "s12-0")
+    state = world.ledger.state()
+    targets = targets_of(world.requests.pending())
+    findings = world.datasets.find(targets, state.datasets, state.destroyed_objects)
+    plan = plan_erasure(world.requests.pending(), findings, state, "p", world.ports.clock.now(), 7)
+    assert plan.release is not None and plan.release.stage_keys() <= state.stages.keys()
 
 
 def test_a_subject_that_is_held_out_only_is_erased_and_a_new_version_serves() -> None:
