@@ -241,6 +241,7 @@ def _told_erasure(d: dict[str, Any]) -> list[str]:
         return [f"Nothing was pending. Full retrain: {d['retrain']}."]
     return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "
             f"deactivated and destroyed; version {d['version']} serves. Full retrain: {d['retrain']}.",
+            *([] if d["deactivated"] else ["  No stage saw their rows: held out, in quarantine, or not there at all."]),
             *(f"  certificate: {c['path']}" for c in d["certificates"]),
             *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
             "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`."]

@@ -245,11 +245,19 @@ def test_a_directory_that_is_no_workspace_is_named_as_such(tmp_path: Path) -> No
         workspace_root(str(tmp_path))
 
 
-def test_a_second_process_is_told_to_wait(make_place: Make) -> None:
+@pytest.mark.parametrize("flow", ["erase", "train", "full-retrain", "ingest"])
+def test_a_second_process_is_told_to_wait(make_place: Make, flow: str) -> None:
+    from flows.erase import erase
+    from flows.ingest import ingest
+    from flows.retrain import retrain
+    from flows.train import train
     place = make_place()
-    with workspace_lock(place.lock_path), pytest.raises(Busy, match="another s3t process"), \
-            workspace_lock(place.lock_path):
-        pass
+    start = {"erase": erase, "train": train, "full-retrain": retrain,
+             "ingest": lambda root: ingest(root, "example:chitchat")}[flow]
+    with workspace_lock(place.lock_path), pytest.raises(Busy, match="another s3t process"):
+        start(str(place.root))
+    with workspace_lock(place.lock_path):
+        pass  # free again
 
 
 def test_the_versions_name_and_the_ledger_hold_no_id(make_place: Make, tmp_path: Path) -> None:
