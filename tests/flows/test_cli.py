@@ -41,9 +41,18 @@ def _settle(workspace: Path, backbone: Path) -> None:
     path.write_text(text)
 
 
+def _bring_a_key(workspace: Path) -> None:
+    """A key of one's own, as from an earlier workspace: placement is the same in every run of this test."""
+    keys = workspace / ".s3t" / "keys"
+    keys.mkdir(parents=True)
+    (keys / "workspace.key").write_text((b"\x05" * 32).hex())
+    (keys / "workspace.key").chmod(0o600)
+
+
 @pytest.mark.slow
 def test_the_whole_walk_on_data_of_ones_own(tmp_path: Path, tiny_backbone: Path) -> None:
     source = write_csv(tmp_path / "people.csv", people())
+    _bring_a_key(tmp_path / "W")
     assert Path(_json("init", "W", cwd=tmp_path)["workspace"]) == tmp_path / "W"
     here = tmp_path / "W"
     unlabelled = _json("ingest", str(source), cwd=here, code=2)
