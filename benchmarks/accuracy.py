@@ -47,8 +47,8 @@ def compare(place: Workspace) -> dict[str, Any]:
     state = place.ledger.state()
     if state.dataset is None:
         raise SystemExit("no data in the workspace")
-    training = [r for s in state.dataset.slice_versions for r in place.datasets.read_current(s)]
-    held_out = place.datasets.read_current(None)
+    training = [r for s in state.dataset.slice_versions for r in place.datasets.recorded_rows(state.dataset, s)]
+    held_out = place.datasets.recorded_rows(state.dataset, None)
     labels = config.require_labels()
     model, strength = _regression(training, config.backbone.max_length)
     truth = np.array([r.label for r in held_out])

@@ -81,7 +81,6 @@ class State:
     destroyed_objects: set[str] = field(default_factory=set)
     certified: dict[str, str] = field(default_factory=dict)
     retrain_pending: bool = False
-    requests: dict[str, str] = field(default_factory=dict)
 
     @property
     def dataset(self) -> DatasetVersion | None:
@@ -148,10 +147,6 @@ def _measured(state: State, event: Event) -> None:
             state.versions[i] = _changed(version, accuracy=event["accuracy"])
 
 
-def _request(state: State, event: Event) -> None:
-    state.requests[event["request"]] = event["due"]
-
-
 def _planned(state: State, event: Event) -> None:
     if state.plan is not None:
         raise ValueError("a plan is open")
@@ -182,7 +177,7 @@ def _retrain(state: State, event: Event) -> None:
 
 _HANDLERS = {
     "workspace": _ignore, "settled": _ignore, "dataset": _dataset, "backbone": _backbone, "stage": _stage,
-    "release": _release, "measured": _measured, "request": _request, "planned": _planned, "step": _step,
+    "release": _release, "measured": _measured, "request": _ignore, "planned": _planned, "step": _step,
     "certified": _certified, "retrain": _retrain,
 }
 
