@@ -1,60 +1,16 @@
-"""Placement, sequences, budget."""
+"""Placement and budget."""
 
-import math
 from collections import Counter
 from itertools import combinations
 
-import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from s3t_core.capacity.budget import budget_state, min_hitting_set
 from s3t_core.capacity.placement import is_held_out, place
-from s3t_core.capacity.sequences import cyclic_sequences
-from s3t_core.domain import Release, Replica, StageRecord, Topology
-from s3t_core.errors import UsageError
+from s3t_core.domain import Release, Replica, StageRecord
 
 KEY = b"k" * 32
-
-
-@st.composite
-def shapes(draw: st.DrawFn) -> tuple[int, int]:
-    slices = draw(st.integers(1, 7))
-    return slices, draw(st.integers(1, min(math.factorial(slices), 800)))
-
-
-@settings(max_examples=150, deadline=None)
-@given(shapes())
-def test_sequences_are_distinct_orders_balanced_at_every_level_of_prefix(shape: tuple[int, int]) -> None:
-    slices, budget = shape
-    found = cyclic_sequences(slices, budget)
-    assert len(set(found)) == len(found) == budget
-    assert all(sorted(s) == list(range(slices)) for s in found)
-    for length in range(1, slices + 1):
-        extended = Counter(s[:length] for s in found)
-        for parent in {s[:length - 1] for s in found}:
-            counts = [extended[(*parent, n)] for n in range(slices) if n not in parent]
-            assert max(counts) - min(counts) <= 1
-
-
-@given(st.integers(1, 12), st.data())
-def test_up_to_one_rotation_each_no_slice_takes_a_position_twice(slices: int, data: st.DataObject) -> None:
-    budget = data.draw(st.integers(1, slices))
-    for position in zip(*cyclic_sequences(slices, budget), strict=True):
-        assert len(set(position)) == budget
-
-
-def test_fewer_rotations_than_slices_are_spaced_evenly() -> None:
-    assert [s[0] for s in cyclic_sequences(6, 3)] == [0, 2, 4]
-    assert [s[0] for s in cyclic_sequences(5, 2)] == [0, 2]
-
-
-@pytest.mark.parametrize(("slices", "budget"), [(3, 0), (3, 7), (1, 2), (0, 1)])
-def test_a_budget_outside_1_to_l_factorial_is_refused(slices: int, budget: int) -> None:
-    with pytest.raises(UsageError, match="expected"):
-        cyclic_sequences(slices, budget)
-    with pytest.raises(UsageError):
-        Topology(1, slices, budget)
 
 
 @given(st.lists(st.text(min_size=1), min_size=2, unique=True))
