@@ -73,9 +73,12 @@ def ingest_source(place: Workspace, source: str, append: bool, chunk_rows: int) 
 def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_rows: int, folder: Path) -> IngestReport:
     config, topology = place.config, place.config.topology
     subjects, records = place.requests.suppressed()
-    builder = SnapshotBuilder(place.keys, topology, config.data.held_out, folder / "spool", subjects, records)
+    builder = SnapshotBuilder(place.keys, topology, config.data.held_out, folder / "spool", subjects, records,
+                              config.placement_tiers)
     try:
         refused, warned, rows = read_and_place(place, source, chunk_rows, builder)
+        if not append:
+            _check_tiers(place, builder)
         recorded = state.dataset if append else None
         late = list(builder.write(folder / "data", partial(place.datasets.recorded_rows, recorded) if recorded
                                   else _nothing))
@@ -103,13 +106,13 @@ def read_and_place(place: Workspace, source: str, chunk_rows: int,
     """Step 1 and 2: refused rows, warnings by kind, rows read."""
     from flows.adapters.sources import read_chunks
     config = place.config.data
-    chunks = read_chunks(source, config, chunk_rows)
+    chunks = read_chunks(source, config, chunk_rows, place.config.tiers.column)
     first = next(chunks, None)
     if first is None:
         raise DataError("expected rows in the source, got none")
     with current().spinner("Loading the expectations"):
         from flows.adapters.validation import RowValidator
-        validator = RowValidator(config, place.config.require_labels())
+        validator = RowValidator(config, place.config.require_labels(), place.config.placement_tiers)
     refused: list[dict[str, Any]] = []
     warned: dict[str, int] = {}
     rows = 0
@@ -154,15 +157,25 @@ def _check_topology(place: Workspace, state: State) -> None:
                          f"{state.dataset.shards} of {state.dataset.slices}; ingest a whole snapshot without --append")
 
 
+def _check_tiers(place: Workspace, builder: SnapshotBuilder) -> None:
+    """A tier that matches nobody is a misspelt value or column: refuse before anything is changed."""
+    tiers = place.config.placement_tiers
+    for tier, values in enumerate(tiers.values if tiers and builder.tiers_seen else ()):
+        if tier not in builder.tiers_seen:
+            raise DataError(f"expected valid rows in every tier, got none whose {place.config.tiers.column!r} is one "
+                            f"of {list(values)}; see [tiers] values in s3t.toml; nothing was changed")
+
+
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
     yield first
     yield from rest
 
 
 def _source_row(place: Workspace, values: dict[str, Any]) -> SourceRow:
-    data = place.config.data
+    data, tiers = place.config.data, place.config.placement_tiers
     return SourceRow(int(values["row"]), values[data.subject], values[data.record] if data.record else "",
-                     values[data.text], values[data.label], values[data.held_out_by])
+                     values[data.text], values[data.label], values[data.held_out_by],
+                     tiers.tier_of(values[tiers.column]) if tiers else None)
 
 
 def _quarantined(place: Workspace, values: dict[str, Any], reasons: list[str],

@@ -24,7 +24,7 @@ from flows.progress import Advance, current
 from flows.tasks import task
 from flows.wiring import ReleaseEvaluator, Workspace, refuse_open_plan
 from s3t_core.canonical import sha256_hex
-from s3t_core.capacity.sequences import cyclic_sequences
+from s3t_core.capacity.sequences import choose_sequences
 from s3t_core.domain import DatasetVersion, Release, Replica, StageRecord
 from s3t_core.erasure.ledger import State, VersionRecord
 from s3t_core.erasure.versions import accuracy_tags, release_tags
@@ -82,7 +82,9 @@ class TrainingSession:
         self.recipe: Recipe = make_recipe(
             place.config, place.backbone, description.digest, description.tokenizer_digest, description.layers,
             description.profile)
-        sequences = cyclic_sequences(place.config.system.slices, place.config.system.budget)
+        system = place.config.system
+        sequences = choose_sequences(system.sequences, system.slices, system.budget, system.slice_prior,
+                                     place.config.training.seed)
         self.plan: Wanted = wanted(self.recipe, sequences, self.dataset)
         self.done: dict[str, StageRecord] = {}
         self.recorded = state.stages

@@ -8,12 +8,13 @@ Nothing here may be computed from records (method.md, hazard 7): an operator may
 
 import math
 import tomllib
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from s3t_core.domain import Topology
-from s3t_core.errors import ConfigError
+from s3t_core.domain import Tiers, Topology, check_prior
+from s3t_core.errors import ConfigError, UsageError
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -25,6 +26,18 @@ def _only(value: str, works: tuple[str, ...], later: tuple[str, ...] = ()) -> st
     if value in later:
         raise ValueError(f"{value!r} does not work yet; this release takes {' or '.join(map(repr, works))}")
     raise ValueError(f"expected {' or '.join(map(repr, (*works, *later)))}, got {value!r}")
+
+
+def _as_value_error(check: Callable[..., Any], *values: Any) -> None:
+    """Run one of the core's checks where pydantic expects ValueError."""
+    try:
+        check(*values)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+def _as_float(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class Section(BaseModel):
@@ -63,20 +76,36 @@ class SystemConfig(Section):
     shards: Positive = Field(3, description="m: disjoint parts of the records, each trains models of its own")
     slices: Positive = Field(3, description="L: parts of a shard; a deletion silences one")
     budget: Positive = Field(3, description="B: sequences (orders of the slices) trained per shard, 1 to L!")
-    sequences: str = Field("cyclic", description='"cyclic" (later also "bms", "optimised")')
-    prior: str | tuple[float, ...] = Field("uniform", description='"uniform" (later also a probability per slice)')
-
-    @field_validator("sequences")
-    @classmethod
-    def _sequences(cls, value: str) -> str:
-        return _only(value, ("cyclic",), ("bms", "optimised"))
+    sequences: Literal["cyclic", "bms", "optimised"] = Field(
+        "cyclic", description='which orders: "cyclic" (for a uniform prior), "bms" (budget up to L) or "optimised"')
+    prior: str | tuple[float, ...] = Field(
+        "uniform", description='chance of the next request per slice of a shard, as [0.5, 0.3, 0.2], or "uniform"')
 
     @field_validator("prior", mode="before")
     @classmethod
-    def _prior(cls, value: Any) -> str:
-        if not isinstance(value, str):
-            raise ValueError("a probability per slice does not work yet; this release takes 'uniform'")
-        return _only(value, ("uniform",))
+    def _prior(cls, value: Any) -> str | tuple[float, ...]:
+        if isinstance(value, str):
+            return _only(value, ("uniform",))
+        if not isinstance(value, list | tuple) or not all(type(v) in (int, float) for v in value):
+            raise ValueError('expected "uniform" or a list with a probability per slice such as [0.5, 0.3, 0.2]')
+        return tuple(float(v) for v in value)
+
+    @property
+    def slice_prior(self) -> tuple[float, ...]:
+        """The prior as a probability per slice of a shard."""
+        return (1 / self.slices,) * self.slices if isinstance(self.prior, str) else self.prior
+
+    @model_validator(mode="after")
+    def _sequences(self) -> "SystemConfig":
+        if not isinstance(self.prior, str):
+            _as_value_error(check_prior, self.prior, self.slices)
+            if self.sequences == "cyclic" and len(set(self.prior)) > 1:
+                raise ValueError('expected sequences = "bms" or "optimised" with a prior per slice, got "cyclic", '
+                                 "which takes every slice to be as likely")
+        if self.sequences == "bms" and self.budget > self.slices:
+            raise ValueError(f'expected a budget of at most {self.slices} with sequences = "bms" (a Latin square has '
+                             f"one sequence per slice), got {self.budget}")
+        return self
 
     @model_validator(mode="after")
     def _budget(self) -> "SystemConfig":
@@ -106,7 +135,7 @@ class AdapterConfig(Section):
     @field_validator("alpha", mode="before")
     @classmethod
     def _alpha(cls, value: Any) -> Any:
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        return _as_float(value)
 
     @field_validator("kind")
     @classmethod
@@ -157,15 +186,30 @@ class RunnerConfig(Section):
 class DeletionBudgetConfig(Section):
     """When the deletion-rate budget is spent, so that a full retrain runs."""
 
-    policy: str = Field(
+    policy: Literal["first_shard_dead", "all_shards_dead", "mean_depth", "accuracy_floor", "requests"] = Field(
         "first_shard_dead",
-        description='"first_shard_dead" or "all_shards_dead" (later also "mean_depth", "accuracy_floor", "requests")',
-    )
+        description='"first_shard_dead", "all_shards_dead", "mean_depth", "accuracy_floor" or "requests"')
+    min_mean_depth: float = Field(0.0, ge=0, description="mean_depth: spent when the shards' mean depth is under this")
+    min_accuracy: float = Field(
+        0.0, ge=0, le=1,
+        description="accuracy_floor: spent under this; a retrained version under it never serves; 0 = no floor")
+    max_requests: int = Field(0, ge=0, description="requests: spent after so many carried-out requests")
+    retrain_first_margin_hours: float = Field(
+        24.0, ge=0,
+        description="requests that would spend the budget wait for a replacement, if none is due within so many hours")
 
-    @field_validator("policy")
+    @field_validator("min_mean_depth", "min_accuracy", "retrain_first_margin_hours", mode="before")
     @classmethod
-    def _policy(cls, value: str) -> str:
-        return _only(value, ("first_shard_dead", "all_shards_dead"), ("mean_depth", "accuracy_floor", "requests"))
+    def _float(cls, value: Any) -> Any:
+        return _as_float(value)
+
+    @model_validator(mode="after")
+    def _threshold(self) -> "DeletionBudgetConfig":
+        needed = {"mean_depth": "min_mean_depth", "accuracy_floor": "min_accuracy", "requests": "max_requests"}
+        key = needed.get(self.policy)
+        if key and not getattr(self, key):
+            raise ValueError(f'expected {key} above 0 with policy = "{self.policy}", got 0')
+        return self
 
 
 class ErasureConfig(Section):
@@ -180,7 +224,7 @@ class ErasureConfig(Section):
     @field_validator("staleness_seconds", mode="before")
     @classmethod
     def _staleness(cls, value: Any) -> Any:
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        return _as_float(value)
 
     @field_validator("log_checkpoints_to")
     @classmethod
@@ -191,16 +235,35 @@ class ErasureConfig(Section):
 
 
 class TiersConfig(Section):
-    """Propensity-aware placement: not yet."""
+    """Slices of their own for subjects who are likely to ask, told by an attribute that never changes."""
 
-    column: str = Field("", description="column that ranks subjects by how likely they are to ask (not yet)")
+    column: str = Field("", description='column with that attribute, the same on all rows of a subject; "" = no tiers')
+    values: tuple[tuple[str, ...], ...] = Field(
+        (), description='its values per tier, as [["trial"], ["*"]]; "*" = everyone else')
+    slices: tuple[int, ...] = Field((), description="slices of each tier in every shard, as [1, 2]; they sum to L")
 
-    @field_validator("column")
+    @field_validator("values", mode="before")
     @classmethod
-    def _column(cls, value: str) -> str:
-        if value:
-            raise ValueError('tiers do not work yet; expected ""')
-        return value
+    def _values(cls, value: Any) -> tuple[tuple[str, ...], ...]:
+        if not isinstance(value, list | tuple) or not all(
+                isinstance(t, list | tuple) and all(isinstance(v, str) and v for v in t) for t in value):
+            raise ValueError('expected a list of lists of non-empty strings such as [["trial"], ["*"]]')
+        return tuple(tuple(t) for t in value)
+
+    @field_validator("slices", mode="before")
+    @classmethod
+    def _slices(cls, value: Any) -> tuple[int, ...]:
+        if not isinstance(value, list | tuple) or not all(type(v) is int for v in value):
+            raise ValueError("expected a list of slice counts such as [1, 2]")
+        return tuple(value)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "TiersConfig":
+        if self.column:
+            _as_value_error(Tiers, self.column, self.values, self.slices)
+        elif self.values or self.slices:
+            raise ValueError("expected a column with the values and slices of tiers, got none")
+        return self
 
 
 class DatabaseConfig(Section):
@@ -260,6 +323,23 @@ class Config(Section):
     store: StoreConfig = StoreConfig()
     dvc: DvcConfig = DvcConfig()
 
+    @model_validator(mode="after")
+    def _fits(self) -> "Config":
+        slices = self.system.slices
+        if self.tiers.column and sum(self.tiers.slices) != slices:
+            raise ValueError(f"[tiers] slices: expected numbers that sum to the {slices} slices of a shard, got "
+                             f"{list(self.tiers.slices)}")
+        if self.deletion_budget.min_mean_depth > slices:
+            raise ValueError(f"[deletion_budget] min_mean_depth: expected a floor of at most {slices} (the full depth; "
+                             f"no state meets a higher one), got {self.deletion_budget.min_mean_depth:g}")
+        return self
+
+    @property
+    def placement_tiers(self) -> Tiers | None:
+        """Which slices the tiers of subjects go to; None without tiers."""
+        tiers = self.tiers
+        return Tiers(tiers.column, tiers.values, tiers.slices) if tiers.column else None
+
     @property
     def topology(self) -> Topology:
         """m, L and B."""
@@ -280,16 +360,14 @@ def parse_config(text: str, source: str = "s3t.toml") -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"expected {source} to be TOML, got: {error}") from None
     except ValidationError as error:
-        lines = [f"  [{_section(e['loc'])}] {_key(e['loc'])}: {_reason(e)}" for e in error.errors()]
+        lines = [f"  {_where(e['loc'])}{_reason(e)}" for e in error.errors()]
         raise ConfigError(f"{source} has {len(lines)} wrong value(s):\n" + "\n".join(lines)) from None
 
 
-def _section(location: tuple[int | str, ...]) -> str:
-    return str(location[0]) if location else ""
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location[1:]) or "(the table)"
+def _where(location: tuple[int | str, ...]) -> str:
+    if not location:
+        return ""  # two tables do not fit: the reason names them
+    return f"[{location[0]}] {'.'.join(str(part) for part in location[1:]) or '(the table)'}: "
 
 
 def _reason(error: Any) -> str:

@@ -4,6 +4,7 @@ Terms are the field's (SISA, S3T, GDPR): docs/glossary.md. Slices and shards cou
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from s3t_core.errors import UsageError
@@ -44,6 +45,65 @@ class Topology:
     def slice_ids(self) -> list[SliceId]:
         """All m·L slices, by shard then index."""
         return [SliceId(shard, index) for shard in range(self.shards) for index in range(self.slices)]
+
+    def span(self) -> tuple[int, int]:
+        """All slice indices of a shard, as (first, how many)."""
+        return 0, self.slices
+
+
+@dataclass(frozen=True)
+class Tiers:
+    """Which slices of every shard each tier of subjects is placed in (method.md, propensity-aware placement).
+
+    A row is in the first tier whose `values` hold its value of `column`; "*" stands for every other value. Tier i takes
+    the next `slices[i]` slice indices. All of it is literal: nothing here is computed from records or requests.
+    """
+
+    column: str
+    values: tuple[tuple[str, ...], ...]
+    slices: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.column or len(self.values) != len(self.slices) or len(self.slices) < 2:
+            raise UsageError("expected a column and, for at least two tiers, a list of values and a number of slices "
+                             f"each, got {len(self.values)} lists and {len(self.slices)} numbers")
+        every = [v for tier in self.values for v in tier]
+        if not all(self.values) or len(set(every)) != len(every):
+            raise UsageError("expected every tier to have values, and every value in one tier only "
+                             '("*", everyone else, included)')
+        if min(self.slices) < 1:
+            raise UsageError(f"expected at least one slice for every tier, got {list(self.slices)}")
+
+    def tier_of(self, value: str) -> int | None:
+        """The tier of a row with this value, from 0; None when no tier declares it."""
+        for wanted in (value, EVERYONE_ELSE):
+            for tier, values in enumerate(self.values):
+                if wanted in values:
+                    return tier
+        return None
+
+    def span(self, tier: int) -> tuple[int, int]:
+        """The slice indices of a tier, as (first, how many)."""
+        return sum(self.slices[:tier]), self.slices[tier]
+
+
+EVERYONE_ELSE = "*"
+"""The value in a tier's list that stands for all values which no list names."""
+
+
+def check_prior(prior: Collection[float], slices: int) -> tuple[float, ...]:
+    """`prior`, the probability of each slice of a shard, as it must be.
+
+    Raises UsageError unless it has one positive, finite probability per slice and they sum to 1 (within 1e-6).
+    """
+    if len(prior) != slices:
+        raise UsageError(f"expected a prior with one probability per slice, {slices} of them, got {len(prior)}")
+    if not all(math.isfinite(p) and p > 0 for p in prior):
+        raise UsageError("expected every probability of the prior to be above 0 (that nobody of a slice will ever ask "
+                         f"cannot be promised), got {list(prior)}")
+    if abs(sum(prior) - 1) > 1e-6:
+        raise UsageError(f"expected a prior that sums to 1, got {sum(prior):.6g}; divide each probability by the sum")
+    return tuple(float(p) for p in prior)
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import IO
 
 from s3t_core.capacity.placement import is_held_out, place
-from s3t_core.domain import SliceId, Topology
+from s3t_core.domain import SliceId, Tiers, Topology
 from s3t_core.errors import StorageError
 from s3t_core.keys import WorkspaceKeys, keyed_digest
 from s3t_core.records import Row, content_record_digest, record_digest, subject_digest
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path, write_rows
 
 DUPLICATE = "the record id stands more than once within its subject"
+TIERS_DISAGREE = "its subject's rows disagree about the tier"
+STANDS_ELSEWHERE = "its subject already stands in another slice; a snapshot (without --append) places it anew"
 CONFLICT = "the record id already holds other content; a snapshot (without --append) replaces it"
 
 
 @dataclass(frozen=True)
 class SourceRow:
-    """An admitted row as the source gave it. `number` is its place in the source, from 1."""
+    """An admitted row as the source gave it. `number` is its place in the source, from 1; `tier` is None
+    without tiers."""
 
     number: int
     subject: str
@@ -32,6 +35,7 @@ class SourceRow:
     text: str
     label: str
     held_out_value: str
+    tier: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class SnapshotBuilder:
     """Spools rows per slice into `spool` (0700, removed by the caller), then writes the slice files."""
 
     def __init__(self, keys: WorkspaceKeys, topology: Topology, held_out_share: float, spool: Path,
-                 suppressed_subjects: set[str], suppressed_records: set[str]) -> None:
+                 suppressed_subjects: set[str], suppressed_records: set[str], tiers: Tiers | None = None) -> None:
+        self._tiers = tiers
         self._keys = keys
         self._topology = topology
         self._share = held_out_share
@@ -74,12 +79,14 @@ class SnapshotBuilder:
         self._suppressed_subjects = suppressed_subjects
         self._suppressed_records = suppressed_records
         self._files: dict[SliceId, IO[str]] = {}
-        self._placed: dict[str, tuple[SliceId, str, bool]] = {}
+        self._placed: dict[tuple[str, int | None], tuple[SliceId, str, bool]] = {}
+        self.tiers_seen: set[int | None] = set()
         self.counts = SnapshotCounts()
 
     def add(self, row: SourceRow) -> None:
         """Place one row. Suppressed subjects and records are left out and counted. Raises StorageError."""
-        slice_id, digest, suppressed = self._subject(row.subject)
+        slice_id, digest, suppressed = self._subject(row.subject, row.tier)
+        self.tiers_seen.add(row.tier)
         if suppressed or (row.record and self._suppressed_records and suppression_digest(
                 self._keys, row.subject, row.record) in self._suppressed_records):
             self.counts.suppressed += 1
@@ -94,7 +101,7 @@ class SnapshotBuilder:
 
     def is_suppressed(self, subject: str) -> bool:
         """Whether the subject was erased."""
-        return self._subject(subject)[2]
+        return suppression_digest(self._keys, subject) in self._suppressed_subjects
 
     def write(self, folder: Path, existing: Callable[[SliceId | None], list[Row]]) -> Iterator[Refused]:
         """Write every slice file and the held-out file under `folder`; yields the rows refused on the way.
@@ -105,9 +112,12 @@ class SnapshotBuilder:
         self.close()
         held = {r.record: r for r in existing(None)}
         per_subject: Counter[str] = Counter()
+        refused: dict[str, str] = {}
         for slice_id in self._topology.slice_ids():
+            if slice_id.index == 0:
+                refused = self._several_slices(slice_id.shard, existing)
             training = {r.record: r for r in existing(slice_id)}
-            yield from self._settle(slice_id, training, held)
+            yield from self._settle(slice_id, training, held, refused)
             write_rows(folder / slice_path(slice_id.shard, slice_id.index), training.values())
             self.counts.rows_per_slice[slice_id] = len(training)
             self.counts.records += len(training)
@@ -123,14 +133,30 @@ class SnapshotBuilder:
         for file in self._files.values():
             file.close()
 
-    def _subject(self, subject: str) -> tuple[SliceId, str, bool]:
-        if subject not in self._placed:
+    def _several_slices(self, shard: int, existing: Callable[[SliceId | None], list[Row]]) -> dict[str, str]:
+        """Subjects (digests) whose new rows would make them stand in more than one slice, with the reason.
+
+        A subject stays in its shard, so only slices of one shard can disagree.
+        """
+        slices = [SliceId(shard, index) for index in range(self._topology.slices)]
+        standing = {row.subject: s for s in slices for row in existing(s)}
+        if self._tiers is None and not standing:
+            return {}
+        new: dict[str, set[SliceId]] = {}
+        for slice_id in slices:
+            for line in self._read(slice_id):
+                new.setdefault(line[1], set()).add(slice_id)
+        return {digest: TIERS_DISAGREE if len(found) > 1 else STANDS_ELSEWHERE for digest, found in new.items()
+                if len(found | ({standing[digest]} if digest in standing else set())) > 1}
+
+    def _subject(self, subject: str, tier: int | None) -> tuple[SliceId, str, bool]:
+        if (subject, tier) not in self._placed:
             if len(self._placed) > 200_000:
                 self._placed.clear()  # a cache, bounded
-            slice_id = place(self._keys.placement, subject, self._topology.shards, self._topology.slices)
-            suppressed = suppression_digest(self._keys, subject) in self._suppressed_subjects
-            self._placed[subject] = (slice_id, subject_digest(self._keys, subject), suppressed)
-        return self._placed[subject]
+            span = self._topology.span() if self._tiers is None or tier is None else self._tiers.span(tier)
+            slice_id = place(self._keys.placement, subject, self._topology.shards, span)
+            self._placed[subject, tier] = (slice_id, subject_digest(self._keys, subject), self.is_suppressed(subject))
+        return self._placed[subject, tier]
 
     def _file(self, slice_id: SliceId) -> IO[str]:
         if slice_id not in self._files:
@@ -138,12 +164,16 @@ class SnapshotBuilder:
             self._files[slice_id] = path.open("w", encoding="utf-8")
         return self._files[slice_id]
 
-    def _settle(self, slice_id: SliceId, training: dict[str, Row], held: dict[str, Row]) -> Iterator[Refused]:
+    def _settle(self, slice_id: SliceId, training: dict[str, Row], held: dict[str, Row],
+                refused: dict[str, str]) -> Iterator[Refused]:
         """Unite one slice's new rows with `training` and `held`: duplicate ids refused, rows without ids numbered."""
         spooled = self._read(slice_id)
         times = Counter(s[2] for s in spooled if s[2])
         seen: Counter[tuple[tuple[str, str, str], bool]] = Counter()
         for number, digest, given, text, label, is_held in spooled:
+            if digest in refused:
+                yield Refused(number, digest, refused[digest])
+                continue
             record = given
             if not record:
                 content = (digest, text, label)

@@ -21,15 +21,16 @@ CHUNK_ROWS = 20_000
 _BLOCK_BYTES = 32 * 2**20
 
 
-def columns_of(config: DataConfig) -> list[str]:
+def columns_of(config: DataConfig, tier_column: str = "") -> list[str]:
     """The source columns that are read, each once."""
-    names = [config.text, config.label, config.subject, config.held_out_by, config.record]
+    names = [config.text, config.label, config.subject, config.held_out_by, config.record, tier_column]
     return list(dict.fromkeys(n for n in names if n))
 
 
-def read_chunks(source: str, config: DataConfig, chunk_rows: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
+def read_chunks(source: str, config: DataConfig, chunk_rows: int = CHUNK_ROWS,
+                tier_column: str = "") -> Iterator[pd.DataFrame]:
     """Chunks of at most `chunk_rows` rows. Raises DataError for a source that cannot be read or lacks a column."""
-    columns = columns_of(config)
+    columns = columns_of(config, tier_column)
     if source.startswith("example:"):
         rows = examples.rows(source.removeprefix("example:"))
         return _frames(_example_rows(rows, columns), columns, chunk_rows)
@@ -179,4 +180,4 @@ def _require(columns: list[str], present: list[str]) -> None:
     missing = [c for c in columns if c not in present]
     if missing:
         raise DataError(f"expected column {missing[0]!r} in the source, got {len(present)} others; set the column "
-                        "names under [data] in s3t.toml, and see that the first line of a CSV file is its header")
+                        "names under [data] and [tiers] in s3t.toml, and see that a CSV file begins with its header")

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from s3t_core.config import DataConfig
+from s3t_core.domain import EVERYONE_ELSE, Tiers
 
 _NO_VALUES: dict[str, Any] = {
     "result_format": "COMPLETE", "unexpected_index_column_names": ["row"], "exclude_unexpected_values": True,
@@ -31,7 +32,7 @@ class Verdicts:
 class RowValidator:
     """The expectation suite that a config asks for."""
 
-    def __init__(self, config: DataConfig, labels: tuple[str, ...]) -> None:
+    def __init__(self, config: DataConfig, labels: tuple[str, ...], tiers: Tiers | None = None) -> None:
         os.environ["GX_ANALYTICS_ENABLED"] = "false"
         import great_expectations as gx
         for noisy in ("great_expectations", "great_expectations.data_context.types.base"):
@@ -44,7 +45,7 @@ class RowValidator:
         self._batch = asset.add_batch_definition_whole_dataframe("chunk")
         self._suite = gx.ExpectationSuite("rows")
         self._reasons: list[str] = []
-        for reason, expectation in _row_expectations(gx.expectations, config, labels):
+        for reason, expectation in _row_expectations(gx.expectations, config, labels, tiers):
             self._reasons.append(reason)
             self._suite.add_expectation(expectation)
         self._table = gx.ExpectationSuite("table")
@@ -87,7 +88,8 @@ def _bytes(value: Any) -> int:
     return len(value.encode()) if isinstance(value, str) else 0
 
 
-def _row_expectations(gxe: Any, config: DataConfig, labels: tuple[str, ...]) -> list[tuple[str, Any]]:
+def _row_expectations(gxe: Any, config: DataConfig, labels: tuple[str, ...],
+                      tiers: Tiers | None) -> list[tuple[str, Any]]:
     def about(reason: str, kind: Any, **kwargs: Any) -> tuple[str, Any]:
         return reason, kind(meta={"reason": reason}, **kwargs)
 
@@ -96,6 +98,8 @@ def _row_expectations(gxe: Any, config: DataConfig, labels: tuple[str, ...]) -> 
         required.append(("record", config.record))
     if config.held_out_by not in (config.subject, config.record):
         required.append(("held_out_by", config.held_out_by))
+    if tiers:
+        required.append(("tier", tiers.column))
     checks = [about(f"the {what} is missing", gxe.ExpectColumnValuesToNotBeNull, column=column)
               for what, column in required]
     checks += [
@@ -109,4 +113,8 @@ def _row_expectations(gxe: Any, config: DataConfig, labels: tuple[str, ...]) -> 
         about("the label is not one of the declared ones", gxe.ExpectColumnValuesToBeInSet, column=config.label,
               value_set=list(labels)),
     ]
+    declared = [v for values in tiers.values for v in values] if tiers else []
+    if tiers and EVERYONE_ELSE not in declared:
+        checks.append(about("the tier is not one of the declared ones", gxe.ExpectColumnValuesToBeInSet,
+                            column=tiers.column, value_set=declared))
     return checks

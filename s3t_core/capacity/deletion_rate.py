@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from s3t_core.capacity.sequences import check_prior
+from s3t_core.capacity.sequences import prior_of
 from s3t_core.domain import Sequence, Topology
 from s3t_core.errors import UsageError
 
@@ -86,7 +86,7 @@ class RequestStream:
         """The probability of each slice of a shard: the prior for sequences. Raises UsageError."""
         self._check(slices)
         if self.tiers is None or self.likely is None:
-            return check_prior(self.prior, slices)
+            return prior_of(self.prior, slices)
         first, rest = self.tiers
         asked = self.likely[1]
         return (asked / first,) * first + ((1 - asked) / rest,) * rest

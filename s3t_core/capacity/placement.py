@@ -1,5 +1,8 @@
 """Placement: a subject goes to one shard and one slice by a keyed hash of its id alone (method.md, hazard 5).
 
+With tiers, the slice is one of those that the operator gave to the subject's tier: a literal of the config, and an
+attribute that the source gives with the subject. The shard stays the same.
+
 No statistics of the records enter, so removing one record never moves another, and a subject who returns after a
 retrain is placed as before. A keyed hash (HMAC-SHA256) keeps anyone without the workspace key from choosing or
 guessing a slice.
@@ -9,12 +12,16 @@ from s3t_core.domain import SliceId
 from s3t_core.keys import keyed_digest
 
 
-def place(placement_key: bytes, subject: str, shards: int, slices: int) -> SliceId:
-    """The slice of `subject`. Shard and slice come from separate 128-bit halves: their modulo bias is below 2^-96."""
+def place(placement_key: bytes, subject: str, shards: int, span: tuple[int, int]) -> SliceId:
+    """The slice of `subject`, within `span` (first slice index, how many): all slices, or those of its tier.
+
+    Shard and slice come from separate 128-bit halves: their modulo bias is below 2^-96.
+    """
+    first, slices = span
     digest = keyed_digest(placement_key, "slice", subject)
     return SliceId(
         shard=int.from_bytes(digest[:16], "big") % shards,
-        index=int.from_bytes(digest[16:], "big") % slices,
+        index=first + int.from_bytes(digest[16:], "big") % slices,
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from s3t_core.domain import Sequence
+from s3t_core.domain import Sequence, check_prior
 from s3t_core.errors import UsageError
 
 EXACT_SLICES = 12
@@ -41,29 +41,15 @@ def choose_sequences(kind: str, slices: int, budget: int, prior: Listing[float] 
     if kind == "cyclic":
         return cyclic_sequences(slices, budget)
     if kind == "bms":
-        return bms_sequences(check_prior(prior, slices), budget)
+        return bms_sequences(prior_of(prior, slices), budget)
     if kind == "optimised":
-        return optimised_sequences(check_prior(prior, slices), budget, seed)
+        return optimised_sequences(prior_of(prior, slices), budget, seed)
     raise UsageError(f"expected sequences {', '.join(KINDS)}, got {kind!r}")
 
 
-def check_prior(prior: Listing[float] | None, slices: int) -> tuple[float, ...]:
-    """`prior` as given, or the uniform one for None.
-
-    Raises UsageError unless it has one positive, finite probability per slice and they sum to 1 (within 1e-6).
-    """
-    if slices < 1:
-        raise UsageError(f"expected at least one slice, got {slices}")
-    if prior is None:
-        return (1 / slices,) * slices
-    if len(prior) != slices:
-        raise UsageError(f"expected a prior with one probability per slice, {slices} of them, got {len(prior)}")
-    if not all(math.isfinite(p) and p > 0 for p in prior):
-        raise UsageError("expected every probability of the prior to be above 0 (a slice that nobody ever asks to "
-                         f"delete cannot be promised), got {list(prior)}")
-    if abs(sum(prior) - 1) > 1e-6:
-        raise UsageError(f"expected the prior to sum to 1, got {sum(prior):.6g}; divide each probability by the sum")
-    return tuple(float(p) for p in prior)
+def prior_of(prior: Listing[float] | None, slices: int) -> tuple[float, ...]:
+    """`prior` checked, or the uniform one for None. Raises UsageError."""
+    return (1 / slices,) * slices if prior is None else check_prior(prior, slices)
 
 
 def cyclic_sequences(slices: int, budget: int) -> list[Sequence]:

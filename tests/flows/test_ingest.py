@@ -14,6 +14,7 @@ from flows.settings import workspace_root
 from flows.wiring import Workspace, create_workspace
 from s3t_core.errors import Busy, DataError, GuaranteeError, S3TError, WorkspaceError
 from s3t_core.records import subject_digest
+from s3t_core.slicefile import read_rows, slice_path
 from tests.flows.conftest import people, write_csv
 
 pytestmark = pytest.mark.slow
@@ -103,6 +104,41 @@ def test_bad_rows_go_to_quarantine_each_with_its_reason_and_the_rest_is_taken(ma
     assert subject_digest(place.keys, "bad-person-99") in {line["subject_digest"] for line in known}
     assert all(line["values"] == {} for line in lines if not line["subject_digest"])  # nobody could erase them
     assert b"bad-person" not in quarantine.read_bytes()
+
+
+TIERED: dict[str, dict[str, object]] = {
+    "system": {"slices": 3, "budget": 3},
+    "tiers": {"column": "plan", "values": [["trial"], ["paid"]], "slices": [1, 2]}}
+
+
+def _with_plans(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{**r, "plan": "trial" if int(r["who"][-3:]) % 3 == 0 else "paid"} for r in rows]
+
+
+def test_tiers_place_by_the_declared_column_and_refuse_what_has_none(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(**TIERED)
+    rows = _with_plans(people())
+    rows[1]["plan"], rows[2]["plan"] = "", "gold"
+    rows[3]["plan"] = "paid"  # person-003 is a trial on its other row
+    report = ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 10)
+    assert report.reasons == {"the tier is missing": 1, "the tier is not one of the declared ones": 1,
+                              "its subject's rows disagree about the tier": 2}
+    assert report.quarantined == 4 and report.records + report.held_out == 32
+    found = {r.subject for s in (0, 1) for r in read_rows(place.root / "data" / slice_path(s, 0))}
+    trials = {subject_digest(place.keys, r["who"]) for r in rows if r["plan"] == "trial"}
+    assert found and found <= trials
+
+
+@pytest.mark.parametrize(("values", "column", "expected"), [
+    ([["nobody"], ["*"]], "plan", "valid rows in every tier"), ([["trial"], ["*"]], "age", "column 'age'")])
+def test_a_tier_rule_that_fits_nobody_or_no_column_is_refused_and_costs_nothing(
+        make_place: Make, tmp_path: Path, values: list[list[str]], column: str, expected: str) -> None:
+    place = make_place(system={"slices": 3, "budget": 3},
+                       tiers={"column": column, "values": values, "slices": [1, 2]})
+    source = str(write_csv(tmp_path / "a.csv", _with_plans(people())))
+    with pytest.raises(DataError, match=expected):
+        ingest_source(place, source, False, 20_000)
+    assert not (place.root / "data.dvc").exists() and not place.temporary_dir.exists()
 
 
 def test_another_subjects_equal_text_or_record_id_refuses_no_row(make_place: Make, tmp_path: Path) -> None:

@@ -7,12 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3t_core.domain import SliceId, Topology
+from s3t_core.domain import SliceId, Tiers, Topology
 from s3t_core.errors import DataError, GuaranteeError, WorkspaceError
 from s3t_core.keys import WorkspaceKeys, keyed_digest
-from s3t_core.records import Row, slice_digest
+from s3t_core.records import Row, slice_digest, subject_digest
 from s3t_core.slicefile import read_digests, read_rows, read_verified, slice_path, write_rows
-from s3t_core.snapshot import CONFLICT, DUPLICATE, SnapshotBuilder, SourceRow, suppression_digest
+from s3t_core.snapshot import (
+    CONFLICT,
+    DUPLICATE,
+    STANDS_ELSEWHERE,
+    TIERS_DISAGREE,
+    Refused,
+    SnapshotBuilder,
+    SourceRow,
+    suppression_digest,
+)
 
 KEYS = WorkspaceKeys.derive(b"\x01" * 32)
 TOPOLOGY = Topology(2, 3, 1)
@@ -167,3 +176,42 @@ def test_row_groups_have_a_fixed_size(tmp_path: Path) -> None:
 def _subject(subject: str) -> str:
     from s3t_core.records import subject_digest
     return subject_digest(KEYS, subject)
+
+
+TIERS = Tiers("plan", (("trial",), ("*",)), (1, 2))
+
+
+def _tiered(tmp_path: Path, rows: list[tuple[str, int]], existing: list[Row] | None = None) -> tuple[
+        SnapshotBuilder, list[Refused]]:
+    """Rows given as (subject, tier); `existing` stand in slice 1 of shard 0."""
+    spool = tmp_path / "spool"
+    spool.mkdir(parents=True)
+    builder = SnapshotBuilder(KEYS, Topology(1, 3, 1), 0.0, spool, set(), set(), TIERS)
+    for number, (subject, tier) in enumerate(rows, 1):
+        builder.add(SourceRow(number, subject, f"r{number}", f"text {number}", "a", subject, tier))
+    refused = list(builder.write(tmp_path / "data", lambda s: (existing or []) if s == SliceId(0, 1) else []))
+    return builder, refused
+
+
+def test_tiers_have_slices_of_their_own(tmp_path: Path) -> None:
+    rows = [(f"p{i}", i % 2) for i in range(40)]
+    builder, refused = _tiered(tmp_path, rows)
+    assert not refused and builder.counts.rows_per_slice[SliceId(0, 0)] == 20
+    likely = {r.subject for r in read_rows(tmp_path / "data" / slice_path(0, 0))}
+    assert likely == {subject_digest(KEYS, s) for s, tier in rows if tier == 0}
+    assert min(builder.counts.rows_per_slice.values()) > 3
+
+
+def test_a_subject_whose_rows_disagree_about_its_tier_goes_to_quarantine_whole(tmp_path: Path) -> None:
+    builder, refused = _tiered(tmp_path, [("ann", 0), ("bob", 1), ("ann", 1), ("cid", 0)])
+    assert [(r.number, r.reason) for r in sorted(refused, key=lambda r: r.number)] == [
+        (1, TIERS_DISAGREE), (3, TIERS_DISAGREE)]
+    assert {r.subject_digest for r in refused} == {subject_digest(KEYS, "ann")}
+    assert builder.counts.records == 2  # bob and cid do not suffer for it
+
+
+def test_append_never_lets_a_subject_stand_in_two_slices(tmp_path: Path) -> None:
+    old = Row("0" * 64, subject_digest(KEYS, "ann"), "before", "a")
+    builder, refused = _tiered(tmp_path, [("ann", 0), ("bob", 0)], [old])
+    assert [(r.number, r.reason) for r in refused] == [(1, STANDS_ELSEWHERE)]
+    assert builder.counts.records == 2

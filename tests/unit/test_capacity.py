@@ -8,23 +8,34 @@ from hypothesis import strategies as st
 
 from s3t_core.capacity.budget import budget_state, min_hitting_set
 from s3t_core.capacity.placement import is_held_out, place
-from s3t_core.domain import Release, Replica, StageRecord
+from s3t_core.domain import Release, Replica, StageRecord, Tiers
 
 KEY = b"k" * 32
 
 
 @given(st.lists(st.text(min_size=1), min_size=2, unique=True))
 def test_hazard_5_where_a_subject_goes_depends_on_its_id_alone(subjects: list[str]) -> None:
-    everyone = {s: place(KEY, s, 5, 4) for s in subjects}
-    without_first = {s: place(KEY, s, 5, 4) for s in subjects[1:]}
+    everyone = {s: place(KEY, s, 5, (0, 4)) for s in subjects}
+    without_first = {s: place(KEY, s, 5, (0, 4)) for s in subjects[1:]}
     assert all(everyone[s] == where for s, where in without_first.items())
 
 
 def test_placement_is_even_keyed_and_within_bounds() -> None:
-    counts = Counter(place(KEY, f"subject {i}", 3, 4) for i in range(12_000))
+    counts = Counter(place(KEY, f"subject {i}", 3, (0, 4)) for i in range(12_000))
     assert len(counts) == 12 and min(counts.values()) > 850  # 1,000 expected, deviation 30
-    moved = sum(place(KEY, f"subject {i}", 3, 4) != place(b"x" * 32, f"subject {i}", 3, 4) for i in range(1000))
+    moved = sum(place(KEY, f"subject {i}", 3, (0, 4)) != place(b"x" * 32, f"subject {i}", 3, (0, 4))
+                for i in range(1000))
     assert moved > 850
+
+
+def test_a_tier_moves_a_subject_within_its_shard_to_the_tiers_own_slices() -> None:
+    tiers = Tiers("plan", (("trial",), ("*",)), (1, 3))
+    assert (tiers.tier_of("trial"), tiers.tier_of("anything"), tiers.span(0), tiers.span(1)) == (0, 1, (0, 1), (1, 3))
+    assert Tiers("plan", (("a",), ("b",)), (1, 1)).tier_of("c") is None
+    for i in range(300):
+        plain = place(KEY, f"subject {i}", 3, (0, 4))
+        likely, other = (place(KEY, f"subject {i}", 3, tiers.span(t)) for t in (0, 1))
+        assert plain.shard == likely.shard == other.shard and likely.index == 0 and other.index in (1, 2, 3)
 
 
 def test_the_held_out_share_is_what_was_asked_for() -> None:

@@ -26,9 +26,9 @@ def test_every_key_of_the_design_is_there() -> None:
         "system": "name shards slices budget sequences prior", "backbone": "model max_length",
         "adapter": "kind rank alpha target_modules",
         "training": "epochs batch_size learning_rate head_learning_rate pooling seed dtype device threads",
-        "runner": "kind workers", "deletion_budget": "policy",
+        "runner": "kind workers", "deletion_budget": "policy min_mean_depth min_accuracy max_requests",
         "erasure": "deadline_days cron staleness_seconds keep_clean_versions_days log_checkpoints_to",
-        "tiers": "column", "database": "url", "store": "url", "dvc": "remote"}
+        "tiers": "column values slices", "database": "url", "store": "url", "dvc": "remote"}
     for section, keys in design.items():
         assert set(keys.split()) <= set(type(getattr(Config(), section)).model_fields)
 
@@ -54,6 +54,28 @@ def test_the_root_workspace_is_the_example() -> None:
     ("[data]\ntexts = 'x'", "no such key"),
     ("[data\n", "TOML"),
     ("[deletion_budget]\npolicy = 'never'", "'first_shard_dead'"),
+    ("[deletion_budget]\npolicy = 'mean_depth'", "min_mean_depth above 0"),
+    ("[deletion_budget]\npolicy = 'requests'", "max_requests above 0"),
+    ("[deletion_budget]\npolicy = 'accuracy_floor'", "min_accuracy above 0"),
+    ("[deletion_budget]\nmin_mean_depth = 3.5", "no state meets a higher one"),
+    ("[deletion_budget]\nmin_accuracy = 1.5", "less than or equal to 1"),
+    ("[system]\nsequences = 'random'", "'cyclic', 'bms' or 'optimised'"),
+    ("[system]\nbudget = 4\nsequences = 'bms'", "Latin square"),
+    ("[system]\nprior = 'likely'", "expected 'uniform'"),
+    ("[system]\nprior = [0.5, 0.5]\nsequences = 'bms'", "3 of them, got 2"),
+    ("[system]\nprior = [0.5, 0.3, 0.1]\nsequences = 'bms'", "sums to 1"),
+    ("[system]\nprior = [0.5, 0.5, 0.0]\nsequences = 'bms'", "above 0"),
+    ("[system]\nprior = [1.2, 0.3, -0.5]\nsequences = 'optimised'", "above 0"),
+    ("[system]\nprior = ['a']", "a probability per slice"),
+    ("[system]\nprior = [0.5, 0.3, 0.2]", "takes every slice to be as likely"),
+    ("[tiers]\nvalues = [['a'], ['*']]", "expected a column"),
+    ("[tiers]\ncolumn = 'plan'", "at least two tiers"),
+    ("[tiers]\ncolumn = 'plan'\nvalues = [['a'], ['*']]\nslices = [1, 3]", "sum to the 3 slices"),
+    ("[tiers]\ncolumn = 'plan'\nvalues = [['a'], ['a']]\nslices = [1, 2]", "in one tier only"),
+    ("[tiers]\ncolumn = 'plan'\nvalues = [['a'], []]\nslices = [1, 2]", "every tier to have values"),
+    ("[tiers]\ncolumn = 'plan'\nvalues = [['a'], ['*']]\nslices = [0, 3]", "at least one slice"),
+    ("[tiers]\nvalues = 'a'", "list of lists"),
+    ("[tiers]\nslices = ['a']", "list of slice counts"),
 ])
 def test_a_wrong_value_is_refused_with_what_was_expected(toml: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -62,10 +84,9 @@ def test_a_wrong_value_is_refused_with_what_was_expected(toml: str, expected: st
 
 
 @pytest.mark.parametrize("toml", [
-    "[system]\nsequences = 'bms'", "[system]\nsequences = 'optimised'", "[system]\nprior = [0.5, 0.3, 0.2]",
     "[adapter]\nkind = 'dora'", "[training]\ndevice = 'cuda'", "[runner]\nkind = 'ray'",
-    "[deletion_budget]\npolicy = 'mean_depth'", "[erasure]\nlog_checkpoints_to = '/mnt/log'",
-    "[tiers]\ncolumn = 'age'", "[database]\nurl = 'postgresql://x/y'", "[store]\nurl = 's3://b/p'",
+    "[erasure]\nlog_checkpoints_to = '/mnt/log'",
+    "[database]\nurl = 'postgresql://x/y'", "[store]\nurl = 's3://b/p'",
     "[dvc]\nremote = 's3://b/p'"])
 def test_what_later_releases_bring_is_refused_with_not_yet(toml: str) -> None:
     with pytest.raises(ConfigError, match="not work yet"):
@@ -75,6 +96,16 @@ def test_what_later_releases_bring_is_refused_with_not_yet(toml: str) -> None:
 def test_labels_are_asked_for_when_they_are_needed() -> None:
     with pytest.raises(ConfigError, match="labels"):
         Config().require_labels()
+
+
+def test_what_this_release_brings_is_read() -> None:
+    config = parse_config("[system]\nsequences = 'bms'\nprior = [0.5, 0.3, 0.2]\n[tiers]\ncolumn = 'plan'\n"
+                          "values = [['trial', 'demo'], ['*']]\nslices = [1, 2]\n"
+                          "[deletion_budget]\npolicy = 'mean_depth'\nmin_mean_depth = 2")
+    assert config.system.slice_prior == (0.5, 0.3, 0.2)
+    assert config.placement_tiers is not None and config.placement_tiers.span(1) == (1, 2)
+    assert parse_config(render_config(config)) == config
+    assert Config().placement_tiers is None and Config().system.slice_prior == (1 / 3,) * 3
 
 
 @given(st.text(min_size=1, max_size=20).filter(lambda s: s.isprintable()))

@@ -164,7 +164,7 @@ def test_a_large_system_is_simulated_in_seconds() -> None:
     (lambda: RequestStream(tiers=(1, 3)), "with a skew"),
     (lambda: RequestStream(burst=0), "bursts of at least 1"),
     (lambda: RequestStream(likely=(0.2, 0.8), tiers=(1, 2)).slice_shares(4), "slices sum to 4"),
-    (lambda: RequestStream(prior=(0.5, 0.4)).slice_shares(2), "sum to 1"),
+    (lambda: RequestStream(prior=(0.5, 0.4)).slice_shares(2), "sums to 1"),
     (lambda: simulate(Topology(1, 3, 1), [(0, 1)], RequestStream()), "sequences of slices 0 to 2"),
     (lambda: simulate(Topology(1, 2, 1), [(0, 1)], RequestStream(), 5).mean_depth_under(2.5), "at most 2"),
     (lambda: simulate(Topology(1, 2, 1), [(0, 1)], RequestStream(), 0), "at least one run"),
