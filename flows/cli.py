@@ -131,6 +131,60 @@ def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
 
 
 @app.command()
+def plan(shards: Annotated[str, typer.Option("--shards", metavar="M[,M...]", help="m, one or several.")] = "",
+         slices: Annotated[str, typer.Option("--slices", metavar="L[,L...]", help="L, one or several.")] = "",
+         budget: Annotated[str, typer.Option("--budget", metavar="B[,B...]", help="B, one or several.")] = "",
+         sequences: Annotated[str, typer.Option("--sequences", help="cyclic, bms or optimised.")] = "",
+         prior: Annotated[str, typer.Option("--prior", metavar="P,P,...|uniform",
+                                            help="Chance of the next request per slice of a shard.")] = "",
+         subjects: Annotated[int, typer.Option("--subjects", min=0, help="How many there are. 0: requests name slices, "
+                                               "without end.")] = 0,
+         once: Annotated[bool, typer.Option("--once", help="Each subject asks at most once.")] = False,
+         zipf: Annotated[float, typer.Option("--zipf", help="Exponent: few subjects ask most.")] = 0.0,
+         burst: Annotated[int, typer.Option("--burst", min=1, help="Whoever asks, asks so often in a row.")] = 1,
+         skew: Annotated[str, typer.Option("--skew", metavar="SUBJECTS:REQUESTS", help="A likely group: 0.2:0.8 = 20% "
+                                           "of subjects make 80% of requests.")] = "",
+         tiers: Annotated[str, typer.Option("--tiers", metavar="N,N", help="Slices of the likely group and of the "
+                                            "others.")] = "",
+         records: Annotated[int, typer.Option("--records", min=0, help="Records, for collateral and repair.")] = 0,
+         policy: Annotated[str, typer.Option("--policy", help="first_shard_dead, all_shards_dead or mean_depth.")] = "",
+         floor: Annotated[float, typer.Option("--floor", help="Mean live depth that counts as spent.")] = 0.0,
+         requests_per_day: Annotated[float, typer.Option("--requests-per-day", help="Turns requests into dates.")] = 0,
+         target: Annotated[str, typer.Option("--target", metavar="TIME", help='Search the cheapest layout that lasts, '
+                                             'as "90 days".')] = "",
+         rows_per_second: Annotated[float, typer.Option("--rows-per-second", help="Training speed: shows what repair "
+                                                        "keeps up with.")] = 0.0,
+         suggest_prior: Annotated[bool, typer.Option("--suggest-prior", help="A prior for s3t.toml; nothing is "
+                                                     "changed.")] = False,
+         plot: Annotated[str, typer.Option("--plot", metavar="FILE", help="Depth against requests: .png, .svg or "
+                                           ".html.")] = "",
+         runs: Annotated[int, typer.Option("--runs", min=10, max=1_000_000)] = 4000,
+         seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+         workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """What a layout would take and how long it would last: before any training, in or outside a workspace."""
+    from flows import planning
+    place = _open_if_there(workspace)
+    from s3t_core.config import Config
+    config = place.config if place else Config()
+    if suggest_prior:
+        _suggest_prior(place, skew, tiers, as_json)
+        return
+    if plot:
+        planning.check_plot(Path(plot))
+    known = place.ledger.state().dataset if place and (place.root / "data.dvc").exists() else None
+    question = planning.question_of(config, known.rows() if known else 0, {
+        "shards": shards, "slices": slices, "budget": budget, "sequences": sequences, "prior": prior,
+        "subjects": subjects, "once": once, "zipf": zipf, "burst": burst, "skew": skew, "tiers": tiers,
+        "records": records, "policy": policy, "floor": floor, "requests_per_day": requests_per_day, "target": target,
+        "rows_per_second": rows_per_second, "runs": runs, "seed": seed})
+    with _working("Simulating request streams"):
+        document = planning.plan(question, config)
+    if plot:
+        planning.write_plot(Path(plot), document["plans"])
+    _show(as_json, document, lambda d: planning.told_plan(d, _console().width))
+
+
+@app.command()
 def predict(texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to label.")],
             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Answers of the model version that serves."""
@@ -176,6 +230,33 @@ def _open(workspace: str | None) -> Any:
     place = Workspace(workspace_root(workspace))
     use(RichProgress(_console()))
     return place
+
+
+def _open_if_there(workspace: str | None) -> Any:
+    """The workspace named or stood in, or None: `plan` works without one."""
+    from flows.settings import CONFIG_NAME
+    named = workspace or os.environ.get("S3T_WORKSPACE")
+    if named or Path(CONFIG_NAME).is_file():
+        place = _open(workspace)
+        return place if named or place.state_dir.is_dir() else None
+    from flows.progress import RichProgress, use
+    use(RichProgress(_console()))
+    return None
+
+
+def _working(told: str) -> Any:
+    from flows.progress import current
+    return current().spinner(told)
+
+
+def _suggest_prior(place: Any, skew: str, tiers: str, as_json: bool) -> None:
+    """From a skew and tiers, else from the slices that past erasures silenced in the workspace."""
+    from flows import planning
+    found, origin = planning.suggested(place, skew, tiers)
+    _show(as_json, {"suggested_prior": list(found), "from": origin}, lambda d: [
+        f"prior = [{', '.join(f'{p:g}' for p in d['suggested_prior'])}]   # {d['from']}",
+        "Nothing was changed. Writing it under [system] in s3t.toml is your choice, outside the guarantee "
+        "(docs/threat-model.md), and needs sequences = \"bms\" or \"optimised\"."])
 
 
 def _console() -> Any:
