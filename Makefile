@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install demo test test-fast check test-mutants bench clean
+.PHONY: install demo test test-fast check test-mutants bench replay clean
 
 install: $(VENV)/installed
 
@@ -38,5 +38,8 @@ test-mutants: install  ## take each protection out and see its test fail
 bench: install  ## the champion on the example data against logistic regression on frozen embeddings
 	$(BIN)/python -m benchmarks.accuracy --workspace .bench
 
+replay: install  ## deletion requests against really trained models, arm beside arm (docs/capacity.md); under 45 minutes
+	$(BIN)/python -m benchmarks.replay --dir .replay
+
 clean:  ## what the commands above made
-	rm -rf $(VENV) .demo .bench build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .bench .replay build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
