@@ -339,11 +339,8 @@ def _told_status(d: dict[str, Any]) -> list[str]:
     for shard in d["shards"]:
         replicas = "  ".join(f"{'-'.join(map(str, r['sequence']))}: {r['depth']}" for r in shard["replicas"])
         lines.append(f"  shard {shard['shard']}: live depth {shard['live_depth']}   (replicas {replicas})")
-    budget = d["deletion_budget"]
-    lines.append(f"Deletion budget ({budget['policy']}): " + (
-        "exhausted; `s3t retrain`" if budget["exhausted"] else
-        f"at least {budget['certain_requests_left']} more request(s) are certain to fit"
-        if "certain_requests_left" in budget else "counted once a version serves"))
+    from flows.budget import told_budget
+    lines.append(f"Deletion budget ({d['deletion_budget']['policy']}): {told_budget(d['deletion_budget'])}.")
     lines.append(f"Pending: {len(d['pending'])}; certified: {d['certified']}; ledger entries: {d['ledger']['size']}.")
     lines += [f"  {p['id']}  due {p['due']}" for p in d["pending"]]
     if d["interrupted_erasure"]:

@@ -3,6 +3,14 @@
 from typing import Any
 
 from flows.wiring import Workspace
+from s3t_core.erasure.ledger import State
+
+
+def _budget(place: Workspace, state: State) -> dict[str, Any]:
+    budget = place.budget_of(state)
+    if budget is None:
+        return {"policy": place.config.deletion_budget.policy, "exhausted": False}
+    return {**budget, "forecast": place.forecast_of(state)}
 
 
 def status_of(place: Workspace) -> dict[str, Any]:
@@ -25,7 +33,6 @@ def status_of(place: Workspace) -> dict[str, Any]:
         "pending": [{"id": r.request_id, "received": r.received, "due": r.due} for r in place.requests.pending()],
         "certified": len(state.certified),
         "interrupted_erasure": state.plan is not None,
-        "deletion_budget": place.budget_of(state) or {"policy": place.config.deletion_budget.policy,
-                                                      "exhausted": False},
+        "deletion_budget": _budget(place, state),
         "ledger": {"size": place.ledger.head().size, "root": place.ledger.head().root},
     }

@@ -132,7 +132,8 @@ class TrainingSession:
             accuracy = measure_task(self.place, document, self.recipe)
             self.place.ledger.append({"type": "measured", "time": self.place.now(), "accuracy": accuracy,
                                       "release": release.release_id})
-            self.place.registry.tag(published.version, accuracy_tags(accuracy))
+            self.place.registry.tag(published.version, {**accuracy_tags(accuracy),
+                                                        **self.place.budget_tags(self.place.ledger.state())})
         return published.version, accuracy
 
     def train_one(self, spec: StageSpec, pool: ThreadPoolExecutor) -> StageRecord:

@@ -10,9 +10,9 @@ from flows import adapters
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
 from flows.adapters.keys import WORKSPACE_KEY, create_keys, read_keys, read_signing_key, read_workspace_key
 from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock, WorkspaceResidue, as_owner_only
+from flows.budget import budget_document, budget_tags, forecast_document
 from flows.examples import EXAMPLE_KEY
 from flows.settings import CONFIG_NAME, prepare_environment
-from s3t_core.capacity.budget import budget_state
 from s3t_core.config import Config, parse_config, render_config
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.ledger import State
@@ -204,17 +204,19 @@ class Workspace:
         return ErasePolicy(
             staleness_seconds=self.config.erasure.staleness_seconds,
             keep_clean_versions_days=self.config.erasure.keep_clean_versions_days, software=software,
-            budget_of=self.budget_of)
+            budget_of=self.budget_of, budget_tags=self.budget_tags)
 
     def budget_of(self, state: State) -> dict[str, Any] | None:
         """The deletion-rate budget as JSON values, None before there is a release."""
-        if state.release is None:
-            return None
-        filled = {s.shard for s, v in state.dataset.slice_versions.items() if v.rows} if state.dataset else set()
-        empty = frozenset(state.release.shards()) - filled
-        budget = budget_state(self.config.deletion_budget.policy, state.release, empty)
-        return {"policy": budget.policy, "exhausted": budget.exhausted, "dead_shards": list(budget.dead_shards),
-                "live_depths": list(budget.live_depths), "certain_requests_left": budget.certain_requests}
+        return budget_document(self.config, state)
+
+    def forecast_of(self, state: State) -> dict[str, Any] | None:
+        """How long the budget is expected to last, as JSON values; None where nothing can be foreseen."""
+        return forecast_document(self.config, state, self.ledger.events(), self.clock.now())
+
+    def budget_tags(self, state: State) -> dict[str, str]:
+        """Both as tags of the version that serves."""
+        return budget_tags(self.config, state, self.ledger.events(), self.clock.now())
 
     def check_example_key(self, source: str) -> None:
         """The published key protects nobody: refuse it for anything but an example set. Raises WorkspaceError."""

@@ -1,41 +1,122 @@
 """The deletion-rate budget: what is left before a full retrain (method.md, "The deletion-rate budget").
 
-A replica dies when the slice its first trained stage saw is silenced, so a shard survives any r requests as long as r
-is below the number of distinct such slices among its live replicas: a certain lower bound, whatever the requests.
+Two answers, never mixed. What is *certain*: a replica dies when a slice that its first live stage saw is silenced, so a
+shard survives any r requests as long as r is below the number of distinct such slices among its live replicas. What is
+*expected*: a simulation from the present state, with an interval.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from s3t_core.domain import Release
 
+POLICIES = ("first_shard_dead", "all_shards_dead", "mean_depth", "accuracy_floor", "requests")
+
+
+@dataclass(frozen=True)
+class BudgetPolicy:
+    """When the budget is spent. Whatever the policy, it is spent when no shard is left to answer.
+
+    `min_mean_depth` in stages, `min_accuracy` from 0 to 1, `max_requests` since the last training: each for the policy
+    of its name.
+    """
+
+    name: str
+    min_mean_depth: float = 0.0
+    min_accuracy: float = 0.0
+    max_requests: int = 0
+
 
 @dataclass(frozen=True)
 class BudgetState:
-    """Where the budget stands. `certain_requests`: so many more requests cannot trip the policy, whichever they are."""
+    """Where the budget stands. `certain_requests`: so many more requests cannot trip the policy, whichever they are;
+    None where the policy gives no such bound."""
 
     policy: str
     exhausted: bool
     dead_shards: tuple[int, ...]
     live_depths: tuple[int, ...]
-    certain_requests: int
+    certain_requests: int | None
+
+    @property
+    def mean_depth(self) -> float:
+        """Mean live depth of the shards that have records, in stages."""
+        return sum(self.live_depths) / len(self.live_depths) if self.live_depths else 0.0
 
 
-def budget_state(policy: str, release: Release, empty_shards: frozenset[int] = frozenset()) -> BudgetState:
-    """The budget of a release under `policy` ("first_shard_dead" or "all_shards_dead").
+@dataclass(frozen=True)
+class Spent:
+    """What a policy looks at besides the release: held-out accuracy (None = unknown), requests since training."""
+
+    accuracy: float | None = None
+    requests: int = 0
+
+
+def budget_state(policy: BudgetPolicy, release: Release, empty_shards: frozenset[int] = frozenset(),
+                 spent: Spent | None = None) -> BudgetState:
+    """The budget of a release under `policy`.
 
     `empty_shards` have no records, so no retrain could revive them: they are left out.
     """
+    spent = spent or Spent()
     shards = [s for s in release.shards() if s not in empty_shards]
     if not shards:
-        return BudgetState(policy, False, (), (), 0)
+        return BudgetState(policy.name, False, (), (), 0)
     depths = tuple(release.live_depth(s) for s in shards)
     dead = tuple(s for s, depth in zip(shards, depths, strict=True) if depth == 0)
     needed = sorted(_slices_to_kill(release, s) for s in shards)
-    if policy == "first_shard_dead":
-        exhausted, to_trip = bool(dead), needed[0]
-    else:
-        exhausted, to_trip = len(dead) == len(shards), sum(needed)
-    return BudgetState(policy, exhausted, dead, depths, 0 if exhausted else max(to_trip - 1, 0))
+    certain: int | None = max(sum(needed) - 1, 0)
+    tripped = len(dead) == len(shards)
+    if policy.name == "first_shard_dead":
+        tripped, certain = bool(dead), max(needed[0] - 1, 0)
+    elif policy.name == "mean_depth":
+        tripped, certain = tripped or sum(depths) / len(depths) < policy.min_mean_depth, None
+    elif policy.name == "accuracy_floor":
+        tripped, certain = tripped or (spent.accuracy is not None and spent.accuracy < policy.min_accuracy), None
+    elif policy.name == "requests":
+        left = max(policy.max_requests - spent.requests - 1, 0)
+        tripped, certain = tripped or spent.requests >= policy.max_requests, min(left, certain or 0)
+    return BudgetState(policy.name, tripped, dead, depths, 0 if tripped else certain)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Expected requests until the policy trips, from the present state: mean, and 5th and 95th percentile of runs."""
+
+    mean: float
+    p5: float
+    p95: float
+
+
+def forecast(policy: BudgetPolicy, release: Release, rows: Mapping[tuple[int, int], int], prior: tuple[float, ...],
+             spent: Spent | None = None, runs: int = 2000, seed: int = 0) -> Forecast | None:
+    """The forecast for requests that come as they do under `prior` (per slice of a shard), by present rows.
+
+    `rows` per (shard, slice). None where nothing can be foreseen: an accuracy floor, no rows, no live stage.
+    """
+    import numpy as np
+
+    from s3t_core.capacity.deletion_rate import Distribution, simulate_from
+    spent = spent or Spent()
+    slices = len(prior)
+    shards = [s for s in release.shards() if any(rows.get((s, i)) for i in range(slices))]
+    if policy.name == "accuracy_floor" or not shards:
+        return None
+    live = [[(r.sequence, tuple(len(s.prefix) for s in r.stages)) for r in release.replicas
+             if r.shard == shard and r.stages] for shard in shards]
+    chances = [[rows.get((s, i), 0) * prior[i] for i in range(slices)] for s in shards]
+    survival = simulate_from(live, chances, runs, seed)
+    values = survival.all_shards_dead()
+    if policy.name == "first_shard_dead":
+        values = survival.first_shard_dead()
+    elif policy.name == "mean_depth":
+        values = np.minimum(values, survival.mean_depth_under(policy.min_mean_depth))
+    elif policy.name == "requests":
+        values = np.minimum(values, max(policy.max_requests - spent.requests, 0))
+    if not np.isfinite(values).all():
+        return None  # a live stage whose slices have no rows now: no request can reach it
+    found = Distribution.of(values)
+    return Forecast(found.mean, found.p5, found.p95)
 
 
 def _slices_to_kill(release: Release, shard: int) -> int:

@@ -66,12 +66,14 @@ class ErasePorts:
 
 @dataclass(frozen=True)
 class ErasePolicy:
-    """The settings that an erasure obeys. `software` and what `budget_of` tells go into the certificate."""
+    """The settings that an erasure obeys. `software` and what `budget_of` tells go into the certificate; `budget_tags`
+    become tags of the version that serves."""
 
     staleness_seconds: float
     keep_clean_versions_days: int
     software: dict[str, str]
     budget_of: Callable[[State], dict[str, Any] | None]
+    budget_tags: Callable[[State], dict[str, str]]
 
 
 class Eraser:
@@ -183,7 +185,8 @@ class Eraser:
                 accuracy = None  # unknown is no reason to miss a deadline: accuracy is not part of the guarantee
             self.ports.ledger.append({"type": "measured", "time": self._now(), "accuracy": accuracy,
                                       "release": champion.release.release_id})
-            self.ports.registry.tag(champion.version, accuracy_tags(accuracy))
+            self.ports.registry.tag(champion.version, {**accuracy_tags(accuracy),
+                                                       **self.policy.budget_tags(self.ports.ledger.state())})
         self._done("measure", plan)
 
     def _scan(self, plan: ErasurePlan, _: State) -> None:

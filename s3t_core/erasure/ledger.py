@@ -81,6 +81,7 @@ class State:
     destroyed_objects: set[str] = field(default_factory=set)
     certified: dict[str, str] = field(default_factory=dict)
     retrain_pending: bool = False
+    requests_since_training: int = 0
 
     @property
     def dataset(self) -> DatasetVersion | None:
@@ -139,6 +140,8 @@ def _release(state: State, event: Event) -> None:
     state.versions.append(VersionRecord(
         release_from_json(event["release"]), event["version"], event["run_id"], event["model_id"], event["cause"],
         event["time"], event["recipe"], event["staleness"]))
+    if event["cause"] in ("train", "retrain"):
+        state.requests_since_training = 0
 
 
 def _measured(state: State, event: Event) -> None:
@@ -151,6 +154,7 @@ def _planned(state: State, event: Event) -> None:
     if state.plan is not None:
         raise ValueError("a plan is open")
     state.plan, state.steps = event, {}
+    state.requests_since_training += len(event["plan"]["requests"])
 
 
 def _step(state: State, event: Event) -> None:

@@ -265,4 +265,5 @@ def ports(ledger: FakeLedger, requests: FakeRequestBook, datasets: FakeDatasets,
 
 
 POLICY = ErasePolicy(staleness_seconds=5.0, keep_clean_versions_days=7, software={"s3t": "test"},
-                     budget_of=lambda state: {"live": len(state.stages)})
+                     budget_of=lambda state: {"live": len(state.stages)},
+                     budget_tags=lambda state: {"s3t.budget.policy": "test"})

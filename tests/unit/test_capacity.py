@@ -3,10 +3,12 @@
 from collections import Counter
 from itertools import combinations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3t_core.capacity.budget import budget_state, min_hitting_set
+from s3t_core.capacity.budget import POLICIES, BudgetPolicy, Spent, budget_state, forecast, min_hitting_set
+from s3t_core.capacity.deletion_rate import harmonic
 from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.domain import Release, Replica, StageRecord, Tiers
 
@@ -56,18 +58,59 @@ def _release(depths: dict[int, list[int]], slices: int = 3) -> Release:
 
 
 def test_the_budget_names_dead_shards_and_counts_what_is_certain() -> None:
-    healthy = budget_state("first_shard_dead", _release({0: [3, 3, 3], 1: [3, 3, 3]}))
+    healthy = budget_state(BudgetPolicy("first_shard_dead"), _release({0: [3, 3, 3], 1: [3, 3, 3]}))
     assert (healthy.exhausted, healthy.certain_requests) == (False, 2)  # three slices kill a shard, two cannot
-    worn = budget_state("first_shard_dead", _release({0: [3, 3, 3], 1: [1, 0, 0]}))
+    worn = budget_state(BudgetPolicy("first_shard_dead"), _release({0: [3, 3, 3], 1: [1, 0, 0]}))
     assert (worn.exhausted, worn.certain_requests, worn.live_depths) == (False, 0, (3, 1))
-    dead = budget_state("first_shard_dead", _release({0: [3, 3, 3], 1: [0, 0, 0]}))
+    dead = budget_state(BudgetPolicy("first_shard_dead"), _release({0: [3, 3, 3], 1: [0, 0, 0]}))
     assert (dead.exhausted, dead.dead_shards) == (True, (1,))
-    assert not budget_state("all_shards_dead", _release({0: [3, 3, 3], 1: [0, 0, 0]})).exhausted
-    assert budget_state("all_shards_dead", _release({0: [0], 1: [0]})).exhausted
+    assert not budget_state(BudgetPolicy("all_shards_dead"), _release({0: [3, 3, 3], 1: [0, 0, 0]})).exhausted
+    assert budget_state(BudgetPolicy("all_shards_dead"), _release({0: [0], 1: [0]})).exhausted
 
 
 def test_a_shard_without_records_never_counts_as_dead() -> None:
-    assert not budget_state("first_shard_dead", _release({0: [3], 1: [0]}), frozenset({1})).exhausted
+    assert not budget_state(BudgetPolicy("first_shard_dead"), _release({0: [3], 1: [0]}), frozenset({1})).exhausted
+
+
+def test_the_other_policies_trip_at_their_thresholds() -> None:
+    worn = _release({0: [3, 3, 3], 1: [1, 0, 0]})
+    for floor, trips in ((2.0, False), (2.1, True)):
+        found = budget_state(BudgetPolicy("mean_depth", min_mean_depth=floor), worn)
+        assert (found.exhausted, found.mean_depth) == (trips, 2.0)
+        assert found.certain_requests == (0 if trips else None)
+    floor = BudgetPolicy("accuracy_floor", min_accuracy=0.7)
+    assert [budget_state(floor, worn, spent=Spent(a)).exhausted for a in (None, 0.7, 0.69)] == [False, False, True]
+    limit = BudgetPolicy("requests", max_requests=3)
+    states = [budget_state(limit, worn, spent=Spent(None, n)) for n in range(4)]
+    assert [s.exhausted for s in states] == [False, False, False, True]
+    assert [s.certain_requests for s in states] == [2, 1, 0, 0]
+
+
+@pytest.mark.parametrize("policy", [
+    BudgetPolicy(p, min_mean_depth=1, min_accuracy=0.1, max_requests=99) for p in POLICIES])
+def test_whatever_the_policy_it_trips_when_nothing_is_left_to_answer(policy: BudgetPolicy) -> None:
+    assert budget_state(policy, _release({0: [0, 0], 1: [0]})).exhausted
+
+
+def test_the_forecast_starts_from_the_present_state() -> None:
+    rows = {(shard, i): 10 for shard in (0, 1) for i in range(3)}
+    uniform = (1 / 3,) * 3
+    first, every = BudgetPolicy("first_shard_dead"), BudgetPolicy("all_shards_dead")
+    full, worn = _release({0: [3, 3, 3], 1: [3, 3, 3]}), _release({0: [3, 3, 3], 1: [1, 0, 0]})
+    fresh = forecast(every, full, rows, uniform, runs=6000)
+    assert fresh is not None and fresh.mean == pytest.approx(6 * harmonic(6), rel=0.04)  # lemma 1, m=2 L=3 B=3
+    left = forecast(first, worn, rows, uniform, runs=6000)
+    assert left is not None and left.mean < 6 and left.p5 <= left.mean <= left.p95  # one slice of six kills shard 1
+    dead = forecast(first, _release({0: [3], 1: [0]}), rows, uniform)
+    assert dead is not None and dead.mean == 0
+    capped = forecast(BudgetPolicy("requests", max_requests=5), full, rows, uniform, Spent(None, 2))
+    assert capped is not None and capped.p95 == 3
+    floor = forecast(BudgetPolicy("mean_depth", min_mean_depth=2.5), full, rows, uniform)
+    assert floor is not None and floor.mean < fresh.mean
+    unlikely = forecast(first, worn, {**rows, (1, 0): 1}, uniform, runs=6000)
+    assert unlikely is not None and unlikely.mean > 1.5 * left.mean  # few rows stand in the slice that matters
+    assert forecast(BudgetPolicy("accuracy_floor", min_accuracy=0.5), full, rows, uniform) is None
+    assert forecast(first, worn, {**rows, (1, 0): 0}, uniform) is None
 
 
 @given(st.lists(st.frozensets(st.integers(0, 4), min_size=1, max_size=3), max_size=5))

@@ -1,0 +1,108 @@
+"""The deletion-rate budget of a workspace: its state, and how long it will last at the present request rate."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from s3t_core.capacity.budget import BudgetPolicy, Spent, budget_state, forecast
+from s3t_core.config import Config
+from s3t_core.erasure.ledger import Event, State
+from s3t_core.erasure.planner import parse_time
+
+RATE_DAYS = 30
+"""The request rate is counted over so many days, or since the first data when that is less."""
+
+
+def policy_of(config: Config) -> BudgetPolicy:
+    """The configured policy."""
+    budget = config.deletion_budget
+    return BudgetPolicy(budget.policy, budget.min_mean_depth, budget.min_accuracy, budget.max_requests)
+
+
+def spent_of(state: State) -> Spent:
+    """What the policies look at besides the release."""
+    return Spent(state.champion.accuracy if state.champion else None, state.requests_since_training)
+
+
+def budget_document(config: Config, state: State) -> dict[str, Any] | None:
+    """Where the budget stands, as JSON values; None before there is a release. Goes into certificates."""
+    if state.release is None:
+        return None
+    filled = {s.shard for s, v in state.dataset.slice_versions.items() if v.rows} if state.dataset else set()
+    empty = frozenset(state.release.shards()) - filled
+    budget = budget_state(policy_of(config), state.release, empty, spent_of(state))
+    return {"policy": budget.policy, "exhausted": budget.exhausted, "dead_shards": list(budget.dead_shards),
+            "live_depths": list(budget.live_depths), "certain_requests_left": budget.certain_requests}
+
+
+def forecast_document(config: Config, state: State, events: Iterable[Event],
+                      now: datetime) -> dict[str, Any] | None:
+    """Expected requests left with a 5 to 95% interval, and dates at the present rate; None where nothing is foreseen.
+
+    `dates` is None while no request came yet: there is no rate to count with.
+    """
+    if state.release is None or state.dataset is None:
+        return None
+    rows = {(s.shard, s.index): v.rows for s, v in state.dataset.slice_versions.items()}
+    prior = config.system.slice_prior
+    if len(prior) != state.dataset.slices:
+        return None  # the settings were changed and the data not yet ingested anew
+    found = forecast(policy_of(config), state.release, rows, prior, spent_of(state))
+    if found is None:
+        return None
+    numbers = {k: round(v, 1) for k, v in asdict(found).items()}
+    rate = requests_per_day(events, now)
+    dates = {k: (now + timedelta(days=min(v / rate, 365_000))).date().isoformat()
+             for k, v in numbers.items()} if rate else None
+    return {"requests": numbers, "requests_per_day": round(rate, 3), "dates": dates}
+
+
+def requests_per_day(events: Iterable[Event], now: datetime) -> float:
+    """Acknowledged requests per day over the last 30 days, or since the first data came when that is less."""
+    times: list[float] = []
+    began = 0.0
+    for event in events:
+        if event["type"] == "request":
+            times.append((now - parse_time(event["time"])).total_seconds() / 86_400)
+        elif event["type"] == "dataset" and not began:
+            began = (now - parse_time(event["time"])).total_seconds() / 86_400
+    window = min(max(began, 1.0), RATE_DAYS)
+    return sum(1 for age in times if age <= window) / window
+
+
+def budget_tags(config: Config, state: State, events: Iterable[Event], now: datetime) -> dict[str, str]:
+    """The budget as tags of the version that serves."""
+    budget, expected = budget_document(config, state), forecast_document(config, state, events, now)
+    if budget is None:
+        return {}
+    tags = {"s3t.budget.policy": budget["policy"], "s3t.budget.exhausted": str(budget["exhausted"]).lower(),
+            "s3t.budget.certain_requests": _known(budget["certain_requests_left"])}
+    if expected:
+        numbers = expected["requests"]
+        tags |= {"s3t.budget.expected_requests": f"{numbers['mean']} ({numbers['p5']} to {numbers['p95']})",
+                 "s3t.budget.expected_until": expected["dates"]["mean"] if expected["dates"] else "no request rate yet"}
+    return tags
+
+
+def told_budget(budget: dict[str, Any]) -> str:
+    """One line for a person."""
+    if budget["exhausted"]:
+        return "exhausted; `s3t retrain`"
+    parts = []
+    if budget.get("certain_requests_left") is not None:
+        parts.append(f"at least {budget['certain_requests_left']} more request(s) are certain to fit")
+    expected = budget.get("forecast")
+    if expected:
+        numbers = expected["requests"]
+        parts.append(f"{numbers['mean']:g} are expected ({numbers['p5']:g} to {numbers['p95']:g})")
+        if expected["dates"]:
+            parts.append(f"until about {expected['dates']['mean']} ({expected['dates']['p5']} to "
+                         f"{expected['dates']['p95']}) at {expected['requests_per_day']:g} requests a day")
+    elif budget["policy"] == "accuracy_floor":
+        parts.append("how long accuracy holds cannot be foreseen")
+    return ", ".join(parts) or "counted once a version serves"
+
+
+def _known(value: int | None) -> str:
+    return "unknown" if value is None else str(value)
