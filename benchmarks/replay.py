@@ -48,7 +48,7 @@ TOPOLOGY = Topology(2, 4, 4)
 LIKELY = (0.2, 0.8)
 TIERS = (1, 3)
 KEYS = WorkspaceKeys.derive(hashlib.sha256(b"s3t: the replay's key").digest())
-HELD_OUT, TRAINING_SHARE, MEASURED_ROWS = 0.2, 0.35, 240
+HELD_OUT, TRAINING_SHARE, MEASURED_ROWS = 0.2, 0.2, 240
 STREAMS = 2000
 MEAN_DEPTH_FLOOR = 2.0
 ACCURACY_DROP = 0.05
@@ -61,7 +61,7 @@ def main() -> None:
     """Train, replay, write replay.json and replay.png into the work directory, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", default=".replay", help="work directory; stages in it are re-used")
-    parser.add_argument("--requests", type=int, default=30)
+    parser.add_argument("--requests", type=int, default=24)
     parser.add_argument("--share", type=float, default=TRAINING_SHARE, help="share of the training rows' subjects")
     parser.add_argument("--only", default="", help="arms, comma-separated (default: all)")
     arguments = parser.parse_args()

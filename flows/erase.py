@@ -1,12 +1,14 @@
 """Erase: carry out every pending deletion request (s3t_core.erasure.executor), a Prefect task per step.
 
-When the deletion-rate budget is spent, the full retrain follows at once, in this process; what is left of the ensemble
-keeps serving meanwhile.
+When a batch would spend the deletion-rate budget and its deadlines allow, its replacement is trained first. Else, when
+the budget is spent, the full retrain is triggered, or runs in this process (flows/retrain.py); what is left of the
+ensemble keeps serving meanwhile.
 """
 
 import time
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.adapters.local import workspace_lock
 from flows.progress import current
+from flows.retrain import have_retrained, train_first, want_retrain
 from flows.tasks import task
-from flows.train import fill_in
 from flows.wiring import Workspace
 from s3t_core.erasure.executor import STEPS, Eraser
 from s3t_core.erasure.planner import ErasurePlan
-from s3t_core.errors import S3TError
 
 _TOLD = {"cut over": "Cutting over to a version without the tainted stages", "rewrite": "Rewriting the data",
          "destroy": "Destroying what is tainted", "measure": "Measuring the new version",
@@ -34,9 +35,15 @@ def erase(workspace: str) -> dict[str, Any]:
     place = Workspace(Path(workspace))
     with workspace_lock(place.lock_path):
         place.sweep()
-        eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
+        eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}",
+                        partial(train_first, place))
         plans = list(_erase(eraser))
-        outcome, problem = _after(place)
+        problem = want_retrain(place)
+    outcome, reason = have_retrained(place)
+    if outcome == "no" and any(p.recipe for p in plans):
+        outcome = "first"
+    problem = reason or problem
+    _show_budget(place, outcome, problem)
     state = place.ledger.state()
     return {
         "version": state.champion.version if state.champion else None,
@@ -61,23 +68,22 @@ def _erase(eraser: Eraser) -> Iterator[ErasurePlan]:
         yield plan
 
 
-def _after(place: Workspace) -> tuple[str, str]:
-    """Step 5 of the walk: "done" when the budget was spent and the full retrain ran, "failed" with the reason when it
-    could not (what is left keeps serving, and the next erase tries again), else "no"."""
+def _show_budget(place: Workspace, outcome: str, problem: str) -> None:
+    """The budget as an artifact of this run, on the Prefect server's page. Numbers only."""
+    from prefect.artifacts import create_table_artifact
     state = place.ledger.state()
     budget = place.budget_of(state)
-    if budget is None or not (budget["exhausted"] or state.retrain_pending):
-        return "no", ""
-    if state.dataset is None or state.dataset.rows() == 0:
-        return "no", ""
-    if not state.retrain_pending:
-        place.ledger.append({"type": "retrain", "time": place.now(), "state": "started", "reason": budget["policy"]})
-    try:
-        fill_in(place, "retrain")
-    except S3TError as error:
-        return "failed", str(error)
-    place.ledger.append({"type": "retrain", "time": place.now(), "state": "finished"})
-    return "done", ""
+    if budget is None:
+        return
+    row = {"version": state.champion.version if state.champion else "", "policy": budget["policy"],
+           "exhausted": budget["exhausted"], "live depths": " ".join(map(str, budget["live_depths"])),
+           "certain requests left": budget["certain_requests_left"], "full retrain": outcome}
+    expected = place.forecast_of(state)
+    if expected:
+        row |= {f"expected requests left ({k})": v for k, v in expected["requests"].items()}
+        row |= {f"expected until ({k})": v for k, v in (expected["dates"] or {}).items()}
+    create_table_artifact(key="deletion-budget", table=[row], description=problem or (
+        "The deletion-rate budget after this erase run. Expected numbers come from a simulation of the present state."))
 
 
 @task(name="plan")

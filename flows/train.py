@@ -3,16 +3,25 @@
 1. describe the backbone (digests, layers) and the numeric profile; refuse a backbone that changed under its name
 2. list the stage keys that should exist; take over what a crash left complete; train the rest, replicas in parallel,
    a process each, one MLflow run per stage under a parent run
-3. register the release as a new version and move the alias; measure it on the held-out rows
+3. measure the release on the held-out rows; register it as a new version and move the alias
+4. retire versions past their time, and stages that nothing needs any more
 
 A rerun with the same inputs trains nothing and registers nothing. The full retrain is the same work: stages whose
 inputs did not change are re-used, and the result equals, byte for byte, training from nothing on the remaining rows.
+
+Erasures go on meanwhile: the workspace is locked only while something is written, a stage is stored only if what it
+saw is still the data, and a version is registered only if the data is still what its stages were listed for. Otherwise
+the list is made anew, so every erasure that came in between is honoured.
 """
 
+import contextlib
+import threading
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,132 +34,318 @@ from flows.tasks import task
 from flows.wiring import ReleaseEvaluator, Workspace, refuse_open_plan
 from s3t_core.canonical import sha256_hex
 from s3t_core.capacity.sequences import choose_sequences
-from s3t_core.domain import DatasetVersion, Release, Replica, StageRecord
-from s3t_core.erasure.ledger import State, VersionRecord
+from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, StageRecord
+from s3t_core.erasure.ledger import State
+from s3t_core.erasure.planner import parse_time
 from s3t_core.erasure.versions import accuracy_tags, release_tags
-from s3t_core.errors import BackboneChanged, DataError, GuaranteeError, TrainingError
+from s3t_core.errors import BackboneChanged, DataError, GuaranteeError, S3TError, TrainingError
 from s3t_core.learning.jobs import DescribeJob, Description, FileRef, StageJob, StageOutcome
 from s3t_core.learning.recipe import Recipe, StageSpec, Wanted, make_recipe, wanted
 from s3t_core.learning.release import recipe_to_json
 from s3t_core.release_json import release_to_json, stage_to_json
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 
+_WAIT_SECONDS = 6 * 3600
+"""How long a training waits for an erasure that holds the workspace, before it gives up what it is about to write."""
+
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training did: stages trained and re-used, the version that serves, its held-out accuracy (0 to 1)."""
+    """What a training did: stages trained and re-used, the version that serves, its held-out accuracy (0 to 1).
+
+    `missing`: stages still not there, because a time limit was reached (repair only).
+    """
 
     trained: int
     reused: int
     version: str
     accuracy: float | None
     seconds: float
+    missing: int = 0
 
 
 @flow(name="train", task_runner=ThreadPoolTaskRunner(max_workers=64))
 def train(workspace: str) -> dict[str, Any]:
     """Train what is missing in the workspace directory, register and serve it."""
-    place = Workspace(Path(workspace))
-    with workspace_lock(place.lock_path):
-        return fill_in(place, "train").__dict__
+    return fill_in(Workspace(Path(workspace)), "train").__dict__
 
 
-def fill_in(place: Workspace, cause: str) -> TrainReport:
-    """The work of the train and retrain flows (`cause`); the caller holds the lock and is inside a flow."""
-    started = time.monotonic()
-    place.sweep()
-    session = TrainingSession(place, cause)
-    trained = session.train_missing()
-    version, accuracy = session.register()
-    return TrainReport(trained, len(session.plan.stages) - trained, version, accuracy,
-                       round(time.monotonic() - started, 1))
+def fill_in(place: Workspace, cause: str, wait_seconds: float = 0) -> TrainReport:
+    """The work of the train and retrain flows (`cause`), inside a flow.
+
+    Raises Busy while another trains or changes the workspace for longer than `wait_seconds`.
+    """
+    with workspace_lock(place.training_lock_path, wait_seconds):
+        return TrainingSession(place, cause, wait_seconds).run()
 
 
 class TrainingSession:
-    """One training: what should exist, what does, and the adapters that close the gap."""
+    """One training: what should exist, what does, and the adapters that close the gap.
 
-    def __init__(self, place: Workspace, cause: str) -> None:
+    The caller holds the training lock.
+    """
+
+    def __init__(self, place: Workspace, cause: str, wait_seconds: float = 0) -> None:
         self.place = place
         self.cause = cause
-        state = place.ledger.state()
+        self.done: dict[str, StageRecord] = {}
+        self.fresh: set[str] = set()
+        self.moved = False
+        self.parent = ""
+        self.recipe: Recipe
+        self.dataset: DatasetVersion
+        self.plan: Wanted
+        self.recorded: dict[str, StageRecord] = {}
+        self._threads = threading.Lock()
+        self._wait = wait_seconds  # for the first time; later it waits for an erasure to end
+
+    # --- what may differ: a replacement trained first, a repair
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the workspace while something is written. Raises Busy."""
+        with self._threads, workspace_lock(self.place.lock_path, self._wait):
+            self._wait = _WAIT_SECONDS
+            yield
+
+    def present(self, state: State) -> DatasetVersion:
+        """The data to train on."""
+        return _usable_dataset(self.place, state)
+
+    def file_of(self, relative: str) -> Path:
+        """Where a data file is."""
+        return self.place.root / "data" / relative
+
+    def has_moved(self, state: State, spec: StageSpec | None = None) -> bool:
+        """Whether the data is no longer what was listed: all of it, or what one stage sees and builds on."""
         refuse_open_plan(state)
-        self.dataset = _usable_dataset(place, state)
+        if state.dataset is None:
+            return True
+        if spec is None:
+            return state.dataset.version != self.dataset.version
+        seen = [state.dataset.slice_versions.get(SliceId(spec.shard, s)) for s in spec.prefix]
+        return [v.digest if v else "" for v in seen] != list(spec.slice_digests) or not all(
+            k in state.stages for k in spec.earlier if k)
+
+    def order(self, missing: list[StageSpec], state: State) -> list[StageSpec]:
+        """The missing stages to train, those that others build on first."""
+        del state
+        return missing
+
+    def out_of_time(self) -> bool:
+        """Whether no further stage may begin."""
+        return False
+
+    # --- the work
+
+    def run(self) -> TrainReport:
+        """Train, measure, register, retire: again while erasures change the data meanwhile."""
+        started = time.monotonic()
+        try:
+            description = self.describe()
+            served = None
+            while served is None:
+                self.train_missing(self.list_missing(description))
+                served = None if self.moved else self.register()
+        except BaseException:
+            with contextlib.suppress(Exception):  # what happened is told, not that its run could not be closed
+                self.finish(failed=True)
+            raise
+        self.finish(failed=False)
+        left = sum(s.key not in self.done for s in self.plan.stages)
+        reused = len(self.plan.stages) - left - sum(s.key in self.fresh for s in self.plan.stages)
+        return TrainReport(len(self.fresh), reused, *served, round(time.monotonic() - started, 1), left)
+
+    def finish(self, failed: bool) -> None:
+        """Close the MLflow run of this training, if there is one."""
+        if self.parent:
+            with self.changing():
+                self.place.registry.finish(self.parent, {"stages_trained": float(len(self.fresh))}, failed)
+
+    def describe(self) -> Description:
+        """Look at the backbone and the numeric profile."""
         with current().spinner("Loading torch and the backbone"):
-            job = DescribeJob(place.backbone, place.config.training.threads)
-            description = place.runner.describe(job)
-        _check_recorded(place, state, description)
-        self.recipe: Recipe = make_recipe(
-            place.config, place.backbone, description.digest, description.tokenizer_digest, description.layers,
-            description.profile)
-        system = place.config.system
+            found: Description = self.place.runner.describe(
+                DescribeJob(self.place.backbone, self.place.config.training.threads))
+        return found
+
+    def list_missing(self, description: Description) -> list[StageSpec]:
+        """What should exist and does not."""
+        place, system = self.place, self.place.config.system
         sequences = choose_sequences(system.sequences, system.slices, system.budget, system.slice_prior,
                                      place.config.training.seed)
-        self.plan: Wanted = wanted(self.recipe, sequences, self.dataset)
-        self.done: dict[str, StageRecord] = {}
-        self.recorded = state.stages
-        self.parent = ""
+        with self.changing():
+            state = place.ledger.state()
+            refuse_open_plan(state)
+            self.sweep()
+            self.dataset = self.present(state)
+            _check_recorded(place, state, description)
+            self.recipe = make_recipe(place.config, place.backbone, description.digest, description.tokenizer_digest,
+                                      description.layers, description.profile)
+            self.plan = wanted(self.recipe, sequences, self.dataset)
+            self.recorded, self.moved, self.done = state.stages, False, {}
+            self._take_over()
+            missing = self.order([s for s in self.plan.stages if s.key not in self.done], state)
+            if missing and not self.parent:
+                self.parent = place.registry.start_training(_parameters(place, self.dataset, self.plan))
+        return missing
 
-    def train_missing(self) -> int:
-        """Train every stage without a valid artifact; returns how many were trained."""
-        self._take_over()
-        missing = [s for s in self.plan.stages if s.key not in self.done]
-        if not missing:
-            return 0
-        self.parent = self.place.registry.start_training(_parameters(self.place, self.dataset, self.plan))
-        failed = True
-        try:
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written."""
+        self.place.sweep()
+
+    def train_missing(self, missing: list[StageSpec]) -> None:
+        """Train them; stops early when the data moved."""
+        if missing:
             with current().bar(f"Training {len(missing)} stages", len(missing)) as advance:
                 self._submit(missing, advance)
-            failed = False
-        finally:
-            self.place.registry.finish(self.parent, {"stages_trained": float(len(missing))}, failed)
-        return len(missing)
 
-    def register(self) -> tuple[str, float | None]:
-        """Register the release unless it is what serves already: (version, held-out accuracy)."""
-        state = self.place.ledger.state()
-        replicas = tuple(Replica(w.shard, w.number, w.sequence, tuple(self.done[k] for k in w.keys if k))
-                         for w in self.plan.replicas)
-        champion = state.champion
-        if champion and not champion.destroyed and _same(champion.release, replicas, self.dataset):
-            return self._serve(champion.release, champion)
-        release = Release(f"release-{uuid.uuid4().hex[:16]}", self.dataset.version, replicas)
-        return self._serve(release, None)
+    def replicas(self) -> tuple[Replica, ...]:
+        """Every replica with the stages it has, up to the first that is missing."""
+        found = []
+        for replica in self.plan.replicas:
+            stages: list[StageRecord] = []
+            for key in replica.keys:
+                if key is not None and key not in self.done:
+                    break
+                if key is not None:
+                    stages.append(self.done[key])
+            found.append(Replica(replica.shard, replica.number, replica.sequence, tuple(stages)))
+        return tuple(found)
 
-    def _serve(self, release: Release, champion: VersionRecord | None) -> tuple[str, float | None]:
-        """Make `release` the version that serves, in registry and ledger, and measured; what is so already stays."""
+    def register(self) -> tuple[str, float | None] | None:
+        """Measure and serve the release unless it is what serves already: (version, held-out accuracy), None when the
+        data moved. Raises TrainingError when it is worse than the configured floor; what serves stays."""
+        place, replicas = self.place, self.replicas()
+        champion = place.ledger.state().champion
+        same = bool(champion and not champion.destroyed and _same(champion.release, replicas, self.dataset))
+        release = champion.release if champion and same else Release(
+            f"release-{uuid.uuid4().hex[:16]}", self.dataset.version, replicas)
         document, recipe = release_to_json(release), recipe_to_json(self.recipe)
-        with current().spinner("Registering the version and measuring it"):
-            published = self.place.registry.publish(document, recipe, release_tags(release, self.place.ledger.head()))
-            if champion is None or champion.version != published.version:
-                self.place.ledger.append({
-                    "type": "release", "time": self.place.now(), "cause": self.cause, "release": document,
-                    "recipe": recipe, "version": published.version, "run_id": published.run_id,
-                    "model_id": published.model_id, "staleness": self.place.config.erasure.staleness_seconds})
-            elif champion.accuracy is not None or not self.dataset.held_out.rows:
-                return champion.version, champion.accuracy
-            accuracy = measure_task(self.place, document, self.recipe)
-            self.place.ledger.append({"type": "measured", "time": self.place.now(), "accuracy": accuracy,
-                                      "release": release.release_id})
-            self.place.registry.tag(published.version, {**accuracy_tags(accuracy),
-                                                        **self.place.budget_tags(self.place.ledger.state())})
-        return published.version, accuracy
+        with current().spinner("Measuring the version and registering it"):
+            accuracy = champion.accuracy if champion and same else None
+            if accuracy is None and self.dataset.held_out.rows:
+                accuracy = self.measured(release)
+            if self.moved:
+                return None
+            if not same:
+                self.check_floor(accuracy)
+            with self.changing():
+                state = place.ledger.state()
+                if self.has_moved(state):
+                    return None
+                if state.champion and not same and state.champion.release.release_id != (
+                        champion.release.release_id if champion else ""):
+                    return None  # an erasure without a change of the data moved the version on
+                version = self._serve(state, release, document, recipe, accuracy)
+                self._retire()
+        return version, accuracy
 
-    def train_one(self, spec: StageSpec, pool: ThreadPoolExecutor) -> StageRecord:
-        """Train, log and record one stage whose predecessors are done."""
+    def measured(self, release: Release) -> float | None:
+        """Held-out accuracy of a release, 0 to 1; None without held-out rows, or when the data moved."""
+        try:
+            return measure_task(self.place, release_to_json(release), self.recipe, self._held_out())
+        except S3TError:
+            if not self._moved_now():
+                raise
+            self.moved = True
+            return None
+
+    def _held_out(self) -> FileRef:
+        return FileRef(self.file_of(HELD_OUT_PATH), self.dataset.held_out.digest)
+
+    def check_floor(self, accuracy: float | None) -> None:
+        """Raises TrainingError when a configured floor is not reached, or cannot be shown to be."""
+        floor = self.place.config.deletion_budget.min_accuracy
+        if floor and (accuracy is None or accuracy < floor):
+            raise TrainingError(
+                f"expected a held-out accuracy of at least {floor:g} ([deletion_budget] min_accuracy), got "
+                f"{'none: nothing is held out' if accuracy is None else f'{accuracy:.4f}'}; the version that serves "
+                "stays; ingest more data, train longer or lower the floor, then run `s3t retrain`")
+
+    def _serve(self, state: State, release: Release, document: dict[str, Any], recipe: dict[str, Any],
+               accuracy: float | None) -> str:
+        """Make `release` the version that serves, in registry and ledger; what is so already stays."""
+        place, champion = self.place, state.champion
+        published = place.registry.publish(document, recipe, release_tags(release, place.ledger.head()))
+        events: list[dict[str, Any]] = []
+        if champion is None or champion.version != published.version:
+            events.append({
+                "type": "release", "time": place.now(), "cause": self.cause, "release": document, "recipe": recipe,
+                "version": published.version, "run_id": published.run_id, "model_id": published.model_id,
+                "staleness": place.config.erasure.staleness_seconds})
+        if events or (champion and champion.accuracy is None and accuracy is not None):
+            events.append({"type": "measured", "time": place.now(), "accuracy": accuracy,
+                           "release": release.release_id})
+        if state.retrain is not None and self.cause in ("train", "retrain"):
+            events.append({"type": "retrain", "time": place.now(), "id": state.retrain.get("id", ""),
+                           "state": "finished"})
+        if events:
+            place.ledger.append(*events)
+        place.registry.tag(published.version, {**accuracy_tags(accuracy), **place.budget_tags(place.ledger.state())})
+        return str(published.version)
+
+    def _retire(self) -> None:
+        """Destroy clean versions that were replaced and are past their time, and stages that nothing needs any more."""
+        place, state = self.place, self.place.ledger.state()
+        days = timedelta(days=place.config.erasure.keep_clean_versions_days)
+        old = [v for v in state.versions[:-1] if not v.destroyed and v.superseded
+               and parse_time(v.superseded) + days <= place.clock.now()]
+        keep = [v for v in state.versions if not v.destroyed and v not in old]
+        needed = {s.key for s in self.plan.stages}.union(*(v.release.stage_keys() for v in keep))
+        unneeded = [k for k in state.stages if k not in needed]
+        if not old and not unneeded:
+            return
+        place.registry.destroy(keep, unneeded)
+        live = {s.digest for k, s in state.stages.items() if k in needed}
+        for digest in {state.stages[k].digest for k in unneeded} - live:
+            place.store.delete(digest)
+        place.ledger.append({"type": "retired", "time": place.now(), "versions": [v.version for v in old],
+                             "stages": unneeded})
+
+    def train_one(self, spec: StageSpec, pool: ThreadPoolExecutor) -> StageRecord | None:
+        """Train, log and record one stage whose predecessors are done; None when the data moved under it or time is
+        up, now or for a stage it builds on."""
         place = self.place
-        files = tuple(FileRef(place.root / "data" / slice_path(spec.shard, s), d)
+        if self.moved or not all(k in self.done for k in spec.earlier if k):
+            return None
+        files = tuple(FileRef(self.file_of(slice_path(spec.shard, s)), d)
                       for s, d in zip(spec.prefix, spec.slice_digests, strict=True))
         job = StageJob(self.recipe, spec, files, tuple(self.done[k].digest if k else None for k in spec.earlier),
-                       FileRef(place.root / "data" / HELD_OUT_PATH, self.dataset.held_out.digest),
-                       place.store.root, place.keys)
-        outcome: StageOutcome = pool.submit(place.runner.train, job).result()
+                       self._held_out(), place.store.root, place.keys)
+        outcome = self._outcome(job, pool)
+        if outcome is None:
+            return None
+        with self.changing():
+            if self.has_moved(place.ledger.state(), spec):
+                self.moved = True
+                return None
+            return self._keep(spec, outcome)
+
+    def _outcome(self, job: StageJob, pool: ThreadPoolExecutor) -> StageOutcome | None:
+        def begin() -> StageOutcome | None:
+            return None if self.moved or self.out_of_time() else self.place.runner.train(job)
+        try:
+            return pool.submit(begin).result()
+        except S3TError:
+            if not self._moved_now():
+                raise
+            self.moved = True
+            return None
+
+    def _moved_now(self) -> bool:
+        with self.changing():
+            return self.has_moved(self.place.ledger.state())
+
+    def _keep(self, spec: StageSpec, outcome: StageOutcome) -> StageRecord:
+        place = self.place
         recorded = self.recorded.get(spec.key)
         if recorded is not None and recorded.digest != sha256_hex(outcome.artifact):
             raise GuaranteeError("expected a lost stage to be trained again to the bytes the ledger recorded, got "
                                  "others; this machine does not repeat its numeric profile: report it, and `s3t init` "
                                  "a new workspace here")
         digest = place.store.put(spec.key, outcome.artifact)
+        self.fresh.add(spec.key)
         if recorded is not None:
             return recorded
         run_id = place.registry.log_stage(self.parent, spec.key, _stage_name(spec), {
@@ -207,14 +402,16 @@ class Unmapped:
 @task(name="train-stage")
 def stage_task(work: Unmapped) -> None:
     """Train one stage in a process of its own."""
-    work.session.done[work.spec.key] = work.session.train_one(work.spec, work.pool)
+    record = work.session.train_one(work.spec, work.pool)
+    if record is not None:
+        work.session.done[work.spec.key] = record
     work.advance()
 
 
 @task(name="measure")
-def measure_task(place: Workspace, document: dict[str, Any], recipe: Recipe) -> float | None:
+def measure_task(place: Workspace, document: dict[str, Any], recipe: Recipe, held_out: FileRef) -> float | None:
     """Held-out accuracy of a release."""
-    return ReleaseEvaluator(place).accuracy_of(document, recipe)
+    return ReleaseEvaluator(place).accuracy_on(document, recipe, held_out)
 
 
 def _usable_dataset(place: Workspace, state: State) -> DatasetVersion:

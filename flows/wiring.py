@@ -46,6 +46,16 @@ class Workspace:
         return self.state_dir / "workspace.lock"
 
     @property
+    def training_lock_path(self) -> Path:
+        """Held by an ingest or a training from beginning to end, so that there is one at a time; erasures go on."""
+        return self.state_dir / "training.lock"
+
+    @property
+    def next_dir(self) -> Path:
+        """Slices as they will be after an erasure, while a replacement is trained on them first."""
+        return self.state_dir / "next"
+
+    @property
     def keys_dir(self) -> Path:
         """Keys, 0700."""
         return self.state_dir / "keys"
@@ -79,6 +89,7 @@ class Workspace:
     def sweep(self) -> None:
         """Remove what a killed process left half-written: spools, copies, temporary files. Under the lock."""
         shutil.rmtree(self.temporary_dir, ignore_errors=True)
+        shutil.rmtree(self.next_dir, ignore_errors=True)
         folders = [self.root / "data", self.store.root, self.certificates_dir, self.state_dir / "needles",
                    self.state_dir / "quarantine"]
         for path in (p for f in folders for p in f.rglob(f"{TEMPORARY_PREFIX}*")):
@@ -239,12 +250,13 @@ class ReleaseEvaluator:
 
     def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:
         """Accuracy on the held-out rows that are there now, 0 to 1."""
-        return self.accuracy_of(release, recipe_from_json(recipe))
-
-    def accuracy_of(self, release: dict[str, Any], recipe: Recipe) -> float | None:
-        """The same for a parsed recipe."""
         workspace = self._workspace
-        held_out = workspace.held_out_ref(workspace.ledger.state())
+        return self.accuracy_on(release, recipe_from_json(recipe),
+                                workspace.held_out_ref(workspace.ledger.state()))
+
+    def accuracy_on(self, release: dict[str, Any], recipe: Recipe, held_out: FileRef) -> float | None:
+        """The same on given held-out rows."""
+        workspace = self._workspace
         result: float | None = workspace.runner.measure(MeasureJob(
             recipe, release_from_json(release), held_out, workspace.store.root, workspace.keys))
         return result

@@ -13,6 +13,7 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,21 @@ class DvcDatasets:
             if _md5(path) != version.md5:
                 content[slice_id] = self._describe_file(path)
         return self.add(topology, content)
+
+    def preview(self, targets: list[Target], dataset: DatasetVersion, folder: Path) -> DatasetVersion:
+        """The version that `erase` will make: changed files are written under `folder` only, the rest stays in the
+        data directory. Its `version` is still that of `dataset`: DVC names it when it is made."""
+        match = _Matcher(targets)
+        content: dict[SliceId | None, SliceVersion] = {**dataset.slice_versions, None: dataset.held_out}
+        for slice_id, version in list(content.items()):
+            rows = self.recorded_rows(dataset, slice_id)
+            kept = [r for r in rows if not match.one(r.subject, r.record)]
+            if len(kept) < len(rows):
+                path = folder / _file_name(slice_id)
+                write_rows(path, kept)
+                content[slice_id] = replace(self._describe_file(path), md5=version.md5)
+        slices = {k: v for k, v in content.items() if k is not None}
+        return replace(dataset, slice_versions=slices, held_out=content[None])
 
     def destroy(self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None) -> list[str]:
         """Remove data objects from cache and remote unless `live` needs them, and any slice file in the local cache

@@ -113,15 +113,16 @@ class SystemClock:
 
 
 @contextlib.contextmanager
-def workspace_lock(path: Path) -> Iterator[None]:
-    """Hold the workspace: one ingest, train, retrain or erase at a time on this machine. A dead holder loses it.
+def workspace_lock(path: Path, wait_seconds: float = 0) -> Iterator[None]:
+    """Hold a lock of the workspace on this machine: the one under which it changes, or the one of who trains. A dead
+    holder loses it.
 
-    Raises Busy when another process holds it.
+    Raises Busy when another holds it for longer than `wait_seconds`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, is_singleton=False)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait_seconds)
     except Timeout:
         raise Busy("another s3t process is changing this workspace (ingest, train, retrain or erase); "
                    "wait for it to finish, then run the command again") from None

@@ -14,10 +14,10 @@ cut. Nothing tainted is reachable after step 2; nothing is certified before step
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from s3t_core.domain import DeletionRequest
+from s3t_core.domain import DeletionRequest, Release
 from s3t_core.erasure.certificate import certificate_predicate, certificate_subject
 from s3t_core.erasure.ledger import State, dataset_to_json
 from s3t_core.erasure.planner import (
@@ -76,10 +76,18 @@ class ErasePolicy:
     budget_tags: Callable[[State], dict[str, str]]
 
 
+Replacement = tuple[Release, dict[str, Any]]
+"""A release, and its recipe, that was trained on the data without the targeted rows."""
+
+
 class Eraser:
     """One erase run. The caller holds the workspace lock."""
 
-    def __init__(self, ports: ErasePorts, policy: ErasePolicy, new_plan_id: Callable[[], str]) -> None:
+    def __init__(self, ports: ErasePorts, policy: ErasePolicy, new_plan_id: Callable[[], str],
+                 train_first: Callable[[ErasurePlan], Replacement | None] = lambda _: None) -> None:
+        """`train_first` is asked, before a plan is written, for a replacement to cut over to instead of what is left
+        of the version that serves; None = go on without."""
+        self._train_first = train_first
         self.ports = ports
         self.policy = policy
         self._new_plan_id = new_plan_id
@@ -97,7 +105,7 @@ class Eraser:
             return None
         targets = targets_of(requests)
         findings = self.ports.datasets.find(targets, state.datasets, state.destroyed_objects)
-        plan = self._servable_plan(requests, findings, state)
+        plan = self._with_replacement(self._servable_plan(requests, findings, state))
         self.ports.needles.gather(plan.plan_id, self.ports.datasets.texts(targets))
         self.ports.ledger.append({"type": "planned", "time": plan.time, "plan": plan_to_json(plan)})
         return plan
@@ -133,17 +141,27 @@ class Eraser:
                 return plan
             damaged |= broken
 
+    def _with_replacement(self, plan: ErasurePlan) -> ErasurePlan:
+        """The plan cutting over to a replacement, if one was trained. Raises GuaranteeError for a tainted one."""
+        found = self._train_first(plan) if plan.release is not None else None
+        if found is None:
+            return plan
+        release, recipe = found
+        if release.stage_keys() & {s.key for s in plan.deactivated}:
+            raise GuaranteeError("expected a replacement without the stages to be erased, got one with them; run "
+                                 "`s3t erase` again")
+        return replace(plan, release=release, recipe=recipe)
+
     def _cut_over(self, plan: ErasurePlan, state: State) -> None:
         champion = state.champion
         release = plan.release or state.release
         if champion is not None and release is not None:  # also with nothing to change: the alias is made to agree
-            document = release_to_json(release)
-            published = self.ports.registry.publish(document, champion.recipe,
-                                                    release_tags(release, self.ports.ledger.head()))
+            document, recipe = release_to_json(release), plan.recipe or champion.recipe
+            published = self.ports.registry.publish(document, recipe, release_tags(release, self.ports.ledger.head()))
             if (published.version, release.release_id) != (champion.version, champion.release.release_id):
                 self.ports.ledger.append({
-                    "type": "release", "time": self._now(), "cause": "erasure", "release": document,
-                    "recipe": champion.recipe, "version": published.version, "run_id": published.run_id,
+                    "type": "release", "time": self._now(), "cause": "retrain" if plan.recipe else "erasure",
+                    "release": document, "recipe": recipe, "version": published.version, "run_id": published.run_id,
                     "model_id": published.model_id, "staleness": self.policy.staleness_seconds})
         moved = self._now()
         if plan.release is not None:

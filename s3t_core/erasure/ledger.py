@@ -16,7 +16,8 @@ the canonical JSON of events under an RFC 6962 tree head. Subjects appear as key
 | planned | an erasure plan, written ahead |
 | step | a step of the plan is complete, with its outcome |
 | certified | a request ended in a certificate |
-| retrain | a full retrain was started, or finished |
+| retrain | a full retrain is wanted (the budget is spent), triggered, failed, or finished |
+| retired | clean versions past their time, and stages that nothing needs any more, were destroyed |
 """
 
 from collections.abc import Iterable
@@ -70,7 +71,10 @@ class VersionRecord:
 
 @dataclass
 class State:
-    """What the ledger says. Built by `fold`; callers only read it."""
+    """What the ledger says. Built by `fold`; callers only read it.
+
+    `retrain` is the last event of a full retrain that is wanted and not finished.
+    """
 
     datasets: list[DatasetVersion] = field(default_factory=list)
     stages: dict[str, StageRecord] = field(default_factory=dict)
@@ -80,7 +84,7 @@ class State:
     steps: dict[str, Event] = field(default_factory=dict)
     destroyed_objects: set[str] = field(default_factory=set)
     certified: dict[str, str] = field(default_factory=dict)
-    retrain_pending: bool = False
+    retrain: Event | None = None
     requests_since_training: int = 0
 
     @property
@@ -162,11 +166,8 @@ def _step(state: State, event: Event) -> None:
         raise ValueError("no such plan is open")
     state.steps[event["step"]] = event
     if event["step"] == "destroy":
-        for key in event["stages"]:
-            state.stages.pop(key, None)
+        _forget(state, event["stages"], event["versions"])
         state.destroyed_objects |= set(event["objects"])
-        gone = set(event["versions"])
-        state.versions = [_changed(v, destroyed=v.destroyed or v.version in gone) for v in state.versions]
     if event["step"] == "certify":
         state.plan, state.steps = None, {}
 
@@ -176,13 +177,24 @@ def _certified(state: State, event: Event) -> None:
 
 
 def _retrain(state: State, event: Event) -> None:
-    state.retrain_pending = event["state"] == "started"
+    state.retrain = None if event["state"] == "finished" else event
+
+
+def _retired(state: State, event: Event) -> None:
+    _forget(state, event["stages"], event["versions"])
+
+
+def _forget(state: State, stages: Iterable[str], versions: Iterable[str]) -> None:
+    for key in stages:
+        state.stages.pop(key, None)
+    gone = set(versions)
+    state.versions = [_changed(v, destroyed=v.destroyed or v.version in gone) for v in state.versions]
 
 
 _HANDLERS = {
     "workspace": _ignore, "settled": _ignore, "dataset": _dataset, "backbone": _backbone, "stage": _stage,
     "release": _release, "measured": _measured, "request": _ignore, "planned": _planned, "step": _step,
-    "certified": _certified, "retrain": _retrain,
+    "certified": _certified, "retrain": _retrain, "retired": _retired,
 }
 
 

@@ -17,7 +17,10 @@ from s3t_core.release_json import release_from_json, release_to_json, stage_from
 
 @dataclass(frozen=True)
 class ErasurePlan:
-    """What one erase run will do. `release` is the one to cut over to, None when nothing that serves is touched."""
+    """What one erase run will do. `release` is the one to cut over to, None when nothing that serves is touched.
+
+    `recipe` is None unless the release is a replacement that was trained first, on the data without the targets.
+    """
 
     plan_id: str
     time: str
@@ -29,6 +32,7 @@ class ErasurePlan:
     deactivated: tuple[StageRecord, ...]
     release: Release | None
     versions: tuple[str, ...]
+    recipe: dict[str, Any] | None = None
 
     @property
     def touches_data(self) -> bool:
@@ -97,6 +101,7 @@ def plan_to_json(plan: ErasurePlan) -> dict[str, Any]:
         "held_out": plan.held_out, "objects": list(plan.objects),
         "deactivated": [stage_to_json(s) for s in plan.deactivated],
         "release": release_to_json(plan.release) if plan.release else None, "versions": list(plan.versions),
+        "recipe": plan.recipe,
     }
 
 
@@ -108,6 +113,7 @@ def plan_from_json(value: dict[str, Any]) -> ErasurePlan:
         slices=tuple(SliceId(*s) for s in value["slices"]), held_out=value["held_out"],
         objects=tuple(value["objects"]), deactivated=tuple(stage_from_json(s) for s in value["deactivated"]),
         release=release_from_json(value["release"]) if value["release"] else None, versions=tuple(value["versions"]),
+        recipe=value.get("recipe"),
     )
 
 

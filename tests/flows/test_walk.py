@@ -145,11 +145,11 @@ def test_runs_and_tags_tell_keys_digests_and_depths_and_never_rows(make_place: M
 
 def test_when_every_shard_is_dead_nothing_tainted_serves_and_the_retrain_runs(make_place: Make,
                                                                              tmp_path: Path) -> None:
-    place = make_place(deletion_budget={"policy": "all_shards_dead"})
+    place = make_place(deletion_budget={"policy": "all_shards_dead", "retrain_first_margin_hours": 1000})
     _ready(place, tmp_path)
     from s3t_core.capacity.placement import is_held_out
     from s3t_core.capacity.placement import place as where
-    homes = {where(place.keys.placement, p, 2, 2): p for p in (f"person-{i:03d}" for i in range(18))
+    homes = {where(place.keys.placement, p, 2, (0, 2)): p for p in (f"person-{i:03d}" for i in range(18))
              if not is_held_out(place.keys.placement, p, 0.2)}
     assert len(homes) == 4
     take_requests(place, list(homes.values()))

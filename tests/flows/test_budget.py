@@ -1,0 +1,304 @@
+"""The deletion-rate budget in a real workspace: driven to exhaustion, retrained once, repaired; erasures go on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow
+
+from flows.adapters.local import workspace_lock
+from flows.adapters.runner import ProcessRunner
+from flows.erase import erase
+from flows.ingest import ingest
+from flows.predicting import champion_of
+from flows.repair import repair
+from flows.requests import take_requests
+from flows.retrain import DEPLOYMENT, have_retrained, retrain, run_retrain, want_retrain
+from flows.status import status_of
+from flows.train import train
+from flows.wiring import Workspace
+from s3t_core.capacity.placement import is_held_out
+from s3t_core.capacity.placement import place as where
+from s3t_core.domain import Release, SliceId
+from s3t_core.erasure.executor import Eraser
+from s3t_core.errors import TrainingError, UsageError
+from s3t_core.learning.jobs import StageJob, StageOutcome
+from tests.flows.conftest import people, write_csv
+
+pytestmark = pytest.mark.slow
+Make = Callable[..., Workspace]
+NEVER_FIRST = {"retrain_first_margin_hours": 10_000}
+
+
+def _ready(place: Workspace, tmp_path: Path) -> None:
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
+    train(str(place.root))
+
+
+def _homes(place: Workspace) -> dict[SliceId, list[str]]:
+    """Who stands in which slice."""
+    homes: dict[SliceId, list[str]] = {}
+    for person in sorted({r["who"] for r in people()}):
+        if not is_held_out(place.keys.placement, person, 0.2):
+            homes.setdefault(where(place.keys.placement, person, 2, (0, 2)), []).append(person)
+    return homes
+
+
+def _causes(place: Workspace) -> list[str]:
+    return [v.cause for v in place.ledger.state().versions]
+
+
+def _digests(release: Release) -> dict[tuple[int, int], list[str]]:
+    return {(r.shard, r.number): [s.digest for s in r.stages] for r in release.replicas}
+
+
+def _release(place: Workspace) -> Release:
+    release = place.ledger.state().release
+    assert release is not None
+    return release
+
+
+def _from_nothing(make: Make, tmp_path: Path, gone: list[str]) -> dict[tuple[int, int], list[str]]:
+    """The stages of training the remaining people in a workspace that never saw the others."""
+    fresh = make("fresh")
+    ingest(str(fresh.root), str(write_csv(tmp_path / "rest.csv", [r for r in people() if r["who"] not in gone])))
+    train(str(fresh.root))
+    return _digests(_release(fresh))
+
+
+def _erase_now(place: Workspace) -> None:
+    """The eraser alone: what a run did that was killed before it could want a retrain."""
+    with workspace_lock(place.lock_path, 60):
+        while Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{place.ledger.head().size}").run():
+            pass
+
+
+def test_a_workspace_driven_to_exhaustion_retrains_by_itself_exactly_once_and_serves_throughout(
+        make_place: Make, tmp_path: Path) -> None:
+    place = make_place(deletion_budget=NEVER_FIRST)
+    _ready(place, tmp_path)
+    shard0 = [people for home, people in sorted(_homes(place).items()) if home.shard == 0]
+    before = status_of(place)["deletion_budget"]
+    assert before["certain_requests_left"] == 1 and before["forecast"]["requests"]["mean"] > 2
+    assert before["forecast"]["dates"] is None  # nobody asked yet
+    gone = []
+    for number, person in enumerate((shard0[0][0], shard0[1][0]), 1):
+        take_requests(place, [person])
+        gone.append(person)
+        done = erase(str(place.root))
+        assert done["retrain"] == ("no" if number == 1 else "done"), done["problem"]
+        champion_of(place).predict(["w1"])
+        forecast = status_of(place)["deletion_budget"]["forecast"]
+        assert forecast["dates"] and forecast["requests_per_day"] == number
+    assert _causes(place) == ["train", "erasure", "erasure", "retrain"]
+    assert not status_of(place)["deletion_budget"]["exhausted"] and place.ledger.state().retrain is None
+    assert erase(str(place.root))["retrain"] == "no" and _causes(place).count("retrain") == 1
+    assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, gone)
+    tags = place.registry._client.get_model_version("tiny", "4").tags
+    assert tags["s3t.budget.policy"] == "first_shard_dead" and tags["s3t.budget.exhausted"] == "false"
+    assert "to" in tags["s3t.budget.expected_requests"] and tags["s3t.budget.expected_until"].startswith("20")
+
+
+@pytest.mark.parametrize("cut", ["before it is wanted", "before it runs"])
+def test_killed_between_trip_and_trigger_the_next_erase_retrains_once(make_place: Make, tmp_path: Path,
+                                                                      cut: str) -> None:
+    place = make_place(deletion_budget=NEVER_FIRST)
+    _ready(place, tmp_path)
+    take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
+    _erase_now(place)
+    if cut == "before it runs":
+        with workspace_lock(place.lock_path):
+            assert want_retrain(place) == ""
+    champion_of(place).predict(["w1"])  # the other shard serves
+    assert erase(str(place.root))["retrain"] == "done"
+    assert erase(str(place.root))["retrain"] == "no"
+    assert _causes(place) == ["train", "erasure", "retrain"]
+
+
+def test_where_a_server_has_the_deployment_it_is_triggered_once(make_place: Make, tmp_path: Path) -> None:
+    from prefect import get_client
+    from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+    place = make_place(deletion_budget=NEVER_FIRST)
+    _ready(place, tmp_path)
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow(retrain)
+        deployment = client.create_deployment(flow_id, DEPLOYMENT.split("/")[1])
+        try:
+            take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
+            assert erase(str(place.root))["retrain"] == "triggered"
+            assert erase(str(place.root))["retrain"] == "triggered"  # still wanted, not started twice
+            wanted = place.ledger.state().retrain
+            assert wanted is not None and wanted["state"] == "triggered"
+            # a run that was killed after it started the deployment and before it could say so
+            place.ledger.append({**wanted, "state": "wanted", "flow_run": ""})
+            assert have_retrained(place) == ("triggered", "")
+
+            def runs() -> list[Any]:
+                return [r for r in client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(
+                    any_=["full-retrain"]))) if r.deployment_id == deployment]
+            assert len(runs()) == 1 and runs()[0].parameters["workspace"] == str(place.root)
+            # its run crashed: the next erase has another
+            from prefect.states import Crashed
+            client.set_flow_run_state(runs()[0].id, Crashed(), force=True)
+            assert erase(str(place.root))["retrain"] == "triggered" and len(runs()) == 2
+            retrain(str(place.root))
+            assert erase(str(place.root))["retrain"] == "no" and len(runs()) == 2
+            assert _causes(place) == ["train", "erasure", "retrain"]
+        finally:
+            client.delete_deployment(deployment)
+
+
+class Interrupted(ProcessRunner):
+    """Real processes; before the first stage is trained, something else happens."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self._happens: Callable[[], None] | None = happens
+
+    def train(self, job: StageJob) -> StageOutcome:
+        happens, self._happens = self._happens, None
+        if happens:
+            happens()
+        return super().train(job)
+
+
+@flow(name="test-retrain")
+def _retrain_here(place: Workspace) -> Any:
+    return run_retrain(place)
+
+
+def test_an_erasure_during_the_retrain_is_honoured_by_the_version_it_registers(make_place: Make,
+                                                                              tmp_path: Path) -> None:
+    place = make_place(deletion_budget=NEVER_FIRST)
+    _ready(place, tmp_path)
+    homes = _homes(place)
+    first = [p[0] for home, p in homes.items() if home.shard == 0]
+    late = homes[SliceId(0, 0)][1], homes[SliceId(1, 1)][0]
+    take_requests(place, first)
+    _erase_now(place)
+
+    def another_erasure() -> None:
+        take_requests(place, list(late))
+        _erase_now(Workspace(place.root))
+
+    place.runner = Interrupted(another_erasure)
+    report = _retrain_here(place)
+    state = place.ledger.state()
+    assert _causes(place) == ["train", "erasure", "erasure", "retrain"]
+    assert state.dataset is not None and report.version == "4"
+    current = {v.digest for v in state.dataset.slice_versions.values()}
+    assert all(set(s.slice_digests) <= current for r in _release(place).replicas for s in r.stages)
+    assert set(place.store.digests()) == {s.digest for s in state.stages.values()}
+    assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, [*first, *late])
+
+
+class Failing(ProcessRunner):
+    """Real processes, until a stage is to be trained."""
+
+    def train(self, job: StageJob) -> StageOutcome:
+        raise TrainingError("expected a finite loss, got nan")
+
+
+def test_a_retrain_that_fails_leaves_the_serving_version_and_says_so(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(deletion_budget=NEVER_FIRST)
+    _ready(place, tmp_path)
+    take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
+    _erase_now(place)
+    with workspace_lock(place.lock_path):
+        want_retrain(place)
+    place.runner = Failing()
+    with pytest.raises(TrainingError, match="finite loss"):
+        _retrain_here(place)
+    pending = place.ledger.state().retrain
+    assert pending is not None and (pending["state"], pending["problem"]) == ("failed", "TrainingError")
+    assert _causes(place) == ["train", "erasure"]
+    champion_of(place).predict(["w1"])
+    # an accuracy under the floor: trained, measured, never served
+    path = place.root / "s3t.toml"
+    path.write_text(path.read_text().replace("min_accuracy = 0.0", "min_accuracy = 1.0"))
+    done = erase(str(place.root))
+    assert done["retrain"] == "failed" and "at least 1" in done["problem"]
+    assert _causes(place) == ["train", "erasure"]
+    champion_of(Workspace(place.root)).predict(["w1"])
+    # the stages are there: nothing is trained again once the floor is lowered
+    path.write_text(path.read_text().replace("min_accuracy = 1.0", "min_accuracy = 0.0"))
+    assert retrain(str(place.root))["trained"] == 0 and _causes(place)[-1] == "retrain"
+
+
+def test_where_deadlines_allow_the_replacement_is_trained_first(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(erasure={"keep_clean_versions_days": 0})
+    _ready(place, tmp_path)
+    gone = [p[0] for home, p in _homes(place).items() if home.shard == 0]
+    take_requests(place, gone)
+    done = erase(str(place.root))
+    assert (done["retrain"], done["version"], len(done["certificates"])) == ("first", "2", 2)
+    assert _causes(place) == ["train", "retrain"]  # no version with a dead shard ever served
+    assert [s["live_depth"] for s in status_of(place)["shards"]] == [2, 2]
+    champion_of(place).predict(["w1"])
+    assert not place.next_dir.exists()
+    state = place.ledger.state()
+    assert state.dataset is not None
+    current = {v.digest for v in state.dataset.slice_versions.values()}
+    assert all(set(s.slice_digests) <= current for r in _release(place).replicas for s in r.stages)
+    assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, gone)
+    assert status_of(place)["deletion_budget"]["certain_requests_left"] == 1
+    assert train(str(place.root))["trained"] == 0
+
+
+def test_a_retrain_destroys_what_it_replaced_once_its_time_is_over(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(deletion_budget=NEVER_FIRST, erasure={"keep_clean_versions_days": 0})
+    _ready(place, tmp_path)
+    old = set(place.store.digests())
+    path = place.root / "s3t.toml"
+    path.write_text(path.read_text().replace("seed = 0", "seed = 1"))
+    place = Workspace(place.root)
+    assert retrain(str(place.root))["reused"] == 0
+    state = place.ledger.state()
+    assert [v.destroyed for v in state.versions] == [True, False]
+    assert set(place.store.digests()) == {s.digest for s in state.stages.values()} and not old & set(
+        place.store.digests())
+    assert [str(v.version) for v in place.registry._versions()] == ["2"]
+
+
+def test_repair_restores_the_worst_shards_within_its_time_and_is_exact(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    _ready(place, tmp_path)
+    person = _homes(place)[SliceId(1, 0)][0]
+    take_requests(place, [person])
+    assert erase(str(place.root))["retrain"] == "no"
+    nothing = repair(str(place.root), minutes=1e-9)
+    assert (nothing["trained"], nothing["version"]) == (0, "2") and nothing["missing"] == 3
+    done = repair(str(place.root), minutes=10)
+    assert (done["trained"], done["missing"], done["version"]) == (3, 0, "3") and _causes(place)[-1] == "repair"
+    assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, [person])
+    assert repair(str(place.root), minutes=10)["version"] == "3"  # nothing more to do
+    with pytest.raises(UsageError, match="above 0 minutes"):
+        repair(str(place.root), minutes=0)
+    path = place.root / "s3t.toml"
+    path.write_text(path.read_text().replace("seed = 0", "seed = 1"))
+    with pytest.raises(UsageError, match="s3t retrain"):
+        repair(str(place.root), minutes=10)
+
+
+def test_the_budget_is_an_artifact_of_the_erase_run(make_place: Make, tmp_path: Path) -> None:
+    from prefect.artifacts import Artifact
+    place = make_place(deletion_budget={"policy": "requests", "max_requests": 5})
+    _ready(place, tmp_path)
+    person = _homes(place)[SliceId(0, 0)][0]
+    take_requests(place, [person])
+    erase(str(place.root))
+    found = Artifact.get(key="deletion-budget")
+    assert found is not None and '"policy": "requests"' in str(found.data) and person not in str(found.data)
+    assert '"certain requests left": 1' in str(found.data)  # the shards die before the five are used up
+
+
+def test_a_budget_that_no_training_restores_does_not_retrain_for_ever(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(deletion_budget={"policy": "requests", "max_requests": 1, **NEVER_FIRST})
+    _ready(place, tmp_path)
+    take_requests(place, ["nobody-of-this-name"])
+    assert erase(str(place.root))["retrain"] in ("no", "done")
+    take_requests(place, [_homes(place)[SliceId(0, 0)][0]])
+    assert erase(str(place.root))["retrain"] == "done"
+    before = len(_causes(place))
+    assert erase(str(place.root))["retrain"] == "no" and len(_causes(place)) == before
