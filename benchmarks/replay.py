@@ -98,9 +98,10 @@ def _arms(seed: int) -> dict[str, Arm]:
     }
 
 
-def run(folder: Path, requests: int, share: float, names: list[str]) -> dict[str, Any]:
+def run(folder: Path, requests: int, share: float, names: list[str], model: str = "minilm",
+        streams: int = STREAMS) -> dict[str, Any]:
     """Everything. JSON values."""
-    lab = Lab(folder, replay_config())
+    lab = Lab(folder, replay_config(model))
     chosen = {name: arm for name, arm in _arms(0).items() if name in names}
     data = {tiers: Data(folder / ("data-tiers" if tiers else "data"), share, tiers) for tiers in (False, True)}
     subjects = data[False].subjects
@@ -110,24 +111,24 @@ def run(folder: Path, requests: int, share: float, names: list[str]) -> dict[str
         print(f"{name}: training", flush=True)
         arms[name] = play(lab, arm, data[arm.tiers], stream)
     lab.close()
-    lasts = count_requests(chosen, data)
+    lasts = count_requests(chosen, data, streams)
     described = lab.description.profile
     return {
         "shards": TOPOLOGY.shards, "slices": TOPOLOGY.slices, "budget": TOPOLOGY.budget, "requests": requests,
         "training_rows": data[False].dataset.rows(), "subjects": len(subjects),
-        "held_out_rows": len(data[False].measured), "tiers": list(TIERS), "skew": list(LIKELY), "streams": STREAMS,
+        "held_out_rows": len(data[False].measured), "tiers": list(TIERS), "skew": list(LIKELY), "streams": streams,
         "likely_subjects": sum(map(is_likely, subjects)), "arms": arms, "lasts": lasts,
         "commit": _commit(), "hardware": f"{multiprocessing.cpu_count()} cores, {described.cpu_capability}, "
                                          f"{platform.machine()}, torch {described.torch}",
     }
 
 
-def replay_config() -> Config:
+def replay_config(model: str = "minilm") -> Config:
     """The example's settings on shorter texts, float32, in the replay's shape."""
     config = example_config()
     return config.model_copy(update={
         "system": SystemConfig(name="replay", shards=TOPOLOGY.shards, slices=TOPOLOGY.slices, budget=TOPOLOGY.budget),
-        "backbone": config.backbone.model_copy(update={"max_length": 32}),
+        "backbone": config.backbone.model_copy(update={"model": model, "max_length": 32}),
         "training": TrainingConfig(dtype="float32", epochs=2),
         "tiers": TiersConfig()})
 
@@ -366,7 +367,7 @@ def _accuracy(lab: Lab, chains: list[tuple[str, ...]], data: Data, gone: set[str
 # --- how long each arm lasts, over many streams
 
 
-def count_requests(arms: dict[str, Arm], data: dict[bool, Data]) -> dict[str, Any]:
+def count_requests(arms: dict[str, Arm], data: dict[bool, Data], streams: int) -> dict[str, Any]:
     """Requests until each policy trips: on the real placement over many streams, and in the simulator."""
     subjects = data[False].subjects
     likely = sum(map(is_likely, subjects)) / len(subjects)
@@ -376,10 +377,10 @@ def count_requests(arms: dict[str, Arm], data: dict[bool, Data]) -> dict[str, An
             continue
         rng = np.random.default_rng(1)
         real = np.array([_played(arm, data[arm.tiers], draw_stream(subjects, len(subjects), rng))
-                         for _ in range(STREAMS)], dtype=float)
+                         for _ in range(streams)], dtype=float)
         stream = RequestStream(subjects=len(subjects), once=True, likely=(likely, LIKELY[1]),
                                tiers=TIERS if arm.tiers else None)
-        simulated = simulate(replace(TOPOLOGY, budget=len(arm.sequences)), arm.sequences, stream, STREAMS, 1)
+        simulated = simulate(replace(TOPOLOGY, budget=len(arm.sequences)), arm.sequences, stream, streams, 1)
         values = {"first_shard_dead": simulated.first_shard_dead(), "all_shards_dead": simulated.all_shards_dead(),
                   "mean_depth": simulated.mean_depth_under(MEAN_DEPTH_FLOOR)}
         found[name] = {policy: {"measured": Distribution.of(real[:, i]).__dict__,

@@ -96,6 +96,16 @@ def retrain(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> N
 
 
 @app.command()
+def repair(minutes: Annotated[float, typer.Option("--minutes", help="Begin no stage after so many.")] = 60,
+           workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Train again what erasures deactivated, the worst shards first, within a time limit."""
+    place = _open(workspace)
+    _prefect()
+    from flows.repair import repair as flow
+    _show(as_json, flow(str(place.root), minutes), _told_repair)
+
+
+@app.command()
 def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="SUBJECT...", help="Ids as in the source.")]
             = None, file: Annotated[str | None, typer.Option("--file", help="Ids, one a line.")] = None,
             record: Annotated[str, typer.Option("--record", help="Only this record of the subject.")] = "",
@@ -312,16 +322,31 @@ def _told_ingest(d: dict[str, Any]) -> list[str]:
 
 
 def _told_training(d: dict[str, Any]) -> list[str]:
-    return [f"{d['trained']} stages trained, {d['reused']} re-used, in {d['seconds']:.0f} s.",
+    share = d["reused"] / max(d["trained"] + d["reused"], 1)
+    return [f"{d['trained']} stages trained, {d['reused']} re-used ({_percent(share)}), in {d['seconds']:.0f} s.",
             f"Version {d['version']} serves; held-out accuracy {_percent(d['accuracy'])}.",
             "Next: `s3t predict TEXT`, or `s3t request SUBJECT` and `s3t erase`."]
 
 
+def _told_repair(d: dict[str, Any]) -> list[str]:
+    left = f"{d['missing']} stages are still missing; run it again." if d["missing"] else "Every stage is there."
+    return [f"{d['trained']} stages trained in {d['seconds']:.0f} s; version {d['version']} serves; held-out accuracy "
+            f"{_percent(d['accuracy'])}. {left}"]
+
+
+_RETRAIN_TOLD = {
+    "no": "not needed", "done": "done: the budget was spent, and what was missing is trained and serves",
+    "first": "its replacement was trained first, because the requests would have spent the budget",
+    "triggered": "the full-retrain deployment has been triggered", "running": "another process is at it",
+    "failed": "failed; what is left keeps serving, and the next `s3t erase` tries again"}
+
+
 def _told_erasure(d: dict[str, Any]) -> list[str]:
+    told = _RETRAIN_TOLD[d["retrain"]] + (f" ({d['problem']})" if d["problem"] and d["retrain"] == "no" else "")
     if not d["certificates"]:
-        return [f"Nothing was pending. Full retrain: {d['retrain']}."]
+        return [f"Nothing was pending. Full retrain: {told}."]
     return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "
-            f"deactivated and destroyed; version {d['version']} serves. Full retrain: {d['retrain']}.",
+            f"deactivated and destroyed; version {d['version']} serves. Full retrain: {told}.",
             *([] if d["deactivated"] else ["  No stage saw their rows: held out, in quarantine, or not there at all."]),
             *(f"  certificate: {c['path']}" for c in d["certificates"]),
             *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
@@ -343,6 +368,9 @@ def _told_status(d: dict[str, Any]) -> list[str]:
     lines.append(f"Deletion budget ({d['deletion_budget']['policy']}): {told_budget(d['deletion_budget'])}.")
     lines.append(f"Pending: {len(d['pending'])}; certified: {d['certified']}; ledger entries: {d['ledger']['size']}.")
     lines += [f"  {p['id']}  due {p['due']}" for p in d["pending"]]
+    if d["full_retrain"]:
+        lines.append(f"A full retrain is {d['full_retrain']['state']} since {d['full_retrain']['time']}; `s3t erase` "
+                     "or `s3t retrain` sees to it.")
     if d["interrupted_erasure"]:
         lines.append("An erasure was interrupted: run `s3t erase` to finish it.")
     return lines

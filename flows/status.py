@@ -32,6 +32,7 @@ def status_of(place: Workspace) -> dict[str, Any]:
         } for shard in release.shards()] if release else [],
         "pending": [{"id": r.request_id, "received": r.received, "due": r.due} for r in place.requests.pending()],
         "certified": len(state.certified),
+        "full_retrain": {"state": state.retrain["state"], "time": state.retrain["time"]} if state.retrain else None,
         "interrupted_erasure": state.plan is not None,
         "deletion_budget": _budget(place, state),
         "ledger": {"size": place.ledger.head().size, "root": place.ledger.head().root},

@@ -132,6 +132,10 @@ class TrainingSession:
         del state
         return missing
 
+    def serves_already(self, release: Release, replicas: tuple[Replica, ...]) -> bool:
+        """Whether the serving release has these stages, listed for this data."""
+        return same_stages(release, replicas) and release.dataset == self.dataset.version
+
     def out_of_time(self) -> bool:
         """Whether no further stage may begin."""
         return False
@@ -218,7 +222,7 @@ class TrainingSession:
         data moved. Raises TrainingError when it is worse than the configured floor; what serves stays."""
         place, replicas = self.place, self.replicas()
         champion = place.ledger.state().champion
-        same = bool(champion and not champion.destroyed and _same(champion.release, replicas, self.dataset))
+        same = bool(champion and not champion.destroyed and self.serves_already(champion.release, replicas))
         release = champion.release if champion and same else Release(
             f"release-{uuid.uuid4().hex[:16]}", self.dataset.version, replicas)
         document, recipe = release_to_json(release), recipe_to_json(self.recipe)
@@ -444,10 +448,11 @@ def _check_recorded(place: Workspace, state: State, found: Description) -> None:
                               "id or path and train")
 
 
-def _same(release: Release, replicas: tuple[Replica, ...], dataset: DatasetVersion) -> bool:
+def same_stages(release: Release, replicas: tuple[Replica, ...]) -> bool:
+    """Whether a release has exactly these replicas' live stages."""
     mine = [(r.shard, r.number, [s.digest for s in r.stages]) for r in replicas]
     theirs = [(r.shard, r.number, [s.digest for s in r.stages]) for r in release.replicas]
-    return mine == theirs and release.dataset == dataset.version
+    return mine == theirs
 
 
 def _parameters(place: Workspace, dataset: DatasetVersion, plan: Wanted) -> dict[str, Any]:

@@ -161,7 +161,8 @@ class TrainingConfig(Section):
     head_learning_rate: Rate = Field(1e-2, description="peak rate of the head")
     pooling: Literal["mean", "cls"] = Field("mean", description='"mean" over tokens or "cls" (the first token)')
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the whole system; each stage derives its own")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description='"float32", or "bfloat16" autocast (faster)')
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description='"float32", or "bfloat16" autocast (faster only where the CPU has it)')
     device: str = Field("cpu", description='"cpu" (later also "cuda")')
     threads: Positive = Field(1, description="threads per stage; another number is another numeric profile")
 

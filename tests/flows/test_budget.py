@@ -290,7 +290,7 @@ def test_the_budget_is_an_artifact_of_the_erase_run(make_place: Make, tmp_path: 
     erase(str(place.root))
     found = Artifact.get(key="deletion-budget")
     assert found is not None and '"policy": "requests"' in str(found.data) and person not in str(found.data)
-    assert '"certain requests left": 1' in str(found.data)  # the shards die before the five are used up
+    assert '"certain requests left": 2' in str(found.data)  # the shards may die before the five are used up
 
 
 def test_a_budget_that_no_training_restores_does_not_retrain_for_ever(make_place: Make, tmp_path: Path) -> None:
