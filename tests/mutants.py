@@ -109,6 +109,20 @@ MUTANTS = (
     Mutant("crash: the orphan artifact stays", "s3t_core/erasure/executor.py",
            "if digest not in known:", "if digest in {s.digest for s in plan.deactivated}:",
            "tests/unit/test_executor.py::silences_exactly"),
+    Mutant("retrain: a stage is stored though an erasure overtook it", "flows/train.py",
+           "            if self.has_moved(place.ledger.state(), spec):", "            if False:",
+           "tests/flows/test_budget.py::during_the_retrain and stored"),
+    Mutant("retrain: a version is registered though an erasure overtook it", "flows/train.py",
+           "                if self.has_moved(state):", "                if False:",
+           "tests/flows/test_budget.py::during_the_retrain and registered"),
+    Mutant("retrain: triggered again after a crash", "flows/retrain.py",
+           "idempotency_key=f\"{wanted.get('id')}:{wanted.get('attempt', 1)}\"", "idempotency_key=None",
+           "tests/flows/test_budget.py::triggered_once"),
+    Mutant("first: the replacement may keep what is to be erased", "s3t_core/erasure/executor.py",
+           "if release.stage_keys() & {s.key for s in plan.deactivated}:", "if False:",
+           "tests/unit/test_executor.py::replacement"),
+    Mutant("budget: a policy forgets that nothing is left", "s3t_core/capacity/budget.py",
+           "tripped = len(dead) == len(shards)", "tripped = False", "tests/unit/test_capacity.py::nothing_is_left"),
 )
 
 

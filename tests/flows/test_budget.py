@@ -23,7 +23,7 @@ from s3t_core.capacity.placement import place as where
 from s3t_core.domain import Release, SliceId
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import TrainingError, UsageError
-from s3t_core.learning.jobs import StageJob, StageOutcome
+from s3t_core.learning.jobs import MeasureJob, StageJob, StageOutcome
 from tests.flows.conftest import people, write_csv
 
 pytestmark = pytest.mark.slow
@@ -150,17 +150,28 @@ def test_where_a_server_has_the_deployment_it_is_triggered_once(make_place: Make
 
 
 class Interrupted(ProcessRunner):
-    """Real processes; before the first stage is trained, something else happens."""
+    """Real processes; once, at the given moment, something else happens."""
 
-    def __init__(self, happens: Callable[[], None]) -> None:
+    def __init__(self, happens: Callable[[], None], moment: str) -> None:
         super().__init__()
         self._happens: Callable[[], None] | None = happens
+        self._moment = moment
+
+    def _once(self, moment: str) -> None:
+        if moment == self._moment:
+            happens, self._happens = self._happens, None
+            if happens:
+                happens()
 
     def train(self, job: StageJob) -> StageOutcome:
-        happens, self._happens = self._happens, None
-        if happens:
-            happens()
-        return super().train(job)
+        self._once("before a stage")
+        outcome = super().train(job)
+        self._once("before it is stored")
+        return outcome
+
+    def measure(self, job: MeasureJob) -> float | None:
+        self._once("before it is registered")
+        return super().measure(job)
 
 
 @flow(name="test-retrain")
@@ -168,27 +179,32 @@ def _retrain_here(place: Workspace) -> Any:
     return run_retrain(place)
 
 
-def test_an_erasure_during_the_retrain_is_honoured_by_the_version_it_registers(make_place: Make,
-                                                                              tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["before a stage", "before it is stored", "before it is registered"])
+def test_an_erasure_during_the_retrain_is_honoured_by_the_version_it_registers(make_place: Make, tmp_path: Path,
+                                                                              moment: str) -> None:
     place = make_place(deletion_budget=NEVER_FIRST)
     _ready(place, tmp_path)
     homes = _homes(place)
     first = [p[0] for home, p in homes.items() if home.shard == 0]
-    late = homes[SliceId(0, 0)][1], homes[SliceId(1, 1)][0]
+    late = homes[SliceId(0, 0)][1], homes[SliceId(0, 1)][1], homes[SliceId(1, 1)][0]
     take_requests(place, first)
     _erase_now(place)
 
     def another_erasure() -> None:
-        take_requests(place, list(late))
+        take_requests(Workspace(place.root), list(late))
         _erase_now(Workspace(place.root))
 
-    place.runner = Interrupted(another_erasure)
+    place.runner = Interrupted(another_erasure, moment)
     report = _retrain_here(place)
     state = place.ledger.state()
     assert _causes(place) == ["train", "erasure", "erasure", "retrain"]
     assert state.dataset is not None and report.version == "4"
     current = {v.digest for v in state.dataset.slice_versions.values()}
     assert all(set(s.slice_digests) <= current for r in _release(place).replicas for s in r.stages)
+    events = place.ledger.events()
+    certified = max(i for i, e in enumerate(events) if e["type"] == "certified")
+    for event in events[certified:]:  # nothing that saw an erased record was written after its certificate
+        assert event["type"] != "stage" or set(event["stage"]["slice_digests"]) <= current
     assert set(place.store.digests()) == {s.digest for s in state.stages.values()}
     assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, [*first, *late])
 

@@ -1,7 +1,7 @@
 """The eraser on fakes: what it leaves, and that it may die anywhere (hazards 6 and 12, invariants 1, 3, 4, 5)."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from s3t_core.erasure.certificate import check_statement
 from s3t_core.erasure.dsse import verify
 from s3t_core.erasure.executor import STEPS, ErasePorts, Eraser
 from s3t_core.erasure.ledger import State, dataset_to_json
-from s3t_core.erasure.planner import plan_erasure, targets_of
+from s3t_core.erasure.planner import ErasurePlan, plan_erasure, targets_of
 from s3t_core.errors import GuaranteeError, ResidueFound
 from s3t_core.release_json import release_to_json, stage_to_json
 from tests.fakes import POLICY, FakeDatasets, FakeLedger, FakeRegistry, FakeRequestBook, FakeStages, ports
@@ -384,3 +384,33 @@ def test_killed_again_and_again_it_still_finishes() -> None:
             except Killed:
                 world.reaper.calls, world.reaper.at = 0, generator.randint(1, 40)
         _check_finished(world, ["q1", "q2"], ["s01-2", "s00-0"])
+
+
+def test_a_replacement_trained_first_is_cut_over_to_with_its_own_recipe_also_after_a_crash() -> None:
+    world = make_world()
+    world.ask("q1", "s00-0")
+    recipe = {"model": "another"}
+
+    def trained(plan: ErasurePlan) -> tuple[Release, dict[str, Any]]:
+        assert plan.release is not None and world.ledger.state().plan is None  # before the plan is written
+        return replace(plan.release, release_id="replacement"), recipe
+
+    eraser = Eraser(world.ports, POLICY, lambda: "plan-x", trained)
+    assert eraser.plan() is not None
+    done = Eraser(world.ports, POLICY, lambda: "plan-y").run()  # the run was killed: the plan stands for itself
+    assert done is not None and done.recipe == recipe
+    champion = world.ledger.state().champion
+    assert champion is not None
+    assert (champion.release.release_id, champion.cause, champion.recipe) == ("replacement", "retrain", recipe)
+    assert world.ledger.state().requests_since_training == 0
+
+
+def test_a_replacement_with_a_tainted_stage_is_refused_before_a_plan_is_written() -> None:
+    world = make_world()
+    world.ask("q1", "s00-0")
+    serving = world.ledger.state().release
+    assert serving is not None
+    eraser = Eraser(world.ports, POLICY, lambda: "plan-x", lambda _: (serving, {}))
+    with pytest.raises(GuaranteeError, match="replacement without the stages to be erased"):
+        eraser.plan()
+    assert world.ledger.state().plan is None
