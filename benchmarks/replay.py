@@ -10,8 +10,10 @@ is measured on the held-out rows that are left: its probabilities come from the 
 - `optimised, tiers`: subjects of a declared tier (a synthetic column, a hash of the subject: 20% of subjects, who make
   80% of the requests) in a slice of their own, sequences chosen for that prior
 
-How many requests each policy takes is counted over many streams on the real placement, beside the simulator's value.
-Stages are kept in the work directory, so an interrupted replay goes on.
+One stream is luck, so the arms that never retrain are also played over many streams: all their accuracies come from the
+same trained stages. How many requests each policy takes is counted with the system's keyed placement of the real
+subjects under many workspace keys, beside the simulator's value. Stages are kept in the work directory, so an
+interrupted replay goes on.
 """
 
 import argparse
@@ -32,10 +34,10 @@ import numpy as np
 from flows.adapters.runner import ProcessRunner
 from flows.examples import example_config, rows
 from s3t_core.capacity.deletion_rate import Distribution, RequestStream, simulate
-from s3t_core.capacity.placement import is_held_out
+from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.capacity.sequences import choose_sequences
 from s3t_core.config import Config, SystemConfig, TiersConfig, TrainingConfig
-from s3t_core.domain import DatasetVersion, Sequence, SliceId, SliceVersion, Topology
+from s3t_core.domain import DatasetVersion, Sequence, SliceId, SliceVersion, Tiers, Topology
 from s3t_core.keys import WorkspaceKeys, keyed_digest
 from s3t_core.learning.jobs import DescribeJob, Description, FileRef, StageJob
 from s3t_core.learning.recipe import Recipe, StageSpec, make_recipe, wanted
@@ -50,6 +52,8 @@ TIERS = (1, 3)
 KEYS = WorkspaceKeys.derive(hashlib.sha256(b"s3t: the replay's key").digest())
 HELD_OUT, TRAINING_SHARE, MEASURED_ROWS = 0.2, 0.2, 240
 STREAMS = 2000
+KEYS_TRIED = 50
+PLAYED_STREAMS = 200
 MEAN_DEPTH_FLOOR = 2.0
 ACCURACY_DROP = 0.05
 
@@ -110,14 +114,19 @@ def run(folder: Path, requests: int, share: float, names: list[str], model: str 
     for name, arm in chosen.items():
         print(f"{name}: training", flush=True)
         arms[name] = play(lab, arm, data[arm.tiers], stream)
+        if not arm.retrains:
+            arms[name]["many"] = play_many(lab, arm, data[arm.tiers], subjects, requests, min(streams, PLAYED_STREAMS))
     lab.close()
-    lasts = count_requests(chosen, data, streams)
+    lasts = count_requests(chosen, subjects, streams)
+    everyone = sorted({r["subject"] for r in rows("chitchat")})
+    lasts_all = count_requests(chosen, everyone, streams)
     described = lab.description.profile
     return {
         "shards": TOPOLOGY.shards, "slices": TOPOLOGY.slices, "budget": TOPOLOGY.budget, "requests": requests,
         "training_rows": data[False].dataset.rows(), "subjects": len(subjects),
         "held_out_rows": len(data[False].measured), "tiers": list(TIERS), "skew": list(LIKELY), "streams": streams,
         "likely_subjects": sum(map(is_likely, subjects)), "arms": arms, "lasts": lasts,
+        "lasts_all_subjects": lasts_all, "all_subjects": len(everyone),
         "commit": _commit(), "hardware": f"{multiprocessing.cpu_count()} cores, {described.cpu_capability}, "
                                          f"{platform.machine()}, torch {described.torch}",
     }
@@ -317,6 +326,50 @@ def _first(track: Track, tripped: Any) -> int | None:
     return next((i for i in range(1, len(track.depths)) if tripped(i)), None)
 
 
+def play_many(lab: Lab, arm: Arm, data: Data, subjects: list[str], requests: int, streams: int) -> dict[str, Any]:
+    """Over many streams: mean accuracy of what serves after each request, and the share of streams where nothing does.
+    """
+    plan = wanted(lab.recipe, arm.sequences, data.dataset)
+    chains = {tuple(k for k in r.keys[:depth] if k) for r in plan.replicas for depth in range(1, len(r.keys) + 1)}
+    found = lab.probabilities(sorted(chains), [text for _, text, _ in data.measured])
+    labels = np.array([lab.recipe.labels.index(label) for _, _, label in data.measured])
+    owners = [subject for subject, _, _ in data.measured]
+    right: dict[tuple[Any, ...], Any] = {}
+    rng = np.random.default_rng(2)
+    totals, served = np.zeros(requests + 1), np.zeros(requests + 1)
+    for _ in range(streams):
+        hit: set[SliceId] = set()
+        kept = np.ones(len(labels), dtype=bool)
+        for number, subject in enumerate([None, *draw_stream(subjects, requests, rng)]):
+            if subject is not None:
+                hit.add(data.place[subject])
+                gone = subject_digest(KEYS, subject)
+                kept &= np.array([o != gone for o in owners])
+            serving = tuple(keys for _, keys in _serving(plan.replicas, hit) if keys)
+            if serving:
+                if serving not in right:
+                    right[serving] = np.mean([found[c] for c in serving], axis=0).argmax(axis=1) == labels
+                totals[number] += right[serving][kept].mean()
+                served[number] += 1
+    return {"streams": streams, "accuracy": [None if not n else round(t / n, 4) for t, n in
+                                             zip(totals.tolist(), served.tolist(), strict=True)],
+            "nothing_serves": (1 - served / streams).round(4).tolist()}
+
+
+def _serving(replicas: Any, hit: set[SliceId]) -> list[tuple[int, tuple[str, ...]]]:
+    """Per shard: depth of its deepest clean replica, and the keys of its live stages."""
+    answers = []
+    for shard in range(TOPOLOGY.shards):
+        live = []
+        for replica in (r for r in replicas if r.shard == shard):
+            clean = next((i for i, s in enumerate(replica.sequence) if SliceId(shard, s) in hit),
+                         len(replica.sequence))
+            live.append((clean, -replica.number, tuple(k for k in replica.keys[:clean] if k)))
+        depth, _, keys = max(live)
+        answers.append((depth, keys))
+    return answers
+
+
 def _without(dataset: DatasetVersion, folder: Path, where: SliceId, gone: set[str],
              target: Path) -> tuple[DatasetVersion, Path]:
     """The data with one slice rewritten; the other files are linked, not copied."""
@@ -336,20 +389,9 @@ def _without(dataset: DatasetVersion, folder: Path, where: SliceId, gone: set[st
 def _measure(lab: Lab, data: Data, replicas: Any, hit: set[SliceId], gone: set[str], track: Track,
              trained: dict[str, StageSpec]) -> None:
     """The version that serves: each shard's deepest clean replica, the mean of the live shards' probabilities."""
-    chains = []
-    depths = []
-    for shard in range(TOPOLOGY.shards):
-        live = []
-        for replica in (r for r in replicas if r.shard == shard):
-            clean = next((i for i, s in enumerate(replica.sequence) if SliceId(shard, s) in hit),
-                         len(replica.sequence))
-            live.append((clean, -replica.number, replica.keys[:clean]))
-        depth, _, keys = max(live)
-        depths.append(depth)
-        if depth:
-            chains.append(tuple(k for k in keys if k))
-    track.depths.append(depths)
-    track.accuracy.append(_accuracy(lab, chains, data, gone))
+    serving = _serving(replicas, hit)
+    track.depths.append([depth for depth, _ in serving])
+    track.accuracy.append(_accuracy(lab, [keys for _, keys in serving if keys], data, gone))
     track.seconds.append(round(sum(lab.seconds[k] for k in trained), 1))
     track.visits.append(sum(len(s.prefix) for s in trained.values()))
 
@@ -367,17 +409,17 @@ def _accuracy(lab: Lab, chains: list[tuple[str, ...]], data: Data, gone: set[str
 # --- how long each arm lasts, over many streams
 
 
-def count_requests(arms: dict[str, Arm], data: dict[bool, Data], streams: int) -> dict[str, Any]:
-    """Requests until each policy trips: on the real placement over many streams, and in the simulator."""
-    subjects = data[False].subjects
+def count_requests(arms: dict[str, Arm], subjects: list[str], streams: int) -> dict[str, Any]:
+    """Requests until each policy trips: with the real placement of real subjects, and in the simulator."""
     likely = sum(map(is_likely, subjects)) / len(subjects)
     found = {}
     for name, arm in arms.items():
         if arm.retrains:
             continue
         rng = np.random.default_rng(1)
-        real = np.array([_played(arm, data[arm.tiers], draw_stream(subjects, len(subjects), rng))
-                         for _ in range(streams)], dtype=float)
+        placements = [_placement(subjects, number, arm.tiers) for number in range(min(KEYS_TRIED, streams))]
+        real = np.array([_played(arm, placements[i % len(placements)], draw_stream(subjects, len(subjects), rng))
+                         for i in range(streams)], dtype=float)
         stream = RequestStream(subjects=len(subjects), once=True, likely=(likely, LIKELY[1]),
                                tiers=TIERS if arm.tiers else None)
         simulated = simulate(replace(TOPOLOGY, budget=len(arm.sequences)), arm.sequences, stream, streams, 1)
@@ -389,10 +431,18 @@ def count_requests(arms: dict[str, Arm], data: dict[bool, Data], streams: int) -
     return found
 
 
-def _played(arm: Arm, data: Data, stream: list[str]) -> tuple[int, int, int]:
+def _placement(subjects: list[str], number: int, tiered: bool) -> dict[str, SliceId]:
+    """Where the system places the subjects under a workspace key of its own."""
+    keys = WorkspaceKeys.derive(hashlib.sha256(f"s3t: the replay's key {number}".encode()).digest())
+    tiers = Tiers("tier", (("likely",), ("*",)), TIERS)
+    return {s: place(keys.placement, s, TOPOLOGY.shards,
+                     tiers.span(0 if is_likely(s) else 1) if tiered else TOPOLOGY.span()) for s in subjects}
+
+
+def _played(arm: Arm, where: dict[str, SliceId], stream: list[str]) -> tuple[int, int, int]:
     first_hit: dict[SliceId, int] = {}
     for number, subject in enumerate(stream, 1):
-        first_hit.setdefault(data.place[subject], number)
+        first_hit.setdefault(where[subject], number)
     ends = []
     for shard in range(TOPOLOGY.shards):
         died = np.array([[first_hit.get(SliceId(shard, s), len(stream)) for s in q] for q in arm.sequences])
@@ -412,16 +462,25 @@ def table(result: dict[str, Any]) -> str:
     lines = [f"| arm | {' | '.join(f'accuracy after {i}' for i in marks)} | trips: first dead, mean depth, accuracy | "
              "training, s | slice-visits |", "|---|" + "---|" * (len(marks) + 3)]
     for name, arm in result["arms"].items():
-        shown = ["none serves" if arm["accuracy"][i] is None else f"{100 * arm['accuracy'][i]:.1f}%" for i in marks]
         trips = ", ".join(str(arm["trips"][p] or f">{asked}") for p in ("first_shard_dead", "mean_depth",
                                                                        "accuracy_floor"))
-        lines.append(f"| {name} | {' | '.join(shown)} | {trips} | {arm['seconds'][-1]:.0f} | {arm['visits'][-1]} |")
-    lines += ["", "| arm | first shard dead: measured / simulated | all shards dead: measured / simulated | "
-              "mean depth under 2: measured / simulated |", "|---|---|---|---|"]
-    for name, policies in result["lasts"].items():
-        cells = [f"{p['measured']['mean']:.1f} / {p['simulated']['mean']:.1f}"
-                 for p in (policies[k] for k in ("first_shard_dead", "all_shards_dead", "mean_depth"))]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(_percent(arm['accuracy'][i]) for i in marks)} | {trips} | "
+                     f"{arm['seconds'][-1]:.0f} | {arm['visits'][-1]} |")
+    lines += ["", f"| arm, mean over many streams | {' | '.join(f'accuracy after {i}' for i in marks)} | "
+              f"nothing serves after {asked} |", "|---|" + "---|" * (len(marks) + 1)]
+    for name, arm in result["arms"].items():
+        if "many" in arm:
+            many = arm["many"]
+            lines.append(f"| {name} | {' | '.join(_percent(many['accuracy'][i]) for i in marks)} | "
+                         f"{100 * many['nothing_serves'][asked]:.0f}% |")
+    for title, counted in ((f"{result['subjects']} subjects", result["lasts"]),
+                           (f"{result['all_subjects']} subjects", result["lasts_all_subjects"])):
+        lines += ["", f"| {title}: measured / simulated | first shard dead | all shards dead | mean depth under 2 |",
+                  "|---|---|---|---|"]
+        for name, policies in counted.items():
+            cells = [f"{p['measured']['mean']:.1f} / {p['simulated']['mean']:.1f}"
+                     for p in (policies[k] for k in ("first_shard_dead", "all_shards_dead", "mean_depth"))]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += ["", f"{result['training_rows']} training rows of {result['subjects']} subjects "
               f"({result['likely_subjects']} likely), {result['held_out_rows']} held-out rows; m={result['shards']} "
               f"L={result['slices']} B={result['budget']}; {result['streams']} streams; commit {result['commit']}; "
@@ -429,22 +488,28 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _percent(share: float | None) -> str:
+    return "none serves" if share is None else f"{100 * share:.1f}%"
+
+
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Accuracy against requests, an arm a line; below, training seconds."""
+    """Accuracy over many streams, on one stream, and training seconds, against requests; an arm a line."""
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(9, 7), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    many, one, seconds = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 1))
     for (name, arm), style in zip(result["arms"].items(), _styles(), strict=False):
-        points = [(i, 100 * a) for i, a in enumerate(arm["accuracy"]) if a is not None]
-        above.step(*zip(*points, strict=True), where="post", label=name, **style)
-        below.step(range(len(arm["seconds"])), arm["seconds"], where="post", **style)
-    above.set(ylabel="held-out accuracy of the serving model, %", title="Deletion requests against real models: a line "
-              "ends where no shard is left")
-    below.set(xlabel="requests carried out", ylabel="training so far, s", xlim=(0, result["requests"]))
-    above.legend(fontsize=8)
-    for axes in (above, below):
+        for axes, values in ((many, arm.get("many", {}).get("accuracy", [])), (one, arm["accuracy"])):
+            points = [(i, 100 * a) for i, a in enumerate(values) if a is not None]
+            if points:
+                axes.step(*zip(*points, strict=True), where="post", label=name, **style)
+        seconds.step(range(len(arm["seconds"])), arm["seconds"], where="post", **style)
+    many.set(ylabel="accuracy, %", title="Held-out accuracy of the version that serves: mean over many streams")
+    one.set(ylabel="accuracy, %", title="One stream, with SISA really retrained after each request")
+    seconds.set(xlabel="requests carried out", ylabel="training, s", xlim=(0, result["requests"]))
+    one.legend(fontsize=8)
+    for axes in (many, one, seconds):
         axes.grid(alpha=0.25)
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def _styles() -> Iterator[dict[str, Any]]:

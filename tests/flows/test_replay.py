@@ -23,6 +23,8 @@ def test_the_replay_measures_really_trained_models_and_counts_on_the_real_placem
     assert abs(counted["measured"]["mean"] - counted["simulated"]["mean"]) < 6
     again = replay.run(folder, 2, 0.05, arms, str(backbone), streams=60)
     assert again["arms"] == result["arms"]  # stages in the work directory are re-used
+    many = result["arms"][replay.SISA]["many"]
+    assert many["accuracy"][0] == pytest.approx(dropped["accuracy"][0], abs=1e-4) and many["streams"] == 60
     assert "| sisa with retraining |" in replay.table(result)
     replay.draw(result, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
