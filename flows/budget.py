@@ -45,8 +45,8 @@ def forecast_document(config: Config, state: State, events: Iterable[Event],
     if state.release is None or state.dataset is None:
         return None
     rows = {(s.shard, s.index): v.rows for s, v in state.dataset.slice_versions.items()}
-    prior = config.system.slice_prior
-    if len(prior) != state.dataset.slices:
+    prior = None if isinstance(config.system.prior, str) else config.system.prior
+    if config.system.slices != state.dataset.slices:
         return None  # the settings were changed and the data not yet ingested anew
     found = forecast(policy_of(config), state.release, rows, prior, spent_of(state))
     if found is None:

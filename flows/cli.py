@@ -342,7 +342,7 @@ _RETRAIN_TOLD = {
 
 
 def _told_erasure(d: dict[str, Any]) -> list[str]:
-    told = _RETRAIN_TOLD[d["retrain"]] + (f" ({d['problem']})" if d["problem"] and d["retrain"] == "no" else "")
+    told = _RETRAIN_TOLD[d["retrain"]] + (f" ({d['problem']})" if d["problem"] and d["retrain"] != "failed" else "")
     if not d["certificates"]:
         return [f"Nothing was pending. Full retrain: {told}."]
     return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "

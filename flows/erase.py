@@ -15,13 +15,16 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.adapters.local import workspace_lock
+from flows.adapters.local import is_held, workspace_lock
 from flows.progress import current
 from flows.retrain import have_retrained, train_first, want_retrain
 from flows.tasks import task
 from flows.wiring import Workspace
 from s3t_core.erasure.executor import STEPS, Eraser
 from s3t_core.erasure.planner import ErasurePlan
+
+_WAIT_SECONDS = 600
+"""How long an erase run waits for a training that is writing: it writes for seconds, now and then."""
 
 _TOLD = {"cut over": "Cutting over to a version without the tainted stages", "rewrite": "Rewriting the data",
          "destroy": "Destroying what is tainted", "measure": "Measuring the new version",
@@ -33,16 +36,17 @@ def erase(workspace: str) -> dict[str, Any]:
     """Erase everything pending in the workspace directory; retrain when the budget is spent."""
     started = time.monotonic()
     place = Workspace(Path(workspace))
-    with workspace_lock(place.lock_path):
+    problems: list[str] = []
+    with workspace_lock(place.lock_path, _WAIT_SECONDS if is_held(place.training_lock_path) else 0):
         place.sweep()
         eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}",
-                        partial(train_first, place))
+                        partial(train_first, place, problems))
         plans = list(_erase(eraser))
-        problem = want_retrain(place)
+        problems.append(want_retrain(place))
     outcome, reason = have_retrained(place)
     if outcome == "no" and any(p.recipe for p in plans):
         outcome = "first"
-    problem = reason or problem
+    problem = "; ".join(p for p in [*problems, reason] if p)
     _show_budget(place, outcome, problem)
     state = place.ledger.state()
     return {

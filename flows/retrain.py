@@ -21,7 +21,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.adapters.local import workspace_lock
-from flows.train import TrainingSession, fill_in
+from flows.train import TrainingSession, TrainReport, fill_in
 from flows.wiring import Workspace
 from s3t_core.domain import DatasetVersion, Release
 from s3t_core.erasure.executor import Replacement
@@ -32,20 +32,20 @@ from s3t_core.learning.recipe import StageSpec
 from s3t_core.learning.release import recipe_to_json
 
 DEPLOYMENT = "full-retrain/full-retrain"
-_DEPLOYED_WAIT_SECONDS = 3600.0
+_WAIT_SECONDS = 3600.0
 
 
 @flow(name="full-retrain", task_runner=ThreadPoolTaskRunner(max_workers=64))
 def retrain(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     """Retrain the workspace directory's model on what is there now; waits so long for another run to end."""
     place = Workspace(Path(workspace))
-    return run_retrain(place, wait_seconds).__dict__
+    return run_retrain(place, wait_seconds, wait_seconds).__dict__
 
 
-def run_retrain(place: Workspace, wait_seconds: float = 0) -> Any:
+def run_retrain(place: Workspace, wait_for_training: float = 0, wait_for_change: float = 0) -> TrainReport:
     """Fill in; when that fails and a retrain is wanted, the ledger says that it failed."""
     try:
-        return fill_in(place, "retrain", wait_seconds)
+        return fill_in(place, "retrain", wait_for_training, wait_for_change)
     except Busy:
         raise  # another training is at it
     except S3TError as error:
@@ -90,7 +90,7 @@ def have_retrained(place: Workspace) -> tuple[str, str]:
     if deployment_exists():
         return "triggered", _trigger(place)
     try:
-        run_retrain(place)
+        run_retrain(place, wait_for_change=_WAIT_SECONDS)
     except Busy:
         return "running", ""
     except S3TError as error:
@@ -110,7 +110,7 @@ def _trigger(place: Workspace) -> str:
             wanted = place.ledger.state().retrain or wanted
         run: Any = run_deployment(
             DEPLOYMENT, timeout=0, idempotency_key=f"{wanted.get('id')}:{wanted.get('attempt', 1)}",
-            parameters={"workspace": str(place.root), "wait_seconds": _DEPLOYED_WAIT_SECONDS}, as_subflow=False)
+            parameters={"workspace": str(place.root), "wait_seconds": _WAIT_SECONDS}, as_subflow=False)
         _say(place, wanted, "triggered", flow_run=str(run.id))
     return ""
 
@@ -150,11 +150,11 @@ def _ended(wanted: Event) -> bool:
 # --- a replacement first
 
 
-def train_first(place: Workspace, plan: ErasurePlan) -> Replacement | None:
+def train_first(place: Workspace, problems: list[str], plan: ErasurePlan) -> Replacement | None:
     """A replacement for what the plan would cut over to, when that would spend the budget and no request is due soon.
 
     The caller holds the workspace lock. None: go on without one. A replacement that cannot be trained is no reason to
-    miss a deadline: the erasure goes on without it.
+    miss a deadline: the erasure goes on without it, and `problems` gets the reason.
     """
     state = place.ledger.state()
     if state.dataset is None or not _would_spend(place, state, plan):
@@ -168,7 +168,8 @@ def train_first(place: Workspace, plan: ErasurePlan) -> Replacement | None:
             future = place.datasets.preview(targets_of(requests), state.dataset, place.next_dir)
             session = ReplacementSession(place, future)
             return session.replacement()
-    except S3TError:
+    except S3TError as error:
+        problems.append(f"no replacement could be trained first: {error}")
         return None
     finally:
         place.sweep()

@@ -70,13 +70,13 @@ def train(workspace: str) -> dict[str, Any]:
     return fill_in(Workspace(Path(workspace)), "train").__dict__
 
 
-def fill_in(place: Workspace, cause: str, wait_seconds: float = 0) -> TrainReport:
+def fill_in(place: Workspace, cause: str, wait_for_training: float = 0, wait_for_change: float = 0) -> TrainReport:
     """The work of the train and retrain flows (`cause`), inside a flow.
 
-    Raises Busy while another trains or changes the workspace for longer than `wait_seconds`.
+    Raises Busy while another trains, or changes the workspace, for longer than so many seconds.
     """
-    with workspace_lock(place.training_lock_path, wait_seconds):
-        return TrainingSession(place, cause, wait_seconds).run()
+    with workspace_lock(place.training_lock_path, wait_for_training):
+        return TrainingSession(place, cause, wait_for_change).run()
 
 
 class TrainingSession:

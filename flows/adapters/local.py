@@ -132,6 +132,15 @@ def workspace_lock(path: Path, wait_seconds: float = 0) -> Iterator[None]:
         lock.release()
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody holds this lock just now."""
+    try:
+        with workspace_lock(path):
+            return False
+    except Busy:
+        return True
+
+
 def as_owner_only(path: Path) -> None:
     """Make a directory its owner's alone."""
     path.mkdir(parents=True, exist_ok=True)

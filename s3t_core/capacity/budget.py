@@ -88,23 +88,25 @@ class Forecast:
     p95: float
 
 
-def forecast(policy: BudgetPolicy, release: Release, rows: Mapping[tuple[int, int], int], prior: tuple[float, ...],
-             spent: Spent | None = None, runs: int = 2000, seed: int = 0) -> Forecast | None:
-    """The forecast for requests that come as they do under `prior` (per slice of a shard), by present rows.
+def forecast(policy: BudgetPolicy, release: Release, rows: Mapping[tuple[int, int], int],
+             prior: tuple[float, ...] | None = None, spent: Spent | None = None, runs: int = 2000,
+             seed: int = 0) -> Forecast | None:
+    """The forecast for requests that fall on slices by their present rows, or within a shard by `prior`.
 
-    `rows` per (shard, slice). None where nothing can be foreseen: an accuracy floor, no rows, no live stage.
+    `rows` per (shard, slice). None where nothing can be foreseen: an accuracy floor, no rows, a live stage that no
+    request can reach.
     """
     import numpy as np
 
     from s3t_core.capacity.deletion_rate import Distribution, simulate_from
     spent = spent or Spent()
-    slices = len(prior)
+    slices = max((len(r.sequence) for r in release.replicas), default=0)
     shards = [s for s in release.shards() if any(rows.get((s, i)) for i in range(slices))]
     if policy.name == "accuracy_floor" or not shards:
         return None
     live = [[(r.sequence, tuple(len(s.prefix) for s in r.stages)) for r in release.replicas
              if r.shard == shard and r.stages] for shard in shards]
-    chances = [[rows.get((s, i), 0) * prior[i] for i in range(slices)] for s in shards]
+    chances = [_chances([rows.get((s, i), 0) for i in range(slices)], prior) for s in shards]
     survival = simulate_from(live, chances, runs, seed)
     values = survival.all_shards_dead()
     if policy.name == "first_shard_dead":
@@ -117,6 +119,13 @@ def forecast(policy: BudgetPolicy, release: Release, rows: Mapping[tuple[int, in
         return None  # a live stage whose slices have no rows now: no request can reach it
     found = Distribution.of(values)
     return Forecast(found.mean, found.p5, found.p95)
+
+
+def _chances(rows: list[int], prior: tuple[float, ...] | None) -> list[float]:
+    """How likely a request falls on each slice of a shard, in rows; never on an empty one."""
+    if prior is None:
+        return [float(n) for n in rows]
+    return [p * sum(rows) if n else 0.0 for p, n in zip(prior, rows, strict=True)]
 
 
 def _slices_to_kill(release: Release, shard: int) -> int:

@@ -1,5 +1,6 @@
 """The deletion-rate budget in a real workspace: driven to exhaustion, retrained once, repaired; erasures go on."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from s3t_core.capacity.placement import is_held_out
 from s3t_core.capacity.placement import place as where
 from s3t_core.domain import Release, SliceId
 from s3t_core.erasure.executor import Eraser
-from s3t_core.errors import TrainingError, UsageError
+from s3t_core.errors import Busy, TrainingError, UsageError
 from s3t_core.learning.jobs import MeasureJob, StageJob, StageOutcome
 from tests.flows.conftest import people, write_csv
 
@@ -318,3 +319,45 @@ def test_a_budget_that_no_training_restores_does_not_retrain_for_ever(make_place
     assert erase(str(place.root))["retrain"] == "done"
     before = len(_causes(place))
     assert erase(str(place.root))["retrain"] == "no" and len(_causes(place)) == before
+
+
+def test_an_erasure_waits_for_a_training_that_is_writing_and_an_ingest_does_not_begin(make_place: Make,
+                                                                                     tmp_path: Path) -> None:
+    place = make_place()
+    _ready(place, tmp_path)
+    take_requests(place, [_homes(place)[SliceId(0, 0)][0]])
+    writing, held = threading.Event(), threading.Event()
+
+    def train_and_write() -> None:
+        with workspace_lock(place.training_lock_path):
+            with workspace_lock(place.lock_path):
+                held.set()
+                writing.wait(60)
+            held.clear()
+            writing.clear()
+            writing.wait(60)
+
+    trainer = threading.Thread(target=train_and_write)
+    trainer.start()
+    assert held.wait(60)
+    threading.Timer(1.5, writing.set).start()
+    assert len(erase(str(place.root))["certificates"]) == 1
+    with pytest.raises(Busy, match="another s3t process"):
+        ingest(str(place.root), str(tmp_path / "people.csv"))
+    with pytest.raises(Busy, match="another s3t process"):
+        train(str(place.root))
+    writing.set()
+    trainer.join()
+
+
+def test_a_replacement_that_cannot_be_trained_does_not_hold_the_erasure_up(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    _ready(place, tmp_path)
+    path = place.root / "s3t.toml"
+    path.write_text(path.read_text().replace("min_accuracy = 0.0", "min_accuracy = 1.0"))
+    take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
+    done = erase(str(place.root))
+    assert len(done["certificates"]) == 2 and done["retrain"] == "failed"
+    assert "no replacement could be trained first" in done["problem"]
+    assert _causes(place) == ["train", "erasure"] and not place.next_dir.exists()
+    champion_of(Workspace(place.root)).predict(["w1"])

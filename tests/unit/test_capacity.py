@@ -94,23 +94,24 @@ def test_whatever_the_policy_it_trips_when_nothing_is_left_to_answer(policy: Bud
 
 def test_the_forecast_starts_from_the_present_state() -> None:
     rows = {(shard, i): 10 for shard in (0, 1) for i in range(3)}
-    uniform = (1 / 3,) * 3
     first, every = BudgetPolicy("first_shard_dead"), BudgetPolicy("all_shards_dead")
     full, worn = _release({0: [3, 3, 3], 1: [3, 3, 3]}), _release({0: [3, 3, 3], 1: [1, 0, 0]})
-    fresh = forecast(every, full, rows, uniform, runs=6000)
+    fresh = forecast(every, full, rows, runs=6000)
     assert fresh is not None and fresh.mean == pytest.approx(6 * harmonic(6), rel=0.04)  # lemma 1, m=2 L=3 B=3
-    left = forecast(first, worn, rows, uniform, runs=6000)
+    left = forecast(first, worn, rows, runs=6000)
     assert left is not None and left.mean < 6 and left.p5 <= left.mean <= left.p95  # one slice of six kills shard 1
-    dead = forecast(first, _release({0: [3], 1: [0]}), rows, uniform)
+    dead = forecast(first, _release({0: [3], 1: [0]}), rows)
     assert dead is not None and dead.mean == 0
-    capped = forecast(BudgetPolicy("requests", max_requests=5), full, rows, uniform, Spent(None, 2))
+    capped = forecast(BudgetPolicy("requests", max_requests=5), full, rows, spent=Spent(None, 2))
     assert capped is not None and capped.p95 == 3
-    floor = forecast(BudgetPolicy("mean_depth", min_mean_depth=2.5), full, rows, uniform)
+    floor = forecast(BudgetPolicy("mean_depth", min_mean_depth=2.5), full, rows)
     assert floor is not None and floor.mean < fresh.mean
-    unlikely = forecast(first, worn, {**rows, (1, 0): 1}, uniform, runs=6000)
+    unlikely = forecast(first, worn, {**rows, (1, 0): 1}, runs=6000)
     assert unlikely is not None and unlikely.mean > 1.5 * left.mean  # few rows stand in the slice that matters
-    assert forecast(BudgetPolicy("accuracy_floor", min_accuracy=0.5), full, rows, uniform) is None
-    assert forecast(every, worn, {**rows, (1, 0): 0}, uniform) is None  # shard 1 can never be reached
+    feared = forecast(first, worn, rows, (0.8, 0.1, 0.1), runs=6000)
+    assert feared is not None and feared.mean < left.mean  # the slice that matters is the likely one
+    assert forecast(BudgetPolicy("accuracy_floor", min_accuracy=0.5), full, rows) is None
+    assert forecast(every, worn, {**rows, (1, 0): 0}) is None  # shard 1 can never be reached
 
 
 @given(st.lists(st.frozensets(st.integers(0, 4), min_size=1, max_size=3), max_size=5))
