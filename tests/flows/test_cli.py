@@ -14,9 +14,13 @@ from tests.flows.conftest import people, write_csv
 S3T = str(Path(sys.executable).with_name("s3t"))
 
 
+def environment() -> dict[str, str]:
+    """A user's own: what other tests set in this process (MLflow's registry, Prefect's server) is left out."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "S3T_"))}
+
+
 def _run(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "S3T_"))}
-    done = subprocess.run([S3T, *arguments], cwd=cwd, capture_output=True, text=True, env=environment, check=False,
+    done = subprocess.run([S3T, *arguments], cwd=cwd, capture_output=True, text=True, env=environment(), check=False,
                           timeout=240)
     assert done.returncode == code, (arguments, done.stdout[-800:], done.stderr[-2000:])
     return done
@@ -84,7 +88,7 @@ def test_the_whole_walk_on_data_of_ones_own(tmp_path: Path, tiny_backbone: Path)
     plain = subprocess.run([sys.executable, "-c", (
         "import json, mlflow; mlflow.set_tracking_uri('sqlite:///.s3t/mlflow.db');"
         "print(json.dumps(mlflow.pyfunc.load_model('models:/my-model@champion').predict(['w1 w2', 'w3'])))")],
-        cwd=here, capture_output=True, text=True, check=False)
+        cwd=here, capture_output=True, text=True, check=False, env=environment())
     assert plain.returncode == 0, plain.stderr[-2000:]
     assert json.loads(plain.stdout.splitlines()[-1]) == _json("predict", "w1 w2", "w3", cwd=here)
 

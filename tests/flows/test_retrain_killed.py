@@ -1,7 +1,6 @@
 """kill -9 between the trip and the end of the retrain: the next `s3t erase` retrains, once, and something serves."""
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -19,15 +18,14 @@ from flows.wiring import Workspace
 from s3t_core.capacity.placement import is_held_out
 from s3t_core.capacity.placement import place as where
 from tests.flows.conftest import people, write_csv
-from tests.flows.test_cli import S3T, _json
+from tests.flows.test_cli import S3T, _json, environment
 
 pytestmark = pytest.mark.slow
 
 
 def _kill_when_wanted(place: Workspace) -> None:
     """Start `s3t erase` and kill it, and what it started, as soon as the ledger wants a retrain."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "S3T_"))}
-    run = subprocess.Popen([S3T, "erase", "--json"], cwd=place.root, env=environment, stdout=subprocess.DEVNULL,
+    run = subprocess.Popen([S3T, "erase", "--json"], cwd=place.root, env=environment(), stdout=subprocess.DEVNULL,
                            stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         until = time.monotonic() + 240
