@@ -335,8 +335,8 @@ def _told_repair(d: dict[str, Any]) -> list[str]:
 
 
 _RETRAIN_TOLD = {
-    "no": "not needed", "done": "done: the budget was spent, and what was missing is trained and serves",
-    "first": "its replacement was trained first, because the requests would have spent the budget",
+    "no": "none", "done": "done: the budget was spent, and what was missing is trained and serves",
+    "first": "done before the cut-over, because the requests would have spent the budget",
     "triggered": "the full-retrain deployment has been triggered", "running": "another process is at it",
     "failed": "failed; what is left keeps serving, and the next `s3t erase` tries again"}
 
