@@ -113,7 +113,9 @@ MUTANTS = (
            "            if self.has_moved(place.ledger.state(), spec):", "            if False:",
            "tests/flows/test_budget.py::during_the_retrain and stored"),
     Mutant("retrain: a version is registered though an erasure overtook it", "flows/train.py",
-           "                if self.has_moved(state):", "                if False:",
+           "                if self.has_moved(state):\n                    return None\n"
+           "                if state.champion and not same and state.champion.release.release_id != (\n"
+           "                        champion.release.release_id if champion else \"\"):", "                if False:",
            "tests/flows/test_budget.py::during_the_retrain and registered"),
     Mutant("retrain: triggered again after a crash", "flows/retrain.py",
            "idempotency_key=f\"{wanted.get('id')}:{wanted.get('attempt', 1)}\"", "idempotency_key=None",

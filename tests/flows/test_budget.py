@@ -171,8 +171,9 @@ class Interrupted(ProcessRunner):
         return outcome
 
     def measure(self, job: MeasureJob) -> float | None:
+        accuracy = super().measure(job)
         self._once("before it is registered")
-        return super().measure(job)
+        return accuracy
 
 
 @flow(name="test-retrain")
