@@ -43,7 +43,7 @@ def example_config() -> Config:
         data=DataConfig(labels=CHITCHAT_LABELS, held_out=0.2, held_out_by="conversation", max_text_bytes=1_000_000),
         system=SystemConfig(name="chitchat-prompts"),
         backbone=BackboneConfig(model="minilm", max_length=64),
-        training=TrainingConfig(dtype="bfloat16"),
+        training=TrainingConfig(),
     )
 
 
