@@ -142,14 +142,11 @@ class Eraser:
             damaged |= broken
 
     def _with_replacement(self, plan: ErasurePlan) -> ErasurePlan:
-        """The plan cutting over to a replacement, if one was trained. Raises GuaranteeError for a tainted one."""
+        """The plan cutting over to a replacement, if one was trained that has nothing to be erased in it."""
         found = self._train_first(plan) if plan.release is not None else None
-        if found is None:
+        if found is None or found[0].stage_keys() & {s.key for s in plan.deactivated}:
             return plan
         release, recipe = found
-        if release.stage_keys() & {s.key for s in plan.deactivated}:
-            raise GuaranteeError("expected a replacement without the stages to be erased, got one with them; run "
-                                 "`s3t erase` again")
         return replace(plan, release=release, recipe=recipe)
 
     def _cut_over(self, plan: ErasurePlan, state: State) -> None:
@@ -182,8 +179,8 @@ class Eraser:
     def _destroy(self, plan: ErasurePlan, state: State) -> None:
         targets = targets_of(self.ports.requests.get(plan.requests))
         keep = [v for v in state.versions if v.version not in plan.versions and not v.destroyed]
-        self.ports.registry.destroy(keep, [s.key for s in plan.deactivated])
-        gone = {s.key for s in plan.deactivated}
+        gone = {s.key for s in plan.deactivated} | _unaccounted(state)
+        self.ports.registry.destroy(keep, sorted(gone))
         known = {s.digest for s in state.stages.values() if s.key not in gone}
         for digest in self.ports.stages.digests():
             if digest not in known:  # tainted, or left by a crash before the ledger knew what it saw
@@ -191,7 +188,7 @@ class Eraser:
         superseded = {d.version for d in state.datasets}
         objects = self.ports.datasets.destroy({*plan.objects, *superseded}, targets, state.dataset)
         quarantined = self.ports.datasets.erase_quarantine(targets)
-        self._done("destroy", plan, stages=[s.key for s in plan.deactivated], versions=list(plan.versions),
+        self._done("destroy", plan, stages=sorted(gone), versions=list(plan.versions),
                    objects=sorted(objects), quarantined=quarantined)
 
     def _measure(self, plan: ErasurePlan, state: State) -> None:
@@ -247,6 +244,14 @@ class Eraser:
     def _done(self, step: str, plan: ErasurePlan, **outcome: Any) -> None:
         self.ports.ledger.append({"type": "step", "step": step, "plan_id": plan.plan_id, "time": self._now(),
                                   **outcome})
+
+
+def _unaccounted(state: State) -> set[str]:
+    """Keys of stages that saw a slice version which never was the data: the run was killed while it trained a
+    replacement first, and the data became another. Nobody can say whose rows they saw, so they go."""
+    known = {v.digest for d in state.datasets for v in d.slice_versions.values()}
+    serving = state.release.stage_keys() if state.release else set()
+    return {s.key for s in state.stages.values() if not set(s.slice_digests) <= known} - serving
 
 
 _ACTIONS: dict[str, Callable[[Eraser, ErasurePlan, State], None]] = {

@@ -405,12 +405,27 @@ def test_a_replacement_trained_first_is_cut_over_to_with_its_own_recipe_also_aft
     assert world.ledger.state().requests_since_training == 0
 
 
-def test_a_replacement_with_a_tainted_stage_is_refused_before_a_plan_is_written() -> None:
+def test_a_replacement_with_a_tainted_stage_is_not_cut_over_to() -> None:
     world = make_world()
     world.ask("q1", "s00-0")
     serving = world.ledger.state().release
     assert serving is not None
-    eraser = Eraser(world.ports, POLICY, lambda: "plan-x", lambda _: (serving, {}))
-    with pytest.raises(GuaranteeError, match="replacement without the stages to be erased"):
-        eraser.plan()
-    assert world.ledger.state().plan is None
+    plan = Eraser(world.ports, POLICY, lambda: "plan-x", lambda _: (serving, {})).plan()
+    assert plan is not None and plan.release is not None and plan.recipe is None
+    assert not plan.release.stage_keys() & {s.key for s in plan.deactivated}
+
+
+def test_a_stage_that_saw_what_never_was_the_data_goes_with_the_next_erasure() -> None:
+    """A run was killed while it trained a replacement on the data without one person; then another one of that slice
+    asks. The stage saw the second, on a slice version that no data version has."""
+    world = make_world()
+    stray = StageRecord("stray key", "stray digest", 0, (0,), ("slice 0 without one person",), "run")
+    world.ledger.events.append({"type": "stage", "stage": stage_to_json(stray)})
+    world.stages.held.add(stray.digest)
+    kept = set(world.ledger.state().stages) - {stray.key}
+    world.ask("q1", "only-held-out")
+    assert world.eraser().run() is not None
+    assert set(world.ledger.state().stages) == kept  # the others saw recorded data without the person
+    assert stray.digest not in set(world.stages.digests())
+    step = next(e for e in world.ledger.events if e.get("step") == "destroy")
+    assert step["stages"] == [stray.key]
