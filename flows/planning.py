@@ -83,7 +83,7 @@ def plan(question: Question, config: Config) -> dict[str, Any]:
     """The document of `s3t plan`: JSON values. Raises UsageError for a question that makes no sense, or a target that
     no layout meets."""
     shape = backbone_shape(config.backbone.model)
-    if question.floor:
+    if question.floor and not question.target_days:
         for slices in question.slices or (config.system.slices,):
             check_floor(question.floor, slices)
     plans = [_searched(question, shape)] if question.target_days else [
@@ -113,7 +113,8 @@ def _searched(question: Question, shape: BackboneShape) -> LayoutPlan:
     fixed = len(stream.prior) if stream.prior else sum(stream.tiers) if stream.tiers else 0
     slices = question.slices or ((fixed,) if fixed else tuple(range(1, shape.layers + 1)))
     best, lasted = None, 0.0
-    for topology in candidates(question.shards or _SEARCHED_SHARDS, slices, question.budgets or None):
+    for topology in candidates(question.shards or _SEARCHED_SHARDS, slices, question.budgets or None,
+                               question.sequences):
         if question.floor > topology.slices:
             continue
         quick = plan_layout(topology, question.sequences, stream, min(question.runs, 1000), question.seed)

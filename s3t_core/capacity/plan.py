@@ -5,12 +5,16 @@ sees i of L slices and trains through i of L blocks costs (i/L)^2 of one (paper 
 (L+1)(2L+1)/(6L) fine-tunes of its shard, and stages that replicas share are counted once.
 """
 
+import math
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass
+
+import numpy as np
 
 from s3t_core.capacity.deletion_rate import Distribution, RequestStream, Survival, deletion_rate, simulate
 from s3t_core.capacity.sequences import choose_sequences
 from s3t_core.domain import Sequence, Topology
+from s3t_core.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,12 @@ def plan_layout(topology: Topology, kind: str, stream: RequestStream, runs: int 
     """Choose sequences of `kind` for the stream's prior, count their work and simulate. Raises UsageError."""
     shares = stream.slice_shares(topology.slices)
     sequences = choose_sequences(kind, topology.slices, topology.budget, shares, seed)
-    return LayoutPlan(topology, tuple(sequences), work_of(topology, sequences, shares),
-                      simulate(topology, sequences, stream, runs, seed))
+    survival = simulate(topology, sequences, stream, runs, seed)
+    if not np.isfinite(survival.ends).all():
+        raise UsageError(f"expected enough subjects for every one of the {topology.shards * topology.slices} slices to "
+                         f"have some, got {stream.subjects}, so that a shard may never die; raise --subjects, or let "
+                         "each ask once (--once)")
+    return LayoutPlan(topology, tuple(sequences), work_of(topology, sequences, shares), survival)
 
 
 def same_rate_layouts(topology: Topology, most_slices: int) -> list[Topology]:
@@ -89,8 +97,13 @@ def same_rate_layouts(topology: Topology, most_slices: int) -> list[Topology]:
             if slices % m == 0 and firsts % m == 0 and slices // m <= most_slices]
 
 
-def candidates(shards: Listing[int], slices: Listing[int], budgets: Listing[int] | None) -> list[Topology]:
-    """Layouts to search for a target, those that train least first, then those with fewer shards."""
-    found = [Topology(m, n, b) for m in shards for n in slices for b in (budgets or range(1, n + 1)) if b <= n]
+def candidates(shards: Listing[int], slices: Listing[int], budgets: Listing[int] | None,
+               kind: str = "cyclic") -> list[Topology]:
+    """Layouts to search for a target, those that train least first, then those with fewer shards.
+
+    Without `budgets`, B goes up to L: more sequences repeat first slices. `kind` "bms" takes no more.
+    """
+    found = [Topology(m, n, b) for m in shards for n in slices for b in (budgets or range(1, n + 1))
+             if b <= (n if kind == "bms" else math.factorial(n))]
     return sorted(found, key=lambda t: (t.budget * (t.slices + 1) * (2 * t.slices + 1) / (6 * t.slices),
                                         t.shards, t.slices))

@@ -14,7 +14,6 @@ from collections.abc import Sequence as Listing
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from s3t_core.domain import Sequence, check_prior
 from s3t_core.errors import UsageError
@@ -109,6 +108,7 @@ def bms_sequences(prior: Listing[float], budget: int, horizon: int = 0) -> list[
 
     Raises UsageError unless 1 <= budget <= L and the prior is one.
     """
+    from scipy.optimize import linear_sum_assignment
     slices = len(prior)
     prior = check_prior(prior, slices)
     if not 1 <= budget <= slices:

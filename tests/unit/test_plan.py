@@ -86,6 +86,9 @@ def test_the_target_finds_the_cheapest_layout_that_lasts() -> None:
 def test_a_target_that_nothing_meets_names_the_best_there_is() -> None:
     with pytest.raises(UsageError, match=r"got none: the longest is [\d.]+ days with shards=\d slices=3 budget=3"):
         _plan(target="1 year", requests_per_day=5.0, shards="1,2", slices="2,3", runs=200)
+    with pytest.raises(UsageError, match=r"the longest is .* budget=6"):  # more sequences than slices may be asked for
+        _plan(target="1 year", requests_per_day=5.0, shards="1", slices="3", budget="6", runs=200)
+    assert _plan(target="1 day", requests_per_day=1.0, floor=4.0, policy="mean_depth", runs=200)["slices"] >= 4
     with pytest.raises(UsageError, match="--requests-per-day"):
         _plan(target="90 days")
 
@@ -147,6 +150,7 @@ def test_a_suggested_prior_counts_each_slice_once_more_than_it_was_silenced() ->
     ({"skew": "0.2:0.8", "tiers": "1.5,1.5"}, "two slice counts"),
     ({"skew": "0.2:0.8", "tiers": "1,3", "slices": "3"}, "sum to 3"),
     ({"floor": 9.0, "policy": "mean_depth"}, "at most 3"), ({"policy": "mean_depth"}, "--floor"),
+    ({"subjects": 20}, "enough subjects for every one of the 9 slices"),
     ({"policy": "never"}, "--policy"), ({"once": True}, "--subjects"), ({"target": "soon"}, "a time such as"),
     ({"requests_per_day": -1.0}, "at least 0"), ({"requests_per_day": math.nan}, "at least 0")])
 def test_what_makes_no_sense_is_refused(given: dict[str, Any], expected: str) -> None:
