@@ -46,8 +46,9 @@ def forecast_document(config: Config, state: State, events: Iterable[Event],
         return None
     rows = {(s.shard, s.index): v.rows for s, v in state.dataset.slice_versions.items()}
     prior = None if isinstance(config.system.prior, str) else config.system.prior
-    if config.system.slices != state.dataset.slices:
-        return None  # the settings were changed and the data not yet ingested anew
+    shapes = {len(r.sequence) for r in state.release.replicas} | {state.dataset.slices}
+    if shapes != {config.system.slices} or len(state.release.shards()) != state.dataset.shards:
+        return None  # the settings were changed, and data or version do not stand under them yet
     found = forecast(policy_of(config), state.release, rows, prior, spent_of(state))
     if found is None:
         return None

@@ -12,9 +12,8 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.adapters.local import workspace_lock
-from flows.train import TrainingSession, same_stages
+from flows.train import TrainingSession
 from flows.wiring import Workspace
-from s3t_core.domain import Release, Replica
 from s3t_core.erasure.ledger import State
 from s3t_core.errors import UsageError
 from s3t_core.learning.recipe import StageSpec
@@ -52,10 +51,6 @@ class RepairSession(TrainingSession):
     def out_of_time(self) -> bool:
         """Whether the time is up."""
         return time.monotonic() >= self._until
-
-    def serves_already(self, release: Release, replicas: tuple[Replica, ...]) -> bool:
-        """Whether nothing was repaired."""
-        return same_stages(release, replicas)
 
     def check_floor(self, accuracy: float | None) -> None:
         """A repaired version has all that the serving one has, and more: the floor is for replacements."""

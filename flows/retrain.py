@@ -13,7 +13,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.adapters.local import workspace_lock
 from flows.train import TrainingSession, TrainReport, fill_in
 from flows.wiring import Workspace
-from s3t_core.domain import DatasetVersion, Release
+from s3t_core.domain import DatasetVersion, Release, SliceId
 from s3t_core.erasure.executor import Replacement
 from s3t_core.erasure.ledger import Event, State
 from s3t_core.erasure.planner import ErasurePlan, parse_time, targets_of
-from s3t_core.errors import Busy, S3TError
+from s3t_core.errors import Busy, S3TError, TrainingError
 from s3t_core.learning.recipe import StageSpec
 from s3t_core.learning.release import recipe_to_json
 
@@ -70,8 +70,8 @@ def want_retrain(place: Workspace) -> str:
         return ""
     if state.dataset is None or state.dataset.rows() == 0:
         return "the budget is spent, and no records are left to train on"
-    if state.champion and state.champion.cause in ("train", "retrain"):
-        return (f"the budget ({budget['policy']}) is spent right after a training: a retrain would give the same "
+    if state.release and is_complete(state.release, state.dataset):
+        return (f"the budget ({budget['policy']}) is spent although no stage is missing: a retrain would give the same "
                 "version; change [deletion_budget] or the data")
     place.ledger.append({"type": "retrain", "time": place.now(), "id": f"retrain-{uuid.uuid4().hex[:16]}",
                          "attempt": 1, "state": "wanted", "reason": budget["policy"]})
@@ -87,24 +87,38 @@ def have_retrained(place: Workspace) -> tuple[str, str]:
     wanted = place.ledger.state().retrain
     if wanted is None:
         return "no", ""
-    if deployment_exists():
-        return "triggered", _trigger(place)
     try:
+        if deployment_exists():
+            _trigger(place)
+            return "triggered", ""
         run_retrain(place, wait_for_change=_WAIT_SECONDS)
     except Busy:
         return "running", ""
     except S3TError as error:
         return "failed", str(error)
+    except Exception as error:  # the erasure is complete: whatever Prefect raises, that must be told
+        return "failed", f"it could not be started ({type(error).__name__})"
     return "done", ""
 
 
-def _trigger(place: Workspace) -> str:
+def is_complete(release: Release, dataset: DatasetVersion) -> bool:
+    """Whether every replica has every stage that the data calls for, trained on the data as it is."""
+    for replica in release.replicas:
+        versions = [dataset.slice_versions.get(SliceId(replica.shard, s)) for s in replica.sequence]
+        wanted = [tuple(v.digest for v in versions[:i] if v) for i in range(1, len(versions) + 1)
+                  if any(v and v.rows for v in versions[:i])]
+        if [s.slice_digests for s in replica.stages] != wanted:
+            return False
+    return True
+
+
+def _trigger(place: Workspace) -> None:
     """Start the deployment for what is wanted, once per attempt."""
     from prefect.deployments import run_deployment
     with workspace_lock(place.lock_path, 60):
         wanted = place.ledger.state().retrain
         if wanted is None or (wanted["state"] == "triggered" and not _ended(wanted)):
-            return ""
+            return
         if wanted["state"] in ("triggered", "failed"):
             _say(place, wanted, "wanted", attempt=wanted.get("attempt", 1) + 1)
             wanted = place.ledger.state().retrain or wanted
@@ -112,7 +126,6 @@ def _trigger(place: Workspace) -> str:
             DEPLOYMENT, timeout=0, idempotency_key=f"{wanted.get('id')}:{wanted.get('attempt', 1)}",
             parameters={"workspace": str(place.root), "wait_seconds": _WAIT_SECONDS}, as_subflow=False)
         _say(place, wanted, "triggered", flow_run=str(run.id))
-    return ""
 
 
 def _say(place: Workspace, wanted: Event, state: str, **more: Any) -> None:
@@ -154,31 +167,35 @@ def train_first(place: Workspace, problems: list[str], plan: ErasurePlan) -> Rep
     """A replacement for what the plan would cut over to, when that would spend the budget and no request is due soon.
 
     The caller holds the workspace lock. None: go on without one. A replacement that cannot be trained is no reason to
-    miss a deadline: the erasure goes on without it, and `problems` gets the reason.
+    miss a deadline: whatever goes wrong, and when the margin is reached, the erasure goes on without it, and `problems`
+    gets the reason.
     """
     state = place.ledger.state()
-    if state.dataset is None or not _would_spend(place, state, plan):
-        return None
     requests = place.requests.get(plan.requests)
     margin = timedelta(hours=place.config.deletion_budget.retrain_first_margin_hours)
-    if min(parse_time(r.due) for r in requests) - place.clock.now() <= margin:
+    until = min(parse_time(r.due) for r in requests) - margin
+    if until <= place.clock.now() or state.dataset is None or not _would_spend(place, state, plan, state.dataset):
         return None
     try:
         with workspace_lock(place.training_lock_path):
             future = place.datasets.preview(targets_of(requests), state.dataset, place.next_dir)
-            session = ReplacementSession(place, future)
-            return session.replacement()
+            if not _would_spend(place, state, plan, future):
+                return None  # a shard that the erasure empties does not count as dead
+            return ReplacementSession(place, future, until).replacement()
     except S3TError as error:
-        problems.append(f"no replacement could be trained first: {error}")
-        return None
+        reason = str(error)
+    except Exception as error:  # its message may quote data
+        reason = type(error).__name__
     finally:
         place.sweep()
+    problems.append(f"no replacement could be trained first: {reason}")
+    return None
 
 
-def _would_spend(place: Workspace, state: State, plan: ErasurePlan) -> bool:
+def _would_spend(place: Workspace, state: State, plan: ErasurePlan, dataset: DatasetVersion) -> bool:
     if state.champion is None or plan.release is None or state.retrain is not None:
         return False
-    after = State(datasets=state.datasets, versions=[replace(state.champion, release=plan.release, accuracy=None)],
+    after = State(datasets=[dataset], versions=[replace(state.champion, release=plan.release, accuracy=None)],
                   requests_since_training=state.requests_since_training + len(plan.requests))
     budgets = [place.budget_of(s) for s in (state, after)]
     return [bool(b and b["exhausted"]) for b in budgets] == [False, True]
@@ -187,9 +204,10 @@ def _would_spend(place: Workspace, state: State, plan: ErasurePlan) -> bool:
 class ReplacementSession(TrainingSession):
     """Trains on the data as it will be after an erasure, under the workspace lock that the erase run holds."""
 
-    def __init__(self, place: Workspace, future: DatasetVersion) -> None:
+    def __init__(self, place: Workspace, future: DatasetVersion, until: datetime) -> None:
         super().__init__(place, "retrain")
         self._future = future
+        self._until = until
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
@@ -215,12 +233,19 @@ class ReplacementSession(TrainingSession):
     def sweep(self) -> None:
         """The erase run has swept."""
 
+    def out_of_time(self) -> bool:
+        """Whether the requests can wait no longer."""
+        return self.place.clock.now() >= self._until
+
     def replacement(self) -> Replacement | None:
         """The release, measured and found good enough, and its recipe; None when there is nothing to train on."""
         if not self._future.rows():
             return None
         try:
             self.train_missing(self.list_missing(self.describe()))
+            if any(s.key not in self.done for s in self.plan.stages):
+                raise TrainingError("expected every stage before the requests had to go on, got fewer; raise [erasure] "
+                                    "deadline_days or lower [deletion_budget] retrain_first_margin_hours")
             release = Release(f"release-{uuid.uuid4().hex[:16]}", self._future.version, self.replicas())
             if self.place.config.deletion_budget.min_accuracy:
                 self.check_floor(self.measured(release))

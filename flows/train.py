@@ -132,10 +132,6 @@ class TrainingSession:
         del state
         return missing
 
-    def serves_already(self, release: Release, replicas: tuple[Replica, ...]) -> bool:
-        """Whether the serving release has these stages, listed for this data."""
-        return same_stages(release, replicas) and release.dataset == self.dataset.version
-
     def out_of_time(self) -> bool:
         """Whether no further stage may begin."""
         return False
@@ -222,12 +218,13 @@ class TrainingSession:
         data moved. Raises TrainingError when it is worse than the configured floor; what serves stays."""
         place, replicas = self.place, self.replicas()
         champion = place.ledger.state().champion
-        same = bool(champion and not champion.destroyed and self.serves_already(champion.release, replicas))
+        same = bool(champion and not champion.destroyed and same_stages(champion.release, replicas))
         release = champion.release if champion and same else Release(
             f"release-{uuid.uuid4().hex[:16]}", self.dataset.version, replicas)
         document, recipe = release_to_json(release), recipe_to_json(self.recipe)
         with current().spinner("Measuring the version and registering it"):
-            accuracy = champion.accuracy if champion and same else None
+            known = champion and same and champion.release.dataset == self.dataset.version
+            accuracy = champion.accuracy if champion and known else None
             if accuracy is None and self.dataset.held_out.rows:
                 accuracy = self.measured(release)
             if self.moved:
@@ -238,8 +235,7 @@ class TrainingSession:
                 state = place.ledger.state()
                 if self.has_moved(state):
                     return None
-                if state.champion and not same and state.champion.release.release_id != (
-                        champion.release.release_id if champion else ""):
+                if state.champion and (champion is None or state.champion.version != champion.version):
                     return None  # an erasure without a change of the data moved the version on
                 version = self._serve(state, release, document, recipe, accuracy)
                 self._retire()
@@ -278,7 +274,7 @@ class TrainingSession:
                 "type": "release", "time": place.now(), "cause": self.cause, "release": document, "recipe": recipe,
                 "version": published.version, "run_id": published.run_id, "model_id": published.model_id,
                 "staleness": place.config.erasure.staleness_seconds})
-        if events or (champion and champion.accuracy is None and accuracy is not None):
+        if events or (champion and champion.accuracy != accuracy):
             events.append({"type": "measured", "time": place.now(), "accuracy": accuracy,
                            "release": release.release_id})
         if state.retrain is not None and self.cause in ("train", "retrain"):

@@ -1,7 +1,9 @@
 """The deletion-rate budget in a real workspace: driven to exhaustion, retrained once, repaired; erasures go on."""
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,24 @@ from flows.ingest import ingest
 from flows.predicting import champion_of
 from flows.repair import repair
 from flows.requests import take_requests
-from flows.retrain import DEPLOYMENT, have_retrained, retrain, run_retrain, want_retrain
+from flows.retrain import (
+    DEPLOYMENT,
+    ReplacementSession,
+    have_retrained,
+    is_complete,
+    retrain,
+    run_retrain,
+    train_first,
+    want_retrain,
+)
 from flows.status import status_of
-from flows.train import train
+from flows.train import TrainingSession, train
 from flows.wiring import Workspace
 from s3t_core.capacity.placement import is_held_out
 from s3t_core.capacity.placement import place as where
 from s3t_core.domain import Release, SliceId
 from s3t_core.erasure.executor import Eraser
+from s3t_core.erasure.planner import targets_of
 from s3t_core.errors import Busy, TrainingError, UsageError
 from s3t_core.learning.jobs import MeasureJob, StageJob, StageOutcome
 from tests.flows.conftest import people, write_csv
@@ -261,7 +273,8 @@ def test_where_deadlines_allow_the_replacement_is_trained_first(make_place: Make
     assert all(set(s.slice_digests) <= current for r in _release(place).replicas for s in r.stages)
     assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, gone)
     assert status_of(place)["deletion_budget"]["certain_requests_left"] == 1
-    assert train(str(place.root))["trained"] == 0
+    again = train(str(place.root))
+    assert (again["trained"], again["version"]) == (0, "2")  # the replacement is what training would give
 
 
 def test_a_retrain_destroys_what_it_replaced_once_its_time_is_over(make_place: Make, tmp_path: Path) -> None:
@@ -285,12 +298,16 @@ def test_repair_restores_the_worst_shards_within_its_time_and_is_exact(make_plac
     person = _homes(place)[SliceId(1, 0)][0]
     take_requests(place, [person])
     assert erase(str(place.root))["retrain"] == "no"
+    worn = place.ledger.state()
+    assert worn.dataset is not None and worn.release is not None and not is_complete(worn.release, worn.dataset)
     nothing = repair(str(place.root), minutes=1e-9)
     assert (nothing["trained"], nothing["version"]) == (0, "2") and nothing["missing"] == 3
     done = repair(str(place.root), minutes=10)
     assert (done["trained"], done["missing"], done["version"]) == (3, 0, "3") and _causes(place)[-1] == "repair"
     assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, [person])
     assert repair(str(place.root), minutes=10)["version"] == "3"  # nothing more to do
+    dataset = place.ledger.state().dataset
+    assert dataset is not None and is_complete(_release(place), dataset)
     with pytest.raises(UsageError, match="above 0 minutes"):
         repair(str(place.root), minutes=0)
     path = place.root / "s3t.toml"
@@ -362,3 +379,126 @@ def test_a_replacement_that_cannot_be_trained_does_not_hold_the_erasure_up(make_
     assert "no replacement could be trained first" in done["problem"]
     assert _causes(place) == ["train", "erasure"] and not place.next_dir.exists()
     champion_of(Workspace(place.root)).predict(["w1"])
+
+
+class Dying(ProcessRunner):
+    """Real processes; then something that is no error of this system, as when the process is killed."""
+
+    def __init__(self, stages: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+        super().__init__()
+        self._left = stages
+        self._error = error
+
+    def train(self, job: StageJob) -> StageOutcome:
+        self._left -= 1
+        if self._left < 0:
+            raise self._error("a row's text")
+        return super().train(job)
+
+
+@flow(name="test-train-first")
+def _plan_here(place: Workspace) -> Any:
+    problems: list[str] = []
+    eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: "plan-first",
+                    partial(train_first, place, problems))
+    with workspace_lock(place.lock_path):
+        return eraser.plan(), problems
+
+
+def test_what_a_run_killed_while_training_first_had_trained_does_not_outlive_the_next_erasure(
+        make_place: Make, tmp_path: Path) -> None:
+    place = make_place(runner={"workers": 1})
+    _ready(place, tmp_path)
+    homes = _homes(place)
+    first = [p[0] for home, p in homes.items() if home.shard == 0]
+    take_requests(place, first)
+    place.runner = Dying(3)
+    with pytest.raises(BaseException, match="row's text"):
+        _plan_here(place)
+    trained = {e["stage"]["key"] for e in place.ledger.events() if e["type"] == "stage"}
+    assert len(trained) > 8 and place.ledger.state().plan is None  # stages of a replacement, and no plan
+    late = [homes[SliceId(0, 0)][1], homes[SliceId(0, 1)][1]]
+    take_requests(place, late)
+    assert erase(str(place.root))["retrain"] == "first"
+    state = place.ledger.state()
+    assert state.dataset is not None
+    current = {v.digest for v in state.dataset.slice_versions.values()}
+    assert all(set(s.slice_digests) <= current for s in state.stages.values())  # none that saw one of the four
+    assert set(place.store.digests()) == {s.digest for s in state.stages.values()}
+    assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, [*first, *late])
+
+
+def test_training_first_stops_in_time_and_survives_what_it_cannot_foresee(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(runner={"workers": 1})
+    _ready(place, tmp_path)
+    take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
+    state = place.ledger.state()
+    assert state.dataset is not None
+
+    @flow(name="test-out-of-time")
+    def out_of_time() -> Any:
+        assert state.dataset is not None
+        targets = targets_of(place.requests.pending())
+        future = place.datasets.preview(targets, state.dataset, place.next_dir)
+        return ReplacementSession(place, future, place.clock.now()).replacement()
+
+    with pytest.raises(TrainingError, match="before the requests had to go on"):
+        out_of_time()
+    place.runner = Dying(0, OSError)
+    plan, problems = _plan_here(place)
+    assert plan.recipe is None and plan.release is not None
+    assert len(problems) == 1 and "OSError" in problems[0] and "row" not in problems[0]
+
+
+class Overtaken(TrainingSession):
+    """Just before it would say what serves, an erasure happens that leaves the data as it is."""
+
+    def __init__(self, place: Workspace, happens: Callable[[], None]) -> None:
+        super().__init__(place, "train")
+        self._happens: Callable[[], None] | None = happens
+        self._entered = 0
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        self._entered += 1
+        if self._entered == 2 and self._happens:
+            self._happens()
+        with super().changing():
+            yield
+
+
+@flow(name="test-overtaken")
+def _train_overtaken(place: Workspace, happens: Callable[[], None]) -> Any:
+    return Overtaken(place, happens).run()
+
+
+def test_a_training_with_nothing_to_do_does_not_undo_an_erasure_that_moved_the_version_on(make_place: Make,
+                                                                                         tmp_path: Path) -> None:
+    place = make_place(deletion_budget=NEVER_FIRST)
+    _ready(place, tmp_path)
+    person = _homes(place)[SliceId(0, 0)][0]
+    source = write_csv(tmp_path / "without.csv", [r for r in people() if r["who"] != person])
+    ingest(str(place.root), str(source))
+    train(str(place.root))
+    def an_erasure() -> None:
+        other = Workspace(place.root)
+        take_requests(other, [person])
+        _erase_now(other)
+
+    before = [v.version for v in place.ledger.state().versions]
+    _train_overtaken(place, an_erasure)
+    versions = [v.version for v in place.ledger.state().versions]
+    assert len(set(versions)) == len(versions) and versions[:len(before)] == before  # none is served a second time
+
+
+def test_a_version_of_another_shape_is_erased_from_without_a_forecast(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(deletion_budget=NEVER_FIRST)
+    _ready(place, tmp_path)
+    path = place.root / "s3t.toml"
+    path.write_text(path.read_text().replace("slices = 2", "slices = 3").replace('prior = "uniform"', (
+        "prior = [0.2, 0.3, 0.5]")).replace('sequences = "cyclic"', 'sequences = "optimised"'))
+    ingest(str(place.root), str(tmp_path / "people.csv"))
+    place = Workspace(place.root)
+    assert status_of(place)["deletion_budget"]["forecast"] is None
+    take_requests(place, [_homes(place)[SliceId(0, 0)][0]])
+    assert len(erase(str(place.root))["certificates"]) == 1
