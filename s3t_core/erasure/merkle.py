@@ -1,4 +1,9 @@
-"""The ledger's tree head (RFC 6962 section 2.1): one hash that any change, removal or reordering of entries alters."""
+"""The ledger's tree (RFC 6962 section 2.1): one hash that any change, removal or reordering of entries alters, and
+proofs that an entry is in it and that a later tree continues an earlier one.
+
+Leaves and nodes are 32-byte hashes. Proofs are lists of nodes, those nearest the leaves first. Verifying follows
+RFC 9162 sections 2.1.3.2 and 2.1.4.2 (the same tree); nothing is read from a proof but hashes: it may be anything.
+"""
 
 import hashlib
 
@@ -23,6 +28,84 @@ def tree_head(leaves: list[bytes]) -> bytes:
         return hashlib.sha256(b"").digest()
     level = leaves
     while len(level) > 1:
-        paired = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-        level = paired + level[len(level) - len(level) % 2:]
+        level = _folded(level)
     return level[0]
+
+
+def inclusion_proof(leaves: list[bytes], index: int) -> list[bytes]:
+    """PATH(index, D[n]), RFC 6962 section 2.1.1. Raises IndexError for an entry that is not there."""
+    if not 0 <= index < len(leaves):
+        raise IndexError(f"expected an entry from 0 to {len(leaves) - 1}, got {index}")
+    proof, level = [], leaves
+    while len(level) > 1:
+        if index ^ 1 < len(level):
+            proof.append(level[index ^ 1])
+        level, index = _folded(level), index // 2
+    return proof
+
+
+def consistency_proof(leaves: list[bytes], first: int) -> list[bytes]:
+    """PROOF(first, D[n]), RFC 6962 section 2.1.2: that the tree continues its first `first` entries. Empty for 0 and n.
+    Raises IndexError when there are fewer entries than that."""
+    if not 0 <= first <= len(leaves):
+        raise IndexError(f"expected an earlier size from 0 to {len(leaves)}, got {first}")
+    return _subproof(leaves, first, whole=True) if first else []
+
+
+def includes(root: bytes, size: int, index: int, leaf: bytes, proof: list[bytes]) -> bool:
+    """Whether `proof` shows that the tree of that size and root has the leaf at `index` (RFC 9162 section 2.1.3.2)."""
+    if not 0 <= index < size:
+        return False
+    node, last, found = index, size - 1, leaf
+    for sibling in proof:
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            found = node_hash(sibling, found)
+            while not node & 1 and node:
+                node, last = node >> 1, last >> 1
+        else:
+            found = node_hash(found, sibling)
+        node, last = node >> 1, last >> 1
+    return last == 0 and found == root
+
+
+def continues(first_root: bytes, first: int, root: bytes, size: int, proof: list[bytes]) -> bool:
+    """Whether `proof` shows that the tree of `size` entries begins with that of `first` (RFC 9162 section 2.1.4.2)."""
+    if not 0 <= first <= size:
+        return False
+    if first in (0, size):
+        return not proof and first_root == (root if first else tree_head([]))
+    nodes = [first_root, *proof] if first & (first - 1) == 0 else proof
+    if not nodes:
+        return False
+    node, last = first - 1, size - 1
+    while node & 1:
+        node, last = node >> 1, last >> 1
+    earlier = later = nodes[0]
+    for sibling in nodes[1:]:
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            earlier, later = node_hash(sibling, earlier), node_hash(sibling, later)
+            while not node & 1 and node:
+                node, last = node >> 1, last >> 1
+        else:
+            later = node_hash(later, sibling)
+        node, last = node >> 1, last >> 1
+    return last == 0 and (earlier, later) == (first_root, root)
+
+
+def _folded(level: list[bytes]) -> list[bytes]:
+    paired = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+    return paired + level[len(level) - len(level) % 2:]
+
+
+def _subproof(leaves: list[bytes], first: int, whole: bool) -> list[bytes]:
+    """SUBPROOF(m, D[n], b), RFC 6962 section 2.1.2."""
+    if first == len(leaves):
+        return [] if whole else [tree_head(leaves)]
+    split = 1 << (len(leaves) - 1).bit_length() - 1  # the largest power of two below n
+    if first <= split:
+        return [*_subproof(leaves[:split], first, whole), tree_head(leaves[split:])]
+    return [*_subproof(leaves[split:], first - split, whole=False), tree_head(leaves[:split])]
