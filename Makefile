@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install demo test test-fast check test-mutants bench replay clean
+.PHONY: install demo test test-fast test-crash check test-mutants bench replay clean
 
 install: $(VENV)/installed
 
@@ -31,6 +31,9 @@ test: check  ## everything
 
 test-fast: install  ## what needs no server and no real backbone
 	$(BIN)/pytest -m "not slow"
+
+test-crash: install  ## kill -9 at 200 random times of an erasure, and ten times through the whole command
+	S3T_TEST_KILLS=200 S3T_TEST_WHOLE_KILLS=10 $(BIN)/pytest tests/flows/test_killed.py
 
 test-mutants: install  ## take each protection out and see its test fail
 	$(BIN)/python -m tests.mutants

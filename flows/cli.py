@@ -7,20 +7,25 @@ Every command takes `--json` (one JSON document on stdout, everything else on st
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from flows import cli_requests
+from flows.cli_base import (
+    JsonOption,
+    WorkspaceOption,
+    app,
+    begin_prefect,
+    console,
+    open_if_there,
+    open_workspace,
+    percent,
+    show,
+    working,
+)
 from s3t_core.errors import S3TError, UsageError
-
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
-                  help="Exact machine unlearning: train so that a deletion is a deactivation, erase, prove it.")
-
-WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="The workspace (default: S3T_WORKSPACE, "
-                                                     "else the current directory).")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
 def main() -> None:
@@ -51,7 +56,7 @@ def init(directory: Annotated[str, typer.Argument(help="Where to make it.")] = "
     from s3t_core.config import Config
     config = example_config() if example else Config()
     place = create_workspace(Path(directory).resolve(), config, EXAMPLE_KEY if example else None)
-    _show(as_json, {"workspace": str(place.root), "name": place.config.system.name}, lambda _: [
+    show(as_json, {"workspace": str(place.root), "name": place.config.system.name}, lambda _: [
         f"Workspace ready in {place.root}.",
         "Next: set [data] columns and labels in s3t.toml, then `s3t ingest FILE`." if not example else
         "Next: `s3t ingest example:chitchat`, then `s3t train`.",
@@ -64,7 +69,7 @@ def ingest(source: Annotated[str, typer.Argument(help="CSV, JSONL or Parquet fil
            append: Annotated[bool, typer.Option("--append", help="Unite with the present data.")] = False,
            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Take a snapshot of the data: validate, place, version."""
-    place = _open(workspace)
+    place = open_workspace(workspace)
     place.check_example_key(source)
     place.config.require_labels()
     if not source.startswith("example:"):
@@ -72,62 +77,51 @@ def ingest(source: Annotated[str, typer.Argument(help="CSV, JSONL or Parquet fil
             raise UsageError("expected a readable file or example:NAME as the source, got a path that is no file; "
                              "check its spelling")
         source = str(Path(source).resolve())
-    _prefect()
+    begin_prefect()
     from flows.ingest import ingest as flow
-    _show(as_json, flow(str(place.root), source, append), _told_ingest)
+    show(as_json, flow(str(place.root), source, append), _told_ingest)
 
 
 @app.command()
 def train(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Train the stages that are missing, register a version, serve it."""
-    place = _open(workspace)
-    _prefect()
+    place = open_workspace(workspace)
+    begin_prefect()
     from flows.train import train as flow
-    _show(as_json, flow(str(place.root)), _told_training)
+    show(as_json, flow(str(place.root)), _told_training)
 
 
 @app.command()
 def retrain(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """The full retrain, now: on the data that is there, re-using every stage that did not change."""
-    place = _open(workspace)
-    _prefect()
+    place = open_workspace(workspace)
+    begin_prefect()
     from flows.retrain import retrain as flow
-    _show(as_json, flow(str(place.root)), _told_training)
+    show(as_json, flow(str(place.root)), _told_training)
 
 
 @app.command()
 def repair(minutes: Annotated[float, typer.Option("--minutes", help="Begin no stage after so many.")] = 60,
            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Train again what erasures deactivated, the worst shards first, within a time limit."""
-    place = _open(workspace)
-    _prefect()
+    place = open_workspace(workspace)
+    begin_prefect()
     from flows.repair import repair as flow
-    _show(as_json, flow(str(place.root), minutes), _told_repair)
+    show(as_json, flow(str(place.root), minutes), _told_repair)
 
 
-@app.command()
-def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="SUBJECT...", help="Ids as in the source.")]
-            = None, file: Annotated[str | None, typer.Option("--file", help="Ids, one a line.")] = None,
-            record: Annotated[str, typer.Option("--record", help="Only this record of the subject.")] = "",
-            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Take deletion requests. They are durable before this command says so; `s3t erase` carries them out."""
-    place = _open(workspace)
-    from flows.requests import take_requests
-    given = [*(subjects or []), *(_ids_from(file) if file else [])]
-    taken = take_requests(place, given, record)
-    _show(as_json, {"requests": [{"id": r.request_id, "received": r.received, "due": r.due} for r in taken]},
-          lambda d: [*(f"{r['id']}  due {r['due']}" for r in d["requests"]),
-                     f"{len(d['requests'])} request(s) accepted. Next: `s3t erase`."])
+for _command in cli_requests.COMMANDS:
+    app.command()(_command)
 
 
 @app.command()
 def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Carry out every pending request, now: deactivate, cut over, destroy, scan, certify."""
-    place = _open(workspace)
-    _prefect()
+    place = open_workspace(workspace)
+    begin_prefect()
     from flows.erase import erase as flow
     done = flow(str(place.root))
-    _show(as_json, done, _told_erasure)
+    show(as_json, done, _told_erasure)
     if done["retrain"] == "failed":
         print(f"s3t: the erasure is complete, but the full retrain failed: {done['problem']}", file=sys.stderr)
         sys.exit(1)
@@ -137,7 +131,7 @@ def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
 def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """What serves, live depth per shard and replica, pending requests, what is left of the budget."""
     from flows.status import status_of
-    _show(as_json, status_of(_open(workspace)), _told_status)
+    show(as_json, status_of(open_workspace(workspace)), _told_status)
 
 
 @app.command()
@@ -173,7 +167,7 @@ def plan(shards: Annotated[str, typer.Option("--shards", metavar="M[,M...]", hel
          workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """What a layout would take and how long it would last: before any training, in or outside a workspace."""
     from flows import planning
-    place = _open_if_there(workspace)
+    place = open_if_there(workspace)
     from s3t_core.config import Config
     config = place.config if place else Config()
     if suggest_prior:
@@ -187,37 +181,73 @@ def plan(shards: Annotated[str, typer.Option("--shards", metavar="M[,M...]", hel
         "subjects": subjects, "once": once, "zipf": zipf, "burst": burst, "skew": skew, "tiers": tiers,
         "records": records, "policy": policy, "floor": floor, "requests_per_day": requests_per_day, "target": target,
         "rows_per_second": rows_per_second, "runs": runs, "seed": seed})
-    with _working("Simulating request streams"):
+    with working("Simulating request streams"):
         document = planning.plan(question, config)
     if plot:
         planning.write_plot(Path(plot), document["plans"])
-    _show(as_json, document, lambda d: planning.told_plan(d, _console().width))
+    show(as_json, document, lambda d: planning.told_plan(d, console().width))
 
 
 @app.command()
 def predict(texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to label.")],
             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Answers of the model version that serves."""
-    place = _open(workspace)
+    place = open_workspace(workspace)
     from flows.predicting import champion_of
     answers = champion_of(place).predict(texts)
-    _show(as_json, answers, lambda found: [
+    show(as_json, answers, lambda found: [
         line for text, answer in zip(texts, found, strict=True) for line in _told_answer(text, answer)])
 
 
 @app.command()
-def verify(path: Annotated[str, typer.Argument(help="A certificate, or a directory of them.")],
+def verify(path: Annotated[str, typer.Argument(help="A certificate, a directory of them, a checkpoint, an evidence "
+                                                 "bundle (.zip) or an exported ledger (.jsonl).")],
            key: Annotated[str | None, typer.Option("--key", help="The controller's public key (PEM). Default: the "
                                                    "workspace's own, which proves less.")] = None,
+           checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="An earlier checkpoint that you kept: a "
+                                                          "bundle must continue it.")] = None,
            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Check certificates offline."""
+    """Check certificates, bundles, checkpoints and ledgers offline."""
     from flows.verifying import verify_path
     public = Path(key) if key else _own_public_key(workspace)
-    result = verify_path(Path(path), public)
-    _show(as_json, result, lambda d: [
-        *(f"valid: {c['file']}, certified {c['certified']}" for c in d["certificates"]),
-        *(f"NOT VALID: {p}" for p in d["problems"])])
+    result = verify_path(Path(path), public, Path(checkpoint) if checkpoint else None)
+    show(as_json, result, _told_verified)
     if not result["valid"]:
+        sys.exit(1)
+
+
+@app.command()
+def audit(bundle: Annotated[str, typer.Option("--bundle", metavar="FILE.zip", help="Every certificate with its proofs "
+                                              "and a verifier that runs by itself.")] = "",
+          ledger: Annotated[str, typer.Option("--ledger", metavar="FILE.jsonl", help="The whole ledger, signed.")] = "",
+          since: Annotated[list[str] | None, typer.Option("--checkpoint", metavar="FILE", help="A checkpoint that the "
+                                                          "auditor kept; the bundle proves that the ledger continues "
+                                                          "it.")] = None,
+          replay: Annotated[str, typer.Option("--replay", metavar="N|all", help="Train so many random live stages "
+                                              "again and compare bytes.")] = "",
+          workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Write evidence that an auditor checks without this system; train live stages again and compare bytes."""
+    targets = [(bundle, ".zip"), (ledger, ".jsonl")]
+    if not bundle and not ledger and not replay:
+        raise UsageError("expected --bundle FILE.zip, --ledger FILE.jsonl or --replay N, got none of them")
+    if replay and replay != "all" and (not replay.isascii() or not replay.isdigit() or int(replay) < 1):
+        raise UsageError('expected --replay to be a number of stages or "all", got something else')
+    for name, ending in targets:
+        if name and (Path(name).suffix != ending or not Path(name).absolute().parent.is_dir()):
+            raise UsageError(f"expected a file name ending in {ending}, in a directory that is there, got another")
+    place = open_workspace(workspace)
+    from flows.audit import write_bundle, write_ledger
+    document: dict[str, Any] = {}
+    if replay:
+        from flows.replaying import replay as again
+        document["replay"] = again(place, None if replay == "all" else int(replay))
+    if bundle:
+        document["bundle"] = write_bundle(place, Path(bundle), [Path(c) for c in since or []])
+    if ledger:
+        document["ledger"] = write_ledger(place, Path(ledger))
+    show(as_json, document, _told_audit)
+    if replay and not document["replay"]["valid"]:
+        print("s3t: the replay is no pass: see each stage's result", file=sys.stderr)
         sys.exit(1)
 
 
@@ -226,85 +256,26 @@ def demo(directory: Annotated[str, typer.Option("--dir", help="Where its workspa
          as_json: JsonOption = False) -> None:
     """The whole story on the example data, in a workspace of its own."""
     from flows.demo import run_demo
-    result = run_demo(Path(directory).resolve(), _console())
-    _show(as_json, result, lambda _: [])
+    result = run_demo(Path(directory).resolve(), console())
+    show(as_json, result, lambda _: [])
 
 
 # --- parts
-
-
-def _open(workspace: str | None) -> Any:
-    from flows.progress import RichProgress, use
-    from flows.settings import workspace_root
-    from flows.wiring import Workspace
-    place = Workspace(workspace_root(workspace))
-    use(RichProgress(_console()))
-    return place
-
-
-def _open_if_there(workspace: str | None) -> Any:
-    """The workspace named or stood in, or None: `plan` works without one."""
-    from flows.settings import CONFIG_NAME
-    named = workspace or os.environ.get("S3T_WORKSPACE")
-    if named or Path(CONFIG_NAME).is_file():
-        place = _open(workspace)
-        return place if named or place.state_dir.is_dir() else None
-    from flows.progress import RichProgress, use
-    use(RichProgress(_console()))
-    return None
-
-
-def _working(told: str) -> Any:
-    from flows.progress import current
-    return current().spinner(told)
 
 
 def _suggest_prior(place: Any, skew: str, tiers: str, as_json: bool) -> None:
     """From a skew and tiers, else from the slices that past erasures silenced in the workspace."""
     from flows import planning
     found, origin = planning.suggested(place, skew, tiers)
-    _show(as_json, {"suggested_prior": list(found), "from": origin}, lambda d: [
+    show(as_json, {"suggested_prior": list(found), "from": origin}, lambda d: [
         f"prior = [{', '.join(f'{p:g}' for p in d['suggested_prior'])}]   # {d['from']}",
         "Nothing was changed. Writing it under [system] in s3t.toml is your choice, outside the guarantee "
         "(docs/threat-model.md), and needs sequences = \"bms\" or \"optimised\"."])
 
 
-def _console() -> Any:
-    from rich.console import Console
-    return Console(stderr=True)
-
-
-def _prefect() -> None:
-    """Start (or reach) the Prefect API: seconds on a laptop, where it is embedded."""
-    from flows.progress import current
-    from flows.settings import start_prefect
-    with current().spinner("Starting Prefect"):
-        start_prefect()
-
-
-def _show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> None:
-    if as_json:
-        print(json.dumps(document))
-    else:
-        for line in lines(document):
-            print(line)
-
-
-def _ids_from(file: str) -> list[str]:
-    try:
-        text = Path(file).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"expected a readable UTF-8 file of ids with --file, got {type(error).__name__}") from None
-    return [line for line in text.splitlines() if line.strip()]
-
-
 def _own_public_key(workspace: str | None) -> Path:
     from flows.settings import workspace_root
     return workspace_root(workspace) / ".s3t" / "keys" / "signing.pub"
-
-
-def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{100 * share:.1f}%"
 
 
 def _told_ingest(d: dict[str, Any]) -> list[str]:
@@ -323,15 +294,15 @@ def _told_ingest(d: dict[str, Any]) -> list[str]:
 
 def _told_training(d: dict[str, Any]) -> list[str]:
     share = d["reused"] / max(d["trained"] + d["reused"], 1)
-    return [f"{d['trained']} stages trained, {d['reused']} re-used ({_percent(share)}), in {d['seconds']:.0f} s.",
-            f"Version {d['version']} serves; held-out accuracy {_percent(d['accuracy'])}.",
+    return [f"{d['trained']} stages trained, {d['reused']} re-used ({percent(share)}), in {d['seconds']:.0f} s.",
+            f"Version {d['version']} serves; held-out accuracy {percent(d['accuracy'])}.",
             "Next: `s3t predict TEXT`, or `s3t request SUBJECT` and `s3t erase`."]
 
 
 def _told_repair(d: dict[str, Any]) -> list[str]:
     left = f"{d['missing']} stages are still missing; run it again." if d["missing"] else "Every stage is there."
     return [f"{d['trained']} stages trained in {d['seconds']:.0f} s; version {d['version']} serves; held-out accuracy "
-            f"{_percent(d['accuracy'])}. {left}"]
+            f"{percent(d['accuracy'])}. {left}"]
 
 
 _RETRAIN_TOLD = {
@@ -343,23 +314,55 @@ _RETRAIN_TOLD = {
 
 def _told_erasure(d: dict[str, Any]) -> list[str]:
     told = _RETRAIN_TOLD[d["retrain"]] + (f" ({d['problem']})" if d["problem"] and d["retrain"] != "failed" else "")
+    waiting = [f"  not carried out: {w['request']}, {w['state']}, due {w['due']}" for w in d["waiting"]]
     if not d["certificates"]:
-        return [f"Nothing was pending. Full retrain: {told}."]
+        return [f"Nothing was pending. Full retrain: {told}.", *waiting]
     return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "
             f"deactivated and destroyed; version {d['version']} serves. Full retrain: {told}.",
             *([] if d["deactivated"] else ["  No stage saw their rows: held out, in quarantine, or not there at all."]),
             *(f"  certificate: {c['path']}" for c in d["certificates"]),
             *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
-            "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`."]
+            *waiting, "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`."]
 
 
 def _told_answer(text: str, answer: dict[str, Any]) -> list[str]:
     best = max(answer["probabilities"].values())
-    return [f"{answer['label']}  ({_percent(best)})  <- {text[:60]}"]
+    return [f"{answer['label']}  ({percent(best)})  <- {text[:60]}"]
+
+
+def _told_verified(d: dict[str, Any]) -> list[str]:
+    lines = [f"valid: {c.get('file', c['request'])}, {c['closed']} {c['certified']}" for c in d["certificates"]]
+    lines += [f"valid: {c['file']}, a checkpoint of {c['size']} entries, signed {c['signed']}"
+              for c in d.get("checkpoints", [])]
+    if d.get("checkpoint"):
+        lines.append(f"The ledger of {d['checkpoint']['size']} entries, signed {d['checkpoint']['time']}, closes each.")
+    if d.get("ledger"):
+        told = d["ledger"]
+        lines.append(f"valid: {told['size']} entries, signed {told['signed']}: {told['requests']} request(s), "
+                     f"{told['certified']} closed by a certificate.")
+    lines += [f"NOT VALID: {p}" for p in d["problems"]]
+    return [*lines, *(["What a bundle alone does not prove:", *(f"  - {p}" for p in d["not_proved"])]
+                      if d.get("not_proved") else [])]
+
+
+def _told_audit(d: dict[str, Any]) -> list[str]:
+    lines = []
+    if "replay" in d:
+        lines += [f"shard {s['shard']}, slices {'-'.join(map(str, s['slices']))}: {s['result']}"
+                  for s in d["replay"]["stages"]]
+        lines.append(f"{len(d['replay']['stages'])} of {d['replay']['live']} live stages trained again.")
+    if "bundle" in d:
+        lines += [f"{d['bundle']['certificates']} certificate(s) with their proofs in {d['bundle']['bundle']}.",
+                  "Whoever checks them unpacks it, reads README.txt, and needs your public key by another way."]
+    if "ledger" in d:
+        lines.append(f"{d['ledger']['entries']} ledger entries in {d['ledger']['ledger']}.")
+    if "bundle" in d or "ledger" in d:
+        lines.append("Check it as an auditor would: `s3t verify FILE --key .s3t/keys/signing.pub`.")
+    return lines
 
 
 def _told_status(d: dict[str, Any]) -> list[str]:
-    lines = [f"{d['name']}: version {d['version'] or 'none yet'}, held-out accuracy {_percent(d['accuracy'])}, "
+    lines = [f"{d['name']}: version {d['version'] or 'none yet'}, held-out accuracy {percent(d['accuracy'])}, "
              f"{d['records']} records."]
     for shard in d["shards"]:
         replicas = "  ".join(f"{'-'.join(map(str, r['sequence']))}: {r['depth']}" for r in shard["replicas"])
@@ -367,7 +370,7 @@ def _told_status(d: dict[str, Any]) -> list[str]:
     from flows.budget import told_budget
     lines.append(f"Deletion budget ({d['deletion_budget']['policy']}): {told_budget(d['deletion_budget'])}.")
     lines.append(f"Pending: {len(d['pending'])}; certified: {d['certified']}; ledger entries: {d['ledger']['size']}.")
-    lines += [f"  {p['id']}  due {p['due']}" for p in d["pending"]]
+    lines += [f"  {p['id']}  {p['state']}, due {p['due']}" for p in d["pending"]]
     if d["full_retrain"]:
         lines.append(f"A full retrain is {d['full_retrain']['state']} since {d['full_retrain']['time']}; `s3t erase` "
                      "or `s3t retrain` sees to it.")

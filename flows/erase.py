@@ -20,7 +20,9 @@ from flows.progress import current
 from flows.retrain import have_retrained, train_first, want_retrain
 from flows.tasks import task
 from flows.wiring import Workspace
+from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import STEPS, Eraser
+from s3t_core.erasure.ledger import State
 from s3t_core.erasure.planner import ErasurePlan
 
 _WAIT_SECONDS = 600
@@ -43,6 +45,7 @@ def erase(workspace: str) -> dict[str, Any]:
                         partial(train_first, place, problems))
         plans = list(_erase(eraser))
         problems.append(want_retrain(place))
+        place.write_checkpoint()
     outcome, reason = have_retrained(place)
     if outcome == "no" and any(p.recipe for p in plans):
         outcome = "first"
@@ -55,7 +58,7 @@ def erase(workspace: str) -> dict[str, Any]:
                          for plan in plans for r in plan.requests],
         "deactivated": len({s.key for plan in plans for s in plan.deactivated}),
         "seconds": round(time.monotonic() - started, 1), "retrain": outcome, "problem": problem,
-        "found_outside": list(eraser.outside),
+        "found_outside": list(eraser.outside), "waiting": _waiting(place, state),
     }
 
 
@@ -70,6 +73,13 @@ def _erase(eraser: Eraser) -> Iterator[ErasurePlan]:
             with current().spinner(_TOLD[step]):
                 step_task.with_options(name=step)(eraser, step, plan)
         yield plan
+
+
+def _waiting(place: Workspace, state: State) -> list[dict[str, Any]]:
+    """Open requests that no erase run may carry out: held, or not approved yet."""
+    needs, now = place.config.erasure.needs_approval, place.clock.now()
+    views = [view_of(r, state, needs, now) for r in place.requests.pending()]
+    return [{"request": v.request.request_id, "state": v.state, "due": v.request.due} for v in views]
 
 
 def _show_budget(place: Workspace, outcome: str, problem: str) -> None:

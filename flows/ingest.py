@@ -93,6 +93,7 @@ def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_row
                         f"{_count_reasons(refused)}; nothing was changed")
     version, changed = version_files(place, state, folder / "data")
     _write_quarantine(place, refused, append)
+    place.write_checkpoint()
     counts = builder.counts
     return IngestReport(
         counts.records, counts.held_out, len(refused), counts.suppressed, counts.subjects, _count_reasons(refused),

@@ -1,20 +1,35 @@
-"""Take deletion requests: durable before they are acknowledged. The id as given goes to a 0600 file, nowhere else."""
+"""Deletion requests: taken, listed, approved, held, withdrawn, rejected; and a person who returns.
+
+A request is durable, and a checkpoint tells of it, before it is acknowledged. The id as given goes to a 0600 file,
+nowhere else. Whatever happens to a request is a ledger event.
+"""
 
 import hmac
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from flows.adapters.database import new_salt
+from flows.adapters.local import workspace_lock
 from flows.wiring import Workspace
 from s3t_core.domain import DeletionRequest
+from s3t_core.erasure.certificate import certificate_subject
+from s3t_core.erasure.closing import CLOSING_TYPE, check_reason, closing_predicate, view_of
+from s3t_core.erasure.ledger import Event, State
 from s3t_core.erasure.planner import rfc3339
 from s3t_core.errors import UsageError
+from s3t_core.keys import keyed_digest
 from s3t_core.records import record_digest, subject_digest
 from s3t_core.snapshot import suppression_digest
 
+_WAIT_SECONDS = 60
 
-def take_requests(place: Workspace, subjects: list[str], record: str = "") -> list[DeletionRequest]:
-    """One request per distinct subject (or for one record of one subject). Asked twice while pending: one request.
+
+def take_requests(place: Workspace, subjects: list[str], record: str = "", key: str = "") -> list[DeletionRequest]:
+    """One request per distinct subject (or for one record of one subject). Asked twice while pending, or ever again
+    with the same idempotency `key`: one request.
 
     Raises UsageError for an empty or over-long id, or a record id where the data has none.
     """
@@ -22,7 +37,121 @@ def take_requests(place: Workspace, subjects: list[str], record: str = "") -> li
     if not distinct:
         raise UsageError("expected at least one subject id, got none")
     _check_ids(place, distinct, record)
-    return [_take(place, subject, record) for subject in distinct]
+    taken = [_take(place, subject, record, key) for subject in distinct]
+    place.write_checkpoint()
+    return taken
+
+
+def list_requests(place: Workspace, state: str = "", due_within_days: float | None = None) -> list[dict[str, Any]]:
+    """Every request as JSON values, open ones by due time first; of one state only, or due within so many days."""
+    known, now = place.ledger.state(), place.clock.now()
+    views = [view_of(r, known, place.config.erasure.needs_approval, now) for r in place.requests.all()]
+    found = [v for v in views if (not state or v.state == state) and (
+        due_within_days is None or (v.days_left is not None and v.days_left <= due_within_days))]
+    return [{"id": v.request.request_id, "state": v.state, "received": v.request.received, "due": v.request.due,
+             "days_left": v.days_left, "scope": "record" if v.request.record else "subject"}
+            for v in sorted(found, key=lambda v: (v.days_left is None, v.request.due))]
+
+
+def approve(place: Workspace, request_ids: list[str], by: str) -> None:
+    """Let requests be carried out. Raises UsageError for one that is unknown or closed."""
+    with _changing(place) as state:
+        requests = [_open_request(place, state, r) for r in request_ids]
+        new = [r for r in requests if r.request_id not in state.approved]
+        if new:
+            place.ledger.append(*({"type": "approved", "time": place.now(), "request": r.request_id, "by": _name(by)}
+                                  for r in new))
+
+
+def withdraw(place: Workspace, request_id: str, by: str = "") -> None:
+    """Close a request because whoever asked took it back. Raises UsageError once it is being carried out."""
+    _close(place, request_id, "withdrawal", _name(by or "the person who asked"), "", "withdrawn by whoever asked")
+
+
+def reject(place: Workspace, request_id: str, basis: str, reason: str, by: str) -> None:
+    """Close a request without an erasure, on a legal basis (`closing.BASES`), with a reason that names nobody."""
+    ids = place.needles.ids_of(request_id)
+    _close(place, request_id, "rejection", _name(by), basis, check_reason(basis, reason, ids))
+
+
+def hold(place: Workspace, subject: str, basis: str, reason: str, by: str) -> int:
+    """Stop every erasure of a subject, asked for or yet to be; returns how many open requests wait now."""
+    _check_ids(place, [subject], "")
+    digest, clean = subject_digest(place.keys, subject), check_reason(basis, reason, [subject])
+    with _changing(place) as state:
+        waiting = [r for r in place.requests.pending() if r.subject == digest]
+        for request in waiting:
+            _open_request(place, state, request.request_id)
+        place.ledger.append({"type": "hold", "state": "set", "time": place.now(), "subject": digest, "basis": basis,
+                             "reason": clean, "by": _name(by)})
+    return len(waiting)
+
+
+def release(place: Workspace, subject: str, by: str) -> None:
+    """End a hold: what was asked for is carried out by the next erase run. Raises UsageError when there is none."""
+    _check_ids(place, [subject], "")
+    digest = subject_digest(place.keys, subject)
+    with _changing(place) as state:
+        if digest not in state.holds:
+            raise UsageError("expected a subject with a legal hold, got one without; nothing was changed")
+        place.ledger.append({"type": "hold", "state": "released", "time": place.now(), "subject": digest,
+                             "by": _name(by)})
+
+
+def lift(place: Workspace, subject: str, record: str, by: str) -> None:
+    """Take a subject, or one record, off the suppression list because the person returned: later ingests may hold them
+    again. Raises UsageError when they are not on it, or a request of theirs is open."""
+    _check_ids(place, [subject], record)
+    digest = suppression_digest(place.keys, subject, record)
+    with _changing(place):
+        if any(r.subject == subject_digest(place.keys, subject) for r in place.requests.pending()):
+            raise UsageError("expected no open request of this subject, got one; `s3t erase` or `s3t withdraw` it "
+                             "first")
+        told = {"type": "lifted", "time": place.now(), "suppression": digest, "by": _name(by),
+                "kind": "record" if record else "subject"}
+        if not place.requests.lift(digest, told):
+            raise UsageError("expected a subject (or record) on the suppression list, got one that is not on it; "
+                             "nothing was changed")
+
+
+@contextmanager
+def _changing(place: Workspace) -> Iterator[State]:
+    """Between erase runs: what is decided here is seen by the next one. The ledger is signed before anyone is told."""
+    with workspace_lock(place.lock_path, _WAIT_SECONDS):
+        yield place.ledger.state()
+        place.write_checkpoint()
+
+
+def _open_request(place: Workspace, state: State, request_id: str) -> DeletionRequest:
+    found = next((r for r in place.requests.all() if r.request_id == request_id), None)
+    if found is None:
+        raise UsageError("expected the id of a request (`s3t requests` lists them), got another; nothing was changed")
+    if found.certificate:
+        raise UsageError(f"expected an open request, got {request_id}, which is closed already "
+                         f"({state.closed.get(request_id, 'erased')}); nothing was changed")
+    if state.plan is not None and request_id in state.plan["plan"]["requests"]:
+        raise UsageError(f"expected a request that is not being carried out, got {request_id}, whose erasure has "
+                         "begun; run `s3t erase` to finish it")
+    return found
+
+
+def _close(place: Workspace, request_id: str, kind: str, by: str, basis: str, reason: str) -> None:
+    with _changing(place) as state:
+        request, head, now = _open_request(place, state, request_id), place.ledger.head(), place.now()
+        predicate = closing_predicate(request, kind, now, by, basis, reason, place.ledger.leaves()[0].hex(), head)
+        digest = place.certificates.issue(request_id, predicate, certificate_subject(state, head), CLOSING_TYPE)
+        told: Event = {"type": "closed", "time": now, "request": request_id, "kind": kind, "certificate": digest,
+                       "basis": basis}
+        place.requests.close(request_id, digest, told)
+        place.needles.destroy(request_id, [])
+
+
+def _name(by: str) -> str:
+    clean = " ".join(by.split())
+    if not clean or len(clean) > 100 or not clean.isprintable():
+        raise UsageError("expected who decides with --by, a name or role of 1 to 100 printable characters, got "
+                         "something else")
+    return clean
 
 
 def _check_ids(place: Workspace, subjects: list[str], record: str) -> None:
@@ -40,7 +169,7 @@ def _check_ids(place: Workspace, subjects: list[str], record: str) -> None:
                          "whole subject can be erased")
 
 
-def _take(place: Workspace, subject: str, record: str) -> DeletionRequest:
+def _take(place: Workspace, subject: str, record: str, key: str) -> DeletionRequest:
     keys = place.keys
     received = place.clock.now()
     salt = new_salt()
@@ -54,9 +183,10 @@ def _take(place: Workspace, subject: str, record: str) -> DeletionRequest:
         due=rfc3339(received + timedelta(days=place.config.erasure.deadline_days)),
     )
     place.needles.keep_id(request.request_id, [record or subject])
+    once = keyed_digest(keys.suppression, "idempotency", key, request.suppression).hex() if key else ""
     accepted = place.requests.accept(request, salt, {
         "type": "request", "time": request.received, "request": request.request_id, "subject": request.subject,
-        "record": request.record, "due": request.due})
+        "record": request.record, "due": request.due}, once)
     if accepted.request_id != request.request_id:
         place.needles.destroy(request.request_id, [])
     return accepted

@@ -3,6 +3,7 @@
 from typing import Any
 
 from flows.wiring import Workspace
+from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.ledger import State
 
 
@@ -30,7 +31,9 @@ def status_of(place: Workspace) -> dict[str, Any]:
             "replicas": [{"sequence": list(r.sequence), "depth": r.depth}
                          for r in release.replicas if r.shard == shard],
         } for shard in release.shards()] if release else [],
-        "pending": [{"id": r.request_id, "received": r.received, "due": r.due} for r in place.requests.pending()],
+        "pending": [{"id": r.request_id, "received": r.received, "due": r.due,
+                     "state": view_of(r, state, place.config.erasure.needs_approval, place.clock.now()).state}
+                    for r in place.requests.pending()],
         "certified": len(state.certified),
         "full_retrain": {"state": state.retrain["state"], "time": state.retrain["time"]} if state.retrain else None,
         "interrupted_erasure": state.plan is not None,

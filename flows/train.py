@@ -152,6 +152,7 @@ class TrainingSession:
                 self.finish(failed=True)
             raise
         self.finish(failed=False)
+        self.place.write_checkpoint()
         left = sum(s.key not in self.done for s in self.plan.stages)
         reused = len(self.plan.stages) - left - sum(s.key in self.fresh for s in self.plan.stages)
         return TrainReport(len(self.fresh), reused, *served, round(time.monotonic() - started, 1), left)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import adapters
+from flows.adapters.checkpoints import CheckpointFiles
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
 from flows.adapters.keys import WORKSPACE_KEY, create_keys, read_keys, read_signing_key, read_workspace_key
 from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock, WorkspaceResidue, as_owner_only
@@ -14,8 +15,10 @@ from flows.budget import budget_document, budget_tags, forecast_document
 from flows.examples import EXAMPLE_KEY
 from flows.settings import CONFIG_NAME, prepare_environment
 from s3t_core.config import Config, parse_config, render_config
+from s3t_core.erasure.checkpoint import Checkpoint
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
-from s3t_core.erasure.ledger import State
+from s3t_core.erasure.ledger import State, TreeHead
+from s3t_core.erasure.merkle import tree_head
 from s3t_core.erasure.planner import rfc3339
 from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.files import TEMPORARY_PREFIX, remove_file, write_atomically
@@ -113,6 +116,7 @@ class Workspace:
         if not database.exists():
             raise WorkspaceError("expected the workspace's database, got none; restore it and .s3t/keys from the "
                                  "backup, or run `s3t init` to begin anew (for the example: `s3t init --example`)")
+        database.complete()
         return database
 
     @cached_property
@@ -125,7 +129,24 @@ class Workspace:
                                  ".s3t/keys/workspace.key from its backup")
         self.settled = next((e["settings"] for e in events if e["type"] == "settled"), None)
         self._check_settled()
+        self.checkpoints.check(ledger.leaves())
         return ledger
+
+    @cached_property
+    def checkpoints(self) -> CheckpointFiles:
+        """Signed heads of the ledger. Raises WorkspaceError for a place inside the workspace."""
+        place = self.config.erasure.log_checkpoints_to
+        if place and Path(place).resolve().is_relative_to(self.root.resolve()):
+            raise WorkspaceError("expected [erasure] log_checkpoints_to to name a place outside the workspace, got one "
+                                 "inside it: whoever rolls the ledger back would roll the checkpoints back with it")
+        return CheckpointFiles(self.state_dir / "checkpoint.json", Path(place) if place else None, self.keys_dir)
+
+    def write_checkpoint(self) -> Checkpoint:
+        """Sign the ledger as it is now: at the end of every command that changed it."""
+        leaves = self.ledger.leaves()
+        checkpoint = Checkpoint(leaves[0].hex(), TreeHead(len(leaves), tree_head(leaves).hex()), self.now())
+        self.checkpoints.write(checkpoint)
+        return checkpoint
 
     def settle(self) -> None:
         """Record the settings that must stay from the first data on, because versions and files stand under them."""
@@ -158,6 +179,11 @@ class Workspace:
         """Ids and texts of what is being erased."""
         as_owner_only(self.state_dir / "needles")
         return NeedleFiles(self.state_dir / "needles")
+
+    @cached_property
+    def certificates(self) -> CertificateFiles:
+        """Where closing documents are signed and kept."""
+        return CertificateFiles(self.certificates_dir, read_signing_key(self.keys_dir))
 
     @cached_property
     def store(self) -> LocalStageStore:
@@ -200,7 +226,7 @@ class Workspace:
         return ErasePorts(
             ledger=self.ledger, requests=self.requests, datasets=self.datasets, stages=self.store,
             registry=self.registry, needles=self.needles, residue=residue, evaluator=ReleaseEvaluator(self),
-            certificates=CertificateFiles(self.certificates_dir, read_signing_key(self.keys_dir)), clock=self.clock)
+            certificates=self.certificates, clock=self.clock)
 
     def _baseline(self) -> bytes:
         """What the system writes whoever is in the data: settings, labels, the model's code."""
@@ -215,7 +241,8 @@ class Workspace:
         return ErasePolicy(
             staleness_seconds=self.config.erasure.staleness_seconds,
             keep_clean_versions_days=self.config.erasure.keep_clean_versions_days, software=software,
-            budget_of=self.budget_of, budget_tags=self.budget_tags)
+            budget_of=self.budget_of, budget_tags=self.budget_tags,
+            needs_approval=self.config.erasure.needs_approval)
 
     def budget_of(self, state: State) -> dict[str, Any] | None:
         """The deletion-rate budget as JSON values, None before there is a release."""
@@ -283,6 +310,7 @@ def create_workspace(root: Path, config: Config, workspace_key: bytes | None = N
     begins = not database.exists()
     if begins:
         database.create([{"type": "workspace", "time": workspace.now(), "key_check": key_check(workspace.keys)}])
+        workspace.write_checkpoint()
     if begins and workspace_key is None:
         commit_files(root, [CONFIG_NAME, ".gitignore", ".dvc/config", ".dvc/.gitignore", ".dvcignore"],
                          "s3t: a workspace")

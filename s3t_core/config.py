@@ -9,6 +9,7 @@ Nothing here may be computed from records (method.md, hazard 7): an operator may
 import math
 import tomllib
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -217,10 +218,12 @@ class ErasureConfig(Section):
     """Deadlines and what is kept."""
 
     deadline_days: int = Field(30, ge=1, le=365, description="a request is due so many days after it came")
+    needs_approval: bool = Field(False, description="a request waits for `s3t approve` before it is carried out")
     cron: str = Field("0 3 * * *", min_length=9, description="when the erase deployment runs (used once it exists)")
     staleness_seconds: float = Field(5.0, ge=0, le=3600, description="longest time a loaded model trusts its version")
     keep_clean_versions_days: int = Field(7, ge=0, description="superseded versions without erased data are kept")
-    log_checkpoints_to: str = Field("", description="a place outside the workspace for ledger checkpoints (not yet)")
+    log_checkpoints_to: str = Field(
+        "", description='a directory outside the workspace that gets every ledger checkpoint too; "" = none')
 
     @field_validator("staleness_seconds", mode="before")
     @classmethod
@@ -230,8 +233,8 @@ class ErasureConfig(Section):
     @field_validator("log_checkpoints_to")
     @classmethod
     def _checkpoints(cls, value: str) -> str:
-        if value:
-            raise ValueError('writing checkpoints outside the workspace does not work yet; expected ""')
+        if value and not PurePath(value).is_absolute():
+            raise ValueError("expected an absolute path: it must not depend on where a command runs")
         return value
 
 

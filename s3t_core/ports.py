@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId
-from s3t_core.erasure.ledger import Event, State, TreeHead, VersionRecord
+from s3t_core.erasure.ledger import Event, Inclusion, State, TreeHead, VersionRecord
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,9 @@ class Ledger(Protocol):
     def head(self) -> TreeHead:
         """Size and root now."""
 
+    def prove(self, event: Event) -> Inclusion:
+        """That an event is in the ledger as it is now. Raises LedgerError when it is not."""
+
 
 class RequestBook(Protocol):
     """Deletion requests and the suppression list."""
@@ -104,8 +107,8 @@ class RequestBook(Protocol):
     def suppressed_by(self, suppression: str) -> str:
         """The request that put a suppression digest on the list, "" when none did."""
 
-    def certify(self, request_id: str, certificate: str, event: Event) -> None:
-        """Close the request with its certificate's digest and append `event`, in one transaction."""
+    def close(self, request_id: str, document: str, event: Event) -> None:
+        """Close the request with the digest of its closing document and append `event`, in one transaction."""
 
 
 class Datasets(Protocol):

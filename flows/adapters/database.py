@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     create_engine,
+    delete,
     event,
     func,
     insert,
@@ -30,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from s3t_core.domain import DeletionRequest
-from s3t_core.erasure.ledger import Event, State, TreeHead, fold, leaf_of
+from s3t_core.erasure.ledger import Event, Inclusion, State, TreeHead, fold, inclusion_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash, tree_head
 from s3t_core.errors import LedgerError, StorageError
 
@@ -46,6 +47,8 @@ _REQUESTS = Table(
 _SUPPRESSION = Table("suppression", _METADATA, Column("digest", String, primary_key=True),
                      Column("kind", String, nullable=False), Column("request", String, nullable=False),
                      Column("since", String, nullable=False))
+_IDEMPOTENCY = Table("idempotency", _METADATA, Column("key", String, primary_key=True),
+                     Column("request", String, nullable=False))
 
 
 class Database:
@@ -67,10 +70,14 @@ class Database:
     def create(self, first: list[Event]) -> None:
         """Create the tables and begin the ledger with `first`."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._guarded():
-            _METADATA.create_all(self.engine)
+        self.complete()
         with self.transaction() as connection:
             append_events(connection, first)
+
+    def complete(self) -> None:
+        """Create the tables that an earlier release did not have."""
+        with self._guarded():
+            _METADATA.create_all(self.engine)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -132,10 +139,22 @@ class SqlLedger:
         """The fold of all events. Raises LedgerError."""
         return fold(self.events())
 
+    def entries(self) -> list[bytes]:
+        """The canonical bytes of every entry."""
+        return [leaf for _, leaf, _ in self._rows()]
+
+    def leaves(self) -> list[bytes]:
+        """The leaf hash of every entry, 32 bytes each."""
+        return [leaf_hash(leaf) for _, leaf, _ in self._rows()]
+
     def head(self) -> TreeHead:
         """Size and RFC 6962 root now."""
-        hashes = [leaf_hash(leaf) for _, leaf, _ in self._rows()]
+        hashes = self.leaves()
         return TreeHead(len(hashes), tree_head(hashes).hex())
+
+    def prove(self, event: Event) -> Inclusion:
+        """That an event is in the ledger as it is now. Raises LedgerError when it is not."""
+        return inclusion_of(event, self.leaves())
 
     def _rows(self) -> list[tuple[int, bytes, bytes]]:
         with self._database.reading() as connection:
@@ -157,13 +176,19 @@ class SqlRequestBook:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def accept(self, request: DeletionRequest, salt: str, told: Event) -> DeletionRequest:
-        """Make the request durable; the same subject or record while one is pending is that one request."""
+    def accept(self, request: DeletionRequest, salt: str, told: Event, key: str = "") -> DeletionRequest:
+        """Make the request durable; the same subject or record while one is pending is that one request. So is, for
+        ever, one that was asked with the same idempotency `key` (a digest)."""
         with self._database.transaction() as connection:
             same = connection.execute(select(_REQUESTS).where(
                 _REQUESTS.c.suppression == request.suppression, _REQUESTS.c.certificate == "")).first()
-            if same is not None:
-                return _request(same)
+            known = select(_REQUESTS).join(_IDEMPOTENCY, _IDEMPOTENCY.c.request == _REQUESTS.c.id)
+            asked = connection.execute(known.where(_IDEMPOTENCY.c.key == key)).first() if key else None
+            if asked is None and key:
+                connection.execute(insert(_IDEMPOTENCY).values(
+                    key=key, request=same.id if same else request.request_id))
+            if asked is not None or same is not None:
+                return _request(asked or same)
             connection.execute(insert(_REQUESTS).values(
                 id=request.request_id, subject=request.subject, record=request.record,
                 suppression=request.suppression, commitment=request.commitment, salt=salt,
@@ -176,6 +201,11 @@ class SqlRequestBook:
         with self._database.reading() as connection:
             return [_request(r) for r in connection.execute(
                 select(_REQUESTS).where(_REQUESTS.c.certificate == "").order_by(_REQUESTS.c.seq))]
+
+    def all(self) -> list[DeletionRequest]:
+        """Every request there ever was, oldest first."""
+        with self._database.reading() as connection:
+            return [_request(r) for r in connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))]
 
     def get(self, request_ids: Iterable[str]) -> list[DeletionRequest]:
         """The given requests, in that order. Raises StorageError for one that is not there."""
@@ -211,11 +241,19 @@ class SqlRequestBook:
             rows = list(connection.execute(select(_SUPPRESSION.c.digest, _SUPPRESSION.c.kind)))
         return {r.digest for r in rows if r.kind == "subject"}, {r.digest for r in rows if r.kind == "record"}
 
-    def certify(self, request_id: str, certificate: str, told: Event) -> None:
-        """Close the request and append `told`, in one transaction."""
+    def close(self, request_id: str, document: str, told: Event) -> None:
+        """Close the request with its document's digest and append `told`, in one transaction."""
         with self._database.transaction() as connection:
-            connection.execute(update(_REQUESTS).where(_REQUESTS.c.id == request_id).values(certificate=certificate))
+            connection.execute(update(_REQUESTS).where(_REQUESTS.c.id == request_id).values(certificate=document))
             append_events(connection, [told])
+
+    def lift(self, suppression: str, told: Event) -> bool:
+        """Take a digest off the suppression list and append `told`, in one transaction; whether it was there."""
+        with self._database.transaction() as connection:
+            gone = connection.execute(delete(_SUPPRESSION).where(_SUPPRESSION.c.digest == suppression)).rowcount
+            if gone:
+                append_events(connection, [told])
+        return bool(gone)
 
 
 def new_salt() -> str:

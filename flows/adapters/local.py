@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from filelock import FileLock, Timeout
 
 from s3t_core.canonical import canonical_json, sha256_hex
-from s3t_core.erasure.certificate import make_statement
+from s3t_core.erasure.certificate import PREDICATE_TYPE, make_statement
 from s3t_core.erasure.dsse import sign, verify
 from s3t_core.erasure.residue import make_needles, scan
 from s3t_core.errors import Busy, CertificateError
@@ -42,6 +42,12 @@ class NeedleFiles:
         ids = [i for r in request_ids for i in _read_list(self.folder / f"{r}.json")]
         return ids, _read_list(self.folder / f"{plan_id}.json")
 
+    def ids_of(self, request_id: str) -> list[str]:
+        """The ids as given of one request, [] when there are none any more."""
+        path = self.folder / f"{request_id}.json"
+        return _read_list(path) if request_id.startswith("req-") and path.name == f"{request_id}.json" and (
+            path.is_file()) else []
+
     def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
         """Remove them. Idempotent."""
         for name in [*request_ids, plan_id]:
@@ -68,14 +74,15 @@ class CertificateFiles:
         self.folder = folder
         self._key = key
 
-    def issue(self, request_id: str, predicate: dict[str, Any], subject: dict[str, Any]) -> str:
-        """Sign and write; returns the file's SHA-256. A valid one from before a crash is kept."""
+    def issue(self, request_id: str, predicate: dict[str, Any], subject: dict[str, Any],
+              kind: str = PREDICATE_TYPE) -> str:
+        """Sign and write; returns the file's SHA-256. A valid one of this kind from before a crash is kept."""
         path = self.folder / f"{request_id}.json"
         if path.exists():
             with contextlib.suppress(CertificateError):
-                verify(path.read_bytes(), self._key.public_key())
-                return sha256_hex(path.read_bytes())
-        envelope = sign(make_statement(predicate, subject), self._key)
+                if verify(path.read_bytes(), self._key.public_key()).get("predicateType") == kind:
+                    return sha256_hex(path.read_bytes())
+        envelope = sign(make_statement(predicate, subject, kind), self._key)
         write_atomically(path, envelope)
         return sha256_hex(envelope)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from s3t_core.canonical import digest_of
 from s3t_core.domain import DatasetVersion, DeletionRequest
-from s3t_core.erasure.ledger import State, TreeHead, VersionRecord
+from s3t_core.erasure.ledger import Inclusion, State, TreeHead, VersionRecord, leaf_of
+from s3t_core.erasure.merkle import includes, leaf_hash
 from s3t_core.erasure.planner import ErasurePlan
 from s3t_core.errors import CertificateError
 from s3t_core.release_json import release_to_json
@@ -30,6 +31,9 @@ LIMITS = (
 )
 
 
+_SCAN = ("files", "bytes", "needles", "unsearchable", "shared", "outside")
+
+
 def certificate_subject(state: State, head: TreeHead) -> dict[str, Any]:
     """The in-toto subject: the serving release, else the data version, else the ledger."""
     if state.champion is not None:
@@ -40,7 +44,7 @@ def certificate_subject(state: State, head: TreeHead) -> dict[str, Any]:
     return {"name": "ledger", "digest": {"sha256": head.root}}
 
 
-def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: State, head: TreeHead,
+def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: State, proof: Inclusion,
                           budget: dict[str, Any] | None, now: str, erased_before: str,
                           software: dict[str, str]) -> dict[str, Any]:
     """What the certificate says about one request of the plan. JSON values only."""
@@ -50,7 +54,8 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
     destroy, scan = state.steps["destroy"], state.steps["scan"]
     return {
         "request": {"id": request.request_id, "received": request.received, "due": request.due,
-                    "scope": "record" if request.record else "subject"},
+                    "scope": "record" if request.record else "subject", "met": now <= request.due,
+                    "approver": state.approved.get(request.request_id, "")},
         "subject": {"commitment": request.commitment,
                     "scheme": "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt"},
         "found": {"training_rows": rows.training, "held_out_rows": rows.held_out,
@@ -66,25 +71,27 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
         "versions": {"before": before.version if before else None, "after": after.version if after else None,
                      "destroyed": destroy["versions"],
                      "live_depths": _depths(after)},
+        "live": _live(after),
         "dataset": {"before": data_before.version if data_before else None,
                     "after": data_after.version if data_after else None},
         "deactivated": [{"key": s.key, "digest": s.digest, "shard": s.shard, "stage": s.index,
                          "slices": list(s.prefix)} for s in plan.deactivated],
         "destroyed": {"stages": [s.digest for s in plan.deactivated], "data_objects_md5": destroy["objects"],
-                      "quarantined_rows": destroy["quarantined"]},
-        "scan": {k: scan[k] for k in ("files", "bytes", "needles", "unsearchable", "shared", "outside")}
-                | {"residue": 0},
+                      "quarantined_rows": destroy["quarantined"],
+                      "stages_of_no_recorded_data": sorted(set(destroy["stages"]) - {s.key for s in plan.deactivated})},
+        "scan": {k: scan[k] for k in _SCAN} | {"residue": 0},
         "accuracy": {"before": before.accuracy if before else None, "after": after.accuracy if after else None},
         "deletion_budget": budget,
-        "ledger": {"size": head.size, "root": head.root},
+        "ledger": {"name": proof.ledger, "size": proof.head.size, "root": proof.head.root,
+                   "entry": scan, "index": proof.index, "proof": list(proof.proof)},
         "software": software,
         "not_covered": list(LIMITS),
     }
 
 
-def make_statement(predicate: dict[str, Any], subject: dict[str, Any]) -> dict[str, Any]:
+def make_statement(predicate: dict[str, Any], subject: dict[str, Any], kind: str = PREDICATE_TYPE) -> dict[str, Any]:
     """The in-toto Statement that is signed."""
-    return {"_type": STATEMENT_TYPE, "predicateType": PREDICATE_TYPE, "subject": [subject], "predicate": predicate}
+    return {"_type": STATEMENT_TYPE, "predicateType": kind, "subject": [subject], "predicate": predicate}
 
 
 def check_statement(statement: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +105,24 @@ def check_statement(statement: dict[str, Any]) -> dict[str, Any]:
             raise CertificateError(f"expected the certificate to say {part!r}, got nothing there")
     if predicate["scan"].get("residue") != 0:
         raise CertificateError("expected a scan that found nothing, got a certificate that says otherwise")
+    _check_included(predicate)
     return predicate
+
+
+def _check_included(predicate: dict[str, Any]) -> None:
+    """That the ledger with the root that the certificate names has the scan that it tells of, and of its own plan."""
+    ledger, scan = predicate["ledger"], predicate["scan"]
+    try:
+        entry = ledger["entry"]
+        same = {k: entry[k] for k in _SCAN} | {"residue": 0} == scan and (
+            entry["type"], entry["step"], entry["plan_id"]) == ("step", "scan", predicate["batch"]["plan"])
+        proved = includes(bytes.fromhex(ledger["root"]), ledger["size"], ledger["index"], leaf_hash(leaf_of(entry)),
+                          [bytes.fromhex(h) for h in ledger["proof"]])
+    except (KeyError, TypeError, ValueError):
+        same = proved = False
+    if not (same and proved):
+        raise CertificateError("expected a proof that the ledger has the scan this certificate tells of, got one that "
+                               "does not fit; ask the controller for the ledger")
 
 
 def _versions_around(plan: ErasurePlan, state: State) -> tuple[VersionRecord | None, VersionRecord | None]:
@@ -117,6 +141,14 @@ def _datasets_around(state: State, plan: ErasurePlan) -> tuple[DatasetVersion | 
 def _collateral(plan: ErasurePlan, after: DatasetVersion | None) -> int:
     """Live training rows that share a slice with an erased one: what is left in the touched slices."""
     return sum(after.slice_versions[s].rows for s in plan.slices if s in after.slice_versions) if after else 0
+
+
+def _live(version: VersionRecord | None) -> list[dict[str, Any]]:
+    """Every stage of the version that serves, with the slices that fed it: none of them is one of the erased."""
+    if version is None:
+        return []
+    stages = {s.key: s for r in version.release.replicas for s in r.stages}
+    return [{"digest": s.digest, "shard": s.shard, "slices": list(s.prefix)} for s in stages.values()]
 
 
 def _depths(version: VersionRecord | None) -> dict[str, int]:

@@ -70,6 +70,15 @@ def verify(envelope: bytes, public: Ed25519PublicKey) -> dict[str, Any]:
     return statement
 
 
+def statement_of(envelope: bytes) -> dict[str, Any]:
+    """The statement of an envelope that this system wrote, unverified. Raises CertificateError when it has none."""
+    try:
+        statement: dict[str, Any] = json.loads(base64.b64decode(json.loads(envelope)["payload"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CertificateError("expected a DSSE envelope, got something else") from None
+    return statement
+
+
 def _envelope(payload: bytes, keyid: str, signature: bytes) -> dict[str, Any]:
     return {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD_TYPE,
             "signatures": [{"keyid": keyid, "sig": base64.b64encode(signature).decode()}]}

@@ -19,6 +19,7 @@ from typing import Any
 
 from s3t_core.domain import DeletionRequest, Release
 from s3t_core.erasure.certificate import certificate_predicate, certificate_subject
+from s3t_core.erasure.closing import is_ready
 from s3t_core.erasure.ledger import State, dataset_to_json
 from s3t_core.erasure.planner import (
     ErasurePlan,
@@ -74,6 +75,7 @@ class ErasePolicy:
     software: dict[str, str]
     budget_of: Callable[[State], dict[str, Any] | None]
     budget_tags: Callable[[State], dict[str, str]]
+    needs_approval: bool = False
 
 
 Replacement = tuple[Release, dict[str, Any]]
@@ -95,12 +97,14 @@ class Eraser:
         """Files beside the system's own in which the scan found a match: for the operator's eyes, never recorded."""
 
     def plan(self) -> ErasurePlan | None:
-        """Step 1: the plan that a killed run left open, else a new one for all pending requests; None without any."""
+        """Step 1: the plan that a killed run left open, else a new one for all pending requests that are neither held
+        nor wait for approval; None without any."""
         state = self.ports.ledger.state()
         if state.plan is not None:
             return plan_from_json(state.plan["plan"])
-        requests = self.ports.requests.pending()
-        self.ports.needles.prune(r.request_id for r in requests)
+        pending = self.ports.requests.pending()
+        self.ports.needles.prune(r.request_id for r in pending)
+        requests = [r for r in pending if is_ready(r, state, self.policy.needs_approval)]
         if not requests:
             return None
         targets = targets_of(requests)
@@ -218,15 +222,15 @@ class Eraser:
 
     def _certify(self, plan: ErasurePlan, state: State) -> None:
         self.ports.needles.destroy(plan.plan_id, plan.requests)
+        proof, budget = self.ports.ledger.prove(state.steps["scan"]), self.policy.budget_of(state)
         for request in self.ports.requests.get(plan.requests):
             if request.request_id in state.certified:
                 continue
-            head = self.ports.ledger.head()
-            predicate = certificate_predicate(
-                request, plan, state, head, self.policy.budget_of(state), self._now(),
-                self._erased_before(request), self.policy.software)
-            digest = self.ports.certificates.issue(request.request_id, predicate, certificate_subject(state, head))
-            self.ports.requests.certify(request.request_id, digest, {
+            predicate = certificate_predicate(request, plan, state, proof, budget, self._now(),
+                                              self._erased_before(request), self.policy.software)
+            digest = self.ports.certificates.issue(request.request_id, predicate,
+                                                   certificate_subject(state, proof.head))
+            self.ports.requests.close(request.request_id, digest, {
                 "type": "certified", "time": self._now(), "request": request.request_id, "certificate": digest})
         self._done("certify", plan)
 

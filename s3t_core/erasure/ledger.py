@@ -13,6 +13,11 @@ the canonical JSON of events under an RFC 6962 tree head. Subjects appear as key
 | release | a model version was registered and serves; `cause` says why |
 | measured | a release's accuracy on the held-out rows of its time |
 | request | a deletion request was acknowledged |
+| approved | a request may be carried out; by whom |
+| hold | a subject's erasure is stopped for a legal reason (`set`), or no more (`released`) |
+| closed | a request ended without an erasure: withdrawal or rejection |
+| replayed | live stages were trained again from their recorded inputs: which gave the same bytes, which did not |
+| lifted | a subject or record left the suppression list: the person returned |
 | planned | an erasure plan, written ahead |
 | step | a step of the plan is complete, with its outcome |
 | certified | a request ended in a certificate |
@@ -26,7 +31,7 @@ from typing import Any
 
 from s3t_core.canonical import canonical_json
 from s3t_core.domain import DatasetVersion, Release, SliceId, SliceVersion, StageRecord
-from s3t_core.erasure.merkle import leaf_hash, tree_head
+from s3t_core.erasure.merkle import inclusion_proof, leaf_hash, tree_head
 from s3t_core.errors import LedgerError
 from s3t_core.release_json import release_from_json, stage_from_json
 
@@ -39,6 +44,28 @@ class TreeHead:
 
     size: int
     root: str
+
+
+@dataclass(frozen=True)
+class Inclusion:
+    """That an entry is in the ledger: its place, the head of the tree it is in, and the path to it (RFC 6962 section
+    2.1.1), hex. `ledger` is the leaf hash of the first entry: the ledger's name."""
+
+    ledger: str
+    index: int
+    head: TreeHead
+    proof: tuple[str, ...]
+
+
+def inclusion_of(event: Event, leaves: list[bytes]) -> Inclusion:
+    """The proof for the last entry that is `event`, among leaf hashes. Raises LedgerError when none is."""
+    wanted = leaf_hash(leaf_of(event))
+    index = next((i for i in reversed(range(len(leaves))) if leaves[i] == wanted), None)
+    if index is None:
+        raise LedgerError("expected the event in the ledger, got none that is equal; restore the database from "
+                          "its backup")
+    return Inclusion(leaves[0].hex(), index, TreeHead(len(leaves), tree_head(leaves).hex()),
+                     tuple(h.hex() for h in inclusion_proof(leaves, index)))
 
 
 def head_of(leaves: Iterable[bytes]) -> TreeHead:
@@ -73,7 +100,8 @@ class VersionRecord:
 class State:
     """What the ledger says. Built by `fold`; callers only read it.
 
-    `retrain` is the last event of a full retrain that is wanted and not finished.
+    `retrain` is the last event of a full retrain that is wanted and not finished. `approved`: by whom, per request;
+    `holds`: the event, per subject digest; `closed`: withdrawal or rejection, per request.
     """
 
     datasets: list[DatasetVersion] = field(default_factory=list)
@@ -84,6 +112,9 @@ class State:
     steps: dict[str, Event] = field(default_factory=dict)
     destroyed_objects: set[str] = field(default_factory=set)
     certified: dict[str, str] = field(default_factory=dict)
+    approved: dict[str, str] = field(default_factory=dict)
+    holds: dict[str, Event] = field(default_factory=dict)
+    closed: dict[str, str] = field(default_factory=dict)
     retrain: Event | None = None
     requests_since_training: int = 0
 
@@ -176,6 +207,23 @@ def _certified(state: State, event: Event) -> None:
     state.certified[event["request"]] = event["certificate"]
 
 
+def _approved(state: State, event: Event) -> None:
+    state.approved[event["request"]] = event["by"]
+
+
+def _hold(state: State, event: Event) -> None:
+    if event["state"] == "set":
+        state.holds[event["subject"]] = event
+    else:
+        state.holds.pop(event["subject"], None)
+
+
+def _closed(state: State, event: Event) -> None:
+    if state.plan is not None and event["request"] in state.plan["plan"]["requests"]:
+        raise ValueError("the request is being carried out")
+    state.closed[event["request"]] = event["kind"]
+
+
 def _retrain(state: State, event: Event) -> None:
     state.retrain = None if event["state"] == "finished" else event
 
@@ -193,7 +241,8 @@ def _forget(state: State, stages: Iterable[str], versions: Iterable[str]) -> Non
 
 _HANDLERS = {
     "workspace": _ignore, "settled": _ignore, "dataset": _dataset, "backbone": _backbone, "stage": _stage,
-    "release": _release, "measured": _measured, "request": _ignore, "planned": _planned, "step": _step,
+    "release": _release, "measured": _measured, "request": _ignore, "lifted": _ignore, "replayed": _ignore,
+    "approved": _approved, "hold": _hold, "closed": _closed, "planned": _planned, "step": _step,
     "certified": _certified, "retrain": _retrain, "retired": _retired,
 }
 

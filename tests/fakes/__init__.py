@@ -14,7 +14,18 @@ from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId, SliceVersi
 from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
-from s3t_core.erasure.ledger import Event, State, TreeHead, VersionRecord, fold, head_of, leaf_of
+from s3t_core.erasure.ledger import (
+    Event,
+    Inclusion,
+    State,
+    TreeHead,
+    VersionRecord,
+    fold,
+    head_of,
+    inclusion_of,
+    leaf_of,
+)
+from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.ports import Findings, Published, RowCounts, ScanReport, Target
 
 Guard = Callable[[str], None]
@@ -35,6 +46,9 @@ class FakeLedger:
 
     def head(self) -> TreeHead:
         return head_of(leaf_of(e) for e in self.events)
+
+    def prove(self, event: Event) -> Inclusion:
+        return inclusion_of(event, [leaf_hash(leaf_of(e)) for e in self.events])
 
 
 class FakeRequestBook:
@@ -58,11 +72,11 @@ class FakeRequestBook:
     def suppressed_by(self, suppression: str) -> str:
         return self.suppression.get(suppression, "")
 
-    def certify(self, request_id: str, certificate: str, event: Event) -> None:
-        self._guard("requests.certify")
-        self.requests[request_id] = replace(self.requests[request_id], certificate=certificate)
+    def close(self, request_id: str, document: str, event: Event) -> None:
+        self._guard("requests.close")
+        self.requests[request_id] = replace(self.requests[request_id], certificate=document)
         self._ledger.events.append(event)  # one transaction
-        self._guard("requests.certified")
+        self._guard("requests.closed")
 
 
 Rows = dict[SliceId | None, list[tuple[str, str]]]

@@ -80,6 +80,7 @@ def test_the_whole_walk_on_data_of_ones_own(tmp_path: Path, tiny_backbone: Path)
     assert [set(a) for a in answers] == [{"label", "probabilities"}] * 2
     verified = _json("verify", erased["certificates"][0]["path"], "--key", ".s3t/keys/signing.pub", cwd=here)
     assert verified["valid"] and verified["problems"] == []
+    _audits(here, tmp_path)
     forged = Path(erased["certificates"][0]["path"])
     forged.write_bytes(forged.read_bytes().replace(b"A", b"B", 1))
     assert not _json("verify", str(forged), cwd=here, code=1)["valid"]
@@ -91,6 +92,28 @@ def test_the_whole_walk_on_data_of_ones_own(tmp_path: Path, tiny_backbone: Path)
         cwd=here, capture_output=True, text=True, check=False, env=environment())
     assert plain.returncode == 0, plain.stderr[-2000:]
     assert json.loads(plain.stdout.splitlines()[-1]) == _json("predict", "w1 w2", "w3", cwd=here)
+
+
+def _audits(here: Path, folder: Path) -> None:
+    """Evidence, as whoever audits gets and checks it; the ledger went on since the checkpoint that they kept."""
+    key, kept, bundle, ledger = (folder / n for n in ("key.pem", "kept.json", "evidence.zip", "ledger.jsonl"))
+    key.write_bytes((here / ".s3t" / "keys" / "signing.pub").read_bytes())
+    kept.write_bytes((here / ".s3t" / "checkpoint.json").read_bytes())
+    _json("request", "person-005", cwd=here)
+    told = _json("audit", "--bundle", str(bundle), "--ledger", str(ledger), "--checkpoint", str(kept), cwd=here)
+    assert told["bundle"]["certificates"] == 2
+    assert _json("verify", str(bundle), "--key", str(key), "--checkpoint", str(kept), cwd=folder)["valid"]
+    assert "does not prove" in _run("verify", str(bundle), "--key", str(key), cwd=folder).stdout
+    counts = _json("verify", str(ledger), "--key", str(key), cwd=folder)["ledger"]
+    assert (counts["requests"], counts["certified"]) == (3, 2)
+    assert "person-00" not in ledger.read_text()
+    assert _json("verify", str(kept), "--key", str(key), cwd=folder)["checkpoints"][0]["size"] < counts["size"]
+    ledger.write_bytes(ledger.read_bytes().replace(b'"cause":"train"', b'"cause":"trial"', 1))
+    assert "rewritten" in _json("verify", str(ledger), "--key", str(key), cwd=folder, code=1)["problems"][0]
+    bundle.write_bytes(bundle.read_bytes()[:-100])
+    assert not _json("verify", str(bundle), "--key", str(key), cwd=folder, code=1)["valid"]
+    _run("audit", cwd=here, code=2)
+    _run("audit", "--bundle", "no-such-folder/x.zip", cwd=here, code=2)
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -27,7 +27,7 @@ def test_every_key_of_the_design_is_there() -> None:
         "adapter": "kind rank alpha target_modules",
         "training": "epochs batch_size learning_rate head_learning_rate pooling seed dtype device threads",
         "runner": "kind workers", "deletion_budget": "policy min_mean_depth min_accuracy max_requests",
-        "erasure": "deadline_days cron staleness_seconds keep_clean_versions_days log_checkpoints_to",
+        "erasure": "deadline_days needs_approval cron staleness_seconds keep_clean_versions_days log_checkpoints_to",
         "tiers": "column values slices", "database": "url", "store": "url", "dvc": "remote"}
     for section, keys in design.items():
         assert set(keys.split()) <= set(type(getattr(Config(), section)).model_fields)
@@ -85,7 +85,6 @@ def test_a_wrong_value_is_refused_with_what_was_expected(toml: str, expected: st
 
 @pytest.mark.parametrize("toml", [
     "[adapter]\nkind = 'dora'", "[training]\ndevice = 'cuda'", "[runner]\nkind = 'ray'",
-    "[erasure]\nlog_checkpoints_to = '/mnt/log'",
     "[database]\nurl = 'postgresql://x/y'", "[store]\nurl = 's3://b/p'",
     "[dvc]\nremote = 's3://b/p'"])
 def test_what_later_releases_bring_is_refused_with_not_yet(toml: str) -> None:

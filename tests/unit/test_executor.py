@@ -12,7 +12,7 @@ from s3t_core.erasure.dsse import verify
 from s3t_core.erasure.executor import STEPS, ErasePorts, Eraser
 from s3t_core.erasure.ledger import State, dataset_to_json
 from s3t_core.erasure.planner import ErasurePlan, plan_erasure, targets_of
-from s3t_core.errors import GuaranteeError, ResidueFound
+from s3t_core.errors import CertificateError, GuaranteeError, LedgerError, ResidueFound
 from s3t_core.release_json import release_to_json, stage_to_json
 from tests.fakes import POLICY, FakeDatasets, FakeLedger, FakeRegistry, FakeRequestBook, FakeStages, ports
 
@@ -429,3 +429,62 @@ def test_a_stage_that_saw_what_never_was_the_data_goes_with_the_next_erasure() -
     assert stray.digest not in set(world.stages.digests())
     step = next(e for e in world.ledger.events if e.get("step") == "destroy")
     assert step["stages"] == [stray.key]
+
+
+def test_a_held_or_unapproved_request_waits_and_is_carried_out_afterwards() -> None:
+    world = make_world()
+    for request, subject in (("q1", "s01-2"), ("q2", "s00-0"), ("q3", "s02-1")):
+        world.ask(request, subject)
+    world.ledger.events += [
+        {"type": "hold", "state": "set", "time": "2026-01-02T00:00:00Z", "subject": "s01-2"},
+        {"type": "approved", "time": "2026-01-02T00:00:00Z", "request": "q1", "by": "officer"},
+        {"type": "approved", "time": "2026-01-02T00:00:00Z", "request": "q2", "by": "officer"}]
+    careful = Eraser(world.ports, replace(POLICY, needs_approval=True), lambda: "plan-a")
+    plan = careful.run()
+    assert plan is not None and plan.requests == ("q2",)
+    assert {r.request_id for r in world.requests.pending()} == {"q1", "q3"}
+    assert {"q1", "q3"} <= set(world.ports.needles.files)  # type: ignore[attr-defined]  # their needles wait too
+    assert any(s == "s01-2" for rows in world.datasets.rows.values() for s, _ in rows)
+    assert _predicate(world, "q2")["request"]["approver"] == "officer"
+    assert careful.run() is None
+    world.ledger.events.append(
+        {"type": "hold", "state": "released", "time": "2026-01-03T00:00:00Z", "subject": "s01-2"})
+    released = Eraser(world.ports, POLICY, lambda: "plan-b").run()
+    assert released is not None and set(released.requests) == {"q1", "q3"}
+    _check_finished(world, ["q1", "q2", "q3"], ["s01-2", "s00-0", "s02-1"])
+
+
+def test_a_ledger_in_which_a_request_was_closed_while_it_was_carried_out_is_refused() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.eraser().plan()
+    world.ledger.events.append(
+        {"type": "closed", "time": "2026-01-02T00:00:00Z", "request": "q1", "kind": "withdrawal"})
+    with pytest.raises(LedgerError):
+        world.ledger.state()
+
+
+def test_a_certificate_names_every_stage_that_is_live_and_the_slices_that_fed_it() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.eraser().run()
+    release = world.ledger.state().release
+    assert release is not None
+    live = _predicate(world, "q1")["live"]
+    assert {s["digest"] for s in live} == {s.digest for r in release.replicas for s in r.stages} and len(live) == 12
+    assert not any(s["shard"] == 0 and 1 in s["slices"] for s in live)  # the silenced slice fed none of them
+
+
+def test_a_certificate_that_tells_of_another_scan_than_its_ledger_is_refused() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.eraser().run()
+    certificates = world.ports.certificates
+    statement = verify(certificates.files["q1"], certificates.key.public_key())  # type: ignore[attr-defined]
+    good = statement["predicate"]
+    assert check_statement(statement) == good
+    for part, key, value in (("scan", "files", 99), ("ledger", "index", 0), ("ledger", "root", "00" * 32),
+                             ("ledger", "proof", []), ("ledger", "entry", good["ledger"]["entry"] | {"files": 99}),
+                             ("batch", "plan", "another plan"), ("ledger", "entry", None), ("ledger", "size", "9")):
+        with pytest.raises(CertificateError, match="the scan this certificate tells of"):
+            check_statement(statement | {"predicate": good | {part: good[part] | {key: value}}})

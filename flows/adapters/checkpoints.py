@@ -1,0 +1,61 @@
+"""Signed checkpoints of the ledger: the newest in the workspace, every one in a place outside it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.adapters.keys import SIGNING_PUB, read_public_key, read_signing_key
+from s3t_core.erasure.checkpoint import Checkpoint, check_continues, read_checkpoint, sign_checkpoint
+from s3t_core.errors import WorkspaceError
+from s3t_core.files import write_atomically
+
+_MOST_BYTES = 2**16
+
+
+class CheckpointFiles:
+    """Writes a checkpoint where it belongs, and holds the ledger against those that were written.
+
+    Outside they are named `LEDGER-SIZE.json`, LEDGER being the first 16 hex digits of the ledger's name, so that many
+    workspaces can share one place. None is ever written over.
+    """
+
+    def __init__(self, inside: Path, outside: Path | None, keys: Path) -> None:
+        self._inside = inside
+        self._outside = outside
+        self._keys = keys
+
+    def write(self, checkpoint: Checkpoint) -> bytes:
+        """Sign and write it, outside first; returns the envelope. Raises StorageError, WorkspaceError."""
+        envelope = sign_checkpoint(checkpoint, read_signing_key(self._keys))
+        if self._outside is not None:
+            path = self._reachable(self._outside) / f"{checkpoint.ledger[:16]}-{checkpoint.head.size:012d}.json"
+            if not path.exists():
+                write_atomically(path, envelope)
+        write_atomically(self._inside, envelope)
+        return envelope
+
+    def newest(self) -> bytes:
+        """The envelope that `write` wrote last."""
+        return self._inside.read_bytes()
+
+    def check(self, leaves: list[bytes]) -> None:
+        """That the ledger with these leaf hashes continues what was signed. Raises LedgerError, CertificateError,
+        WorkspaceError."""
+        for path in self._newest(leaves):
+            public = read_public_key(self._keys / SIGNING_PUB)
+            check_continues(read_checkpoint(path.read_bytes()[:_MOST_BYTES], public), leaves)
+
+    def _newest(self, leaves: list[bytes]) -> Iterator[Path]:
+        if self._outside is not None:
+            name = leaves[0].hex()[:16] if leaves else ""
+            found = sorted(self._reachable(self._outside).glob(f"{name}-*.json"))
+            yield from found[-1:]
+        if self._inside.exists():
+            yield self._inside
+
+    @staticmethod
+    def _reachable(folder: Path) -> Path:
+        if not folder.is_dir():
+            raise WorkspaceError("expected the directory that [erasure] log_checkpoints_to names, got none; mount it, "
+                                 "or make it if it never was: without it nobody can tell whether the ledger was "
+                                 "rolled back")
+        return folder

@@ -1,0 +1,72 @@
+"""What every command of the command line uses: options, opening a workspace, showing what came back."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+                  help="Exact machine unlearning: train so that a deletion is a deactivation, erase, prove it.")
+
+WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="The workspace (default: S3T_WORKSPACE, "
+                                                     "else the current directory).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def open_workspace(workspace: str | None) -> Any:
+    """The workspace named, else the one stood in; progress is shown on stderr."""
+    from flows.progress import RichProgress, use
+    from flows.settings import workspace_root
+    from flows.wiring import Workspace
+    place = Workspace(workspace_root(workspace))
+    use(RichProgress(console()))
+    return place
+
+
+def open_if_there(workspace: str | None) -> Any:
+    """The workspace named or stood in, or None: `plan` works without one."""
+    from flows.settings import CONFIG_NAME
+    named = workspace or os.environ.get("S3T_WORKSPACE")
+    if named or Path(CONFIG_NAME).is_file():
+        place = open_workspace(workspace)
+        return place if named or place.state_dir.is_dir() else None
+    from flows.progress import RichProgress, use
+    use(RichProgress(console()))
+    return None
+
+
+def working(told: str) -> Any:
+    """A spinner on stderr."""
+    from flows.progress import current
+    return current().spinner(told)
+
+
+def console() -> Any:
+    """The terminal, on stderr."""
+    from rich.console import Console
+    return Console(stderr=True)
+
+
+def begin_prefect() -> None:
+    """Start (or reach) the Prefect API: seconds on a laptop, where it is embedded."""
+    from flows.progress import current
+    from flows.settings import start_prefect
+    with current().spinner("Starting Prefect"):
+        start_prefect()
+
+
+def show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> None:
+    """The document as one JSON text, or what `lines` makes of it, on stdout."""
+    if as_json:
+        print(json.dumps(document))
+    else:
+        for line in lines(document):
+            print(line)
+
+
+def percent(share: float | None) -> str:
+    """A share of 0 to 1 as a percentage, "unknown" for None."""
+    return "unknown" if share is None else f"{100 * share:.1f}%"

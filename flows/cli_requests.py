@@ -1,0 +1,126 @@
+"""The commands about requests: take, list, approve, hold, withdraw, reject, and let a person return."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli_base import JsonOption, WorkspaceOption, open_workspace, show
+from s3t_core.errors import UsageError
+
+ByOption = Annotated[str, typer.Option("--by", help="Who decides: a name or a role. It stands in the ledger.")]
+RecordOption = Annotated[str, typer.Option("--record", help="Only this record of the subject.")]
+BasisOption = Annotated[str, typer.Option("--basis", help="GDPR article: 12(5), 12(6), 17(3)(a) to (e), or other.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="In a sentence that names nobody.")]
+RequestArgument = Annotated[str, typer.Argument(metavar="REQUEST", help="The id that `s3t request` gave.")]
+SubjectArgument = Annotated[str, typer.Argument(metavar="SUBJECT", help="The id as in the source.")]
+
+
+def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="SUBJECT...", help="Ids as in the source.")]
+            = None, file: Annotated[str | None, typer.Option("--file", help="Ids, one a line.")] = None,
+            record: RecordOption = "",
+            key: Annotated[str, typer.Option("--key", help="An idempotency key of yours: asked again with it, the "
+                                             "request is the same one, also when it is closed.")] = "",
+            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Take deletion requests. They are durable before this command says so; `s3t erase` carries them out."""
+    place = open_workspace(workspace)
+    from flows.requests import take_requests
+    given = [*(subjects or []), *(_ids_from(file) if file else [])]
+    taken = take_requests(place, given, record, key)
+    show(as_json, {"requests": [{"id": r.request_id, "received": r.received, "due": r.due} for r in taken]},
+         lambda d: [*(f"{r['id']}  due {r['due']}" for r in d["requests"]),
+                    f"{len(d['requests'])} request(s) accepted. Next: `s3t erase`."])
+
+
+def requests(state: Annotated[str, typer.Option("--state", help="pending, awaiting approval, held, erasing, erased, "
+                                                "withdrawal or rejection.")] = "",
+             due_within: Annotated[float | None, typer.Option("--due-within", metavar="DAYS", help="Open ones due in "
+                                                              "so many days; 0: those that are late.")] = None,
+             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """List requests by state and by the days they have left."""
+    place = open_workspace(workspace)
+    from flows.requests import list_requests
+    show(as_json, {"requests": list_requests(place, state, due_within)}, _told_requests)
+
+
+def approve(request_ids: Annotated[list[str], typer.Argument(metavar="REQUEST...")], by: ByOption,
+            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Let requests be carried out, where [erasure] needs_approval asks for it."""
+    place = open_workspace(workspace)
+    from flows.requests import approve as act
+    act(place, request_ids, by)
+    _done(as_json, {"approved": request_ids}, f"{len(request_ids)} request(s) approved. Next: `s3t erase`.")
+
+
+def withdraw(request_id: RequestArgument, by: Annotated[str, typer.Option("--by", help="Who took it back.")] = "",
+             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Close a request that was taken back. It ends in a signed document, and nothing is erased."""
+    place = open_workspace(workspace)
+    from flows.requests import withdraw as act
+    act(place, request_id, by)
+    _closed(place, request_id, "withdrawal", as_json)
+
+
+def reject(request_id: RequestArgument, basis: BasisOption, reason: ReasonOption, by: ByOption,
+           workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Close a request without an erasure, on a legal basis. It ends in a signed document."""
+    place = open_workspace(workspace)
+    from flows.requests import reject as act
+    act(place, request_id, basis, reason, by)
+    _closed(place, request_id, "rejection", as_json)
+
+
+def hold(subject: SubjectArgument, basis: BasisOption, reason: ReasonOption, by: ByOption,
+         workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """A legal hold: no erasure of this subject until `s3t release`."""
+    place = open_workspace(workspace)
+    from flows.requests import hold as act
+    waiting = act(place, subject, basis, reason, by)
+    _done(as_json, {"held": True, "waiting": waiting}, f"Held. {waiting} open request(s) wait; their deadlines run on.")
+
+
+def release(subject: SubjectArgument, by: ByOption, workspace: WorkspaceOption = None,
+            as_json: JsonOption = False) -> None:
+    """End a legal hold: what was asked for is carried out by the next erase run."""
+    place = open_workspace(workspace)
+    from flows.requests import release as act
+    act(place, subject, by)
+    _done(as_json, {"held": False}, "Released. Next: `s3t erase`, if something is pending.")
+
+
+def lift(subject: SubjectArgument, by: ByOption, record: RecordOption = "", workspace: WorkspaceOption = None,
+         as_json: JsonOption = False) -> None:
+    """Take a person who returned off the suppression list: later ingests may hold them again."""
+    place = open_workspace(workspace)
+    from flows.requests import lift as act
+    act(place, subject, record, by)
+    _done(as_json, {"lifted": True}, "Lifted. The next `s3t ingest` takes their rows again.")
+
+
+COMMANDS = (request, requests, approve, withdraw, reject, hold, release, lift)
+
+
+def _done(as_json: bool, document: dict[str, Any], told: str) -> None:
+    show(as_json, document, lambda _: [told])
+
+
+def _closed(place: Any, request_id: str, kind: str, as_json: bool) -> None:
+    path = str(place.certificates_dir / f"{request_id}.json")
+    show(as_json, {"request": request_id, "closed": kind, "document": path}, lambda d: [
+        f"{request_id} is closed by a {kind}.", f"  document: {d['document']}"])
+
+
+def _told_requests(d: dict[str, Any]) -> list[str]:
+    if not d["requests"]:
+        return ["No such request."]
+    return [f"{r['id']}  {r['state']:<17}  due {r['due']}" + (
+        "" if r["days_left"] is None else f"  {r['days_left']:.1f} days left" if r["days_left"] >= 0 else
+        f"  LATE by {-r['days_left']:.1f} days") for r in d["requests"]]
+
+
+def _ids_from(file: str) -> list[str]:
+    try:
+        text = Path(file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"expected a readable UTF-8 file of ids with --file, got {type(error).__name__}") from None
+    return [line for line in text.splitlines() if line.strip()]

@@ -1,0 +1,105 @@
+"""What happens to a request besides being carried out: approval, a legal hold, withdrawal, rejection.
+
+A request that is withdrawn or rejected ends in a signed document of its own, as an erased one ends in a certificate
+(GDPR article 12(4): the reasons, and that a complaint is possible).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from s3t_core.domain import DeletionRequest
+from s3t_core.erasure.ledger import State, TreeHead
+from s3t_core.erasure.planner import parse_time
+from s3t_core.errors import CertificateError, UsageError
+
+CLOSING_TYPE = "urn:s3t:request-closing:v1"
+
+BASES = {
+    "12(5)": "the request is manifestly unfounded or excessive",
+    "12(6)": "the identity of who asks could not be confirmed",
+    "17(3)(a)": "needed for freedom of expression and information",
+    "17(3)(b)": "needed for a legal obligation or a task in the public interest",
+    "17(3)(c)": "needed for public health",
+    "17(3)(d)": "needed for archiving, research or statistics in the public interest",
+    "17(3)(e)": "needed for legal claims",
+    "other": "another law; the reason names it",
+}
+"""Articles of the GDPR on which an erasure may be refused or held back, and what they say in short."""
+
+_MOST_REASON = 300
+_LEAST_ID = 4
+"""Shorter ids are in many a sentence by chance."""
+
+
+@dataclass(frozen=True)
+class RequestView:
+    """A request as it stands. `state`: erased, withdrawal, rejection, erasing, held, awaiting approval, or pending.
+    `days_left` until it is due, negative when it is late, None once it is closed."""
+
+    request: DeletionRequest
+    state: str
+    days_left: float | None
+
+
+def check_reason(basis: str, reason: str, ids: Iterable[str] = ()) -> str:
+    """The reason, when it can be kept. Raises UsageError for an unknown legal basis, and for a reason that is missing,
+    too long, or quotes an id as given: it stands in signed documents."""
+    if basis not in BASES:
+        raise UsageError(f"expected a legal basis, one of {', '.join(BASES)}, got another")
+    clean = " ".join(reason.split())
+    if not clean or len(clean) > _MOST_REASON or not clean.isprintable():
+        raise UsageError(f"expected a reason of 1 to {_MOST_REASON} printable characters, got {len(clean)}")
+    if any(len(i) >= _LEAST_ID and i.casefold() in clean.casefold() for i in ids):
+        raise UsageError("expected a reason without the person's id, got one that quotes it; it stands in documents "
+                         "that others read")
+    return clean
+
+
+def is_ready(request: DeletionRequest, state: State, needs_approval: bool) -> bool:
+    """Whether an erase run may carry the request out: not held, and approved where that is needed."""
+    return request.subject not in state.holds and (not needs_approval or request.request_id in state.approved)
+
+
+def view_of(request: DeletionRequest, state: State, needs_approval: bool, now: datetime) -> RequestView:
+    """The request's state and its days left."""
+    planned = state.plan is not None and request.request_id in state.plan["plan"]["requests"]
+    if request.certificate:
+        return RequestView(request, state.closed.get(request.request_id, "erased"), None)
+    if planned:
+        told = "erasing"
+    elif request.subject in state.holds:
+        told = "held"
+    else:
+        told = "pending" if is_ready(request, state, needs_approval) else "awaiting approval"
+    return RequestView(request, told, round((parse_time(request.due) - now) / timedelta(days=1), 2))
+
+
+def closing_predicate(request: DeletionRequest, kind: str, time: str, by: str, basis: str, reason: str,
+                      ledger: str, head: TreeHead) -> dict[str, Any]:
+    """What the document says by which a request ends as a `kind`: withdrawal or rejection. JSON values only.
+
+    `ledger` is the ledger's name (the leaf hash of its first entry) and `head` its head just before."""
+    return {
+        "request": {"id": request.request_id, "received": request.received, "due": request.due,
+                    "scope": "record" if request.record else "subject"},
+        "subject": {"commitment": request.commitment,
+                    "scheme": "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt"},
+        "closing": {"kind": kind, "time": time, "by": by, "legal_basis": basis, "basis_in_short": BASES.get(basis, ""),
+                    "reason": reason},
+        "ledger": {"name": ledger, "size": head.size, "root": head.root},
+    }
+
+
+def check_closing(statement: dict[str, Any]) -> dict[str, Any]:
+    """The predicate of a withdrawal or rejection. Raises CertificateError for any other statement."""
+    try:
+        predicate: dict[str, Any] = statement["predicate"]
+        kinds = statement["predicateType"], predicate["closing"]["kind"]
+        if kinds not in ((CLOSING_TYPE, "withdrawal"), (CLOSING_TYPE, "rejection")):
+            raise TypeError
+        predicate["request"]["id"], predicate["closing"]["time"], predicate["ledger"]["root"]
+    except (KeyError, TypeError):
+        raise CertificateError(f"expected a statement of type {CLOSING_TYPE}, got another document") from None
+    return predicate

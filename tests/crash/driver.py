@@ -1,0 +1,181 @@
+"""Kill the eraser with SIGKILL at random times until it is done, over and over; one JSON line about each time.
+
+    python -m tests.crash.driver WORKSPACE KILLS SEED
+
+WORKSPACE is prepared: trained, with requests pending. It is put back before each trial. The eraser runs in a forked
+process with every import done, on the real database, DVC repository, MLflow registry, stage store, needles, scan and
+certificates; only the measuring of accuracy (a process with torch, which decides nothing) is left out.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flows.adapters.local import workspace_lock
+from flows.verifying import verify_path
+from flows.wiring import Workspace
+from s3t_core.erasure.executor import Eraser
+
+_PER_TRIAL = 6
+"""Kills before a trial's eraser is let finish."""
+
+
+class Unmeasured:
+    """Fills the port `Evaluator`: nothing is held out, as it were."""
+
+    def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:
+        return None
+
+
+@dataclass
+class Driver:
+    """One workspace, put back before each trial."""
+
+    root: Path
+    chance: random.Random
+    kept: Path
+    seconds: float = 0.0
+    kills: int = 0
+    during: dict[str, int] = field(default_factory=dict)
+
+    def put_back(self) -> None:
+        shutil.rmtree(self.root)
+        shutil.copytree(self.kept, self.root, symlinks=True)
+
+    def begin(self) -> int:
+        """Fork an eraser; its process group is its own, so that git and whatever it starts die with it."""
+        child = os.fork()
+        if child == 0:
+            os.setpgid(0, 0)
+            code = 1
+            try:
+                _erase(self.root)
+                code = 0
+            except BaseException as error:
+                sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        return child
+
+    def whole(self) -> None:
+        """Let one run, unharmed. Raises AssertionError when it fails."""
+        _, status = os.waitpid(self.begin(), 0)
+        assert os.waitstatus_to_exitcode(status) == 0, "a run that was not killed failed"
+
+    def killed(self) -> bool:
+        """Kill one at a random time; False when it was done before."""
+        child = self.begin()
+        time.sleep(self.chance.uniform(0, self.seconds))
+        done, _ = os.waitpid(child, os.WNOHANG)
+        if done:
+            return False
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        self.kills += 1
+        state = Workspace(self.root).ledger.state()
+        at = next((s for s in ("certify", "scan", "measure", "destroy", "rewrite", "cut over") if s in state.steps), (
+            "plan" if state.plan else "all" if state.certified else "nothing"))
+        self.during[at] = self.during.get(at, 0) + 1
+        return True
+
+    def found(self) -> Any:
+        """What `_found` finds, looked up in a process of its own: connections must not live on in the next eraser."""
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.write(writing, json.dumps(_found(self.root)).encode())
+                code = 0
+            except BaseException as error:
+                sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            told = pipe.read()
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0, "what an erasure left is not as it must be"
+        return json.loads(told)
+
+
+def _found(root: Path) -> dict[str, Any]:
+    """What is there after an erasure, and that nothing is wrong with it."""
+    place = Workspace(root)
+    state = place.ledger.state()  # every leaf, and every checkpoint, verified
+    asked = [e["request"] for e in place.ledger.events() if e["type"] == "request"]
+    certified = [e["request"] for e in place.ledger.events() if e["type"] == "certified"]
+    assert sorted(certified) == sorted(asked), "expected exactly one certificate per request"
+    assert sorted(p.stem for p in place.certificates_dir.glob("*.json")) == sorted(asked)
+    assert verify_path(place.certificates_dir, place.keys_dir / "signing.pub")["valid"]
+    assert place.requests.pending() == [] and state.plan is None
+    assert not list((place.state_dir / "needles").iterdir()), "expected no needles"
+    release, dataset = state.release, state.dataset
+    assert release is not None and dataset is not None
+    held = sorted(place.store.digests())
+    assert held == sorted({s.digest for s in state.stages.values()})
+    assert {s.digest for r in release.replicas for s in r.stages} <= set(held)
+    alias = place.registry._client.get_model_version_by_alias(place.config.system.name, "champion")
+    assert state.champion is not None and str(alias.version) == state.champion.version
+    assert alias.tags["s3t.release"] == release.release_id
+    versions = {str(v.version) for v in place.registry._client.search_model_versions("")}
+    assert versions == {v.version for v in state.versions if not v.destroyed}, "versions that are not kept"
+    return {"stages": held, "depths": [[s, release.live_depth(s)] for s in release.shards()],
+            "data": dataset.version}
+
+
+def _erase(root: Path) -> None:
+    place = Workspace(root)
+    with workspace_lock(place.lock_path, 60):
+        place.sweep()
+        ports = replace(place.erase_ports(), evaluator=Unmeasured())
+        eraser = Eraser(ports, place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
+        while eraser.run() is not None:
+            pass
+        place.write_checkpoint()
+
+
+def _tell(what: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Run the trials; the last line sums up."""
+    root, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    kept = root.with_name(f"{root.name}-kept")
+    shutil.copytree(root, kept, symlinks=True)
+    import flows.adapters.datasets
+    import flows.adapters.registry  # noqa: F401  # imported once, before anything is forked
+    driver = Driver(root, random.Random(seed), kept)
+    driver.whole()
+    expected = driver.found()
+    driver.put_back()
+    started = time.monotonic()
+    driver.whole()
+    driver.seconds = time.monotonic() - started
+    _tell({"expected": expected["depths"], "seconds": round(driver.seconds, 2)})
+    trials = 0
+    while driver.kills < kills:
+        driver.put_back()
+        trials += 1
+        for _ in range(_PER_TRIAL):
+            if not driver.killed():
+                break
+        driver.whole()
+        assert driver.found() == expected, f"trial {trials} of seed {seed} ended otherwise"
+    _tell({"kills": driver.kills, "trials": trials, "last completed": driver.during})
+
+
+if __name__ == "__main__":
+    main()

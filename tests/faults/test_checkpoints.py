@@ -1,0 +1,158 @@
+"""A ledger that was rolled back, cut, rewritten or replaced is refused while a checkpoint is left."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from flows.adapters.keys import SIGNING_PUB, read_public_key, read_signing_key
+from flows.requests import take_requests
+from flows.wiring import Workspace, create_workspace
+from s3t_core.config import Config
+from s3t_core.erasure.checkpoint import (
+    Checkpoint,
+    check_continues,
+    export_ledger,
+    read_checkpoint,
+    read_export,
+    sign_checkpoint,
+)
+from s3t_core.erasure.ledger import TreeHead, leaf_of
+from s3t_core.erasure.merkle import leaf_hash, tree_head
+from s3t_core.errors import CertificateError, LedgerError, StorageError, WorkspaceError
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+LEAVES = [leaf_hash(bytes([n])) for n in range(9)]
+
+
+def _checkpoint(size: int, leaves: list[bytes] = LEAVES) -> Checkpoint:
+    return Checkpoint(leaves[0].hex(), TreeHead(size, tree_head(leaves[:size]).hex()), "2026-11-01T00:00:00Z")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    (tmp_path / "outside").mkdir()
+    root = tmp_path / "w"
+    create_workspace(root, Config.model_validate({"erasure": {"log_checkpoints_to": str(tmp_path / "outside")}}))
+    return Workspace(root)
+
+
+def _database(place: Workspace) -> Path:
+    return place.state_dir / "s3t.db"
+
+
+def test_a_checkpoint_is_written_before_a_request_is_acknowledged_inside_and_outside(place: Workspace,
+                                                                                     tmp_path: Path) -> None:
+    take_requests(place, ["person 1"])
+    inside = place.state_dir / "checkpoint.json"
+    outside = sorted((tmp_path / "outside").iterdir())
+    assert len(outside) == 2 and outside[-1].read_bytes() == inside.read_bytes()  # the beginning, the request
+    found = read_checkpoint(inside.read_bytes(), read_public_key(place.keys_dir / SIGNING_PUB))
+    assert found.head == place.ledger.head() and found.head.size == 2
+    assert "person" not in inside.read_text()
+
+
+@pytest.mark.parametrize("inside_too", [False, True])
+def test_a_ledger_rolled_back_to_an_older_copy_is_refused(place: Workspace, inside_too: bool) -> None:
+    kept = place.root.parent / "older"
+    shutil.copytree(place.state_dir, kept)
+    take_requests(place, ["person 1"])
+    shutil.copy(kept / "s3t.db", _database(place))
+    if inside_too:  # the whole workspace is an older copy; the place outside is not
+        shutil.copy(kept / "checkpoint.json", place.state_dir)
+    else:
+        for path in (place.root.parent / "outside").iterdir():
+            path.unlink()
+    with pytest.raises(LedgerError, match="an older copy took its place"):
+        Workspace(place.root).ledger.state()
+    with pytest.raises(LedgerError):
+        take_requests(Workspace(place.root), ["person 2"])
+
+
+def test_a_ledger_rewritten_with_hashes_that_fit_is_refused(place: Workspace) -> None:
+    take_requests(place, ["person 1"])
+    event = place.ledger.events()[1] | {"due": "2099-01-01T00:00:00Z"}
+    with sqlite3.connect(_database(place)) as connection:
+        connection.execute("UPDATE ledger SET leaf = ?, hash = ? WHERE seq = 1",
+                           (leaf_of(event), leaf_hash(leaf_of(event))))
+    with pytest.raises(LedgerError, match="the ledger was rewritten"):
+        Workspace(place.root).ledger.state()
+
+
+def test_a_checkpoint_by_another_key_of_another_ledger_or_none_is_told_apart(place: Workspace, tmp_path: Path) -> None:
+    inside = place.state_dir / "checkpoint.json"
+    leaves = place.ledger.leaves()
+    inside.write_bytes(sign_checkpoint(_checkpoint(1, leaves), KEY))
+    with pytest.raises(CertificateError, match="another key"):
+        Workspace(place.root).ledger.state()
+    inside.write_bytes(sign_checkpoint(_checkpoint(1), read_signing_key(place.keys_dir)))
+    with pytest.raises(LedgerError, match="the ledger that the checkpoint names"):
+        Workspace(place.root).ledger.state()
+    inside.write_bytes(b"\x00" * 10_000_000)
+    with pytest.raises(CertificateError):
+        Workspace(place.root).ledger.state()
+    inside.unlink()
+    shutil.rmtree(tmp_path / "outside")
+    with pytest.raises(WorkspaceError, match="log_checkpoints_to"):
+        Workspace(place.root).ledger.state()
+
+
+def test_a_request_that_no_checkpoint_tells_of_is_not_acknowledged(place: Workspace, tmp_path: Path) -> None:
+    place.ledger.state()
+    shutil.rmtree(tmp_path / "outside")
+    (tmp_path / "outside").write_text("not a directory")
+    with pytest.raises((StorageError, WorkspaceError)):
+        take_requests(place, ["person 1"])
+    (tmp_path / "outside").unlink()
+    (tmp_path / "outside").mkdir()
+    assert len(take_requests(Workspace(place.root), ["person 1"])) == 1  # asked again, it is the same request
+    assert len(Workspace(place.root).requests.pending()) == 1
+
+
+def test_the_place_outside_is_outside(tmp_path: Path) -> None:
+    root = tmp_path / "w"
+    config = Config.model_validate({"erasure": {"log_checkpoints_to": str(root / "log")}})
+    with pytest.raises(WorkspaceError, match="outside the workspace"):
+        create_workspace(root, config)
+
+
+def test_every_byte_of_a_checkpoint_counts() -> None:
+    envelope = sign_checkpoint(_checkpoint(5), KEY)
+    assert read_checkpoint(envelope, KEY.public_key()) == _checkpoint(5)
+    for i in range(len(envelope)):
+        forged = envelope[:i] + bytes([envelope[i] ^ 1]) + envelope[i + 1:]
+        with pytest.raises(CertificateError):
+            read_checkpoint(forged, KEY.public_key())
+
+
+def test_a_ledger_that_only_grew_continues_and_no_other_does() -> None:
+    for size in range(1, 10):
+        for earlier in range(1, 10):
+            if earlier <= size:
+                check_continues(_checkpoint(earlier), LEAVES[:size])
+            else:
+                with pytest.raises(LedgerError, match="at least"):
+                    check_continues(_checkpoint(earlier), LEAVES[:size])
+    swapped = [*LEAVES[:2], LEAVES[3], LEAVES[2], *LEAVES[4:]]
+    with pytest.raises(LedgerError, match="rewritten"):
+        check_continues(_checkpoint(5), swapped)
+    with pytest.raises(LedgerError):
+        check_continues(_checkpoint(5), [])
+
+
+def test_an_exported_ledger_is_whole_or_refused() -> None:
+    entries = [leaf_of({"type": "workspace", "n": n}) for n in range(4)]
+    leaves = [leaf_hash(e) for e in entries]
+    exported = export_ledger(sign_checkpoint(_checkpoint(4, leaves), KEY), entries)
+    checkpoint, events = read_export(exported, KEY.public_key())
+    assert checkpoint == _checkpoint(4, leaves) and [e["n"] for e in events] == [0, 1, 2, 3]
+    for i in range(len(exported)):
+        for forged in (exported[:i] + bytes([exported[i] ^ 1]) + exported[i + 1:], exported[:i]):
+            with pytest.raises((CertificateError, LedgerError)):
+                read_export(forged, KEY.public_key())
+    lines = exported.splitlines(keepends=True)
+    for forged in (b"".join([lines[0], *lines[2:], lines[1]]), b"".join([*lines, lines[1]]), exported + b"\n"):
+        with pytest.raises(LedgerError):
+            read_export(forged, KEY.public_key())

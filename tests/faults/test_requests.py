@@ -1,0 +1,156 @@
+"""What may happen to a request besides being erased: each ends once, in one document, and none is lost."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.audit import write_bundle
+from flows.requests import approve, hold, lift, list_requests, reject, release, take_requests, withdraw
+from flows.verifying import verify_path
+from flows.wiring import Workspace, create_workspace
+from s3t_core.config import Config
+from s3t_core.errors import UsageError
+
+PUB = "signing.pub"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    create_workspace(tmp_path / "w", Config.model_validate({"data": {"record": "id"}}))
+    return Workspace(tmp_path / "w")
+
+
+def _states(place: Workspace) -> dict[str, str]:
+    return {r["id"]: r["state"] for r in list_requests(place)}
+
+
+def _told(place: Workspace) -> str:
+    """Everything but the needles."""
+    files = [p for p in place.root.rglob("*") if p.is_file() and p.parent.name not in ("needles", "keys")]
+    return "".join(p.read_bytes().decode(errors="replace") for p in files)
+
+
+def test_a_request_is_withdrawn_or_rejected_once_by_a_signed_document(place: Workspace) -> None:
+    first, second, third = take_requests(place, ["person 17", "person 18", "person 19"])
+    withdraw(place, first.request_id)
+    reject(place, second.request_id, "17(3)(e)", "a claim is before the court", "legal department")
+    assert _states(place) == {first.request_id: "withdrawal", second.request_id: "rejection",
+                              third.request_id: "pending"}
+    assert [r.request_id for r in place.requests.pending()] == [third.request_id]
+    found = verify_path(place.certificates_dir, place.keys_dir / PUB)
+    assert found["valid"] and {c["closed"] for c in found["certificates"]} == {"withdrawal", "rejection"}
+    assert {e["type"] for e in place.ledger.events()} >= {"closed"}
+    assert not place.needles.ids_of(first.request_id) and place.needles.ids_of(third.request_id)
+    for closed in (first, second):
+        with pytest.raises(UsageError, match="closed already"):
+            withdraw(place, closed.request_id)
+    assert "person 1" not in _told(place)
+    again = take_requests(place, ["person 17"])[0]
+    assert again.request_id != first.request_id  # she may ask anew
+
+
+def test_a_closed_request_is_in_the_evidence_bundle(place: Workspace, tmp_path: Path) -> None:
+    first, second = take_requests(place, ["person 17", "person 18"])
+    withdraw(place, first.request_id, "the person")
+    reject(place, second.request_id, "12(6)", "no proof of identity came", "clerk")
+    assert write_bundle(place, tmp_path / "b.zip", [])["certificates"] == 2
+    found = verify_path(tmp_path / "b.zip", place.keys_dir / PUB)
+    assert found["valid"] and {c["closed"] for c in found["certificates"]} == {"withdrawal", "rejection"}
+    path = place.certificates_dir / f"{first.request_id}.json"
+    path.write_bytes(path.read_bytes().replace(b'"payload"', b'"Payload"'))
+    assert not verify_path(path, place.keys_dir / PUB)["valid"]
+
+
+@pytest.mark.parametrize(("basis", "reason", "expected"), [
+    ("17(3)(z)", "a reason", "a legal basis"), ("other", "  ", "a reason of 1 to"), ("other", "x" * 301, "a reason of"),
+    ("other", "bell \x07", "printable"), ("other", "Person 17 owes us money", "without the person's id")])
+def test_a_rejection_needs_a_basis_and_a_reason_that_names_nobody(place: Workspace, basis: str, reason: str,
+                                                                  expected: str) -> None:
+    taken = take_requests(place, ["person 17"])[0]
+    with pytest.raises(UsageError, match=expected):
+        reject(place, taken.request_id, basis, reason, "clerk")
+    assert _states(place) == {taken.request_id: "pending"} and not list(place.certificates_dir.glob("*"))
+    with pytest.raises(UsageError, match="--by"):
+        reject(place, taken.request_id, "other", "a law", " ")
+    with pytest.raises(UsageError, match="the id of a request"):
+        reject(place, "../../etc/passwd", "other", "a law", "clerk")
+
+
+def test_a_hold_stops_what_is_asked_and_what_will_be_until_it_is_released(place: Workspace) -> None:
+    taken = take_requests(place, ["person 17", "person 18"])
+    assert hold(place, "person 17", "17(3)(e)", "a claim", "legal department") == 1
+    assert _states(place)[taken[0].request_id] == "held" and _states(place)[taken[1].request_id] == "pending"
+    late = take_requests(place, ["person 17"], record="r1")[0]
+    assert _states(place)[late.request_id] == "held"
+    assert "person 1" not in _told(place)
+    release(place, "person 17", "legal department")
+    assert set(_states(place).values()) == {"pending"}
+    with pytest.raises(UsageError, match="a subject with a legal hold"):
+        release(place, "person 17", "legal department")
+
+
+def test_where_config_asks_a_request_waits_for_approval(place: Workspace) -> None:
+    path = place.root / "s3t.toml"
+    path.write_text(path.read_text().replace("needs_approval = false", "needs_approval = true"))
+    place = Workspace(place.root)
+    assert place.erase_policy().needs_approval
+    first, second = take_requests(place, ["person 17", "person 18"])
+    approve(place, [first.request_id], "privacy officer")
+    size = place.ledger.head().size
+    approve(place, [first.request_id], "somebody else")  # once
+    assert place.ledger.head().size == size and place.ledger.state().approved == {first.request_id: "privacy officer"}
+    assert _states(place) == {first.request_id: "pending", second.request_id: "awaiting approval"}
+    with pytest.raises(UsageError, match="the id of a request"):
+        approve(place, [second.request_id, "req-0"], "privacy officer")
+    assert _states(place)[second.request_id] == "awaiting approval"  # all or none
+
+
+def test_the_same_key_is_the_same_request_also_when_it_is_closed(place: Workspace) -> None:
+    first = take_requests(place, ["person 17"], key="ticket 9")[0]
+    assert take_requests(place, ["person 17"], key="ticket 9")[0].request_id == first.request_id
+    withdraw(place, first.request_id)
+    assert take_requests(place, ["person 17"], key="ticket 9")[0].request_id == first.request_id
+    other = take_requests(place, ["person 18"], key="ticket 9")[0]  # another person's: the key alone decides nothing
+    assert other.request_id != first.request_id
+    pending = take_requests(place, ["person 17"])[0]
+    joined = take_requests(place, ["person 17"], key="ticket 10")[0]
+    assert joined.request_id == pending.request_id
+    withdraw(place, pending.request_id)
+    assert take_requests(place, ["person 17"], key="ticket 10")[0].request_id == pending.request_id
+    assert "ticket" not in _told(place)
+
+
+def test_lifting_is_recorded_and_only_for_who_is_on_the_list(place: Workspace) -> None:
+    taken = take_requests(place, ["person 17"])
+    with pytest.raises(UsageError, match="no open request"):
+        lift(place, "person 17", "", "clerk")
+    place.requests.suppress(taken, place.now())
+    withdraw(place, taken[0].request_id)
+    assert place.requests.suppressed() == ({taken[0].suppression}, set())
+    lift(place, "person 17", "", "clerk")
+    assert place.requests.suppressed() == (set(), set())
+    event: dict[str, Any] = place.ledger.events()[-1]
+    assert (event["type"], event["by"]) == ("lifted", "clerk") and "person" not in json.dumps(event)
+    with pytest.raises(UsageError, match="on the suppression list"):
+        lift(place, "person 17", "", "clerk")
+
+
+def test_an_erasure_that_has_begun_is_not_stopped(place: Workspace) -> None:
+    taken = take_requests(place, ["person 17"])[0]
+    place.ledger.append({"type": "planned", "time": place.now(), "plan": {"plan_id": "p", "requests": [
+        taken.request_id]}})
+    assert _states(place) == {taken.request_id: "erasing"}
+    for act in (lambda: withdraw(place, taken.request_id),
+                lambda: reject(place, taken.request_id, "other", "a law", "clerk"),
+                lambda: hold(place, "person 17", "other", "a law", "clerk")):
+        with pytest.raises(UsageError, match="has begun"):
+            act()
+
+
+def test_requests_are_listed_by_the_days_they_have_left(place: Workspace) -> None:
+    take_requests(place, ["person 17", "person 18"])
+    assert [r["state"] for r in list_requests(place, due_within_days=31)] == ["pending"] * 2
+    assert list_requests(place, due_within_days=29) == [] and list_requests(place, state="held") == []
+    assert all(29.9 < r["days_left"] <= 30 for r in list_requests(place, state="pending"))

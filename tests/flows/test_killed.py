@@ -1,0 +1,83 @@
+"""kill -9 at random times of an erasure, inside steps as well as between them (`make test-crash`; CI runs fewer)."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.ingest import ingest
+from flows.requests import take_requests
+from flows.train import train
+from flows.wiring import Workspace
+from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
+from tests.flows.test_cli import S3T, _json, environment
+
+pytestmark = pytest.mark.slow
+KILLS = int(os.environ.get("S3T_TEST_KILLS", "20"))
+WHOLE_KILLS = int(os.environ.get("S3T_TEST_WHOLE_KILLS", "1"))
+SEED = int(os.environ.get("S3T_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
+
+
+def _asked(place: Workspace, tmp_path: Path) -> None:
+    """Trained, with three people pending: one with held-out rows too, one with a record of their own, one unknown."""
+    source = write_csv(tmp_path / "people.csv", people(canary=True))
+    ingest(str(place.root), str(source))
+    train(str(place.root))
+    source.unlink()
+    take_requests(place, [CANARY, "person-003", "nobody-at-all"])
+    take_requests(place, ["person-004"], record="r4")
+
+
+def _canary_left(place: Workspace) -> list[str]:
+    return [p.relative_to(place.root).as_posix() for p in place.root.rglob("*")
+            if p.is_file() and any(n.encode() in p.read_bytes() for n in (CANARY, CANARY_TEXT[:40]))]
+
+
+def test_killed_at_random_times_the_eraser_ends_as_if_it_never_was(make_place: Callable[..., Workspace],
+                                                                  tmp_path: Path) -> None:
+    place = make_place()
+    _asked(place, tmp_path)
+    assert _canary_left(place)
+    done = subprocess.run([sys.executable, "-m", "tests.crash.driver", str(place.root), str(KILLS), str(SEED)],
+                          cwd=Path(__file__).parents[2], env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (SEED, done.stdout[-2000:], done.stderr[-4000:])
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["kills"] >= KILLS
+    assert len(summary["last completed"]) > 1, summary  # it was hit at more than one place
+    assert _canary_left(Workspace(place.root)) == []
+
+
+def test_killed_at_random_times_the_whole_command_finishes_when_run_again(make_place: Callable[..., Workspace],
+                                                                         tmp_path: Path) -> None:
+    place = make_place(deletion_budget={"retrain_first_margin_hours": 10_000, "policy": "all_shards_dead"})
+    _asked(place, tmp_path)
+    chance = random.Random(SEED)
+    for _ in range(WHOLE_KILLS):
+        run = subprocess.Popen([S3T, "erase", "--json"], cwd=place.root, env=environment(), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(chance.uniform(8, 40))  # Prefect's start is in it
+        children = psutil.Process(run.pid).children(recursive=True) if run.poll() is None else []
+        run.send_signal(signal.SIGKILL)
+        for child in children:
+            child.kill()
+        run.wait()
+        if not place.requests.pending():
+            take_requests(place, [f"person-{chance.randrange(18):03d}"])
+    done = _json("erase", cwd=place.root)
+    state = place.ledger.state()
+    assert place.requests.pending() == [] and state.plan is None and done["version"] == (
+        state.champion.version if state.champion else "")
+    certified = [e["request"] for e in place.ledger.events() if e["type"] == "certified"]
+    assert len(certified) == len(set(certified)) and {p.stem for p in place.certificates_dir.glob("*.json")} == (
+        set(certified))
+    assert set(place.store.digests()) == {s.digest for s in state.stages.values()}
+    assert _canary_left(place) == []
+    assert _json("verify", str(place.certificates_dir), cwd=place.root)["valid"]
