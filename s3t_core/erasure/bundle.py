@@ -11,7 +11,7 @@ from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.checkpoint import Checkpoint
 from s3t_core.erasure.dsse import statement_of
 from s3t_core.erasure.ledger import Event, leaf_of
-from s3t_core.erasure.merkle import consistency_proof, inclusion_proof, leaf_hash
+from s3t_core.erasure.merkle import consistency_proof, inclusion_proofs, leaf_hash
 from s3t_core.errors import CertificateError
 
 _README = """Evidence of erasures
@@ -44,6 +44,7 @@ def make_bundle(certificates: Mapping[str, bytes], checkpoint: Checkpoint, signe
     """
     leaves = [leaf_hash(leaf_of(e)) for e in events[:checkpoint.head.size]]
     closing = {e["request"]: i for i, e in enumerate(events[:len(leaves)]) if e["type"] in ("certified", "closed")}
+    paths = dict(zip(closing, inclusion_proofs(leaves, closing.values()), strict=True))
     proofs: dict[str, Any] = {}
     consistency: dict[int, list[str]] = {}
     for request, envelope in sorted(certificates.items()):
@@ -55,7 +56,7 @@ def make_bundle(certificates: Mapping[str, bytes], checkpoint: Checkpoint, signe
         if size not in consistency:  # a batch shares one
             consistency[size] = [h.hex() for h in consistency_proof(leaves, size)]
         proofs[request] = {"index": index, "entry": events[index], "consistency": consistency[size],
-                           "inclusion": [h.hex() for h in inclusion_proof(leaves, index)]}
+                           "inclusion": [h.hex() for h in paths[request]]}
     known = [{"size": c.head.size, "consistency": [h.hex() for h in consistency_proof(leaves, c.head.size)]}
              for c in earlier]
     return {
@@ -70,5 +71,5 @@ def make_bundle(certificates: Mapping[str, bytes], checkpoint: Checkpoint, signe
 def standalone_verifier() -> bytes:
     """The source of `offline.py` with that of `merkle.py` where it imports it."""
     folder = Path(__file__).parent
-    tree = (folder / "merkle.py").read_text(encoding="utf-8").split('"""\n', 1)[1].replace("import hashlib\n", "", 1)
+    tree = (folder / "merkle.py").read_text(encoding="utf-8").split('"""\n', 1)[1]
     return (folder / "offline.py").read_text(encoding="utf-8").replace(_IMPORT, tree.strip("\n") + "\n", 1).encode()

@@ -6,6 +6,7 @@ RFC 9162 sections 2.1.3.2 and 2.1.4.2 (the same tree); nothing is read from a pr
 """
 
 import hashlib
+from collections.abc import Iterable
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -24,24 +25,23 @@ def tree_head(leaves: list[bytes]) -> bytes:
     The largest power of two below n splits the tree; folding neighbours level by level, an odd one carried up, gives
     the same tree.
     """
-    if not leaves:
-        return hashlib.sha256(b"").digest()
-    level = leaves
-    while len(level) > 1:
-        level = _folded(level)
-    return level[0]
+    return _levels(leaves)[-1][0] if leaves else hashlib.sha256(b"").digest()
+
+
+def inclusion_proofs(leaves: list[bytes], indices: Iterable[int]) -> list[list[bytes]]:
+    """PATH(index, D[n]) for each, RFC 6962 section 2.1.1. Raises IndexError for an entry that is not there."""
+    levels, proofs = _levels(leaves), []
+    for index in indices:
+        if not 0 <= index < len(leaves):
+            raise IndexError(f"expected an entry from 0 to {len(leaves) - 1}, got {index}")
+        siblings = [(level, index >> height ^ 1) for height, level in enumerate(levels[:-1])]
+        proofs.append([level[sibling] for level, sibling in siblings if sibling < len(level)])
+    return proofs
 
 
 def inclusion_proof(leaves: list[bytes], index: int) -> list[bytes]:
-    """PATH(index, D[n]), RFC 6962 section 2.1.1. Raises IndexError for an entry that is not there."""
-    if not 0 <= index < len(leaves):
-        raise IndexError(f"expected an entry from 0 to {len(leaves) - 1}, got {index}")
-    proof, level = [], leaves
-    while len(level) > 1:
-        if index ^ 1 < len(level):
-            proof.append(level[index ^ 1])
-        level, index = _folded(level), index // 2
-    return proof
+    """One of `inclusion_proofs`."""
+    return inclusion_proofs(leaves, [index])[0]
 
 
 def consistency_proof(leaves: list[bytes], first: int) -> list[bytes]:
@@ -96,9 +96,14 @@ def continues(first_root: bytes, first: int, root: bytes, size: int, proof: list
     return last == 0 and (earlier, later) == (first_root, root)
 
 
-def _folded(level: list[bytes]) -> list[bytes]:
-    paired = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-    return paired + level[len(level) - len(level) % 2:]
+def _levels(leaves: list[bytes]) -> list[list[bytes]]:
+    """The tree, level by level, from the leaves to the root."""
+    levels = [leaves]
+    while len(levels[-1]) > 1:
+        level = levels[-1]
+        paired = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+        levels.append(paired + level[len(level) - len(level) % 2:])
+    return levels
 
 
 def _subproof(leaves: list[bytes], first: int, whole: bool) -> list[bytes]:
