@@ -318,7 +318,7 @@ def _told_erasure(d: dict[str, Any]) -> list[str]:
     if not d["certificates"]:
         return [f"Nothing was pending. Full retrain: {told}.", *waiting]
     return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "
-            f"deactivated and destroyed; version {d['version']} serves. Full retrain: {told}.",
+            f"deactivated and destroyed; version {d['version'] or 'none'} serves. Full retrain: {told}.",
             *([] if d["deactivated"] else ["  No stage saw their rows: held out, in quarantine, or not there at all."]),
             *(f"  certificate: {c['path']}" for c in d["certificates"]),
             *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
@@ -352,7 +352,7 @@ def _told_audit(d: dict[str, Any]) -> list[str]:
                   for s in d["replay"]["stages"]]
         lines.append(f"{len(d['replay']['stages'])} of {d['replay']['live']} live stages trained again.")
     if "bundle" in d:
-        lines += [f"{d['bundle']['certificates']} certificate(s) with their proofs in {d['bundle']['bundle']}.",
+        lines += [f"{d['bundle']['certificates']} closing document(s) with their proofs in {d['bundle']['bundle']}.",
                   "Whoever checks them unpacks it, reads README.txt, and needs your public key by another way."]
     if "ledger" in d:
         lines.append(f"{d['ledger']['entries']} ledger entries in {d['ledger']['ledger']}.")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from flows.adapters.database import new_salt
+from flows.adapters.database import Asked, new_salt
 from flows.adapters.local import workspace_lock
 from flows.wiring import Workspace
 from s3t_core.domain import DeletionRequest
@@ -21,10 +21,13 @@ from s3t_core.erasure.ledger import Event, State
 from s3t_core.erasure.planner import rfc3339
 from s3t_core.errors import UsageError
 from s3t_core.keys import keyed_digest
+from s3t_core.ports import Closing
 from s3t_core.records import record_digest, subject_digest
 from s3t_core.snapshot import suppression_digest
 
 _WAIT_SECONDS = 60
+_BATCH = 500
+"""Requests that are accepted in one transaction."""
 
 
 def take_requests(place: Workspace, subjects: list[str], record: str = "", key: str = "") -> list[DeletionRequest]:
@@ -37,7 +40,8 @@ def take_requests(place: Workspace, subjects: list[str], record: str = "", key: 
     if not distinct:
         raise UsageError("expected at least one subject id, got none")
     _check_ids(place, distinct, record)
-    taken = [_take(place, subject, record, key) for subject in distinct]
+    taken = [request for begin in range(0, len(distinct), _BATCH)
+             for request in _take(place, distinct[begin:begin + _BATCH], record, key)]
     place.write_checkpoint()
     return taken
 
@@ -142,7 +146,7 @@ def _close(place: Workspace, request_id: str, kind: str, by: str, basis: str, re
         digest = place.certificates.issue(request_id, predicate, certificate_subject(state, head), CLOSING_TYPE)
         told: Event = {"type": "closed", "time": now, "request": request_id, "kind": kind, "certificate": digest,
                        "basis": basis}
-        place.requests.close(request_id, digest, told)
+        place.requests.close([Closing(request_id, digest, told)])
         place.needles.destroy(request_id, [])
 
 
@@ -169,10 +173,8 @@ def _check_ids(place: Workspace, subjects: list[str], record: str) -> None:
                          "whole subject can be erased")
 
 
-def _take(place: Workspace, subject: str, record: str, key: str) -> DeletionRequest:
-    keys = place.keys
-    received = place.clock.now()
-    salt = new_salt()
+def _asked(place: Workspace, subject: str, record: str, key: str) -> Asked:
+    keys, received, salt = place.keys, place.clock.now(), new_salt()
     request = DeletionRequest(
         request_id=f"req-{uuid.uuid4().hex[:16]}",
         subject=subject_digest(keys, subject),
@@ -182,13 +184,21 @@ def _take(place: Workspace, subject: str, record: str, key: str) -> DeletionRequ
         received=rfc3339(received),
         due=rfc3339(received + timedelta(days=place.config.erasure.deadline_days)),
     )
-    place.needles.keep_id(request.request_id, [record or subject])
     once = keyed_digest(keys.suppression, "idempotency", key, request.suppression).hex() if key else ""
-    accepted = place.requests.accept(request, salt, {
+    return Asked(request, salt, {
         "type": "request", "time": request.received, "request": request.request_id, "subject": request.subject,
         "record": request.record, "due": request.due}, once)
-    if accepted.request_id != request.request_id:
-        place.needles.destroy(request.request_id, [])
+
+
+def _take(place: Workspace, subjects: list[str], record: str, key: str) -> list[DeletionRequest]:
+    """The ids as given are on disk before the requests are; those of a request that was there already go again."""
+    asked = [_asked(place, subject, record, key) for subject in subjects]
+    for one, subject in zip(asked, subjects, strict=True):
+        place.needles.keep_id(one.request.request_id, [record or subject])
+    accepted = place.requests.accept(asked)
+    there = [a.request.request_id for a, r in zip(asked, accepted, strict=True) if a.request.request_id != r.request_id]
+    if there:
+        place.needles.destroy("", there)
     return accepted
 
 

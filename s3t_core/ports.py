@@ -76,6 +76,15 @@ class ScanReport:
     outside: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Closing:
+    """That a request ended, by the document with this digest, and the ledger event that tells of it."""
+
+    request_id: str
+    document: str
+    event: Event
+
+
 class Ledger(Protocol):
     """Append-only events."""
 
@@ -104,11 +113,11 @@ class RequestBook(Protocol):
     def suppress(self, requests: Iterable[DeletionRequest], time: str) -> None:
         """Put the requests' subjects or records on the suppression list, so that no ingest brings them back."""
 
-    def suppressed_by(self, suppression: str) -> str:
-        """The request that put a suppression digest on the list, "" when none did."""
+    def suppressed_by(self) -> dict[str, str]:
+        """By suppression digest on the list: the request that put it there."""
 
-    def close(self, request_id: str, document: str, event: Event) -> None:
-        """Close the request with the digest of its closing document and append `event`, in one transaction."""
+    def close(self, closings: Iterable[Closing]) -> None:
+        """Close requests and append what is told of them, in one transaction."""
 
 
 class Datasets(Protocol):

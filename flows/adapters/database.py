@@ -7,6 +7,7 @@ disk. Every change of requests and the ledger event that tells of it are one tra
 import contextlib
 import secrets
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import (
@@ -18,6 +19,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
     create_engine,
     delete,
     event,
@@ -34,6 +36,7 @@ from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.ledger import Event, Inclusion, State, TreeHead, fold, inclusion_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash, tree_head
 from s3t_core.errors import LedgerError, StorageError
+from s3t_core.ports import Closing
 
 _METADATA = MetaData()
 _LEDGER = Table("ledger", _METADATA, Column("seq", Integer, primary_key=True, autoincrement=False),
@@ -170,31 +173,30 @@ def append_events(connection: Connection, events: Iterable[Event]) -> None:
         connection.execute(insert(_LEDGER), rows)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A request to be accepted, the salt of its commitment, the event that tells of it, and the digest of the
+    idempotency key it came with ("" for none)."""
+
+    request: DeletionRequest
+    salt: str
+    told: Event
+    key: str = ""
+
+
 class SqlRequestBook:
     """Deletion requests and the suppression list. Fills the port `RequestBook`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def accept(self, request: DeletionRequest, salt: str, told: Event, key: str = "") -> DeletionRequest:
-        """Make the request durable; the same subject or record while one is pending is that one request. So is, for
-        ever, one that was asked with the same idempotency `key` (a digest)."""
+    def accept(self, asked: Iterable[Asked]) -> list[DeletionRequest]:
+        """Make requests durable, in one transaction. The same subject or record while one is pending is that one
+        request; so is, for ever, one that was asked with the same idempotency key."""
         with self._database.transaction() as connection:
-            same = connection.execute(select(_REQUESTS).where(
-                _REQUESTS.c.suppression == request.suppression, _REQUESTS.c.certificate == "")).first()
-            known = select(_REQUESTS).join(_IDEMPOTENCY, _IDEMPOTENCY.c.request == _REQUESTS.c.id)
-            asked = connection.execute(known.where(_IDEMPOTENCY.c.key == key)).first() if key else None
-            if asked is None and key:
-                connection.execute(insert(_IDEMPOTENCY).values(
-                    key=key, request=same.id if same else request.request_id))
-            if asked is not None or same is not None:
-                return _request(asked or same)
-            connection.execute(insert(_REQUESTS).values(
-                id=request.request_id, subject=request.subject, record=request.record,
-                suppression=request.suppression, commitment=request.commitment, salt=salt,
-                received=request.received, due=request.due, certificate=""))
-            append_events(connection, [told])
-        return request
+            taken = [_accepted(connection, a) for a in asked]
+            append_events(connection, [told for _, told in taken if told is not None])
+        return [request for request, _ in taken]
 
     def pending(self) -> list[DeletionRequest]:
         """Acknowledged requests without a certificate, oldest first."""
@@ -220,20 +222,17 @@ class SqlRequestBook:
     def suppress(self, requests: Iterable[DeletionRequest], time: str) -> None:
         """Put the requests' subjects or records on the suppression list. Idempotent; the first request stays named."""
         with self._database.transaction() as connection:
-            for request in requests:
-                known = connection.execute(select(_SUPPRESSION.c.digest).where(
-                    _SUPPRESSION.c.digest == request.suppression)).first()
-                if known is None:
-                    connection.execute(insert(_SUPPRESSION).values(
-                        digest=request.suppression, kind="record" if request.record else "subject",
-                        request=request.request_id, since=time))
+            known = set(connection.execute(select(_SUPPRESSION.c.digest)).scalars())
+            new = {r.suppression: r for r in reversed(list(requests)) if r.suppression not in known}
+            if new:
+                connection.execute(insert(_SUPPRESSION), [
+                    {"digest": digest, "kind": "record" if r.record else "subject", "request": r.request_id,
+                     "since": time} for digest, r in reversed(new.items())])
 
-    def suppressed_by(self, suppression: str) -> str:
-        """The request that put a suppression digest on the list, "" when none did."""
+    def suppressed_by(self) -> dict[str, str]:
+        """By suppression digest on the list: the request that put it there."""
         with self._database.reading() as connection:
-            row = connection.execute(select(_SUPPRESSION.c.request).where(
-                _SUPPRESSION.c.digest == suppression)).first()
-        return row.request if row else ""
+            return {r.digest: r.request for r in connection.execute(select(_SUPPRESSION))}
 
     def suppressed(self) -> tuple[set[str], set[str]]:
         """(subject, record) suppression digests."""
@@ -241,11 +240,16 @@ class SqlRequestBook:
             rows = list(connection.execute(select(_SUPPRESSION.c.digest, _SUPPRESSION.c.kind)))
         return {r.digest for r in rows if r.kind == "subject"}, {r.digest for r in rows if r.kind == "record"}
 
-    def close(self, request_id: str, document: str, told: Event) -> None:
-        """Close the request with its document's digest and append `told`, in one transaction."""
+    def close(self, closings: Iterable[Closing]) -> None:
+        """Close requests with their documents' digests and append what is told of them, in one transaction."""
+        closed = list(closings)
+        if not closed:
+            return
         with self._database.transaction() as connection:
-            connection.execute(update(_REQUESTS).where(_REQUESTS.c.id == request_id).values(certificate=document))
-            append_events(connection, [told])
+            connection.execute(
+                update(_REQUESTS).where(_REQUESTS.c.id == bindparam("which")).values(certificate=bindparam("document")),
+                [{"which": c.request_id, "document": c.document} for c in closed])
+            append_events(connection, [c.event for c in closed])
 
     def lift(self, suppression: str, told: Event) -> bool:
         """Take a digest off the suppression list and append `told`, in one transaction; whether it was there."""
@@ -254,6 +258,25 @@ class SqlRequestBook:
             if gone:
                 append_events(connection, [told])
         return bool(gone)
+
+
+def _accepted(connection: Connection, asked: Asked) -> tuple[DeletionRequest, Event | None]:
+    """The request that now stands for what was asked, and what to tell if it is new."""
+    request, key = asked.request, asked.key
+    known = select(_REQUESTS).join(_IDEMPOTENCY, _IDEMPOTENCY.c.request == _REQUESTS.c.id)
+    before = connection.execute(known.where(_IDEMPOTENCY.c.key == key)).first() if key else None
+    if before is not None:
+        return _request(before), None
+    same = connection.execute(select(_REQUESTS).where(
+        _REQUESTS.c.suppression == request.suppression, _REQUESTS.c.certificate == "")).first()
+    if key:
+        connection.execute(insert(_IDEMPOTENCY).values(key=key, request=same.id if same else request.request_id))
+    if same is not None:
+        return _request(same), None
+    connection.execute(insert(_REQUESTS).values(
+        id=request.request_id, subject=request.subject, record=request.record, suppression=request.suppression,
+        commitment=request.commitment, salt=asked.salt, received=request.received, due=request.due, certificate=""))
+    return request, asked.told
 
 
 def new_salt() -> str:

@@ -17,7 +17,7 @@ from s3t_core.erasure.certificate import PREDICATE_TYPE, make_statement
 from s3t_core.erasure.dsse import sign, verify
 from s3t_core.erasure.residue import make_needles, scan
 from s3t_core.errors import Busy, CertificateError
-from s3t_core.files import remove_file, write_atomically
+from s3t_core.files import remove_file, sync_directory, write_atomically
 from s3t_core.ports import ScanReport, Target
 
 _ACCEPTING_SECONDS = 3600
@@ -50,8 +50,10 @@ class NeedleFiles:
 
     def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
         """Remove them. Idempotent."""
-        for name in [*request_ids, plan_id]:
-            remove_file(self.folder / f"{name}.json")
+        for name in [*request_ids, *([plan_id] if plan_id else [])]:
+            (self.folder / f"{name}.json").unlink(missing_ok=True)
+        if self.folder.is_dir():
+            sync_directory(self.folder)
 
     def prune(self, keep: Iterable[str]) -> None:
         """Remove what a crash left. A request's file that is younger than an hour may be about to be acknowledged."""

@@ -34,6 +34,7 @@ from s3t_core.errors import GuaranteeError, ResidueFound, S3TError
 from s3t_core.ports import (
     Certificates,
     Clock,
+    Closing,
     Datasets,
     Evaluator,
     Findings,
@@ -45,6 +46,9 @@ from s3t_core.ports import (
     StageArtifacts,
 )
 from s3t_core.release_json import release_to_json
+
+_BATCH = 500
+"""Certificates that are signed before their requests are closed in one transaction; none is signed twice."""
 
 STEPS = ("cut over", "rewrite", "destroy", "measure", "scan", "certify")
 
@@ -223,20 +227,20 @@ class Eraser:
     def _certify(self, plan: ErasurePlan, state: State) -> None:
         self.ports.needles.destroy(plan.plan_id, plan.requests)
         proof, budget = self.ports.ledger.prove(state.steps["scan"]), self.policy.budget_of(state)
-        for request in self.ports.requests.get(plan.requests):
-            if request.request_id in state.certified:
-                continue
-            predicate = certificate_predicate(request, plan, state, proof, budget, self._now(),
-                                              self._erased_before(request), self.policy.software)
-            digest = self.ports.certificates.issue(request.request_id, predicate,
-                                                   certificate_subject(state, proof.head))
-            self.ports.requests.close(request.request_id, digest, {
-                "type": "certified", "time": self._now(), "request": request.request_id, "certificate": digest})
+        subject, suppressed_by = certificate_subject(state, proof.head), self.ports.requests.suppressed_by()
+        requests = [r for r in self.ports.requests.get(plan.requests) if r.request_id not in state.certified]
+        for begin in range(0, len(requests), _BATCH):
+            closings = []
+            for request in requests[begin:begin + _BATCH]:
+                earlier = suppressed_by.get(request.suppression, "")
+                predicate = certificate_predicate(
+                    request, plan, state, proof, budget, self._now(),
+                    "" if earlier == request.request_id else earlier, self.policy.software)
+                digest = self.ports.certificates.issue(request.request_id, predicate, subject)
+                closings.append(Closing(request.request_id, digest, {
+                    "type": "certified", "time": self._now(), "request": request.request_id, "certificate": digest}))
+            self.ports.requests.close(closings)
         self._done("certify", plan)
-
-    def _erased_before(self, request: DeletionRequest) -> str:
-        earlier = self.ports.requests.suppressed_by(request.suppression)
-        return "" if earlier == request.request_id else earlier
 
     def _staleness(self, state: State) -> float:
         """The longest time that any version ever published may trust its last confirmation: settings change."""

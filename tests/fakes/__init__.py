@@ -26,7 +26,7 @@ from s3t_core.erasure.ledger import (
     leaf_of,
 )
 from s3t_core.erasure.merkle import leaf_hash
-from s3t_core.ports import Findings, Published, RowCounts, ScanReport, Target
+from s3t_core.ports import Closing, Findings, Published, RowCounts, ScanReport, Target
 
 Guard = Callable[[str], None]
 
@@ -69,13 +69,15 @@ class FakeRequestBook:
         for request in requests:
             self.suppression.setdefault(request.suppression, request.request_id)
 
-    def suppressed_by(self, suppression: str) -> str:
-        return self.suppression.get(suppression, "")
+    def suppressed_by(self) -> dict[str, str]:
+        return dict(self.suppression)
 
-    def close(self, request_id: str, document: str, event: Event) -> None:
+    def close(self, closings: Iterable[Closing]) -> None:
         self._guard("requests.close")
-        self.requests[request_id] = replace(self.requests[request_id], certificate=document)
-        self._ledger.events.append(event)  # one transaction
+        for closing in closings:  # one transaction
+            self.requests[closing.request_id] = replace(self.requests[closing.request_id],
+                                                        certificate=closing.document)
+            self._ledger.events.append(closing.event)
         self._guard("requests.closed")
 
 
