@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.adapters.keys import SIGNING_PUB, read_public_key
+from flows.adapters.keys import read_public_keys
 from flows.wiring import Workspace
 from s3t_core.erasure.bundle import make_bundle
 from s3t_core.erasure.checkpoint import check_continues, export_ledger, read_checkpoint
@@ -23,9 +23,8 @@ def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[st
     Raises LedgerError when it does not, CertificateError when a certificate is not as the ledger recorded it,
     UsageError when there is none.
     """
-    public = read_public_key(place.keys_dir / SIGNING_PUB)
     leaves = place.ledger.leaves()
-    kept = [read_checkpoint(_read(path), public) for path in earlier]
+    kept = [read_checkpoint(_read(path), *read_public_keys(place.keys_dir)) for path in earlier]
     for checkpoint in kept:
         check_continues(checkpoint, leaves)
     state = place.ledger.state()

@@ -202,18 +202,22 @@ def predict(texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="
 @app.command()
 def verify(path: Annotated[str, typer.Argument(help="A certificate, a directory of them, a checkpoint, an evidence "
                                                  "bundle (.zip) or an exported ledger (.jsonl).")],
-           key: Annotated[str | None, typer.Option("--key", help="The controller's public key (PEM). Default: the "
-                                                   "workspace's own, which proves less.")] = None,
+           key: Annotated[list[str] | None, typer.Option("--key", help="The controller's public key (PEM); again for "
+                                                         "each they used. Default: the workspace's own, which proves "
+                                                         "less.")] = None,
            checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="An earlier checkpoint that you kept: a "
                                                           "bundle must continue it.")] = None,
            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Check certificates, bundles, checkpoints and ledgers offline."""
     from flows.verifying import verify_path
-    public = Path(key) if key else _own_public_key(workspace)
-    result = verify_path(Path(path), public, Path(checkpoint) if checkpoint else None)
+    publics = [Path(k) for k in key] if key else _own_public_keys(workspace)
+    result = verify_path(Path(path), publics, Path(checkpoint) if checkpoint else None)
     show(as_json, result, _told_verified)
     if not result["valid"]:
         sys.exit(1)
+
+
+app.command(name="rotate-key")(cli_requests.rotate_key)
 
 
 @app.command()
@@ -273,9 +277,9 @@ def _suggest_prior(place: Any, skew: str, tiers: str, as_json: bool) -> None:
         "(docs/threat-model.md), and needs sequences = \"bms\" or \"optimised\"."])
 
 
-def _own_public_key(workspace: str | None) -> Path:
+def _own_public_keys(workspace: str | None) -> list[Path]:
     from flows.settings import workspace_root
-    return workspace_root(workspace) / ".s3t" / "keys" / "signing.pub"
+    return sorted((workspace_root(workspace) / ".s3t" / "keys").glob("*.pub"), reverse=True)
 
 
 def _told_ingest(d: dict[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """Verify evidence offline: no torch, no Prefect, no MLflow, no network. The public key comes from the auditor."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +17,32 @@ _MOST_BYTES = 64 * 2**20
 _MOST_LEDGER_BYTES = 4 * 2**30
 
 
-def verify_path(path: Path, public_key: Path, earlier: Path | None = None) -> dict[str, Any]:
+def verify_path(path: Path, public_key: Path | Sequence[Path], earlier: Path | None = None) -> dict[str, Any]:
     """{"valid", "problems", "certificates"} and more by kind: a certificate, a directory of them, a checkpoint, an
-    evidence bundle (.zip) or an exported ledger (.jsonl). `earlier`: a checkpoint that the bundle must continue."""
+    evidence bundle (.zip) or an exported ledger (.jsonl). `earlier`: a checkpoint that the bundle must continue.
+    Several public keys, when the controller changed theirs."""
     if not path.exists():
         raise UsageError("expected a certificate, a directory of them, a bundle or a ledger, got nothing at "
                          f"{path.name}")
-    key = read_public_key(public_key)
+    keys = [read_public_key(p) for p in ([public_key] if isinstance(public_key, Path) else public_key)]
     if earlier is not None and path.suffix != ".zip":
         raise UsageError("expected a bundle (.zip) with --checkpoint, got another kind of file")
     if path.suffix == ".zip":
         try:
-            return check_bundle(read_files(path), key, earlier.read_bytes() if earlier else None)
+            return check_bundle(read_files(path), keys, earlier.read_bytes() if earlier else None)
         except NotValid as error:
             return {"valid": False, "problems": [str(error)], "certificates": []}
         except OSError as error:
             raise UsageError(f"expected a readable checkpoint, got {type(error).__name__}") from None
     if path.suffix == ".jsonl":
-        return _verify_ledger(path, key)
-    return _verify_files(path, key)
+        return _verify_ledger(path, keys)
+    return _verify_files(path, keys)
 
 
-def _verify_ledger(path: Path, key: Any) -> dict[str, Any]:
+def _verify_ledger(path: Path, keys: list[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"valid": True, "problems": [], "certificates": []}
     try:
-        checkpoint, events = read_export(_content(path, _MOST_LEDGER_BYTES), key)
+        checkpoint, events = read_export(_content(path, _MOST_LEDGER_BYTES), *keys)
         state = fold(events)
     except GuaranteeError as error:
         return found | {"valid": False, "problems": [f"{path.name}: {error}"]}
@@ -49,7 +51,7 @@ def _verify_ledger(path: Path, key: Any) -> dict[str, Any]:
                                "requests": requests, "certified": len(state.certified)}}
 
 
-def _verify_files(path: Path, key: Any) -> dict[str, Any]:
+def _verify_files(path: Path, keys: list[Any]) -> dict[str, Any]:
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise UsageError("expected certificates (*.json) in the directory, got none")
@@ -58,9 +60,9 @@ def _verify_files(path: Path, key: Any) -> dict[str, Any]:
     for file in files:
         try:
             envelope = _content(file, _MOST_BYTES)
-            statement = verify(envelope, key)
+            statement = verify(envelope, *keys)
             if statement.get("predicateType") == CHECKPOINT_TYPE:
-                read = read_checkpoint(envelope, key)
+                read = read_checkpoint(envelope, *keys)
                 checkpoints.append({"file": file.name, "size": read.head.size, "root": read.head.root,
                                     "signed": read.time})
                 continue

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from flows.adapters.keys import SIGNING_PUB, read_public_key, read_signing_key
+from flows.adapters.keys import read_public_keys, read_signing_key
 from s3t_core.erasure.checkpoint import Checkpoint, check_continues, read_checkpoint, sign_checkpoint
 from s3t_core.errors import WorkspaceError
 from s3t_core.files import write_atomically
@@ -41,8 +41,7 @@ class CheckpointFiles:
         """That the ledger with these leaf hashes continues what was signed. Raises LedgerError, CertificateError,
         WorkspaceError."""
         for path in self._newest(leaves):
-            public = read_public_key(self._keys / SIGNING_PUB)
-            check_continues(read_checkpoint(path.read_bytes()[:_MOST_BYTES], public), leaves)
+            check_continues(read_checkpoint(path.read_bytes()[:_MOST_BYTES], *read_public_keys(self._keys)), leaves)
 
     def _newest(self, leaves: list[bytes]) -> Iterator[Path]:
         if self._outside is not None:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from s3t_core.erasure.dsse import key_id
 from s3t_core.errors import WorkspaceError
 from s3t_core.files import write_atomically
 from s3t_core.keys import KEY_BYTES, WorkspaceKeys
@@ -22,6 +23,7 @@ from s3t_core.keys import KEY_BYTES, WorkspaceKeys
 WORKSPACE_KEY = "workspace.key"
 SIGNING_KEY = "signing.key"
 SIGNING_PUB = "signing.pub"
+_RETIRED = "retired-"
 
 
 def create_keys(folder: Path, workspace_key: bytes | None = None) -> None:
@@ -29,12 +31,14 @@ def create_keys(folder: Path, workspace_key: bytes | None = None) -> None:
     if not (folder / WORKSPACE_KEY).exists():
         key = workspace_key or secrets.token_bytes(KEY_BYTES)
         write_atomically(folder / WORKSPACE_KEY, key.hex().encode() + b"\n", 0o600)
+    if not (folder / SIGNING_KEY).exists() and (folder / SIGNING_PUB).exists():
+        raise WorkspaceError(f"expected .s3t/keys/{SIGNING_KEY} beside its public part, got none; restore it from its "
+                             "backup, or, when it is lost for good, run `s3t rotate-key --lost`")
     if not (folder / SIGNING_KEY).exists():
         private = Ed25519PrivateKey.generate()
         write_atomically(folder / SIGNING_KEY, private.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-    write_atomically(folder / SIGNING_PUB, read_signing_key(folder).public_key().public_bytes(
-        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    write_atomically(folder / SIGNING_PUB, _pem(read_signing_key(folder).public_key()))
     folder.chmod(0o700)
 
 
@@ -63,6 +67,26 @@ def read_signing_key(folder: Path) -> Ed25519PrivateKey:
         raise WorkspaceError(f"expected an Ed25519 private key in .s3t/keys/{SIGNING_KEY}, got something else; "
                              "restore it from its backup")
     return key
+
+
+def change_signing_key(folder: Path, private: Ed25519PrivateKey) -> None:
+    """Sign with another key from now on. The old public key is kept, to verify what it signed."""
+    old = read_public_key(folder / SIGNING_PUB)
+    write_atomically(folder / f"{_RETIRED}{key_id(old)[:16]}.pub", _pem(old))
+    write_atomically(folder / SIGNING_KEY, private.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    write_atomically(folder / SIGNING_PUB, _pem(private.public_key()))
+
+
+def read_public_keys(folder: Path) -> list[Ed25519PublicKey]:
+    """The workspace's own public keys: the one in use and those before it."""
+    used = [read_signing_key(folder).public_key()] if (folder / SIGNING_KEY).exists() else []
+    return [*used, *(read_public_key(p) for p in [folder / SIGNING_PUB, *sorted(folder.glob(f"{_RETIRED}*.pub"))]
+                     if p.exists())]
+
+
+def _pem(public: Ed25519PublicKey) -> bytes:
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def read_public_key(path: Path) -> Ed25519PublicKey:

@@ -36,9 +36,9 @@ def sign_checkpoint(checkpoint: Checkpoint, private: Ed25519PrivateKey) -> bytes
                                "time": checkpoint.time}}, private)
 
 
-def read_checkpoint(envelope: bytes, public: Ed25519PublicKey) -> Checkpoint:
-    """The checkpoint, when its signature is by `public`. Raises CertificateError."""
-    statement = verify(envelope, public)
+def read_checkpoint(envelope: bytes, *publics: Ed25519PublicKey) -> Checkpoint:
+    """The checkpoint, when its signature is by one of `publics`. Raises CertificateError."""
+    statement = verify(envelope, *publics)
     try:
         predicate = statement["predicate"]
         if statement["predicateType"] != CHECKPOINT_TYPE:
@@ -57,14 +57,14 @@ def export_ledger(signed: bytes, entries: list[bytes]) -> bytes:
     return b"".join(line + b"\n" for line in [signed, *entries])
 
 
-def read_export(exported: bytes, public: Ed25519PublicKey) -> tuple[Checkpoint, list[dict[str, Any]]]:
+def read_export(exported: bytes, *publics: Ed25519PublicKey) -> tuple[Checkpoint, list[dict[str, Any]]]:
     """The checkpoint and the entries of an exported ledger, checked against each other.
 
-    Raises CertificateError for a checkpoint that the key did not sign, LedgerError when an entry is missing, added,
+    Raises CertificateError for a checkpoint that none of the keys signed, LedgerError when an entry is missing, added,
     moved, or changed in any byte.
     """
     signed, *entries = exported.split(b"\n")
-    checkpoint = read_checkpoint(signed, public)
+    checkpoint = read_checkpoint(signed, *publics)
     if not entries or entries.pop() != b"":
         raise LedgerError("expected every entry to end its line, got a file that was cut")
     leaves = [leaf_hash(entry) for entry in entries]

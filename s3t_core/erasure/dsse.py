@@ -37,11 +37,11 @@ def sign(statement: dict[str, Any], private: Ed25519PrivateKey) -> bytes:
     return canonical_json(_envelope(payload, key_id(private.public_key()), signature))
 
 
-def verify(envelope: bytes, public: Ed25519PublicKey) -> dict[str, Any]:
+def verify(envelope: bytes, *publics: Ed25519PublicKey) -> dict[str, Any]:
     """The statement, when every check passes; raises CertificateError otherwise.
 
     1. the envelope parses, with one signature and the expected payload type
-    2. the key id is that of `public`
+    2. the key id is that of one of `publics`
     3. the signature is over the payload
     4. envelope and payload are, byte for byte, their canonical spelling
     """
@@ -52,9 +52,11 @@ def verify(envelope: bytes, public: Ed25519PublicKey) -> dict[str, Any]:
         raw = base64.b64decode(signature["sig"], validate=True)
         if parsed["payloadType"] != PAYLOAD_TYPE:                                                       # 1
             raise CertificateError(f"expected payload type {PAYLOAD_TYPE}, got another")
-        if signature["keyid"] != key_id(public):                                                        # 2
-            raise CertificateError(f"expected a signature by key {key_id(public)[:16]}..., got one by another key; "
-                                   "ask the controller for the public key that was in use")
+        public = next((k for k in publics if key_id(k) == signature["keyid"]), None)
+        if public is None:                                                                              # 2
+            named = " or ".join(f"{key_id(k)[:16]}..." for k in publics)
+            raise CertificateError(f"expected a signature by key {named}, got one by another key; ask the controller "
+                                   "for the public key that was in use")
         public.verify(raw, pre_authentication(PAYLOAD_TYPE, payload))                                   # 3
         statement: dict[str, Any] = json.loads(payload)
         canonical = canonical_json(statement) == payload

@@ -16,6 +16,7 @@ the canonical JSON of events under an RFC 6962 tree head. Subjects appear as key
 | approved | a request may be carried out; by whom |
 | hold | a subject's erasure is stopped for a legal reason (`set`), or no more (`released`) |
 | closed | a request ended without an erasure: withdrawal or rejection |
+| key | another key signs from now on; the old one signed its id, unless it was lost |
 | replayed | live stages were trained again from their recorded inputs: which gave the same bytes, which did not |
 | lifted | a subject or record left the suppression list: the person returned |
 | planned | an erasure plan, written ahead |
@@ -242,7 +243,7 @@ def _forget(state: State, stages: Iterable[str], versions: Iterable[str]) -> Non
 _HANDLERS = {
     "workspace": _ignore, "settled": _ignore, "dataset": _dataset, "backbone": _backbone, "stage": _stage,
     "release": _release, "measured": _measured, "request": _ignore, "lifted": _ignore, "replayed": _ignore,
-    "approved": _approved, "hold": _hold, "closed": _closed, "planned": _planned, "step": _step,
+    "key": _ignore, "approved": _approved, "hold": _hold, "closed": _closed, "planned": _planned, "step": _step,
     "certified": _certified, "retrain": _retrain, "retired": _retired,
 }
 

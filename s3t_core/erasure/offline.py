@@ -19,7 +19,7 @@ import hashlib
 import json
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,15 @@ NOT_PROVED = (
 _SCAN = ("files", "bytes", "needles", "unsearchable", "shared", "outside")
 
 
+Publics = Sequence[Ed25519PublicKey]
+"""The controller's public keys: more than one after a key was changed."""
+
+
 class NotValid(Exception):
     """Something in the bundle does not hold; the message says what was expected."""
 
 
-def check_bundle(files: Mapping[str, bytes], public: Ed25519PublicKey, earlier: bytes | None = None) -> dict[str, Any]:
+def check_bundle(files: Mapping[str, bytes], publics: Publics, earlier: bytes | None = None) -> dict[str, Any]:
     """{"valid", "problems", "certificates", "checkpoint", "not_proved"} of a bundle's files, by name."""
     problems: list[str] = []
     certificates: list[dict[str, Any]] = []
@@ -59,15 +63,15 @@ def check_bundle(files: Mapping[str, bytes], public: Ed25519PublicKey, earlier: 
     proofs: dict[str, Any] = {}
     try:
         proofs = _proofs(files)
-        checkpoint = read_checkpoint(files.get("checkpoint.json", b""), public)
+        checkpoint = read_checkpoint(files.get("checkpoint.json", b""), publics)
         if earlier is not None:
-            _check_earlier(read_checkpoint(earlier, public), checkpoint, proofs)
+            _check_earlier(read_checkpoint(earlier, publics), checkpoint, proofs)
     except NotValid as error:
         problems.append(f"checkpoint: {error}")
     names = sorted(n for n in files if n.startswith("certificates/"))
     for name in names if checkpoint else []:
         try:
-            certificates.append(_check_certificate(files[name], Path(name).stem, public, checkpoint, proofs))
+            certificates.append(_check_certificate(files[name], Path(name).stem, publics, checkpoint, proofs))
         except NotValid as error:
             problems.append(f"{name}: {error}")
     told = {f"certificates/{request}.json" for request in proofs.get("certificates", {})}
@@ -79,9 +83,9 @@ def check_bundle(files: Mapping[str, bytes], public: Ed25519PublicKey, earlier: 
             "not_proved": list(NOT_PROVED)}
 
 
-def read_checkpoint(envelope: bytes, public: Ed25519PublicKey) -> dict[str, Any]:
-    """{"ledger", "size", "root", "time"} of a checkpoint that the key signed. Raises NotValid."""
-    _, predicate = _statement(envelope, public, (CHECKPOINT_TYPE,))
+def read_checkpoint(envelope: bytes, publics: Publics) -> dict[str, Any]:
+    """{"ledger", "size", "root", "time"} of a checkpoint that one of the keys signed. Raises NotValid."""
+    _, predicate = _statement(envelope, publics, (CHECKPOINT_TYPE,))
     _head(predicate)
     return predicate
 
@@ -130,9 +134,9 @@ def _check_earlier(earlier: dict[str, Any], checkpoint: dict[str, Any], proofs: 
                        "rewritten")
 
 
-def _check_certificate(envelope: bytes, request: str, public: Ed25519PublicKey, checkpoint: dict[str, Any],
+def _check_certificate(envelope: bytes, request: str, publics: Publics, checkpoint: dict[str, Any],
                        proofs: dict[str, Any]) -> dict[str, Any]:
-    kind, predicate = _statement(envelope, public, (CERTIFICATE_TYPE, CLOSING_TYPE))
+    kind, predicate = _statement(envelope, publics, (CERTIFICATE_TYPE, CLOSING_TYPE))
     try:
         if predicate["request"]["id"] != request:
             raise NotValid("expected the file to be named by its request, got another name")
@@ -171,18 +175,21 @@ def _check_scan(predicate: dict[str, Any]) -> None:
         raise NotValid("expected the scan in the certificate's ledger, got a proof that does not fit")
 
 
-def _statement(envelope: bytes, public: Ed25519PublicKey, kinds: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """The type, one of `kinds`, and the predicate of a DSSE envelope (v1) that the key signed and that is
+def _statement(envelope: bytes, publics: Publics, kinds: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    """The type, one of `kinds`, and the predicate of a DSSE envelope (v1) that one of the keys signed and that is
     spelt canonically. Raises NotValid."""
     try:
         parsed = json.loads(envelope)
         payload = base64.b64decode(parsed["payload"], validate=True)
         signature = base64.b64decode(parsed["signatures"][0]["sig"], validate=True)
+        key_id = parsed["signatures"][0]["keyid"]
+        public = next((p for p in publics if _key_id(p) == key_id), None)
+        if public is None:
+            raise InvalidSignature
         body = PAYLOAD_TYPE.encode()
         public.verify(signature, b"DSSEv1 %d %s %d %s" % (len(body), body, len(payload), payload))
-        raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
         canonical = {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD_TYPE, "signatures": [
-            {"keyid": hashlib.sha256(raw).hexdigest(), "sig": base64.b64encode(signature).decode()}]}
+            {"keyid": key_id, "sig": base64.b64encode(signature).decode()}]}
         statement = json.loads(payload)
         kind, predicate = statement["predicateType"], statement["predicate"]
         if _canonical(canonical) != envelope or kind not in kinds:
@@ -190,11 +197,15 @@ def _statement(envelope: bytes, public: Ed25519PublicKey, kinds: tuple[str, ...]
         if not isinstance(predicate, dict):
             raise TypeError
     except InvalidSignature:
-        raise NotValid("expected a signature by the given key over this content, got none: it was changed, or signed "
+        raise NotValid("expected a signature by a given key over this content, got none: it was changed, or signed "
                        "by another key") from None
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         raise NotValid(f"expected a signed statement of type {' or '.join(kinds)}, got something else") from None
     return kind, predicate
+
+
+def _key_id(public: Ed25519PublicKey) -> str:
+    return hashlib.sha256(public.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()
 
 
 def _head(document: dict[str, Any]) -> tuple[bytes, int]:
@@ -246,18 +257,20 @@ def main() -> None:
     """The command line of `verify.py`."""
     parser = argparse.ArgumentParser(prog="verify.py", description=str(__doc__).split("\n", 1)[0])
     parser.add_argument("bundle", nargs="?", default=str(Path(__file__).parent), help="zip or directory")
-    parser.add_argument("--key", required=True, help="the controller's public key (PEM), got from the controller")
+    parser.add_argument("--key", required=True, action="append",
+                        help="the controller's public key (PEM), got from the controller; again for each they used")
     parser.add_argument("--checkpoint", help="an earlier checkpoint that you kept")
     arguments = parser.parse_args()
     try:
-        public = load_pem_public_key(Path(arguments.key).read_bytes())
+        publics = [load_pem_public_key(Path(key).read_bytes()) for key in arguments.key]
         earlier = Path(arguments.checkpoint).read_bytes() if arguments.checkpoint else None
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         parser.error(f"expected a readable key and checkpoint, got {type(error).__name__}")
-    if not isinstance(public, Ed25519PublicKey):
-        parser.error("expected an Ed25519 public key, got another kind")
+    keys = [public for public in publics if isinstance(public, Ed25519PublicKey)]
+    if len(keys) != len(publics):
+        parser.error("expected Ed25519 public keys, got another kind")
     try:
-        result = check_bundle(read_files(Path(arguments.bundle)), public, earlier)
+        result = check_bundle(read_files(Path(arguments.bundle)), keys, earlier)
     except NotValid as error:
         result = {"problems": [str(error)], "certificates": [], "checkpoint": {}, "not_proved": []}
     sys.stdout.write("\n".join(_told(result)) + "\n")

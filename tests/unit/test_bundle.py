@@ -54,7 +54,7 @@ def _bundle(world: World, **changed: Any) -> dict[str, bytes]:
 
 
 def test_a_bundle_verifies_and_says_what_it_cannot_prove(erased: World) -> None:
-    found = check_bundle(_bundle(erased), _key(erased).public_key())
+    found = check_bundle(_bundle(erased), [_key(erased).public_key()])
     assert found["valid"] and found["problems"] == []
     assert [c["request"] for c in found["certificates"]] == ["req-1", "req-2", "req-3"]
     assert found["checkpoint"]["size"] == len(erased.ledger.events)
@@ -62,7 +62,7 @@ def test_a_bundle_verifies_and_says_what_it_cannot_prove(erased: World) -> None:
 
 
 def test_any_changed_byte_of_what_it_proves_is_detected(erased: World) -> None:
-    files, public = _bundle(erased), _key(erased).public_key()
+    files, public = _bundle(erased), [_key(erased).public_key()]
     for name in ("checkpoint.json", "certificates/req-2.json"):
         for i in range(len(files[name])):
             forged = files[name][:i] + bytes([files[name][i] ^ 1]) + files[name][i + 1:]
@@ -70,7 +70,7 @@ def test_any_changed_byte_of_what_it_proves_is_detected(erased: World) -> None:
 
 
 def test_any_changed_value_of_a_proof_is_detected(erased: World) -> None:
-    files, public = _bundle(erased), _key(erased).public_key()
+    files, public = _bundle(erased), [_key(erased).public_key()]
     proofs = json.loads(files["proofs.json"])
     changed = 0
     for request, proof in proofs["certificates"].items():
@@ -93,14 +93,14 @@ def test_any_changed_value_of_a_proof_is_detected(erased: World) -> None:
 def test_a_missing_file_is_detected(erased: World, name: str) -> None:
     files = _bundle(erased)
     del files[name]
-    assert not check_bundle(files, _key(erased).public_key())["valid"]
+    assert not check_bundle(files, [_key(erased).public_key()])["valid"]
 
 
 def test_a_swapped_certificate_another_key_or_nothing_at_all_is_not_valid(erased: World) -> None:
-    files, public = _bundle(erased), _key(erased).public_key()
+    files, public = _bundle(erased), [_key(erased).public_key()]
     swapped = files | {"certificates/req-1.json": files["certificates/req-2.json"]}
     assert "named by its request" in " ".join(check_bundle(swapped, public)["problems"])
-    assert not check_bundle(files, OTHER.public_key())["valid"]
+    assert not check_bundle(files, [OTHER.public_key()])["valid"]
     assert not check_bundle({}, public)["valid"]
     deep = files | {"proofs.json": b"[" * 200_000, "checkpoint.json": b'{"a":' * 100_000}
     assert not check_bundle(deep, public)["valid"]
@@ -111,23 +111,23 @@ def test_a_ledger_that_was_rewritten_after_the_certificate_does_not_continue_it(
     events[4]["rewritten"] = "yes"
     checkpoint = _checkpoint(events)
     files = _bundle(erased, events=events, checkpoint=checkpoint, signed=sign_checkpoint(checkpoint, _key(erased)))
-    found = check_bundle(files, _key(erased).public_key())
+    found = check_bundle(files, [_key(erased).public_key()])
     assert not found["valid"] and "continue the certificate's" in " ".join(found["problems"])
 
 
 def test_an_earlier_checkpoint_is_continued_or_the_bundle_is_not_valid(erased: World) -> None:
     events, key = erased.ledger.events, _key(erased)
     files = _bundle(erased)
-    assert check_bundle(files, key.public_key(), sign_checkpoint(_checkpoint(events, 5), key))["valid"]
-    no_proof = check_bundle(files, key.public_key(), sign_checkpoint(_checkpoint(events, 6), key))
+    assert check_bundle(files, [key.public_key()], sign_checkpoint(_checkpoint(events, 5), key))["valid"]
+    no_proof = check_bundle(files, [key.public_key()], sign_checkpoint(_checkpoint(events, 6), key))
     assert "ask for a bundle made with that checkpoint" in " ".join(no_proof["problems"])
     other = [dict(e) for e in events[:5]]
     other[3]["other"] = "history"
     assert "cut or rewritten" in " ".join(
-        check_bundle(files, key.public_key(), sign_checkpoint(_checkpoint(other), key))["problems"])
+        check_bundle(files, [key.public_key()], sign_checkpoint(_checkpoint(other), key))["problems"])
     foreign = [{"type": "workspace", "n": 1}, *other[1:]]
     assert "the ledger that the earlier checkpoint names" in " ".join(
-        check_bundle(files, key.public_key(), sign_checkpoint(_checkpoint(foreign), key))["problems"])
+        check_bundle(files, [key.public_key()], sign_checkpoint(_checkpoint(foreign), key))["problems"])
 
 
 def test_a_certificate_that_the_ledger_does_not_know_is_not_bundled(erased: World) -> None:

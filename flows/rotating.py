@@ -1,0 +1,37 @@
+"""Change the key that signs certificates and checkpoints: on a schedule, after it leaked, or when it is lost."""
+
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from flows.adapters.keys import SIGNING_KEY, SIGNING_PUB, change_signing_key, read_public_key, read_signing_key
+from flows.adapters.local import workspace_lock
+from flows.wiring import Workspace, refuse_open_plan
+from s3t_core.erasure.dsse import key_id
+from s3t_core.errors import UsageError
+
+_WAIT_SECONDS = 60
+_SAID = b"s3t/v1/next signing key "
+
+
+def rotate_signing_key(place: Workspace, by: str, lost: bool) -> dict[str, Any]:
+    """{"old", "new"}: key ids (SHA-256 of the raw public key, hex). The ledger records the change; the old key signs
+    the new one's id, unless it is `lost`. The old public key stays, to verify what it signed.
+
+    Raises UsageError when `lost` is said of a key that is there, or while an erasure is unfinished: its certificates
+    are signed by one key.
+    """
+    folder = place.keys_dir
+    if lost and (folder / SIGNING_KEY).exists():
+        raise UsageError(f"expected no .s3t/keys/{SIGNING_KEY} with --lost, got one; leave --lost out: the old key "
+                         "vouches for the new one")
+    with workspace_lock(place.lock_path, _WAIT_SECONDS):
+        refuse_open_plan(place.ledger.state())
+        old, private = read_public_key(folder / SIGNING_PUB), Ed25519PrivateKey.generate()
+        new = key_id(private.public_key())
+        vouched = "" if lost else read_signing_key(folder).sign(_SAID + bytes.fromhex(new)).hex()
+        place.ledger.append({"type": "key", "time": place.now(), "old": key_id(old), "new": new, "by": by, "lost": lost,
+                             "vouched": vouched})
+        change_signing_key(folder, private)
+        place.write_checkpoint()
+    return {"old": key_id(old), "new": new}
