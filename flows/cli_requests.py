@@ -25,7 +25,7 @@ def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="SUBJEC
     """Take deletion requests. They are durable before this command says so; `s3t erase` carries them out."""
     place = open_workspace(workspace)
     from flows.requests import take_requests
-    given = [*(subjects or []), *(_ids_from(file) if file else [])]
+    given = [*(subjects or []), *(ids_from(file) if file else [])]
     taken = take_requests(place, given, record, key)
     show(as_json, {"requests": [{"id": r.request_id, "received": r.received, "due": r.due} for r in taken]},
          lambda d: [*(f"{r['id']}  due {r['due']}" for r in d["requests"]),
@@ -129,9 +129,11 @@ def _told_requests(d: dict[str, Any]) -> list[str]:
         f"  LATE by {-r['days_left']:.1f} days") for r in d["requests"]]
 
 
-def _ids_from(file: str) -> list[str]:
+def ids_from(file: str) -> list[str]:
+    """The ids of a file, one a line. Only a line feed (after an optional carriage return) ends a line: whatever else
+    Unicode knows as a line's end may be part of an id. Raises UsageError."""
     try:
-        text = Path(file).read_text(encoding="utf-8-sig")
+        text = Path(file).read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"expected a readable UTF-8 file of ids with --file, got {type(error).__name__}") from None
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in (each.removesuffix("\r") for each in text.split("\n")) if line.strip()]

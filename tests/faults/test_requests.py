@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flows.audit import write_bundle
+from flows.cli_requests import ids_from
 from flows.requests import approve, hold, lift, list_requests, reject, release, take_requests, withdraw
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
@@ -147,6 +148,36 @@ def test_an_erasure_that_has_begun_is_not_stopped(place: Workspace) -> None:
                 lambda: hold(place, "person 17", "other", "a law", "clerk")):
         with pytest.raises(UsageError, match="has begun"):
             act()
+
+
+HOSTILE = ["'; DROP TABLE requests; --", "../../etc/passwd", "*.json", "a\u2028b", "tab\there", "\x00", "ﬁ", "é",
+           "e\u0301", "\x1b[31mred", "{}", "%s", "x" * 512]
+
+
+def test_hostile_ids_in_a_file_are_each_one_request(place: Workspace, tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_bytes("\r\n".join(["", *HOSTILE, "  ", *HOSTILE, ""]).encode())
+    given = ids_from(str(file))
+    assert given == [*HOSTILE, *HOSTILE]
+    taken = take_requests(place, given)
+    assert len(taken) == len(HOSTILE) == len({r.subject for r in taken})  # composed and decomposed are two ids
+    assert [place.needles.ids_of(r.request_id) for r in taken] == [[i] for i in HOSTILE]
+    with pytest.raises(UsageError, match="bytes, got 1048576; nothing was accepted"):
+        take_requests(place, ["somebody else", "x" * 2**20])
+    assert len(place.requests.pending()) == len(HOSTILE)
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    for bad in ("latin.txt", "none.txt"):
+        with pytest.raises(UsageError, match="readable UTF-8 file"):
+            ids_from(str(tmp_path / bad))
+
+
+def test_many_ids_with_duplicates_and_blanks_are_taken_in_batches(place: Workspace, tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_text("".join(f"person {i % 1200}\n\n" for i in range(3000)))
+    taken = take_requests(place, ids_from(str(file)))
+    assert len(taken) == 1200 == len(place.requests.pending()) == len({r.request_id for r in taken})
+    assert [r.request_id for r in take_requests(place, ids_from(str(file)))] == [r.request_id for r in taken]
+    assert len(list((place.state_dir / "needles").iterdir())) == 1200
 
 
 def test_requests_are_listed_by_the_days_they_have_left(place: Workspace) -> None:

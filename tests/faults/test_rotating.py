@@ -52,7 +52,7 @@ def test_a_lost_key_stops_signing_and_is_replaced_on_the_record(place: Workspace
     with pytest.raises(UsageError, match="expected no"):
         rotate_signing_key(place, "security", lost=True)
     (place.keys_dir / SIGNING_KEY).unlink()
-    with pytest.raises(WorkspaceError, match="signing.key"):
+    with pytest.raises(WorkspaceError, match=r"signing\.key"):
         take_requests(Workspace(place.root), ["person 2"])
     with pytest.raises(WorkspaceError, match="lost for good"):
         create_workspace(place.root, Config())  # `s3t init` does not make one in silence
