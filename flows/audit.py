@@ -31,8 +31,8 @@ def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[st
     if not state.certified and not state.closed:
         raise UsageError("expected at least one certificate, got none; `s3t request` and `s3t erase` make them")
     certificates = {request: _certificate(place, request) for request in (*state.certified, *state.closed)}
-    newest = place.write_checkpoint()
-    files = make_bundle(certificates, newest, place.checkpoints.newest(), place.ledger.events(), kept)
+    newest, signed = place.write_checkpoint()
+    files = make_bundle(certificates, newest, signed, place.ledger.events(), kept)
     write_atomically(target, _zipped(files))
     return {"bundle": str(target), "certificates": len(certificates), "ledger": newest.head.__dict__,
             "checkpoint": newest.time}
@@ -40,8 +40,8 @@ def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[st
 
 def write_ledger(place: Workspace, target: Path) -> dict[str, Any]:
     """The whole ledger with a checkpoint of it, as a text file: keyed digests, no personal data."""
-    newest = place.write_checkpoint()
-    write_atomically(target, export_ledger(place.checkpoints.newest(), place.ledger.entries()[:newest.head.size]))
+    newest, signed = place.write_checkpoint()
+    write_atomically(target, export_ledger(signed, place.ledger.entries()[:newest.head.size]))
     return {"ledger": str(target), "entries": newest.head.size, "root": newest.head.root}
 
 

@@ -17,8 +17,8 @@ from flows.settings import CONFIG_NAME, prepare_environment
 from s3t_core.config import Config, parse_config, render_config
 from s3t_core.erasure.checkpoint import Checkpoint
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
-from s3t_core.erasure.ledger import State, TreeHead
-from s3t_core.erasure.merkle import tree_head
+from s3t_core.erasure.ledger import State, TreeHead, leaf_of
+from s3t_core.erasure.merkle import leaf_hash, tree_head
 from s3t_core.erasure.planner import rfc3339
 from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.files import TEMPORARY_PREFIX, remove_file, write_atomically
@@ -129,7 +129,7 @@ class Workspace:
                                  ".s3t/keys/workspace.key from its backup")
         self.settled = next((e["settings"] for e in events if e["type"] == "settled"), None)
         self._check_settled()
-        self.checkpoints.check(ledger.leaves())
+        self.checkpoints.check(leaf_hash(leaf_of(events[0])).hex(), ledger.leaves)
         return ledger
 
     @cached_property
@@ -141,12 +141,11 @@ class Workspace:
                                  "inside it: whoever rolls the ledger back would roll the checkpoints back with it")
         return CheckpointFiles(self.state_dir / "checkpoint.json", Path(place) if place else None, self.keys_dir)
 
-    def write_checkpoint(self) -> Checkpoint:
-        """Sign the ledger as it is now: at the end of every command that changed it."""
+    def write_checkpoint(self) -> tuple[Checkpoint, bytes]:
+        """Sign the ledger as it is now: at the end of every command that changed it; the checkpoint and its bytes."""
         leaves = self.ledger.leaves()
         checkpoint = Checkpoint(leaves[0].hex(), TreeHead(len(leaves), tree_head(leaves).hex()), self.now())
-        self.checkpoints.write(checkpoint)
-        return checkpoint
+        return checkpoint, self.checkpoints.write(checkpoint)
 
     def settle(self) -> None:
         """Record the settings that must stay from the first data on, because versions and files stand under them."""

@@ -1,6 +1,6 @@
 """Signed checkpoints of the ledger: the newest in the workspace, every one in a place outside it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flows.adapters.keys import read_public_keys, read_signing_key
@@ -33,20 +33,21 @@ class CheckpointFiles:
         write_atomically(self._inside, envelope)
         return envelope
 
-    def newest(self) -> bytes:
-        """The envelope that `write` wrote last."""
-        return self._inside.read_bytes()
+    def check(self, ledger: str, leaves: Callable[[], list[bytes]]) -> None:
+        """That the ledger of that name continues what was signed. Raises LedgerError, CertificateError, WorkspaceError.
 
-    def check(self, leaves: list[bytes]) -> None:
-        """That the ledger with these leaf hashes continues what was signed. Raises LedgerError, CertificateError,
-        WorkspaceError."""
-        for path in self._newest(leaves):
-            check_continues(read_checkpoint(path.read_bytes()[:_MOST_BYTES], *read_public_keys(self._keys)), leaves)
+        `leaves` reads its leaf hashes: after the checkpoints, because another process may append to the one and write
+        the other meanwhile.
+        """
+        public = read_public_keys(self._keys)
+        signed = [read_checkpoint(p.read_bytes()[:_MOST_BYTES], *public) for p in self._newest(ledger)]
+        now = leaves() if signed else []
+        for checkpoint in signed:
+            check_continues(checkpoint, now)
 
-    def _newest(self, leaves: list[bytes]) -> Iterator[Path]:
+    def _newest(self, ledger: str) -> Iterator[Path]:
         if self._outside is not None:
-            name = leaves[0].hex()[:16] if leaves else ""
-            found = sorted(self._reachable(self._outside).glob(f"{name}-*.json"))
+            found = sorted(self._reachable(self._outside).glob(f"{ledger[:16]}-*.json"))
             yield from found[-1:]
         if self._inside.exists():
             yield self._inside

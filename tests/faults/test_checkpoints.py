@@ -156,3 +156,16 @@ def test_an_exported_ledger_is_whole_or_refused() -> None:
     for forged in (b"".join([lines[0], *lines[2:], lines[1]]), b"".join([*lines, lines[1]]), exported + b"\n"):
         with pytest.raises(LedgerError):
             read_export(forged, KEY.public_key())
+
+
+def test_an_entry_and_its_checkpoint_that_come_while_the_ledger_is_checked_are_no_rollback(place: Workspace) -> None:
+    """Another process takes a request between this one's reading of the one and of the other."""
+    ledger = place.ledger.leaves()[0].hex()
+
+    def leaves_while_another_asks() -> list[bytes]:
+        before = place.ledger.leaves()
+        take_requests(Workspace(place.root), ["person 1"])
+        return before
+
+    place.checkpoints.check(ledger, leaves_while_another_asks)
+    assert place.ledger.head().size == 2
