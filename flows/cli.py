@@ -373,7 +373,8 @@ def _told_status(d: dict[str, Any]) -> list[str]:
         lines.append(f"  shard {shard['shard']}: live depth {shard['live_depth']}   (replicas {replicas})")
     from flows.budget import told_budget
     lines.append(f"Deletion budget ({d['deletion_budget']['policy']}): {told_budget(d['deletion_budget'])}.")
-    lines.append(f"Pending: {len(d['pending'])}; certified: {d['certified']}; ledger entries: {d['ledger']['size']}.")
+    lines.append(f"Pending: {len(d['pending'])}; certified: {d['certified']}; withdrawn or rejected: "
+                 f"{d['withdrawn_or_rejected']}; ledger entries: {d['ledger']['size']}.")
     lines += [f"  {p['id']}  {p['state']}, due {p['due']}" for p in d["pending"]]
     if d["full_retrain"]:
         lines.append(f"A full retrain is {d['full_retrain']['state']} since {d['full_retrain']['time']}; `s3t erase` "

@@ -34,7 +34,7 @@ def status_of(place: Workspace) -> dict[str, Any]:
         "pending": [{"id": r.request_id, "received": r.received, "due": r.due,
                      "state": view_of(r, state, place.config.erasure.needs_approval, place.clock.now()).state}
                     for r in place.requests.pending()],
-        "certified": len(state.certified),
+        "certified": len(state.certified), "withdrawn_or_rejected": len(state.closed),
         "full_retrain": {"state": state.retrain["state"], "time": state.retrain["time"]} if state.retrain else None,
         "interrupted_erasure": state.plan is not None,
         "deletion_budget": _budget(place, state),
