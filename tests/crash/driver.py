@@ -7,6 +7,7 @@ process with every import done, on the real database, DVC repository, MLflow reg
 certificates; only the measuring of accuracy (a process with torch, which decides nothing) is left out.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import signal
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,19 +54,7 @@ class Driver:
 
     def begin(self) -> int:
         """Fork an eraser; its process group is its own, so that git and whatever it starts die with it."""
-        child = os.fork()
-        if child == 0:
-            os.setpgid(0, 0)
-            code = 1
-            try:
-                _erase(self.root)
-                code = 0
-            except BaseException as error:
-                sys.stderr.write(f"{type(error).__name__}: {error}\n")
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        return child
+        return _forked(lambda: _erase(self.root))
 
     def whole(self) -> None:
         """Let one run, unharmed. Raises AssertionError when it fails."""
@@ -90,23 +80,32 @@ class Driver:
     def found(self) -> Any:
         """What `_found` finds, looked up in a process of its own: connections must not live on in the next eraser."""
         reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                os.write(writing, json.dumps(_found(self.root)).encode())
-                code = 0
-            except BaseException as error:
-                sys.stderr.write(f"{type(error).__name__}: {error}\n")
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
+        child = _forked(lambda: os.write(writing, json.dumps(_found(self.root)).encode()))
         os.close(writing)
         with os.fdopen(reading) as pipe:
             told = pipe.read()
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0, "what an erasure left is not as it must be"
         return json.loads(told)
+
+
+def _forked(work: Callable[[], object]) -> int:
+    """The id of a process, and process group, that does the work and ends with 0, or says why not and ends with 1."""
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException as error:
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    with contextlib.suppress(OSError):
+        os.setpgid(child, child)  # whoever comes first: it may be killed before it could do it itself
+    return child
 
 
 def _found(root: Path) -> dict[str, Any]:
