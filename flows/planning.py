@@ -117,7 +117,10 @@ def _searched(question: Question, shape: BackboneShape) -> LayoutPlan:
                                question.sequences):
         if question.floor > topology.slices:
             continue
-        quick = plan_layout(topology, question.sequences, stream, min(question.runs, 1000), question.seed)
+        try:
+            quick = plan_layout(topology, question.sequences, stream, min(question.runs, 1000), question.seed)
+        except UsageError:
+            continue  # too few subjects for so many slices; a smaller layout may do
         requests = quick.lasts(question.policy, question.floor).p5
         if requests >= wanted:
             exact = _planned(question, topology)

@@ -87,13 +87,15 @@ def have_retrained(place: Workspace) -> tuple[str, str]:
     wanted = place.ledger.state().retrain
     if wanted is None:
         return "no", ""
+    deployed = False
     try:
-        if deployment_exists():
+        deployed = deployment_exists()
+        if deployed:
             _trigger(place)
             return "triggered", ""
         run_retrain(place, wait_for_change=_WAIT_SECONDS)
     except Busy:
-        return "running", ""
+        return ("failed", "the workspace was busy, so it was not triggered") if deployed else ("running", "")
     except S3TError as error:
         return "failed", str(error)
     except Exception as error:  # the erasure is complete: whatever Prefect raises, that must be told
@@ -173,7 +175,7 @@ def train_first(place: Workspace, problems: list[str], plan: ErasurePlan) -> Rep
     state = place.ledger.state()
     requests = place.requests.get(plan.requests)
     margin = timedelta(hours=place.config.deletion_budget.retrain_first_margin_hours)
-    until = min(parse_time(r.due) for r in requests) - margin
+    until = min(parse_time(r.due) for r in place.requests.pending()) - margin  # those not ready yet need the lock too
     if until <= place.clock.now() or state.dataset is None or not _would_spend(place, state, plan, state.dataset):
         return None
     try:

@@ -278,9 +278,10 @@ class TrainingSession:
         if events or (champion and champion.accuracy != accuracy):
             events.append({"type": "measured", "time": place.now(), "accuracy": accuracy,
                            "release": release.release_id})
-        if state.retrain is not None and self.cause in ("train", "retrain"):
-            events.append({"type": "retrain", "time": place.now(), "id": state.retrain.get("id", ""),
-                           "state": "finished"})
+        spent = state.retrain is not None or (not events and state.requests_since_training > 0)
+        if spent and self.cause in ("train", "retrain"):
+            events.append({"type": "retrain", "time": place.now(), "state": "finished",
+                           "id": state.retrain.get("id", "") if state.retrain else ""})
         if events:
             place.ledger.append(*events)
         place.registry.tag(published.version, {**accuracy_tags(accuracy), **place.budget_tags(place.ledger.state())})
@@ -297,7 +298,7 @@ class TrainingSession:
         unneeded = [k for k in state.stages if k not in needed]
         if not old and not unneeded:
             return
-        place.registry.destroy(keep, unneeded)
+        place.registry.destroy(keep, [k for k in state.stages if k in needed])
         live = {s.digest for k, s in state.stages.items() if k in needed}
         for digest in {state.stages[k].digest for k in unneeded} - live:
             place.store.delete(digest)

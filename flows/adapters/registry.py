@@ -98,13 +98,14 @@ class MlflowRegistry:
             for key, value in tags.items():
                 self._client.set_model_version_tag(self.name, version, key, value)
 
-    def destroy(self, keep: Iterable[VersionRecord], stage_keys: Iterable[str]) -> None:
-        """Destroy every version but those in `keep` and every run of the given stages, with their files."""
+    def destroy(self, keep: Iterable[VersionRecord], live_stages: Iterable[str]) -> None:
+        """Destroy every version but those in `keep` and every stage's run but those of the given keys, with their
+        files: also what a crash left that the ledger never learned of."""
         kept = list(keep)
         with self._guarded():
             self._delete_versions({v.version for v in kept})
             self._delete_logged_models({v.model_id for v in kept})
-            self._delete_runs({v.run_id for v in kept}, set(stage_keys))
+            self._delete_runs({v.run_id for v in kept}, set(live_stages))
             self._collect()
         self._remove_leftovers({v.model_id for v in kept})
 
@@ -161,11 +162,11 @@ class MlflowRegistry:
             if model.model_id not in keep:
                 self._client.delete_logged_model(model.model_id)
 
-    def _delete_runs(self, keep: set[str], stage_keys: set[str]) -> None:
+    def _delete_runs(self, keep: set[str], live_stages: set[str]) -> None:
         for run in _pages(lambda token: self._client.search_runs([self._experiment()], page_token=token)):
             tags = run.data.tags
             stale_release = tags.get(KIND_TAG) == "release" and run.info.run_id not in keep
-            if stale_release or tags.get(STAGE_TAG) in stage_keys:
+            if stale_release or (STAGE_TAG in tags and tags[STAGE_TAG] not in live_stages):
                 self._client.delete_run(run.info.run_id)
 
     def _collect(self) -> None:

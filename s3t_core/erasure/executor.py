@@ -188,7 +188,7 @@ class Eraser:
         targets = targets_of(self.ports.requests.get(plan.requests))
         keep = [v for v in state.versions if v.version not in plan.versions and not v.destroyed]
         gone = {s.key for s in plan.deactivated} | _unaccounted(state)
-        self.ports.registry.destroy(keep, sorted(gone))
+        self.ports.registry.destroy(keep, sorted(state.stages.keys() - gone))
         known = {s.digest for s in state.stages.values() if s.key not in gone}
         for digest in self.ports.stages.digests():
             if digest not in known:  # tainted, or left by a crash before the ledger knew what it saw
@@ -255,9 +255,10 @@ class Eraser:
 
 
 def _unaccounted(state: State) -> set[str]:
-    """Keys of stages that saw a slice version which never was the data: the run was killed while it trained a
-    replacement first, and the data became another. Nobody can say whose rows they saw, so they go."""
-    known = {v.digest for d in state.datasets for v in d.slice_versions.values()}
+    """Keys of stages that saw a slice version which never was the data, or whose file is destroyed: the run was
+    killed while it trained a replacement first, and the data became another. Nobody can say whose rows they saw."""
+    known = {v.digest for d in state.datasets for v in d.slice_versions.values()
+             if v.md5 not in state.destroyed_objects}
     serving = state.release.stage_keys() if state.release else set()
     return {s.key for s in state.stages.values() if not set(s.slice_digests) <= known} - serving
 

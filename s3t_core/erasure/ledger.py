@@ -227,6 +227,8 @@ def _closed(state: State, event: Event) -> None:
 
 def _retrain(state: State, event: Event) -> None:
     state.retrain = None if event["state"] == "finished" else event
+    if event["state"] == "finished":
+        state.requests_since_training = 0  # also when nothing was missing, so that there is no new release
 
 
 def _retired(state: State, event: Event) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.adapters.registry import STAGE_TAG
 from flows.erase import erase
 from flows.ingest import ingest
 from flows.predicting import champion_of
@@ -60,8 +61,12 @@ def test_from_a_record_to_a_certificate(make_place: Make, tmp_path: Path) -> Non
     assert [a["label"] in ("good", "bad") for a in old.predict(["w1 w2", "w3"])] == [True, True]
     taken = take_requests(place, [CANARY, "nobody-at-all-1"])
     assert take_requests(place, [CANARY])[0].request_id == taken[0].request_id  # asked twice: one request
+    client = place.registry._client
+    lost = client.create_run(place.registry._experiment(), tags={STAGE_TAG: "a key that a crash kept from the ledger"})
     done = erase(str(place.root))
     assert done["version"] == "2" and done["retrain"] == "no" and done["deactivated"] == 2 + 1
+    with pytest.raises(Exception, match="not found"):
+        client.get_run(lost.info.run_id)
     with pytest.raises(StaleModel, match="moved on"):
         old.predict(["w1"])
     with pytest.raises(Exception, match="version"):  # the version that held tainted stages is gone

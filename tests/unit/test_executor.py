@@ -488,3 +488,21 @@ def test_a_certificate_that_tells_of_another_scan_than_its_ledger_is_refused() -
                              ("batch", "plan", "another plan"), ("ledger", "entry", None), ("ledger", "size", "9")):
         with pytest.raises(CertificateError, match="the scan this certificate tells of"):
             check_statement(statement | {"predicate": good | {part: good[part] | {key: value}}})
+
+
+def test_a_stray_stage_on_a_slice_version_whose_file_is_destroyed_goes_too() -> None:
+    """Once that content was the data; its object is gone, so nobody can look up whose rows the stage saw."""
+    world = make_world()
+    world.ask("q0", "s01-2")
+    before = world.ledger.state().dataset
+    assert before is not None
+    world.eraser().run()
+    old = before.slice_versions[SliceId(0, 1)]
+    assert old.md5 in world.ledger.state().destroyed_objects
+    stray = StageRecord("stray key", "stray digest", 0, (1,), (old.digest,), "run")
+    world.ledger.events.append({"type": "stage", "stage": stage_to_json(stray)})
+    world.stages.held.add(stray.digest)
+    kept = set(world.ledger.state().stages) - {stray.key}
+    world.ask("q1", "only-held-out")
+    world.eraser().run()
+    assert set(world.ledger.state().stages) == kept and stray.digest not in world.stages.held

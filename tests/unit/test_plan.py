@@ -88,6 +88,9 @@ def test_a_target_that_nothing_meets_names_the_best_there_is() -> None:
         _plan(target="1 year", requests_per_day=5.0, shards="1,2", slices="2,3", runs=200)
     with pytest.raises(UsageError, match=r"the longest is .* budget=6"):  # more sequences than slices may be asked for
         _plan(target="1 year", requests_per_day=5.0, shards="1", slices="3", budget="6", runs=200)
+    few = _plan(target="1 day", requests_per_day=0.1, shards="4,1", slices="6,1", budget="1", subjects=20, once=True,
+                runs=200)
+    assert few["shards"] * few["slices"] < 24  # a layout with too many slices for 20 subjects is passed over
     assert _plan(target="1 day", requests_per_day=1.0, floor=4.0, policy="mean_depth", runs=200)["slices"] >= 4
     with pytest.raises(UsageError, match="--requests-per-day"):
         _plan(target="90 days")
