@@ -15,7 +15,8 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.adapters.local import is_held, workspace_lock
+from flows.adapters.lease import Lease
+from flows.adapters.local import is_held
 from flows.progress import current
 from flows.retrain import have_retrained, train_first, want_retrain
 from flows.tasks import task
@@ -34,16 +35,18 @@ _TOLD = {"cut over": "Cutting over to a version without the tainted stages", "re
 
 
 @flow(name="erase", task_runner=ThreadPoolTaskRunner(max_workers=64))
-def erase(workspace: str) -> dict[str, Any]:
-    """Erase everything pending in the workspace directory; retrain when the budget is spent."""
+def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
+    """Erase everything pending in the workspace directory; retrain when the budget is spent. Waits so long for another
+    command that changes the workspace, and for a training that is writing in any case."""
     started = time.monotonic()
     place = Workspace(Path(workspace))
     problems: list[str] = []
-    with workspace_lock(place.lock_path, _WAIT_SECONDS if is_held(place.training_lock_path) else 0):
+    training = _WAIT_SECONDS if is_held(place.training_lock_path) else 0
+    with place.erasing(max(wait_seconds, training)) as lease:
         place.sweep()
         eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}",
                         partial(train_first, place, problems))
-        plans = list(_erase(eraser))
+        plans = list(_erase(eraser, lease))
         problems.append(want_retrain(place))
         place.write_checkpoint()
     outcome, reason = have_retrained(place)
@@ -62,7 +65,7 @@ def erase(workspace: str) -> dict[str, Any]:
     }
 
 
-def _erase(eraser: Eraser) -> Iterator[ErasurePlan]:
+def _erase(eraser: Eraser, lease: Lease) -> Iterator[ErasurePlan]:
     """Plan after plan until nothing is pending: an interrupted one first, then what came since."""
     while True:
         with current().spinner("Planning"):
@@ -70,6 +73,7 @@ def _erase(eraser: Eraser) -> Iterator[ErasurePlan]:
         if plan is None:
             return
         for step in STEPS:
+            lease.check()
             with current().spinner(_TOLD[step]):
                 step_task.with_options(name=step)(eraser, step, plan)
         yield plan

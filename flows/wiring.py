@@ -1,6 +1,8 @@
 """One workspace with everything plugged in. Adapters are made when they are first used: heavy imports come late."""
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +12,15 @@ from flows import adapters
 from flows.adapters.checkpoints import CheckpointFiles
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
 from flows.adapters.keys import WORKSPACE_KEY, create_keys, read_keys, read_signing_key, read_workspace_key
-from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock, WorkspaceResidue, as_owner_only
+from flows.adapters.lease import Lease, lock_place
+from flows.adapters.local import (
+    CertificateFiles,
+    NeedleFiles,
+    SystemClock,
+    WorkspaceResidue,
+    as_owner_only,
+    workspace_lock,
+)
 from flows.budget import budget_document, budget_tags, forecast_document
 from flows.examples import EXAMPLE_KEY
 from flows.settings import CONFIG_NAME, prepare_environment
@@ -97,6 +107,14 @@ class Workspace:
                    self.state_dir / "quarantine"]
         for path in (p for f in folders for p in f.rglob(f"{TEMPORARY_PREFIX}*")):
             remove_file(path)
+
+    @contextlib.contextmanager
+    def erasing(self, wait_seconds: float = 0) -> Iterator[Lease]:
+        """Be the one eraser: hold the workspace on this machine, and the lease in the database. Raises Busy."""
+        with workspace_lock(self.lock_path, wait_seconds):
+            self.ledger  # noqa: B018  # the workspace is the one the ledger tells of
+            with Lease(self.database, "erase", lock_place(self.lock_path)).held() as lease:
+                yield lease
 
     def _inside(self, path: str) -> Path:
         return self.root / path

@@ -6,7 +6,7 @@ disk. Every change of requests and the ledger event that tells of it are one tra
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,8 @@ _REQUESTS = Table(
 _SUPPRESSION = Table("suppression", _METADATA, Column("digest", String, primary_key=True),
                      Column("kind", String, nullable=False), Column("request", String, nullable=False),
                      Column("since", String, nullable=False))
+LEASE = Table("lease", _METADATA, Column("name", String, primary_key=True), Column("holder", String, nullable=False),
+              Column("place", String, nullable=False), Column("beat", Integer, nullable=False))
 _IDEMPOTENCY = Table("idempotency", _METADATA, Column("key", String, primary_key=True),
                      Column("request", String, nullable=False))
 
@@ -61,6 +63,8 @@ class Database:
         self._path = root / url.removeprefix("sqlite:///")
         self.engine: Engine = create_engine(f"sqlite:///{self._path}", poolclass=NullPool)
         event.listen(self.engine, "connect", _configure)
+        self.fence: Callable[[Connection], None] | None = None
+        """Asked at the start of every write: whoever lost the lease (flows.adapters.lease) is stopped by it."""
 
     def exists(self) -> bool:
         """Whether the database is there with a beginning of its ledger."""
@@ -88,6 +92,8 @@ class Database:
         with self._guarded(), self.engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
+                if self.fence is not None:
+                    self.fence(connection)
                 yield connection
             except BaseException:
                 connection.exec_driver_sql("ROLLBACK")

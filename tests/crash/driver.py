@@ -21,7 +21,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flows.adapters.local import workspace_lock
 from flows.verifying import verify_path
 from flows.wiring import Workspace
 from s3t_core.erasure.executor import Eraser
@@ -135,7 +134,7 @@ def _found(root: Path) -> dict[str, Any]:
 
 def _erase(root: Path) -> None:
     place = Workspace(root)
-    with workspace_lock(place.lock_path, 60):
+    with place.erasing(60):
         place.sweep()
         ports = replace(place.erase_ports(), evaluator=Unmeasured())
         eraser = Eraser(ports, place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")

@@ -1,0 +1,96 @@
+"""One eraser at a time: the lease is lost by the dead and by those who stood still, and by nobody else."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.adapters.database import Database, SqlLedger
+from flows.adapters.lease import Lease, lock_place
+from s3t_core.errors import Busy
+
+HOLDER = """
+import sys
+from pathlib import Path
+from flows.adapters.database import Database
+from flows.adapters.lease import Lease
+with Lease(Database("sqlite:///s3t.db", Path(sys.argv[1])), "erase", "another machine", 1.0, 0.1).held():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    made = Database("sqlite:///s3t.db", tmp_path)
+    made.create([{"type": "workspace"}])
+    return made
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, database: Database) -> Callable[[], subprocess.Popen[str]]:
+    def begin() -> subprocess.Popen[str]:
+        holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, text=True)
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        return holder
+    return begin
+
+
+def _mine(database: Database, patience: float = 1.5) -> Lease:
+    return Lease(database, "erase", "this machine", patience, 0.1)
+
+
+def test_while_another_machine_erases_a_second_eraser_leaves(database: Database,
+                                                            elsewhere: Callable[[], subprocess.Popen[str]]) -> None:
+    holder = elsewhere()
+    with pytest.raises(Busy, match="another machine is erasing"), _mine(database).held():
+        pass
+    holder.communicate("")
+    with _mine(database).held():  # it ended and left nothing
+        pass
+
+
+def test_a_killed_holder_loses_the_lease(database: Database, elsewhere: Callable[[], subprocess.Popen[str]]) -> None:
+    holder = elsewhere()
+    holder.kill()
+    holder.wait()
+    with _mine(database).held():
+        pass
+
+
+def test_a_holder_that_stood_still_writes_nothing_more(database: Database) -> None:
+    ledger, before = SqlLedger(database), SqlLedger(database).head()
+    other = Database("sqlite:///s3t.db", database._path.parent)
+    still = Lease(database, "erase", "another machine", 1.0, beat=1000)
+    with still.held() as held, _mine(other, 0.6).held():
+        with pytest.raises(Busy, match="another one took over"):
+            ledger.append({"type": "step"})
+        with pytest.raises(Busy, match="another one took over"):
+            held.check()
+        SqlLedger(other).append({"type": "settled"})
+    assert ledger.head().size == before.size + 1  # only the new holder's
+
+
+def test_under_the_same_lock_a_dead_holder_is_known_at_once(database: Database) -> None:
+    with Lease(database, "erase", "this machine", 1000, 1000).held():  # as one killed with its lock let go
+        done = threading.Event()
+
+        def take() -> None:
+            with _mine(Database("sqlite:///s3t.db", database._path.parent), 1000).held():
+                done.set()
+        taking = threading.Thread(target=take)
+        taking.start()
+        assert done.wait(10)
+        taking.join()
+
+
+def test_two_lock_files_are_two_places(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.touch()
+    two.touch()
+    (tmp_path / "three").hardlink_to(one)
+    assert lock_place(one) == lock_place(tmp_path / "three") != lock_place(two)
