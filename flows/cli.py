@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import cli_requests
+from flows import cli_evidence, cli_requests
 from flows.cli_base import (
     JsonOption,
     WorkspaceOption,
@@ -128,6 +128,25 @@ def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
 
 
 @app.command()
+def serve(port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Of the Prefect server.")] = 4200,
+          host: Annotated[str, typer.Option("--host", help="Whoever reaches it can start runs: keep it local.")]
+          = "127.0.0.1", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Run the scheduled deployments on this machine (Prefect server, erase, audit, ...), until stopped."""
+    place = open_workspace(workspace)
+    import signal
+    import threading
+
+    from flows.serving import Serving, told_deployments
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    serving = Serving(place.root, host, port, lambda told: print(f"s3t: {told}", file=sys.stderr, flush=True), stop)
+    show(as_json, {"url": serving.url, "deployments": told_deployments(place)}, _told_serving)
+    sys.stdout.flush()
+    serving.run()
+
+
+@app.command()
 def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """What serves, live depth per shard and replica, pending requests, what is left of the budget."""
     from flows.status import status_of
@@ -199,60 +218,8 @@ def predict(texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="
         line for text, answer in zip(texts, found, strict=True) for line in _told_answer(text, answer)])
 
 
-@app.command()
-def verify(path: Annotated[str, typer.Argument(help="A certificate, a directory of them, a checkpoint, an evidence "
-                                                 "bundle (.zip) or an exported ledger (.jsonl).")],
-           key: Annotated[list[str] | None, typer.Option("--key", help="The controller's public key (PEM); again for "
-                                                         "each they used. Default: the workspace's own, which proves "
-                                                         "less.")] = None,
-           checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="An earlier checkpoint that you kept: a "
-                                                          "bundle must continue it.")] = None,
-           workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Check certificates, bundles, checkpoints and ledgers offline."""
-    from flows.verifying import verify_path
-    publics = [Path(k) for k in key] if key else _own_public_keys(workspace)
-    result = verify_path(Path(path), publics, Path(checkpoint) if checkpoint else None)
-    show(as_json, result, _told_verified)
-    if not result["valid"]:
-        sys.exit(1)
-
-
-app.command(name="rotate-key")(cli_requests.rotate_key)
-
-
-@app.command()
-def audit(bundle: Annotated[str, typer.Option("--bundle", metavar="FILE.zip", help="Every certificate with its proofs "
-                                              "and a verifier that runs by itself.")] = "",
-          ledger: Annotated[str, typer.Option("--ledger", metavar="FILE.jsonl", help="The whole ledger, signed.")] = "",
-          since: Annotated[list[str] | None, typer.Option("--checkpoint", metavar="FILE", help="A checkpoint that the "
-                                                          "auditor kept; the bundle proves that the ledger continues "
-                                                          "it.")] = None,
-          replay: Annotated[str, typer.Option("--replay", metavar="N|all", help="Train so many random live stages "
-                                              "again and compare bytes.")] = "",
-          workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Write evidence that an auditor checks without this system; train live stages again and compare bytes."""
-    targets = [(bundle, ".zip"), (ledger, ".jsonl")]
-    if not bundle and not ledger and not replay:
-        raise UsageError("expected --bundle FILE.zip, --ledger FILE.jsonl or --replay N, got none of them")
-    if replay and replay != "all" and (not replay.isascii() or not replay.isdigit() or int(replay) < 1):
-        raise UsageError('expected --replay to be a number of stages or "all", got something else')
-    for name, ending in targets:
-        if name and (Path(name).suffix != ending or not Path(name).absolute().parent.is_dir()):
-            raise UsageError(f"expected a file name ending in {ending}, in a directory that is there, got another")
-    place = open_workspace(workspace)
-    from flows.audit import write_bundle, write_ledger
-    document: dict[str, Any] = {}
-    if replay:
-        from flows.replaying import replay as again
-        document["replay"] = again(place, None if replay == "all" else int(replay))
-    if bundle:
-        document["bundle"] = write_bundle(place, Path(bundle), [Path(c) for c in since or []])
-    if ledger:
-        document["ledger"] = write_ledger(place, Path(ledger))
-    show(as_json, document, _told_audit)
-    if replay and not document["replay"]["valid"]:
-        print("s3t: the replay is no pass: see each stage's result", file=sys.stderr)
-        sys.exit(1)
+for _name, _command in cli_evidence.COMMANDS.items():
+    app.command(name=_name)(_command)
 
 
 @app.command()
@@ -275,11 +242,6 @@ def _suggest_prior(place: Any, skew: str, tiers: str, as_json: bool) -> None:
         f"prior = [{', '.join(f'{p:g}' for p in d['suggested_prior'])}]   # {d['from']}",
         "Nothing was changed. Writing it under [system] in s3t.toml is your choice, outside the guarantee "
         "(docs/threat-model.md), and needs sequences = \"bms\" or \"optimised\"."])
-
-
-def _own_public_keys(workspace: str | None) -> list[Path]:
-    from flows.settings import workspace_root
-    return sorted((workspace_root(workspace) / ".s3t" / "keys").glob("*.pub"), reverse=True)
 
 
 def _told_ingest(d: dict[str, Any]) -> list[str]:
@@ -329,40 +291,17 @@ def _told_erasure(d: dict[str, Any]) -> list[str]:
             *waiting, "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`."]
 
 
+def _told_serving(d: dict[str, Any]) -> list[str]:
+    return ["Starting. Stop it with Ctrl-C; a kill loses nothing: start it again.",
+            *(f"  {each['name']:<13} {each['cron'] + ' UTC' if each['active'] else 'when asked':<16} {each['does']}"
+              for each in d["deployments"]),
+            f"Where to look: {d['url'].removesuffix('/api')} (runs), .s3t/certificates, .s3t/reports, "
+            ".s3t/prefect/serve.log; `s3t requests`, `s3t status` in another terminal."]
+
+
 def _told_answer(text: str, answer: dict[str, Any]) -> list[str]:
     best = max(answer["probabilities"].values())
     return [f"{answer['label']}  ({percent(best)})  <- {text[:60]}"]
-
-
-def _told_verified(d: dict[str, Any]) -> list[str]:
-    lines = [f"valid: {c.get('file', c['request'])}, {c['closed']} {c['certified']}" for c in d["certificates"]]
-    lines += [f"valid: {c['file']}, a checkpoint of {c['size']} entries, signed {c['signed']}"
-              for c in d.get("checkpoints", [])]
-    if d.get("checkpoint"):
-        lines.append(f"The ledger of {d['checkpoint']['size']} entries, signed {d['checkpoint']['time']}, closes each.")
-    if d.get("ledger"):
-        told = d["ledger"]
-        lines.append(f"valid: {told['size']} entries, signed {told['signed']}: {told['requests']} request(s), "
-                     f"{told['certified']} closed by a certificate.")
-    lines += [f"NOT VALID: {p}" for p in d["problems"]]
-    return [*lines, *(["What a bundle alone does not prove:", *(f"  - {p}" for p in d["not_proved"])]
-                      if d.get("not_proved") else [])]
-
-
-def _told_audit(d: dict[str, Any]) -> list[str]:
-    lines = []
-    if "replay" in d:
-        lines += [f"shard {s['shard']}, slices {'-'.join(map(str, s['slices']))}: {s['result']}"
-                  for s in d["replay"]["stages"]]
-        lines.append(f"{len(d['replay']['stages'])} of {d['replay']['live']} live stages trained again.")
-    if "bundle" in d:
-        lines += [f"{d['bundle']['certificates']} closing document(s) with their proofs in {d['bundle']['bundle']}.",
-                  "Whoever checks them unpacks it, reads README.txt, and needs your public key by another way."]
-    if "ledger" in d:
-        lines.append(f"{d['ledger']['entries']} ledger entries in {d['ledger']['ledger']}.")
-    if "bundle" in d or "ledger" in d:
-        lines.append("Check it as an auditor would: `s3t verify FILE --key .s3t/keys/signing.pub`.")
-    return lines
 
 
 def _told_status(d: dict[str, Any]) -> list[str]:

@@ -97,17 +97,6 @@ def lift(subject: SubjectArgument, by: ByOption, record: RecordOption = "", work
     _done(as_json, {"lifted": True}, "Lifted. The next `s3t ingest` takes their rows again.")
 
 
-def rotate_key(by: ByOption,
-               lost: Annotated[bool, typer.Option("--lost", help="The old key is gone and cannot vouch.")] = False,
-               workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Sign with another key from now on, on the record. Hand its public part to whoever verifies."""
-    place = open_workspace(workspace)
-    from flows.rotating import rotate_signing_key
-    changed = rotate_signing_key(place, by, lost)
-    _done(as_json, changed, f"Key {changed['new'][:16]}... signs from now on; hand .s3t/keys/signing.pub to whoever "
-                            "verifies, and back .s3t/keys up. What the old key signed is verified with the old one.")
-
-
 COMMANDS = (request, requests, approve, withdraw, reject, hold, release, lift)
 
 

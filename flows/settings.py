@@ -5,11 +5,14 @@ setting that the operator made (a Prefect server's address, say) is left as it i
 """
 
 import os
+import urllib.request
 from pathlib import Path
 
 from s3t_core.errors import WorkspaceError
 
 CONFIG_NAME = "s3t.toml"
+API_URL_FILE = "prefect-api-url"
+"""In `.s3t` while `s3t serve` runs: where its Prefect server is."""
 
 
 def workspace_root(given: str | None) -> Path:
@@ -48,7 +51,22 @@ def prepare_environment(root: Path) -> None:
 
 
 def start_prefect() -> None:
-    """Reach the Prefect API: a server by PREFECT_API_URL, else one embedded in this process (seconds to start)."""
+    """Reach the Prefect API: a server by PREFECT_API_URL, else that of `s3t serve` in this workspace, else one embedded
+    in this process (seconds to start)."""
+    told = Path(os.environ["PREFECT_HOME"]).parent / API_URL_FILE
+    if "PREFECT_API_URL" not in os.environ and told.is_file():
+        url = told.read_text()
+        if is_serving(url):
+            os.environ["PREFECT_API_URL"] = url  # before Prefect is imported: it reads settings once
     from prefect import get_client
     with get_client(sync_client=True) as client:
         client.hello()
+
+
+def is_serving(url: str) -> bool:
+    """Whether a Prefect server answers at this API address."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=3) as answer:  # noqa: S310  # http, as we wrote it
+            return bool(answer.status == 200)
+    except (OSError, ValueError):
+        return False

@@ -11,6 +11,7 @@ from s3t_core.erasure.closing import CLOSING_TYPE, check_closing
 from s3t_core.erasure.dsse import verify
 from s3t_core.erasure.ledger import fold
 from s3t_core.erasure.offline import NotValid, check_bundle, read_files
+from s3t_core.erasure.report import REPORT_TYPE, parse_report
 from s3t_core.errors import CertificateError, GuaranteeError, UsageError
 
 _MOST_BYTES = 64 * 2**20
@@ -18,9 +19,9 @@ _MOST_LEDGER_BYTES = 4 * 2**30
 
 
 def verify_path(path: Path, public_key: Path | Sequence[Path], earlier: Path | None = None) -> dict[str, Any]:
-    """{"valid", "problems", "certificates"} and more by kind: a certificate, a directory of them, a checkpoint, an
-    evidence bundle (.zip) or an exported ledger (.jsonl). `earlier`: a checkpoint that the bundle must continue.
-    Several public keys, when the controller changed theirs."""
+    """{"valid", "problems", "certificates"} and more by kind: a certificate, a directory of them, a report, a
+    checkpoint, an evidence bundle (.zip) or an exported ledger (.jsonl). `earlier`: a checkpoint that the bundle must
+    continue. Several public keys, when the controller changed theirs."""
     if not path.exists():
         raise UsageError("expected a certificate, a directory of them, a bundle or a ledger, got nothing at "
                          f"{path.name}")
@@ -57,6 +58,7 @@ def _verify_files(path: Path, keys: list[Any]) -> dict[str, Any]:
         raise UsageError("expected certificates (*.json) in the directory, got none")
     problems, verified = [], []
     checkpoints: list[dict[str, Any]] = []
+    reports: list[dict[str, Any]] = []
     for file in files:
         try:
             envelope = _content(file, _MOST_BYTES)
@@ -71,13 +73,18 @@ def _verify_files(path: Path, keys: list[Any]) -> dict[str, Any]:
                 verified.append({"file": file.name, "request": told["request"]["id"],
                                  "closed": told["closing"]["kind"], "certified": told["closing"]["time"]})
                 continue
+            if statement.get("predicateType") == REPORT_TYPE:
+                report = parse_report(statement)
+                reports.append({"file": file.name, **report.period.model_dump(), **report.summary.model_dump()})
+                continue
             predicate = check_statement(statement)
             verified.append({"file": file.name, "request": predicate["request"]["id"], "closed": "erased",
                              "certified": predicate["times"]["certified"], "versions": predicate["versions"],
                              "found": predicate["found"], "deactivated": len(predicate["deactivated"])})
         except CertificateError as error:
             problems.append(f"{file.name}: {error}")
-    return {"valid": not problems, "problems": problems, "certificates": verified, "checkpoints": checkpoints}
+    return {"valid": not problems, "problems": problems, "certificates": verified, "checkpoints": checkpoints,
+            "reports": reports}
 
 
 def _content(file: Path, most: int) -> bytes:

@@ -79,6 +79,16 @@ class Workspace:
         return self.state_dir / "certificates"
 
     @property
+    def serve_lock_path(self) -> Path:
+        """Held by `s3t serve`."""
+        return self.state_dir / "serve.lock"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Compliance reports, a directory per day."""
+        return self.state_dir / "reports"
+
+    @property
     def temporary_dir(self) -> Path:
         """Spools, 0700; emptied at the start of each command that uses it."""
         return self.state_dir / "tmp"

@@ -219,15 +219,17 @@ class ErasureConfig(Section):
 
     deadline_days: int = Field(30, ge=1, le=365, description="a request is due so many days after it came")
     needs_approval: bool = Field(False, description="a request waits for `s3t approve` before it is carried out")
-    cron: str = Field("0 3 * * *", min_length=9, description="when the erase deployment runs (used once it exists)")
+    cron: str = Field("0 3 * * *", min_length=9, description="when the erase deployment runs, UTC")
+    at_once_hours: float = Field(
+        24.0, ge=0, description="`s3t serve` does not wait for that when a request is due within so many hours")
     staleness_seconds: float = Field(5.0, ge=0, le=3600, description="longest time a loaded model trusts its version")
     keep_clean_versions_days: int = Field(7, ge=0, description="superseded versions without erased data are kept")
     log_checkpoints_to: str = Field(
         "", description='a directory outside the workspace that gets every ledger checkpoint too; "" = none')
 
-    @field_validator("staleness_seconds", mode="before")
+    @field_validator("staleness_seconds", "at_once_hours", mode="before")
     @classmethod
-    def _staleness(cls, value: Any) -> Any:
+    def _float(cls, value: Any) -> Any:
         return _as_float(value)
 
     @field_validator("log_checkpoints_to")
@@ -236,6 +238,14 @@ class ErasureConfig(Section):
         if value and not PurePath(value).is_absolute():
             raise ValueError("expected an absolute path: it must not depend on where a command runs")
         return value
+
+
+class AuditConfig(Section):
+    """The report that `s3t serve` makes by itself."""
+
+    cron: str = Field("0 5 1 * *", min_length=9, description="when the audit deployment runs, UTC")
+    since: str = Field("31d", min_length=2, description="how far back its report goes")
+    replay_stages: int = Field(1, ge=0, description="live stages that it trains again and compares; 0 = none")
 
 
 class TiersConfig(Section):
@@ -322,6 +332,7 @@ class Config(Section):
     runner: RunnerConfig = RunnerConfig()
     deletion_budget: DeletionBudgetConfig = DeletionBudgetConfig()
     erasure: ErasureConfig = ErasureConfig()
+    audit: AuditConfig = AuditConfig()
     tiers: TiersConfig = TiersConfig()
     database: DatabaseConfig = DatabaseConfig()
     store: StoreConfig = StoreConfig()

@@ -26,7 +26,7 @@ the canonical JSON of events under an RFC 6962 tree head. Subjects appear as key
 | retired | clean versions past their time, and stages that nothing needs any more, were destroyed |
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,6 +138,14 @@ class State:
 def fold(events: Iterable[Event]) -> State:
     """The state after `events`. Raises LedgerError at an event that no state allows."""
     state = State()
+    for _, state in walk(events):  # noqa: B007  # the last one
+        pass
+    return state
+
+
+def walk(events: Iterable[Event]) -> Iterator[tuple[Event, State]]:
+    """Each event with the state after it: one object that changes with the next. Raises LedgerError, as `fold`."""
+    state = State()
     for number, event in enumerate(events):
         handler = _HANDLERS.get(event.get("type", ""))
         if handler is None:
@@ -148,7 +156,7 @@ def fold(events: Iterable[Event]) -> State:
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise LedgerError(f"expected a whole {event['type']} event at ledger entry {number}, got one that cannot "
                               f"be applied ({type(error).__name__})") from None
-    return state
+        yield event, state
 
 
 def _ignore(state: State, event: Event) -> None:

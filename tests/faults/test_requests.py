@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flows.audit import write_bundle
 from flows.cli_requests import ids_from
+from flows.evidence import write_bundle
 from flows.requests import approve, hold, lift, list_requests, reject, release, take_requests, withdraw
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace

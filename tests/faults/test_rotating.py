@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.adapters.keys import SIGNING_KEY, SIGNING_PUB, read_public_key, read_public_keys, read_signing_key
-from flows.audit import write_bundle
+from flows.evidence import write_bundle
 from flows.requests import take_requests, withdraw
 from flows.rotating import _SAID, rotate_signing_key
 from flows.verifying import verify_path

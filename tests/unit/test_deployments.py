@@ -1,24 +1,50 @@
-"""infra/prefect.yaml names flows that exist, with parameters they take."""
+"""`s3t serve` and infra/prefect.yaml bring up the same deployments, of flows that exist, with parameters they take."""
 
-import importlib
 import inspect
 from pathlib import Path
 
+import pytest
 import yaml
 
+from flows.deployments import deployments, to_prefect
 from flows.retrain import DEPLOYMENT
+from flows.serving import ERASE
+from s3t_core.config import Config
+from s3t_core.errors import ConfigError
+
+OURS = deployments(Config(), Path("/somewhere"))
 
 
 def test_every_deployment_names_a_flow_and_its_parameters() -> None:
+    for each in OURS:
+        flow = each.flow()
+        assert set(each.parameters) <= set(inspect.signature(flow.fn).parameters)
+        assert "prefect" not in each.told.casefold()  # what it does, for whoever looks
+    names = {f"{d.flow().name}/{d.name}" for d in OURS}
+    assert {DEPLOYMENT, ERASE} <= names
+    assert {d.name for d in OURS} >= {"ingest", "erase", "full-retrain", "repair", "audit"}
+
+
+def test_the_work_pool_file_says_the_same() -> None:
     document = yaml.safe_load((Path(__file__).parents[2] / "infra" / "prefect.yaml").read_text())
-    names = set()
-    for deployment in document["deployments"]:
-        module, function = deployment["entrypoint"].rsplit(".", 1)
-        flow = getattr(importlib.import_module(module), function)
-        names.add(f"{flow.name}/{deployment['name']}")
-        taken = inspect.signature(flow.fn).parameters
-        assert set(deployment["parameters"]) <= set(taken)
-        assert deployment["concurrency_limit"]["limit"] == 1
-    assert DEPLOYMENT in names  # what the erase flow triggers
-    repair = next(d for d in document["deployments"] if d["name"] == "repair")
-    assert [s["active"] for s in repair["schedules"]] == [False]
+    assert [d["name"] for d in document["deployments"]] == [d.name for d in OURS]
+    for told, ours in zip(document["deployments"], OURS, strict=True):
+        assert told["entrypoint"] == ours.entrypoint and told["concurrency_limit"]["limit"] == 1
+        assert told["parameters"] | {"workspace": "/somewhere"} == ours.parameters
+        schedules = [(s["cron"], s.get("active", True)) for s in told.get("schedules", [])]
+        assert schedules == ([(ours.cron, ours.active)] if ours.cron else [])
+
+
+def test_as_prefect_gets_them_one_runs_at_a_time_and_repair_is_off() -> None:
+    made = {d.name: to_prefect(d) for d in OURS}
+    assert all(m.concurrency_limit == 1 for m in made.values())
+    assert [s.active for s in made["erase"].schedules] == [True]
+    assert [s.active for s in made["repair"].schedules] == [False]
+    assert made["ingest"].schedules == [] and made["erase"].entrypoint == "flows.erase.erase"
+
+
+def test_a_schedule_that_is_none_is_refused() -> None:
+    wrong = next(d for d in deployments(Config.model_validate({"erasure": {"cron": "every night"}}), Path("/x"))
+                 if d.name == "erase")
+    with pytest.raises(ConfigError, match="cron"):
+        to_prefect(wrong)

@@ -51,12 +51,12 @@ class World:
         names = iter(range(10_000))
         return Eraser(self.ports, POLICY, lambda: f"plan-{len(self.ledger.events)}-{next(names)}")
 
-    def ask(self, request_id: str, subject: str, record: str = "") -> None:
+    def ask(self, request_id: str, subject: str, record: str = "", due: str = "2026-01-31T00:00:00Z") -> None:
         self.requests.requests[request_id] = DeletionRequest(
-            request_id, subject, record, f"suppressed {subject} {record}", "commitment", "2026-01-01T00:00:00Z",
-            "2026-01-31T00:00:00Z")
+            request_id, subject, record, f"suppressed {subject} {record}", "commitment", "2026-01-01T00:00:00Z", due)
         self.ports.needles.files[request_id] = [subject]  # type: ignore[attr-defined]
-        self.ledger.events.append({"type": "request", "request": request_id, "due": "2026-01-31T00:00:00Z"})
+        self.ledger.events.append({"type": "request", "time": "2026-01-01T00:00:00Z", "request": request_id,
+                                   "subject": subject, "record": record, "due": due})
 
 
 def make_world(kill_at: int = -1) -> World:

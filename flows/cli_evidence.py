@@ -1,0 +1,130 @@
+"""The commands about evidence: write it, check it, and change the key that signs it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli_base import JsonOption, WorkspaceOption, open_workspace, show, working
+from flows.cli_requests import ByOption
+from s3t_core.errors import UsageError
+
+
+def verify(path: Annotated[str, typer.Argument(help="A certificate, a directory of them, a report, a checkpoint, an "
+                                                 "evidence bundle (.zip) or an exported ledger (.jsonl).")],
+           key: Annotated[list[str] | None, typer.Option("--key", help="The controller's public key (PEM); again for "
+                                                         "each they used. Default: the workspace's own, which proves "
+                                                         "less.")] = None,
+           checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="An earlier checkpoint that you kept: a "
+                                                          "bundle must continue it.")] = None,
+           workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Check certificates, reports, bundles, checkpoints and ledgers offline."""
+    from flows.verifying import verify_path
+    publics = [Path(k) for k in key] if key else _own_public_keys(workspace)
+    result = verify_path(Path(path), publics, Path(checkpoint) if checkpoint else None)
+    show(as_json, result, _told_verified)
+    if not result["valid"]:
+        sys.exit(1)
+
+
+def audit(since: Annotated[str, typer.Option("--since", metavar="TIME", help="The report's period begins here: a day, "
+                                             "a time, or how far back (30d). Default: with the ledger.")] = "",
+          out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the report goes (default: "
+                                           ".s3t/reports/DAY).")] = "",
+          bundle: Annotated[str, typer.Option("--bundle", metavar="FILE.zip", help="Every certificate with its proofs "
+                                              "and a verifier that runs by itself.")] = "",
+          ledger: Annotated[str, typer.Option("--ledger", metavar="FILE.jsonl", help="The whole ledger, signed.")] = "",
+          kept: Annotated[list[str] | None, typer.Option("--checkpoint", metavar="FILE", help="A checkpoint that the "
+                                                         "auditor kept; the bundle proves that the ledger continues "
+                                                         "it.")] = None,
+          replay: Annotated[str, typer.Option("--replay", metavar="N|all", help="Train so many random live stages "
+                                              "again and compare bytes.")] = "",
+          workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Write the compliance report (HTML, PDF, signed JSON), or with --bundle, --ledger, --replay other evidence."""
+    _check_audit(bundle, ledger, replay)
+    place = open_workspace(workspace)
+    from flows.evidence import write_bundle, write_ledger
+    from flows.reporting import parse_since, write_report
+    begin = parse_since(since, place.clock.now())
+    document: dict[str, Any] = {}
+    if replay:
+        from flows.replaying import replay as again
+        document["replay"] = again(place, None if replay == "all" else int(replay))
+    if bundle:
+        document["bundle"] = write_bundle(place, Path(bundle), [Path(c) for c in kept or []])
+    if ledger:
+        document["ledger"] = write_ledger(place, Path(ledger))
+    if since or out or not document:
+        with working("Writing the report"):
+            document["report"] = write_report(place, begin, Path(out) if out else place.reports_dir / place.now()[:10])
+    show(as_json, document, _told_audit)
+    if replay and not document["replay"]["valid"]:
+        print("s3t: the replay is no pass: see each stage's result", file=sys.stderr)
+        sys.exit(1)
+
+
+def _check_audit(bundle: str, ledger: str, replay: str) -> None:
+    if replay and replay != "all" and (not replay.isascii() or not replay.isdigit() or int(replay) < 1):
+        raise UsageError('expected --replay to be a number of stages or "all", got something else')
+    for name, ending in ((bundle, ".zip"), (ledger, ".jsonl")):
+        if name and (Path(name).suffix != ending or not Path(name).absolute().parent.is_dir()):
+            raise UsageError(f"expected a file name ending in {ending}, in a directory that is there, got another")
+
+
+def rotate_key(by: ByOption,
+               lost: Annotated[bool, typer.Option("--lost", help="The old key is gone and cannot vouch.")] = False,
+               workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Sign with another key from now on, on the record. Hand its public part to whoever verifies."""
+    place = open_workspace(workspace)
+    from flows.rotating import rotate_signing_key
+    changed = rotate_signing_key(place, by, lost)
+    show(as_json, changed, lambda _: [
+        f"Key {changed['new'][:16]}... signs from now on; hand .s3t/keys/signing.pub to whoever "
+                            "verifies, and back .s3t/keys up. What the old key signed is verified with the old one."])
+
+
+COMMANDS = {"verify": verify, "rotate-key": rotate_key, "audit": audit}
+
+
+def _own_public_keys(workspace: str | None) -> list[Path]:
+    from flows.settings import workspace_root
+    return sorted((workspace_root(workspace) / ".s3t" / "keys").glob("*.pub"), reverse=True)
+
+
+def _told_verified(d: dict[str, Any]) -> list[str]:
+    lines = [f"valid: {c.get('file', c['request'])}, {c['closed']} {c['certified']}" for c in d["certificates"]]
+    lines += [f"valid: {c['file']}, a checkpoint of {c['size']} entries, signed {c['signed']}"
+              for c in d.get("checkpoints", [])]
+    lines += [f"valid: {r['file']}, a report on {r['since']} to {r['until']}: {r['requests']} request(s), "
+              f"{r['deadlines_missed']} deadline(s) missed" for r in d.get("reports", [])]
+    if d.get("checkpoint"):
+        lines.append(f"The ledger of {d['checkpoint']['size']} entries, signed {d['checkpoint']['time']}, closes each.")
+    if d.get("ledger"):
+        told = d["ledger"]
+        lines.append(f"valid: {told['size']} entries, signed {told['signed']}: {told['requests']} request(s), "
+                     f"{told['certified']} closed by a certificate.")
+    lines += [f"NOT VALID: {p}" for p in d["problems"]]
+    return [*lines, *(["What a bundle alone does not prove:", *(f"  - {p}" for p in d["not_proved"])]
+                      if d.get("not_proved") else [])]
+
+
+def _told_audit(d: dict[str, Any]) -> list[str]:
+    lines = []
+    if "replay" in d:
+        lines += [f"shard {s['shard']}, slices {'-'.join(map(str, s['slices']))}: {s['result']}"
+                  for s in d["replay"]["stages"]]
+        lines.append(f"{len(d['replay']['stages'])} of {d['replay']['live']} live stages trained again.")
+    if "bundle" in d:
+        lines += [f"{d['bundle']['certificates']} closing document(s) with their proofs in {d['bundle']['bundle']}.",
+                  "Whoever checks them unpacks it, reads README.txt, and needs your public key by another way."]
+    if "ledger" in d:
+        lines.append(f"{d['ledger']['entries']} ledger entries in {d['ledger']['ledger']}.")
+    if "report" in d:
+        told = d["report"]
+        lines.append(f"{told['requests']} request(s), {told['deadlines_missed']} deadline(s) missed, since "
+                     f"{told['since']}.")
+        lines += [f"  {told[kind]}" for kind in ("html", "pdf", "json")]
+    if "bundle" in d or "ledger" in d or "report" in d:
+        lines.append("Check it as an auditor would: `s3t verify FILE --key .s3t/keys/signing.pub`.")
+    return lines

@@ -1,0 +1,69 @@
+"""Audit: evidence that others check without this system (s3t_core.erasure.bundle, offline)."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.adapters.keys import read_public_keys
+from flows.wiring import Workspace
+from s3t_core.erasure.bundle import make_bundle
+from s3t_core.erasure.checkpoint import check_continues, export_ledger, read_checkpoint
+from s3t_core.errors import CertificateError, UsageError
+from s3t_core.files import write_atomically
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[str, Any]:
+    """Every certificate with its proofs, as a zip file. `earlier`: checkpoints that an auditor kept; the bundle proves
+    that the ledger continues them.
+
+    Raises LedgerError when it does not, CertificateError when a certificate is not as the ledger recorded it,
+    UsageError when there is none.
+    """
+    leaves = place.ledger.leaves()
+    kept = [read_checkpoint(_read(path), *read_public_keys(place.keys_dir)) for path in earlier]
+    for checkpoint in kept:
+        check_continues(checkpoint, leaves)
+    state = place.ledger.state()
+    if not state.certified and not state.closed:
+        raise UsageError("expected at least one certificate, got none; `s3t request` and `s3t erase` make them")
+    certificates = {request: _certificate(place, request) for request in (*state.certified, *state.closed)}
+    newest, signed = place.write_checkpoint()
+    files = make_bundle(certificates, newest, signed, place.ledger.events(), kept)
+    write_atomically(target, _zipped(files))
+    return {"bundle": str(target), "certificates": len(certificates), "ledger": newest.head.__dict__,
+            "checkpoint": newest.time}
+
+
+def write_ledger(place: Workspace, target: Path) -> dict[str, Any]:
+    """The whole ledger with a checkpoint of it, as a text file: keyed digests, no personal data."""
+    newest, signed = place.write_checkpoint()
+    write_atomically(target, export_ledger(signed, place.ledger.entries()[:newest.head.size]))
+    return {"ledger": str(target), "entries": newest.head.size, "root": newest.head.root}
+
+
+def _certificate(place: Workspace, request: str) -> bytes:
+    try:
+        return (place.certificates_dir / f"{request}.json").read_bytes()
+    except OSError:
+        raise CertificateError(f"expected the certificate of {request} in .s3t/certificates, got none; restore it from "
+                               "the backup: it cannot be made again, its request is closed") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"expected a readable checkpoint at {path.name}, got {type(error).__name__}") from None
+
+
+def _zipped(files: Mapping[str, bytes]) -> bytes:
+    """The same files give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()

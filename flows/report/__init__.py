@@ -1,0 +1,1 @@
+"""The compliance report as a person reads it: the same blocks as a page and as a PDF."""

@@ -1,0 +1,21 @@
+"""Prefect's runner as a child of `s3t serve`: python -m flows.runner WORKSPACE. Starts a process per flow run."""
+
+import sys
+from pathlib import Path
+
+from flows.adapters.child import die_with_parent
+from flows.deployments import deployments, to_prefect
+from flows.wiring import Workspace
+
+
+def main() -> None:
+    """Register the deployments and run what is scheduled, until the parent is gone."""
+    die_with_parent()
+    place = Workspace(Path(sys.argv[1]))
+    from prefect import serve
+    serve(*(to_prefect(d) for d in deployments(place.config, place.root)), pause_on_shutdown=False,
+          print_starting_message=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The compliance report: what it says is what the ledger says, its schema is published, and it names nobody."""
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pypdf import PdfReader
+
+from flows.report.page import write_page
+from flows.report.paper import write_paper
+from flows.report.plots import pictures
+from flows.report.story import tell
+from flows.reporting import parse_since
+from flows.verifying import verify_path
+from s3t_core.erasure.certificate import make_statement
+from s3t_core.erasure.dsse import sign
+from s3t_core.erasure.ledger import State
+from s3t_core.erasure.merkle import continues
+from s3t_core.erasure.report import REPORT_TYPE, Report, build_report
+from s3t_core.errors import UsageError
+from tests.unit.test_executor import World, make_world
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"\x03" * 32)
+SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "compliance-report.v1.json"
+NOW = datetime(2026, 2, 20, tzinfo=UTC)
+
+
+def _budget_of(state: State) -> dict[str, Any] | None:
+    if state.release is None:
+        return None
+    depths = [state.release.live_depth(s) for s in state.release.shards()]
+    return {"policy": "first_shard_dead", "exhausted": 0 in depths, "live_depths": depths, "certain_requests_left": 1}
+
+
+def _erased(*subjects: str) -> World:
+    world = make_world()
+    world.ledger.events.insert(0, {"type": "workspace", "time": "2026-01-01T00:00:00Z"})
+    for number, subject in enumerate(subjects):
+        world.ask(f"req-{number}", subject)
+    world.eraser().run()
+    return world
+
+
+def _report(world: World, since: datetime | None = None, now: datetime = NOW, name: str = "my model",
+            documents: Mapping[str, bytes] | None = None) -> Report:
+    files = world.ports.certificates.files  # type: ignore[attr-defined]
+    return build_report(name, world.ledger.events, files if documents is None else documents, since, now, _budget_of,
+                        1, {"s3t": "0.1.0"})
+
+
+def test_each_request_its_deadline_and_its_document_are_told() -> None:
+    world = _erased("s00-1", "s01-0")
+    world.ask("req-late", "s10-0")
+    report = _report(world)
+    by_id = {r.id: r for r in report.requests}
+    assert by_id["req-0"].outcome == "erased" and by_id["req-0"].met and by_id["req-0"].document == "as recorded"
+    assert by_id["req-late"].outcome == "open" and by_id["req-late"].met is False  # its due time is over
+    s = report.summary
+    assert (s.requests, s.erased, s.open, s.deadlines_met, s.deadlines_missed) == (3, 2, 1, 2, 1)
+    assert s.to_cut_over.worst is not None and s.to_certificate.worst is not None
+    assert 0 <= s.to_cut_over.worst <= s.to_certificate.worst
+    before_due = _report(world, now=datetime(2026, 1, 15, tzinfo=UTC))
+    assert before_due.summary.deadlines_missed == 0
+
+
+def test_an_erasure_that_ended_late_counts_as_missed() -> None:
+    world = make_world()
+    world.ledger.events.insert(0, {"type": "workspace", "time": "2026-01-01T00:00:00Z"})
+    world.ask("req-0", "s00-1", due="2026-01-01T00:00:00Z")
+    world.ports.clock.sleep(3600)
+    world.eraser().run()
+    report = _report(world)
+    assert report.requests[0].met is False and report.summary.deadlines_missed == 1
+    assert "missed their deadline" in write_page(tell(report, pictures(report))).decode()
+
+
+def test_certificates_that_are_gone_or_changed_are_an_alarm() -> None:
+    world = _erased("s00-1", "s01-0")
+    report = _report(world, documents={"req-0": b"{}"})
+    assert [r.document for r in report.requests] == ["other bytes", "missing"]
+    assert "2 closing document(s) are missing" in write_page(tell(report, pictures(report))).decode()
+
+
+def test_versions_say_what_they_may_use_and_the_picture_what_is_silenced() -> None:
+    report = _report(_erased("s00-1"))
+    first, last = report.versions
+    assert [u.slices for u in first.uses] == [(0, 1, 2), (0, 1, 2)] and first.served_until and first.destroyed
+    assert [u.slices for u in last.uses] == [(1, 2), (0, 1, 2)] and last.cause == "erasure" and not last.served_until
+    uses = {(p.shard, s.slice): s.use for p in report.picture for s in p.slices}
+    assert uses[0, 0] == "silenced" and uses[0, 1] == uses[0, 2] == uses[1, 0] == "answers"
+    erasure = report.erasures[0]
+    assert [(s.shard, s.slice) for s in erasure.slices] == [(0, 0)] and erasure.collateral_rows == 2
+    assert [p.live_depths for p in report.budget] == [(3, 3), (2, 3)]
+
+
+def test_a_period_has_what_was_open_in_it_and_the_proof_that_the_ledger_went_on() -> None:
+    world = _erased("s00-1")
+    cut = datetime(2026, 2, 1, tzinfo=UTC)
+    world.ledger.events.append({"type": "replayed", "time": "2026-02-02T00:00:00Z", "version": "2", "live": 9,
+                                "same_profile": True, "same": ["a"], "other": []})
+    report = _report(world, cut)
+    assert report.requests == () and report.erasures == () and len(report.replays) == 1
+    assert [v.version for v in report.versions] == ["2"] and len(report.budget) == 1  # as the period began
+    ledger = report.ledger
+    assert 0 < ledger.size_before < ledger.size
+    assert continues(bytes.fromhex(ledger.root_before), ledger.size_before, bytes.fromhex(ledger.root), ledger.size,
+                     [bytes.fromhex(h) for h in ledger.consistency])
+    assert "no request in this period" in write_page(tell(report, pictures(report))).decode()
+
+
+def test_the_published_schema_is_the_documents_own_and_it_names_nobody(tmp_path: Path) -> None:
+    world = _erased("s00-1", "nobody-of-that-name")
+    report = _report(world).model_dump(mode="json")
+    assert json.loads(SCHEMA.read_text()) == Report.model_json_schema()
+    jsonschema.validate(report, Report.model_json_schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(report | {"more": 1}, Report.model_json_schema())
+    assert not re.search("s00-1|nobody-of-that-name|commitment", json.dumps(report).replace("plan-", ""))
+
+
+def test_the_signed_report_verifies_and_any_change_of_it_is_detected(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    public = tmp_path / "key.pub"
+    public.write_bytes(KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    report = _report(_erased("s00-1"))
+    path = tmp_path / "report.json"
+    predicate, subject = report.model_dump(mode="json"), {"name": "x", "digest": {}}
+    path.write_bytes(sign(make_statement(predicate, subject, REPORT_TYPE), KEY))
+    found = verify_path(path, public)
+    assert found["valid"] and found["reports"][0]["erased"] == 1
+    path.write_bytes(path.read_bytes().replace(b"A", b"B", 1))
+    assert not verify_path(path, public)["valid"]
+    path.write_bytes(sign(make_statement({"system": "x"}, subject, REPORT_TYPE), KEY))
+    assert not verify_path(path, public)["valid"]
+
+
+def test_the_page_stands_alone_and_escapes_what_people_wrote() -> None:
+    report = _report(_erased("s00-1"), name="<script>alert(1)</script>")
+    page = write_page(tell(report, pictures(report))).decode()
+    assert "<script" not in page and "&lt;script&gt;" in page
+    without_names = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
+    assert not re.search(r'\b(src|href)="(?!#)', without_names) and "@import" not in page and "url(http" not in page
+    assert page.count("<svg") == 3
+
+
+def test_the_paper_says_what_the_page_says() -> None:
+    report = _report(_erased("s00-1"), name="Modell Ä 模")
+    reader = PdfReader(io.BytesIO(write_paper(tell(report, pictures(report)))))
+    text = " ".join(" ".join(page.extract_text() for page in reader.pages).split())
+    assert "Erasure report: Modell Ä" in text and "No deadline was missed: 1 of 1 requests are closed" in text
+    assert "What this does not cover" in text and report.ledger.root in text.replace(" ", "")
+
+
+def test_the_period_is_given_as_a_day_a_time_or_how_far_back() -> None:
+    assert parse_since("", NOW) is None
+    assert parse_since("2026-01-01", NOW) == datetime(2026, 1, 1, tzinfo=UTC)
+    assert parse_since("2026-01-01T02:00:00+02:00", NOW) == datetime(2026, 1, 1, tzinfo=UTC)
+    assert parse_since("31d", NOW) == NOW - timedelta(days=31)
+    assert parse_since("99999999999d", NOW) is None
+    for wrong in ("yesterday", "d", "-3d", "2026-13-01"):
+        with pytest.raises(UsageError, match="--since"):
+            parse_since(wrong, NOW)
