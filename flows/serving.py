@@ -113,11 +113,11 @@ class Serving:
                 return False
             if not self._children[0].is_alive() or time.monotonic() > until:
                 raise StorageError("the Prefect server did not start; .s3t/prefect/serve.log says why")
-        os.environ["PREFECT_API_URL"] = self.url
-        self._mark_lost_runs()
+        with self._talking():
+            self._mark_lost_runs()
         self._children.append(Child("flows.runner", str(self.place.root), cwd=self.place.root, env=environment,
                                     log=log))
-        while not _deployed():
+        while not self._deployed():
             if self._stop.wait(_POLL_SECONDS):
                 return False
             if not self._children[1].is_alive() or time.monotonic() > until:
@@ -145,14 +145,33 @@ class Serving:
         try:
             reason = why_at_once(Workspace(self.place.root))
             if reason and time.monotonic() - self._asked.get(reason, float("-inf")) > _AGAIN_SECONDS:
-                from prefect.deployments import run_deployment
-                run_deployment(ERASE, timeout=0, as_subflow=False)
+                with self._talking():
+                    from prefect.deployments import run_deployment
+                    run_deployment(ERASE, timeout=0, as_subflow=False)
                 self._asked[reason] = time.monotonic()
                 self._told(f"An erase run was started at once: {reason}")
         except S3TError as error:
             self._told(f"Could not look for urgent requests: {error}")
         except Exception as error:  # the server may be starting again: the next look is in seconds
             self._told(f"Could not start an erase run ({type(error).__name__}); trying again")
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """Prefect's client in this process, to our server and no other."""
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+        with temporary_settings({PREFECT_API_URL: self.url}):
+            yield
+
+    def _deployed(self) -> bool:
+        """Whether the runner has registered them all: the last one is there."""
+        from prefect import get_client
+        from prefect.exceptions import ObjectNotFound
+        with self._talking(), get_client(sync_client=True) as client:
+            try:
+                client.read_deployment_by_name("audit/audit")
+            except ObjectNotFound:
+                return False
+        return True
 
     def _mark_lost_runs(self) -> None:
         """Runs of deployments that no process carries out any more: the runner was killed with them."""
@@ -188,15 +207,3 @@ def told_deployments(place: Workspace) -> list[dict[str, Any]]:
     """{"name", "cron", "active", "does"} of each deployment."""
     return [{"name": d.name, "cron": d.cron, "active": bool(d.cron) and d.active, "does": d.told}
             for d in deployments(place.config, place.root)]
-
-
-def _deployed() -> bool:
-    """Whether the runner has registered them all: the last one is there."""
-    from prefect import get_client
-    from prefect.exceptions import ObjectNotFound
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_deployment_by_name("audit/audit")
-        except ObjectNotFound:
-            return False
-    return True

@@ -51,7 +51,8 @@ def _in_short(report: Report) -> list[Block]:
 def _on_time(s: Summary) -> str:
     if not s.requests:
         return "There was no request in this period."
-    return f"No deadline was missed: {s.deadlines_met} of {s.requests} requests are closed, {s.open} open with time left."
+    return (f"No deadline was missed: {s.deadlines_met} of {s.requests} requests are closed, {s.open} open with time "
+            "left.")
 
 
 def _requests(report: Report) -> list[Block]:
@@ -92,7 +93,8 @@ def _erasures(report: Report) -> list[Block]:
 
 def _erasure_row(e: ErasureEntry) -> tuple[Cell, ...]:
     slices = ", ".join(f"{s.shard}/{s.slice}" for s in e.slices[:8]) + (" ..." if len(e.slices) > 8 else "")
-    return (Cell(_moment(e.certified)), Cell(str(e.requests)), Cell(slices or ("held-out rows only" if e.held_out_touched else "none")), Cell(str(e.stages_deactivated)),
+    touched = slices or ("held-out rows only" if e.held_out_touched else "none")
+    return (Cell(_moment(e.certified)), Cell(str(e.requests)), Cell(touched), Cell(str(e.stages_deactivated)),
             Cell(str(e.collateral_rows)), Cell(f"{e.scanned_files}, nothing found"),
             Cell(f"{_percent(e.accuracy_before)}, {_percent(e.accuracy_after)}"))
 

@@ -1,0 +1,165 @@
+"""`s3t serve`: erasures by schedule or at once, and a kill -9 of any part of it in the middle of one loses nothing."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from flows.ingest import ingest
+from flows.requests import hold, take_requests
+from flows.serving import Serving, why_at_once
+from flows.train import train
+from flows.verifying import verify_path
+from flows.wiring import Workspace
+from s3t_core.errors import Busy, ConfigError, UsageError
+from tests.flows.conftest import people, write_csv
+from tests.flows.test_cli import S3T, _json, environment
+
+CHILD = """
+import subprocess, sys, time
+from pathlib import Path
+if len(sys.argv) > 1:
+    from flows.adapters.child import die_with_parent
+    die_with_parent()
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path("pid").write_text(str(other.pid))
+    time.sleep(600)
+else:
+    import os
+    from flows.adapters.child import Child
+    child = Child("kid", "go", cwd=Path("."), env=os.environ, log=Path("log"))
+    while not Path("pid").exists():
+        time.sleep(0.05)
+    print(child._process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def _until(true: Callable[[], Any], seconds: float = 150, pause: float = 0.2) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(pause)
+
+
+def test_children_and_theirs_die_with_a_killed_parent(tmp_path: Path) -> None:
+    (tmp_path / "kid.py").write_text(CHILD)
+    parent = subprocess.Popen([sys.executable, "kid.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    grandchild = int((tmp_path / "pid").read_text())
+    assert psutil.pid_exists(child) and psutil.pid_exists(grandchild)
+    parent.kill()
+    parent.wait()
+    _until(lambda: not _runs(child) and not _runs(grandchild), 10)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _serving(root: Path, port: int) -> Serving:
+    import threading
+    return Serving(root, "127.0.0.1", port, lambda _: None, threading.Event())
+
+
+def test_what_serving_refuses(make_place: Callable[..., Workspace]) -> None:
+    place = make_place()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UsageError, match="pass another with --port"):
+            _serving(place.root, taken.getsockname()[1]).run()
+    from flows.adapters.local import workspace_lock
+    with workspace_lock(place.serve_lock_path), pytest.raises(Busy, match="runs for this workspace already"):
+        _serving(place.root, 1).run()
+    wrong = make_place("wrong", erasure={"cron": "every night"})
+    with pytest.raises(ConfigError, match="cron expression"):
+        _serving(wrong.root, 1).run()
+
+
+def test_an_erase_run_starts_at_once_when_a_request_is_due_soon(make_place: Callable[..., Workspace]) -> None:
+    place = make_place(erasure={"deadline_days": 2, "at_once_hours": 24})
+    assert why_at_once(place) == ""
+    taken = take_requests(place, ["person-001"])[0]
+    assert why_at_once(place) == ""  # two days are left
+
+    class Later(type(place.clock)):  # type: ignore[misc]
+        def now(self) -> Any:
+            return super().now() + timedelta(hours=25)
+    place.clock = Later()
+    assert taken.request_id in why_at_once(place)
+    hold(place, "person-001", "17(3)(e)", "a claim is pending", "legal")
+    assert why_at_once(place) == ""  # a run could do nothing
+
+
+@contextmanager
+def _served(root: Path, port: int) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    log = root.parent / f"serve-{time.monotonic()}.log"
+    with log.open("wb") as out:
+        run = subprocess.Popen([S3T, "serve", "--port", str(port)], cwd=root, env=environment(), stdout=out,
+                               stderr=out)
+    try:
+        yield run, log
+    finally:
+        run.send_signal(signal.SIGTERM)
+        run.wait(60)
+
+
+def _server_of(run: subprocess.Popen[bytes]) -> psutil.Process:
+    return next(c for c in psutil.Process(run.pid).children() if "prefect_server" in " ".join(c.cmdline()))
+
+
+def _change(root: Path, old: str, new: str) -> None:
+    text = (root / "s3t.toml").read_text()
+    assert old in text
+    (root / "s3t.toml").write_text(text.replace(old, new))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_requests_are_certified_by_schedule_and_a_kill_of_any_part_loses_nothing(
+        make_place: Callable[..., Workspace], tmp_path: Path) -> None:
+    place = make_place(erasure={"cron": "* * * * *", "at_once_hours": 0, "staleness_seconds": 4},
+                       deletion_budget={"policy": "all_shards_dead", "retrain_first_margin_hours": 10_000})
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
+    train(str(place.root))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with _served(place.root, port) as (run, log):
+        _until((place.state_dir / "prefect-api-url").exists)
+        asked = _json("request", "person-003", cwd=place.root)["requests"]  # another terminal
+        _until(lambda: place.ledger.state().plan is not None)  # the schedule came
+        os.kill(_server_of(run).pid, signal.SIGKILL)
+        _until(lambda: asked[0]["id"] in place.ledger.state().certified)
+        assert "starting both again" in log.read_text()
+        asked += _json("request", "person-004", cwd=place.root)["requests"]
+        _until(lambda: place.ledger.state().plan is not None)
+        children = psutil.Process(run.pid).children(recursive=True)
+        run.kill()
+        run.wait()
+        _until(lambda: not any(_runs(c.pid) for c in children), 20)
+    assert asked[1]["id"] not in place.ledger.state().certified
+    _change(place.root, 'cron = "* * * * *"', 'cron = "0 3 1 1 *"')
+    with _served(place.root, port) as (_, log):
+        _until(lambda: asked[1]["id"] in place.ledger.state().certified)
+        assert "an erasure is unfinished" in log.read_text()
+    assert not (place.state_dir / "prefect-api-url").exists()
+    result = verify_path(place.certificates_dir, place.keys_dir / "signing.pub")
+    assert result["valid"] and {c["request"] for c in result["certificates"]} == {a["id"] for a in asked}
+    closed = [e["request"] for e in place.ledger.events() if e["type"] == "certified"]
+    assert sorted(closed) == sorted(a["id"] for a in asked)  # each once
