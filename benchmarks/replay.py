@@ -203,7 +203,7 @@ class Lab:
 
     def __init__(self, folder: Path, config: Config) -> None:
         self.folder = folder
-        self.store = LocalStageStore(folder / "stages")
+        self.store = LocalStageStore(folder / "stages", b"replay")
         self._runner = ProcessRunner()
         self.description: Description = self._runner.describe(DescribeJob(config.backbone.model, 1))
         found = self.description

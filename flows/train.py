@@ -274,7 +274,7 @@ class TrainingSession:
             events.append({
                 "type": "release", "time": place.now(), "cause": self.cause, "release": document, "recipe": recipe,
                 "version": published.version, "run_id": published.run_id, "model_id": published.model_id,
-                "staleness": place.config.erasure.staleness_seconds})
+                "staleness": place.config.erasure.staleness_seconds, "offline": place.offline_seconds})
         if events or (champion and champion.accuracy != accuracy):
             events.append({"type": "measured", "time": place.now(), "accuracy": accuracy,
                            "release": release.release_id})

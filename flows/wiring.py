@@ -215,7 +215,7 @@ class Workspace:
     @cached_property
     def store(self) -> LocalStageStore:
         """Stage artifacts."""
-        return LocalStageStore(self._inside(self.config.store.url))
+        return LocalStageStore(self._inside(self.config.store.url), self.keys.content)
 
     @cached_property
     def datasets(self) -> Any:
@@ -225,10 +225,15 @@ class Workspace:
 
     @cached_property
     def registry(self) -> Any:
-        """Model versions and runs."""
+        """Model versions and runs. Raises WorkspaceError when its database is lost: MLflow would begin an empty one."""
         from flows.adapters.registry import MlflowRegistry
+        if self.ledger.state().versions and not (self.state_dir / "mlflow.db").is_file():
+            raise WorkspaceError("expected the registry's database, .s3t/mlflow.db, got none; restore it from its "
+                                 "backup: an empty one would know no version")
         return MlflowRegistry(self.tracking_uri, self.state_dir / "mlartifacts", self.temporary_dir,
-                              self.config.system.name, self.store, self.config.erasure.staleness_seconds)
+                              self.config.system.name, self.store, {
+                                  "staleness_seconds": self.config.erasure.staleness_seconds,
+                                  "offline_seconds": self.offline_seconds})
 
     @cached_property
     def runner(self) -> Any:
@@ -245,11 +250,17 @@ class Workspace:
         """Now, RFC 3339."""
         return rfc3339(self.clock.now())
 
+    @property
+    def offline_seconds(self) -> float:
+        """How long a loaded model may go on without its registry: declared offline use."""
+        return 3600 * self.config.erasure.offline_hours
+
     # --- the eraser's parts
 
     def erase_ports(self) -> ErasePorts:
         """Everything the eraser works through."""
-        residue = WorkspaceResidue(self.root, [self.remote, self.store.root], self.needles.folder, self._baseline())
+        elsewhere = [*self.datasets.local_remotes(), self.store.root]
+        residue = WorkspaceResidue(self.root, elsewhere, self.needles.folder, self._baseline())
         return ErasePorts(
             ledger=self.ledger, requests=self.requests, datasets=self.datasets, stages=self.store,
             registry=self.registry, needles=self.needles, residue=residue, evaluator=ReleaseEvaluator(self),
@@ -269,7 +280,8 @@ class Workspace:
             staleness_seconds=self.config.erasure.staleness_seconds,
             keep_clean_versions_days=self.config.erasure.keep_clean_versions_days, software=software,
             budget_of=self.budget_of, budget_tags=self.budget_tags,
-            needs_approval=self.config.erasure.needs_approval)
+            needs_approval=self.config.erasure.needs_approval, jurisdiction=self.config.erasure.jurisdiction,
+            offline_seconds=self.offline_seconds)
 
     def budget_of(self, state: State) -> dict[str, Any] | None:
         """The deletion-rate budget as JSON values, None before there is a release."""

@@ -218,16 +218,20 @@ class ErasureConfig(Section):
     """Deadlines and what is kept."""
 
     deadline_days: int = Field(30, ge=1, le=365, description="a request is due so many days after it came")
+    jurisdiction: str = Field("GDPR, articles 12(3) and 17", description="the law that certificates name")
     needs_approval: bool = Field(False, description="a request waits for `s3t approve` before it is carried out")
     cron: str = Field("0 3 * * *", min_length=9, description="when the erase deployment runs, UTC")
     at_once_hours: float = Field(
         24.0, ge=0, description="`s3t serve` does not wait for that when a request is due within so many hours")
     staleness_seconds: float = Field(5.0, ge=0, le=3600, description="longest time a loaded model trusts its version")
+    offline_hours: float = Field(
+        0.0, ge=0, le=24 * 31,
+        description="declared offline use: so long a loaded model goes on without its registry; certificates name it")
     keep_clean_versions_days: int = Field(7, ge=0, description="superseded versions without erased data are kept")
     log_checkpoints_to: str = Field(
         "", description='a directory outside the workspace that gets every ledger checkpoint too; "" = none')
 
-    @field_validator("staleness_seconds", "at_once_hours", mode="before")
+    @field_validator("staleness_seconds", "at_once_hours", "offline_hours", mode="before")
     @classmethod
     def _float(cls, value: Any) -> Any:
         return _as_float(value)

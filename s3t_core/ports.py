@@ -54,6 +54,15 @@ class Findings:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """`texts` of targeted rows: the needles of the scan. `commitments`: keyed, one per distinct stored row, by request
+    (s3t_core.records.row_commitment)."""
+
+    texts: tuple[str, ...]
+    commitments: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class Published:
     """A registered model version."""
 
@@ -126,8 +135,8 @@ class Datasets(Protocol):
     def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> Findings:
         """Look for targeted rows in the current data and in every earlier version that is still stored."""
 
-    def texts(self, targets: list[Target]) -> list[str]:
-        """Every text of the targeted rows, in any stored version and in quarantine: the needles of the scan."""
+    def contents(self, targets: list[Target]) -> Contents:
+        """What the targeted rows say, in any stored version and in quarantine."""
 
     def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
         """Rewrite every current file without the targeted rows and make that the new version. Idempotent."""

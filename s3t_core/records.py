@@ -38,6 +38,12 @@ def content_record_digest(keys: WorkspaceKeys, row: tuple[str, str, str], held_o
     return keyed_digest(keys.subject, "content", *row, "held-out" if held_out else "training", str(count)).hex()
 
 
+def row_commitment(keys: WorkspaceKeys, request_id: str, row: Row) -> str:
+    """What a certificate holds for one erased row. Whoever has the key and a copy of the row can show that this very
+    row was erased; without the key it says nothing, and two requests have nothing in common."""
+    return keyed_digest(keys.commitment, "row", request_id, row.record, row.subject, row.text, row.label).hex()
+
+
 def slice_digest(keys: WorkspaceKeys, rows: Iterable[Row]) -> str:
     """HMAC-SHA256 over the canonical encodings of a slice's rows, in record order. Equal sets, equal digests."""
     mac = hmac.new(keys.content, digestmod="sha256")

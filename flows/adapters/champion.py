@@ -2,7 +2,8 @@
 
 It fails closed. The version knows its release id from its own files; the registry says by a tag which release the
 alias serves. They must agree when the model is loaded and again whenever the last confirmation is older than the
-staleness bound; when they differ, or the registry cannot be asked, it refuses.
+staleness bound; when they differ, or the registry cannot be asked, it refuses. Declared offline use ([erasure]
+offline_hours) is the one exception: so long after its last confirmation a loaded model goes on without a registry.
 """
 
 import json
@@ -50,6 +51,8 @@ class Champion(PythonModel):  # type: ignore[misc]
             client = mlflow.MlflowClient()
             serving = client.get_model_version_by_alias(self._serving["name"], ALIAS).tags.get("s3t.release")
         except Exception as error:
+            if asked - self._confirmed <= self._serving.get("offline_seconds", 0):
+                return  # declared, and named in certificates; never without one confirmation
             raise StaleModel(f"expected the registry to confirm this model version, got {type(error).__name__}; "
                              "set the tracking URI to the registry it was loaded from") from None
         if serving != self._release_id:

@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -24,8 +25,8 @@ from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
 from s3t_core.files import write_atomically
 from s3t_core.keys import WorkspaceKeys
-from s3t_core.ports import Findings, RowCounts, Target
-from s3t_core.records import Row, slice_digest
+from s3t_core.ports import Contents, Findings, RowCounts, Target
+from s3t_core.records import Row, row_commitment, slice_digest
 from s3t_core.slicefile import (
     HELD_OUT_PATH,
     is_slice_file,
@@ -125,14 +126,20 @@ class DvcDatasets:
         return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held_out,
                         {k: RowCounts(*v) for k, v in counts.items()})
 
-    def texts(self, targets: list[Target]) -> list[str]:
-        """Every text of the targeted rows, in any stored version and in quarantine. Labels are not a person's data."""
+    def contents(self, targets: list[Target]) -> Contents:
+        """Texts of the targeted rows, in any stored version and in quarantine, and a commitment per stored row. Labels
+        are not a person's data."""
         match = _Matcher(targets)
-        found = {r.text for path in self._stored_files() for r in read_rows(path) if match.one(r.subject, r.record)}
+        rows = {r for path in self._stored_files() for r in read_rows(path) if match.one(r.subject, r.record)}
+        commitments: dict[str, list[str]] = {}
+        for row in rows:
+            for request_id in match.hits([(row.subject, row.record)]):
+                commitments.setdefault(request_id, []).append(row_commitment(self._keys, request_id, row))
+        found = {r.text for r in rows}
         for line in self._quarantine():
             if match.requests_of(line.get("subject_digest", "")):
                 found |= {v for k, v in line["values"].items() if isinstance(v, str) and k != self._label_column}
-        return sorted(found)
+        return Contents(tuple(sorted(found)), {k: tuple(sorted(v)) for k, v in commitments.items()})
 
     def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
         """Rewrite every current file without the targeted rows; the result is the new version."""
@@ -163,15 +170,15 @@ class DvcDatasets:
         return replace(dataset, slice_versions=slices, held_out=content[None])
 
     def destroy(self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None) -> list[str]:
-        """Remove data objects from cache and remote unless `live` needs them, and any slice file in the local cache
-        that holds a targeted row: a crash may have left it before the ledger knew it. Other people's objects in a
-        shared repository are not touched."""
+        """Remove data objects from the cache and every configured remote unless `live` needs them, and any slice file
+        in the local cache that holds a targeted row: a crash may have left it before the ledger knew it. Other people's
+        objects in a shared repository are not touched."""
         match = _Matcher(targets)
         needed = {v.md5 for v in live.files()} | {live.version} if live else set()
         unrecorded = {p.parent.name + p.name for p in self._cached_slices() if match.hits(read_digests(p))}
         doomed = sorted((set(objects) | unrecorded) - needed)
         with self._repo() as repo:
-            stores = [repo.cache.local, repo.cloud.get_remote_odb()]
+            stores = [repo.cache.local, *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"])]
             for md5 in doomed:
                 for store in stores:
                     with contextlib.suppress(FileNotFoundError):
@@ -179,8 +186,8 @@ class DvcDatasets:
                             store.delete(md5)
             left = [md5 for md5 in doomed if any(store.exists(md5) for store in stores)]
         if left:
-            raise StorageError(f"expected {len(doomed)} data objects to be gone from cache and remote, {len(left)} are "
-                               "left; check permissions, then run `s3t erase` again")
+            raise StorageError(f"expected {len(doomed)} data objects to be gone from cache and remotes, {len(left)} "
+                               "are left; check permissions, then run `s3t erase` again")
         return doomed
 
     def erase_quarantine(self, targets: list[Target]) -> int:
@@ -216,6 +223,9 @@ class DvcDatasets:
 
     def _current_file(self, slice_id: SliceId | None, version: SliceVersion) -> Path:
         path = self.data / _file_name(slice_id)
+        if path.is_symlink() and not path.resolve().is_relative_to(self._cache.resolve()):
+            raise GuaranteeError(f"expected {_file_name(slice_id)} to be a file, got a link to one elsewhere, which no "
+                                 "erasure would reach; put the file itself there, and destroy the other")
         if path.exists() and _md5(path) == version.md5:
             return path
         raise GuaranteeError(f"expected {_file_name(slice_id)} of the recorded data version, got "
@@ -230,6 +240,12 @@ class DvcDatasets:
             return match.hits(read_digests(path)) if is_slice_file(path) else None
         except DataError:
             return None
+
+    def local_remotes(self) -> list[Path]:
+        """Directories of the configured remotes: where copies may be."""
+        with self._repo() as repo:
+            urls = [str(remote["url"]) for remote in repo.config["remote"].values()]
+        return [Path(url) for url in urls if "://" not in url]
 
     @cached_property
     def _cache(self) -> Path:
@@ -256,7 +272,7 @@ class DvcDatasets:
         try:
             with quiet(), Repo(str(self.root)) as repo:
                 yield repo
-        except DvcException as error:
+        except (DvcException, OSError, sqlite3.Error) as error:
             raise StorageError(f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and free "
                                "space, then run the command again") from error
 
@@ -335,8 +351,10 @@ def _commit(root: Path, message: str) -> None:
 def _git(root: Path, *arguments: str) -> str:
     done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise StorageError(f"git {arguments[0] if arguments[0] != '-c' else 'commit'} failed: "
-                           f"{done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no reason given'}")
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        reason = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])
+        raise StorageError(f"git {arguments[0] if arguments[0] != '-c' else 'commit'} failed: {reason}; put that right "
+                           "(a lock that a dead git left may be removed), then run the command again")
     return done.stdout
 
 

@@ -3,11 +3,12 @@
 import contextlib
 import json
 import os
+import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from filelock import FileLock, Timeout
@@ -16,7 +17,7 @@ from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.certificate import PREDICATE_TYPE, make_statement
 from s3t_core.erasure.dsse import sign, verify
 from s3t_core.erasure.residue import make_needles, scan
-from s3t_core.errors import Busy, CertificateError
+from s3t_core.errors import Busy, CertificateError, StorageError
 from s3t_core.files import remove_file, sync_directory, write_atomically
 from s3t_core.ports import ScanReport, Target
 
@@ -106,7 +107,22 @@ class WorkspaceResidue:
         """Search everything the system wrote, the needles themselves left out."""
         skip = list(self._needles.glob("*.json")) if self._needles.is_dir() else []
         wanted = make_needles(ids, texts, self._baseline)
-        return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets)
+        with git_objects(self._root) as streams:
+            return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets, streams)
+
+
+@contextlib.contextmanager
+def git_objects(root: Path) -> Iterator[list[tuple[str, IO[bytes]]]]:
+    """Every object of the repository, packed or not, reachable or not, as one stream. Raises StorageError."""
+    if not (root / ".git").exists():
+        yield []
+        return
+    command = ["git", "-C", str(root), "cat-file", "--batch", "--batch-all-objects", "--unordered"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as git:
+        yield [(".git (packed objects)", cast("IO[bytes]", git.stdout))]
+    if git.returncode != 0:
+        raise StorageError("git could not list its objects, so nobody can say what they hold; run `git fsck` in the "
+                           "workspace, then the command again")
 
 
 class SystemClock:

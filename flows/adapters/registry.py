@@ -37,7 +37,8 @@ class MlflowRegistry:
     """A registered model, its versions and the runs behind them. Fills the port `Registry`."""
 
     def __init__(self, tracking_uri: str, artifacts: Path, temporary: Path, name: str, store: LocalStageStore,
-                 staleness_seconds: float) -> None:
+                 serving: Mapping[str, float]) -> None:
+        """`serving`: staleness and declared offline use in seconds, for the code that answers (champion.py)."""
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
@@ -49,10 +50,11 @@ class MlflowRegistry:
         self._temporary = temporary
         self.name = name
         self._store = store
-        self._staleness = staleness_seconds
+        self._serving = dict(serving)
         mlflow.set_tracking_uri(tracking_uri)
         mlflow.set_registry_uri(tracking_uri)
-        self._client = mlflow.MlflowClient(tracking_uri, tracking_uri)
+        with self._guarded():
+            self._client = mlflow.MlflowClient(tracking_uri, tracking_uri)
 
     # --- runs
 
@@ -131,7 +133,7 @@ class MlflowRegistry:
     def _write_release(self, folder: Path, release: dict[str, Any], recipe: dict[str, Any]) -> None:
         """The release document and the stage files of the replicas that answer, nothing else."""
         document = {"format": FORMAT, "release": release, "recipe": recipe,
-                    "serving": {"name": self.name, "staleness_seconds": self._staleness}}
+                    "serving": {"name": self.name, **self._serving}}
         write_atomically(folder / "release.json", canonical_json(document))
         parsed = release_from_json(release)
         for replica in (parsed.serving(s) for s in parsed.shards()):
@@ -198,11 +200,13 @@ class MlflowRegistry:
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
         try:
             yield
-        except MlflowException as error:
-            raise StorageError(f"the model registry refused ({error.error_code}); check that it is up and writable, "
-                               "then run the command again") from error
+        except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+            reason = error.error_code if isinstance(error, MlflowException) else type(error).__name__
+            raise StorageError(f"the model registry refused ({reason}); check that it is up and writable, then run the "
+                               "command again") from None
 
 
 def _pages(fetch: Callable[[str | None], Any]) -> list[Any]:

@@ -46,7 +46,7 @@ def certificate_subject(state: State, head: TreeHead) -> dict[str, Any]:
 
 def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: State, proof: Inclusion,
                           budget: dict[str, Any] | None, now: str, erased_before: str,
-                          software: dict[str, str]) -> dict[str, Any]:
+                          software: dict[str, str], jurisdiction: str = "") -> dict[str, Any]:
     """What the certificate says about one request of the plan. JSON values only."""
     rows = plan.rows[request.request_id]
     before, after = _versions_around(plan, state)
@@ -55,18 +55,23 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
     return {
         "request": {"id": request.request_id, "received": request.received, "due": request.due,
                     "scope": "record" if request.record else "subject", "met": now <= request.due,
+                    "jurisdiction": jurisdiction,
                     "approver": state.approved.get(request.request_id, "")},
         "subject": {"commitment": request.commitment,
                     "scheme": "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt"},
         "found": {"training_rows": rows.training, "held_out_rows": rows.held_out,
                   "rows_in_earlier_data_versions": rows.earlier, "quarantined_rows": rows.quarantined,
-                  "known": rows.known, "erased_before_by_request": erased_before},
+                  "known": rows.known, "erased_before_by_request": erased_before,
+                  "row_commitments": list(plan.commitments.get(request.request_id, ())),
+                  "row_commitment_scheme": "HMAC-SHA256(key: commitment key, request id and row); one per distinct "
+                                           "stored row; the controller holds the key"},
         "batch": {"plan": plan.plan_id, "requests": len(plan.requests),
                   "slices": [{"shard": s.shard, "slice": s.index} for s in plan.slices],
                   "held_out_touched": plan.held_out,
                   "collateral_rows": _collateral(plan, data_after)},
         "times": {"planned": plan.time, "alias_moved": state.steps["cut over"]["moved"],
                   "old_version_refused_after_seconds": state.steps["cut over"]["staleness"],
+                  "offline_use_declared_seconds": state.steps["cut over"].get("offline", 0.0),
                   "destroyed": destroy["time"], "scanned": scan["time"], "certified": now},
         "versions": {"before": before.version if before else None, "after": after.version if after else None,
                      "destroyed": destroy["versions"],

@@ -71,8 +71,9 @@ class ErasePorts:
 
 @dataclass(frozen=True)
 class ErasePolicy:
-    """The settings that an erasure obeys. `software` and what `budget_of` tells go into the certificate; `budget_tags`
-    become tags of the version that serves."""
+    """The settings that an erasure obeys. `software`, `jurisdiction` and what `budget_of` tells go into certificates;
+    `budget_tags` become tags of the version that serves. `offline_seconds`: how long a loaded model may go on without
+    reaching the registry (declared offline use)."""
 
     staleness_seconds: float
     keep_clean_versions_days: int
@@ -80,6 +81,8 @@ class ErasePolicy:
     budget_of: Callable[[State], dict[str, Any] | None]
     budget_tags: Callable[[State], dict[str, str]]
     needs_approval: bool = False
+    jurisdiction: str = ""
+    offline_seconds: float = 0.0
 
 
 Replacement = tuple[Release, dict[str, Any]]
@@ -114,7 +117,9 @@ class Eraser:
         targets = targets_of(requests)
         findings = self.ports.datasets.find(targets, state.datasets, state.destroyed_objects)
         plan = self._with_replacement(self._servable_plan(requests, findings, state))
-        self.ports.needles.gather(plan.plan_id, self.ports.datasets.texts(targets))
+        contents = self.ports.datasets.contents(targets)
+        plan = replace(plan, commitments=dict(contents.commitments))
+        self.ports.needles.gather(plan.plan_id, list(contents.texts))
         self.ports.ledger.append({"type": "planned", "time": plan.time, "plan": plan_to_json(plan)})
         return plan
 
@@ -167,11 +172,14 @@ class Eraser:
                 self.ports.ledger.append({
                     "type": "release", "time": self._now(), "cause": "retrain" if plan.recipe else "erasure",
                     "release": document, "recipe": recipe, "version": published.version, "run_id": published.run_id,
-                    "model_id": published.model_id, "staleness": self.policy.staleness_seconds})
+                    "model_id": published.model_id, "staleness": self.policy.staleness_seconds,
+                    "offline": self.policy.offline_seconds})
         moved = self._now()
         if plan.release is not None:
             self.ports.clock.sleep(self._staleness(state))
-        self._done("cut over", plan, moved=moved, staleness=self._staleness(state) if plan.release else 0.0)
+        self._done("cut over", plan, moved=moved, staleness=self._staleness(state) if plan.release else 0.0,
+                   offline=max([self.policy.offline_seconds, *(v.offline for v in state.versions)]) if plan.release
+                   else 0.0)
 
     def _rewrite(self, plan: ErasurePlan, state: State) -> None:
         requests = self.ports.requests.get(plan.requests)
@@ -235,7 +243,8 @@ class Eraser:
                 earlier = suppressed_by.get(request.suppression, "")
                 predicate = certificate_predicate(
                     request, plan, state, proof, budget, self._now(),
-                    "" if earlier == request.request_id else earlier, self.policy.software)
+                    "" if earlier == request.request_id else earlier, self.policy.software,
+                    self.policy.jurisdiction)
                 digest = self.ports.certificates.issue(request.request_id, predicate, subject)
                 closings.append(Closing(request.request_id, digest, {
                     "type": "certified", "time": self._now(), "request": request.request_id, "certificate": digest}))

@@ -82,7 +82,8 @@ def leaf_of(event: Event) -> bytes:
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """A registered model version. `superseded` is the time (RFC 3339) the alias moved on, "" while it serves."""
+    """A registered model version. `staleness`, `offline`: seconds that a loaded one trusts its last confirmation, with
+    and without a registry that answers. `superseded` is the time (RFC 3339) the alias moved on, "" while it serves."""
 
     release: Release
     version: str
@@ -95,6 +96,7 @@ class VersionRecord:
     accuracy: float | None = None
     superseded: str = ""
     destroyed: bool = False
+    offline: float = 0.0
 
 
 @dataclass
@@ -183,7 +185,7 @@ def _release(state: State, event: Event) -> None:
         state.versions[-1] = _changed(state.versions[-1], superseded=event["time"])
     state.versions.append(VersionRecord(
         release_from_json(event["release"]), event["version"], event["run_id"], event["model_id"], event["cause"],
-        event["time"], event["recipe"], event["staleness"]))
+        event["time"], event["recipe"], event["staleness"], offline=event.get("offline", 0.0)))
     if event["cause"] in ("train", "retrain"):
         state.requests_since_training = 0
 

@@ -5,7 +5,7 @@ In every replica whose sequence holds a touched slice at position p, stages p..L
 not from the present data, so a re-ingest in between hides nothing.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ class ErasurePlan:
     """What one erase run will do. `release` is the one to cut over to, None when nothing that serves is touched.
 
     `recipe` is None unless the release is a replacement that was trained first, on the data without the targets.
+    `commitments`: keyed, of every stored row of each request.
     """
 
     plan_id: str
@@ -33,6 +34,7 @@ class ErasurePlan:
     release: Release | None
     versions: tuple[str, ...]
     recipe: dict[str, Any] | None = None
+    commitments: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def touches_data(self) -> bool:
@@ -101,7 +103,7 @@ def plan_to_json(plan: ErasurePlan) -> dict[str, Any]:
         "held_out": plan.held_out, "objects": list(plan.objects),
         "deactivated": [stage_to_json(s) for s in plan.deactivated],
         "release": release_to_json(plan.release) if plan.release else None, "versions": list(plan.versions),
-        "recipe": plan.recipe,
+        "recipe": plan.recipe, "commitments": {k: list(v) for k, v in plan.commitments.items()},
     }
 
 
@@ -113,7 +115,7 @@ def plan_from_json(value: dict[str, Any]) -> ErasurePlan:
         slices=tuple(SliceId(*s) for s in value["slices"]), held_out=value["held_out"],
         objects=tuple(value["objects"]), deactivated=tuple(stage_from_json(s) for s in value["deactivated"]),
         release=release_from_json(value["release"]) if value["release"] else None, versions=tuple(value["versions"]),
-        recipe=value.get("recipe"),
+        recipe=value.get("recipe"), commitments={k: tuple(v) for k, v in value.get("commitments", {}).items()},
     )
 
 

@@ -2,8 +2,9 @@
 
 1. Needles are the ids as given and windows of the texts (whole when short), in UTF-8 and as JSON escapes, so that a
    cut-off log line or a text split over database pages is found too.
-2. Every file under the given roots is read: raw, and decoded where its bytes hide text: gzip, zlib (git objects),
-   Parquet columns, SQLite cells.
+2. Every file under the given roots is read: raw, and decoded where its bytes hide text: gzip, zip, zlib (git objects),
+   Parquet columns, SQLite cells. Links among the system's own files are followed. What lies packed elsewhere (git) is
+   given as `streams`.
 3. A match in a row or line that names another subject's digest is counted as shared: it is that subject's data. A
    match in a file the system did not write is reported as outside: it is the operator's copy.
 4. Needles that cannot be told from chance are counted as unsearchable: short ones, plain words as ids ("default"), and
@@ -11,14 +12,17 @@
    found by their keyed digests, whatever the text.
 """
 
+import contextlib
 import gzip
 import json
 import re
 import sqlite3
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,11 +72,12 @@ def make_needles(ids: list[str], texts: list[str], baseline: bytes = b"") -> Nee
 
 
 def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: list[Path], needles: NeedleSet,
-         targets: list[Target]) -> ScanReport:
+         targets: list[Target], streams: Iterable[tuple[str, IO[bytes]]] = ()) -> ScanReport:
     """Search every file under `root` and `extra_roots`.
 
     `system_paths`: names under `root` that the system writes; matches elsewhere under it, extra roots apart, are
-    outside. `skip`: files left out (the needles themselves). `targets`: what no row may match any more.
+    outside. `skip`: files left out (the needles themselves). `targets`: what no row may match any more. `streams`: more
+    of the system's own bytes, by name.
     """
     files = size = shared = 0
     residue: list[str] = []
@@ -84,6 +89,10 @@ def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: lis
         files, size, shared = files + 1, size + verdict.size, shared + verdict.shared
         if verdict.residue:
             (residue if own else outside).append(_shown(path, root))
+    for name, stream in streams:
+        parts = [(len(p), needles.found_in(p)) for p in _chunks(stream, needles.longest())]
+        size += sum(n for n, _ in parts)
+        residue += [name] if any(found for _, found in parts) else []
     return ScanReport(files, size, len(needles.ids) + len(needles.windows), needles.unsearchable, shared,
                       tuple(sorted(residue)), tuple(sorted(outside)))
 
@@ -126,14 +135,13 @@ def _search_rows(rows: Iterator[tuple[str, str, bytes]], size: int, needles: Nee
 
 def _parts(path: Path, magic: bytes, overlap: int) -> Iterator[bytes]:
     """The file in overlapping chunks, then whatever its bytes decode to."""
-    tail = b""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield tail + chunk
-            tail = chunk[-overlap:] if overlap else b""
+        yield from _chunks(file, overlap)
     if magic[:2] == b"\x1f\x8b":
-        with gzip.open(path) as file:
-            yield file.read()
+        with contextlib.suppress(OSError, EOFError, zlib.error), gzip.open(path) as unpacked:
+            yield from _chunks(cast("IO[bytes]", unpacked), overlap)
+    elif magic[:4] == b"PK\x03\x04":
+        yield from _zipped(path, overlap)
     elif magic[:1] == b"\x78":
         try:
             yield zlib.decompress(path.read_bytes())
@@ -141,6 +149,24 @@ def _parts(path: Path, magic: bytes, overlap: int) -> Iterator[bytes]:
             return
     elif magic[:15] == b"SQLite format 3":
         yield from _sqlite_cells(path)
+
+
+def _chunks(stream: IO[bytes], overlap: int) -> Iterator[bytes]:
+    """A stream in overlapping chunks."""
+    tail = b""
+    while chunk := stream.read(_CHUNK):
+        yield tail + chunk
+        tail = (tail + chunk)[-overlap:] if overlap else b""
+
+
+def _zipped(path: Path, overlap: int) -> Iterator[bytes]:
+    """Names and contents of an archive's files; what cannot be read was searched raw."""
+    with contextlib.suppress(OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error), \
+            zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            yield entry.filename.encode()
+            with archive.open(entry) as file:
+                yield from _chunks(file, overlap)
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, str, bytes]]:
@@ -178,14 +204,29 @@ def _sqlite_cells(path: Path) -> Iterator[bytes]:
 
 
 def _walk(root: Path, extra_roots: list[Path], system_paths: list[str]) -> Iterator[tuple[Path, bool]]:
+    """Every file once, and whether it is the system's own. Links are followed where the system writes, and only there:
+    what it keeps on another disk is as much its own."""
+    seen: set[Path] = set()
+    linked: list[Path] = []
     for path in sorted(root.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            relative = path.relative_to(root).as_posix()
-            own = any(relative == s or relative.startswith(s + "/") for s in system_paths)
-            yield path, own or any(path.is_relative_to(extra) for extra in extra_roots)
-    for extra in extra_roots:
-        if not extra.is_relative_to(root):
-            yield from ((p, True) for p in sorted(extra.rglob("*")) if p.is_file() and not p.is_symlink())
+        relative = path.relative_to(root).as_posix()
+        own = any(relative == s or relative.startswith(s + "/") for s in system_paths) or any(
+            path.is_relative_to(extra) for extra in extra_roots)
+        if path.is_symlink():
+            linked += [path] if own else []
+        elif path.is_file():
+            seen.add(path)
+            yield path, own
+    linked += [extra for extra in extra_roots if not extra.is_relative_to(root)]
+    while linked:
+        place = linked.pop().resolve()
+        for path in [place] if place.is_file() else sorted(place.rglob("*")):
+            if path.is_symlink():
+                linked += [path] if path.resolve() not in seen else []
+                seen.add(path.resolve())
+            elif path.is_file() and path not in seen:
+                seen.add(path)
+                yield path, True
 
 
 def _shown(path: Path, root: Path) -> str:

@@ -1,9 +1,11 @@
 """The stage store: immutable `DIGEST.safetensors` files, each with a `DIGEST.json` sidecar that binds key to digest.
 
-Written to a temporary name, synced, renamed: a reader sees a whole file or none. Every load is verified by digest.
-Safetensors only, never pickle. Imports no torch: artifacts are bytes here.
+Written to a temporary name, synced, renamed: a reader sees a whole file or none. Every load is verified by digest, and
+a binding by its seal (HMAC-SHA256 under a key of the workspace): nobody without the key can pass one valid stage off
+as another. Safetensors only, never pickle. Imports no torch: artifacts are bytes here.
 """
 
+import hmac
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,19 +13,22 @@ from pathlib import Path
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.errors import ArtifactError
 from s3t_core.files import remove_file, write_atomically
+from s3t_core.keys import keyed_digest
 
 
 class LocalStageStore:
-    """A stage store in a directory. Fills the port `StageArtifacts`."""
+    """A stage store in a directory. Fills the port `StageArtifacts`. Without the sealing key it only reads."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, sealing_key: bytes | None = None) -> None:
         self.root = root
+        self._key = sealing_key
 
     def put(self, key: str, artifact: bytes) -> str:
         """Keep an artifact under its digest and bind `key` to it; returns the digest. Raises StorageError."""
         digest = sha256_hex(artifact)
         write_atomically(self._artifact(digest), artifact)
-        write_atomically(self._sidecar(digest), canonical_json({"digest": digest, "key": key}))
+        write_atomically(self._sidecar(digest), canonical_json({
+            "digest": digest, "key": key, "seal": self._seal(key, digest)}))
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -40,9 +45,17 @@ class LocalStageStore:
         return data
 
     def bindings(self) -> dict[str, str]:
-        """Key to digest, of every sidecar whose artifact verifies: what was stored complete, recorded or not."""
+        """Key to digest, of every sidecar whose seal and artifact verify: what was stored complete, recorded or not."""
         bound = {p.stem: _read_sidecar(p) for p in sorted(self.root.glob("*.json"))}
-        return {b["key"]: digest for digest, b in bound.items() if b and b["digest"] == digest and self.holds(digest)}
+        return {b["key"]: digest for digest, b in bound.items()
+                if b and b["digest"] == digest and hmac.compare_digest(
+                    b.get("seal", "").encode(), self._seal(b["key"], digest).encode()) and self.holds(digest)}
+
+    def _seal(self, key: str, digest: str) -> str:
+        if self._key is None:
+            raise ArtifactError("expected the workspace's key for the stage store, got none; open it as its workspace "
+                                "does")
+        return keyed_digest(self._key, "stage binding", key, digest).hex()
 
     def holds(self, digest: str) -> bool:
         """Whether the artifact is there and verifies."""
@@ -73,4 +86,5 @@ def _read_sidecar(path: Path) -> dict[str, str] | None:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return value if isinstance(value, dict) and {"key", "digest"} <= value.keys() else None
+    whole = isinstance(value, dict) and {"key", "digest"} <= value.keys()
+    return value if whole and all(isinstance(v, str) for v in value.values()) else None

@@ -82,7 +82,7 @@ def test_the_real_backbone_trains_real_text_to_the_same_bytes_in_two_processes(t
         (tmp_path / run).mkdir()
         first, second = _job(tmp_path / run, config, "minilm")
         one = runner.train(first)
-        stored = LocalStageStore(tmp_path / run / "stages").put(first.spec.key, one.artifact)
+        stored = LocalStageStore(tmp_path / run / "stages", b"key").put(first.spec.key, one.artifact)
         two = runner.train(replace(second, earlier=(stored,)))
         assert one.accuracy is not None and two.steps == 3
         artifacts.append((one.artifact, two.artifact))

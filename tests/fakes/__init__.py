@@ -26,7 +26,7 @@ from s3t_core.erasure.ledger import (
     leaf_of,
 )
 from s3t_core.erasure.merkle import leaf_hash
-from s3t_core.ports import Closing, Findings, Published, RowCounts, ScanReport, Target
+from s3t_core.ports import Closing, Contents, Findings, Published, RowCounts, ScanReport, Target
 
 Guard = Callable[[str], None]
 
@@ -130,8 +130,10 @@ class FakeDatasets:
         return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held,
                         {k: RowCounts(*v) for k, v in rows.items()})
 
-    def texts(self, targets: list[Target]) -> list[str]:
-        return [f"text of {s}" for v in self.rows.values() for s, r in v if any(t.matches(s, r) for t in targets)]
+    def contents(self, targets: list[Target]) -> Contents:
+        rows = [(s, r) for v in self.rows.values() for s, r in v]
+        return Contents(tuple(f"text of {s}" for s, r in rows if any(t.matches(s, r) for t in targets)), {
+            t.request_id: tuple(f"committed {r}" for s, r in rows if t.matches(s, r)) for t in targets})
 
     def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
         for key, rows in self.rows.items():

@@ -59,3 +59,12 @@ def make_place(tmp_path: Path, tiny_backbone: Path) -> Callable[..., Workspace]:
     def make(name: str = "w", key: bytes = b"\x05" * 32, **changes: dict[str, Any]) -> Workspace:
         return create_workspace(tmp_path / name, tiny_config(tiny_backbone, **changes), key)
     return make
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Any:
+    """A trained workspace with requests pending; `fresh()` puts it back."""
+    from tests.flows.prepared import prepare
+    from tests.tiny import build_backbone
+    folder = tmp_path_factory.mktemp("prepared")
+    return prepare(folder, build_backbone(folder / "backbone", layers=2, seed=1))

@@ -322,7 +322,7 @@ import resource, sys
 from pathlib import Path
 from s3t_core.learning.store import LocalStageStore
 from s3t_core.errors import StorageError
-store = LocalStageStore(Path(sys.argv[1]))
+store = LocalStageStore(Path(sys.argv[1]), b"key")
 kept = store.put("a", b"x" * 1000)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:

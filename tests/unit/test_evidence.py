@@ -154,7 +154,7 @@ def test_what_the_system_writes_anyway_is_no_needle(tmp_path: Path) -> None:
 
 
 def test_the_store_verifies_every_load(tmp_path: Path) -> None:
-    store = LocalStageStore(tmp_path)
+    store = LocalStageStore(tmp_path, b"key")
     digest = store.put("key", b"weights")
     assert digest == sha256_hex(b"weights") and store.get(digest) == b"weights"
     assert store.bindings() == {"key": digest}

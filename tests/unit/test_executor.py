@@ -138,6 +138,8 @@ def test_the_certificate_says_what_was_found_and_done() -> None:
     certificates = world.ports.certificates
     envelope = certificates.files["q1"]  # type: ignore[attr-defined]
     predicate = check_statement(verify(envelope, certificates.key.public_key()))  # type: ignore[attr-defined]
+    assert predicate["found"].pop("row_commitments") == ["committed r0", "committed h0"]
+    assert predicate["found"].pop("row_commitment_scheme").startswith("HMAC-SHA256")
     assert predicate["found"] == {
         "training_rows": 1, "held_out_rows": 1, "rows_in_earlier_data_versions": 0, "quarantined_rows": 0,
         "known": True, "erased_before_by_request": ""}

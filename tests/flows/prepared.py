@@ -1,0 +1,100 @@
+"""A workspace that real flows trained, with requests pending: put back, at the same path, for each test."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.ingest import ingest
+from flows.requests import take_requests
+from flows.train import train
+from flows.wiring import Workspace, create_workspace
+from tests.crash.driver import _found
+from tests.flows.conftest import CANARY, CANARY_TEXT, people, tiny_config, write_csv
+from tests.flows.test_cli import environment
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`root` is where it works, `kept` what it is copied from; `stage_bytes`: windows of every stage that must go."""
+
+    root: Path
+    kept: Path
+    stage_bytes: tuple[bytes, ...]
+    stage_keys: tuple[bytes, ...]
+
+    def fresh(self) -> Workspace:
+        """The workspace as it was prepared, with its second remote beside it."""
+        for path in (self.root, self.second):
+            shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(self.kept / "w", self.root, symlinks=True)
+        shutil.copytree(self.kept / "second", self.second)
+        _forget_connections()
+        return Workspace(self.root)
+
+    @property
+    def second(self) -> Path:
+        """A remote that the operator added, outside the workspace."""
+        return self.root.with_name("second")
+
+    def erase(self, *limit: str) -> dict[str, Any]:
+        """One eraser in a process of its own."""
+        done = subprocess.run([sys.executable, "-m", "tests.crash.once", str(self.root), *limit], env=environment(),
+                              cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=300)
+        assert done.stdout.strip(), done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1]) | {"stderr": done.stderr}
+
+    def finished(self) -> dict[str, Any]:
+        """That the next run ends with everything as it must be."""
+        assert self.erase()["error"] == ""
+        _forget_connections()
+        return _found(self.root)
+
+    def left(self) -> list[str]:
+        """Files with the canary's id or text, or the bytes of a stage that saw her."""
+        needles = [CANARY.encode(), CANARY_TEXT[:40].encode(), *self.stage_bytes]
+        places = [p for folder in (self.root, self.second) for p in folder.rglob("*") if p.is_file()]
+        return [p.as_posix() for p in places if any(n in p.read_bytes() for n in needles)]
+
+
+def _forget_connections() -> None:
+    """MLflow keeps connections of this process to a database file that was put back since."""
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Versions
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Runs
+    for engine in [*Versions._engine_map.values(), *Runs._engine_map.values()]:
+        engine.dispose()
+
+
+def prepare(folder: Path, backbone: Path) -> Prepared:
+    """Ingest with the canary and a refused row of hers, train, ask; her data is pushed to a second remote as well."""
+    root = folder / "w"
+    place = create_workspace(root, tiny_config(backbone), b"\x05" * 32)
+    spoilt = {"id": "c9", "who": CANARY, "what": CANARY_TEXT, "kind": "ugly"}
+    ingest(str(root), str(write_csv(folder / "people.csv", [*people(canary=True), spoilt])))
+    (folder / "people.csv").unlink()
+    train(str(root))
+    from dvc.repo import Repo
+    subprocess.run(["dvc", "remote", "add", "second", str(folder / "second")], cwd=root, check=True,
+                   capture_output=True, env=environment())
+    with Repo(str(root)) as repo:
+        repo.push(remote="second")
+    take_requests(place, [CANARY, "nobody-at-all"])
+    from s3t_core.erasure.planner import plan_erasure, targets_of
+    state = place.ledger.state()
+    pending = place.requests.pending()
+    plan = plan_erasure(pending, place.datasets.find(targets_of(pending), state.datasets, set()), state, "x",
+                        place.clock.now(), 7)
+    assert plan.deactivated
+    windows = []
+    for stage in plan.deactivated:
+        data = place.store.get(stage.digest)
+        windows += [data[-64:], data[len(data) // 2:][:64]]
+    known = [place.store.get(d) for d in place.store.digests() if d not in {s.digest for s in plan.deactivated}]
+    kept = folder / "kept"
+    shutil.copytree(root, kept / "w", symlinks=True)
+    shutil.copytree(folder / "second", kept / "second")
+    return Prepared(root, kept, tuple(w for w in windows if not any(w in k for k in known)),
+                    tuple(s.key.encode() for s in plan.deactivated))

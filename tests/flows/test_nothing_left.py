@@ -1,0 +1,119 @@
+"""After an erasure nothing of a person is left; with any one destroyer taken out, something is, and it is found."""
+
+import copy
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.adapters.registry import MlflowRegistry
+from flows.wiring import Workspace
+from s3t_core.erasure.executor import ErasePorts, Eraser
+from s3t_core.errors import GuaranteeError, ResidueFound
+from tests.crash.driver import Unmeasured
+from tests.flows.conftest import CANARY, CANARY_TEXT
+from tests.flows.prepared import Prepared
+
+pytestmark = pytest.mark.slow
+
+
+class Without:
+    """A port whose one method does nothing."""
+
+    def __init__(self, port: Any, method: str, answer: Callable[..., Any]) -> None:
+        self._port, self._method, self._answer = port, method, answer
+
+    def __getattr__(self, name: str) -> Any:
+        return self._answer if name == self._method else getattr(self._port, name)
+
+
+def _run(place: Workspace, change: Callable[[ErasePorts], ErasePorts] = lambda p: p) -> None:
+    ports = change(replace(place.erase_ports(), evaluator=Unmeasured()))
+    Eraser(ports, place.erase_policy(), lambda: "plan-1").run()
+
+
+def _lame(registry: Any, *methods: str) -> Any:
+    """The registry with some of its own steps left out."""
+    lame = copy.copy(registry)
+    lame.__class__ = type("Lame", (MlflowRegistry,), {m: lambda *_: None for m in methods})
+    return lame
+
+
+def _database(place: Workspace) -> bytes:
+    return (place.state_dir / "mlflow.db").read_bytes()
+
+
+def test_nothing_is_left_in_data_caches_every_remote_registry_and_databases(prepared: Prepared) -> None:
+    place = prepared.fresh()
+    before = prepared.left()
+    assert any("/second/" in p for p in before) and any("mlartifacts" in p for p in before)
+    assert any("quarantine" in p for p in before) and any(".dvc/cache" in p for p in before)
+    assert any(k in _database(place) for k in prepared.stage_keys)
+    _run(place)
+    assert prepared.left() == []
+    assert not any(k in _database(place) for k in prepared.stage_keys)
+
+
+@pytest.mark.parametrize(("port", "method", "answer"), [
+    ("datasets", "erase", lambda targets, dataset: dataset),
+    ("datasets", "destroy", lambda objects, *_: sorted(objects)),
+    ("datasets", "erase_quarantine", lambda _: 0)])
+def test_without_a_destroyer_of_rows_the_scan_finds_them_and_nothing_is_certified(
+        prepared: Prepared, port: str, method: str, answer: Callable[..., Any]) -> None:
+    place = prepared.fresh()
+    with pytest.raises(ResidueFound):
+        _run(place, lambda ports: replace(ports, **{port: Without(getattr(ports, port), method, answer)}))
+    assert prepared.left() != [] and list(place.certificates_dir.glob("*.json")) == []
+
+
+@pytest.mark.parametrize("missing", [
+    "stages.delete", "registry.destroy", "_collect", "_delete_runs", "_delete_logged_models _remove_leftovers",
+    "needles.destroy"])
+def test_without_any_other_destroyer_what_it_destroys_is_found_again(prepared: Prepared, missing: str) -> None:
+    place = prepared.fresh()
+    if "." in missing:
+        port, method = missing.split(".")
+        _run(place, lambda ports: replace(ports, **{
+            port: Without(getattr(ports, port), method, lambda *_: None)}))
+    else:
+        _run(place, lambda ports: replace(ports, registry=_lame(ports.registry, *missing.split())))
+    assert prepared.left() != [] or any(k in _database(place) for k in prepared.stage_keys)
+
+
+def test_a_copy_in_packed_git_objects_stops_the_certificate(prepared: Prepared) -> None:
+    place = prepared.fresh()
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-C", str(place.root), "-c", "user.name=x", "-c", "user.email=x@x", *arguments],
+                       check=True, capture_output=True)
+    (place.root / "notes.txt").write_text(f"{CANARY} said: {CANARY_TEXT}")
+    git("add", "-f", "notes.txt")
+    git("commit", "-q", "-m", "notes")
+    git("rm", "-q", "notes.txt")
+    git("commit", "-q", "-m", "gone")
+    git("gc", "-q", "--prune=now")
+    assert not any(CANARY.encode() in p.read_bytes() for p in (place.root / ".git").rglob("*") if p.is_file())
+    with pytest.raises(ResidueFound, match="packed objects"):
+        _run(place)
+
+
+def test_a_data_file_that_is_a_link_to_elsewhere_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    place = prepared.fresh()
+    path = next(p for p in sorted((place.root / "data").rglob("*.parquet")))
+    path.rename(tmp_path / "elsewhere.parquet")
+    path.symlink_to(tmp_path / "elsewhere.parquet")
+    with pytest.raises(GuaranteeError, match="a link to one elsewhere"):
+        _run(place)
+
+
+def test_what_the_system_keeps_behind_a_link_is_searched(prepared: Prepared, tmp_path: Path) -> None:
+    place = prepared.fresh()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "a.log").write_text(CANARY_TEXT)
+    (tmp_path / "disk" / "loop").symlink_to(tmp_path / "disk")
+    (place.state_dir / "logs").symlink_to(tmp_path / "disk")
+    with pytest.raises(ResidueFound, match=r"a\.log"):
+        _run(place)
