@@ -143,7 +143,8 @@ def _close(place: Workspace, request_id: str, kind: str, by: str, basis: str, re
     with _changing(place) as state:
         request, head, now = _open_request(place, state, request_id), place.ledger.head(), place.now()
         predicate = closing_predicate(request, kind, now, by, basis, reason, place.ledger.leaves()[0].hex(), head)
-        digest = place.certificates.issue(request_id, predicate, certificate_subject(state, head), CLOSING_TYPE)
+        digest = place.certificates.issue({request_id: predicate}, certificate_subject(state, head),
+                                          CLOSING_TYPE)[request_id]
         told: Event = {"type": "closed", "time": now, "request": request_id, "kind": kind, "certificate": digest,
                        "basis": basis}
         place.requests.close([Closing(request_id, digest, told)])
@@ -193,8 +194,7 @@ def _asked(place: Workspace, subject: str, record: str, key: str) -> Asked:
 def _take(place: Workspace, subjects: list[str], record: str, key: str) -> list[DeletionRequest]:
     """The ids as given are on disk before the requests are; those of a request that was there already go again."""
     asked = [_asked(place, subject, record, key) for subject in subjects]
-    for one, subject in zip(asked, subjects, strict=True):
-        place.needles.keep_id(one.request.request_id, [record or subject])
+    place.needles.keep_ids({a.request.request_id: [record or s] for a, s in zip(asked, subjects, strict=True)})
     accepted = place.requests.accept(asked)
     there = [a.request.request_id for a, r in zip(asked, accepted, strict=True) if a.request.request_id != r.request_id]
     if there:

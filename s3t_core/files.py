@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from s3t_core.errors import StorageError
@@ -12,22 +13,42 @@ TEMPORARY_PREFIX = ".tmp-"
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Temporary file, sync, rename, sync the directory: `path` is whole or as it was. Raises StorageError."""
-    temporary = None
+    write_each_atomically(path.parent, {path.name: data}, mode)
+
+
+def write_each_atomically(folder: Path, files: Mapping[str, bytes], mode: int = 0o644) -> None:
+    """The same for many files of one directory: each is whole or as it was, and all are durable when this returns.
+    Raises StorageError."""
+    written: dict[str, Path] = {}
+    name = folder.name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            written[name] = _temporary(folder, data, mode)
+        if len(files) > 1:
+            os.sync()  # all at once; what is clean already is synced below in no time, and tells of errors
+        for temporary in written.values():
+            _sync(temporary)
+        for name in files:
+            os.replace(written.pop(name), folder / name)
+        sync_directory(folder)
+    except OSError as error:
+        for temporary in written.values():
+            temporary.unlink(missing_ok=True)
+        raise StorageError(f"could not write {name}: {error.strerror or type(error).__name__}; "
+                           "free space or fix permissions, then run the command again") from None
+
+
+def _temporary(folder: Path, data: bytes, mode: int) -> Path:
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=TEMPORARY_PREFIX)
+    try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-        sync_directory(path.parent)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise StorageError(f"could not write {path.name}: {error.strerror or type(error).__name__}; "
-                           "free space or fix permissions, then run the command again") from None
+            os.fchmod(descriptor, mode)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
 
 
 def remove_file(path: Path) -> None:
@@ -39,6 +60,10 @@ def remove_file(path: Path) -> None:
 
 def sync_directory(path: Path) -> None:
     """fsync a directory: renames and unlinks in it are durable afterwards."""
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

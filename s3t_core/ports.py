@@ -212,8 +212,9 @@ class Evaluator(Protocol):
 class Certificates(Protocol):
     """Where certificates are signed and kept."""
 
-    def issue(self, request_id: str, predicate: dict[str, Any], subject: dict[str, Any]) -> str:
-        """Sign and write; returns the SHA-256 of the file. An existing, valid certificate is kept and returned."""
+    def issue(self, predicates: Mapping[str, dict[str, Any]], subject: dict[str, Any]) -> dict[str, str]:
+        """Sign and write one certificate per request id; returns the SHA-256 of each file. An existing, valid
+        certificate is kept."""
 
 
 class Clock(Protocol):

@@ -266,22 +266,28 @@ class SqlRequestBook:
         return bool(gone)
 
 
+# built once: building a statement costs more than running it
+_WITH_KEY = select(_REQUESTS).join(_IDEMPOTENCY, _IDEMPOTENCY.c.request == _REQUESTS.c.id).where(
+    _IDEMPOTENCY.c.key == bindparam("given"))
+_PENDING = select(_REQUESTS).where(_REQUESTS.c.suppression == bindparam("given"), _REQUESTS.c.certificate == "")
+_NEW_REQUEST = insert(_REQUESTS)
+
+
 def _accepted(connection: Connection, asked: Asked) -> tuple[DeletionRequest, Event | None]:
     """The request that now stands for what was asked, and what to tell if it is new."""
     request, key = asked.request, asked.key
-    known = select(_REQUESTS).join(_IDEMPOTENCY, _IDEMPOTENCY.c.request == _REQUESTS.c.id)
-    before = connection.execute(known.where(_IDEMPOTENCY.c.key == key)).first() if key else None
+    before = connection.execute(_WITH_KEY, {"given": key}).first() if key else None
     if before is not None:
         return _request(before), None
-    same = connection.execute(select(_REQUESTS).where(
-        _REQUESTS.c.suppression == request.suppression, _REQUESTS.c.certificate == "")).first()
+    same = connection.execute(_PENDING, {"given": request.suppression}).first()
     if key:
         connection.execute(insert(_IDEMPOTENCY).values(key=key, request=same.id if same else request.request_id))
     if same is not None:
         return _request(same), None
-    connection.execute(insert(_REQUESTS).values(
-        id=request.request_id, subject=request.subject, record=request.record, suppression=request.suppression,
-        commitment=request.commitment, salt=asked.salt, received=request.received, due=request.due, certificate=""))
+    connection.execute(_NEW_REQUEST, {
+        "id": request.request_id, "subject": request.subject, "record": request.record,
+        "suppression": request.suppression, "commitment": request.commitment, "salt": asked.salt,
+        "received": request.received, "due": request.due, "certificate": ""})
     return request, asked.told
 
 

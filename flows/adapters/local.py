@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, cast
@@ -18,7 +18,7 @@ from s3t_core.erasure.certificate import PREDICATE_TYPE, make_statement
 from s3t_core.erasure.dsse import sign, verify
 from s3t_core.erasure.residue import make_needles, scan
 from s3t_core.errors import Busy, CertificateError, StorageError
-from s3t_core.files import remove_file, sync_directory, write_atomically
+from s3t_core.files import remove_file, sync_directory, write_atomically, write_each_atomically
 from s3t_core.ports import ScanReport, Target
 
 _ACCEPTING_SECONDS = 3600
@@ -30,9 +30,9 @@ class NeedleFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def keep_id(self, request_id: str, ids: list[str]) -> None:
-        """Keep the ids as given, before the request is acknowledged."""
-        write_atomically(self.folder / f"{request_id}.json", canonical_json(ids), 0o600)
+    def keep_ids(self, ids: Mapping[str, list[str]]) -> None:
+        """Keep the ids as given, by request, before any of the requests is acknowledged."""
+        write_each_atomically(self.folder, {f"{r}.json": canonical_json(given) for r, given in ids.items()}, 0o600)
 
     def gather(self, plan_id: str, texts: list[str]) -> None:
         """Keep the texts that the scan will look for."""
@@ -77,17 +77,23 @@ class CertificateFiles:
         self.folder = folder
         self._key = key
 
-    def issue(self, request_id: str, predicate: dict[str, Any], subject: dict[str, Any],
-              kind: str = PREDICATE_TYPE) -> str:
-        """Sign and write; returns the file's SHA-256. A valid one of this kind from before a crash is kept."""
+    def issue(self, predicates: Mapping[str, dict[str, Any]], subject: dict[str, Any],
+              kind: str = PREDICATE_TYPE) -> dict[str, str]:
+        """Sign and write one per request id; returns each file's SHA-256. A valid one of this kind from before a crash
+        is kept."""
+        kept = {r: e for r in predicates if (e := self._valid(r, kind)) is not None}
+        new = {r: sign(make_statement(p, subject, kind), self._key) for r, p in predicates.items() if r not in kept}
+        write_each_atomically(self.folder, {f"{r}.json": envelope for r, envelope in new.items()})
+        return {r: sha256_hex(envelope) for r, envelope in (kept | new).items()}
+
+    def _valid(self, request_id: str, kind: str) -> bytes | None:
         path = self.folder / f"{request_id}.json"
         if path.exists():
+            envelope = path.read_bytes()
             with contextlib.suppress(CertificateError):
-                if verify(path.read_bytes(), self._key.public_key()).get("predicateType") == kind:
-                    return sha256_hex(path.read_bytes())
-        envelope = sign(make_statement(predicate, subject, kind), self._key)
-        write_atomically(path, envelope)
-        return sha256_hex(envelope)
+                if verify(envelope, self._key.public_key()).get("predicateType") == kind:
+                    return envelope
+        return None
 
 
 SYSTEM_PATHS = (".s3t", ".dvc", ".git", ".dvcignore", ".gitignore", "data", "data.dvc", "s3t.toml")

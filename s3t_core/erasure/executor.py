@@ -238,17 +238,17 @@ class Eraser:
         subject, suppressed_by = certificate_subject(state, proof.head), self.ports.requests.suppressed_by()
         requests = [r for r in self.ports.requests.get(plan.requests) if r.request_id not in state.certified]
         for begin in range(0, len(requests), _BATCH):
-            closings = []
+            predicates = {}
             for request in requests[begin:begin + _BATCH]:
                 earlier = suppressed_by.get(request.suppression, "")
-                predicate = certificate_predicate(
+                predicates[request.request_id] = certificate_predicate(
                     request, plan, state, proof, budget, self._now(),
                     "" if earlier == request.request_id else earlier, self.policy.software,
                     self.policy.jurisdiction)
-                digest = self.ports.certificates.issue(request.request_id, predicate, subject)
-                closings.append(Closing(request.request_id, digest, {
-                    "type": "certified", "time": self._now(), "request": request.request_id, "certificate": digest}))
-            self.ports.requests.close(closings)
+            digests = self.ports.certificates.issue(predicates, subject)
+            self.ports.requests.close([Closing(r, digest, {
+                "type": "certified", "time": self._now(), "request": r, "certificate": digest})
+                for r, digest in digests.items()])
         self._done("certify", plan)
 
     def _staleness(self, state: State) -> float:

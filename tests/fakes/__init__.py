@@ -254,12 +254,13 @@ class FakeCertificates:
         self.key = Ed25519PrivateKey.generate()
         self._guard = guard
 
-    def issue(self, request_id: str, predicate: dict[str, Any], subject: dict[str, Any]) -> str:
-        self._guard("certificates.issue")
-        if request_id not in self.files:
-            self.files[request_id] = sign(make_statement(predicate, subject), self.key)
+    def issue(self, predicates: Mapping[str, dict[str, Any]], subject: dict[str, Any]) -> dict[str, str]:
+        for request_id, predicate in predicates.items():
+            self._guard("certificates.issue")
+            if request_id not in self.files:
+                self.files[request_id] = sign(make_statement(predicate, subject), self.key)
         self._guard("certificates.issued")
-        return sha256_hex(self.files[request_id])
+        return {r: sha256_hex(self.files[r]) for r in predicates}
 
 
 class FakeClock:

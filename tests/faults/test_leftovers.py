@@ -29,7 +29,7 @@ def test_spools_copies_and_temporary_files_are_swept(tmp_path: Path) -> None:
 def test_needles_of_plans_and_requests_that_never_came_to_be_are_removed(tmp_path: Path) -> None:
     needles = NeedleFiles(tmp_path)
     for name in ("req-pending", "req-abandoned", "req-just-now"):
-        needles.keep_id(name, ["somebody"])
+        needles.keep_ids({name: ["somebody"]})
     needles.gather("plan-abandoned", ["a text"])
     two_hours_ago = time.time() - 7200
     os.utime(tmp_path / "req-abandoned.json", (two_hours_ago, two_hours_ago))
