@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install demo test test-fast test-crash check test-mutants bench replay clean
+.PHONY: install demo test test-fast test-crash check test-mutants bench bench-erase replay clean
 
 install: $(VENV)/installed
 
@@ -26,8 +26,8 @@ check: install  ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check  ## everything
-	$(BIN)/pytest
+test: check  ## everything, in two processes
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-fast: install  ## what needs no server and no real backbone
 	$(BIN)/pytest -m "not slow"
@@ -41,8 +41,11 @@ test-mutants: install  ## take each protection out and see its test fail
 bench: install  ## the champion on the example data against logistic regression on frozen embeddings
 	$(BIN)/python -m benchmarks.accuracy --workspace .bench
 
+bench-erase: install  ## one erase run of 10,000 requests among 100,000 subjects, step by step
+	$(BIN)/python -m benchmarks.erase --dir .bench-erase
+
 replay: install  ## deletion requests against really trained models, arm beside arm (docs/capacity.md); under 45 minutes
 	$(BIN)/python -m benchmarks.replay --dir .replay
 
 clean:  ## what the commands above made
-	rm -rf $(VENV) .demo .bench .replay build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .bench .bench-erase .replay build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,6 +9,8 @@ from s3t_core.errors import StorageError
 
 TEMPORARY_PREFIX = ".tmp-"
 """Names of files that are being written; one that stays was left by a killed process."""
+_OPEN = 200
+"""Files that are open at a time."""
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -19,36 +21,40 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
 def write_each_atomically(folder: Path, files: Mapping[str, bytes], mode: int = 0o644) -> None:
     """The same for many files of one directory: each is whole or as it was, and all are durable when this returns.
     Raises StorageError."""
-    written: dict[str, Path] = {}
+    names = list(files)
+    for begin in range(0, len(names), _OPEN):
+        _write_each(folder, {name: files[name] for name in names[begin:begin + _OPEN]}, mode)
+
+
+def _write_each(folder: Path, files: Mapping[str, bytes], mode: int) -> None:
+    opened: dict[str, tuple[int, str]] = {}
     name = folder.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            written[name] = _temporary(folder, data, mode)
-        if len(files) > 1:
-            os.sync()  # all at once; what is clean already is synced below in no time, and tells of errors
-        for temporary in written.values():
-            _sync(temporary)
-        for name in files:
-            os.replace(written.pop(name), folder / name)
+            opened[name] = tempfile.mkstemp(dir=folder, prefix=TEMPORARY_PREFIX)
+            _write(opened[name][0], data)
+            os.fchmod(opened[name][0], mode)
+        if len(opened) > 1:
+            os.sync()  # all at once; each is synced below too, which then takes no time, and tells of errors
+        for name, (descriptor, temporary) in opened.items():
+            os.fsync(descriptor)
+            os.replace(temporary, folder / name)
         sync_directory(folder)
     except OSError as error:
-        for temporary in written.values():
-            temporary.unlink(missing_ok=True)
+        for _, temporary in opened.values():
+            Path(temporary).unlink(missing_ok=True)
         raise StorageError(f"could not write {name}: {error.strerror or type(error).__name__}; "
                            "free space or fix permissions, then run the command again") from None
+    finally:
+        for descriptor, _ in opened.values():
+            os.close(descriptor)
 
 
-def _temporary(folder: Path, data: bytes, mode: int) -> Path:
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=TEMPORARY_PREFIX)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            os.fchmod(descriptor, mode)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return Path(name)
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest):]
 
 
 def remove_file(path: Path) -> None:
@@ -60,10 +66,6 @@ def remove_file(path: Path) -> None:
 
 def sync_directory(path: Path) -> None:
     """fsync a directory: renames and unlinks in it are durable afterwards."""
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

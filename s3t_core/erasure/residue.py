@@ -14,16 +14,19 @@
 
 import contextlib
 import gzip
+import hashlib
 import json
 import re
 import sqlite3
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
+import ahocorasick
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -34,6 +37,8 @@ MIN_WORD_BYTES = 12
 MIN_TEXT_BYTES = 16
 WINDOW_BYTES = 48
 _CHUNK = 16 * 2**20
+_FEW = 16
+"""Up to so many needles are looked for one by one, which is faster."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,23 @@ class NeedleSet:
 
     def found_in(self, data: bytes) -> bool:
         """Whether any needle is in `data`."""
-        return any(w in data for w in self.windows) or any(_word_in(i, data) for i in self.ids)
+        if len(self.ids) + len(self.windows) <= _FEW:
+            return any(w in data for w in self.windows) or any(_word_in(i, data) for i in self.ids)
+        text = data.decode("latin-1")  # a character a byte
+        return any(not is_id or _stands_alone(text, end - length + 1, end + 1)
+                   for end, (is_id, length) in self._automaton.iter(text))
 
+    @cached_property
+    def _automaton(self) -> Any:
+        """All needles at once (Aho and Corasick): the time of a search does not grow with their number."""
+        made = ahocorasick.Automaton()
+        for words, is_id in ((self.ids, True), (self.windows, False)):
+            for word in words:
+                made.add_word(word.decode("latin-1"), (is_id, len(word)))
+        made.make_automaton()
+        return made
+
+    @cached_property
     def longest(self) -> int:
         """Bytes of the longest needle."""
         return max((len(n) for n in (*self.ids, *self.windows)), default=0)
@@ -82,15 +102,16 @@ def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: lis
     files = size = shared = 0
     residue: list[str] = []
     outside: list[str] = []
+    skipped, search = frozenset(skip), _Searcher(needles, targets)
     for path, own in _walk(root, extra_roots, system_paths):
-        if path in skip:
+        if path in skipped:
             continue
-        verdict = _search(path, needles, targets)
+        verdict = search(path)
         files, size, shared = files + 1, size + verdict.size, shared + verdict.shared
         if verdict.residue:
             (residue if own else outside).append(_shown(path, root))
     for name, stream in streams:
-        parts = [(len(p), needles.found_in(p)) for p in _chunks(stream, needles.longest())]
+        parts = [(len(p), needles.found_in(p)) for p in _chunks(stream, needles.longest)]
         size += sum(n for n, _ in parts)
         residue += [name] if any(found for _, found in parts) else []
     return ScanReport(files, size, len(needles.ids) + len(needles.windows), needles.unsearchable, shared,
@@ -104,33 +125,45 @@ class _Verdict:
     shared: int = 0
 
 
-def _search(path: Path, needles: NeedleSet, targets: list[Target]) -> _Verdict:
-    try:
-        size = path.stat().st_size
+class _Searcher:
+    """Searches file after file. Rows that are stored twice, byte for byte (a data file, its copies in cache and
+    remotes), are searched once."""
+
+    def __init__(self, needles: NeedleSet, targets: list[Target]) -> None:
+        self._needles = needles
+        self._by_subject: dict[str, list[Target]] = {}
+        for target in targets:
+            self._by_subject.setdefault(target.subject, []).append(target)
+        self._known: dict[bytes, _Verdict] = {}
+
+    def __call__(self, path: Path) -> _Verdict:
+        try:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                magic = file.read(16)
+            if magic[:4] == b"PAR1" or path.suffix == ".jsonl":
+                return self._once(path, size, _parquet_rows if magic[:4] == b"PAR1" else _json_rows)
+            parts = _parts(path, magic, self._needles.longest)
+            return _Verdict(size, any(self._needles.found_in(part) for part in parts))
+        except FileNotFoundError:
+            return _Verdict(0, residue=False)  # gone while we walked: a log was rotated
+
+    def _once(self, path: Path, size: int, rows_of: Callable[[Path], Iterator[tuple[str, str, bytes]]]) -> _Verdict:
         with path.open("rb") as file:
-            magic = file.read(16)
-        if magic[:4] == b"PAR1":
-            return _search_rows(_parquet_rows(path), size, needles, targets)
-        if path.suffix == ".jsonl":
-            return _search_rows(_json_rows(path), size, needles, targets)
-        return _Verdict(size, any(needles.found_in(part) for part in _parts(path, magic, needles.longest())))
-    except FileNotFoundError:
-        return _Verdict(0, residue=False)  # gone while we walked: a log was rotated
+            digest = hashlib.file_digest(file, "sha256").digest() + rows_of.__name__.encode()
+        if digest not in self._known:
+            self._known[digest] = self._search_rows(rows_of(path), size)
+        return self._known[digest]
 
-
-def _search_rows(rows: Iterator[tuple[str, str, bytes]], size: int, needles: NeedleSet,
-                 targets: list[Target]) -> _Verdict:
-    by_subject: dict[str, list[Target]] = {}
-    for target in targets:
-        by_subject.setdefault(target.subject, []).append(target)
-    residue, shared = False, 0
-    for subject, record, content in rows:
-        if any(t.matches(subject, record) for t in by_subject.get(subject, ())):
-            residue = True
-        elif needles.found_in(content):
-            named = re.fullmatch(r"[0-9a-f]{64}", subject) is not None  # a row that names its subject's digest
-            shared, residue = shared + named, residue or not named
-    return _Verdict(size, residue, shared)
+    def _search_rows(self, rows: Iterator[tuple[str, str, bytes]], size: int) -> _Verdict:
+        residue, shared = False, 0
+        for subject, record, content in rows:
+            if any(t.matches(subject, record) for t in self._by_subject.get(subject, ())):
+                residue = True
+            elif self._needles.found_in(content):
+                named = re.fullmatch(r"[0-9a-f]{64}", subject) is not None  # a row that names its subject's digest
+                shared, residue = shared + named, residue or not named
+        return _Verdict(size, residue, shared)
 
 
 def _parts(path: Path, magic: bytes, overlap: int) -> Iterator[bytes]:
@@ -249,3 +282,8 @@ def _word_in(word: bytes, data: bytes) -> bool:
     if word not in data:
         return False
     return re.search(rb"(?<![0-9A-Za-z_-])" + re.escape(word) + rb"(?![0-9A-Za-z_-])", data) is not None
+
+
+def _stands_alone(text: str, begin: int, end: int) -> bool:
+    """Whether no letter, digit, _ or - of ASCII is beside text[begin:end]."""
+    return not any(c.isascii() and (c.isalnum() or c in "_-") for c in (text[begin - 1:begin], text[end:end + 1]) if c)

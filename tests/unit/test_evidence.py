@@ -144,6 +144,16 @@ def test_rows_that_name_no_subject_and_stores_anywhere_count_as_the_systems_own(
     assert report.residue == ("stages/left", "x.jsonl")
 
 
+@given(st.lists(st.text("ab -_é", min_size=12, max_size=20), max_size=30), st.text("ab -_é"), st.data())
+def test_many_needles_are_found_where_few_are(ids: list[str], around: str, data: st.DataObject) -> None:
+    windows = [f"{word} and what was told of it" for word in ids[::2]]
+    few = make_needles(ids[:3], windows[:3])
+    many = make_needles([*ids[:3], *(f"nobody-{n}-of-that-name" for n in range(40))], windows[:3])
+    told = data.draw(st.sampled_from([*ids[:3], *windows[:3], "none"]))
+    haystack = (around + told + data.draw(st.text("ab -_é"))).encode()
+    assert many.found_in(haystack) == few.found_in(haystack)
+
+
 def test_what_the_system_writes_anyway_is_no_needle(tmp_path: Path) -> None:
     label = "What superpower do you wish you had, and why?"
     text = f"{label} Flying of course, over the whole of my own town and back."
