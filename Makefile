@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install demo test test-fast test-crash check test-mutants bench bench-erase replay clean
+.PHONY: install demo test test-fast test-crash test-large check test-mutants bench bench-erase replay clean
 
 install: $(VENV)/installed
 
@@ -34,6 +34,9 @@ test-fast: install  ## what needs no server and no real backbone
 
 test-crash: install  ## kill -9 at 200 random times of an erasure, and ten times through the whole command
 	S3T_TEST_KILLS=200 S3T_TEST_WHOLE_KILLS=10 $(BIN)/pytest tests/flows/test_killed.py
+
+test-large: install  ## 100,000 ids in one file
+	S3T_TEST_IDS=100000 $(BIN)/pytest tests/faults/test_hostile.py -k very_many
 
 test-mutants: install  ## take each protection out and see its test fail
 	$(BIN)/python -m tests.mutants

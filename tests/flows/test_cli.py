@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.conftest import people, write_csv
+from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 
 S3T = str(Path(sys.executable).with_name("s3t"))
 
@@ -53,9 +53,19 @@ def _bring_a_key(workspace: Path) -> None:
     (keys / "workspace.key").chmod(0o600)
 
 
+def _canary_in(root: Path) -> tuple[str, ...]:
+    """Files, of all that the system wrote by itself, with the canary's id or text: raw, decoded, packed; no list."""
+    from flows.adapters.local import git_objects
+    from s3t_core.erasure.residue import make_needles, scan
+    needles = make_needles([CANARY], [f"{CANARY_TEXT} {i}" for i in range(3)])
+    with git_objects(root) as streams:
+        found = scan(root, [], [p.name for p in root.iterdir()], [], needles, [], streams)
+    return found.residue
+
+
 @pytest.mark.slow
 def test_the_whole_walk_on_data_of_ones_own(tmp_path: Path, tiny_backbone: Path) -> None:
-    source = write_csv(tmp_path / "people.csv", people())
+    source = write_csv(tmp_path / "people.csv", people(canary=True))
     _bring_a_key(tmp_path / "W")
     assert Path(_json("init", "W", cwd=tmp_path)["workspace"]) == tmp_path / "W"
     here = tmp_path / "W"
@@ -63,15 +73,19 @@ def test_the_whole_walk_on_data_of_ones_own(tmp_path: Path, tiny_backbone: Path)
     assert "labels" in unlabelled["message"]
     _settle(here, tiny_backbone)
     taken = _json("ingest", str(source), cwd=here)
-    assert {"records", "quarantined", "subjects", "dataset_version"} <= taken.keys() and taken["subjects"] == 18
+    assert {"records", "quarantined", "subjects", "dataset_version"} <= taken.keys() and taken["subjects"] == 19
+    source.unlink()
     trained = _json("train", cwd=here)
     assert {"trained", "reused", "version", "accuracy", "seconds"} <= trained.keys() and trained["trained"] == 8
-    asked = _json("request", "person-003", "person-004", cwd=here)["requests"]
+    _run("predict", "w1 w2", cwd=here)
+    asked = _json("request", "person-003", CANARY, cwd=here)["requests"]
     assert [set(r) for r in asked] == [{"id", "received", "due"}] * 2
+    assert _canary_in(here)
     erased = _json("erase", cwd=here)
     assert {"version", "certificates", "deactivated", "seconds", "retrain"} <= erased.keys()
     assert {c["request"] for c in erased["certificates"]} == {r["id"] for r in asked}
     assert erased["retrain"] in ("no", "done")
+    assert _canary_in(here) == ()
     status = _json("status", cwd=here)
     assert status["version"] == erased["version"]
     assert {"accuracy", "shards", "pending", "deletion_budget"} <= status.keys()
@@ -112,7 +126,12 @@ def _audits(here: Path, folder: Path) -> None:
     assert "rewritten" in _json("verify", str(ledger), "--key", str(key), cwd=folder, code=1)["problems"][0]
     bundle.write_bytes(bundle.read_bytes()[:-100])
     assert not _json("verify", str(bundle), "--key", str(key), cwd=folder, code=1)["valid"]
-    _run("audit", cwd=here, code=2)
+    report = _json("audit", "--since", "1d", "--out", str(folder / "report"), cwd=here)["report"]
+    assert (report["requests"], report["deadlines_missed"]) == (3, 0)
+    assert all(Path(report[kind]).stat().st_size > 4_000 for kind in ("html", "pdf", "json"))
+    assert _json("verify", report["json"], "--key", str(key), cwd=folder)["reports"][0]["erased"] == 2
+    assert CANARY not in "".join(Path(report[kind]).read_text() for kind in ("html", "json"))
+    _run("audit", "--since", "tomorrow", cwd=here, code=2)
     _run("audit", "--bundle", "no-such-folder/x.zip", cwd=here, code=2)
 
 

@@ -1,0 +1,153 @@
+"""Hostile input: files that are too large, too deep, of random bytes; stages passed off as others; many strange ids."""
+
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flows.cli_requests import ids_from
+from flows.requests import take_requests
+from flows.verifying import verify_path
+from flows.wiring import Workspace, create_workspace
+from s3t_core.config import Config
+from s3t_core.errors import ArtifactError, UsageError
+from s3t_core.learning.store import LocalStageStore
+from s3t_core.records import Row, row_commitment
+
+KEY = b"k" * 32
+MANY = int(os.environ.get("S3T_TEST_IDS", "5000"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    root = tmp_path_factory.mktemp("hostile") / "w"
+    create_workspace(root, Config())
+    return Workspace(root)
+
+
+def _public(place: Workspace) -> Path:
+    return place.keys_dir / "signing.pub"
+
+
+@pytest.mark.parametrize("name", ["certificate.json", "ledger.jsonl", "bundle.zip"])
+def test_a_file_of_many_gigabytes_is_refused_and_not_read(place: Workspace, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with path.open("wb") as file:
+        file.truncate(5 * 2**30)  # sparse
+    found = verify_path(path, _public(place))
+    assert not found["valid"] and found["problems"]
+
+
+@pytest.mark.parametrize("nested", [b"[" * 5_000_000, b'{"payload":' * 100_000 + b"1" + b"}" * 100_000,
+                                    b'{"payload":"W1tbW1tb","signatures":[' + b"[" * 100_000])
+def test_deeply_nested_json_is_refused(place: Workspace, tmp_path: Path, nested: bytes) -> None:
+    for name in ("certificate.json", "ledger.jsonl"):
+        (tmp_path / name).write_bytes(nested)
+        assert not verify_path(tmp_path / name, _public(place))["valid"]
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("proofs.json", nested)
+        archive.writestr("checkpoint.json", nested)
+    assert not verify_path(tmp_path / "b.zip", _public(place))["valid"]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=300), st.sampled_from([".json", ".jsonl", ".zip"]))
+def test_random_bytes_are_told_as_not_valid(place: Workspace, tmp_path: Path, data: bytes, ending: str) -> None:
+    path = tmp_path / f"x{ending}"
+    path.write_bytes(data)
+    assert not verify_path(path, _public(place))["valid"]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 10_000), st.binary(min_size=1, max_size=8))
+def test_a_checkpoint_with_anything_written_into_it_is_not_valid(place: Workspace, tmp_path: Path, at: int,
+                                                                 data: bytes) -> None:
+    place.write_checkpoint()
+    whole = (place.state_dir / "checkpoint.json").read_bytes()
+    at %= len(whole)
+    forged = whole[:at] + data + whole[at + len(data):]
+    (tmp_path / "c.json").write_bytes(forged)
+    assert verify_path(tmp_path / "c.json", _public(place))["valid"] == (forged == whole)
+
+
+IDS = st.text(min_size=1, max_size=40).filter(lambda t: t.strip() and "\n" not in t and not t.endswith("\r"))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(IDS, min_size=1, max_size=5, unique=True))
+def test_whatever_an_id_is_it_is_one_request_and_stands_in_one_file_only(place: Workspace, tmp_path: Path,
+                                                                        ids: list[str]) -> None:
+    try:
+        given_ids = [i.encode() and i for i in ids]
+    except UnicodeEncodeError:
+        return  # no file in UTF-8 could hold it
+    (tmp_path / "ids.txt").write_bytes("\r\n\n".join(given_ids).encode())
+    assert ids_from(str(tmp_path / "ids.txt")) == given_ids
+    taken = take_requests(place, given_ids)
+    assert len({t.request_id for t in taken}) == len(given_ids)
+    for request, as_given in zip(taken, given_ids, strict=True):
+        assert place.needles.ids_of(request.request_id) == [as_given]
+    assert {p.parent for p in place.state_dir.rglob("req-*")} == {place.needles.folder}
+
+
+@given(st.binary(max_size=60))
+def test_a_file_of_ids_is_read_or_refused(data: bytes) -> None:
+    import tempfile
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        try:
+            ids = ids_from(file.name)
+        except UsageError:
+            return
+        assert all(i.strip() for i in ids)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_very_many_ids_with_duplicates_and_blanks(tmp_path: Path) -> None:
+    """100,000 of them in `make test-large`."""
+    create_workspace(tmp_path / "w", Config())
+    place = Workspace(tmp_path / "w")
+    lines = [f"person {n % MANY}" + ("\r" if n % 2 else "") for n in range(MANY * 6 // 5)]
+    (tmp_path / "ids.txt").write_text("\n \n".join(lines), newline="")
+    taken = take_requests(place, ids_from(str(tmp_path / "ids.txt")))
+    assert len(taken) == len({t.request_id for t in taken}) == MANY
+    assert len(place.requests.pending()) == MANY
+    shutil.rmtree(tmp_path / "w")
+
+
+def test_a_stage_swapped_for_another_valid_one_is_refused(tmp_path: Path) -> None:
+    store = LocalStageStore(tmp_path, KEY)
+    one, two = store.put("key one", b"weights one"), store.put("key two", b"weights two")
+    (tmp_path / f"{one}.safetensors").write_bytes(b"weights two")
+    with pytest.raises(ArtifactError, match="expected stage artifact"):
+        store.get(one)
+    assert store.bindings() == {"key two": two}
+
+
+def test_a_valid_stage_cannot_be_passed_off_as_another_without_the_key(tmp_path: Path) -> None:
+    store = LocalStageStore(tmp_path, KEY)
+    one = store.put("key one", b"weights one")
+    sidecar = tmp_path / f"{one}.json"
+    told = json.loads(sidecar.read_text())
+    for forged in (told | {"key": "key two"}, {"digest": one, "key": "key two"}, told | {"seal": ""},
+                   told | {"seal": 5}, [told]):
+        sidecar.write_text(json.dumps(forged))
+        assert store.bindings() == {}
+    LocalStageStore(tmp_path, b"another key").put("key two", b"weights one")
+    assert store.bindings() == {}
+
+
+def test_a_row_commitment_opens_with_the_key_and_the_very_row_only(place: Workspace) -> None:
+    row = Row("r", "s", "a text", "a")
+    committed = row_commitment(place.keys, "req-1", row)
+    assert committed == row_commitment(place.keys, "req-1", Row("r", "s", "a text", "a"))
+    moved = Row("r", "s", "a tex", "ta")
+    others = {row_commitment(place.keys, "req-2", row), row_commitment(place.keys, "req-1", moved)}
+    assert committed not in others and len(others) == 2

@@ -1,0 +1,49 @@
+"""Where the registry cannot be reached a loaded model refuses, unless offline use is declared, on certificates too."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from flows.ingest import ingest
+from flows.predicting import champion_of
+from flows.requests import take_requests
+from flows.train import train
+from flows.wiring import Workspace
+from s3t_core.erasure.dsse import statement_of
+from s3t_core.erasure.executor import Eraser
+from s3t_core.errors import StaleModel
+from tests.flows.conftest import people, write_csv
+
+pytestmark = pytest.mark.slow
+
+
+def _trained(place: Workspace, tmp_path: Path) -> None:
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
+    train(str(place.root))
+
+
+def test_without_the_registry_a_loaded_model_refuses_unless_offline_use_was_declared(
+        make_place: Callable[..., Workspace], tmp_path: Path) -> None:
+    for hours, name in ((0, "strict"), (1, "declared")):
+        place = make_place(name, erasure={"offline_hours": hours})
+        _trained(place, tmp_path)
+        model = champion_of(place)
+        mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/no/such/folder/mlflow.db")
+        mlflow.set_registry_uri(f"sqlite:///{tmp_path}/no/such/folder/mlflow.db")
+        if hours:
+            assert len(model.predict(["w1 w2"])) == 1
+        else:
+            with pytest.raises(StaleModel, match="registry to confirm"):
+                model.predict(["w1 w2"])
+        mlflow.set_tracking_uri(place.tracking_uri)
+        mlflow.set_registry_uri(place.tracking_uri)
+        take_requests(place, ["person-001"])
+        Eraser(place.erase_ports(), place.erase_policy(), lambda: "plan-1").run()
+        certificate = next(place.certificates_dir.glob("*.json")).read_bytes()
+        times = statement_of(certificate)["predicate"]["times"]
+        assert times["offline_use_declared_seconds"] == 3600 * hours
+        if place.ledger.state().versions[-1].cause == "erasure":
+            with pytest.raises(StaleModel, match="moved on"):  # it reaches the registry again: no declaration helps
+                model.predict(["w1 w2"])
