@@ -12,6 +12,8 @@ from flows.adapters.database import Database, SqlLedger
 from flows.adapters.lease import Lease, lock_place
 from s3t_core.errors import Busy
 
+pytestmark = pytest.mark.timeout(60)
+
 HOLDER = """
 import sys
 from pathlib import Path
