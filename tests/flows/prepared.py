@@ -77,8 +77,8 @@ def prepare(folder: Path, backbone: Path) -> Prepared:
     (folder / "people.csv").unlink()
     train(str(root))
     from dvc.repo import Repo
-    subprocess.run(["dvc", "remote", "add", "second", str(folder / "second")], cwd=root, check=True,
-                   capture_output=True, env=environment())
+    subprocess.run([sys.executable, "-m", "dvc", "remote", "add", "second", str(folder / "second")], cwd=root,
+                   check=True, capture_output=True, env=environment())
     with Repo(str(root)) as repo:
         repo.push(remote="second")
     take_requests(place, [CANARY, "nobody-at-all"])
