@@ -48,10 +48,12 @@ def main() -> None:
 def erase_timed(place: Workspace) -> dict[str, float]:
     """Seconds of each step of one erase run."""
     with place.erasing():
+        begun = time.monotonic()
         eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
+        told = {"start": round(time.monotonic() - begun, 2)}
         begun = time.monotonic()
         plan: Any = eraser.plan()
-        told = {"plan": round(time.monotonic() - begun, 2)}
+        told["plan"] = round(time.monotonic() - begun, 2)
         for step in STEPS:
             told[step] = _timed(lambda s=step: eraser.run_step(s, plan))  # type: ignore[misc]
         place.write_checkpoint()

@@ -148,7 +148,7 @@ def _close(place: Workspace, request_id: str, kind: str, by: str, basis: str, re
         told: Event = {"type": "closed", "time": now, "request": request_id, "kind": kind, "certificate": digest,
                        "basis": basis}
         place.requests.close([Closing(request_id, digest, told)])
-        place.needles.destroy(request_id, [])
+        place.needles.destroy("", [request_id])
 
 
 def _name(by: str) -> str:

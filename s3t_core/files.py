@@ -1,6 +1,9 @@
 """Files that are whole or absent, and that are gone when removed."""
 
+import errno
 import os
+import re
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +12,8 @@ from s3t_core.errors import StorageError
 
 TEMPORARY_PREFIX = ".tmp-"
 """Names of files that are being written; one that stays was left by a killed process."""
+_KERNEL = re.match(r"(\d+)\.(\d+)", os.uname().release) if sys.platform == "linux" else None
+_HAS_SYNCFS = _KERNEL is not None and (int(_KERNEL[1]), int(_KERNEL[2])) >= (5, 8)
 _OPEN = 200
 """Files that are open at a time."""
 
@@ -35,10 +40,8 @@ def _write_each(folder: Path, files: Mapping[str, bytes], mode: int) -> None:
             opened[name] = tempfile.mkstemp(dir=folder, prefix=TEMPORARY_PREFIX)
             _write(opened[name][0], data)
             os.fchmod(opened[name][0], mode)
-        if len(opened) > 1:
-            os.sync()  # all at once; each is synced below too, which then takes no time, and tells of errors
-        for name, (descriptor, temporary) in opened.items():
-            os.fsync(descriptor)
+        _sync([descriptor for descriptor, _ in opened.values()])
+        for name, (_, temporary) in opened.items():
             os.replace(temporary, folder / name)
         sync_directory(folder)
     except OSError as error:
@@ -49,6 +52,20 @@ def _write_each(folder: Path, files: Mapping[str, bytes], mode: int) -> None:
     finally:
         for descriptor, _ in opened.values():
             os.close(descriptor)
+
+
+def _sync(descriptors: list[int]) -> None:
+    """Make open files of one directory durable: many at once where the system can do that and tell of errors, which
+    takes one flush of the disk instead of one for each (syncfs(2), Linux 5.8)."""
+    if len(descriptors) > 1 and _HAS_SYNCFS:
+        import ctypes
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syncfs(descriptors[0]) == 0:
+            return
+        if ctypes.get_errno() != errno.ENOSYS:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    for descriptor in descriptors:
+        os.fsync(descriptor)
 
 
 def _write(descriptor: int, data: bytes) -> None:

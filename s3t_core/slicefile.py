@@ -4,10 +4,11 @@ Equal sets of rows give equal bytes (within one pyarrow version). A file holds k
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from s3t_core.errors import DataError, GuaranteeError
@@ -37,15 +38,15 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     write_atomically(path, sink.getvalue())
 
 
-def read_rows(path: Path) -> list[Row]:
-    """All rows of a slice file. Raises DataError when it is missing or not one."""
-    table = _read(path, SCHEMA.names)
+def read_rows(path: Path, subjects: Collection[str] | None = None) -> list[Row]:
+    """The rows of a slice file: all, or those of some subjects. Raises DataError when it is missing or not one."""
+    table = _read(path, SCHEMA.names, subjects)
     return [Row(*values) for values in zip(*(table.column(n).to_pylist() for n in SCHEMA.names), strict=True)]
 
 
-def read_digests(path: Path) -> list[tuple[str, str]]:
-    """(subject, record) digests of a slice file's rows, without reading any text. Raises DataError."""
-    table = _read(path, ["subject", "record"])
+def read_digests(path: Path, subjects: Collection[str] | None = None) -> list[tuple[str, str]]:
+    """(subject, record) digests of the rows (of some subjects), without reading any text. Raises DataError."""
+    table = _read(path, ["subject", "record"], subjects)
     return list(zip(table.column("subject").to_pylist(), table.column("record").to_pylist(), strict=True))
 
 
@@ -68,9 +69,12 @@ def is_slice_file(path: Path) -> bool:
     return bool(names == SCHEMA.names)
 
 
-def _read(path: Path, columns: list[str]) -> pa.Table:
+def _read(path: Path, columns: list[str], subjects: Collection[str] | None) -> pa.Table:
     try:
-        return pq.read_table(pa.BufferReader(path.read_bytes()), columns=columns)
+        table = pq.read_table(pa.BufferReader(path.read_bytes()), columns=columns)
+        if subjects is None:
+            return table
+        return table.filter(pc.is_in(table.column("subject"), pa.array(subjects, pa.string())))
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"expected a slice file at {path.parent.name}/{path.name}, got {type(error).__name__}; restore "
                         "the data with `dvc checkout --force data.dvc` or ingest again") from None

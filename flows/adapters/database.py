@@ -5,6 +5,7 @@ disk. Every change of requests and the ledger event that tells of it are one tra
 """
 
 import contextlib
+import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -127,6 +128,7 @@ class SqlLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._folded: tuple[int, bytes, State] = 0, b"", State()
 
     def append(self, *events: Event) -> None:
         """Append in one transaction, durably. Raises StorageError."""
@@ -135,18 +137,21 @@ class SqlLedger:
 
     def events(self) -> list[Event]:
         """Every event, each leaf checked against its hash. Raises LedgerError."""
-        import json
-        result = []
-        for seq, leaf, stored in self._rows():
-            if seq != len(result) or leaf_hash(leaf) != stored:
-                raise LedgerError(f"expected ledger entry {len(result)} unchanged, got one that does not match its "
-                                  "hash; restore the database from its backup and compare with a certificate")
-            result.append(json.loads(leaf))
-        return result
+        return _checked(self._rows())
 
     def state(self) -> State:
-        """The fold of all events. Raises LedgerError."""
-        return fold(self.events())
+        """The fold of all events. Raises LedgerError. What this process folded before is not read again, as long as
+        the last entry of it is what it was."""
+        size, last, before = self._folded
+        rows = self._rows(max(size - 1, 0))
+        if size and rows and rows[0][0] == size - 1 and rows[0][2] == last:
+            new = rows[1:]
+        else:
+            size, before, new = 0, State(), rows if not size else self._rows()
+        state = fold(_checked(new, size), before, size)
+        if new:
+            self._folded = size + len(new), new[-1][2], fold((), state)
+        return state
 
     def entries(self) -> list[bytes]:
         """The canonical bytes of every entry."""
@@ -165,9 +170,21 @@ class SqlLedger:
         """That an event is in the ledger as it is now. Raises LedgerError when it is not."""
         return inclusion_of(event, self.leaves())
 
-    def _rows(self) -> list[tuple[int, bytes, bytes]]:
+    def _rows(self, first: int = 0) -> list[tuple[int, bytes, bytes]]:
         with self._database.reading() as connection:
-            return [(r.seq, r.leaf, r.hash) for r in connection.execute(select(_LEDGER).order_by(_LEDGER.c.seq))]
+            return [(r.seq, r.leaf, r.hash) for r in connection.execute(
+                select(_LEDGER).where(_LEDGER.c.seq >= first).order_by(_LEDGER.c.seq))]
+
+
+def _checked(rows: list[tuple[int, bytes, bytes]], first: int = 0) -> list[Event]:
+    """The events of rows (number, leaf, hash) that begin with number `first`."""
+    events = []
+    for number, (seq, leaf, stored) in enumerate(rows, first):
+        if seq != number or leaf_hash(leaf) != stored:
+            raise LedgerError(f"expected ledger entry {number} unchanged, got one that does not match its hash; "
+                              "restore the database from its backup and compare with a certificate")
+        events.append(json.loads(leaf))
+    return events
 
 
 def append_events(connection: Connection, events: Iterable[Event]) -> None:

@@ -104,7 +104,7 @@ class DvcDatasets:
         held_out = False
         current = self._recorded_files(history)
         for slice_id, version, path in current:
-            hits = match.hits(read_digests(path))
+            hits = match.hits_in(path)
             for request_id, count in hits.items():
                 counts[request_id][0 if slice_id else 1] += count
             if hits:
@@ -130,7 +130,8 @@ class DvcDatasets:
         """Texts of the targeted rows, in any stored version and in quarantine, and a commitment per stored row. Labels
         are not a person's data."""
         match = _Matcher(targets)
-        rows = {r for path in self._stored_files() for r in read_rows(path) if match.one(r.subject, r.record)}
+        rows = {r for path in self._stored_files() for r in read_rows(path, match.subjects)
+                if match.one(r.subject, r.record)}
         commitments: dict[str, list[str]] = {}
         for row in rows:
             for request_id in match.hits([(row.subject, row.record)]):
@@ -148,7 +149,7 @@ class DvcDatasets:
         content: dict[SliceId | None, SliceVersion] = {**dataset.slice_versions, None: dataset.held_out}
         for slice_id, version in list(content.items()):
             path = self.data / _file_name(slice_id)
-            if match.hits(read_digests(path)):
+            if match.hits_in(path):
                 write_rows(path, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
             if _md5(path) != version.md5:
                 content[slice_id] = self._describe_file(path)
@@ -175,7 +176,7 @@ class DvcDatasets:
         objects in a shared repository are not touched."""
         match = _Matcher(targets)
         needed = {v.md5 for v in live.files()} | {live.version} if live else set()
-        unrecorded = {p.parent.name + p.name for p in self._cached_slices() if match.hits(read_digests(p))}
+        unrecorded = {p.parent.name + p.name for p in self._cached_slices() if match.hits_in(p)}
         doomed = sorted((set(objects) | unrecorded) - needed)
         with self._repo() as repo:
             stores = [repo.cache.local, *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"])]
@@ -237,7 +238,7 @@ class DvcDatasets:
         """Targeted rows per request in a stored object; None when it is gone or cannot be read."""
         path = self._cache / md5[:2] / md5[2:]
         try:
-            return match.hits(read_digests(path)) if is_slice_file(path) else None
+            return match.hits_in(path) if is_slice_file(path) else None
         except DataError:
             return None
 
@@ -257,8 +258,13 @@ class DvcDatasets:
         return (p for p in self._cache.glob("??/*") if p.suffix != ".dir" and is_slice_file(p))
 
     def _stored_files(self) -> Iterator[Path]:
-        yield from self.data.rglob("*.parquet")
-        yield from self._cached_slices()
+        """Every slice file there is, one of each content: a version's files lie in the data directory and the cache."""
+        seen: set[str] = set()
+        for path in (*self.data.rglob("*.parquet"), *self._cached_slices()):
+            md5 = _md5(path)
+            if md5 not in seen:
+                seen.add(md5)
+                yield path
 
     def _quarantine(self) -> Iterator[dict[str, Any]]:
         path = self.root / ".s3t" / QUARANTINE
@@ -292,6 +298,11 @@ class _Matcher:
         self._by_subject: dict[str, list[Target]] = {}
         for target in targets:
             self._by_subject.setdefault(target.subject, []).append(target)
+        self.subjects = sorted(self._by_subject)
+
+    def hits_in(self, path: Path) -> dict[str, int]:
+        """Rows per request in a slice file. Raises DataError when it is not one."""
+        return self.hits(read_digests(path, self.subjects))
 
     def hits(self, digests: Iterable[tuple[str, str]]) -> dict[str, int]:
         """Rows per request among (subject, record) digests."""

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, cast
@@ -31,8 +31,9 @@ class NeedleFiles:
         self.folder = folder
 
     def keep_ids(self, ids: Mapping[str, list[str]]) -> None:
-        """Keep the ids as given, by request, before any of the requests is acknowledged."""
-        write_each_atomically(self.folder, {f"{r}.json": canonical_json(given) for r, given in ids.items()}, 0o600)
+        """Keep the ids as given, by request, in one file, before any of the requests is acknowledged."""
+        if ids:
+            write_atomically(self.folder / f"{min(ids)}.json", canonical_json(dict(ids)), 0o600)
 
     def gather(self, plan_id: str, texts: list[str]) -> None:
         """Keep the texts that the scan will look for."""
@@ -40,34 +41,50 @@ class NeedleFiles:
 
     def read(self, plan_id: str, request_ids: Iterable[str]) -> tuple[list[str], list[str]]:
         """(ids as given, texts)."""
-        ids = [i for r in request_ids for i in _read_list(self.folder / f"{r}.json")]
-        return ids, _read_list(self.folder / f"{plan_id}.json")
+        given = {r: ids for _, kept in self._asked() for r, ids in kept.items()}
+        texts: list[str] = json.loads((self.folder / f"{plan_id}.json").read_bytes())
+        return [i for r in request_ids for i in given[r]], texts
 
     def ids_of(self, request_id: str) -> list[str]:
         """The ids as given of one request, [] when there are none any more."""
-        path = self.folder / f"{request_id}.json"
-        return _read_list(path) if request_id.startswith("req-") and path.name == f"{request_id}.json" and (
-            path.is_file()) else []
+        return next((kept[request_id] for _, kept in self._asked() if request_id in kept), [])
 
     def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
         """Remove them. Idempotent."""
-        for name in [*request_ids, *([plan_id] if plan_id else [])]:
-            (self.folder / f"{name}.json").unlink(missing_ok=True)
-        if self.folder.is_dir():
-            sync_directory(self.folder)
+        gone = set(request_ids)
+        self._keep_only(lambda request_id, _: request_id not in gone)
+        if plan_id:
+            remove_file(self.folder / f"{plan_id}.json")
 
     def prune(self, keep: Iterable[str]) -> None:
-        """Remove what a crash left. A request's file that is younger than an hour may be about to be acknowledged."""
-        kept = {f"{name}.json" for name in keep}
-        for path in self.folder.glob("*.json"):
-            fresh = path.name.startswith("req-") and time.time() - path.stat().st_mtime < _ACCEPTING_SECONDS
-            if path.name not in kept and not fresh:
+        """Remove what a crash left. What is younger than an hour may be about to be acknowledged."""
+        kept, begun = set(keep), time.time() - _ACCEPTING_SECONDS
+        self._keep_only(lambda request_id, written: request_id in kept or written > begun)
+        for path in self.folder.glob("plan-*.json"):
+            if path.stem not in kept:
                 remove_file(path)
 
+    def _keep_only(self, wanted: Callable[[str, float], bool]) -> None:
+        """Drop the ids of every request that is not `wanted`, by its id and the time its file was written. One process
+        at a time: what one dropped, another must not write again."""
+        if not self.folder.is_dir():
+            return
+        with FileLock(self.folder.with_name("needles.lock"), is_singleton=False):
+            for path, kept in self._asked():
+                written = path.stat().st_mtime
+                rest = {r: ids for r, ids in kept.items() if wanted(r, written)}
+                if not rest:
+                    path.unlink(missing_ok=True)
+                elif len(rest) < len(kept):
+                    write_atomically(path, canonical_json(rest), 0o600)
+                    os.utime(path, (written, written))
+            sync_directory(self.folder)
 
-def _read_list(path: Path) -> list[str]:
-    value: list[str] = json.loads(path.read_bytes())
-    return value
+    def _asked(self) -> Iterator[tuple[Path, dict[str, list[str]]]]:
+        """Every file of ids as given, with what it holds by request."""
+        for path in self.folder.glob("req-*.json"):
+            with contextlib.suppress(FileNotFoundError):  # destroyed while we looked
+                yield path, json.loads(path.read_bytes())
 
 
 class CertificateFiles:

@@ -27,6 +27,7 @@ the canonical JSON of events under an RFC 6962 tree head. Subjects appear as key
 """
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,18 +138,22 @@ class State:
         return self.versions[-1].release if self.versions else None
 
 
-def fold(events: Iterable[Event]) -> State:
-    """The state after `events`. Raises LedgerError at an event that no state allows."""
-    state = State()
-    for _, state in walk(events):  # noqa: B007  # the last one
+def fold(events: Iterable[Event], before: State | None = None, first: int = 0) -> State:
+    """The state after `events`, of which the first is ledger entry `first` and follows `before`, which stays as it
+    is. Raises LedgerError at an event that no state allows."""
+    state = State(**{k: copy(v) for k, v in vars(before).items()}) if before else State()
+    for _ in _applied(state, events, first):
         pass
     return state
 
 
 def walk(events: Iterable[Event]) -> Iterator[tuple[Event, State]]:
     """Each event with the state after it: one object that changes with the next. Raises LedgerError, as `fold`."""
-    state = State()
-    for number, event in enumerate(events):
+    return _applied(State(), events, 0)
+
+
+def _applied(state: State, events: Iterable[Event], first: int) -> Iterator[tuple[Event, State]]:
+    for number, event in enumerate(events, first):
         handler = _HANDLERS.get(event.get("type", ""))
         if handler is None:
             raise LedgerError(f"expected a known event at ledger entry {number}, got {event.get('type')!r}; "

@@ -177,7 +177,12 @@ def test_many_ids_with_duplicates_and_blanks_are_taken_in_batches(place: Workspa
     taken = take_requests(place, ids_from(str(file)))
     assert len(taken) == 1200 == len(place.requests.pending()) == len({r.request_id for r in taken})
     assert [r.request_id for r in take_requests(place, ids_from(str(file)))] == [r.request_id for r in taken]
-    assert len(list((place.state_dir / "needles").iterdir())) == 1200
+    assert all(place.needles.ids_of(r.request_id) == [f"person {i}"] for i, r in enumerate(taken[:50]))
+    place.needles.destroy("", [r.request_id for r in taken[1:]])
+    assert [place.needles.ids_of(r.request_id) for r in taken[:2]] == [["person 0"], []]
+    assert b"person 1" not in b"".join(p.read_bytes() for p in place.needles.folder.iterdir())
+    place.needles.destroy("", [taken[0].request_id])
+    assert list(place.needles.folder.iterdir()) == []
 
 
 def test_requests_are_listed_by_the_days_they_have_left(place: Workspace) -> None:
