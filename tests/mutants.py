@@ -101,7 +101,7 @@ MUTANTS = (
     Mutant("plan: damaged stages are counted on", "s3t_core/erasure/executor.py", "            damaged |= broken\n",
            "            return plan\n", "tests/unit/test_executor.py::damaged_clean"),
     Mutant("scan: records are not looked for", "s3t_core/erasure/residue.py",
-           "if any(t.matches(subject, record) for t in by_subject.get(subject, ())):", "if False:",
+           "if any(t.matches(subject, record) for t in self._by_subject.get(subject, ())):", "if False:",
            "tests/unit/test_evidence.py::erased_record"),
     Mutant("cut-over: only the present staleness", "s3t_core/erasure/executor.py",
            "return max([self.policy.staleness_seconds, *(v.staleness for v in state.versions)])",
@@ -217,16 +217,16 @@ def survives(mutant: Mutant, copy: Path) -> bool:
 
 
 def main() -> None:
-    """Run every mutant; exit 1 when one survives."""
-    survivors = []
+    """Run every mutant, or those whose names have one of the given words; exit 1 when one survives."""
+    survivors, chosen = [], [m for m in MUTANTS if len(sys.argv) == 1 or any(w in m.name for w in sys.argv[1:])]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "*.egg-info", "data", "__pycache__"))
-        for mutant in MUTANTS:
+        for mutant in chosen:
             alive = survives(mutant, copy)
             print(f"{'SURVIVED' if alive else 'killed  '}  {mutant.name}", flush=True)
             survivors += [mutant.name] if alive else []
-    print(f"{len(MUTANTS) - len(survivors)} killed, {len(survivors)} survived")
+    print(f"{len(chosen) - len(survivors)} killed, {len(survivors)} survived")
     sys.exit(bool(survivors))
 
 
