@@ -33,7 +33,7 @@ test-fast: install  ## what needs no server and no real backbone
 	$(BIN)/pytest -m "not slow"
 
 test-crash: install  ## kill -9 at 200 random times of an erasure, and ten times through the whole command
-	S3T_TEST_KILLS=200 S3T_TEST_WHOLE_KILLS=10 $(BIN)/pytest tests/flows/test_killed.py
+	S3T_TEST_KILLS=200 S3T_TEST_WHOLE_KILLS=10 $(BIN)/pytest --timeout 7200 tests/flows/test_killed.py
 
 test-large: install  ## 100,000 ids in one file
 	S3T_TEST_IDS=100000 $(BIN)/pytest tests/faults/test_hostile.py -k very_many
