@@ -167,7 +167,7 @@ class TrainingSession:
         """Look at the backbone and the numeric profile."""
         with current().spinner("Loading torch and the backbone"):
             found: Description = self.place.runner.describe(
-                DescribeJob(self.place.backbone, self.place.config.training.threads))
+                DescribeJob(self.place.backbone, self.place.config.training.threads, self.place.config.training.device))
         return found
 
     def list_missing(self, description: Description) -> list[StageSpec]:
@@ -186,6 +186,7 @@ class TrainingSession:
             self.plan = wanted(self.recipe, sequences, self.dataset)
             self.recorded, self.moved, self.done = state.stages, False, {}
             self._take_over()
+            place.activations.allow({v.digest for d in (state.dataset, self.dataset) if d for v in d.files()})
             missing = self.order([s for s in self.plan.stages if s.key not in self.done], state)
             if missing and not self.parent:
                 self.parent = place.registry.start_training(_parameters(place, self.dataset, self.plan))
@@ -314,7 +315,8 @@ class TrainingSession:
         files = tuple(FileRef(self.file_of(slice_path(spec.shard, s)), d)
                       for s, d in zip(spec.prefix, spec.slice_digests, strict=True))
         job = StageJob(self.recipe, spec, files, tuple(self.done[k].digest if k else None for k in spec.earlier),
-                       self._held_out(), place.store.root, place.keys)
+                       self._held_out(), place.store.root, place.keys, place.activations,
+                       place.config.runner.measure_rows)
         outcome = self._outcome(job, pool)
         if outcome is None:
             return None

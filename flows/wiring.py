@@ -33,6 +33,7 @@ from s3t_core.erasure.planner import rfc3339
 from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.files import TEMPORARY_PREFIX, remove_file, write_atomically
 from s3t_core.keys import WorkspaceKeys, key_check
+from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.jobs import FileRef, MeasureJob
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
@@ -218,6 +219,12 @@ class Workspace:
         return LocalStageStore(self._inside(self.config.store.url), self.keys.content)
 
     @cached_property
+    def activations(self) -> ActivationStore:
+        """Frozen activations, kept between stages."""
+        return ActivationStore(self.state_dir / "activations", self.keys.content,
+                               self.config.runner.activations_mb * 2**20)
+
+    @cached_property
     def datasets(self) -> Any:
         """Versioned data."""
         from flows.adapters.datasets import DvcDatasets
@@ -263,8 +270,8 @@ class Workspace:
         residue = WorkspaceResidue(self.root, elsewhere, self.needles.folder, self._baseline())
         return ErasePorts(
             ledger=self.ledger, requests=self.requests, datasets=self.datasets, stages=self.store,
-            registry=self.registry, needles=self.needles, residue=residue, evaluator=ReleaseEvaluator(self),
-            certificates=self.certificates, clock=self.clock)
+            activations=self.activations, registry=self.registry, needles=self.needles, residue=residue,
+            evaluator=ReleaseEvaluator(self), certificates=self.certificates, clock=self.clock)
 
     def _baseline(self) -> bytes:
         """What the system writes whoever is in the data: settings, labels, the model's code."""

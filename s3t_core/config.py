@@ -160,17 +160,18 @@ class TrainingConfig(Section):
     batch_size: Positive = Field(16, description="rows per step")
     learning_rate: Rate = Field(2e-3, description="peak rate of the adapter (AdamW, 10% warm-up, linear decay)")
     head_learning_rate: Rate = Field(1e-2, description="peak rate of the head")
-    pooling: Literal["mean", "cls"] = Field("mean", description='"mean" over tokens or "cls" (the first token)')
+    pooling: Literal["mean", "cls", "last"] = Field(
+        "mean", description='"mean" over tokens, "cls" (the first token) or "last" (for decoders)')
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the whole system; each stage derives its own")
     dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description='"float32", or "bfloat16" autocast (faster only where the CPU has it)')
-    device: str = Field("cpu", description='"cpu" (later also "cuda")')
+        "float32", description='"float32", or "bfloat16" for frozen linear layers (faster only where the CPU has it)')
+    device: str = Field("cpu", description='"cpu" or "cuda"')
     threads: Positive = Field(1, description="threads per stage; another number is another numeric profile")
 
     @field_validator("device")
     @classmethod
     def _device(cls, value: str) -> str:
-        return _only(value, ("cpu",), ("cuda", "mps"))
+        return _only(value, ("cpu", "cuda"), ("mps",))
 
 
 class RunnerConfig(Section):
@@ -178,6 +179,10 @@ class RunnerConfig(Section):
 
     kind: str = Field("local", description='"local" (later also "dask", "ray")')
     workers: Positive = Field(2, description="stages trained at the same time, a process each")
+    activations_mb: int = Field(
+        2048, ge=0, description="MiB of frozen activations kept for later stages, destroyed with their slice; 0 = none")
+    measure_rows: int = Field(
+        256, ge=0, description="held-out rows that each stage is measured on, for MLflow; 0 = none")
 
     @field_validator("kind")
     @classmethod

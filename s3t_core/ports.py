@@ -1,6 +1,6 @@
 """What the core needs from the outside, as Protocols. `flows/adapters` fills them; tests fill them with fakes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -163,6 +163,13 @@ class StageArtifacts(Protocol):
 
     def digests(self) -> Iterable[str]:
         """Digests of everything in the store."""
+
+
+class Activations(Protocol):
+    """What frozen layers made of slices, kept for later stages: as much a person's data as the rows."""
+
+    def allow(self, digests: Collection[str]) -> int:
+        """Destroy those of every slice version but the given ones, which alone may be kept from now on. How many."""
 
 
 class Registry(Protocol):

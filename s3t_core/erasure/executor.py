@@ -4,7 +4,8 @@
 2. cut over  register the version without the tainted stages, move the alias, wait until no loaded model may still
              trust the old version (the staleness bound)
 3. rewrite   suppress the subjects, rewrite the files that hold their rows, make that the new data version
-4. destroy   stage artifacts, the registry versions and runs that hold them, old data objects, quarantined rows
+4. destroy   stage artifacts, the registry versions and runs that hold them, kept activations of any slice version but
+             the live ones, old data objects, quarantined rows
 5. measure   accuracy of the new version on the held-out rows that remain
 6. scan      search everything the system wrote for the needles; a match stops here, without a certificate
 7. certify   destroy the needles, then one signed certificate per request
@@ -32,6 +33,7 @@ from s3t_core.erasure.planner import (
 from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.errors import GuaranteeError, ResidueFound, S3TError
 from s3t_core.ports import (
+    Activations,
     Certificates,
     Clock,
     Closing,
@@ -61,6 +63,7 @@ class ErasePorts:
     requests: RequestBook
     datasets: Datasets
     stages: StageArtifacts
+    activations: Activations
     registry: Registry
     needles: Needles
     residue: Residue
@@ -201,11 +204,12 @@ class Eraser:
         for digest in self.ports.stages.digests():
             if digest not in known:  # tainted, or left by a crash before the ledger knew what it saw
                 self.ports.stages.delete(digest)
+        activations = self.ports.activations.allow({v.digest for v in state.dataset.files()} if state.dataset else ())
         superseded = {d.version for d in state.datasets}
         objects = self.ports.datasets.destroy({*plan.objects, *superseded}, targets, state.dataset)
         quarantined = self.ports.datasets.erase_quarantine(targets)
         self._done("destroy", plan, stages=sorted(gone), versions=list(plan.versions),
-                   objects=sorted(objects), quarantined=quarantined)
+                   objects=sorted(objects), quarantined=quarantined, activations=activations)
 
     def _measure(self, plan: ErasurePlan, state: State) -> None:
         champion = state.champion

@@ -13,11 +13,13 @@ from s3t_core.records import Row
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids per row (cut at max_length), label indices, and the padding token."""
+    """Token ids per row (cut at max_length), label indices, and the padding token. `states`: those that enter the layer
+    where the computation is resumed, (tokens, hidden) per row; None where it is not."""
 
     tokens: list[list[int]]
     labels: list[int]
     padding: int
+    states: list[Tensor] | None = None
 
     @property
     def lengths(self) -> list[int]:
@@ -58,6 +60,18 @@ def pad(tokens: list[list[int]], padding: int) -> dict[str, Tensor]:
     }
 
 
-def batch_of(rows: Encoded, indices: list[int]) -> tuple[dict[str, Tensor], Tensor]:
-    """The model input and the labels (rows,) of the given rows."""
-    return pad([rows.tokens[i] for i in indices], rows.padding), torch.tensor([rows.labels[i] for i in indices])
+def batch_of(rows: Encoded, indices: list[int]) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
+    """The model input, the states that go with it (rows, longest, hidden), and the labels (rows,) of some rows."""
+    states = None if rows.states is None else torch.nn.utils.rnn.pad_sequence(
+        [rows.states[i] for i in indices], batch_first=True)
+    return (pad([rows.tokens[i] for i in indices], rows.padding), states,
+            torch.tensor([rows.labels[i] for i in indices]))
+
+
+def in_order(parts: list[tuple[list[Row], Encoded]], padding: int) -> Encoded:
+    """Rows of several slices as one, in record order."""
+    numbered = sorted((row, part, i) for part, (rows, _) in enumerate(parts) for i, row in enumerate(rows))
+    chosen = [(parts[part][1], i) for _, part, i in numbered]
+    return Encoded([e.tokens[i] for e, i in chosen], [e.labels[i] for e, i in chosen], padding,
+                   None if any(e.states is None for e, _ in chosen) else
+                   [e.states[i] for e, i in chosen if e.states is not None])

@@ -13,6 +13,7 @@ from typing import Any
 from s3t_core.domain import Release
 from s3t_core.errors import GuaranteeError
 from s3t_core.keys import WorkspaceKeys
+from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
 from s3t_core.learning.store import LocalStageStore
 from s3t_core.slicefile import read_verified
@@ -32,6 +33,7 @@ class DescribeJob:
 
     model: str
     threads: int
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,10 @@ class Description:
 
 @dataclass(frozen=True)
 class StageJob:
-    """Train one stage. `slices` are the files of its prefix in order, `earlier` the digests of the stages below it."""
+    """Train one stage. `slices` are the files of its prefix in order, `earlier` the digests of the stages below it.
+
+    `activations` keeps frozen states (None: nothing is kept); `measured`: how many held-out rows, the first by digest,
+    the stage's accuracy is measured on. Neither changes a byte of the stage."""
 
     recipe: Recipe
     spec: StageSpec
@@ -55,12 +60,14 @@ class StageJob:
     held_out: FileRef
     store: Path
     keys: WorkspaceKeys
+    activations: ActivationStore | None = None
+    measured: int = 0
 
 
 @dataclass(frozen=True)
 class StageOutcome:
     """A trained stage, not stored yet: only whoever holds the workspace's lock may store it, so that a process whose
-    parent was killed leaves nothing. `accuracy` from 0 to 1 on the held-out rows, None without any."""
+    parent was killed leaves nothing. `accuracy` from 0 to 1 on the measured held-out rows, None without any."""
 
     artifact: bytes
     loss: float
@@ -84,24 +91,27 @@ def describe(job: DescribeJob) -> Description:
     from s3t_core.learning.backbone import find_backbone
     from s3t_core.learning.stage import numeric_profile
     found = find_backbone(job.model)
-    return Description(found.digest, found.tokenizer_digest, found.layers, numeric_profile(job.threads))
+    return Description(found.digest, found.tokenizer_digest, found.layers, numeric_profile(job.threads, job.device))
 
 
 def train(job: StageJob) -> StageOutcome:
     """Train. Raises GuaranteeError, ArtifactError, TrainingError."""
+    from s3t_core.learning.activations import Activations
     from s3t_core.learning.backbone import check_backbone, find_backbone
     from s3t_core.learning.stage import numeric_profile, train_stage
-    profile = numeric_profile(job.recipe.profile.threads)
+    profile = numeric_profile(job.recipe.profile.threads, job.recipe.training["device"])
     if profile != job.recipe.profile:
         raise GuaranteeError(f"expected the numeric profile of the stage key ({job.recipe.profile}), got {profile}; "
                              "train on machines of one profile, or run `s3t train` anew on this one")
     backbone = find_backbone(job.recipe.model)
     check_backbone(backbone, job.recipe.backbone_digest, job.recipe.tokenizer_digest)
     store = LocalStageStore(job.store)
+    held_out = sorted(read_verified(job.held_out.path, job.keys, job.held_out.digest))[:job.measured] if (
+        job.measured) else []
     result = train_stage(
         backbone, job.recipe, job.spec, [read_verified(f.path, job.keys, f.digest) for f in job.slices],
-        [store.get(d) if d else None for d in job.earlier],
-        read_verified(job.held_out.path, job.keys, job.held_out.digest))
+        [store.get(d) if d else None for d in job.earlier], held_out,
+        Activations(job.activations, spill=job.store), job.held_out.digest)
     return StageOutcome(result.artifact, result.loss, result.accuracy, result.steps)
 
 

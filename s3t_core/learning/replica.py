@@ -18,7 +18,9 @@ from torch import Tensor
 
 from s3t_core.errors import ArtifactError, GuaranteeError
 from s3t_core.learning.backbone import modules_in_layers
+from s3t_core.learning.precision import lower_precision
 from s3t_core.learning.recipe import Recipe
+from s3t_core.learning.split import Batch, SplitBackbone
 
 _HEAD = "head."
 _ADAPTER = "adapter."
@@ -28,7 +30,11 @@ class StagedModel:
     """One backbone that stages of one or more replicas are attached to, by name."""
 
     def __init__(self, model: torch.nn.Module, recipe: Recipe) -> None:
-        self.model = model
+        device = torch.device(recipe.training["device"])
+        if recipe.training["dtype"] == "bfloat16":
+            lower_precision(model)
+        self.model = model.to(device)
+        self.split = SplitBackbone(self.model)
         self.recipe = recipe
         self.hidden = int(model.config.hidden_size)  # type: ignore[union-attr,arg-type]
         self.heads = torch.nn.ModuleDict()
@@ -46,7 +52,7 @@ class StagedModel:
         head = torch.nn.Linear(self.hidden, len(self.recipe.labels))
         torch.nn.init.zeros_(head.weight)
         torch.nn.init.zeros_(head.bias)
-        self.heads[name] = head
+        self.heads[name] = head.to(self.split.device)
         self._adapted[name] = targets
         self.model.requires_grad_(False)
         self.heads.requires_grad_(False)
@@ -93,12 +99,15 @@ class StagedModel:
                                  f"got {len(chosen)}, {len(strange)} of them elsewhere")
         return chosen
 
-    def logits(self, name: str, batch: dict[str, Tensor]) -> Tensor:
-        """Logits of the head `name` under the active adapters: ids and mask (rows, tokens) -> (rows, labels)."""
-        low = self.recipe.training["dtype"] == "bfloat16"
-        with torch.autocast(batch["input_ids"].device.type, torch.bfloat16, enabled=low):
-            states = self.model(**batch).last_hidden_state
-        features = _pool(states.float(), batch["attention_mask"], self.recipe.training["pooling"])
+    def logits(self, name: str, batch: Batch, layer: int = 0, entering: Tensor | None = None) -> Tensor:
+        """Logits of the head `name` under the active adapters: ids and mask (rows, tokens) -> (rows, labels). With the
+        states that enter `layer`, (rows, tokens, hidden), what lies below it is not computed again."""
+        states = self.split.states(batch) if entering is None else self.split.resumed(batch, layer, entering)
+        return self.classify(name, states, batch["attention_mask"])
+
+    def classify(self, name: str, states: Tensor, mask: Tensor) -> Tensor:
+        """Logits of the head `name` for last states: (rows, tokens, hidden), (rows, tokens) -> (rows, labels)."""
+        features = pool(states, mask.to(states.device), self.recipe.training["pooling"])
         result: Tensor = self.heads[name](features)
         return result
 
@@ -123,9 +132,11 @@ def _adapters_of(layer: Any) -> list[str]:
             if attribute == layer.adapter_layer_names[0]]
 
 
-def _pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """(rows, tokens, hidden) -> (rows, hidden)."""
     if pooling == "cls":
         return states[:, 0]
+    if pooling == "last":
+        return states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1).clamp(min=1.0)

@@ -1,6 +1,8 @@
 """Train one stage (method.md, "Training a replica").
 
-1. Load the backbone, attach stages 1..i-1 from their artifacts, frozen and active.
+1. Load the backbone; the states that enter block i's lowest layer, frozen and without adapters, come from
+   `activations`: once per row, whatever the number of epochs, sequences and replicas. Attach stages 1..i-1 from their
+   artifacts, frozen and active.
 2. Seed from the shard and the slices seen, so that nothing else decides the draws (hazard 9).
 3. Attach a fresh adapter on block i and a fresh head; they alone train (asserted).
 4. A fixed number of steps over slices 1..i with a fresh optimizer (hazards 8, 10); batches are laid out from these
@@ -10,14 +12,16 @@
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from s3t_core.errors import TrainingError
+from s3t_core.errors import TrainingError, UsageError
+from s3t_core.learning.activations import Activations
 from s3t_core.learning.backbone import Backbone, load_model, load_tokenizer
-from s3t_core.learning.encoding import Encoded, batch_of, encode
+from s3t_core.learning.encoding import Encoded, batch_of, encode, in_order, pad, padding_token
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
 from s3t_core.learning.replica import StagedModel
 from s3t_core.records import Row
@@ -25,6 +29,8 @@ from s3t_core.records import Row
 _POOL_BATCHES = 16  # rows are sorted by length within pools of so many batches: little padding, still shuffled
 _WARM_UP = 0.1
 _WEIGHT_DECAY = 0.01
+COMPUTED = Activations()
+"""Frozen states that nothing keeps."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +46,38 @@ class StageResult:
     steps: int
 
 
-def numeric_profile(threads: int) -> NumericProfile:
-    """The profile of this process, with stages trained on `threads` threads."""
+def numeric_profile(threads: int, device: str = "cpu") -> NumericProfile:
+    """The profile of this process, with stages trained on `threads` threads. Raises UsageError without the device."""
     import peft
     import transformers
     return NumericProfile(torch.__version__, transformers.__version__, peft.__version__,
-                          torch.backends.cpu.get_cpu_capability(), threads)
+                          _capability(device), threads)
+
+
+def _capability(device: str) -> str:
+    if device == "cpu":
+        return str(torch.backends.cpu.get_cpu_capability())
+    if not torch.cuda.is_available():
+        raise UsageError(f'expected a device that torch can use, got none for [training] device = "{device}"; set it '
+                         'to "cpu", or install torch with CUDA on a machine that has it')
+    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
 
 
 def train_stage(backbone: Backbone, recipe: Recipe, spec: StageSpec, slices: list[list[Row]],
-                earlier: list[bytes | None], held_out: list[Row]) -> StageResult:
+                earlier: list[bytes | None], held_out: list[Row], activations: Activations = COMPUTED,
+                held_out_digest: str = "") -> StageResult:
     """Train the stage `spec` on `slices` (those of its prefix, in order) on top of `earlier` artifacts (None: void).
 
-    Raises TrainingError when the loss is not finite.
+    `activations`: where the frozen states below the block come from; it changes no byte of the artifact. Raises
+    TrainingError when the loss is not finite.
     """
     torch.set_num_threads(recipe.profile.threads)
     torch.use_deterministic_algorithms(True)
     staged = StagedModel(load_model(backbone), recipe)
+    reader = _Reader(staged, load_tokenizer(backbone), activations, min(recipe.blocks[len(spec.prefix) - 1]))
+    parts = [(rows, reader.read(digest, rows)) for digest, rows in zip(
+        spec.slice_digests, map(sorted, slices), strict=True)]  # before any adapter is there
+    measured = reader.read(held_out_digest, sorted(held_out)) if held_out else None
     names = []
     for block, artifact in enumerate(earlier, start=1):
         if artifact is not None:
@@ -68,13 +89,31 @@ def train_stage(backbone: Backbone, recipe: Recipe, spec: StageSpec, slices: lis
     torch.manual_seed(seed)
     staged.attach(name, block)
     staged.activate([*names, name])
-    tokenizer = load_tokenizer(backbone)
-    rows = sorted(row for rows in slices for row in rows)
-    encoded = encode(tokenizer, rows, recipe)
-    loss, steps = _fit(staged, name, encoded, seed)
+    loss, steps = _fit(staged, name, in_order(parts, reader.padding), seed, reader.layer)
     staged.model.requires_grad_(False)
-    accuracy = _accuracy(staged, name, encode(tokenizer, held_out, recipe)) if held_out else None
+    accuracy = _accuracy(staged, name, measured, reader.layer) if measured else None
     return StageResult(staged.dump(name), loss, accuracy, steps)
+
+
+class _Reader:
+    """Rows to tokens, labels and the frozen states that enter `layer`."""
+
+    def __init__(self, staged: StagedModel, tokenizer: Any, activations: Activations, layer: int) -> None:
+        self.layer = layer
+        self.padding = padding_token(tokenizer)
+        self._staged = staged
+        self._tokenizer = tokenizer
+        self._activations = activations
+
+    def read(self, slice_digest: str, rows: list[Row]) -> Encoded:
+        """The rows of one slice, in the order given."""
+        encoded = encode(self._tokenizer, rows, self._staged.recipe)
+        split = self._staged.split
+        if not rows or self.layer == 0 or not split.resumes(pad(encoded.tokens[:1], self.padding)):
+            return encoded
+        found = self._activations.of_slice(split, self._staged.recipe, slice_digest, encoded.tokens, self.padding,
+                                           self.layer)
+        return replace(encoded, states=[found.row(i) for i in range(len(rows))])
 
 
 def batch_layout(lengths: list[int], batch_size: int, generator: random.Random) -> list[list[int]]:
@@ -90,7 +129,7 @@ def batch_layout(lengths: list[int], batch_size: int, generator: random.Random) 
     return batches
 
 
-def _fit(staged: StagedModel, name: str, rows: Encoded, seed: int) -> tuple[float, int]:
+def _fit(staged: StagedModel, name: str, rows: Encoded, seed: int, layer: int) -> tuple[float, int]:
     training = staged.recipe.training
     parameters = staged.trainable(name)
     optimizer = torch.optim.AdamW([
@@ -105,8 +144,9 @@ def _fit(staged: StagedModel, name: str, rows: Encoded, seed: int) -> tuple[floa
     for _ in range(training["epochs"]):
         losses = []
         for indices in batch_layout(rows.lengths, training["batch_size"], generator):
-            batch, labels = batch_of(rows, indices)
-            loss: Tensor = torch.nn.functional.cross_entropy(staged.logits(name, batch), labels)
+            batch, states, labels = batch_of(rows, indices)
+            loss: Tensor = torch.nn.functional.cross_entropy(
+                staged.logits(name, batch, layer, states), labels.to(staged.split.device))
             if not torch.isfinite(loss):
                 raise TrainingError(f"expected a finite loss, got {loss.item()} at block {name.removeprefix('stage')}; "
                                     "lower [training] learning_rate")
@@ -127,10 +167,10 @@ def _rate(step: int, total: int) -> float:
 
 
 @torch.inference_mode()
-def _accuracy(staged: StagedModel, name: str, rows: Encoded) -> float:
+def _accuracy(staged: StagedModel, name: str, rows: Encoded, layer: int) -> float:
     order = sorted(range(len(rows.labels)), key=lambda i: rows.lengths[i])
     right = 0
     for start in range(0, len(order), 32):
-        batch, labels = batch_of(rows, order[start:start + 32])
-        right += int((staged.logits(name, batch).argmax(1) == labels).sum())
+        batch, states, labels = batch_of(rows, order[start:start + 32])
+        right += int((staged.logits(name, batch, layer, states).argmax(1).cpu() == labels).sum())
     return right / len(order)

@@ -123,6 +123,8 @@ def _found(root: Path) -> dict[str, Any]:
     held = sorted(place.store.digests())
     assert held == sorted({s.digest for s in state.stages.values()})
     assert {s.digest for r in release.replicas for s in r.stages} <= set(held)
+    kept = {p.parent.name for p in (place.state_dir / "activations").glob("*/*")}
+    assert kept <= {v.digest for v in dataset.files()}, "activations of a slice version that is no more"
     alias = place.registry._client.get_model_version_by_alias(place.config.system.name, "champion")
     assert state.champion is not None and str(alias.version) == state.champion.version
     assert alias.tags["s3t.release"] == release.release_id

@@ -7,9 +7,10 @@ from s3t_core.capacity.sequences import cyclic_sequences
 from s3t_core.config import Config
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, SliceVersion
 from s3t_core.keys import WorkspaceKeys
+from s3t_core.learning.activations import Activations
 from s3t_core.learning.backbone import Backbone, find_backbone
 from s3t_core.learning.recipe import Recipe, Wanted, make_recipe, wanted
-from s3t_core.learning.stage import numeric_profile, train_stage
+from s3t_core.learning.stage import COMPUTED, numeric_profile, train_stage
 from s3t_core.records import Row, slice_digest
 from tests.tiny import WORDS
 
@@ -53,6 +54,7 @@ class TinySystem:
     slices: int
     budget: int
     dtype: str = "float32"
+    activations: Activations = COMPUTED
     artifacts: dict[str, bytes] = field(default_factory=dict)
     trained: int = 0
 
@@ -75,7 +77,7 @@ class TinySystem:
             if spec.key not in self.artifacts:
                 result = train_stage(self.backbone, self.recipe, spec,
                                      [data[SliceId(spec.shard, s)] for s in spec.prefix],
-                                     [self.artifacts[k] if k else None for k in spec.earlier], [])
+                                     [self.artifacts[k] if k else None for k in spec.earlier], [], self.activations)
                 self.artifacts[spec.key] = result.artifact
                 self.trained += 1
         return plan

@@ -65,7 +65,7 @@ def _job(folder: Path, config: Config, backbone: str, threads: int = 1) -> list[
     write_rows(folder / "held.parquet", slices[SliceId(0, 1)][:8])
     held_out = FileRef(folder / "held.parquet", slice_digest(KEYS, slices[SliceId(0, 1)][:8]))
     return [StageJob(recipe, spec, tuple(files[s] for s in spec.prefix), (None,) * len(spec.earlier), held_out,
-                     folder / "stages", KEYS) for spec in plan.stages]
+                     folder / "stages", KEYS, measured=8) for spec in plan.stages]
 
 
 @pytest.mark.slow
@@ -103,6 +103,13 @@ def test_a_job_under_another_numeric_profile_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_device_that_is_not_there_is_told_before_anything_is_trained(tiny_backbone: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("it is there")
+    with pytest.raises(UsageError, match='set it to "cpu"'):
+        ProcessRunner().describe(DescribeJob(str(tiny_backbone), 1, "cuda"))
+
+
 def test_a_stage_process_that_dies_is_an_error_and_leaves_no_artifact(tmp_path: Path) -> None:
     import os
     import signal

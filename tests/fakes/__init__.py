@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -176,6 +176,18 @@ class FakeStages:
         return digest in self.held
 
 
+class FakeActivations:
+    def __init__(self, guard: Guard) -> None:
+        self.slices: set[str] = set()
+        self._guard = guard
+
+    def allow(self, digests: Collection[str]) -> int:
+        self._guard("activations.allow")
+        gone = self.slices - set(digests)
+        self.slices -= gone
+        return len(gone)
+
+
 class FakeRegistry:
     def __init__(self, guard: Guard) -> None:
         self.versions: dict[str, dict[str, Any]] = {}
@@ -279,8 +291,8 @@ class FakeClock:
 def ports(ledger: FakeLedger, requests: FakeRequestBook, datasets: FakeDatasets, stages: FakeStages,
           registry: FakeRegistry, guard: Guard) -> ErasePorts:
     """All ports; the ones not given are made here."""
-    return ErasePorts(ledger, requests, datasets, stages, registry, FakeNeedles(guard), FakeResidue(datasets, guard),
-                      FakeEvaluator(guard), FakeCertificates(guard), FakeClock())
+    return ErasePorts(ledger, requests, datasets, stages, FakeActivations(guard), registry, FakeNeedles(guard),
+                      FakeResidue(datasets, guard), FakeEvaluator(guard), FakeCertificates(guard), FakeClock())
 
 
 POLICY = ErasePolicy(staleness_seconds=5.0, keep_clean_versions_days=7, software={"s3t": "test"},

@@ -19,11 +19,13 @@ from tests.flows.test_cli import environment
 
 @dataclass(frozen=True)
 class Prepared:
-    """`root` is where it works, `kept` what it is copied from; `stage_bytes`: windows of every stage that must go."""
+    """`root` is where it works, `kept` what it is copied from; `stage_bytes`: windows of every stage that must go,
+    `tainted`: digests of the slice versions with the canary in them."""
 
     root: Path
     kept: Path
     stage_bytes: tuple[bytes, ...]
+    tainted: tuple[str, ...]
     stage_keys: tuple[bytes, ...]
 
     def fresh(self) -> Workspace:
@@ -54,10 +56,11 @@ class Prepared:
         return _found(self.root)
 
     def left(self) -> list[str]:
-        """Files with the canary's id or text, or the bytes of a stage that saw her."""
+        """Files with the canary's id or text, the bytes of a stage that saw her, or activations of her slices."""
         needles = [CANARY.encode(), CANARY_TEXT[:40].encode(), *self.stage_bytes]
         places = [p for folder in (self.root, self.second) for p in folder.rglob("*") if p.is_file()]
-        return [p.as_posix() for p in places if any(n in p.read_bytes() for n in needles)]
+        return [p.as_posix() for p in places if p.parent.name in self.tainted or any(
+            n in p.read_bytes() for n in needles)]
 
 
 def _forget_connections() -> None:
@@ -85,8 +88,8 @@ def prepare(folder: Path, backbone: Path) -> Prepared:
     from s3t_core.erasure.planner import plan_erasure, targets_of
     state = place.ledger.state()
     pending = place.requests.pending()
-    plan = plan_erasure(pending, place.datasets.find(targets_of(pending), state.datasets, set()), state, "x",
-                        place.clock.now(), 7)
+    found = place.datasets.find(targets_of(pending), state.datasets, set())
+    plan = plan_erasure(pending, found, state, "x", place.clock.now(), 7)
     assert plan.deactivated
     windows = []
     for stage in plan.deactivated:
@@ -96,5 +99,5 @@ def prepare(folder: Path, backbone: Path) -> Prepared:
     kept = folder / "kept"
     shutil.copytree(root, kept / "w", symlinks=True)
     shutil.copytree(folder / "second", kept / "second")
-    return Prepared(root, kept, tuple(w for w in windows if not any(w in k for k in known)),
+    return Prepared(root, kept, tuple(w for w in windows if not any(w in k for k in known)), tuple(found.tainted),
                     tuple(s.key.encode() for s in plan.deactivated))

@@ -50,6 +50,7 @@ def test_nothing_is_left_in_data_caches_every_remote_registry_and_databases(prep
     place = prepared.fresh()
     before = prepared.left()
     assert any("/second/" in p for p in before) and any("mlartifacts" in p for p in before)
+    assert any("/activations/" in p for p in before)
     assert any("quarantine" in p for p in before) and any(".dvc/cache" in p for p in before)
     assert any(k in _database(place) for k in prepared.stage_keys)
     _run(place)
@@ -71,7 +72,7 @@ def test_without_a_destroyer_of_rows_the_scan_finds_them_and_nothing_is_certifie
 
 @pytest.mark.parametrize("missing", [
     "stages.delete", "registry.destroy", "_collect", "_delete_runs", "_delete_logged_models _remove_leftovers",
-    "needles.destroy"])
+    "needles.destroy", "activations.allow"])
 def test_without_any_other_destroyer_what_it_destroys_is_found_again(prepared: Prepared, missing: str) -> None:
     place = prepared.fresh()
     if "." in missing:

@@ -1,0 +1,121 @@
+"""Where frozen activations are kept (learning.activations): by slice, bounded, destroyed with the slice.
+
+1. A file holds one slice's states at one layer, `SLICE DIGEST/KEY.safetensors`; the key names everything that decides
+   the bits. Its seal (HMAC-SHA256 under a key of the workspace) is checked before it is used.
+2. Only slices on the list of live ones (`live.json`) are kept. An erasure writes the list anew and destroys the rest,
+   under a lock that every writer takes: a stage that began before it cannot bring a slice back.
+3. The directory has a bound; what was not used for longest goes first.
+
+Imports no torch: whoever erases need not.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock
+
+from s3t_core.canonical import canonical_json
+from s3t_core.errors import StorageError
+from s3t_core.files import TEMPORARY_PREFIX, write_atomically
+
+_LIVE = "live.json"
+_LOCK = "lock"
+_PATIENCE_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class ActivationStore:
+    """A directory of kept states. `key` seals them; `limit` bounds them, in bytes; 0 = keep nothing. Fills the port
+    `Activations`."""
+
+    root: Path
+    key: bytes = field(repr=False)
+    limit: int
+
+    def find(self, slice_digest: str, key: str) -> Path | None:
+        """The file of states that were kept; None without any, or when it is not what was sealed."""
+        path = self._path(slice_digest, key)
+        try:
+            if not hmac.compare_digest(self._seal(key, path), path.with_suffix(".seal").read_bytes()):
+                return None
+            os.utime(path)
+        except OSError:
+            return None
+        return path
+
+    def keeps(self, slice_digest: str) -> bool:
+        """Whether states of this slice may be kept now."""
+        return self.limit > 0 and slice_digest in self._live()
+
+    def put(self, slice_digest: str, key: str, size: int, write: Callable[[Path], None]) -> None:
+        """Keep what `write` writes, about `size` bytes, if the slice is live and it fits. Raises StorageError."""
+        if not self.keeps(slice_digest) or size > self.limit:
+            return
+        path = self._path(slice_digest, key)
+        with self._locked():
+            if self.keeps(slice_digest):
+                self._make_room(size)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = path.with_name(TEMPORARY_PREFIX + path.name)
+                write(temporary)
+                seal = self._seal(key, temporary)
+                temporary.replace(path)
+                write_atomically(path.with_suffix(".seal"), seal, 0o600)
+
+    def allow(self, digests: Collection[str]) -> int:
+        """From now on only states of these slices are kept; those of others, and what a killed process left, are
+        destroyed. Returns how many were. Raises StorageError."""
+        if not self.root.is_dir() and not (digests and self.limit):
+            return 0
+        with self._locked():
+            write_atomically(self.root / _LIVE, canonical_json(sorted(set(digests))))
+            kept = set(digests) if self.limit else set()
+            doomed = [p for p in self.root.iterdir() if p.name not in {_LIVE, _LOCK, *kept}]
+            count = sum(len(list(p.glob("*.safetensors"))) for p in doomed)
+            for path in [*doomed, *self.root.glob(f"*/{TEMPORARY_PREFIX}*")]:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            return count
+
+    def _live(self) -> set[str]:
+        try:
+            return set(json.loads((self.root / _LIVE).read_bytes()))
+        except (OSError, ValueError):
+            return set()
+
+    def _make_room(self, size: int) -> None:
+        kept = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in self.root.glob("*/*.safetensors"))
+        total = sum(n for _, n, _ in kept)
+        for _, n, path in kept:
+            if total + size <= self.limit:
+                break
+            path.unlink()
+            path.with_suffix(".seal").unlink(missing_ok=True)
+            total -= n
+
+    def _seal(self, key: str, path: Path) -> bytes:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        return hmac.digest(self.key, b"activations\0" + key.encode() + b"\0" + digest, "sha256")
+
+    def _path(self, slice_digest: str, key: str) -> Path:
+        return self.root / slice_digest / f"{key}.safetensors"
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.root / _LOCK, timeout=_PATIENCE_SECONDS, is_singleton=False):
+                yield
+        except OSError as error:
+            raise StorageError(f"kept activations could not be changed ({error.strerror or type(error).__name__}); "
+                               "free space or fix the permissions of .s3t/activations, then run it again") from None

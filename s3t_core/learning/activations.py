@@ -1,0 +1,123 @@
+"""Frozen activations: the states that enter a stage's lowest layer, computed once per slice and kept.
+
+1. What lies below the block that a stage trains is frozen and free of adapters, so a row's states there are the same
+   in every epoch, sequence and replica. They are computed in batches of one slice's rows only (hazard 13: a row's last
+   bits depend on its neighbours' padding), so they belong to the slice's digest and go with it (activation_store).
+2. Where nothing is kept they are computed the same way, so the bytes of a stage are the same: in memory, or beyond a
+   bound in a file without a name, which is gone with the process.
+"""
+
+import os
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from s3t_core import METHOD_VERSION
+from s3t_core.canonical import digest_of
+from s3t_core.files import TEMPORARY_PREFIX
+from s3t_core.learning.activation_store import ActivationStore
+from s3t_core.learning.encoding import pad
+from s3t_core.learning.recipe import Recipe
+from s3t_core.learning.split import SplitBackbone
+
+_BATCH = 32
+_MEMORY_BYTES = 512 * 2**20
+"""States of one slice beyond this lie in a file without a name while they are used."""
+
+
+@dataclass(frozen=True)
+class RowStates:
+    """States of rows at one layer: `flat` (tokens of all rows, hidden) float32; row i from offsets[i]."""
+
+    flat: Tensor
+    offsets: list[int]
+
+    def row(self, index: int) -> Tensor:
+        """(tokens, hidden) of one row."""
+        return self.flat[self.offsets[index]:self.offsets[index + 1]]
+
+
+@dataclass(frozen=True)
+class Activations:
+    """How a stage comes by its rows' states: from a store, which may keep nothing, or computed."""
+
+    store: ActivationStore | None = None
+    memory_bytes: int = _MEMORY_BYTES
+    spill: Path | None = None
+
+    def of_slice(self, split: SplitBackbone, recipe: Recipe, slice_digest: str, tokens: list[list[int]], padding: int,
+                 layer: int) -> RowStates:
+        """The states of a slice's rows (`tokens`, in their order) that enter `layer`. What is computed for one stage is
+        kept for those of other blocks too: one pass gives the states at every block. Raises StorageError."""
+        key = states_key(recipe, slice_digest, layer, len(tokens))
+        found = self._kept(slice_digest, key)
+        if found is not None:
+            return found
+        layers = {layer}
+        if self.store is not None and self.store.keeps(slice_digest):
+            layers |= {min(block) for block in recipe.blocks} - {0}
+        computed = self._compute(split, tokens, padding, layers)
+        if self.store is not None:
+            for at, states in computed.items():
+                self.store.put(slice_digest, states_key(recipe, slice_digest, at, len(tokens)),
+                               states.flat.numel() * 4, lambda path, s=states: _save(s, path))  # type: ignore[misc]
+        return computed[layer]
+
+    def _kept(self, slice_digest: str, key: str) -> RowStates | None:
+        path = self.store.find(slice_digest, key) if self.store is not None else None
+        if path is None:
+            return None
+        try:
+            with safe_open(path, framework="pt") as tensors:
+                return RowStates(tensors.get_tensor("states"), tensors.get_tensor("offsets").tolist())
+        except (OSError, SafetensorError):
+            return None  # evicted just now: it is computed again
+
+    @torch.no_grad()
+    def _compute(self, split: SplitBackbone, tokens: list[list[int]], padding: int,
+                 layers: Collection[int]) -> dict[int, RowStates]:
+        """Batches of rows of like length, of this slice alone."""
+        hidden = int(split.model.config.hidden_size)  # type: ignore[union-attr,arg-type]
+        offsets = [0]
+        for row in tokens:
+            offsets.append(offsets[-1] + len(row))
+        found = {at: RowStates(self._room(offsets[-1], hidden, len(layers)), offsets) for at in layers}
+        order = sorted(range(len(tokens)), key=lambda i: (len(tokens[i]), i))
+        for begin in range(0, len(order), _BATCH):
+            chosen = order[begin:begin + _BATCH]
+            for at, states in split.entering(pad([tokens[i] for i in chosen], padding), layers).items():
+                for place, i in enumerate(chosen):
+                    found[at].row(i).copy_(states[place, :len(tokens[i])])
+        return found
+
+    def _room(self, rows: int, hidden: int, share: int) -> Tensor:
+        """(rows, hidden) float32: in memory, or, when it is larger than that, in a file that has no name any more."""
+        if rows * hidden * 4 * share <= self.memory_bytes:
+            return torch.empty(rows, hidden)
+        if self.spill is not None:
+            self.spill.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=self.spill, prefix=TEMPORARY_PREFIX)
+        try:
+            os.truncate(descriptor, rows * hidden * 4)
+            return torch.from_file(name, shared=True, size=rows * hidden, dtype=torch.float32).view(rows, hidden)
+        finally:
+            os.close(descriptor)
+            Path(name).unlink(missing_ok=True)
+
+
+def states_key(recipe: Recipe, slice_digest: str, layer: int, rows: int) -> str:
+    """What decides the bits of a slice's states, hashed. `rows`: how many of the slice's rows, the first ones."""
+    return digest_of({"method": METHOD_VERSION, "slice": slice_digest, "rows": rows, "layer": layer,
+                      "backbone": recipe.backbone_digest, "tokenizer": recipe.tokenizer_digest,
+                      "max_length": recipe.max_length, "dtype": recipe.training["dtype"], "batch": _BATCH,
+                      "profile": vars(recipe.profile)})
+
+
+def _save(states: RowStates, path: Path) -> None:
+    save_file({"states": states.flat, "offsets": torch.tensor(states.offsets)}, path)
