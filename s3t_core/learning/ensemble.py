@@ -5,7 +5,7 @@ Every shard's vote weighs the same: weights computed from records would be a tra
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +15,15 @@ from s3t_core.domain import Release
 from s3t_core.errors import NoLiveShard
 from s3t_core.learning.backbone import Backbone, check_backbone, load_model, load_tokenizer
 from s3t_core.learning.encoding import encode_texts, pad, padding_token
+from s3t_core.learning.onepass import OnePass, ShardStages
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.replica import StagedModel
+from s3t_core.learning.split import Batch
 from s3t_core.records import Row
 
 _BATCH = 32
+ONE_PASS_TOKENS = 10**9
+"""Batches of so many tokens are answered by all shards in one pass; larger ones shard by shard (docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,19 @@ class Ensemble:
         check_backbone(backbone, recipe.backbone_digest, recipe.tokenizer_digest)
         self._recipe = recipe
         self._lock = threading.Lock()
-        self._shards: list[list[str]] = []
+        self._shards: list[ShardStages] = []
+        self._one_pass: OnePass | None = None
         serving = [r for r in (release.serving(s) for s in release.shards()) if r]
         if serving:
             self._tokenizer = load_tokenizer(backbone)
             self._staged = StagedModel(load_model(backbone), recipe)
         for replica in serving:
-            names = [f"shard{replica.shard}_stage{s.index}" for s in replica.stages]
-            for name, stage in zip(names, replica.stages, strict=True):
-                self._staged.load(name, stage.index, artifact(stage.digest))
-            self._shards.append(names)
+            names = {s.index: f"shard{replica.shard}_stage{s.index}" for s in replica.stages}
+            for stage in replica.stages:
+                self._staged.load(names[stage.index], stage.index, artifact(stage.digest))
+            self._shards.append(ShardStages(names))
+        if serving and recipe.adapter["kind"] == "lora" and self._staged.split.resumes(pad([[1, 2]], 0)):
+            self._one_pass = OnePass(self._staged, self._shards)
 
     def predict(self, texts: list[str]) -> list[Prediction]:
         """One prediction per text. Raises NoLiveShard when every shard is dead."""
@@ -71,13 +78,26 @@ class Ensemble:
         padding = padding_token(self._tokenizer)
         order = sorted(range(len(tokens)), key=lambda i: (len(tokens[i]), i))
         total = torch.zeros(len(tokens), len(self._recipe.labels))
-        for names in self._shards:
-            self._staged.activate(names)
-            for start in range(0, len(order), _BATCH):
-                chosen = order[start:start + _BATCH]
-                logits = self._staged.logits(names[-1], pad([tokens[i] for i in chosen], padding))
-                total[chosen] += torch.softmax(logits, dim=1)
+        for start in range(0, len(order), _BATCH):
+            chosen = order[start:start + _BATCH]
+            batch = pad([tokens[i] for i in chosen], padding)
+            for shard, states in zip(self._shards, self._states(batch), strict=True):
+                logits = self._staged.classify(shard.head, states, batch["attention_mask"])
+                total[chosen] += torch.softmax(logits, dim=1).cpu()
         return total / len(self._shards)
+
+    def _states(self, batch: Batch) -> Iterator[Tensor]:
+        """The last states of every shard: in one pass where that pays, else shard by shard above what they share."""
+        tokens = batch["input_ids"].numel()
+        if self._one_pass is not None and tokens <= ONE_PASS_TOKENS:
+            yield from self._one_pass.states(batch)
+            return
+        split, first = self._staged.split, [min(self._recipe.blocks[s.depth - 1]) for s in self._shards]
+        self._staged.activate([])  # what the shards share is the backbone alone
+        below = split.entering(batch, set(first) - {0}) if any(first) and split.resumes(batch) else {}
+        for shard, layer in zip(self._shards, first, strict=True):
+            self._staged.activate(list(shard.names.values()))
+            yield split.resumed(batch, layer, below[layer]) if layer in below else split.states(batch)
 
     def accuracy(self, rows: Iterable[Row]) -> float | None:
         """Share of rows answered with their label, 0 to 1; None without rows or without a live shard."""

@@ -123,6 +123,10 @@ class StagedModel:
         data: bytes = save_tensors(self.tensors(name))
         return data
 
+    def adapted(self, name: str) -> list[str]:
+        """The exact names of the modules that the stage `name` adapts."""
+        return list(self._adapted[name])
+
     def _tuner_layers(self) -> Iterator[Any]:
         return (m for m in self.model.modules() if isinstance(m, BaseTunerLayer))
 

@@ -40,9 +40,12 @@ class SplitBackbone:
         self._whole()
         return self._run(batch)
 
-    def entering(self, batch: Batch, layers: Iterable[int]) -> dict[int, Tensor]:
-        """The states that enter each of some layers, (rows, tokens, hidden); nothing above the highest is computed."""
+    def entering(self, batch: Batch, layers: Iterable[int], first: int = 0,
+                 states: Tensor | None = None) -> dict[int, Tensor]:
+        """The states that enter each of some layers, (rows, tokens, hidden); nothing above the highest is computed, and
+        nothing below `first` where the states that enter that are given."""
         self._whole()
+        self._first, self._given = first, states
         self._wanted = frozenset(layers)
         self._stop = max(self._wanted)
         self._run(batch)
