@@ -65,6 +65,10 @@ MUTANTS = (
            "tests/exactness/test_activations.py::damaged"),
     Mutant("13: activations are named by less than decides them", "s3t_core/learning/activations.py",
            '"max_length": recipe.max_length, "dtype"', '"dtype"', "tests/exactness/test_activations.py::everything"),
+    Mutant("serving: what shards share is computed under adapters", "s3t_core/learning/ensemble.py",
+           "        self._staged.activate([])", "        pass", "tests/exactness/test_onepass.py::every_combination"),
+    Mutant("serving: shards answer for each other", "s3t_core/learning/onepass.py",
+           "parts[self._order.index(i)] for i", "parts[i] for i", "tests/exactness/test_onepass.py::every_combination"),
     Mutant("13: a resumed backbone computes from other states", "s3t_core/learning/split.py",
            "if index == self._first and self._given is not None:", "if False:",
            "tests/exactness/test_split.py::resumed"),
@@ -88,9 +92,9 @@ MUTANTS = (
     Mutant("10: no seed of its own", "s3t_core/learning/stage.py", "    torch.manual_seed(seed)\n", "",
            f"{HAZARDS}::hazard_10"),
     Mutant("11: merged into weights", "s3t_core/learning/ensemble.py",
-           "            self._shards.append(names)",
-           "            self._shards.append(names)\n            for m in self._staged._tuner_layers():\n"
-           "                m.merge(adapter_names=[a for a in names if a in m.lora_A])",
+           "            self._shards.append(ShardStages(names))",
+           "            self._shards.append(ShardStages(names))\n            for m in self._staged._tuner_layers():\n"
+           "                m.merge(adapter_names=[a for a in names.values() if a in m.lora_A])",
            f"{HAZARDS}::hazard_11"),
     Mutant("12: the old version stays", "s3t_core/erasure/planner.py",
            "if version.release.stage_keys() & tainted or (expired and not serves):",
