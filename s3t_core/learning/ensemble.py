@@ -22,8 +22,9 @@ from s3t_core.learning.split import Batch
 from s3t_core.records import Row
 
 _BATCH = 32
-ONE_PASS_TOKENS = 10**9
-"""Batches of so many tokens are answered by all shards in one pass; larger ones shard by shard (docs/benchmarks.md)."""
+ONE_PASS_TOKENS = 256
+"""Batches of so many tokens are answered by all shards in one pass; larger ones shard by shard:
+the products fill the machine then, and more rows at once only leave its caches (decision 012)."""
 
 
 @dataclass(frozen=True)
