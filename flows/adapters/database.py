@@ -5,6 +5,7 @@ disk. Every change of requests and the ledger event that tells of it are one tra
 """
 
 import contextlib
+import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -128,7 +129,7 @@ class SqlLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._folded: tuple[int, bytes, State] = 0, b"", State()
+        self._folded: tuple[int, bytes, State] = 0, _digest([]), State()
 
     def append(self, *events: Event) -> None:
         """Append in one transaction, durably. Raises StorageError."""
@@ -137,20 +138,18 @@ class SqlLedger:
 
     def events(self) -> list[Event]:
         """Every event, each leaf checked against its hash. Raises LedgerError."""
-        return _checked(self._rows())
+        return [json.loads(leaf) for leaf in _checked(self._rows())]
 
     def state(self) -> State:
-        """The fold of all events. Raises LedgerError. What this process folded before is not read again, as long as
-        the last entry of it is what it was."""
-        size, last, before = self._folded
-        rows = self._rows(max(size - 1, 0))
-        if size and rows and rows[0][0] == size - 1 and rows[0][2] == last:
-            new = rows[1:]
-        else:
-            size, before, new = 0, State(), rows if not size else self._rows()
-        state = fold(_checked(new, size), before, size)
-        if new:
-            self._folded = size + len(new), new[-1][2], fold((), state)
+        """The fold of all events, each checked against its hash. Raises LedgerError. What this process folded before is
+        not folded again, as long as all of it is what it was."""
+        size, known, before = self._folded
+        leaves = _checked(self._rows())
+        if size > len(leaves) or _digest(leaves[:size]) != known:
+            size, before = 0, State()
+        state = fold((json.loads(leaf) for leaf in leaves[size:]), before, size)
+        if len(leaves) > size:
+            self._folded = len(leaves), _digest(leaves), fold((), state)
         return state
 
     def entries(self) -> list[bytes]:
@@ -170,21 +169,22 @@ class SqlLedger:
         """That an event is in the ledger as it is now. Raises LedgerError when it is not."""
         return inclusion_of(event, self.leaves())
 
-    def _rows(self, first: int = 0) -> list[tuple[int, bytes, bytes]]:
+    def _rows(self) -> list[tuple[int, bytes, bytes]]:
         with self._database.reading() as connection:
-            return [(r.seq, r.leaf, r.hash) for r in connection.execute(
-                select(_LEDGER).where(_LEDGER.c.seq >= first).order_by(_LEDGER.c.seq))]
+            return [(r.seq, r.leaf, r.hash) for r in connection.execute(select(_LEDGER).order_by(_LEDGER.c.seq))]
 
 
-def _checked(rows: list[tuple[int, bytes, bytes]], first: int = 0) -> list[Event]:
-    """The events of rows (number, leaf, hash) that begin with number `first`."""
-    events = []
-    for number, (seq, leaf, stored) in enumerate(rows, first):
+def _checked(rows: list[tuple[int, bytes, bytes]]) -> list[bytes]:
+    """The leaves of all rows (number, leaf, hash). Raises LedgerError."""
+    for number, (seq, leaf, stored) in enumerate(rows):
         if seq != number or leaf_hash(leaf) != stored:
             raise LedgerError(f"expected ledger entry {number} unchanged, got one that does not match its hash; "
                               "restore the database from its backup and compare with a certificate")
-        events.append(json.loads(leaf))
-    return events
+    return [leaf for _, leaf, _ in rows]
+
+
+def _digest(leaves: list[bytes]) -> bytes:
+    return hashlib.sha256(b"".join(leaf_hash(leaf) for leaf in leaves)).digest()
 
 
 def append_events(connection: Connection, events: Iterable[Event]) -> None:

@@ -26,10 +26,26 @@ def ledger(tmp_path: Path) -> SqlLedger:
 ])
 def test_an_entry_changed_removed_or_moved_is_refused(ledger: SqlLedger, tmp_path: Path, statement: str) -> None:
     assert ledger.head().size == 5 and len(ledger.events()) == 5
+    ledger.state()  # also by a process that folded it before
     with sqlite3.connect(tmp_path / "l.db") as connection:
         assert connection.execute(statement).rowcount == 1
     with pytest.raises(LedgerError, match="expected ledger entry"):
         ledger.state()
+
+
+def test_what_was_folded_before_is_folded_on_and_stays_as_it_was_given(ledger: SqlLedger, tmp_path: Path) -> None:
+    first = ledger.state()
+    ledger.append({"type": "approved", "request": "q1", "by": "dpo"})
+    second = ledger.state()
+    second.approved["q1"] = "nobody"  # whoever got a state cannot change the next one's
+    ledger.append({"type": "approved", "request": "q2", "by": "dpo"})
+    assert first.approved == {} and ledger.state().approved == {"q1": "dpo", "q2": "dpo"}
+    with sqlite3.connect(tmp_path / "l.db") as connection:  # an older copy was put back, and went another way
+        connection.execute("DELETE FROM ledger WHERE seq > 5")
+    assert ledger.state().approved == {"q1": "dpo"}
+    SqlLedger(Database("sqlite:///l.db", tmp_path)).append({"type": "approved", "request": "q3", "by": "dpo"})
+    assert ledger.state().approved == {"q1": "dpo", "q3": "dpo"} == SqlLedger(
+        Database("sqlite:///l.db", tmp_path)).state().approved
 
 
 def test_appending_is_all_or_nothing(ledger: SqlLedger) -> None:
