@@ -18,7 +18,7 @@ from flows.examples import EXAMPLE_KEY, example_config, rows
 from flows.predicting import champion_of
 from flows.wiring import Workspace, create_workspace
 from s3t_core.learning.backbone import find_backbone, load_model, load_tokenizer
-from s3t_core.learning.encoding import encode_texts, pad, padding_token
+from s3t_core.learning.encoding import TextReader
 from s3t_core.records import Row, subject_digest
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -97,10 +97,11 @@ def _embed(texts: list[str], max_length: int) -> np.ndarray[Any, Any]:
     """Mean-pooled MiniLM states, normalised, (texts, 384)."""
     backbone = find_backbone("minilm")
     model, tokenizer = load_model(backbone), load_tokenizer(backbone)
-    tokens = encode_texts(tokenizer, texts, max_length)
+    reader = TextReader(tokenizer, max_length)
+    tokens = reader.items(texts)
     parts = []
     for start in range(0, len(tokens), 64):
-        batch = pad(tokens[start:start + 64], padding_token(tokenizer))
+        batch = reader.batch(tokens[start:start + 64])
         states = model(**batch).last_hidden_state
         mask = batch["attention_mask"].unsqueeze(-1)
         parts.append(torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1)))

@@ -43,7 +43,7 @@ class _Classifier(torch.nn.Module):
     def forward(self, input_ids: Any, attention_mask: Any, labels: Any) -> dict[str, Any]:
         """Loss and logits, as Trainer wants them."""
         states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        logits = self.staged.classify(self.name, states, attention_mask)
+        logits = self.staged.classify(self.name, states, {"attention_mask": attention_mask})
         return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
@@ -129,10 +129,10 @@ class _Plain:
 
     @torch.inference_mode()
     def _accuracy(self, staged: StagedModel, rows: list[Row]) -> float:
-        from s3t_core.learning.encoding import batch_of, encode
-        encoded, right = encode(self.tokenizer, rows, self.recipe), 0
+        from s3t_core.learning.encoding import TextReader, encode
+        encoded, right = encode(TextReader(self.tokenizer, self.recipe.max_length), rows, self.recipe), 0
         for begin in range(0, len(rows), 32):
-            batch, _, labels = batch_of(encoded, list(range(begin, min(begin + 32, len(rows)))))
+            batch, _, labels = encoded.batch(list(range(begin, min(begin + 32, len(rows)))))
             right += int((staged.logits("joint", batch).argmax(1) == labels).sum())
         return right / len(rows)
 

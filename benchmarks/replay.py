@@ -258,24 +258,25 @@ def _answer(job: tuple[str, Recipe, list[str], list[str]]) -> Any:
     """Probabilities of one replica at its full given depth. Runs in a process of its own."""
     import torch
 
-    from s3t_core.learning.backbone import find_backbone, load_model, load_tokenizer
-    from s3t_core.learning.encoding import encode_texts, pad, padding_token
+    from s3t_core.learning.backbone import find_backbone, load_model
+    from s3t_core.learning.encoding import load_reader
     from s3t_core.learning.replica import StagedModel
     root, recipe, digests, texts = job
     torch.set_num_threads(1)
     store, backbone = LocalStageStore(Path(root)), find_backbone(recipe.model)
-    staged, tokenizer = StagedModel(load_model(backbone), recipe), load_tokenizer(backbone)
+    staged, reader = StagedModel(load_model(backbone), recipe), load_reader(backbone, recipe)
     names = [f"stage{block}" for block in range(1, len(digests) + 1)]
     for block, digest in enumerate(digests, 1):
         staged.load(names[block - 1], block, store.get(digest))
     staged.activate(names)
-    tokens = encode_texts(tokenizer, texts, recipe.max_length)
-    order = sorted(range(len(tokens)), key=lambda i: (len(tokens[i]), i))
-    found = np.zeros((len(tokens), len(recipe.labels)))
+    items = reader.items(texts)
+    lengths = reader.lengths(items)
+    order = sorted(range(len(items)), key=lambda i: (lengths[i], i))
+    found = np.zeros((len(items), len(recipe.labels)))
     with torch.inference_mode():
         for start in range(0, len(order), 32):
             chosen = order[start:start + 32]
-            logits = staged.logits(names[-1], pad([tokens[i] for i in chosen], padding_token(tokenizer)))
+            logits = staged.logits(names[-1], reader.batch([items[i] for i in chosen]))
             found[chosen] = torch.softmax(logits, dim=1).numpy()
     return found
 

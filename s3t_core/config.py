@@ -124,12 +124,22 @@ class BackboneConfig(Section):
     max_length: int = Field(64, ge=4, le=8192, description="tokens of a text that are read, the rest is cut off")
 
 
+ADAPTER_KINDS = ("lora", "dora", "ia3", "oft", "lokr")
+
+_WHOLE_INPUT = "its vectors join the tokens and so reach every layer above"
+_SHARED = "its matrices are shared by the modules of all layers"
+_NOT_ISOLABLE = {
+    "prefix_tuning": _WHOLE_INPUT, "prompt_tuning": _WHOLE_INPUT, "p_tuning": _WHOLE_INPUT,
+    "adaption_prompt": _WHOLE_INPUT, "vera": _SHARED, "randlora": _SHARED, "vblora": _SHARED, "xlora": _SHARED,
+    "adalora": "all layers share one budget of ranks, so what one block learns decides what another keeps"}
+
+
 class AdapterConfig(Section):
     """The adapter that each stage trains on its block of layers."""
 
-    kind: str = Field("lora", description='"lora" (later also "dora", "ia3", "oft", "lokr")')
-    rank: Positive = Field(8, description="LoRA rank r")
-    alpha: float = Field(16.0, gt=0, description="LoRA alpha: the update is scaled by alpha / r")
+    kind: str = Field("lora", description='"lora", "dora", "ia3", "oft" or "lokr"; only LoRA answers in one pass')
+    rank: Positive = Field(8, description="rank r of LoRA, DoRA and LoKr; number of OFT's blocks; unused by IA3")
+    alpha: float = Field(16.0, gt=0, description="LoRA, DoRA, LoKr: the update is scaled by alpha / r")
     rslora: bool = Field(False, description="scale by alpha / sqrt(r) instead (rank-stabilised LoRA)")
     target_modules: tuple[str, ...] = Field(("query", "value"), description="module names inside a layer to adapt")
 
@@ -141,7 +151,10 @@ class AdapterConfig(Section):
     @field_validator("kind")
     @classmethod
     def _kind(cls, value: str) -> str:
-        return _only(value, ("lora",), ("dora", "ia3", "oft", "lokr"))
+        if value in _NOT_ISOLABLE:
+            raise ValueError(f"{value!r} cannot be trained and silenced block by block: {_NOT_ISOLABLE[value]}; take "
+                             f"one of {', '.join(map(repr, ADAPTER_KINDS))}")
+        return _only(value, ADAPTER_KINDS)
 
     @field_validator("target_modules", mode="before")
     @classmethod

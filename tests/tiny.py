@@ -1,13 +1,26 @@
-"""A tiny encoder built in code, with a tokenizer to match: real training in well under a second a stage."""
+"""Tiny backbones built in code, with a tokenizer or image processor: real training in well under a second a stage."""
 
+import base64
+import io
 from pathlib import Path
 
+import numpy
 import torch
+from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaModel,
+    PreTrainedTokenizerFast,
+    ViTConfig,
+    ViTImageProcessorPil,
+    ViTModel,
+)
 
 WORDS = [f"w{i}" for i in range(60)]
 
@@ -19,6 +32,37 @@ def build_backbone(path: Path, layers: int = 3, seed: int = 1) -> Path:
     config = BertConfig(vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=layers, num_attention_heads=2,
                         intermediate_size=32, max_position_embeddings=64)
     BertModel(config).save_pretrained(path)
+    return _with_tokenizer(path, vocabulary)
+
+
+def build_decoder(path: Path, layers: int = 3, seed: int = 1) -> Path:
+    """A random Llama of `layers` layers with two key-value heads of four, and the same tokenizer."""
+    torch.manual_seed(seed)
+    vocabulary = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    LlamaModel(LlamaConfig(
+        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=layers, num_attention_heads=4,
+        num_key_value_heads=2, intermediate_size=32, max_position_embeddings=64)).save_pretrained(path)
+    return _with_tokenizer(path, vocabulary)
+
+
+def build_vision(path: Path, layers: int = 3, seed: int = 1) -> Path:
+    """A random ViT of `layers` layers for images of 8 x 8 pixels, with its image processor."""
+    torch.manual_seed(seed)
+    ViTModel(ViTConfig(hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32,
+                       image_size=8, patch_size=4)).save_pretrained(path)
+    ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(path)
+    return path
+
+
+def picture(number: int) -> str:
+    """A PNG of 10 x 12 pixels in base64, another for each number."""
+    pixels = numpy.random.default_rng(number).integers(0, 256, (10, 12, 3), dtype=numpy.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _with_tokenizer(path: Path, vocabulary: dict[str, int]) -> Path:
     raw = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     raw.pre_tokenizer = Whitespace()
     raw.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])

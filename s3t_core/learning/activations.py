@@ -22,7 +22,7 @@ from s3t_core import METHOD_VERSION
 from s3t_core.canonical import digest_of
 from s3t_core.files import TEMPORARY_PREFIX
 from s3t_core.learning.activation_store import ActivationStore
-from s3t_core.learning.encoding import pad
+from s3t_core.learning.encoding import Encoded, TextReader
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.split import SplitBackbone
 
@@ -51,21 +51,21 @@ class Activations:
     memory_bytes: int = _MEMORY_BYTES
     spill: Path | None = None
 
-    def of_slice(self, split: SplitBackbone, recipe: Recipe, slice_digest: str, tokens: list[list[int]], padding: int,
+    def of_slice(self, split: SplitBackbone, recipe: Recipe, slice_digest: str, rows: Encoded,
                  layer: int) -> RowStates:
-        """The states of a slice's rows (`tokens`, in their order) that enter `layer`. What is computed for one stage is
+        """The states of a slice's rows (in their order) that enter `layer`. What is computed for one stage is
         kept for those of other blocks too: one pass gives the states at every block. Raises StorageError."""
-        key = states_key(recipe, slice_digest, layer, len(tokens))
+        key = states_key(recipe, slice_digest, layer, len(rows.items))
         found = self._kept(slice_digest, key)
         if found is not None:
             return found
         layers = {layer}
         if self.store is not None and self.store.keeps(slice_digest):
             layers |= {min(block) for block in recipe.blocks} - {0}
-        computed = self._compute(split, tokens, padding, layers)
+        computed = self._compute(split, rows, layers)
         if self.store is not None:
             for at, states in computed.items():
-                self.store.put(slice_digest, states_key(recipe, slice_digest, at, len(tokens)),
+                self.store.put(slice_digest, states_key(recipe, slice_digest, at, len(rows.items)),
                                states.flat.numel() * 4, lambda path, s=states: _save(s, path))  # type: ignore[misc]
         return computed[layer]
 
@@ -80,20 +80,20 @@ class Activations:
             return None  # evicted just now: it is computed again
 
     @torch.no_grad()
-    def _compute(self, split: SplitBackbone, tokens: list[list[int]], padding: int,
-                 layers: Collection[int]) -> dict[int, RowStates]:
+    def _compute(self, split: SplitBackbone, rows: Encoded, layers: Collection[int]) -> dict[int, RowStates]:
         """Batches of rows of like length, of this slice alone."""
         hidden = int(split.model.config.hidden_size)  # type: ignore[union-attr,arg-type]
+        lengths = _positions(split, rows)
         offsets = [0]
-        for row in tokens:
-            offsets.append(offsets[-1] + len(row))
+        for length in lengths:
+            offsets.append(offsets[-1] + length)
         found = {at: RowStates(self._room(offsets[-1], hidden, len(layers)), offsets) for at in layers}
-        order = sorted(range(len(tokens)), key=lambda i: (len(tokens[i]), i))
+        order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
         for begin in range(0, len(order), _BATCH):
             chosen = order[begin:begin + _BATCH]
-            for at, states in split.entering(pad([tokens[i] for i in chosen], padding), layers).items():
+            for at, states in split.entering(rows.batch(chosen)[0], layers).items():
                 for place, i in enumerate(chosen):
-                    found[at].row(i).copy_(states[place, :len(tokens[i])])
+                    found[at].row(i).copy_(states[place, :lengths[i]])
         return found
 
     def _room(self, rows: int, hidden: int, share: int) -> Tensor:
@@ -109,6 +109,13 @@ class Activations:
         finally:
             os.close(descriptor)
             Path(name).unlink(missing_ok=True)
+
+
+def _positions(split: SplitBackbone, rows: Encoded) -> list[int]:
+    """Per row, how many states it has: its tokens, or, for images, what the backbone makes of one."""
+    if isinstance(rows.reader, TextReader):
+        return rows.lengths
+    return [split.entering(rows.batch([0])[0], [1])[1].shape[1]] * len(rows.items)
 
 
 def states_key(recipe: Recipe, slice_digest: str, layer: int, rows: int) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from s3t_core.canonical import digest_of
 from s3t_core.errors import BackboneChanged, UsageError
@@ -96,6 +96,21 @@ def load_model(backbone: Backbone) -> torch.nn.Module:
 def load_tokenizer(backbone: Backbone) -> Any:
     """The backbone's tokenizer."""
     return AutoTokenizer.from_pretrained(backbone.path)
+
+
+def is_vision(backbone: Backbone) -> bool:
+    """Whether the backbone reads images: its config names their size and no vocabulary."""
+    config = AutoConfig.from_pretrained(backbone.path)
+    return hasattr(config, "image_size") and not hasattr(config, "vocab_size")
+
+
+def load_image_processor(backbone: Backbone) -> Any:
+    """The backbone's image processor, the one without torchvision. Raises UsageError where none lies beside it."""
+    try:
+        return AutoImageProcessor.from_pretrained(backbone.path, backend="pil")
+    except OSError:
+        raise UsageError("expected preprocessor_config.json beside the weights of a vision backbone, got none; save "
+                         "its image processor there") from None
 
 
 def layer_stack(model: torch.nn.Module) -> str:

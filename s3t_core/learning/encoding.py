@@ -1,77 +1,149 @@
-"""Rows to token batches, padded to the longest row of the batch. A batch depends on its own rows only."""
+"""Rows to what a backbone reads. Texts become token ids, padded to the longest row of their batch; images become
+pixels, all of one size. A batch depends on its own rows only.
 
+What a row's `text` holds is decided by the backbone: a text, or, for a vision model, a PNG or JPEG file in base64
+(RFC 4648, section 4), prepared as the image processor beside the weights says.
+"""
+
+import base64
+import binascii
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from s3t_core.errors import DataError
+from s3t_core.learning.backbone import Backbone, is_vision, load_image_processor, load_tokenizer
 from s3t_core.learning.recipe import Recipe
 from s3t_core.records import Row
+
+Item = list[int] | Tensor
+"""One row as the backbone reads it: token ids, or float32 pixels (channels, height, width)."""
+
+
+class Reader(Protocol):
+    """Texts to items, items to a batch."""
+
+    def items(self, texts: list[str]) -> list[Item]:
+        """Each text as the backbone reads it. Raises DataError."""
+
+    def lengths(self, items: Sequence[Item]) -> list[int]:
+        """What decides how rows are laid out in batches: tokens, or 1 where all rows have one size."""
+
+    def batch(self, items: Sequence[Item]) -> dict[str, Tensor]:
+        """The model's input for some rows."""
+
+    def weight(self, items: Sequence[Item]) -> int:
+        """About how many positions their batch has."""
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """For encoders and decoders; token ids, special tokens included, cut at `max_length`."""
+
+    tokenizer: Any
+    max_length: int
+
+    def items(self, texts: list[str]) -> list[Item]:
+        """Token ids of each text."""
+        return list(self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]) if texts else []
+
+    def lengths(self, items: Sequence[Item]) -> list[int]:
+        """Tokens per row."""
+        return [len(i) for i in items]
+
+    def batch(self, items: Sequence[Item]) -> dict[str, Tensor]:
+        """(rows, longest) int64 `input_ids` and `attention_mask`; the filling is masked: its id reaches no answer."""
+        rows, longest, filling = [list(i) for i in items], max(self.lengths(items)), self.tokenizer.pad_token_id or 0
+        return {
+            "input_ids": torch.tensor([r + [filling] * (longest - len(r)) for r in rows]),
+            "attention_mask": torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows]),
+        }
+
+    def weight(self, items: Sequence[Item]) -> int:
+        """Tokens, padding included."""
+        return len(items) * max(self.lengths(items))
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """For vision models: every image is brought to the size that the processor asks for."""
+
+    processor: Any
+
+    def items(self, texts: list[str]) -> list[Item]:
+        """Pixels of each image. Raises DataError for what is no base64 of an image; it names no row."""
+        return [self.processor(_image(t), return_tensors="pt")["pixel_values"][0] for t in texts]
+
+    def lengths(self, items: Sequence[Item]) -> list[int]:
+        """All alike."""
+        return [1] * len(items)
+
+    def batch(self, items: Sequence[Item]) -> dict[str, Tensor]:
+        """(rows, channels, height, width) float32 `pixel_values`."""
+        return {"pixel_values": torch.stack([torch.as_tensor(i) for i in items])}
+
+    def weight(self, items: Sequence[Item]) -> int:
+        """As many as patches of 16 x 16 pixels."""
+        return sum(torch.as_tensor(i)[0].numel() for i in items) // 256
+
+
+def _image(text: str) -> Any:
+    from PIL import Image, UnidentifiedImageError
+    try:
+        return Image.open(io.BytesIO(base64.b64decode(text, validate=True))).convert("RGB")
+    except (binascii.Error, ValueError, OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"expected a PNG or JPEG file in base64 for a vision backbone, got {type(error).__name__}; "
+                        "look at the column that [data] text names") from None
+
+
+def load_reader(backbone: Backbone, recipe: Recipe) -> Reader:
+    """The reader that belongs to a backbone."""
+    if is_vision(backbone):
+        return ImageReader(load_image_processor(backbone))
+    return TextReader(load_tokenizer(backbone), recipe.max_length)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids per row (cut at max_length), label indices, and the padding token. `states`: those that enter the layer
-    where the computation is resumed, (tokens, hidden) per row; None where it is not."""
+    """Items and label indices of rows. `states`: those that enter the layer where the computation is resumed,
+    (positions, hidden) per row; None where it is not."""
 
-    tokens: list[list[int]]
+    reader: Reader
+    items: list[Item]
     labels: list[int]
-    padding: int
     states: list[Tensor] | None = None
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens per row."""
-        return [len(t) for t in self.tokens]
+        """What decides how rows are laid out in batches."""
+        return self.reader.lengths(self.items)
+
+    def batch(self, indices: list[int]) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
+        """The model input, the states that go with it (rows, longest, hidden), and the labels (rows,) of some rows."""
+        states = None if self.states is None else torch.nn.utils.rnn.pad_sequence(
+            [self.states[i] for i in indices], batch_first=True)
+        return (self.reader.batch([self.items[i] for i in indices]), states,
+                torch.tensor([self.labels[i] for i in indices]))
 
 
-def encode(tokenizer: Any, rows: list[Row], recipe: Recipe) -> Encoded:
-    """Tokens and label indices of `rows`, in their order."""
+def encode(reader: Reader, rows: list[Row], recipe: Recipe) -> Encoded:
+    """Items and label indices of `rows`, in their order. Raises DataError."""
     index = {label: i for i, label in enumerate(recipe.labels)}
     strange = {r.label for r in rows} - index.keys()
     if strange:
         raise DataError(f"expected the labels under [data] in s3t.toml, got {len(strange)} other(s) in the data; put "
                         "them back, or run `s3t ingest SOURCE` again")
-    return Encoded(encode_texts(tokenizer, [r.text for r in rows], recipe.max_length),
-                   [index[r.label] for r in rows], padding_token(tokenizer))
+    return Encoded(reader, reader.items([r.text for r in rows]), [index[r.label] for r in rows])
 
 
-def encode_texts(tokenizer: Any, texts: list[str], max_length: int) -> list[list[int]]:
-    """Token ids of each text, special tokens included, at most `max_length`."""
-    if not texts:
-        return []
-    ids: list[list[int]] = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
-    return ids
-
-
-def padding_token(tokenizer: Any) -> int:
-    """The id that fills short rows; masked, so its value never reaches an answer."""
-    return int(tokenizer.pad_token_id or 0)
-
-
-def pad(tokens: list[list[int]], padding: int) -> dict[str, Tensor]:
-    """(rows, longest) int64 `input_ids` and `attention_mask`."""
-    longest = max(len(t) for t in tokens)
-    return {
-        "input_ids": torch.tensor([t + [padding] * (longest - len(t)) for t in tokens]),
-        "attention_mask": torch.tensor([[1] * len(t) + [0] * (longest - len(t)) for t in tokens]),
-    }
-
-
-def batch_of(rows: Encoded, indices: list[int]) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
-    """The model input, the states that go with it (rows, longest, hidden), and the labels (rows,) of some rows."""
-    states = None if rows.states is None else torch.nn.utils.rnn.pad_sequence(
-        [rows.states[i] for i in indices], batch_first=True)
-    return (pad([rows.tokens[i] for i in indices], rows.padding), states,
-            torch.tensor([rows.labels[i] for i in indices]))
-
-
-def in_order(parts: list[tuple[list[Row], Encoded]], padding: int) -> Encoded:
+def in_order(parts: list[tuple[list[Row], Encoded]], reader: Reader) -> Encoded:
     """Rows of several slices as one, in record order."""
     numbered = sorted((row, part, i) for part, (rows, _) in enumerate(parts) for i, row in enumerate(rows))
     chosen = [(parts[part][1], i) for _, part, i in numbered]
-    return Encoded([e.tokens[i] for e, i in chosen], [e.labels[i] for e, i in chosen], padding,
+    return Encoded(reader, [e.items[i] for e, i in chosen], [e.labels[i] for e, i in chosen],
                    None if any(e.states is None for e, _ in chosen) else
                    [e.states[i] for e, i in chosen if e.states is not None])

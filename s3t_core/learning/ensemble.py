@@ -13,8 +13,9 @@ from torch import Tensor
 
 from s3t_core.domain import Release
 from s3t_core.errors import NoLiveShard
-from s3t_core.learning.backbone import Backbone, check_backbone, load_model, load_tokenizer
-from s3t_core.learning.encoding import encode_texts, pad, padding_token
+from s3t_core.learning.adapters import ONE_PASS_KINDS
+from s3t_core.learning.backbone import Backbone, check_backbone, load_model
+from s3t_core.learning.encoding import load_reader
 from s3t_core.learning.onepass import OnePass, ShardStages
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.replica import StagedModel
@@ -47,14 +48,14 @@ class Ensemble:
         self._one_pass: OnePass | None = None
         serving = [r for r in (release.serving(s) for s in release.shards()) if r]
         if serving:
-            self._tokenizer = load_tokenizer(backbone)
+            self._reader = load_reader(backbone, recipe)
             self._staged = StagedModel(load_model(backbone), recipe)
         for replica in serving:
             names = {s.index: f"shard{replica.shard}_stage{s.index}" for s in replica.stages}
             for stage in replica.stages:
                 self._staged.load(names[stage.index], stage.index, artifact(stage.digest))
             self._shards.append(ShardStages(names))
-        if serving and recipe.adapter["kind"] == "lora" and self._staged.split.resumes(pad([[1, 2]], 0)):
+        if serving and recipe.adapter["kind"] in ONE_PASS_KINDS:
             self._one_pass = OnePass(self._staged, self._shards)
 
     def predict(self, texts: list[str]) -> list[Prediction]:
@@ -75,25 +76,25 @@ class Ensemble:
             return self._mean_probabilities(texts)
 
     def _mean_probabilities(self, texts: list[str]) -> Tensor:
-        tokens = encode_texts(self._tokenizer, texts, self._recipe.max_length)
-        padding = padding_token(self._tokenizer)
-        order = sorted(range(len(tokens)), key=lambda i: (len(tokens[i]), i))
-        total = torch.zeros(len(tokens), len(self._recipe.labels))
+        items = self._reader.items(texts)
+        lengths = self._reader.lengths(items)
+        order = sorted(range(len(items)), key=lambda i: (lengths[i], i))
+        total = torch.zeros(len(items), len(self._recipe.labels))
         for start in range(0, len(order), _BATCH):
             chosen = order[start:start + _BATCH]
-            batch = pad([tokens[i] for i in chosen], padding)
-            for shard, states in zip(self._shards, self._states(batch), strict=True):
-                logits = self._staged.classify(shard.head, states, batch["attention_mask"])
+            rows = [items[i] for i in chosen]
+            batch = self._reader.batch(rows)
+            for shard, states in zip(self._shards, self._states(batch, self._reader.weight(rows)), strict=True):
+                logits = self._staged.classify(shard.head, states, batch)
                 total[chosen] += torch.softmax(logits, dim=1).cpu()
         return total / len(self._shards)
 
-    def _states(self, batch: Batch) -> Iterator[Tensor]:
+    def _states(self, batch: Batch, tokens: int) -> Iterator[Tensor]:
         """The last states of every shard: in one pass where that pays, else shard by shard above what they share."""
-        tokens = batch["input_ids"].numel()
-        if self._one_pass is not None and tokens <= ONE_PASS_TOKENS:
+        split, first = self._staged.split, [min(self._recipe.blocks[s.depth - 1]) for s in self._shards]
+        if self._one_pass is not None and tokens <= ONE_PASS_TOKENS and split.resumes(batch):
             yield from self._one_pass.states(batch)
             return
-        split, first = self._staged.split, [min(self._recipe.blocks[s.depth - 1]) for s in self._shards]
         self._staged.activate([])  # what the shards share is the backbone alone
         below = split.entering(batch, set(first) - {0}) if any(first) and split.resumes(batch) else {}
         for shard, layer in zip(self._shards, first, strict=True):

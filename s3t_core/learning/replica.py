@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from peft import get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from s3t_core.errors import ArtifactError, GuaranteeError
+from s3t_core.learning.adapters import adapter_config
 from s3t_core.learning.backbone import modules_in_layers
 from s3t_core.learning.precision import lower_precision
 from s3t_core.learning.recipe import Recipe
@@ -41,11 +42,10 @@ class StagedModel:
         self._adapted: dict[str, list[str]] = {}
 
     def attach(self, name: str, block: int) -> None:
-        """A fresh adapter (a no-op: LoRA's B is zero) on block `block` (from 1) and a fresh zero head, both frozen."""
+        """A fresh adapter (a no-op) on block `block` (from 1) and a fresh zero head, both frozen."""
         adapter = self.recipe.adapter
         targets = modules_in_layers(self.model, self.recipe.blocks[block - 1], tuple(adapter["target_modules"]))
-        config = LoraConfig(r=adapter["rank"], lora_alpha=adapter["alpha"], use_rslora=adapter["rslora"],
-                            target_modules=targets, lora_dropout=0.0, bias="none")
+        config = adapter_config(adapter, targets)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # peft warns of several adapters: here that is the point
             inject_adapter_in_model(config, self.model, adapter_name=name)
@@ -103,10 +103,11 @@ class StagedModel:
         """Logits of the head `name` under the active adapters: ids and mask (rows, tokens) -> (rows, labels). With the
         states that enter `layer`, (rows, tokens, hidden), what lies below it is not computed again."""
         states = self.split.states(batch) if entering is None else self.split.resumed(batch, layer, entering)
-        return self.classify(name, states, batch["attention_mask"])
+        return self.classify(name, states, batch)
 
-    def classify(self, name: str, states: Tensor, mask: Tensor) -> Tensor:
-        """Logits of the head `name` for last states: (rows, tokens, hidden), (rows, tokens) -> (rows, labels)."""
+    def classify(self, name: str, states: Tensor, batch: Batch) -> Tensor:
+        """Logits of the head `name` for the last states of a batch: (rows, tokens, hidden) -> (rows, labels)."""
+        mask = batch.get("attention_mask", torch.ones(states.shape[:2], dtype=torch.long))
         features = pool(states, mask.to(states.device), self.recipe.training["pooling"])
         result: Tensor = self.heads[name](features)
         return result
@@ -132,8 +133,7 @@ class StagedModel:
 
 
 def _adapters_of(layer: Any) -> list[str]:
-    return [name for attribute in layer.adapter_layer_names for name in getattr(layer, attribute)
-            if attribute == layer.adapter_layer_names[0]]
+    return list(dict.fromkeys(name for attribute in layer.adapter_layer_names for name in getattr(layer, attribute)))
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:

@@ -13,15 +13,14 @@
 import math
 import random
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from s3t_core.errors import TrainingError, UsageError
 from s3t_core.learning.activations import Activations
-from s3t_core.learning.backbone import Backbone, load_model, load_tokenizer
-from s3t_core.learning.encoding import Encoded, batch_of, encode, in_order, pad, padding_token
+from s3t_core.learning.backbone import Backbone, load_model
+from s3t_core.learning.encoding import Encoded, Reader, encode, in_order, load_reader
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
 from s3t_core.learning.replica import StagedModel
 from s3t_core.records import Row
@@ -74,7 +73,7 @@ def train_stage(backbone: Backbone, recipe: Recipe, spec: StageSpec, slices: lis
     torch.set_num_threads(recipe.profile.threads)
     torch.use_deterministic_algorithms(True)
     staged = StagedModel(load_model(backbone), recipe)
-    reader = _Reader(staged, load_tokenizer(backbone), activations, min(recipe.blocks[len(spec.prefix) - 1]))
+    reader = _StageReader(staged, load_reader(backbone, recipe), activations, min(recipe.blocks[len(spec.prefix) - 1]))
     parts = [(rows, reader.read(digest, rows)) for digest, rows in zip(
         spec.slice_digests, map(sorted, slices), strict=True)]  # before any adapter is there
     measured = reader.read(held_out_digest, sorted(held_out)) if held_out else None
@@ -89,30 +88,28 @@ def train_stage(backbone: Backbone, recipe: Recipe, spec: StageSpec, slices: lis
     torch.manual_seed(seed)
     staged.attach(name, block)
     staged.activate([*names, name])
-    loss, steps = _fit(staged, name, in_order(parts, reader.padding), seed, reader.layer)
+    loss, steps = _fit(staged, name, in_order(parts, reader.reader), seed, reader.layer)
     staged.model.requires_grad_(False)
     accuracy = _accuracy(staged, name, measured, reader.layer) if measured else None
     return StageResult(staged.dump(name), loss, accuracy, steps)
 
 
-class _Reader:
-    """Rows to tokens, labels and the frozen states that enter `layer`."""
+class _StageReader:
+    """Rows to items, labels and the frozen states that enter `layer`."""
 
-    def __init__(self, staged: StagedModel, tokenizer: Any, activations: Activations, layer: int) -> None:
+    def __init__(self, staged: StagedModel, reader: Reader, activations: Activations, layer: int) -> None:
         self.layer = layer
-        self.padding = padding_token(tokenizer)
+        self.reader = reader
         self._staged = staged
-        self._tokenizer = tokenizer
         self._activations = activations
 
     def read(self, slice_digest: str, rows: list[Row]) -> Encoded:
         """The rows of one slice, in the order given."""
-        encoded = encode(self._tokenizer, rows, self._staged.recipe)
+        encoded = encode(self.reader, rows, self._staged.recipe)
         split = self._staged.split
-        if not rows or self.layer == 0 or not split.resumes(pad(encoded.tokens[:1], self.padding)):
+        if not rows or self.layer == 0 or not split.resumes(encoded.batch([0])[0]):
             return encoded
-        found = self._activations.of_slice(split, self._staged.recipe, slice_digest, encoded.tokens, self.padding,
-                                           self.layer)
+        found = self._activations.of_slice(split, self._staged.recipe, slice_digest, encoded, self.layer)
         return replace(encoded, states=[found.row(i) for i in range(len(rows))])
 
 
@@ -144,7 +141,7 @@ def _fit(staged: StagedModel, name: str, rows: Encoded, seed: int, layer: int) -
     for _ in range(training["epochs"]):
         losses = []
         for indices in batch_layout(rows.lengths, training["batch_size"], generator):
-            batch, states, labels = batch_of(rows, indices)
+            batch, states, labels = rows.batch(indices)
             loss: Tensor = torch.nn.functional.cross_entropy(
                 staged.logits(name, batch, layer, states), labels.to(staged.split.device))
             if not torch.isfinite(loss):
@@ -171,6 +168,6 @@ def _accuracy(staged: StagedModel, name: str, rows: Encoded, layer: int) -> floa
     order = sorted(range(len(rows.labels)), key=lambda i: rows.lengths[i])
     right = 0
     for start in range(0, len(order), 32):
-        batch, states, labels = batch_of(rows, order[start:start + 32])
+        batch, states, labels = rows.batch(order[start:start + 32])
         right += int((staged.logits(name, batch, layer, states).argmax(1).cpu() == labels).sum())
     return right / len(order)

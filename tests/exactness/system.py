@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from s3t_core.capacity.sequences import cyclic_sequences
 from s3t_core.config import Config
@@ -30,12 +31,13 @@ def make_slices(shards: int, slices: int, rows: int = 6) -> Slices:
     return {SliceId(s, i): make_rows(s, i, rows + i + s) for s in range(shards) for i in range(slices)}
 
 
-def config_for(backbone: Path, shards: int, slices: int, budget: int, dtype: str = "float32") -> Config:
+def config_for(backbone: Path, shards: int, slices: int, budget: int, dtype: str = "float32",
+               adapter: dict[str, Any] | None = None, pooling: str = "mean") -> Config:
     """A small, quick recipe."""
     return Config.model_validate({
         "data": {"labels": ["a", "b"]}, "system": {"shards": shards, "slices": slices, "budget": budget},
-        "backbone": {"model": str(backbone), "max_length": 16}, "adapter": {"rank": 2, "alpha": 4},
-        "training": {"batch_size": 4, "dtype": dtype}})
+        "backbone": {"model": str(backbone), "max_length": 16}, "adapter": {"rank": 2, "alpha": 4, **(adapter or {})},
+        "training": {"batch_size": 4, "dtype": dtype, "pooling": pooling}})
 
 
 def dataset_of(slices: Slices, shards: int, count: int, version: str = "v") -> DatasetVersion:
@@ -57,10 +59,13 @@ class TinySystem:
     activations: Activations = COMPUTED
     artifacts: dict[str, bytes] = field(default_factory=dict)
     trained: int = 0
+    adapter: dict[str, Any] = field(default_factory=dict)
+    pooling: str = "mean"
 
     def __post_init__(self) -> None:
         self.backbone: Backbone = find_backbone(str(self.backbone_path))
-        config = config_for(self.backbone_path, self.shards, self.slices, self.budget, self.dtype)
+        config = config_for(self.backbone_path, self.shards, self.slices, self.budget, self.dtype, self.adapter,
+                            self.pooling)
         self.recipe: Recipe = make_recipe(
             config, str(self.backbone_path), self.backbone.digest, self.backbone.tokenizer_digest, self.backbone.layers,
             numeric_profile(1))

@@ -8,8 +8,8 @@ import torch
 from s3t_core.domain import SliceId
 from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.activations import Activations, states_key
-from s3t_core.learning.backbone import load_model, load_tokenizer
-from s3t_core.learning.encoding import encode, padding_token
+from s3t_core.learning.backbone import load_model
+from s3t_core.learning.encoding import encode, load_reader
 from s3t_core.learning.replica import StagedModel
 from s3t_core.records import slice_digest
 from tests.exactness.system import KEYS, Slices, TinySystem, dataset_of, make_slices
@@ -126,10 +126,10 @@ def test_the_key_of_kept_states_names_everything_that_decides_them(tiny_backbone
 def test_states_are_those_that_the_whole_model_has_there(tiny_backbone: Path) -> None:
     system, data = TinySystem(tiny_backbone, 1, 3, 1), make_slices(1, 3, rows=40)
     rows = sorted(data[SliceId(0, 0)])
-    staged, tokenizer = StagedModel(load_model(system.backbone), system.recipe), load_tokenizer(system.backbone)
-    tokens = encode(tokenizer, rows, system.recipe).tokens
-    found = Activations().of_slice(staged.split, system.recipe, "d", tokens, padding_token(tokenizer), 2)
-    for i, row in enumerate(tokens):
+    staged = StagedModel(load_model(system.backbone), system.recipe)
+    encoded = encode(load_reader(system.backbone, system.recipe), rows, system.recipe)
+    found = Activations().of_slice(staged.split, system.recipe, "d", encoded, 2)
+    for i, row in enumerate(encoded.items):
         batch = {"input_ids": torch.tensor([row]), "attention_mask": torch.ones(1, len(row), dtype=torch.long)}
         whole = staged.model(**batch, output_hidden_states=True).hidden_states[2][0]
         assert torch.allclose(found.row(i), whole, atol=1e-5)
