@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install demo test test-fast test-crash test-large check test-mutants bench bench-erase replay clean
+.PHONY: install demo test test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-erase replay clean
 
 install: $(VENV)/installed
 
@@ -41,8 +41,14 @@ test-large: install  ## 100,000 ids in one file
 test-mutants: install  ## take each protection out and see its test fail
 	$(BIN)/python -m tests.mutants
 
-bench: install  ## the champion on the example data against logistic regression on frozen embeddings
-	$(BIN)/python -m benchmarks.accuracy --workspace .bench
+bench: install  ## training, erasing, accuracy, serving, growth, ingest against what else one would do; under 30 minutes
+	$(BIN)/python -m benchmarks --dir .bench
+
+bench-full: install  ## the same on all reviews, and m=1 L=6 beside m=3 L=3; hours
+	$(BIN)/python -m benchmarks --full --dir .bench-full
+
+bench-example: install  ## the champion on the example data against logistic regression on frozen embeddings
+	$(BIN)/python -m benchmarks.accuracy --workspace .bench-example
 
 bench-erase: install  ## one erase run of 10,000 requests among 100,000 subjects, step by step
 	$(BIN)/python -m benchmarks.erase --dir .bench-erase
@@ -51,4 +57,4 @@ replay: install  ## deletion requests against really trained models, arm beside 
 	$(BIN)/python -m benchmarks.replay --dir .replay
 
 clean:  ## what the commands above made
-	rm -rf $(VENV) .demo .bench .bench-erase .replay build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .bench .bench-full .bench-example .bench-erase .replay build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -27,7 +27,8 @@ STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 def main() -> None:
     """Print one table, and JSON with --json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workspace", default=".bench", help="a workspace with the example trained; made when missing")
+    parser.add_argument("--workspace", default=".bench-example",
+                        help="a workspace with the example trained; made when missing")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     result = compare(_trained(Path(arguments.workspace).resolve()))

@@ -4,21 +4,23 @@ Rows are rotten-tomatoes reviews, each its own subject, placed by a published ke
 training subjects) is left to whoever chooses settings; the held-out part is only ever reported.
 """
 
+import argparse
 import hashlib
 import shutil
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
+from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.adapters.runner import ProcessRunner
 from flows.examples import rows
 from s3t_core.capacity.sequences import cyclic_sequences
 from s3t_core.config import Config
-from s3t_core.domain import DatasetVersion, Release, Replica, Sequence, SliceVersion, Topology
+from s3t_core.domain import DatasetVersion, Release, Replica, Sequence, SliceId, SliceVersion, Topology
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.jobs import DescribeJob, FileRef, StageJob
@@ -28,9 +30,18 @@ from s3t_core.records import Row, slice_digest
 from s3t_core.slicefile import HELD_OUT_PATH, read_rows, slice_path
 from s3t_core.snapshot import SnapshotBuilder, SourceRow
 
-KEYS = WorkspaceKeys.derive(hashlib.sha256(b"s3t: the benchmarks' key").digest())
+if TYPE_CHECKING:
+    from s3t_core.learning.ensemble import Ensemble
+
+KEY = hashlib.sha256(b"s3t: the benchmarks' key; it protects nobody").digest()
+KEYS = WorkspaceKeys.derive(KEY)
 HELD_OUT = 0.2
 _REVIEWS = 8530
+
+
+def sample(limit: int | None) -> list[dict[str, str]]:
+    """About `limit` reviews, evenly spread; None: all of them."""
+    return [r for n, r in enumerate(rows("rotten-tomatoes")) if limit is None or n % (_REVIEWS // limit or 1) == 0]
 
 
 def bench_config(shards: int, slices: int, budget: int, **training: Any) -> Config:
@@ -59,9 +70,8 @@ class Bed:
         spool = self.folder / "spool"
         spool.mkdir(parents=True, exist_ok=True)
         builder = SnapshotBuilder(KEYS, self.topology, HELD_OUT, spool, set(), set())
-        for number, row in enumerate(rows("rotten-tomatoes")):
-            if self.limit is None or number % (_REVIEWS // self.limit or 1) == 0:
-                builder.add(SourceRow(number, row["subject"], "", row["text"], row["label"], row["subject"], None))
+        for number, row in enumerate(sample(self.limit), 1):
+            builder.add(SourceRow(number, row["subject"], "", row["text"], row["label"], row["subject"], None))
         list(builder.write(self.data, lambda _: []))
         shutil.rmtree(spool)
         self.dataset = DatasetVersion("", system.shards, system.slices, {
@@ -89,17 +99,30 @@ class Bed:
         return [sorted(read_rows(self.data / slice_path(shard, s))) for s in prefix]
 
     def train(self, specs: Iterable[StageSpec] | None = None) -> float:
-        """Train stages with the system's own jobs, `workers` at a time; seconds. The activation store starts cold."""
+        """Train stages with the system's own jobs, each when those it builds on are there, `workers` at a time;
+        seconds. The activation store starts cold."""
         store = ActivationStore(self.folder / "activations", KEYS.content, self.kept)
         store.allow(())
         store.allow({v.digest for v in self.dataset.files()})
         chosen = list(self.plan.stages if specs is None else specs)
         self.runner.describe(DescribeJob(self.config.backbone.model, self.config.training.threads))  # imports are done
         begun = time.monotonic()
-        for length in sorted({len(s.prefix) for s in chosen}):
-            with ThreadPoolExecutor(self.workers) as pool:
-                list(pool.map(lambda s: self._train(s, store), [s for s in chosen if len(s.prefix) == length]))
+        by_key = {s.key: s for s in chosen}
+        order = TopologicalSorter({s.key: [k for k in s.earlier if k in by_key] for s in chosen})
+        order.prepare()
+        running: dict[Future[None], str] = {}
+        with ThreadPoolExecutor(self.workers) as pool:
+            while order.is_active():
+                running |= {pool.submit(self._train, by_key[k], store): k for k in order.get_ready()}
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    future.result()
+                    order.done(running.pop(future))
         return time.monotonic() - begun
+
+    def missing(self) -> list[StageSpec]:
+        """Stages of the plan that are not there yet."""
+        bound = self.store.bindings()
+        return [s for s in self.plan.stages if s.key not in bound]
 
     def _train(self, spec: StageSpec, activations: ActivationStore) -> None:
         begun = time.monotonic()
@@ -116,15 +139,17 @@ class Bed:
         held_out = FileRef(self.data / HELD_OUT_PATH, self.dataset.held_out.digest)
         return StageJob(self.recipe, spec, files, earlier, held_out, self.store.root, KEYS, activations)
 
-    def release(self, silenced: frozenset[Any] = frozenset()) -> Release:
+    def release(self, silenced: frozenset[SliceId] = frozenset()) -> Release:
         """What is live when some slices are silenced."""
         bound, specs = self.store.bindings(), {s.key: s for s in self.plan.stages}
         replicas = []
         for wanted_replica in self.plan.replicas:
             stages = []
             for position, key in enumerate(wanted_replica.keys):
-                if key is None or (wanted_replica.shard, wanted_replica.sequence[position]) in silenced:
+                if SliceId(wanted_replica.shard, wanted_replica.sequence[position]) in silenced:
                     break
+                if key is None:
+                    continue
                 stages.append(specs[key].record(bound[key]))
             replicas.append(Replica(wanted_replica.shard, wanted_replica.number, wanted_replica.sequence,
                                     tuple(stages)))
@@ -132,11 +157,33 @@ class Bed:
 
     def accuracy(self, release: Release) -> float | None:
         """On the held-out rows, 0 to 1."""
+        return self.ensemble(release).accuracy(self.held_out)
+
+    def ensemble(self, release: Release) -> "Ensemble":
+        """The model of a release."""
         from s3t_core.learning.backbone import find_backbone
         from s3t_core.learning.ensemble import Ensemble
-        return Ensemble(find_backbone(self.recipe.model), self.recipe, release, self.store.get).accuracy(self.held_out)
+        return Ensemble(find_backbone(self.recipe.model), self.recipe, release, self.store.get)
 
 
 def _describe(path: Path) -> SliceVersion:
     found = read_rows(path)
     return SliceVersion(slice_digest(KEYS, found), len(found), "")
+
+
+def parser(name: str, about: str | None) -> argparse.ArgumentParser:
+    """The options of a benchmark that works on a bed."""
+    options = argparse.ArgumentParser(prog=name, description=about, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--dir", default=".bench/bed", help="data and stages; those that are there are used again")
+    options.add_argument("--rows", type=int, default=0, help="about so many reviews; 0 = all")
+    options.add_argument("--shards", type=int, default=3)
+    options.add_argument("--slices", type=int, default=3)
+    options.add_argument("--budget", type=int, default=3)
+    options.add_argument("--epochs", type=int, default=2)
+    return options
+
+
+def bed_of(given: argparse.Namespace) -> Bed:
+    """The bed that the options describe."""
+    return Bed(Path(given.dir).resolve(), bench_config(given.shards, given.slices, given.budget, epochs=given.epochs),
+               given.rows or None)

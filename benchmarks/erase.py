@@ -35,7 +35,7 @@ def main() -> None:
     given = parser.parse_args()
     folder = Path(given.dir).resolve()
     shutil.rmtree(folder, ignore_errors=True)
-    place, told = _made(folder, given.subjects), {}
+    place, told = workspace_of_subjects(folder, given.subjects), {}
     asking = [f"subject-{n:07d}" for n in random.Random(0).sample(range(given.subjects), given.requests)]
     told["take"] = _timed(lambda: take_requests(place, asking))
     told |= erase_timed(place)
@@ -60,11 +60,12 @@ def erase_timed(place: Workspace) -> dict[str, float]:
     return told
 
 
-def _made(folder: Path, subjects: int) -> Workspace:
-    """Ingested by the real flow."""
+def workspace_of_subjects(folder: Path, subjects: int) -> Workspace:
+    """`subjects` people with one or two records each, ingested by the real flow; no model."""
     config = Config.model_validate({"data": {"labels": ["a", "b"]}, "erasure": {"staleness_seconds": 0}})
     place = create_workspace(folder, config, b"\x09" * 32)
     chance = random.Random(1)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     source = folder.with_name(folder.name + ".jsonl")
     with source.open("w") as file:
         for n in range(subjects):

@@ -1,17 +1,22 @@
-"""The plain recipe, really run: Hugging Face Trainer, dynamic padding, float32, one process with every core.
+"""The plain recipes, really run: Hugging Face Trainer, dynamic padding, float32, one process with every core.
 
-    python -m benchmarks.plain FOLDER {stages|joint|last} THREADS
+    python -m benchmarks.plain FOLDER {stages|joint|sisa|retrain} THREADS
 
 `stages`: the same stages as the system's, with correct layer matching and no wiping: each replica in turn, stage by
 stage, every row through the whole backbone in every step. `joint`: one plain LoRA fine-tune on all training rows.
-FOLDER holds job.pickle, a `PlainJob`; the answer is one line of JSON. Not shipped in the package.
+`sisa`: per shard one LoRA on every layer, trained on slice 1, then on from there on slices 1 and 2, and so on, a
+checkpoint at each (Bourtoule et al., section IV). `retrain`: what SISA does when a record of the second slice of shard
+0 is deleted: from the last clean checkpoint on, without the record.
+
+FOLDER holds job.pickle, a `PlainJob`; the answer is one line of JSON, checkpoints go to FOLDER. Not shipped in the
+package.
 """
 
 import json
 import pickle
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +26,29 @@ from s3t_core.learning.recipe import Recipe, StageSpec
 from s3t_core.learning.replica import StagedModel
 from s3t_core.records import Row
 
+WHOLE = "whole"
+RETRAINED = 1
+"""Position (from 0) of the slice whose record `retrain` deletes."""
+
 
 @dataclass(frozen=True)
 class PlainJob:
-    """What to train: stages with their rows, those of one replica after another; or everything at once."""
+    """What to train. `stages` with their rows, those of one replica after another; `shards`: rows by shard and slice,
+    in the order of the shard's first sequence."""
 
     recipe: Recipe
     stages: list[tuple[StageSpec, list[Row]]]
-    rows: list[Row]
-    held_out: list[Row]
+    shards: list[list[list[Row]]]
+
+
+def whole_recipe(recipe: Recipe) -> Recipe:
+    """The recipe with one block of every layer."""
+    return replace(recipe, blocks=(tuple(sorted(layer for block in recipe.blocks for layer in block)),))
+
+
+def sisa_file(shard: int, position: int) -> str:
+    """Checkpoint of a shard after the slice at `position`, from 0."""
+    return f"sisa-{shard}-{position}.safetensors"
 
 
 class _Classifier(torch.nn.Module):
@@ -52,65 +71,87 @@ def main() -> None:
     folder, what, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     torch.set_num_threads(threads)
     job: PlainJob = pickle.loads((folder / "job.pickle").read_bytes())  # noqa: S301  # written by the benchmark
-    trainer = _Plain(job.recipe, folder)
+    trainer = _Plain(job, folder)
     begun = time.monotonic()
-    told = trainer.joint(job) if what == "joint" else trainer.stages(job, folder)
-    sys.stdout.write(json.dumps({"seconds": time.monotonic() - begun - trainer.measuring, **told}) + "\n")
+    ways = {"stages": trainer.stages, "joint": trainer.joint, "sisa": trainer.sisa, "retrain": trainer.retrain}
+    trained = ways[what]()
+    sys.stdout.write(json.dumps({"seconds": time.monotonic() - begun, "trained": trained}) + "\n")
 
 
 class _Plain:
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
+    def __init__(self, job: PlainJob, folder: Path) -> None:
         from s3t_core.learning.backbone import find_backbone, load_tokenizer
-        self.recipe = recipe
+        self.job = job
         self.folder = folder
-        self.backbone = find_backbone(recipe.model)
+        self.backbone = find_backbone(job.recipe.model)
         self.tokenizer = load_tokenizer(self.backbone)
-        self.measuring = 0.0
 
-    def stages(self, job: PlainJob, folder: Path) -> dict[str, Any]:
-        """Every stage, on top of those before it; artifacts go to FOLDER/KEY.safetensors."""
-        dumps: dict[str, bytes] = {}
-        for spec, rows in job.stages:
-            staged = self._model()
+    def stages(self) -> int:
+        """Every stage, on top of those before it."""
+        recipe, dumps = self.job.recipe, dict[str, bytes]()
+        for spec, rows in self.job.stages:
+            staged = self._model(recipe)
             names = []
             for block, key in enumerate(spec.earlier, 1):
                 if key is not None:
                     names.append(f"stage{block}")
                     staged.load(names[-1], block, dumps[key])
             name = f"stage{len(spec.prefix)}"
-            torch.manual_seed(self.recipe.seed(spec.shard, spec.prefix))
+            torch.manual_seed(recipe.seed(spec.shard, spec.prefix))
             staged.attach(name, len(spec.prefix))
             staged.activate([*names, name])
-            parameters = staged.trainable(name)
-            self._fit(_Classifier(staged, name), parameters, rows)
-            staged.model.requires_grad_(False)
+            self._fit(staged, name, rows)
             dumps[spec.key] = staged.dump(name)
-            (folder / f"{spec.key}.safetensors").write_bytes(dumps[spec.key])
-        return {"stages": len(dumps)}
+            (self.folder / f"{spec.key}.safetensors").write_bytes(dumps[spec.key])
+        return len(dumps)
 
-    def joint(self, job: PlainJob) -> dict[str, Any]:
-        """One adapter on every layer and one head, on all rows at once; its held-out accuracy."""
-        from dataclasses import replace
-        layers = tuple(sorted(layer for block in self.recipe.blocks for layer in block))
-        self.recipe = replace(self.recipe, blocks=(layers,))
-        staged = self._model()
+    def joint(self) -> int:
+        """One adapter on every layer and one head, on all rows at once."""
+        rows = [r for shard in self.job.shards for part in shard for r in part]
+        (self.folder / "joint.safetensors").write_bytes(self._whole(None, rows))
+        return 1
+
+    def sisa(self) -> int:
+        """Every shard, slice by slice."""
+        for shard in range(len(self.job.shards)):
+            self._sisa(shard, 0, self.job.shards[shard], None, self.folder)
+        return sum(map(len, self.job.shards))
+
+    def retrain(self) -> int:
+        """Shard 0 without one record of the slice at `RETRAINED`."""
+        slices = [part[1:] if position == RETRAINED else part for position, part in enumerate(self.job.shards[0])]
+        clean = (self.folder / sisa_file(0, RETRAINED - 1)).read_bytes()
+        again = self.folder / "retrained"
+        again.mkdir(exist_ok=True)
+        self._sisa(0, RETRAINED, slices, clean, again)
+        return len(slices) - RETRAINED
+
+    def _sisa(self, shard: int, first: int, slices: list[list[Row]], weights: bytes | None, folder: Path) -> None:
+        for position in range(first, len(slices)):
+            weights = self._whole(weights, [r for part in slices[:position + 1] for r in part])
+            (folder / sisa_file(shard, position)).write_bytes(weights)
+
+    def _whole(self, weights: bytes | None, rows: list[Row]) -> bytes:
+        """One adapter on every layer, from `weights` on."""
+        staged = self._model(whole_recipe(self.job.recipe))
         torch.manual_seed(0)
-        staged.attach("joint", 1)
-        staged.activate(["joint"])
-        self._fit(_Classifier(staged, "joint"), staged.trainable("joint"), job.rows)
-        begun = time.monotonic()
-        accuracy = self._accuracy(staged, job.held_out)
-        self.measuring += time.monotonic() - begun
-        return {"accuracy": accuracy}
+        if weights is None:
+            staged.attach(WHOLE, 1)
+        else:
+            staged.load(WHOLE, 1, weights)
+        staged.activate([WHOLE])
+        self._fit(staged, WHOLE, sorted(rows))
+        return staged.dump(WHOLE)
 
-    def _model(self) -> StagedModel:
+    def _model(self, recipe: Recipe) -> StagedModel:
         from s3t_core.learning.backbone import load_model
-        return StagedModel(load_model(self.backbone), self.recipe)
+        return StagedModel(load_model(self.backbone), recipe)
 
-    def _fit(self, model: torch.nn.Module, parameters: dict[str, torch.nn.Parameter], rows: list[Row]) -> None:
+    def _fit(self, staged: StagedModel, name: str, rows: list[Row]) -> None:
         from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, get_linear_schedule_with_warmup
-        training, labels = self.recipe.training, {v: i for i, v in enumerate(self.recipe.labels)}
-        encoded = self.tokenizer([r.text for r in rows], truncation=True, max_length=self.recipe.max_length)
+        recipe, parameters = self.job.recipe, staged.trainable(name)
+        training, labels = recipe.training, {v: i for i, v in enumerate(recipe.labels)}
+        encoded = self.tokenizer([r.text for r in rows], truncation=True, max_length=recipe.max_length)
         data = [{"input_ids": ids, "attention_mask": mask, "labels": labels[r.label]}
                 for ids, mask, r in zip(encoded["input_ids"], encoded["attention_mask"], rows, strict=True)]
         steps = -(-len(rows) // training["batch_size"]) * training["epochs"]
@@ -123,18 +164,10 @@ class _Plain:
             output_dir=str(self.folder / "trainer"), num_train_epochs=training["epochs"], report_to=[],
             per_device_train_batch_size=training["batch_size"], save_strategy="no", logging_strategy="no",
             disable_tqdm=True, use_cpu=True, seed=training["seed"], max_grad_norm=0.0)
-        Trainer(model=model, args=arguments, train_dataset=data,
+        Trainer(model=_Classifier(staged, name), args=arguments, train_dataset=data,
                 data_collator=DataCollatorWithPadding(self.tokenizer),
                 optimizers=(optimizer, get_linear_schedule_with_warmup(optimizer, max(1, steps // 10), steps))).train()
-
-    @torch.inference_mode()
-    def _accuracy(self, staged: StagedModel, rows: list[Row]) -> float:
-        from s3t_core.learning.encoding import TextReader, encode
-        encoded, right = encode(TextReader(self.tokenizer, self.recipe.max_length), rows, self.recipe), 0
-        for begin in range(0, len(rows), 32):
-            batch, _, labels = encoded.batch(list(range(begin, min(begin + 32, len(rows)))))
-            right += int((staged.logits("joint", batch).argmax(1) == labels).sum())
-        return right / len(rows)
+        staged.model.requires_grad_(False)
 
 
 if __name__ == "__main__":

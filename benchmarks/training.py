@@ -1,57 +1,59 @@
-"""Rows a and b: training all replicas, against the plain recipe and one plain LoRA fine-tune.
+"""Rows a and b: training all replicas, against the plain recipe and one plain LoRA fine-tune; and SISA's models, which
+rows c and d need.
 
-    python -m benchmarks.training [--rows N] [--shards m] [--slices L] [--budget B] [--epochs E] [--dir DIR]
+    python -m benchmarks.training --dir DIR [--rows N] [--only ours,plain,joint,sisa]
 """
 
-import argparse
 import json
 import os
 import pickle
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-from benchmarks.bed import Bed, bench_config
+from benchmarks.bed import Bed, bed_of, parser
 from benchmarks.plain import PlainJob
+from benchmarks.report import Line, at_most, tell
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import Release, Replica
 from s3t_core.learning.ensemble import Ensemble
 
 
 def main() -> None:
-    """Train each way, print one JSON document."""
-    parser = argparse.ArgumentParser(prog="benchmarks.training", description=__doc__)
-    parser.add_argument("--rows", type=int, default=1500)
-    parser.add_argument("--shards", type=int, default=3)
-    parser.add_argument("--slices", type=int, default=3)
-    parser.add_argument("--budget", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--dir", default=".bench/training")
-    parser.add_argument("--only", default="ours,plain,joint")
-    given = parser.parse_args()
-    folder = Path(given.dir).resolve()
-    shutil.rmtree(folder, ignore_errors=True)
-    bed = Bed(folder, bench_config(given.shards, given.slices, given.budget, epochs=given.epochs), given.rows)
-    sys.stdout.write(json.dumps(compare(bed, set(given.only.split(","))), indent=1) + "\n")
+    """Train each way."""
+    options = parser("benchmarks.training", __doc__)
+    options.add_argument("--only", default="ours,plain,joint,sisa")
+    given = options.parse_args()
+    tell(compare(bed_of(given), set(given.only.split(","))))
 
 
-def compare(bed: Bed, only: set[str]) -> dict[str, Any]:
-    """Seconds and held-out accuracy of each way, and the ratios."""
-    told: dict[str, Any] = {"rows": bed.dataset.rows(), "held_out": len(bed.held_out),
-                            "stages": len(bed.plan.stages)}
+def compare(bed: Bed, only: set[str]) -> list[Line]:
+    """Seconds of each way, ratios, accuracies."""
+    size = f"{bed.dataset.rows()} rows, {len(bed.plan.stages)} stages"
+    lines, seconds = [], dict[str, float]()
     if "ours" in only:
-        told["ours"] = {"seconds": bed.train(), "accuracy": bed.accuracy(bed.release())}
+        seconds["ours"] = bed.train()
+        lines.append(Line("a", "train all replicas, ours", seconds["ours"], "s", size))
+        lines.append(Line("a", "held-out accuracy, ours", _points(bed.accuracy(bed.release())), "%",
+                          f"{len(bed.held_out)} held-out rows"))
     if "plain" in only:
-        told["plain"] = run_plain(bed, "stages") | {"accuracy": _plain_accuracy(bed)}
-        if "ours" in only:
-            told["a: ours / plain recipe"] = told["ours"]["seconds"] / told["plain"]["seconds"]
+        seconds["plain"] = run_plain(bed, "stages")["seconds"]
+        lines.append(Line("a", "train all replicas, plain recipe", seconds["plain"], "s", "Trainer, one process"))
+        lines.append(Line("a", "held-out accuracy, plain recipe", _points(_plain_accuracy(bed)), "%"))
+    if {"ours", "plain"} <= only:
+        lines.append(at_most("a", "ours / plain recipe", seconds["ours"] / seconds["plain"], 1 / 3))
     if "joint" in only:
-        told["joint"] = run_plain(bed, "joint")
-        if "ours" in only:
-            told["b: ours / one plain LoRA fine-tune"] = told["ours"]["seconds"] / told["joint"]["seconds"]
-    return told
+        seconds["joint"] = run_plain(bed, "joint")["seconds"]
+        lines.append(Line("b", "one plain LoRA fine-tune on all rows", seconds["joint"], "s"))
+    if {"ours", "joint"} <= only:
+        lines.append(Line("b", "ours / one plain fine-tune", seconds["ours"] / seconds["joint"], "x"))
+    if "sisa" in only:
+        lines.append(Line("b", "SISA, all shards and slices, plain recipe", run_plain(bed, "sisa")["seconds"], "s"))
+    return lines
+
+
+def _points(accuracy: float | None) -> float | None:
+    return None if accuracy is None else 100 * accuracy
 
 
 def run_plain(bed: Bed, what: str, threads: int = 2) -> dict[str, Any]:
@@ -59,8 +61,9 @@ def run_plain(bed: Bed, what: str, threads: int = 2) -> dict[str, Any]:
     folder = bed.folder / "plain"
     folder.mkdir(exist_ok=True)
     chosen = [(s, sorted(r for part in bed.rows_of(s.shard, s.prefix) for r in part)) for s in bed.plan.stages]
-    rows = sorted(r for s in bed.topology.slice_ids() for part in bed.rows_of(s.shard, (s.index,)) for r in part)
-    (folder / "job.pickle").write_bytes(pickle.dumps(PlainJob(bed.recipe, chosen, rows, bed.held_out)))
+    first = bed.plan.replicas[0].sequence
+    job = PlainJob(bed.recipe, chosen, [bed.rows_of(shard, first) for shard in range(bed.topology.shards)])
+    (folder / "job.pickle").write_bytes(pickle.dumps(job))
     done = subprocess.run([sys.executable, "-m", "benchmarks.plain", str(folder), what, str(threads)],
                           env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
                           capture_output=True, text=True, check=False)

@@ -22,7 +22,8 @@ from flows.adapters.local import as_owner_only, workspace_lock
 from flows.progress import current
 from flows.tasks import task
 from flows.wiring import Workspace, refuse_open_plan
-from s3t_core.domain import SliceId
+from s3t_core.config import DataConfig
+from s3t_core.domain import SliceId, Tiers
 from s3t_core.erasure.ledger import State, dataset_to_json
 from s3t_core.errors import DataError, UsageError
 from s3t_core.records import Row, subject_digest
@@ -47,7 +48,7 @@ class IngestReport:
 
 
 @flow(name="ingest")
-def ingest(workspace: str, source: str, append: bool = False, chunk_rows: int = 20_000) -> dict[str, Any]:
+def ingest(workspace: str, source: str, append: bool = False, chunk_rows: int = 50_000) -> dict[str, Any]:
     """Ingest `source` (a path or example:NAME) into the workspace directory. `append`: unite with what is there."""
     place = Workspace(Path(workspace))
     with workspace_lock(place.training_lock_path), workspace_lock(place.lock_path):
@@ -116,19 +117,21 @@ def read_and_place(place: Workspace, source: str, chunk_rows: int,
         validator = RowValidator(config, place.config.require_labels(), place.config.placement_tiers)
     refused: list[dict[str, Any]] = []
     warned: dict[str, int] = {}
-    rows = 0
+    rows, tiers = 0, place.config.placement_tiers
     with current().spinner("Reading, validating and placing rows"):
         for chunk in _chain(first, chunks):
             rows += len(chunk)
             verdicts = validator.check(chunk)
             for kind, count in verdicts.warned.items():
                 warned[kind] = warned.get(kind, 0) + count
-            for values in chunk.to_dict("records"):
+            names = list(chunk.columns)
+            for cells in zip(*(chunk[name].tolist() for name in names), strict=True):
+                values = dict(zip(names, cells, strict=True))
                 reasons = verdicts.refused.get(int(values["row"]))
                 if reasons:
                     refused.append(_quarantined(place, values, reasons, builder))
                 else:
-                    builder.add(_source_row(place, values))
+                    builder.add(_source_row(place.config.data, tiers, values))
     return refused, warned, rows
 
 
@@ -172,8 +175,7 @@ def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
     yield from rest
 
 
-def _source_row(place: Workspace, values: dict[str, Any]) -> SourceRow:
-    data, tiers = place.config.data, place.config.placement_tiers
+def _source_row(data: DataConfig, tiers: Tiers | None, values: dict[str, Any]) -> SourceRow:
     return SourceRow(int(values["row"]), values[data.subject], values[data.record] if data.record else "",
                      values[data.text], values[data.label], values[data.held_out_by],
                      tiers.tier_of(values[tiers.column]) if tiers else None)

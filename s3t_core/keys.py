@@ -5,6 +5,7 @@ Purposes are kept apart so that what is published for one (a commitment in a cer
 """
 
 import hmac
+import struct
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from s3t_core.errors import WorkspaceError
 
 KEY_BYTES = 32
+_LENGTH = struct.Struct(">Q").pack
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,8 +61,5 @@ def keyed_digest(key: bytes, *fields: str) -> bytes:
 
 def encode_fields(*fields: str) -> bytes:
     """Each field as an 8-byte big-endian length and its UTF-8 bytes."""
-    parts = []
-    for field in fields:
-        raw = field.encode()
-        parts.append(len(raw).to_bytes(8, "big") + raw)
-    return b"".join(parts)
+    raw = [field.encode() for field in fields]
+    return b"".join([part for r in raw for part in (_LENGTH(len(r)), r)])

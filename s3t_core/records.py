@@ -7,13 +7,12 @@ A row holds the text, the label and keyed digests; raw ids never reach a data fi
 
 import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from s3t_core.keys import WorkspaceKeys, encode_fields, keyed_digest
 
 
-@dataclass(frozen=True, order=True)
-class Row:
+class Row(NamedTuple):
     """One training example. `record` and `subject` are keyed digests (64 hex digits); ordered by `record`."""
 
     record: str

@@ -4,12 +4,13 @@ Nothing depends on source order or chunk size: rows are placed by keyed hashes, 
 stands twice within one subject *both* rows go to quarantine, because which came first is no property of the data.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
+
+import orjson
 
 from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.domain import SliceId, Tiers, Topology
@@ -18,14 +19,17 @@ from s3t_core.keys import WorkspaceKeys, keyed_digest
 from s3t_core.records import Row, content_record_digest, record_digest, subject_digest
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path, write_rows
 
+_CACHED = 200_000
+"""Placements that are remembered, and so many decisions about held-out values."""
+_SPOOL_BUFFER = 64 * 1024
+
 DUPLICATE = "the record id stands more than once within its subject"
 TIERS_DISAGREE = "its subject's rows disagree about the tier"
 STANDS_ELSEWHERE = "its subject already stands in another slice; a snapshot (without --append) places it anew"
 CONFLICT = "the record id already holds other content; a snapshot (without --append) replaces it"
 
 
-@dataclass(frozen=True)
-class SourceRow:
+class SourceRow(NamedTuple):
     """An admitted row as the source gave it. `number` is its place in the source, from 1; `tier` is None
     without tiers."""
 
@@ -78,7 +82,8 @@ class SnapshotBuilder:
         self._spool = spool
         self._suppressed_subjects = suppressed_subjects
         self._suppressed_records = suppressed_records
-        self._files: dict[SliceId, IO[str]] = {}
+        self._files: dict[SliceId, IO[bytes]] = {}
+        self._held: dict[str, bool] = {}
         self._placed: dict[tuple[str, int | None], tuple[SliceId, str, bool]] = {}
         self.tiers_seen: set[int | None] = set()
         self.counts = SnapshotCounts()
@@ -91,17 +96,19 @@ class SnapshotBuilder:
                 self._keys, row.subject, row.record) in self._suppressed_records):
             self.counts.suppressed += 1
             return
-        held = is_held_out(self._keys.placement, row.held_out_value, self._share)
+        held = self._is_held_out(row.held_out_value)
         record = record_digest(self._keys, row.subject, row.record) if row.record else ""
-        line = json.dumps([row.number, digest, record, row.text, row.label, held])
+        line = orjson.dumps((row.number, digest, record, row.text, row.label, held),
+                            option=orjson.OPT_APPEND_NEWLINE)
         try:
-            self._file(slice_id).write(line + "\n")
+            self._file(slice_id).write(line)
         except OSError as error:
             raise StorageError(f"could not spool the source: {error.strerror}; free space, then ingest again") from None
 
     def is_suppressed(self, subject: str) -> bool:
         """Whether the subject was erased."""
-        return suppression_digest(self._keys, subject) in self._suppressed_subjects
+        return bool(self._suppressed_subjects) and suppression_digest(
+            self._keys, subject) in self._suppressed_subjects
 
     def write(self, folder: Path, existing: Callable[[SliceId | None], list[Row]]) -> Iterator[Refused]:
         """Write every slice file and the held-out file under `folder`; yields the rows refused on the way.
@@ -151,17 +158,24 @@ class SnapshotBuilder:
 
     def _subject(self, subject: str, tier: int | None) -> tuple[SliceId, str, bool]:
         if (subject, tier) not in self._placed:
-            if len(self._placed) > 200_000:
-                self._placed.clear()  # a cache, bounded
+            if len(self._placed) > _CACHED:
+                self._placed.clear()
             span = self._topology.span() if self._tiers is None or tier is None else self._tiers.span(tier)
             slice_id = place(self._keys.placement, subject, self._topology.shards, span)
             self._placed[subject, tier] = (slice_id, subject_digest(self._keys, subject), self.is_suppressed(subject))
         return self._placed[subject, tier]
 
-    def _file(self, slice_id: SliceId) -> IO[str]:
+    def _is_held_out(self, value: str) -> bool:
+        if value not in self._held:
+            if len(self._held) > _CACHED:
+                self._held.clear()
+            self._held[value] = is_held_out(self._keys.placement, value, self._share)
+        return self._held[value]
+
+    def _file(self, slice_id: SliceId) -> IO[bytes]:
         if slice_id not in self._files:
             path = self._spool / f"{slice_id.shard}-{slice_id.index}.jsonl"
-            self._files[slice_id] = path.open("w", encoding="utf-8")
+            self._files[slice_id] = path.open("wb", _SPOOL_BUFFER)
         return self._files[slice_id]
 
     def _settle(self, slice_id: SliceId, training: dict[str, Row], held: dict[str, Row],
@@ -192,5 +206,5 @@ class SnapshotBuilder:
     def _read(self, slice_id: SliceId) -> list[tuple[int, str, str, str, str, bool]]:
         if slice_id not in self._files:
             return []
-        with (self._spool / f"{slice_id.shard}-{slice_id.index}.jsonl").open(encoding="utf-8") as file:
-            return [tuple(json.loads(line)) for line in file]
+        with (self._spool / f"{slice_id.shard}-{slice_id.index}.jsonl").open("rb") as file:
+            return [tuple(orjson.loads(line)) for line in file]

@@ -1,7 +1,10 @@
 """Model versions and training runs (MLflow). Never rows, never subject ids: params, losses, accuracies, digests.
 
-A version carries its release document and the stage files that answer; the backbone goes by id and digest. Deleting in
-MLflow leaves bytes behind unless done in this order: logged models, runs, `mlflow gc`, then VACUUM with secure_delete.
+A version carries its release document and the stage files that answer, each a second name of the store's file where
+both lie in one file system; the backbone goes by id and digest. So a version costs what changed.
+
+Deleting in MLflow leaves bytes behind unless done in this order: logged models, runs, `mlflow gc`, then VACUUM with
+secure_delete.
 """
 
 import contextlib
@@ -22,7 +25,7 @@ from s3t_core.canonical import canonical_json
 from s3t_core.erasure.ledger import VersionRecord
 from s3t_core.erasure.versions import RELEASE_TAG
 from s3t_core.errors import GuaranteeError, StorageError, WorkspaceError
-from s3t_core.files import write_atomically
+from s3t_core.files import sync_directory, write_atomically
 from s3t_core.learning.release import FORMAT
 from s3t_core.learning.store import LocalStageStore
 from s3t_core.ports import Published
@@ -30,6 +33,7 @@ from s3t_core.release_json import release_from_json
 
 ALIAS = "champion"
 STAGE_TAG = "s3t.stage_key"
+_RELEASE = "release"
 KIND_TAG = "s3t.kind"
 
 
@@ -91,6 +95,8 @@ class MlflowRegistry:
         with self._guarded():
             known = self._find(release["id"])
             published = known or self._register(release, recipe, tags)
+            if known:
+                self._place_stages(known.model_id, release)  # a file that was damaged is the store's again
             self._client.set_registered_model_alias(self.name, ALIAS, published.version)
             return published
 
@@ -119,26 +125,29 @@ class MlflowRegistry:
 
     def _register(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str]) -> Published:
         with _temporary_in(self._temporary), tempfile.TemporaryDirectory(prefix="release-") as folder:
-            self._write_release(Path(folder), release, recipe)
+            document = {"format": FORMAT, "release": release, "recipe": recipe,
+                        "serving": {"name": self.name, **self._serving}}
+            write_atomically(Path(folder, _RELEASE) / "release.json", canonical_json(document))
             with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
                 warnings.simplefilter("ignore")  # of type hints; the signature is what we want it to be
                 with self._mlflow.start_run(experiment_id=self._experiment(), run_name=f"release {release['id']}",
                                             tags={KIND_TAG: "release", RELEASE_TAG: release["id"]}) as run:
                     info = self._mlflow.pyfunc.log_model(
                         name="release", python_model=str(Path(__file__).with_name("champion.py")),
-                        artifacts={"release": folder}, pip_requirements=_requirements())
+                        artifacts={_RELEASE: str(Path(folder, _RELEASE))}, pip_requirements=_requirements())
+            self._place_stages(str(info.model_id), release)
         version = self._client.create_model_version(self.name, info.model_uri, run.info.run_id, tags=dict(tags))
         return Published(str(version.version), str(run.info.run_id), str(info.model_id))
 
-    def _write_release(self, folder: Path, release: dict[str, Any], recipe: dict[str, Any]) -> None:
-        """The release document and the stage files of the replicas that answer, nothing else."""
-        document = {"format": FORMAT, "release": release, "recipe": recipe,
-                    "serving": {"name": self.name, **self._serving}}
-        write_atomically(folder / "release.json", canonical_json(document))
+    def _place_stages(self, model_id: str, release: dict[str, Any]) -> None:
+        """The stage files of the replicas that answer, nothing else, beside the release document of a logged model,
+        before it becomes a version. MLflow would copy every one of them, each time."""
+        [document] = (self._artifacts / "models" / model_id).glob("**/release.json")
         parsed = release_from_json(release)
         for replica in (parsed.serving(s) for s in parsed.shards()):
             for stage in replica.stages if replica else ():
-                write_atomically(folder / f"{stage.digest}.safetensors", self._store.get(stage.digest))
+                self._store.place(stage.digest, document.parent)
+        sync_directory(document.parent)
 
     def _find(self, release_id: str) -> Published | None:
         from mlflow.exceptions import MlflowException

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -129,6 +130,27 @@ def test_a_stage_swapped_for_another_valid_one_is_refused(tmp_path: Path) -> Non
     with pytest.raises(ArtifactError, match="expected stage artifact"):
         store.get(one)
     assert store.bindings() == {"key two": two}
+
+
+def test_a_stage_has_a_second_name_where_a_version_needs_it_and_a_copy_in_another_file_system(tmp_path: Path) -> None:
+    store = LocalStageStore(tmp_path / "store", KEY)
+    one = store.put("key one", b"weights one")
+    (tmp_path / "version").mkdir()
+    placed = tmp_path / "version" / f"{one}.safetensors"
+    store.place(one, placed.parent)
+    assert placed.samefile(tmp_path / "store" / placed.name)
+    placed.unlink()
+    placed.write_bytes(b"weights two")  # damaged
+    store.place(one, placed.parent)
+    assert placed.read_bytes() == b"weights one"
+    memory = Path("/dev/shm")  # noqa: S108  # another file system, where there is one
+    if memory.is_dir() and memory.stat().st_dev != tmp_path.stat().st_dev:
+        with tempfile.TemporaryDirectory(dir=memory) as other:
+            store.place(one, Path(other))
+            assert (Path(other) / placed.name).read_bytes() == b"weights one"
+    (tmp_path / "store" / placed.name).write_bytes(b"weights two")
+    with pytest.raises(ArtifactError, match="expected stage artifact"):
+        store.place(one, placed.parent)
 
 
 def test_a_valid_stage_cannot_be_passed_off_as_another_without_the_key(tmp_path: Path) -> None:

@@ -129,6 +129,18 @@ def test_a_stage_that_is_damaged_or_lost_is_refused_and_trained_again_to_the_sam
             place.store.get(path.stem)
     assert train(str(place.root))["trained"] == 3
     assert _stage_files(place) == files
+    versions = list((place.state_dir / "mlartifacts").rglob("*.safetensors"))  # second names of the same files
+    assert versions and all(p.samefile(place.store.root / p.name) or p.read_bytes() == files[p.name] for p in versions)
+
+
+def test_a_version_costs_no_copy_of_its_stages(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    _ready(place, tmp_path)
+    for _ in range(2):
+        versions = list((place.state_dir / "mlartifacts").rglob("*.safetensors"))
+        assert versions and all(p.samefile(place.store.root / p.name) for p in versions)
+        take_requests(place, ["person-001"])
+        erase(str(place.root))
 
 
 def test_runs_and_tags_tell_keys_digests_and_depths_and_never_rows(make_place: Make, tmp_path: Path) -> None:
