@@ -16,7 +16,7 @@ from benchmarks.report import Line, at_least, tell
 from s3t_core.domain import Release, Replica
 
 SHARDS = (3, 8)
-BATCHES = ((1, 200), (4, 60), (16, 20), (32, 12))
+BATCHES = ((1, 100), (4, 20), (16, 7), (32, 5))
 """Rows of a request, and how many requests."""
 
 
