@@ -25,7 +25,6 @@ from benchmarks.training import run_plain
 from flows.requests import take_requests
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
-from s3t_core.domain import SliceId
 from s3t_core.erasure.executor import STEPS, Eraser
 from s3t_core.records import subject_digest
 
@@ -93,7 +92,7 @@ def _one_of_each_slice(bed: Bed) -> Iterator[str]:
     known = {subject_digest(KEYS, r["subject"]): r["subject"] for r in sample(bed.limit)}
     for index in range(bed.topology.slices):
         for shard in range(bed.topology.shards):
-            yield known[bed.rows_of(SliceId(shard, index).shard, (index,))[0][0].subject]
+            yield known[bed.rows_of(shard, (index,))[0][0].subject]
 
 
 def _alone(place: Workspace, subject: str) -> tuple[float, float]:

@@ -77,7 +77,7 @@ def ingest(source: Annotated[str, typer.Argument(help="CSV, JSONL or Parquet fil
             raise UsageError("expected a readable file or example:NAME as the source, got a path that is no file; "
                              "check its spelling")
         source = str(Path(source).resolve())
-    begin_prefect("flows.ingest", "great_expectations", "dvc.repo")
+    begin_prefect()
     from flows.ingest import ingest as flow
     show(as_json, flow(str(place.root), source, append), _told_ingest)
 
@@ -86,7 +86,7 @@ def ingest(source: Annotated[str, typer.Argument(help="CSV, JSONL or Parquet fil
 def train(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Train the stages that are missing, register a version, serve it."""
     place = open_workspace(workspace)
-    begin_prefect("flows.train", "mlflow")
+    begin_prefect()
     from flows.train import train as flow
     show(as_json, flow(str(place.root)), _told_training)
 
@@ -95,7 +95,7 @@ def train(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
 def retrain(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """The full retrain, now: on the data that is there, re-using every stage that did not change."""
     place = open_workspace(workspace)
-    begin_prefect("flows.retrain", "mlflow")
+    begin_prefect()
     from flows.retrain import retrain as flow
     show(as_json, flow(str(place.root)), _told_training)
 
@@ -105,7 +105,7 @@ def repair(minutes: Annotated[float, typer.Option("--minutes", help="Begin no st
            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Train again what erasures deactivated, the worst shards first, within a time limit."""
     place = open_workspace(workspace)
-    begin_prefect("flows.repair", "mlflow")
+    begin_prefect()
     from flows.repair import repair as flow
     show(as_json, flow(str(place.root), minutes), _told_repair)
 
@@ -118,7 +118,7 @@ for _command in cli_requests.COMMANDS:
 def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Carry out every pending request, now: deactivate, cut over, destroy, scan, certify."""
     place = open_workspace(workspace)
-    begin_prefect("flows.erase", "mlflow", "dvc.repo")
+    begin_prefect()
     from flows.erase import erase as flow
     done = flow(str(place.root))
     show(as_json, done, _told_erasure)

@@ -50,13 +50,12 @@ def console() -> Any:
     return Console(stderr=True)
 
 
-def begin_prefect(*needed: str) -> None:
-    """Start (or reach) the Prefect API, and import the modules `needed` meanwhile: seconds on a laptop, where the
-    server is embedded."""
+def begin_prefect() -> None:
+    """Start (or reach) the Prefect API: seconds on a laptop, where it is embedded."""
     from flows.progress import current
     from flows.settings import start_prefect
     with current().spinner("Starting Prefect"):
-        start_prefect(*needed)
+        start_prefect()
 
 
 def show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> None:

@@ -39,7 +39,7 @@ def run_demo(folder: Path, console: Any) -> dict[str, Any]:
     say.step("1. Ingest", "Real conversations (chitchat); each sender is a data subject, placed by a keyed hash of the "
              "id.")
     with current().spinner("Starting Prefect"):
-        start_prefect("great_expectations", "flows.ingest", "flows.train", "dvc.repo", "mlflow")
+        start_prefect()
     from flows.ingest import ingest
     taken = ingest(str(folder), "example:chitchat")
     say.tell(f"{taken['records']} training records, {taken['held_out']} held out, {taken['subjects']} people; "

@@ -4,10 +4,8 @@ Everything the tools under us would write to a home directory goes into the work
 setting that the operator made (a Prefect server's address, say) is left as it is.
 """
 
-import importlib
 import os
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from s3t_core.errors import WorkspaceError
@@ -52,23 +50,14 @@ def prepare_environment(root: Path) -> None:
             os.environ.setdefault(key, value)
 
 
-def start_prefect(*needed: str) -> None:
+def start_prefect() -> None:
     """Reach the Prefect API: a server by PREFECT_API_URL, else that of `s3t serve` in this workspace, else one embedded
-    in this process. That takes seconds, in another process: the modules `needed` afterwards are imported meanwhile."""
+    in this process (seconds to start)."""
     told = Path(os.environ["PREFECT_HOME"]).parent / API_URL_FILE
     if "PREFECT_API_URL" not in os.environ and told.is_file():
         url = told.read_text()
         if is_serving(url):
             os.environ["PREFECT_API_URL"] = url  # before Prefect is imported: it reads settings once
-    import prefect.client.orchestration  # noqa: F401  # before two threads want it
-    with ThreadPoolExecutor(1) as pool:
-        reached = pool.submit(_reach_prefect)
-        for module in needed:
-            importlib.import_module(module)
-        reached.result()
-
-
-def _reach_prefect() -> None:
     from prefect import get_client
     with get_client(sync_client=True) as client:
         client.hello()

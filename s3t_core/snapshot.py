@@ -29,6 +29,10 @@ STANDS_ELSEWHERE = "its subject already stands in another slice; a snapshot (wit
 CONFLICT = "the record id already holds other content; a snapshot (without --append) replaces it"
 
 
+def _not_spooled(error: OSError) -> StorageError:
+    return StorageError(f"could not spool the source: {error.strerror}; free space, then ingest again")
+
+
 class SourceRow(NamedTuple):
     """An admitted row as the source gave it. `number` is its place in the source, from 1; `tier` is None
     without tiers."""
@@ -103,7 +107,7 @@ class SnapshotBuilder:
         try:
             self._file(slice_id).write(line)
         except OSError as error:
-            raise StorageError(f"could not spool the source: {error.strerror}; free space, then ingest again") from None
+            raise _not_spooled(error) from None
 
     def is_suppressed(self, subject: str) -> bool:
         """Whether the subject was erased."""
@@ -136,9 +140,15 @@ class SnapshotBuilder:
         self.counts.largest_subjects = [n for _, n in per_subject.most_common(5)]
 
     def close(self) -> None:
-        """Close the spool files, whatever happened."""
+        """Close the spool files, whatever happened. Raises StorageError when their last rows could not be written."""
+        problems = []
         for file in self._files.values():
-            file.close()
+            try:
+                file.close()
+            except OSError as error:
+                problems.append(error)
+        if problems:
+            raise _not_spooled(problems[0]) from None
 
     def _several_slices(self, shard: int, existing: Callable[[SliceId | None], list[Row]]) -> dict[str, str]:
         """Subjects (digests) whose new rows would make them stand in more than one slice, with the reason.

@@ -213,6 +213,12 @@ MUTANTS = (
     Mutant("report: documents are not held against the ledger", "s3t_core/erasure/report.py",
            "return \"as recorded\" if sha256_hex(document) == recorded else \"other bytes\"", "return \"as recorded\"",
            "tests/unit/test_report.py::an_alarm"),
+    Mutant("a version copies its stages", "s3t_core/learning/store.py",
+           "path.hardlink_to(self._artifact(digest))", "raise OSError", "tests/flows/test_walk.py::costs_no_copy"),
+    Mutant("a damaged version is not mended", "flows/adapters/registry.py",
+           "            if known:\n", "            if known and False:\n", "tests/flows/test_walk.py::damaged_or_lost"),
+    Mutant("spooling: the last rows may be lost", "s3t_core/snapshot.py",
+           "        if problems:\n", "        if False:\n", "tests/unit/test_canon.py::full_disk"),
     Mutant("canonical JSON: small numbers as Python writes them", "s3t_core/canonical.py",
            "1e-4 <= abs(value) < 1e16", "1e-9 <= abs(value) < 1e16", "tests/unit/test_canonical.py::library_writes"),
 )

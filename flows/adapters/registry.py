@@ -33,8 +33,8 @@ from s3t_core.release_json import release_from_json
 
 ALIAS = "champion"
 STAGE_TAG = "s3t.stage_key"
-_RELEASE = "release"
 KIND_TAG = "s3t.kind"
+_RELEASE = "release"
 
 
 class MlflowRegistry:
@@ -142,7 +142,10 @@ class MlflowRegistry:
     def _place_stages(self, model_id: str, release: dict[str, Any]) -> None:
         """The stage files of the replicas that answer, nothing else, beside the release document of a logged model,
         before it becomes a version. MLflow would copy every one of them, each time."""
-        [document] = (self._artifacts / "models" / model_id).glob("**/release.json")
+        document = next((self._artifacts / "models" / model_id).glob("**/release.json"), None)
+        if document is None:
+            raise StorageError("expected the release document among the files of a logged model, got none; restore "
+                               ".s3t/mlartifacts from its backup, then run the command again")
         parsed = release_from_json(release)
         for replica in (parsed.serving(s) for s in parsed.shards()):
             for stage in replica.stages if replica else ():

@@ -120,7 +120,8 @@ def test_a_stage_that_is_damaged_or_lost_is_refused_and_trained_again_to_the_sam
     place = make_place()
     _ready(place, tmp_path)
     files = _stage_files(place)
-    paths = sorted(place.store.root.glob("*.safetensors"))
+    served = {p.name for p in (place.state_dir / "mlartifacts").rglob("*.safetensors")}
+    paths = sorted(place.store.root.glob("*.safetensors"), key=lambda p: p.name not in served)
     paths[0].write_bytes(paths[0].read_bytes()[:100])
     paths[1].write_bytes(paths[1].read_bytes().replace(b"\x00", b"\x01", 1))
     paths[2].unlink()
@@ -135,12 +136,13 @@ def test_a_stage_that_is_damaged_or_lost_is_refused_and_trained_again_to_the_sam
 
 def test_a_version_costs_no_copy_of_its_stages(make_place: Make, tmp_path: Path) -> None:
     place = make_place()
-    _ready(place, tmp_path)
-    for _ in range(2):
-        versions = list((place.state_dir / "mlartifacts").rglob("*.safetensors"))
-        assert versions and all(p.samefile(place.store.root / p.name) for p in versions)
-        take_requests(place, ["person-001"])
-        erase(str(place.root))
+    _ready(place, tmp_path, canary=True)
+    before = _stage_files(place)
+    take_requests(place, [CANARY])
+    erase(str(place.root))
+    versions = list((place.state_dir / "mlartifacts").rglob("*.safetensors"))
+    assert versions and all(p.samefile(place.store.root / p.name) for p in versions)
+    assert {p.name for p in versions} < before.keys()
 
 
 def test_runs_and_tags_tell_keys_digests_and_depths_and_never_rows(make_place: Make, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3t_core.domain import SliceId, Tiers, Topology
-from s3t_core.errors import DataError, GuaranteeError, WorkspaceError
+from s3t_core.errors import DataError, GuaranteeError, StorageError, WorkspaceError
 from s3t_core.keys import WorkspaceKeys, keyed_digest
 from s3t_core.records import Row, slice_digest, subject_digest
 from s3t_core.slicefile import read_digests, read_rows, read_verified, slice_path, write_rows
@@ -215,3 +215,15 @@ def test_append_never_lets_a_subject_stand_in_two_slices(tmp_path: Path) -> None
     builder, refused = _tiered(tmp_path, [("ann", 0), ("bob", 0)], [old])
     assert [(r.number, r.reason) for r in refused] == [(1, STANDS_ELSEWHERE)]
     assert builder.counts.records == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_the_spool_is_an_error_even_for_its_last_rows(tmp_path: Path) -> None:
+    for name in ("0-0", "0-1"):
+        (tmp_path / f"{name}.jsonl").symlink_to("/dev/full")
+    builder = SnapshotBuilder(KEYS, Topology(1, 2, 1), 0.0, tmp_path, set(), set())
+    for row in _source(20):
+        builder.add(row)
+    with pytest.raises(StorageError, match="could not spool the source: No space left"):
+        builder.close()  # before anything is read back: what reads first is the writing of slices, which begins so
+    builder.close()  # once more, as whoever cleans up does
