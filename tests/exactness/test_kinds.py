@@ -53,7 +53,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _data(backbone: str) -> Slices:
-    return {slice_id: [replace(row, text=BACKBONES[backbone].texts(row.text)) for row in rows]
+    return {slice_id: [row._replace(text=BACKBONES[backbone].texts(row.text)) for row in rows]
             for slice_id, rows in make_slices(SHARDS, SLICES, 4).items()}
 
 
