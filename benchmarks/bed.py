@@ -70,9 +70,9 @@ class Bed:
         spool = self.folder / "spool"
         spool.mkdir(parents=True, exist_ok=True)
         builder = SnapshotBuilder(KEYS, self.topology, HELD_OUT, spool, set(), set())
-        for number, row in enumerate(sample(self.limit), 1):
-            builder.add(SourceRow(number, row["subject"], "", row["text"], row["label"], row["subject"], None))
-        list(builder.write(self.data, lambda _: []))
+        builder.add(SourceRow(number, row["subject"], "", row["text"], row["label"], row["subject"])
+                    for number, row in enumerate(sample(self.limit), 1))
+        list(builder.write(self.data))
         shutil.rmtree(spool)
         self.dataset = DatasetVersion("", system.shards, system.slices, {
             s: _describe(self.data / slice_path(s.shard, s.index)) for s in self.topology.slice_ids()},

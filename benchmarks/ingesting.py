@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.bed import KEY
 from benchmarks.report import at_least, at_most, tell
+from flows.adapters.processes import mapping
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
 from s3t_core.snapshot import SnapshotBuilder, SourceRow
@@ -91,12 +92,12 @@ def _plain(folder: Path, source: Path) -> float:
     begun = time.monotonic()
     data = place.config.data
     builder = SnapshotBuilder(place.keys, place.config.topology, data.held_out, spool, set(), set())
-    for chunk in read_chunks(str(source), data):
-        for row, subject, text, label in zip(*(chunk[c] for c in ("row", data.subject, data.text, data.label)),
-                                             strict=True):
-            builder.add(SourceRow(row, subject, "", text, label, subject))
-    for refused in builder.write(folder / "data", lambda _: []):
-        raise SystemExit(f"expected every row to be written, one was refused: {refused.reason}")
+    for chunk in read_chunks(str(source), data, 50_000):
+        builder.add(SourceRow(row, subject, "", text, label, subject) for row, subject, text, label in zip(
+            *(chunk[c].tolist() for c in ("row", data.subject, data.text, data.label)), strict=True))
+    with mapping(True) as each:
+        for refused in builder.write(folder / "data", each=each):
+            raise SystemExit(f"expected every row to be written, one was refused: {refused.reason}")
     return time.monotonic() - begun
 
 

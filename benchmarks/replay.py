@@ -170,8 +170,8 @@ class Data:
             if not held:
                 names[subject_digest(KEYS, row["subject"])] = row["subject"]
             tier = declared.tier_of("likely" if is_likely(row["subject"]) else "other") if declared else None
-            builder.add(SourceRow(number, row["subject"], "", row["text"], row["label"], row["conversation"], tier))
-        list(builder.write(folder, lambda _: []))
+            builder.add([SourceRow(number, row["subject"], "", row["text"], row["label"], row["conversation"], tier)])
+        list(builder.write(folder))
         content = {s: _describe(folder / slice_path(s.shard, s.index)) for s in TOPOLOGY.slice_ids()}
         self.dataset = DatasetVersion("", TOPOLOGY.shards, TOPOLOGY.slices, content,
                                       _describe(folder / HELD_OUT_PATH))

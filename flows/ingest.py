@@ -13,21 +13,26 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
 from flows.adapters.local import as_owner_only, workspace_lock
+from flows.adapters.processes import mapping
 from flows.progress import current
 from flows.tasks import task
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.config import DataConfig
-from s3t_core.domain import SliceId, Tiers
+from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Tiers
 from s3t_core.erasure.ledger import State, dataset_to_json
 from s3t_core.errors import DataError, UsageError
-from s3t_core.records import Row, subject_digest
-from s3t_core.snapshot import SnapshotBuilder, SourceRow
+from s3t_core.records import subject_digest
+from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow
+
+_MANY_ROWS = 200_000
+"""From here on several processes settle the slices; below, starting them takes longer than they save."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,8 @@ def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_row
         refused, warned, rows = read_and_place(place, source, chunk_rows, builder)
         if not append:
             _check_tiers(place, builder)
-        recorded = state.dataset if append else None
-        late = list(builder.write(folder / "data", partial(place.datasets.recorded_rows, recorded) if recorded
-                                  else _nothing))
+        content, late = _write_slices(place, builder, folder / "data", state.dataset if append else None,
+                                      rows >= _MANY_ROWS)
     finally:
         builder.close()
     if rows == 0:
@@ -92,7 +96,7 @@ def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_row
     if builder.counts.records + builder.counts.held_out == 0 and builder.counts.suppressed == 0:
         raise DataError(f"expected at least one valid row in the source, got {rows} that were all refused: "
                         f"{_count_reasons(refused)}; nothing was changed")
-    version, changed = version_files(place, state, folder / "data")
+    version, changed = version_files(place, state, folder / "data", content)
     _write_quarantine(place, refused, append)
     place.write_checkpoint()
     counts = builder.counts
@@ -124,24 +128,33 @@ def read_and_place(place: Workspace, source: str, chunk_rows: int,
             verdicts = validator.check(chunk)
             for kind, count in verdicts.warned.items():
                 warned[kind] = warned.get(kind, 0) + count
-            names = list(chunk.columns)
-            for cells in zip(*(chunk[name].tolist() for name in names), strict=True):
-                values = dict(zip(names, cells, strict=True))
-                reasons = verdicts.refused.get(int(values["row"]))
-                if reasons:
-                    refused.append(_quarantined(place, values, reasons, builder))
-                else:
-                    builder.add(_source_row(place.config.data, tiers, values))
+            admitted = chunk
+            if verdicts.refused:
+                spoilt = chunk["row"].isin(list(verdicts.refused))
+                refused += [_quarantined(place, values, verdicts.refused[values["row"]], builder)
+                            for values in chunk[spoilt].to_dict("records")]
+                admitted = chunk[~spoilt]
+            builder.add(_source_rows(place.config.data, tiers, admitted))
     return refused, warned, rows
 
 
+def _write_slices(place: Workspace, builder: SnapshotBuilder, folder: Path, recorded: DatasetVersion | None,
+                  many: bool) -> tuple[dict[SliceId | None, SliceVersion], list[Refused]]:
+    """Step 3: what every file holds, and the rows refused on the way. Rows of `recorded` stay; without it the slices
+    of many rows are settled in several processes."""
+    existing = partial(place.datasets.recorded_rows, recorded) if recorded else None
+    with current().spinner("Writing the slices"), mapping(many and existing is None) as each:
+        refused = list(builder.write(folder, existing, each))
+        return place.datasets.describe(place.config.topology, folder, each), refused
+
+
 @task(name="version-data")
-def version_files(place: Workspace, state: State, folder: Path) -> tuple[str, bool]:
-    """Steps 3 and 4: (version, whether it is a new one)."""
+def version_files(place: Workspace, state: State, folder: Path,
+                  content: dict[SliceId | None, SliceVersion]) -> tuple[str, bool]:
+    """Step 4: (version, whether it is a new one)."""
     place.settle()
     topology = place.config.topology
     with current().spinner("Versioning the data with DVC"):
-        content = place.datasets.describe(topology, folder)
         same = state.dataset is not None and (state.dataset.shards, state.dataset.slices) == (
             topology.shards, topology.slices) and content == {**state.dataset.slice_versions,
                                                               None: state.dataset.held_out}
@@ -175,10 +188,11 @@ def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
     yield from rest
 
 
-def _source_row(data: DataConfig, tiers: Tiers | None, values: dict[str, Any]) -> SourceRow:
-    return SourceRow(int(values["row"]), values[data.subject], values[data.record] if data.record else "",
-                     values[data.text], values[data.label], values[data.held_out_by],
-                     tiers.tier_of(values[tiers.column]) if tiers else None)
+def _source_rows(data: DataConfig, tiers: Tiers | None, chunk: Any) -> Iterator[SourceRow]:
+    columns = [chunk[c].tolist() if c else repeat("") for c in (
+        "row", data.subject, data.record, data.text, data.label, data.held_out_by)]
+    found = map(tiers.tier_of, chunk[tiers.column].tolist()) if tiers else repeat(None)
+    return map(SourceRow._make, zip(*columns, found, strict=False))
 
 
 def _quarantined(place: Workspace, values: dict[str, Any], reasons: list[str],
@@ -202,10 +216,6 @@ def _write_quarantine(place: Workspace, refused: list[dict[str, Any]], append: b
         import json
         lines = {json.dumps(line, sort_keys=True): line for line in [*map(json.loads, earlier), *refused]}
         write_quarantine(path, lines.values())
-
-
-def _nothing(_: SliceId | None) -> list[Row]:
-    return []
 
 
 def _count_reasons(refused: list[dict[str, Any]]) -> dict[str, int]:

@@ -5,6 +5,7 @@ Equal sets of rows give equal bytes (within one pyarrow version). A file holds k
 
 import io
 from collections.abc import Collection, Iterable
+from itertools import repeat
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,7 +32,8 @@ HELD_OUT_PATH = "held_out.parquet"
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write the set of `rows`, sorted by record digest. Raises StorageError."""
     ordered = sorted(rows)
-    columns = [pa.array([getattr(r, name) for r in ordered], pa.string()) for name in SCHEMA.names]
+    columns = [pa.array(values, pa.string()) for values in (zip(*ordered, strict=True) if ordered else repeat(
+        (), len(SCHEMA)))]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), sink, row_group_size=ROW_GROUP_ROWS,
                    compression="zstd")

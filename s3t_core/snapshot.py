@@ -5,10 +5,10 @@ stands twice within one subject *both* rows go to quarantine, because which came
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 import orjson
 
@@ -16,10 +16,11 @@ from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.domain import SliceId, Tiers, Topology
 from s3t_core.errors import StorageError
 from s3t_core.keys import WorkspaceKeys, keyed_digest
+from s3t_core.memory import without_collections
 from s3t_core.records import Row, content_record_digest, record_digest, subject_digest
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path, write_rows
 
-_CACHED = 200_000
+_CACHED = 400_000
 """Placements that are remembered, and so many decisions about held-out values."""
 _SPOOL_BUFFER = 64 * 1024
 
@@ -67,6 +68,36 @@ class SnapshotCounts:
     rows_per_slice: dict[SliceId, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class SliceJob:
+    """One slice to settle: its spooled rows, where its file goes, the training rows that stand in it and the held-out
+    ones (of all slices, by record) to unite with, and subjects whose rows are refused, with the reason."""
+
+    keys: WorkspaceKeys
+    spooled: Path
+    path: Path
+    standing: list[Row]
+    held_out: dict[str, Row]
+    refused: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A slice that was written: its number of rows, those of each subject, its new held-out rows, what was refused."""
+
+    rows: int
+    per_subject: Counter[str]
+    held_out: list[Row]
+    refused: list[Refused]
+
+
+class Each(Protocol):
+    """How slices are settled: `map`, or one that does it in other processes. In order."""
+
+    def __call__(self, work: Callable[[SliceJob], Settled], jobs: Iterator[SliceJob], /) -> Iterable[Settled]:
+        """Each job's outcome."""
+
+
 def suppression_digest(keys: WorkspaceKeys, subject: str, record: str = "") -> str:
     """The digest of a subject, or of one of its records, on the suppression list: under a key of its own."""
     if record:
@@ -92,52 +123,65 @@ class SnapshotBuilder:
         self.tiers_seen: set[int | None] = set()
         self.counts = SnapshotCounts()
 
-    def add(self, row: SourceRow) -> None:
-        """Place one row. Suppressed subjects and records are left out and counted. Raises StorageError."""
-        slice_id, digest, suppressed = self._subject(row.subject, row.tier)
-        self.tiers_seen.add(row.tier)
+    def add(self, rows: Iterable[SourceRow]) -> None:
+        """Place rows. Suppressed subjects and records are left out and counted. Raises StorageError."""
+        try:
+            with without_collections():
+                for row in rows:
+                    self._add(row)
+        except OSError as error:
+            raise _not_spooled(error) from None
+
+    def _add(self, row: SourceRow) -> None:
+        slice_id, digest, suppressed = self._placed.get((row.subject, row.tier)) or self._subject(row.subject, row.tier)
         if suppressed or (row.record and self._suppressed_records and suppression_digest(
                 self._keys, row.subject, row.record) in self._suppressed_records):
             self.counts.suppressed += 1
             return
-        held = self._is_held_out(row.held_out_value)
+        held = self._held.get(row.held_out_value)
+        if held is None:
+            held = self._is_held_out(row.held_out_value)
         record = record_digest(self._keys, row.subject, row.record) if row.record else ""
-        line = orjson.dumps((row.number, digest, record, row.text, row.label, held),
-                            option=orjson.OPT_APPEND_NEWLINE)
-        try:
-            self._file(slice_id).write(line)
-        except OSError as error:
-            raise _not_spooled(error) from None
+        file = self._files.get(slice_id) or self._file(slice_id)
+        file.write(orjson.dumps((row.number, digest, record, row.text, row.label, held),
+                                option=orjson.OPT_APPEND_NEWLINE))
 
     def is_suppressed(self, subject: str) -> bool:
         """Whether the subject was erased."""
         return bool(self._suppressed_subjects) and suppression_digest(
             self._keys, subject) in self._suppressed_subjects
 
-    def write(self, folder: Path, existing: Callable[[SliceId | None], list[Row]]) -> Iterator[Refused]:
+    def write(self, folder: Path, existing: Callable[[SliceId | None], list[Row]] | None = None,
+              each: Each = map) -> Iterator[Refused]:
         """Write every slice file and the held-out file under `folder`; yields the rows refused on the way.
 
-        `existing` gives the rows of a slice, or the held-out ones (None), to unite with: none for a snapshot that
-        replaces.
+        `existing` gives the rows of a slice, or the held-out ones (None), to unite with; without it the snapshot
+        replaces what is there, and `each` may settle slices in other processes.
         """
         self.close()
-        held = {r.record: r for r in existing(None)}
+        held = {r.record: r for r in existing(None)} if existing else {}
         per_subject: Counter[str] = Counter()
-        refused: dict[str, str] = {}
-        for slice_id in self._topology.slice_ids():
-            if slice_id.index == 0:
-                refused = self._several_slices(slice_id.shard, existing)
-            training = {r.record: r for r in existing(slice_id)}
-            yield from self._settle(slice_id, training, held, refused)
-            write_rows(folder / slice_path(slice_id.shard, slice_id.index), training.values())
-            self.counts.rows_per_slice[slice_id] = len(training)
-            self.counts.records += len(training)
-            per_subject.update(r.subject for r in training.values())
+        for slice_id, settled in zip(self._topology.slice_ids(), each(settle, self._jobs(folder, held, existing)),
+                                     strict=True):
+            yield from settled.refused
+            self.counts.rows_per_slice[slice_id] = settled.rows
+            self.counts.records += settled.rows
+            held.update((r.record, r) for r in settled.held_out)
+            per_subject.update(settled.per_subject)
         write_rows(folder / HELD_OUT_PATH, held.values())
         per_subject.update(r.subject for r in held.values())
         self.counts.held_out = len(held)
         self.counts.subjects = len(per_subject)
         self.counts.largest_subjects = [n for _, n in per_subject.most_common(5)]
+
+    def _jobs(self, folder: Path, held: dict[str, Row],
+              existing: Callable[[SliceId | None], list[Row]] | None) -> Iterator["SliceJob"]:
+        refused: dict[str, str] = {}
+        for slice_id in self._topology.slice_ids():
+            if slice_id.index == 0:
+                refused = self._several_slices(slice_id.shard, existing)
+            yield SliceJob(self._keys, self._spooled(slice_id), folder / slice_path(slice_id.shard, slice_id.index),
+                           existing(slice_id) if existing else [], held if existing else {}, refused)
 
     def close(self) -> None:
         """Close the spool files, whatever happened. Raises StorageError when their last rows could not be written."""
@@ -150,71 +194,84 @@ class SnapshotBuilder:
         if problems:
             raise _not_spooled(problems[0]) from None
 
-    def _several_slices(self, shard: int, existing: Callable[[SliceId | None], list[Row]]) -> dict[str, str]:
+    def _several_slices(self, shard: int, existing: Callable[[SliceId | None], list[Row]] | None) -> dict[str, str]:
         """Subjects (digests) whose new rows would make them stand in more than one slice, with the reason.
 
         A subject stays in its shard, so only slices of one shard can disagree.
         """
         slices = [SliceId(shard, index) for index in range(self._topology.slices)]
-        standing = {row.subject: s for s in slices for row in existing(s)}
+        standing = {row.subject: s for s in slices for row in existing(s)} if existing else {}
         if self._tiers is None and not standing:
             return {}
         new: dict[str, set[SliceId]] = {}
         for slice_id in slices:
-            for line in self._read(slice_id):
+            for line in _read(self._spooled(slice_id)):
                 new.setdefault(line[1], set()).add(slice_id)
         return {digest: TIERS_DISAGREE if len(found) > 1 else STANDS_ELSEWHERE for digest, found in new.items()
                 if len(found | ({standing[digest]} if digest in standing else set())) > 1}
 
     def _subject(self, subject: str, tier: int | None) -> tuple[SliceId, str, bool]:
-        if (subject, tier) not in self._placed:
-            if len(self._placed) > _CACHED:
-                self._placed.clear()
-            span = self._topology.span() if self._tiers is None or tier is None else self._tiers.span(tier)
-            slice_id = place(self._keys.placement, subject, self._topology.shards, span)
-            self._placed[subject, tier] = (slice_id, subject_digest(self._keys, subject), self.is_suppressed(subject))
+        if len(self._placed) > _CACHED:
+            self._placed.clear()
+        span = self._topology.span() if self._tiers is None or tier is None else self._tiers.span(tier)
+        slice_id = place(self._keys.placement, subject, self._topology.shards, span)
+        self.tiers_seen.add(tier)
+        self._placed[subject, tier] = (slice_id, subject_digest(self._keys, subject), self.is_suppressed(subject))
         return self._placed[subject, tier]
 
     def _is_held_out(self, value: str) -> bool:
-        if value not in self._held:
-            if len(self._held) > _CACHED:
-                self._held.clear()
-            self._held[value] = is_held_out(self._keys.placement, value, self._share)
+        if len(self._held) > _CACHED:
+            self._held.clear()
+        self._held[value] = is_held_out(self._keys.placement, value, self._share)
         return self._held[value]
 
     def _file(self, slice_id: SliceId) -> IO[bytes]:
         if slice_id not in self._files:
-            path = self._spool / f"{slice_id.shard}-{slice_id.index}.jsonl"
-            self._files[slice_id] = path.open("wb", _SPOOL_BUFFER)
+            self._files[slice_id] = self._spooled(slice_id).open("wb", _SPOOL_BUFFER)
         return self._files[slice_id]
 
-    def _settle(self, slice_id: SliceId, training: dict[str, Row], held: dict[str, Row],
-                refused: dict[str, str]) -> Iterator[Refused]:
-        """Unite one slice's new rows with `training` and `held`: duplicate ids refused, rows without ids numbered."""
-        spooled = self._read(slice_id)
-        times = Counter(s[2] for s in spooled if s[2])
-        seen: Counter[tuple[tuple[str, str, str], bool]] = Counter()
-        for number, digest, given, text, label, is_held in spooled:
-            if digest in refused:
-                yield Refused(number, digest, refused[digest])
-                continue
-            record = given
-            if not record:
-                content = (digest, text, label)
-                record = content_record_digest(self._keys, content, is_held, seen[content, is_held])
-                seen[content, is_held] += 1
-            elif times[record] > 1:
-                yield Refused(number, digest, DUPLICATE)
-                continue
-            row = Row(record, digest, text, label)
-            old = training.get(record) or held.get(record)
-            if old is not None and old != row:
-                yield Refused(number, digest, CONFLICT)
-            elif old is None:
-                (held if is_held else training)[record] = row
+    def _spooled(self, slice_id: SliceId) -> Path:
+        return self._spool / f"{slice_id.shard}-{slice_id.index}.jsonl"
 
-    def _read(self, slice_id: SliceId) -> list[tuple[int, str, str, str, str, bool]]:
-        if slice_id not in self._files:
-            return []
-        with (self._spool / f"{slice_id.shard}-{slice_id.index}.jsonl").open("rb") as file:
-            return [tuple(orjson.loads(line)) for line in file]
+
+def settle(job: SliceJob) -> Settled:
+    """Unite one slice's new rows with what stands: duplicate ids refused, rows without ids numbered; write its file.
+
+    A subject stands in one slice, so slices can be settled in any order, or at the same time.
+    """
+    with without_collections():
+        return _settle(job, _read(job.spooled))
+
+
+def _settle(job: SliceJob, spooled: list[tuple[int, str, str, str, str, bool]]) -> Settled:
+    training, held = {r.record: r for r in job.standing}, dict[str, Row]()
+    times = Counter(s[2] for s in spooled if s[2])
+    seen: Counter[tuple[tuple[str, str, str], bool]] = Counter()
+    refused = []
+    for number, digest, given, text, label, is_held in spooled:
+        if digest in job.refused:
+            refused.append(Refused(number, digest, job.refused[digest]))
+            continue
+        record = given
+        if not record:
+            content = (digest, text, label)
+            record = content_record_digest(job.keys, content, is_held, seen[content, is_held])
+            seen[content, is_held] += 1
+        elif times[record] > 1:
+            refused.append(Refused(number, digest, DUPLICATE))
+            continue
+        row = Row(record, digest, text, label)
+        old = training.get(record) or held.get(record) or job.held_out.get(record)
+        if old is not None and old != row:
+            refused.append(Refused(number, digest, CONFLICT))
+        elif old is None:
+            (held if is_held else training)[record] = row
+    write_rows(job.path, training.values())
+    return Settled(len(training), Counter(r.subject for r in training.values()), list(held.values()), refused)
+
+
+def _read(spooled: Path) -> list[tuple[int, str, str, str, str, bool]]:
+    if not spooled.exists():
+        return []
+    with spooled.open("rb") as file:
+        return [tuple(orjson.loads(line)) for line in file]

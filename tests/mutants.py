@@ -52,7 +52,7 @@ MUTANTS = (
            "slice_id = self._topology.slice_ids()[len(self._placed) % len(self._topology.slice_ids())]",
            "tests/unit/test_canon.py::other_slices"),
     Mutant("7: a subject stands in the slices of two tiers", "s3t_core/snapshot.py",
-           "            if digest in refused:\n", "            if digest in refused and False:\n",
+           "        if digest in job.refused:\n", "        if digest in job.refused and False:\n",
            "tests/unit/test_canon.py::disagree_about"),
     Mutant("12: activations of an erased slice stay", "s3t_core/learning/activation_store.py",
            "            for path in [*doomed,", "            for path in [",

@@ -13,9 +13,9 @@ import logging
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
 from s3t_core.files import write_atomically
 from s3t_core.keys import WorkspaceKeys
+from s3t_core.memory import without_collections
 from s3t_core.ports import Contents, Findings, RowCounts, Target
 from s3t_core.records import Row, row_commitment, slice_digest
 from s3t_core.slicefile import (
@@ -51,13 +52,13 @@ class DvcDatasets:
 
     # --- versions
 
-    def describe(self, topology: Topology, folder: Path) -> dict[SliceId | None, SliceVersion]:
-        """Digest, row count and md5 of every file under `folder`; the held-out file stands under None."""
-        described: dict[SliceId | None, SliceVersion] = {}
-        for slice_id in topology.slice_ids():
-            described[slice_id] = self._describe_file(folder / slice_path(slice_id.shard, slice_id.index))
-        described[None] = self._describe_file(folder / HELD_OUT_PATH)
-        return described
+    def describe(self, topology: Topology, folder: Path, each: Callable[..., Iterable[SliceVersion]] = map,
+                 ) -> dict[SliceId | None, SliceVersion]:
+        """Digest, row count and md5 of every file under `folder`; the held-out file stands under None. `each`: `map`,
+        or one that does it in other processes."""
+        named: list[SliceId | None] = [*topology.slice_ids(), None]
+        return dict(zip(named, each(partial(_describe_file, self._keys), [folder / _file_name(n) for n in named]),
+                        strict=True))
 
     def replace(self, folder: Path) -> None:
         """Put the finished `folder` in place of the data directory; the old one is removed beside `folder`, in the
@@ -152,7 +153,7 @@ class DvcDatasets:
             if match.hits_in(path):
                 write_rows(path, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
             if _md5(path) != version.md5:
-                content[slice_id] = self._describe_file(path)
+                content[slice_id] = _describe_file(self._keys, path)
         return self.add(topology, content)
 
     def preview(self, targets: list[Target], dataset: DatasetVersion, folder: Path) -> DatasetVersion:
@@ -166,7 +167,7 @@ class DvcDatasets:
             if len(kept) < len(rows):
                 path = folder / _file_name(slice_id)
                 write_rows(path, kept)
-                content[slice_id] = replace(self._describe_file(path), md5=version.md5)
+                content[slice_id] = replace(_describe_file(self._keys, path), md5=version.md5)
         slices = {k: v for k, v in content.items() if k is not None}
         return replace(dataset, slice_versions=slices, held_out=content[None])
 
@@ -206,10 +207,6 @@ class DvcDatasets:
         """Rows of a current slice, or the held-out ones (None), checked against the recorded digest."""
         version = dataset.slice_versions[slice_id] if slice_id else dataset.held_out
         return read_verified(self.data / _file_name(slice_id), self._keys, version.digest)
-
-    def _describe_file(self, path: Path) -> SliceVersion:
-        rows = read_rows(path)
-        return SliceVersion(slice_digest(self._keys, rows), len(rows), _md5(path))
 
     def _recorded_files(self, history: list[DatasetVersion]) -> list[tuple[SliceId | None, SliceVersion, Path]]:
         """The current version's files, each the recorded one. Raises GuaranteeError."""
@@ -281,6 +278,12 @@ class DvcDatasets:
         except (DvcException, OSError, sqlite3.Error) as error:
             raise StorageError(f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and free "
                                "space, then run the command again") from error
+
+
+def _describe_file(keys: WorkspaceKeys, path: Path) -> SliceVersion:
+    with without_collections():
+        rows = read_rows(path)
+        return SliceVersion(slice_digest(keys, rows), len(rows), _md5(path))
 
 
 @contextlib.contextmanager

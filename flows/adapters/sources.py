@@ -7,7 +7,9 @@ cannot be read).
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from s3t_core.errors import DataError, UsageError
 
 CHUNK_ROWS = 20_000
 _BLOCK_BYTES = 32 * 2**20
+_NOT_A_ROW: tuple[dict[str, Any], str] = {}, "the row has more or fewer cells than the header"
 
 
 def columns_of(config: DataConfig, tier_column: str = "") -> list[str]:
@@ -33,37 +36,63 @@ def read_chunks(source: str, config: DataConfig, chunk_rows: int = CHUNK_ROWS,
     columns = columns_of(config, tier_column)
     if source.startswith("example:"):
         rows = examples.rows(source.removeprefix("example:"))
-        return _frames(_example_rows(rows, columns), columns, chunk_rows)
+        return _frames(_row_by_row(_example_rows(rows, columns), columns, chunk_rows), columns)
     path = Path(source)
     if not path.is_file():
         raise DataError("expected a readable file or example:NAME as the source, got a path that is no file; "
                         "check its spelling")
     if path.stat().st_size == 0:
         raise DataError("expected rows in the source, got an empty file")
-    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".ndjson": _jsonl_rows, ".parquet": _parquet_rows}
+    readers = {".csv": _csv_blocks, ".jsonl": _jsonl_blocks, ".ndjson": _jsonl_blocks, ".parquet": _parquet_blocks}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"expected a source ending in {', '.join(readers)}, got {path.suffix or 'no ending'!r}")
-    return _frames(reader(path, columns), columns, chunk_rows)
+    return _frames(reader(path, columns, chunk_rows), columns)
 
 
 Cells = tuple[dict[str, Any], str]
+"""One row: its cells by column, and why it cannot be read ("" where it can)."""
 
 
-def _frames(rows: Iterator[Cells], columns: list[str], chunk_rows: int) -> Iterator[pd.DataFrame]:
-    buffer: list[dict[str, Any]] = []
-    for number, (cells, malformed) in enumerate(rows, start=1):
-        buffer.append(_decode(cells, malformed, columns) | {"row": number})
-        if len(buffer) == chunk_rows:
-            yield _frame(buffer, columns)
-            buffer = []
-    if buffer:
-        yield _frame(buffer, columns)
+@dataclass(frozen=True)
+class _Block:
+    """Some rows of a source, by column: text or None; `malformed` as in a chunk."""
+
+    cells: dict[str, Any]
+    malformed: list[str]
 
 
-def _frame(buffer: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
-    return pd.DataFrame({c: pd.Series([b.get(c) for b in buffer], dtype=object)
-                         for c in [*columns, "row", "malformed"]})
+def _frames(blocks: Iterator[_Block], columns: list[str]) -> Iterator[pd.DataFrame]:
+    number = 1
+    for block in blocks:
+        rows = len(block.malformed)
+        yield pd.DataFrame({**{c: pd.Series(block.cells[c], dtype=object) for c in columns},
+                            "row": range(number, number + rows),
+                            "malformed": pd.Series(block.malformed, dtype=object)})
+        number += rows
+
+
+def _row_by_row(rows: Iterable[Cells], columns: list[str], chunk_rows: int) -> Iterator[_Block]:
+    """Blocks of rows that are decoded one at a time."""
+    rows = iter(rows)
+    while part := [_decode(cells, malformed, columns) for cells, malformed in islice(rows, chunk_rows)]:
+        yield _Block({c: [p[c] for p in part] for c in columns}, [p["malformed"] for p in part])
+
+
+def _at_once(batch: Any, columns: list[str]) -> _Block | None:
+    """A record batch of binary columns decoded by column; None when a cell is not UTF-8, so that its row must be
+    found."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    cells = {}
+    try:
+        for column in columns:
+            texts = batch.column(column).cast(pa.string())
+            empty = pc.equal(pc.binary_length(texts), 0)
+            cells[column] = pc.if_else(empty, None, texts).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return None
+    return _Block(cells, [""] * batch.num_rows)
 
 
 def _decode(cells: dict[str, Any], malformed: str, columns: list[str]) -> dict[str, Any]:
@@ -100,7 +129,7 @@ def _example_rows(rows: Iterator[dict[str, str]], columns: list[str]) -> Iterato
         yield row, ""
 
 
-def _csv_rows(path: Path, columns: list[str]) -> Iterator[Cells]:
+def _csv_blocks(path: Path, columns: list[str], chunk_rows: int) -> Iterator[_Block]:
     import pyarrow as pa
     from pyarrow import csv
 
@@ -123,18 +152,37 @@ def _csv_rows(path: Path, columns: list[str]) -> Iterator[Cells]:
             convert_options=csv.ConvertOptions(check_utf8=False, include_columns=columns, strings_can_be_null=False,
                                                column_types=dict.fromkeys(columns, pa.binary())))
         place = 0
-        for batch in reader:
-            for values in zip(*(batch.column(c).to_pylist() for c in columns), strict=True):
-                place += 1
-                while place in bad:
-                    yield {}, "the row has more or fewer cells than the header"
-                    place += 1
-                yield dict(zip(columns, values, strict=True)), ""
-        for _ in (n for n in bad if n > place):
-            yield {}, "the row has more or fewer cells than the header"
+        for whole in reader:
+            for begin in range(0, whole.num_rows, chunk_rows):
+                batch = whole.slice(begin, chunk_rows)
+                block = None if bad else _at_once(batch, columns)
+                if block is not None:
+                    yield block
+                    place += batch.num_rows
+                    continue
+                rows = list(_beside_malformed(batch, columns, bad, place))
+                place += len(rows)
+                yield from _row_by_row(rows, columns, chunk_rows)
+        yield from _row_by_row([_NOT_A_ROW] * len(bad), columns, chunk_rows)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"expected a readable CSV file with a header, got one that cannot be parsed "
                         f"({type(error).__name__}); is it UTF-8, comma-separated, with a header line?") from None
+
+
+def _beside_malformed(batch: Any, columns: list[str], bad: set[int], place: int) -> Iterator[Cells]:
+    """The rows of a batch that begins behind `place` rows, and those between them that are `bad`, which are taken out
+    of that set."""
+    for values in zip(*(batch.column(c).to_pylist() for c in columns), strict=True):
+        place += 1
+        while place in bad:
+            bad.remove(place)
+            yield _NOT_A_ROW
+            place += 1
+        yield dict(zip(columns, values, strict=True)), ""
+
+
+def _jsonl_blocks(path: Path, columns: list[str], chunk_rows: int) -> Iterator[_Block]:
+    return _row_by_row(_jsonl_rows(path, columns), columns, chunk_rows)
 
 
 def _jsonl_rows(path: Path, columns: list[str]) -> Iterator[Cells]:
@@ -160,17 +208,24 @@ def _jsonl_rows(path: Path, columns: list[str]) -> Iterator[Cells]:
     _require(columns, sorted(seen))
 
 
-def _parquet_rows(path: Path, columns: list[str]) -> Iterator[Cells]:
+def _parquet_blocks(path: Path, columns: list[str], chunk_rows: int) -> Iterator[_Block]:
     import pyarrow as pa
     import pyarrow.parquet as pq
+    texts = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
     try:
         file = pq.ParquetFile(path)
         _require(columns, file.schema_arrow.names)
-        for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
-            arrays = [c.cast(pa.binary()) if pa.types.is_string(c.type) or pa.types.is_large_string(c.type) else c
+        for batch in file.iter_batches(batch_size=chunk_rows, columns=columns):
+            arrays = [c.cast(pa.binary()) if c.type in texts else c
                       for c in (batch.column(batch.schema.get_field_index(n)) for n in columns)]
-            for values in zip(*(a.to_pylist() for a in arrays), strict=True):
-                yield dict(zip(columns, values, strict=True)), ""
+            raw = pa.RecordBatch.from_arrays(arrays, columns)
+            block = _at_once(raw, columns) if all(a.type == pa.binary() for a in arrays) else None
+            if block is not None:
+                yield block
+                continue
+            rows = zip(*(a.to_pylist() for a in arrays), strict=True)
+            yield from _row_by_row(((dict(zip(columns, values, strict=True)), "") for values in rows), columns,
+                                   chunk_rows)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"expected a readable Parquet file, got one that cannot be read ({type(error).__name__})"
                         ) from None

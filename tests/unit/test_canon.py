@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.adapters.processes import mapping
 from s3t_core.domain import SliceId, Tiers, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError, WorkspaceError
 from s3t_core.keys import WorkspaceKeys, keyed_digest
@@ -37,8 +38,7 @@ def _build(folder: Path, rows: list[SourceRow], suppressed: set[str] | None = No
     spool = folder / "spool"
     spool.mkdir(parents=True)
     builder = SnapshotBuilder(KEYS, TOPOLOGY, 0.3, spool, suppressed or set(), records or set())
-    for row in rows:
-        builder.add(row)
+    builder.add(rows)
     refused = [r.reason for r in builder.write(folder / "data", existing or (lambda _: []))]  # type: ignore[arg-type]
     return builder, refused
 
@@ -54,6 +54,18 @@ def test_source_order_changes_no_slice(tmp_path: Path, record: bool) -> None:
     random.Random(3).shuffle(rows)
     _build(tmp_path / "b", rows)
     assert _files(tmp_path / "a") == _files(tmp_path / "b")
+
+
+def test_slices_settled_in_other_processes_are_the_same(tmp_path: Path) -> None:
+    rows = [*_source(record=True), *_source(), SourceRow(500, "subject-1", "rec-1", "again", "a", "c")]
+    here, refused = _build(tmp_path / "a", rows)
+    (tmp_path / "b").mkdir()
+    there = SnapshotBuilder(KEYS, TOPOLOGY, 0.3, tmp_path / "b", set(), set())
+    there.add(rows)
+    with mapping(True) as each:
+        assert [r.reason for r in there.write(tmp_path / "b" / "data", each=each)] == refused == [DUPLICATE] * 2
+    assert _files(tmp_path / "a") == _files(tmp_path / "b")
+    assert here.counts == there.counts
 
 
 def test_other_slices_rows_change_no_slice_digest(tmp_path: Path) -> None:
@@ -187,8 +199,8 @@ def _tiered(tmp_path: Path, rows: list[tuple[str, int]], existing: list[Row] | N
     spool = tmp_path / "spool"
     spool.mkdir(parents=True)
     builder = SnapshotBuilder(KEYS, Topology(1, 3, 1), 0.0, spool, set(), set(), TIERS)
-    for number, (subject, tier) in enumerate(rows, 1):
-        builder.add(SourceRow(number, subject, f"r{number}", f"text {number}", "a", subject, tier))
+    builder.add(SourceRow(number, subject, f"r{number}", f"text {number}", "a", subject, tier)
+                for number, (subject, tier) in enumerate(rows, 1))
     refused = list(builder.write(tmp_path / "data", lambda s: (existing or []) if s == SliceId(0, 1) else []))
     return builder, refused
 
@@ -222,8 +234,7 @@ def test_a_full_disk_under_the_spool_is_an_error_even_for_its_last_rows(tmp_path
     for name in ("0-0", "0-1"):
         (tmp_path / f"{name}.jsonl").symlink_to("/dev/full")
     builder = SnapshotBuilder(KEYS, Topology(1, 2, 1), 0.0, tmp_path, set(), set())
-    for row in _source(20):
-        builder.add(row)
+    builder.add(_source(20))
     with pytest.raises(StorageError, match="could not spool the source: No space left"):
         builder.close()  # before anything is read back: what reads first is the writing of slices, which begins so
     builder.close()  # once more, as whoever cleans up does
