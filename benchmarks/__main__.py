@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.report import Line, surroundings, table
 
 ROOT = Path(__file__).parent.parent
-QUICK_ROWS = 700
+QUICK_ROWS = 1000
 _RESULTS = ROOT / "benchmarks" / "results"
 
 

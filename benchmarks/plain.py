@@ -41,6 +41,11 @@ class PlainJob:
     shards: list[list[list[Row]]]
 
 
+def plain_recipe(recipe: Recipe) -> Recipe:
+    """The recipe in float32, whatever the system would take."""
+    return replace(recipe, training={**recipe.training, "dtype": "float32"})
+
+
 def whole_recipe(recipe: Recipe) -> Recipe:
     """The recipe with one block of every layer."""
     return replace(recipe, blocks=(tuple(sorted(layer for block in recipe.blocks for layer in block)),))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.bed import Bed, bed_of, parser
-from benchmarks.plain import sisa_file, whole_recipe
+from benchmarks.plain import plain_recipe, sisa_file, whole_recipe
 from benchmarks.report import Line, at_least, tell
 from benchmarks.training import run_plain
 from s3t_core.canonical import sha256_hex
@@ -123,7 +123,7 @@ class Points:
 
     def _whole(self, file: str) -> Tensor:
         """A model with one adapter on every layer."""
-        recipe = whole_recipe(self._bed.recipe)
+        recipe = whole_recipe(plain_recipe(self._bed.recipe))
         data = (self._bed.folder / "plain" / file).read_bytes()
         stage = StageRecord("", sha256_hex(data), 0, (0,), ("",), "")
         return self._asked(Ensemble(find_backbone(recipe.model), recipe, Release("release-whole", "", (

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from benchmarks.bed import Bed, bed_of, parser
-from benchmarks.plain import PlainJob
+from benchmarks.plain import PlainJob, plain_recipe
 from benchmarks.report import Line, at_most, tell
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import Release, Replica
@@ -33,7 +33,8 @@ def compare(bed: Bed, only: set[str]) -> list[Line]:
     lines, seconds = [], dict[str, float]()
     if "ours" in only:
         seconds["ours"] = bed.train()
-        lines.append(Line("a", "train all replicas, ours", seconds["ours"], "s", size))
+        lines.append(Line("a", "train all replicas, ours", seconds["ours"], "s",
+                          f"{size}, {bed.recipe.training['dtype']}"))
         lines.append(Line("a", "held-out accuracy, ours", _points(bed.accuracy(bed.release())), "%",
                           f"{len(bed.held_out)} held-out rows"))
     if "plain" in only:
@@ -62,7 +63,8 @@ def run_plain(bed: Bed, what: str, threads: int = 2) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     chosen = [(s, sorted(r for part in bed.rows_of(s.shard, s.prefix) for r in part)) for s in bed.plan.stages]
     first = bed.plan.replicas[0].sequence
-    job = PlainJob(bed.recipe, chosen, [bed.rows_of(shard, first) for shard in range(bed.topology.shards)])
+    job = PlainJob(plain_recipe(bed.recipe), chosen,
+                   [bed.rows_of(shard, first) for shard in range(bed.topology.shards)])
     (folder / "job.pickle").write_bytes(pickle.dumps(job))
     done = subprocess.run([sys.executable, "-m", "benchmarks.plain", str(folder), what, str(threads)],
                           env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
@@ -81,7 +83,8 @@ def _plain_accuracy(bed: Bed) -> float | None:
     release = Release("release-plain", "", tuple(
         Replica(r.shard, r.number, r.sequence, tuple(
             specs[k].record(sha256_hex(artifacts[k])) for k in r.keys if k)) for r in bed.plan.replicas))
-    return Ensemble(find_backbone(bed.recipe.model), bed.recipe, release, by_digest.__getitem__).accuracy(bed.held_out)
+    recipe = plain_recipe(bed.recipe)
+    return Ensemble(find_backbone(recipe.model), recipe, release, by_digest.__getitem__).accuracy(bed.held_out)
 
 
 if __name__ == "__main__":

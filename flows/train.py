@@ -189,7 +189,8 @@ class TrainingSession:
             place.activations.allow({v.digest for d in (state.dataset, self.dataset) if d for v in d.files()})
             missing = self.order([s for s in self.plan.stages if s.key not in self.done], state)
             if missing and not self.parent:
-                self.parent = place.registry.start_training(_parameters(place, self.dataset, self.plan))
+                self.parent = place.registry.start_training(
+                    _parameters(place, self.recipe, self.dataset, self.plan))
         return missing
 
     def sweep(self) -> None:
@@ -455,11 +456,11 @@ def same_stages(release: Release, replicas: tuple[Replica, ...]) -> bool:
     return mine == theirs
 
 
-def _parameters(place: Workspace, dataset: DatasetVersion, plan: Wanted) -> dict[str, Any]:
+def _parameters(place: Workspace, recipe: Recipe, dataset: DatasetVersion, plan: Wanted) -> dict[str, Any]:
     config = place.config
     return {"shards": config.system.shards, "slices": config.system.slices, "budget": config.system.budget,
             "backbone": config.backbone.model, "max_length": config.backbone.max_length, "stages": len(plan.stages),
-            "dataset": dataset.version, "dtype": config.training.dtype, "epochs": config.training.epochs}
+            "dataset": dataset.version, "dtype": recipe.training["dtype"], "epochs": config.training.epochs}
 
 
 def _stage_name(spec: StageSpec) -> str:

@@ -176,8 +176,8 @@ class TrainingConfig(Section):
     pooling: Literal["mean", "cls", "last"] = Field(
         "mean", description='"mean" over tokens, "cls" (the first token) or "last" (for decoders)')
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the whole system; each stage derives its own")
-    dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description='"float32", or "bfloat16" for frozen linear layers (faster only where the CPU has it)')
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description='"float32", "bfloat16" for frozen linear layers, or "auto": that where the CPU has it')
     device: str = Field("cpu", description='"cpu" or "cuda"')
     threads: Positive = Field(1, description="threads per stage; another number is another numeric profile")
 

@@ -34,13 +34,19 @@ def blocks(layers: int, slices: int) -> tuple[tuple[int, ...], ...]:
 
 @dataclass(frozen=True)
 class NumericProfile:
-    """What else decides the bits: library versions, CPU capability, threads. Byte equality is claimed within one."""
+    """What else decides the bits: library versions, CPU capability, threads. Byte equality is claimed within one.
+
+    `bfloat16`: whether the CPU multiplies in it; `tokenizers`, `pillow`: what turns a row into what a backbone reads.
+    """
 
     torch: str
     transformers: str
     peft: str
     cpu_capability: str
     threads: int
+    bfloat16: bool = False
+    tokenizers: str = ""
+    pillow: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,10 +89,15 @@ class Recipe:
 
 def make_recipe(config: Config, model: str, backbone_digest: str, tokenizer_digest: str, layers: int,
                 profile: NumericProfile) -> Recipe:
-    """The recipe that `config` asks for on a given backbone. `model` is where to find it: "minilm", a path, an id."""
+    """The recipe that `config` asks for on a given backbone. `model` is where to find it: "minilm", a path, an id.
+
+    dtype "auto" is settled here, so that a stage key always names the precision.
+    """
     adapter = config.adapter.model_dump(mode="json")
     training = config.training.model_dump(mode="json")
     del training["threads"]  # stands in the profile
+    if training["dtype"] == "auto":
+        training["dtype"] = "bfloat16" if profile.bfloat16 else "float32"
     return Recipe(
         model=model, backbone_digest=backbone_digest, tokenizer_digest=tokenizer_digest,
         labels=config.require_labels(), max_length=config.backbone.max_length,

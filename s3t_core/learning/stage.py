@@ -48,9 +48,12 @@ class StageResult:
 def numeric_profile(threads: int, device: str = "cpu") -> NumericProfile:
     """The profile of this process, with stages trained on `threads` threads. Raises UsageError without the device."""
     import peft
+    import PIL
+    import tokenizers
     import transformers
-    return NumericProfile(torch.__version__, transformers.__version__, peft.__version__,
-                          _capability(device), threads)
+    return NumericProfile(torch.__version__, transformers.__version__, peft.__version__, _capability(device), threads,
+                          device == "cpu" and torch.cpu._is_avx512_bf16_supported(), tokenizers.__version__,
+                          PIL.__version__)
 
 
 def _capability(device: str) -> str:

@@ -14,9 +14,9 @@ SHARDS, SLICES, BUDGET = 2, 3, 6  # every order of three slices
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9"]
 
 
-@pytest.fixture(scope="module")
-def full(tiny_backbone: Path) -> TinySystem:
-    system = TinySystem(tiny_backbone, SHARDS, SLICES, BUDGET)
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def full(tiny_backbone: Path, request: pytest.FixtureRequest) -> TinySystem:
+    system = TinySystem(tiny_backbone, SHARDS, SLICES, BUDGET, request.param)
     system.train(make_slices(SHARDS, SLICES))
     return system
 
@@ -28,7 +28,7 @@ def test_each_replica_after_deactivation_equals_the_same_stages_trained_without_
     data = make_slices(SHARDS, SLICES)
     before = full.plan(data)
     emptied = data | {SliceId(shard, index): []}
-    absent = TinySystem(tiny_backbone, SHARDS, SLICES, BUDGET)
+    absent = TinySystem(tiny_backbone, SHARDS, SLICES, BUDGET, full.dtype)
     after = absent.train({k: v for k, v in emptied.items() if k.shard == shard}
                          | {k: [] for k in data if k.shard != shard})
     compared = 0
@@ -53,9 +53,9 @@ def test_erasing_and_retraining_equals_training_the_remaining_rows_from_nothing(
     data = make_slices(SHARDS, SLICES)
     target = SliceId(1, 1)
     remaining = data | {target: data[target][1:]}  # one record erased, its neighbours stay
-    retrained = TinySystem(tiny_backbone, SHARDS, SLICES, BUDGET, artifacts=dict(full.artifacts))
+    retrained = TinySystem(tiny_backbone, SHARDS, SLICES, BUDGET, full.dtype, artifacts=dict(full.artifacts))
     plan = retrained.train(remaining)
-    fresh = TinySystem(tiny_backbone, SHARDS, SLICES, BUDGET)
+    fresh = TinySystem(tiny_backbone, SHARDS, SLICES, BUDGET, full.dtype)
     assert fresh.train(remaining) == plan
     assert {k: retrained.artifacts[k] for k in fresh.artifacts} == fresh.artifacts
     assert 0 < retrained.trained < fresh.trained  # what did not change was re-used

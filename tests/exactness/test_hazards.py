@@ -1,6 +1,7 @@
 """The hazards of method.md, a named test each. `make test-mutants` shows each failing with its protection removed."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,11 @@ import torch
 from s3t_core.domain import Release, SliceId
 from s3t_core.learning.backbone import find_backbone, load_model, modules_in_layers
 from s3t_core.learning.ensemble import Ensemble
-from s3t_core.learning.recipe import blocks
+from s3t_core.learning.recipe import blocks, make_recipe
 from s3t_core.learning.replica import StagedModel
 from s3t_core.learning.stage import batch_layout, train_stage
 from s3t_core.records import Row
-from tests.exactness.system import Slices, TinySystem, make_rows, make_slices
+from tests.exactness.system import Slices, TinySystem, config_for, make_rows, make_slices
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +176,16 @@ def test_hazard_13_batches_are_laid_out_from_the_stages_own_rows_and_nothing_of_
     assert sorted(i for batch in layouts[0] for i in batch) == list(range(200))
     staged = _loaded(system, _artifacts(system, make_slices(1, 3))[:1])
     assert {n.split(".")[0] for n in staged.tensors("stage1")} == {"adapter", "head"}  # weights only, no activations
+
+
+def test_the_precision_that_is_left_to_the_machine_stands_in_the_stage_key(tiny_backbone: Path) -> None:
+    system = TinySystem(tiny_backbone, 1, 2, 1, "auto")
+    machines = {b: make_recipe(config_for(tiny_backbone, 1, 2, 1, "auto"), "m", "b", "t", 3,
+                               replace(system.recipe.profile, bfloat16=b)) for b in (False, True)}
+    assert {b: r.training["dtype"] for b, r in machines.items()} == {False: "float32", True: "bfloat16"}
+    named = replace(machines[True], training={**machines[True].training, "dtype": "float32"})
+    keys = {r.stage_key(0, (0,), ("d",), ()) for r in (*machines.values(), named)}
+    assert len(keys) == 3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -40,6 +40,7 @@ BACKBONES = {
     "vision": Kind(build_vision, ("q_proj", "v_proj"), "layers", "cls", lambda text: picture(hash_of(text))),
 }
 CASES = [(b, k) for b in BACKBONES for k in ADAPTER_KINDS]
+TOLERANCE = {"float32": 1e-6, "bfloat16": 2e-2}
 
 
 def hash_of(text: str) -> int:
@@ -63,14 +64,20 @@ def _system(folders: dict[str, Path], backbone: str, kind: str, **more: Any) -> 
                       adapter={"kind": kind, "target_modules": list(chosen.targets)}, **more)
 
 
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def precision(request: pytest.FixtureRequest) -> str:
+    """What the frozen linear layers multiply in."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def trained(folders: dict[str, Path]) -> Callable[[str, str], TinySystem]:
+def trained(folders: dict[str, Path], precision: str) -> Callable[[str, str], TinySystem]:
     """The trained system of a case, trained once."""
     made: dict[tuple[str, str], TinySystem] = {}
 
     def get(backbone: str, kind: str) -> TinySystem:
         if (backbone, kind) not in made:
-            made[backbone, kind] = _system(folders, backbone, kind)
+            made[backbone, kind] = _system(folders, backbone, kind, dtype=precision)
             made[backbone, kind].train(_data(backbone))
         return made[backbone, kind]
     return get
@@ -137,7 +144,7 @@ def test_after_a_deactivation_every_live_stage_equals_one_that_never_saw_the_sli
     system, data, silenced = trained(backbone, kind), _data(backbone), SliceId(0, 1)
     kept = Activations(ActivationStore(tmp_path / "activations", b"k" * 32, 2**30))
     remaining = data | {silenced: data[silenced][1:]}
-    without = _system(folders, backbone, kind, activations=kept)
+    without = _system(folders, backbone, kind, activations=kept, dtype=system.dtype)
     assert kept.store is not None
     kept.store.allow({v.digest for v in dataset_of(remaining, SHARDS, SLICES).files()})
     before, after = system.plan(data), without.train(remaining)
@@ -173,7 +180,7 @@ def test_shards_answer_together_as_they_do_one_by_one(
         alone = [_answers(system, replace(whole, replicas=tuple(r for r in whole.replicas if r.shard == s)),
                           _texts(backbone)) for s in range(SHARDS)]
         together = _answers(system, whole, _texts(backbone))
-        assert torch.allclose(together, sum(alone) / SHARDS, atol=1e-6)
+        assert torch.allclose(together, sum(alone) / SHARDS, atol=TOLERANCE[system.dtype])
         assert torch.equal(together, _answers(system, whole, _texts(backbone)))
 
 

@@ -48,7 +48,7 @@ def test_the_root_workspace_is_the_example() -> None:
     ("[system]\nname = '../x'", "match pattern"),
     ("[training]\nlearning_rate = 0", "greater than 0"),
     ("[training]\nlearning_rate = nan", "finite"),
-    ("[training]\ndtype = 'float8'", "'float32' or 'bfloat16'"),
+    ("[training]\ndtype = 'float8'", "'auto', 'float32' or 'bfloat16'"),
     ("[adapter]\ntarget_modules = []", "list of module names"),
     ("[sistem]\nshards = 3", "no such key"),
     ("[data]\ntexts = 'x'", "no such key"),
