@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -305,15 +306,22 @@ class TiersConfig(Section):
 class DatabaseConfig(Section):
     """Requests, ledger and suppression list."""
 
-    url: str = Field("sqlite:///.s3t/s3t.db", description="SQLAlchemy URL; relative to the workspace")
+    url: str = Field("sqlite:///.s3t/s3t.db", description="sqlite:///PATH, relative to the workspace, or "
+                     "postgresql://USER@HOST/DATABASE; the password comes from PGPASSFILE or PGPASSWORD")
 
     @field_validator("url")
     @classmethod
     def _url(cls, value: str) -> str:
-        if value.startswith("postgresql"):
-            raise ValueError("PostgreSQL does not work yet; expected a URL such as 'sqlite:///.s3t/s3t.db'")
+        if value.startswith("postgresql://"):
+            found = urlsplit(value)
+            if found.password is not None or "password" in found.query:
+                raise ValueError("expected no password in a file that git keeps, got one in the URL; give it in "
+                                 "PGPASSFILE, ~/.pgpass or PGPASSWORD")
+            if not found.path.strip("/"):
+                raise ValueError("expected postgresql://USER@HOST/DATABASE, got a URL without a database")
+            return value
         if not value.startswith("sqlite:///") or value == "sqlite:///":
-            raise ValueError("expected a URL such as 'sqlite:///.s3t/s3t.db'")
+            raise ValueError("expected a URL such as 'sqlite:///.s3t/s3t.db' or 'postgresql://user@host/database'")
         return value
 
 

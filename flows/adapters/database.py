@@ -1,7 +1,8 @@
 """Requests, ledger and suppression list in a database (SQLAlchemy). Rows hold keyed digests and times, nothing else.
 
-SQLite runs with secure_delete (freed pages are overwritten) and full synchronisation: what was acknowledged is on
-disk. Every change of requests and the ledger event that tells of it are one transaction.
+SQLite runs with secure_delete (freed pages are overwritten) and full synchronisation, PostgreSQL with
+synchronous_commit: what was acknowledged is on disk. Every change of requests and the ledger event that tells of it are
+one transaction; one writer at a time, on PostgreSQL by an advisory lock. The schema is in flows/migrations.
 """
 
 import contextlib
@@ -34,43 +35,53 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from flows.migrations import HEAD, revision_of, upgrade
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.ledger import Event, Inclusion, State, TreeHead, fold, inclusion_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash, tree_head
 from s3t_core.errors import LedgerError, StorageError
 from s3t_core.ports import Closing
 
-_METADATA = MetaData()
-_LEDGER = Table("ledger", _METADATA, Column("seq", Integer, primary_key=True, autoincrement=False),
+METADATA = MetaData()
+_LEDGER = Table("ledger", METADATA, Column("seq", Integer, primary_key=True, autoincrement=False),
                 Column("leaf", LargeBinary, nullable=False), Column("hash", LargeBinary, nullable=False))
 _REQUESTS = Table(
-    "requests", _METADATA, Column("seq", Integer, primary_key=True), Column("id", String, unique=True, nullable=False),
+    "requests", METADATA, Column("seq", Integer, primary_key=True), Column("id", String, unique=True, nullable=False),
     Column("subject", String, nullable=False), Column("record", String, nullable=False),
     Column("suppression", String, nullable=False, index=True), Column("commitment", String, nullable=False),
     Column("salt", String, nullable=False), Column("received", String, nullable=False),
     Column("due", String, nullable=False), Column("certificate", String, nullable=False, default=""))
-_SUPPRESSION = Table("suppression", _METADATA, Column("digest", String, primary_key=True),
+_SUPPRESSION = Table("suppression", METADATA, Column("digest", String, primary_key=True),
                      Column("kind", String, nullable=False), Column("request", String, nullable=False),
                      Column("since", String, nullable=False))
-LEASE = Table("lease", _METADATA, Column("name", String, primary_key=True), Column("holder", String, nullable=False),
+LEASE = Table("lease", METADATA, Column("name", String, primary_key=True), Column("holder", String, nullable=False),
               Column("place", String, nullable=False), Column("beat", Integer, nullable=False))
-_IDEMPOTENCY = Table("idempotency", _METADATA, Column("key", String, primary_key=True),
+_IDEMPOTENCY = Table("idempotency", METADATA, Column("key", String, primary_key=True),
                      Column("request", String, nullable=False))
+
+
+_SQLITE = "sqlite:///"
+_WRITER = 0x53335400
+"""The advisory lock of whoever writes, on PostgreSQL."""
+_POSTGRESQL = ("synchronous_commit = on", "lock_timeout = '30s'", "idle_in_transaction_session_timeout = '60s'")
+"""Acknowledged is on disk; nobody waits for ever; who stands still within a transaction loses it."""
 
 
 class Database:
     """One engine; transactions that hold the write lock from their start."""
 
     def __init__(self, url: str, root: Path) -> None:
-        self._path = root / url.removeprefix("sqlite:///")
-        self.engine: Engine = create_engine(f"sqlite:///{self._path}", poolclass=NullPool)
-        event.listen(self.engine, "connect", _configure)
+        self._path = root / url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else None
+        self.engine: Engine = create_engine(
+            f"{_SQLITE}{self._path}" if self._path else f"postgresql+psycopg://{url.partition('://')[2]}",
+            poolclass=NullPool, hide_parameters=True)
+        event.listen(self.engine, "connect", _configure_sqlite if self._path else _configure_postgresql)
         self.fence: Callable[[Connection], None] | None = None
         """Asked at the start of every write: whoever lost the lease (flows.adapters.lease) is stopped by it."""
 
     def exists(self) -> bool:
         """Whether the database is there with a beginning of its ledger."""
-        if not self._path.is_file():
+        if self._path is not None and not self._path.is_file():
             return False
         with self.reading() as connection:
             begun = inspect(connection).has_table("ledger")
@@ -78,29 +89,33 @@ class Database:
 
     def create(self, first: list[Event]) -> None:
         """Create the tables and begin the ledger with `first`."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         self.complete()
         with self.transaction() as connection:
             append_events(connection, first)
 
     def complete(self) -> None:
-        """Create the tables that an earlier release did not have."""
-        with self._guarded():
-            _METADATA.create_all(self.engine)
+        """Bring the tables of an earlier release to this one's. Raises StorageError for those of a later one."""
+        with self.reading() as connection:
+            if revision_of(connection) == HEAD:
+                return
+        with self.transaction() as connection:
+            upgrade(connection)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A write transaction: all of it or nothing. Raises StorageError."""
         with self._guarded(), self.engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if self._path else f"SELECT pg_advisory_xact_lock({_WRITER})")
             try:
                 if self.fence is not None:
                     self.fence(connection)
                 yield connection
             except BaseException:
-                connection.exec_driver_sql("ROLLBACK")
+                connection.rollback()
                 raise
-            connection.exec_driver_sql("COMMIT")
+            connection.commit()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -113,12 +128,20 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
-            cause = getattr(error, "orig", error)
-            raise StorageError(f"the database refused ({type(cause).__name__}: {cause}); free space or fix its "
-                               "permissions, then run the command again") from None
+            cause = getattr(error, "orig", None) or error
+            reason = (str(cause).strip() or "no reason given").splitlines()[0]
+            raise StorageError(f"the database refused ({type(cause).__name__}: {reason}); see that it is up, has space "
+                               "and may be written to, then run the command again") from None
 
 
-def _configure(connection: object, _: object) -> None:
+def _configure_postgresql(connection: object, _: object) -> None:
+    with connection.cursor() as cursor:  # type: ignore[attr-defined]
+        for setting in _POSTGRESQL:
+            cursor.execute(f"SET {setting}")
+    connection.commit()  # type: ignore[attr-defined]
+
+
+def _configure_sqlite(connection: object, _: object) -> None:
     connection.isolation_level = None  # type: ignore[attr-defined]  # transactions are begun by hand
     for pragma in ("busy_timeout = 30000", "secure_delete = ON", "synchronous = FULL", "journal_mode = DELETE"):
         connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]

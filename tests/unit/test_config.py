@@ -85,7 +85,7 @@ def test_a_wrong_value_is_refused_with_what_was_expected(toml: str, expected: st
 
 @pytest.mark.parametrize("toml", [
     "[training]\ndevice = 'mps'", "[runner]\nkind = 'ray'",
-    "[database]\nurl = 'postgresql://x/y'", "[store]\nurl = 's3://b/p'",
+    "[store]\nurl = 's3://b/p'",
     "[dvc]\nremote = 's3://b/p'"])
 def test_what_later_releases_bring_is_refused_with_not_yet(toml: str) -> None:
     with pytest.raises(ConfigError, match="not work yet"):
