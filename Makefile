@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install demo test test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-erase replay clean
+.PHONY: install install-stack stack stack-stop test-stack demo test test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-erase replay clean
 
 install: $(VENV)/installed
 
@@ -17,6 +17,21 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,examples]' 2>&1 | { grep -v '^WARNING' || true; }; exit $${PIPESTATUS[0]}
 	@touch $@
+
+install-stack: $(VENV)/installed-stack
+
+$(VENV)/installed-stack: $(VENV)/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,examples,stack]' 2>&1 | { grep -v '^WARNING' || true; }; exit $${PIPESTATUS[0]}
+	@touch $@
+
+stack: install-stack  ## PostgreSQL, S3, MLflow, Prefect and two workers on this machine, in .stack/
+	$(BIN)/python -m infra.stack up
+
+stack-stop:  ## stop them
+	$(BIN)/python -m infra.stack down
+
+test-stack: install-stack  ## the whole walk and its faults on a stack of its own
+	$(BIN)/pytest tests/stack
 
 demo: install  ## the whole story on real data, in .demo/
 	$(BIN)/s3t demo --dir .demo
@@ -27,10 +42,10 @@ check: install  ## ruff, mypy, import-linter
 	$(BIN)/lint-imports
 
 test: check  ## everything, in two processes
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal --ignore tests/stack
 
 test-fast: install  ## what needs no server and no real backbone
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --ignore tests/stack
 
 test-crash: install  ## kill -9 at 200 random times of an erasure, and ten times through the whole command
 	S3T_TEST_KILLS=200 S3T_TEST_WHOLE_KILLS=10 $(BIN)/pytest --timeout 7200 tests/flows/test_killed.py
@@ -57,4 +72,4 @@ replay: install  ## deletion requests against really trained models, arm beside 
 	$(BIN)/python -m benchmarks.replay --dir .replay
 
 clean:  ## what the commands above made
-	rm -rf $(VENV) .demo .bench .bench-full .bench-example .bench-erase .replay build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .bench .bench-full .bench-example .bench-erase .replay .stack build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -137,7 +137,7 @@ class Bed:
         files = tuple(FileRef(self.data / slice_path(spec.shard, s), d)
                       for s, d in zip(spec.prefix, spec.slice_digests, strict=True))
         held_out = FileRef(self.data / HELD_OUT_PATH, self.dataset.held_out.digest)
-        return StageJob(self.recipe, spec, files, earlier, held_out, self.store.root, KEYS, activations)
+        return StageJob(self.recipe, spec, files, earlier, held_out, self.store, KEYS, activations)
 
     def release(self, silenced: frozenset[SliceId] = frozenset()) -> Release:
         """What is live when some slices are silenced."""

@@ -49,12 +49,18 @@ def _fail(error: S3TError) -> None:
 @app.command()
 def init(directory: Annotated[str, typer.Argument(help="Where to make it.")] = ".",
          example: Annotated[bool, typer.Option("--example", help="The example workspace, with its published key.")]
-         = False, as_json: JsonOption = False) -> None:
+         = False, settings: Annotated[str, typer.Option("--settings", metavar="FILE", help="TOML that s3t.toml begins "
+                                                        "with: servers, columns, anything it can say.")] = "",
+         as_json: JsonOption = False) -> None:
     """Make a workspace: git, DVC, s3t.toml with every setting explained, keys."""
     from flows.examples import EXAMPLE_KEY, example_config
     from flows.wiring import create_workspace
-    from s3t_core.config import Config
+    from s3t_core.config import Config, merge_config
     config = example_config() if example else Config()
+    if settings:
+        if not Path(settings).is_file():
+            raise UsageError("expected a TOML file for --settings, got a path that is no file; check its spelling")
+        config = merge_config(config, Path(settings).read_text(encoding="utf-8"), Path(settings).name)
     place = create_workspace(Path(directory).resolve(), config, EXAMPLE_KEY if example else None)
     show(as_json, {"workspace": str(place.root), "name": place.config.system.name}, lambda _: [
         f"Workspace ready in {place.root}.",

@@ -316,8 +316,8 @@ class TrainingSession:
         files = tuple(FileRef(self.file_of(slice_path(spec.shard, s)), d)
                       for s, d in zip(spec.prefix, spec.slice_digests, strict=True))
         job = StageJob(self.recipe, spec, files, tuple(self.done[k].digest if k else None for k in spec.earlier),
-                       self._held_out(), place.store.root, place.keys, place.activations,
-                       place.config.runner.measure_rows)
+                       self._held_out(), place.store, place.keys, place.activations,
+                       place.config.runner.measure_rows, place.activations.root)
         outcome = self._outcome(job, pool)
         if outcome is None:
             return None

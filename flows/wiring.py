@@ -21,6 +21,7 @@ from flows.adapters.local import (
     as_owner_only,
     workspace_lock,
 )
+from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.budget import budget_document, budget_tags, forecast_document
 from flows.examples import EXAMPLE_KEY
 from flows.settings import CONFIG_NAME, prepare_environment
@@ -37,7 +38,7 @@ from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.jobs import FileRef, MeasureJob
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
-from s3t_core.learning.store import LocalStageStore
+from s3t_core.learning.store import LocalBlobs, StageStore
 from s3t_core.release_json import release_from_json
 from s3t_core.slicefile import HELD_OUT_PATH
 
@@ -97,12 +98,18 @@ class Workspace:
     @property
     def tracking_uri(self) -> str:
         """Where MLflow keeps runs and versions."""
-        return f"sqlite:///{self.state_dir / 'mlflow.db'}"
+        return self.config.registry.tracking_uri or f"sqlite:///{self.state_dir / 'mlflow.db'}"
 
     @property
     def remote(self) -> Path:
-        """The DVC remote."""
+        """The DVC remote, where it is a directory."""
         return self._inside(self.config.dvc.remote)
+
+    @property
+    def buckets(self) -> list[S3Blobs]:
+        """Every place in a bucket that the system writes to."""
+        config = self.config
+        return [S3Blobs(u) for u in (config.store.url, config.dvc.remote, config.registry.artifacts) if is_bucket(u)]
 
     @property
     def backbone(self) -> str:
@@ -114,8 +121,8 @@ class Workspace:
         """Remove what a killed process left half-written: spools, copies, temporary files. Under the lock."""
         shutil.rmtree(self.temporary_dir, ignore_errors=True)
         shutil.rmtree(self.next_dir, ignore_errors=True)
-        folders = [self.root / "data", self.store.root, self.certificates_dir, self.state_dir / "needles",
-                   self.state_dir / "quarantine"]
+        folders = [self.root / "data", self.certificates_dir, self.state_dir / "needles",
+                   self.state_dir / "quarantine", *self._store_folder()]
         for path in (p for f in folders for p in f.rglob(f"{TEMPORARY_PREFIX}*")):
             remove_file(path)
 
@@ -129,6 +136,10 @@ class Workspace:
 
     def _inside(self, path: str) -> Path:
         return self.root / path
+
+    def _store_folder(self) -> list[Path]:
+        url = self.config.store.url
+        return [] if is_bucket(url) else [self._inside(url)]
 
     # --- adapters
 
@@ -180,6 +191,8 @@ class Workspace:
         """Record the settings that must stay from the first data on, because versions and files stand under them."""
         from flows.adapters.datasets import write_remote
         ledger = self.ledger
+        for bucket in self.buckets:
+            bucket.check()
         if self.settled is None:
             write_remote(self.root, self.config.dvc.remote)
             self.settled = self._lasting_settings()
@@ -187,13 +200,14 @@ class Workspace:
 
     def _lasting_settings(self) -> dict[str, str]:
         return {"[system] name": self.config.system.name, "[store] url": self.config.store.url,
-                "[dvc] remote": self.config.dvc.remote}
+                "[dvc] remote": self.config.dvc.remote, "[registry] tracking_uri": self.config.registry.tracking_uri}
 
     def _check_settled(self) -> None:
         for what, value in self._lasting_settings().items():
-            if self.settled is not None and self.settled[what] != value:
-                raise WorkspaceError(f"expected {what} = {self.settled[what]!r} in s3t.toml, as when the first data "
-                                     f"came, got {value!r}; versions and files stand under it: change it back, or "
+            settled = None if self.settled is None else self.settled.get(what, "")
+            if settled not in (None, value):
+                raise WorkspaceError(f"expected {what} = {settled!r} in s3t.toml, as when the first data came, "
+                                     f"got {value!r}; versions and files stand under it: change it back, or "
                                      "`s3t init` a new workspace")
 
     @cached_property
@@ -214,9 +228,10 @@ class Workspace:
         return CertificateFiles(self.certificates_dir, read_signing_key(self.keys_dir))
 
     @cached_property
-    def store(self) -> LocalStageStore:
+    def store(self) -> StageStore:
         """Stage artifacts."""
-        return LocalStageStore(self._inside(self.config.store.url), self.keys.content)
+        url = self.config.store.url
+        return StageStore(S3Blobs(url) if is_bucket(url) else LocalBlobs(self._inside(url)), self.keys.content)
 
     @cached_property
     def activations(self) -> ActivationStore:
@@ -234,17 +249,24 @@ class Workspace:
     def registry(self) -> Any:
         """Model versions and runs. Raises WorkspaceError when its database is lost: MLflow would begin an empty one."""
         from flows.adapters.registry import MlflowRegistry
-        if self.ledger.state().versions and not (self.state_dir / "mlflow.db").is_file():
+        from flows.adapters.registry_server import ServerRegistry
+        remote = self.config.registry
+        if not remote.tracking_uri and self.ledger.state().versions and not (self.state_dir / "mlflow.db").is_file():
             raise WorkspaceError("expected the registry's database, .s3t/mlflow.db, got none; restore it from its "
                                  "backup: an empty one would know no version")
-        return MlflowRegistry(self.tracking_uri, self.state_dir / "mlartifacts", self.temporary_dir,
-                              self.config.system.name, self.store, {
-                                  "staleness_seconds": self.config.erasure.staleness_seconds,
-                                  "offline_seconds": self.offline_seconds})
+        serving = {"staleness_seconds": self.config.erasure.staleness_seconds, "offline_seconds": self.offline_seconds}
+        parts = (self.tracking_uri, self.state_dir / "mlartifacts", self.temporary_dir, self.config.system.name,
+                 self.store, serving)
+        return ServerRegistry(remote.backend, *parts) if remote.tracking_uri else MlflowRegistry(*parts)
 
     @cached_property
     def runner(self) -> Any:
-        """Processes for stages."""
+        """What trains stages: processes of this machine, or a cluster."""
+        runner, training = self.config.runner, self.config.training
+        if runner.kind == "dask":
+            from flows.adapters.dask_runner import DaskRunner, Needs
+            return DaskRunner(runner.address, self.config.dvc.remote, self.datasets.object_of,
+                              Needs(training.threads, runner.task_memory_mb, int(training.device == "cuda")))
         from flows.adapters.runner import ProcessRunner
         return ProcessRunner()
 
@@ -266,8 +288,14 @@ class Workspace:
 
     def erase_ports(self) -> ErasePorts:
         """Everything the eraser works through."""
-        elsewhere = [*self.datasets.local_remotes(), self.store.root]
-        residue = WorkspaceResidue(self.root, elsewhere, self.needles.folder, self._baseline())
+        artifacts = self.config.registry.artifacts
+        elsewhere = [*self.datasets.local_remotes(), *self._store_folder(),
+                     *([self._inside(artifacts)] if artifacts and not is_bucket(artifacts) else [])]
+        buckets = {b.url: b for b in (*self.buckets, *self.datasets.bucket_remotes())}
+        for bucket in buckets.values():
+            bucket.check()
+        residue = WorkspaceResidue(self.root, elsewhere, self.needles.folder, self._baseline(), list(buckets.values()),
+                                   self.temporary_dir)
         return ErasePorts(
             ledger=self.ledger, requests=self.requests, datasets=self.datasets, stages=self.store,
             activations=self.activations, registry=self.registry, needles=self.needles, residue=residue,
@@ -331,7 +359,7 @@ class ReleaseEvaluator:
         """The same on given held-out rows."""
         workspace = self._workspace
         result: float | None = workspace.runner.measure(MeasureJob(
-            recipe, release_from_json(release), held_out, workspace.store.root, workspace.keys))
+            recipe, release_from_json(release), held_out, workspace.store, workspace.keys))
         return result
 
 

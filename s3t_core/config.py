@@ -191,8 +191,10 @@ class TrainingConfig(Section):
 class RunnerConfig(Section):
     """Where stages are trained."""
 
-    kind: str = Field("local", description='"local" (later also "dask", "ray")')
+    kind: str = Field("local", description='"local" (processes of this machine) or "dask" (a cluster)')
     workers: Positive = Field(2, description="stages trained at the same time, a process each")
+    address: str = Field("", description='dask: its scheduler, as "tcp://10.0.0.5:8786"; store and remote must be s3://')
+    task_memory_mb: Positive = Field(2048, description="dask: MiB of memory that one stage is given")
     activations_mb: int = Field(
         2048, ge=0, description="MiB of frozen activations kept for later stages, destroyed with their slice; 0 = none")
     measure_rows: int = Field(
@@ -201,7 +203,13 @@ class RunnerConfig(Section):
     @field_validator("kind")
     @classmethod
     def _kind(cls, value: str) -> str:
-        return _only(value, ("local",), ("dask", "ray"))
+        return _only(value, ("local", "dask"))
+
+    @model_validator(mode="after")
+    def _addressed(self) -> "RunnerConfig":
+        if (self.kind == "dask") != bool(self.address):
+            raise ValueError('expected an address with kind = "dask", and none without')
+        return self
 
 
 class DeletionBudgetConfig(Section):
@@ -303,6 +311,14 @@ class TiersConfig(Section):
         return self
 
 
+def _without_password(value: str) -> str:
+    found = urlsplit(value)
+    if found.password is not None or "password" in found.query:
+        raise ValueError("expected no password in a file that git keeps, got one in the URL; give it in the "
+                         "environment or a file: PGPASSFILE, ~/.pgpass, PGPASSWORD; MLFLOW_TRACKING_PASSWORD")
+    return value
+
+
 class DatabaseConfig(Section):
     """Requests, ledger and suppression list."""
 
@@ -313,11 +329,7 @@ class DatabaseConfig(Section):
     @classmethod
     def _url(cls, value: str) -> str:
         if value.startswith("postgresql://"):
-            found = urlsplit(value)
-            if found.password is not None or "password" in found.query:
-                raise ValueError("expected no password in a file that git keeps, got one in the URL; give it in "
-                                 "PGPASSFILE, ~/.pgpass or PGPASSWORD")
-            if not found.path.strip("/"):
+            if not urlsplit(_without_password(value)).path.strip("/"):
                 raise ValueError("expected postgresql://USER@HOST/DATABASE, got a URL without a database")
             return value
         if not value.startswith("sqlite:///") or value == "sqlite:///":
@@ -325,30 +337,72 @@ class DatabaseConfig(Section):
         return value
 
 
+def _place(value: str) -> str:
+    """A directory, or s3://BUCKET/PREFIX."""
+    if "://" in value and not value.startswith("s3://"):
+        raise ValueError(f"expected a directory or s3://BUCKET/PREFIX, got {value.partition('://')[0]}://...")
+    if value.startswith("s3://"):
+        found = urlsplit(value)
+        if not found.netloc or not found.path.strip("/") or "@" in found.netloc:
+            raise ValueError("expected s3://BUCKET/PREFIX without keys in it; they come from the environment or from "
+                             "AWS's own files")
+    return value
+
+
 class StoreConfig(Section):
     """Stage artifacts."""
 
-    url: str = Field(".s3t/stages", min_length=1, description="directory of the stage artifacts (later also s3://)")
+    url: str = Field(".s3t/stages", min_length=1, description="of the stage artifacts: a directory or s3://BUCKET/PREFIX")
 
     @field_validator("url")
     @classmethod
     def _url(cls, value: str) -> str:
-        if "://" in value:
-            raise ValueError("a store by URL does not work yet; expected a directory")
-        return value
+        return _place(value)
+
+
+class RegistryConfig(Section):
+    """Model versions and training runs (MLflow)."""
+
+    tracking_uri: str = Field("", description='address of an MLflow server; "" = a database in .s3t')
+    backend: str = Field("", description="with a server: its database, postgresql://USER@HOST/DATABASE, for erasures")
+    artifacts: str = Field("", description="with a server: where its artifacts are, s3://BUCKET/PREFIX or a directory")
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _tracking(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("expected the address of an MLflow server such as http://127.0.0.1:5500")
+        return _without_password(value)
+
+    @field_validator("backend")
+    @classmethod
+    def _backend(cls, value: str) -> str:
+        if value and not value.startswith(("postgresql://", "sqlite:///")):
+            raise ValueError("expected postgresql://USER@HOST/DATABASE or sqlite:///PATH")
+        return _without_password(value)
+
+    @field_validator("artifacts")
+    @classmethod
+    def _artifacts(cls, value: str) -> str:
+        return _place(value)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "RegistryConfig":
+        if len({bool(self.tracking_uri), bool(self.backend), bool(self.artifacts)}) > 1:
+            raise ValueError("expected tracking_uri, backend and artifacts together, or none of them: an erasure must "
+                             "reach all three, so a server without them cannot be used")
+        return self
 
 
 class DvcConfig(Section):
     """Where data versions are pushed."""
 
-    remote: str = Field(".s3t/remote", min_length=1, description="directory of the DVC remote (later also s3://)")
+    remote: str = Field(".s3t/remote", min_length=1, description="of the DVC remote: a directory or s3://BUCKET/PREFIX")
 
     @field_validator("remote")
     @classmethod
     def _remote(cls, value: str) -> str:
-        if "://" in value:
-            raise ValueError("a remote by URL does not work yet; expected a directory")
-        return value
+        return _place(value)
 
 
 class Config(Section):
@@ -366,6 +420,7 @@ class Config(Section):
     tiers: TiersConfig = TiersConfig()
     database: DatabaseConfig = DatabaseConfig()
     store: StoreConfig = StoreConfig()
+    registry: RegistryConfig = RegistryConfig()
     dvc: DvcConfig = DvcConfig()
 
     @model_validator(mode="after")
@@ -374,6 +429,9 @@ class Config(Section):
         if self.tiers.column and sum(self.tiers.slices) != slices:
             raise ValueError(f"[tiers] slices: expected numbers that sum to the {slices} slices of a shard, got "
                              f"{list(self.tiers.slices)}")
+        if self.runner.kind == "dask" and not all(u.startswith("s3://") for u in (self.store.url, self.dvc.remote)):
+            raise ValueError('[runner] kind: expected [store] url and [dvc] remote to be s3:// with "dask": its '
+                             "workers have nothing else in common with this machine")
         if self.deletion_budget.min_mean_depth > slices:
             raise ValueError(f"[deletion_budget] min_mean_depth: expected a floor of at most {slices} (the full depth; "
                              f"no state meets a higher one), got {self.deletion_budget.min_mean_depth:g}")
@@ -401,12 +459,29 @@ class Config(Section):
 def parse_config(text: str, source: str = "s3t.toml") -> Config:
     """The config that `text` (TOML) describes. Raises ConfigError naming every wrong key and what was expected."""
     try:
-        return Config.model_validate(tomllib.loads(text))
+        return _validated(tomllib.loads(text), source)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"expected {source} to be TOML, got: {error}") from None
+
+
+def _validated(tables: dict[str, Any], source: str) -> Config:
+    try:
+        return Config.model_validate(tables)
     except ValidationError as error:
         lines = [f"  {_where(e['loc'])}{_reason(e)}" for e in error.errors()]
         raise ConfigError(f"{source} has {len(lines)} wrong value(s):\n" + "\n".join(lines)) from None
+
+
+def merge_config(config: Config, text: str, source: str) -> Config:
+    """`config` with what `text` (TOML) says instead. Raises ConfigError."""
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"expected {source} to be TOML, got: {error}") from None
+    base = tomllib.loads(render_config(config))
+    merged = {name: {**base.get(name, {}), **table} if isinstance(table, dict) else table
+              for name, table in (base | given).items()}
+    return _validated(merged, source)
 
 
 def _where(location: tuple[int | str, ...]) -> str:
@@ -420,7 +495,9 @@ def _reason(error: Any) -> str:
         return "no such key; `s3t init` writes every key there is, with its meaning"
     message = str(error["msg"]).removeprefix("Value error, ")
     value = error.get("input")
-    shown = f", got {value!r}" if isinstance(value, str | int | float | bool) and "got" not in message else ""
+    known = isinstance(value, str | int | float | bool) and "got" not in message
+    secret = isinstance(value, str) and "://" in value and "@" in value
+    shown = (", got a URL with a user in it" if secret else f", got {value!r}") if known else ""
     return message + shown
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
 from s3t_core.files import write_atomically
@@ -239,11 +240,27 @@ class DvcDatasets:
         except DataError:
             return None
 
+    def object_of(self, path: Path) -> str:
+        """The name of a data file's object in a remote, as DVC 3 lays them out."""
+        md5 = _md5(path)
+        return f"files/md5/{md5[:2]}/{md5[2:]}"
+
     def local_remotes(self) -> list[Path]:
         """Directories of the configured remotes: where copies may be."""
+        return [Path(url) for url in self._remote_urls() if "://" not in url]
+
+    def bucket_remotes(self) -> list[S3Blobs]:
+        """Buckets of the configured remotes. Raises StorageError for a remote of another kind: no scan reaches it."""
+        urls = [url for url in self._remote_urls() if "://" in url]
+        strange = sorted({url.partition("://")[0] for url in urls if not is_bucket(url)})
+        if strange:
+            raise StorageError(f"expected DVC remotes that are directories or s3:// buckets, got {', '.join(strange)}; "
+                               "the scan cannot search there: remove such a remote from .dvc/config")
+        return [S3Blobs(url) for url in urls]
+
+    def _remote_urls(self) -> list[str]:
         with self._repo() as repo:
-            urls = [str(remote["url"]) for remote in repo.config["remote"].values()]
-        return [Path(url) for url in urls if "://" not in url]
+            return [str(remote["url"]) for remote in repo.config["remote"].values()]
 
     @cached_property
     def _cache(self) -> Path:
@@ -344,7 +361,7 @@ def init_repositories(root: Path, remote: str) -> None:
 
 def write_remote(root: Path, remote: str) -> None:
     """Write `.dvc/config`: where versions are pushed, no analytics. A path in it is relative to `.dvc`."""
-    path = Path(remote) if Path(remote).is_absolute() else Path("..") / remote
+    path = remote if is_bucket(remote) or Path(remote).is_absolute() else Path("..") / remote
     write_atomically(root / ".dvc" / "config", (
         "[core]\n    analytics = false\n    check_update = false\n    remote = s3t\n"
         f"['remote \"s3t\"']\n    url = {path}\n").encode())

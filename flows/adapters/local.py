@@ -4,8 +4,9 @@ import contextlib
 import json
 import os
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, cast
@@ -13,6 +14,7 @@ from typing import IO, Any, cast
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from filelock import FileLock, Timeout
 
+from flows.adapters.s3 import S3Blobs
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.certificate import PREDICATE_TYPE, make_statement
 from s3t_core.erasure.dsse import sign, verify
@@ -120,18 +122,37 @@ SYSTEM_PATHS = (".s3t", ".dvc", ".git", ".dvcignore", ".gitignore", "data", "dat
 class WorkspaceResidue:
     """Scans a workspace and its stores. Fills the port `Residue`."""
 
-    def __init__(self, root: Path, extra_roots: list[Path], needles: Path, baseline: bytes) -> None:
+    def __init__(self, root: Path, extra_roots: list[Path], needles: Path, baseline: bytes,
+                 buckets: Sequence[S3Blobs], temporary: Path) -> None:
+        """`buckets` are searched object by object, each brought to `temporary` meanwhile."""
         self._root = root
         self._extra = extra_roots
         self._needles = needles
         self._baseline = baseline
+        self._buckets = buckets
+        self._temporary = temporary
 
     def scan(self, ids: list[str], texts: list[str], targets: list[Target]) -> ScanReport:
         """Search everything the system wrote, the needles themselves left out."""
         skip = list(self._needles.glob("*.json")) if self._needles.is_dir() else []
         wanted = make_needles(ids, texts, self._baseline)
         with git_objects(self._root) as streams:
-            return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets, streams)
+            return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets, streams, self._objects())
+
+    def _objects(self) -> Iterator[tuple[str, Path]]:
+        """Every object of the buckets, one at a time, with the file it was brought to. Unfinished uploads hold parts
+        that nobody can read: they are thrown away."""
+        if not self._buckets:
+            return
+        as_owner_only(self._temporary)
+        with tempfile.TemporaryDirectory(dir=self._temporary, prefix="scan-") as folder:
+            path = Path(folder) / "object"
+            for bucket in self._buckets:
+                bucket.abort_uploads()
+                for name in bucket.names():
+                    if not name.endswith("/") and bucket.fetch(name, path):
+                        yield f"{bucket.url}/{name}", path
+                        path.unlink()
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from s3t_core.erasure.versions import RELEASE_TAG
 from s3t_core.errors import GuaranteeError, StorageError, WorkspaceError
 from s3t_core.files import sync_directory, write_atomically
 from s3t_core.learning.release import FORMAT
-from s3t_core.learning.store import LocalStageStore
+from s3t_core.learning.store import StageStore
 from s3t_core.ports import Published
 from s3t_core.release_json import release_from_json
 
@@ -38,9 +38,10 @@ _RELEASE = "release"
 
 
 class MlflowRegistry:
-    """A registered model, its versions and the runs behind them. Fills the port `Registry`."""
+    """A registered model, its versions and the runs behind them, in a database and a directory of this machine. Fills
+    the port `Registry`. On a server: flows.adapters.registry_server."""
 
-    def __init__(self, tracking_uri: str, artifacts: Path, temporary: Path, name: str, store: LocalStageStore,
+    def __init__(self, tracking_uri: str, artifacts: Path, temporary: Path, name: str, store: StageStore,
                  serving: Mapping[str, float]) -> None:
         """`serving`: staleness and declared offline use in seconds, for the code that answers (champion.py)."""
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -96,7 +97,7 @@ class MlflowRegistry:
             known = self._find(release["id"])
             published = known or self._register(release, recipe, tags)
             if known:
-                self._place_stages(known.model_id, release)  # a file that was damaged is the store's again
+                self._complete(known.model_id, release)  # a file that was damaged is the store's again
             self._client.set_registered_model_alias(self.name, ALIAS, published.version)
             return published
 
@@ -128,6 +129,7 @@ class MlflowRegistry:
             document = {"format": FORMAT, "release": release, "recipe": recipe,
                         "serving": {"name": self.name, **self._serving}}
             write_atomically(Path(folder, _RELEASE) / "release.json", canonical_json(document))
+            self._before_logging(Path(folder, _RELEASE), release)
             with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
                 warnings.simplefilter("ignore")  # of type hints; the signature is what we want it to be
                 with self._mlflow.start_run(experiment_id=self._experiment(), run_name=f"release {release['id']}",
@@ -135,22 +137,28 @@ class MlflowRegistry:
                     info = self._mlflow.pyfunc.log_model(
                         name="release", python_model=str(Path(__file__).with_name("champion.py")),
                         artifacts={_RELEASE: str(Path(folder, _RELEASE))}, pip_requirements=_requirements())
-            self._place_stages(str(info.model_id), release)
+            self._complete(str(info.model_id), release)
         version = self._client.create_model_version(self.name, info.model_uri, run.info.run_id, tags=dict(tags))
         return Published(str(version.version), str(run.info.run_id), str(info.model_id))
 
-    def _place_stages(self, model_id: str, release: dict[str, Any]) -> None:
+    def _before_logging(self, folder: Path, release: dict[str, Any]) -> None:
+        """What else is logged with the release document in `folder`: nothing."""
+
+    def _complete(self, model_id: str, release: dict[str, Any]) -> None:
         """The stage files of the replicas that answer, nothing else, beside the release document of a logged model,
         before it becomes a version. MLflow would copy every one of them, each time."""
         document = next((self._artifacts / "models" / model_id).glob("**/release.json"), None)
         if document is None:
             raise StorageError("expected the release document among the files of a logged model, got none; restore "
                                ".s3t/mlartifacts from its backup, then run the command again")
+        self._place_stages(document.parent, release)
+
+    def _place_stages(self, folder: Path, release: dict[str, Any]) -> None:
         parsed = release_from_json(release)
         for replica in (parsed.serving(s) for s in parsed.shards()):
             for stage in replica.stages if replica else ():
-                self._store.place(stage.digest, document.parent)
-        sync_directory(document.parent)
+                self._store.place(stage.digest, folder)
+        sync_directory(folder)
 
     def _find(self, release_id: str) -> Published | None:
         from mlflow.exceptions import MlflowException
@@ -185,11 +193,7 @@ class MlflowRegistry:
 
     def _collect(self) -> None:
         """Remove the bytes of what is deleted: `mlflow gc`, then overwrite the database's free pages."""
-        from click.testing import CliRunner
-        from mlflow.cli import gc
-        result = CliRunner().invoke(gc, ["--backend-store-uri", self._uri, "--tracking-uri", self._uri])
-        if result.exit_code != 0:
-            raise StorageError(f"mlflow gc failed ({type(result.exception).__name__}); run `s3t erase` again")
+        self._gc(self._uri)
         path = self._uri.removeprefix("sqlite:///")
         connection = sqlite3.connect(path, timeout=30, isolation_level=None)
         try:
@@ -197,6 +201,13 @@ class MlflowRegistry:
             connection.execute("VACUUM")
         finally:
             connection.close()
+
+    def _gc(self, backend: str) -> None:
+        from click.testing import CliRunner
+        from mlflow.cli import gc
+        result = CliRunner().invoke(gc, ["--backend-store-uri", backend, "--tracking-uri", self._uri])
+        if result.exit_code != 0:
+            raise StorageError(f"mlflow gc failed ({type(result.exception).__name__}); run `s3t erase` again")
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(self.name)

@@ -86,12 +86,14 @@ def make_needles(ids: list[str], texts: list[str], baseline: bytes = b"") -> Nee
 
 
 def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: list[Path], needles: NeedleSet,
-         targets: list[Target], streams: Iterable[tuple[str, IO[bytes]]] = ()) -> ScanReport:
+         targets: list[Target], streams: Iterable[tuple[str, IO[bytes]]] = (),
+         objects: Iterable[tuple[str, Path]] = ()) -> ScanReport:
     """Search every file under `root` and `extra_roots`.
 
     `system_paths`: names under `root` that the system writes; matches elsewhere under it, extra roots apart, are
     outside. `skip`: files left out (the needles themselves). `targets`: what no row may match any more. `streams`: more
-    of the system's own bytes, by name.
+    of the system's own bytes, by name. `objects`: what the system keeps in buckets, by name, each with a file that
+    holds it until the next is asked for.
     """
     files = size = shared = 0
     residue: list[str] = []
@@ -108,6 +110,10 @@ def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: lis
         parts = [(len(p), needles.found_in(p)) for p in _chunks(stream, needles.longest)]
         size += sum(n for n, _ in parts)
         residue += [name] if any(found for _, found in parts) else []
+    for name, path in objects:
+        verdict = search(path)
+        files, size, shared = files + 1, size + verdict.size, shared + verdict.shared
+        residue += [name] if verdict.residue else []
     return ScanReport(files, size, len(needles.ids) + len(needles.windows), needles.unsearchable, shared,
                       tuple(sorted(residue)), tuple(sorted(outside)))
 

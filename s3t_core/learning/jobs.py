@@ -15,7 +15,7 @@ from s3t_core.errors import GuaranteeError
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
-from s3t_core.learning.store import LocalStageStore
+from s3t_core.learning.store import StageStore
 from s3t_core.slicefile import read_verified
 
 
@@ -51,17 +51,19 @@ class StageJob:
     """Train one stage. `slices` are the files of its prefix in order, `earlier` the digests of the stages below it.
 
     `activations` keeps frozen states (None: nothing is kept); `measured`: how many held-out rows, the first by digest,
-    the stage's accuracy is measured on. Neither changes a byte of the stage."""
+    the stage's accuracy is measured on; `spill`: where states larger than memory go (None: the temporary directory).
+    None of them changes a byte of the stage."""
 
     recipe: Recipe
     spec: StageSpec
     slices: tuple[FileRef, ...]
     earlier: tuple[str | None, ...]
     held_out: FileRef
-    store: Path
+    store: StageStore
     keys: WorkspaceKeys
     activations: ActivationStore | None = None
     measured: int = 0
+    spill: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class MeasureJob:
     recipe: Recipe
     release: Release
     held_out: FileRef
-    store: Path
+    store: StageStore
     keys: WorkspaceKeys
 
 
@@ -105,13 +107,12 @@ def train(job: StageJob) -> StageOutcome:
                              "train on machines of one profile, or run `s3t train` anew on this one")
     backbone = find_backbone(job.recipe.model)
     check_backbone(backbone, job.recipe.backbone_digest, job.recipe.tokenizer_digest)
-    store = LocalStageStore(job.store)
     held_out = sorted(read_verified(job.held_out.path, job.keys, job.held_out.digest))[:job.measured] if (
         job.measured) else []
     result = train_stage(
         backbone, job.recipe, job.spec, [read_verified(f.path, job.keys, f.digest) for f in job.slices],
-        [store.get(d) if d else None for d in job.earlier], held_out,
-        Activations(job.activations, spill=job.store), job.held_out.digest)
+        [job.store.get(d) if d else None for d in job.earlier], held_out,
+        Activations(job.activations, spill=job.spill), job.held_out.digest)
     return StageOutcome(result.artifact, result.loss, result.accuracy, result.steps)
 
 
@@ -122,8 +123,7 @@ def measure(job: MeasureJob) -> float | None:
     from s3t_core.learning.backbone import find_backbone
     from s3t_core.learning.ensemble import Ensemble
     torch.set_num_threads(max(2, job.recipe.profile.threads))
-    store = LocalStageStore(job.store)
-    ensemble = Ensemble(find_backbone(job.recipe.model), job.recipe, job.release, store.get)
+    ensemble = Ensemble(find_backbone(job.recipe.model), job.recipe, job.release, job.store.get)
     return ensemble.accuracy(read_verified(job.held_out.path, job.keys, job.held_out.digest))
 
 

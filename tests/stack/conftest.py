@@ -1,0 +1,111 @@
+"""One stack for all tests here, on free ports, and small workspaces on it. `make test-stack`."""
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+
+def _free(ports: list[int]) -> bool:
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True
+
+
+def _ports() -> dict[str, int]:
+    while True:
+        base = random.randrange(20000, 30000)
+        if _free([*range(base, base + 6), *range(base + 10000, base + 10004)]):
+            return {"s3": base, "mlflow": base + 4, "prefect": base + 5}
+
+
+PORTS = _ports()
+os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{PORTS['prefect']}/api"  # Prefect reads it once, when imported
+
+from flows.wiring import Workspace, create_workspace  # noqa: E402
+from infra.stack import Stack  # noqa: E402
+from tests.flows.conftest import tiny_config  # noqa: E402
+from tests.tiny import build_backbone  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+KEY = b"\x05" * 32
+
+
+def up(stack: Stack) -> None:
+    """Start what is not running, in a process of its own, as a user does."""
+    done = subprocess.run([sys.executable, "-m", "infra.stack", "up", "--dir", str(stack.folder), "--config",
+                           str(stack.folder / "stack.toml")], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        logs = "".join(f"\n--- {p.name}\n{p.read_text()[-1500:]}" for p in (stack.folder / "logs").glob("*.log"))
+        raise AssertionError(done.stderr + logs)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A running stack; this process's environment is that of whoever sourced its `env`."""
+    with tempfile.TemporaryDirectory(prefix="s3t-stack-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # PostgreSQL runs as another user where this one is root
+        config = Path(folder, "stack.toml")
+        config.write_text("[ports]\n" + "".join(f"{k} = {v}\n" for k, v in PORTS.items())
+                          + '[workers]\ncount = 2\npool = "s3t"\n')
+        made = Stack(Path(folder), config)
+        try:
+            up(made)
+            os.environ.update(made.env)
+            yield made
+        finally:
+            made.down()
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny encoder, two layers."""
+    return build_backbone(tmp_path_factory.mktemp("backbone"), layers=2)
+
+
+_COUNT = iter(range(1000))
+
+
+@pytest.fixture
+def database(stack: Stack) -> str:
+    """The URL of an empty database."""
+    name = f"t{next(_COUNT)}_{os.getpid()}"
+    stack.make_database(name)
+    return stack.database(name)
+
+
+@pytest.fixture
+def make_config(stack: Stack, backbone: Path, database: str) -> Callable[..., Any]:
+    """A config with everything on the stack, under names of its own."""
+    def make(**changes: dict[str, Any]) -> Any:
+        prefix = urlsplit(database).path.strip("/")
+        servers: dict[str, Any] = {
+            "system": {"name": prefix}, "database": {"url": database}, "store": {"url": f"s3://s3t/{prefix}/stages"},
+            "dvc": {"remote": f"s3://s3t/{prefix}/dvc"},
+            "registry": {"tracking_uri": f"http://127.0.0.1:{stack.ports['mlflow']}",
+                         "backend": stack.database("mlflow"), "artifacts": "s3://mlflow/artifacts"}}
+        for section, keys in changes.items():
+            servers.setdefault(section, {}).update(keys)
+        return tiny_config(backbone, **servers)
+    return make
+
+
+@pytest.fixture
+def make_place(tmp_path: Path, backbone: Path) -> Callable[..., Workspace]:
+    """A workspace of this machine alone; keyword arguments change config sections."""
+    def make(name: str = "local", **changes: dict[str, Any]) -> Workspace:
+        return create_workspace(tmp_path / name, tiny_config(backbone, **changes), KEY)
+    return make

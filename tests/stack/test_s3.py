@@ -1,0 +1,86 @@
+"""Stages in a bucket: whole, verified, destroyed; and the scan that reads buckets."""
+
+import json
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from flows.adapters.local import WorkspaceResidue
+from flows.adapters.s3 import S3Blobs
+from infra.stack import Stack
+from s3t_core.errors import ArtifactError, StorageError, WorkspaceError
+from s3t_core.learning.store import StageStore
+from s3t_core.ports import ScanReport
+
+
+@pytest.fixture
+def blobs(stack: Stack, request: pytest.FixtureRequest) -> S3Blobs:
+    return S3Blobs(f"s3://s3t/{request.node.name}/stages")
+
+
+def test_a_stage_is_kept_bound_and_destroyed(blobs: S3Blobs) -> None:
+    store = StageStore(blobs, b"k" * 32)
+    digest = store.put("key-1", b"weights")
+    assert store.get(digest) == b"weights" and store.bindings() == {"key-1": digest}
+    assert list(store.digests()) == [digest]
+    store.delete(digest)
+    store.delete(digest)
+    assert not store.holds(digest) and list(blobs.names()) == []
+
+
+def test_swapped_bytes_and_forged_bindings_are_refused(blobs: S3Blobs) -> None:
+    store = StageStore(blobs, b"k" * 32)
+    first, second = store.put("key-1", b"one"), store.put("key-2", b"two")
+    sidecar = json.loads(blobs.read(f"{first}.json") or b"")
+    blobs.write(f"{first}.json", json.dumps(sidecar | {"key": "key-2"}).encode())
+    blobs.write(f"{second}.safetensors", b"other")
+    assert store.bindings() == {}
+    with pytest.raises(ArtifactError, match="got bytes of"):
+        store.get(second)
+
+
+def test_a_bucket_that_keeps_versions_is_refused_with_the_reason(stack: Stack, blobs: S3Blobs) -> None:
+    stack.client().create_bucket(Bucket="versioned")
+    S3Blobs("s3://versioned/x").check()
+    stack.client().put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    with pytest.raises(WorkspaceError, match="keeps deleted objects"):
+        S3Blobs("s3://versioned/x").check()
+    blobs.check()
+
+
+def test_who_may_only_read_cannot_destroy_or_write(stack: Stack, blobs: S3Blobs) -> None:
+    blobs.write("a", b"x")
+    auditor = stack.client("auditor")
+    key = f"{blobs.prefix}a"
+    assert auditor.get_object(Bucket="s3t", Key=key)["Body"].read() == b"x"
+    for refused in (lambda: auditor.put_object(Bucket="s3t", Key=key, Body=b"y"),
+                    lambda: auditor.delete_object(Bucket="s3t", Key=key)):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            refused()
+    assert blobs.read("a") == b"x"
+
+
+def test_a_bucket_that_is_not_there_is_an_error_that_names_no_key(stack: Stack) -> None:
+    with pytest.raises(StorageError, match="NoSuchBucket") as caught:
+        S3Blobs("s3://no-such-bucket/x").check()
+    assert stack.env["AWS_SECRET_ACCESS_KEY"] not in str(caught.value)
+
+
+def _scan(root: Path, blobs: S3Blobs) -> ScanReport:
+    return WorkspaceResidue(root, [], root / "needles", b"", [blobs], root / ".s3t" / "tmp").scan(
+        ["the-canary-person"], ["a very particular morning in the harbour"], [])
+
+
+def test_the_scan_reads_every_object_and_throws_unfinished_uploads_away(
+        stack: Stack, blobs: S3Blobs, tmp_path: Path) -> None:
+    blobs.write("clean", b"nothing of hers")
+    upload = stack.client().create_multipart_upload(Bucket="s3t", Key=f"{blobs.prefix}half")["UploadId"]
+    stack.client().upload_part(Bucket="s3t", Key=f"{blobs.prefix}half", UploadId=upload, PartNumber=1,
+                               Body=b"a very particular morning in the harbour" * 10)
+    assert _scan(tmp_path, blobs).residue == ()
+    assert stack.client().list_multipart_uploads(Bucket="s3t", Prefix=blobs.prefix).get("Uploads", []) == []
+    blobs.write("deep/down", b"... a very particular morning in the harbour ...")
+    found = _scan(tmp_path, blobs)
+    assert found.residue == (f"{blobs.url}/deep/down",) and found.files == 2
+    assert not list((tmp_path / ".s3t" / "tmp").iterdir())

@@ -1,0 +1,148 @@
+"""The production walk: every step as a deployment that a worker of the stack picks up, on servers alone."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.requests import take_requests
+from flows.verifying import verify_path
+from flows.wiring import Workspace, create_workspace
+from infra.stack import Stack
+from s3t_core.domain import Release
+from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
+from tests.stack.conftest import KEY, ROOT
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def run(name: str, **parameters: Any) -> None:
+    """One run of a deployment, carried out by a worker; waits for its end."""
+    from prefect.deployments import run_deployment
+    done = run_deployment(name, parameters=parameters, timeout=420, poll_interval=1)
+    assert done.state is not None and done.state.is_completed(), (name, done.state)
+
+
+def deploy(root: Path) -> None:
+    """`prefect deploy --all`, as the README says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file",
+         str(ROOT / "infra" / "prefect.yaml")], cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "S3T_WORKSPACE": str(root), "PREFECT_HOME": str(root / ".s3t" / "prefect")})
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+@pytest.fixture
+def place(make_config: Callable[..., Any], tmp_path: Path) -> Workspace:
+    """A workspace on the stack with the canary in its source, deployed."""
+    made = create_workspace(tmp_path / "w", make_config(), KEY)
+    deploy(made.root)
+    return made
+
+
+def answers(place: Workspace, texts: list[str]) -> list[dict[str, Any]]:
+    """Of a model that somebody loads from the MLflow server, in a process of their own."""
+    code = ("import json, sys, mlflow; mlflow.set_tracking_uri(sys.argv[1]);"
+            "print(json.dumps(mlflow.pyfunc.load_model(sys.argv[2]).predict(json.loads(sys.argv[3]))))")
+    name = f"models:/{place.config.system.name}@champion"
+    done = subprocess.run([sys.executable, "-c", code, place.tracking_uri, name, json.dumps(texts)],
+                          capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def left(stack: Stack, place: Workspace, needles: list[bytes]) -> list[str]:
+    """Files of the workspace and of every server, and objects of the buckets, with a needle in them."""
+    import psycopg
+    for name in ("mlflow", "prefect"):
+        with psycopg.connect(stack.database(name), autocommit=True) as connection:
+            connection.execute("VACUUM")
+            connection.execute("CHECKPOINT")
+    files = [p for folder in (place.root, stack.folder) for p in folder.rglob("*") if p.is_file()]
+    found = []
+    for path in files:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            continue  # a server rotated it
+        found += [path.as_posix() for n in needles if n in data]
+    return found
+
+
+def test_the_whole_walk_by_deployments_leaves_nothing_of_the_erased(
+        stack: Stack, place: Workspace, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "people.csv", people(canary=True))
+    run("ingest/ingest", source=str(source))
+    source.unlink()
+    run("train/train")
+    before = place.ledger.state().champion
+    assert before is not None and before.release.live_depth(0) == 2
+    texts = ["w1 w2", "w3"]
+    assert len(answers(place, texts)) == 2
+    saw = _saw_canary(place, before.release)
+    windows = _windows(place, saw)
+    assert saw and windows and left(stack, place, windows) and left(stack, place, [CANARY_TEXT[:40].encode()]) == []
+
+    request = take_requests(place, [CANARY])[0]
+    run("erase/erase")
+    state = Workspace(place.root).ledger.state()
+    assert state.champion is not None and state.champion.version != before.version
+    certificate = place.certificates_dir / f"{request.request_id}.json"
+    assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
+    assert not any(place.store.holds(d) for d in saw)
+    assert left(stack, place, [CANARY.encode(), CANARY_TEXT[:40].encode(), *windows]) == []
+    assert len(answers(place, texts)) == 2
+
+    run("full-retrain/full-retrain")
+    after = Workspace(place.root).ledger.state().champion
+    assert after is not None and after.release.live_depth(0) == after.release.live_depth(1) == 2
+    run("repair/repair")
+    run("audit/audit")
+    assert list(place.reports_dir.rglob("*.json"))
+
+
+def _saw_canary(place: Workspace, release: Release) -> list[str]:
+    """Digests of the live stages that saw her."""
+    from s3t_core.records import subject_digest
+    from s3t_core.slicefile import read_digests, slice_path
+    digest, state = subject_digest(place.keys, CANARY), place.ledger.state()
+    assert state.dataset is not None
+    home = [k for k in state.dataset.slice_versions if any(
+        s == digest for s, _ in read_digests(place.root / "data" / slice_path(k.shard, k.index)))]
+    return sorted({s.digest for r in release.replicas for s in r.stages
+                   if any(k.shard == r.shard and k.index in s.prefix for k in home)})
+
+
+def _windows(place: Workspace, saw: list[str]) -> list[bytes]:
+    """Bytes that only those stages have."""
+    others = [place.store.get(d) for d in place.store.digests() if d not in saw]
+    found = [w for d in saw for data in [place.store.get(d)] for w in (data[-64:], data[len(data) // 2:][:64])]
+    return [w for w in found if not any(w in other for other in others)]
+
+
+def test_two_erase_runs_at_once_work_once(place: Workspace, tmp_path: Path) -> None:
+    from prefect.deployments import run_deployment
+    run("ingest/ingest", source=str(write_csv(tmp_path / "people.csv", people(canary=True))))
+    run("train/train")
+    take_requests(place, [CANARY])
+    first = run_deployment("erase/erase", timeout=0)
+    second = run_deployment("erase/erase", timeout=0, parameters={"wait_seconds": 300})
+    until = time.monotonic() + 400
+    from prefect.client.orchestration import get_client
+    with get_client(sync_client=True) as client:
+        while True:
+            states = [client.read_flow_run(r.id).state for r in (first, second)]
+            if all(s is not None and s.is_final() for s in states):
+                break
+            assert time.monotonic() < until, states
+            time.sleep(1)
+    events = Workspace(place.root).ledger.events()
+    assert [e["type"] for e in events].count("planned") == 1
+    assert [e["type"] for e in events].count("certified") == 1
