@@ -46,6 +46,7 @@ class MlflowRegistry:
         """`serving`: staleness and declared offline use in seconds, for the code that answers (champion.py)."""
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # stdout is for this system's own answer
         for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         import mlflow
@@ -138,7 +139,8 @@ class MlflowRegistry:
                         name="release", python_model=str(Path(__file__).with_name("champion.py")),
                         artifacts={_RELEASE: str(Path(folder, _RELEASE))}, pip_requirements=_requirements())
             self._complete(str(info.model_id), release)
-        version = self._client.create_model_version(self.name, info.model_uri, run.info.run_id, tags=dict(tags))
+        version = self._client.create_model_version(self.name, info.model_uri, run.info.run_id, tags=dict(tags),
+                                                    model_id=str(info.model_id))
         return Published(str(version.version), str(run.info.run_id), str(info.model_id))
 
     def _before_logging(self, folder: Path, release: dict[str, Any]) -> None:

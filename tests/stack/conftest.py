@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ def _ports() -> dict[str, int]:
             return {"s3": base, "mlflow": base + 4, "prefect": base + 5}
 
 
-PORTS = _ports()
+RUNNING = os.environ.get("S3T_TEST_STACK")
+"""The directory of a stack that runs already (`infra.stack up --dir DIR --config DIR/stack.toml`), to test on it."""
+PORTS = tomllib.loads(Path(RUNNING, "stack.toml").read_text())["ports"] if RUNNING else _ports()
 os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{PORTS['prefect']}/api"  # Prefect reads it once, when imported
 
 from flows.wiring import Workspace, create_workspace  # noqa: E402
@@ -56,6 +59,11 @@ def up(stack: Stack) -> None:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """A running stack; this process's environment is that of whoever sourced its `env`."""
+    if RUNNING:
+        there = Stack(Path(RUNNING), Path(RUNNING, "stack.toml"))
+        os.environ.update(there.env)
+        yield there
+        return
     with tempfile.TemporaryDirectory(prefix="s3t-stack-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # PostgreSQL runs as another user where this one is root
         config = Path(folder, "stack.toml")
