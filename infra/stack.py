@@ -159,7 +159,8 @@ class Stack:
     def _s3(self) -> Service:
         port = self.ports["s3"]
         command = (str(Path(sys.executable).with_name("weed")), "server", f"-dir={self.folder / 's3'}",
-                   "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.port={port}",
+                   "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.port={port}", "-s3.port.iceberg=0",
+                   "-s3.port.lance=0",
                    f"-s3.config={self.folder / 's3.json'}", f"-master.port={port + 1}", f"-volume.port={port + 2}",
                    f"-filer.port={port + 3}", "-volume.max=64", "-master.volumeSizeLimitMB=1024",
                    "-master.volumePreallocate=false")
@@ -188,6 +189,12 @@ class Stack:
                             aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
                             aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
                             config=Config(retries={"max_attempts": 1}, connect_timeout=3, read_timeout=10))
+
+    def compact(self) -> None:
+        """Have SeaweedFS write its volumes anew without what was deleted: until it does so by itself, the bytes of a
+        deleted object stay in a volume file."""
+        url = f"http://127.0.0.1:{self.ports['s3'] + 1}/vol/vacuum?garbageThreshold=0.000001"
+        urllib.request.urlopen(url, timeout=120).close()
 
     def _buckets_answer(self) -> bool:
         from botocore.exceptions import BotoCoreError, ClientError

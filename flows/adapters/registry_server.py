@@ -32,13 +32,14 @@ class ServerRegistry(MlflowRegistry):
         with self._guarded():
             place = self._client.get_experiment(self._experiment()).artifact_location
             repository = get_artifact_repository(f"{place}/models", tracking_uri=self._uri)
-            for entry in repository.list_artifacts():
-                if Path(entry.path).name not in models:
-                    repository.delete_artifacts(entry.path)
-            left = [e for e in repository.list_artifacts() if Path(e.path).name not in models]
+            gone = [e.path for e in repository.list_artifacts() if Path(e.path).name not in models]
+            for path in gone:
+                if _files(repository, path):
+                    repository.delete_artifacts(path)
+            left = [f for path in gone for f in _files(repository, path)]
         if left:
-            raise StorageError(f"expected the files of {len(left)} destroyed version(s) to be gone from the registry's "
-                               "artifacts, they are there; check the server's rights, then run `s3t erase` again")
+            raise StorageError(f"expected the files of destroyed versions to be gone from the registry's artifacts, "
+                               f"{len(left)} are there; check the server's rights, then run `s3t erase` again")
 
     def _collect(self) -> None:
         from sqlalchemy import create_engine, text
@@ -51,3 +52,11 @@ class ServerRegistry(MlflowRegistry):
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(self.name)
         return str(found.experiment_id if found is not None else self._client.create_experiment(self.name))
+
+
+def _files(repository: Any, path: str) -> list[str]:
+    """Files under a path, however deep. Some stores go on listing a folder whose last file is gone."""
+    found = []
+    for entry in repository.list_artifacts(path):
+        found += _files(repository, entry.path) if entry.is_dir else [entry.path]
+    return found
