@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install install-stack stack stack-stop test-stack demo test test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-erase replay clean
+.PHONY: install install-stack stack stack-stop test-stack test-stack-faults demo test test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-erase replay clean
 
 install: $(VENV)/installed
 
@@ -32,6 +32,9 @@ stack-stop:  ## stop them
 
 test-stack: install-stack  ## the whole walk and its faults on a stack of its own
 	$(BIN)/pytest tests/stack
+
+test-stack-faults: install-stack  ## kill -9 of every server during train, erase and retrain, back after 10 s
+	S3T_TEST_FAULTS=all $(BIN)/pytest tests/stack/test_faults.py
 
 demo: install  ## the whole story on real data, in .demo/
 	$(BIN)/s3t demo --dir .demo
