@@ -56,7 +56,7 @@ test-crash: install  ## kill -9 at 200 random times of an erasure, and ten times
 test-large: install  ## 100,000 ids in one file
 	S3T_TEST_IDS=100000 $(BIN)/pytest tests/faults/test_hostile.py -k very_many
 
-test-mutants: install  ## take each protection out and see its test fail
+test-mutants: install-stack  ## take each protection out and see its test fail
 	$(BIN)/python -m tests.mutants
 
 bench: install  ## training, erasing, accuracy, serving, growth, ingest against what else one would do; under 30 minutes
