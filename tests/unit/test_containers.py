@@ -1,0 +1,69 @@
+"""Container files say what their schemas allow and what a careful operator asks for. No engine runs them here."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from compose_spec import ComposeSpecification
+
+INFRA = Path(__file__).parents[2] / "infra"
+MANIFESTS = [(p.name, d) for p in sorted((INFRA / "kubernetes").glob("*.yaml"))
+             for d in yaml.safe_load_all(p.read_text())]
+
+
+def _pods() -> list[dict[str, Any]]:
+    return [d["spec"]["template"]["spec"] for _, d in MANIFESTS if d["kind"] == "Deployment"]
+
+
+def test_the_dockerfile_has_nothing_to_be_said_against() -> None:
+    linter = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    assert linter is not None
+    done = subprocess.run([linter, str(INFRA / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    lines = (INFRA / "Dockerfile").read_text().splitlines()
+    assert "USER 10001" in lines and sum(line.startswith("FROM ") for line in lines) == 2
+    assert not any(word in line for line in lines for word in ("PASSWORD", "SECRET", "TOKEN"))
+
+
+@pytest.mark.parametrize(("file", "manifest"), MANIFESTS, ids=lambda v: v if isinstance(v, str) else v["kind"])
+def test_a_manifest_is_what_kubernetes_knows(file: str, manifest: dict[str, Any]) -> None:
+    kubernetes_validate.validate(manifest, "1.37", strict=True)
+
+
+def test_a_misspelt_manifest_would_be_noticed() -> None:
+    broken = yaml.safe_load(yaml.safe_dump(next(d for _, d in MANIFESTS if d["kind"] == "Deployment")))
+    broken["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, "1.37", strict=True)
+
+
+def test_every_pod_is_locked_down_probed_and_bounded() -> None:
+    assert len(_pods()) == 3
+    for pod in _pods():
+        assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
+        assert all({"readinessProbe", "livenessProbe"} <= c.keys() for c in pod["containers"])
+        for container in (*pod["containers"], *pod.get("initContainers", [])):
+            assert container["resources"]["requests"] and container["resources"]["limits"]["memory"]
+            locked = container["securityContext"]
+            assert locked["readOnlyRootFilesystem"] and not locked["allowPrivilegeEscalation"]
+            assert locked["capabilities"] == {"drop": ["ALL"]}
+            assert all("value" not in e or "KEY" not in e["name"] for e in container.get("env", []))
+    assert sum(d["kind"] == "NetworkPolicy" for _, d in MANIFESTS) == 2
+    assert not any(d["kind"] in ("Secret", "CronJob") for _, d in MANIFESTS)  # schedules stay in Prefect
+
+
+def test_the_compose_file_is_one_and_every_service_comes_up_after_what_it_needs() -> None:
+    document = yaml.safe_load((INFRA / "compose.yaml").read_text())
+    ComposeSpecification.model_validate(document)
+    services = document["services"]
+    assert set(services) == {"postgres", "s3", "mlflow", "prefect", "worker"}
+    for name, service in services.items():
+        for needed in service.get("depends_on", {}):
+            assert "healthcheck" in services[needed], (name, needed)
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        assert not any("PASSWORD" in k and not k.endswith("_FILE") for k in service.get("environment", {}))
