@@ -153,6 +153,29 @@ def serve(port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Of
 
 
 @app.command()
+def metrics(port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 9464,
+            host: Annotated[str, typer.Option("--host", help="Where Prometheus reaches it.")] = "127.0.0.1",
+            once: Annotated[bool, typer.Option("--once", help="Print them and end.")] = False,
+            workspace: WorkspaceOption = None) -> None:
+    """Metrics for Prometheus: requests, days left, depths, budget. Answers scrapes until stopped."""
+    place = open_workspace(workspace)
+    from flows import metrics as found
+    if once:
+        print(found.text_of(place), end="")
+        return
+    import signal
+    import threading
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    print(f"s3t: http://{host}:{port}/metrics", file=sys.stderr, flush=True)
+    try:
+        found.serve(place, host, port, stop)
+    except OSError as error:
+        raise UsageError(f"expected a free port, got {port} ({error.strerror}); pass another with --port") from None
+
+
+@app.command()
 def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """What serves, live depth per shard and replica, pending requests, what is left of the budget."""
     from flows.status import status_of
