@@ -236,7 +236,7 @@ class Lab:
         started = time.monotonic()
         outcome = self._runner.train(StageJob(self.recipe, spec, files, tuple(bound[k] if k else None for k in
                                                                               spec.earlier),
-                                              self._nothing, self.store.root, KEYS))
+                                              self._nothing, self.store, KEYS))
         self.store.put(spec.key, outcome.artifact)
         self.seconds[spec.key] = time.monotonic() - started
         self._seconds_path.write_text(json.dumps(self.seconds))

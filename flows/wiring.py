@@ -38,7 +38,7 @@ from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.jobs import FileRef, MeasureJob
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
-from s3t_core.learning.store import LocalBlobs, StageStore
+from s3t_core.learning.store import LocalStageStore, StageStore
 from s3t_core.release_json import release_from_json
 from s3t_core.slicefile import HELD_OUT_PATH
 
@@ -231,7 +231,9 @@ class Workspace:
     def store(self) -> StageStore:
         """Stage artifacts."""
         url = self.config.store.url
-        return StageStore(S3Blobs(url) if is_bucket(url) else LocalBlobs(self._inside(url)), self.keys.content)
+        if is_bucket(url):
+            return StageStore(S3Blobs(url), self.keys.content)
+        return LocalStageStore(self._inside(url), self.keys.content)
 
     @cached_property
     def activations(self) -> ActivationStore:

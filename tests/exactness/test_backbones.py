@@ -65,7 +65,7 @@ def _job(folder: Path, config: Config, backbone: str, threads: int = 1) -> list[
     write_rows(folder / "held.parquet", slices[SliceId(0, 1)][:8])
     held_out = FileRef(folder / "held.parquet", slice_digest(KEYS, slices[SliceId(0, 1)][:8]))
     return [StageJob(recipe, spec, tuple(files[s] for s in spec.prefix), (None,) * len(spec.earlier), held_out,
-                     folder / "stages", KEYS, measured=8) for spec in plan.stages]
+                     LocalStageStore(folder / "stages"), KEYS, measured=8) for spec in plan.stages]
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_a_stage_process_that_dies_is_an_error_and_leaves_no_artifact(tmp_path: 
     with pytest.raises(TrainingError, match="died"):
         ProcessRunner().train(job)
     killer.join()
-    assert list(LocalStageStore(job.store).digests()) == []
+    assert list(job.store.digests()) == []
 
 
 def test_a_loss_that_is_not_finite_stops_the_stage(tmp_path: Path) -> None:
