@@ -1,7 +1,7 @@
 """kill -9 of each server and of a worker while an erasure runs: nothing lost, nothing twice, nothing tainted served.
 
-The short form kills PostgreSQL and the workers; S3T_TEST_FAULTS=all (`make test-stack-faults`) takes every server, during
-training, erasure and the full retrain.
+The short form kills PostgreSQL and the workers; S3T_TEST_FAULTS=all (`make test-stack-faults`) takes every server,
+during training, erasure and the full retrain.
 """
 
 import os
