@@ -53,8 +53,9 @@ def answers(place: Workspace, texts: list[str]) -> list[dict[str, Any]]:
     code = ("import json, sys, mlflow; mlflow.set_tracking_uri(sys.argv[1]);"
             "print(json.dumps(mlflow.pyfunc.load_model(sys.argv[2]).predict(json.loads(sys.argv[3]))))")
     name = f"models:/{place.config.system.name}@champion"
+    theirs = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}  # MLflow keeps this process's there
     done = subprocess.run([sys.executable, "-c", code, place.tracking_uri, name, json.dumps(texts)],
-                          capture_output=True, text=True, check=False, cwd="/")
+                          capture_output=True, text=True, check=False, cwd="/", env=theirs)
     assert done.returncode == 0, done.stderr[-3000:]
     found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return found
