@@ -17,7 +17,7 @@ from flows.wiring import Workspace
 from s3t_core.erasure.planner import parse_time
 from s3t_core.errors import S3TError
 
-STATES = ("pending", "held", "awaiting approval", "certificate", "withdrawal", "rejection")
+STATES = ("pending", "held", "awaiting approval", "erased", "withdrawal", "rejection")
 
 
 class WorkspaceCollector(Collector):
