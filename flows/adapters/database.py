@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from sqlalchemy import (
@@ -39,7 +40,7 @@ from flows.migrations import HEAD, revision_of, upgrade
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.ledger import Event, Inclusion, State, TreeHead, fold, inclusion_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash, tree_head
-from s3t_core.errors import LedgerError, StorageError
+from s3t_core.errors import LedgerError, StorageError, WorkspaceError
 from s3t_core.ports import Closing
 
 METADATA = MetaData()
@@ -72,6 +73,9 @@ class Database:
 
     def __init__(self, url: str, root: Path) -> None:
         self._path = root / url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else None
+        if self._path is None and find_spec("psycopg") is None:
+            raise WorkspaceError("expected the package psycopg for a postgresql:// URL, got none; install "
+                                 "s3t[postgresql]")
         self.engine: Engine = create_engine(
             f"{_SQLITE}{self._path}" if self._path else f"postgresql+psycopg://{url.partition('://')[2]}",
             poolclass=NullPool, hide_parameters=True)

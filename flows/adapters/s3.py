@@ -44,8 +44,8 @@ class S3Blobs:
 
     def read(self, name: str) -> bytes | None:
         """The object's bytes."""
-        from botocore.exceptions import ClientError
         with _guarded():
+            from botocore.exceptions import ClientError
             try:
                 found: bytes = _client().get_object(Bucket=self.bucket, Key=self.prefix + name)["Body"].read()
             except ClientError as error:
@@ -72,8 +72,8 @@ class S3Blobs:
 
     def fetch(self, name: str, path: Path) -> bool:
         """Bring an object to a file; False when it is gone meanwhile."""
-        from botocore.exceptions import ClientError
         with _guarded():
+            from botocore.exceptions import ClientError
             try:
                 _client().download_file(self.bucket, self.prefix + name, str(path))
             except ClientError as error:
