@@ -116,6 +116,22 @@ def repair(minutes: Annotated[float, typer.Option("--minutes", help="Begin no st
     show(as_json, flow(str(place.root), minutes), _told_repair)
 
 
+@app.command()
+def migrate(settings: Annotated[str, typer.Option("--settings", metavar="FILE", help="TOML that names the new places: "
+                                                  "[database], [store], [dvc], [registry], [runner].")] = "",
+            undo: Annotated[bool, typer.Option("--undo", help="Destroy what an unfinished move copied.")] = False,
+            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Move the workspace to servers, or back: ledger, certificates and version numbers stay."""
+    from flows import migrating
+    root = open_workspace(workspace).root
+    if settings and not Path(settings).is_file():
+        raise UsageError("expected a TOML file for --settings, got a path that is no file; check its spelling")
+    with working("Moving") as told:
+        done = migrating.undo(root, told) if undo else migrating.migrate(
+            root, Path(settings).read_text(encoding="utf-8") if settings else "", Path(settings).name, told)
+    show(as_json, done, _told_move)
+
+
 for _command in cli_requests.COMMANDS:
     app.command()(_command)
 
@@ -285,6 +301,15 @@ def _told_ingest(d: dict[str, Any]) -> list[str]:
     if d["quarantined"]:
         lines.append("Refused rows are in .s3t/quarantine/rows.jsonl, by their place in the source.")
     return [*lines, "Next: `s3t train`."]
+
+
+def _told_move(d: dict[str, Any]) -> list[str]:
+    if "undone" in d:
+        return ["The workspace is where it was; what was copied is destroyed."]
+    return [f"Moved: {', '.join(d['moved'])}. {d['entries']} ledger entries, {d['requests']} request(s), "
+            f"{d['stages']} stages, {d['objects']} data objects, version(s) {', '.join(d['versions']) or 'none'}.",
+            "s3t.toml names the new places; what was at the old ones is destroyed.",
+            "Whoever loaded the model loads it again from the new registry; next: docs/operations.md, Moving."]
 
 
 def _told_training(d: dict[str, Any]) -> list[str]:

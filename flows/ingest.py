@@ -56,7 +56,7 @@ class IngestReport:
 def ingest(workspace: str, source: str, append: bool = False, chunk_rows: int = 50_000) -> dict[str, Any]:
     """Ingest `source` (a path or example:NAME) into the workspace directory. `append`: unite with what is there."""
     place = Workspace(Path(workspace))
-    with workspace_lock(place.training_lock_path), workspace_lock(place.lock_path):
+    with place.training(), workspace_lock(place.lock_path):
         return ingest_source(place, source, append, chunk_rows).__dict__
 
 

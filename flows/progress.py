@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 Advance = Callable[[], None]
+Say = Callable[[str], None]
 
 
 class Progress:
@@ -16,9 +17,9 @@ class Progress:
         yield lambda: None
 
     @contextlib.contextmanager
-    def spinner(self, what: str) -> Iterator[None]:  # noqa: ARG002
-        """Something of unknown length is going on."""
-        yield
+    def spinner(self, what: str) -> Iterator[Say]:  # noqa: ARG002
+        """Something of unknown length is going on; call the value with what it is at."""
+        yield lambda _: None
 
 
 class RichProgress(Progress):
@@ -38,13 +39,13 @@ class RichProgress(Progress):
             yield lambda: bars.advance(task)
 
     @contextlib.contextmanager
-    def spinner(self, what: str) -> Iterator[None]:
+    def spinner(self, what: str) -> Iterator[Say]:
         """A bar that pulses until the work is done."""
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
         with Bars(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=self._console) as bars:
             task = bars.add_task(what, total=None)
-            yield
+            yield lambda at: bars.update(task, description=f"{what}: {at}")
             bars.update(task, total=1, completed=1)
 
 

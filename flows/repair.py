@@ -11,7 +11,6 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.adapters.local import workspace_lock
 from flows.train import TrainingSession
 from flows.wiring import Workspace
 from s3t_core.erasure.ledger import State
@@ -25,7 +24,7 @@ def repair(workspace: str, minutes: float = 60, wait_seconds: float = 0) -> dict
     if not 0 < minutes < 100_000:
         raise UsageError(f"expected a time limit above 0 minutes, got {minutes:g}")
     place = Workspace(Path(workspace))
-    with workspace_lock(place.training_lock_path, wait_seconds):
+    with place.training(wait_seconds):
         return RepairSession(place, minutes, wait_seconds).run().__dict__
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from flows.adapters.local import workspace_lock
 from flows.progress import current
 from flows.wiring import Workspace
 from s3t_core.canonical import sha256_hex
@@ -33,7 +32,7 @@ def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict
 
     Raises UsageError when nothing serves, BackboneChanged when the backbone is another.
     """
-    with workspace_lock(place.training_lock_path):
+    with place.training():
         state = place.ledger.state()
         if state.champion is None or state.dataset is None:
             raise UsageError("expected a version that serves, got none; run `s3t train`")

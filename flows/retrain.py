@@ -179,7 +179,7 @@ def train_first(place: Workspace, problems: list[str], plan: ErasurePlan) -> Rep
     if until <= place.clock.now() or state.dataset is None or not _would_spend(place, state, plan, state.dataset):
         return None
     try:
-        with workspace_lock(place.training_lock_path):
+        with place.training():
             future = place.datasets.preview(targets_of(requests), state.dataset, place.next_dir)
             if not _would_spend(place, state, plan, future):
                 return None  # a shard that the erasure empties does not count as dead

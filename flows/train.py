@@ -75,7 +75,7 @@ def fill_in(place: Workspace, cause: str, wait_for_training: float = 0, wait_for
 
     Raises Busy while another trains, or changes the workspace, for longer than so many seconds.
     """
-    with workspace_lock(place.training_lock_path, wait_for_training):
+    with place.training(wait_for_training):
         return TrainingSession(place, cause, wait_for_change).run()
 
 

@@ -46,11 +46,12 @@ from s3t_core.slicefile import HELD_OUT_PATH
 class Workspace:
     """A workspace on disk: config, keys, and the adapters that fill the core's ports."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, config: Config | None = None) -> None:
+        """`config`: other settings than those of s3t.toml, for places that a workspace moves to or from."""
         self.root = root
         self.state_dir = root / ".s3t"
         self.settled: dict[str, str] | None = None
-        self.config: Config = parse_config((root / CONFIG_NAME).read_text(encoding="utf-8"))
+        self.config: Config = config or parse_config((root / CONFIG_NAME).read_text(encoding="utf-8"))
         prepare_environment(root)
 
     # --- places
@@ -64,6 +65,11 @@ class Workspace:
     def training_lock_path(self) -> Path:
         """Held by an ingest or a training from beginning to end, so that there is one at a time; erasures go on."""
         return self.state_dir / "training.lock"
+
+    @property
+    def migration_path(self) -> Path:
+        """There from the beginning of `s3t migrate` to its end (flows.migrating)."""
+        return self.state_dir / "migration.json"
 
     @property
     def next_dir(self) -> Path:
@@ -130,9 +136,24 @@ class Workspace:
     def erasing(self, wait_seconds: float = 0) -> Iterator[Lease]:
         """Be the one eraser: hold the workspace on this machine, and the lease in the database. Raises Busy."""
         with workspace_lock(self.lock_path, wait_seconds):
+            self.refuse_migration()
             self.ledger  # noqa: B018  # the workspace is the one the ledger tells of
             with Lease(self.database, "erase", lock_place(self.lock_path)).held() as lease:
                 yield lease
+
+    @contextlib.contextmanager
+    def training(self, wait_seconds: float = 0) -> Iterator[None]:
+        """Be the one who ingests, trains or replays, from beginning to end; erasures go on. Raises Busy."""
+        with workspace_lock(self.training_lock_path, wait_seconds):
+            self.refuse_migration()
+            yield
+
+    def refuse_migration(self) -> None:
+        """Nothing but requests while a move is unfinished: what is at the new places, no erasure would reach. Raises
+        WorkspaceError."""
+        if self.migration_path.is_file():
+            raise WorkspaceError("expected no unfinished move of this workspace, got one; run `s3t migrate` to finish "
+                                 "it, or `s3t migrate --undo`, then this command again")
 
     def _inside(self, path: str) -> Path:
         return self.root / path
@@ -154,6 +175,7 @@ class Workspace:
         would forget every acknowledged request."""
         database = Database(self.config.database.url, self.root)
         if not database.exists():
+            self.refuse_migration()
             raise WorkspaceError("expected the workspace's database, got none; restore it and .s3t/keys from the "
                                  "backup, or run `s3t init` to begin anew (for the example: `s3t init --example`)")
         database.complete()
@@ -167,7 +189,7 @@ class Workspace:
         if next(iter(events), {}).get("key_check") != key_check(self.keys):
             raise WorkspaceError("expected the workspace key that this workspace began with, got another; restore "
                                  ".s3t/keys/workspace.key from its backup")
-        self.settled = next((e["settings"] for e in events if e["type"] == "settled"), None)
+        self.settled = next((e["settings"] for e in reversed(events) if e["type"] in ("settled", "migrated")), None)
         self._check_settled()
         self.checkpoints.check(leaf_hash(leaf_of(events[0])).hex(), ledger.leaves)
         return ledger
@@ -195,20 +217,22 @@ class Workspace:
             bucket.check()
         if self.settled is None:
             write_remote(self.root, self.config.dvc.remote)
-            self.settled = self._lasting_settings()
+            self.settled = self.lasting_settings()
             ledger.append({"type": "settled", "time": self.now(), "settings": self.settled})
 
-    def _lasting_settings(self) -> dict[str, str]:
+    def lasting_settings(self) -> dict[str, str]:
+        """Settings that versions and files stand under."""
         return {"[system] name": self.config.system.name, "[store] url": self.config.store.url,
                 "[dvc] remote": self.config.dvc.remote, "[registry] tracking_uri": self.config.registry.tracking_uri}
 
     def _check_settled(self) -> None:
-        for what, value in self._lasting_settings().items():
+        for what, value in self.lasting_settings().items():
             settled = None if self.settled is None else self.settled.get(what, "")
             if settled not in (None, value):
+                self.refuse_migration()
                 raise WorkspaceError(f"expected {what} = {settled!r} in s3t.toml, as when the first data came, "
-                                     f"got {value!r}; versions and files stand under it: change it back, or "
-                                     "`s3t init` a new workspace")
+                                     f"got {value!r}; versions and files stand under it: change it back, then `s3t "
+                                     "migrate --settings FILE` moves them")
 
     @cached_property
     def requests(self) -> SqlRequestBook:

@@ -9,10 +9,12 @@ import contextlib
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -36,11 +38,12 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from flows.migrations import HEAD, revision_of, upgrade
+from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.ledger import Event, Inclusion, State, TreeHead, fold, inclusion_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash, tree_head
 from s3t_core.errors import LedgerError, StorageError, WorkspaceError
+from s3t_core.files import remove_file
 from s3t_core.ports import Closing
 
 METADATA = MetaData()
@@ -61,6 +64,8 @@ _IDEMPOTENCY = Table("idempotency", METADATA, Column("key", String, primary_key=
                      Column("request", String, nullable=False))
 
 
+_CHUNK = 1000
+"""Rows at a time when a database is copied."""
 _SQLITE = "sqlite:///"
 _WRITER = 0x53335400
 """The advisory lock of whoever writes, on PostgreSQL."""
@@ -93,11 +98,15 @@ class Database:
 
     def create(self, first: list[Event]) -> None:
         """Create the tables and begin the ledger with `first`."""
+        self.prepare()
+        with self.transaction() as connection:
+            append_events(connection, first)
+
+    def prepare(self) -> None:
+        """Make the tables, without a beginning, for `move_to`."""
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         self.complete()
-        with self.transaction() as connection:
-            append_events(connection, first)
 
     def complete(self) -> None:
         """Bring the tables of an earlier release to this one's. Raises StorageError for those of a later one."""
@@ -106,6 +115,34 @@ class Database:
                 return
         with self.transaction() as connection:
             upgrade(connection)
+
+    def move_to(self, other: "Database", last: Event) -> None:
+        """Copy everything to `other`, where what an earlier try copied is replaced, append `last` there, then take the
+        tables away here, so that whoever still has this database open is refused: nobody writes in between. Raises
+        StorageError."""
+        with self.transaction() as here:
+            tables = [t for t in METADATA.sorted_tables if t is not LEASE]
+            with other.transaction() as there:
+                for table in tables:
+                    there.execute(delete(table))
+                    order = [table.c.seq] if "seq" in table.c else []
+                    rows = here.execute(select(table).order_by(*order), execution_options={"yield_per": _CHUNK})
+                    for chunk in rows.mappings().partitions():
+                        there.execute(insert(table), [_without_number(table, row) for row in chunk])
+                append_events(there, [last])
+            _check_copied(here, other, tables)
+            for table in tables:
+                table.drop(here)
+
+    def remove(self) -> None:
+        """Take the database away: its file, or what is ours in it. Idempotent."""
+        if self._path is not None:
+            for suffix in ("", "-journal"):
+                remove_file(self._path.with_name(self._path.name + suffix))
+            return
+        with self.transaction() as connection:
+            METADATA.drop_all(connection)
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {VERSION_TABLE}")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -136,6 +173,31 @@ class Database:
             reason = (str(cause).strip() or "no reason given").splitlines()[0]
             raise StorageError(f"the database refused ({type(cause).__name__}: {reason}); see that it is up, has space "
                                "and may be written to, then run the command again") from None
+
+
+def _without_number(table: Table, row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row to insert. Requests are numbered by the database: in order, so that the next one finds its number free."""
+    return {k: v for k, v in row.items() if not (table is _REQUESTS and k == "seq")}
+
+
+def _check_copied(here: Connection, other: Database, tables: list[Table]) -> None:
+    """That every row is there, unchanged. Raises StorageError."""
+    with other.reading() as there:
+        for table in tables:
+            numbered = "seq" in table.c
+            mine, theirs = (_rows_of(c, table) if numbered else sorted(_rows_of(c, table)) for c in (here, there))
+            new = [b for a, b in zip_longest(mine, theirs) if a != b]
+            if len(new) != int(table is _LEDGER):  # the last entry tells of the move
+                raise StorageError(f"expected table {table.name} to be whole in the database it was moved to, got "
+                                   "other rows; nothing was removed: run the command again")
+
+
+def _rows_of(connection: Connection, table: Table) -> Iterator[tuple[Any, ...]]:
+    """Rows without the number that the database gave them, by it where there is one."""
+    order = [table.c.seq] if "seq" in table.c else []
+    columns = [c for c in table.c if c.name != "seq"]
+    found = connection.execute(select(*columns).order_by(*order), execution_options={"yield_per": _CHUNK})
+    return (tuple(row) for row in found)
 
 
 def _configure_postgresql(connection: object, _: object) -> None:

@@ -242,23 +242,27 @@ class DvcDatasets:
 
     def object_of(self, path: Path) -> str:
         """The name of a data file's object in a remote, as DVC 3 lays them out."""
-        md5 = _md5(path)
-        return f"files/md5/{md5[:2]}/{md5[2:]}"
+        return object_name(_md5(path))
 
     def local_remotes(self) -> list[Path]:
         """Directories of the configured remotes: where copies may be."""
-        return [Path(url) for url in self._remote_urls() if "://" not in url]
+        return [Path(url) for url in self.remotes() if "://" not in url]
 
     def bucket_remotes(self) -> list[S3Blobs]:
         """Buckets of the configured remotes. Raises StorageError for a remote of another kind: no scan reaches it."""
-        urls = [url for url in self._remote_urls() if "://" in url]
+        urls = [url for url in self.remotes() if "://" in url]
         strange = sorted({url.partition("://")[0] for url in urls if not is_bucket(url)})
         if strange:
             raise StorageError(f"expected DVC remotes that are directories or s3:// buckets, got {', '.join(strange)}; "
                                "the scan cannot search there: remove such a remote from .dvc/config")
         return [S3Blobs(url) for url in urls]
 
-    def _remote_urls(self) -> list[str]:
+    def cached(self) -> list[str]:
+        """md5 of every object in the cache."""
+        return [p.parent.name + p.name for p in self._cache.glob("??/*")]
+
+    def remotes(self) -> list[str]:
+        """Addresses of the configured remotes."""
         with self._repo() as repo:
             return [str(remote["url"]) for remote in repo.config["remote"].values()]
 
@@ -295,6 +299,11 @@ class DvcDatasets:
         except (DvcException, OSError, sqlite3.Error) as error:
             raise StorageError(f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and free "
                                "space, then run the command again") from error
+
+
+def object_name(md5: str) -> str:
+    """Where an object is in a remote, as DVC 3 lays them out."""
+    return f"files/md5/{md5[:2]}/{md5[2:]}"
 
 
 def _describe_file(keys: WorkspaceKeys, path: Path) -> SliceVersion:

@@ -9,6 +9,7 @@ secure_delete.
 
 import contextlib
 import io
+import json
 import logging
 import os
 import shutil
@@ -27,14 +28,17 @@ from s3t_core.erasure.versions import RELEASE_TAG
 from s3t_core.errors import GuaranteeError, StorageError, WorkspaceError
 from s3t_core.files import sync_directory, write_atomically
 from s3t_core.learning.release import FORMAT
-from s3t_core.learning.store import StageStore
+from s3t_core.learning.store import LocalStageStore, StageStore
 from s3t_core.ports import Published
-from s3t_core.release_json import release_from_json
+from s3t_core.release_json import release_from_json, release_to_json
 
 ALIAS = "champion"
 STAGE_TAG = "s3t.stage_key"
 KIND_TAG = "s3t.kind"
+COPY_TAG = "s3t.copy_of"
 _RELEASE = "release"
+_AHEAD = 1000
+"""Version numbers that are passed over at most, so that a moved version keeps its own."""
 
 
 class MlflowRegistry:
@@ -102,6 +106,11 @@ class MlflowRegistry:
             self._client.set_registered_model_alias(self.name, ALIAS, published.version)
             return published
 
+    def tags(self, version: str) -> dict[str, str]:
+        """A version's tags."""
+        with self._guarded():
+            return dict(self._client.get_model_version(self.name, version).tags)
+
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags on a version."""
         with self._guarded():
@@ -125,10 +134,89 @@ class MlflowRegistry:
             if folder.name not in models:
                 shutil.rmtree(folder)
 
-    def _register(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str]) -> Published:
+    # --- moving
+
+    def releases(self) -> list[str]:
+        """Ids of the releases that have a version here, "" for a version that says none."""
+        with self._guarded():
+            return [v.tags.get(RELEASE_TAG, "") for v in self._versions()]
+
+    def adopt(self, record: VersionRecord, tags: Mapping[str, str]) -> Published:
+        """Register a version that another registry has, under the number it has there, and move the alias to it; or
+        find it. Raises StorageError when the number is taken."""
+        release = release_to_json(record.release)
+        with self._guarded():
+            known = self._find(record.release.release_id)
+            if known and int(known.version) < int(record.version):  # of a run that was killed while it counted up
+                self._client.delete_model_version(self.name, known.version)
+                known = None
+            published = known or self._register(release, record.recipe, tags, record)
+            if published.version == record.version:
+                self._complete(published.model_id, release)
+                self._client.set_registered_model_alias(self.name, ALIAS, published.version)
+                return published
+        raise StorageError(f"expected version {record.version} of {self.name!r} to be free in the registry, got "
+                           f"{published.version}: versions of that name were there before; take another server, or "
+                           "have the registered model deleted there")
+
+    def check_adopted(self, record: VersionRecord, published: Published) -> None:
+        """That the version's files say what the ledger says and answer with its stages. Raises StorageError."""
+        wanted = {s.digest for shard in record.release.shards() for r in [record.release.serving(shard)] if r
+                  for s in r.stages}
+        with self._guarded(), _temporary_in(self._temporary), tempfile.TemporaryDirectory(prefix="check-") as folder:
+            self._mlflow.artifacts.download_artifacts(f"models:/{published.model_id}", dst_path=folder,
+                                                      tracking_uri=self._uri)
+            document = next(Path(folder).rglob("release.json"), None)
+            said = None if document is None else json.loads(document.read_bytes())["release"]
+            files = document.parent if document else Path(folder)
+            whole = said == release_to_json(record.release) and all(LocalStageStore(files).holds(d) for d in wanted)
+        if not whole:
+            raise StorageError(f"expected version {record.version} to be whole in the registry it was moved to, got "
+                               "other files; nothing was removed: run the command again")
+
+    def copy_runs(self, other: "MlflowRegistry") -> int:
+        """Copy the runs of trainings and stages: names, tags, parameters, measurements, times. Those that are here
+        already are passed over; how many there are."""
+        with self._guarded():
+            here = {r.data.tags[COPY_TAG]: r.info.run_id for r in self._runs() if COPY_TAG in r.data.tags}
+            theirs = [r for r in other._runs() if r.data.tags.get(KIND_TAG) in ("training", "stage")]
+            for run in sorted(theirs, key=lambda r: "mlflow.parentRunId" in r.data.tags):  # parents first
+                if run.info.run_id not in here:
+                    here[run.info.run_id] = self._copy_run(run, here)
+            return len(theirs)
+
+    def forget(self) -> None:
+        """Remove the registered model and everything under it."""
+        self.destroy([], [])
+        with self._guarded():
+            for run in self._runs():
+                self._client.delete_run(run.info.run_id)
+            self._client.delete_registered_model(self.name)
+            self._collect()
+
+    def _runs(self) -> list[Any]:
+        return _pages(lambda token: self._client.search_runs([self._experiment()], page_token=token))
+
+    def _copy_run(self, run: Any, copies: Mapping[str, str]) -> str:
+        from mlflow.entities import Metric, Param
+        info, data = run.info, run.data
+        tags = {k: copies.get(v, v) if k == "mlflow.parentRunId" else v for k, v in data.tags.items()}
+        made = self._client.create_run(self._experiment(), info.start_time, tags, info.run_name).info.run_id
+        self._client.log_batch(made, [Metric(k, v, info.end_time or info.start_time, 0) for k, v in
+                                      data.metrics.items()], [Param(k, v) for k, v in data.params.items()])
+        self._client.set_terminated(made, info.status, info.end_time)
+        self._client.set_tag(made, COPY_TAG, info.run_id)  # last: a copy without it is no copy
+        return str(made)
+
+    # --- parts
+
+    def _register(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str],
+                  moved: VersionRecord | None = None) -> Published:
+        serving = self._serving if moved is None else {
+            "staleness_seconds": moved.staleness, "offline_seconds": moved.offline}
         with _temporary_in(self._temporary), tempfile.TemporaryDirectory(prefix="release-") as folder:
             document = {"format": FORMAT, "release": release, "recipe": recipe,
-                        "serving": {"name": self.name, **self._serving}}
+                        "serving": {"name": self.name, **serving}}
             write_atomically(Path(folder, _RELEASE) / "release.json", canonical_json(document))
             self._before_logging(Path(folder, _RELEASE), release)
             with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
@@ -139,9 +227,17 @@ class MlflowRegistry:
                         name="release", python_model=str(Path(__file__).with_name("champion.py")),
                         artifacts={_RELEASE: str(Path(folder, _RELEASE))}, pip_requirements=_requirements())
             self._complete(str(info.model_id), release)
-        version = self._client.create_model_version(self.name, info.model_uri, run.info.run_id, tags=dict(tags),
-                                                    model_id=str(info.model_id))
-        return Published(str(version.version), str(run.info.run_id), str(info.model_id))
+        version = self._number(info, run.info.run_id, tags)
+        for _ in range(_AHEAD if moved else 0):
+            if int(version) >= int(moved.version if moved else 0):
+                break
+            self._client.delete_model_version(self.name, version)
+            version = self._number(info, run.info.run_id, tags)
+        return Published(version, str(run.info.run_id), str(info.model_id))
+
+    def _number(self, info: Any, run_id: str, tags: Mapping[str, str]) -> str:
+        return str(self._client.create_model_version(self.name, info.model_uri, run_id, tags=dict(tags),
+                                                     model_id=str(info.model_id)).version)
 
     def _before_logging(self, folder: Path, release: dict[str, Any]) -> None:
         """What else is logged with the release document in `folder`: nothing."""
@@ -187,7 +283,7 @@ class MlflowRegistry:
                 self._client.delete_logged_model(model.model_id)
 
     def _delete_runs(self, keep: set[str], live_stages: set[str]) -> None:
-        for run in _pages(lambda token: self._client.search_runs([self._experiment()], page_token=token)):
+        for run in self._runs():
             tags = run.data.tags
             stale_release = tags.get(KIND_TAG) == "release" and run.info.run_id not in keep
             if stale_release or (STAGE_TAG in tags and tags[STAGE_TAG] not in live_stages):

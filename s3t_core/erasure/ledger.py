@@ -7,6 +7,7 @@ the canonical JSON of events under an RFC 6962 tree head. Subjects appear as key
 |---|---|
 | workspace | the workspace began; a check value of its key |
 | settled | settings that must stay, recorded before the first data |
+| migrated | database, store, remote or registry moved: what must stay from now on; ids of versions there |
 | dataset | a data version: every slice's content digest, rows, file md5 |
 | backbone | a backbone was first used under a model id, with its digests |
 | stage | a stage was trained: key bound to digest |
@@ -246,6 +247,12 @@ def _retrain(state: State, event: Event) -> None:
         state.requests_since_training = 0  # also when nothing was missing, so that there is no new release
 
 
+def _migrated(state: State, event: Event) -> None:
+    ids = event["versions"]
+    state.versions = [_changed(v, run_id=ids[v.version][0], model_id=ids[v.version][1]) if v.version in ids else v
+                      for v in state.versions]
+
+
 def _retired(state: State, event: Event) -> None:
     _forget(state, event["stages"], event["versions"])
 
@@ -258,10 +265,10 @@ def _forget(state: State, stages: Iterable[str], versions: Iterable[str]) -> Non
 
 
 _HANDLERS = {
-    "workspace": _ignore, "settled": _ignore, "dataset": _dataset, "backbone": _backbone, "stage": _stage,
-    "release": _release, "measured": _measured, "request": _ignore, "lifted": _ignore, "replayed": _ignore,
-    "key": _ignore, "approved": _approved, "hold": _hold, "closed": _closed, "planned": _planned, "step": _step,
-    "certified": _certified, "retrain": _retrain, "retired": _retired,
+    "workspace": _ignore, "settled": _ignore, "migrated": _migrated, "dataset": _dataset, "backbone": _backbone,
+    "stage": _stage, "release": _release, "measured": _measured, "request": _ignore, "lifted": _ignore,
+    "replayed": _ignore, "key": _ignore, "approved": _approved, "hold": _hold, "closed": _closed, "planned": _planned,
+    "step": _step, "certified": _certified, "retrain": _retrain, "retired": _retired,
 }
 
 

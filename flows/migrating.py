@@ -1,0 +1,303 @@
+"""Moving a workspace from embedded parts to servers, or back. Ledger, certificates and version numbers stay.
+
+1. `.s3t/migration.json` says where from and where to, before anything is written; from then on requests are taken, and
+   nothing else runs (Workspace.refuse_migration).
+2. Stages, data objects, model versions and runs are copied and read back. A run that was killed goes on from there.
+3. The database is copied in one transaction of the old one, with a ledger entry that tells of the move; the same
+   transaction takes the old tables away. A request is acknowledged by one of them or refused, never lost in between.
+4. s3t.toml says the new places; what is left at the old ones is destroyed: no erasure would reach it any more.
+
+Until step 3 the move can be undone: what was copied is destroyed, the old places are as they were.
+"""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from flows.adapters.database import Database, SqlLedger
+from flows.adapters.datasets import commit_files, object_name, write_remote
+from flows.adapters.lease import Lease, lock_place
+from flows.adapters.local import is_held, workspace_lock
+from flows.adapters.s3 import S3Blobs, is_bucket
+from flows.settings import CONFIG_NAME
+from flows.wiring import Workspace, refuse_open_plan
+from s3t_core.canonical import canonical_json
+from s3t_core.config import Config, merge_config, parse_config, render_config
+from s3t_core.erasure.ledger import Event, State, VersionRecord
+from s3t_core.errors import Busy, StorageError, UsageError, WorkspaceError
+from s3t_core.files import remove_file, write_atomically
+from s3t_core.learning.store import Blobs, LocalBlobs
+
+_MOVABLE = ("database", "store", "dvc", "registry")
+_WITH_THEM = ("runner",)
+"""Sections that may change on the way: they name servers too."""
+
+
+def migrate(root: Path, settings: str, source: str, told: Callable[[str], None]) -> dict[str, Any]:
+    """Move the workspace to the places that `settings` (TOML, of the file `source`; "" to finish a move that was begun)
+    names. Returns what was moved. Raises UsageError, StorageError, WorkspaceError, Busy."""
+    with _alone(root) as place:
+        journal = _journal(place)
+        if journal is None:
+            old, new = place.config, merge_config(place.config, settings, source)
+            _check_target(old, new)
+            _check_begin(Workspace(root, old), Workspace(root, new))
+            name = uuid.uuid4().hex
+            write_atomically(place.migration_path, canonical_json({
+                "move": name, "old": render_config(old), "new": render_config(new)}))
+        else:
+            name, old, new = journal
+            if settings and merge_config(old, settings, source) != new:
+                raise UsageError("expected the settings of the move that was begun, got others; run `s3t migrate` "
+                                 "without --settings to finish it, or `s3t migrate --undo` first")
+        move = _Move(name, Workspace(root, old), Workspace(root, new), told)
+        if not move.cut_over():
+            move.copy()
+        return move.finish()
+
+
+def undo(root: Path, told: Callable[[str], None]) -> dict[str, Any]:
+    """Destroy what an unfinished move copied; the workspace stays where it was. Raises UsageError when there is none,
+    or when the database has moved already."""
+    with _alone(root) as place:
+        journal = _journal(place)
+        if journal is None:
+            raise UsageError("expected an unfinished move, got none; there is nothing to undo")
+        name, old, new = journal
+        move = _Move(name, Workspace(root, old), Workspace(root, new), told)
+        if move.cut_over():
+            raise UsageError("expected a move whose database is where it was, got one that has moved; run `s3t "
+                             "migrate` to finish it, then move back with settings that name the old places")
+        move.destroy_copies()
+        remove_file(place.migration_path)
+        return {"undone": True}
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[Workspace]:
+    """Nobody else trains, erases or serves on this machine."""
+    place = Workspace(root)
+    if is_held(place.serve_lock_path):
+        raise Busy("expected no `s3t serve` in this workspace, got one that runs; stop it, then run the command again")
+    with workspace_lock(place.training_lock_path), workspace_lock(place.lock_path):
+        yield place
+
+
+def _journal(place: Workspace) -> tuple[str, Config, Config] | None:
+    """The move's name, where from, where to."""
+    if not place.migration_path.is_file():
+        return None
+    said = json.loads(place.migration_path.read_bytes())
+    return said["move"], parse_config(said["old"]), parse_config(said["new"])
+
+
+def _check_target(old: Config, new: Config) -> None:
+    """Raises UsageError when it is no move, or more than one."""
+    changed = [name for name, section in new if section != getattr(old, name)]
+    others = [n for n in changed if n not in (*_MOVABLE, *_WITH_THEM)]
+    if others:
+        raise UsageError(f"expected settings of [{'], ['.join((*_MOVABLE, *_WITH_THEM))}] to move to, got others of "
+                         f"[{'], ['.join(others)}]; change those in s3t.toml, before or after")
+    if not set(changed) & set(_MOVABLE):
+        raise UsageError("expected settings that name another place, got those of s3t.toml; nothing is to be moved")
+
+
+def _check_begin(old: Workspace, new: Workspace) -> None:
+    """Before anything is written. Raises UsageError, WorkspaceError."""
+    state = old.ledger.state()
+    refuse_open_plan(state)
+    if len(old.datasets.remotes()) > 1:
+        raise UsageError("expected one DVC remote, got several in .dvc/config; push to the others after the move, by "
+                         "hand: take them out of .dvc/config first")
+    for bucket in new.buckets:
+        bucket.check()
+    occupied = []
+    if old.config.database != new.config.database and _database(new).exists():
+        occupied.append("[database] url")
+    if old.config.store != new.config.store and list(new.store.digests()):
+        occupied.append("[store] url")
+    if old.config.registry.tracking_uri != new.config.registry.tracking_uri and _embedded(new) and any(
+            p.exists() for p in _registry_files(new)):
+        occupied.append("[registry]")
+    elif new.config.registry.tracking_uri not in ("", old.config.registry.tracking_uri) and new.registry.releases():
+        occupied.append(f"a registered model {new.config.system.name!r}")
+    if occupied:
+        raise WorkspaceError(f"expected empty places to move to, got something at {', '.join(occupied)}: it may be "
+                             "another workspace's; name other places")
+
+
+class _Move:
+    """From one set of places to another. Every part of it may be done again."""
+
+    def __init__(self, name: str, old: Workspace, new: Workspace, told: Callable[[str], None]) -> None:
+        self._name, self.old, self.new, self._told = name, old, new, told
+        a, b = old.config, new.config
+        self._moves = {"database": a.database != b.database, "store": a.store != b.store, "dvc": a.dvc != b.dvc,
+                       "registry": a.registry.tracking_uri != b.registry.tracking_uri}
+
+    def cut_over(self) -> bool:
+        """Whether the ledger tells of this move, and no other database does not."""
+        if self._moves["database"] and _database(self.old).exists():
+            return False
+        there = _database(self.new)
+        return there.exists() and any(e["type"] == "migrated" and e["move"] == self._name
+                                      for e in SqlLedger(there).events())
+
+    def copy(self) -> None:
+        """Everything to the new places, the database last. Raises StorageError."""
+        old = self.old
+        with Lease(old.database, "erase", lock_place(old.lock_path)).held():
+            old.sweep()
+            state = old.ledger.state()
+            if self._moves["store"]:
+                self._copy_stages(state)
+            if self._moves["dvc"]:
+                self._copy_objects(state)
+            versions = self._copy_versions(state) if self._moves["registry"] else {}
+            event: Event = {"type": "migrated", "time": old.now(), "move": self._name,
+                            "settings": self.new.lasting_settings(), "versions": versions}
+            self._told("the database")
+            if self._moves["database"]:
+                there = _database(self.new)
+                there.prepare()
+                old.database.move_to(there, event)
+            else:
+                old.ledger.append(event)
+
+    def finish(self) -> dict[str, Any]:
+        """Say the new places in s3t.toml, destroy what is at the old ones."""
+        root = self.new.root
+        write_atomically(root / CONFIG_NAME, render_config(self.new.config).encode())
+        if self._moves["dvc"]:
+            write_remote(root, self.new.config.dvc.remote)
+        place = Workspace(root)
+        state = place.ledger.state()
+        if (root / ".git").exists():
+            commit_files(root, [CONFIG_NAME, ".dvc/config"], "s3t: the workspace moved")
+        if state.dataset is not None:
+            place.datasets.publish(state.dataset)
+        place.write_checkpoint()
+        self._told("what is left at the old places")
+        self._destroy(self.old, state)
+        remove_file(place.migration_path)
+        return {"moved": sorted(k for k, v in self._moves.items() if v), "entries": len(place.ledger.entries()),
+                "requests": len(place.requests.all()), "stages": len(state.stages), "objects": len(_objects(state)),
+                "versions": sorted((v.version for v in _kept(state)), key=int)}
+
+    def destroy_copies(self) -> None:
+        """What was copied, before the database was."""
+        self._destroy(self.new, self.old.ledger.state())
+
+    def _copy_stages(self, state: State) -> None:
+        source, target = self.old.store, self.new.store
+        there = target.bindings()
+        for number, stage in enumerate(state.stages.values(), 1):
+            self._told(f"stage {number} of {len(state.stages)}")
+            if there.get(stage.key) != stage.digest:
+                target.put(stage.key, source.get(stage.digest))
+                target.get(stage.digest)  # read back, by its digest
+
+    def _copy_objects(self, state: State) -> None:
+        source, target = _remote(self.old), _remote(self.new)
+        known = _objects(state)
+        for number, md5 in enumerate(known, 1):
+            self._told(f"data object {number} of {len(known)}")
+            data = source.read(object_name(md5))
+            if data is None:
+                continue  # never pushed: the present version's come from the cache, in the end
+            for found in (data, _written(target, object_name(md5), data)):
+                if hashlib.md5(found, usedforsecurity=False).hexdigest() != md5.removesuffix(".dir"):
+                    raise StorageError(f"expected data object {md5[:12]}... unchanged, got other bytes; nothing was "
+                                       "removed: restore it from its backup, then run the command again")
+
+    def _copy_versions(self, state: State) -> dict[str, list[str]]:
+        source = self.old.registry
+        tags = {v.version: source.tags(v.version) for v in _kept(state)}
+        target = self.new.registry
+        adopted: dict[str, list[str]] = {}
+        self._told("training runs")
+        target.copy_runs(source)
+        kept = []
+        for number, version in enumerate(_kept(state), 1):
+            self._told(f"model version {number} of {len(tags)}")
+            made = target.adopt(version, tags[version.version])
+            target.check_adopted(version, made)
+            adopted[version.version] = [made.run_id, made.model_id]
+            kept.append(VersionRecord(**(version.__dict__ | {"run_id": made.run_id, "model_id": made.model_id})))
+        target.destroy(kept, state.stages)  # what a killed try left
+        return adopted
+
+    def _destroy(self, place: Workspace, state: State) -> None:
+        """The places of `place` that are in the move."""
+        config = place.config
+        if self._moves["store"]:
+            for digest in list(place.store.digests()):
+                place.store.delete(digest)
+            _remove_empty(place, config.store.url)
+        if self._moves["dvc"]:
+            remote = _remote(place)
+            for md5 in {*_objects(state), *place.datasets.cached()}:
+                remote.remove(object_name(md5))
+            _remove_empty(place, config.dvc.remote)
+        if self._moves["registry"]:
+            if _embedded(place):
+                for path in _registry_files(place):
+                    shutil.rmtree(path) if path.is_dir() else remove_file(path)
+            else:
+                place.registry.forget()
+        for bucket in place.buckets:
+            bucket.abort_uploads()
+        if self._moves["database"]:
+            _database(place).remove()
+
+
+def _database(place: Workspace) -> Database:
+    """Without asking that it is there."""
+    return Database(place.config.database.url, place.root)
+
+
+def _remote(place: Workspace) -> Blobs:
+    return S3Blobs(place.config.dvc.remote) if is_bucket(place.config.dvc.remote) else LocalBlobs(place.remote)
+
+
+def _written(target: Blobs, name: str, data: bytes) -> bytes:
+    """What is there after writing, unless it was there before."""
+    there = target.read(name)
+    if there != data:
+        target.write(name, data)
+        there = target.read(name)
+    return there or b""
+
+
+def _objects(state: State) -> list[str]:
+    """Of every data version that is not destroyed, the directory listings too."""
+    known = {m for d in state.datasets for m in (d.version, *(f.md5 for f in d.files()))}
+    return sorted(known - state.destroyed_objects)
+
+
+def _kept(state: State) -> list[VersionRecord]:
+    """Versions that are there, oldest first, each once."""
+    return sorted({v.version: v for v in state.versions if not v.destroyed}.values(), key=lambda v: int(v.version))
+
+
+def _embedded(place: Workspace) -> bool:
+    return not place.config.registry.tracking_uri
+
+
+def _registry_files(place: Workspace) -> list[Path]:
+    return [place.state_dir / "mlflow.db", place.state_dir / "mlartifacts"]
+
+
+def _remove_empty(place: Workspace, url: str) -> None:
+    """A directory of ours whose files are gone, with the empty ones in it."""
+    if not is_bucket(url):
+        for folder in sorted((place.root / url).rglob("*"), reverse=True):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        with contextlib.suppress(OSError):
+            (place.root / url).rmdir()

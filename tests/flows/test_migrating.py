@@ -1,0 +1,225 @@
+"""A workspace moves to other places: nothing lost, nothing left, whenever it is cut. On servers: tests/stack."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.adapters.database import Asked, Database, SqlLedger, SqlRequestBook
+from flows.adapters.local import workspace_lock
+from flows.erase import erase
+from flows.ingest import ingest
+from flows.migrating import migrate, undo
+from flows.requests import take_requests
+from flows.train import train
+from flows.verifying import verify_path
+from flows.wiring import Workspace
+from s3t_core.config import parse_config, render_config
+from s3t_core.domain import DeletionRequest
+from s3t_core.errors import Busy, StorageError, UsageError, WorkspaceError
+from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
+
+pytestmark = pytest.mark.slow
+
+
+class Cut(Exception):
+    """Where a test kills the move."""
+
+
+def quietly(_: str) -> None:
+    """What is told is of no interest."""
+
+
+@pytest.fixture
+def place(make_place: Callable[..., Workspace], tmp_path: Path) -> Workspace:
+    """Trained, one erasure certified, one request pending."""
+    made = make_place()
+    ingest(str(made.root), str(write_csv(tmp_path / "people.csv", people(canary=True))))
+    train(str(made.root))
+    take_requests(made, ["person-003"])
+    erase(str(made.root))
+    take_requests(made, [CANARY])
+    return Workspace(made.root)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> str:
+    """Other places than the first ones."""
+    return (f'[database]\nurl = "sqlite:///{tmp_path}/there/s3t.db"\n[store]\nurl = "{tmp_path}/there/stages"\n'
+            f'[dvc]\nremote = "{tmp_path}/there/remote"\n')
+
+
+def facts(root: Path) -> dict[str, Any]:
+    """What a move must not change."""
+    place = Workspace(root)
+    state = place.ledger.state()
+    return {
+        "entries": [e for e in place.ledger.entries() if json.loads(e)["type"] != "migrated"],
+        "requests": place.requests.all(), "suppressed": place.requests.suppressed(),
+        "stages": {k: place.store.get(s.digest) for k, s in state.stages.items()},
+        "certificates": {p.name: p.read_bytes() for p in place.certificates_dir.iterdir()}}
+
+
+def check_moved(root: Path, before: dict[str, Any], tmp_path: Path) -> None:
+    """That everything is there, nothing is at the old places, and the next erasure reaches all of it."""
+    assert facts(root) == before
+    place = Workspace(root)
+    assert not place.migration_path.exists()
+    state = place.ledger.state()
+    assert place.store.bindings() == {k: s.digest for k, s in state.stages.items()}
+    left = [p for folder in ("stages", "remote", "s3t.db") for p in (root / ".s3t" / folder).rglob("*")]
+    assert left == [] and not (root / ".s3t" / "s3t.db").exists()
+    for certificate in place.certificates_dir.iterdir():
+        assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
+    erase(str(root))
+    assert place.requests.pending() == []
+    files = [p for folder in (root, tmp_path / "there") for p in folder.rglob("*") if p.is_file()]
+    assert not [p for p in files if CANARY_TEXT[:40].encode() in p.read_bytes()]
+    for certificate in place.certificates_dir.iterdir():
+        assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
+
+
+def test_everything_moves_and_nothing_is_left(place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    before = facts(place.root)
+    moved = migrate(place.root, elsewhere, "there.toml", quietly)
+    assert moved["moved"] == ["database", "dvc", "store"] and moved["requests"] == 2
+    check_moved(place.root, before, tmp_path)
+
+
+def test_a_move_that_is_cut_anywhere_is_finished_by_the_next(
+        place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    before = facts(place.root)
+    steps = 0
+    while True:
+        there = _cut_after(steps)
+        try:
+            migrate(place.root, elsewhere if steps % 2 == 0 else "", "there.toml", there)
+        except Cut:
+            steps += 1
+            with pytest.raises(WorkspaceError, match="s3t migrate"):
+                erase(str(place.root))
+            with pytest.raises(WorkspaceError, match="s3t migrate"):
+                train(str(place.root))
+            with contextlib.suppress(WorkspaceError):  # while the database is on its way
+                assert len(Workspace(place.root).requests.all()) == 2
+            continue
+        break
+    assert steps > 10
+    check_moved(place.root, before, tmp_path)
+
+
+def _cut_after(steps: int) -> Callable[[str], None]:
+    left = [steps]
+
+    def told(_: str) -> None:
+        if left[0] == 0:
+            raise Cut
+        left[0] -= 1
+    return told
+
+
+def test_a_kill_between_the_two_commits_is_copied_again(place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    """The new database was written, the old one still has its tables, and a request came meanwhile."""
+    with pytest.raises(Cut):
+        migrate(place.root, elsewhere, "there.toml", _cut_at("the database"))
+    there = Database(f"sqlite:///{tmp_path}/there/s3t.db", place.root)
+    there.prepare()
+    copied = tmp_path / "aside.db"
+    shutil.copy(place.root / ".s3t" / "s3t.db", copied)
+    name = json.loads(place.migration_path.read_bytes())["move"]
+    Database(f"sqlite:///{copied}", place.root).move_to(there, {
+        "type": "migrated", "time": place.now(), "move": name, "settings": {}, "versions": {}})
+    take_requests(place, ["person-005"])
+    before = facts(place.root)
+    migrate(place.root, "", "", quietly)
+    assert facts(place.root) == before and len(before["requests"]) == 3
+
+
+def test_a_kill_after_the_database_moved_leaves_one_that_refuses_until_it_is_finished(
+        place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    before = facts(place.root)
+    with pytest.raises(Cut):
+        migrate(place.root, elsewhere, "there.toml", _cut_at("what is left"))
+    old = render_config(parse_config(json.loads(place.migration_path.read_bytes())["old"]))
+    (place.root / "s3t.toml").write_text(old)  # as if it had been killed before that was written
+    with pytest.raises(WorkspaceError, match="s3t migrate"):
+        take_requests(Workspace(place.root), ["person-005"])
+    with pytest.raises(UsageError, match="has moved"):
+        undo(place.root, quietly)
+    migrate(place.root, "", "", quietly)
+    check_moved(place.root, before, tmp_path)
+
+
+def _cut_at(what: str) -> Callable[[str], None]:
+    def told(at: str) -> None:
+        if at.startswith(what):
+            raise Cut
+    return told
+
+
+def test_whoever_has_the_old_database_open_is_refused(place: Workspace, elsewhere: str) -> None:
+    late = SqlRequestBook(place.database)
+    migrate(place.root, elsewhere, "there.toml", quietly)
+    request = DeletionRequest("req-late", "s", "", "s", "c", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "")
+    with pytest.raises(StorageError):
+        late.accept([Asked(request, "salt", {"type": "request"})])
+
+
+def test_a_move_can_be_undone_before_the_database_has_moved(
+        place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    before = facts(place.root)
+    with pytest.raises(Cut):
+        migrate(place.root, elsewhere, "there.toml", _cut_at("the database"))
+    assert [p for p in (tmp_path / "there").rglob("*") if p.is_file()]
+    assert undo(place.root, quietly) == {"undone": True}
+    assert not [p for p in (tmp_path / "there").rglob("*") if p.is_file()]
+    assert facts(place.root) == before
+    erase(str(place.root))
+    assert place.requests.pending() == []
+
+
+def test_what_stands_at_the_new_place_is_left_alone(place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    other = Database(f"sqlite:///{tmp_path}/there/s3t.db", place.root)
+    other.create([{"type": "workspace", "key_check": "another"}])
+    with pytest.raises(WorkspaceError, match="empty places"):
+        migrate(place.root, elsewhere, "there.toml", quietly)
+    assert SqlLedger(other).events() == [{"type": "workspace", "key_check": "another"}]
+    assert not place.migration_path.exists()
+
+
+def test_what_is_no_move_is_refused(place: Workspace, elsewhere: str) -> None:
+    with pytest.raises(UsageError, match="nothing is to be moved"):
+        migrate(place.root, "", "", quietly)
+    with pytest.raises(UsageError, match="training"):
+        migrate(place.root, elsewhere + "[training]\nepochs = 9\n", "there.toml", quietly)
+    with workspace_lock(place.lock_path), pytest.raises(Busy):
+        migrate(place.root, elsewhere, "there.toml", quietly)
+    with workspace_lock(place.serve_lock_path), pytest.raises(Busy, match="s3t serve"):
+        migrate(place.root, elsewhere, "there.toml", quietly)
+    with pytest.raises(UsageError, match="nothing to undo"):
+        undo(place.root, quietly)
+
+
+def test_a_damaged_stage_stops_the_move_and_nothing_is_removed(
+        place: Workspace, elsewhere: str) -> None:
+    from s3t_core.errors import ArtifactError
+    stage = next(iter(place.ledger.state().stages.values()))
+    path = place.root / ".s3t" / "stages" / f"{stage.digest}.safetensors"
+    good = path.read_bytes()
+    path.write_bytes(good[:-1])
+    with pytest.raises(ArtifactError):
+        migrate(place.root, elsewhere, "there.toml", quietly)
+    path.write_bytes(good)
+    before = facts(place.root)
+    migrate(place.root, "", "", quietly)
+    assert facts(place.root) == before
+
+
+def test_a_second_remote_is_not_forgotten_silently(prepared: Any, elsewhere: str) -> None:
+    place = prepared.fresh()
+    with pytest.raises(UsageError, match="one DVC remote"):
+        migrate(place.root, elsewhere, "there.toml", quietly)
