@@ -99,7 +99,7 @@ def _alone(place: Workspace, subject: str) -> tuple[float, float]:
     """Seconds from the request to the alias moved, and to the certificate."""
     begun = time.monotonic()
     take_requests(place, [subject])
-    with place.erasing():
+    with place.changing():
         eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
         plan = eraser.plan()
         if plan is None:

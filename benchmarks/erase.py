@@ -47,7 +47,7 @@ def main() -> None:
 
 def erase_timed(place: Workspace) -> dict[str, float]:
     """Seconds of each step of one erase run."""
-    with place.erasing():
+    with place.changing():
         begun = time.monotonic()
         eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
         told = {"start": round(time.monotonic() - begun, 2)}

@@ -42,7 +42,7 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     place = Workspace(Path(workspace))
     problems: list[str] = []
     training = _WAIT_SECONDS if is_held(place.training_lock_path) else 0
-    with place.erasing(max(wait_seconds, training)) as lease:
+    with place.changing(max(wait_seconds, training)) as lease:
         place.sweep()
         eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}",
                         partial(train_first, place, problems))

@@ -19,7 +19,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.adapters.local import as_owner_only, workspace_lock
+from flows.adapters.local import as_owner_only
 from flows.adapters.processes import mapping
 from flows.progress import current
 from flows.tasks import task
@@ -56,7 +56,7 @@ class IngestReport:
 def ingest(workspace: str, source: str, append: bool = False, chunk_rows: int = 50_000) -> dict[str, Any]:
     """Ingest `source` (a path or example:NAME) into the workspace directory. `append`: unite with what is there."""
     place = Workspace(Path(workspace))
-    with place.training(), workspace_lock(place.lock_path):
+    with place.training(), place.changing():
         return ingest_source(place, source, append, chunk_rows).__dict__
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from flows.adapters.database import Database, SqlLedger
 from flows.adapters.datasets import commit_files, object_name, write_remote
-from flows.adapters.lease import Lease, lock_place
+from flows.adapters.lease import CHANGE, Lease, lock_place
 from flows.adapters.local import is_held, workspace_lock
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.settings import CONFIG_NAME
@@ -151,7 +151,7 @@ class _Move:
     def copy(self) -> None:
         """Everything to the new places, the database last. Raises StorageError."""
         old = self.old
-        with Lease(old.database, "erase", lock_place(old.lock_path)).held():
+        with Lease(old.database, CHANGE, lock_place(old.lock_path)).held():
             old.sweep()
             state = old.ledger.state()
             if self._moves["store"]:

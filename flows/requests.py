@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Any
 
 from flows.adapters.database import Asked, new_salt
-from flows.adapters.local import workspace_lock
 from flows.wiring import Workspace
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_subject
@@ -121,7 +120,7 @@ def lift(place: Workspace, subject: str, record: str, by: str) -> None:
 @contextmanager
 def _changing(place: Workspace) -> Iterator[State]:
     """Between erase runs: what is decided here is seen by the next one. The ledger is signed before anyone is told."""
-    with workspace_lock(place.lock_path, _WAIT_SECONDS):
+    with place.changing(_WAIT_SECONDS):
         yield place.ledger.state()
         place.write_checkpoint()
 

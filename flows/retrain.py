@@ -20,14 +20,13 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.adapters.local import workspace_lock
 from flows.train import TrainingSession, TrainReport, fill_in
 from flows.wiring import Workspace
 from s3t_core.domain import DatasetVersion, Release, SliceId
 from s3t_core.erasure.executor import Replacement
 from s3t_core.erasure.ledger import Event, State
 from s3t_core.erasure.planner import ErasurePlan, parse_time, targets_of
-from s3t_core.errors import Busy, S3TError, TrainingError
+from s3t_core.errors import Busy, S3TError, StorageError, TrainingError
 from s3t_core.learning.recipe import StageSpec
 from s3t_core.learning.release import recipe_to_json
 
@@ -49,7 +48,7 @@ def run_retrain(place: Workspace, wait_for_training: float = 0, wait_for_change:
     except Busy:
         raise  # another training is at it
     except S3TError as error:
-        with contextlib.suppress(Busy), workspace_lock(place.lock_path, 60):
+        with contextlib.suppress(Busy, StorageError), place.changing(60):
             wanted = place.ledger.state().retrain
             if wanted is not None:
                 _say(place, wanted, "failed", problem=type(error).__name__)
@@ -117,7 +116,7 @@ def is_complete(release: Release, dataset: DatasetVersion) -> bool:
 def _trigger(place: Workspace) -> None:
     """Start the deployment for what is wanted, once per attempt."""
     from prefect.deployments import run_deployment
-    with workspace_lock(place.lock_path, 60):
+    with place.changing(60):
         wanted = place.ledger.state().retrain
         if wanted is None or (wanted["state"] == "triggered" and not _ended(wanted)):
             return

@@ -5,7 +5,6 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from flows.adapters.keys import SIGNING_KEY, SIGNING_PUB, change_signing_key, read_public_key, read_signing_key
-from flows.adapters.local import workspace_lock
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.erasure.dsse import key_id
 from s3t_core.errors import UsageError
@@ -25,7 +24,7 @@ def rotate_signing_key(place: Workspace, by: str, lost: bool) -> dict[str, Any]:
     if lost and (folder / SIGNING_KEY).exists():
         raise UsageError(f"expected no .s3t/keys/{SIGNING_KEY} with --lost, got one; leave --lost out: the old key "
                          "vouches for the new one")
-    with workspace_lock(place.lock_path, _WAIT_SECONDS):
+    with place.changing(_WAIT_SECONDS):
         refuse_open_plan(place.ledger.state())
         old, private = read_public_key(folder / SIGNING_PUB), Ed25519PrivateKey.generate()
         new = key_id(private.public_key())

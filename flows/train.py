@@ -28,7 +28,6 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.adapters.local import workspace_lock
 from flows.progress import Advance, current
 from flows.tasks import task
 from flows.wiring import ReleaseEvaluator, Workspace, refuse_open_plan
@@ -104,7 +103,7 @@ class TrainingSession:
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the workspace while something is written. Raises Busy."""
-        with self._threads, workspace_lock(self.place.lock_path, self._wait):
+        with self._threads, self.place.changing(self._wait):
             self._wait = _WAIT_SECONDS
             yield
 

@@ -12,7 +12,7 @@ from flows import adapters
 from flows.adapters.checkpoints import CheckpointFiles
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
 from flows.adapters.keys import WORKSPACE_KEY, create_keys, read_keys, read_signing_key, read_workspace_key
-from flows.adapters.lease import Lease, lock_place
+from flows.adapters.lease import CHANGE, Lease, lock_place
 from flows.adapters.local import (
     CertificateFiles,
     NeedleFiles,
@@ -133,12 +133,13 @@ class Workspace:
             remove_file(path)
 
     @contextlib.contextmanager
-    def erasing(self, wait_seconds: float = 0) -> Iterator[Lease]:
-        """Be the one eraser: hold the workspace on this machine, and the lease in the database. Raises Busy."""
+    def changing(self, wait_seconds: float = 0) -> Iterator[Lease]:
+        """Be the one who changes the workspace: hold its lock on this machine, and the lease in the database, which
+        keeps other machines out whatever their file system does with locks. Raises Busy."""
         with workspace_lock(self.lock_path, wait_seconds):
             self.refuse_migration()
             self.ledger  # noqa: B018  # the workspace is the one the ledger tells of
-            with Lease(self.database, "erase", lock_place(self.lock_path)).held() as lease:
+            with Lease(self.database, CHANGE, lock_place(self.lock_path)).held(wait_seconds) as lease:
                 yield lease
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A lease in the database: one eraser at a time, across processes and machines.
+"""A lease in the database: one at a time changes the workspace, across processes and machines.
 
 1. A holder writes its token and beats: every few seconds it raises a number.
 2. A holder that stood under the same lock file is dead, because whoever asks holds that lock now: the lease is taken
@@ -27,6 +27,8 @@ PATIENCE_SECONDS = 45.0
 """A holder on another machine that did not beat for so long is dead."""
 BEAT_SECONDS = 10.0
 _POLL_SECONDS = 0.5
+CHANGE = "change"
+"""The lease of whoever changes a workspace."""
 
 
 class Lease:
@@ -42,9 +44,9 @@ class Lease:
         self._token = uuid.uuid4().hex
 
     @contextlib.contextmanager
-    def held(self) -> Iterator["Lease"]:
-        """Hold it. Raises Busy while a living holder elsewhere has it."""
-        self._take()
+    def held(self, wait_seconds: float = 0) -> Iterator["Lease"]:
+        """Hold it. Raises Busy when a living holder elsewhere has it for longer than `wait_seconds`."""
+        self._take(wait_seconds)
         done = threading.Event()
         beating = threading.Thread(target=self._keep_beating, args=(done,), daemon=True)
         beating.start()
@@ -66,12 +68,13 @@ class Lease:
     def _check(self, connection: Connection) -> None:
         held = select(LEASE.c.holder).where(LEASE.c.name == self._name)
         if connection.execute(held).scalar_one_or_none() != self._token:
-            raise Busy("this eraser stood still for so long that another one took over; it goes on from the ledger, "
+            raise Busy("this process stood still for so long that another one took over; it goes on from the ledger, "
                        "and this one stops")
 
-    def _take(self) -> None:
-        """Raises Busy when the holder beats while it is watched."""
+    def _take(self, wait_seconds: float) -> None:
+        """Raises Busy when the holder beats while it is watched, and there is no time left to wait."""
         began, seen = time.monotonic(), None
+        until = began + wait_seconds
         while True:
             with self._database.transaction() as connection:
                 row = connection.execute(select(LEASE).where(LEASE.c.name == self._name)).first()
@@ -82,8 +85,10 @@ class Lease:
                                                             beat=0))
                     return
             if seen not in (None, (row.holder, row.beat)):
-                raise Busy("another machine is erasing in this workspace's database; wait for it to finish, then run "
-                           "the command again")
+                if time.monotonic() > until:
+                    raise Busy("another machine is changing this workspace (ingest, train, retrain or erase); wait "
+                               "for it to finish, then run the command again")
+                began = time.monotonic()  # it lives
             seen = row.holder, row.beat
             time.sleep(_POLL_SECONDS)
 

@@ -136,7 +136,7 @@ def _found(root: Path) -> dict[str, Any]:
 
 def _erase(root: Path) -> None:
     place = Workspace(root)
-    with place.erasing(60):
+    with place.changing(60):
         place.sweep()
         ports = replace(place.erase_ports(), evaluator=Unmeasured())
         eraser = Eraser(ports, place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")

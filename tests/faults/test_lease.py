@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.adapters.database import Database, SqlLedger
-from flows.adapters.lease import Lease, lock_place
+from flows.adapters.lease import CHANGE, Lease, lock_place
 from s3t_core.errors import Busy
 
 pytestmark = pytest.mark.timeout(60)
@@ -18,8 +18,8 @@ HOLDER = """
 import sys
 from pathlib import Path
 from flows.adapters.database import Database
-from flows.adapters.lease import Lease
-with Lease(Database("sqlite:///s3t.db", Path(sys.argv[1])), "erase", "another machine", 1.0, 0.1).held():
+from flows.adapters.lease import CHANGE, Lease
+with Lease(Database("sqlite:///s3t.db", Path(sys.argv[1])), CHANGE, "another machine", 1.0, 0.1).held():
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -43,17 +43,27 @@ def elsewhere(tmp_path: Path, database: Database) -> Callable[[], subprocess.Pop
 
 
 def _mine(database: Database, patience: float = 1.5) -> Lease:
-    return Lease(database, "erase", "this machine", patience, 0.1)
+    return Lease(database, CHANGE, "this machine", patience, 0.1)
 
 
 def test_while_another_machine_erases_a_second_eraser_leaves(database: Database,
                                                             elsewhere: Callable[[], subprocess.Popen[str]]) -> None:
     holder = elsewhere()
-    with pytest.raises(Busy, match="another machine is erasing"), _mine(database).held():
+    with pytest.raises(Busy, match="another machine is changing"), _mine(database).held():
         pass
     holder.communicate("")
     with _mine(database).held():  # it ended and left nothing
         pass
+
+
+def test_whoever_may_wait_gets_the_lease_when_the_other_ends(
+        database: Database, elsewhere: Callable[[], subprocess.Popen[str]]) -> None:
+    holder = elsewhere()
+    ending = threading.Timer(2, holder.communicate, [""])
+    ending.start()
+    with _mine(database, 0.8).held(wait_seconds=30):  # beyond the patience: it was seen to live
+        ending.join()
+    assert holder.returncode == 0
 
 
 def test_a_killed_holder_loses_the_lease(database: Database, elsewhere: Callable[[], subprocess.Popen[str]]) -> None:
@@ -67,7 +77,7 @@ def test_a_killed_holder_loses_the_lease(database: Database, elsewhere: Callable
 def test_a_holder_that_stood_still_writes_nothing_more(database: Database) -> None:
     ledger, before = SqlLedger(database), SqlLedger(database).head()
     other = Database("sqlite:///s3t.db", database._path.parent)
-    still = Lease(database, "erase", "another machine", 1.0, beat=1000)
+    still = Lease(database, CHANGE, "another machine", 1.0, beat=1000)
     with still.held() as held, _mine(other, 0.6).held():
         with pytest.raises(Busy, match="another one took over"):
             ledger.append({"type": "step"})
@@ -78,7 +88,7 @@ def test_a_holder_that_stood_still_writes_nothing_more(database: Database) -> No
 
 
 def test_under_the_same_lock_a_dead_holder_is_known_at_once(database: Database) -> None:
-    with Lease(database, "erase", "this machine", 1000, 1000).held():  # as one killed with its lock let go
+    with Lease(database, CHANGE, "this machine", 1000, 1000).held():  # as one killed with its lock let go
         done = threading.Event()
 
         def take() -> None:

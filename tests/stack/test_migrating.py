@@ -1,0 +1,108 @@
+"""An embedded workspace moves to the stack and back: ledger, certificates, version numbers and answers stay."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.erase import erase
+from flows.ingest import ingest
+from flows.migrating import migrate
+from flows.requests import take_requests
+from flows.retrain import retrain
+from flows.train import train
+from flows.verifying import verify_path
+from flows.wiring import Workspace
+from infra.stack import Stack
+from s3t_core.config import Config, render_config
+from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
+from tests.flows.test_migrating import Cut, facts, quietly
+from tests.stack.test_walk import answers
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def places(config: Config) -> str:
+    """The sections of a config that a move is about, as TOML."""
+    wanted = Config().model_copy(update={n: getattr(config, n) for n in ("database", "store", "dvc", "registry")})
+    text = render_config(wanted)
+    return "\n".join(f"[{part}" for part in text.split("\n[")[1:]
+                   if part.startswith(("database]", "store]", "dvc]", "registry]")))
+
+
+@pytest.fixture
+def place(make_place: Callable[..., Workspace], database: str, tmp_path: Path) -> Workspace:
+    """Embedded: trained, one erasure certified (versions 1 and 2 or later), one request pending."""
+    made = make_place(system={"name": database.rpartition("/")[2]}, erasure={"keep_clean_versions_days": 7})
+    ingest(str(made.root), str(write_csv(tmp_path / "people.csv", people(canary=True))))
+    train(str(made.root))
+    take_requests(made, ["person-003"])
+    erase(str(made.root))
+    retrain(str(made.root))
+    take_requests(made, [CANARY])
+    return Workspace(made.root)
+
+
+def served(place: Workspace) -> tuple[str, list[dict[str, Any]]]:
+    champion = place.ledger.state().champion
+    assert champion is not None
+    return champion.version, answers(place, ["w1 w2", "w3"])
+
+
+def test_to_the_stack_and_back(
+        stack: Stack, place: Workspace, make_config: Callable[..., Any], tmp_path: Path) -> None:
+    before, serving = facts(place.root), served(place)
+    embedded, servers = places(place.config), places(make_config())
+    kept = [v.version for v in place.ledger.state().versions if not v.destroyed]
+    runs = place.registry.run_facts()
+
+    moved = migrate(place.root, servers, "servers.toml", quietly)
+    assert moved["moved"] == ["database", "dvc", "registry", "store"]
+    assert moved["versions"] == sorted(set(kept), key=int)
+    there = Workspace(place.root)
+    assert facts(place.root) == before and served(there) == serving
+    assert there.registry.run_facts() == runs
+    embedded_files = [p for n in ("s3t.db", "stages", "remote", "mlflow.db", "mlartifacts")
+                      for p in (place.root / ".s3t").glob(f"{n}*")]
+    assert embedded_files == []
+    assert not list(place.root.rglob("*.safetensors"))
+    for certificate in there.certificates_dir.iterdir():
+        assert verify_path(certificate, there.keys_dir / "signing.pub")["valid"]
+
+    erase(str(place.root))
+    assert there.requests.pending() == []
+    take_requests(there, ["person-005"])
+    after, serving = facts(place.root), served(Workspace(place.root))
+    migrate(place.root, embedded, "embedded.toml", quietly)
+    back = Workspace(place.root)
+    assert facts(place.root) == after and served(back) == serving
+    left = [b.url for b in there.buckets for n in b.names() if not n.endswith("/") and b.url != "s3://mlflow/artifacts"]
+    assert left == []
+    erase(str(place.root))
+    assert back.requests.pending() == []
+    for certificate in back.certificates_dir.iterdir():
+        assert verify_path(certificate, back.keys_dir / "signing.pub")["valid"]
+    files = [p for p in place.root.rglob("*") if p.is_file()]
+    assert not [p for p in files if CANARY_TEXT[:40].encode() in p.read_bytes()]
+
+
+def test_a_move_to_the_stack_that_is_cut_anywhere_is_finished(
+        stack: Stack, place: Workspace, make_config: Callable[..., Any]) -> None:
+    before, serving = facts(place.root), served(place)
+    servers = places(make_config())
+    for steps in range(0, 200, 3):
+        left = [steps]
+
+        def told(_: str, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Cut
+        try:
+            migrate(place.root, servers if steps == 0 else "", "servers.toml", told)
+            break
+        except Cut:
+            continue
+    there = Workspace(place.root)
+    assert steps > 6 and facts(place.root) == before and served(there) == serving
+    assert len(there.registry.releases()) == len({v.version for v in there.ledger.state().versions if not v.destroyed})
