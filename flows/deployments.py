@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from s3t_core.config import Config
-from s3t_core.errors import ConfigError
+from s3t_core.errors import ConfigError, WorkspaceError
 
 WAIT_SECONDS = 3600
 """How long a scheduled run waits for a command that changes the workspace."""
@@ -49,6 +49,25 @@ def deployments(config: Config, workspace: Path) -> list[Deployment]:
         Deployment("flows.audit.audit", "audit", "the compliance report", config.audit.cron, parameters={
             **place, "since": config.audit.since, "replay_stages": config.audit.replay_stages}),
     ]
+
+
+def refuse_another_workspace(workspace: str) -> dict[str, Any]:
+    """A step of `prefect deploy` (infra/prefect.yaml). Raises WorkspaceError when the server's deployments are another
+    workspace's: theirs would be replaced, and its schedule would stop without a word."""
+    from prefect import get_client
+    from prefect.exceptions import ObjectNotFound
+    with get_client(sync_client=True) as client:
+        for each in deployments(Config(), Path(workspace)):
+            try:
+                there = client.read_deployment_by_name(f"{each.flow().name}/{each.name}")
+            except ObjectNotFound:
+                continue
+            if there.parameters.get("workspace") not in (None, workspace):
+                raise WorkspaceError(
+                    "expected a Prefect server without deployments of another workspace, got one with them: they would "
+                    "be replaced. Deploy to a server of this workspace's own; if the workspace has moved here, delete "
+                    "the old deployments first (`prefect deployment delete NAME`)")
+    return {}
 
 
 def to_prefect(deployment: Deployment) -> Any:

@@ -15,7 +15,6 @@ from flows.requests import list_requests
 from flows.status import status_of
 from flows.wiring import Workspace
 from s3t_core.erasure.planner import parse_time
-from s3t_core.errors import S3TError
 
 STATES = ("pending", "held", "awaiting approval", "erased", "withdrawal", "rejection")
 
@@ -30,7 +29,7 @@ class WorkspaceCollector(Collector):
         """Every family."""
         try:
             families = list(_families(Workspace(self._root)))
-        except S3TError:
+        except Exception:  # a volume that is not mounted, a database that is gone: whatever it is, it must be told
             yield _one("s3t_up", "whether the workspace can be read", 0)
             return
         yield _one("s3t_up", "whether the workspace can be read", 1)
@@ -66,9 +65,12 @@ def _families(place: Workspace) -> Iterator[GaugeMetricFamily]:
     for state in sorted({*STATES, *(r["state"] for r in requests)}):
         counts.add_metric([state], sum(r["state"] == state for r in requests))
     yield counts
-    left = [r["days_left"] for r in requests if r["days_left"] is not None]
-    if left:
-        yield _one("s3t_request_days_left", "days until the next open request is due; negative when overdue", min(left))
+    days = _labelled("s3t_request_days_left", "days until the next open request is due, by state; negative when "
+                     "overdue", "state")
+    for state in sorted({r["state"] for r in requests if r["days_left"] is not None}):
+        days.add_metric([state], min(r["days_left"] for r in requests
+                                     if r["state"] == state and r["days_left"] is not None))
+    yield days
     took = _seconds_to_cut_over(place)
     if took is not None:
         yield _one("s3t_cut_over_seconds", "last erasure: from the oldest request in it to the move of the alias", took)

@@ -25,7 +25,7 @@ from flows.adapters.lease import CHANGE, Lease, lock_place
 from flows.adapters.local import is_held, workspace_lock
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.settings import CONFIG_NAME
-from flows.wiring import Workspace, refuse_open_plan
+from flows.wiring import OWNER, Workspace, refuse_open_plan
 from s3t_core.canonical import canonical_json
 from s3t_core.config import Config, merge_config, parse_config, render_config
 from s3t_core.erasure.ledger import Event, State, VersionRecord
@@ -109,8 +109,9 @@ def _check_target(old: Config, new: Config) -> None:
 
 def _check_begin(old: Workspace, new: Workspace) -> None:
     """Before anything is written. Raises UsageError, WorkspaceError."""
-    state = old.ledger.state()
-    refuse_open_plan(state)
+    refuse_open_plan(old.ledger.state())
+    new.owner = old.owner
+    new.claim()
     if len(old.datasets.remotes()) > 1:
         raise UsageError("expected one DVC remote, got several in .dvc/config; push to the others after the move, by "
                          "hand: take them out of .dvc/config first")
@@ -154,6 +155,7 @@ class _Move:
         with Lease(old.database, CHANGE, lock_place(old.lock_path)).held():
             old.sweep()
             state = old.ledger.state()
+            self.new.owner = old.owner
             if self._moves["store"]:
                 self._copy_stages(state)
             if self._moves["dvc"]:
@@ -177,6 +179,7 @@ class _Move:
             write_remote(root, self.new.config.dvc.remote)
         place = Workspace(root)
         state = place.ledger.state()
+        self.old.owner = place.owner
         if (root / ".git").exists():
             commit_files(root, [CONFIG_NAME, ".dvc/config"], "s3t: the workspace moved")
         if state.dataset is not None:
@@ -191,6 +194,7 @@ class _Move:
 
     def destroy_copies(self) -> None:
         """What was copied, before the database was."""
+        self.new.owner = self.old.owner
         self._destroy(self.new, self.old.ledger.state())
 
     def _copy_stages(self, state: State) -> None:
@@ -238,11 +242,13 @@ class _Move:
         if self._moves["store"]:
             for digest in list(place.store.digests()):
                 place.store.delete(digest)
+            place.store.blobs.remove(OWNER)
             _remove_empty(place, config.store.url)
         if self._moves["dvc"]:
             remote = _remote(place)
             for md5 in {*_objects(state), *place.datasets.cached()}:
                 remote.remove(object_name(md5))
+            remote.remove(OWNER)
             _remove_empty(place, config.dvc.remote)
         if self._moves["registry"]:
             if _embedded(place):

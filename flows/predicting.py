@@ -1,15 +1,21 @@
 """Load the serving version exactly as anyone else would: through MLflow, by its alias."""
 
+import tempfile
 import warnings
 from typing import Any
 
+from flows.adapters.local import as_owner_only
 from flows.progress import current
 from flows.wiring import Workspace
 from s3t_core.errors import UsageError
 
 
 def champion_of(place: Workspace) -> Any:
-    """`models:/NAME@champion`. Raises UsageError when nothing serves yet."""
+    """`models:/NAME@champion`. Raises UsageError when nothing serves yet.
+
+    From a server MLflow brings the files to a directory that it never removes, stages that a later erasure must destroy
+    among them: they come into the workspace instead, and are gone when the model is in memory.
+    """
     if place.ledger.state().champion is None:
         raise UsageError("expected a model version to serve, got none; run `s3t ingest SOURCE` and `s3t train`")
     with current().spinner("Loading the model"):
@@ -17,6 +23,11 @@ def champion_of(place: Workspace) -> Any:
         import mlflow
         import transformers
         transformers.utils.logging.disable_progress_bar()
+        name = f"models:/{registry.name}@champion"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of type hints in the model's code
-            return mlflow.pyfunc.load_model(f"models:/{registry.name}@champion")
+            if not place.config.registry.tracking_uri:
+                return mlflow.pyfunc.load_model(name)
+            as_owner_only(place.temporary_dir)
+            with tempfile.TemporaryDirectory(dir=place.temporary_dir, prefix="loading-") as folder:
+                return mlflow.pyfunc.load_model(name, dst_path=folder)

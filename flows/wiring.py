@@ -12,7 +12,7 @@ from flows import adapters
 from flows.adapters.checkpoints import CheckpointFiles
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
 from flows.adapters.keys import WORKSPACE_KEY, create_keys, read_keys, read_signing_key, read_workspace_key
-from flows.adapters.lease import CHANGE, Lease, lock_place
+from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.local import (
     CertificateFiles,
     NeedleFiles,
@@ -38,9 +38,12 @@ from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.jobs import FileRef, MeasureJob
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
-from s3t_core.learning.store import LocalStageStore, StageStore
+from s3t_core.learning.store import LocalBlobs, LocalStageStore, StageStore
 from s3t_core.release_json import release_from_json
 from s3t_core.slicefile import HELD_OUT_PATH
+
+OWNER = "s3t-owner"
+"""In a store or remote outside the workspace: whose it is."""
 
 
 class Workspace:
@@ -51,6 +54,7 @@ class Workspace:
         self.root = root
         self.state_dir = root / ".s3t"
         self.settled: dict[str, str] | None = None
+        self._moving = config is not None
         self.config: Config = config or parse_config((root / CONFIG_NAME).read_text(encoding="utf-8"))
         prepare_environment(root)
 
@@ -113,9 +117,28 @@ class Workspace:
 
     @property
     def buckets(self) -> list[S3Blobs]:
-        """Every place in a bucket that the system writes to."""
+        """Every place in a bucket that the system writes to, of which the registry's may have other users too."""
         config = self.config
         return [S3Blobs(u) for u in (config.store.url, config.dvc.remote, config.registry.artifacts) if is_bucket(u)]
+
+    @cached_property
+    def owner(self) -> str:
+        """The name of the ledger: the hash of its first entry, hex."""
+        return self.ledger.leaves()[0].hex()
+
+    def claim(self) -> None:
+        """Mark store and remote as this workspace's: erasures destroy what its ledger does not know there. A directory
+        in the workspace needs no mark. Raises WorkspaceError when another workspace was first."""
+        for setting, url in (("[store] url", self.config.store.url), ("[dvc] remote", self.config.dvc.remote)):
+            blobs = S3Blobs(url) if is_bucket(url) else LocalBlobs(self._inside(url))
+            if isinstance(blobs, LocalBlobs) and blobs.root.resolve().is_relative_to(self.root.resolve()):
+                continue
+            owner = blobs.read(OWNER)
+            if owner is None:
+                blobs.write(OWNER, self.owner.encode())
+            elif owner != self.owner.encode():
+                raise WorkspaceError(f"expected {setting} to be this workspace's, got a place that belongs to another "
+                                     "one, whose files an erasure here would destroy; name another place")
 
     @property
     def backbone(self) -> str:
@@ -147,7 +170,8 @@ class Workspace:
         """Be the one who ingests, trains or replays, from beginning to end; erasures go on. Raises Busy."""
         with workspace_lock(self.training_lock_path, wait_seconds):
             self.refuse_migration()
-            yield
+            with Lease(self.database, TRAIN, lock_place(self.training_lock_path), fences=False).held(wait_seconds):
+                yield
 
     def refuse_migration(self) -> None:
         """Nothing but requests while a move is unfinished: what is at the new places, no erasure would reach. Raises
@@ -216,6 +240,7 @@ class Workspace:
         ledger = self.ledger
         for bucket in self.buckets:
             bucket.check()
+        self.claim()
         if self.settled is None:
             write_remote(self.root, self.config.dvc.remote)
             self.settled = self.lasting_settings()
@@ -257,8 +282,8 @@ class Workspace:
         """Stage artifacts."""
         url = self.config.store.url
         if is_bucket(url):
-            return StageStore(S3Blobs(url), self.keys.content)
-        return LocalStageStore(self._inside(url), self.keys.content)
+            return StageStore(S3Blobs(url), self.keys.sealing)
+        return LocalStageStore(self._inside(url), self.keys.sealing)
 
     @cached_property
     def activations(self) -> ActivationStore:
@@ -278,13 +303,17 @@ class Workspace:
         from flows.adapters.registry import MlflowRegistry
         from flows.adapters.registry_server import ServerRegistry
         remote = self.config.registry
-        if not remote.tracking_uri and self.ledger.state().versions and not (self.state_dir / "mlflow.db").is_file():
+        there = remote.tracking_uri or self._moving or (self.state_dir / "mlflow.db").is_file()
+        if not there and self.ledger.state().versions:
             raise WorkspaceError("expected the registry's database, .s3t/mlflow.db, got none; restore it from its "
                                  "backup: an empty one would know no version")
         serving = {"staleness_seconds": self.config.erasure.staleness_seconds, "offline_seconds": self.offline_seconds}
         parts = (self.tracking_uri, self.state_dir / "mlartifacts", self.temporary_dir, self.config.system.name,
-                 self.store, serving)
-        return ServerRegistry(remote.backend, *parts) if remote.tracking_uri else MlflowRegistry(*parts)
+                 self.store, serving, self.owner)
+        if remote.tracking_uri:
+            folder = remote.artifacts if is_bucket(remote.artifacts) else str(self._inside(remote.artifacts))
+            return ServerRegistry(remote.backend, folder, *parts)
+        return MlflowRegistry(*parts)
 
     @cached_property
     def runner(self) -> Any:
@@ -315,12 +344,14 @@ class Workspace:
 
     def erase_ports(self) -> ErasePorts:
         """Everything the eraser works through."""
-        artifacts = self.config.registry.artifacts
+        artifacts = self.registry.place() if self.config.registry.tracking_uri else ""
         elsewhere = [*self.datasets.local_remotes(), *self._store_folder(),
-                     *([self._inside(artifacts)] if artifacts and not is_bucket(artifacts) else [])]
-        buckets = {b.url: b for b in (*self.buckets, *self.datasets.bucket_remotes())}
+                     *([Path(artifacts)] if artifacts and not is_bucket(artifacts) else [])]
+        buckets = {b.url: b for b in (*map(S3Blobs, filter(is_bucket, (self.config.store.url, artifacts))),
+                                      *self.datasets.bucket_remotes())}
         for bucket in buckets.values():
             bucket.check()
+        self.claim()
         residue = WorkspaceResidue(self.root, elsewhere, self.needles.folder, self._baseline(), list(buckets.values()),
                                    self.temporary_dir)
         return ErasePorts(

@@ -41,6 +41,10 @@ DATABASES = ("s3t", "mlflow", "prefect")
 BUCKETS = ("s3t", "mlflow")
 _HEALTHY_SECONDS = 180
 _GRACE_SECONDS = 20
+_SAME_SECONDS = 30
+"""A process began so close to the time in postmaster.pid: its number was not given to another since."""
+_LEASES = "prefect.server.concurrency.lease_storage.filesystem"
+"""In memory, a server that dies with the worker would keep a deployment's only place taken for ever."""
 
 
 class StackError(Exception):
@@ -109,8 +113,8 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything, workers first, the databases last. Raises StackError for what would not stop."""
-        for service in reversed(self.services() if (self.folder / "s3.json").exists() else []):
-            self._stop(service.name)
+        for name in reversed(self.names()):
+            self._stop(name)
         pid = self.pid("postgres")
         if pid is not None:
             os.kill(pid, signal.SIGINT)  # PostgreSQL's fast shutdown: sessions are ended, everything is written
@@ -134,6 +138,10 @@ class Stack:
         except (OSError, ValueError, psutil.NoSuchProcess):
             return None
 
+    def names(self) -> list[str]:
+        """All services but PostgreSQL, in the order of starting."""
+        return ["s3", "mlflow", "prefect", *(f"worker-{i + 1}" for i in range(self.config["workers"]["count"]))]
+
     def services(self) -> list[Service]:
         """All but PostgreSQL, in the order of starting."""
         web = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
@@ -146,12 +154,13 @@ class Stack:
         home = {**base, "PREFECT_HOME": str(self.folder / "prefect")}
         prefect = Service("prefect", (
             python, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.ports["prefect"]),
-            "--no-ui"), {**home, "PREFECT_API_DATABASE_CONNECTION_URL": self.database("prefect", "asyncpg")},
+            "--no-ui"), {**home, "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": _LEASES,
+                         "PREFECT_API_DATABASE_CONNECTION_URL": self.database("prefect", "asyncpg")},
             lambda: _answers(f"{web['prefect']}/api/health"))
         pool = self.config["workers"]["pool"]
         workers = [Service(name, (python, "-m", "prefect", "worker", "start", "--pool", pool, "--name", name, "--type",
                                   "process"), home, lambda n=name: n in self._workers_online())  # type: ignore[misc]
-                   for name in (f"worker-{i + 1}" for i in range(self.config["workers"]["count"]))]
+                   for name in self.names()[3:]]
         return [self._s3(), mlflow, prefect, *workers]
 
     # --- parts
@@ -222,9 +231,11 @@ class Stack:
 
     def _postgres_pid(self) -> int | None:
         try:
-            pid = int((self.folder / "postgres" / "postmaster.pid").read_text().split()[0])
-            return pid if psutil.Process(pid).status() != "zombie" else None
-        except (OSError, ValueError, psutil.NoSuchProcess):
+            told = (self.folder / "postgres" / "postmaster.pid").read_text().split("\n")
+            process = psutil.Process(int(told[0]))
+            same = abs(process.create_time() - int(told[2])) < _SAME_SECONDS  # its third line: when it was started
+            return process.pid if same and process.status() != "zombie" else None
+        except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
             return None
 
     def make_database(self, *names: str) -> None:

@@ -27,6 +27,7 @@ class WorkspaceKeys:
     content: bytes
     suppression: bytes
     commitment: bytes
+    sealing: bytes
 
     @classmethod
     def derive(cls, workspace_key: bytes) -> "WorkspaceKeys":
@@ -42,6 +43,7 @@ class WorkspaceKeys:
             content=_expand(workspace_key, "content"),
             suppression=_expand(workspace_key, "suppression"),
             commitment=_expand(workspace_key, "commitment"),
+            sealing=_expand(workspace_key, "sealing"),
         )
 
 

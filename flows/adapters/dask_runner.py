@@ -3,7 +3,7 @@
 A worker gets a job without paths: it fetches the slice files from the DVC remote and the earlier stages from the store,
 both checked by digest, and trains in a process of its own, as a local runner does. Of the workspace's keys it gets the
 one that checks contents, no other. Its profile must be that of the stage key, else it refuses. Nothing is kept there:
-what was fetched is removed when the stage is done.
+what was fetched is removed when the stage is done; what a killed worker left, by the next job on that machine.
 
 A worker that is killed costs the stage that it trained: Dask gives it to another. Tasks declare CPUs, memory and, on
 `device = "cuda"`, one GPU, so workers must be started with what they have (docs/operations.md):
@@ -14,12 +14,18 @@ Prefect's own tasks stay where the flow runs (one per stage, for its states and 
 """
 
 import contextlib
+import os
+import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
+
+import psutil
 
 from flows.adapters.runner import ProcessRunner
 from flows.adapters.s3 import S3Blobs
@@ -29,6 +35,8 @@ from s3t_core.learning.jobs import DescribeJob, Description, FileRef, MeasureJob
 from s3t_core.learning.store import StageStore
 
 _WAIT_SECONDS = 60
+_LOOK_SECONDS = 10
+_FETCHED = "s3t-stage-"
 _RUNNER = threading.local()
 
 Locate = Callable[[Path], str]
@@ -60,7 +68,10 @@ class Needs:
 class DaskRunner:
     """A cluster by the address of its scheduler. Fills what the flows ask of a runner."""
 
-    def __init__(self, address: str, remote: str, locate: Locate, needs: Needs) -> None:
+    def __init__(self, address: str, remote: str, locate: Locate, needs: Needs, patience: float = _WAIT_SECONDS,
+                 ) -> None:
+        """`patience`: seconds that a job may stand without any worker that could carry it out."""
+        self._patience = patience
         self._address = address
         self._remote = remote
         self._locate = locate
@@ -91,11 +102,11 @@ class DaskRunner:
         client = self._connected()
         future = client.submit(carry_out, task, pure=False, resources=self._needs.resources(), retries=0)
         try:
-            outcome = future.result()
+            outcome = self._result(client, future)
         except KilledWorker:
             raise TrainingError("a job was given up because several workers died over it; look at their memory, then "
                                 "run the command again: what is trained is kept") from None
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, CancelledError) as error:
             raise TrainingError(f"the Dask cluster was lost ({type(error).__name__}); see that its scheduler is up, "
                                 "then run the command again: what is trained is kept") from None
         finally:
@@ -103,6 +114,22 @@ class DaskRunner:
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
+
+    def _result(self, client: Any, future: Any) -> Any:
+        """Wait for it, as long as there is a worker that can carry it out. Raises TrainingError, TimeoutError."""
+        since = time.monotonic()
+        while True:
+            try:
+                return future.result(timeout=min(_LOOK_SECONDS, self._patience))
+            except TimeoutError:
+                if future.done() or client.status != "running":
+                    raise
+                if _able(client, self._needs):
+                    since = time.monotonic()
+                elif time.monotonic() - since > self._patience:
+                    future.cancel()
+                    raise TrainingError(f"no Dask worker with what a task takes was there for {self._patience:g} s; "
+                                        "start one, then run the command again: what is trained is kept") from None
 
     def _connected(self) -> Any:
         with self._lock:
@@ -128,11 +155,17 @@ def _check_workers(client: Any, needs: Needs) -> None:
     """Raises WorkspaceError unless a worker has what a task takes: Dask would wait for one for ever."""
     with contextlib.suppress(TimeoutError):
         client.wait_for_workers(1, timeout=_WAIT_SECONDS)
-    declared = [w["resources"] for w in client.scheduler_info(n_workers=-1)["workers"].values()]
-    if not any(all(d.get(k, 0) >= v for k, v in needs.resources().items()) for d in declared):
+    if not _able(client, needs):
         wanted = " ".join(f"{k}={v:g}" for k, v in needs.resources().items())
-        raise WorkspaceError(f"expected a Dask worker with {wanted}, got {len(declared)} without; start workers with "
+        others = len(client.scheduler_info(n_workers=-1)["workers"])
+        raise WorkspaceError(f"expected a Dask worker with {wanted}, got {others} without; start workers with "
                              f'`dask worker ADDRESS --no-nanny --resources "{wanted}"`')
+
+
+def _able(client: Any, needs: Needs) -> bool:
+    """Whether a worker declares what a task takes."""
+    declared = [w["resources"] for w in client.scheduler_info(n_workers=-1)["workers"].values()]
+    return any(all(d.get(k, 0) >= v for k, v in needs.resources().items()) for d in declared)
 
 
 def files_of(job: StageJob | MeasureJob) -> tuple[FileRef, ...]:
@@ -141,8 +174,9 @@ def files_of(job: StageJob | MeasureJob) -> tuple[FileRef, ...]:
 
 
 def only_content(keys: WorkspaceKeys) -> WorkspaceKeys:
-    """The key that checks contents, without those that place, name or suppress people."""
-    return WorkspaceKeys(placement=b"", subject=b"", content=keys.content, suppression=b"", commitment=b"")
+    """The key that checks contents, without those that place, name or suppress people or seal stages."""
+    return WorkspaceKeys(placement=b"", subject=b"", content=keys.content, suppression=b"", commitment=b"",
+                         sealing=b"")
 
 
 def carry_out(task: Task) -> Any:
@@ -166,6 +200,24 @@ def _runner() -> ProcessRunner:
     return cast(ProcessRunner, _RUNNER.made)
 
 
+def _me() -> str:
+    """This process, told from any other that has or had its number."""
+    return f"{os.getpid()}-{int(psutil.Process().create_time())}"
+
+
+def _sweep() -> None:
+    """Remove what workers of this machine fetched and were killed over."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FETCHED}*"):
+        number, began = folder.name.removeprefix(_FETCHED).split("-")[:2]
+        try:
+            there = psutil.Process(int(number))
+            alive = int(there.create_time()) == int(began) and there.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            alive = False
+        if not alive:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def _fetched(task: Task) -> Iterator[StageJob | MeasureJob | DescribeJob]:
     """The job with its files in a directory that is gone afterwards."""
@@ -174,7 +226,8 @@ def _fetched(task: Task) -> Iterator[StageJob | MeasureJob | DescribeJob]:
         yield job
         return
     blobs = S3Blobs(task.remote)
-    with tempfile.TemporaryDirectory(prefix="s3t-stage-") as folder:
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=f"{_FETCHED}{_me()}-") as folder:
         refs = []
         for number, (ref, name) in enumerate(zip(files_of(job), task.names, strict=True)):
             path = Path(folder) / f"{number}.parquet"

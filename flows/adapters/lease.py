@@ -27,15 +27,17 @@ PATIENCE_SECONDS = 45.0
 """A holder on another machine that did not beat for so long is dead."""
 BEAT_SECONDS = 10.0
 _POLL_SECONDS = 0.5
-CHANGE = "change"
-"""The lease of whoever changes a workspace."""
+CHANGE, TRAIN = "change", "train"
+"""The leases of whoever changes a workspace, and of whoever ingests or trains."""
 
 
 class Lease:
     """One named lease. `place` says which lock file a holder stands under (`lock_place`)."""
 
     def __init__(self, database: Database, name: str, place: str, patience: float = PATIENCE_SECONDS,
-                 beat: float = BEAT_SECONDS) -> None:
+                 beat: float = BEAT_SECONDS, fences: bool = True) -> None:
+        """`fences`: whether writes are refused when it is lost; one lease of a database object can do that."""
+        self._fences = fences
         self._database = database
         self._name = name
         self._place = place
@@ -50,11 +52,13 @@ class Lease:
         done = threading.Event()
         beating = threading.Thread(target=self._keep_beating, args=(done,), daemon=True)
         beating.start()
-        self._database.fence = self._check
+        if self._fences:
+            self._database.fence = self._check
         try:
             yield self
         finally:
-            self._database.fence = None
+            if self._fences:
+                self._database.fence = None
             done.set()
             beating.join()
             with contextlib.suppress(StorageError), self._database.transaction() as connection:
@@ -97,6 +101,12 @@ class Lease:
         while not done.wait(self._beat):
             with contextlib.suppress(StorageError, Busy), self._database.transaction() as connection:
                 connection.execute(mine.values(beat=LEASE.c.beat + 1))
+
+
+def beats(database: Database) -> dict[str, tuple[str, int]]:
+    """Holder and beat of every lease: the same twice, more than BEAT_SECONDS apart, when nobody alive holds one."""
+    with database.reading() as connection:
+        return {row.name: (row.holder, row.beat) for row in connection.execute(select(LEASE))}
 
 
 def lock_place(lock: Path) -> str:

@@ -36,6 +36,7 @@ ALIAS = "champion"
 STAGE_TAG = "s3t.stage_key"
 KIND_TAG = "s3t.kind"
 COPY_TAG = "s3t.copy_of"
+OWNER_TAG = "s3t.ledger"
 _RELEASE = "release"
 _AHEAD = 1000
 """Version numbers that are passed over at most, so that a moved version keeps its own."""
@@ -46,8 +47,9 @@ class MlflowRegistry:
     the port `Registry`. On a server: flows.adapters.registry_server."""
 
     def __init__(self, tracking_uri: str, artifacts: Path, temporary: Path, name: str, store: StageStore,
-                 serving: Mapping[str, float]) -> None:
-        """`serving`: staleness and declared offline use in seconds, for the code that answers (champion.py)."""
+                 serving: Mapping[str, float], owner: str) -> None:
+        """`serving`: staleness and declared offline use in seconds, for the code that answers (champion.py). `owner`:
+        the name of the ledger whose versions these are; nobody else's are touched."""
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # stdout is for this system's own answer
@@ -61,6 +63,7 @@ class MlflowRegistry:
         self.name = name
         self._store = store
         self._serving = dict(serving)
+        self._owner = owner
         mlflow.set_tracking_uri(tracking_uri)
         mlflow.set_registry_uri(tracking_uri)
         with self._guarded():
@@ -70,29 +73,32 @@ class MlflowRegistry:
 
     def start_training(self, params: Mapping[str, Any]) -> str:
         """A parent run for one training; returns its id."""
-        run = self._client.create_run(self._experiment(), run_name="train", tags={KIND_TAG: "training"})
-        for key, value in params.items():
-            self._client.log_param(run.info.run_id, key, value)
-        return str(run.info.run_id)
+        with self._guarded():
+            run = self._client.create_run(self._experiment(), run_name="train", tags={KIND_TAG: "training"})
+            for key, value in params.items():
+                self._client.log_param(run.info.run_id, key, value)
+            return str(run.info.run_id)
 
     def log_stage(self, parent: str, key: str, name: str, params: Mapping[str, Any],
                   metrics: Mapping[str, float | None]) -> str:
         """One run for one stage, under the parent, so that its history can be destroyed with it."""
         from mlflow.entities import Metric, Param
-        run = self._client.create_run(self._experiment(), run_name=name, tags={
-            "mlflow.parentRunId": parent, KIND_TAG: "stage", STAGE_TAG: key})
-        now = int(time.time() * 1000)
-        self._client.log_batch(run.info.run_id, [Metric(k, v, now, 0) for k, v in metrics.items() if v is not None],
-                               [Param(k, str(v)) for k, v in params.items()])
-        self._client.set_terminated(run.info.run_id)
-        return str(run.info.run_id)
+        with self._guarded():
+            run = self._client.create_run(self._experiment(), run_name=name, tags={
+                "mlflow.parentRunId": parent, KIND_TAG: "stage", STAGE_TAG: key})
+            now = int(time.time() * 1000)
+            self._client.log_batch(run.info.run_id, [Metric(k, v, now, 0) for k, v in metrics.items() if v is not None],
+                                   [Param(k, str(v)) for k, v in params.items()])
+            self._client.set_terminated(run.info.run_id)
+            return str(run.info.run_id)
 
     def finish(self, run_id: str, metrics: Mapping[str, float | None], failed: bool = False) -> None:
         """Close a parent run."""
-        for key, value in metrics.items():
-            if value is not None:
-                self._client.log_metric(run_id, key, value)
-        self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+        with self._guarded():
+            for key, value in metrics.items():
+                if value is not None:
+                    self._client.log_metric(run_id, key, value)
+            self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
     # --- versions
 
@@ -103,6 +109,7 @@ class MlflowRegistry:
             published = known or self._register(release, recipe, tags)
             if known:
                 self._complete(known.model_id, release)  # a file that was damaged is the store's again
+            self._check_reach(published)
             self._client.set_registered_model_alias(self.name, ALIAS, published.version)
             return published
 
@@ -123,9 +130,9 @@ class MlflowRegistry:
         kept = list(keep)
         with self._guarded():
             self._delete_versions({v.version for v in kept})
-            self._delete_logged_models({v.model_id for v in kept})
+            models = self._delete_logged_models({v.model_id for v in kept})
             self._delete_runs({v.run_id for v in kept}, set(live_stages))
-            self._collect()
+            self._collect(models)
         self._remove_leftovers({v.model_id for v in kept})
 
     def _remove_leftovers(self, models: set[str]) -> None:
@@ -199,10 +206,13 @@ class MlflowRegistry:
             for run in self._runs():
                 self._client.delete_run(run.info.run_id)
             self._client.delete_registered_model(self.name)
-            self._collect()
+            self._collect([])
+            self._client.delete_experiment_tag(self._experiment(), OWNER_TAG)
 
-    def _runs(self) -> list[Any]:
-        return _pages(lambda token: self._client.search_runs([self._experiment()], page_token=token))
+    def _runs(self, kind: int = 1) -> list[Any]:
+        """Of `kind` mlflow.entities.ViewType: those that are there, or those that are deleted."""
+        return _pages(lambda token: self._client.search_runs([self._experiment()], run_view_type=kind,
+                                                             page_token=token))
 
     def _copy_run(self, run: Any, copies: Mapping[str, str]) -> str:
         from mlflow.entities import Metric, Param
@@ -284,10 +294,12 @@ class MlflowRegistry:
             if str(version.version) not in keep:
                 self._client.delete_model_version(self.name, version.version)
 
-    def _delete_logged_models(self, keep: set[str]) -> None:
-        for model in _pages(lambda token: self._client.search_logged_models([self._experiment()], page_token=token)):
-            if model.model_id not in keep:
-                self._client.delete_logged_model(model.model_id)
+    def _delete_logged_models(self, keep: set[str]) -> list[str]:
+        found = _pages(lambda token: self._client.search_logged_models([self._experiment()], page_token=token))
+        gone = [m.model_id for m in found if m.model_id not in keep]
+        for model_id in gone:
+            self._client.delete_logged_model(model_id)
+        return gone
 
     def _delete_runs(self, keep: set[str], live_stages: set[str]) -> None:
         for run in self._runs():
@@ -296,8 +308,12 @@ class MlflowRegistry:
             if stale_release or (STAGE_TAG in tags and tags[STAGE_TAG] not in live_stages):
                 self._client.delete_run(run.info.run_id)
 
-    def _collect(self) -> None:
-        """Remove the bytes of what is deleted: `mlflow gc`, then overwrite the database's free pages."""
+    def _check_reach(self, published: Published) -> None:
+        """That an erasure would reach what was published. Raises WorkspaceError. Here it does."""
+
+    def _collect(self, models: list[str]) -> None:  # noqa: ARG002
+        """Remove the bytes of what is deleted: `mlflow gc`, then overwrite the database's free pages. `models` were
+        deleted just now."""
         self._gc(self._uri)
         path = self._uri.removeprefix("sqlite:///")
         connection = sqlite3.connect(path, timeout=30, isolation_level=None)
@@ -307,10 +323,10 @@ class MlflowRegistry:
         finally:
             connection.close()
 
-    def _gc(self, backend: str) -> None:
+    def _gc(self, backend: str, *only: str) -> None:
         from click.testing import CliRunner
         from mlflow.cli import gc
-        result = CliRunner().invoke(gc, ["--backend-store-uri", backend, "--tracking-uri", self._uri])
+        result = CliRunner().invoke(gc, ["--backend-store-uri", backend, "--tracking-uri", self._uri, *only])
         if result.exit_code != 0:
             raise StorageError(f"mlflow gc failed ({type(result.exception).__name__}); run `s3t erase` again")
 
@@ -321,9 +337,19 @@ class MlflowRegistry:
                 raise WorkspaceError("expected the model files where this workspace was made, got a registry that "
                                      "points elsewhere: the workspace was moved or copied, and MLflow keeps absolute "
                                      "paths. Move it back, or make a new one with the same keys and s3t.toml")
-            return str(found.experiment_id)
+            return self._owned(found)
         self._artifacts.mkdir(parents=True, exist_ok=True)
-        return str(self._client.create_experiment(self.name, artifact_location=self._artifacts.as_uri()))
+        return str(self._client.create_experiment(self.name, self._artifacts.as_uri(), {OWNER_TAG: self._owner}))
+
+    def _owned(self, experiment: Any) -> str:
+        """Its id, when it is this workspace's. Raises WorkspaceError."""
+        owner = experiment.tags.get(OWNER_TAG)
+        if owner is None:
+            self._client.set_experiment_tag(experiment.experiment_id, OWNER_TAG, self._owner)
+        elif owner != self._owner:
+            raise WorkspaceError(f"expected {self.name!r} in the registry to be this workspace's, got another's, whose "
+                                 "versions an erasure here would destroy; take another [system] name or server")
+        return str(experiment.experiment_id)
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -3,29 +3,64 @@
 What a deletion must reach there: `mlflow gc` needs the server's database (`[registry] backend`) to remove rows and,
 through the server, artifacts; then the folders of models that no version has any more, which gc leaves; then VACUUM,
 so that dead rows are gone. The stage files that answer are logged with each version: a bucket has no second names.
+
+The server may have other users. Nothing but what stands under this workspace's experiment is deleted, collected or
+searched; before a version serves it is looked for where `backend` and `artifacts` say it is.
 """
 
+import uuid
 from pathlib import Path
 from typing import Any
 
-from flows.adapters.registry import MlflowRegistry
-from s3t_core.errors import StorageError
+from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy.pool import NullPool
+
+from flows.adapters.registry import OWNER_TAG, MlflowRegistry
+from flows.adapters.s3 import S3Blobs, is_bucket
+from s3t_core.errors import StorageError, WorkspaceError
+from s3t_core.ports import Published
+
+_PROXIED = "mlflow-artifacts:"
 
 
 class ServerRegistry(MlflowRegistry):
     """A registered model on a server. Fills the port `Registry`."""
 
-    def __init__(self, backend: str, *arguments: Any) -> None:
-        """`backend`: the SQLAlchemy URL of the server's database; the others as MlflowRegistry takes them."""
+    def __init__(self, backend: str, destination: str, *arguments: Any) -> None:
+        """`backend`: the SQLAlchemy URL of the server's database; `destination`: where it keeps artifacts, a bucket or
+        a directory; the others as MlflowRegistry takes them."""
         super().__init__(*arguments)
+        self._destination = destination.rstrip("/")
         self._backend = backend if not backend.startswith("postgresql://") else (
             f"postgresql+psycopg://{backend.partition('://')[2]}")
+
+    def place(self) -> str:
+        """Where the files of this workspace's runs and versions are: a bucket's URL or a directory."""
+        with self._guarded():
+            location = str(self._client.get_experiment(self._experiment()).artifact_location)
+        if location.startswith(_PROXIED):
+            return f"{self._destination}/{location.removeprefix(_PROXIED).strip('/')}"
+        return location.removeprefix("file://")
 
     def _before_logging(self, folder: Path, release: dict[str, Any]) -> None:
         self._place_stages(folder, release)
 
     def _complete(self, model_id: str, release: dict[str, Any]) -> None:
         """Nothing: a version is logged whole."""
+
+    def _check_reach(self, published: Published) -> None:
+        place = self.place()
+        names = list(S3Blobs(f"{place}/models/{published.model_id}").names()) if is_bucket(place) else [
+            p.name for p in (Path(place) / "models" / published.model_id).rglob("*")]
+        if not any(n.endswith("release.json") for n in names):
+            raise WorkspaceError("expected [registry] artifacts to name where the MLflow server keeps its files, got a "
+                                 "place without the version that was just registered: no erasure would reach it. "
+                                 "Correct it in s3t.toml, then run the command again")
+        with self._engine().connect() as connection:
+            known = connection.execute(text("SELECT 1 FROM experiments WHERE name = :name"), {"name": self.name})
+            if known.first() is None:
+                raise WorkspaceError("expected [registry] backend to be the MLflow server's database, got another: no "
+                                     "erasure would reach its rows. Correct it in s3t.toml, then run the command again")
 
     def _remove_leftovers(self, models: set[str]) -> None:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -41,17 +76,47 @@ class ServerRegistry(MlflowRegistry):
             raise StorageError(f"expected the files of destroyed versions to be gone from the registry's artifacts, "
                                f"{len(left)} are there; check the server's rights, then run `s3t erase` again")
 
-    def _collect(self) -> None:
-        from sqlalchemy import create_engine, text
-        from sqlalchemy.pool import NullPool
-        self._gc(self._backend)
-        engine = create_engine(self._backend, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True)
+    def _collect(self, models: list[str]) -> None:
+        """gc takes what it is told of each kind, and everything in the server's trash where it is told nothing: so one
+        of each kind is made for it."""
+        from mlflow.entities import ViewType
+        trash = str(self._client.create_experiment(f"{self.name} collected {uuid.uuid4().hex}"))
+        run = self._client.create_run(trash, run_name="collected").info.run_id
+        model = self._client.create_logged_model(trash, name="collected").model_id
+        self._client.delete_run(run)
+        self._client.delete_logged_model(model)
+        self._client.delete_experiment(trash)
+        runs = self._runs(ViewType.DELETED_ONLY)
+        self._gc(self._backend, "--run-ids", ",".join([run, *(r.info.run_id for r in runs)]),
+                 "--logged-model-ids", ",".join([model, *models]), "--experiment-ids", trash)
+        self._vacuum()
+
+    def _vacuum(self) -> None:
+        """Every table of the server's database. Raises StorageError where the user may not."""
+        engine = self._engine()
+        if engine.dialect.name != "postgresql":
+            with engine.connect() as connection:
+                connection.execute(text("VACUUM"))
+            return
+        refused: list[str] = []
         with engine.connect() as connection:
-            connection.execute(text("VACUUM"))
+            driver: Any = connection.connection.driver_connection
+            driver.add_notice_handler(lambda notice: refused.append(str(notice.severity_nonlocalized)))
+            quote = engine.dialect.identifier_preparer.quote
+            for table in inspect(connection).get_table_names():
+                connection.execute(text(f"VACUUM {quote(table)}"))
+        if "WARNING" in refused:
+            raise StorageError("expected a user in [registry] backend who may VACUUM the server's tables, got one who "
+                               "may not: dead rows would stay. Let it be their owner, then run `s3t erase` again")
+
+    def _engine(self) -> Engine:
+        return create_engine(self._backend, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True)
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(self.name)
-        return str(found.experiment_id if found is not None else self._client.create_experiment(self.name))
+        if found is None:
+            return str(self._client.create_experiment(self.name, tags={OWNER_TAG: self._owner}))
+        return self._owned(found)
 
 
 def _files(repository: Any, path: str) -> list[str]:

@@ -85,17 +85,26 @@ class S3Blobs:
     def abort_uploads(self) -> int:
         """Throw away what unfinished multipart uploads left under the prefix; how many."""
         with _guarded():
-            left = _client().list_multipart_uploads(Bucket=self.bucket, Prefix=self.prefix).get("Uploads", ())
+            left = self._uploads()
             for upload in left:
                 _client().abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+            if self._uploads():
+                raise StorageError(f"expected no unfinished uploads in bucket {self.bucket!r} after they were thrown "
+                                   "away, got some; see what uploads there, then run the command again")
             return len(left)
+
+    def _uploads(self) -> list[Any]:
+        pages = _client().get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self.prefix)
+        return [u for page in pages for u in page.get("Uploads", ())]
 
     def check(self) -> None:
         """That the bucket is there and keeps no versions. Raises StorageError, WorkspaceError."""
         with _guarded():
             status = _client().get_bucket_versioning(Bucket=self.bucket).get("Status")
-            versions = _client().list_object_versions(Bucket=self.bucket, Prefix=self.prefix)
-        kept = [v for v in versions.get("Versions", ()) if not v.get("IsLatest")] + versions.get("DeleteMarkers", [])
+            pages = _client().get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=self.prefix)
+            kept = status is not None and any(
+                page.get("DeleteMarkers") or any(not v.get("IsLatest") for v in page.get("Versions", ()))
+                for page in pages)
         if status == "Enabled" or kept:
             raise WorkspaceError(f"expected bucket {self.bucket!r} without versioning, got one that keeps deleted "
                                  "objects: what is erased would stay. Take a bucket without it")

@@ -18,7 +18,7 @@ from flows.ingest import ingest
 from flows.train import train
 from flows.wiring import Workspace, create_workspace
 from infra.stack import Stack
-from s3t_core.errors import GuaranteeError, WorkspaceError
+from s3t_core.errors import GuaranteeError, TrainingError, WorkspaceError
 from s3t_core.learning.jobs import FileRef, StageJob
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 from tests.flows.conftest import people, write_csv
@@ -34,7 +34,7 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.workers: list[subprocess.Popen[bytes]] = []
-        self._scheduler = self._begin("scheduler", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard",
+        self.scheduler = self._begin("scheduler", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard",
                                       "--scheduler-file", str(folder / "scheduler.json"))
         until = time.monotonic() + 60
         while not (folder / "scheduler.json").exists():
@@ -44,20 +44,20 @@ class Cluster:
         time.sleep(0.5)
         self.address = json.loads((folder / "scheduler.json").read_text())["address"]
 
-    def add(self, resources: str = RESOURCES) -> subprocess.Popen[bytes]:
-        """One more worker."""
-        name = f"worker-{len(self.workers)}"
+    def add(self, resources: str = RESOURCES, home: str = "") -> subprocess.Popen[bytes]:
+        """One more worker, in the directory of an earlier one or in its own."""
+        name = home or f"worker-{len(self.workers)}"
         self.workers.append(self._begin(name, "distributed.cli.dask_worker", self.address, "--no-nanny", "--nthreads",
                                         "1", "--no-dashboard", "--resources", resources, "--name", name))
         return self.workers[-1]
 
     def stop(self) -> None:
-        for process in (*self.workers, self._scheduler):
+        for process in (*self.workers, self.scheduler):
             with_children(process.pid)
 
     def _begin(self, name: str, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         home = self.folder / name
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         with (home / "log").open("ab") as log:
             return subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=home, stdout=log, stderr=log,
                                     env={**os.environ, "TMPDIR": str(home), "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED":
@@ -135,6 +135,39 @@ def test_a_killed_worker_costs_its_stage_only(
         with_children(dask.workers[0].pid)
         training.join(300)
         assert done["trained"] == 8 and place.store.bindings() == local()
+
+
+def test_what_a_killed_worker_fetched_is_removed_by_the_next_on_that_machine(
+        stack: Stack, ingested: Callable[..., Workspace], tmp_path: Path) -> None:
+    with cluster(tmp_path / "dask", 1) as dask:
+        place = ingested(dask.address)
+        home = tmp_path / "dask" / "worker-0"
+        dead = dask.workers[0].pid
+        began = int(psutil.Process(dead).create_time())
+        with_children(dead)
+        left = home / f"s3t-stage-{dead}-{began}-abc"
+        another = home / f"s3t-stage-{os.getpid()}-{int(psutil.Process().create_time())}-abc"  # of one that lives
+        for folder in (left, another):
+            folder.mkdir()
+            (folder / "0.parquet").write_bytes(b"rows")
+        dask.add(home="worker-0")
+        train(str(place.root))
+        assert not left.exists() and another.exists()
+
+
+def test_a_cluster_that_dies_is_an_error_and_never_a_wait_without_end(
+        stack: Stack, ingested: Callable[..., Workspace], tmp_path: Path) -> None:
+    from flows.adapters.dask_runner import DaskRunner, Needs
+    with cluster(tmp_path / "dask", 1) as dask:
+        place = ingested(dask.address)
+        runner = DaskRunner(dask.address, place.config.dvc.remote, place.datasets.object_of, Needs(1, 100, 0), 3)
+        runner.describe(_describe(place))
+        with_children(dask.workers[0].pid)
+        with pytest.raises(TrainingError, match="no Dask worker"):
+            runner.describe(_describe(place))
+        with_children(dask.scheduler.pid)
+        with pytest.raises((TrainingError, WorkspaceError), match="Dask"):
+            runner.describe(_describe(place))
 
 
 def test_a_cluster_without_what_a_task_needs_is_told_how_to_start_workers(

@@ -57,6 +57,17 @@ def test_every_pod_is_locked_down_probed_and_bounded() -> None:
     assert not any(d["kind"] in ("Secret", "CronJob") for _, d in MANIFESTS)  # schedules stay in Prefect
 
 
+def test_no_secret_is_on_a_command_line_or_in_git() -> None:
+    for pod in _pods():
+        for container in pod["containers"]:
+            assert not any("$(" in word or "@" in word for word in (*container.get("args", []),
+                                                                    *container.get("command", [])))
+    secrets = ["infra/compose.env", "infra/compose-postgres-password", "infra/compose-s3.json"]
+    told = subprocess.run(["git", "check-ignore", *secrets], cwd=INFRA.parent, capture_output=True, text=True,
+                          check=False).stdout.split()
+    assert told == secrets and set(secrets) <= set((INFRA.parent / ".dockerignore").read_text().split())
+
+
 def test_the_compose_file_is_one_and_every_service_comes_up_after_what_it_needs() -> None:
     document = yaml.safe_load((INFRA / "compose.yaml").read_text())
     ComposeSpecification.model_validate(document)
