@@ -34,7 +34,7 @@ class Prepared:
             shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(self.kept / "w", self.root, symlinks=True)
         shutil.copytree(self.kept / "second", self.second)
-        _forget_connections()
+        forget_connections()
         return Workspace(self.root)
 
     @property
@@ -52,7 +52,7 @@ class Prepared:
     def finished(self) -> dict[str, Any]:
         """That the next run ends with everything as it must be."""
         assert self.erase()["error"] == ""
-        _forget_connections()
+        forget_connections()
         return _found(self.root)
 
     def left(self) -> list[str]:
@@ -63,7 +63,7 @@ class Prepared:
             n in p.read_bytes() for n in needles)]
 
 
-def _forget_connections() -> None:
+def forget_connections() -> None:
     """MLflow keeps connections of this process to a database file that was put back since."""
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Versions
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Runs

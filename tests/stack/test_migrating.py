@@ -1,5 +1,9 @@
 """An embedded workspace moves to the stack and back: ledger, certificates, version numbers and answers stay."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,9 @@ from flows.wiring import Workspace
 from infra.stack import Stack
 from s3t_core.config import Config, render_config
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
-from tests.flows.test_migrating import Cut, facts, quietly
+from tests.flows.prepared import forget_connections
+from tests.flows.test_migrating import Cut, facts
+from tests.stack.conftest import ROOT
 from tests.stack.test_walk import answers
 
 pytestmark = pytest.mark.timeout(900)
@@ -52,6 +58,18 @@ def served(place: Workspace) -> tuple[str, list[dict[str, Any]]]:
     return champion.version, answers(place, ["w1 w2", "w3"])
 
 
+def moved_to(root: Path, settings: str, folder: Path) -> dict[str, Any]:
+    """As a user does it, in a process of its own."""
+    (folder / "places.toml").write_text(settings)
+    theirs = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    done = subprocess.run([sys.executable, "-m", "flows.cli", "migrate", "--settings", str(folder / "places.toml"),
+                           "--workspace", str(root), "--json"], cwd=ROOT, capture_output=True, text=True, check=False,
+                          env=theirs)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def test_to_the_stack_and_back(
         stack: Stack, place: Workspace, make_config: Callable[..., Any], tmp_path: Path) -> None:
     before, serving = facts(place.root), served(place)
@@ -59,7 +77,7 @@ def test_to_the_stack_and_back(
     kept = [v.version for v in place.ledger.state().versions if not v.destroyed]
     runs = place.registry.run_facts()
 
-    moved = migrate(place.root, servers, "servers.toml", quietly)
+    moved = moved_to(place.root, servers, tmp_path)
     assert moved["moved"] == ["database", "dvc", "registry", "store"]
     assert moved["versions"] == sorted(set(kept), key=int)
     there = Workspace(place.root)
@@ -77,7 +95,8 @@ def test_to_the_stack_and_back(
     take_requests(there, ["person-005"])
     after, serving = facts(place.root), served(Workspace(place.root))
     artifacts = there.registry.place()
-    migrate(place.root, embedded, "embedded.toml", quietly)
+    moved_to(place.root, embedded, tmp_path)
+    forget_connections()
     back = Workspace(place.root)
     assert facts(place.root) == after and served(back) == serving
     urls = [artifacts, there.config.store.url, there.config.dvc.remote]
