@@ -21,7 +21,7 @@ from flows.progress import current
 from flows.retrain import have_retrained, train_first, want_retrain
 from flows.tasks import task
 from flows.wiring import Workspace
-from s3t_core.erasure.closing import view_of
+from s3t_core.erasure.closing import check_book, view_of
 from s3t_core.erasure.executor import STEPS, Eraser
 from s3t_core.erasure.ledger import State
 from s3t_core.erasure.planner import ErasurePlan
@@ -44,6 +44,7 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     training = _WAIT_SECONDS if is_held(place.training_lock_path) else 0
     with place.changing(max(wait_seconds, training)) as lease:
         place.sweep()
+        check_book(place.ledger.events(), place.requests.all())
         eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}",
                         partial(train_first, place, problems))
         plans = list(_erase(eraser, lease))

@@ -89,4 +89,5 @@ def _job(place: Workspace, state: State, recipe: Recipe, spec: StageSpec, held_o
     files = tuple(FileRef(place.root / "data" / slice_path(spec.shard, s), d)
                   for s, d in zip(spec.prefix, spec.slice_digests, strict=True))
     earlier = tuple(state.stages[k].digest if k else None for k in spec.earlier)
-    return StageJob(recipe, spec, files, earlier, held_out, place.store, place.keys)
+    return StageJob(recipe, spec, files, earlier, held_out, place.store, place.keys,
+                    max_memory=place.config.runner.max_memory)

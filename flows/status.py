@@ -3,7 +3,7 @@
 from typing import Any
 
 from flows.wiring import Workspace
-from s3t_core.erasure.closing import view_of
+from s3t_core.erasure.closing import check_book, view_of
 from s3t_core.erasure.ledger import State
 
 
@@ -17,6 +17,7 @@ def _budget(place: Workspace, state: State) -> dict[str, Any]:
 def status_of(place: Workspace) -> dict[str, Any]:
     """The status document: JSON values."""
     state = place.ledger.state()
+    check_book(place.ledger.events(), place.requests.all())
     champion = state.champion
     release = state.release
     return {

@@ -316,7 +316,7 @@ class TrainingSession:
                       for s, d in zip(spec.prefix, spec.slice_digests, strict=True))
         job = StageJob(self.recipe, spec, files, tuple(self.done[k].digest if k else None for k in spec.earlier),
                        self._held_out(), place.store, place.keys, place.activations,
-                       place.config.runner.measure_rows, place.activations.root)
+                       place.config.runner.measure_rows, place.activations.root, place.config.runner.max_memory)
         outcome = self._outcome(job, pool)
         if outcome is None:
             return None

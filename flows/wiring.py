@@ -417,7 +417,8 @@ class ReleaseEvaluator:
         """The same on given held-out rows."""
         workspace = self._workspace
         result: float | None = workspace.runner.measure(MeasureJob(
-            recipe, release_from_json(release), held_out, workspace.store, workspace.keys))
+            recipe, release_from_json(release), held_out, workspace.store, workspace.keys,
+            workspace.config.runner.max_memory))
         return result
 
 

@@ -18,7 +18,7 @@ BEGIN
     END LOOP;
 END $$;
 GRANT INSERT ON ledger, requests, idempotency TO s3t_requests, s3t_eraser;
-GRANT UPDATE ON requests TO s3t_requests, s3t_eraser;
+GRANT UPDATE (certificate) ON requests TO s3t_requests, s3t_eraser;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO s3t_requests, s3t_eraser;
 GRANT INSERT, DELETE ON suppression TO s3t_eraser;
-GRANT INSERT, UPDATE, DELETE ON lease TO s3t_eraser;
+GRANT INSERT, UPDATE, DELETE ON lease TO s3t_requests, s3t_eraser;

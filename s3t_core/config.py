@@ -195,6 +195,9 @@ class RunnerConfig(Section):
     workers: Positive = Field(2, description="stages trained at the same time, a process each")
     address: str = Field("", description='dask: its scheduler, as "tcp://10.0.0.5:8786"; store and remote must be s3://')
     task_memory_mb: Positive = Field(2048, description="dask: MiB of memory that one stage is given")
+    max_memory: str = Field(
+        "", description='for a backbone larger than a device: what each may hold of it, "0=20GiB,1=20GiB" or '
+                        '"cpu=8GiB"; frozen layers beyond that stay on disk; "" = it fits')
     activations_mb: int = Field(
         2048, ge=0, description="MiB of frozen activations kept for later stages, destroyed with their slice; 0 = none")
     measure_rows: int = Field(

@@ -69,7 +69,10 @@ _CHUNK = 1000
 _SQLITE = "sqlite:///"
 _WRITER = 0x53335400
 """The advisory lock of whoever writes, on PostgreSQL."""
-_POSTGRESQL = ("synchronous_commit = on", "lock_timeout = '30s'", "idle_in_transaction_session_timeout = '60s'")
+_NETWORK = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+            "tcp_user_timeout": 30_000}
+"""A server that is gone without a word is noticed in half a minute, not in hours."""
+_POSTGRESQL = ("synchronous_commit = on", "lock_timeout = '30s'", "idle_in_transaction_session_timeout = '20s'")
 """Acknowledged is on disk; nobody waits for ever; who stands still within a transaction loses it."""
 
 
@@ -83,7 +86,7 @@ class Database:
                                  "s3t[postgresql]")
         self.engine: Engine = create_engine(
             f"{_SQLITE}{self._path}" if self._path else f"postgresql+psycopg://{url.partition('://')[2]}",
-            poolclass=NullPool, hide_parameters=True)
+            poolclass=NullPool, hide_parameters=True, connect_args={} if self._path else _NETWORK)
         event.listen(self.engine, "connect", _configure_sqlite if self._path else _configure_postgresql)
         self.fence: Callable[[Connection], None] | None = None
         """Asked at the start of every write: whoever lost the lease (flows.adapters.lease) is stopped by it."""

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from s3t_core.domain import DeletionRequest
-from s3t_core.erasure.ledger import State, TreeHead
+from s3t_core.erasure.ledger import Event, State, TreeHead
 from s3t_core.erasure.planner import parse_time
-from s3t_core.errors import CertificateError, UsageError
+from s3t_core.errors import CertificateError, LedgerError, UsageError
 
 CLOSING_TYPE = "urn:s3t:request-closing:v1"
 
@@ -74,6 +74,26 @@ def view_of(request: DeletionRequest, state: State, needs_approval: bool, now: d
     else:
         told = "pending" if is_ready(request, state, needs_approval) else "awaiting approval"
     return RequestView(request, told, round((parse_time(request.due) - now) / timedelta(days=1), 2))
+
+
+def check_book(events: Iterable[Event], requests: Iterable[DeletionRequest]) -> None:
+    """That the request book says what the ledger says: whoever may write to the book alone could make a request look
+    closed, or another person's. Raises LedgerError."""
+    asked: dict[str, tuple[str, ...]] = {}
+    closed: dict[str, str] = {}
+    for event in events:
+        if event["type"] == "request":
+            asked[event["request"]] = event["subject"], event["record"], event["time"], event["due"]
+        elif event["type"] in ("certified", "closed"):
+            closed[event["request"]] = event["certificate"]
+    kept = {r.request_id: r for r in requests}
+    same = asked.keys() == kept.keys() and all(
+        (r.subject, r.record, r.received, r.due) == asked[i] and r.certificate == closed.get(i, "")
+        for i, r in kept.items())
+    if not same:
+        raise LedgerError("expected the request book to say what the ledger says, got a request that was added, "
+                          "changed, removed or closed in one of them alone; restore the database from its backup, or "
+                          "find out who wrote to its table of requests")
 
 
 def closing_predicate(request: DeletionRequest, kind: str, time: str, by: str, basis: str, reason: str,

@@ -85,10 +85,16 @@ def _sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_model(backbone: Backbone) -> torch.nn.Module:
-    """The backbone with every parameter frozen, in inference mode (no dropout: frozen layers repeat exactly), fp32."""
+def load_model(backbone: Backbone, max_memory: str = "", lowest: int = 0) -> torch.nn.Module:
+    """The backbone with every parameter frozen, in inference mode (no dropout: frozen layers repeat exactly), fp32.
+
+    With `max_memory` it may be larger than a device: layers below `lowest` may stay on disk (learning.placement)."""
+    placed: dict[str, Any] = {}
+    if max_memory:
+        from s3t_core.learning.placement import device_map
+        placed = {"device_map": device_map(backbone, max_memory, lowest)}
     model: torch.nn.Module = AutoModel.from_pretrained(
-        backbone.path, dtype=torch.float32, use_safetensors=True, attn_implementation="eager")
+        backbone.path, dtype=torch.float32, use_safetensors=True, attn_implementation="eager", **placed)
     model.requires_grad_(False)
     return model.eval()
 

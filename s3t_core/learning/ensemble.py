@@ -39,8 +39,10 @@ class Prediction:
 class Ensemble:
     """The model that a release describes: one backbone, the serving stages of every live shard on it."""
 
-    def __init__(self, backbone: Backbone, recipe: Recipe, release: Release, artifact: Callable[[str], bytes]) -> None:
-        """`artifact` returns the verified bytes of a stage digest. Raises BackboneChanged or ArtifactError."""
+    def __init__(self, backbone: Backbone, recipe: Recipe, release: Release, artifact: Callable[[str], bytes],
+                 max_memory: str = "") -> None:
+        """`artifact` returns the verified bytes of a stage digest; `max_memory`: what devices may hold of the backbone
+        (learning.placement). Raises BackboneChanged or ArtifactError."""
         check_backbone(backbone, recipe.backbone_digest, recipe.tokenizer_digest)
         self._recipe = recipe
         self._lock = threading.Lock()
@@ -49,7 +51,8 @@ class Ensemble:
         serving = [r for r in (release.serving(s) for s in release.shards()) if r]
         if serving:
             self._reader = load_reader(backbone, recipe)
-            self._staged = StagedModel(load_model(backbone), recipe)
+            lowest = min(recipe.blocks[max(s.index for r in serving for s in r.stages) - 1])
+            self._staged = StagedModel(load_model(backbone, max_memory, lowest), recipe)
         for replica in serving:
             names = {s.index: f"shard{replica.shard}_stage{s.index}" for s in replica.stages}
             for stage in replica.stages:

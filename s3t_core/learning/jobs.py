@@ -51,8 +51,9 @@ class StageJob:
     """Train one stage. `slices` are the files of its prefix in order, `earlier` the digests of the stages below it.
 
     `activations` keeps frozen states (None: nothing is kept); `measured`: how many held-out rows, the first by digest,
-    the stage's accuracy is measured on; `spill`: where states larger than memory go (None: the temporary directory).
-    None of them changes a byte of the stage."""
+    the stage's accuracy is measured on; `spill`: where states larger than memory go (None: the temporary directory);
+    `max_memory`: what devices may hold of a backbone that is larger than one (learning.placement). None of them changes
+    a byte of the stage."""
 
     recipe: Recipe
     spec: StageSpec
@@ -64,6 +65,7 @@ class StageJob:
     activations: ActivationStore | None = None
     measured: int = 0
     spill: Path | None = None
+    max_memory: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class MeasureJob:
     held_out: FileRef
     store: StageStore
     keys: WorkspaceKeys
+    max_memory: str = ""
 
 
 def describe(job: DescribeJob) -> Description:
@@ -112,7 +115,7 @@ def train(job: StageJob) -> StageOutcome:
     result = train_stage(
         backbone, job.recipe, job.spec, [read_verified(f.path, job.keys, f.digest) for f in job.slices],
         [job.store.get(d) if d else None for d in job.earlier], held_out,
-        Activations(job.activations, spill=job.spill), job.held_out.digest)
+        Activations(job.activations, spill=job.spill), job.held_out.digest, job.max_memory)
     return StageOutcome(result.artifact, result.loss, result.accuracy, result.steps)
 
 
@@ -123,7 +126,8 @@ def measure(job: MeasureJob) -> float | None:
     from s3t_core.learning.backbone import find_backbone
     from s3t_core.learning.ensemble import Ensemble
     torch.set_num_threads(max(2, job.recipe.profile.threads))
-    ensemble = Ensemble(find_backbone(job.recipe.model), job.recipe, job.release, job.store.get)
+    ensemble = Ensemble(find_backbone(job.recipe.model), job.recipe, job.release, job.store.get,
+                        job.max_memory)
     return ensemble.accuracy(read_verified(job.held_out.path, job.keys, job.held_out.digest))
 
 

@@ -97,7 +97,8 @@ def make_recipe(config: Config, model: str, backbone_digest: str, tokenizer_dige
     training = config.training.model_dump(mode="json")
     del training["threads"]  # stands in the profile
     if training["dtype"] == "auto":
-        training["dtype"] = "bfloat16" if profile.bfloat16 else "float32"
+        low = profile.bfloat16 and not config.runner.max_memory  # what is read from disk is float32
+        training["dtype"] = "bfloat16" if low else "float32"
     return Recipe(
         model=model, backbone_digest=backbone_digest, tokenizer_digest=tokenizer_digest,
         labels=config.require_labels(), max_length=config.backbone.max_length,

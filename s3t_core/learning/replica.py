@@ -16,7 +16,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from s3t_core.errors import ArtifactError, GuaranteeError
+from s3t_core.errors import ArtifactError, GuaranteeError, UsageError
 from s3t_core.learning.adapters import adapter_config
 from s3t_core.learning.backbone import modules_in_layers
 from s3t_core.learning.precision import lower_precision
@@ -31,10 +31,13 @@ class StagedModel:
     """One backbone that stages of one or more replicas are attached to, by name."""
 
     def __init__(self, model: torch.nn.Module, recipe: Recipe) -> None:
-        device = torch.device(recipe.training["device"])
+        placed = getattr(model, "hf_device_map", {})
         if recipe.training["dtype"] == "bfloat16":
+            if "disk" in placed.values():
+                raise UsageError('expected [training] dtype = "float32" for a backbone of which layers stay on disk, '
+                                 "got bfloat16; set it, or give [runner] max_memory more")
             lower_precision(model)
-        self.model = model.to(device)
+        self.model = model if placed else model.to(torch.device(recipe.training["device"]))
         self.split = SplitBackbone(self.model)
         self.recipe = recipe
         self.hidden = int(model.config.hidden_size)  # type: ignore[union-attr,arg-type]

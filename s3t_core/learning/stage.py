@@ -67,16 +67,18 @@ def _capability(device: str) -> str:
 
 def train_stage(backbone: Backbone, recipe: Recipe, spec: StageSpec, slices: list[list[Row]],
                 earlier: list[bytes | None], held_out: list[Row], activations: Activations = COMPUTED,
-                held_out_digest: str = "") -> StageResult:
+                held_out_digest: str = "", max_memory: str = "") -> StageResult:
     """Train the stage `spec` on `slices` (those of its prefix, in order) on top of `earlier` artifacts (None: void).
 
-    `activations`: where the frozen states below the block come from; it changes no byte of the artifact. Raises
-    TrainingError when the loss is not finite.
+    `activations`: where the frozen states below the block come from; `max_memory`: what devices may hold of the
+    backbone (learning.placement). They change no byte of the artifact. Raises TrainingError when the loss is not
+    finite.
     """
     torch.set_num_threads(recipe.profile.threads)
     torch.use_deterministic_algorithms(True)
-    staged = StagedModel(load_model(backbone), recipe)
-    reader = _StageReader(staged, load_reader(backbone, recipe), activations, min(recipe.blocks[len(spec.prefix) - 1]))
+    lowest = min(recipe.blocks[len(spec.prefix) - 1])
+    staged = StagedModel(load_model(backbone, max_memory, lowest), recipe)
+    reader = _StageReader(staged, load_reader(backbone, recipe), activations, lowest)
     parts = [(rows, reader.read(digest, rows)) for digest, rows in zip(
         spec.slice_digests, map(sorted, slices), strict=True)]  # before any adapter is there
     measured = reader.read(held_out_digest, sorted(held_out)) if held_out else None

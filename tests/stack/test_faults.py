@@ -116,6 +116,48 @@ def test_a_worker_that_is_killed_mid_erasure_loses_nothing(stack: Stack, place: 
     assert [e["type"] for e in Workspace(place.root).ledger.events()].count("planned") == 1
 
 
+def test_a_power_cut_during_the_nightly_erasure_stops_no_later_one(stack: Stack, place: Workspace) -> None:
+    """Workers, their runs and the Prefect server die together. Prefect takes the run for running and its deployment's
+    only place for taken; the watch knows better."""
+    from prefect.deployments import run_deployment
+
+    from flows.watching import watch
+    from tests.stack.test_walk import deploy
+    deploy(place.root)
+    assert finished(flow(place.root, "train")) == ""
+    request = take_requests(place, [CANARY])[0]
+    cut = run_deployment("erase/erase", timeout=0)
+    until = time.monotonic() + 120
+    while Workspace(place.root).ledger.state().plan is None:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    for name in ("worker-1", "worker-2", "prefect"):
+        stack.kill(name)
+    _kill_flow_runs(place)
+    up(stack)
+    told = watch(str(place.root), young_seconds=0)
+    assert told["lost"] == 1 and "unfinished" in told["started"]
+    certificate = place.certificates_dir / f"{request.request_id}.json"
+    until = time.monotonic() + 420
+    while not certificate.exists():
+        assert time.monotonic() < until
+        time.sleep(1)
+    assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
+    from prefect import get_client
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(cut.id).state
+    assert state is not None and state.is_crashed()
+
+
+def test_of_two_eraser_processes_at_once_one_works(stack: Stack, place: Workspace) -> None:
+    assert finished(flow(place.root, "train")) == ""
+    take_requests(place, [CANARY])
+    ends = [finished(p) for p in [flow(place.root, "erase"), flow(place.root, "erase")]]
+    assert "" in ends and all(e == "" or "told: another s3t process" in e for e in ends), ends
+    events = [e["type"] for e in Workspace(place.root).ledger.events()]
+    assert events.count("planned") == events.count("certified") == 1
+
+
 def _kill_flow_runs(place: Workspace) -> None:
     """The process that the dead workers left at work: a machine that dies takes it along."""
     import psutil

@@ -66,8 +66,7 @@ def left(stack: Stack, place: Workspace, needles: list[bytes]) -> list[str]:
     import psycopg
     for name in ("mlflow", "prefect"):
         with psycopg.connect(stack.database(name), autocommit=True) as connection:
-            connection.execute("VACUUM")
-            connection.execute("CHECKPOINT")
+            connection.execute("CHECKPOINT")  # what is in memory to the files; the erasure has vacuumed
     stack.compact()
     files = [p for folder in (place.root, stack.folder) for p in folder.rglob("*") if p.is_file()]
     found = []
