@@ -334,7 +334,10 @@ _RETRAIN_TOLD = {
 
 def _told_erasure(d: dict[str, Any]) -> list[str]:
     told = _RETRAIN_TOLD[d["retrain"]] + (f" ({d['problem']})" if d["problem"] and d["retrain"] != "failed" else "")
-    waiting = [f"  not carried out: {w['request']}, {w['state']}, due {w['due']}" for w in d["waiting"]]
+    back = {k: n for k, n in d["healed"].items() if k != "problem" and n}
+    waiting = [] if not back else [
+        f"  Back from a restore or left by a crash, put right: {', '.join(f'{n} {k}' for k, n in back.items())}."]
+    waiting += [f"  not carried out: {w['request']}, {w['state']}, due {w['due']}" for w in d["waiting"]]
     if not d["certificates"]:
         return [f"Nothing was pending. Full retrain: {told}.", *waiting]
     return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "

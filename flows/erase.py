@@ -8,6 +8,7 @@ ensemble keeps serving meanwhile.
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.adapters.lease import Lease
 from flows.adapters.local import is_held
+from flows.healing import heal
 from flows.progress import current
 from flows.retrain import have_retrained, train_first, want_retrain
 from flows.tasks import task
@@ -45,10 +47,11 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     with place.changing(max(wait_seconds, training)) as lease:
         place.sweep()
         check_book(place.ledger.events(), place.requests.all())
+        healed = heal(place)
         eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}",
                         partial(train_first, place, problems))
         plans = list(_erase(eraser, lease))
-        problems.append(want_retrain(place))
+        problems += [healed.problem, want_retrain(place)]
         place.write_checkpoint()
     outcome, reason = have_retrained(place)
     if outcome == "no" and any(p.recipe for p in plans):
@@ -62,7 +65,7 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
                          for plan in plans for r in plan.requests],
         "deactivated": len({s.key for plan in plans for s in plan.deactivated}),
         "seconds": round(time.monotonic() - started, 1), "retrain": outcome, "problem": problem,
-        "found_outside": list(eraser.outside), "waiting": _waiting(place, state),
+        "found_outside": list(eraser.outside), "healed": asdict(healed), "waiting": _waiting(place, state),
     }
 
 

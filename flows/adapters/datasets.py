@@ -193,6 +193,45 @@ class DvcDatasets:
                                "are left; check permissions, then run `s3t erase` again")
         return doomed
 
+    def put_back(self, dataset: DatasetVersion, erased: list[Target]) -> bool:
+        """Bring the recorded version back where other files stand in the data directory, or objects of it are lost:
+        from the files themselves without the rows of the `erased`, which gives the same bytes, else from cache or
+        remote. Whether that was needed. Raises StorageError."""
+        files: dict[SliceId | None, SliceVersion] = {**dataset.slice_versions, None: dataset.held_out}
+        paths = {self.data / _file_name(k): v for k, v in files.items()}
+        whole = _is_version(self.data, paths)
+        if whole and self._stored_everywhere({v.md5 for v in files.values()} | {dataset.version}):
+            return False
+        if not whole:
+            match = _Matcher(erased)
+            for path in (p for p, v in paths.items() if is_slice_file(p) and _md5(p) != v.md5):
+                write_rows(path, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
+        if not _is_version(self.data, paths):
+            write_atomically(self.root / "data.dvc", yaml.safe_dump({"outs": [{
+                "md5": dataset.version, "hash": "md5", "path": "data"}]}, sort_keys=False).encode())
+            with self._repo() as repo:
+                repo.pull(targets=[str(self.root / "data.dvc")], force=True)
+        found = self.add(Topology(dataset.shards, dataset.slices, 1), files)
+        if found.version != dataset.version or not _is_version(self.data, paths):
+            raise StorageError("expected the recorded data version back in the data directory, got another; ingest "
+                               "the source again, without those who were erased since")
+        self.publish(dataset)
+        return True
+
+    def _stored_everywhere(self, objects: set[str]) -> bool:
+        with self._repo() as repo:
+            return all(set(store.oids_exist(sorted(objects))) == objects
+                       for store in (repo.cache.local, repo.cloud.get_remote_odb()))
+
+    def stored(self, objects: Iterable[str]) -> set[str]:
+        """Those of the given md5 that lie in the cache or in a configured remote."""
+        asked = sorted(objects)
+        if not asked:
+            return set()
+        with self._repo() as repo:
+            stores = [repo.cache.local, *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"])]
+            return {str(md5) for store in stores for md5 in store.oids_exist(asked)}
+
     def erase_quarantine(self, targets: list[Target]) -> int:
         """Drop the subjects' rows from quarantine; returns how many."""
         match = _Matcher(targets)
@@ -396,6 +435,12 @@ def _git(root: Path, *arguments: str) -> str:
         raise StorageError(f"git {arguments[0] if arguments[0] != '-c' else 'commit'} failed: {reason}; put that right "
                            "(a lock that a dead git left may be removed), then run the command again")
     return done.stdout
+
+
+def _is_version(data: Path, paths: dict[Path, SliceVersion]) -> bool:
+    """Whether exactly these files are there, each the recorded one."""
+    there = {p for p in data.rglob("*") if p.is_file()}
+    return there == set(paths) and all(_md5(p) == v.md5 for p, v in paths.items())
 
 
 def _name(slice_id: SliceId | None) -> str:

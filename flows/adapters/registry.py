@@ -148,6 +148,19 @@ class MlflowRegistry:
         with self._guarded():
             return [v.tags.get(RELEASE_TAG, "") for v in self._versions()]
 
+    def serving(self) -> str:
+        """The release that the alias names, "" for none."""
+        from mlflow.exceptions import MlflowException
+        with self._guarded():
+            if not self._versions():
+                return ""
+            try:
+                return str(self._client.get_model_version_by_alias(self.name, ALIAS).tags.get(RELEASE_TAG, ""))
+            except MlflowException as error:
+                if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+                    return ""
+                raise
+
     def adopt(self, record: VersionRecord, tags: Mapping[str, str]) -> Published:
         """Register a version that another registry has, under the number it has there, and move the alias to it; or
         find it. Raises StorageError when the number is taken."""

@@ -24,6 +24,7 @@ the canonical JSON of events under an RFC 6962 tree head. Subjects appear as key
 | step | a step of the plan is complete, with its outcome |
 | certified | a request ended in a certificate |
 | retrain | a full retrain is wanted (the budget is spent), triggered, failed, or finished |
+| healed | what a restore had brought back was destroyed again: how many of each kind |
 | retired | clean versions past their time, and stages that nothing needs any more, were destroyed |
 """
 
@@ -267,8 +268,8 @@ def _forget(state: State, stages: Iterable[str], versions: Iterable[str]) -> Non
 _HANDLERS = {
     "workspace": _ignore, "settled": _ignore, "migrated": _migrated, "dataset": _dataset, "backbone": _backbone,
     "stage": _stage, "release": _release, "measured": _measured, "request": _ignore, "lifted": _ignore,
-    "replayed": _ignore, "key": _ignore, "approved": _approved, "hold": _hold, "closed": _closed, "planned": _planned,
-    "step": _step, "certified": _certified, "retrain": _retrain, "retired": _retired,
+    "replayed": _ignore, "key": _ignore, "healed": _ignore, "approved": _approved, "hold": _hold, "closed": _closed,
+    "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain, "retired": _retired,
 }
 
 
