@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install install-stack stack stack-stop test-stack test-stack-faults demo test test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-scale bench-erase replay clean
+.PHONY: install install-stack stack stack-stop test-stack test-stack-faults demo test test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-cluster bench-scale bench-erase replay clean
 
 install: $(VENV)/installed
 
@@ -68,7 +68,10 @@ bench-full: install  ## the same on all reviews, and m=1 L=6 beside m=3 L=3; hou
 bench-example: install  ## the champion on the example data against logistic regression on frozen embeddings
 	$(BIN)/python -m benchmarks.accuracy --workspace .bench-example
 
-bench-scale: install  ## 2,000,000 rows of 500,000 people, m=8 L=6: plan, ingest, training, an erase run of 10,000
+bench-cluster: install-stack  ## the example system on Dask: one worker, two, and one of two killed
+	$(BIN)/python -m benchmarks.cluster --dir .bench-cluster
+
+bench-scale: install  ## 2,000,000 rows of 500,000 people, m=8 L=6: plan, training, ingest, an erase run of 10,000
 	$(BIN)/python -m benchmarks.scale --dir .bench-scale
 
 bench-erase: install  ## one erase run of 10,000 requests among 100,000 subjects, step by step
@@ -78,4 +81,4 @@ replay: install  ## deletion requests against really trained models, arm beside 
 	$(BIN)/python -m benchmarks.replay --dir .replay
 
 clean:  ## what the commands above made
-	rm -rf $(VENV) .demo .bench .bench-full .bench-example .bench-erase .bench-scale .replay .stack build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .bench .bench-full .bench-example .bench-erase .bench-cluster .bench-scale .replay .stack build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

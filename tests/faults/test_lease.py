@@ -106,3 +106,24 @@ def test_two_lock_files_are_two_places(tmp_path: Path) -> None:
     two.touch()
     (tmp_path / "three").hardlink_to(one)
     assert lock_place(one) == lock_place(tmp_path / "three") != lock_place(two)
+
+
+def test_every_command_that_changes_waits_for_a_lease_held_elsewhere(tmp_path: Path) -> None:
+    """Whatever the file system does with locks."""
+    from flows.requests import take_requests, withdraw
+    from flows.wiring import Workspace, create_workspace
+    from s3t_core.config import Config
+    create_workspace(tmp_path, Config.model_validate({
+        "data": {"labels": ["a", "b"]}, "database": {"url": "sqlite:///s3t.db"}}))
+    place = Workspace(tmp_path)
+    request = take_requests(place, ["person 1"])[0]
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with pytest.raises(Busy, match="another machine"), place.changing():
+        pass
+    ending = threading.Timer(1, holder.communicate, [""])
+    ending.start()
+    withdraw(place, request.request_id)  # it may wait, and does
+    ending.join()
+    assert holder.returncode == 0 and place.requests.pending() == []

@@ -1,12 +1,8 @@
 """Stages trained on a Dask cluster of separate processes: the same bytes, and a killed worker costs one stage."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ import pytest
 from flows.ingest import ingest
 from flows.train import train
 from flows.wiring import Workspace, create_workspace
+from infra.cluster import cluster, with_children
 from infra.stack import Stack
 from s3t_core.errors import GuaranteeError, TrainingError, WorkspaceError
 from s3t_core.learning.jobs import FileRef, StageJob
@@ -25,68 +22,6 @@ from tests.flows.conftest import people, write_csv
 from tests.stack.conftest import KEY
 
 pytestmark = pytest.mark.timeout(600)
-RESOURCES = "CPU=1 MEMORY=2048"
-
-
-class Cluster:
-    """A scheduler and workers, each in a directory of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.workers: list[subprocess.Popen[bytes]] = []
-        self.scheduler = self._begin("scheduler", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard",
-                                      "--scheduler-file", str(folder / "scheduler.json"))
-        until = time.monotonic() + 60
-        while not (folder / "scheduler.json").exists():
-            assert time.monotonic() < until
-            time.sleep(0.2)
-        import json
-        time.sleep(0.5)
-        self.address = json.loads((folder / "scheduler.json").read_text())["address"]
-
-    def add(self, resources: str = RESOURCES, home: str = "") -> subprocess.Popen[bytes]:
-        """One more worker, in the directory of an earlier one or in its own."""
-        name = home or f"worker-{len(self.workers)}"
-        self.workers.append(self._begin(name, "distributed.cli.dask_worker", self.address, "--no-nanny", "--nthreads",
-                                        "1", "--no-dashboard", "--resources", resources, "--name", name))
-        return self.workers[-1]
-
-    def stop(self) -> None:
-        for process in (*self.workers, self.scheduler):
-            with_children(process.pid)
-
-    def _begin(self, name: str, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        home = self.folder / name
-        home.mkdir(exist_ok=True)
-        with (home / "log").open("ab") as log:
-            return subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=home, stdout=log, stderr=log,
-                                    env={**os.environ, "TMPDIR": str(home), "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED":
-                                         "warning"}, start_new_session=True)
-
-
-def with_children(pid: int) -> None:
-    """kill -9 of a process and what it started."""
-    try:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for process in family:
-        try:
-            process.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            continue
-
-
-@contextmanager
-def cluster(folder: Path, workers: int = 2, resources: str = RESOURCES) -> Iterator[Cluster]:
-    folder.mkdir()
-    made = Cluster(folder)
-    try:
-        for _ in range(workers):
-            made.add(resources)
-        yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

@@ -1,0 +1,78 @@
+"""A Dask cluster of processes on this machine, for tests and measurements: as docs/operations.md starts one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+RESOURCES = "CPU=1 MEMORY=2048"
+
+
+class Cluster:
+    """A scheduler and workers, each in a directory of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.scheduler = self._begin("scheduler", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard",
+                                      "--scheduler-file", str(folder / "scheduler.json"))
+        until = time.monotonic() + 60
+        while not (folder / "scheduler.json").exists():
+            if time.monotonic() > until:
+                raise TimeoutError("the Dask scheduler did not start")
+            time.sleep(0.2)
+        time.sleep(0.5)
+        self.address = json.loads((folder / "scheduler.json").read_text())["address"]
+
+    def add(self, resources: str = RESOURCES, home: str = "") -> subprocess.Popen[bytes]:
+        """One more worker, in the directory of an earlier one or in its own."""
+        name = home or f"worker-{len(self.workers)}"
+        self.workers.append(self._begin(name, "distributed.cli.dask_worker", self.address, "--no-nanny", "--nthreads",
+                                        "1", "--no-dashboard", "--resources", resources, "--name", name))
+        return self.workers[-1]
+
+    def stop(self) -> None:
+        """kill -9 of everything."""
+        for process in (*self.workers, self.scheduler):
+            with_children(process.pid)
+
+    def _begin(self, name: str, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        home = self.folder / name
+        home.mkdir(exist_ok=True)
+        with (home / "log").open("ab") as log:
+            return subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=home, stdout=log, stderr=log,
+                                    env={**os.environ, "TMPDIR": str(home), "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED":
+                                         "warning"}, start_new_session=True)
+
+
+def with_children(pid: int) -> None:
+    """kill -9 of a process and what it started."""
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+
+
+@contextmanager
+def cluster(folder: Path, workers: int = 2, resources: str = RESOURCES) -> Iterator[Cluster]:
+    """A running cluster in `folder`, which must not be there."""
+    folder.mkdir()
+    made = Cluster(folder)
+    try:
+        for _ in range(workers):
+            made.add(resources)
+        yield made
+    finally:
+        made.stop()
