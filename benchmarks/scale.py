@@ -139,6 +139,7 @@ def _ingest(folder: Path, given: argparse.Namespace) -> Any:
 
 def _ingested(folder: Path, source: Path) -> Any:
     from flows.settings import start_prefect
+    Workspace(folder / "w")
     start_prefect()
     from flows.ingest import ingest
     told = ingest(str(folder / "w"), str(source))
