@@ -34,7 +34,7 @@ test-stack: install-stack  ## the whole walk and its faults on a stack of its ow
 	$(BIN)/pytest tests/stack
 
 test-stack-faults: install-stack  ## kill -9 of every server during train, erase and retrain, back after 10 s
-	S3T_TEST_FAULTS=all $(BIN)/pytest tests/stack/test_faults.py
+	S3T_TEST_FAULTS=all $(BIN)/pytest tests/stack/test_faults.py tests/stack/test_migrating.py
 
 demo: install  ## the whole story on real data, in .demo/
 	$(BIN)/s3t demo --dir .demo

@@ -298,7 +298,8 @@ def survives(mutant: Mutant, copy: Path) -> bool:
     file, _, expression = mutant.test.partition("::")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", file, "-k", expression], cwd=copy,
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(copy)})
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(copy), "S3T_TEST_FAULTS": "all"})
     path.write_text(text)
     if done.returncode not in (0, 1):
         raise SystemExit(f"{mutant.name}: pytest could not run {mutant.test}\n{done.stdout[-1500:]}")

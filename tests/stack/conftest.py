@@ -44,6 +44,8 @@ from tests.flows.conftest import tiny_config  # noqa: E402
 from tests.tiny import build_backbone  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
+EVERY = os.environ.get("S3T_TEST_FAULTS") == "all"
+"""`make test-stack-faults`: every server during every flow, and what takes minutes."""
 KEY = b"\x05" * 32
 
 

@@ -22,10 +22,9 @@ from flows.wiring import Workspace, create_workspace
 from infra.stack import Stack
 from s3t_core.erasure.ledger import State
 from tests.flows.conftest import CANARY, people, write_csv
-from tests.stack.conftest import KEY, ROOT, up
+from tests.stack.conftest import EVERY, KEY, ROOT, up
 
 pytestmark = pytest.mark.timeout(900)
-EVERY = os.environ.get("S3T_TEST_FAULTS") == "all"
 SERVICES = ("postgres", "s3", "mlflow", "prefect")
 CASES = [(s, w) for s in SERVICES for w in ("train", "erase", "retrain")] if EVERY else [("postgres", "erase")]
 DOWN_SECONDS = 10 if EVERY else 3
@@ -116,6 +115,7 @@ def test_a_worker_that_is_killed_mid_erasure_loses_nothing(stack: Stack, place: 
     assert [e["type"] for e in Workspace(place.root).ledger.events()].count("planned") == 1
 
 
+@pytest.mark.skipif(not EVERY, reason="Prefect gives a lost place back after five minutes")
 def test_a_power_cut_during_the_nightly_erasure_stops_no_later_one(stack: Stack, place: Workspace) -> None:
     """Workers, their runs and the Prefect server die together. Prefect takes the run for running and its deployment's
     only place for taken; the watch knows better."""

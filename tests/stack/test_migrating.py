@@ -25,7 +25,7 @@ from s3t_core.config import Config, render_config
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 from tests.flows.prepared import forget_connections
 from tests.flows.test_migrating import Cut, facts
-from tests.stack.conftest import ROOT
+from tests.stack.conftest import EVERY, ROOT
 from tests.stack.test_walk import answers
 
 pytestmark = pytest.mark.timeout(900)
@@ -110,6 +110,7 @@ def test_to_the_stack_and_back(
     assert not [p for p in files if CANARY_TEXT[:40].encode() in p.read_bytes()]
 
 
+@pytest.mark.skipif(not EVERY, reason="in the short form the move between directories is cut (tests/flows)")
 def test_a_move_to_the_stack_that_is_cut_anywhere_is_finished(
         stack: Stack, place: Workspace, make_config: Callable[..., Any]) -> None:
     before, serving = facts(place.root), served(place)
