@@ -43,7 +43,7 @@ def heal(place: Workspace) -> Healed:
         return Healed()
     registry, problem = _heal_registry(place, state)  # first: what answers must not be what is gone
     erased = targets_of(_erased(place, state))
-    data = state.dataset is not None and bool(place.datasets.put_back(state.dataset, erased))
+    data = state.dataset is not None and bool(place.datasets.put_back(state.datasets, erased))
     found = Healed(_destroy_stages(place, state), _destroy_objects(place, state),
                    place.datasets.erase_quarantine(erased), registry, data, problem)
     if not found.nothing:

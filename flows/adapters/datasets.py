@@ -193,16 +193,20 @@ class DvcDatasets:
                                "are left; check permissions, then run `s3t erase` again")
         return doomed
 
-    def put_back(self, dataset: DatasetVersion, erased: list[Target]) -> bool:
-        """Bring the recorded version back where other files stand in the data directory, or objects of it are lost:
-        from the files themselves without the rows of the `erased`, which gives the same bytes, else from cache or
-        remote. Whether that was needed. Raises StorageError."""
+    def put_back(self, history: list[DatasetVersion], erased: list[Target]) -> bool:
+        """Bring the recorded version (the last of `history`) back where files of an earlier one stand in the data
+        directory, or objects of it are lost: from the files themselves without the rows of the `erased`, which gives
+        the same bytes, else from cache or remote. Whether it was done. Files that nobody recorded are left alone: they
+        may be a new snapshot, and `find` refuses them. Raises StorageError."""
+        dataset = history[-1]
         files: dict[SliceId | None, SliceVersion] = {**dataset.slice_versions, None: dataset.held_out}
         paths = {self.data / _file_name(k): v for k, v in files.items()}
         whole = _is_version(self.data, paths)
         if whole and self._stored_everywhere({v.md5 for v in files.values()} | {dataset.version}):
             return False
         if not whole:
+            if not self._is_earlier(set(paths), history):
+                return False
             match = _Matcher(erased)
             for path in (p for p, v in paths.items() if is_slice_file(p) and _md5(p) != v.md5):
                 write_rows(path, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
@@ -217,6 +221,11 @@ class DvcDatasets:
                                "the source again, without those who were erased since")
         self.publish(dataset)
         return True
+
+    def _is_earlier(self, paths: set[Path], history: list[DatasetVersion]) -> bool:
+        known = {f.md5 for version in history for f in version.files()}
+        return {p for p in self.data.rglob("*") if p.is_file()} == paths and all(
+            not p.is_symlink() and _md5(p) in known for p in paths)
 
     def _stored_everywhere(self, objects: set[str]) -> bool:
         with self._repo() as repo:
