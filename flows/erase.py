@@ -46,7 +46,7 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     training = _WAIT_SECONDS if is_held(place.training_lock_path) else 0
     with place.changing(max(wait_seconds, training)) as lease:
         place.sweep()
-        check_book(place.ledger.events(), place.requests.all())
+        check_book(*place.requests.with_events())
         healed = heal(place)
         eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}",
                         partial(train_first, place, problems))

@@ -15,6 +15,7 @@ from s3t_core.erasure.ledger import State, VersionRecord
 from s3t_core.erasure.planner import targets_of
 from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.errors import ArtifactError
+from s3t_core.release_json import release_to_json
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,14 @@ class Healed:
 
 
 def heal(place: Workspace) -> Healed:
-    """The caller holds the workspace. While an erasure is open its own steps come first: then nothing is done. Raises
-    StorageError, GuaranteeError."""
+    """The caller holds the workspace. While an erasure is open its own steps come first, and before the first data
+    there is nothing: then nothing is done. Raises StorageError, WorkspaceError."""
     state = place.ledger.state()
-    if state.plan is not None:
+    if state.plan is not None or state.settled is None:
         return Healed()
+    for bucket in place.buckets:
+        bucket.check()
+    place.claim()  # what is another's must not be looked at as what came back
     registry, problem = _heal_registry(place, state)  # first: what answers must not be what is gone
     erased = targets_of(_erased(place, state))
     data = state.dataset is not None and bool(place.datasets.put_back(state.datasets, erased))
@@ -53,30 +57,52 @@ def heal(place: Workspace) -> Healed:
 
 
 def _heal_registry(place: Workspace, state: State) -> tuple[bool, str]:
+    """Versions that the ledger does not know go, with all that came back; superseded ones that are lost are told as
+    such; the one that serves is registered again where it is lost."""
     if not state.versions:
         return False, ""
+    registry = place.make_registry()  # a lost database begins anew: what it must hold is in the ledger
+    place.registry = registry
+    champion = state.champion
     kept = {v.version: v for v in state.versions if not v.destroyed}
-    wanted = sorted(v.release.release_id for v in kept.values())
-    serving = state.champion.release.release_id if state.champion else ""
-    if sorted(place.registry.releases()) == wanted and place.registry.serving() == serving:
+    there = {(release, *vars(made).values()) for release, made in registry.released()}
+    whole = {n: v for n, v in kept.items() if (v.release.release_id, v.version, v.run_id, v.model_id) in there}
+    serving = champion.version if champion and champion.version in kept else ""
+    if whole == kept and registry.count() == len(kept) and registry.serving() == serving:
         return False, ""
-    place.registry.destroy(list(kept.values()), state.stages)
-    ids: dict[str, list[str]] = {}
-    again: list[VersionRecord] = []
-    try:
-        for version in sorted(kept.values(), key=lambda v: int(v.version)):  # the last one serves
-            made = place.registry.adopt(version, {**release_tags(version.release, place.ledger.head()),
-                                                  **accuracy_tags(version.accuracy)})
-            ids[version.version] = [made.run_id, made.model_id]
-            again.append(replace(version, run_id=made.run_id, model_id=made.model_id))
-    except ArtifactError as error:
-        return True, f"the version that serves is not whole and serves no more: {error}"
-    place.registry.destroy(again, state.stages)
-    if state.champion is not None:
-        place.registry.tag(state.champion.version, place.budget_tags(state))
-    place.ledger.append({"type": "migrated", "time": place.now(), "move": "", "settings": place.lasting_settings(),
-                         "versions": ids})
+    registry.destroy(list(whole.values()), state.stages)
+    lost = sorted(kept.keys() - whole.keys() - {serving})
+    if lost:
+        place.ledger.append({"type": "retired", "time": place.now(), "versions": lost, "stages": []})
+    if champion is None or not serving:
+        return True, ""
+    if serving not in whole:
+        try:
+            champion = _registered_again(place, champion)
+        except ArtifactError as error:
+            return True, f"the version that serves is not whole and serves no more: {error}"
+    registry.serve(champion.version)
+    registry.tag(champion.version, place.budget_tags(place.ledger.state()))
     return True, ""
+
+
+def _registered_again(place: Workspace, champion: VersionRecord) -> VersionRecord:
+    """Under its number, or, where the registry has passed that, a new one."""
+    made = place.registry.adopt(champion, {**release_tags(champion.release, place.ledger.head()),
+                                           **accuracy_tags(champion.accuracy)})
+    now = replace(champion, version=made.version, run_id=made.run_id, model_id=made.model_id)
+    if made.version == champion.version:
+        place.ledger.append({"type": "migrated", "time": place.now(), "move": "", "settings": place.lasting_settings(),
+                             "versions": {made.version: [made.run_id, made.model_id]}})
+        return now
+    place.ledger.append(
+        {"type": "release", "time": place.now(), "cause": "restored", "release": release_to_json(champion.release),
+         "recipe": champion.recipe, "version": made.version, "run_id": made.run_id, "model_id": made.model_id,
+         "staleness": champion.staleness, "offline": champion.offline},
+        {"type": "retired", "time": place.now(), "versions": [champion.version], "stages": []},
+        {"type": "measured", "time": place.now(), "release": champion.release.release_id,
+         "accuracy": champion.accuracy})
+    return now
 
 
 def _destroy_stages(place: Workspace, state: State) -> int:

@@ -21,7 +21,7 @@ from typing import Any
 
 from flows.adapters.database import Database, SqlLedger
 from flows.adapters.datasets import commit_files, object_name, write_remote
-from flows.adapters.lease import CHANGE, Lease, lock_place
+from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.local import is_held, workspace_lock
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.settings import CONFIG_NAME
@@ -110,26 +110,50 @@ def _check_target(old: Config, new: Config) -> None:
 def _check_begin(old: Workspace, new: Workspace) -> None:
     """Before anything is written. Raises UsageError, WorkspaceError."""
     refuse_open_plan(old.ledger.state())
+    _check_apart(old, new)
     new.owner = old.owner
-    new.claim()
     if len(old.datasets.remotes()) > 1:
         raise UsageError("expected one DVC remote, got several in .dvc/config; push to the others after the move, by "
                          "hand: take them out of .dvc/config first")
     for bucket in new.buckets:
         bucket.check()
     occupied = []
-    if old.config.database != new.config.database and _database(new).exists():
+    if old.config.database != new.config.database and _database(new).occupied():
         occupied.append("[database] url")
+    if old.config.dvc != new.config.dvc and _holds(_remote(new)):
+        occupied.append("[dvc] remote")
     if old.config.store != new.config.store and list(new.store.digests()):
         occupied.append("[store] url")
     if old.config.registry.tracking_uri != new.config.registry.tracking_uri and _embedded(new) and any(
             p.exists() for p in _registry_files(new)):
         occupied.append("[registry]")
-    elif new.config.registry.tracking_uri not in ("", old.config.registry.tracking_uri) and new.registry.releases():
+    elif new.config.registry.tracking_uri not in ("", old.config.registry.tracking_uri) and (
+            new.registry.count() or new.registry.owner() not in ("", old.owner)):
         occupied.append(f"a registered model {new.config.system.name!r}")
     if occupied:
         raise WorkspaceError(f"expected empty places to move to, got something at {', '.join(occupied)}: it may be "
                              "another workspace's; name other places")
+
+
+def _check_apart(old: Workspace, new: Workspace) -> None:
+    """Raises UsageError for a place that is, or lies within, one that is there already: destroying what is left at the
+    one would destroy the other."""
+    def where(place: Workspace, url: str) -> str:
+        return f"{url.rstrip('/')}/" if is_bucket(url) else f"{(place.root / url).resolve()}/"
+    before = [where(old, old.config.store.url), where(old, old.config.dvc.remote)]
+    after = [where(new, new.config.store.url), where(new, new.config.dvc.remote)]
+    for moves, place, others in (
+            (old.config.store != new.config.store, after[0], [*before, after[1]]),
+            (old.config.dvc != new.config.dvc, after[1], [*before, after[0]])):
+        if moves and any(place.startswith(o) or o.startswith(place) for o in others):
+            raise UsageError("expected a new place beside the old ones, got one that is the same as, within or around "
+                             "another of them; name another")
+
+
+def _holds(blobs: Blobs) -> bool:
+    if isinstance(blobs, LocalBlobs):
+        return any(p.is_file() for p in blobs.root.rglob("*"))
+    return any(not n.endswith("/") for n in blobs.names())
 
 
 class _Move:
@@ -152,10 +176,12 @@ class _Move:
     def copy(self) -> None:
         """Everything to the new places, the database last. Raises StorageError."""
         old = self.old
-        with Lease(old.database, CHANGE, lock_place(old.lock_path)).held():
+        with (Lease(old.database, TRAIN, lock_place(old.training_lock_path), fences=False).held(),
+              Lease(old.database, CHANGE, lock_place(old.lock_path)).held()):
             old.sweep()
             state = old.ledger.state()
             self.new.owner = old.owner
+            self.new.claim()
             if self._moves["store"]:
                 self._copy_stages(state)
             if self._moves["dvc"]:
@@ -230,10 +256,16 @@ class _Move:
         for number, version in enumerate(_kept(state), 1):
             self._told(f"model version {number} of {len(tags)}")
             made = target.adopt(version, tags[version.version])
+            if made.version != version.version:
+                raise StorageError(f"expected version {version.version} to be free under its name in the new registry, "
+                                   f"got {made.version}: there were versions before; take another server, or have the "
+                                   "registered model deleted there, then run the command again")
             target.check_adopted(version, made)
             adopted[version.version] = [made.run_id, made.model_id]
             kept.append(VersionRecord(**(version.__dict__ | {"run_id": made.run_id, "model_id": made.model_id})))
         target.destroy(kept, state.stages)  # what a killed try left
+        if kept:
+            target.serve(kept[-1].version)
         return adopted
 
     def _destroy(self, place: Workspace, state: State) -> None:
@@ -255,9 +287,12 @@ class _Move:
                 for path in _registry_files(place):
                     shutil.rmtree(path) if path.is_dir() else remove_file(path)
             else:
+                if place.registry.owner() == place.owner and is_bucket(url := place.registry.place()):
+                    S3Blobs(url).abort_uploads()
                 place.registry.forget()
-        for bucket in place.buckets:
-            bucket.abort_uploads()
+        for moved, url in (("store", config.store.url), ("dvc", config.dvc.remote)):
+            if self._moves[moved] and is_bucket(url):
+                S3Blobs(url).abort_uploads()
         if self._moves["database"]:
             _database(place).remove()
 

@@ -1,5 +1,6 @@
 """Load the serving version exactly as anyone else would: through MLflow, by its alias."""
 
+import os
 import tempfile
 import warnings
 from typing import Any
@@ -28,6 +29,7 @@ def champion_of(place: Workspace) -> Any:
             warnings.simplefilter("ignore")  # of type hints in the model's code
             if not place.config.registry.tracking_uri:
                 return mlflow.pyfunc.load_model(name)
-            as_owner_only(place.temporary_dir)
-            with tempfile.TemporaryDirectory(dir=place.temporary_dir, prefix="loading-") as folder:
+            loading = place.state_dir / "loading"  # what a killed process left there is swept by the next command
+            as_owner_only(loading)
+            with tempfile.TemporaryDirectory(dir=loading, prefix=f"{os.getpid()}-") as folder:
                 return mlflow.pyfunc.load_model(name, dst_path=folder)

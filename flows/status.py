@@ -17,7 +17,7 @@ def _budget(place: Workspace, state: State) -> dict[str, Any]:
 def status_of(place: Workspace) -> dict[str, Any]:
     """The status document: JSON values."""
     state = place.ledger.state()
-    check_book(place.ledger.events(), place.requests.all())
+    check_book(*place.requests.with_events())
     champion = state.champion
     release = state.release
     return {

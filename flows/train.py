@@ -276,6 +276,9 @@ class TrainingSession:
                 "type": "release", "time": place.now(), "cause": self.cause, "release": document, "recipe": recipe,
                 "version": published.version, "run_id": published.run_id, "model_id": published.model_id,
                 "staleness": place.config.erasure.staleness_seconds, "offline": place.offline_seconds})
+        elif (champion.run_id, champion.model_id) != (published.run_id, published.model_id):
+            events.append({"type": "migrated", "time": place.now(), "move": "", "settings": place.lasting_settings(),
+                           "versions": {published.version: [published.run_id, published.model_id]}})
         if events or (champion and champion.accuracy != accuracy):
             events.append({"type": "measured", "time": place.now(), "accuracy": accuracy,
                            "release": release.release_id})

@@ -13,13 +13,15 @@ from typing import Any
 
 from prefect import flow
 
-from flows.adapters.lease import BEAT_SECONDS, beats
+from flows.adapters.lease import CHANGE, PATIENCE_SECONDS, TRAIN, beats
 from flows.adapters.local import is_held
 from flows.serving import ERASE, why_at_once
 from flows.wiring import Workspace
 
 DEPLOYMENT = "watch/watch"
 _WATCHED = ("ingest/ingest", "train/train", ERASE, "full-retrain/full-retrain", "repair/repair")
+_AGAIN = timedelta(minutes=10)
+"""An erase run is started again after so long at the earliest."""
 _YOUNG = timedelta(seconds=120)
 """A run younger than this may not hold anything yet."""
 
@@ -30,7 +32,7 @@ def watch(workspace: str, young_seconds: float = _YOUNG.total_seconds()) -> dict
     place = Workspace(Path(workspace))
     lost = mark_lost_runs(place, timedelta(seconds=young_seconds))
     reason = why_at_once(place)
-    if reason and not _open_runs([ERASE], timedelta()):
+    if reason and not _open_runs([ERASE], timedelta()) and not _ended_lately():
         from prefect.deployments import run_deployment
         run_deployment(ERASE, timeout=0, as_subflow=False)
     return {"lost": lost, "started": reason}
@@ -39,33 +41,48 @@ def watch(workspace: str, young_seconds: float = _YOUNG.total_seconds()) -> dict
 def mark_lost_runs(place: Workspace, young: timedelta) -> int:
     """Mark runs of the workspace's deployments that no process carries out any more as crashed; how many."""
     suspects = _open_runs(_WATCHED, young)
-    if not suspects or _somebody_works(place):
+    if not suspects:
         return 0
+    living = _leases_that_live(place)
+    still = {r.id for r in _open_runs(_WATCHED, young)}  # one may have ended while we looked
+    erase = {r.id for r in _open_runs([ERASE], young)}
+    lost = [r for r in suspects if r.id in still and not living & ({CHANGE} if r.id in erase else {CHANGE, TRAIN})]
     from prefect import get_client
     from prefect.states import Crashed
-    still = {r.id for r in _open_runs(_WATCHED, young)}  # one may have ended while we looked
     with get_client(sync_client=True) as client:
-        for run in (r for r in suspects if r.id in still):
+        for run in lost:
             client.set_flow_run_state(run.id, Crashed(
                 message="The process that ran it is gone; the ledger has what it did."), force=True)
-    return len(still)
+    return len(lost)
 
 
-def _somebody_works(place: Workspace) -> bool:
-    """Whether a lock of this machine is held, or a lease in the database beats."""
-    until = time.monotonic() + 2.5 * BEAT_SECONDS
-    before = beats(place.database)
-    while not is_held(place.lock_path) and not is_held(place.training_lock_path):
-        if beats(place.database) != before:
-            return True
-        if time.monotonic() > until or not before:
-            return False
+def _leases_that_live(place: Workspace) -> set[str]:
+    """Names of the leases that somebody held while we looked: a lock of this machine, or a beat in the database. It
+    takes as long as a holder may stand still, so that a run that is just ending has ended."""
+    living: set[str] = set()
+    before, until = beats(place.database), time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until and living != {CHANGE, TRAIN}:
+        now = beats(place.database)
+        living |= {name for name in now if now[name] != before.get(name)}
+        living |= {name for name, path in ((CHANGE, place.lock_path), (TRAIN, place.training_lock_path))
+                   if is_held(path)}
         time.sleep(1)
-    return True
+    return living
+
+
+def _ended_lately() -> bool:
+    """Whether an erase run came to its end, good or bad, a short while ago: what it could not do needs a person."""
+    return any(r.state.timestamp > datetime.now(UTC) - _AGAIN for r in _runs([ERASE], ("COMPLETED", "FAILED")))
 
 
 def _open_runs(names: Any, young: timedelta) -> list[Any]:
     """Runs of these deployments that Prefect holds for running, or about to, and that began so long ago."""
+    long_ago = datetime.now(UTC) - young
+    return [r for r in _runs(names, ("RUNNING", "PENDING", "CANCELLING")) if r.state.timestamp < long_ago]
+
+
+def _runs(names: Any, states: tuple[str, ...]) -> list[Any]:
+    """The newest runs of these deployments in these states."""
     from prefect import get_client
     from prefect.client.schemas.filters import (
         DeploymentFilter,
@@ -75,8 +92,8 @@ def _open_runs(names: Any, young: timedelta) -> list[Any]:
         FlowRunFilterStateType,
     )
     from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.sorting import FlowRunSort
     from prefect.exceptions import ObjectNotFound
-    begun = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     with get_client(sync_client=True) as client:
         ids = []
         for name in names:
@@ -86,8 +103,9 @@ def _open_runs(names: Any, young: timedelta) -> list[Any]:
                 continue
         if not ids:
             return []
+        kinds = FlowRunFilterStateType(any_=[StateType(s) for s in states])
         found = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=begun))),
-            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=ids)))
-    long_ago = datetime.now(UTC) - young
-    return [r for r in found if r.state is not None and r.state.timestamp < long_ago]
+            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=kinds)),
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=ids)),
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC)
+    return [r for r in found if r.state is not None]

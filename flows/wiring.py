@@ -19,6 +19,7 @@ from flows.adapters.local import (
     SystemClock,
     WorkspaceResidue,
     as_owner_only,
+    is_alive,
     workspace_lock,
 )
 from flows.adapters.s3 import S3Blobs, is_bucket
@@ -150,6 +151,9 @@ class Workspace:
         """Remove what a killed process left half-written: spools, copies, temporary files. Under the lock."""
         shutil.rmtree(self.temporary_dir, ignore_errors=True)
         shutil.rmtree(self.next_dir, ignore_errors=True)
+        for path in (self.state_dir / "loading").glob("*"):
+            if not is_alive(path.name.partition("-")[0]):
+                shutil.rmtree(path, ignore_errors=True)
         folders = [self.root / "data", self.certificates_dir, self.state_dir / "needles",
                    self.state_dir / "quarantine", *self._store_folder()]
         for path in (p for f in folders for p in f.rglob(f"{TEMPORARY_PREFIX}*")):
@@ -163,6 +167,8 @@ class Workspace:
             self.refuse_migration()
             self.ledger  # noqa: B018  # the workspace is the one the ledger tells of
             with Lease(self.database, CHANGE, lock_place(self.lock_path)).held(wait_seconds) as lease:
+                self.settled = self.ledger.state().settled  # it may have moved since it was opened
+                self._check_settled()
                 yield lease
 
     @contextlib.contextmanager
@@ -214,7 +220,7 @@ class Workspace:
         if next(iter(events), {}).get("key_check") != key_check(self.keys):
             raise WorkspaceError("expected the workspace key that this workspace began with, got another; restore "
                                  ".s3t/keys/workspace.key from its backup")
-        self.settled = next((e["settings"] for e in reversed(events) if e["type"] in ("settled", "migrated")), None)
+        self.settled = ledger.state().settled
         self._check_settled()
         self.checkpoints.check(leaf_hash(leaf_of(events[0])).hex(), ledger.leaves)
         return ledger
@@ -300,13 +306,18 @@ class Workspace:
     @cached_property
     def registry(self) -> Any:
         """Model versions and runs. Raises WorkspaceError when its database is lost: MLflow would begin an empty one."""
+        there = self.config.registry.tracking_uri or self._moving or (self.state_dir / "mlflow.db").is_file()
+        if not there and self.ledger.state().versions:
+            raise WorkspaceError("expected the registry's database, .s3t/mlflow.db, got none; restore it from its "
+                                 "backup, or run `s3t erase`, which begins another: an empty one would know no "
+                                 "version")
+        return self.make_registry()
+
+    def make_registry(self) -> Any:
+        """The registry, also where it is lost."""
         from flows.adapters.registry import MlflowRegistry
         from flows.adapters.registry_server import ServerRegistry
         remote = self.config.registry
-        there = remote.tracking_uri or self._moving or (self.state_dir / "mlflow.db").is_file()
-        if not there and self.ledger.state().versions:
-            raise WorkspaceError("expected the registry's database, .s3t/mlflow.db, got none; restore it from its "
-                                 "backup: an empty one would know no version")
         serving = {"staleness_seconds": self.config.erasure.staleness_seconds, "offline_seconds": self.offline_seconds}
         parts = (self.tracking_uri, self.state_dir / "mlartifacts", self.temporary_dir, self.config.system.name,
                  self.store, serving, self.owner)

@@ -36,6 +36,7 @@ from s3t_core.learning.store import StageStore
 
 _WAIT_SECONDS = 60
 _LOOK_SECONDS = 10
+_GATHER_SECONDS = 600
 _FETCHED = "s3t-stage-"
 _RUNNER = threading.local()
 
@@ -117,10 +118,12 @@ class DaskRunner:
 
     def _result(self, client: Any, future: Any) -> Any:
         """Wait for it, as long as there is a worker that can carry it out. Raises TrainingError, TimeoutError."""
+        from distributed import wait
         since = time.monotonic()
         while True:
             try:
-                return future.result(timeout=min(_LOOK_SECONDS, self._patience))
+                wait([future], timeout=min(_LOOK_SECONDS, self._patience))
+                return future.result(timeout=_GATHER_SECONDS)
             except TimeoutError:
                 if future.done() or client.status != "running":
                     raise
@@ -208,7 +211,10 @@ def _me() -> str:
 def _sweep() -> None:
     """Remove what workers of this machine fetched and were killed over."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_FETCHED}*"):
-        number, began = folder.name.removeprefix(_FETCHED).split("-")[:2]
+        number, _, rest = folder.name.removeprefix(_FETCHED).partition("-")
+        began = rest.partition("-")[0]
+        if not (number.isdecimal() and began.isdecimal()):
+            continue  # an earlier release's: nobody knows whose
         try:
             there = psutil.Process(int(number))
             alive = int(there.create_time()) == int(began) and there.status() != psutil.STATUS_ZOMBIE

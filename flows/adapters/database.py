@@ -119,6 +119,13 @@ class Database:
         with self.transaction() as connection:
             upgrade(connection)
 
+    def occupied(self) -> bool:
+        """Whether there is anything that could be taken for ours: tables of our names, whoever's they are."""
+        if self._path is not None and not self._path.is_file():
+            return False
+        with self.reading() as connection:
+            return bool({*inspect(connection).get_table_names()} & {*METADATA.tables, VERSION_TABLE})
+
     def move_to(self, other: "Database", last: Event) -> None:
         """Copy everything to `other`, where what an earlier try copied is replaced, append `last` there, then take the
         tables away here, so that whoever still has this database open is refused: nobody writes in between. Raises
@@ -166,6 +173,17 @@ class Database:
         """A connection to read with. Raises StorageError."""
         with self._guarded(), self.engine.connect() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection to read several tables with, as they were at one moment. Raises StorageError."""
+        with self.reading() as connection:
+            if self._path is None:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            else:
+                connection.exec_driver_sql("BEGIN")
+            yield connection
+            connection.rollback()
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -323,6 +341,13 @@ class SqlRequestBook:
         """Every request there ever was, oldest first."""
         with self._database.reading() as connection:
             return [_request(r) for r in connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))]
+
+    def with_events(self) -> tuple[list[Event], list[DeletionRequest]]:
+        """The ledger's events and every request, as they were at one moment."""
+        with self._database.snapshot() as connection:
+            leaves = [row.leaf for row in connection.execute(select(_LEDGER.c.leaf).order_by(_LEDGER.c.seq))]
+            requests = [_request(r) for r in connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))]
+        return [json.loads(leaf) for leaf in leaves], requests
 
     def get(self, request_ids: Iterable[str]) -> list[DeletionRequest]:
         """The given requests, in that order. Raises StorageError for one that is not there."""

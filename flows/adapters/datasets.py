@@ -24,7 +24,7 @@ import yaml
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
-from s3t_core.files import write_atomically
+from s3t_core.files import TEMPORARY_PREFIX, write_atomically
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.memory import without_collections
 from s3t_core.ports import Contents, Findings, RowCounts, Target
@@ -208,8 +208,13 @@ class DvcDatasets:
             if not self._is_earlier(set(paths), history):
                 return False
             match = _Matcher(erased)
-            for path in (p for p, v in paths.items() if is_slice_file(p) and _md5(p) != v.md5):
-                write_rows(path, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
+            for path, version in paths.items():
+                beside = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
+                if _md5(path) != version.md5 and is_slice_file(path):
+                    write_rows(beside, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
+                    if _md5(beside) == version.md5:
+                        beside.replace(path)
+                    beside.unlink(missing_ok=True)
         if not _is_version(self.data, paths):
             write_atomically(self.root / "data.dvc", yaml.safe_dump({"outs": [{
                 "md5": dataset.version, "hash": "md5", "path": "data"}]}, sort_keys=False).encode())

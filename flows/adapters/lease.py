@@ -82,17 +82,18 @@ class Lease:
         while True:
             with self._database.transaction() as connection:
                 row = connection.execute(select(LEASE).where(LEASE.c.name == self._name)).first()
-                still = time.monotonic() - began > self._patience
+                still = (row is not None and seen == (row.holder, row.beat)
+                         and time.monotonic() - began > self._patience)
                 if row is None or row.place == self._place or still:
                     connection.execute(delete(LEASE).where(LEASE.c.name == self._name))
                     connection.execute(insert(LEASE).values(name=self._name, holder=self._token, place=self._place,
                                                             beat=0))
                     return
-            if seen not in (None, (row.holder, row.beat)):
-                if time.monotonic() > until:
+            if seen != (row.holder, row.beat):
+                if seen is not None and time.monotonic() > until:
                     raise Busy("another machine is changing this workspace (ingest, train, retrain or erase); wait "
                                "for it to finish, then run the command again")
-                began = time.monotonic()  # it lives
+                began = time.monotonic()  # watched from now on
             seen = row.holder, row.beat
             time.sleep(_POLL_SECONDS)
 

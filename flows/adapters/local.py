@@ -210,6 +210,17 @@ def is_held(path: Path) -> bool:
         return True
 
 
+def is_alive(pid: str) -> bool:
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def as_owner_only(path: Path) -> None:
     """Make a directory its owner's alone."""
     path.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,8 @@ KIND_TAG = "s3t.kind"
 COPY_TAG = "s3t.copy_of"
 OWNER_TAG = "s3t.ledger"
 _RELEASE = "release"
+_NONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+"""What MLflow answers for a name or alias that is not there."""
 _AHEAD = 1000
 """Version numbers that are passed over at most, so that a moved version keeps its own."""
 
@@ -105,6 +107,7 @@ class MlflowRegistry:
     def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str]) -> Published:
         """Register a version for the release, or find the one a run before a crash registered; move the alias."""
         with self._guarded():
+            self._experiment()
             known = self._find(release["id"])
             published = known or self._register(release, recipe, tags)
             if known:
@@ -129,6 +132,7 @@ class MlflowRegistry:
         files: also what a crash left that the ledger never learned of."""
         kept = list(keep)
         with self._guarded():
+            self._experiment()  # another workspace's is refused before anything goes
             self._delete_versions({v.version for v in kept})
             models = self._delete_logged_models({v.model_id for v in kept})
             self._delete_runs({v.run_id for v in kept}, set(live_stages))
@@ -143,41 +147,55 @@ class MlflowRegistry:
 
     # --- moving
 
-    def releases(self) -> list[str]:
-        """Ids of the releases that have a version here, "" for a version that says none."""
+    def released(self) -> list[tuple[str, Published]]:
+        """(release id, version) of every version that is here with its files; "" for one that says no release."""
         with self._guarded():
-            return [v.tags.get(RELEASE_TAG, "") for v in self._versions()]
+            return [(v.tags.get(RELEASE_TAG, ""), Published(str(v.version), str(v.run_id), _model_id(v.source)))
+                    for v in self._versions() if self._has_files(_model_id(v.source))]
+
+    def count(self) -> int:
+        """How many versions are here, whole or not."""
+        with self._guarded():
+            return len(self._versions())
 
     def serving(self) -> str:
-        """The release that the alias names, "" for none."""
+        """The version that the alias names, "" for none."""
         from mlflow.exceptions import MlflowException
         with self._guarded():
             if not self._versions():
                 return ""
             try:
-                return str(self._client.get_model_version_by_alias(self.name, ALIAS).tags.get(RELEASE_TAG, ""))
+                return str(self._client.get_model_version_by_alias(self.name, ALIAS).version)
             except MlflowException as error:
-                if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+                if error.error_code in _NONE:
                     return ""
                 raise
 
+    def serve(self, version: str) -> None:
+        """Move the alias."""
+        with self._guarded():
+            self._client.set_registered_model_alias(self.name, ALIAS, version)
+
+    def owner(self) -> str:
+        """Whose the name is: its ledger's name, "" for nobody's."""
+        with self._guarded():
+            found = self._client.get_experiment_by_name(self.name)
+            return str(found.tags.get(OWNER_TAG, "")) if found is not None else ""
+
     def adopt(self, record: VersionRecord, tags: Mapping[str, str]) -> Published:
-        """Register a version that another registry has, under the number it has there, and move the alias to it; or
-        find it. Raises StorageError when the number is taken."""
+        """Register a version that another registry has, or that was lost here, under its number where that is not
+        passed already; or find it. The alias stays where it is."""
         release = release_to_json(record.release)
         with self._guarded():
+            self._experiment()
             known = self._find(record.release.release_id)
             if known and int(known.version) < int(record.version):  # of a run that was killed while it counted up
                 self._client.delete_model_version(self.name, known.version)
                 known = None
             published = known or self._register(release, record.recipe, tags, record)
-            if published.version == record.version:
-                self._complete(published.model_id, release)
-                self._client.set_registered_model_alias(self.name, ALIAS, published.version)
-                return published
-        raise StorageError(f"expected version {record.version} of {self.name!r} to be free in the registry, got "
-                           f"{published.version}: versions of that name were there before; take another server, or "
-                           "have the registered model deleted there")
+            self._complete(published.model_id, release)
+            self._check_reach(published)
+            return published
 
     def check_adopted(self, record: VersionRecord, published: Published) -> None:
         """That the version's files say what the ledger says and answer with its stages. Raises StorageError."""
@@ -213,12 +231,19 @@ class MlflowRegistry:
                           for r in self._runs() if r.data.tags.get(KIND_TAG) in ("training", "stage"))
 
     def forget(self) -> None:
-        """Remove the registered model and everything under it."""
+        """Remove the registered model and everything under it, where the name is this workspace's. Idempotent."""
+        from mlflow.exceptions import MlflowException
+        if self.owner() != self._owner:
+            return
         self.destroy([], [])
         with self._guarded():
             for run in self._runs():
                 self._client.delete_run(run.info.run_id)
-            self._client.delete_registered_model(self.name)
+            try:
+                self._client.delete_registered_model(self.name)
+            except MlflowException as error:
+                if error.error_code not in _NONE:
+                    raise
             self._collect([])
             self._client.delete_experiment_tag(self._experiment(), OWNER_TAG)
 
@@ -320,6 +345,9 @@ class MlflowRegistry:
             stale_release = tags.get(KIND_TAG) == "release" and run.info.run_id not in keep
             if stale_release or (STAGE_TAG in tags and tags[STAGE_TAG] not in live_stages):
                 self._client.delete_run(run.info.run_id)
+
+    def _has_files(self, model_id: str) -> bool:
+        return next((self._artifacts / "models" / model_id).glob("**/release.json"), None) is not None
 
     def _check_reach(self, published: Published) -> None:
         """That an erasure would reach what was published. Raises WorkspaceError. Here it does."""

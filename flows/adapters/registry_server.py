@@ -48,11 +48,14 @@ class ServerRegistry(MlflowRegistry):
     def _complete(self, model_id: str, release: dict[str, Any]) -> None:
         """Nothing: a version is logged whole."""
 
-    def _check_reach(self, published: Published) -> None:
+    def _has_files(self, model_id: str) -> bool:
         place = self.place()
-        names = list(S3Blobs(f"{place}/models/{published.model_id}").names()) if is_bucket(place) else [
-            p.name for p in (Path(place) / "models" / published.model_id).rglob("*")]
-        if not any(n.endswith("release.json") for n in names):
+        names = list(S3Blobs(f"{place}/models/{model_id}").names()) if is_bucket(place) else [
+            p.name for p in (Path(place) / "models" / model_id).rglob("*")]
+        return any(n.endswith("release.json") for n in names)
+
+    def _check_reach(self, published: Published) -> None:
+        if not self._has_files(published.model_id):
             raise WorkspaceError("expected [registry] artifacts to name where the MLflow server keeps its files, got a "
                                  "place without the version that was just registered: no erasure would reach it. "
                                  "Correct it in s3t.toml, then run the command again")

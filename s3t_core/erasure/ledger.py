@@ -107,7 +107,8 @@ class State:
     """What the ledger says. Built by `fold`; callers only read it.
 
     `retrain` is the last event of a full retrain that is wanted and not finished. `approved`: by whom, per request;
-    `holds`: the event, per subject digest; `closed`: withdrawal or rejection, per request.
+    `holds`: the event, per subject digest; `closed`: withdrawal or rejection, per request; `settled`: the settings
+    that must stay, None before the first data.
     """
 
     datasets: list[DatasetVersion] = field(default_factory=list)
@@ -123,6 +124,7 @@ class State:
     closed: dict[str, str] = field(default_factory=dict)
     retrain: Event | None = None
     requests_since_training: int = 0
+    settled: dict[str, str] | None = None
 
     @property
     def dataset(self) -> DatasetVersion | None:
@@ -248,7 +250,12 @@ def _retrain(state: State, event: Event) -> None:
         state.requests_since_training = 0  # also when nothing was missing, so that there is no new release
 
 
+def _settled(state: State, event: Event) -> None:
+    state.settled = event.get("settings")
+
+
 def _migrated(state: State, event: Event) -> None:
+    state.settled = event["settings"]
     ids = event["versions"]
     state.versions = [_changed(v, run_id=ids[v.version][0], model_id=ids[v.version][1]) if v.version in ids else v
                       for v in state.versions]
@@ -266,7 +273,7 @@ def _forget(state: State, stages: Iterable[str], versions: Iterable[str]) -> Non
 
 
 _HANDLERS = {
-    "workspace": _ignore, "settled": _ignore, "migrated": _migrated, "dataset": _dataset, "backbone": _backbone,
+    "workspace": _ignore, "settled": _settled, "migrated": _migrated, "dataset": _dataset, "backbone": _backbone,
     "stage": _stage, "release": _release, "measured": _measured, "request": _ignore, "lifted": _ignore,
     "replayed": _ignore, "key": _ignore, "healed": _ignore, "approved": _approved, "hold": _hold, "closed": _closed,
     "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain, "retired": _retired,

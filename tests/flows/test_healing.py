@@ -1,6 +1,9 @@
 """A restore brings back what was erased since the backup: the next erase run makes it go again."""
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from flows.wiring import Workspace, create_workspace
 from s3t_core.errors import LedgerError
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, tiny_config, write_csv
 from tests.flows.prepared import forget_connections
+from tests.flows.test_cli import environment
 
 pytestmark = pytest.mark.slow
 KEPT = {"s3t.db", "keys", "checkpoint.json", "certificates"}
@@ -92,6 +96,11 @@ def test_a_version_whose_stages_the_restore_has_lost_serves_no_more_until_it_is_
         champion_of(Workspace(place.root))
     train(str(place.root))
     assert champion_of(Workspace(place.root)).predict(["w1"])
+    take_requests(place, ["person-007"])
+    erase(str(place.root))  # the record of the lost version is closed
+    assert champion_of(Workspace(place.root)).predict(["w1"])
+    assert erase(str(place.root))["healed"]["registry"] is False
+    assert Workspace(place.root).requests.pending() == []
 
 
 def test_a_database_from_before_the_erasure_is_refused_while_a_checkpoint_is_left(erased: Any) -> None:
@@ -101,3 +110,42 @@ def test_a_database_from_before_the_erasure_is_refused_while_a_checkpoint_is_lef
     for command in (erase, train):
         with pytest.raises(LedgerError, match="as signed"):
             command(str(place.root))
+
+
+def test_a_registry_that_is_lost_whole_is_begun_anew_from_the_ledger(erased: Any) -> None:
+    place, _, _ = erased
+    before = champion_of(place).predict(["w1", "w2"])
+    (place.state_dir / "mlflow.db").unlink()
+    shutil.rmtree(place.state_dir / "mlartifacts")
+    forget_connections()
+    for healed in (True, False):  # in processes of their own: MLflow keeps what it knows of a database
+        assert told(place)["healed"]["registry"] is healed
+        forget_connections()
+        assert champion_of(Workspace(place.root)).predict(["w1", "w2"]) == before
+
+
+def told(place: Workspace) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, "-m", "flows.cli", "erase", "--workspace", str(place.root), "--json"],
+                          cwd=Path(__file__).parents[2], env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_files_of_a_lost_version_are_registered_again_under_a_new_number(erased: Any) -> None:
+    place, _, _ = erased
+    version = place.ledger.state().champion.version
+    shutil.rmtree(place.state_dir / "mlartifacts" / "models")
+    assert erase(str(place.root))["healed"]["registry"] is True
+    champion = Workspace(place.root).ledger.state().champion
+    assert champion.cause == "restored" and int(champion.version) > int(version)
+    assert champion_of(Workspace(place.root)).predict(["w1"])
+    assert erase(str(place.root))["healed"]["registry"] is False
+
+
+def test_an_interrupted_ingest_is_no_restore(erased: Any) -> None:
+    place, _, _ = erased
+    path = next((place.root / "data").rglob("*.parquet"))
+    path.write_bytes(path.read_bytes() + b"new")
+    assert erase(str(place.root))["healed"]["data"] is False
+    assert path.read_bytes().endswith(b"new")

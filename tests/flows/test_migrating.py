@@ -191,6 +191,15 @@ def test_what_stands_at_the_new_place_is_left_alone(place: Workspace, elsewhere:
     assert not place.migration_path.exists()
 
 
+@pytest.mark.parametrize("place_of", ["[store]\nurl = '.s3t/stages/deeper'", "[store]\nurl = '.s3t'",
+                                      "[dvc]\nremote = '.s3t/../.s3t/remote'", "[dvc]\nremote = '.s3t/stages/x'"])
+def test_places_within_each_other_are_refused(place: Workspace, place_of: str) -> None:
+    before = facts(place.root)
+    with pytest.raises(UsageError, match="beside the old ones"):
+        migrate(place.root, place_of, "there.toml", quietly)
+    assert facts(place.root) == before and not place.migration_path.exists()
+
+
 def test_what_is_no_move_is_refused(place: Workspace, elsewhere: str) -> None:
     with pytest.raises(UsageError, match="nothing is to be moved"):
         migrate(place.root, "", "", quietly)

@@ -129,4 +129,4 @@ def test_a_move_to_the_stack_that_is_cut_anywhere_is_finished(
             continue
     there = Workspace(place.root)
     assert steps > 6 and facts(place.root) == before and served(there) == serving
-    assert len(there.registry.releases()) == len({v.version for v in there.ledger.state().versions if not v.destroyed})
+    assert len(there.registry.released()) == len({v.version for v in there.ledger.state().versions if not v.destroyed})
