@@ -122,7 +122,8 @@ class DaskRunner:
         since = time.monotonic()
         while True:
             try:
-                wait([future], timeout=min(_LOOK_SECONDS, self._patience))
+                with client.as_current():  # `wait` asks for the current one, and there may be several
+                    wait([future], timeout=min(_LOOK_SECONDS, self._patience))
                 return future.result(timeout=_GATHER_SECONDS)
             except TimeoutError:
                 if future.done() or client.status != "running":
