@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from flows.requests import take_requests
@@ -19,8 +20,10 @@ from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from infra.stack import Stack
 from s3t_core.capacity.placement import is_held_out
-from s3t_core.domain import Release
+from s3t_core.domain import Release, SliceId
 from s3t_core.errors import WorkspaceError
+from s3t_core.records import subject_digest
+from s3t_core.slicefile import SCHEMA, read_digests, slice_path
 from tests.flows.conftest import CANARY, people, write_csv
 from tests.stack.conftest import ROOT
 
@@ -130,8 +133,10 @@ def test_the_whole_walk_by_deployments_leaves_nothing_of_the_erased(
     own = (f"s3t/{place.config.system.name}/", f"{place.registry.place().removeprefix('s3://')}/")
     windows = [w for w in _windows(place, saw)  # other tests' stages begin from the same draws
                if all(name.startswith(own) for name in in_objects(stack, [w]))]
-    hers = [said.encode(), *windows]
-    assert saw and windows and all(any("/s3/" in p for p in left(stack, place, [n])) for n in hers)
+    packed = _packed_texts(place, who)
+    assert saw and windows and packed
+    assert all(any("/s3/" in p for p in left(stack, place, [n])) for n in (*windows, *packed))
+    hers = [said.encode(), *windows, *packed]
 
     request = take_requests(place, [who])[0]
     run("erase/erase")
@@ -158,14 +163,29 @@ def test_the_whole_walk_by_deployments_leaves_nothing_of_the_erased(
 
 def _saw(place: Workspace, who: str, release: Release) -> list[str]:
     """Digests of the live stages that saw a subject."""
-    from s3t_core.records import subject_digest
-    from s3t_core.slicefile import read_digests, slice_path
-    digest, state = subject_digest(place.keys, who), place.ledger.state()
-    assert state.dataset is not None
-    home = [k for k in state.dataset.slice_versions if any(
-        s == digest for s, _ in read_digests(place.root / "data" / slice_path(k.shard, k.index)))]
+    home = _home(place, who)
     return sorted({s.digest for r in release.replicas for s in r.stages
                    if any(k.shard == r.shard and k.index in s.prefix for k in home)})
+
+
+def _home(place: Workspace, who: str) -> list[SliceId]:
+    """Slices with a row of a subject."""
+    digest, state = subject_digest(place.keys, who), place.ledger.state()
+    assert state.dataset is not None
+    return [k for k in state.dataset.slice_versions if any(
+        s == digest for s, _ in read_digests(place.root / "data" / slice_path(k.shard, k.index)))]
+
+
+def _packed_texts(place: Workspace, who: str) -> list[bytes]:
+    """The column of texts of each slice with a row of a subject, as Parquet wrote it: compressed, nobody finds the
+    text itself in a server's files."""
+    found = []
+    for key in _home(place, who):
+        path = place.root / "data" / slice_path(key.shard, key.index)
+        column = pq.ParquetFile(path).metadata.row_group(0).column(SCHEMA.get_field_index("text"))
+        at = column.dictionary_page_offset or column.data_page_offset
+        found.append(path.read_bytes()[at:at + column.total_compressed_size])
+    return found
 
 
 def _windows(place: Workspace, saw: list[str]) -> list[bytes]:
