@@ -18,6 +18,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -99,6 +100,7 @@ class Stack:
 
     def up(self) -> None:
         """Start what is not running, each when what it needs is healthy. Raises StackError."""
+        self._want_ports()
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         self.make_database(*DATABASES)
         self._make_keys()
@@ -172,8 +174,16 @@ class Stack:
                    "-s3.port.lance=0",
                    f"-s3.config={self.folder / 's3.json'}", f"-master.port={port + 1}", f"-volume.port={port + 2}",
                    f"-filer.port={port + 3}", "-volume.max=64", "-master.volumeSizeLimitMB=1024",
-                   "-master.volumePreallocate=false")
+                   "-master.volumePreallocate=false", "-master.telemetry=false")
         return Service("s3", command, dict(os.environ), self._buckets_answer)
+
+    def _want_ports(self) -> None:
+        """Ports of what does not run are free: a stranger who answers there would look like ours."""
+        for name, port in self.ports.items():
+            needed = [p + more for p in range(port, port + 4) for more in (0, 10000)] if name == "s3" else [port]
+            for taken in filter(_taken, needed if self.pid(name) is None else ()):
+                raise StackError(f"expected port {taken} to be free for {name}, something listens there; stop that or "
+                                 "change [ports] in infra/stack.toml")
 
     def _make_keys(self) -> None:
         """Keys of whoever works with the buckets, and of whoever only reads them."""
@@ -352,6 +362,16 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a dead process left waiting is no matter
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
 
 
 def _write_private(path: Path, text: str) -> None:
