@@ -226,7 +226,7 @@ MUTANTS = (
     Mutant("profile: bfloat16 by the machine stands in no key", "s3t_core/learning/recipe.py",
            'training["dtype"] = "bfloat16" if low else "float32"', "pass",
            f"{HAZARDS}::left_to_the_machine"),
-    Mutant("servers: a password in s3t.toml", "s3t_core/config.py",
+    Mutant("servers: a password in s3t.toml", "s3t_core/config/places.py",
            'if found.password is not None or "password" in found.query:', "if False:",
            "tests/unit/test_config.py::wrong_value"),
     Mutant("schema: a later release's database is taken", "flows/migrations/__init__.py",

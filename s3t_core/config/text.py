@@ -1,0 +1,79 @@
+"""`s3t.toml` read, written with every key explained, and merged with what servers need."""
+
+import tomllib
+from typing import Any
+
+from pydantic import ValidationError
+
+from s3t_core.config.tree import Config
+from s3t_core.errors import ConfigError
+
+
+def parse_config(text: str, source: str = "s3t.toml") -> Config:
+    """The config that `text` (TOML) describes. Raises ConfigError naming every wrong key and what was expected."""
+    try:
+        return _validated(tomllib.loads(text), source)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"expected {source} to be TOML, got: {error}") from None
+
+
+def _validated(tables: dict[str, Any], source: str) -> Config:
+    try:
+        return Config.model_validate(tables)
+    except ValidationError as error:
+        lines = [f"  {_where(e['loc'])}{_reason(e)}" for e in error.errors()]
+        raise ConfigError(f"{source} has {len(lines)} wrong value(s):\n" + "\n".join(lines)) from None
+
+
+def merge_config(config: Config, text: str, source: str) -> Config:
+    """`config` with what `text` (TOML) says instead. Raises ConfigError."""
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"expected {source} to be TOML, got: {error}") from None
+    base = tomllib.loads(render_config(config))
+    merged = {name: {**base.get(name, {}), **table} if isinstance(table, dict) else table
+              for name, table in (base | given).items()}
+    return _validated(merged, source)
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    if not location:
+        return ""  # two tables do not fit: the reason names them
+    return f"[{location[0]}] {'.'.join(str(part) for part in location[1:]) or '(the table)'}: "
+
+
+def _reason(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "no such key; `s3t init` writes every key there is, with its meaning"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    value = error.get("input")
+    known = isinstance(value, str | int | float | bool) and "got" not in message
+    secret = isinstance(value, str) and "://" in value and "@" in value
+    shown = (", got a URL with a user in it" if secret else f", got {value!r}") if known else ""
+    return message + shown
+
+
+def render_config(config: Config) -> str:
+    """`config` as TOML in which every key stands with its explanation. `parse_config` reads it back unchanged."""
+    lines = ["# S3T settings. Every key that exists is here; one that is left out has the value shown by `s3t init`."]
+    for name, section in config:
+        doc = (type(section).__doc__ or "").strip()
+        lines += ["", f"# {doc}", f"[{name}]"]
+        for key, field in type(section).model_fields.items():
+            lines += [f"# {field.description}", f"{key} = {_toml(getattr(section, key))}"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, tuple):
+        inner = ", ".join(_toml(v) for v in value)
+        if len(inner) < 90:
+            return f"[{inner}]"
+        return "[\n" + "".join(f"    {_toml(v)},\n" for v in value) + "]"
+    return repr(value)

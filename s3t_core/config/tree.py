@@ -1,0 +1,71 @@
+"""All tables of `s3t.toml` together, and what must fit between them."""
+
+from pydantic import model_validator
+
+from s3t_core.config.places import DatabaseConfig, DvcConfig, RegistryConfig, StoreConfig
+from s3t_core.config.sections import (
+    AdapterConfig,
+    AuditConfig,
+    BackboneConfig,
+    DataConfig,
+    DeletionBudgetConfig,
+    ErasureConfig,
+    RunnerConfig,
+    Section,
+    SystemConfig,
+    TiersConfig,
+    TrainingConfig,
+)
+from s3t_core.domain import Tiers, Topology
+from s3t_core.errors import ConfigError
+
+
+class Config(Section):
+    """Everything `s3t.toml` can say."""
+
+    data: DataConfig = DataConfig()
+    system: SystemConfig = SystemConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    training: TrainingConfig = TrainingConfig()
+    runner: RunnerConfig = RunnerConfig()
+    deletion_budget: DeletionBudgetConfig = DeletionBudgetConfig()
+    erasure: ErasureConfig = ErasureConfig()
+    audit: AuditConfig = AuditConfig()
+    tiers: TiersConfig = TiersConfig()
+    database: DatabaseConfig = DatabaseConfig()
+    store: StoreConfig = StoreConfig()
+    registry: RegistryConfig = RegistryConfig()
+    dvc: DvcConfig = DvcConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Config":
+        slices = self.system.slices
+        if self.tiers.column and sum(self.tiers.slices) != slices:
+            raise ValueError(f"[tiers] slices: expected numbers that sum to the {slices} slices of a shard, got "
+                             f"{list(self.tiers.slices)}")
+        if self.runner.kind == "dask" and not all(u.startswith("s3://") for u in (self.store.url, self.dvc.remote)):
+            raise ValueError('[runner] kind: expected [store] url and [dvc] remote to be s3:// with "dask": its '
+                             "workers have nothing else in common with this machine")
+        if self.deletion_budget.min_mean_depth > slices:
+            raise ValueError(f"[deletion_budget] min_mean_depth: expected a floor of at most {slices} (the full depth; "
+                             f"no state meets a higher one), got {self.deletion_budget.min_mean_depth:g}")
+        return self
+
+    @property
+    def placement_tiers(self) -> Tiers | None:
+        """Which slices the tiers of subjects go to; None without tiers."""
+        tiers = self.tiers
+        return Tiers(tiers.column, tiers.values, tiers.slices) if tiers.column else None
+
+    @property
+    def topology(self) -> Topology:
+        """m, L and B."""
+        return Topology(self.system.shards, self.system.slices, self.system.budget)
+
+    def require_labels(self) -> tuple[str, ...]:
+        """The labels, once they are needed. Raises ConfigError when none are declared."""
+        if not self.data.labels:
+            raise ConfigError('expected the labels in s3t.toml, as in [data] labels = ["yes", "no"], got none; '
+                              "write every label there is, in a fixed order")
+        return self.data.labels
