@@ -19,6 +19,7 @@ from flows.cli_base import (
     app,
     begin_prefect,
     console,
+    meaning,
     open_if_there,
     open_workspace,
     percent,
@@ -37,6 +38,11 @@ def main() -> None:
         _fail(error)
     except BrokenPipeError:
         sys.exit(1)
+    except Exception as error:
+        meant = meaning(error)
+        if meant is None:
+            raise
+        _fail(meant)
 
 
 def _fail(error: S3TError) -> None:

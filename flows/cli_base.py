@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from s3t_core.errors import OrchestrationError, S3TError
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Exact machine unlearning: train so that a deletion is a deactivation, erase, prove it.")
 
@@ -56,6 +58,20 @@ def begin_prefect() -> None:
     from flows.settings import start_prefect
     with current().spinner("Starting Prefect"):
         start_prefect()
+
+
+def meaning(error: Exception) -> S3TError | None:
+    """What an error of Prefect or of its client comes down to: the error of ours that it could not report, which is why
+    the run failed, else that its server failed. None for anybody else's."""
+    if type(error).__module__.partition(".")[0] not in ("prefect", "httpx", "httpcore"):
+        return None
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, S3TError):
+            return at
+        at = at.__cause__ or at.__context__
+    return OrchestrationError(f"expected Prefect's server (PREFECT_API_URL) to answer, got {type(error).__name__}; see "
+                              "that it and its database are up, then run the command again: what was done stands")
 
 
 def show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> None:

@@ -36,8 +36,9 @@ import psutil
 CONFIG = Path(__file__).with_name("stack.toml")
 _QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
           "GX_ANALYTICS_ENABLED": "false", "DVC_NO_ANALYTICS": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-          "PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
           "TOKENIZERS_PARALLELISM": "false"}
+_TERSE = {"PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
+"""For what runs unseen; the command line has a level of its own."""
 DATABASES = ("s3t", "mlflow", "prefect")
 BUCKETS = ("s3t", "mlflow")
 _HEALTHY_SECONDS = 180
@@ -147,7 +148,7 @@ class Stack:
     def services(self) -> list[Service]:
         """All but PostgreSQL, in the order of starting."""
         web = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
-        python, base = sys.executable, {**os.environ, **self.env}
+        python, base = sys.executable, {**os.environ, **self.env, **_TERSE}
         mlflow = Service("mlflow", (
             python, "-m", "mlflow", "server", "--backend-store-uri", self.database("mlflow", "psycopg"),
             "--artifacts-destination", "s3://mlflow/artifacts", "--host", "127.0.0.1", "--port",

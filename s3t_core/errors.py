@@ -38,6 +38,10 @@ class Busy(S3TError):
     """Another process holds the workspace: only one may change it at a time."""
 
 
+class OrchestrationError(S3TError):
+    """Prefect's server could not be reached, or failed: what was done stands, the rest is done by the next run."""
+
+
 class TrainingError(S3TError):
     """A stage could not be trained: its process died, or its loss was not finite."""
 

@@ -144,6 +144,33 @@ def test_outside_a_workspace_every_command_says_what_to_do(tmp_path: Path, argum
     assert said in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_prefect_server_that_does_not_answer_is_told_without_a_traceback(tmp_path: Path, tiny_backbone: Path) -> None:
+    _run("init", "w", cwd=tmp_path)
+    _settle(tmp_path / "w", tiny_backbone)
+    source = str(write_csv(tmp_path / "p.csv", people()))
+    done = subprocess.run([S3T, "ingest", source], cwd=tmp_path / "w", check=False, capture_output=True, text=True,
+                          timeout=240,
+                          env={**environment(), "PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "s3t: expected Prefect's server (PREFECT_API_URL) to answer" in done.stderr
+
+
+def test_an_error_of_ours_that_prefect_could_not_report_is_the_one_that_is_told() -> None:
+    import httpx
+
+    from flows.cli_base import meaning
+    from s3t_core.errors import OrchestrationError, StorageError
+    try:
+        try:
+            raise StorageError("the database refused")
+        except StorageError:
+            raise httpx.ConnectError("no") from None
+    except httpx.HTTPError as error:
+        assert str(meaning(error)) == "the database refused"
+    assert isinstance(meaning(httpx.ConnectError("no")), OrchestrationError)
+    assert meaning(ValueError("a bug stays a traceback")) is None
+
+
 def test_bad_usage_exits_2_and_init_overwrites_nothing(tmp_path: Path) -> None:
     assert _run("frobnicate", cwd=tmp_path, code=2).stderr
     _run("init", "W", cwd=tmp_path)
