@@ -162,9 +162,14 @@ def _cut_at(what: str) -> Callable[[str], None]:
 
 
 def test_whoever_has_the_old_database_open_is_refused(place: Workspace, elsewhere: str) -> None:
+    """From the moment it has moved, not only once its file is gone: on a server there is none."""
     late = SqlRequestBook(place.database)
-    migrate(place.root, elsewhere, "there.toml", quietly)
     request = DeletionRequest("req-late", "s", "", "s", "c", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "")
+    with pytest.raises(Cut):
+        migrate(place.root, elsewhere, "there.toml", _cut_at("what is left"))
+    with pytest.raises(StorageError):
+        late.accept([Asked(request, "salt", {"type": "request"})])
+    migrate(place.root, "", "", quietly)
     with pytest.raises(StorageError):
         late.accept([Asked(request, "salt", {"type": "request"})])
 
