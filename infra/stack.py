@@ -180,10 +180,9 @@ class Stack:
 
     def _want_ports(self) -> None:
         """Ports of what does not run are free: a stranger who answers there would look like ours."""
-        for name, port in self.ports.items():
-            needed = [p + more for p in range(port, port + 4) for more in (0, 10000)] if name == "s3" else [port]
-            for taken in filter(_taken, needed if self.pid(name) is None else ()):
-                raise StackError(f"expected port {taken} to be free for {name}, something listens there; stop that or "
+        for name, ports in listens(self.ports).items():
+            for port in filter(taken, ports if self.pid(name) is None else ()):
+                raise StackError(f"expected port {port} to be free for {name}, something listens there; stop that or "
                                  "change [ports] in infra/stack.toml")
 
     def _make_keys(self) -> None:
@@ -365,7 +364,14 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _taken(port: int) -> bool:
+def listens(ports: Mapping[str, int]) -> dict[str, list[int]]:
+    """All ports of each service: SeaweedFS has three more, and gRPC at each plus 10000."""
+    return {name: [p + more for p in range(port, port + 4) for more in (0, 10000)] if name == "s3" else [port]
+            for name, port in ports.items()}
+
+
+def taken(port: int) -> bool:
+    """Whether something listens there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a dead process left waiting is no matter
         try:

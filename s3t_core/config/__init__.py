@@ -6,16 +6,11 @@ refused with what was expected; a value that a later release will accept is refu
 Nothing here may be computed from records (method.md, hazard 7): an operator may write what `s3t plan` suggests.
 """
 
-from s3t_core.config.places import DatabaseConfig, DvcConfig, RegistryConfig, StoreConfig
 from s3t_core.config.sections import (
     ADAPTER_KINDS,
     AdapterConfig,
-    AuditConfig,
     BackboneConfig,
     DataConfig,
-    DeletionBudgetConfig,
-    ErasureConfig,
-    RunnerConfig,
     SystemConfig,
     TiersConfig,
     TrainingConfig,
@@ -23,8 +18,5 @@ from s3t_core.config.sections import (
 from s3t_core.config.text import merge_config, parse_config, render_config
 from s3t_core.config.tree import Config
 
-__all__ = [
-    "ADAPTER_KINDS", "AdapterConfig", "AuditConfig", "BackboneConfig", "Config", "DataConfig", "DatabaseConfig",
-    "DeletionBudgetConfig", "DvcConfig", "ErasureConfig", "RegistryConfig", "RunnerConfig", "StoreConfig",
-    "SystemConfig", "TiersConfig", "TrainingConfig", "merge_config", "parse_config", "render_config",
-]
+__all__ = ["ADAPTER_KINDS", "AdapterConfig", "BackboneConfig", "Config", "DataConfig", "SystemConfig", "TiersConfig",
+           "TrainingConfig", "merge_config", "parse_config", "render_config"]

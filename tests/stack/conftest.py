@@ -1,8 +1,6 @@
 """One stack for all tests here, on free ports, and small workspaces on it. `make test-stack`."""
 
 import os
-import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,28 +12,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-
-def _free(ports: list[int]) -> bool:
-    for port in ports:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                return False
-    return True
-
-
-def _ports() -> dict[str, int]:
-    while True:
-        base = random.randrange(20000, 30000)
-        if _free([*range(base, base + 6), *range(base + 10000, base + 10004)]):
-            return {"s3": base, "mlflow": base + 4, "prefect": base + 5}
-
+from tests.ports import free_ports
 
 RUNNING = os.environ.get("S3T_TEST_STACK")
 """The directory of a stack that runs already (`infra.stack up --dir DIR --config DIR/stack.toml`), to test on it."""
-PORTS = tomllib.loads(Path(RUNNING, "stack.toml").read_text())["ports"] if RUNNING else _ports()
+PORTS = tomllib.loads(Path(RUNNING, "stack.toml").read_text())["ports"] if RUNNING else free_ports()
 os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{PORTS['prefect']}/api"  # Prefect reads it once, when imported
 
 from flows.wiring import Workspace, create_workspace  # noqa: E402

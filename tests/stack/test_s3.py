@@ -84,3 +84,8 @@ def test_the_scan_reads_every_object_and_throws_unfinished_uploads_away(
     found = _scan(tmp_path, blobs)
     assert found.residue == (f"{blobs.url}/deep/down",) and found.files == 2
     assert not list((tmp_path / ".s3t" / "tmp").iterdir())
+
+
+def test_the_server_reports_nothing_home(stack: Stack) -> None:
+    said = (stack.folder / "logs" / "s3.log").read_text(errors="replace")
+    assert "Start Seaweed Master" in said and "telemetry" not in said

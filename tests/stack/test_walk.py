@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -76,21 +76,34 @@ def answers(place: Workspace, texts: list[str]) -> list[dict[str, Any]]:
     return found
 
 
-def left(stack: Stack, place: Workspace, needles: list[bytes]) -> list[str]:
-    """Files of the workspace and of every server, and objects of the buckets, with a needle in them."""
+Found = dict[bytes, list[str]]
+"""Where each needle is that is anywhere."""
+
+
+def left(stack: Stack, place: Workspace, needles: list[bytes]) -> Found:
+    """In files of the workspace and of every server."""
     import psycopg
     for name in ("mlflow", "prefect"):
         with psycopg.connect(stack.database(name), autocommit=True) as connection:
             connection.execute("CHECKPOINT")  # what is in memory to the files; the erasure has vacuumed
     stack.compact()
     files = [p for folder in (place.root, stack.folder) for p in folder.rglob("*") if p.is_file()]
-    found = []
-    for path in files:
-        try:
-            parts = unpacked(path.read_bytes())
-        except FileNotFoundError:
-            continue  # a server rotated it
-        found += [path.as_posix() for n in needles if any(n in part for part in parts)]
+    return _found(((p.as_posix(), unpacked(data)) for p in files if (data := _read(p)) is not None), needles)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None  # a server rotated it
+
+
+def _found(places: Iterable[tuple[str, list[bytes]]], needles: list[bytes]) -> Found:
+    found: Found = {}
+    for name, parts in places:
+        for needle in needles:
+            if any(needle in part for part in parts):
+                found.setdefault(needle, []).append(name)
     return found
 
 
@@ -104,15 +117,14 @@ def unpacked(data: bytes) -> list[bytes]:
     return parts
 
 
-def in_objects(stack: Stack, needles: list[bytes]) -> list[str]:
-    """Objects of every bucket with a needle in them."""
-    client, found = stack.client(), []
-    for bucket in client.list_buckets()["Buckets"]:
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket["Name"]):
-            for entry in page.get("Contents", ()):
-                data = client.get_object(Bucket=bucket["Name"], Key=entry["Key"])["Body"].read()
-                found += [f"{bucket['Name']}/{entry['Key']}" for n in needles if n in data]
-    return found
+def in_objects(stack: Stack, needles: list[bytes]) -> Found:
+    """In objects of every bucket."""
+    client = stack.client()
+    return _found(((f"{bucket['Name']}/{entry['Key']}",
+                    [client.get_object(Bucket=bucket["Name"], Key=entry["Key"])["Body"].read()])
+                   for bucket in client.list_buckets()["Buckets"]
+                   for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket["Name"])
+                   for entry in page.get("Contents", ())), needles)
 
 
 def test_the_whole_walk_by_deployments_leaves_nothing_of_the_erased(
@@ -131,11 +143,12 @@ def test_the_whole_walk_by_deployments_leaves_nothing_of_the_erased(
     assert len(answers(place, texts)) == 2
     saw = _saw(place, who, before.release)
     own = (f"s3t/{place.config.system.name}/", f"{place.registry.place().removeprefix('s3://')}/")
-    windows = [w for w in _windows(place, saw)  # other tests' stages begin from the same draws
-               if all(name.startswith(own) for name in in_objects(stack, [w]))]
+    windows = [w for w, names in in_objects(stack, _windows(place, saw)).items()
+               if all(name.startswith(own) for name in names)]  # other tests' stages begin from the same draws
     packed = _packed_texts(place, who)
     assert saw and windows and packed
-    assert all(any("/s3/" in p for p in left(stack, place, [n])) for n in (*windows, *packed))
+    found = left(stack, place, [*windows, *packed])
+    assert all(any("/s3/" in p for p in found.get(n, ())) for n in (*windows, *packed))
     hers = [said.encode(), *windows, *packed]
     bucket, _, prefix = place.registry.place().removeprefix("s3://").partition("/")
     stack.client().put_object(Bucket=bucket, Key=f"{prefix}/models/m-{'0' * 32}/artifacts/rest",
@@ -148,12 +161,12 @@ def test_the_whole_walk_by_deployments_leaves_nothing_of_the_erased(
     certificate = place.certificates_dir / f"{request.request_id}.json"
     assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
     assert not any(place.store.holds(d) for d in saw)
-    assert in_objects(stack, [who.encode(), *hers]) == []  # at once, whoever asks the S3 server
+    assert in_objects(stack, [who.encode(), *hers]) == {}  # at once, whoever asks the S3 server
     until = time.monotonic() + 300  # it deletes an object's bytes some time after the object
     while (found := left(stack, place, [who.encode(), *hers])) and time.monotonic() < until:
-        assert all("/s3/" in p for p in found), found
+        assert all("/s3/" in p for names in found.values() for p in names), found
         time.sleep(3)
-    assert found == []
+    assert found == {}
     assert len(answers(place, texts)) == 2
 
     run("full-retrain/full-retrain")
