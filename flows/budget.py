@@ -7,8 +7,8 @@ from typing import Any
 
 from s3t_core.capacity.budget import BudgetPolicy, Spent, budget_state, forecast
 from s3t_core.config import Config
-from s3t_core.erasure.ledger import Event, State
-from s3t_core.erasure.planner import parse_time
+from s3t_core.erasure.state import Event, State
+from s3t_core.times import parse_time
 
 RATE_DAYS = 30
 """The request rate is counted over so many days, or since the first data when that is less."""

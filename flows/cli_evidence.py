@@ -10,22 +10,26 @@ from flows.cli_base import JsonOption, WorkspaceOption, open_workspace, show, wo
 from flows.cli_requests import ByOption
 from s3t_core.errors import UsageError
 
+UNDECIDED = 3
+"""The exit code of `s3t verify` for evidence that is signed, and undecided all the same."""
+
 
 def verify(path: Annotated[str, typer.Argument(help="A certificate, a directory of them, a report, a checkpoint, an "
                                                  "evidence bundle (.zip) or an exported ledger (.jsonl).")],
            key: Annotated[list[str] | None, typer.Option("--key", help="The controller's public key (PEM); again for "
-                                                         "each they used. Default: the workspace's own, which proves "
-                                                         "less.")] = None,
+                                                         "each they used. Default: the workspace's own, which lies "
+                                                         "beside the evidence and so proves less.")] = None,
            checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="An earlier checkpoint that you kept: a "
                                                           "bundle must continue it.")] = None,
            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Check certificates, reports, bundles, checkpoints and ledgers offline."""
+    """Check certificates, reports, bundles, checkpoints and ledgers offline. Exits 3 when all is signed, but a document
+    by a key that was replaced: alone it proves nothing."""
     from flows.verifying import verify_path
     publics = [Path(k) for k in key] if key else _own_public_keys(workspace)
     result = verify_path(Path(path), publics, Path(checkpoint) if checkpoint else None)
-    show(as_json, result, _told_verified)
+    show(as_json, {**result, "own_key": not key}, _told_verified)
     if not result["valid"]:
-        sys.exit(1)
+        sys.exit(1 if result["problems"] else UNDECIDED)
 
 
 def audit(since: Annotated[str, typer.Option("--since", metavar="TIME", help="The report's period begins here: a day, "
@@ -93,10 +97,10 @@ def _own_public_keys(workspace: str | None) -> list[Path]:
 
 
 def _told_verified(d: dict[str, Any]) -> list[str]:
-    lines = [f"valid: {c.get('file', c['request'])}, {c['closed']} {c['certified']}" for c in d["certificates"]]
-    lines += [f"valid: {c['file']}, a checkpoint of {c['size']} entries, signed {c['signed']}"
+    lines = [f"{_word(c)}: {c['request']}{_file_of(c)}, {c['closed']} {c['certified']}" for c in d["certificates"]]
+    lines += [f"{_word(c)}: {c['file']}, a checkpoint of {c['size']} entries, signed {c['signed']}"
               for c in d.get("checkpoints", [])]
-    lines += [f"valid: {r['file']}, a report on {r['since']} to {r['until']}: {r['requests']} request(s), "
+    lines += [f"{_word(r)}: {r['file']}, a report on {r['since']} to {r['until']}: {r['requests']} request(s), "
               f"{r['deadlines_missed']} deadline(s) missed" for r in d.get("reports", [])]
     if d.get("checkpoint"):
         lines.append(f"The ledger of {d['checkpoint']['size']} entries, signed {d['checkpoint']['time']}, closes each.")
@@ -104,9 +108,23 @@ def _told_verified(d: dict[str, Any]) -> list[str]:
         told = d["ledger"]
         lines.append(f"valid: {told['size']} entries, signed {told['signed']}: {told['requests']} request(s), "
                      f"{told['certified']} closed by a certificate.")
+    lines += [f"UNDECIDED: {p}" for p in d["undecided"]]
     lines += [f"NOT VALID: {p}" for p in d["problems"]]
+    lines += [f"Verified with key {k}." for k in d["keys"]]
+    if d["own_key"]:
+        lines.append("That key lies in the workspace, beside the evidence: whoever changes the one can change the "
+                     "other. Pass --key with the public key that you were given another way.")
     return [*lines, *(["What a bundle alone does not prove:", *(f"  - {p}" for p in d["not_proved"])]
                       if d.get("not_proved") else [])]
+
+
+def _word(found: dict[str, Any]) -> str:
+    return "signed" if found.get("undecided") else "valid"
+
+
+def _file_of(found: dict[str, Any]) -> str:
+    name = found.get("file", "")
+    return "" if name in ("", f"{found['request']}.json") else f" ({name})"
 
 
 def _told_audit(d: dict[str, Any]) -> list[str]:

@@ -23,10 +23,10 @@ from flows.progress import current
 from flows.retrain import have_retrained, train_first, want_retrain
 from flows.tasks import task
 from flows.wiring import Workspace
-from s3t_core.erasure.closing import check_book, view_of
+from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import STEPS, Eraser
-from s3t_core.erasure.ledger import State
 from s3t_core.erasure.planner import ErasurePlan
+from s3t_core.erasure.state import State
 
 _WAIT_SECONDS = 600
 """How long an erase run waits for a training that is writing: it writes for seconds, now and then."""
@@ -46,12 +46,12 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     training = _WAIT_SECONDS if is_held(place.training_lock_path) else 0
     with place.changing(max(wait_seconds, training)) as lease:
         place.sweep()
-        check_book(*place.requests.with_events())
+        documents = place.check_whole()
         healed = heal(place)
         eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}",
                         partial(train_first, place, problems))
         plans = list(_erase(eraser, lease))
-        problems += [healed.problem, want_retrain(place)]
+        problems += [healed.problem, *documents.told(), want_retrain(place)]
         place.write_checkpoint()
     outcome, reason = have_retrained(place)
     if outcome == "no" and any(p.recipe for p in plans):
@@ -65,7 +65,8 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
                          for plan in plans for r in plan.requests],
         "deactivated": len({s.key for plan in plans for s in plan.deactivated}),
         "seconds": round(time.monotonic() - started, 1), "retrain": outcome, "problem": problem,
-        "found_outside": list(eraser.outside), "healed": asdict(healed), "waiting": _waiting(place, state),
+        "found_outside": list(eraser.outside), "ids_lost": sum(eraser.ids_lost), "documents": asdict(documents),
+        "healed": asdict(healed), "waiting": _waiting(place, state),
     }
 
 

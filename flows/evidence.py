@@ -23,6 +23,7 @@ def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[st
     Raises LedgerError when it does not, CertificateError when a certificate is not as the ledger recorded it,
     UsageError when there is none.
     """
+    place.check_whole()
     leaves = place.ledger.leaves()
     kept = [read_checkpoint(_read(path), *read_public_keys(place.keys_dir)) for path in earlier]
     for checkpoint in kept:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from flows.wiring import Workspace
 from s3t_core.domain import DeletionRequest
-from s3t_core.erasure.ledger import State, VersionRecord
 from s3t_core.erasure.planner import targets_of
+from s3t_core.erasure.state import State, VersionRecord
 from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.errors import ArtifactError
 from s3t_core.release_json import release_to_json
@@ -66,7 +66,8 @@ def _heal_registry(place: Workspace, state: State) -> tuple[bool, str]:
     champion = state.champion
     kept = {v.version: v for v in state.versions if not v.destroyed}
     there = {(release, *vars(made).values()) for release, made in registry.released()}
-    whole = {n: v for n, v in kept.items() if (v.release.release_id, v.version, v.run_id, v.model_id) in there}
+    whole = {n: v for n, v in kept.items() if (
+        v.release.release_id, v.version, v.run_id, v.model_id, v.document) in there}
     serving = champion.version if champion and champion.version in kept else ""
     if whole == kept and registry.count() == len(kept) and registry.serving() == serving:
         return False, ""
@@ -98,6 +99,7 @@ def _registered_again(place: Workspace, champion: VersionRecord) -> VersionRecor
     place.ledger.append(
         {"type": "release", "time": place.now(), "cause": "restored", "release": release_to_json(champion.release),
          "recipe": champion.recipe, "version": made.version, "run_id": made.run_id, "model_id": made.model_id,
+         "document": made.document,
          "staleness": champion.staleness, "offline": champion.offline},
         {"type": "retired", "time": place.now(), "versions": [champion.version], "stages": []},
         {"type": "measured", "time": place.now(), "release": champion.release.release_id,
@@ -124,5 +126,4 @@ def _destroy_objects(place: Workspace, state: State) -> int:
 
 def _erased(place: Workspace, state: State) -> list[DeletionRequest]:
     """Requests that were carried out, but for people who have returned since."""
-    on_list = place.requests.suppressed_by()
-    return [r for r in place.requests.all() if r.request_id in state.certified and r.suppression in on_list]
+    return [r for r in place.requests.all() if r.request_id in state.certified and r.suppression in state.suppressed]

@@ -26,7 +26,8 @@ from flows.tasks import task
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.config import DataConfig
 from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Tiers
-from s3t_core.erasure.ledger import State, dataset_to_json
+from s3t_core.erasure.ledger import dataset_to_json
+from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, UsageError
 from s3t_core.records import subject_digest
 from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow
@@ -78,7 +79,9 @@ def ingest_source(place: Workspace, source: str, append: bool, chunk_rows: int) 
 
 def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_rows: int, folder: Path) -> IngestReport:
     config, topology = place.config, place.config.topology
-    subjects, records = place.requests.suppressed()
+    place.requests.check()
+    subjects = {digest for digest, (scope, _) in state.suppressed.items() if scope == "subject"}
+    records = state.suppressed.keys() - subjects
     builder = SnapshotBuilder(place.keys, topology, config.data.held_out, folder / "spool", subjects, records,
                               config.placement_tiers)
     try:

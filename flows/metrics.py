@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from flows.requests import list_requests
 from flows.status import status_of
 from flows.wiring import Workspace
-from s3t_core.erasure.planner import parse_time
+from s3t_core.times import parse_time
 
 STATES = ("pending", "held", "awaiting approval", "erased", "withdrawal", "rejection")
 

@@ -28,7 +28,7 @@ from flows.settings import CONFIG_NAME
 from flows.wiring import OWNER, Workspace, refuse_open_plan
 from s3t_core.canonical import canonical_json
 from s3t_core.config import Config, merge_config, parse_config, render_config
-from s3t_core.erasure.ledger import Event, State, VersionRecord
+from s3t_core.erasure.state import Event, State, VersionRecord
 from s3t_core.errors import Busy, StorageError, UsageError, WorkspaceError
 from s3t_core.files import remove_file, write_atomically
 from s3t_core.learning.store import Blobs, LocalBlobs
@@ -299,7 +299,7 @@ class _Move:
 
 def _database(place: Workspace) -> Database:
     """Without asking that it is there."""
-    return Database(place.config.database.url, place.root)
+    return Database(place.config.database.url, place.root, place.keys.sealing)
 
 
 def _remote(place: Workspace) -> Blobs:

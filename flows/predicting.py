@@ -8,17 +8,28 @@ from typing import Any
 from flows.adapters.local import as_owner_only
 from flows.progress import current
 from flows.wiring import Workspace
-from s3t_core.errors import UsageError
+from s3t_core.errors import StaleModel, UsageError
 
 
 def champion_of(place: Workspace) -> Any:
-    """`models:/NAME@champion`. Raises UsageError when nothing serves yet.
+    """`models:/NAME@champion`, once it is clear that it answers by the release document that the ledger recorded.
+    Raises UsageError when nothing serves yet, StaleModel for another document.
 
     From a server MLflow brings the files to a directory that it never removes, stages that a later erasure must destroy
     among them: they come into the workspace instead, and are gone when the model is in memory.
     """
-    if place.ledger.state().champion is None:
+    champion = place.ledger.state().champion
+    if champion is None:
         raise UsageError("expected a model version to serve, got none; run `s3t ingest SOURCE` and `s3t train`")
+    loaded = _loaded(place)
+    if loaded.unwrap_python_model().document != champion.document:
+        raise StaleModel(f"expected version {champion.version} with the release document that the ledger recorded, got "
+                         "another; somebody changed it, or another command has just moved on: run `s3t status`, then "
+                         "`s3t erase`, which puts it right")
+    return loaded
+
+
+def _loaded(place: Workspace) -> Any:
     with current().spinner("Loading the model"):
         registry = place.registry
         import mlflow

@@ -13,7 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.train import TrainingSession
 from flows.wiring import Workspace
-from s3t_core.erasure.ledger import State
+from s3t_core.erasure.state import State
 from s3t_core.errors import UsageError
 from s3t_core.learning.recipe import StageSpec
 

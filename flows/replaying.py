@@ -13,7 +13,7 @@ from flows.progress import current
 from flows.wiring import Workspace
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import StageRecord
-from s3t_core.erasure.ledger import State
+from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError, UsageError
 from s3t_core.learning.jobs import DescribeJob, FileRef, StageJob
 from s3t_core.learning.recipe import Recipe, StageSpec, wanted
@@ -36,6 +36,7 @@ def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict
         state = place.ledger.state()
         if state.champion is None or state.dataset is None:
             raise UsageError("expected a version that serves, got none; run `s3t train`")
+        place.registry.check_document(state.champion)
         recipe = recipe_from_json(state.champion.recipe)
         with current().spinner("Loading torch and the backbone"):
             found = place.runner.describe(DescribeJob(place.backbone, recipe.profile.threads))

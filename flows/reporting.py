@@ -4,14 +4,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from flows.adapters.keys import read_signing_key
 from flows.wiring import Workspace
 from s3t_core.erasure.certificate import certificate_subject, make_statement
 from s3t_core.erasure.dsse import sign
-from s3t_core.erasure.planner import rfc3339
 from s3t_core.erasure.report import REPORT_TYPE, Report, build_report
 from s3t_core.errors import StorageError, UsageError
 from s3t_core.files import write_atomically
+from s3t_core.times import rfc3339
 
 _WINDOWS = {"h": "hours", "d": "days", "w": "weeks"}
 
@@ -25,12 +24,13 @@ def write_report(place: Workspace, since: datetime | None, folder: Path) -> dict
     now = place.clock.now()
     if since is not None and since > now:
         raise UsageError(f"expected --since in the past, got {rfc3339(since)}")
+    place.check_whole()
     report = report_of(place, since, now)
     story = tell(report, pictures(report))
     statement = make_statement(report.model_dump(mode="json"),
                                certificate_subject(place.ledger.state(), place.ledger.head()), REPORT_TYPE)
     files = {"html": ("report.html", write_page(story)), "pdf": ("report.pdf", write_paper(story)),
-             "json": ("report.json", sign(statement, read_signing_key(place.keys_dir)))}
+             "json": ("report.json", sign(statement, place.signing_key()))}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -46,7 +46,7 @@ def report_of(place: Workspace, since: datetime | None, now: datetime) -> Report
     """The report's content."""
     documents = {p.stem: p.read_bytes() for p in place.certificates_dir.glob("*.json")}
     return build_report(place.config.system.name, place.ledger.events(), documents, since, now, place.budget_of,
-                        len(place.requests.suppressed_by()), place.erase_policy().software)
+                        len(place.ledger.state().suppressed), place.erase_policy().software)
 
 
 def parse_since(text: str, now: datetime) -> datetime | None:

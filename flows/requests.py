@@ -6,7 +6,7 @@ nowhere else. Whatever happens to a request is a ledger event.
 
 import hmac
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -16,13 +16,13 @@ from flows.wiring import Workspace
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.closing import CLOSING_TYPE, check_reason, closing_predicate, view_of
-from s3t_core.erasure.ledger import Event, State
-from s3t_core.erasure.planner import rfc3339
+from s3t_core.erasure.state import Event, State
 from s3t_core.errors import UsageError
 from s3t_core.keys import keyed_digest
 from s3t_core.ports import Closing
 from s3t_core.records import record_digest, subject_digest
 from s3t_core.snapshot import suppression_digest
+from s3t_core.times import rfc3339
 
 _WAIT_SECONDS = 60
 _BATCH = 500
@@ -121,6 +121,7 @@ def lift(place: Workspace, subject: str, record: str, by: str) -> None:
 def _changing(place: Workspace) -> Iterator[State]:
     """Between erase runs: what is decided here is seen by the next one. The ledger is signed before anyone is told."""
     with place.changing(_WAIT_SECONDS):
+        place.requests.check()
         yield place.ledger.state()
         place.write_checkpoint()
 
@@ -187,7 +188,8 @@ def _asked(place: Workspace, subject: str, record: str, key: str) -> Asked:
     once = keyed_digest(keys.suppression, "idempotency", key, request.suppression).hex() if key else ""
     return Asked(request, salt, {
         "type": "request", "time": request.received, "request": request.request_id, "subject": request.subject,
-        "record": request.record, "due": request.due}, once)
+        "record": request.record, "suppression": request.suppression, "commitment": request.commitment,
+        "due": request.due}, once)
 
 
 def _take(place: Workspace, subjects: list[str], record: str, key: str) -> list[DeletionRequest]:
@@ -195,10 +197,21 @@ def _take(place: Workspace, subjects: list[str], record: str, key: str) -> list[
     asked = [_asked(place, subject, record, key) for subject in subjects]
     place.needles.keep_ids({a.request.request_id: [record or s] for a, s in zip(asked, subjects, strict=True)})
     accepted = place.requests.accept(asked)
-    there = [a.request.request_id for a, r in zip(asked, accepted, strict=True) if a.request.request_id != r.request_id]
+    there = {a.request.request_id: r for a, r in zip(asked, accepted, strict=True)
+             if a.request.request_id != r.request_id}
     if there:
+        _fill_in(place, there)
         place.needles.destroy("", there)
     return accepted
+
+
+def _fill_in(place: Workspace, there: Mapping[str, DeletionRequest]) -> None:
+    """Asking again gives the id back to an open request that has lost it, after a restore of older files. `there`: the
+    request that stands for what was asked, by the id under which what was asked is kept just now."""
+    known = place.needles.known()
+    lost = {r.request_id: place.needles.ids_of(asked) for asked, r in there.items()
+            if not r.certificate and r.request_id not in known}
+    place.needles.keep_ids(lost)
 
 
 def commitment(key: bytes, salt: str, subject: str, record: str = "") -> str:

@@ -24,11 +24,12 @@ from flows.train import TrainingSession, TrainReport, fill_in
 from flows.wiring import Workspace
 from s3t_core.domain import DatasetVersion, Release, SliceId
 from s3t_core.erasure.executor import Replacement
-from s3t_core.erasure.ledger import Event, State
-from s3t_core.erasure.planner import ErasurePlan, parse_time, targets_of
+from s3t_core.erasure.planner import ErasurePlan, targets_of
+from s3t_core.erasure.state import Event, State
 from s3t_core.errors import Busy, S3TError, StorageError, TrainingError
 from s3t_core.learning.recipe import StageSpec
 from s3t_core.learning.release import recipe_to_json
+from s3t_core.times import parse_time
 
 DEPLOYMENT = "full-retrain/full-retrain"
 _WAIT_SECONDS = 3600.0

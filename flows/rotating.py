@@ -2,20 +2,27 @@
 
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from flows.adapters.keys import SIGNING_KEY, SIGNING_PUB, change_signing_key, read_public_key, read_signing_key
+from flows.adapters.keys import (
+    SIGNING_KEY,
+    SIGNING_PUB,
+    adopt_next_key,
+    read_public_key,
+    read_signing_key,
+    write_next_key,
+)
 from flows.wiring import Workspace, refuse_open_plan
-from s3t_core.erasure.dsse import key_id
+from s3t_core.erasure.offline import VOUCHED, key_id
 from s3t_core.errors import UsageError
 
 _WAIT_SECONDS = 60
-_SAID = b"s3t/v1/next signing key "
 
 
 def rotate_signing_key(place: Workspace, by: str, lost: bool) -> dict[str, Any]:
     """{"old", "new"}: key ids (SHA-256 of the raw public key, hex). The ledger records the change; the old key signs
-    the new one's id, unless it is `lost`. The old public key stays, to verify what it signed.
+    the new one's id, unless it is `lost`. From that entry on the old key counts for nothing; its public part stays, to
+    verify what it signed before.
 
     Raises UsageError when `lost` is said of a key that is there, or while an erasure is unfinished: its certificates
     are signed by one key.
@@ -26,11 +33,11 @@ def rotate_signing_key(place: Workspace, by: str, lost: bool) -> dict[str, Any]:
                          "vouches for the new one")
     with place.changing(_WAIT_SECONDS):
         refuse_open_plan(place.ledger.state())
-        old, private = read_public_key(folder / SIGNING_PUB), Ed25519PrivateKey.generate()
-        new = key_id(private.public_key())
-        vouched = "" if lost else read_signing_key(folder).sign(_SAID + bytes.fromhex(new)).hex()
+        old = read_public_key(folder / SIGNING_PUB)
+        new = key_id(write_next_key(folder).public_key())
+        vouched = "" if lost else read_signing_key(folder).sign(VOUCHED + bytes.fromhex(new)).hex()
         place.ledger.append({"type": "key", "time": place.now(), "old": key_id(old), "new": new, "by": by, "lost": lost,
-                             "vouched": vouched})
-        change_signing_key(folder, private)
+                             "old_public": old.public_bytes(Encoding.Raw, PublicFormat.Raw).hex(), "vouched": vouched})
+        adopt_next_key(folder, place.ledger.state())
         place.write_checkpoint()
     return {"old": key_id(old), "new": new}

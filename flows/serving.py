@@ -27,9 +27,9 @@ from flows.deployments import deployments, to_prefect
 from flows.settings import API_URL_FILE, is_serving
 from flows.wiring import Workspace
 from s3t_core.erasure.closing import is_ready
-from s3t_core.erasure.planner import parse_time
 from s3t_core.errors import Busy, S3TError, StorageError, UsageError
 from s3t_core.files import write_atomically
+from s3t_core.times import parse_time
 
 ERASE = "erase/erase"
 _START_SECONDS = 180

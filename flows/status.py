@@ -3,8 +3,8 @@
 from typing import Any
 
 from flows.wiring import Workspace
-from s3t_core.erasure.closing import check_book, view_of
-from s3t_core.erasure.ledger import State
+from s3t_core.erasure.closing import as_told, view_of
+from s3t_core.erasure.state import State
 
 
 def _budget(place: Workspace, state: State) -> dict[str, Any]:
@@ -17,7 +17,8 @@ def _budget(place: Workspace, state: State) -> dict[str, Any]:
 def status_of(place: Workspace) -> dict[str, Any]:
     """The status document: JSON values."""
     state = place.ledger.state()
-    check_book(*place.requests.with_events())
+    place.requests.check()
+    documents = place.document_problems()
     champion = state.champion
     release = state.release
     return {
@@ -34,7 +35,8 @@ def status_of(place: Workspace) -> dict[str, Any]:
         } for shard in release.shards()] if release else [],
         "pending": [{"id": r.request_id, "received": r.received, "due": r.due,
                      "state": view_of(r, state, place.config.erasure.needs_approval, place.clock.now()).state}
-                    for r in place.requests.pending()],
+                    for r in (as_told(p, state) for p in place.requests.pending())],
+        "documents": {"missing": list(documents.missing), "changed": list(documents.changed)},
         "certified": len(state.certified), "withdrawn_or_rejected": len(state.closed),
         "full_retrain": {"state": state.retrain["state"], "time": state.retrain["time"]} if state.retrain else None,
         "interrupted_erasure": state.plan is not None,

@@ -34,8 +34,7 @@ from flows.wiring import ReleaseEvaluator, Workspace, refuse_open_plan
 from s3t_core.canonical import sha256_hex
 from s3t_core.capacity.sequences import choose_sequences
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, StageRecord
-from s3t_core.erasure.ledger import State
-from s3t_core.erasure.planner import parse_time
+from s3t_core.erasure.state import State
 from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.errors import BackboneChanged, DataError, GuaranteeError, S3TError, TrainingError
 from s3t_core.learning.jobs import DescribeJob, Description, FileRef, StageJob, StageOutcome
@@ -43,6 +42,7 @@ from s3t_core.learning.recipe import Recipe, StageSpec, Wanted, make_recipe, wan
 from s3t_core.learning.release import recipe_to_json
 from s3t_core.release_json import release_to_json, stage_to_json
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path
+from s3t_core.times import parse_time
 
 _WAIT_SECONDS = 6 * 3600
 """How long a training waits for an erasure that holds the workspace, before it gives up what it is about to write."""
@@ -269,13 +269,15 @@ class TrainingSession:
                accuracy: float | None) -> str:
         """Make `release` the version that serves, in registry and ledger; what is so already stays."""
         place, champion = self.place, state.champion
-        published = place.registry.publish(document, recipe, release_tags(release, place.ledger.head()))
+        recorded = champion.document if champion and champion.release.release_id == release.release_id else ""
+        published = place.registry.publish(document, recipe, release_tags(release, place.ledger.head()), recorded)
         events: list[dict[str, Any]] = []
         if champion is None or champion.version != published.version:
             events.append({
                 "type": "release", "time": place.now(), "cause": self.cause, "release": document, "recipe": recipe,
                 "version": published.version, "run_id": published.run_id, "model_id": published.model_id,
-                "staleness": place.config.erasure.staleness_seconds, "offline": place.offline_seconds})
+                "document": published.document, "staleness": place.config.erasure.staleness_seconds,
+                "offline": place.offline_seconds})
         elif (champion.run_id, champion.model_id) != (published.run_id, published.model_id):
             events.append({"type": "migrated", "time": place.now(), "move": "", "settings": place.lasting_settings(),
                            "versions": {published.version: [published.run_id, published.model_id]}})

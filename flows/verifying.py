@@ -1,90 +1,132 @@
 """Verify evidence offline: no torch, no Prefect, no MLflow, no network. The public key comes from the auditor."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.adapters.keys import read_public_key
+from flows.adapters.keys import read_key
 from s3t_core.erasure.certificate import check_statement
-from s3t_core.erasure.checkpoint import CHECKPOINT_TYPE, read_checkpoint, read_export
+from s3t_core.erasure.checkpoint import CHECKPOINT_TYPE, checkpoint_of, read_export
 from s3t_core.erasure.closing import CLOSING_TYPE, check_closing
-from s3t_core.erasure.dsse import verify
+from s3t_core.erasure.dsse import verify_signed
 from s3t_core.erasure.ledger import fold
-from s3t_core.erasure.offline import NotValid, check_bundle, read_files
+from s3t_core.erasure.offline import GivenKeys, KeyFile, NotValid, check_bundle, read_files
 from s3t_core.erasure.report import REPORT_TYPE, parse_report
+from s3t_core.erasure.state import State
 from s3t_core.errors import CertificateError, GuaranteeError, UsageError
 
 _MOST_BYTES = 64 * 2**20
 _MOST_LEDGER_BYTES = 4 * 2**30
+_REQUEST = re.compile(r"req-[0-9a-z-]+")
 
 
 def verify_path(path: Path, public_key: Path | Sequence[Path], earlier: Path | None = None) -> dict[str, Any]:
-    """{"valid", "problems", "certificates"} and more by kind: a certificate, a directory of them, a report, a
-    checkpoint, an evidence bundle (.zip) or an exported ledger (.jsonl). `earlier`: a checkpoint that the bundle must
-    continue. Several public keys, when the controller changed theirs."""
+    """{"valid", "problems", "undecided", "certificates", "keys"} and more by kind: a certificate, a directory of them,
+    a report, a checkpoint, an evidence bundle (.zip) or an exported ledger (.jsonl). `earlier`: a checkpoint that the
+    bundle must continue. Several public keys, when the controller changed theirs.
+
+    "undecided" are documents that are signed, but by a key that was replaced: alone they prove nothing, because whoever
+    got hold of that key since could have made them. Then "valid" is false, and "problems" may be empty.
+    """
     if not path.exists():
         raise UsageError("expected a certificate, a directory of them, a bundle or a ledger, got nothing at "
                          f"{path.name}")
-    keys = [read_public_key(p) for p in ([public_key] if isinstance(public_key, Path) else public_key)]
+    keys = [read_key(p) for p in ([public_key] if isinstance(public_key, Path) else public_key)]
     if earlier is not None and path.suffix != ".zip":
         raise UsageError("expected a bundle (.zip) with --checkpoint, got another kind of file")
     if path.suffix == ".zip":
-        try:
-            return check_bundle(read_files(path), keys, earlier.read_bytes() if earlier else None)
-        except NotValid as error:
-            return {"valid": False, "problems": [str(error)], "certificates": []}
-        except OSError as error:
-            raise UsageError(f"expected a readable checkpoint, got {type(error).__name__}") from None
-    if path.suffix == ".jsonl":
-        return _verify_ledger(path, keys)
-    return _verify_files(path, keys)
-
-
-def _verify_ledger(path: Path, keys: list[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"valid": True, "problems": [], "certificates": []}
+        return {"undecided": [], **_verify_bundle(path, keys, earlier)}
     try:
-        checkpoint, events = read_export(_content(path, _MOST_LEDGER_BYTES), *keys)
+        given = GivenKeys(keys)
+    except NotValid as error:
+        return _found(keys, problems=[str(error)])
+    return _verify_ledger(path, keys, given) if path.suffix == ".jsonl" else _verify_files(path, keys, given)
+
+
+def _found(keys: list[KeyFile], **found: Any) -> dict[str, Any]:
+    """What is told of evidence: valid unless there is a problem or something undecided."""
+    document = {"problems": [], "undecided": [], "certificates": [], "keys": [k.id for k in keys], **found}
+    return {"valid": not document["problems"] and not document["undecided"], **document}
+
+
+def _verify_bundle(path: Path, keys: list[KeyFile], earlier: Path | None) -> dict[str, Any]:
+    try:
+        return check_bundle(read_files(path), keys, earlier.read_bytes() if earlier else None)
+    except NotValid as error:
+        return _found(keys, problems=[str(error)])
+    except OSError as error:
+        raise UsageError(f"expected a readable checkpoint, got {type(error).__name__}") from None
+
+
+def _verify_ledger(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str, Any]:
+    """The whole ledger shows by itself which key signed when, and that each vouched for the next."""
+    try:
+        checkpoint, events, signer = read_export(_content(path, _MOST_LEDGER_BYTES), *given.by_id.values())
         state = fold(events)
+        _check_ledger_keys(state, signer, given)
     except GuaranteeError as error:
-        return found | {"valid": False, "problems": [f"{path.name}: {error}"]}
-    requests = sum(e["type"] == "request" for e in events)
-    return found | {"ledger": {"size": checkpoint.head.size, "root": checkpoint.head.root, "signed": checkpoint.time,
-                               "requests": requests, "certified": len(state.certified)}}
+        return _found(keys, problems=[f"{path.name}: {error}"])
+    return _found(keys, ledger={
+        "size": checkpoint.head.size, "root": checkpoint.head.root, "signed": checkpoint.time,
+        "requests": len(state.requests), "certified": len(state.certified), "clock_corrected": state.corrected})
 
 
-def _verify_files(path: Path, keys: list[Any]) -> dict[str, Any]:
+def _check_ledger_keys(state: State, signer: str, given: GivenKeys) -> None:
+    if state.signing and signer != state.signing:
+        raise CertificateError(f"expected the checkpoint to be signed by the key that signs by this ledger, "
+                               f"{state.signing[:16]}..., got one by key {signer[:16]}..., which it replaced")
+    strange = sorted(given.by_id.keys() - {signer} - {c.old for c in state.key_changes})
+    if strange:
+        raise CertificateError(f"expected a ledger that says how key {strange[0][:16]}... came or went, got one that "
+                               "does not know it: it was cut before that, and signed with a key that is replaced, or "
+                               "that key is not this controller's")
+
+
+def _verify_files(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str, Any]:
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise UsageError("expected certificates (*.json) in the directory, got none")
-    problems, verified = [], []
-    checkpoints: list[dict[str, Any]] = []
-    reports: list[dict[str, Any]] = []
+    problems, undecided = [], []
+    found: dict[str, list[dict[str, Any]]] = {"certificates": [], "checkpoints": [], "reports": []}
     for file in files:
         try:
-            envelope = _content(file, _MOST_BYTES)
-            statement = verify(envelope, *keys)
-            if statement.get("predicateType") == CHECKPOINT_TYPE:
-                read = read_checkpoint(envelope, *keys)
-                checkpoints.append({"file": file.name, "size": read.head.size, "root": read.head.root,
-                                    "signed": read.time})
-                continue
-            if statement.get("predicateType") == CLOSING_TYPE:
-                told = check_closing(statement)
-                verified.append({"file": file.name, "request": told["request"]["id"],
-                                 "closed": told["closing"]["kind"], "certified": told["closing"]["time"]})
-                continue
-            if statement.get("predicateType") == REPORT_TYPE:
-                report = parse_report(statement)
-                reports.append({"file": file.name, **report.period.model_dump(), **report.summary.model_dump()})
-                continue
-            predicate = check_statement(statement)
-            verified.append({"file": file.name, "request": predicate["request"]["id"], "closed": "erased",
-                             "certified": predicate["times"]["certified"], "versions": predicate["versions"],
-                             "found": predicate["found"], "deactivated": len(predicate["deactivated"])})
+            statement, signer = verify_signed(_content(file, _MOST_BYTES), *given.by_id.values())
+            kind, told = _told_of(statement)
+            _check_name(file, told.get("request"))
         except CertificateError as error:
             problems.append(f"{file.name}: {error}")
-    return {"valid": not problems, "problems": problems, "certificates": verified, "checkpoints": checkpoints,
-            "reports": reports}
+            continue
+        doubt = given.told_of(signer)
+        undecided += [f"{file.name}: {doubt}"] if doubt else []
+        found[kind].append({"file": file.name, **told, "key": signer, "undecided": doubt})
+    return _found(keys, problems=problems, undecided=undecided, **found)
+
+
+def _told_of(statement: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Which kind of evidence a statement is, and what it says. Raises CertificateError."""
+    kind = statement.get("predicateType")
+    if kind == CHECKPOINT_TYPE:
+        read = checkpoint_of(statement)
+        return "checkpoints", {"size": read.head.size, "root": read.head.root, "signed": read.time}
+    if kind == CLOSING_TYPE:
+        told = check_closing(statement)
+        return "certificates", {"request": told["request"]["id"], "closed": told["closing"]["kind"],
+                                "certified": told["closing"]["time"]}
+    if kind == REPORT_TYPE:
+        report = parse_report(statement)
+        return "reports", {**report.period.model_dump(), **report.summary.model_dump()}
+    predicate = check_statement(statement)
+    return "certificates", {"request": predicate["request"]["id"], "closed": "erased",
+                            "certified": predicate["times"]["certified"], "versions": predicate["versions"],
+                            "found": predicate["found"], "deactivated": len(predicate["deactivated"])}
+
+
+def _check_name(file: Path, request: str | None) -> None:
+    """A closing document under another request's name would be taken for that request's. Raises CertificateError."""
+    if request is not None and _REQUEST.fullmatch(file.stem) and file.stem != request:
+        raise CertificateError(f"expected the document of the request that the file is named by, got that of "
+                               f"{request}: it is a renamed copy")
 
 
 def _content(file: Path, most: int) -> bytes:

@@ -1,6 +1,7 @@
 """One workspace with everything plugged in. Adapters are made when they are first used: heavy imports come late."""
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator
 from functools import cached_property
@@ -8,10 +9,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from flows import adapters
 from flows.adapters.checkpoints import CheckpointFiles
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
-from flows.adapters.keys import WORKSPACE_KEY, create_keys, read_keys, read_signing_key, read_workspace_key
+from flows.adapters.keys import (
+    WORKSPACE_KEY,
+    adopt_next_key,
+    create_keys,
+    read_keys,
+    read_public_keys,
+    read_signing_key,
+    read_workspace_key,
+)
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.local import (
     CertificateFiles,
@@ -22,16 +33,19 @@ from flows.adapters.local import (
     is_alive,
     workspace_lock,
 )
+from flows.adapters.memory import SealedMemory
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.budget import budget_document, budget_tags, forecast_document
 from flows.examples import EXAMPLE_KEY
 from flows.settings import CONFIG_NAME, prepare_environment
 from s3t_core.config import Config, parse_config, render_config
 from s3t_core.erasure.checkpoint import Checkpoint
+from s3t_core.erasure.closing import DocumentProblems, check_documents
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
-from s3t_core.erasure.ledger import State, TreeHead, leaf_of
+from s3t_core.erasure.ledger import TreeHead
 from s3t_core.erasure.merkle import leaf_hash, tree_head
-from s3t_core.erasure.planner import rfc3339
+from s3t_core.erasure.offline import key_id
+from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.files import TEMPORARY_PREFIX, remove_file, write_atomically
 from s3t_core.keys import WorkspaceKeys, key_check
@@ -42,6 +56,7 @@ from s3t_core.learning.release import recipe_from_json
 from s3t_core.learning.store import LocalBlobs, LocalStageStore, StageStore
 from s3t_core.release_json import release_from_json
 from s3t_core.slicefile import HELD_OUT_PATH
+from s3t_core.times import rfc3339
 
 OWNER = "s3t-owner"
 """In a store or remote outside the workspace: whose it is."""
@@ -204,7 +219,7 @@ class Workspace:
     def database(self) -> Database:
         """Requests, ledger, suppression list. Raises WorkspaceError when it is not there: an empty one in its place
         would forget every acknowledged request."""
-        database = Database(self.config.database.url, self.root)
+        database = Database(self.config.database.url, self.root, self.keys.sealing)
         if not database.exists():
             self.refuse_migration()
             raise WorkspaceError("expected the workspace's database, got none; restore it and .s3t/keys from the "
@@ -216,14 +231,42 @@ class Workspace:
     def ledger(self) -> SqlLedger:
         """The ledger, once it is clear that this is the workspace it tells of."""
         ledger = SqlLedger(self.database)
-        events = ledger.events()
-        if next(iter(events), {}).get("key_check") != key_check(self.keys):
+        first = json.loads(next(iter(ledger.entries()), b"{}"))
+        if first.get("key_check") != key_check(self.keys):
             raise WorkspaceError("expected the workspace key that this workspace began with, got another; restore "
                                  ".s3t/keys/workspace.key from its backup")
-        self.settled = ledger.state().settled
+        state = ledger.state()
+        adopt_next_key(self.keys_dir, state)  # where a run was killed while it changed the key
+        self.settled = state.settled
         self._check_settled()
-        self.checkpoints.check(leaf_hash(leaf_of(events[0])).hex(), ledger.leaves)
+        self._check_checkpoints(ledger)
         return ledger
+
+    def check_whole(self) -> DocumentProblems:
+        """Hold everything against the ledger that a quick command takes from memory: every checkpoint, the requests,
+        the suppression list. Returns what is wrong with closing documents: one that is gone stops no erasure. Raises
+        LedgerError, CertificateError."""
+        self._check_checkpoints(self.ledger, whole=True)
+        self.requests.check()
+        return self.document_problems(whole=True)
+
+    def document_problems(self, whole: bool = False) -> DocumentProblems:
+        """What is wrong with closing documents on disk; those that were as recorded before, and are the same files
+        still, are taken from memory unless `whole`."""
+        memory, folder = self.memory, self.certificates_dir
+        found = check_documents(self.ledger.state().documents,
+                                lambda request: memory.digest_of("documents", folder / f"{request}.json", whole))
+        memory.save()
+        return found
+
+    def _check_checkpoints(self, ledger: SqlLedger, whole: bool = False) -> None:
+        name = leaf_hash(ledger.entries()[0]).hex()
+        self.checkpoints.check(name, lambda: ledger.state().key_changes, ledger.leaves, whole)
+
+    @cached_property
+    def memory(self) -> SealedMemory:
+        """What earlier commands verified."""
+        return SealedMemory(self.state_dir / "verified", self.keys.sealing)
 
     @cached_property
     def checkpoints(self) -> CheckpointFiles:
@@ -232,13 +275,23 @@ class Workspace:
         if place and Path(place).resolve().is_relative_to(self.root.resolve()):
             raise WorkspaceError("expected [erasure] log_checkpoints_to to name a place outside the workspace, got one "
                                  "inside it: whoever rolls the ledger back would roll the checkpoints back with it")
-        return CheckpointFiles(self.state_dir / "checkpoint.json", Path(place) if place else None, self.keys_dir)
+        return CheckpointFiles(self.state_dir / "checkpoint.json", Path(place) if place else None,
+                               lambda: read_public_keys(self.keys_dir), self.memory)
 
     def write_checkpoint(self) -> tuple[Checkpoint, bytes]:
         """Sign the ledger as it is now: at the end of every command that changed it; the checkpoint and its bytes."""
-        leaves = self.ledger.leaves()
+        private, leaves = self.signing_key(), self.ledger.leaves()
         checkpoint = Checkpoint(leaves[0].hex(), TreeHead(len(leaves), tree_head(leaves).hex()), self.now())
-        return checkpoint, self.checkpoints.write(checkpoint)
+        return checkpoint, self.checkpoints.write(checkpoint, private)
+
+    def signing_key(self) -> Ed25519PrivateKey:
+        """The key that signs by the ledger. Raises WorkspaceError where another one lies in its place."""
+        private, signs = read_signing_key(self.keys_dir), self.ledger.state().signing
+        if key_id(private.public_key()) != signs:
+            raise WorkspaceError(f"expected the signing key that the ledger names, {signs[:16]}..., in .s3t/keys, got "
+                                 "another; restore it from its backup, or, when it is lost for good, take this one "
+                                 "away and run `s3t rotate-key --lost`")
+        return private
 
     def settle(self) -> None:
         """Record the settings that must stay from the first data on, because versions and files stand under them."""
@@ -281,7 +334,7 @@ class Workspace:
     @cached_property
     def certificates(self) -> CertificateFiles:
         """Where closing documents are signed and kept."""
-        return CertificateFiles(self.certificates_dir, read_signing_key(self.keys_dir))
+        return CertificateFiles(self.certificates_dir, self.signing_key())
 
     @cached_property
     def store(self) -> StageStore:
@@ -372,7 +425,6 @@ class Workspace:
 
     def _baseline(self) -> bytes:
         """What the system writes whoever is in the data: settings, labels, the model's code."""
-        import json
         labels = [*self.config.data.labels, json.dumps(self.config.data.labels)[1:-1]]
         code = Path(adapters.__file__).with_name("champion.py")
         return b"\n".join([render_config(self.config).encode(), *(x.encode() for x in labels), code.read_bytes()])
@@ -453,7 +505,9 @@ def create_workspace(root: Path, config: Config, workspace_key: bytes | None = N
     workspace = Workspace(root)
     begins = not database.exists()
     if begins:
-        database.create([{"type": "workspace", "time": workspace.now(), "key_check": key_check(workspace.keys)}])
+        database = Database(config.database.url, root, workspace.keys.sealing)
+        database.create([{"type": "workspace", "time": workspace.now(), "key_check": key_check(workspace.keys),
+                          "signing_key": key_id(read_signing_key(workspace.keys_dir).public_key())}])
         workspace.write_checkpoint()
     if begins and workspace_key is None:
         commit_files(root, [CONFIG_NAME, ".gitignore", ".dvc/config", ".dvc/.gitignore", ".dvcignore"],

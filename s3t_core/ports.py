@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId
-from s3t_core.erasure.ledger import Event, Inclusion, State, TreeHead, VersionRecord
+from s3t_core.erasure.ledger import Inclusion, TreeHead
+from s3t_core.erasure.state import Event, State, VersionRecord
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,18 @@ class Published:
     version: str
     run_id: str
     model_id: str
+    document: str = ""
+    """SHA-256 of its release.json, hex."""
+
+
+@dataclass(frozen=True)
+class NeedlesFound:
+    """What a scan looks for. `ids_lost`: requests whose ids as given are not there any more; `texts` is None when those
+    that were gathered are lost: a restore of older files does both."""
+
+    ids: list[str]
+    ids_lost: list[str]
+    texts: list[str] | None
 
 
 @dataclass(frozen=True)
@@ -122,9 +135,6 @@ class RequestBook(Protocol):
     def suppress(self, requests: Iterable[DeletionRequest], time: str) -> None:
         """Put the requests' subjects or records on the suppression list, so that no ingest brings them back."""
 
-    def suppressed_by(self) -> dict[str, str]:
-        """By suppression digest on the list: the request that put it there."""
-
     def close(self, closings: Iterable[Closing]) -> None:
         """Close requests and append what is told of them, in one transaction."""
 
@@ -175,8 +185,10 @@ class Activations(Protocol):
 class Registry(Protocol):
     """Model versions."""
 
-    def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str]) -> Published:
-        """Register a version for the release, or find the one that is registered already; move the alias to it."""
+    def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str],
+                document: str = "") -> Published:
+        """Register a version for the release, or find the one that is registered already; move the alias to it.
+        `document`: the digest that its release document must have, "" where the ledger does not know it yet."""
 
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags on a version."""
@@ -192,8 +204,8 @@ class Needles(Protocol):
     def gather(self, plan_id: str, texts: list[str]) -> None:
         """Keep the texts that the scan will look for."""
 
-    def read(self, plan_id: str, request_ids: Iterable[str]) -> tuple[list[str], list[str]]:
-        """(ids as given, texts)."""
+    def read(self, plan_id: str, request_ids: Iterable[str]) -> NeedlesFound:
+        """What to look for."""
 
     def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
         """Remove them. Idempotent."""

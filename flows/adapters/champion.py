@@ -1,13 +1,14 @@
 """The model version's code (MLflow models-from-code, no pickle): loads `models:/NAME@champion` and answers.
 
-It fails closed. The version knows its release id from its own files; the registry says by a tag which release the
-alias serves. They must agree when the model is loaded and again whenever the last confirmation is older than the
-staleness bound; when they differ, or the registry cannot be asked, it refuses. Declared offline use ([erasure]
+It fails closed. The version knows its release id from its own files; the registry says by tags which release the
+alias serves, and the digest of its release document, which decides labels and bounds. They must agree when the model is
+loaded and again whenever the last confirmation is older than the staleness bound, by a clock that runs while the
+machine sleeps; when they differ, or the registry cannot be asked, it refuses. Declared offline use ([erasure]
 offline_hours) is the one exception: so long after its last confirmation a loaded model goes on without a registry.
 """
 
+import hashlib
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ class Champion(PythonModel):  # type: ignore[misc]
         from s3t_core.learning.release import parse_release_document
         from s3t_core.learning.store import LocalStageStore
         folder = Path(context.artifacts["release"])
-        document = json.loads((folder / "release.json").read_bytes())
+        content = (folder / "release.json").read_bytes()
+        document = json.loads(content)
+        self.document = hashlib.sha256(content).hexdigest()
         self._serving = document["serving"]
-        self._confirmed = float("-inf")
+        self._confirmed = None
         release, recipe = parse_release_document(document)
         self._release_id = release.release_id
         self._confirm()
@@ -44,20 +47,26 @@ class Champion(PythonModel):  # type: ignore[misc]
 
     def _confirm(self) -> None:
         from s3t_core.errors import StaleModel
-        if time.monotonic() - self._confirmed <= self._serving["staleness_seconds"]:
+        from s3t_core.times import Moment
+        asked = Moment.now()
+        since = self._confirmed.seconds_until(asked) if self._confirmed else float("inf")
+        if since <= self._serving["staleness_seconds"]:
             return
-        asked = time.monotonic()
         try:
             client = mlflow.MlflowClient()
-            serving = client.get_model_version_by_alias(self._serving["name"], ALIAS).tags.get("s3t.release")
+            tags = client.get_model_version_by_alias(self._serving["name"], ALIAS).tags
         except Exception as error:
-            if asked - self._confirmed <= self._serving.get("offline_seconds", 0):
+            if since <= self._serving.get("offline_seconds", 0):
                 return  # declared, and named in certificates; never without one confirmation
             raise StaleModel(f"expected the registry to confirm this model version, got {type(error).__name__}; "
                              "set the tracking URI to the registry it was loaded from") from None
-        if serving != self._release_id:
+        if tags.get("s3t.release") != self._release_id:
             raise StaleModel(f"expected this model version to be the one that serves, but the alias {ALIAS!r} has "
                              f"moved on; load models:/{self._serving['name']}@{ALIAS} again")
+        if tags.get("s3t.document") != self.document:
+            raise StaleModel("expected the release document that the registry vouches for beside this model, got "
+                             "another: somebody changed it, and it decides what is answered; run `s3t erase`, which "
+                             "puts it right")
         self._confirmed = asked
 
 

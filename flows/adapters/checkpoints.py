@@ -1,56 +1,121 @@
-"""Signed checkpoints of the ledger: the newest in the workspace, every one in a place outside it."""
+"""Signed checkpoints of the ledger: the newest in the workspace, every one in a place outside it.
 
-from collections.abc import Callable, Iterator
+Outside they are named `LEDGER-SIZE.json`, LEDGER being the first 16 hex digits of the ledger's name, so that many
+workspaces can share one place. What counts is what they say, not how they are named:
+
+1. every file there that bears this ledger's name, or says that it is this ledger's, must be a checkpoint by a key that
+   signed when the ledger was of that size, under the name that its content calls for
+2. the ledger must continue every one of them; those that were held against it before are remembered under a seal
+3. none is ever written over: other content under a name that is to be written is an error
+"""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows.adapters.keys import read_public_keys, read_signing_key
-from s3t_core.erasure.checkpoint import Checkpoint, check_continues, read_checkpoint, sign_checkpoint
-from s3t_core.errors import WorkspaceError
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from flows.adapters.memory import SealedMemory
+from s3t_core.erasure.checkpoint import Checkpoint, check_continues, read_signed_checkpoint, sign_checkpoint
+from s3t_core.erasure.ledger import TreeHead
+from s3t_core.erasure.state import KeyChange
+from s3t_core.errors import CertificateError, LedgerError, WorkspaceError
 from s3t_core.files import write_atomically
 
 _MOST_BYTES = 2**16
+_KIND = "checkpoints"
 
 
 class CheckpointFiles:
-    """Writes a checkpoint where it belongs, and holds the ledger against those that were written.
+    """Writes a checkpoint where it belongs, and holds the ledger against those that were written."""
 
-    Outside they are named `LEDGER-SIZE.json`, LEDGER being the first 16 hex digits of the ledger's name, so that many
-    workspaces can share one place. None is ever written over.
-    """
-
-    def __init__(self, inside: Path, outside: Path | None, keys: Path) -> None:
+    def __init__(self, inside: Path, outside: Path | None, publics: Callable[[], list[Ed25519PublicKey]],
+                 memory: SealedMemory) -> None:
+        """`publics` reads the workspace's public keys: the one in use and those before it."""
         self._inside = inside
         self._outside = outside
-        self._keys = keys
+        self._publics = publics
+        self._memory = memory
 
-    def write(self, checkpoint: Checkpoint) -> bytes:
-        """Sign and write it, outside first; returns the envelope. Raises StorageError, WorkspaceError."""
-        envelope = sign_checkpoint(checkpoint, read_signing_key(self._keys))
+    def write(self, checkpoint: Checkpoint, private: Ed25519PrivateKey) -> bytes:
+        """Sign and write it, outside first; returns the envelope. Raises StorageError, WorkspaceError, LedgerError."""
+        envelope = sign_checkpoint(checkpoint, private)
         if self._outside is not None:
-            path = self._reachable(self._outside) / f"{checkpoint.ledger[:16]}-{checkpoint.head.size:012d}.json"
-            if not path.exists():
+            path = self._reachable(self._outside) / _name(checkpoint)
+            if path.exists():
+                self._check_same(path, checkpoint)
+            else:
                 write_atomically(path, envelope)
         write_atomically(self._inside, envelope)
         return envelope
 
-    def check(self, ledger: str, leaves: Callable[[], list[bytes]]) -> None:
+    def check(self, ledger: str, changes: Callable[[], Sequence[KeyChange]], leaves: Callable[[], list[bytes]],
+              whole: bool = False) -> None:
         """That the ledger of that name continues what was signed. Raises LedgerError, CertificateError, WorkspaceError.
 
-        `leaves` reads its leaf hashes: after the checkpoints, because another process may append to the one and write
-        the other meanwhile.
+        `changes` reads its changes of keys and `leaves` its leaf hashes: after the checkpoints, because another process
+        may append to the one and write the other meanwhile. `whole`: nothing is taken from memory.
         """
-        public = read_public_keys(self._keys)
-        signed = [read_checkpoint(p.read_bytes()[:_MOST_BYTES], *public) for p in self._newest(ledger)]
-        now = leaves() if signed else []
-        for checkpoint in signed:
+        signed = [*self._outside_ones(ledger, whole), *self._inside_one()]
+        if not signed:
+            return
+        replaced = {c.old: c for c in changes()}
+        now = leaves()
+        for checkpoint, signer in signed:
+            _check_signer(checkpoint, replaced.get(signer))
             check_continues(checkpoint, now)
 
-    def _newest(self, ledger: str) -> Iterator[Path]:
-        if self._outside is not None:
-            found = sorted(self._reachable(self._outside).glob(f"{ledger[:16]}-*.json"))
-            yield from found[-1:]
-        if self._inside.exists():
-            yield self._inside
+    def _inside_one(self) -> list[tuple[Checkpoint, str]]:
+        if not self._inside.exists():
+            return []
+        return [read_signed_checkpoint(self._inside.read_bytes()[:_MOST_BYTES], *self._publics())]
+
+    def _outside_ones(self, ledger: str, whole: bool) -> list[tuple[Checkpoint, str]]:
+        """Those that were not held against the ledger yet, and the largest. Rule 1."""
+        if self._outside is None:
+            return []
+        found: list[tuple[Checkpoint, str, bool]] = []
+        for path in sorted(self._reachable(self._outside).glob("*.json")):
+            known = None if whole else self._memory.recall(_KIND, path)
+            if known is None:
+                found += [(*read, True) for read in self._read(path, ledger)]
+            elif known:
+                found.append((*_from_memory(known), False))
+        self._memory.save()
+        ours = [f for f in found if f[0].ledger == ledger]
+        largest = max((c.head.size for c, _, _ in ours), default=0)
+        return [(c, signer) for c, signer, new in ours if new or c.head.size == largest]
+
+    def _read(self, path: Path, ledger: str) -> list[tuple[Checkpoint, str]]:
+        """One that says it is this ledger's, whatever its name; another workspace's is passed over."""
+        named = path.name.startswith(f"{ledger[:16]}-")
+        try:
+            checkpoint, signer = read_signed_checkpoint(path.read_bytes()[:_MOST_BYTES], *self._publics())
+        except CertificateError:
+            if named:
+                raise LedgerError(f"expected a checkpoint of this ledger in {path.name} under [erasure] "
+                                  "log_checkpoints_to, got other bytes; find out who wrote them, and put the true file "
+                                  "back") from None
+            return self._pass_over(path)
+        if checkpoint.ledger != ledger and not named:
+            return self._pass_over(path)
+        if checkpoint.ledger != ledger or path.name != _name(checkpoint):
+            raise LedgerError(f"expected the checkpoint in {path.name} under the name that its content calls for, "
+                              f"{_name(checkpoint)}, got a copy or a renamed one: it could hide a newer one; find out "
+                              "who put it there, and take it away")
+        self._memory.keep(_KIND, path, [checkpoint.ledger, checkpoint.head.size, checkpoint.head.root, checkpoint.time,
+                                        signer])
+        return [(checkpoint, signer)]
+
+    def _pass_over(self, path: Path) -> list[tuple[Checkpoint, str]]:
+        self._memory.keep(_KIND, path, [])
+        return []
+
+    def _check_same(self, path: Path, checkpoint: Checkpoint) -> None:
+        """Rule 3. The same head may have been signed at another time."""
+        there = self._read(path, checkpoint.ledger)
+        if [(c.ledger, c.head) for c, _ in there] != [(checkpoint.ledger, checkpoint.head)]:
+            raise LedgerError(f"expected no other checkpoint under the name {path.name}, got one of another history; "
+                              "find out who wrote it: either it or this ledger is not the true one")
 
     @staticmethod
     def _reachable(folder: Path) -> Path:
@@ -59,3 +124,19 @@ class CheckpointFiles:
                                  "or make it if it never was: without it nobody can tell whether the ledger was "
                                  "rolled back")
         return folder
+
+
+def _name(checkpoint: Checkpoint) -> str:
+    return f"{checkpoint.ledger[:16]}-{checkpoint.head.size:012d}.json"
+
+
+def _from_memory(known: list[object]) -> tuple[Checkpoint, str]:
+    ledger, size, root, time, signer = known
+    return Checkpoint(str(ledger), TreeHead(int(str(size)), str(root)), str(time)), str(signer)
+
+
+def _check_signer(checkpoint: Checkpoint, replaced: KeyChange | None) -> None:
+    if replaced is not None and checkpoint.head.size > replaced.entry:
+        raise LedgerError(f"expected the checkpoint of {checkpoint.head.size} entries to be signed by the key that was "
+                          f"in use then, got one by key {replaced.old[:16]}..., which was replaced at entry "
+                          f"{replaced.entry}: whoever has that key made it; take it away")

@@ -1,14 +1,21 @@
 """Requests, ledger and suppression list in a database (SQLAlchemy). Rows hold keyed digests and times, nothing else.
 
+1. An entry of the ledger is appended only if its rules allow it (s3t_core.erasure.rules), in the transaction that
+   changes what it tells of, with the lease it was written under, and after a correction where the clock ran back.
+2. It is sealed: HMAC-SHA256, under a key of the workspace, over its place, the seal before it and its leaf hash.
+   Whoever can only write to the table can add, change, move and repeat nothing.
+3. The book of requests and the suppression list are held against the ledger (s3t_core.erasure.closing.check_book).
+
 SQLite runs with secure_delete (freed pages are overwritten) and full synchronisation, PostgreSQL with
 synchronous_commit: what was acknowledged is on disk. Every change of requests and the ledger event that tells of it are
 one transaction; one writer at a time, on PostgreSQL by an advisory lock. The schema is in flows/migrations.
 """
 
 import contextlib
-import hashlib
+import hmac
 import json
 import secrets
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -29,7 +36,6 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
-    func,
     insert,
     inspect,
     select,
@@ -40,15 +46,18 @@ from sqlalchemy.pool import NullPool
 
 from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
 from s3t_core.domain import DeletionRequest
-from s3t_core.erasure.ledger import Event, Inclusion, State, TreeHead, fold, inclusion_of, leaf_of
+from s3t_core.erasure.closing import check_book
+from s3t_core.erasure.ledger import Inclusion, TreeHead, corrected, fold, inclusion_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash, tree_head
+from s3t_core.erasure.state import Event, State
 from s3t_core.errors import LedgerError, StorageError, WorkspaceError
 from s3t_core.files import remove_file
 from s3t_core.ports import Closing
 
 METADATA = MetaData()
 _LEDGER = Table("ledger", METADATA, Column("seq", Integer, primary_key=True, autoincrement=False),
-                Column("leaf", LargeBinary, nullable=False), Column("hash", LargeBinary, nullable=False))
+                Column("leaf", LargeBinary, nullable=False), Column("hash", LargeBinary, nullable=False),
+                Column("seal", LargeBinary, nullable=False))
 _REQUESTS = Table(
     "requests", METADATA, Column("seq", Integer, primary_key=True), Column("id", String, unique=True, nullable=False),
     Column("subject", String, nullable=False), Column("record", String, nullable=False),
@@ -79,7 +88,8 @@ _POSTGRESQL = ("synchronous_commit = on", "lock_timeout = '30s'", "idle_in_trans
 class Database:
     """One engine; transactions that hold the write lock from their start."""
 
-    def __init__(self, url: str, root: Path) -> None:
+    def __init__(self, url: str, root: Path, sealing: bytes = b"") -> None:
+        """`sealing`: the key of the ledger's seals; with another one, or none, its entries are refused."""
         self._path = root / url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else None
         if self._path is None and find_spec("psycopg") is None:
             raise WorkspaceError("expected the package psycopg for a postgresql:// URL, got none; install "
@@ -88,8 +98,12 @@ class Database:
             f"{_SQLITE}{self._path}" if self._path else f"postgresql+psycopg://{url.partition('://')[2]}",
             poolclass=NullPool, hide_parameters=True, connect_args={} if self._path else _NETWORK)
         event.listen(self.engine, "connect", _configure_sqlite if self._path else _configure_postgresql)
+        self.sealing = sealing
         self.fence: Callable[[Connection], None] | None = None
         """Asked at the start of every write: whoever lost the lease (flows.adapters.lease) is stopped by it."""
+        self.lease = ""
+        """The token of the lease that is held: it stands in every entry that is written under it."""
+        self._known = Folded(0, b"", State())
 
     def exists(self) -> bool:
         """Whether the database is there with a beginning of its ledger."""
@@ -103,7 +117,7 @@ class Database:
         """Create the tables and begin the ledger with `first`."""
         self.prepare()
         with self.transaction() as connection:
-            append_events(connection, first)
+            self.append(connection, first)
 
     def prepare(self) -> None:
         """Make the tables, without a beginning, for `move_to`."""
@@ -139,10 +153,51 @@ class Database:
                     rows = here.execute(select(table).order_by(*order), execution_options={"yield_per": _CHUNK})
                     for chunk in rows.mappings().partitions():
                         there.execute(insert(table), [_without_number(table, row) for row in chunk])
-                append_events(there, [last])
+                other.append(there, [last])
             _check_copied(here, other, tables)
             for table in tables:
                 table.drop(here)
+
+    def append(self, connection: Connection, events: Iterable[Event]) -> None:
+        """Append within a transaction that holds the write lock. Raises LedgerError for what the ledger's rules do not
+        allow in its present state; then nothing is appended."""
+        before = self._caught_up(connection)
+        stamped = corrected((self._stamped(e) for e in events), before.state.time)
+        leaves = [leaf_of(e) for e in stamped]
+        fold((json.loads(leaf) for leaf in leaves), before.state, before.size)
+        rows, seal = [], before.seal
+        for number, leaf in enumerate(leaves, before.size):
+            hashed = leaf_hash(leaf)
+            seal = seal_of(self.sealing, number, seal, hashed)
+            rows.append({"seq": number, "leaf": leaf, "hash": hashed, "seal": seal})
+        if rows:
+            connection.execute(insert(_LEDGER), rows)
+
+    def folded(self, connection: Connection) -> "Folded":
+        """Returns the ledger, read whole: every entry held against its hash and its seal, then folded. What this
+        process folded before is not folded again, as long as it is what it was. Raises LedgerError."""
+        rows = _rows_from(connection, 0)
+        seal = _check_rows(self.sealing, rows, 0, b"")
+        known = self._known
+        if known.size > len(rows) or (known.size and rows[known.size - 1].seal != known.seal):
+            known = Folded(0, b"", State())
+        self._known = _continued(known, rows[known.size:], seal)
+        return self._known
+
+    def _caught_up(self, connection: Connection) -> "Folded":
+        """The same, reading only what came since this process last looked."""
+        known = self._known
+        if known.size == 0:
+            return self.folded(connection)
+        rows = _rows_from(connection, known.size - 1)
+        if not rows or (rows[0].seq, rows[0].seal) != (known.size - 1, known.seal):
+            return self.folded(connection)
+        seal = _check_rows(self.sealing, rows[1:], known.size, known.seal)
+        self._known = _continued(known, rows[1:], seal)
+        return self._known
+
+    def _stamped(self, event: Event) -> Event:
+        return {**event, "lease": self.lease} if self.lease else event
 
     def remove(self) -> None:
         """Take the database away: its file, or what is ours in it. Idempotent."""
@@ -234,41 +289,79 @@ def _configure_sqlite(connection: object, _: object) -> None:
         connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
 
 
+@dataclass(frozen=True)
+class Folded:
+    """A ledger of `size` entries, the last one's seal, and the state they make."""
+
+    size: int
+    seal: bytes
+    state: State
+
+
+def seal_of(key: bytes, number: int, before: bytes, hashed: bytes) -> bytes:
+    """Returns the seal of entry `number`, 32 bytes: HMAC-SHA256 over its place, the seal before it ("" for the first)
+    and its leaf hash. So an entry cannot be repeated elsewhere, and none before it can be changed."""
+    return hmac.digest(key, b"s3t ledger entry\0" + struct.pack(">Q", number) + before + hashed, "sha256")
+
+
+def _rows_from(connection: Connection, first: int) -> list[Any]:
+    return list(connection.execute(select(_LEDGER).where(_LEDGER.c.seq >= first).order_by(_LEDGER.c.seq)))
+
+
+def _check_rows(key: bytes, rows: list[Any], first: int, seal: bytes) -> bytes:
+    """That the rows are the entries from `first` on, whose predecessor has the given seal; the last one's seal. Raises
+    LedgerError."""
+    for number, row in enumerate(rows, first):
+        if row.seq != number or leaf_hash(row.leaf) != row.hash:
+            raise LedgerError(f"expected ledger entry {number} unchanged, got one that does not match its hash; "
+                              "restore the database from its backup and compare with a certificate")
+        seal = seal_of(key, number, seal, row.hash)
+        if not hmac.compare_digest(seal, row.seal):
+            raise LedgerError(f"expected ledger entry {number} with the seal of this workspace, got one that somebody "
+                              "without its key wrote, changed or moved, or that a build before the first release made; "
+                              "restore the database from its backup and find out who wrote to it")
+    return seal
+
+
+def _continued(before: Folded, rows: list[Any], seal: bytes) -> Folded:
+    if not rows:
+        return before
+    state = fold((json.loads(row.leaf) for row in rows), before.state, before.size)
+    return Folded(before.size + len(rows), seal, state)
+
+
 class SqlLedger:
     """The ledger. Fills the port `Ledger`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._folded: tuple[int, bytes, State] = 0, _digest([]), State()
 
     def append(self, *events: Event) -> None:
-        """Append in one transaction, durably. Raises StorageError."""
+        """Append in one transaction, durably. Raises StorageError, and LedgerError for what does not follow."""
         with self._database.transaction() as connection:
-            append_events(connection, events)
+            self._database.append(connection, events)
 
     def events(self) -> list[Event]:
-        """Every event, each leaf checked against its hash. Raises LedgerError."""
-        return [json.loads(leaf) for leaf in _checked(self._rows())]
+        """Every event, each leaf checked against its hash and seal. Raises LedgerError."""
+        with self._database.reading() as connection:
+            rows = _rows_from(connection, 0)
+        _check_rows(self._database.sealing, rows, 0, b"")
+        return [json.loads(row.leaf) for row in rows]
 
     def state(self) -> State:
-        """The fold of all events, each checked against its hash. Raises LedgerError. What this process folded before is
-        not folded again, as long as all of it is what it was."""
-        size, known, before = self._folded
-        leaves = _checked(self._rows())
-        if size > len(leaves) or _digest(leaves[:size]) != known:
-            size, before = 0, State()
-        state = fold((json.loads(leaf) for leaf in leaves[size:]), before, size)
-        if len(leaves) > size:
-            self._folded = len(leaves), _digest(leaves), fold((), state)
-        return state
+        """The fold of all events, each checked against its hash and seal. Raises LedgerError. Whoever gets it may
+        change it: it is a copy."""
+        with self._database.reading() as connection:
+            return fold((), self._database.folded(connection).state)
 
     def entries(self) -> list[bytes]:
         """The canonical bytes of every entry."""
-        return [leaf for _, leaf, _ in self._rows()]
+        with self._database.reading() as connection:
+            return [row.leaf for row in _rows_from(connection, 0)]
 
     def leaves(self) -> list[bytes]:
         """The leaf hash of every entry, 32 bytes each."""
-        return [leaf_hash(leaf) for _, leaf, _ in self._rows()]
+        return [leaf_hash(leaf) for leaf in self.entries()]
 
     def head(self) -> TreeHead:
         """Size and RFC 6962 root now."""
@@ -278,32 +371,6 @@ class SqlLedger:
     def prove(self, event: Event) -> Inclusion:
         """That an event is in the ledger as it is now. Raises LedgerError when it is not."""
         return inclusion_of(event, self.leaves())
-
-    def _rows(self) -> list[tuple[int, bytes, bytes]]:
-        with self._database.reading() as connection:
-            return [(r.seq, r.leaf, r.hash) for r in connection.execute(select(_LEDGER).order_by(_LEDGER.c.seq))]
-
-
-def _checked(rows: list[tuple[int, bytes, bytes]]) -> list[bytes]:
-    """The leaves of all rows (number, leaf, hash). Raises LedgerError."""
-    for number, (seq, leaf, stored) in enumerate(rows):
-        if seq != number or leaf_hash(leaf) != stored:
-            raise LedgerError(f"expected ledger entry {number} unchanged, got one that does not match its hash; "
-                              "restore the database from its backup and compare with a certificate")
-    return [leaf for _, leaf, _ in rows]
-
-
-def _digest(leaves: list[bytes]) -> bytes:
-    return hashlib.sha256(b"".join(leaf_hash(leaf) for leaf in leaves)).digest()
-
-
-def append_events(connection: Connection, events: Iterable[Event]) -> None:
-    """Append inside a transaction that holds the write lock."""
-    size = connection.execute(select(func.count()).select_from(_LEDGER)).scalar_one()
-    leaves = [leaf_of(e) for e in events]
-    rows = [{"seq": size + i, "leaf": leaf, "hash": leaf_hash(leaf)} for i, leaf in enumerate(leaves)]
-    if rows:
-        connection.execute(insert(_LEDGER), rows)
 
 
 @dataclass(frozen=True)
@@ -328,7 +395,7 @@ class SqlRequestBook:
         request; so is, for ever, one that was asked with the same idempotency key."""
         with self._database.transaction() as connection:
             taken = [_accepted(connection, a) for a in asked]
-            append_events(connection, [told for _, told in taken if told is not None])
+            self._database.append(connection, [told for _, told in taken if told is not None])
         return [request for request, _ in taken]
 
     def pending(self) -> list[DeletionRequest]:
@@ -342,12 +409,17 @@ class SqlRequestBook:
         with self._database.reading() as connection:
             return [_request(r) for r in connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))]
 
-    def with_events(self) -> tuple[list[Event], list[DeletionRequest]]:
-        """The ledger's events and every request, as they were at one moment."""
+    def check(self) -> None:
+        """That requests and suppression list say what the ledger says, as all three were at one moment. Raises
+        LedgerError."""
         with self._database.snapshot() as connection:
-            leaves = [row.leaf for row in connection.execute(select(_LEDGER.c.leaf).order_by(_LEDGER.c.seq))]
+            state = self._database.folded(connection).state
             requests = [_request(r) for r in connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))]
-        return [json.loads(leaf) for leaf in leaves], requests
+            listed = {r.digest: (r.kind, r.request) for r in connection.execute(select(_SUPPRESSION))}
+        ahead = {r.suppression for r in map(state.requests.get, state.planned) if r}
+        # the list is written by the step after the one that writes the plan ahead
+        missing = {k: v for k, v in state.suppressed.items() if k in ahead and k not in listed}
+        check_book(state, requests, listed | missing)
 
     def get(self, request_ids: Iterable[str]) -> list[DeletionRequest]:
         """The given requests, in that order. Raises StorageError for one that is not there."""
@@ -369,17 +441,6 @@ class SqlRequestBook:
                     {"digest": digest, "kind": "record" if r.record else "subject", "request": r.request_id,
                      "since": time} for digest, r in reversed(new.items())])
 
-    def suppressed_by(self) -> dict[str, str]:
-        """By suppression digest on the list: the request that put it there."""
-        with self._database.reading() as connection:
-            return {r.digest: r.request for r in connection.execute(select(_SUPPRESSION))}
-
-    def suppressed(self) -> tuple[set[str], set[str]]:
-        """(subject, record) suppression digests."""
-        with self._database.reading() as connection:
-            rows = list(connection.execute(select(_SUPPRESSION.c.digest, _SUPPRESSION.c.kind)))
-        return {r.digest for r in rows if r.kind == "subject"}, {r.digest for r in rows if r.kind == "record"}
-
     def close(self, closings: Iterable[Closing]) -> None:
         """Close requests with their documents' digests and append what is told of them, in one transaction."""
         closed = list(closings)
@@ -389,14 +450,14 @@ class SqlRequestBook:
             connection.execute(
                 update(_REQUESTS).where(_REQUESTS.c.id == bindparam("which")).values(certificate=bindparam("document")),
                 [{"which": c.request_id, "document": c.document} for c in closed])
-            append_events(connection, [c.event for c in closed])
+            self._database.append(connection, [c.event for c in closed])
 
     def lift(self, suppression: str, told: Event) -> bool:
         """Take a digest off the suppression list and append `told`, in one transaction; whether it was there."""
         with self._database.transaction() as connection:
             gone = connection.execute(delete(_SUPPRESSION).where(_SUPPRESSION.c.digest == suppression)).rowcount
             if gone:
-                append_events(connection, [told])
+                self._database.append(connection, [told])
         return bool(gone)
 
 

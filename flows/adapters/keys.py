@@ -1,4 +1,9 @@
-"""Key files of a workspace: `.s3t/keys/workspace.key` and the signing pair. Refused when others could read them."""
+"""Key files of a workspace: `.s3t/keys/workspace.key` and the signing pair. Refused when others could read them.
+
+A signing key is changed in this order, so that a kill at any place leaves one that signs and is on the record: the next
+one is written to `signing.next`; the ledger tells of it; it takes the place of the old one, whose public part is kept.
+`signing.pub` says, before the key itself, which keys it replaced: whoever verifies needs no other file to know that.
+"""
 
 import secrets
 import stat
@@ -12,16 +17,17 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
     load_pem_private_key,
-    load_pem_public_key,
 )
 
-from s3t_core.erasure.dsse import key_id
+from s3t_core.erasure.offline import KeyFile, KeyReplaced, key_id, read_key_file
+from s3t_core.erasure.state import State
 from s3t_core.errors import WorkspaceError
-from s3t_core.files import write_atomically
+from s3t_core.files import remove_file, write_atomically
 from s3t_core.keys import KEY_BYTES, WorkspaceKeys
 
 WORKSPACE_KEY = "workspace.key"
 SIGNING_KEY = "signing.key"
+SIGNING_NEXT = "signing.next"
 SIGNING_PUB = "signing.pub"
 _RETIRED = "retired-"
 
@@ -35,10 +41,9 @@ def create_keys(folder: Path, workspace_key: bytes | None = None) -> None:
         raise WorkspaceError(f"expected .s3t/keys/{SIGNING_KEY} beside its public part, got none; restore it from its "
                              "backup, or, when it is lost for good, run `s3t rotate-key --lost`")
     if not (folder / SIGNING_KEY).exists():
-        private = Ed25519PrivateKey.generate()
-        write_atomically(folder / SIGNING_KEY, private.private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-    write_atomically(folder / SIGNING_PUB, _pem(read_signing_key(folder).public_key()))
+        _write_private(folder / SIGNING_KEY, Ed25519PrivateKey.generate())
+    if not (folder / SIGNING_PUB).exists():
+        write_atomically(folder / SIGNING_PUB, _pem(read_signing_key(folder).public_key()), 0o644)
     folder.chmod(0o700)
 
 
@@ -57,25 +62,48 @@ def read_keys(folder: Path) -> WorkspaceKeys:
     return WorkspaceKeys.derive(read_workspace_key(folder))
 
 
-def read_signing_key(folder: Path) -> Ed25519PrivateKey:
-    """The key that signs certificates. Raises WorkspaceError."""
+def read_signing_key(folder: Path, name: str = SIGNING_KEY) -> Ed25519PrivateKey:
+    """The key that signs certificates, or the next one (SIGNING_NEXT). Raises WorkspaceError."""
     try:
-        key = load_pem_private_key(_read_private(folder / SIGNING_KEY), password=None)
+        key = load_pem_private_key(_read_private(folder / name), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
-        raise WorkspaceError(f"expected an Ed25519 private key in .s3t/keys/{SIGNING_KEY}, got something else; "
+        raise WorkspaceError(f"expected an Ed25519 private key in .s3t/keys/{name}, got something else; "
                              "restore it from its backup")
     return key
 
 
-def change_signing_key(folder: Path, private: Ed25519PrivateKey) -> None:
-    """Sign with another key from now on. The old public key is kept, to verify what it signed."""
+def write_next_key(folder: Path) -> Ed25519PrivateKey:
+    """Make the key that will sign once the ledger tells of it."""
+    private = Ed25519PrivateKey.generate()
+    _write_private(folder / SIGNING_NEXT, private)
+    return private
+
+
+def adopt_next_key(folder: Path, state: State) -> None:
+    """Let the next key sign, if the ledger says that it does. Idempotent; any process may do it."""
+    if not (folder / SIGNING_NEXT).exists():
+        return
+    private = read_signing_key(folder, SIGNING_NEXT)
+    if key_id(private.public_key()) != state.signing:
+        return  # the ledger does not tell of it: a run was killed before, and the old key goes on signing
     old = read_public_key(folder / SIGNING_PUB)
-    write_atomically(folder / f"{_RETIRED}{key_id(old)[:16]}.pub", _pem(old))
-    write_atomically(folder / SIGNING_KEY, private.private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-    write_atomically(folder / SIGNING_PUB, _pem(private.public_key()))
+    if key_id(old) != state.signing:
+        write_atomically(folder / f"{_RETIRED}{key_id(old)[:16]}.pub", _pem(old), 0o644)
+    _write_private(folder / SIGNING_KEY, private)
+    write_atomically(folder / SIGNING_PUB, _with_history(private.public_key(), state), 0o644)
+    remove_file(folder / SIGNING_NEXT)
+
+
+def _with_history(public: Ed25519PublicKey, state: State) -> bytes:
+    replaced = [KeyReplaced(c.old, c.new, c.time, c.vouched).line() for c in state.key_changes]
+    lines = [f"Signing key {key_id(public)} of an S3T workspace", *replaced]
+    return "".join(f"{line}\n" for line in lines).encode() + _pem(public)
+
+
+def _write_private(path: Path, private: Ed25519PrivateKey) -> None:
+    write_atomically(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
 
 
 def read_public_keys(folder: Path) -> list[Ed25519PublicKey]:
@@ -91,14 +119,16 @@ def _pem(public: Ed25519PublicKey) -> bytes:
 
 def read_public_key(path: Path) -> Ed25519PublicKey:
     """A public key to verify with. Raises WorkspaceError."""
+    return read_key(path).public
+
+
+def read_key(path: Path) -> KeyFile:
+    """A public key and the keys that it replaced. Raises WorkspaceError."""
     try:
-        key = load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, Ed25519PublicKey):
+        return read_key_file(path.read_bytes())
+    except (OSError, ValueError):
         raise WorkspaceError(f"expected an Ed25519 public key (PEM) in {path.name}, got none; "
-                             "name the controller's public key with --key")
-    return key
+                             "name the controller's public key with --key") from None
 
 
 def _read_private(path: Path) -> bytes:

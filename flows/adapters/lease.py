@@ -53,12 +53,12 @@ class Lease:
         beating = threading.Thread(target=self._keep_beating, args=(done,), daemon=True)
         beating.start()
         if self._fences:
-            self._database.fence = self._check
+            self._database.fence, self._database.lease = self._check, self._token
         try:
             yield self
         finally:
             if self._fences:
-                self._database.fence = None
+                self._database.fence, self._database.lease = None, ""
             done.set()
             beating.join()
             with contextlib.suppress(StorageError), self._database.transaction() as connection:

@@ -21,7 +21,7 @@ from s3t_core.erasure.dsse import sign, verify
 from s3t_core.erasure.residue import make_needles, scan
 from s3t_core.errors import Busy, CertificateError, StorageError
 from s3t_core.files import remove_file, sync_directory, write_atomically, write_each_atomically
-from s3t_core.ports import ScanReport, Target
+from s3t_core.ports import NeedlesFound, ScanReport, Target
 
 _ACCEPTING_SECONDS = 3600
 
@@ -41,11 +41,19 @@ class NeedleFiles:
         """Keep the texts that the scan will look for."""
         write_atomically(self.folder / f"{plan_id}.json", canonical_json(sorted(set(texts))), 0o600)
 
-    def read(self, plan_id: str, request_ids: Iterable[str]) -> tuple[list[str], list[str]]:
-        """(ids as given, texts)."""
+    def read(self, plan_id: str, request_ids: Iterable[str]) -> NeedlesFound:
+        """What to look for, and what is lost of it."""
         given = {r: ids for _, kept in self._asked() for r, ids in kept.items()}
-        texts: list[str] = json.loads((self.folder / f"{plan_id}.json").read_bytes())
-        return [i for r in request_ids for i in given[r]], texts
+        asked = list(request_ids)
+        try:
+            texts: list[str] | None = json.loads((self.folder / f"{plan_id}.json").read_bytes())
+        except FileNotFoundError:
+            texts = None
+        return NeedlesFound([i for r in asked for i in given.get(r, ())], [r for r in asked if r not in given], texts)
+
+    def known(self) -> set[str]:
+        """Requests whose ids as given are there."""
+        return {request for _, kept in self._asked() for request in kept}
 
     def ids_of(self, request_id: str) -> list[str]:
         """The ids as given of one request, [] when there are none any more."""
@@ -98,21 +106,34 @@ class CertificateFiles:
 
     def issue(self, predicates: Mapping[str, dict[str, Any]], subject: dict[str, Any],
               kind: str = PREDICATE_TYPE) -> dict[str, str]:
-        """Sign and write one per request id; returns each file's SHA-256. A valid one of this kind from before a crash
-        is kept."""
-        kept = {r: e for r in predicates if (e := self._valid(r, kind)) is not None}
+        """Sign and write one per request id; returns each file's SHA-256. One that a run before a crash signed for the
+        same act is kept; one for another act, which never came to be, is written over."""
+        kept = {r: e for r, p in predicates.items() if (e := self._signed_before(r, kind, p)) is not None}
         new = {r: sign(make_statement(p, subject, kind), self._key) for r, p in predicates.items() if r not in kept}
         write_each_atomically(self.folder, {f"{r}.json": envelope for r, envelope in new.items()})
         return {r: sha256_hex(envelope) for r, envelope in (kept | new).items()}
 
-    def _valid(self, request_id: str, kind: str) -> bytes | None:
-        path = self.folder / f"{request_id}.json"
+    def path_of(self, request_id: str) -> Path:
+        """Where a request's closing document is."""
+        return self.folder / f"{request_id}.json"
+
+    def _signed_before(self, request_id: str, kind: str, predicate: dict[str, Any]) -> bytes | None:
+        path = self.path_of(request_id)
         if path.exists():
             envelope = path.read_bytes()
             with contextlib.suppress(CertificateError):
-                if verify(envelope, self._key.public_key()).get("predicateType") == kind:
+                statement = verify(envelope, self._key.public_key())
+                if statement.get("predicateType") == kind and _act(statement["predicate"]) == _act(predicate):
                     return envelope
         return None
+
+
+def _act(predicate: dict[str, Any]) -> tuple[Any, ...]:
+    """What a closing document tells of, apart from when it was signed: the request, and the erasure that carried it out
+    or how, by whom and why it was closed without one."""
+    closing = predicate.get("closing", {})
+    return (predicate["request"]["id"], predicate.get("batch", {}).get("plan"),
+            *(closing.get(k) for k in ("kind", "by", "legal_basis", "reason")))
 
 
 SYSTEM_PATHS = (".s3t", ".dvc", ".git", ".dvcignore", ".gitignore", "data", "data.dvc", "s3t.toml")

@@ -22,9 +22,9 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-from s3t_core.canonical import canonical_json
-from s3t_core.erasure.ledger import VersionRecord
-from s3t_core.erasure.versions import RELEASE_TAG
+from s3t_core.canonical import canonical_json, sha256_hex
+from s3t_core.erasure.state import VersionRecord
+from s3t_core.erasure.versions import DOCUMENT_TAG, RELEASE_TAG
 from s3t_core.errors import GuaranteeError, StorageError, WorkspaceError
 from s3t_core.files import sync_directory, write_atomically
 from s3t_core.learning.release import FORMAT
@@ -104,11 +104,17 @@ class MlflowRegistry:
 
     # --- versions
 
-    def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str]) -> Published:
-        """Register a version for the release, or find the one a run before a crash registered; move the alias."""
+    def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str],
+                document: str = "") -> Published:
+        """Register a version for the release, or find the one a run before a crash registered; move the alias. One
+        whose release document is not `document`, or without it the one that its tag names, is not what was registered:
+        another version takes its place."""
         with self._guarded():
             self._experiment()
             known = self._find(release["id"])
+            if known is not None and (not known.document or document not in ("", known.document)):
+                self._client.delete_model_version(self.name, known.version)
+                known = None
             published = known or self._register(release, recipe, tags)
             if known:
                 self._complete(known.model_id, release)  # a file that was damaged is the store's again
@@ -150,8 +156,8 @@ class MlflowRegistry:
     def released(self) -> list[tuple[str, Published]]:
         """(release id, version) of every version that is here with its files; "" for one that says no release."""
         with self._guarded():
-            return [(v.tags.get(RELEASE_TAG, ""), Published(str(v.version), str(v.run_id), _model_id(v.source)))
-                    for v in self._versions() if self._has_files(_model_id(v.source))]
+            return [(v.tags.get(RELEASE_TAG, ""), self._published(v)) for v in self._versions()
+                    if self._document(_model_id(v.source)) is not None]
 
     def count(self) -> int:
         """How many versions are here, whole or not."""
@@ -195,7 +201,20 @@ class MlflowRegistry:
             published = known or self._register(release, record.recipe, tags, record)
             self._complete(published.model_id, release)
             self._check_reach(published)
+            if published.document != record.document:
+                raise StorageError(f"expected the release document of version {record.version} as the ledger recorded "
+                                   "it, got another; run `s3t retrain`, which makes a version anew")
             return published
+
+    def check_document(self, record: VersionRecord) -> None:
+        """That the version's release document is the one that the ledger recorded: it decides labels, and how long a
+        loaded model may go on. Raises GuaranteeError."""
+        with self._guarded():
+            content = self._document(record.model_id)
+        if content is None or sha256_hex(content) != record.document:
+            raise GuaranteeError(f"expected the release document of version {record.version} as the ledger recorded "
+                                 f"it, got {'none' if content is None else 'another'}; somebody changed it: run `s3t "
+                                 "erase`, which puts it right")
 
     def check_adopted(self, record: VersionRecord, published: Published) -> None:
         """That the version's files say what the ledger says and answer with its stages. Raises StorageError."""
@@ -270,9 +289,10 @@ class MlflowRegistry:
         serving = self._serving if moved is None else {
             "staleness_seconds": moved.staleness, "offline_seconds": moved.offline}
         with _temporary_in(self._temporary), tempfile.TemporaryDirectory(prefix="release-") as folder:
-            document = {"format": FORMAT, "release": release, "recipe": recipe,
-                        "serving": {"name": self.name, **serving}}
-            write_atomically(Path(folder, _RELEASE) / "release.json", canonical_json(document))
+            document = canonical_json({"format": FORMAT, "release": release, "recipe": recipe,
+                                       "serving": {"name": self.name, **serving}})
+            tags = {**tags, DOCUMENT_TAG: sha256_hex(document)}
+            write_atomically(Path(folder, _RELEASE) / "release.json", document)
             self._before_logging(Path(folder, _RELEASE), release)
             with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
                 warnings.simplefilter("ignore")  # of type hints; the signature is what we want it to be
@@ -288,7 +308,7 @@ class MlflowRegistry:
                 break
             self._client.delete_model_version(self.name, version)
             version = self._number(info, run.info.run_id, tags)
-        return Published(version, str(run.info.run_id), str(info.model_id))
+        return Published(version, str(run.info.run_id), str(info.model_id), tags[DOCUMENT_TAG])
 
     def _number(self, info: Any, run_id: str, tags: Mapping[str, str]) -> str:
         return str(self._client.create_model_version(self.name, info.model_uri, run_id, tags=dict(tags),
@@ -319,10 +339,15 @@ class MlflowRegistry:
             self._client.get_registered_model(self.name)
         except MlflowException:
             self._client.create_registered_model(self.name)
-        for version in self._versions():
-            if version.tags.get(RELEASE_TAG) == release_id:
-                return Published(str(version.version), str(version.run_id), _model_id(version.source))
-        return None
+        found = (v for v in self._versions() if v.tags.get(RELEASE_TAG) == release_id)
+        return next((self._published(v) for v in found), None)
+
+    def _published(self, version: Any) -> Published:
+        """A version as it is here. Its `document` is the digest of the file, "" where its tag names another."""
+        model_id = _model_id(version.source)
+        digest = sha256_hex(self._document(model_id) or b"")
+        same = digest == version.tags.get(DOCUMENT_TAG)
+        return Published(str(version.version), str(version.run_id), model_id, digest if same else "")
 
     def _versions(self) -> list[Any]:
         return _pages(lambda token: self._client.search_model_versions(f"name = '{self.name}'", page_token=token))
@@ -346,8 +371,10 @@ class MlflowRegistry:
             if stale_release or (STAGE_TAG in tags and tags[STAGE_TAG] not in live_stages):
                 self._client.delete_run(run.info.run_id)
 
-    def _has_files(self, model_id: str) -> bool:
-        return next((self._artifacts / "models" / model_id).glob("**/release.json"), None) is not None
+    def _document(self, model_id: str) -> bytes | None:
+        """The release document of a logged model, None without one."""
+        found = next((self._artifacts / "models" / model_id).glob("**/release.json"), None)
+        return found.read_bytes() if found is not None else None
 
     def _check_reach(self, published: Published) -> None:
         """That an erasure would reach what was published. Raises WorkspaceError. Here it does."""

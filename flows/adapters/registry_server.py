@@ -48,14 +48,17 @@ class ServerRegistry(MlflowRegistry):
     def _complete(self, model_id: str, release: dict[str, Any]) -> None:
         """Nothing: a version is logged whole."""
 
-    def _has_files(self, model_id: str) -> bool:
+    def _document(self, model_id: str) -> bytes | None:
         place = self.place()
-        names = list(S3Blobs(f"{place}/models/{model_id}").names()) if is_bucket(place) else [
-            p.name for p in (Path(place) / "models" / model_id).rglob("*")]
-        return any(n.endswith("release.json") for n in names)
+        if not is_bucket(place):
+            found = next((Path(place) / "models" / model_id).rglob("release.json"), None)
+            return found.read_bytes() if found is not None else None
+        blobs = S3Blobs(f"{place}/models/{model_id}")
+        name = next((n for n in blobs.names() if n.endswith("release.json")), None)
+        return blobs.read(name) if name is not None else None
 
     def _check_reach(self, published: Published) -> None:
-        if not self._has_files(published.model_id):
+        if self._document(published.model_id) is None:
             raise WorkspaceError("expected [registry] artifacts to name where the MLflow server keeps its files, got a "
                                  "place without the version that was just registered: no erasure would reach it. "
                                  "Correct it in s3t.toml, then run the command again")

@@ -10,8 +10,8 @@ import matplotlib.patches
 from matplotlib.figure import Figure
 
 from flows.report.blocks import Picture
-from s3t_core.erasure.planner import parse_time
 from s3t_core.erasure.report import BudgetPoint, Report, ShardPicture, Use, VersionEntry
+from s3t_core.times import parse_time
 
 _GOOD, _WARM, _BAD, _QUIET, _INK = "#009E73", "#E69F00", "#D55E00", "#DDDDDD", "#222222"
 _USES: dict[Use, tuple[str, str]] = {

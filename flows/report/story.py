@@ -3,9 +3,14 @@
 from flows.report.blocks import Block, Cell, Heading, Picture, Points, Story, Table, Text
 from s3t_core.erasure.closing import BASES
 from s3t_core.erasure.report import ErasureEntry, Report, RequestEntry, Summary, VersionEntry
+from s3t_core.erasure.state import ReleaseCause
 
 _OUTCOMES = {"erased": "erased", "withdrawal": "withdrawn", "rejection": "rejected", "open": "open"}
-_CAUSES = {"train": "training", "retrain": "full retrain", "repair": "repair", "erasure": "erasure"}
+_ALARMING = ("missed", "closed, but")
+"""How the lines begin that are red when they count anything."""
+_CAUSES: dict[ReleaseCause, str] = {
+    "train": "training", "retrain": "full retrain", "repair": "repair", "erasure": "erasure",
+    "restored": "put back after a restore"}
 
 
 def tell(report: Report, pictures: dict[str, Picture | None]) -> Story:
@@ -20,7 +25,7 @@ def tell(report: Report, pictures: dict[str, Picture | None]) -> Story:
 def _in_short(report: Report) -> list[Block]:
     s = report.summary
     late = [Text(f"{s.deadlines_missed} of {s.requests} requests missed their deadline.", "bad")] if (
-        s.deadlines_missed) else [Text(_on_time(s), "good")]
+        s.deadlines_missed) else [Text(_on_time(s), "bad" if s.without_document else "good")]
     broken = [r for r in report.requests if r.document in ("missing", "other bytes")]
     alarm = [Text(f"{len(broken)} closing document(s) are missing, or are not the ones that the ledger recorded: "
                   "restore .s3t/certificates from its backup.", "bad")] if broken else []
@@ -35,11 +40,12 @@ def _in_short(report: Report) -> list[Block]:
              "request ends in one signed document."),
         *late, *alarm, *replayed,
         Table(("", "requests"), tuple(
-            (Cell(told), Cell(str(n), "bad" if told.startswith("missed") and n else "plain")) for told, n in (
+            (Cell(told), Cell(str(n), "bad" if told.startswith(_ALARMING) and n else "plain")) for told, n in (
                 ("in this period, all together", s.requests), ("erased, with a certificate", s.erased),
                 ("rejected, with the legal basis", s.rejected), ("withdrawn by whoever asked", s.withdrawn),
                 ("still open", s.open), ("closed by their deadline", s.deadlines_met),
-                ("missed their deadline", s.deadlines_missed))), (4, 1)),
+                ("missed their deadline", s.deadlines_missed),
+                ("closed, but without the document to show for it", s.without_document))), (4, 1)),
         *([Table(("from the request until", "median", "longest"), (
             (Cell("no new answer used the person's data"), Cell(_span(s.to_cut_over.median)),
              Cell(_span(s.to_cut_over.worst))),
@@ -51,6 +57,9 @@ def _in_short(report: Report) -> list[Block]:
 def _on_time(s: Summary) -> str:
     if not s.requests:
         return "There was no request in this period."
+    if s.without_document:
+        return (f"{s.without_document} of {s.requests} requests cannot be shown to have been closed in time: their "
+                "documents are missing or changed.")
     return (f"No deadline was missed: {s.deadlines_met} of {s.requests} requests are closed, {s.open} open with time "
             "left.")
 
@@ -68,7 +77,8 @@ def _requests(report: Report) -> list[Block]:
 def _request_row(r: RequestEntry) -> tuple[Cell, ...]:
     outcome = _OUTCOMES[r.outcome] + (f", {r.legal_basis}" if r.legal_basis else "") + (
         " (one record)" if r.scope == "record" else "")
-    met = Cell("yes", "good") if r.met else Cell("NO", "bad") if r.met is False else Cell("not due", "quiet")
+    open_yet = Cell("not due", "quiet") if r.closed is None else Cell("NOT SHOWN", "bad")
+    met = Cell("yes", "good") if r.met else Cell("NO", "bad") if r.met is False else open_yet
     held = {"as recorded": Cell("as recorded", "good"), "none yet": Cell("none yet", "quiet")}
     return (Cell(r.id), Cell(_moment(r.received)), Cell(_moment(r.due)), Cell(outcome),
             Cell(_moment(r.closed) if r.closed else "-"), met, held.get(r.document, Cell(r.document.upper(), "bad")))

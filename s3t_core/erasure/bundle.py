@@ -10,8 +10,9 @@ from typing import Any
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.checkpoint import Checkpoint
 from s3t_core.erasure.dsse import statement_of
-from s3t_core.erasure.ledger import Event, leaf_of
+from s3t_core.erasure.ledger import leaf_of
 from s3t_core.erasure.merkle import consistency_proof, inclusion_proofs, leaf_hash
+from s3t_core.erasure.state import Event
 from s3t_core.errors import CertificateError
 
 _README = """Evidence of erasures
@@ -57,13 +58,16 @@ def make_bundle(certificates: Mapping[str, bytes], checkpoint: Checkpoint, signe
             consistency[size] = [h.hex() for h in consistency_proof(leaves, size)]
         proofs[request] = {"index": index, "entry": events[index], "consistency": consistency[size],
                            "inclusion": [h.hex() for h in paths[request]]}
+    changes = [i for i, e in enumerate(events[:len(leaves)]) if e["type"] == "key"]
+    keys = [{"index": i, "entry": events[i], "inclusion": [h.hex() for h in path]}
+            for i, path in zip(changes, inclusion_proofs(leaves, changes), strict=True)]
     known = [{"size": c.head.size, "consistency": [h.hex() for h in consistency_proof(leaves, c.head.size)]}
              for c in earlier]
     return {
         "README.txt": _README.format(certificates=len(certificates)).encode(),
         "verify.py": standalone_verifier(),
         "checkpoint.json": signed,
-        "proofs.json": canonical_json({"certificates": proofs, "earlier": known}),
+        "proofs.json": canonical_json({"certificates": proofs, "earlier": known, "keys": keys}),
         **{f"certificates/{request}.json": envelope for request, envelope in sorted(certificates.items())},
     }
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from s3t_core.canonical import digest_of
 from s3t_core.domain import DatasetVersion, DeletionRequest
-from s3t_core.erasure.ledger import Inclusion, State, TreeHead, VersionRecord, leaf_of
+from s3t_core.erasure.ledger import Inclusion, TreeHead, leaf_of
 from s3t_core.erasure.merkle import includes, leaf_hash
 from s3t_core.erasure.planner import ErasurePlan
+from s3t_core.erasure.state import State, VersionRecord
 from s3t_core.errors import CertificateError
 from s3t_core.release_json import release_to_json
 
@@ -31,7 +32,7 @@ LIMITS = (
 )
 
 
-_SCAN = ("files", "bytes", "needles", "unsearchable", "shared", "outside")
+_SCAN = ("files", "bytes", "needles", "unsearchable", "lost", "shared", "outside")
 
 
 def certificate_subject(state: State, head: TreeHead) -> dict[str, Any]:
@@ -52,9 +53,10 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
     before, after = _versions_around(plan, state)
     data_before, data_after = _datasets_around(state, plan)
     destroy, scan = state.steps["destroy"], state.steps["scan"]
+    asked = state.requests[request.request_id]
     return {
-        "request": {"id": request.request_id, "received": request.received, "due": request.due,
-                    "scope": "record" if request.record else "subject", "met": now <= request.due,
+        "request": {"id": request.request_id, "received": asked.received, "due": asked.due,
+                    "scope": asked.scope, "met": now <= asked.due, "clock_corrected": asked.clock_corrected,
                     "jurisdiction": jurisdiction,
                     "approver": state.approved.get(request.request_id, "")},
         "subject": {"commitment": request.commitment,
@@ -62,6 +64,7 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
         "found": {"training_rows": rows.training, "held_out_rows": rows.held_out,
                   "rows_in_earlier_data_versions": rows.earlier, "quarantined_rows": rows.quarantined,
                   "known": rows.known, "erased_before_by_request": erased_before,
+                  "id_searched": request.request_id not in scan["ids_lost"],
                   "row_commitments": list(plan.commitments.get(request.request_id, ())),
                   "row_commitment_scheme": "HMAC-SHA256(key: commitment key, request id and row); one per distinct "
                                            "stored row; the controller holds the key"},

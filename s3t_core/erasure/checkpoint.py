@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from s3t_core.erasure.certificate import STATEMENT_TYPE
-from s3t_core.erasure.dsse import sign, verify
+from s3t_core.erasure.dsse import sign, verify_signed
 from s3t_core.erasure.ledger import TreeHead
 from s3t_core.erasure.merkle import leaf_hash, tree_head
 from s3t_core.errors import CertificateError, LedgerError
@@ -38,7 +38,17 @@ def sign_checkpoint(checkpoint: Checkpoint, private: Ed25519PrivateKey) -> bytes
 
 def read_checkpoint(envelope: bytes, *publics: Ed25519PublicKey) -> Checkpoint:
     """The checkpoint, when its signature is by one of `publics`. Raises CertificateError."""
-    statement = verify(envelope, *publics)
+    return read_signed_checkpoint(envelope, *publics)[0]
+
+
+def read_signed_checkpoint(envelope: bytes, *publics: Ed25519PublicKey) -> tuple[Checkpoint, str]:
+    """The same, with the id of the key that signed it."""
+    statement, signer = verify_signed(envelope, *publics)
+    return checkpoint_of(statement), signer
+
+
+def checkpoint_of(statement: dict[str, Any]) -> Checkpoint:
+    """The checkpoint that a statement is. Raises CertificateError for another one."""
     try:
         predicate = statement["predicate"]
         if statement["predicateType"] != CHECKPOINT_TYPE:
@@ -57,14 +67,15 @@ def export_ledger(signed: bytes, entries: list[bytes]) -> bytes:
     return b"".join(line + b"\n" for line in [signed, *entries])
 
 
-def read_export(exported: bytes, *publics: Ed25519PublicKey) -> tuple[Checkpoint, list[dict[str, Any]]]:
-    """The checkpoint and the entries of an exported ledger, checked against each other.
+def read_export(exported: bytes, *publics: Ed25519PublicKey) -> tuple[Checkpoint, list[dict[str, Any]], str]:
+    """The checkpoint and the entries of an exported ledger, checked against each other, and the id of the key that
+    signed the checkpoint.
 
     Raises CertificateError for a checkpoint that none of the keys signed, LedgerError when an entry is missing, added,
     moved, or changed in any byte.
     """
     signed, *entries = exported.split(b"\n")
-    checkpoint = read_checkpoint(signed, *publics)
+    checkpoint, signer = read_signed_checkpoint(signed, *publics)
     if not entries or entries.pop() != b"":
         raise LedgerError("expected every entry to end its line, got a file that was cut")
     leaves = [leaf_hash(entry) for entry in entries]
@@ -72,7 +83,7 @@ def read_export(exported: bytes, *publics: Ed25519PublicKey) -> tuple[Checkpoint
         raise LedgerError(f"expected the {checkpoint.head.size} entries that were signed, got {len(leaves)}; ask the "
                           "controller for a whole export")
     check_continues(checkpoint, leaves)
-    return checkpoint, [json.loads(entry) for entry in entries]
+    return checkpoint, [json.loads(entry) for entry in entries], signer
 
 
 def check_continues(checkpoint: Checkpoint, leaves: list[bytes]) -> None:

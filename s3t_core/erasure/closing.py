@@ -4,15 +4,16 @@ A request that is withdrawn or rejected ends in a signed document of its own, as
 (GDPR article 12(4): the reasons, and that a complaint is possible).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from s3t_core.domain import DeletionRequest
-from s3t_core.erasure.ledger import Event, State, TreeHead
-from s3t_core.erasure.planner import parse_time
+from s3t_core.erasure.ledger import TreeHead
+from s3t_core.erasure.state import State
 from s3t_core.errors import CertificateError, LedgerError, UsageError
+from s3t_core.times import parse_time
 
 CLOSING_TYPE = "urn:s3t:request-closing:v1"
 
@@ -62,8 +63,16 @@ def is_ready(request: DeletionRequest, state: State, needs_approval: bool) -> bo
     return request.subject not in state.holds and (not needs_approval or request.request_id in state.approved)
 
 
-def view_of(request: DeletionRequest, state: State, needs_approval: bool, now: datetime) -> RequestView:
+def as_told(request: DeletionRequest, state: State) -> DeletionRequest:
+    """Returns the request with the times that hold by the ledger: earlier ones, when it was received by a clock that
+    had run ahead and was put right since."""
+    told = state.requests[request.request_id]
+    return replace(request, received=told.received, due=told.due)
+
+
+def view_of(asked: DeletionRequest, state: State, needs_approval: bool, now: datetime) -> RequestView:
     """The request's state and its days left."""
+    request = as_told(asked, state)
     planned = state.plan is not None and request.request_id in state.plan["plan"]["requests"]
     if request.certificate:
         return RequestView(request, state.closed.get(request.request_id, "erased"), None)
@@ -76,24 +85,47 @@ def view_of(request: DeletionRequest, state: State, needs_approval: bool, now: d
     return RequestView(request, told, round((parse_time(request.due) - now) / timedelta(days=1), 2))
 
 
-def check_book(events: Iterable[Event], requests: Iterable[DeletionRequest]) -> None:
-    """That the request book says what the ledger says: whoever may write to the book alone could make a request look
-    closed, or another person's. Raises LedgerError."""
-    asked: dict[str, tuple[str, ...]] = {}
-    closed: dict[str, str] = {}
-    for event in events:
-        if event["type"] == "request":
-            asked[event["request"]] = event["subject"], event["record"], event["time"], event["due"]
-        elif event["type"] in ("certified", "closed"):
-            closed[event["request"]] = event["certificate"]
-    kept = {r.request_id: r for r in requests}
-    same = asked.keys() == kept.keys() and all(
-        (r.subject, r.record, r.received, r.due) == asked[i] and r.certificate == closed.get(i, "")
-        for i, r in kept.items())
-    if not same:
+def check_book(state: State, requests: Iterable[DeletionRequest], suppressed: Mapping[str, tuple[str, str]]) -> None:
+    """That the request book and the suppression list say what the ledger says: whoever may write to those tables alone
+    could make a request look closed, or another person's, or let an erased person be trained on again. `suppressed`: by
+    digest on the list, what it is of and the request that put it there. Raises LedgerError."""
+    told = {i: (r.subject, r.record, r.suppression, r.commitment, *r.told, state.documents.get(i, ""))
+            for i, r in state.requests.items()}
+    kept = {r.request_id: (r.subject, r.record, r.suppression, r.commitment, r.received, r.due, r.certificate)
+            for r in requests}
+    if told != kept:
         raise LedgerError("expected the request book to say what the ledger says, got a request that was added, "
                           "changed, removed or closed in one of them alone; restore the database from its backup, or "
                           "find out who wrote to its table of requests")
+    if dict(suppressed) != state.suppressed:
+        raise LedgerError("expected the suppression list to be what the ledger makes of it, got an entry that was "
+                          "added, changed or removed in one of them alone: an erased person could come back; restore "
+                          "the database from its backup, or find out who wrote to its table")
+
+
+@dataclass(frozen=True)
+class DocumentProblems:
+    """Requests whose closing documents are not on disk, and those whose documents there have other bytes than the
+    ledger recorded."""
+
+    missing: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def told(self) -> list[str]:
+        """Returns a sentence for each kind of problem, and what to do."""
+        kinds = (("missing", self.missing), ("not what the ledger recorded", self.changed))
+        return [f"{len(found)} closing document(s) are {kind} ({', '.join(found[:3])}"
+                f"{', ...' if len(found) > 3 else ''}); restore .s3t/certificates from its backup"
+                for kind, found in kinds if found]
+
+
+def check_documents(documents: Mapping[str, str], digest_of: Callable[[str], str | None]) -> DocumentProblems:
+    """Returns what is wrong with closing documents. `documents`: the recorded SHA-256 per request; `digest_of`: that of
+    the file of a request, None without one."""
+    there = {request: digest_of(request) for request in documents}
+    return DocumentProblems(
+        tuple(sorted(r for r, found in there.items() if found is None)),
+        tuple(sorted(r for r, found in there.items() if found not in (None, documents[r]))))
 
 
 def closing_predicate(request: DeletionRequest, kind: str, time: str, by: str, basis: str, reason: str,

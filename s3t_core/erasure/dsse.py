@@ -38,7 +38,12 @@ def sign(statement: dict[str, Any], private: Ed25519PrivateKey) -> bytes:
 
 
 def verify(envelope: bytes, *publics: Ed25519PublicKey) -> dict[str, Any]:
-    """The statement, when every check passes; raises CertificateError otherwise.
+    """The statement, when every check passes; raises CertificateError otherwise (`verify_signed`)."""
+    return verify_signed(envelope, *publics)[0]
+
+
+def verify_signed(envelope: bytes, *publics: Ed25519PublicKey) -> tuple[dict[str, Any], str]:
+    """The statement and the id of the key that signed it, when every check passes; raises CertificateError otherwise.
 
     1. the envelope parses, with one signature and the expected payload type
     2. the key id is that of one of `publics`
@@ -69,7 +74,7 @@ def verify(envelope: bytes, *publics: Ed25519PublicKey) -> dict[str, Any]:
     if not canonical or canonical_json(_envelope(payload, signature["keyid"], raw)) != envelope:         # 4
         raise CertificateError("expected the canonical spelling of the envelope, got another: it was changed after "
                                "signing")
-    return statement
+    return statement, signature["keyid"]
 
 
 def statement_of(envelope: bytes) -> dict[str, Any]:

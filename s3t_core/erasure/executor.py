@@ -7,7 +7,8 @@
 4. destroy   stage artifacts, the registry versions and runs that hold them, kept activations of any slice version but
              the live ones, old data objects, quarantined rows
 5. measure   accuracy of the new version on the held-out rows that remain
-6. scan      search everything the system wrote for the needles; a match stops here, without a certificate
+6. scan      search everything the system wrote for the needles; a match stops here, without a certificate. Needles that
+             a restore of older files lost are counted, and certified, as unsearchable
 7. certify   destroy the needles, then one signed certificate per request
 
 Each step is idempotent and its completion is a ledger event, so a run that was killed continues at the step that was
@@ -21,15 +22,15 @@ from typing import Any
 from s3t_core.domain import DeletionRequest, Release
 from s3t_core.erasure.certificate import certificate_predicate, certificate_subject
 from s3t_core.erasure.closing import is_ready
-from s3t_core.erasure.ledger import State, dataset_to_json
+from s3t_core.erasure.ledger import dataset_to_json
 from s3t_core.erasure.planner import (
     ErasurePlan,
     plan_erasure,
     plan_from_json,
     plan_to_json,
-    rfc3339,
     targets_of,
 )
+from s3t_core.erasure.state import STEPS, State
 from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.errors import GuaranteeError, ResidueFound, S3TError
 from s3t_core.ports import (
@@ -48,11 +49,10 @@ from s3t_core.ports import (
     StageArtifacts,
 )
 from s3t_core.release_json import release_to_json
+from s3t_core.times import rfc3339
 
 _BATCH = 500
 """Certificates that are signed before their requests are closed in one transaction; none is signed twice."""
-
-STEPS = ("cut over", "rewrite", "destroy", "measure", "scan", "certify")
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ class Eraser:
         self._new_plan_id = new_plan_id
         self.outside: tuple[str, ...] = ()
         """Files beside the system's own in which the scan found a match: for the operator's eyes, never recorded."""
+        self.ids_lost: list[int] = []
+        """Of each scan: how many requests had no id as given any more."""
 
     def plan(self) -> ErasurePlan | None:
         """Step 1: the plan that a killed run left open, else a new one for all pending requests that are neither held
@@ -170,13 +172,15 @@ class Eraser:
         release = plan.release or state.release
         if champion is not None and release is not None:  # also with nothing to change: the alias is made to agree
             document, recipe = release_to_json(release), plan.recipe or champion.recipe
-            published = self.ports.registry.publish(document, recipe, release_tags(release, self.ports.ledger.head()))
+            recorded = champion.document if release.release_id == champion.release.release_id else ""
+            published = self.ports.registry.publish(document, recipe,
+                                                    release_tags(release, self.ports.ledger.head()), recorded)
             if (published.version, release.release_id) != (champion.version, champion.release.release_id):
                 self.ports.ledger.append({
                     "type": "release", "time": self._now(), "cause": "retrain" if plan.recipe else "erasure",
                     "release": document, "recipe": recipe, "version": published.version, "run_id": published.run_id,
-                    "model_id": published.model_id, "staleness": self.policy.staleness_seconds,
-                    "offline": self.policy.offline_seconds})
+                    "model_id": published.model_id, "document": published.document,
+                    "staleness": self.policy.staleness_seconds, "offline": self.policy.offline_seconds})
         moved = self._now()
         if plan.release is not None:
             self.ports.clock.sleep(self._staleness(state))
@@ -225,26 +229,30 @@ class Eraser:
         self._done("measure", plan)
 
     def _scan(self, plan: ErasurePlan, _: State) -> None:
-        ids, texts = self.ports.needles.read(plan.plan_id, plan.requests)
+        found = self.ports.needles.read(plan.plan_id, plan.requests)
         targets = targets_of(self.ports.requests.get(plan.requests))
-        report = self.ports.residue.scan(ids, texts, targets)
+        report = self.ports.residue.scan(found.ids, found.texts or [], targets)
         self.outside = report.outside
+        self.ids_lost.append(len(found.ids_lost))
         if report.residue:
             raise ResidueFound(f"expected nothing of the erased records to be left, got matches in "
                                f"{len(report.residue)} file(s): {', '.join(report.residue[:5])}; no certificate was "
                                "written. Remove what put it there, then run `s3t erase` again")
+        rows = sum(map(len, plan.commitments.values())) if found.texts is None else 0
+        lost = len(found.ids_lost) + rows
         self._done("scan", plan, files=report.files, bytes=report.bytes, needles=report.needles,
-                   unsearchable=report.unsearchable, shared=report.shared, outside=len(report.outside))
+                   unsearchable=report.unsearchable + lost, lost=lost, ids_lost=found.ids_lost, shared=report.shared,
+                   outside=len(report.outside))
 
     def _certify(self, plan: ErasurePlan, state: State) -> None:
         self.ports.needles.destroy(plan.plan_id, plan.requests)
         proof, budget = self.ports.ledger.prove(state.steps["scan"]), self.policy.budget_of(state)
-        subject, suppressed_by = certificate_subject(state, proof.head), self.ports.requests.suppressed_by()
+        subject = certificate_subject(state, proof.head)
         requests = [r for r in self.ports.requests.get(plan.requests) if r.request_id not in state.certified]
         for begin in range(0, len(requests), _BATCH):
             predicates = {}
             for request in requests[begin:begin + _BATCH]:
-                earlier = suppressed_by.get(request.suppression, "")
+                _, earlier = state.suppressed[request.suppression]
                 predicates[request.request_id] = certificate_predicate(
                     request, plan, state, proof, budget, self._now(),
                     "" if earlier == request.request_id else earlier, self.policy.software,

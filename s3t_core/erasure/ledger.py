@@ -1,11 +1,13 @@
 """The ledger: append-only events; the state of the system is their fold.
 
 The one source of truth for what is live: everything else can be rebuilt from it or is checked against it. Leaves are
-the canonical JSON of events under an RFC 6962 tree head. Subjects appear as keyed digests, rows not at all.
+the canonical JSON of events under an RFC 6962 tree head. Subjects appear as keyed digests, rows not at all. Which event
+follows which is in s3t_core.erasure.rules. Every event has its `time`; one that was written under a lease, its `lease`.
 
 | event | says |
 |---|---|
-| workspace | the workspace began; a check value of its key |
+| workspace | the workspace began; a check value of its key, and the id of the key that signs |
+| clock | a clock that had run ahead was put right: what was told of it since is in doubt, deadlines begin again |
 | settled | settings that must stay, recorded before the first data |
 | migrated | database, store, remote or registry moved: what must stay from now on; ids of versions there |
 | dataset | a data version: every slice's content digest, rows, file md5 |
@@ -13,14 +15,14 @@ the canonical JSON of events under an RFC 6962 tree head. Subjects appear as key
 | stage | a stage was trained: key bound to digest |
 | release | a model version was registered and serves; `cause` says why |
 | measured | a release's accuracy on the held-out rows of its time |
-| request | a deletion request was acknowledged |
+| request | a deletion request was acknowledged; its digest on the suppression list, and its commitment |
 | approved | a request may be carried out; by whom |
 | hold | a subject's erasure is stopped for a legal reason (`set`), or no more (`released`) |
 | closed | a request ended without an erasure: withdrawal or rejection |
-| key | another key signs from now on; the old one signed its id, unless it was lost |
+| key | another key signs from now on; the old one, which is in it, signed its id, unless it was lost |
 | replayed | live stages were trained again from their recorded inputs: which gave the same bytes, which did not |
 | lifted | a subject or record left the suppression list: the person returned |
-| planned | an erasure plan, written ahead |
+| planned | an erasure plan, written ahead; from here on its subjects and records are suppressed |
 | step | a step of the plan is complete, with its outcome |
 | certified | a request ended in a certificate |
 | retrain | a full retrain is wanted (the budget is spent), triggered, failed, or finished |
@@ -28,18 +30,19 @@ the canonical JSON of events under an RFC 6962 tree head. Subjects appear as key
 | retired | clean versions past their time, and stages that nothing needs any more, were destroyed |
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from s3t_core.canonical import canonical_json
-from s3t_core.domain import DatasetVersion, Release, SliceId, SliceVersion, StageRecord
+from s3t_core.domain import DatasetVersion, SliceId, SliceVersion
 from s3t_core.erasure.merkle import inclusion_proof, leaf_hash, tree_head
+from s3t_core.erasure.rules import KINDS, NotAllowed, check
+from s3t_core.erasure.state import Event, KeyChange, RequestRecord, State, VersionRecord
 from s3t_core.errors import LedgerError
 from s3t_core.release_json import release_from_json, stage_from_json
-
-Event = dict[str, Any]
+from s3t_core.times import CLOCK_TOLERANCE, parse_time, rfc3339
 
 
 @dataclass(frozen=True)
@@ -83,65 +86,6 @@ def leaf_of(event: Event) -> bytes:
     return canonical_json(event)
 
 
-@dataclass(frozen=True)
-class VersionRecord:
-    """A registered model version. `staleness`, `offline`: seconds that a loaded one trusts its last confirmation, with
-    and without a registry that answers. `superseded` is the time (RFC 3339) the alias moved on, "" while it serves."""
-
-    release: Release
-    version: str
-    run_id: str
-    model_id: str
-    cause: str
-    time: str
-    recipe: dict[str, Any]
-    staleness: float
-    accuracy: float | None = None
-    superseded: str = ""
-    destroyed: bool = False
-    offline: float = 0.0
-
-
-@dataclass
-class State:
-    """What the ledger says. Built by `fold`; callers only read it.
-
-    `retrain` is the last event of a full retrain that is wanted and not finished. `approved`: by whom, per request;
-    `holds`: the event, per subject digest; `closed`: withdrawal or rejection, per request; `settled`: the settings
-    that must stay, None before the first data.
-    """
-
-    datasets: list[DatasetVersion] = field(default_factory=list)
-    stages: dict[str, StageRecord] = field(default_factory=dict)
-    backbones: dict[str, tuple[str, str]] = field(default_factory=dict)
-    versions: list[VersionRecord] = field(default_factory=list)
-    plan: Event | None = None
-    steps: dict[str, Event] = field(default_factory=dict)
-    destroyed_objects: set[str] = field(default_factory=set)
-    certified: dict[str, str] = field(default_factory=dict)
-    approved: dict[str, str] = field(default_factory=dict)
-    holds: dict[str, Event] = field(default_factory=dict)
-    closed: dict[str, str] = field(default_factory=dict)
-    retrain: Event | None = None
-    requests_since_training: int = 0
-    settled: dict[str, str] | None = None
-
-    @property
-    def dataset(self) -> DatasetVersion | None:
-        """The current data version."""
-        return self.datasets[-1] if self.datasets else None
-
-    @property
-    def champion(self) -> VersionRecord | None:
-        """The version that serves."""
-        return self.versions[-1] if self.versions else None
-
-    @property
-    def release(self) -> Release | None:
-        """The release that serves."""
-        return self.versions[-1].release if self.versions else None
-
-
 def fold(events: Iterable[Event], before: State | None = None, first: int = 0) -> State:
     """The state after `events`, of which the first is ledger entry `first` and follows `before`, which stays as it
     is. Raises LedgerError at an event that no state allows."""
@@ -158,20 +102,52 @@ def walk(events: Iterable[Event]) -> Iterator[tuple[Event, State]]:
 
 def _applied(state: State, events: Iterable[Event], first: int) -> Iterator[tuple[Event, State]]:
     for number, event in enumerate(events, first):
-        handler = _HANDLERS.get(event.get("type", ""))
-        if handler is None:
+        if event.get("type") not in KINDS:
             raise LedgerError(f"expected a known event at ledger entry {number}, got {event.get('type')!r}; "
                               "this ledger was written by a newer release: upgrade s3t")
         try:
-            handler(state, event)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            check(state, event)
+            _HANDLERS[event["type"]](state, event)
+        except NotAllowed as error:
+            raise LedgerError(f"{error} at ledger entry {number}, got a {event['type']} event that does not follow; "
+                              "restore the database from its backup, or find out who wrote to it") from None
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise LedgerError(f"expected a whole {event['type']} event at ledger entry {number}, got one that cannot "
                               f"be applied ({type(error).__name__})") from None
+        state.size, state.time = number + 1, max(event["time"], state.time)
         yield event, state
 
 
+def corrected(events: Iterable[Event], newest: str) -> list[Event]:
+    """Returns the events to append after an entry of the time `newest` ("" for none): with a correction of the clock
+    before the first one whose time is behind it by more than clocks may differ."""
+    found: list[Event] = []
+    for event in events:
+        if newest and parse_time(newest) - parse_time(event["time"]) > CLOCK_TOLERANCE:
+            found.append({"type": "clock", "time": event["time"], "before": newest})
+            newest = event["time"]
+        found.append(event)
+        newest = max(newest, event["time"])
+    return found
+
+
 def _ignore(state: State, event: Event) -> None:
-    pass
+    """What is told and changes nothing."""
+
+
+def _workspace(state: State, event: Event) -> None:
+    state.signing = event.get("signing_key", "")
+
+
+def _clock(state: State, event: Event) -> None:
+    """Whatever was received by a clock that ran ahead counts as received now at the latest, with the time it had."""
+    now = event["time"]
+    state.time, state.corrected = "", state.corrected + 1
+    for request_id, request in state.requests.items():
+        if request.received > now and state.is_open(request_id):
+            left = parse_time(request.due) - parse_time(request.received)
+            due = rfc3339(parse_time(now) + left)
+            state.requests[request_id] = replace(request, received=now, due=due)
 
 
 def _dataset(state: State, event: Event) -> None:
@@ -191,10 +167,11 @@ def _stage(state: State, event: Event) -> None:
 
 def _release(state: State, event: Event) -> None:
     if state.versions:
-        state.versions[-1] = _changed(state.versions[-1], superseded=event["time"])
+        state.versions[-1] = replace(state.versions[-1], superseded=event["time"])
     state.versions.append(VersionRecord(
         release_from_json(event["release"]), event["version"], event["run_id"], event["model_id"], event["cause"],
-        event["time"], event["recipe"], event["staleness"], offline=event.get("offline", 0.0)))
+        event["time"], event["recipe"], event["staleness"], offline=event.get("offline", 0.0),
+        document=event["document"]))
     if event["cause"] in ("train", "retrain"):
         state.requests_since_training = 0
 
@@ -202,19 +179,27 @@ def _release(state: State, event: Event) -> None:
 def _measured(state: State, event: Event) -> None:
     for i, version in enumerate(state.versions):
         if version.release.release_id == event["release"]:
-            state.versions[i] = _changed(version, accuracy=event["accuracy"])
+            state.versions[i] = replace(version, accuracy=event["accuracy"])
+
+
+def _request(state: State, event: Event) -> None:
+    times = event["time"], event["due"]
+    state.requests[event["request"]] = RequestRecord(
+        event["subject"], event["record"], event["suppression"], event["commitment"], *times, times)
 
 
 def _planned(state: State, event: Event) -> None:
-    if state.plan is not None:
-        raise ValueError("a plan is open")
+    plan = event["plan"]
     state.plan, state.steps = event, {}
-    state.requests_since_training += len(event["plan"]["requests"])
+    state.planned_on = state.dataset.version if state.dataset else ""
+    state.plans.add(plan["plan_id"])
+    state.requests_since_training += len(plan["requests"])
+    for request_id in plan["requests"]:
+        request = state.requests[request_id]
+        state.suppressed.setdefault(request.suppression, (request.scope, request_id))
 
 
 def _step(state: State, event: Event) -> None:
-    if state.plan is None or state.plan["plan"]["plan_id"] != event["plan_id"]:
-        raise ValueError("no such plan is open")
     state.steps[event["step"]] = event
     if event["step"] == "destroy":
         _forget(state, event["stages"], event["versions"])
@@ -224,7 +209,7 @@ def _step(state: State, event: Event) -> None:
 
 
 def _certified(state: State, event: Event) -> None:
-    state.certified[event["request"]] = event["certificate"]
+    state.certified[event["request"]] = state.documents[event["request"]] = event["certificate"]
 
 
 def _approved(state: State, event: Event) -> None:
@@ -235,13 +220,21 @@ def _hold(state: State, event: Event) -> None:
     if event["state"] == "set":
         state.holds[event["subject"]] = event
     else:
-        state.holds.pop(event["subject"], None)
+        state.holds.pop(event["subject"])
 
 
 def _closed(state: State, event: Event) -> None:
-    if state.plan is not None and event["request"] in state.plan["plan"]["requests"]:
-        raise ValueError("the request is being carried out")
     state.closed[event["request"]] = event["kind"]
+    state.documents[event["request"]] = event["certificate"]
+
+
+def _key(state: State, event: Event) -> None:
+    state.key_changes.append(KeyChange(state.size, event["old"], event["new"], event["time"], event["vouched"]))
+    state.signing = event["new"]
+
+
+def _lifted(state: State, event: Event) -> None:
+    state.suppressed.pop(event["suppression"])
 
 
 def _retrain(state: State, event: Event) -> None:
@@ -251,13 +244,13 @@ def _retrain(state: State, event: Event) -> None:
 
 
 def _settled(state: State, event: Event) -> None:
-    state.settled = event.get("settings")
+    state.settled = event["settings"]
 
 
 def _migrated(state: State, event: Event) -> None:
     state.settled = event["settings"]
     ids = event["versions"]
-    state.versions = [_changed(v, run_id=ids[v.version][0], model_id=ids[v.version][1]) if v.version in ids else v
+    state.versions = [replace(v, run_id=ids[v.version][0], model_id=ids[v.version][1]) if v.version in ids else v
                       for v in state.versions]
 
 
@@ -269,19 +262,16 @@ def _forget(state: State, stages: Iterable[str], versions: Iterable[str]) -> Non
     for key in stages:
         state.stages.pop(key, None)
     gone = set(versions)
-    state.versions = [_changed(v, destroyed=v.destroyed or v.version in gone) for v in state.versions]
+    state.versions = [replace(v, destroyed=v.destroyed or v.version in gone) for v in state.versions]
 
 
-_HANDLERS = {
-    "workspace": _ignore, "settled": _settled, "migrated": _migrated, "dataset": _dataset, "backbone": _backbone,
-    "stage": _stage, "release": _release, "measured": _measured, "request": _ignore, "lifted": _ignore,
-    "replayed": _ignore, "key": _ignore, "healed": _ignore, "approved": _approved, "hold": _hold, "closed": _closed,
-    "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain, "retired": _retired,
+_HANDLERS: dict[str, Callable[[State, Event], None]] = {
+    "workspace": _workspace, "clock": _clock, "settled": _settled, "migrated": _migrated, "dataset": _dataset,
+    "backbone": _backbone, "stage": _stage, "release": _release, "measured": _measured, "request": _request,
+    "lifted": _lifted, "replayed": _ignore, "key": _key, "healed": _ignore, "approved": _approved, "hold": _hold,
+    "closed": _closed, "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain,
+    "retired": _retired,
 }
-
-
-def _changed(version: VersionRecord, **changes: Any) -> VersionRecord:
-    return VersionRecord(**(version.__dict__ | changes))
 
 
 def dataset_to_json(dataset: DatasetVersion) -> dict[str, Any]:

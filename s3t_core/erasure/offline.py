@@ -5,21 +5,27 @@
 Without BUNDLE.zip, the files beside this one are checked. The public key must come from the controller by another way
 than the bundle. Exit code 0: everything holds; 1: something does not; 2: the call was wrong.
 
-1. the checkpoint is signed by the key
-2. every document that closed a request (certificate, withdrawal, rejection) is signed by the key and unchanged to
-   the byte, and a certificate tells of a scan that found nothing, which its ledger has (RFC 6962 section 2.1.1)
-3. the checkpoint's ledger continues the one whose head the document names (section 2.1.2), and has the entry that
+1. the checkpoint is signed by a key that was given, and the ledger replaced that key by no other; a key that was given
+   and did not sign it is one that the ledger shows to be replaced
+2. every replaced key signed its successor's id, unless the ledger says that it was lost
+3. every document that closed a request (certificate, withdrawal, rejection) is signed and unchanged to the byte; by a
+   replaced key only if the ledger closed the request before it replaced the key
+4. a certificate tells of a scan that found nothing, which its ledger has (RFC 6962 section 2.1.1)
+5. the checkpoint's ledger continues the one whose head the document names (section 2.1.2), and has the entry that
    closed the request with this very document
-4. the checkpoint's ledger continues the earlier checkpoint, if one is given
+6. the checkpoint's ledger continues the earlier checkpoint, if one is given
 """
 
 import argparse
 import base64
 import hashlib
 import json
+import re
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,34 +50,117 @@ NOT_PROVED = (
     "signature makes the controller answer for it",
     "that the live model has the stages the ledger says: the controller can train any of them again to the same bytes",
 )
-_SCAN = ("files", "bytes", "needles", "unsearchable", "shared", "outside")
-
-
-Publics = Sequence[Ed25519PublicKey]
-"""The controller's public keys: more than one after a key was changed."""
+_SCAN = ("files", "bytes", "needles", "unsearchable", "lost", "shared", "outside")
 
 
 class NotValid(Exception):
     """Something in the bundle does not hold; the message says what was expected."""
 
 
-def check_bundle(files: Mapping[str, bytes], publics: Publics, earlier: bytes | None = None) -> dict[str, Any]:
-    """{"valid", "problems", "certificates", "checkpoint", "not_proved"} of a bundle's files, by name."""
+VOUCHED = b"s3t/v1/next signing key "
+"""What a replaced key signs, followed by the new key's id."""
+_REPLACED = re.compile(r"Replaced: ([0-9a-f]{64}) by ([0-9a-f]{64}) at (\S{20}), (lost|vouched [0-9a-f]{128})")
+
+
+@dataclass(frozen=True)
+class KeyReplaced:
+    """That another key signs from `time` on (RFC 3339): ids (SHA-256 of the raw public key, hex), and the old one's
+    signature of the new one's id, hex, "" for one that was lost."""
+
+    old: str
+    new: str
+    time: str
+    vouched: str
+
+    def line(self) -> str:
+        """Returns the line that says so in a key file."""
+        return (f"Replaced: {self.old} by {self.new} at {self.time}, "
+                f"{f'vouched {self.vouched}' if self.vouched else 'lost'}")
+
+    def check(self, old: Ed25519PublicKey) -> None:
+        """That the old key vouches for the new one, unless it was lost. Raises NotValid."""
+        if not self.vouched:
+            return
+        try:
+            old.verify(bytes.fromhex(self.vouched), VOUCHED + bytes.fromhex(self.new))
+        except (InvalidSignature, ValueError):
+            raise NotValid(f"expected key {self.old[:16]}... to have signed the id of key {self.new[:16]}..., which "
+                           "replaced it, got another signature; ask the controller for the key file again") from None
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """A public key, and what its file says of the keys before it."""
+
+    public: Ed25519PublicKey
+    replaced: tuple[KeyReplaced, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the raw public key, hex."""
+        return key_id(self.public)
+
+
+def read_key_file(content: bytes) -> KeyFile:
+    """The Ed25519 public key (PEM) in a file, and the keys that it replaced, which stand before it as lines of text.
+    Raises ValueError for anything else."""
+    text, begin, block = content.partition(b"-----BEGIN PUBLIC KEY-----")
+    try:
+        public = load_pem_public_key(begin + block)
+    except UnsupportedAlgorithm:
+        raise ValueError("another kind of key") from None
+    if not isinstance(public, Ed25519PublicKey):
+        raise ValueError("another kind of key")
+    found = (_REPLACED.fullmatch(line.strip()) for line in text.decode(errors="replace").splitlines())
+    return KeyFile(public, tuple(KeyReplaced(m[1], m[2], m[3], m[4].removeprefix("lost").removeprefix("vouched "))
+                                 for m in found if m))
+
+
+class GivenKeys:
+    """The controller's keys as whoever verifies has them. A document that stands alone is told by them: `told_of`."""
+
+    def __init__(self, files: Iterable[KeyFile | Ed25519PublicKey]) -> None:
+        """Raises NotValid where a file says that a key was replaced which did not vouch for it."""
+        given = [f if isinstance(f, KeyFile) else KeyFile(f) for f in files]
+        self.by_id = {f.id: f.public for f in given}
+        self._replaced = {r.old: r for f in given for r in f.replaced}
+        for old in self.by_id.keys() & self._replaced.keys():
+            self._replaced[old].check(self.by_id[old])
+
+    def told_of(self, key: str) -> str:
+        """Returns "" for a key that is in use as far as these files say, else in a sentence why a document that it
+        signed proves nothing when it stands alone."""
+        if key in self._replaced:
+            return (f"signed by key {key[:16]}..., which was replaced at {self._replaced[key].time}; a bundle or the "
+                    "ledger shows whether the document is older")
+        if len(self.by_id.keys() - self._replaced.keys()) > 1:
+            return (f"signed by key {key[:16]}..., one of several of which nothing says which replaced which; give "
+                    "the newest key's file as the controller wrote it, or check a bundle")
+        return ""
+
+
+def check_bundle(files: Mapping[str, bytes], given: Iterable[KeyFile | Ed25519PublicKey],
+                 earlier: bytes | None = None) -> dict[str, Any]:
+    """{"valid", "problems", "certificates", "checkpoint", "keys", "not_proved"} of a bundle's files, by name."""
     problems: list[str] = []
     certificates: list[dict[str, Any]] = []
     checkpoint: dict[str, Any] = {}
     proofs: dict[str, Any] = {}
+    keys = _Keys({})
     try:
         proofs = _proofs(files)
-        checkpoint = read_checkpoint(files.get("checkpoint.json", b""), publics)
+        keys = _Keys(GivenKeys(given).by_id)
+        checkpoint, signer = _signed_checkpoint(files.get("checkpoint.json", b""), keys)
+        keys.follow(signer, checkpoint, proofs)
         if earlier is not None:
-            _check_earlier(read_checkpoint(earlier, publics), checkpoint, proofs)
+            _check_earlier(earlier, keys, checkpoint, proofs)
     except NotValid as error:
         problems.append(f"checkpoint: {error}")
+        checkpoint = {}
     names = sorted(n for n in files if n.startswith("certificates/"))
     for name in names if checkpoint else []:
         try:
-            certificates.append(_check_certificate(files[name], Path(name).stem, publics, checkpoint, proofs))
+            certificates.append(_check_certificate(files[name], Path(name).stem, keys, checkpoint, proofs))
         except NotValid as error:
             problems.append(f"{name}: {error}")
     told = {f"certificates/{request}.json" for request in proofs.get("certificates", {})}
@@ -80,14 +169,60 @@ def check_bundle(files: Mapping[str, bytes], publics: Publics, earlier: bytes | 
     if not names:
         problems.append("certificates: expected at least one, got none")
     return {"valid": not problems, "problems": problems, "certificates": certificates, "checkpoint": checkpoint,
-            "not_proved": list(NOT_PROVED)}
+            "keys": sorted(keys.publics), "not_proved": list(NOT_PROVED)}
 
 
-def read_checkpoint(envelope: bytes, publics: Publics) -> dict[str, Any]:
-    """{"ledger", "size", "root", "time"} of a checkpoint that one of the keys signed. Raises NotValid."""
-    _, predicate = _statement(envelope, publics, (CHECKPOINT_TYPE,))
+class _Keys:
+    """The keys that count: those that were given and, once `follow` has shown it, those that the ledger replaced, each
+    up to the entry that replaced it."""
+
+    def __init__(self, given: Mapping[str, Ed25519PublicKey]) -> None:
+        self.publics = dict(given)
+        self.until: dict[str, int] = {}
+
+    def follow(self, signer: str, checkpoint: dict[str, Any], proofs: dict[str, Any]) -> None:
+        """Checks 1 and 2: which keys the checkpoint's ledger replaced, and when. Raises NotValid."""
+        root, size = _head(checkpoint)
+        try:
+            changes = sorted(proofs["keys"], key=lambda p: int(p["index"]))
+            for proof in changes:
+                entry = proof["entry"]
+                if entry["type"] != "key" or not includes(root, size, proof["index"], _leaf(entry),
+                                                          _hashes(proof["inclusion"])):
+                    raise NotValid("expected the change of a key in the checkpoint's ledger, got a proof that does not "
+                                   "fit")
+                self._replace(entry, proof["index"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise NotValid("expected whole proofs of the changes of keys, got others") from None
+        chain = [p["entry"] for p in changes]
+        if any(a["new"] != b["old"] for a, b in pairwise(chain)) or (chain and chain[-1]["new"] != signer):
+            raise NotValid("expected every change of a key up to the one that signed the checkpoint, got a gap")
+        strange = sorted(self.publics.keys() - {signer} - self.until.keys())
+        if strange:
+            raise NotValid(f"expected the checkpoint to be signed by the newest of the given keys, got a ledger in "
+                           f"which key {strange[0][:16]}... is neither in use nor replaced: a replaced key signed it, "
+                           "or that key is not this controller's; ask for a bundle that the newest key signs")
+
+    def _replace(self, entry: dict[str, Any], index: int) -> None:
+        old = Ed25519PublicKey.from_public_bytes(bytes.fromhex(entry["old_public"]))
+        if key_id(old) != entry["old"] or entry["old"] in self.until or (not entry["vouched"] and not entry["lost"]):
+            raise NotValid("expected a change of the key that it names, got another")
+        KeyReplaced(entry["old"], entry["new"], entry["time"], entry["vouched"]).check(old)
+        self.publics[entry["old"]] = old
+        self.until[entry["old"]] = index
+
+    def check_place(self, signer: str, index: int) -> None:
+        """That the signer was in use when the ledger had `index` entries. Raises NotValid."""
+        if index > self.until.get(signer, index):
+            raise NotValid(f"expected a document of the time before key {signer[:16]}... was replaced, got one that "
+                           "the ledger has later: a replaced key signs nothing")
+
+
+def _signed_checkpoint(envelope: bytes, keys: _Keys) -> tuple[dict[str, Any], str]:
+    """{"ledger", "size", "root", "time"} of a checkpoint, and the id of the key that signed it. Raises NotValid."""
+    _, predicate, signer = _statement(envelope, keys.publics, (CHECKPOINT_TYPE,))
     _head(predicate)
-    return predicate
+    return predicate, signer
 
 
 def read_files(path: Path) -> dict[str, bytes]:
@@ -121,7 +256,9 @@ def _proofs(files: Mapping[str, bytes]) -> dict[str, Any]:
     return proofs
 
 
-def _check_earlier(earlier: dict[str, Any], checkpoint: dict[str, Any], proofs: dict[str, Any]) -> None:
+def _check_earlier(envelope: bytes, keys: _Keys, checkpoint: dict[str, Any], proofs: dict[str, Any]) -> None:
+    earlier, signer = _signed_checkpoint(envelope, keys)
+    keys.check_place(signer, earlier["size"])
     if earlier["ledger"] != checkpoint["ledger"]:
         raise NotValid("expected the ledger that the earlier checkpoint names, got another")
     try:
@@ -134,9 +271,9 @@ def _check_earlier(earlier: dict[str, Any], checkpoint: dict[str, Any], proofs: 
                        "rewritten")
 
 
-def _check_certificate(envelope: bytes, request: str, publics: Publics, checkpoint: dict[str, Any],
+def _check_certificate(envelope: bytes, request: str, keys: _Keys, checkpoint: dict[str, Any],
                        proofs: dict[str, Any]) -> dict[str, Any]:
-    kind, predicate = _statement(envelope, publics, (CERTIFICATE_TYPE, CLOSING_TYPE))
+    kind, predicate, signer = _statement(envelope, keys.publics, (CERTIFICATE_TYPE, CLOSING_TYPE))
     try:
         if predicate["request"]["id"] != request:
             raise NotValid("expected the file to be named by its request, got another name")
@@ -153,6 +290,7 @@ def _check_certificate(envelope: bytes, request: str, publics: Publics, checkpoi
         root, size = _head(checkpoint)
         if not includes(root, size, proof["index"], _leaf(closing), _hashes(proof["inclusion"])):
             raise NotValid("expected the closing entry in the checkpoint's ledger, got a proof that does not fit")
+        keys.check_place(signer, proof["index"])
         told = {"request": request, "received": predicate["request"]["received"], "due": predicate["request"]["due"]}
         if kind == CLOSING_TYPE:
             return told | {"closed": predicate["closing"]["kind"], "certified": predicate["closing"]["time"]}
@@ -175,21 +313,22 @@ def _check_scan(predicate: dict[str, Any]) -> None:
         raise NotValid("expected the scan in the certificate's ledger, got a proof that does not fit")
 
 
-def _statement(envelope: bytes, publics: Publics, kinds: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """The type, one of `kinds`, and the predicate of a DSSE envelope (v1) that one of the keys signed and that is
-    spelt canonically. Raises NotValid."""
+def _statement(envelope: bytes, publics: Mapping[str, Ed25519PublicKey],
+               kinds: tuple[str, ...]) -> tuple[str, dict[str, Any], str]:
+    """The type, one of `kinds`, the predicate, and the signer's id, of a DSSE envelope (v1) that one of the keys signed
+    and that is spelt canonically. Raises NotValid."""
     try:
         parsed = json.loads(envelope)
         payload = base64.b64decode(parsed["payload"], validate=True)
         signature = base64.b64decode(parsed["signatures"][0]["sig"], validate=True)
-        key_id = parsed["signatures"][0]["keyid"]
-        public = next((p for p in publics if _key_id(p) == key_id), None)
+        signer = parsed["signatures"][0]["keyid"]
+        public = publics.get(signer) if isinstance(signer, str) else None
         if public is None:
             raise InvalidSignature
         body = PAYLOAD_TYPE.encode()
         public.verify(signature, b"DSSEv1 %d %s %d %s" % (len(body), body, len(payload), payload))
         canonical = {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD_TYPE, "signatures": [
-            {"keyid": key_id, "sig": base64.b64encode(signature).decode()}]}
+            {"keyid": signer, "sig": base64.b64encode(signature).decode()}]}
         statement = json.loads(payload)
         kind, predicate = statement["predicateType"], statement["predicate"]
         if _canonical(canonical) != envelope or kind not in kinds:
@@ -201,10 +340,11 @@ def _statement(envelope: bytes, publics: Publics, kinds: tuple[str, ...]) -> tup
                        "by another key") from None
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         raise NotValid(f"expected a signed statement of type {' or '.join(kinds)}, got something else") from None
-    return kind, predicate
+    return kind, predicate, signer
 
 
-def _key_id(public: Ed25519PublicKey) -> str:
+def key_id(public: Ed25519PublicKey) -> str:
+    """SHA-256 of the raw public key, hex."""
     return hashlib.sha256(public.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()
 
 
@@ -247,6 +387,7 @@ def _told(result: dict[str, Any]) -> Iterator[str]:
                f"{found['certified']}")
     if result["checkpoint"]:
         yield f"ledger of {result['checkpoint']['size']} entries, signed {result['checkpoint']['time']}"
+        yield from (f"key {key}" for key in result["keys"])
     yield from (f"NOT VALID: {problem}" for problem in result["problems"])
     if result["not_proved"]:
         yield "\nWhat this does not prove:"
@@ -262,17 +403,14 @@ def main() -> None:
     parser.add_argument("--checkpoint", help="an earlier checkpoint that you kept")
     arguments = parser.parse_args()
     try:
-        publics = [load_pem_public_key(Path(key).read_bytes()) for key in arguments.key]
+        keys = [read_key_file(Path(key).read_bytes()) for key in arguments.key]
         earlier = Path(arguments.checkpoint).read_bytes() if arguments.checkpoint else None
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        parser.error(f"expected a readable key and checkpoint, got {type(error).__name__}")
-    keys = [public for public in publics if isinstance(public, Ed25519PublicKey)]
-    if len(keys) != len(publics):
-        parser.error("expected Ed25519 public keys, got another kind")
+    except (OSError, ValueError) as error:
+        parser.error(f"expected readable Ed25519 public keys and checkpoint, got {type(error).__name__}")
     try:
         result = check_bundle(read_files(Path(arguments.bundle)), keys, earlier)
     except NotValid as error:
-        result = {"problems": [str(error)], "certificates": [], "checkpoint": {}, "not_proved": []}
+        result = {"problems": [str(error)], "certificates": [], "checkpoint": {}, "keys": [], "not_proved": []}
     sys.stdout.write("\n".join(_told(result)) + "\n")
     sys.exit(1 if result["problems"] else 0)
 

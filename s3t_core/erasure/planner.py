@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from s3t_core.domain import DeletionRequest, Release, Replica, SliceId, StageRecord
-from s3t_core.erasure.ledger import State
+from s3t_core.erasure.state import State
 from s3t_core.ports import Findings, RowCounts, Target
 from s3t_core.release_json import release_from_json, release_to_json, stage_from_json, stage_to_json
+from s3t_core.times import parse_time, rfc3339
 
 
 @dataclass(frozen=True)
@@ -115,15 +116,5 @@ def plan_from_json(value: dict[str, Any]) -> ErasurePlan:
         slices=tuple(SliceId(*s) for s in value["slices"]), held_out=value["held_out"],
         objects=tuple(value["objects"]), deactivated=tuple(stage_from_json(s) for s in value["deactivated"]),
         release=release_from_json(value["release"]) if value["release"] else None, versions=tuple(value["versions"]),
-        recipe=value.get("recipe"), commitments={k: tuple(v) for k, v in value.get("commitments", {}).items()},
+        recipe=value["recipe"], commitments={k: tuple(v) for k, v in value["commitments"].items()},
     )
-
-
-def rfc3339(time: datetime) -> str:
-    """A UTC time as RFC 3339 with seconds."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_time(text: str) -> datetime:
-    """The inverse of `rfc3339`, timezone-aware."""
-    return datetime.fromisoformat(text)

@@ -16,11 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import Release
 from s3t_core.erasure.certificate import LIMITS
-from s3t_core.erasure.ledger import Event, State, leaf_of, walk
+from s3t_core.erasure.ledger import leaf_of, walk
 from s3t_core.erasure.merkle import consistency_proof, leaf_hash, tree_head
 from s3t_core.erasure.offline import NOT_PROVED
-from s3t_core.erasure.planner import parse_time, rfc3339
+from s3t_core.erasure.state import ClosingKind, Event, ReleaseCause, Scope, State
 from s3t_core.errors import CertificateError
+from s3t_core.times import parse_time, rfc3339
 
 REPORT_TYPE = "urn:s3t:compliance-report:v1"
 
@@ -31,7 +32,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Outcome = Literal["erased", "withdrawal", "rejection", "open"]
+Outcome = Literal["erased", "open"] | ClosingKind
 Use = Literal["answers", "stands by", "silenced", "empty"]
 Document = Literal["as recorded", "missing", "other bytes", "none yet"]
 
@@ -47,12 +48,15 @@ class RequestEntry(Part):
     """One request that was open at some time of the period."""
 
     id: str
-    scope: Literal["subject", "record"]
+    scope: Scope
     received: str
     due: str
+    clock_corrected: bool = Field(description="it came by a clock that had run ahead and was put right since: received "
+                                              "and due are what holds, and how long it took is not known")
     outcome: Outcome
     closed: str | None = Field(description="when its closing document was signed")
-    met: bool | None = Field(description="closed by the due time; null while it is open and not due yet")
+    met: bool | None = Field(description="closed by the due time, with the document as the ledger recorded it; null "
+                                         "while it is open and not due yet, and for a document that is not there")
     approver: str
     legal_basis: str = Field(description="of a rejection: an article of the GDPR")
     plan: str = Field(description="the erasure that carried it out")
@@ -70,9 +74,11 @@ class Timing(Part):
 
 
 class Summary(Part):
-    """Counts of `requests`."""
+    """Counts of `requests`. One whose closing document is missing or has other bytes is counted by nothing but
+    `requests` and `without_document`."""
 
     requests: int
+    without_document: int
     erased: int
     rejected: int
     withdrawn: int
@@ -127,7 +133,7 @@ class VersionEntry(Part):
     """A model version that served at some time of the period."""
 
     version: str
-    cause: Literal["train", "retrain", "repair", "erasure"]
+    cause: ReleaseCause
     served_from: str
     served_until: str | None
     destroyed: bool
@@ -180,7 +186,8 @@ class Act(Part):
 
     time: str
     kind: Literal["hold set", "hold released", "suppression lifted", "signing key changed", "signing key lost",
-                  "retrain wanted", "retrain triggered", "retrain failed", "retrain finished"]
+                  "retrain wanted", "retrain triggered", "retrain failed", "retrain finished",
+                  "clock corrected", "healed after a restore", "moved"]
     by: str
     detail: str
 
@@ -229,7 +236,7 @@ def build_report(system: str, events: list[Event], documents: Mapping[str, bytes
         seen.take(event, state)
     start = rfc3339(since) if since else events[0]["time"]
     end = rfc3339(now)
-    requests = tuple(_request_entry(r, documents, end) for r in seen.requests.values()
+    requests = tuple(_request_entry(r, seen.state, documents, end) for r in seen.requests.values()
                      if r.closed is None or r.closed >= start)
     points = [p for p in seen.budget if p.time >= start]
     earlier = [p for p in seen.budget if p.time < start]
@@ -294,6 +301,17 @@ class _Seen:
     def _request(self, event: Event) -> None:
         self.requests[event["request"]] = _Asked(event)
 
+    def _clock(self, event: Event) -> None:
+        self._acted(event, "clock corrected", f"it had been {event['before']}")
+
+    def _healed(self, event: Event) -> None:
+        self._acted(event, "healed after a restore", f"{event['stages']} stages, {event['objects']} data objects, "
+                    f"{event['quarantined']} quarantined rows destroyed again")
+
+    def _migrated(self, event: Event) -> None:
+        if event["move"]:
+            self._acted(event, "moved", "to other places")
+
     def _approved(self, event: Event) -> None:
         self.requests[event["request"]].approver = event["by"]
 
@@ -357,16 +375,26 @@ class _Seen:
         self.acts.append(Act(time=event["time"], kind=kind, by=event.get("by", ""), detail=detail))
 
 
-def _request_entry(asked: _Asked, documents: Mapping[str, bytes], now: str) -> RequestEntry:
-    told = asked.told
-    overdue = False if now > told["due"] else None
+def _request_entry(asked: _Asked, state: State, documents: Mapping[str, bytes], now: str) -> RequestEntry:
+    request_id = asked.told["request"]
+    known = state.requests[request_id]
+    document = _compared(asked.document, documents.get(request_id))
+    erased = asked.outcome == "erased"
     return RequestEntry(
-        id=told["request"], scope="record" if told["record"] else "subject", received=told["time"], due=told["due"],
-        outcome=asked.outcome, closed=asked.closed, met=asked.closed <= told["due"] if asked.closed else overdue,
-        approver=asked.approver, legal_basis=asked.basis, plan=asked.plan,
-        seconds_to_cut_over=_seconds(told["time"], asked.cut_over),
-        seconds_to_certificate=_seconds(told["time"], asked.closed) if asked.outcome == "erased" else None,
-        document_sha256=asked.document, document=_compared(asked.document, documents.get(told["request"])))
+        id=request_id, scope=known.scope, received=known.received, due=known.due,
+        clock_corrected=known.clock_corrected, outcome=asked.outcome, closed=asked.closed,
+        met=_met(asked, known.due, document, now), approver=asked.approver, legal_basis=asked.basis, plan=asked.plan,
+        seconds_to_cut_over=None if known.clock_corrected else _seconds(known.received, asked.cut_over),
+        seconds_to_certificate=_seconds(known.received, asked.closed) if erased and not known.clock_corrected else None,
+        document_sha256=asked.document, document=document)
+
+
+def _met(asked: _Asked, due: str, document: Document, now: str) -> bool | None:
+    if asked.closed is None:
+        return False if now > due else None
+    if document != "as recorded":
+        return None
+    return asked.closed <= due
 
 
 def _compared(recorded: str, document: bytes | None) -> Document:
@@ -378,11 +406,12 @@ def _compared(recorded: str, document: bytes | None) -> Document:
 
 
 def _summary(requests: Iterable[RequestEntry]) -> Summary:
-    listed = list(requests)
+    every = list(requests)
+    listed = [r for r in every if r.document in ("as recorded", "none yet")]
     outcomes = [r.outcome for r in listed]
     return Summary(
-        requests=len(listed), erased=outcomes.count("erased"), rejected=outcomes.count("rejection"),
-        withdrawn=outcomes.count("withdrawal"), open=outcomes.count("open"),
+        requests=len(every), without_document=len(every) - len(listed), erased=outcomes.count("erased"),
+        rejected=outcomes.count("rejection"), withdrawn=outcomes.count("withdrawal"), open=outcomes.count("open"),
         deadlines_met=sum(r.met is True for r in listed), deadlines_missed=sum(r.met is False for r in listed),
         to_cut_over=_timing(r.seconds_to_cut_over for r in listed if r.outcome == "erased"),
         to_certificate=_timing(r.seconds_to_certificate for r in listed))
@@ -394,7 +423,10 @@ def _timing(seconds: Iterable[int | None]) -> Timing:
 
 
 def _seconds(begin: str, end: str | None) -> int | None:
-    return round((parse_time(end) - parse_time(begin)).total_seconds()) if end else None
+    if end is None:
+        return None
+    took = round((parse_time(end) - parse_time(begin)).total_seconds())
+    return took if took >= 0 else None  # clocks of two machines that differ a little
 
 
 def _erasure_entry(plan: dict[str, Any], steps: Mapping[str, Event], state: State,

@@ -4,6 +4,8 @@ from s3t_core.domain import Release
 from s3t_core.erasure.ledger import TreeHead
 
 RELEASE_TAG = "s3t.release"
+DOCUMENT_TAG = "s3t.document"
+"""The SHA-256 of a version's release.json: a loaded model confirms itself by it."""
 
 
 def release_tags(release: Release, head: TreeHead) -> dict[str, str]:

@@ -14,19 +14,10 @@ from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId, SliceVersi
 from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
-from s3t_core.erasure.ledger import (
-    Event,
-    Inclusion,
-    State,
-    TreeHead,
-    VersionRecord,
-    fold,
-    head_of,
-    inclusion_of,
-    leaf_of,
-)
+from s3t_core.erasure.ledger import Inclusion, TreeHead, corrected, fold, head_of, inclusion_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash
-from s3t_core.ports import Closing, Contents, Findings, Published, RowCounts, ScanReport, Target
+from s3t_core.erasure.state import Event, State, VersionRecord
+from s3t_core.ports import Closing, Contents, Findings, NeedlesFound, Published, RowCounts, ScanReport, Target
 
 Guard = Callable[[str], None]
 
@@ -38,8 +29,15 @@ class FakeLedger:
 
     def append(self, *events: Event) -> None:
         self._guard("ledger.append")
-        self.events += events
+        self.take(*events)
         self._guard("ledger.appended")
+
+    def take(self, *events: Event) -> None:
+        """Append what the rules allow, as the real one does."""
+        before = self.state()
+        new = corrected(events, before.time)
+        fold(new, before, before.size)
+        self.events += new
 
     def state(self) -> State:
         return fold(self.events)
@@ -69,15 +67,12 @@ class FakeRequestBook:
         for request in requests:
             self.suppression.setdefault(request.suppression, request.request_id)
 
-    def suppressed_by(self) -> dict[str, str]:
-        return dict(self.suppression)
-
     def close(self, closings: Iterable[Closing]) -> None:
         self._guard("requests.close")
         for closing in closings:  # one transaction
             self.requests[closing.request_id] = replace(self.requests[closing.request_id],
                                                         certificate=closing.document)
-            self._ledger.events.append(closing.event)
+            self._ledger.take(closing.event)
         self._guard("requests.closed")
 
 
@@ -195,7 +190,8 @@ class FakeRegistry:
         self.next = 1
         self._guard = guard
 
-    def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str]) -> Published:
+    def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str],
+                document: str = "") -> Published:
         self._guard("registry.publish")
         known = next((v for v, r in self.versions.items() if r["id"] == release["id"]), None)
         if known is None:
@@ -203,7 +199,7 @@ class FakeRegistry:
             self.versions[known] = release
         self._guard("registry.published")
         self.alias = known
-        return Published(known, f"run-{known}", f"model-{known}")
+        return Published(known, f"run-{known}", f"model-{known}", digest_of(self.versions[known]))
 
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         self._guard("registry.tag")
@@ -226,8 +222,10 @@ class FakeNeedles:
         self.files[plan_id] = texts
         self._guard("needles.gathered")
 
-    def read(self, plan_id: str, request_ids: Iterable[str]) -> tuple[list[str], list[str]]:
-        return [i for r in request_ids for i in self.files[r]], self.files[plan_id]
+    def read(self, plan_id: str, request_ids: Iterable[str]) -> NeedlesFound:
+        asked = list(request_ids)
+        return NeedlesFound([i for r in asked for i in self.files.get(r, ())], [r for r in asked if r not in
+                            self.files], self.files.get(plan_id))
 
     def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
         for name in [*request_ids, plan_id]:

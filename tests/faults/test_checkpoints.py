@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from flows.adapters.database import seal_of
 from flows.adapters.keys import SIGNING_PUB, read_public_key, read_signing_key
 from flows.requests import take_requests
 from flows.wiring import Workspace, create_workspace
@@ -21,6 +22,7 @@ from s3t_core.erasure.checkpoint import (
 )
 from s3t_core.erasure.ledger import TreeHead, leaf_of
 from s3t_core.erasure.merkle import leaf_hash, tree_head
+from s3t_core.erasure.offline import key_id
 from s3t_core.errors import CertificateError, LedgerError, StorageError, WorkspaceError
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
@@ -74,9 +76,15 @@ def test_a_ledger_rolled_back_to_an_older_copy_is_refused(place: Workspace, insi
 def test_a_ledger_rewritten_with_hashes_that_fit_is_refused(place: Workspace) -> None:
     take_requests(place, ["person 1"])
     event = place.ledger.events()[1] | {"due": "2099-01-01T00:00:00Z"}
+    hashed = leaf_hash(leaf_of(event))
     with sqlite3.connect(_database(place)) as connection:
-        connection.execute("UPDATE ledger SET leaf = ?, hash = ? WHERE seq = 1",
-                           (leaf_of(event), leaf_hash(leaf_of(event))))
+        connection.execute("UPDATE ledger SET leaf = ?, hash = ? WHERE seq = 1", (leaf_of(event), hashed))
+    with pytest.raises(LedgerError, match="with the seal of this workspace"):
+        Workspace(place.root).ledger.state()
+    with sqlite3.connect(_database(place)) as connection:  # by one who has the workspace key
+        before = connection.execute("SELECT seal FROM ledger WHERE seq = 0").fetchone()[0]
+        connection.execute("UPDATE ledger SET seal = ? WHERE seq = 1", (
+            seal_of(place.keys.sealing, 1, before, hashed),))
     with pytest.raises(LedgerError, match="the ledger was rewritten"):
         Workspace(place.root).ledger.state()
 
@@ -146,9 +154,9 @@ def test_an_exported_ledger_is_whole_or_refused() -> None:
     entries = [leaf_of({"type": "workspace", "n": n}) for n in range(4)]
     leaves = [leaf_hash(e) for e in entries]
     exported = export_ledger(sign_checkpoint(_checkpoint(4, leaves), KEY), entries)
-    checkpoint, events = read_export(exported, KEY.public_key())
-    assert checkpoint == _checkpoint(4, leaves) and [e["n"] for e in events] == [0, 1, 2, 3]
-    for i in range(len(exported)):
+    checkpoint, events, signer = read_export(exported, KEY.public_key())
+    assert signer == key_id(KEY.public_key()) and checkpoint == _checkpoint(4, leaves) and [e["n"] for e in events] ==
+    [0, 1, 2, 3] for i in range(len(exported)):
         for forged in (exported[:i] + bytes([exported[i] ^ 1]) + exported[i + 1:], exported[:i]):
             with pytest.raises((CertificateError, LedgerError)):
                 read_export(forged, KEY.public_key())
@@ -167,5 +175,5 @@ def test_an_entry_and_its_checkpoint_that_come_while_the_ledger_is_checked_are_n
         take_requests(Workspace(place.root), ["person 1"])
         return before
 
-    place.checkpoints.check(ledger, leaves_while_another_asks)
+    place.checkpoints.check(ledger, lambda: [], leaves_while_another_asks)
     assert place.ledger.head().size == 2

@@ -13,6 +13,7 @@ from flows.adapters.lease import CHANGE, Lease, lock_place
 from s3t_core.errors import Busy
 
 pytestmark = pytest.mark.timeout(60)
+NOW = "2026-01-01T00:00:00Z"
 
 HOLDER = """
 import sys
@@ -28,7 +29,7 @@ with Lease(Database("sqlite:///s3t.db", Path(sys.argv[1])), CHANGE, "another mac
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
     made = Database("sqlite:///s3t.db", tmp_path)
-    made.create([{"type": "workspace"}])
+    made.create([{"type": "workspace", "time": NOW}])
     return made
 
 
@@ -80,10 +81,11 @@ def test_a_holder_that_stood_still_writes_nothing_more(database: Database) -> No
     still = Lease(database, CHANGE, "another machine", 1.0, beat=1000)
     with still.held() as held, _mine(other, 0.6).held():
         with pytest.raises(Busy, match="another one took over"):
-            ledger.append({"type": "step"})
+            ledger.append({"type": "settled", "time": NOW, "settings": {}})
         with pytest.raises(Busy, match="another one took over"):
             held.check()
-        SqlLedger(other).append({"type": "settled"})
+        SqlLedger(other).append({"type": "settled", "time": NOW, "settings": {}})
+        assert ledger.events()[-1]["lease"] == other.lease != database.lease  # who wrote it is on the record
     assert ledger.head().size == before.size + 1  # only the new holder's
 
 

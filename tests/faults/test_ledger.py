@@ -6,14 +6,22 @@ from pathlib import Path
 import pytest
 
 from flows.adapters.database import Database, SqlLedger
+from s3t_core.erasure.state import Event
 from s3t_core.errors import LedgerError
+
+NOW = "2026-01-01T00:00:00Z"
+
+
+def _hold(n: int) -> Event:
+    """An event that may come at any time."""
+    return {"type": "hold", "state": "set", "time": NOW, "subject": f"s{n}", "basis": "other", "reason": "r", "by": "x"}
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> SqlLedger:
     database = Database("sqlite:///l.db", tmp_path)
     assert not database.exists()
-    database.create([{"type": "workspace", "n": n} for n in range(5)])
+    database.create([{"type": "workspace", "time": NOW}, *(_hold(n) for n in range(4))])
     assert database.exists()
     return SqlLedger(database)
 
@@ -23,6 +31,8 @@ def ledger(tmp_path: Path) -> SqlLedger:
     "DELETE FROM ledger WHERE seq = 2",
     "UPDATE ledger SET seq = seq + 10 WHERE seq = 4",
     "UPDATE ledger SET hash = zeroblob(32) WHERE seq = 0",
+    "UPDATE ledger SET seal = zeroblob(32) WHERE seq = 3",
+    "UPDATE ledger SET seal = (SELECT seal FROM ledger WHERE seq = 2) WHERE seq = 3",
 ])
 def test_an_entry_changed_removed_or_moved_is_refused(ledger: SqlLedger, tmp_path: Path, statement: str) -> None:
     assert ledger.head().size == 5 and len(ledger.events()) == 5
@@ -35,28 +45,30 @@ def test_an_entry_changed_removed_or_moved_is_refused(ledger: SqlLedger, tmp_pat
 
 def test_what_was_folded_before_is_folded_on_and_stays_as_it_was_given(ledger: SqlLedger, tmp_path: Path) -> None:
     first = ledger.state()
-    ledger.append({"type": "approved", "request": "q1", "by": "dpo"})
+    ledger.append(_hold(7))
     second = ledger.state()
-    second.approved["q1"] = "nobody"  # whoever got a state cannot change the next one's
-    ledger.append({"type": "approved", "request": "q2", "by": "dpo"})
-    assert first.approved == {} and ledger.state().approved == {"q1": "dpo", "q2": "dpo"}
+    second.holds["s7"] = {}  # whoever got a state cannot change the next one's
+    ledger.append(_hold(8))
+    assert "s7" not in first.holds and ledger.state().holds["s7"] == _hold(7) and "s8" in ledger.state().holds
     with sqlite3.connect(tmp_path / "l.db") as connection:  # an older copy was put back, and went another way
         connection.execute("DELETE FROM ledger WHERE seq > 5")
-    assert ledger.state().approved == {"q1": "dpo"}
-    SqlLedger(Database("sqlite:///l.db", tmp_path)).append({"type": "approved", "request": "q3", "by": "dpo"})
-    assert ledger.state().approved == {"q1": "dpo", "q3": "dpo"} == SqlLedger(
-        Database("sqlite:///l.db", tmp_path)).state().approved
+    assert ledger.state().holds.keys() == {"s0", "s1", "s2", "s3", "s7"}
+    SqlLedger(Database("sqlite:///l.db", tmp_path)).append(_hold(9))
+    assert ledger.state().holds.keys() == {"s0", "s1", "s2", "s3", "s7", "s9"} == SqlLedger(
+        Database("sqlite:///l.db", tmp_path)).state().holds.keys()
 
 
 def test_appending_is_all_or_nothing(ledger: SqlLedger) -> None:
     head = ledger.head()
     with pytest.raises(Exception, match=r"(?i)unsupported|serializ"):
-        ledger.append({"type": "workspace"}, {"type": object()})
+        ledger.append(_hold(7), {"type": object(), "time": NOW})
+    with pytest.raises(LedgerError):
+        ledger.append(_hold(7), {"type": "workspace", "time": NOW})
     assert ledger.head() == head
 
 
 def test_two_writers_never_share_a_place_in_the_ledger(ledger: SqlLedger) -> None:
     from concurrent.futures import ThreadPoolExecutor
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda n: ledger.append({"type": "workspace", "n": n}), range(40)))
+        list(pool.map(lambda n: ledger.append(_hold(n)), range(40)))
     assert ledger.head().size == 45 and len(ledger.events()) == 45

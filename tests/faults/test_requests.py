@@ -13,6 +13,7 @@ from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
 from s3t_core.errors import UsageError
+from tests.faults.carried import carry_out
 
 PUB = "signing.pub"
 
@@ -127,11 +128,13 @@ def test_lifting_is_recorded_and_only_for_who_is_on_the_list(place: Workspace) -
     taken = take_requests(place, ["person 17"])
     with pytest.raises(UsageError, match="no open request"):
         lift(place, "person 17", "", "clerk")
-    place.requests.suppress(taken, place.now())
-    withdraw(place, taken[0].request_id)
-    assert place.requests.suppressed() == ({taken[0].suppression}, set())
+    with pytest.raises(UsageError, match="no open request"):
+        lift(place, "person 17", "", "clerk")
+    carry_out(place, taken[0])
+    assert place.ledger.state().suppressed == {taken[0].suppression: ("subject", taken[0].request_id)}
     lift(place, "person 17", "", "clerk")
-    assert place.requests.suppressed() == (set(), set())
+    assert place.ledger.state().suppressed == {}
+    place.requests.check()
     event: dict[str, Any] = place.ledger.events()[-1]
     assert (event["type"], event["by"]) == ("lifted", "clerk") and "person" not in json.dumps(event)
     with pytest.raises(UsageError, match="on the suppression list"):
@@ -140,8 +143,9 @@ def test_lifting_is_recorded_and_only_for_who_is_on_the_list(place: Workspace) -
 
 def test_an_erasure_that_has_begun_is_not_stopped(place: Workspace) -> None:
     taken = take_requests(place, ["person 17"])[0]
-    place.ledger.append({"type": "planned", "time": place.now(), "plan": {"plan_id": "p", "requests": [
-        taken.request_id]}})
+    place.ledger.append({"type": "planned", "time": place.now(), "plan": {
+        "plan_id": "p", "requests": [taken.request_id], "rows": {taken.request_id: {}}, "deactivated": [],
+        "versions": [], "release": None}})
     assert _states(place) == {taken.request_id: "erasing"}
     for act in (lambda: withdraw(place, taken.request_id),
                 lambda: reject(place, taken.request_id, "other", "a law", "clerk"),

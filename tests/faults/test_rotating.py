@@ -1,17 +1,20 @@
 """The signing key changes, is lost, or is another: what was signed stays verifiable, and nothing else does."""
 
+import contextlib
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows.adapters.keys import SIGNING_KEY, SIGNING_PUB, read_public_key, read_public_keys, read_signing_key
 from flows.evidence import write_bundle
 from flows.requests import take_requests, withdraw
-from flows.rotating import _SAID, rotate_signing_key
+from flows.rotating import rotate_signing_key
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
-from s3t_core.erasure.dsse import key_id
+from s3t_core.erasure.offline import VOUCHED, key_id
 from s3t_core.errors import CertificateError, UsageError, WorkspaceError
 
 
@@ -40,11 +43,13 @@ def test_what_each_key_signed_is_verified_with_it_and_a_bundle_with_both(place: 
     assert verify_path(one, old)["valid"] and verify_path(other, new)["valid"]
     assert not verify_path(one, new)["valid"] and not verify_path(other, old)["valid"]
     write_bundle(place, tmp_path / "b.zip", [])
-    assert verify_path(tmp_path / "b.zip", [old, new])["valid"] and not verify_path(tmp_path / "b.zip", new)["valid"]
+    for keys in ([old, new], [new, old], [new]):  # the bundle has the old key, under a checkpoint of the new one
+        assert verify_path(tmp_path / "b.zip", keys)["valid"]
+    assert not verify_path(tmp_path / "b.zip", old)["valid"]
     event = next(e for e in place.ledger.events() if e["type"] == "key")
     assert (event["old"], event["new"]) == (changed["old"], changed["new"]) and changed["new"] == key_id(
         read_public_key(new))
-    read_public_key(old).verify(bytes.fromhex(event["vouched"]), _SAID + bytes.fromhex(event["new"]))
+    read_public_key(old).verify(bytes.fromhex(event["vouched"]), VOUCHED + bytes.fromhex(event["new"]))
 
 
 def test_a_lost_key_stops_signing_and_is_replaced_on_the_record(place: Workspace) -> None:
@@ -63,7 +68,8 @@ def test_a_lost_key_stops_signing_and_is_replaced_on_the_record(place: Workspace
     assert event["lost"] and event["vouched"] == ""
     place = Workspace(place.root)
     assert len(take_requests(place, ["person 2"])) == 1
-    assert verify_path(place.certificates_dir, sorted(place.keys_dir.glob("*.pub")))["valid"]
+    found = verify_path(place.certificates_dir, sorted(place.keys_dir.glob("*.pub")))
+    assert not found["valid"] and found["problems"] == [] and "which was replaced at" in found["undecided"][0]
 
 
 def test_a_foreign_key_in_the_workspace_is_noticed(place: Workspace, tmp_path: Path) -> None:
@@ -72,19 +78,45 @@ def test_a_foreign_key_in_the_workspace_is_noticed(place: Workspace, tmp_path: P
         (place.keys_dir / name).write_bytes((tmp_path / "other" / ".s3t" / "keys" / name).read_bytes())
     with pytest.raises(CertificateError, match="another key"):
         Workspace(place.root).ledger.state()
+    (place.state_dir / "checkpoint.json").unlink()
+    with pytest.raises(WorkspaceError, match="the signing key that the ledger names"):
+        take_requests(Workspace(place.root), ["person 1"])
 
 
-def test_killed_while_it_changes_either_key_opens_the_ledger(place: Workspace) -> None:
-    old = (place.keys_dir / SIGNING_PUB).read_bytes()
-    rotate_signing_key(place, "security", lost=False)
-    (place.keys_dir / SIGNING_PUB).write_bytes(old)  # as if it had not been written yet
-    place = Workspace(place.root)
-    used = key_id(read_signing_key(place.keys_dir).public_key())
-    assert used in {key_id(k) for k in read_public_keys(place.keys_dir)}
-    assert len(take_requests(place, ["person 1"])) == 1
+def _files(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_killed_anywhere_while_it_changes_one_key_signs_and_is_on_the_record(
+        place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut before each of the steps: the next key, the ledger's entry, the old public key, the key, its public part."""
+    from flows.adapters import keys
+    writes = [keys.write_atomically, keys.remove_file]
+    for cut in range(7):
+        calls = iter(range(100))
+
+        def dying(*given: Any, through: Any, calls: Any = calls, cut: int = cut) -> Any:
+            if next(calls) == cut:
+                raise KeyboardInterrupt
+            return through(*given)
+        with monkeypatch.context() as patched:
+            patched.setattr(keys, "write_atomically", partial(dying, through=writes[0]))
+            patched.setattr(keys, "remove_file", partial(dying, through=writes[1]))
+            with contextlib.suppress(KeyboardInterrupt):
+                rotate_signing_key(Workspace(place.root), "security", lost=False)
+        again = Workspace(place.root)
+        signs = again.ledger.state().signing
+        assert signs == key_id(read_signing_key(again.keys_dir).public_key()) == key_id(
+            read_public_key(again.keys_dir / SIGNING_PUB)), cut
+        assert {key_id(k) for k in read_public_keys(again.keys_dir)} >= {
+            c.old for c in again.ledger.state().key_changes}
+        assert len(take_requests(again, [f"person {cut}"])) == 1
+        Workspace(place.root).check_whole()
 
 
 def test_an_unfinished_erasure_is_signed_by_one_key(place: Workspace) -> None:
-    place.ledger.append({"type": "planned", "time": place.now(), "plan": {"plan_id": "p", "requests": []}})
+    asked = take_requests(place, ["person 1"])[0].request_id
+    place.ledger.append({"type": "planned", "time": place.now(), "plan": {
+        "plan_id": "p", "requests": [asked], "rows": {asked: {}}, "deactivated": [], "versions": [], "release": None}})
     with pytest.raises(UsageError, match="unfinished erasure"):
         rotate_signing_key(place, "security", lost=False)

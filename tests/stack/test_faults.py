@@ -20,7 +20,7 @@ from flows.requests import take_requests
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from infra.stack import Stack
-from s3t_core.erasure.ledger import State
+from s3t_core.erasure.state import State
 from tests.flows.conftest import CANARY, people, write_csv
 from tests.stack.conftest import EVERY, KEY, ROOT, up
 

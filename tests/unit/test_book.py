@@ -5,26 +5,44 @@ from dataclasses import replace
 import pytest
 
 from s3t_core.domain import DeletionRequest
-from s3t_core.erasure.closing import check_book
+from s3t_core.erasure.closing import DocumentProblems, check_book, check_documents
+from s3t_core.erasure.state import RequestRecord, State
 from s3t_core.errors import LedgerError
 
 REQUESTS = [DeletionRequest(f"req-{i}", f"s{i}", "", f"x{i}", "c", "t0", "t1", closed)
             for i, closed in enumerate(["", "doc-1", "doc-2"])]
-EVENTS = [*({"type": "request", "request": r.request_id, "subject": r.subject, "record": "", "time": "t0", "due": "t1"}
-            for r in REQUESTS),
-          {"type": "certified", "request": "req-1", "certificate": "doc-1"},
-          {"type": "closed", "request": "req-2", "certificate": "doc-2"}]
+STATE = State(
+    requests={r.request_id: RequestRecord(r.subject, "", r.suppression, "c", "t0", "t1", ("t0", "t1"))
+              for r in REQUESTS},
+    documents={"req-1": "doc-1", "req-2": "doc-2"}, suppressed={"x1": ("subject", "req-1")})
+LIST = {"x1": ("subject", "req-1")}
 
 
-def test_both_say_the_same() -> None:
-    check_book(EVENTS, REQUESTS)
+def test_all_three_say_the_same() -> None:
+    check_book(STATE, REQUESTS, LIST)
 
 
 @pytest.mark.parametrize("book", [
     REQUESTS[1:], [*REQUESTS, replace(REQUESTS[0], request_id="req-9")],
     *([replace(REQUESTS[0], **{f: "other"}), *REQUESTS[1:]]
-      for f in ("subject", "record", "received", "due", "certificate")),
+      for f in ("subject", "record", "suppression", "commitment", "received", "due", "certificate")),
     [REQUESTS[0], replace(REQUESTS[1], certificate=""), REQUESTS[2]]])
 def test_whatever_is_in_one_of_them_alone_is_noticed(book: list[DeletionRequest]) -> None:
     with pytest.raises(LedgerError, match="request book"):
-        check_book(EVENTS, book)
+        check_book(STATE, book, LIST)
+
+
+@pytest.mark.parametrize("listed", [
+    {}, {"x0": ("subject", "req-0"), **LIST}, {"x1": ("record", "req-1")}, {"x1": ("subject", "req-2")},
+    {"x2": ("subject", "req-1")}])
+def test_a_suppression_list_that_the_ledger_does_not_make_is_noticed(listed: dict[str, tuple[str, str]]) -> None:
+    with pytest.raises(LedgerError, match="suppression list"):
+        check_book(STATE, REQUESTS, listed)
+
+
+def test_documents_that_are_gone_or_changed_are_told_apart() -> None:
+    on_disk = {"a": "1", "b": "other"}
+    found = check_documents({"a": "1", "b": "2", "c": "3"}, on_disk.get)
+    assert found == DocumentProblems(missing=("c",), changed=("b",))
+    assert [line.startswith("1 closing document(s)") for line in found.told()] == [True, True]
+    assert check_documents({"a": "1"}, on_disk.get).told() == []

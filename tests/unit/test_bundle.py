@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from s3t_core.erasure.bundle import make_bundle, standalone_verifier
 from s3t_core.erasure.checkpoint import Checkpoint, sign_checkpoint
-from s3t_core.erasure.ledger import Event, TreeHead, leaf_of
+from s3t_core.erasure.ledger import TreeHead, leaf_of
 from s3t_core.erasure.merkle import leaf_hash, tree_head
 from s3t_core.erasure.offline import NotValid, check_bundle, read_files
+from s3t_core.erasure.state import Event
 from s3t_core.errors import CertificateError
 from tests.unit.test_executor import World, make_world
 

@@ -61,7 +61,7 @@ def test_an_unknown_event_is_refused_not_skipped() -> None:
     with pytest.raises(LedgerError, match="known event"):
         fold([{"type": "from the future"}])
     with pytest.raises(LedgerError, match="whole stage event"):
-        fold([{"type": "stage"}])
+        fold([{"type": "workspace", "time": "2026-01-01T00:00:00Z"}, {"type": "stage", "time": "2026-01-01T00:00:00Z"}])
 
 
 def test_the_pre_authentication_encoding_is_that_of_the_specification() -> None:

@@ -10,13 +10,15 @@ from s3t_core.domain import DeletionRequest, Release, Replica, SliceId, StageRec
 from s3t_core.erasure.certificate import check_statement
 from s3t_core.erasure.dsse import verify
 from s3t_core.erasure.executor import STEPS, ErasePorts, Eraser
-from s3t_core.erasure.ledger import State, dataset_to_json
+from s3t_core.erasure.ledger import dataset_to_json
 from s3t_core.erasure.planner import ErasurePlan, plan_erasure, targets_of
+from s3t_core.erasure.state import State
 from s3t_core.errors import CertificateError, GuaranteeError, LedgerError, ResidueFound
 from s3t_core.release_json import release_to_json, stage_to_json
 from tests.fakes import POLICY, FakeDatasets, FakeLedger, FakeRegistry, FakeRequestBook, FakeStages, ports
 
 SHARDS, SLICES = 2, 3
+BEGAN = "2026-01-01T00:00:00Z"
 ORDERS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
 
 
@@ -52,11 +54,16 @@ class World:
         return Eraser(self.ports, POLICY, lambda: f"plan-{len(self.ledger.events)}-{next(names)}")
 
     def ask(self, request_id: str, subject: str, record: str = "", due: str = "2026-01-31T00:00:00Z") -> None:
+        suppression, time = f"suppressed {subject} {record}", self.ledger.state().time
         self.requests.requests[request_id] = DeletionRequest(
-            request_id, subject, record, f"suppressed {subject} {record}", "commitment", "2026-01-01T00:00:00Z", due)
+            request_id, subject, record, suppression, "commitment", time, due)
         self.ports.needles.files[request_id] = [subject]  # type: ignore[attr-defined]
-        self.ledger.events.append({"type": "request", "time": "2026-01-01T00:00:00Z", "request": request_id,
-                                   "subject": subject, "record": record, "due": due})
+        self.tell(type="request", request=request_id, subject=subject, record=record, suppression=suppression,
+                  commitment="commitment", due=due)
+
+    def tell(self, **event: Any) -> None:
+        """An event of now, taken by the ledger's rules."""
+        self.ledger.take({"time": self.ledger.state().time, **event})
 
 
 def make_world(kill_at: int = -1) -> World:
@@ -70,20 +77,22 @@ def make_world(kill_at: int = -1) -> World:
     registry = FakeRegistry(reaper)
     dataset = datasets.version()
     datasets.quarantine = ["s00-1", "someone"]
-    ledger.events.append({"type": "dataset", "dataset": dataset_to_json(dataset)})
+    ledger.take({"type": "workspace", "time": BEGAN},
+                {"type": "dataset", "time": BEGAN, "cause": "ingest", "dataset": dataset_to_json(dataset)})
     replicas = []
     for shard in range(SHARDS):
         for number, order in enumerate(ORDERS):
             stages = tuple(StageRecord(f"key {shard} {order[:i]}", f"digest {shard} {order[:i]}", shard, order[:i],
                                        tuple(dataset.slice_versions[SliceId(shard, x)].digest for x in order[:i]))
                            for i in range(1, SLICES + 1))
-            ledger.events += [{"type": "stage", "stage": stage_to_json(s)} for s in stages]
+            new = {s.key: s for s in stages}.keys() - ledger.state().stages.keys()
+            ledger.take(*({"type": "stage", "time": BEGAN, "stage": stage_to_json(s)} for s in stages if s.key in new))
             replicas.append(Replica(shard, number, order, stages))
     release = Release("release-1", dataset.version, tuple(replicas))
     published = registry.publish(release_to_json(release), {}, {})
-    ledger.events.append({"type": "release", "time": "2026-01-01T00:00:00Z", "cause": "train",
-                          "release": release_to_json(release), "recipe": {}, "version": published.version,
-                          "run_id": published.run_id, "model_id": published.model_id, "staleness": 2.0})
+    ledger.take({"type": "release", "time": BEGAN, "cause": "train", "release": release_to_json(release), "recipe": {},
+                 "version": published.version, "run_id": published.run_id, "model_id": published.model_id,
+                 "document": published.document, "staleness": 2.0})
     stages_port = FakeStages({s.digest for r in replicas for s in r.stages} | {"orphan of a crash"}, reaper)
     requests = FakeRequestBook(ledger, reaper)
     world = World(ports(ledger, requests, datasets, stages_port, registry, reaper), reaper, ledger, requests, datasets,
@@ -142,7 +151,7 @@ def test_the_certificate_says_what_was_found_and_done() -> None:
     assert predicate["found"].pop("row_commitment_scheme").startswith("HMAC-SHA256")
     assert predicate["found"] == {
         "training_rows": 1, "held_out_rows": 1, "rows_in_earlier_data_versions": 0, "quarantined_rows": 0,
-        "known": True, "erased_before_by_request": ""}
+        "known": True, "erased_before_by_request": "", "id_searched": True}
     assert predicate["versions"]["before"] == "1" and predicate["versions"]["after"] == "2"
     assert predicate["versions"]["destroyed"] == ["1"]
     assert predicate["batch"]["collateral_rows"] == 2
@@ -217,7 +226,7 @@ def test_an_already_erased_subject_gets_a_certificate_that_names_the_first_reque
 def test_one_record_of_a_subject_is_erased_and_the_rest_stays() -> None:
     world = make_world()
     world.datasets.rows[SliceId(0, 0)].append(("s00-0", "another"))
-    world.ledger.events.append({"type": "dataset", "dataset": dataset_to_json(world.datasets.version())})
+    world.tell(type="dataset", cause="ingest", dataset=dataset_to_json(world.datasets.version()))
     world.ask("q1", "s00-0", "another")
     world.eraser().run()
     assert ("s00-0", "r0") in world.datasets.rows[SliceId(0, 0)]
@@ -227,7 +236,7 @@ def test_one_record_of_a_subject_is_erased_and_the_rest_stays() -> None:
 def test_stages_trained_on_an_earlier_data_version_are_found_although_the_present_data_lacks_the_subject() -> None:
     world = make_world()
     world.datasets.rows[SliceId(0, 1)] = [r for r in world.datasets.rows[SliceId(0, 1)] if r[0] != "s01-2"]
-    world.ledger.events.append({"type": "dataset", "dataset": dataset_to_json(world.datasets.version())})
+    world.tell(type="dataset", cause="ingest", dataset=dataset_to_json(world.datasets.version()))
     world.ask("q1", "s01-2")
     world.eraser().run()
     state = _check_finished(world, ["q1"], ["s01-2"])
@@ -241,7 +250,7 @@ def test_a_plan_resumes_although_its_stages_are_gone_and_were_never_released() -
     world = make_world()
     dataset = world.ledger.state().datasets[-1]
     lonely = StageRecord("lonely", "lonely digest", 0, (1,), (dataset.slice_versions[SliceId(0, 1)].digest,))
-    world.ledger.events.append({"type": "stage", "stage": stage_to_json(lonely)})
+    world.tell(type="stage", stage=stage_to_json(lonely))
     world.stages.held.add("lonely digest")
     world.datasets.objects["a copy"] = [("s01-2", "r2")]
     world.ask("q1", "s01-2")
@@ -292,7 +301,7 @@ def test_an_earlier_data_version_that_cannot_be_read_counts_as_tainted() -> None
     world = make_world()
     old = world.ledger.state().datasets[0].slice_versions[SliceId(1, 0)]
     world.datasets.rows[SliceId(1, 0)] = world.datasets.rows[SliceId(1, 0)][:1]
-    world.ledger.events.append({"type": "dataset", "dataset": dataset_to_json(world.datasets.version())})
+    world.tell(type="dataset", cause="ingest", dataset=dataset_to_json(world.datasets.version()))
     del world.datasets.objects[old.md5]
     world.ask("q1", "nobody")
     world.eraser().run()
@@ -422,7 +431,7 @@ def test_a_stage_that_saw_what_never_was_the_data_goes_with_the_next_erasure() -
     asks. The stage saw the second, on a slice version that no data version has."""
     world = make_world()
     stray = StageRecord("stray key", "stray digest", 0, (0,), ("slice 0 without one person",), "run")
-    world.ledger.events.append({"type": "stage", "stage": stage_to_json(stray)})
+    world.tell(type="stage", stage=stage_to_json(stray))
     world.stages.held.add(stray.digest)
     kept = set(world.ledger.state().stages) - {stray.key}
     world.ask("q1", "only-held-out")
@@ -437,10 +446,9 @@ def test_a_held_or_unapproved_request_waits_and_is_carried_out_afterwards() -> N
     world = make_world()
     for request, subject in (("q1", "s01-2"), ("q2", "s00-0"), ("q3", "s02-1")):
         world.ask(request, subject)
-    world.ledger.events += [
-        {"type": "hold", "state": "set", "time": "2026-01-02T00:00:00Z", "subject": "s01-2"},
-        {"type": "approved", "time": "2026-01-02T00:00:00Z", "request": "q1", "by": "officer"},
-        {"type": "approved", "time": "2026-01-02T00:00:00Z", "request": "q2", "by": "officer"}]
+    world.tell(type="hold", state="set", subject="s01-2")
+    for request in ("q1", "q2"):
+        world.tell(type="approved", request=request, by="officer")
     careful = Eraser(world.ports, replace(POLICY, needs_approval=True), lambda: "plan-a")
     plan = careful.run()
     assert plan is not None and plan.requests == ("q2",)
@@ -449,8 +457,7 @@ def test_a_held_or_unapproved_request_waits_and_is_carried_out_afterwards() -> N
     assert any(s == "s01-2" for rows in world.datasets.rows.values() for s, _ in rows)
     assert _predicate(world, "q2")["request"]["approver"] == "officer"
     assert careful.run() is None
-    world.ledger.events.append(
-        {"type": "hold", "state": "released", "time": "2026-01-03T00:00:00Z", "subject": "s01-2"})
+    world.tell(type="hold", state="released", subject="s01-2")
     released = Eraser(world.ports, POLICY, lambda: "plan-b").run()
     assert released is not None and set(released.requests) == {"q1", "q3"}
     _check_finished(world, ["q1", "q2", "q3"], ["s01-2", "s00-0", "s02-1"])
@@ -460,9 +467,11 @@ def test_a_ledger_in_which_a_request_was_closed_while_it_was_carried_out_is_refu
     world = make_world()
     world.ask("q1", "s01-2")
     world.eraser().plan()
-    world.ledger.events.append(
-        {"type": "closed", "time": "2026-01-02T00:00:00Z", "request": "q1", "kind": "withdrawal"})
-    with pytest.raises(LedgerError):
+    closed = {"type": "closed", "request": "q1", "kind": "withdrawal", "certificate": "0" * 64}
+    with pytest.raises(LedgerError, match="not being carried out"):
+        world.tell(**closed)
+    world.ledger.events.append({**closed, "time": BEGAN})
+    with pytest.raises(LedgerError, match="not being carried out"):
         world.ledger.state()
 
 
@@ -502,7 +511,7 @@ def test_a_stray_stage_on_a_slice_version_whose_file_is_destroyed_goes_too() -> 
     old = before.slice_versions[SliceId(0, 1)]
     assert old.md5 in world.ledger.state().destroyed_objects
     stray = StageRecord("stray key", "stray digest", 0, (1,), (old.digest,), "run")
-    world.ledger.events.append({"type": "stage", "stage": stage_to_json(stray)})
+    world.tell(type="stage", stage=stage_to_json(stray))
     world.stages.held.add(stray.digest)
     kept = set(world.ledger.state().stages) - {stray.key}
     world.ask("q1", "only-held-out")

@@ -21,9 +21,9 @@ from flows.reporting import parse_since
 from flows.verifying import verify_path
 from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.dsse import sign
-from s3t_core.erasure.ledger import State
 from s3t_core.erasure.merkle import continues
 from s3t_core.erasure.report import REPORT_TYPE, Report, build_report
+from s3t_core.erasure.state import State
 from s3t_core.errors import UsageError
 from tests.unit.test_executor import World, make_world
 
@@ -41,7 +41,6 @@ def _budget_of(state: State) -> dict[str, Any] | None:
 
 def _erased(*subjects: str) -> World:
     world = make_world()
-    world.ledger.events.insert(0, {"type": "workspace", "time": "2026-01-01T00:00:00Z"})
     for number, subject in enumerate(subjects):
         world.ask(f"req-{number}", subject)
     world.eraser().run()
@@ -72,9 +71,7 @@ def test_each_request_its_deadline_and_its_document_are_told() -> None:
 
 def test_an_erasure_that_ended_late_counts_as_missed() -> None:
     world = make_world()
-    world.ledger.events.insert(0, {"type": "workspace", "time": "2026-01-01T00:00:00Z"})
     world.ask("req-0", "s00-1", due="2026-01-01T00:00:00Z")
-    world.ports.clock.sleep(3600)
     world.eraser().run()
     report = _report(world)
     assert report.requests[0].met is False and report.summary.deadlines_missed == 1
@@ -103,8 +100,8 @@ def test_versions_say_what_they_may_use_and_the_picture_what_is_silenced() -> No
 def test_a_period_has_what_was_open_in_it_and_the_proof_that_the_ledger_went_on() -> None:
     world = _erased("s00-1")
     cut = datetime(2026, 2, 1, tzinfo=UTC)
-    world.ledger.events.append({"type": "replayed", "time": "2026-02-02T00:00:00Z", "version": "2", "live": 9,
-                                "same_profile": True, "same": ["a"], "other": []})
+    world.ledger.take({"type": "replayed", "time": "2026-02-02T00:00:00Z", "version": "2", "live": 9,
+                       "same_profile": True, "same": ["a"], "other": []})
     report = _report(world, cut)
     assert report.requests == () and report.erasures == () and len(report.replays) == 1
     assert [v.version for v in report.versions] == ["2"] and len(report.budget) == 1  # as the period began

@@ -1,0 +1,338 @@
+"""Which event the ledger takes in which state: one table, asked before anything is appended and again on every read.
+
+So nobody who can insert rows, and no fault of ours, can make the ledger say that a request ended without its erasure,
+that a step was done before the one it rests on, or that a stage is another than was trained.
+
+| event | is taken when |
+|---|---|
+| workspace | it is the first entry, and no other is |
+| clock | the clock was set back by more than its tolerance: `before` is the newest entry's time |
+| settled | nothing is settled yet |
+| migrated | no erasure is open, and it names versions that are there |
+| dataset | no erasure is open; one of an erasure only between its cut-over and the end of its rewriting |
+| backbone | the model was not recorded yet |
+| stage | no erasure is open, and the key is not bound: a key is never bound again |
+| release | its stages are recorded as they are; within an erasure before its cut-over, and then the planned one |
+| measured | its release was registered |
+| request | the id is new |
+| approved | the request is open and not being carried out |
+| hold | set: none of the subject's requests is being carried out; released: it was set |
+| closed | the request is open and not being carried out |
+| key | it replaces the key that signs, which vouches for it unless it was lost; no erasure is open |
+| replayed | its version was registered |
+| lifted | the digest is on the suppression list, no request for it is open, no erasure is |
+| planned | no erasure is open, the plan is new, its requests are open and not held, its stages and versions are there |
+| step | it is the open erasure's next one, and what it tells of is recorded |
+| certified | the request is in the open erasure, whose scan is done, and has no document yet |
+| retrain | wanted: none is, or the last try ended; triggered, failed: it is wanted; finished: no erasure is open |
+| healed, retired | no erasure is open; what serves is not retired |
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, get_args
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from s3t_core.domain import Release
+from s3t_core.erasure.offline import KeyReplaced, NotValid, key_id
+from s3t_core.erasure.state import STEPS, ClosingKind, Event, HoldState, ReleaseCause, RetrainState, State
+from s3t_core.release_json import release_from_json, stage_from_json
+from s3t_core.times import CLOCK_TOLERANCE, parse_time
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class NotAllowed(ValueError):
+    """The event does not follow from the state; the message says what was expected."""
+
+
+def check(state: State, event: Event) -> None:
+    """That the ledger takes `event` in `state`. Raises NotAllowed, or KeyError, TypeError, ValueError for an event that
+    lacks something."""
+    kind = event["type"]
+    _want(bool(state.size) != (kind == "workspace"), "a ledger that begins with its workspace and has one")
+    _check_time(state, event)
+    _RULES[kind](state, event)
+
+
+def _want(holds: bool, expected: str) -> None:
+    if not holds:
+        raise NotAllowed(f"expected {expected}")
+
+
+def _check_time(state: State, event: Event) -> None:
+    time = event["time"]
+    _want(_TIME.fullmatch(time) is not None, "a time in UTC with whole seconds")
+    parse_time(time)
+    if state.time and event["type"] != "clock":
+        back = parse_time(state.time) - parse_time(time)
+        _want(back <= CLOCK_TOLERANCE, "a time that does not run back without a correction of the clock")
+
+
+def _workspace(state: State, event: Event) -> None:
+    del state
+    _want(isinstance(event.get("key_check", ""), str), "a check value of the workspace key")
+
+
+def _clock(state: State, event: Event) -> None:
+    _want(event["before"] == state.time, "the newest entry's time as the one that is corrected")
+    _want(parse_time(state.time) - parse_time(event["time"]) > CLOCK_TOLERANCE, "a clock that was set back")
+
+
+def _settled(state: State, event: Event) -> None:
+    _want(state.settled is None, "settings that are settled once")
+    _want(isinstance(event["settings"], dict), "settings")
+
+
+def _migrated(state: State, event: Event) -> None:
+    _no_erasure(state)
+    _want(isinstance(event["settings"], dict), "settings")
+    _versions_are_there(state, event["versions"])
+
+
+def _dataset(state: State, event: Event) -> None:
+    _want(event["cause"] in ("ingest", "erasure"), "an ingest or an erasure as the cause")
+    if event["cause"] == "ingest":
+        _no_erasure(state)
+        return
+    _want(state.plan is not None and tuple(state.steps) == STEPS[:1], "an erasure that has cut over and is rewriting")
+
+
+def _backbone(state: State, event: Event) -> None:
+    _no_erasure(state)
+    _want(event["model"] not in state.backbones, "a backbone that was not recorded yet")
+
+
+def _stage(state: State, event: Event) -> None:
+    _no_erasure(state)
+    stage = stage_from_json(event["stage"])
+    _want(stage.key not in state.stages, "a stage key that is not bound yet")
+    _want(len(stage.prefix) == len(stage.slice_digests), "a content digest for every slice that the stage saw")
+
+
+def _release(state: State, event: Event) -> None:
+    _want(event["cause"] in get_args(ReleaseCause), f"one of {', '.join(get_args(ReleaseCause))} as the cause")
+    _want(event["version"] not in {v.version for v in state.versions}, "a version number that is new")
+    _want(isinstance(event["document"], str), "the digest of its release document")
+    release = release_from_json(event["release"])
+    if state.plan is None:
+        _want(event["cause"] != "erasure", "an erasure that is open")
+    else:
+        _check_cut_over_to(state, event, release)
+    for stage in (s for r in release.replicas for s in r.stages):
+        known = state.stages.get(stage.key)
+        _want(known is not None and known.digest == stage.digest, "stages that are recorded with these digests")
+
+
+def _check_cut_over_to(state: State, event: Event, release: Release) -> None:
+    plan = _plan(state)
+    planned = plan["release"]
+    _want(not state.steps, "a cut-over that is still to come")
+    _want(planned is not None and planned["id"] == release.release_id, "the release that was planned")
+    _want(event["cause"] == ("retrain" if plan["recipe"] else "erasure"), "the cause that was planned")
+    gone = {s["key"] for s in plan["deactivated"]}
+    _want(not release.stage_keys() & gone, "a release without a stage that the erasure deactivates")
+
+
+def _measured(state: State, event: Event) -> None:
+    _want(event["release"] in {v.release.release_id for v in state.versions}, "a release that was registered")
+    accuracy = event["accuracy"]
+    _want(accuracy is None or 0 <= accuracy <= 1, "an accuracy from 0 to 1, or none")
+
+
+def _request(state: State, event: Event) -> None:
+    _want(event["request"] not in state.requests, "a request id that is new")
+    for name in ("subject", "record", "suppression", "commitment"):
+        _want(isinstance(event[name], str), f"the request's {name} as a digest")
+    _want(_TIME.fullmatch(event["due"]) is not None and event["due"] >= event["time"], "a due time after it came")
+
+
+def _approved(state: State, event: Event) -> None:
+    _open_and_waiting(state, event["request"])
+    _want(isinstance(event["by"], str), "who approves")
+
+
+def _hold(state: State, event: Event) -> None:
+    _want(event["state"] in get_args(HoldState), f"one of {', '.join(get_args(HoldState))} as the state")
+    subject = event["subject"]
+    if event["state"] == "released":
+        _want(subject in state.holds, "a hold that is set")
+    else:
+        begun = {state.requests[r].subject for r in state.planned}
+        _want(subject not in begun, "a subject whose erasure has not begun")
+
+
+def _closed(state: State, event: Event) -> None:
+    _open_and_waiting(state, event["request"])
+    _want(event["kind"] in get_args(ClosingKind), f"one of {', '.join(get_args(ClosingKind))} as the kind")
+    _want(_DIGEST.fullmatch(event["certificate"]) is not None, "the digest of the document that closes it")
+
+
+def _key(state: State, event: Event) -> None:
+    _no_erasure(state)
+    old, new = event["old"], event["new"]
+    _want(state.signing in ("", old), "the key that signs as the one that is replaced")
+    _want(_DIGEST.fullmatch(new) is not None and new not in {old, *(c.old for c in state.key_changes)}, "a new key")
+    _want(event["lost"] is True or vouches(event), "the replaced key to sign the new one's id, unless it is lost")
+
+
+def vouches(event: Event) -> bool:
+    """Returns whether the replaced key of a `key` event signed the new one's id. The event carries the old public key,
+    whose id it names."""
+    try:
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(event["old_public"]))
+        KeyReplaced(event["old"], event["new"], event["time"], event["vouched"]).check(public)
+    except (NotValid, KeyError, TypeError, ValueError):
+        return False
+    return key_id(public) == str(event["old"]) and bool(event["vouched"])
+
+
+def _replayed(state: State, event: Event) -> None:
+    _want(event["version"] in {v.version for v in state.versions}, "a version that was registered")
+
+
+def _lifted(state: State, event: Event) -> None:
+    _no_erasure(state)
+    digest = event["suppression"]
+    _want(digest in state.suppressed, "a digest that is on the suppression list")
+    _want(event["kind"] == state.suppressed[digest][0], "the kind that is on the suppression list")
+    waiting = {r.suppression for i, r in state.requests.items() if state.is_open(i)}
+    _want(digest not in waiting, "no open request for it")
+
+
+def _planned(state: State, event: Event) -> None:
+    _no_erasure(state)
+    plan = event["plan"]
+    _want(plan["plan_id"] not in state.plans, "a plan that is new")
+    requests = plan["requests"]
+    _want(len(set(requests)) == len(requests) > 0, "at least one request, each once")
+    for request in requests:
+        _want(state.is_open(request), "requests that are open")
+        _want(state.requests[request].subject not in state.holds, "requests that no legal hold stops")
+    _want(set(plan["rows"]) == set(requests), "a count of rows for each request")
+    for stage in map(stage_from_json, plan["deactivated"]):
+        _want(state.stages.get(stage.key) == stage, "stages that are recorded")
+    _versions_are_there(state, plan["versions"])
+    if plan["release"] is not None:
+        gone = {s["key"] for s in plan["deactivated"]}
+        live = release_from_json(plan["release"]).stage_keys()
+        _want(live <= state.stages.keys() - gone, "a release of recorded stages that the erasure does not deactivate")
+
+
+def _step(state: State, event: Event) -> None:
+    plan = _plan(state)
+    _want(event["plan_id"] == plan["plan_id"], "the erasure that is open")
+    done = len(state.steps)
+    _want(tuple(state.steps) == STEPS[:done] and event["step"] == STEPS[done], "the next step of the erasure")
+    check_outcome = _OUTCOMES.get(event["step"])
+    if check_outcome is not None:
+        check_outcome(state, plan, event)
+
+
+def _cut_over(state: State, plan: dict[str, Any], event: Event) -> None:
+    release = plan["release"]
+    serves = state.release.release_id if state.release else None
+    _want(release is None or release["id"] == serves, "the planned release to serve")
+    _want(event["staleness"] >= 0 and parse_time(event["moved"]) is not None, "when the alias moved")
+
+
+def _rewritten(state: State, plan: dict[str, Any], event: Event) -> None:
+    del event
+    touched = bool(plan["slices"]) or plan["held_out"]
+    _want(not touched or _rewrote(state), "a data version that was rewritten by this erasure")
+
+
+def _rewrote(state: State) -> bool:
+    """Whether the present data is another than when the erasure was planned."""
+    return state.dataset is not None and state.dataset.version != state.planned_on
+
+
+def _destroyed(state: State, plan: dict[str, Any], event: Event) -> None:
+    del state
+    _want({s["key"] for s in plan["deactivated"]} <= set(event["stages"]), "every deactivated stage to be destroyed")
+    _want(list(event["versions"]) == list(plan["versions"]), "every planned version to be destroyed")
+    _want(isinstance(event["objects"], list) and event["quarantined"] >= 0, "what was destroyed")
+
+
+def _scanned(state: State, plan: dict[str, Any], event: Event) -> None:
+    del state, plan
+    _want(all(event[k] >= 0 for k in ("files", "bytes", "needles", "unsearchable", "shared", "outside")),
+          "what was searched")
+
+
+def _certify(state: State, plan: dict[str, Any], event: Event) -> None:
+    del event
+    _want(all(r in state.certified for r in plan["requests"]), "a certificate for every request")
+
+
+_OUTCOMES: dict[str, Callable[[State, dict[str, Any], Event], None]] = {
+    "cut over": _cut_over, "rewrite": _rewritten, "destroy": _destroyed, "scan": _scanned, "certify": _certify}
+
+
+def _certified(state: State, event: Event) -> None:
+    request = event["request"]
+    _want(request in state.planned and "scan" in state.steps, "a request of an open erasure whose scan is done")
+    _want(state.is_open(request), "a request that has no document yet")
+    _want(_DIGEST.fullmatch(event["certificate"]) is not None, "the digest of the certificate")
+
+
+def _retrain(state: State, event: Event) -> None:
+    _want(event["state"] in get_args(RetrainState), f"one of {', '.join(get_args(RetrainState))} as the state")
+    there = state.retrain
+    if event["state"] in ("wanted", "finished"):
+        _no_erasure(state)
+    if event["state"] == "finished":
+        _want(there is None or event["id"] == there["id"], "the retrain that is wanted")
+    elif event["state"] == "wanted":
+        tried_again = there is not None and there["state"] in ("triggered", "failed") and there["id"] == event["id"]
+        next_one = tried_again and event["attempt"] == (there or {})["attempt"] + 1
+        _want(there is None or next_one, "a retrain that is not wanted yet")
+    else:
+        _want(there is not None and (there["id"], there["attempt"]) == (event["id"], event["attempt"]),
+              "the retrain that is wanted")
+
+
+def _healed(state: State, event: Event) -> None:
+    _no_erasure(state)
+    _want(event["stages"] >= 0 and event["objects"] >= 0, "how many came back")
+
+
+def _retired(state: State, event: Event) -> None:
+    _no_erasure(state)
+    _versions_are_there(state, event["versions"])
+    champion = state.champion
+    _want(champion is None or champion.version not in event["versions"], "the version that serves to stay")
+    live = champion.release.stage_keys() if champion and not champion.destroyed else set()
+    _want(not live & set(event["stages"]), "the stages of the version that serves to stay")
+
+
+def _no_erasure(state: State) -> None:
+    _want(state.plan is None, "no erasure that is open")
+
+
+def _plan(state: State) -> dict[str, Any]:
+    _want(state.plan is not None, "an erasure that is open")
+    plan: dict[str, Any] = state.plan["plan"] if state.plan else {}
+    return plan
+
+
+def _open_and_waiting(state: State, request: str) -> None:
+    _want(state.is_open(request), "a request that is open")
+    _want(request not in state.planned, "a request that is not being carried out")
+
+
+def _versions_are_there(state: State, versions: Any) -> None:
+    _want(set(versions) <= {v.version for v in state.versions if not v.destroyed}, "versions that are there")
+
+
+_RULES: dict[str, Callable[[State, Event], None]] = {
+    "workspace": _workspace, "clock": _clock, "settled": _settled, "migrated": _migrated, "dataset": _dataset,
+    "backbone": _backbone, "stage": _stage, "release": _release, "measured": _measured, "request": _request,
+    "approved": _approved, "hold": _hold, "closed": _closed, "key": _key, "replayed": _replayed, "lifted": _lifted,
+    "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain, "healed": _healed,
+    "retired": _retired,
+}
+KINDS = frozenset(_RULES)
+"""Every kind of event."""

@@ -1,0 +1,141 @@
+"""The state of the system as the ledger's entries make it: what `s3t_core.erasure.ledger.fold` builds."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from s3t_core.domain import DatasetVersion, Release, StageRecord
+
+Event = dict[str, Any]
+
+ReleaseCause = Literal["train", "retrain", "repair", "erasure", "restored"]
+"""Why a version began to serve. The ledger's rules and the report share this set, and those below."""
+ClosingKind = Literal["withdrawal", "rejection"]
+"""How a request ends without an erasure."""
+RetrainState = Literal["wanted", "triggered", "failed", "finished"]
+HoldState = Literal["set", "released"]
+Scope = Literal["subject", "record"]
+STEPS = ("cut over", "rewrite", "destroy", "measure", "scan", "certify")
+"""The steps of an erasure that the ledger records, in their order."""
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """A registered model version. `staleness`, `offline`: seconds that a loaded one trusts its last confirmation, with
+    and without a registry that answers. `superseded` is the time (RFC 3339) the alias moved on, "" while it serves.
+    `document` is the SHA-256 of its release.json, hex."""
+
+    release: Release
+    version: str
+    run_id: str
+    model_id: str
+    cause: str
+    time: str
+    recipe: dict[str, Any]
+    staleness: float
+    accuracy: float | None = None
+    superseded: str = ""
+    destroyed: bool = False
+    offline: float = 0.0
+    document: str = ""
+
+
+@dataclass(frozen=True)
+class RequestRecord:
+    """A request as the ledger acknowledged it. `received` and `due` (RFC 3339) are what holds now: earlier than what
+    was `told` when a clock that had run ahead was put right since."""
+
+    subject: str
+    record: str
+    suppression: str
+    commitment: str
+    received: str
+    due: str
+    told: tuple[str, str]
+
+    @property
+    def clock_corrected(self) -> bool:
+        """Whether its times are other than those that were told."""
+        return (self.received, self.due) != self.told
+
+    @property
+    def scope(self) -> Scope:
+        """Whether it asks for one record or for the whole subject."""
+        return "record" if self.record else "subject"
+
+
+@dataclass(frozen=True)
+class KeyChange:
+    """Another key signs from ledger entry `entry` on. Keys by their ids (SHA-256 of the raw public key, hex).
+    `vouched` is the old one's signature of the new one's id, hex, "" for one that was lost."""
+
+    entry: int
+    old: str
+    new: str
+    time: str
+    vouched: str
+
+
+@dataclass
+class State:
+    """What the ledger says. Built by `fold`; callers only read it.
+
+    `size` counts the entries; `time` is the latest that any of them tells, since the clock was last put right.
+    `plan` is the event of the open erasure, `steps` those of it that are done, `planned_on` the data version when it
+    was planned, `plans` the ids of all plans there were.
+    `requests` has every request by id; `approved` by whom, `certified` the digest of the certificate, `closed` how it
+    ended without one, `documents` the digest of the closing document of either kind, each by request.
+    `holds` has the event by subject digest; `suppressed`, by suppression digest, what it is of and the request that put
+    it there.
+    `retrain` is the last event of a full retrain that is wanted and not finished; `settled` the settings that must
+    stay, None before the first data; `signing` the id of the key that signs, `key_changes` how it came to that;
+    `corrected` counts how often a clock was put right.
+    """
+
+    size: int = 0
+    time: str = ""
+    datasets: list[DatasetVersion] = field(default_factory=list)
+    stages: dict[str, StageRecord] = field(default_factory=dict)
+    backbones: dict[str, tuple[str, str]] = field(default_factory=dict)
+    versions: list[VersionRecord] = field(default_factory=list)
+    plan: Event | None = None
+    steps: dict[str, Event] = field(default_factory=dict)
+    planned_on: str = ""
+    plans: set[str] = field(default_factory=set)
+    destroyed_objects: set[str] = field(default_factory=set)
+    requests: dict[str, RequestRecord] = field(default_factory=dict)
+    certified: dict[str, str] = field(default_factory=dict)
+    approved: dict[str, str] = field(default_factory=dict)
+    holds: dict[str, Event] = field(default_factory=dict)
+    closed: dict[str, str] = field(default_factory=dict)
+    documents: dict[str, str] = field(default_factory=dict)
+    suppressed: dict[str, tuple[Scope, str]] = field(default_factory=dict)
+    retrain: Event | None = None
+    requests_since_training: int = 0
+    settled: dict[str, str] | None = None
+    signing: str = ""
+    key_changes: list[KeyChange] = field(default_factory=list)
+    corrected: int = 0
+
+    @property
+    def dataset(self) -> DatasetVersion | None:
+        """The current data version."""
+        return self.datasets[-1] if self.datasets else None
+
+    @property
+    def champion(self) -> VersionRecord | None:
+        """The version that serves."""
+        return self.versions[-1] if self.versions else None
+
+    @property
+    def release(self) -> Release | None:
+        """The release that serves."""
+        return self.versions[-1].release if self.versions else None
+
+    @property
+    def planned(self) -> list[str]:
+        """Ids of the requests that are being carried out."""
+        return list(self.plan["plan"]["requests"]) if self.plan else []
+
+    def is_open(self, request_id: str) -> bool:
+        """Whether a request was acknowledged and has no closing document yet."""
+        return request_id in self.requests and request_id not in self.documents
