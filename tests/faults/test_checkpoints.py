@@ -155,8 +155,9 @@ def test_an_exported_ledger_is_whole_or_refused() -> None:
     leaves = [leaf_hash(e) for e in entries]
     exported = export_ledger(sign_checkpoint(_checkpoint(4, leaves), KEY), entries)
     checkpoint, events, signer = read_export(exported, KEY.public_key())
-    assert signer == key_id(KEY.public_key()) and checkpoint == _checkpoint(4, leaves) and [e["n"] for e in events] ==
-    [0, 1, 2, 3] for i in range(len(exported)):
+    assert signer == key_id(KEY.public_key()) and checkpoint == _checkpoint(4, leaves)
+    assert [e["n"] for e in events] == [0, 1, 2, 3]
+    for i in range(len(exported)):
         for forged in (exported[:i] + bytes([exported[i] ^ 1]) + exported[i + 1:], exported[:i]):
             with pytest.raises((CertificateError, LedgerError)):
                 read_export(forged, KEY.public_key())
