@@ -1,5 +1,6 @@
 """The commands about requests: take, list, approve, hold, withdraw, reject, and let a person return."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,23 +14,44 @@ RecordOption = Annotated[str, typer.Option("--record", help="Only this record of
 BasisOption = Annotated[str, typer.Option("--basis", help="GDPR article: 12(5), 12(6), 17(3)(a) to (e), or other.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="In a sentence that names nobody.")]
 RequestArgument = Annotated[str, typer.Argument(metavar="REQUEST", help="The id that `s3t request` gave.")]
-SubjectArgument = Annotated[str, typer.Argument(metavar="SUBJECT", help="The id as in the source.")]
+SubjectArgument = Annotated[str | None, typer.Argument(metavar="[SUBJECT]", help=(
+    "The id as in the source. Better with --stdin: what stands on a command line stands in `ps` and in the shell's "
+    "history. One that begins with - comes after --, as in `-- -17`."))]
+StdinOption = Annotated[bool, typer.Option("--stdin", help="Read ids from the standard input, one a line.")]
+FileOption = Annotated[str | None, typer.Option("--file", metavar="FILE", help="Read ids from a file, one a line; - is "
+                                                "the standard input.")]
+RETURNED = ("withdrawal", "rejection")
+"""States in which a request ended, and nothing was erased."""
 
 
-def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="SUBJECT...", help="Ids as in the source.")]
-            = None, file: Annotated[str | None, typer.Option("--file", help="Ids, one a line.")] = None,
-            record: RecordOption = "",
+def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="[SUBJECT]...", help=(
+                "Ids as in the source. Better with --stdin or --file: what stands on a command line stands in `ps` and "
+                "in the shell's history. Ids that begin with - come after --."))] = None,
+            stdin: StdinOption = False, file: FileOption = None, record: RecordOption = "",
             key: Annotated[str, typer.Option("--key", help="An idempotency key of yours: asked again with it, the "
                                              "request is the same one, also when it is closed.")] = "",
             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Take deletion requests. They are durable before this command says so; `s3t erase` carries them out."""
+    """Take deletion requests. They are durable before this command says so; `s3t erase` carries them out.
+
+    `s3t request --stdin < ids.txt`, or type the ids and end with Ctrl-D."""
     place = open_workspace(workspace)
-    from flows.requests import take_requests
-    given = [*(subjects or []), *(ids_from(file) if file else [])]
-    taken = take_requests(place, given, record, key)
-    show(as_json, {"requests": [{"id": r.request_id, "received": r.received, "due": r.due} for r in taken]},
-         lambda d: [*(f"{r['id']}  due {r['due']}" for r in d["requests"]),
-                    f"{len(d['requests'])} request(s) accepted. Next: `s3t erase`."])
+    from flows.requests import states_of, take_requests
+    taken = take_requests(place, [*(subjects or []), *_ids(stdin, file)], record, key)
+    states = states_of(place, taken)
+    show(as_json, {"requests": [{"id": r.request_id, "received": r.received, "due": r.due, "state":
+                                states[r.request_id]} for r in taken]}, _told_taken)
+    if any(state in RETURNED for state in states.values()):
+        print("s3t: what was asked with this key before was withdrawn or rejected, so nothing of it is pending; ask "
+              "anew with another --key", file=sys.stderr)
+        sys.exit(1)
+
+
+def _told_taken(d: dict[str, Any]) -> list[str]:
+    ended = (*RETURNED, "erased")
+    lines = [f"{r['id']}  " + (f"closed before: {r['state']}" if r["state"] in ended else f"due {r['due']}")
+             for r in d["requests"]]
+    accepted = sum(r["state"] not in ended for r in d["requests"])
+    return [*lines, f"{accepted} request(s) accepted." + (" Next: `s3t erase`." if accepted else "")]
 
 
 def requests(state: Annotated[str, typer.Option("--state", help="pending, awaiting approval, held, erasing, erased, "
@@ -70,30 +92,31 @@ def reject(request_id: RequestArgument, basis: BasisOption, reason: ReasonOption
     _closed(place, request_id, "rejection", as_json)
 
 
-def hold(subject: SubjectArgument, basis: BasisOption, reason: ReasonOption, by: ByOption,
-         workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def hold(basis: BasisOption, reason: ReasonOption, by: ByOption, subject: SubjectArgument = None,
+         stdin: StdinOption = False, file: FileOption = None, workspace: WorkspaceOption = None,
+         as_json: JsonOption = False) -> None:
     """A legal hold: no erasure of this subject until `s3t release`."""
     place = open_workspace(workspace)
     from flows.requests import hold as act
-    waiting = act(place, subject, basis, reason, by)
+    waiting = act(place, _one_id(subject, stdin, file), basis, reason, by)
     _done(as_json, {"held": True, "waiting": waiting}, f"Held. {waiting} open request(s) wait; their deadlines run on.")
 
 
-def release(subject: SubjectArgument, by: ByOption, workspace: WorkspaceOption = None,
-            as_json: JsonOption = False) -> None:
+def release(by: ByOption, subject: SubjectArgument = None, stdin: StdinOption = False, file: FileOption = None,
+            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """End a legal hold: what was asked for is carried out by the next erase run."""
     place = open_workspace(workspace)
     from flows.requests import release as act
-    act(place, subject, by)
+    act(place, _one_id(subject, stdin, file), by)
     _done(as_json, {"held": False}, "Released. Next: `s3t erase`, if something is pending.")
 
 
-def lift(subject: SubjectArgument, by: ByOption, record: RecordOption = "", workspace: WorkspaceOption = None,
-         as_json: JsonOption = False) -> None:
+def lift(by: ByOption, subject: SubjectArgument = None, stdin: StdinOption = False, file: FileOption = None,
+         record: RecordOption = "", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Take a person who returned off the suppression list: later ingests may hold them again."""
     place = open_workspace(workspace)
     from flows.requests import lift as act
-    act(place, subject, record, by)
+    act(place, _one_id(subject, stdin, file), record, by)
     _done(as_json, {"lifted": True}, "Lifted. The next `s3t ingest` takes their rows again.")
 
 
@@ -118,11 +141,27 @@ def _told_requests(d: dict[str, Any]) -> list[str]:
         f"  LATE by {-r['days_left']:.1f} days") for r in d["requests"]]
 
 
+def _ids(stdin: bool, file: str | None) -> list[str]:
+    """The ids that do not stand on the command line."""
+    if stdin and file is not None:
+        raise UsageError("expected ids from one place, got --stdin and --file; leave one out")
+    return ids_from("-" if stdin else file) if stdin or file is not None else []
+
+
+def _one_id(subject: str | None, stdin: bool, file: str | None) -> str:
+    """The one id that hold, release and lift are about. Raises UsageError."""
+    given = [*([] if subject is None else [subject]), *_ids(stdin, file)]
+    if len(given) != 1:
+        raise UsageError(f"expected one subject id, with --stdin, --file or as an argument, got {len(given)}")
+    return given[0]
+
+
 def ids_from(file: str) -> list[str]:
-    """The ids of a file, one a line. Only a line feed (after an optional carriage return) ends a line: whatever else
-    Unicode knows as a line's end may be part of an id. Raises UsageError."""
+    """The ids of a file ("-": the standard input), one a line. Only a line feed (after an optional carriage return)
+    ends a line: whatever else Unicode knows as a line's end may be part of an id. Raises UsageError."""
     try:
-        text = Path(file).read_bytes().decode("utf-8-sig")
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        text = raw.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"expected a readable UTF-8 file of ids with --file, got {type(error).__name__}") from None
     return [line for line in (each.removesuffix("\r") for each in text.split("\n")) if line.strip()]

@@ -6,7 +6,7 @@ nowhere else. Whatever happens to a request is a ledger event.
 
 import hmac
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -43,6 +43,12 @@ def take_requests(place: Workspace, subjects: list[str], record: str = "", key: 
              for request in _take(place, distinct[begin:begin + _BATCH], record, key)]
     place.write_checkpoint()
     return taken
+
+
+def states_of(place: Workspace, requests: Iterable[DeletionRequest]) -> dict[str, str]:
+    """The state of each request, as `list_requests` tells it."""
+    known, now, needs = place.ledger.state(), place.clock.now(), place.config.erasure.needs_approval
+    return {r.request_id: view_of(r, known, needs, now).state for r in requests}
 
 
 def list_requests(place: Workspace, state: str = "", due_within_days: float | None = None) -> list[dict[str, Any]]:

@@ -175,18 +175,13 @@ def _key(state: State, event: Event) -> None:
     old, new = event["old"], event["new"]
     _want(state.signing in ("", old), "the key that signs as the one that is replaced")
     _want(_DIGEST.fullmatch(new) is not None and new not in {old, *(c.old for c in state.key_changes)}, "a new key")
-    _want(event["lost"] is True or vouches(event), "the replaced key to sign the new one's id, unless it is lost")
-
-
-def vouches(event: Event) -> bool:
-    """Returns whether the replaced key of a `key` event signed the new one's id. The event carries the old public key,
-    whose id it names."""
+    public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(event["old_public"]))
+    _want(key_id(public) == old, "the public part of the key that is replaced")
+    _want(bool(event["vouched"]) != (event["lost"] is True), "the replaced key to sign the new one's id, unless lost")
     try:
-        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(event["old_public"]))
-        KeyReplaced(event["old"], event["new"], event["time"], event["vouched"]).check(public)
-    except (NotValid, KeyError, TypeError, ValueError):
-        return False
-    return key_id(public) == str(event["old"]) and bool(event["vouched"])
+        KeyReplaced(old, new, event["time"], event["vouched"]).check(public)
+    except NotValid as error:
+        raise NotAllowed(str(error)) from None
 
 
 def _replayed(state: State, event: Event) -> None:
@@ -258,8 +253,8 @@ def _destroyed(state: State, plan: dict[str, Any], event: Event) -> None:
 
 def _scanned(state: State, plan: dict[str, Any], event: Event) -> None:
     del state, plan
-    _want(all(event[k] >= 0 for k in ("files", "bytes", "needles", "unsearchable", "shared", "outside")),
-          "what was searched")
+    counts = ("files", "bytes", "needles", "unsearchable", "lost", "shared", "outside")
+    _want(all(event[k] >= 0 for k in counts) and isinstance(event["ids_lost"], list), "what was searched")
 
 
 def _certify(state: State, plan: dict[str, Any], event: Event) -> None:
@@ -288,7 +283,8 @@ def _retrain(state: State, event: Event) -> None:
     elif event["state"] == "wanted":
         tried_again = there is not None and there["state"] in ("triggered", "failed") and there["id"] == event["id"]
         next_one = tried_again and event["attempt"] == (there or {})["attempt"] + 1
-        _want(there is None or next_one, "a retrain that is not wanted yet")
+        first = there is None and event["attempt"] == 1 and isinstance(event["id"], str)
+        _want(first or next_one, "a retrain that is not wanted yet")
     else:
         _want(there is not None and (there["id"], there["attempt"]) == (event["id"], event["attempt"]),
               "the retrain that is wanted")

@@ -1,0 +1,455 @@
+"""State that is changed beside the ledger, by whoever can write to the database, the files or the clock: each is
+noticed or has no effect, and none is believed (edges B4 to B8, B11)."""
+
+import json
+import shutil
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.adapters.database import Database, seal_of
+from flows.cli_requests import RETURNED
+from flows.requests import list_requests, reject, take_requests, withdraw
+from flows.status import status_of
+from flows.verifying import verify_path
+from flows.wiring import Workspace, create_workspace
+from s3t_core.config import Config
+from s3t_core.erasure.dsse import sign, statement_of
+from s3t_core.erasure.ledger import leaf_of
+from s3t_core.erasure.merkle import leaf_hash
+from s3t_core.erasure.offline import key_id
+from s3t_core.errors import LedgerError, S3TError
+from tests.faults.carried import carry_out, plan_for, step
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    (tmp_path / "outside").mkdir()
+    create_workspace(tmp_path / "w", Config.model_validate({
+        "erasure": {"log_checkpoints_to": str(tmp_path / "outside")}}))
+    return Workspace(tmp_path / "w")
+
+
+def _again(place: Workspace) -> Workspace:
+    return Workspace(place.root)
+
+
+def _sql(place: Workspace, statement: str, *values: Any) -> int:
+    with sqlite3.connect(place.state_dir / "s3t.db") as connection:
+        return connection.execute(statement, values).rowcount
+
+
+def _inserted(place: Workspace, event: dict[str, Any], seal: bytes) -> None:
+    """What whoever may insert into the ledger, and has no key, can do."""
+    leaf, size = leaf_of(event), place.ledger.head().size
+    _sql(place, "INSERT INTO ledger (seq, leaf, hash, seal) VALUES (?, ?, ?, ?)", size, leaf, leaf_hash(leaf), seal)
+
+
+# --- 4: checkpoints outside
+
+
+def _outside(place: Workspace) -> list[Path]:
+    return sorted((place.root.parent / "outside").glob("*.json"))
+
+
+@pytest.mark.parametrize("name", ["{ledger}-000000009999.json", "{ledger}-zzz.json", "{ledger}-000000000002.json",
+                                  "aaa.json", "zzz.json"])
+def test_an_old_genuine_checkpoint_under_another_name_hides_no_newer_one(place: Workspace, name: str) -> None:
+    """The ledger and all files inside are rolled back, and a genuine old checkpoint is put where it would count."""
+    kept = place.root.parent / "older"
+    shutil.copytree(place.state_dir, kept)
+    take_requests(place, ["person 1"])
+    take_requests(place, ["person 2"])
+    oldest = _outside(place)[0]
+    target = oldest.with_name(name.format(ledger=oldest.name[:16]))
+    there = target.exists()
+    shutil.copy(oldest, target)
+    for file in ("s3t.db", "checkpoint.json"):
+        shutil.copy(kept / file, place.state_dir)
+    (place.state_dir / "verified").unlink(missing_ok=True)
+    with pytest.raises(LedgerError, match="under the name that its content calls for"):
+        _again(place).ledger.state()
+    if not there:
+        target.unlink()
+        with pytest.raises(LedgerError, match="an older copy took its place"):
+            _again(place).ledger.state()
+
+
+def test_the_largest_signed_size_counts_whatever_sorts_last_and_whatever_is_remembered(place: Workspace) -> None:
+    kept = place.root.parent / "older"
+    take_requests(place, ["person 1"])
+    shutil.copytree(place.state_dir, kept)
+    _again(place).ledger.state()  # everything there is remembered
+    take_requests(place, ["person 2"])
+    for file in ("s3t.db", "checkpoint.json"):
+        shutil.copy(kept / file, place.state_dir)
+    with pytest.raises(LedgerError, match="an older copy took its place"):
+        _again(place).ledger.state()
+
+
+def test_other_bytes_under_a_checkpoints_name_are_an_error_also_when_it_is_to_be_written(place: Workspace) -> None:
+    first = _outside(place)[0]
+    genuine = first.read_bytes()
+    _again(place).ledger.state()
+    first.write_bytes(b"{}")
+    with pytest.raises(LedgerError, match="got other bytes"):
+        _again(place).ledger.state()
+    first.write_bytes(genuine)
+    blocked = first.with_name(f"{first.name[:16]}-{2:012d}.json")
+    opened = _again(place)
+    opened.ledger.state()
+    blocked.write_bytes(genuine)  # the name of the next one is taken, so that it would be skipped
+    with pytest.raises(LedgerError):
+        take_requests(opened, ["person 1"])
+
+
+def test_checkpoints_of_another_workspace_in_the_same_place_are_no_matter(place: Workspace, tmp_path: Path) -> None:
+    config = Config.model_validate({"erasure": {"log_checkpoints_to": str(tmp_path / "outside")}})
+    other = create_workspace(tmp_path / "other", config)
+    (tmp_path / "outside" / "notes.json").write_text("[]")
+    for each in (place, other, place):
+        assert len(take_requests(_again(each), [f"person {each.root.name}"])) == 1
+        _again(each).check_whole()
+
+
+# --- 5: lost needles
+
+
+def test_asking_again_fills_in_an_id_that_a_restore_lost(place: Workspace) -> None:
+    asked = take_requests(place, ["person 1", "person 2"])
+    shutil.rmtree(place.state_dir / "needles")
+    place = _again(place)
+    assert [r.request_id for r in take_requests(place, ["person 1"])] == [asked[0].request_id]
+    assert place.needles.ids_of(asked[0].request_id) == ["person 1"]
+    found = place.needles.read("plan-x", [r.request_id for r in asked])
+    assert (found.ids, found.ids_lost, found.texts) == (["person 1"], [asked[1].request_id], None)
+    assert "person 1" not in json.dumps([p.name for p in place.needles.folder.iterdir()])
+
+
+# --- 6: who may insert closes nothing
+
+
+@pytest.mark.parametrize("seal", [b"", b"\0" * 32])
+def test_whoever_may_only_insert_into_the_ledger_closes_no_request(place: Workspace, seal: bytes) -> None:
+    request = take_requests(place, ["person 1"])[0].request_id
+    _inserted(place, {"type": "certified", "time": place.now(), "request": request, "certificate": "0" * 64}, seal)
+    _sql(place, "UPDATE requests SET certificate = ? WHERE id = ?", "0" * 64, request)
+    for command in (lambda p: p.ledger.state(), status_of, list_requests, lambda p: p.write_checkpoint(),
+                    lambda p: p.check_whole(), lambda p: take_requests(p, ["person 2"])):
+        with pytest.raises(LedgerError, match="with the seal of this workspace"):
+            command(_again(place))
+
+
+def test_an_entry_that_was_sealed_is_not_believed_anywhere_else(place: Workspace) -> None:
+    """Copies of genuine entries, seals and all, appended again: as of an older erasure under the present one."""
+    first = take_requests(place, ["person 1"])[0]
+    carry_out(place, first)
+    second = take_requests(place, ["person 2"])[0]
+    place.ledger.append({"type": "planned", "time": place.now(), "plan": plan_for(second.request_id, plan_id="p2")})
+    size = place.ledger.head().size
+    assert _sql(place, "INSERT INTO ledger SELECT ?, leaf, hash, seal FROM ledger WHERE "
+                "CAST(leaf AS TEXT) LIKE '%\"cut over\"%'", size) == 1
+    with pytest.raises(LedgerError, match="with the seal of this workspace"):
+        _again(place).ledger.state()
+
+
+def test_with_the_key_too_a_request_is_closed_only_by_an_erasure(place: Workspace) -> None:
+    """The rules hold on every read, whatever the seal: an illegal entry by whoever has the key is refused."""
+    request = take_requests(place, ["person 1"])[0].request_id
+    event = {"type": "certified", "time": place.now(), "request": request, "certificate": "0" * 64}
+    size = place.ledger.head().size
+    before = bytes(sqlite3.connect(place.state_dir / "s3t.db").execute(
+        "SELECT seal FROM ledger WHERE seq = ?", (size - 1,)).fetchone()[0])
+    _inserted(place, event, seal_of(place.keys.sealing, size, before, leaf_hash(leaf_of(event))))
+    with pytest.raises(LedgerError, match="whose scan is done"):
+        _again(place).ledger.state()
+
+
+def test_what_does_not_follow_is_refused_before_it_is_appended(place: Workspace) -> None:
+    request = take_requests(place, ["person 1"])[0].request_id
+    head = place.ledger.head()
+    with pytest.raises(LedgerError, match="does not follow"):
+        place.ledger.append({"type": "certified", "time": place.now(), "request": request, "certificate": "0" * 64})
+    assert place.ledger.head() == head and len(take_requests(_again(place), ["person 2"])) == 1
+
+
+def test_a_closing_document_that_is_gone_or_changed_is_told_by_every_look(place: Workspace) -> None:
+    request = take_requests(place, ["person 1"])[0]
+    withdraw(place, request.request_id)
+    path = place.certificates.path_of(request.request_id)
+    assert status_of(place)["documents"] == {"missing": [], "changed": []}
+    kept = path.read_bytes()
+    path.write_bytes(kept + b" ")
+    assert status_of(_again(place))["documents"] == {"missing": [], "changed": [request.request_id]}
+    assert _again(place).check_whole().changed == (request.request_id,)
+    path.unlink()
+    assert status_of(_again(place))["documents"] == {"missing": [request.request_id], "changed": []}
+    path.write_bytes(kept)
+    assert _again(place).check_whole().told() == []
+
+
+def test_what_is_remembered_of_files_is_believed_only_under_our_seal(place: Workspace) -> None:
+    request = take_requests(place, ["person 1"])[0]
+    withdraw(place, request.request_id)
+    status_of(place)
+    memory = place.state_dir / "verified"
+    assert memory.stat().st_mode & 0o077 == 0
+    seal, _, body = memory.read_bytes().partition(b"\n")
+    found = json.loads(body)
+    found["documents"] = {f"{request.request_id}.json": [found["documents"][f"{request.request_id}.json"][0], "0" * 64]}
+    memory.write_bytes(seal + b"\n" + json.dumps(found).encode())
+    assert status_of(_again(place))["documents"] == {"missing": [], "changed": []}
+
+
+# --- 7: suppression list and commitment
+
+
+@pytest.mark.parametrize("statement", [
+    "DELETE FROM suppression", "UPDATE suppression SET digest = 'x'", "UPDATE suppression SET kind = 'record'",
+    "UPDATE suppression SET request = 'req-0'", "INSERT INTO suppression VALUES ('y', 'subject', 'req-0', '')"])
+def test_a_suppression_list_that_the_ledger_does_not_make_stops_every_command(place: Workspace, statement: str) -> None:
+    carry_out(place, take_requests(place, ["person 1"])[0])
+    status_of(_again(place))
+    assert _sql(place, statement) == 1
+    for command in (status_of, lambda p: p.check_whole(), lambda p: withdraw(p, "req-0")):
+        with pytest.raises(LedgerError, match="suppression list"):
+            command(_again(place))
+
+
+@pytest.mark.parametrize("column", ["suppression", "commitment", "subject", "record", "due", "received"])
+def test_whom_a_request_is_about_and_its_commitment_stand_in_the_ledger(place: Workspace, column: str) -> None:
+    take_requests(place, ["person 1"])
+    assert _sql(place, f"UPDATE requests SET {column} = 'x'") == 1  # noqa: S608
+    with pytest.raises(LedgerError, match="request book"):
+        status_of(_again(place))
+
+
+# --- 8: idempotency, left-over and renamed documents
+
+
+def test_a_key_of_a_withdrawn_request_is_told_as_that(place: Workspace) -> None:
+    first = take_requests(place, ["person 1"], key="ticket 9")[0]
+    withdraw(place, first.request_id)
+    again = take_requests(place, ["person 1"], key="ticket 9")
+    state = {r["id"]: r["state"] for r in list_requests(place)}[again[0].request_id]
+    assert again[0].request_id == first.request_id and state == "withdrawal" and state in RETURNED
+
+
+def test_a_rejection_cut_before_it_closed_is_not_taken_for_the_withdrawal_that_followed(
+        place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = take_requests(place, ["person 1"])[0]
+    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+        cut.setattr(type(place.requests), "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        reject(place, request.request_id, "12(6)", "no proof of identity", "clerk")
+    path = place.certificates.path_of(request.request_id)
+    assert statement_of(path.read_bytes())["predicate"]["closing"]["kind"] == "rejection"
+    place = _again(place)
+    withdraw(place, request.request_id)
+    assert statement_of(path.read_bytes())["predicate"]["closing"]["kind"] == "withdrawal"
+    assert place.ledger.state().closed == {request.request_id: "withdrawal"} and place.check_whole().told() == []
+
+
+def test_the_same_act_cut_and_done_again_keeps_its_document(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = take_requests(place, ["person 1"])[0]
+    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+        cut.setattr(type(place.requests), "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        withdraw(place, request.request_id)
+    kept = place.certificates.path_of(request.request_id).read_bytes()
+    withdraw(_again(place), request.request_id)
+    assert place.certificates.path_of(request.request_id).read_bytes() == kept
+
+
+def test_a_renamed_copy_of_a_document_is_no_document_of_another_request(place: Workspace) -> None:
+    first, second = take_requests(place, ["person 1", "person 2"])
+    withdraw(place, first.request_id)
+    key, path = place.keys_dir / "signing.pub", place.certificates.path_of(first.request_id)
+    copy = place.certificates.path_of(second.request_id)
+    shutil.copy(path, copy)
+    for where in (copy, place.certificates_dir):
+        found = verify_path(where, key)
+        assert not found["valid"] and "a renamed copy" in found["problems"][0]
+    copy.unlink()
+    plain = place.root.parent / "certificate.json"  # under a name that names no request
+    shutil.copy(path, plain)
+    assert verify_path(plain, key)["certificates"][0]["request"] == first.request_id
+
+
+# --- 11: the clock
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.at = datetime.now(UTC).replace(microsecond=0)
+
+    def now(self) -> datetime:
+        return self.at
+
+
+def _with(place: Workspace, clock: _Clock) -> Workspace:
+    opened = _again(place)
+    opened.clock = clock
+    return opened
+
+
+def test_a_clock_that_ran_700_days_ahead_buys_no_time(place: Workspace) -> None:
+    clock = _Clock()
+    today = clock.at
+    clock.at = today + timedelta(days=700)
+    asked = take_requests(_with(place, clock), ["person 1"])[0]
+    clock.at = today
+    _again_asked = take_requests(_with(place, clock), ["person 2"])[0]
+    opened = _with(place, clock)
+    assert [e["type"] for e in opened.ledger.events()][-2:] == ["clock", "request"]
+    days = {r["id"]: r["days_left"] for r in list_requests(opened)}
+    assert days[asked.request_id] == days[_again_asked.request_id] == 30
+    record = opened.ledger.state().requests[asked.request_id]
+    assert record.clock_corrected and record.due == _again_asked.due
+    carry_out(opened, opened.requests.get([asked.request_id])[0])
+    from flows.reporting import report_of
+    entry = next(r for r in report_of(opened, None, clock.now()).requests if r.id == asked.request_id)
+    assert entry.clock_corrected and entry.seconds_to_certificate is None and entry.met
+    assert any(a.kind == "clock corrected" for a in report_of(opened, None, clock.now()).acts)
+    clock.at = today + timedelta(days=40)  # the deadline counts from when the clock was put right
+    late = {r["id"]: r["days_left"] for r in list_requests(_with(place, clock))}
+    assert late[_again_asked.request_id] == -10
+
+
+def test_clocks_that_differ_a_little_are_no_correction(place: Workspace) -> None:
+    clock = _Clock()
+    for seconds in (0, -20, 30, -60, 5):
+        opened = _with(place, clock)
+        clock.at += timedelta(seconds=seconds)
+        take_requests(opened, [f"person {seconds}"])
+    assert "clock" not in {e["type"] for e in _again(place).ledger.events()}
+
+
+def test_the_staleness_bound_runs_on_while_a_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CLOCK_MONOTONIC stands still in sleep; a paused virtual machine finds only the wall clock moved on."""
+    import time
+
+    from s3t_core.times import Moment
+    began = Moment.now()
+    real, wall = time.clock_gettime, time.time
+    for boot, clock, expected in ((3600, 3600, 3600), (0, 3600, 3600), (3600, 0, 3600), (3600, -9999, 3600), (0, 0, 0)):
+        with monkeypatch.context() as asleep:
+            asleep.setattr(time, "clock_gettime", lambda which, b=boot: real(which) + (
+                b if which == time.CLOCK_BOOTTIME else 0))
+            asleep.setattr(time, "time", lambda c=clock: wall() + c)
+            assert began.seconds_until(Moment.now()) == pytest.approx(expected, abs=5)
+
+
+# --- what a hostile reader tried on keys: A2
+
+
+def _forged(place: Workspace, request: str, key: Any) -> Path:
+    """A withdrawal that nobody asked for, signed by whoever has the key."""
+    genuine = statement_of(place.certificates.path_of(request).read_bytes())
+    genuine["predicate"]["closing"] |= {"by": "a thief", "reason": "forged"}
+    path = place.root.parent / "forged.json"
+    path.write_bytes(sign(genuine, key))
+    return path
+
+
+def test_what_a_replaced_key_signs_is_told_as_that_whatever_keys_an_auditor_has(place: Workspace) -> None:
+    from flows.adapters.keys import read_signing_key
+    from flows.rotating import rotate_signing_key
+    request = take_requests(place, ["person 1"])[0].request_id
+    withdraw(place, request)
+    leaked = read_signing_key(place.keys_dir)
+    old, new = (place.root.parent / n for n in ("old.pem", "new.pem"))
+    old.write_bytes((place.keys_dir / "signing.pub").read_bytes())
+    rotate_signing_key(place, "security", lost=False)
+    new.write_bytes((place.keys_dir / "signing.pub").read_bytes())
+    forged = _forged(place, request, leaked)
+    for keys in ([old, new], [new, old]):
+        for document in (forged, place.certificates.path_of(request)):  # alone they cannot be told apart
+            found = verify_path(document, keys)
+            assert not found["valid"] and found["problems"] == []
+            assert "which was replaced at" in found["undecided"][0]
+        assert verify_path(place.state_dir / "checkpoint.json", keys)["valid"]
+    assert not verify_path(forged, new)["valid"] and verify_path(forged, new)["problems"]
+    bare = place.root.parent / "bare.pem"  # the new key without its history: nothing says which is the newer one
+    bare.write_bytes(new.read_bytes()[new.read_bytes().index(b"-----BEGIN"):])
+    found = verify_path(forged, [old, bare])
+    assert not found["valid"] and "nothing says which replaced which" in found["undecided"][0]
+
+
+def test_a_key_file_that_claims_a_succession_nobody_vouched_for_is_refused(place: Workspace) -> None:
+    from flows.rotating import rotate_signing_key
+    old = place.root.parent / "old.pem"
+    old.write_bytes((place.keys_dir / "signing.pub").read_bytes())
+    rotate_signing_key(place, "security", lost=False)
+    path = place.keys_dir / "signing.pub"
+    text = path.read_text()
+    vouched = text.partition("vouched ")[2].partition("\n")[0]
+    path.write_text(text.replace(vouched, vouched[::-1]))
+    found = verify_path(place.state_dir / "checkpoint.json", [old, path])
+    assert not found["valid"] and "to have signed the id" in found["problems"][0]
+
+
+def test_a_ledger_or_bundle_made_from_before_the_change_by_the_old_key_is_refused(place: Workspace) -> None:
+    """A thief has the old key and a copy of the workspace from before it was replaced."""
+    from flows.adapters.keys import read_signing_key
+    from flows.evidence import write_bundle, write_ledger
+    from flows.rotating import rotate_signing_key
+    withdraw(place, take_requests(place, ["person 1"])[0].request_id)
+    shutil.copytree(place.root, place.root.with_name("copy"))
+    thief = Workspace(place.root.with_name("copy"))
+    old, new = (place.root.parent / n for n in ("old.pem", "new.pem"))
+    old.write_bytes((place.keys_dir / "signing.pub").read_bytes())
+    rotate_signing_key(place, "security", lost=False)
+    new.write_bytes((place.keys_dir / "signing.pub").read_bytes())
+    for path in (place.root.parent / "outside").iterdir():
+        path.unlink()
+    withdraw(thief, take_requests(thief, ["person 2"])[0].request_id)
+    write_bundle(thief, thief.root / "b.zip", [])
+    write_ledger(thief, thief.root / "l.jsonl")
+    for keys in ([old, new], [new, old]):
+        for name in ("b.zip", "l.jsonl"):
+            found = verify_path(thief.root / name, keys)
+            assert not found["valid"] and "key" in found["problems"][0], name
+    for path in (place.root.parent / "outside").iterdir():
+        path.unlink()  # the thief's own came there too: every command here would have refused them
+    assert thief.ledger.state().signing == key_id(read_signing_key(thief.keys_dir).public_key())
+    place = _again(place)
+    withdraw(place, take_requests(place, ["person 3"])[0].request_id)
+    write_bundle(place, place.root / "b.zip", [])
+    write_ledger(place, place.root / "l.jsonl")
+    for keys in ([old, new], [new]):
+        assert verify_path(place.root / "b.zip", keys)["valid"] and verify_path(place.root / "l.jsonl", keys)["valid"]
+
+
+def test_a_checkpoint_by_a_replaced_key_counts_only_for_what_it_signed_then(place: Workspace) -> None:
+    from flows.adapters.checkpoints import _name
+    from flows.adapters.keys import read_signing_key
+    from flows.rotating import rotate_signing_key
+    from s3t_core.erasure.checkpoint import Checkpoint, sign_checkpoint
+    leaked = read_signing_key(place.keys_dir)
+    rotate_signing_key(place, "security", lost=False)
+    place = _again(place)
+    take_requests(place, ["person 1"])
+    forged = Checkpoint(place.ledger.leaves()[0].hex(), place.ledger.head(), place.now())
+    (place.root.parent / "outside" / _name(forged)).write_bytes(sign_checkpoint(forged, leaked))
+    with pytest.raises(LedgerError, match="which was replaced at entry"):
+        _again(place).ledger.state()
+
+
+def test_no_state_and_no_error_of_these_names_a_person(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    take_requests(place, ["a-person-of-that-name"])
+    _sql(place, "UPDATE requests SET due = 'x'")
+    with pytest.raises(S3TError) as told:
+        status_of(_again(place))
+    assert "a-person" not in str(told.value)
+
+
+def test_a_database_opened_with_another_key_is_refused(place: Workspace) -> None:
+    take_requests(place, ["person 1"])
+    from flows.adapters.database import SqlLedger
+    for key in (b"", b"\x01" * 32):
+        other = SqlLedger(Database("sqlite:///.s3t/s3t.db", place.root, key))
+        for act in (other.state, other.events, lambda o=other: o.append(step(place, "scan"))):
+            with pytest.raises(LedgerError, match="with the seal of this workspace"):
+                act()

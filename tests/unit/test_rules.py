@@ -1,0 +1,275 @@
+"""Every event in every state: what the ledger takes and what it refuses, one table; and the shape of each event.
+
+A history of one request for each (from nothing to its certificate) is cut after each of its parts; every event is tried
+there. What is not in LEGAL is refused, by whoever appends and by whoever reads.
+"""
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, SliceVersion, StageRecord
+from s3t_core.erasure.ledger import corrected, dataset_to_json, fold
+from s3t_core.erasure.offline import VOUCHED, key_id
+from s3t_core.erasure.rules import KINDS
+from s3t_core.erasure.state import STEPS, Event, State
+from s3t_core.errors import LedgerError
+from s3t_core.release_json import release_to_json, stage_to_json
+from tests.faults.carried import OUTCOMES, plan_for
+
+NOW, EARLIER, DUE = "2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
+OLD, NEW, THIRD = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2, 3))
+A = StageRecord("key a", "digest a", 0, (0,), ("content 0",))
+B = StageRecord("key b", "digest b", 0, (1,), ("content 1",))
+C = StageRecord("key c", "digest c", 0, (0,), ("content 0 later",))
+DOCUMENT = "0" * 64
+
+
+def _data(version: str) -> DatasetVersion:
+    files = {SliceId(0, i): SliceVersion(f"content {i} {version}", 1, f"md5 {i} {version}") for i in range(2)}
+    return DatasetVersion(version, 1, 2, files, SliceVersion("held out", 0, "md5 held out"))
+
+
+def _release(name: str, *stages: StageRecord) -> Release:
+    return Release(name, "d1", tuple(Replica(0, n, s.prefix, (s,)) for n, s in enumerate(stages)))
+
+
+def _registered(version: str, cause: str, release: Release) -> Event:
+    return {"type": "release", "cause": cause, "release": release_to_json(release), "recipe": {}, "version": version,
+            "run_id": f"run {version}", "model_id": f"m-{version}", "staleness": 1.0, "document": DOCUMENT}
+
+
+def _asked(request: str) -> Event:
+    return {"type": "request", "request": request, "subject": f"subject of {request}", "record": "", "due": DUE,
+            "suppression": f"suppression of {request}", "commitment": "c"}
+
+
+def _step(name: str) -> Event:
+    outcome = {**OUTCOMES[name], "stages": ["key a"], "versions": ["1"]} if name == "destroy" else OUTCOMES[name]
+    return {"type": "step", "step": name, "plan_id": "p", **outcome}
+
+
+def _key(old: Ed25519PrivateKey, new: Ed25519PrivateKey, **changed: Any) -> Event:
+    raw, ids = old.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw), [
+        key_id(k.public_key()) for k in (old, new)]
+    return {"type": "key", "old": ids[0], "new": ids[1], "by": "x", "lost": False, "old_public": raw.hex(),
+            "vouched": old.sign(VOUCHED + bytes.fromhex(ids[1])).hex(), **changed}
+
+
+def _retrain(state: str, attempt: int = 1, name: str = "r") -> Event:
+    return {"type": "retrain", "state": state, "id": name, "attempt": attempt}
+
+
+PLAN = plan_for("q1") | {"slices": [[0, 0]], "deactivated": [stage_to_json(A)], "versions": ["1"],
+                         "release": release_to_json(_release("p-release", B))}
+HISTORY: tuple[tuple[str, list[Event]], ...] = (
+    ("empty", []),
+    ("begun", [{"type": "workspace", "signing_key": key_id(OLD.public_key())}]),
+    ("data", [{"type": "settled", "settings": {}},
+              {"type": "dataset", "cause": "ingest", "dataset": dataset_to_json(_data("d1"))}]),
+    ("trained", [{"type": "backbone", "model": "m", "digest": "b", "tokenizer_digest": "t"},
+                 {"type": "stage", "stage": stage_to_json(A)}, {"type": "stage", "stage": stage_to_json(B)},
+                 _registered("1", "train", _release("r1", A, B))]),
+    ("asked", [_asked("q1"), _asked("q2")]),
+    ("held", [{"type": "hold", "state": "set", "subject": "subject of q2"}]),
+    ("planned", [{"type": "planned", "plan": PLAN}]),
+    ("registered", [_registered("2", "erasure", _release("p-release", B))]),
+    ("cut over", [_step("cut over")]),
+    ("data rewritten", [{"type": "dataset", "cause": "erasure", "dataset": dataset_to_json(_data("d2"))}]),
+    ("rewrite", [_step("rewrite")]), ("destroy", [_step("destroy")]), ("measure", [_step("measure")]),
+    ("scan", [_step("scan")]),
+    ("certified", [{"type": "certified", "request": "q1", "certificate": DOCUMENT}]),
+    ("done", [_step("certify")]),
+    ("wanted", [_retrain("wanted")]),
+    ("failed", [_retrain("triggered"), _retrain("failed")]),
+    ("closed", [{"type": "hold", "state": "released", "subject": "subject of q2"},
+                {"type": "closed", "request": "q2", "kind": "withdrawal", "certificate": DOCUMENT}]),
+    ("rotated", [_key(OLD, NEW)]),
+)
+NAMES = [name for name, _ in HISTORY]
+
+
+def _states(first: str, last: str, *but: str) -> set[str]:
+    """From one part of the history to another."""
+    return set(NAMES[NAMES.index(first):NAMES.index(last) + 1]) - set(but)
+
+
+OPEN = _states("planned", "certified")
+IDLE = _states("begun", "rotated") - OPEN
+DATA, TRAINED, ASKED = (_states(name, "rotated") for name in ("data", "trained", "asked"))
+LEGAL: dict[str, tuple[Event, set[str]]] = {
+    "a workspace": ({"type": "workspace"}, {"empty"}),
+    "a clock that was put right": ({"type": "clock", "time": EARLIER, "before": NOW}, _states("begun", "rotated")),
+    "a clock that was put right from another time": ({"type": "clock", "time": EARLIER, "before": DUE}, set()),
+    "a clock that was not put right": ({"type": "clock", "before": NOW}, set()),
+    "a time that ran back": ({**_asked("q9"), "time": EARLIER}, set()),
+    "a time of another kind": ({**_asked("q9"), "time": "2026-01-02 00:00:00"}, set()),
+    "settings": ({"type": "settled", "settings": {}}, {"begun"}),
+    "a move": ({"type": "migrated", "move": "m", "settings": {}, "versions": {}}, IDLE),
+    "a move of a version that is not there": (
+        {"type": "migrated", "move": "m", "settings": {}, "versions": {"9": ["r", "m"]}}, set()),
+    "data ingested": ({"type": "dataset", "cause": "ingest", "dataset": dataset_to_json(_data("d3"))}, IDLE),
+    "data rewritten": ({"type": "dataset", "cause": "erasure", "dataset": dataset_to_json(_data("d3"))},
+                       {"cut over", "data rewritten"}),
+    "a backbone": ({"type": "backbone", "model": "n", "digest": "b", "tokenizer_digest": "t"}, IDLE),
+    "a backbone recorded before": ({"type": "backbone", "model": "m", "digest": "x", "tokenizer_digest": "t"},
+                                   IDLE - TRAINED),
+    "a stage": ({"type": "stage", "stage": stage_to_json(C)}, IDLE),
+    "a stage key bound to other bytes": ({"type": "stage", "stage": stage_to_json(replace(B, digest="other"))},
+                                         IDLE - TRAINED),
+    "a release of the training": (_registered("9", "train", _release("r9", B)), (IDLE & TRAINED)),
+    "a release of a stage that is gone": (_registered("9", "train", _release("r9", A)),
+                                          IDLE & _states("trained", "held")),
+    "a release of a stage with another digest": (
+        _registered("9", "train", _release("r9", replace(B, digest="other"))), set()),
+    "a release under a number that is taken": (_registered("1", "train", _release("r9", B)), set()),
+    "a release for no reason": (_registered("9", "whim", _release("r9", B)), set()),
+    "the planned release": (_registered("3", "erasure", _release("p-release", B)), {"planned", "registered"}),
+    "another release than the planned one": (_registered("3", "erasure", _release("other", B)), set()),
+    "the planned release with a stage that is to go": (_registered("3", "erasure", _release("p-release", A, B)), set()),
+    "a measurement": ({"type": "measured", "release": "r1", "accuracy": 0.5}, TRAINED),
+    "a measurement beyond 1": ({"type": "measured", "release": "r1", "accuracy": 1.5}, set()),
+    "a measurement of nothing known": ({"type": "measured", "release": "r9", "accuracy": None}, set()),
+    "a request": (_asked("q9"), _states("begun", "rotated")),
+    "a request acknowledged before": (_asked("q1"), _states("begun", "trained")),
+    "a request that is due before it came": ({**_asked("q9"), "due": EARLIER}, set()),
+    "an approval": ({"type": "approved", "request": "q1", "by": "x"}, {"asked", "held"}),
+    "an approval of nothing known": ({"type": "approved", "request": "q9", "by": "x"}, set()),
+    "a hold": ({"type": "hold", "state": "set", "subject": "subject of q1"}, _states("begun", "rotated") - OPEN),
+    "a hold of another subject": ({"type": "hold", "state": "set", "subject": "s"}, _states("begun", "rotated")),
+    "the end of a hold": ({"type": "hold", "state": "released", "subject": "subject of q2"}, _states("held", "failed")),
+    "a withdrawal": ({"type": "closed", "request": "q1", "kind": "withdrawal", "certificate": DOCUMENT},
+                     {"asked", "held"}),
+    "a withdrawal without a document": ({"type": "closed", "request": "q2", "kind": "withdrawal", "certificate": ""},
+                                        set()),
+    "a closing of another kind": (
+        {"type": "closed", "request": "q2", "kind": "erased", "certificate": DOCUMENT}, set()),
+    "a withdrawal of what waits beside an erasure": (
+        {"type": "closed", "request": "q2", "kind": "rejection", "certificate": DOCUMENT}, _states("asked", "failed")),
+    "another key": (_key(OLD, THIRD), IDLE - {"rotated"}),
+    "another key, vouched for by nobody": (_key(OLD, THIRD, vouched=""), set()),
+    "another key, vouched for by a stranger": (_key(OLD, THIRD, vouched=_key(NEW, THIRD)["vouched"]), set()),
+    "another key instead of one that was lost": (_key(OLD, THIRD, vouched="", lost=True), IDLE - {"rotated"}),
+    "another key instead of the newest": (_key(NEW, THIRD), {"rotated"}),
+    "a key that was replaced, again": (_key(NEW, OLD), set()),
+    "a replay": (
+        {"type": "replayed", "version": "1", "live": 1, "same_profile": True, "same": [], "other": []}, TRAINED),
+    "a replay of nothing known": (
+        {"type": "replayed", "version": "9", "live": 1, "same_profile": True, "same": [], "other": []}, set()),
+    "a return": ({"type": "lifted", "suppression": "suppression of q1", "kind": "subject", "by": "x"},
+                 _states("done", "rotated")),
+    "a return of another kind": ({"type": "lifted", "suppression": "suppression of q1", "kind": "record", "by": "x"},
+                                 set()),
+    "a return of whom nobody erased": (
+        {"type": "lifted", "suppression": "suppression of q2", "kind": "subject", "by": "x"}, set()),
+    "a plan": ({"type": "planned", "plan": plan_for("q1", plan_id="p2")}, {"asked", "held"}),
+    "a plan for what is held": ({"type": "planned", "plan": plan_for("q2", plan_id="p2")}, {"asked"}),
+    "a plan for nobody": ({"type": "planned", "plan": plan_for(plan_id="p2")}, set()),
+    "a plan for one twice": ({"type": "planned", "plan": plan_for("q1", "q1", plan_id="p2")}, set()),
+    "a plan for nothing known": ({"type": "planned", "plan": plan_for("q9", plan_id="p2")}, set()),
+    "a plan that deactivates another stage": (
+        {"type": "planned", "plan": plan_for("q1", plan_id="p2") | {"deactivated": [stage_to_json(C)]}}, set()),
+    "a plan that destroys another version": (
+        {"type": "planned", "plan": plan_for("q1", plan_id="p2") | {"versions": ["9"]}}, set()),
+    "a plan that serves what it deactivates": (
+        {"type": "planned", "plan": PLAN | {"release": release_to_json(_release("x", A))}}, set()),
+    "a certificate": ({"type": "certified", "request": "q1", "certificate": DOCUMENT}, {"scan"}),
+    "a certificate for another request": ({"type": "certified", "request": "q2", "certificate": DOCUMENT}, set()),
+    "a certificate without a document": ({"type": "certified", "request": "q1", "certificate": "x"}, set()),
+    "a retrain that is wanted": (_retrain("wanted"), IDLE - {"wanted", "failed", "closed", "rotated"}),
+    "a retrain that is tried again": (_retrain("wanted", 2), {"failed", "closed", "rotated"}),
+    "another retrain that is wanted": (_retrain("wanted", 1, "s"), IDLE - {"wanted", "failed", "closed", "rotated"}),
+    "a retrain that is triggered": (_retrain("triggered"), _states("wanted", "rotated")),
+    "a retrain that failed": (_retrain("failed"), _states("wanted", "rotated")),
+    "another retrain that failed": (_retrain("failed", 1, "s"), set()),
+    "a retrain that is finished": (_retrain("finished"), IDLE),
+    "another retrain that is finished": (_retrain("finished", 1, "s"), IDLE - _states("wanted", "rotated")),
+    "a restore that was put right": ({"type": "healed", "stages": 1, "objects": 0, "quarantined": 0, "registry": False,
+                                      "data": False}, IDLE),
+    "the version that serves, retired": ({"type": "retired", "versions": ["2"], "stages": []}, set()),
+    "a stage that serves, retired": ({"type": "retired", "versions": [], "stages": ["key b"]}, IDLE - TRAINED),
+    "nothing, retired": ({"type": "retired", "versions": [], "stages": []}, IDLE),
+    **{f"step {name}, first": (_step(name), {"registered"} if name == "cut over" else {
+        {"rewrite": "data rewritten", "destroy": "rewrite", "measure": "destroy", "scan": "measure",
+         "certify": "certified"}[name]}) for name in STEPS},
+    "a step of another plan": ({**_step("cut over"), "plan_id": "other"}, set()),
+    "a destruction that left a stage": ({**_step("destroy"), "stages": []}, set()),
+    "a destruction that left a version": ({**_step("destroy"), "versions": []}, set()),
+    "a scan that tells nothing": ({"type": "step", "step": "scan", "plan_id": "p"}, set()),
+}
+
+
+def _history(until: str) -> list[Event]:
+    parts = itertools.takewhile(lambda part: part[0] != until, HISTORY)
+    events = [*itertools.chain(*(events for _, events in parts)), *dict(HISTORY)[until]]
+    return [{"time": NOW, **e} for e in events]
+
+
+STATES = {name: fold(_history(name)) for name in NAMES}
+
+
+@pytest.mark.parametrize("what", LEGAL)
+def test_each_event_is_taken_where_it_follows_and_refused_everywhere_else(what: str) -> None:
+    event, where = LEGAL[what]
+    taken = {name for name, state in STATES.items() if _takes(state, {"time": NOW, **event})}
+    assert taken == where
+
+
+def _takes(state: State, event: Event) -> bool:
+    try:
+        fold([event], state, state.size)
+    except LedgerError:
+        return False
+    return True
+
+
+def test_every_kind_of_event_is_in_the_table() -> None:
+    assert {event["type"] for event, _ in LEGAL.values()} == KINDS
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_an_event_that_lacks_any_part_is_refused_and_nothing_else_breaks(kind: str) -> None:
+    """Never with another error than ours: a hostile row must not stop a reader with a traceback."""
+    optional = {"by", "basis", "reason", "key_check", "signing_key", "registry", "data", "quarantined", "same", "other",
+                "live", "same_profile", "move", "digest", "tokenizer_digest", "model", "offline", "activations"}
+    samples = [(e, w) for e, w in LEGAL.values() if e["type"] == kind and w]
+    assert samples
+    for event, where in samples:
+        state = STATES[sorted(where)[0]]
+        for part in event.keys() - {"type"} - optional:
+            without = {k: v for k, v in {"time": NOW, **event}.items() if k != part}
+            assert not _takes(state, without), part
+        for junk in (None, [], {}, -1, "x", [None]):
+            for part in event.keys() - {"type"}:
+                _takes(state, {"time": NOW, **event, part: junk})
+
+
+def test_a_clock_set_back_is_told_before_what_comes_then_and_begins_the_deadlines_again() -> None:
+    """A clock 700 days ahead acknowledged q1; it was put right."""
+    ahead, ahead_due, back = "2028-01-01T00:00:00Z", "2028-01-31T00:00:00Z", "2026-01-31T00:00:00Z"
+    before = fold(_history("trained"))
+    late = corrected([{**_asked("q1"), "time": ahead, "due": ahead_due}], before.time)
+    assert [e["type"] for e in late] == ["request"]
+    state = fold(late, before, before.size)
+    came = corrected([{**_asked("q2"), "time": NOW, "due": DUE}], state.time)
+    assert [e["type"] for e in came] == ["clock", "request"] and came[0]["before"] == ahead
+    with pytest.raises(LedgerError, match="run back"):
+        fold(came[1:], state, state.size)
+    state = fold(came, state, state.size)
+    first, second = state.requests["q1"], state.requests["q2"]
+    assert (first.received, first.due, first.clock_corrected) == (NOW, DUE, True)
+    assert first.told == (ahead, ahead_due) and not second.clock_corrected
+    assert state.time == NOW and state.corrected == 1 and back < first.due
+
+
+def test_small_steps_back_do_not_add_up_to_an_hour() -> None:
+    before = fold(_history("asked"))
+    creeping = [{**_asked(f"c{i}"), "time": f"2026-01-01T{23 - i // 60:02d}:{59 - i % 60:02d}:00Z"} for i in range(60)]
+    told = corrected(creeping, before.time)
+    assert sum(e["type"] == "clock" for e in told) >= 15
+    with pytest.raises(LedgerError, match="run back"):
+        fold(creeping, before, before.size)
