@@ -279,7 +279,8 @@ def _retrain(state: State, event: Event) -> None:
     if event["state"] in ("wanted", "finished"):
         _no_erasure(state)
     if event["state"] == "finished":
-        _want(there is None or event["id"] == there["id"], "the retrain that is wanted")
+        wanted = isinstance(event["id"], str) and (there is None or event["id"] == there["id"])
+        _want(wanted, "the retrain that is wanted")
     elif event["state"] == "wanted":
         tried_again = there is not None and there["state"] in ("triggered", "failed") and there["id"] == event["id"]
         next_one = tried_again and event["attempt"] == (there or {})["attempt"] + 1

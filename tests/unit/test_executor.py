@@ -333,6 +333,23 @@ def test_residue_stops_before_a_certificate_and_a_later_run_finishes() -> None:
     _check_finished(world, ["q1"], ["s01-2"])
 
 
+def test_needles_that_a_restore_lost_lock_no_request_and_are_certified_as_unsearchable() -> None:
+    """The ids as given are lost before the plan; the texts while it is open."""
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.ask("q2", "s00-0")
+    del world.ports.needles.files["q1"]  # type: ignore[attr-defined]
+    eraser = world.eraser()
+    plan = eraser.plan()
+    assert plan is not None and len(plan.commitments["q1"]) == 1 and len(plan.commitments["q2"]) == 2
+    del world.ports.needles.files[plan.plan_id]  # type: ignore[attr-defined]
+    world.eraser().run()
+    _check_finished(world, ["q1", "q2"], ["s01-2", "s00-0"])
+    found = {q: _predicate(world, q) for q in ("q1", "q2")}
+    assert [found[q]["found"]["id_searched"] for q in ("q1", "q2")] == [False, True]
+    assert found["q1"]["scan"]["unsearchable"] == found["q1"]["scan"]["lost"] == 1 + 3  # an id, and three texts
+
+
 def test_the_eraser_waits_for_the_most_trusting_version_ever_published() -> None:
     """The staleness setting may have been lowered since a version that is still loaded somewhere was made."""
     world = make_world()

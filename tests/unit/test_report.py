@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
@@ -23,7 +23,7 @@ from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.merkle import continues
 from s3t_core.erasure.report import REPORT_TYPE, Report, build_report
-from s3t_core.erasure.state import State
+from s3t_core.erasure.state import ReleaseCause, State
 from s3t_core.errors import UsageError
 from tests.unit.test_executor import World, make_world
 
@@ -83,6 +83,39 @@ def test_certificates_that_are_gone_or_changed_are_an_alarm() -> None:
     report = _report(world, documents={"req-0": b"{}"})
     assert [r.document for r in report.requests] == ["other bytes", "missing"]
     assert "2 closing document(s) are missing" in write_page(tell(report, pictures(report))).decode()
+
+
+def test_a_request_whose_document_is_not_there_is_counted_as_nothing_but_that() -> None:
+    summary = _report(_erased("s00-1", "s01-0"), documents={"req-0": b"{}"}).summary
+    assert (summary.requests, summary.without_document) == (2, 2)
+    assert (summary.erased, summary.deadlines_met, summary.deadlines_missed, summary.open) == (0, 0, 0, 0)
+    assert summary.to_certificate.median is None
+    told = write_page(tell(_report(_erased("s00-1"), documents={}), pictures(_report(_erased("s00-1"))))).decode()
+    assert "No deadline was missed" not in told and "cannot be shown to have been closed in time" in told
+
+
+def test_a_report_can_be_made_whatever_the_ledger_tells() -> None:
+    """Every event that its rules take anywhere, and every part of the whole history: one closed set per field."""
+    from tests.unit.test_rules import LEGAL, STATES, _history
+    from tests.unit.test_rules import NOW as AT
+
+    schema = jsonschema.Draft202012Validator(Report.model_json_schema())
+
+    def made(events: list[Any]) -> Report:
+        report = build_report("m", events, {}, None, NOW, _budget_of, 0, {})
+        schema.validate(report.model_dump(mode="json"))
+        return report
+    for name in list(STATES)[1:]:
+        made(_history(name))
+    whole = made(_history("rotated"))
+    assert tell(whole, pictures(whole)).blocks
+    for event, where in LEGAL.values():
+        for name in sorted(where - {"empty"})[:2]:
+            made([*_history(name), {"time": AT, **event}])
+    for cause in get_args(ReleaseCause):
+        release = next(e for e in _history("trained") if e["type"] == "release")
+        if cause != "erasure":
+            made([*_history("trained"), {**release, "version": "9", "cause": cause}])
 
 
 def test_versions_say_what_they_may_use_and_the_picture_what_is_silenced() -> None:
