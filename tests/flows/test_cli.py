@@ -19,15 +19,16 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "S3T_"))}
 
 
-def _run(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+def _run(*arguments: str, cwd: Path, code: int = 0, given: str = "") -> subprocess.CompletedProcess[str]:
     done = subprocess.run([S3T, *arguments], cwd=cwd, capture_output=True, text=True, env=environment(), check=False,
-                          timeout=240)
+                          timeout=240, input=given)
     assert done.returncode == code, (arguments, done.stdout[-800:], done.stderr[-2000:])
     return done
 
 
-def _json(*arguments: str, cwd: Path, code: int = 0) -> Any:
-    return json.loads(_run(*arguments, "--json", cwd=cwd, code=code).stdout)  # one document, nothing else
+def _json(*arguments: str, cwd: Path, code: int = 0, given: str = "") -> Any:
+    command, *rest = arguments
+    return json.loads(_run(command, "--json", *rest, cwd=cwd, code=code, given=given).stdout)  # one document
 
 
 def _settle(workspace: Path, backbone: Path) -> None:
@@ -142,6 +143,29 @@ def test_outside_a_workspace_every_command_says_what_to_do(tmp_path: Path, argum
                                                           said: str) -> None:
     done = _run(*arguments, cwd=tmp_path, code=2)
     assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_ids_come_by_the_standard_input_and_may_begin_with_a_hyphen(tmp_path: Path) -> None:
+    _run("init", "w", cwd=tmp_path)
+    here, why = tmp_path / "w", ("--basis", "other", "--reason", "a law", "--by", "clerk")
+    asked = _json("request", "--stdin", cwd=here, given="-17\nperson 2\r\n")["requests"]
+    assert [r["state"] for r in asked] == ["pending", "pending"]
+    assert _json("request", "--file", "-", cwd=here, given="-17\n")["requests"][0]["id"] == asked[0]["id"]
+    assert _json("request", "--", "-17", cwd=here)["requests"][0]["id"] == asked[0]["id"]
+    assert _json("hold", "--stdin", *why, cwd=here, given="-17\n")["waiting"] == 1
+    assert _json("hold", *why, "--", "-17", cwd=here)["waiting"] == 1
+    assert _json("release", "--file", "-", "--by", "clerk", cwd=here, given="-17\n") == {"held": False}
+    assert "suppression list" in _json("lift", "--stdin", "--by", "clerk", cwd=here, given="person 3\n",
+                                       code=2)["message"]
+    for wrong, text in ((("hold", "--stdin", *why), "a\nb\n"), (("release", "--by", "x"), ""),
+                        (("request", "--stdin", "--file", "-"), "a\n"), (("request", "--stdin"), "")):
+        assert _run(*wrong, cwd=here, given=text, code=2).stderr.startswith("s3t: expected")
+    _json("request", "--stdin", "--key", "ticket 1", cwd=here, given="person 5\n")
+    again = _json("request", "--stdin", "--key", "ticket 1", cwd=here, given="person 5\n")["requests"][0]
+    _json("withdraw", again["id"], cwd=here)
+    done = _run("request", "--stdin", "--key", "ticket 1", cwd=here, given="person 5\n", code=1)
+    assert "closed before: withdrawal" in done.stdout and "0 request(s) accepted" in done.stdout
+    assert "ask anew with another --key" in done.stderr
 
 
 def test_a_prefect_server_that_does_not_answer_is_told_without_a_traceback(tmp_path: Path, tiny_backbone: Path) -> None:

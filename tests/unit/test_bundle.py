@@ -15,7 +15,7 @@ from s3t_core.erasure.bundle import make_bundle, standalone_verifier
 from s3t_core.erasure.checkpoint import Checkpoint, sign_checkpoint
 from s3t_core.erasure.ledger import TreeHead, leaf_of
 from s3t_core.erasure.merkle import leaf_hash, tree_head
-from s3t_core.erasure.offline import NotValid, check_bundle, read_files
+from s3t_core.erasure.offline import VOUCHED, NotValid, check_bundle, key_id, read_files
 from s3t_core.erasure.state import Event
 from s3t_core.errors import CertificateError
 from tests.unit.test_executor import World, make_world
@@ -137,6 +137,34 @@ def test_a_certificate_that_the_ledger_does_not_know_is_not_bundled(erased: Worl
         _bundle(erased, certificates={"req-1": certificates["req-2"]})
     with pytest.raises(CertificateError):
         _bundle(erased, certificates={"req-9": certificates["req-2"]})
+
+
+def test_a_replaced_key_closes_nothing_that_the_ledger_has_later() -> None:
+    """The key was replaced between two erasures; a thief who has the old one signed the second's certificate, and the
+    ledger closed the request with it."""
+    world = make_world()
+    world.ask("req-1", "s01-2")
+    world.eraser().run()
+    old = _key(world).public_key()
+    raw, new = old.public_bytes(Encoding.Raw, PublicFormat.Raw), key_id(OTHER.public_key())
+    vouched = _key(world).sign(VOUCHED + bytes.fromhex(new)).hex()
+    world.tell(type="key", old=key_id(old), new=new, by="x", lost=False, old_public=raw.hex(), vouched=vouched)
+    world.ask("req-2", "s02-1")
+    world.eraser().run()
+    files = _bundle(world, signed=sign_checkpoint(_checkpoint(world.ledger.events), OTHER))
+    for given in ([OTHER.public_key()], [old, OTHER.public_key()], [OTHER.public_key(), old]):
+        found = check_bundle(files, given)
+        assert [c["request"] for c in found["certificates"]] == ["req-1"] and not found["valid"]
+        assert "a replaced key signs nothing" in found["problems"][0]
+    by_the_old = _bundle(world)  # the checkpoint too
+    for given in ([old], [old, OTHER.public_key()]):
+        assert not check_bundle(by_the_old, given)["valid"]
+    proofs = json.loads(files["proofs.json"])
+    proofs["keys"] = []  # the change is left out
+    cut = files | {"proofs.json": json.dumps(proofs).encode()}
+    assert not check_bundle(cut, [old, OTHER.public_key()])["valid"]
+    earlier = sign_checkpoint(_checkpoint(world.ledger.events, 5), _key(world))  # from when the old key was in use
+    assert not [p for p in check_bundle(files, [OTHER.public_key()], earlier)["problems"] if "checkpoint" in p]
 
 
 def test_a_zip_that_is_hostile_is_refused(tmp_path: Path) -> None:
