@@ -17,12 +17,12 @@ from flows.cli_base import (
     JsonOption,
     WorkspaceOption,
     app,
-    begin_prefect,
     console,
     meaning,
     open_if_there,
     open_workspace,
     percent,
+    run_flow,
     show,
     working,
 )
@@ -89,37 +89,26 @@ def ingest(source: Annotated[str, typer.Argument(help="CSV, JSONL or Parquet fil
             raise UsageError("expected a readable file or example:NAME as the source, got a path that is no file; "
                              "check its spelling")
         source = str(Path(source).resolve())
-    begin_prefect()
-    from flows.ingest import ingest as flow
-    show(as_json, flow(str(place.root), source, append), _told_ingest)
+    show(as_json, run_flow(place, "ingest", source, append), _told_ingest)
 
 
 @app.command()
 def train(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Train the stages that are missing, register a version, serve it."""
-    place = open_workspace(workspace)
-    begin_prefect()
-    from flows.train import train as flow
-    show(as_json, flow(str(place.root)), _told_training)
+    show(as_json, run_flow(open_workspace(workspace), "train"), _told_training)
 
 
 @app.command()
 def retrain(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """The full retrain, now: on the data that is there, re-using every stage that did not change."""
-    place = open_workspace(workspace)
-    begin_prefect()
-    from flows.retrain import retrain as flow
-    show(as_json, flow(str(place.root)), _told_training)
+    show(as_json, run_flow(open_workspace(workspace), "retrain"), _told_training)
 
 
 @app.command()
 def repair(minutes: Annotated[float, typer.Option("--minutes", help="Begin no stage after so many.")] = 60,
            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Train again what erasures deactivated, the worst shards first, within a time limit."""
-    place = open_workspace(workspace)
-    begin_prefect()
-    from flows.repair import repair as flow
-    show(as_json, flow(str(place.root), minutes), _told_repair)
+    show(as_json, run_flow(open_workspace(workspace), "repair", minutes), _told_repair)
 
 
 @app.command()
@@ -145,10 +134,7 @@ for _command in cli_requests.COMMANDS:
 @app.command()
 def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Carry out every pending request, now: deactivate, cut over, destroy, scan, certify."""
-    place = open_workspace(workspace)
-    begin_prefect()
-    from flows.erase import erase as flow
-    done = flow(str(place.root))
+    done = run_flow(open_workspace(workspace), "erase")
     show(as_json, done, _told_erasure)
     if done["retrain"] == "failed":
         print(f"s3t: the erasure is complete, but the full retrain failed: {done['problem']}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """What every command of the command line uses: options, opening a workspace, showing what came back."""
 
+import importlib
 import json
 import os
 from collections.abc import Callable
@@ -52,12 +53,16 @@ def console() -> Any:
     return Console(stderr=True)
 
 
-def begin_prefect() -> None:
-    """Start (or reach) the Prefect API: seconds on a laptop, where it is embedded."""
+def run_flow(place: Any, name: str, *arguments: Any) -> Any:
+    """Run the flow of this name (flows.NAME.NAME) on the workspace. Where the workspace's Prefect server is not there yet,
+    it starts beside the imports of this process."""
     from flows.progress import current
-    from flows.settings import start_prefect
+    from flows.settings import begin_prefect
     with current().spinner("Starting Prefect"):
-        start_prefect()
+        wait = begin_prefect(place.root, place.config.prefect.idle_minutes)
+        flow = getattr(importlib.import_module(f"flows.{name}"), name)
+        wait()
+    return flow(str(place.root), *arguments)
 
 
 def meaning(error: Exception) -> S3TError | None:
