@@ -3,6 +3,8 @@
 import importlib
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +18,12 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="The workspace (default: S3T_WORKSPACE, "
                                                      "else the current directory).")]
+HostOption = Annotated[str | None, typer.Option("--host", help="Where it listens (default 127.0.0.1). Beyond this machine "
+                                                "only with TLS or a proxy.")]
+CertificateOption = Annotated[str, typer.Option("--tls-cert", metavar="FILE", help="Certificate (PEM), with its chain.")]
+KeyOption = Annotated[str, typer.Option("--tls-key", metavar="FILE", help="Its key (PEM).")]
+ProxyOption = Annotated[str, typer.Option("--behind-proxy", metavar="NAME[,NAME]", help="Names under which a proxy of "
+                                          "yours, which brings TLS, is asked.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
@@ -63,6 +71,14 @@ def run_flow(place: Any, name: str, *arguments: Any) -> Any:
         flow = getattr(importlib.import_module(f"flows.{name}"), name)
         wait()
     return flow(str(place.root), *arguments)
+
+
+def until_signalled() -> threading.Event:
+    """An event that is set when this process is asked to end."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def meaning(error: Exception) -> S3TError | None:

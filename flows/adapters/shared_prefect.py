@@ -59,12 +59,12 @@ class Address:
 
 
 class SharedServer:
-    """The server of one Prefect home. `door`: where one listens that is started from here."""
+    """The server of one Prefect home. `door`: where one listens that is started from here, unless it is changed."""
 
     def __init__(self, home: Path, idle_minutes: float, door: Door | None = None) -> None:
         self.home = home
         self._idle_minutes = idle_minutes
-        self._door = door or Door()
+        self.door = door or Door()
         self._users: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -171,11 +171,11 @@ class SharedServer:
     def _start(self) -> Address:
         remove_file(self.home / ADDRESS)
         write_secret(self.home / CREDENTIAL, new_secret_for_prefect())
-        with self._open(SERVER_LOCK) as lock, self._door.bind() as bound:
+        with self._open(SERVER_LOCK) as lock, self.door.bind() as bound:
             self._take(lock)
             port = bound.getsockname()[1]
             self._child = self._spawn(lock, bound.fileno())
-        return Address(f"{self._door.origin(port)}/api", self._child.pid, platform.node(), self._door.tls_cert)
+        return Address(f"{self.door.origin(port)}/api", self._child.pid, platform.node(), self.door.tls_cert)
 
     def _take(self, lock: int) -> None:
         """The server's lock, for the server to inherit. Whoever looks whether it is held holds it for that moment."""
@@ -186,7 +186,7 @@ class SharedServer:
             time.sleep(_PAUSE_SECONDS / 10)
 
     def _spawn(self, lock: int, listener: int) -> "subprocess.Popen[bytes]":
-        door = self._door
+        door = self.door
         command = [sys.executable, "-m", "flows.adapters.prefect_server", "--shared", str(self._idle_minutes),
                    "--lock-fd", str(lock), "--socket-fd", str(listener), "--host", door.host]
         if door.tls_cert:
