@@ -20,12 +20,12 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.adapters.prefect_server import ADDRESS
-from flows.adapters.shared_prefect import SharedServer
+from flows.adapters.prefect_server import ADDRESS, refuse_open_settings, tell_address
+from flows.adapters.shared_prefect import Address, SharedServer
 from flows.metrics import TOKEN
 from flows.metrics import serve as serve_metrics
 from flows.wiring import Workspace
-from s3t_core.errors import Busy
+from s3t_core.errors import Busy, WorkspaceError
 from tests.flows.test_cli import S3T, _json, environment
 
 SECRET = "s3t:a-secret-of-this-test-alone"
@@ -443,6 +443,33 @@ def test_a_server_on_another_machine_is_not_taken_for_ours(small: Workspace) -> 
             server.attach()
         with pytest.raises(Busy, match="runs on elsewhere"):
             server.stop()
+
+
+def test_a_server_that_is_about_to_end_is_waited_for_and_not_used(small: Workspace,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+    home, fresh = small.state_dir / "prefect", Address("http://127.0.0.1:1/api", 1, "here", "")
+    home.mkdir(exist_ok=True)
+    monkeypatch.setattr(SharedServer, "_start", lambda _: fresh)
+    got: list[Address] = []
+    with (home / "server.lock").open("w") as alive, (home / "users.lock").open("w") as ending:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        fcntl.flock(ending, fcntl.LOCK_EX)  # it has decided: nobody used it
+        tell_address(home, "http://127.0.0.1:2/api", "")
+        server = SharedServer(home, 10)
+        asking = threading.Thread(target=lambda: got.append(server.attach()))
+        asking.start()
+        time.sleep(0.5)
+        assert got == []
+        (home / ADDRESS).unlink()
+    asking.join(30)
+    assert got == [fresh]
+    server.detach()
+
+
+def test_settings_of_prefect_that_leave_something_open_are_refused() -> None:
+    with pytest.raises(WorkspaceError, match="settings that close its server"):
+        refuse_open_settings(SECRET)  # those of the tests' own server, which is Prefect's embedded one
 
 
 @pytest.mark.slow
