@@ -157,8 +157,11 @@ def serve(port: Annotated[int | None, typer.Option("--port", min=1, max=65535, h
     from flows.serving import Serving, told_deployments
     door = Door(host or "127.0.0.1", port or 4200, tls_cert, tls_key, names_of(behind_proxy))
     insists = port is not None or host is not None or bool(tls_cert or behind_proxy)
-    serving = Serving(place.root, door, lambda told: print(f"s3t: {told}", file=sys.stderr, flush=True), until_signalled(),
-                      insists)
+    stop = until_signalled()
+
+    def tell(what: str) -> None:
+        print(f"s3t: {what}", file=sys.stderr, flush=True)
+    serving = Serving(place.root, door, tell, stop, insists)
 
     def began() -> None:
         show(as_json, {"url": serving.url, "deployments": told_deployments(place)}, _told_serving)
@@ -172,8 +175,8 @@ def stop(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
     place = open_workspace(workspace)
     from flows.adapters.shared_prefect import SharedServer
     stopped = SharedServer(place.state_dir / "prefect", place.config.prefect.idle_minutes).stop()
-    show(as_json, {"stopped": stopped}, lambda d: [
-        "The Prefect server of this workspace has ended." if d["stopped"] else "No Prefect server of this workspace runs."])
+    told = "The Prefect server of this workspace has ended." if stopped else "No Prefect server of this workspace runs."
+    show(as_json, {"stopped": stopped}, lambda _: [told])
 
 
 @app.command()
@@ -354,7 +357,7 @@ def _told_serving(d: dict[str, Any]) -> list[str]:
     return ["Starting. Stop it with Ctrl-C; a kill loses nothing: start it again.",
             *(f"  {each['name']:<13} {each['cron'] + ' UTC' if each['active'] else 'when asked':<16} {each['does']}"
               for each in d["deployments"]),
-            f"The Prefect server is at {d['url']}, for who has the credential in .s3t/prefect (docs/operations.md, Ports).",
+            f"The Prefect server is at {d['url']}, for who has the credential in .s3t/prefect.",
             "Where to look: .s3t/certificates, .s3t/reports, .s3t/prefect/serve.log; `s3t requests`, `s3t status` in "
             "another terminal."]
 

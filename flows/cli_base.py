@@ -18,9 +18,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="The workspace (default: S3T_WORKSPACE, "
                                                      "else the current directory).")]
-HostOption = Annotated[str | None, typer.Option("--host", help="Where it listens (default 127.0.0.1). Beyond this machine "
-                                                "only with TLS or a proxy.")]
-CertificateOption = Annotated[str, typer.Option("--tls-cert", metavar="FILE", help="Certificate (PEM), with its chain.")]
+HostOption = Annotated[str | None, typer.Option("--host", help="Where it listens (default 127.0.0.1). Beyond this "
+                                                "machine only with TLS or a proxy.")]
+CertificateOption = Annotated[str, typer.Option("--tls-cert", metavar="FILE", help="Certificate (PEM) and its chain.")]
 KeyOption = Annotated[str, typer.Option("--tls-key", metavar="FILE", help="Its key (PEM).")]
 ProxyOption = Annotated[str, typer.Option("--behind-proxy", metavar="NAME[,NAME]", help="Names under which a proxy of "
                                           "yours, which brings TLS, is asked.")]
@@ -62,8 +62,8 @@ def console() -> Any:
 
 
 def run_flow(place: Any, name: str, *arguments: Any) -> Any:
-    """Run the flow of this name (flows.NAME.NAME) on the workspace. Where the workspace's Prefect server is not there yet,
-    it starts beside the imports of this process."""
+    """Run the flow of this name (flows.NAME.NAME) on the workspace. Where the workspace's Prefect server is not there
+    yet, it starts beside the imports of this process."""
     from flows.progress import current
     from flows.settings import begin_prefect
     with current().spinner("Starting Prefect"):

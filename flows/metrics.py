@@ -2,8 +2,8 @@
 
 `s3t_up` is 0 when the workspace cannot be read, and then nothing else is told: old numbers would look like good ones.
 
-They are told to who sends the token in `.s3t/metrics-token`, which is made on first use (flows.adapters.guard). `/health`
-answers everybody, and says nothing but that it answers.
+They are told to who sends the token in `.s3t/metrics-token`, which is made on first use (flows.adapters.guard).
+`/health` answers everybody, and says nothing but that it answers.
 """
 
 import threading
@@ -23,7 +23,7 @@ from flows.status import status_of
 from flows.wiring import Workspace
 from s3t_core.erasure.planner import parse_time
 
-TOKEN = "metrics-token"
+TOKEN = "metrics-token"  # noqa: S105  # the name of its file
 """Under `.s3t`: what a scrape must bring as its bearer token."""
 _OPEN = frozenset({"/health"})
 _LOOK_SECONDS = 0.5
@@ -61,8 +61,8 @@ def text_of(place: Workspace) -> str:
 
 
 def serve(place: Workspace, door: Door, stop: threading.Event, began: Callable[[str], None] = lambda _: None) -> None:
-    """Answer scrapes of /metrics at this door until stopped; `began` gets the address. Raises UsageError for a port that
-    is taken, WorkspaceError for a token that others can read."""
+    """Answer scrapes of /metrics at this door until stopped; `began` gets the address. Raises UsageError for a port
+    that is taken, WorkspaceError for a token that others can read."""
     token = secret_of(place.state_dir / TOKEN)
     with listening(door) as bound:
         port = bound.getsockname()[1]

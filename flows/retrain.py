@@ -137,8 +137,8 @@ def _say(place: Workspace, wanted: Event, state: str, **more: Any) -> None:
 
 
 def deployment_exists(place: Workspace) -> bool:
-    """Whether somebody carries out the deployment: a Prefect server of the operator's knows it, or `s3t serve` runs. The
-    workspace's own server knows it from the last `s3t serve`, which may be long gone."""
+    """Whether somebody carries out the deployment: a Prefect server of the operator's knows it, or `s3t serve` runs.
+    The workspace's own server knows it from the last `s3t serve`, which may be long gone."""
     from prefect import get_client
     from prefect.exceptions import ObjectNotFound
     from prefect.settings import PREFECT_API_URL

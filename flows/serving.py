@@ -1,11 +1,11 @@
-"""Serve: the deployments of one workspace on this machine, until stopped, on the Prefect server that its commands share.
+"""Serve: the deployments of one workspace on this machine, until stopped, on the server that its commands share.
 
-1. one at a time per workspace. It takes over the server that runs, or starts it at its port; it holds it, so that it does
-   not end for want of use; the runner is a process that dies with this one
+1. one at a time per workspace. It takes over the Prefect server that runs, or starts it at its port; it holds it, so
+   that it does not end for want of use; the runner is a process that dies with this one
 2. flow runs that a killed runner left as running are marked as crashed: else they would keep their deployment's only
    place for ever. The ledger has what they did, the next run goes on from there
-3. the server or the runner dies: the runner is ended, with every flow run, and both are there again. An erasure survives
-   that at any time
+3. the server or the runner dies: the runner is ended, with every flow run, and both are there again. An erasure
+   survives that at any time
 4. an erase run is started at once, not by schedule, when a request is due soon, when an erasure is open that no process
    carries out, or when a full retrain is wanted
 5. stopped politely, it ends the server too, unless a command uses it just then; killed, the server ends by itself
@@ -70,8 +70,8 @@ class Serving:
         workspace, or when a command uses the server that would have to move, UsageError for a port that is taken or a
         server of the operator's, ConfigError for a schedule that is none."""
         if operators_server():
-            raise UsageError("expected no PREFECT_API_URL for `s3t serve`, got one: deploy to that server with `prefect "
-                             "deploy --all --prefect-file infra/prefect.yaml` and a worker, or unset it")
+            raise UsageError("expected no PREFECT_API_URL for `s3t serve`, got one: deploy to that server with "
+                             "`prefect deploy --all --prefect-file infra/prefect.yaml` and a worker, or unset it")
         self.place.ledger  # noqa: B018  # refuse a workspace that no flow could use
         for each in deployments(self.place.config, self.place.root):
             to_prefect(each)  # and settings that none could be made of
@@ -127,6 +127,7 @@ class Serving:
         self._mark_lost_runs()
         until = time.monotonic() + _START_SECONDS
         log = self._server.home / "serve.log"
+        log.touch(mode=0o600)
         self._runner = Child("flows.runner", str(self.place.root), cwd=self.place.root, env=os.environ, log=log)
         while not self._deployed():
             if self._stop.wait(_POLL_SECONDS):

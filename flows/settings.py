@@ -19,7 +19,8 @@ CONFIG_NAME = "s3t.toml"
 _OURS = "S3T_PREFECT_URL"
 """The address that PREFECT_API_URL has where it was not the operator who set it: for the processes that we start."""
 
-_PORTS_OF_PREFECT = ("PREFECT_SERVER_EPHEMERAL_ENABLED", "PREFECT_CLIENT_METRICS_ENABLED", "PREFECT_RUNNER_SERVER_ENABLE")
+_PORTS_OF_PREFECT = ("PREFECT_SERVER_EPHEMERAL_ENABLED", "PREFECT_CLIENT_METRICS_ENABLED",
+                     "PREFECT_RUNNER_SERVER_ENABLE")
 """What would have Prefect open a port by itself, to everybody: a server in a command, metrics, a runner's pages."""
 
 
@@ -84,8 +85,8 @@ def use_server(address: Address, credential: str) -> None:
 
 
 def begin_prefect(root: Path, idle_minutes: float) -> Callable[[], None]:
-    """See to a Prefect API for this process: the operator's (PREFECT_API_URL), else the server that the commands of this
-    workspace share, which is used until this process ends. Before Prefect is imported.
+    """See to a Prefect API for this process: the operator's (PREFECT_API_URL), else the server that the commands of
+    this workspace share, which is used until this process ends. Before Prefect is imported.
 
     Returns what waits until it answers: a server that is only starting does so beside this process's own work.
     """

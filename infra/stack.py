@@ -6,8 +6,8 @@ on PostgreSQL, a work pool and process workers.
     python -m infra.stack status [--dir .stack]
 
 Under the directory: `logs/`, one file a service; `env`, what a shell sources to work with it (0600: it holds the
-bucket's keys and Prefect's credential); `settings.toml`, what `s3t init --settings` takes; the servers' data. Every server listens on the
-loopback address only; PostgreSQL on a socket in a directory that only this user's processes find.
+bucket's keys and Prefect's credential); `settings.toml`, what `s3t init --settings` takes; the servers' data. Every
+server listens on the loopback address only; PostgreSQL on a socket in a directory that only this user's processes find.
 
 A service that was killed is started again by `up`, on the data it had.
 """
@@ -218,8 +218,8 @@ class Stack:
             write_secret(self.folder / CREDENTIAL, f"s3t:{new_secret()}")
 
     def _ask_prefect(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """What Prefect's API answers: to a question, or to a change, which takes a CSRF token of its own. Raises OSError,
-        of which HTTPError is one."""
+        """What Prefect's API answers: to a question, or to a change, which takes a CSRF token of its own. Raises
+        OSError, of which HTTPError is one."""
         basic = base64.b64encode(self.env["PREFECT_API_AUTH_STRING"].encode()).decode()
         headers = {"Content-Type": "application/json", "Authorization": f"Basic {basic}"}
         if body is not None:
@@ -439,7 +439,8 @@ def _tell(stack: Stack) -> None:
     print(f"PostgreSQL  {stack.database('s3t')}\n"
           f"S3          {stack.env['AWS_ENDPOINT_URL']}\n"
           f"MLflow      http://127.0.0.1:{stack.ports['mlflow']}\n"
-          f"Prefect     {stack.env['PREFECT_API_URL']} (its credential is in {there}/env), work pool {stack.config['workers']['pool']!r}, "
+          f"Prefect     {stack.env['PREFECT_API_URL']} (its credential is in {there}/env), "
+          f"work pool {stack.config['workers']['pool']!r}, "
           f"{stack.config['workers']['count']} workers\n"
           f"Logs        {there}/logs\n\n"
           f"Next:  source {there}/env\n"

@@ -33,8 +33,8 @@ def read_secret(path: Path) -> str:
 def check_secret(text: str, where: str) -> None:
     """Raises WorkspaceError for one that could be guessed, or that no header can carry."""
     if len(text) < _LEAST or not text.isascii() or not text.isprintable() or " " in text:
-        raise WorkspaceError(f"expected a credential of at least {_LEAST} printable characters in {where}, got another; "
-                             "make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`")
+        raise WorkspaceError(f"expected a credential of at least {_LEAST} printable characters in {where}, got "
+                             "another; make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`")
 
 
 def write_secret(path: Path, secret: str) -> None:
@@ -60,5 +60,5 @@ def secret_of(path: Path) -> str:
 def _check_private(path: Path, info: os.stat_result) -> None:
     if info.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or info.st_uid != os.geteuid():
         raise WorkspaceError(f"expected {path.name} to be readable by its owner only, got mode "
-                             f"{stat.filemode(info.st_mode)}; others may know the credential: remove the file and run "
-                             "the command again, which makes another")
+                             f"{stat.filemode(info.st_mode)}; others may know it: remove the file and run the command "
+                             "again, which makes another")

@@ -1,11 +1,12 @@
 """Where a command listens, and for whom: the loopback address, unless told otherwise.
 
-Beyond it a request could be read and changed on its way, so a server goes there only with TLS, or behind a proxy that the
-operator names and that brings it. In front of every application stands the guard (flows.adapters.guard).
+Beyond it a request could be read and changed on its way, so a server goes there only with TLS, or behind a proxy that
+the operator names and that brings it. In front of every application stands the guard (flows.adapters.guard).
 """
 
 import contextlib
 import ipaddress
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +19,17 @@ from flows.adapters.guard import App, Guard, Rules
 from s3t_core.errors import UsageError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
 _ANY = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
 
 
 @dataclass(frozen=True)
 class Door:
-    """An address to listen at. `port` 0: one that is free. `tls_cert`, `tls_key`: PEM files. `proxies`: names under which
-    a proxy is asked, or other machines ask, where the operator vouches for the way in between."""
+    """An address to listen at.
+
+    `port` 0: one that is free. `tls_cert`, `tls_key`: PEM files. `proxies`: names under which a proxy is asked, or
+    other machines ask, where the operator vouches for the way in between.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -39,13 +44,13 @@ class Door:
             if not Path(file).is_file():
                 raise UsageError("expected PEM files for --tls-cert and --tls-key, got a path that is no file; check "
                                  "its spelling")
-        if not all(n and n.isascii() and n.isprintable() and not set(n) & set("/@,:* ") for n in self.proxies):
-            raise UsageError("expected host names such as s3t.example.org for --behind-proxy, got another; leave out "
-                             "scheme, port and path")
+        if not all(_NAME.fullmatch(name) for name in self.proxies):
+            raise UsageError("expected names such as s3t.example.org or s3t.example.org:8443 for --behind-proxy, got "
+                             "something else; leave out scheme and path")
         if not (self.is_loopback or self.tls_cert or self.proxies):
-            raise UsageError(f"expected the loopback address for --host, got {self.host}: beyond this machine anybody on "
-                             "the way could read the credential. Pass --tls-cert and --tls-key, or --behind-proxy NAME "
-                             "when a proxy of yours at NAME brings TLS")
+            raise UsageError(f"expected the loopback address for --host, got {self.host}: beyond this machine anybody "
+                             "on the way could read the credential. Pass --tls-cert and --tls-key, or --behind-proxy "
+                             "NAME when a proxy of yours at NAME brings TLS")
         if self.tls_cert and not (self.certified or self.proxies):
             raise UsageError("expected a certificate with names (subjectAltName) for --tls-cert, got one without; make "
                              "another, or say the names with --behind-proxy")
@@ -93,20 +98,22 @@ class Door:
     def origin(self, port: int) -> str:
         """What a command on this machine calls it: scheme, name and port."""
         if self.tls_cert:
-            return f"https://{(*self.certified, *self.proxies)[0]}:{port}"
+            return f"https://{(*self.certified, *self.proxies)[0].partition(':')[0]}:{port}"
         if self.host in _ANY:
             return f"http://127.0.0.1:{port}"
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
 
     def hosts(self, port: int) -> frozenset[str]:
-        """What a Host header may say: this machine's loopback names, the certificate's, and, behind a proxy, the names
-        that the operator gave, with whatever port it listens at left out or said."""
+        """What a Host header may say: this machine's loopback names and the certificate's, with the port unless it is
+        the scheme's own; and the names that the operator gave, as given, and with this port."""
         own = [*_LOOPBACK, *self.certified]
         if self.host not in _ANY:
             own.append(f"[{self.host}]" if ":" in self.host else self.host)
-        default = 443 if self.tls_cert else 80
-        bare = {*self.proxies, *(own if port == default else ())}
-        return frozenset(name.lower() for name in {*(f"{n}:{port}" for n in (*own, *self.proxies)), *bare})
+        names = [f"{name}:{port}" for name in (*own, *self.proxies)]
+        names += self.proxies
+        if port == (443 if self.tls_cert else 80):
+            names += own
+        return frozenset(name.lower() for name in names)
 
     def guarded(self, app: App, port: int, scheme: str, secret: str, open_paths: frozenset[str]) -> Guard:
         """The application behind the guard, for who asks at this address."""

@@ -8,8 +8,8 @@
 3. Prefect's own protection is on as well, whatever the environment says: its credential, CSRF tokens, no CORS, and no
    pages. In front of it stands the guard, which Prefect has no setting for
 4. what it writes is its owner's alone
-5. `--shared`: it belongs to a workspace (flows.adapters.shared_prefect). It ends by itself when no command has used it for
-   so many minutes, and at once when its directory is gone or another one stands in its place
+5. `--shared`: it belongs to a workspace (flows.adapters.shared_prefect). It ends by itself when no command has used it
+   for so many minutes, and at once when its directory is gone or another one stands in its place
 
 Whoever may write Prefect's deployments may run commands as whoever carries them out, so this port is a shell.
 """
@@ -64,7 +64,7 @@ def main() -> None:
     try:
         _serve(given)
     except S3TError as error:
-        print(f"prefect server: {error}", file=sys.stderr)
+        print(f"prefect server: {error}", file=sys.stderr)  # noqa: T201  # it has no other voice yet
         sys.exit(error.exit_code)
 
 

@@ -6,8 +6,8 @@ In the Prefect home of the workspace, 0700: `server.lock`, held by the server as
 
 1. a command first takes its part of `users.lock`. The server ends only while it holds all of it, so a server that is
    found from here on stays
-2. then, one command at a time: does somebody hold `server.lock`? Then that is the server, or one that is just starting or
-   ending, and its address appears or the lock comes free
+2. then, one command at a time: does somebody hold `server.lock`? Then that is the server, or one that is just starting
+   or ending, and its address appears or the lock comes free
 3. else it makes a credential, takes the lock and listens at a port, and starts a server that inherits both: there is no
    moment at which another command could start a second one, and whoever connects waits until the server is ready
 
@@ -33,7 +33,7 @@ from flows.adapters.credentials import new_secret, read_secret, write_secret
 from flows.adapters.doors import Door
 from flows.adapters.local import as_owner_only
 from flows.adapters.prefect_server import ADDRESS, CREDENTIAL, SERVER_LOCK, USERS_LOCK, try_lock
-from s3t_core.errors import Busy, OrchestrationError
+from s3t_core.errors import Busy, OrchestrationError, WorkspaceError
 from s3t_core.files import remove_file
 
 STARTING_LOCK = "starting.lock"
@@ -73,8 +73,8 @@ class SharedServer:
     def attach(self) -> Address:
         """Use the server from now on, until `detach` or the end of this process; start it when there is none.
 
-        It may still be starting: `wait` for it before the first request. Raises Busy, UsageError for a port that is taken,
-        OrchestrationError when none comes up.
+        It may still be starting: `wait` for it before the first request. Raises Busy, and UsageError for a port that is
+        taken.
         """
         as_owner_only(self.home)
         self.detach()
@@ -93,8 +93,11 @@ class SharedServer:
             self._users = None
 
     def credential(self) -> str:
-        """What the server asks for. Raises WorkspaceError."""
-        return read_secret(self.home / CREDENTIAL)
+        """What the server asks for. Raises WorkspaceError when it cannot be read, or others could read it."""
+        try:
+            return read_secret(self.home / CREDENTIAL)
+        except WorkspaceError as error:
+            raise WorkspaceError(f"{error}; here: `s3t stop`, then the command again") from None
 
     def wait(self, address: Address, seconds: float = _READY_SECONDS) -> None:
         """Until it answers. Raises OrchestrationError when it ends before, or does not in so long."""
@@ -190,7 +193,8 @@ class SharedServer:
         command = [sys.executable, "-m", "flows.adapters.prefect_server", "--shared", str(self._idle_minutes),
                    "--lock-fd", str(lock), "--socket-fd", str(listener), "--host", door.host]
         if door.tls_cert:
-            command += ["--tls-cert", str(Path(door.tls_cert).resolve()), "--tls-key", str(Path(door.tls_key).resolve())]
+            command += ["--tls-cert", str(Path(door.tls_cert).resolve())]
+            command += ["--tls-key", str(Path(door.tls_key).resolve())]
         if door.proxies:
             command += ["--behind-proxy", ",".join(door.proxies)]
         environment = {**os.environ, **_SLOT_WAIT, "PREFECT_HOME": str(self.home)}
@@ -218,7 +222,7 @@ class SharedServer:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """One command at a time looks for the server."""
-        lock = self._hold(STARTING_LOCK, fcntl.LOCK_EX, "another command is starting the Prefect server of this workspace")
+        lock = self._hold(STARTING_LOCK, fcntl.LOCK_EX, "another command is starting this workspace's Prefect server")
         try:
             yield
         finally:

@@ -30,6 +30,7 @@ from tests.flows.test_cli import S3T, _json, environment
 
 SECRET = "s3t:a-secret-of-this-test-alone"
 BASIC = "Authorization: Basic " + base64.b64encode(SECRET.encode()).decode()
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # where nothing of ours may listen by itself
 REFUSED = {400, 401, 403, 421}
 SERVER = [sys.executable, "-m", "flows.adapters.prefect_server"]
 
@@ -116,7 +117,8 @@ def test_without_the_credential_no_path_answers(server: int, method: str, path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", [
-    "Authorization: Basic", "Authorization: Basic czN0Ondyb25n", f"Authorization: Bearer {SECRET}", f"Cookie: {BASIC[15:]}",
+    "Authorization: Basic", "Authorization: Basic czN0Ondyb25n", f"Authorization: Bearer {SECRET}",
+    f"Cookie: {BASIC[15:]}",
     f"X-Forwarded-Authorization: {BASIC[15:]}", f"Authorization: Basic {SECRET}", f"Authorization: {BASIC[15:]}x",
     "Prefect-Csrf-Token: x\r\nPrefect-Csrf-Client: y", f"{BASIC}\r\n{BASIC}", f"{BASIC}\r\nAuthorization: Basic eDp5"])
 def test_a_wrong_credential_is_none(server: int, line: str) -> None:
@@ -154,7 +156,8 @@ def test_who_has_the_credential_is_answered_and_prefects_own_protection_is_on(se
     host = f"host: LocalHost:{server}"
     assert _raw(server, "GET /api/admin/version HTTP/1.1", host, BASIC) == 200
     assert _raw(server, "GET /api/health HTTP/1.1", host) == _raw(server, "GET /api/ready HTTP/1.1", host) == 200
-    assert _raw(server, "POST /api/flows/filter HTTP/1.1", host, BASIC, "Content-Type: application/json", body="{}") == 403
+    json_body = "Content-Type: application/json"
+    assert _raw(server, "POST /api/flows/filter HTTP/1.1", host, BASIC, json_body, body="{}") == 403  # no CSRF token
     assert _raw(server, "GET /dashboard HTTP/1.1", host, BASIC) == 404  # no pages are served
 
 
@@ -207,7 +210,8 @@ def test_no_websocket_of_the_server_says_or_hears_anything_without_the_credentia
 def _events(port: int) -> str:
     """Every event that the server knows of, as a program with the credential asks for them."""
     program = ("from prefect.client.orchestration import get_client\n"
-               "with get_client(sync_client=True) as client: print(client._client.post('/events/filter', json={}).text)")
+               "with get_client(sync_client=True) as client:\n"
+               "    print(client._client.post('/events/filter', json={}).text)")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={
         **environment(), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_API_AUTH_STRING": SECRET})
     return done.stdout
@@ -218,11 +222,11 @@ def _events(port: int) -> str:
 
 @pytest.mark.parametrize(("arguments", "env", "said"), [
     ([], {}, "expected a credential"), ([], {"PREFECT_SERVER_API_AUTH_STRING": "admin"}, "expected a credential"),
-    (["--host", "0.0.0.0"], {"PREFECT_SERVER_API_AUTH_STRING": SECRET}, "expected the loopback address"),
+    (["--host", EVERYWHERE], {"PREFECT_SERVER_API_AUTH_STRING": SECRET}, "expected the loopback address"),
     (["--host", "192.0.2.1"], {"PREFECT_SERVER_API_AUTH_STRING": SECRET}, "expected the loopback address"),
     (["--host", "::"], {"PREFECT_SERVER_API_AUTH_STRING": SECRET}, "expected the loopback address"),
-    (["--behind-proxy", "https://x"], {"PREFECT_SERVER_API_AUTH_STRING": SECRET}, "expected host names"),
-    (["--behind-proxy", "*"], {"PREFECT_SERVER_API_AUTH_STRING": SECRET}, "expected host names"),
+    (["--behind-proxy", "https://x"], {"PREFECT_SERVER_API_AUTH_STRING": SECRET}, "expected names"),
+    (["--behind-proxy", "*"], {"PREFECT_SERVER_API_AUTH_STRING": SECRET}, "expected names"),
     (["--tls-cert", "x.pem"], {"PREFECT_SERVER_API_AUTH_STRING": SECRET}, "--tls-cert and --tls-key together"),
     (["--shared", "1"], {"PREFECT_SERVER_API_AUTH_STRING": SECRET}, "expected a credential in")])
 def test_a_server_that_would_be_open_does_not_start(tmp_path: Path, arguments: list[str], env: dict[str, str],
@@ -241,9 +245,10 @@ def test_a_credential_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["serve"], ["metrics"]])
-def test_beyond_this_machine_a_command_listens_only_with_tls_or_a_named_proxy(tmp_path: Path, command: list[str]) -> None:
+def test_beyond_this_machine_a_command_listens_only_with_tls_or_a_named_proxy(tmp_path: Path,
+                                                                              command: list[str]) -> None:
     _json("init", "w", cwd=tmp_path)
-    done = subprocess.run([S3T, *command, "--host", "0.0.0.0"], cwd=tmp_path / "w", capture_output=True, text=True,
+    done = subprocess.run([S3T, *command, "--host", EVERYWHERE], cwd=tmp_path / "w", capture_output=True, text=True,
                           check=False, timeout=60, env=environment())
     assert done.returncode == 2 and "--behind-proxy" in done.stderr
 
@@ -324,7 +329,7 @@ def test_with_a_certificate_metrics_speak_tls_under_its_names_alone(small: Works
         for name, status in (("localhost", 200), ("s3t.example", 200), ("evil.example", 421)):
             assert _raw(port, "GET /metrics HTTP/1.1", f"Host: {name}:{port}", bearer, context=context) == status
         assert _raw(port, "GET /metrics HTTP/1.1", f"Host: localhost:{port}", bearer) == 400  # not in the clear
-    _scraped(small, Door("0.0.0.0", 0, str(certificate), str(key)), use)
+    _scraped(small, Door(EVERYWHERE, 0, str(certificate), str(key)), use)
 
 
 def test_behind_a_proxy_metrics_answer_to_its_name(small: Workspace) -> None:
@@ -334,8 +339,10 @@ def test_behind_a_proxy_metrics_answer_to_its_name(small: Workspace) -> None:
         bearer = f"Authorization: Bearer {token}"
         assert _raw(port, "GET /metrics HTTP/1.1", "Host: s3t.example.org", bearer) == 200
         assert _raw(port, "GET /metrics HTTP/1.1", "Host: s3t.example.org") == 401
+        assert _raw(port, "GET /metrics HTTP/1.1", "Host: s3t.example.org:8443", bearer) == 200
+        assert _raw(port, "GET /metrics HTTP/1.1", "Host: s3t.example.org:8444", bearer) == 421
         assert _raw(port, "GET /metrics HTTP/1.1", "Host: other.example.org", bearer) == 421
-    _scraped(small, Door("0.0.0.0", 0, proxies=("s3t.example.org",)), use)
+    _scraped(small, Door(EVERYWHERE, 0, proxies=("s3t.example.org", "s3t.example.org:8443")), use)
 
 
 # --- the server that commands share
@@ -428,6 +435,34 @@ def test_stop_ends_the_server_unless_somebody_uses_it(small: Workspace) -> None:
     assert not server.is_running() and not _servers(small)
     assert SharedServer(small.state_dir / "prefect", 10).stop() is False
     assert address.pid not in [p.pid for p in psutil.process_iter() if p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.slow
+def test_serve_moves_the_server_where_it_was_told_to_unless_a_command_uses_it(small: Workspace) -> None:
+    from flows.adapters.doors import Door
+    from flows.serving import Serving
+    server, port = SharedServer(small.state_dir / "prefect", 10), _free_port()
+    there = server.attach()
+    with pytest.raises(Busy, match=f"got one at {there.url} that a command uses"):
+        Serving(small.root, Door(port=port), lambda _: None, threading.Event(), insists=True).run()
+    server.detach()
+    run = subprocess.Popen([S3T, "serve", "--port", str(port), "--json"], cwd=small.root, env=environment(), text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert run.stdout is not None and run.stderr is not None
+    try:
+        assert json.loads(run.stdout.readline())["url"] == f"http://127.0.0.1:{port}/api"
+        assert "Serving at" in run.stderr.readline()
+        assert _servers(small) and _pid(small) != there.pid
+        family = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+        listens = {c.laddr for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
+        assert port in {at.port for at in listens} and {at.ip for at in listens} == {"127.0.0.1"}
+        for at in listens:  # Prefect's runner has one too, to its flow runs: it hangs up on everybody else
+            for path in ("/", "/api/deployments/filter", "/docs"):
+                assert _raw(at.port, f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{at.port}") in REFUSED
+    finally:
+        run.terminate()
+        run.communicate(timeout=60)
+    assert not _servers(small) and not server.is_running()
 
 
 def test_a_server_on_another_machine_is_not_taken_for_ours(small: Workspace) -> None:

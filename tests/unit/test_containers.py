@@ -62,7 +62,8 @@ def test_no_secret_is_on_a_command_line_or_in_git() -> None:
         for container in pod["containers"]:
             assert not any("$(" in word or "@" in word for word in (*container.get("args", []),
                                                                     *container.get("command", [])))
-    secrets = ["infra/compose.env", "infra/compose-prefect.env", "infra/compose-postgres-password", "infra/compose-s3.json"]
+    secrets = ["infra/compose.env", "infra/compose-prefect.env", "infra/compose-postgres-password",
+               "infra/compose-s3.json"]
     for name in (".gitignore", ".dockerignore"):
         assert set(secrets) <= set((INFRA.parent / name).read_text().split())
 

@@ -48,8 +48,8 @@ class Eager(Inner):
 
 def _scope(kind: str, headers: Iterable[tuple[str, str]], path: str = "/api/deployments/filter",
            method: str = "POST") -> dict[str, Any]:
-    return {"type": kind, "method": method, "path": path, "raw_path": path.encode(), "root_path": "", "query_string": b"",
-            "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in headers]}
+    return {"type": kind, "method": method, "path": path, "raw_path": path.encode(), "root_path": "",
+            "query_string": b"", "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in headers]}
 
 
 def _ask(*headers: tuple[str, str], rules: Rules = RULES, **more: Any) -> int:
@@ -88,8 +88,9 @@ def test_with_host_and_credential_it_answers() -> None:
 
 
 @pytest.mark.parametrize("host", [
-    "evil.example", "evil.example:4200", "127.0.0.1", "127.0.0.1:4201", "127.0.0.1:4200.evil.example", "localhost.:4200",
-    "127.0.0.1.:4200", "user@127.0.0.1:4200", "127.0.0.1:4200@evil.example", "", " ", "127.0.0.1:4200, evil.example",
+    "evil.example", "evil.example:4200", "127.0.0.1", "127.0.0.1:4201", "127.0.0.1:4200.evil.example",
+    "localhost.:4200", "127.0.0.1.:4200",
+    "user@127.0.0.1:4200", "127.0.0.1:4200@evil.example", "", " ", "127.0.0.1:4200, evil.example",
     "127.0.0.1:04200", "0.0.0.0:4200", "127.1:4200", "2130706433:4200", "[::ffff:127.0.0.1]:4200", "127.0.0.1:4200/"])
 @pytest.mark.parametrize("path", ["/api/deployments/filter", "/api/health"])
 def test_another_host_is_refused_even_with_the_credential(host: str, path: str) -> None:
@@ -171,7 +172,8 @@ def test_a_websocket_whose_first_message_has_the_credential_goes_through() -> No
 
 
 @pytest.mark.parametrize("first", [
-    {"text": "an event"}, {"text": json.dumps({"type": "auth", "token": "wrong"})}, {"text": "[]"}, {"text": "{"}, {"text": "[" * 100_000},
+    {"text": "an event"}, {"text": json.dumps({"type": "auth", "token": "wrong"})}, {"text": "[]"}, {"text": "{"},
+    {"text": "[" * 100_000},
     {"text": json.dumps({"type": "auth"})}, {"text": json.dumps({"type": "auth", "token": None})},
     {"text": json.dumps({"type": "auth", "token": [SECRET]})}, {"text": json.dumps({"type": "hello", "token": SECRET})},
     {"bytes": TOKEN.encode()}, {"text": None, "bytes": b""}, {"text": json.dumps({"type": "auth", "token": "\ud800"})}])
