@@ -270,7 +270,7 @@ MUTANTS = (
     Mutant("shared server: it outlives its directory", "flows/adapters/prefect_server.py",
            "            if not self.is_at_home():\n", "            if False:\n", f"{DOORS}::ends_with_its_directory"),
     Mutant("shared server: another machine's is taken", "flows/adapters/shared_prefect.py",
-           "address.machine != platform.node()", "False", f"{DOORS}::another_machine"),
+           "address.machine != this_machine()", "False", f"{DOORS}::another_machine"),
     Mutant("shared server: stopped under a command", "flows/adapters/shared_prefect.py",
            "            if not try_lock(users, fcntl.LOCK_EX):\n", "            if False:\n",
            f"{DOORS}::unless_somebody_uses_it"),

@@ -38,6 +38,8 @@ SERVER_LOCK = "server.lock"
 USERS_LOCK = "users.lock"
 ADDRESS = "server.json"
 OPEN_PATHS = frozenset({"/api/health", "/api/ready"})
+_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+"""A workspace's server has its database beside its lock, whatever the environment says: never two on one."""
 _LOCK_SECONDS = 15.0
 """A server that is just ending still holds the lock."""
 _LOOK_SECONDS = 1.0
@@ -93,15 +95,14 @@ def _serve(given: argparse.Namespace) -> None:
     url = f"{door.origin(port)}/api"
     if given.shared is not None:
         tell_address(home, url, door.tls_cert)
+        os.environ[_DATABASE] = f"sqlite+aiosqlite:///{home.resolve() / 'prefect.db'}"
+        watch = Watch(home, lock, given.shared * 60)
+        threading.Thread(target=watch.run, daemon=True).start()
     _close(url, secret)
     from prefect.server.api.server import create_app
     refuse_open_settings(secret)
     app = door.guarded(create_app(), port, "basic", secret, OPEN_PATHS)
-    server = door.server(app)
-    if given.shared is not None:
-        watch = Watch(home, lock, given.shared * 60)
-        threading.Thread(target=watch.run, daemon=True).start()
-    server.run(sockets=[bound])
+    door.server(app).run(sockets=[bound])
 
 
 def prefect_home() -> Path:
@@ -145,7 +146,17 @@ def try_lock(descriptor: int, kind: int) -> bool:
 def tell_address(home: Path, url: str, certificate: str) -> None:
     """Write where the server of this home is, for the commands of its workspace."""
     write_atomically(home / ADDRESS, json.dumps({
-        "url": url, "pid": os.getpid(), "machine": platform.node(), "certificate": certificate}).encode(), 0o600)
+        "url": url, "pid": os.getpid(), "machine": this_machine(), "certificate": certificate}).encode(), 0o600)
+
+
+def this_machine() -> str:
+    """Where the loopback address is the same: a name for this run of the system and, on Linux, its network namespace,
+    as a container has one of its own."""
+    try:
+        run = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{run}-{Path('/proc/self/ns/net').stat().st_ino}"
+    except OSError:
+        return platform.node()
 
 
 def _close(url: str, secret: str) -> None:
@@ -178,7 +189,13 @@ class Watch:
         self._users = os.open(home / USERS_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
 
     def run(self) -> None:
-        """Look every second. Does not come back."""
+        """Look every second. Does not come back; where it cannot look, this process ends."""
+        try:
+            self._look()
+        except OSError:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _look(self) -> None:
         used = time.monotonic()
         while True:
             time.sleep(min(_LOOK_SECONDS, self._idle_seconds / 10 or _LOOK_SECONDS))

@@ -18,7 +18,6 @@ import contextlib
 import fcntl
 import json
 import os
-import platform
 import signal
 import ssl
 import subprocess
@@ -32,7 +31,7 @@ from pathlib import Path
 from flows.adapters.credentials import new_secret, read_secret, write_secret
 from flows.adapters.doors import Door
 from flows.adapters.local import as_owner_only
-from flows.adapters.prefect_server import ADDRESS, CREDENTIAL, SERVER_LOCK, USERS_LOCK, try_lock
+from flows.adapters.prefect_server import ADDRESS, CREDENTIAL, SERVER_LOCK, USERS_LOCK, this_machine, try_lock
 from s3t_core.errors import Busy, OrchestrationError, WorkspaceError
 from s3t_core.files import remove_file
 
@@ -50,7 +49,7 @@ _SLOT_WAIT = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5"}
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is: `url` of its API, its process, the machine, and its certificate's file ("" without TLS)."""
+    """Where a server is: `url` of its API, its process, the machine (`this_machine`), its certificate's file or ""."""
 
     url: str
     pid: int
@@ -160,9 +159,9 @@ class SharedServer:
         until = time.monotonic() + _PATIENCE_SECONDS
         while self.is_running():
             address = self._address()
-            if address is not None and address.machine != platform.node():
-                raise Busy("expected this workspace's Prefect server on this machine, got one that runs on "
-                           f"{address.machine}; work there, or name a server of your own with PREFECT_API_URL")
+            if address is not None and address.machine != this_machine():
+                raise Busy("expected this workspace's Prefect server on this machine, got one that runs on another, or "
+                           "in a container; work there, or name a server of your own with PREFECT_API_URL")
             if address is not None:
                 return address
             if time.monotonic() > until:
@@ -178,7 +177,7 @@ class SharedServer:
             self._take(lock)
             port = bound.getsockname()[1]
             self._child = self._spawn(lock, bound.fileno())
-        return Address(f"{self.door.origin(port)}/api", self._child.pid, platform.node(), self.door.tls_cert)
+        return Address(f"{self.door.origin(port)}/api", self._child.pid, this_machine(), self.door.tls_cert)
 
     def _take(self, lock: int) -> None:
         """The server's lock, for the server to inherit. Whoever looks whether it is held holds it for that moment."""

@@ -399,7 +399,10 @@ def test_commands_share_one_server_that_outlives_a_kill_and_ends_by_itself(small
 
 
 @pytest.mark.slow
-def test_the_server_of_a_command_is_closed_and_ends_with_its_directory(small: Workspace) -> None:
+def test_the_server_of_a_command_is_closed_and_ends_with_its_directory(
+        small: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL"):
+        monkeypatch.setenv(name, f"sqlite+aiosqlite:///{tmp_path / 'shared.db'}")  # another workspace's, say
     server = SharedServer(small.state_dir / "prefect", 10)
     address = server.attach()
     server.wait(address)
@@ -414,6 +417,7 @@ def test_the_server_of_a_command_is_closed_and_ends_with_its_directory(small: Wo
     assert listens == ["127.0.0.1"]
     assert {p.stat().st_mode & 0o077 for p in (small.state_dir / "prefect").iterdir()} == {0}
     assert not any(server.credential() in " ".join(word) for word in (psutil.Process(address.pid).cmdline(),))
+    assert (small.state_dir / "prefect" / "prefect.db").exists() and not (tmp_path / "shared.db").exists()
     away = small.root.with_name("away")
     small.root.rename(away)
     shutil.copytree(away, small.root)  # another directory in its place, with the same files
@@ -474,9 +478,9 @@ def test_a_server_on_another_machine_is_not_taken_for_ours(small: Workspace) -> 
         (home / ADDRESS).write_text(json.dumps(
             {"url": "http://127.0.0.1:4200/api", "pid": 1, "machine": "elsewhere", "certificate": ""}))
         server = SharedServer(home, 10)
-        with pytest.raises(Busy, match="runs on elsewhere"):
+        with pytest.raises(Busy, match="runs on another"):
             server.attach()
-        with pytest.raises(Busy, match="runs on elsewhere"):
+        with pytest.raises(Busy, match="runs on another"):
             server.stop()
 
 
