@@ -70,6 +70,7 @@ def workspace_of(bed: Bed) -> Workspace:
     shutil.rmtree(root, ignore_errors=True)
     config = Config.model_validate({
         **bed.config.model_dump(mode="json"), "erasure": {"staleness_seconds": 0},
+        "prefect": {"idle_minutes": 1},
         "deletion_budget": {"policy": "requests", "max_requests": 1000}})
     place = create_workspace(root, config, KEY)
     source = root.with_suffix(".jsonl")

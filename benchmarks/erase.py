@@ -62,7 +62,8 @@ def erase_timed(place: Workspace) -> dict[str, float]:
 
 def workspace_of_subjects(folder: Path, subjects: int) -> Workspace:
     """`subjects` people with one or two records each, ingested by the real flow; no model."""
-    config = Config.model_validate({"data": {"labels": ["a", "b"]}, "erasure": {"staleness_seconds": 0}})
+    config = Config.model_validate({"data": {"labels": ["a", "b"]}, "erasure": {"staleness_seconds": 0},
+                                    "prefect": {"idle_minutes": 1}})
     place = create_workspace(folder, config, b"\x09" * 32)
     chance = random.Random(1)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -71,7 +71,8 @@ def _generate(source: Path, rows: int) -> None:
 
 
 def _workspace(folder: Path) -> Workspace:
-    return create_workspace(folder, Config.model_validate({"data": {"labels": ["a", "b"], "held_out": 0.05}}), KEY)
+    return create_workspace(folder, Config.model_validate({
+        "data": {"labels": ["a", "b"], "held_out": 0.05}, "prefect": {"idle_minutes": 1}}), KEY)
 
 
 def _validated(folder: Path, source: Path) -> float:

@@ -127,7 +127,7 @@ def _first(folder: Path, given: argparse.Namespace) -> Any:
         "data": {"labels": ["a", "b"], "held_out": 0.01}, "system": {"shards": 8, "slices": 6, "budget": 1},
         "backbone": {"model": str(_backbone(folder / "backbone")), "max_length": 16},
         "adapter": {"rank": 2, "alpha": 4}, "training": {"batch_size": 256, "epochs": 1},
-        "erasure": {"staleness_seconds": 0}})
+        "erasure": {"staleness_seconds": 0}, "prefect": {"idle_minutes": 1}})
     create_workspace(folder / "w", config, KEY)
     return _ingested(folder, folder / "first.csv")
 

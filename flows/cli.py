@@ -14,16 +14,21 @@ import typer
 
 from flows import cli_evidence, cli_requests
 from flows.cli_base import (
+    CertificateOption,
+    HostOption,
     JsonOption,
+    KeyOption,
+    ProxyOption,
     WorkspaceOption,
     app,
-    begin_prefect,
     console,
     meaning,
     open_if_there,
     open_workspace,
     percent,
+    run_flow,
     show,
+    until_signalled,
     working,
 )
 from s3t_core.errors import S3TError, UsageError
@@ -89,37 +94,26 @@ def ingest(source: Annotated[str, typer.Argument(help="CSV, JSONL or Parquet fil
             raise UsageError("expected a readable file or example:NAME as the source, got a path that is no file; "
                              "check its spelling")
         source = str(Path(source).resolve())
-    begin_prefect()
-    from flows.ingest import ingest as flow
-    show(as_json, flow(str(place.root), source, append), _told_ingest)
+    show(as_json, run_flow(place, "ingest", source, append), _told_ingest)
 
 
 @app.command()
 def train(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Train the stages that are missing, register a version, serve it."""
-    place = open_workspace(workspace)
-    begin_prefect()
-    from flows.train import train as flow
-    show(as_json, flow(str(place.root)), _told_training)
+    show(as_json, run_flow(open_workspace(workspace), "train"), _told_training)
 
 
 @app.command()
 def retrain(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """The full retrain, now: on the data that is there, re-using every stage that did not change."""
-    place = open_workspace(workspace)
-    begin_prefect()
-    from flows.retrain import retrain as flow
-    show(as_json, flow(str(place.root)), _told_training)
+    show(as_json, run_flow(open_workspace(workspace), "retrain"), _told_training)
 
 
 @app.command()
 def repair(minutes: Annotated[float, typer.Option("--minutes", help="Begin no stage after so many.")] = 60,
            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Train again what erasures deactivated, the worst shards first, within a time limit."""
-    place = open_workspace(workspace)
-    begin_prefect()
-    from flows.repair import repair as flow
-    show(as_json, flow(str(place.root), minutes), _told_repair)
+    show(as_json, run_flow(open_workspace(workspace), "repair", minutes), _told_repair)
 
 
 @app.command()
@@ -145,10 +139,7 @@ for _command in cli_requests.COMMANDS:
 @app.command()
 def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Carry out every pending request, now: deactivate, cut over, destroy, scan, certify."""
-    place = open_workspace(workspace)
-    begin_prefect()
-    from flows.erase import erase as flow
-    done = flow(str(place.root))
+    done = run_flow(open_workspace(workspace), "erase")
     show(as_json, done, _told_erasure)
     if done["retrain"] == "failed":
         print(f"s3t: the erasure is complete, but the full retrain failed: {done['problem']}", file=sys.stderr)
@@ -156,27 +147,41 @@ def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
 
 
 @app.command()
-def serve(port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Of the Prefect server.")] = 4200,
-          host: Annotated[str, typer.Option("--host", help="Whoever reaches it can start runs: keep it local.")]
-          = "127.0.0.1", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def serve(port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of the Prefect server (default: "
+                                                   "where it runs already, else 4200).")] = None,
+          host: HostOption = None, tls_cert: CertificateOption = "", tls_key: KeyOption = "",
+          behind_proxy: ProxyOption = "", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Run the scheduled deployments on this machine (Prefect server, erase, audit, ...), until stopped."""
     place = open_workspace(workspace)
-    import signal
-    import threading
-
+    from flows.adapters.doors import Door, names_of
     from flows.serving import Serving, told_deployments
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    serving = Serving(place.root, host, port, lambda told: print(f"s3t: {told}", file=sys.stderr, flush=True), stop)
-    show(as_json, {"url": serving.url, "deployments": told_deployments(place)}, _told_serving)
-    sys.stdout.flush()
-    serving.run()
+    door = Door(host or "127.0.0.1", port or 4200, tls_cert, tls_key, names_of(behind_proxy))
+    insists = port is not None or host is not None or bool(tls_cert or behind_proxy)
+    stop = until_signalled()
+
+    def tell(what: str) -> None:
+        print(f"s3t: {what}", file=sys.stderr, flush=True)
+    serving = Serving(place.root, door, tell, stop, insists)
+
+    def began() -> None:
+        show(as_json, {"url": serving.url, "deployments": told_deployments(place)}, _told_serving)
+        sys.stdout.flush()
+    serving.run(began)
 
 
 @app.command()
-def metrics(port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 9464,
-            host: Annotated[str, typer.Option("--host", help="Where Prometheus reaches it.")] = "127.0.0.1",
+def stop(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """End the Prefect server that this workspace's commands share on this machine. It also ends by itself."""
+    place = open_workspace(workspace)
+    from flows.adapters.shared_prefect import SharedServer
+    stopped = SharedServer(place.state_dir / "prefect", place.config.prefect.idle_minutes).stop()
+    told = "The Prefect server of this workspace has ended." if stopped else "No Prefect server of this workspace runs."
+    show(as_json, {"stopped": stopped}, lambda _: [told])
+
+
+@app.command()
+def metrics(port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 9464, host: HostOption = None,
+            tls_cert: CertificateOption = "", tls_key: KeyOption = "", behind_proxy: ProxyOption = "",
             once: Annotated[bool, typer.Option("--once", help="Print them and end.")] = False,
             workspace: WorkspaceOption = None) -> None:
     """Metrics for Prometheus: requests, days left, depths, budget. Answers scrapes until stopped."""
@@ -185,16 +190,10 @@ def metrics(port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 946
     if once:
         print(found.text_of(place), end="")
         return
-    import signal
-    import threading
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    print(f"s3t: http://{host}:{port}/metrics", file=sys.stderr, flush=True)
-    try:
-        found.serve(place, host, port, stop)
-    except OSError as error:
-        raise UsageError(f"expected a free port, got {port} ({error.strerror}); pass another with --port") from None
+    from flows.adapters.doors import Door, names_of
+    door = Door(host or "127.0.0.1", port, tls_cert, tls_key, names_of(behind_proxy))
+    found.serve(place, door, until_signalled(), lambda url: print(
+        f"s3t: {url}/metrics, for who sends the token in .s3t/{found.TOKEN}", file=sys.stderr, flush=True))
 
 
 @app.command()
@@ -358,8 +357,9 @@ def _told_serving(d: dict[str, Any]) -> list[str]:
     return ["Starting. Stop it with Ctrl-C; a kill loses nothing: start it again.",
             *(f"  {each['name']:<13} {each['cron'] + ' UTC' if each['active'] else 'when asked':<16} {each['does']}"
               for each in d["deployments"]),
-            f"Where to look: {d['url'].removesuffix('/api')} (runs), .s3t/certificates, .s3t/reports, "
-            ".s3t/prefect/serve.log; `s3t requests`, `s3t status` in another terminal."]
+            f"The Prefect server is at {d['url']}, for who has the credential in .s3t/prefect.",
+            "Where to look: .s3t/certificates, .s3t/reports, .s3t/prefect/serve.log; `s3t requests`, `s3t status` in "
+            "another terminal."]
 
 
 def _told_answer(text: str, answer: dict[str, Any]) -> list[str]:

@@ -1,7 +1,10 @@
 """What every command of the command line uses: options, opening a workspace, showing what came back."""
 
+import importlib
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +18,12 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="The workspace (default: S3T_WORKSPACE, "
                                                      "else the current directory).")]
+HostOption = Annotated[str | None, typer.Option("--host", help="Where it listens (default 127.0.0.1). Beyond this "
+                                                "machine only with TLS or a proxy.")]
+CertificateOption = Annotated[str, typer.Option("--tls-cert", metavar="FILE", help="Certificate (PEM) and its chain.")]
+KeyOption = Annotated[str, typer.Option("--tls-key", metavar="FILE", help="Its key (PEM).")]
+ProxyOption = Annotated[str, typer.Option("--behind-proxy", metavar="NAME[,NAME]", help="Names under which a proxy of "
+                                          "yours, which brings TLS, is asked.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
@@ -52,12 +61,24 @@ def console() -> Any:
     return Console(stderr=True)
 
 
-def begin_prefect() -> None:
-    """Start (or reach) the Prefect API: seconds on a laptop, where it is embedded."""
+def run_flow(place: Any, name: str, *arguments: Any) -> Any:
+    """Run the flow of this name (flows.NAME.NAME) on the workspace. Where the workspace's Prefect server is not there
+    yet, it starts beside the imports of this process."""
     from flows.progress import current
-    from flows.settings import start_prefect
+    from flows.settings import begin_prefect
     with current().spinner("Starting Prefect"):
-        start_prefect()
+        wait = begin_prefect(place.root, place.config.prefect.idle_minutes)
+        flow = getattr(importlib.import_module(f"flows.{name}"), name)
+        wait()
+    return flow(str(place.root), *arguments)
+
+
+def until_signalled() -> threading.Event:
+    """An event that is set when this process is asked to end."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def meaning(error: Exception) -> S3TError | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from flows.adapters.shared_prefect import SharedServer
 from flows.examples import EXAMPLE_KEY, example_config, rows
 from flows.progress import RichProgress, current, use
 from flows.settings import start_prefect
@@ -103,6 +104,7 @@ def _fresh(folder: Path) -> Workspace:
         if not (folder / ".s3t" / _MARKER).is_file():
             raise UsageError(f"expected an empty directory or an earlier demo at {folder.name}, got something else; "
                              "name another with --dir")
+        SharedServer(folder / ".s3t" / "prefect", 0).stop()
         shutil.rmtree(folder)
     with current().spinner("Making a workspace (git, DVC, keys)"):
         place = create_workspace(folder, example_config(), EXAMPLE_KEY)

@@ -1,21 +1,33 @@
 """Metrics for Prometheus, read from the ledger and the request book at each scrape: counts, days, depths; no ids.
 
 `s3t_up` is 0 when the workspace cannot be read, and then nothing else is told: old numbers would look like good ones.
+
+They are told to who sends the token in `.s3t/metrics-token`, which is made on first use (flows.adapters.guard).
+`/health` answers everybody, and says nothing but that it answers.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from prometheus_client.asgi import make_asgi_app
 from prometheus_client.core import CollectorRegistry, GaugeMetricFamily
-from prometheus_client.exposition import generate_latest, start_http_server
+from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from flows.adapters.credentials import secret_of
+from flows.adapters.doors import Door, listening
+from flows.adapters.guard import App
 from flows.requests import list_requests
 from flows.status import status_of
 from flows.wiring import Workspace
 from s3t_core.times import parse_time
 
+TOKEN = "metrics-token"  # noqa: S105  # the name of its file
+"""Under `.s3t`: what a scrape must bring as its bearer token."""
+_OPEN = frozenset({"/health"})
+_LOOK_SECONDS = 0.5
+_PLAIN = [(b"content-type", b"text/plain; charset=utf-8")]
 STATES = ("pending", "held", "awaiting approval", "erased", "withdrawal", "rejection")
 
 
@@ -48,15 +60,38 @@ def text_of(place: Workspace) -> str:
     return generate_latest(registry_of(place)).decode()
 
 
-def serve(place: Workspace, host: str, port: int, stop: threading.Event) -> None:
-    """Answer scrapes at http://HOST:PORT/metrics until stopped. Raises OSError for a port that is taken."""
-    server, thread = start_http_server(port, host, registry_of(place))
-    try:
-        stop.wait()
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def serve(place: Workspace, door: Door, stop: threading.Event, began: Callable[[str], None] = lambda _: None) -> None:
+    """Answer scrapes of /metrics at this door until stopped; `began` gets the address. Raises UsageError for a port
+    that is taken, WorkspaceError for a token that others can read."""
+    token = secret_of(place.state_dir / TOKEN)
+    with listening(door) as bound:
+        port = bound.getsockname()[1]
+        server = door.server(door.guarded(_pages(registry_of(place)), port, "bearer", token, _OPEN))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        try:
+            began(door.origin(port))
+            while thread.is_alive() and not stop.wait(_LOOK_SECONDS):
+                continue
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _pages(registry: CollectorRegistry) -> App:
+    """/metrics and /health, and nothing else."""
+    told = make_asgi_app(registry)
+
+    async def pages(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        if scope["path"] == "/metrics":
+            await told(scope, receive, send)
+            return
+        status, body = (200, b"ok") if scope["path"] in _OPEN else (404, b"not found")
+        await send({"type": "http.response.start", "status": status, "headers": _PLAIN})
+        await send({"type": "http.response.body", "body": body})
+    return pages
 
 
 def _families(place: Workspace) -> Iterator[GaugeMetricFamily]:

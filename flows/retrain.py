@@ -20,6 +20,8 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.adapters.local import is_held
+from flows.settings import is_our_server
 from flows.train import TrainingSession, TrainReport, fill_in
 from flows.wiring import Workspace
 from s3t_core.domain import DatasetVersion, Release, SliceId
@@ -89,7 +91,7 @@ def have_retrained(place: Workspace) -> tuple[str, str]:
         return "no", ""
     deployed = False
     try:
-        deployed = deployment_exists()
+        deployed = deployment_exists(place)
         if deployed:
             _trigger(place)
             return "triggered", ""
@@ -135,12 +137,14 @@ def _say(place: Workspace, wanted: Event, state: str, **more: Any) -> None:
                          "attempt": wanted.get("attempt", 1), "state": state, **more})
 
 
-def deployment_exists() -> bool:
-    """Whether a Prefect server is configured and knows the deployment."""
+def deployment_exists(place: Workspace) -> bool:
+    """Whether somebody carries out the deployment: a Prefect server of the operator's knows it, or `s3t serve` runs.
+    The workspace's own server knows it from the last `s3t serve`, which may be long gone."""
     from prefect import get_client
     from prefect.exceptions import ObjectNotFound
     from prefect.settings import PREFECT_API_URL
-    if not (os.environ.get("PREFECT_API_URL") or PREFECT_API_URL.value()):
+    url = os.environ.get("PREFECT_API_URL") or PREFECT_API_URL.value()
+    if not url or (is_our_server(url) and not is_held(place.serve_lock_path)):
         return False
     with get_client(sync_client=True) as client:
         try:

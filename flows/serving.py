@@ -1,34 +1,36 @@
-"""Serve: a Prefect server and the deployments of one workspace on this machine, until stopped.
+"""Serve: the deployments of one workspace on this machine, until stopped, on the server that its commands share.
 
-1. one at a time per workspace; a server and a runner are started as processes that die with this one
+1. one at a time per workspace. It takes over the Prefect server that runs, or starts it at its port; it holds it, so
+   that it does not end for want of use; the runner is a process that dies with this one
 2. flow runs that a killed runner left as running are marked as crashed: else they would keep their deployment's only
    place for ever. The ledger has what they did, the next run goes on from there
-3. the server or the runner dies: both are ended, with every flow run, and started again. An erasure survives that at
-   any time
+3. the server or the runner dies: the runner is ended, with every flow run, and both are there again. An erasure
+   survives that at any time
 4. an erase run is started at once, not by schedule, when a request is due soon, when an erasure is open that no process
    carries out, or when a full retrain is wanted
-
-While it serves, the commands of this workspace use its Prefect server (`settings.start_prefect`).
+5. stopped politely, it ends the server too, unless a command uses it just then; killed, the server ends by itself
 """
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from flows.adapters.child import Child
+from flows.adapters.doors import Door
 from flows.adapters.local import is_held, workspace_lock
+from flows.adapters.shared_prefect import Address, SharedServer
 from flows.deployments import deployments, to_prefect
-from flows.settings import API_URL_FILE, is_serving
+from flows.settings import operators_server, use_server
 from flows.wiring import Workspace
 from s3t_core.erasure.closing import is_ready
-from s3t_core.errors import Busy, S3TError, StorageError, UsageError
-from s3t_core.files import write_atomically
+from s3t_core.errors import Busy, OrchestrationError, S3TError, StorageError, UsageError
 from s3t_core.times import parse_time
 
 ERASE = "erase/erase"
@@ -45,33 +47,46 @@ Told = Callable[[str], None]
 class Serving:
     """The server and the runner of one workspace, and what watches them."""
 
-    def __init__(self, root: Path, host: str, port: int, told: Told, stop: threading.Event) -> None:
+    def __init__(self, root: Path, door: Door, told: Told, stop: threading.Event, insists: bool = False) -> None:
+        """`door`: where a server listens that is started from here. `insists`: one that runs elsewhere will not do."""
         self.place = Workspace(root)
-        self.url = f"http://{host}:{port}/api"
-        self._host, self._port = host, port
+        self._door = door
+        self._insists = insists
         self._told = told
         self._stop = stop
-        self._children: list[Child] = []
+        self._server = SharedServer(self.place.state_dir / "prefect", self.place.config.prefect.idle_minutes, door)
+        self._address: Address | None = None
+        self._runner: Child | None = None
         self._asked: dict[str, float] = {}
         self._looked = 0.0
 
-    def run(self) -> None:
-        """Until stopped. Raises Busy when another serves this workspace, UsageError for a port that is taken,
-        ConfigError for a schedule that is none."""
+    @property
+    def url(self) -> str:
+        """Where the server's API is, once there is one."""
+        return self._address.url if self._address else ""
+
+    def run(self, began: Callable[[], None] = lambda: None) -> None:
+        """Until stopped; `began` is called once the server's address is known. Raises Busy when another serves this
+        workspace, or when a command uses the server that would have to move, UsageError for a port that is taken or a
+        server of the operator's, ConfigError for a schedule that is none."""
+        if operators_server():
+            raise UsageError("expected no PREFECT_API_URL for `s3t serve`, got one: deploy to that server with "
+                             "`prefect deploy --all --prefect-file infra/prefect.yaml` and a worker, or unset it")
         self.place.ledger  # noqa: B018  # refuse a workspace that no flow could use
         for each in deployments(self.place.config, self.place.root):
             to_prefect(each)  # and settings that none could be made of
         with self._alone():
-            self._check_port()
             try:
+                self._attach()
+                began()
                 while not self._stop.is_set():
                     if self._start():
                         self._told(f"Serving at {self.url}")
                         self._watch()
                     self._end()
             finally:
-                (self.place.state_dir / API_URL_FILE).unlink(missing_ok=True)
                 self._end(_GRACE_SECONDS)
+                self._leave()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -83,57 +98,71 @@ class Serving:
                 raise
             raise Busy("`s3t serve` runs for this workspace already; stop that one first") from None
 
-    def _check_port(self) -> None:
-        """A server that a killed run left dies within moments."""
-        until = time.monotonic() + 10
-        while True:
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((self._host, self._port))
-                    return
-                except OSError as error:
-                    if time.monotonic() > until:
-                        raise UsageError(f"expected a free port, got {self._port} ({error.strerror}); pass another "
-                                         "with --port") from None
-            time.sleep(0.5)
+    def _attach(self) -> None:
+        """Hold the workspace's server, where it was asked for."""
+        address = self._server.attach()
+        wanted = f"{self._door.origin(self._door.port)}/api"
+        if address.url != wanted and self._insists:
+            address = self._moved(address, wanted)
+        self._address = address
+        self._server.door = replace(self._door, port=urlsplit(address.url).port or self._door.port)
+        use_server(address, self._server.credential())
+
+    def _moved(self, there: Address, wanted: str) -> Address:
+        """The server, made to listen there instead. Raises Busy while a command uses it where it is."""
+        try:
+            self._server.stop()
+        except Busy:
+            raise Busy(f"expected this workspace's Prefect server at {wanted}, got one at {there.url} that a command "
+                       "uses; wait for that command, or leave out --host and --port") from None
+        return self._server.attach()
 
     def _start(self) -> bool:
         """Server, then runner. False when it was stopped meanwhile."""
-        folder = self.place.state_dir / "prefect"
-        folder.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "PREFECT_API_URL": self.url,
-                       "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5"}
-        log = folder / "serve.log"
-        self._children = [Child("flows.adapters.prefect_server", self._host, str(self._port), cwd=self.place.root,
-                                env=environment, log=log)]
+        if not self._server.is_running():
+            self._attach()  # a command may have been faster, and its server is somewhere else
+        address = self._address
+        if address is None or not self._is_ready(address):
+            return False
+        self._mark_lost_runs()
         until = time.monotonic() + _START_SECONDS
-        while not is_serving(self.url):
-            if self._stop.wait(_POLL_SECONDS):
-                return False
-            if not self._children[0].is_alive() or time.monotonic() > until:
-                raise StorageError("the Prefect server did not start; .s3t/prefect/serve.log says why")
-        with self._talking():
-            self._mark_lost_runs()
-        self._children.append(Child("flows.runner", str(self.place.root), cwd=self.place.root, env=environment,
-                                    log=log))
+        log = self._server.home / "serve.log"
+        log.touch(mode=0o600)
+        self._runner = Child("flows.runner", str(self.place.root), cwd=self.place.root, env=os.environ, log=log)
         while not self._deployed():
             if self._stop.wait(_POLL_SECONDS):
                 return False
-            if not self._children[1].is_alive() or time.monotonic() > until:
+            if not self._runner.is_alive() or time.monotonic() > until:
                 raise StorageError("Prefect's runner did not start; .s3t/prefect/serve.log says why")
-        write_atomically(self.place.state_dir / API_URL_FILE, self.url.encode())
         return True
 
+    def _is_ready(self, address: Address) -> bool:
+        """Whether the server answers, once it is started; False when we are stopped before."""
+        until = time.monotonic() + _START_SECONDS
+        while not self._stop.is_set():
+            try:
+                self._server.wait(address, 0)
+                return True
+            except OrchestrationError:
+                if not self._server.is_running() or time.monotonic() > until:
+                    raise
+        return False
+
     def _end(self, grace_seconds: float = 0) -> None:
-        for child in reversed(self._children):
-            child.stop(grace_seconds)
-        self._children = []
+        if self._runner is not None:
+            self._runner.stop(grace_seconds)
+        self._runner = None
+
+    def _leave(self) -> None:
+        """End the server, unless somebody else uses it: then it ends by itself."""
+        self._server.detach()
+        with suppress(Busy, OrchestrationError):
+            self._server.stop()
 
     def _watch(self) -> None:
-        """Until a child dies or it is stopped."""
+        """Until server or runner dies, or it is stopped."""
         while not self._stop.wait(_POLL_SECONDS):
-            if not all(child.is_alive() for child in self._children):
+            if not (self._runner and self._runner.is_alive() and self._server.is_running()):
                 self._told("Prefect's server or runner ended; starting both again")
                 return
             if time.monotonic() - self._looked > _LOOK_SECONDS:
@@ -145,9 +174,8 @@ class Serving:
         try:
             reason = why_at_once(Workspace(self.place.root))
             if reason and time.monotonic() - self._asked.get(reason, float("-inf")) > _AGAIN_SECONDS:
-                with self._talking():
-                    from prefect.deployments import run_deployment
-                    run_deployment(ERASE, timeout=0, as_subflow=False)
+                from prefect.deployments import run_deployment
+                run_deployment(ERASE, timeout=0, as_subflow=False)
                 self._asked[reason] = time.monotonic()
                 self._told(f"An erase run was started at once: {reason}")
         except S3TError as error:
@@ -155,18 +183,11 @@ class Serving:
         except Exception as error:  # the server may be starting again: the next look is in seconds
             self._told(f"Could not start an erase run ({type(error).__name__}); trying again")
 
-    @contextmanager
-    def _talking(self) -> Iterator[None]:
-        """Prefect's client in this process, to our server and no other."""
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-        with temporary_settings({PREFECT_API_URL: self.url}):
-            yield
-
     def _deployed(self) -> bool:
         """Whether the runner has registered them all: the last one is there."""
         from prefect import get_client
         from prefect.exceptions import ObjectNotFound
-        with self._talking(), get_client(sync_client=True) as client:
+        with get_client(sync_client=True) as client:
             try:
                 client.read_deployment_by_name("audit/audit")
             except ObjectNotFound:

@@ -5,14 +5,23 @@ setting that the operator made (a Prefect server's address, say) is left as it i
 """
 
 import os
-import urllib.request
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from flows.adapters.shared_prefect import Address, SharedServer
+from s3t_core.config import parse_config
 from s3t_core.errors import WorkspaceError
 
 CONFIG_NAME = "s3t.toml"
-API_URL_FILE = "prefect-api-url"
-"""In `.s3t` while `s3t serve` runs: where its Prefect server is."""
+_OURS = "S3T_PREFECT_URL"
+"""The address that PREFECT_API_URL has where it was not the operator who set it: for the processes that we start."""
+
+_PORTS_OF_PREFECT = ("PREFECT_SERVER_EPHEMERAL_ENABLED", "PREFECT_CLIENT_METRICS_ENABLED",
+                     "PREFECT_RUNNER_SERVER_ENABLE")
+"""What would have Prefect open a port by itself, to everybody: a server in a command, metrics, a runner's pages."""
 
 
 def workspace_root(given: str | None) -> Path:
@@ -30,7 +39,9 @@ def prepare_environment(root: Path) -> None:
     settings = {
         "PREFECT_HOME": str(state / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
+        "PREFECT_CLIENT_METRICS_ENABLED": "false",
+        "PREFECT_RUNNER_SERVER_ENABLE": "false",
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
         "PREFECT_LOCAL_STORAGE_PATH": str(state / "prefect" / "storage"),
@@ -42,7 +53,7 @@ def prepare_environment(root: Path) -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    forced = {"PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "DVC_SITE_CACHE_DIR"}
+    forced = {"PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "DVC_SITE_CACHE_DIR", *_PORTS_OF_PREFECT}
     for key, value in settings.items():
         if key in forced:
             os.environ[key] = value
@@ -50,23 +61,58 @@ def prepare_environment(root: Path) -> None:
             os.environ.setdefault(key, value)
 
 
+def operators_server() -> str:
+    """The API address of a Prefect server that the operator named, "" where commands use the workspace's own."""
+    url = os.environ.get("PREFECT_API_URL", "")
+    return "" if url == os.environ.get(_OURS) else url
+
+
+def is_our_server(url: str | None) -> bool:
+    """Whether this API address is that of the server which the commands of a workspace share."""
+    return bool(url) and url == os.environ.get(_OURS)
+
+
+def use_server(address: Address, credential: str) -> None:
+    """Let Prefect in this process, and in those that it starts, use the workspace's own server."""
+    os.environ.update({"PREFECT_API_URL": address.url, _OURS: address.url, "PREFECT_API_AUTH_STRING": credential,
+                       "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true"})
+    if address.certificate:
+        os.environ.setdefault("PREFECT_API_SSL_CERT_FILE", address.certificate)
+    _past_proxies(str(urlsplit(address.url).hostname))
+    if "prefect" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+        refresh_global_settings_context()  # it has read its settings already
+
+
+def begin_prefect(root: Path, idle_minutes: float) -> Callable[[], None]:
+    """See to a Prefect API for this process: the operator's (PREFECT_API_URL), else the server that the commands of
+    this workspace share, which is used until this process ends. Before Prefect is imported.
+
+    Returns what waits until it answers: a server that is only starting does so beside this process's own work.
+    """
+    if operators_server():
+        return _ask_for_server
+    server = SharedServer(root / ".s3t" / "prefect", idle_minutes)
+    address = server.attach()
+    use_server(address, server.credential())
+    return partial(server.wait, address)
+
+
 def start_prefect() -> None:
-    """Reach the Prefect API: a server by PREFECT_API_URL, else that of `s3t serve` in this workspace, else one embedded
-    in this process (seconds to start)."""
-    told = Path(os.environ["PREFECT_HOME"]).parent / API_URL_FILE
-    if "PREFECT_API_URL" not in os.environ and told.is_file():
-        url = told.read_text()
-        if is_serving(url):
-            os.environ["PREFECT_API_URL"] = url  # before Prefect is imported: it reads settings once
+    """Begin, and wait until the API answers: for the workspace that the environment was prepared for."""
+    root = Path(os.environ["PREFECT_HOME"]).parents[1]
+    begin_prefect(root, parse_config((root / CONFIG_NAME).read_text(encoding="utf-8")).prefect.idle_minutes)()
+
+
+def _ask_for_server() -> None:
     from prefect import get_client
     with get_client(sync_client=True) as client:
         client.hello()
 
 
-def is_serving(url: str) -> bool:
-    """Whether a Prefect server answers at this API address."""
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=3) as answer:  # noqa: S310  # http, as we wrote it
-            return bool(answer.status == 200)
-    except (OSError, ValueError):
-        return False
+def _past_proxies(host: str) -> None:
+    """No proxy gets to see the credential of a server of ours."""
+    for name in ("NO_PROXY", "no_proxy"):
+        there = [n for n in os.environ.get(name, "").split(",") if n]
+        if host not in there:
+            os.environ[name] = ",".join([*there, host])

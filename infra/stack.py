@@ -6,13 +6,14 @@ on PostgreSQL, a work pool and process workers.
     python -m infra.stack status [--dir .stack]
 
 Under the directory: `logs/`, one file a service; `env`, what a shell sources to work with it (0600: it holds the
-bucket's keys); `settings.toml`, what `s3t init --settings` takes; the servers' data. Every server listens on the
-loopback address only; PostgreSQL on a socket in a directory that only this user's processes find.
+bucket's keys and Prefect's credential); `settings.toml`, what `s3t init --settings` takes; the servers' data. Every
+server listens on the loopback address only; PostgreSQL on a socket in a directory that only this user's processes find.
 
 A service that was killed is started again by `up`, on the data it had.
 """
 
 import argparse
+import base64
 import contextlib
 import json
 import os
@@ -25,6 +26,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,14 +35,22 @@ from typing import Any
 
 import psutil
 
+from flows.adapters.credentials import new_secret, read_secret, write_secret
+from s3t_core.errors import S3TError
+
 CONFIG = Path(__file__).with_name("stack.toml")
-_QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
+_QUIET = {"PREFECT_SERVER_EPHEMERAL_ENABLED": "false", "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
+          "DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
           "GX_ANALYTICS_ENABLED": "false", "DVC_NO_ANALYTICS": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
           "TOKENIZERS_PARALLELISM": "false"}
 _TERSE = {"PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
 """For what runs unseen; the command line has a level of its own."""
 DATABASES = ("s3t", "mlflow", "prefect")
 BUCKETS = ("s3t", "mlflow")
+CREDENTIAL = "prefect-credential"
+"""The file with what Prefect's server asks for, `USER:PASSWORD`, 0600."""
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""No proxy gets to see a credential."""
 _HEALTHY_SECONDS = 180
 _GRACE_SECONDS = 20
 _SAME_SECONDS = 30
@@ -87,7 +97,8 @@ class Stack:
         """What a process needs to work with the stack."""
         return {**_QUIET, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.ports['s3']}", "AWS_DEFAULT_REGION": "us-east-1",
                 "AWS_EC2_METADATA_DISABLED": "true", **self._keys("s3t"),
-                "PREFECT_API_URL": f"http://127.0.0.1:{self.ports['prefect']}/api"}
+                "PREFECT_API_URL": f"http://127.0.0.1:{self.ports['prefect']}/api",
+                "PREFECT_API_AUTH_STRING": read_secret(self.folder / CREDENTIAL)}
 
     def settings(self, database: str = "s3t", prefix: str = "main") -> str:
         """The tables of s3t.toml that put a workspace on the stack."""
@@ -105,6 +116,7 @@ class Stack:
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         self.make_database(*DATABASES)
         self._make_keys()
+        self._make_credential()
         for service in self.services():
             self._start(service)
             if service.name == "s3":
@@ -156,9 +168,10 @@ class Stack:
             {**base, "MLFLOW_S3_ENDPOINT_URL": web["s3"]}, lambda: _answers(f"{web['mlflow']}/health"))
         home = {**base, "PREFECT_HOME": str(self.folder / "prefect")}
         prefect = Service("prefect", (
-            python, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.ports["prefect"]),
-            "--no-ui"), {**home, "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": _LEASES,
-                         "PREFECT_API_DATABASE_CONNECTION_URL": self.database("prefect", "asyncpg")},
+            python, "-m", "flows.adapters.prefect_server", "--host", "127.0.0.1", "--port", str(self.ports["prefect"])),
+            {**home, "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": _LEASES,
+             "PREFECT_SERVER_API_AUTH_STRING": self.env["PREFECT_API_AUTH_STRING"],
+             "PREFECT_API_DATABASE_CONNECTION_URL": self.database("prefect", "asyncpg")},
             lambda: _answers(f"{web['prefect']}/api/health"))
         pool = self.config["workers"]["pool"]
         workers = [Service(name, (python, "-m", "prefect", "worker", "start", "--pool", pool, "--name", name, "--type",
@@ -198,6 +211,25 @@ class Stack:
         told = json.loads((self.folder / "s3.json").read_bytes())
         keys = next(i["credentials"][0] for i in told["identities"] if i["name"] == role)
         return {"AWS_ACCESS_KEY_ID": keys["accessKey"], "AWS_SECRET_ACCESS_KEY": keys["secretKey"]}
+
+    def _make_credential(self) -> None:
+        """What Prefect's server asks for; the one that is there stays."""
+        if not (self.folder / CREDENTIAL).exists():
+            write_secret(self.folder / CREDENTIAL, f"s3t:{new_secret()}")
+
+    def _ask_prefect(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """What Prefect's API answers: to a question, or to a change, which takes a CSRF token of its own. Raises
+        OSError, of which HTTPError is one."""
+        basic = base64.b64encode(self.env["PREFECT_API_AUTH_STRING"].encode()).decode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {basic}"}
+        if body is not None:
+            client = str(uuid.uuid4())
+            token = self._ask_prefect(f"/csrf-token?client={client}")["token"]
+            headers |= {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.env['PREFECT_API_URL']}{path}", data, headers)  # noqa: S310
+        with _DIRECT.open(request, timeout=30) as answer:
+            return json.load(answer)
 
     def client(self, role: str = "s3t") -> Any:
         """A boto3 client of the stack's S3."""
@@ -272,25 +304,18 @@ class Stack:
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
     def _make_pool(self) -> None:
-        pool = self.config["workers"]["pool"]
-        body = json.dumps({"name": pool, "type": "process"}).encode()
-        request = urllib.request.Request(f"{self.env['PREFECT_API_URL']}/work_pools/", body,  # noqa: S310
-                                         {"Content-Type": "application/json"})
         try:
-            urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+            self._ask_prefect("/work_pools/", {"name": self.config["workers"]["pool"], "type": "process"})
         except urllib.error.HTTPError as error:
             if error.code != 409:  # it is there
                 raise StackError(f"the work pool could not be made (HTTP {error.code}); see logs/prefect.log") from None
 
     def _workers_online(self) -> set[str]:
-        request = urllib.request.Request(  # noqa: S310
-            f"{self.env['PREFECT_API_URL']}/work_pools/{self.config['workers']['pool']}/workers/filter", b"{}",
-            {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
-                return {w["name"] for w in json.load(answer) if w["status"] == "ONLINE"}
+            workers = self._ask_prefect(f"/work_pools/{self.config['workers']['pool']}/workers/filter", {})
         except OSError:
             return set()
+        return {w["name"] for w in workers if w["status"] == "ONLINE"}
 
     def _start(self, service: Service) -> None:
         if self.pid(service.name) is None:
@@ -405,7 +430,7 @@ def main() -> None:
         else:
             for name, well in stack.status().items():
                 print(f"{name:<10} {'up' if well else 'down'}")
-    except StackError as error:
+    except (StackError, S3TError) as error:
         sys.exit(f"stack: {error}")
 
 
@@ -414,7 +439,8 @@ def _tell(stack: Stack) -> None:
     print(f"PostgreSQL  {stack.database('s3t')}\n"
           f"S3          {stack.env['AWS_ENDPOINT_URL']}\n"
           f"MLflow      http://127.0.0.1:{stack.ports['mlflow']}\n"
-          f"Prefect     {stack.env['PREFECT_API_URL']}, work pool {stack.config['workers']['pool']!r}, "
+          f"Prefect     {stack.env['PREFECT_API_URL']} (its credential is in {there}/env), "
+          f"work pool {stack.config['workers']['pool']!r}, "
           f"{stack.config['workers']['count']} workers\n"
           f"Logs        {there}/logs\n\n"
           f"Next:  source {there}/env\n"

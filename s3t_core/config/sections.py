@@ -274,6 +274,18 @@ class AuditConfig(Section):
     replay_stages: int = Field(1, ge=0, description="live stages that it trains again and compares; 0 = none")
 
 
+class PrefectConfig(Section):
+    """The Prefect server that the commands of this workspace share on one machine, where PREFECT_API_URL names none."""
+
+    idle_minutes: float = Field(
+        10.0, ge=0, le=24 * 60, description="it ends by itself when no command has used it for so many minutes")
+
+    @field_validator("idle_minutes", mode="before")
+    @classmethod
+    def _float(cls, value: Any) -> Any:
+        return _as_float(value)
+
+
 class TiersConfig(Section):
     """Slices of their own for subjects who are likely to ask, told by an attribute that never changes."""
 

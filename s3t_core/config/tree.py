@@ -10,6 +10,7 @@ from s3t_core.config.sections import (
     DataConfig,
     DeletionBudgetConfig,
     ErasureConfig,
+    PrefectConfig,
     RunnerConfig,
     Section,
     SystemConfig,
@@ -32,6 +33,7 @@ class Config(Section):
     deletion_budget: DeletionBudgetConfig = DeletionBudgetConfig()
     erasure: ErasureConfig = ErasureConfig()
     audit: AuditConfig = AuditConfig()
+    prefect: PrefectConfig = PrefectConfig()
     tiers: TiersConfig = TiersConfig()
     database: DatabaseConfig = DatabaseConfig()
     store: StoreConfig = StoreConfig()

@@ -47,7 +47,7 @@ def tiny_config(model: Path, **changes: dict[str, Any]) -> Config:
                  "held_out_by": "who", "held_out": 0.2},
         "system": {"name": "tiny", "shards": 2, "slices": 2, "budget": 2},
         "backbone": {"model": str(model), "max_length": 16}, "adapter": {"rank": 2, "alpha": 4},
-        "training": {"batch_size": 8}, "erasure": {"staleness_seconds": 0}}
+        "training": {"batch_size": 8}, "erasure": {"staleness_seconds": 0}, "prefect": {"idle_minutes": 0.2}}
     for section, keys in changes.items():
         document.setdefault(section, {}).update(keys)
     return Config.model_validate(document)

@@ -502,3 +502,21 @@ def test_a_version_of_another_shape_is_erased_from_without_a_forecast(make_place
     assert status_of(place)["deletion_budget"]["forecast"] is None
     take_requests(place, [_homes(place)[SliceId(0, 0)][0]])
     assert len(erase(str(place.root))["certificates"]) == 1
+
+
+def test_a_deployment_of_a_serve_that_is_gone_is_nobodys(make_place: Callable[..., Workspace],
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
+    from flows.adapters.local import workspace_lock
+    from flows.retrain import deployment_exists
+    place, url = make_place(), "http://127.0.0.1:9/api"
+    monkeypatch.setattr("prefect.get_client", lambda **_: nullcontext(
+        SimpleNamespace(read_deployment_by_name=lambda _: object())))  # the server remembers it
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    assert deployment_exists(place)  # a server of the operator's: its workers carry it out
+    monkeypatch.setenv("S3T_PREFECT_URL", url)
+    assert not deployment_exists(place)
+    with workspace_lock(place.serve_lock_path):
+        assert deployment_exists(place)

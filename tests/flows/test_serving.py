@@ -1,5 +1,6 @@
 """`s3t serve`: erasures by schedule or at once, and a kill -9 of any part of it in the middle of one loses nothing."""
 
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
+from flows.adapters.doors import Door
+from flows.adapters.shared_prefect import ADDRESS, SharedServer
 from flows.ingest import ingest
 from flows.requests import hold, take_requests
 from flows.serving import Serving, why_at_once
@@ -73,7 +76,7 @@ def _runs(pid: int) -> bool:
 
 def _serving(root: Path, port: int) -> Serving:
     import threading
-    return Serving(root, "127.0.0.1", port, lambda _: None, threading.Event())
+    return Serving(root, Door(port=port), lambda _: None, threading.Event())
 
 
 def test_what_serving_refuses(make_place: Callable[..., Workspace]) -> None:
@@ -119,8 +122,12 @@ def _served(root: Path, port: int) -> Iterator[tuple[subprocess.Popen[bytes], Pa
         run.wait(60)
 
 
-def _server_of(run: subprocess.Popen[bytes]) -> psutil.Process:
-    return next(c for c in psutil.Process(run.pid).children() if "prefect_server" in " ".join(c.cmdline()))
+def _server_of(place: Workspace) -> int:
+    return int(json.loads((place.state_dir / "prefect" / ADDRESS).read_bytes())["pid"])
+
+
+def _runner_of(run: subprocess.Popen[bytes]) -> psutil.Process:
+    return next(c for c in psutil.Process(run.pid).children() if "flows.runner" in " ".join(c.cmdline()))
 
 
 def _change(root: Path, old: str, new: str) -> None:
@@ -141,24 +148,28 @@ def test_requests_are_certified_by_schedule_and_a_kill_of_any_part_loses_nothing
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with _served(place.root, port) as (run, log):
-        _until((place.state_dir / "prefect-api-url").exists)
+        _until(lambda: "Serving at" in log.read_text())
+        assert f"127.0.0.1:{port}/api" in log.read_text()
         asked = _json("request", "person-003", cwd=place.root)["requests"]  # another terminal
         _until(lambda: place.ledger.state().plan is not None)  # the schedule came
-        os.kill(_server_of(run).pid, signal.SIGKILL)
+        os.kill(_server_of(place), signal.SIGKILL)
         _until(lambda: asked[0]["id"] in place.ledger.state().certified)
         assert "starting both again" in log.read_text()
         asked += _json("request", "person-004", cwd=place.root)["requests"]
         _until(lambda: place.ledger.state().plan is not None)
-        children = psutil.Process(run.pid).children(recursive=True)
+        children = [_runner_of(run), *_runner_of(run).children(recursive=True)]
+        server = _server_of(place)
         run.kill()
         run.wait()
         _until(lambda: not any(_runs(c.pid) for c in children), 20)
+        assert _runs(server)  # the one that is shared: it ends by itself, or is taken over
     assert asked[1]["id"] not in place.ledger.state().certified
     _change(place.root, 'cron = "* * * * *"', 'cron = "0 3 1 1 *"')
     with _served(place.root, port) as (_, log):
         _until(lambda: asked[1]["id"] in place.ledger.state().certified)
         assert "an erasure is unfinished" in log.read_text()
-    assert not (place.state_dir / "prefect-api-url").exists()
+        assert _server_of(place) == server
+    assert not SharedServer(place.state_dir / "prefect", 1).is_running() and not _runs(server)
     result = verify_path(place.certificates_dir, place.keys_dir / "signing.pub")
     assert result["valid"] and {c["request"] for c in result["certificates"]} == {a["id"] for a in asked}
     closed = [e["request"] for e in place.ledger.events() if e["type"] == "certified"]

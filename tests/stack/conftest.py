@@ -18,9 +18,12 @@ RUNNING = os.environ.get("S3T_TEST_STACK")
 """The directory of a stack that runs already (`infra.stack up --dir DIR --config DIR/stack.toml`), to test on it."""
 PORTS = tomllib.loads(Path(RUNNING, "stack.toml").read_text())["ports"] if RUNNING else free_ports()
 os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{PORTS['prefect']}/api"  # Prefect reads it once, when imported
+os.environ["PREFECT_API_AUTH_STRING"] = (
+    Path(RUNNING, "prefect-credential").read_text().strip() if RUNNING else "s3t:a-credential-of-these-tests")
 
+from flows.adapters.credentials import write_secret  # noqa: E402
 from flows.wiring import Workspace, create_workspace  # noqa: E402
-from infra.stack import Stack  # noqa: E402
+from infra.stack import CREDENTIAL, Stack  # noqa: E402
 from tests.flows.conftest import tiny_config  # noqa: E402
 from tests.tiny import build_backbone  # noqa: E402
 
@@ -52,6 +55,7 @@ def stack() -> Iterator[Stack]:
         config = Path(folder, "stack.toml")
         config.write_text("[ports]\n" + "".join(f"{k} = {v}\n" for k, v in PORTS.items())
                           + '[workers]\ncount = 2\npool = "s3t"\n')
+        write_secret(Path(folder, CREDENTIAL), os.environ["PREFECT_API_AUTH_STRING"])
         made = Stack(Path(folder), config)
         try:
             up(made)

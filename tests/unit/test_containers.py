@@ -62,7 +62,8 @@ def test_no_secret_is_on_a_command_line_or_in_git() -> None:
         for container in pod["containers"]:
             assert not any("$(" in word or "@" in word for word in (*container.get("args", []),
                                                                     *container.get("command", [])))
-    secrets = ["infra/compose.env", "infra/compose-postgres-password", "infra/compose-s3.json"]
+    secrets = ["infra/compose.env", "infra/compose-prefect.env", "infra/compose-postgres-password",
+               "infra/compose-s3.json"]
     for name in (".gitignore", ".dockerignore"):
         assert set(secrets) <= set((INFRA.parent / name).read_text().split())
 
@@ -77,3 +78,31 @@ def test_the_compose_file_is_one_and_every_service_comes_up_after_what_it_needs(
             assert "healthcheck" in services[needed], (name, needed)
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
         assert not any("PASSWORD" in k and not k.endswith("_FILE") for k in service.get("environment", {}))
+
+
+def test_prefects_server_is_started_by_us_alone_and_its_credential_is_a_secret() -> None:
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    containers = {c["name"]: c for pod in _pods() for c in pod["containers"]}
+    for command in (services["prefect"]["command"], containers["prefect"]["args"]):
+        assert command[:3] == ["python", "-m", "flows.adapters.prefect_server"]
+        assert command[command.index("--behind-proxy") + 1] == "prefect"
+    for text in (p.read_text() for p in INFRA.rglob("*") if p.suffix in (".py", ".yaml")):
+        assert "server start" not in text and '"server", "start"' not in text
+    told = {name: {e["name"]: e.get("valueFrom") for e in containers[name]["env"]} for name in ("prefect", "worker")}
+    secret = {"secretKeyRef": {"name": "s3t-prefect", "key": "auth-string"}}
+    assert told["prefect"]["PREFECT_SERVER_API_AUTH_STRING"] == told["worker"]["PREFECT_API_AUTH_STRING"] == secret
+    assert "./compose-prefect.env" in services["prefect"]["env_file"] and "mlflow" in services
+    assert "./compose-prefect.env" not in services["mlflow"]["env_file"]
+
+
+def test_a_workers_pages_are_its_pods_own() -> None:
+    worker = next(c for pod in _pods() for c in pod["containers"] if c["name"] == "worker")
+    assert {e["name"]: e.get("value") for e in worker["env"]}["PREFECT_WORKER_WEBSERVER_HOST"] == "127.0.0.1"
+    assert "ports" not in worker and all("exec" in worker[p] for p in ("readinessProbe", "livenessProbe"))
+    assert "PREFECT_WORKER_WEBSERVER_HOST=127.0.0.1" in (INFRA / "Dockerfile").read_text()
+
+
+def test_the_probes_of_prefects_server_ask_under_its_name() -> None:
+    server = next(c for pod in _pods() for c in pod["containers"] if c["name"] == "prefect")
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert server[probe]["httpGet"]["httpHeaders"] == [{"name": "Host", "value": "prefect"}]

@@ -1,7 +1,9 @@
 """Metrics tell counts and days and never who; the alerts ask for metrics that there are."""
 
 import re
+import socket
 import threading
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from flows.metrics import serve, text_of
+from flows.adapters.doors import Door
+from flows.metrics import TOKEN, serve, text_of
 from flows.requests import take_requests, withdraw
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
+from s3t_core.errors import UsageError, WorkspaceError
 
 INFRA = Path(__file__).parents[2] / "infra"
 
@@ -44,28 +48,44 @@ def test_a_workspace_that_cannot_be_read_is_down_and_tells_nothing_old(place: Wo
     assert _values(text_of(place)) == {"s3t_up": 0.0}
 
 
-def test_it_answers_scrapes_until_it_is_stopped(place: Workspace) -> None:
-    import socket
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    stop = threading.Event()
-    serving = threading.Thread(target=serve, args=(place, "127.0.0.1", port, stop))
+def test_it_answers_scrapes_with_the_token_until_it_is_stopped(place: Workspace) -> None:
+    stop, address = threading.Event(), []
+    serving = threading.Thread(target=serve, args=(place, Door(), stop, address.append))
     serving.start()
     try:
-        for _ in range(50):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                    assert b"s3t_up 1.0" in answer.read()
+        for _ in range(100):
+            if address:
                 break
-            except OSError:
-                threading.Event().wait(0.1)
-        else:
-            pytest.fail("no scrape was answered")
+            threading.Event().wait(0.1)
+        token = (place.state_dir / TOKEN).read_text().strip()
+        assert b"s3t_up 1.0" in _scrape(address[0], {"Authorization": f"Bearer {token}"})
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            _scrape(address[0], {})
     finally:
         stop.set()
         serving.join(10)
     assert not serving.is_alive()
+
+
+def _scrape(address: str, headers: dict[str, str]) -> bytes:
+    request = urllib.request.Request(f"{address}/metrics", headers=headers)  # noqa: S310  # http, as it told us
+    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        return bytes(answer.read())
+
+
+def test_a_token_that_others_can_read_is_refused(place: Workspace) -> None:
+    (place.state_dir / TOKEN).write_text("a-token-of-more-than-16-characters")
+    (place.state_dir / TOKEN).chmod(0o644)
+    with pytest.raises(WorkspaceError, match="readable by its owner only"):
+        serve(place, Door(), threading.Event())
+
+
+def test_a_port_that_is_taken_is_told(place: Workspace) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UsageError, match="pass another with --port"):
+            serve(place, Door(port=taken.getsockname()[1]), threading.Event())
 
 
 def test_every_alert_asks_for_a_metric_that_there_is() -> None:

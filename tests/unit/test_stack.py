@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.stack import Stack, StackError
+from infra.stack import CREDENTIAL, Stack, StackError
 from tests.ports import free_ports
 
 
@@ -28,3 +28,24 @@ def _try(stack: Stack) -> None:
         stack.up()
     finally:
         stack.down()  # what a missing protection lets start
+
+
+def test_prefects_server_is_asked_with_the_credential_and_never_told_it_on_a_command_line(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "stack.toml"
+    config.write_text("[ports]\n" + "".join(f"{k} = {v}\n" for k, v in free_ports().items())
+                      + '[workers]\ncount = 1\npool = "p"\n')
+    stack = Stack(tmp_path, config)
+    stack._make_keys()
+    stack._make_credential()
+    monkeypatch.setattr(Stack, "socket", str(tmp_path))
+    secret = (tmp_path / CREDENTIAL).read_text().strip()
+    assert (tmp_path / CREDENTIAL).stat().st_mode & 0o077 == 0 and stack.env["PREFECT_API_AUTH_STRING"] == secret
+    stack._make_credential()
+    assert stack.env["PREFECT_API_AUTH_STRING"] == secret  # the one that is there stays
+    services = {s.name: s for s in stack.services()}
+    assert services["prefect"].command[1:3] == ("-m", "flows.adapters.prefect_server")
+    assert services["prefect"].env["PREFECT_SERVER_API_AUTH_STRING"] == secret
+    assert services["worker-1"].env["PREFECT_API_AUTH_STRING"] == secret
+    assert "--with-healthcheck" not in services["worker-1"].command  # no port of its own
+    assert not any(secret in word for s in services.values() for word in s.command)

@@ -1,0 +1,144 @@
+"""Where a command listens, and for whom: the loopback address, unless told otherwise.
+
+Beyond it a request could be read and changed on its way, so a server goes there only with TLS, or behind a proxy that
+the operator names and that brings it. In front of every application stands the guard (flows.adapters.guard).
+"""
+
+import contextlib
+import ipaddress
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from flows.adapters.guard import App, Guard, Rules
+from s3t_core.errors import UsageError
+
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
+_ANY = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
+
+
+@dataclass(frozen=True)
+class Door:
+    """An address to listen at.
+
+    `port` 0: one that is free. `tls_cert`, `tls_key`: PEM files. `proxies`: names under which a proxy is asked, or
+    other machines ask, where the operator vouches for the way in between.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    tls_cert: str = ""
+    tls_key: str = ""
+    proxies: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise UsageError("expected --tls-cert and --tls-key together, got one of them; name both files")
+        for file in filter(None, (self.tls_cert, self.tls_key)):
+            if not Path(file).is_file():
+                raise UsageError("expected PEM files for --tls-cert and --tls-key, got a path that is no file; check "
+                                 "its spelling")
+        if not all(_NAME.fullmatch(name) for name in self.proxies):
+            raise UsageError("expected names such as s3t.example.org or s3t.example.org:8443 for --behind-proxy, got "
+                             "something else; leave out scheme and path")
+        if not (self.is_loopback or self.tls_cert or self.proxies):
+            raise UsageError(f"expected the loopback address for --host, got {self.host}: beyond this machine anybody "
+                             "on the way could read the credential. Pass --tls-cert and --tls-key, or --behind-proxy "
+                             "NAME when a proxy of yours at NAME brings TLS")
+        if self.tls_cert and not (self.certified or self.proxies):
+            raise UsageError("expected a certificate with names (subjectAltName) for --tls-cert, got one without; make "
+                             "another, or say the names with --behind-proxy")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def certified(self) -> tuple[str, ...]:
+        """The names and addresses that the certificate is for; () without one. Raises UsageError for no certificate."""
+        if not self.tls_cert:
+            return ()
+        try:
+            certificate = x509.load_pem_x509_certificate(Path(self.tls_cert).read_bytes())
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return ()
+        except ValueError:
+            raise UsageError("expected a certificate (PEM) for --tls-cert, got something else; name another file"
+                             ) from None
+        addresses = [str(a) for a in names.get_values_for_type(x509.IPAddress)]
+        named = [n for n in names.get_values_for_type(x509.DNSName) if "*" not in n]
+        return tuple(named + [f"[{a}]" if ":" in a else a for a in addresses])
+
+    def bind(self) -> socket.socket:
+        """A socket that listens there. Raises UsageError for a port that is taken."""
+        host = "127.0.0.1" if self.host == "localhost" else self.host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((host, self.port))
+            bound.listen(512)
+        except OSError as error:
+            bound.close()
+            raise UsageError(f"expected a free port, got {self.port} ({error.strerror}); pass another with --port"
+                             ) from None
+        return bound
+
+    def origin(self, port: int) -> str:
+        """What a command on this machine calls it: scheme, name and port."""
+        if self.tls_cert:
+            return f"https://{(*self.certified, *self.proxies)[0].partition(':')[0]}:{port}"
+        if self.host in _ANY:
+            return f"http://127.0.0.1:{port}"
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
+
+    def hosts(self, port: int) -> frozenset[str]:
+        """What a Host header may say: this machine's loopback names and the certificate's, with the port unless it is
+        the scheme's own; and the names that the operator gave, as given, and with this port."""
+        own = [*_LOOPBACK, *self.certified]
+        if self.host not in _ANY:
+            own.append(f"[{self.host}]" if ":" in self.host else self.host)
+        names = [f"{name}:{port}" for name in (*own, *self.proxies)]
+        names += self.proxies
+        if port == (443 if self.tls_cert else 80):
+            names += own
+        return frozenset(name.lower() for name in names)
+
+    def guarded(self, app: App, port: int, scheme: str, secret: str, open_paths: frozenset[str]) -> Guard:
+        """The application behind the guard, for who asks at this address."""
+        schemes = ("https",) if self.tls_cert else ("http", "https") if self.proxies else ("http",)
+        return Guard(app, Rules(self.hosts(port), scheme, secret, open_paths, schemes))
+
+    def server(self, app: Guard) -> Any:
+        """A uvicorn server for it. It believes no header about where a request came from, and logs none."""
+        import uvicorn
+        tls = {"ssl_certfile": self.tls_cert, "ssl_keyfile": self.tls_key} if self.tls_cert else {}
+        config = uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False, server_header=False,
+                                timeout_graceful_shutdown=5, lifespan="auto", **tls)  # type: ignore[arg-type]
+        return uvicorn.Server(config)
+
+
+@contextlib.contextmanager
+def listening(door: Door) -> Iterator[socket.socket]:
+    """A socket at this door, closed at the end. Raises UsageError for a port that is taken."""
+    bound = door.bind()
+    try:
+        yield bound
+    finally:
+        bound.close()
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """The names in a comma-separated list."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,272 @@
+"""The one Prefect server that the commands of a workspace share on this machine, as they find, start and end it.
+
+In the Prefect home of the workspace, 0700: `server.lock`, held by the server as long as it lives; `users.lock`, held
+(shared) by every command that uses it, so that a kill -9 lets go too; `starting.lock`; `server.json`, where it is;
+`credential`, another one at every start; `server.log`.
+
+1. a command first takes its part of `users.lock`. The server ends only while it holds all of it, so a server that is
+   found from here on stays
+2. then, one command at a time: does somebody hold `server.lock`? Then that is the server, or one that is just starting
+   or ending, and its address appears or the lock comes free
+3. else it makes a credential, takes the lock and listens at a port, and starts a server that inherits both: there is no
+   moment at which another command could start a second one, and whoever connects waits until the server is ready
+
+The server is in a session of its own and outlives the command. It ends by itself (flows.adapters.prefect_server).
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.adapters.credentials import new_secret, read_secret, write_secret
+from flows.adapters.doors import Door
+from flows.adapters.local import as_owner_only
+from flows.adapters.prefect_server import ADDRESS, CREDENTIAL, SERVER_LOCK, USERS_LOCK, this_machine, try_lock
+from s3t_core.errors import Busy, OrchestrationError, WorkspaceError
+from s3t_core.files import remove_file
+
+STARTING_LOCK = "starting.lock"
+LOG = "server.log"
+_PATIENCE_SECONDS = 60.0
+_READY_SECONDS = 180.0
+_ANSWER_SECONDS = 10.0
+_GRACE_SECONDS = 15.0
+_PAUSE_SECONDS = 0.05
+_LOOKING_SECONDS = 5.0
+_LOG_BYTES = 2_000_000
+_SLOT_WAIT = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5"}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server is: `url` of its API, its process, the machine (`this_machine`), its certificate's file or ""."""
+
+    url: str
+    pid: int
+    machine: str
+    certificate: str
+
+
+class SharedServer:
+    """The server of one Prefect home. `door`: where one listens that is started from here, unless it is changed."""
+
+    def __init__(self, home: Path, idle_minutes: float, door: Door | None = None) -> None:
+        self.home = home
+        self._idle_minutes = idle_minutes
+        self.door = door or Door()
+        self._users: int | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+
+    # --- using it
+
+    def attach(self) -> Address:
+        """Use the server from now on, until `detach` or the end of this process; start it when there is none.
+
+        It may still be starting: `wait` for it before the first request. Raises Busy, and UsageError for a port that is
+        taken.
+        """
+        as_owner_only(self.home)
+        self.detach()
+        self._users = self._hold(USERS_LOCK, fcntl.LOCK_SH, "the Prefect server of this workspace is just ending")
+        try:
+            with self._alone():
+                return self._found() or self._start()
+        except BaseException:
+            self.detach()
+            raise
+
+    def detach(self) -> None:
+        """Use it no more. Idempotent."""
+        if self._users is not None:
+            os.close(self._users)
+            self._users = None
+
+    def credential(self) -> str:
+        """What the server asks for. Raises WorkspaceError when it cannot be read, or others could read it."""
+        try:
+            return read_secret(self.home / CREDENTIAL)
+        except WorkspaceError as error:
+            raise WorkspaceError(f"{error}; here: `s3t stop`, then the command again") from None
+
+    def wait(self, address: Address, seconds: float = _READY_SECONDS) -> None:
+        """Until it answers. Raises OrchestrationError when it ends before, or does not in so long."""
+        until = time.monotonic() + seconds
+        while not answers(address):
+            if not self.is_running() or time.monotonic() > until:
+                raise OrchestrationError("expected the Prefect server of this workspace to start, it did not; "
+                                         f".s3t/prefect/{LOG} says why")
+            time.sleep(_PAUSE_SECONDS)
+
+    def is_running(self) -> bool:
+        """Whether a server lives on this home."""
+        if self._child is not None:
+            self._child.poll()  # one that we started and that has died is no zombie for long
+        with contextlib.suppress(FileNotFoundError), self._open(SERVER_LOCK, os.O_RDWR) as lock:
+            return not try_lock(lock, fcntl.LOCK_SH)
+        return False
+
+    # --- ending it
+
+    def stop(self) -> bool:
+        """End the server and wait until it is gone; False when there was none. Raises Busy while a command uses it."""
+        if not (self.home / SERVER_LOCK).is_file():
+            return False
+        self.detach()
+        with self._alone(), self._open(USERS_LOCK) as users:
+            address = self._found()
+            if address is None:
+                return False
+            if not try_lock(users, fcntl.LOCK_EX):
+                raise Busy("expected nobody to use the Prefect server of this workspace, but a command or `s3t serve` "
+                           "does; wait for it, or stop it, then run this again")
+            self._end(address.pid)
+            remove_file(self.home / ADDRESS)
+            return True
+
+    def _end(self, pid: int) -> None:
+        """End the process, politely, then by force. Raises OrchestrationError when it stays."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            if self._is_gone(_GRACE_SECONDS):
+                return
+        raise OrchestrationError("expected the Prefect server of this workspace to end, it did not; end the process "
+                                 f"that holds .s3t/prefect/{SERVER_LOCK}")
+
+    def _is_gone(self, seconds: float) -> bool:
+        """Whether the server ends within so long."""
+        until = time.monotonic() + seconds
+        while self.is_running():
+            if time.monotonic() > until:
+                return False
+            time.sleep(_PAUSE_SECONDS)
+        return True
+
+    # --- finding or starting it
+
+    def _found(self) -> Address | None:
+        """The server that runs, None when there is none. Raises Busy when it runs on another machine."""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while self.is_running():
+            address = self._address()
+            if address is not None and address.machine != this_machine():
+                raise Busy("expected this workspace's Prefect server on this machine, got one that runs on another, or "
+                           "in a container; work there, or name a server of your own with PREFECT_API_URL")
+            if address is not None:
+                return address
+            if time.monotonic() > until:
+                raise Busy("expected the Prefect server of this workspace to tell its address, it does not; run "
+                           "`s3t stop`, then the command again")
+            time.sleep(_PAUSE_SECONDS)
+        return None
+
+    def _start(self) -> Address:
+        remove_file(self.home / ADDRESS)
+        write_secret(self.home / CREDENTIAL, new_secret_for_prefect())
+        with self._open(SERVER_LOCK) as lock, self.door.bind() as bound:
+            self._take(lock)
+            port = bound.getsockname()[1]
+            self._child = self._spawn(lock, bound.fileno())
+        return Address(f"{self.door.origin(port)}/api", self._child.pid, this_machine(), self.door.tls_cert)
+
+    def _take(self, lock: int) -> None:
+        """The server's lock, for the server to inherit. Whoever looks whether it is held holds it for that moment."""
+        until = time.monotonic() + _LOOKING_SECONDS
+        while not try_lock(lock, fcntl.LOCK_EX):
+            if time.monotonic() > until:
+                raise Busy("another process starts a Prefect server for this workspace; run the command again")
+            time.sleep(_PAUSE_SECONDS / 10)
+
+    def _spawn(self, lock: int, listener: int) -> "subprocess.Popen[bytes]":
+        door = self.door
+        command = [sys.executable, "-m", "flows.adapters.prefect_server", "--shared", str(self._idle_minutes),
+                   "--lock-fd", str(lock), "--socket-fd", str(listener), "--host", door.host]
+        if door.tls_cert:
+            command += ["--tls-cert", str(Path(door.tls_cert).resolve())]
+            command += ["--tls-key", str(Path(door.tls_key).resolve())]
+        if door.proxies:
+            command += ["--behind-proxy", ",".join(door.proxies)]
+        environment = {**os.environ, **_SLOT_WAIT, "PREFECT_HOME": str(self.home)}
+        with self._log() as log:
+            return subprocess.Popen(command, cwd=self.home, env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                                    stderr=log, start_new_session=True, pass_fds=(lock, listener))
+
+    @contextlib.contextmanager
+    def _log(self) -> Iterator[int]:
+        """The server's log, 0600, to append to; begun anew when it is long."""
+        path = self.home / LOG
+        if path.exists() and path.stat().st_size > _LOG_BYTES:
+            path.unlink()
+        with self._open(LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as log:
+            yield log
+
+    def _address(self) -> Address | None:
+        try:
+            return Address(**json.loads((self.home / ADDRESS).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    # --- locks
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One command at a time looks for the server."""
+        lock = self._hold(STARTING_LOCK, fcntl.LOCK_EX, "another command is starting this workspace's Prefect server")
+        try:
+            yield
+        finally:
+            os.close(lock)
+
+    def _hold(self, name: str, kind: int, busy: str) -> int:
+        """A lock, held. Raises Busy when that takes too long."""
+        descriptor = os.open(self.home / name, os.O_RDWR | os.O_CREAT, 0o600)
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while not try_lock(descriptor, kind):
+            if time.monotonic() > until:
+                os.close(descriptor)
+                raise Busy(f"{busy}; run the command again, or end it with `s3t stop`")
+            time.sleep(_PAUSE_SECONDS)
+        return descriptor
+
+    @contextlib.contextmanager
+    def _open(self, name: str, flags: int = os.O_RDWR | os.O_CREAT) -> Iterator[int]:
+        descriptor = os.open(self.home / name, flags, 0o600)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def new_secret_for_prefect() -> str:
+    """A credential in the form that Prefect wants, `USER:PASSWORD`."""
+    return f"s3t:{new_secret()}"
+
+
+def answers(address: Address) -> bool:
+    """Whether the server at this address says that it is well."""
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if address.url.startswith("https:"):
+        handlers.append(urllib.request.HTTPSHandler(context=ssl_context(address.certificate)))
+    try:
+        with urllib.request.build_opener(*handlers).open(f"{address.url}/health", timeout=_ANSWER_SECONDS) as answer:
+            return bool(answer.status == 200)
+    except (OSError, ValueError):
+        return False
+
+
+def ssl_context(certificate: str) -> ssl.SSLContext:
+    """Whom to believe: what PREFECT_API_SSL_CERT_FILE names, else the server's own certificate and the system's."""
+    context = ssl.create_default_context(cafile=os.environ.get("PREFECT_API_SSL_CERT_FILE") or None)
+    if certificate and Path(certificate).is_file():
+        context.load_verify_locations(cafile=certificate)
+    return context
