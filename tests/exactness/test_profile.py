@@ -181,7 +181,7 @@ def test_every_part_of_the_profile_stands_in_stage_keys_and_in_those_of_kept_act
     assert len({r.stage_key(0, (0,), ("d",), ()) for r in (recipe, *others)}) == len(others) + 1
     assert len({states_key(r, "d", 1, 5) for r in (recipe, *others)}) == len(others) + 1
     for other, field in zip(others, fields(NumericProfile), strict=True):
-        assert recipe.profile.differences(other).startswith(f"{field.name} ")
+        assert recipe.profile.differences(other.profile).startswith(f"{field.name} ")
     assert recipe.profile.differences(recipe.profile) == ""
 
 
