@@ -36,9 +36,9 @@ from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.files import TEMPORARY_PREFIX, remove_file, write_atomically
 from s3t_core.keys import WorkspaceKeys, key_check
 from s3t_core.learning.activation_store import ActivationStore
+from s3t_core.learning.hub import pinned_hub_id
 from s3t_core.learning.jobs import FileRef, MeasureJob
 from s3t_core.learning.recipe import Recipe
-from s3t_core.learning.hub import pinned_hub_id
 from s3t_core.learning.release import recipe_from_json
 from s3t_core.learning.store import LocalBlobs, LocalStageStore, StageStore
 from s3t_core.release_json import release_from_json

@@ -38,7 +38,7 @@ class Backbone:
 
 
 def find_backbone(model: str) -> Backbone:
-    """The backbone of this name: "minilm", a local directory, or "id@commit" of the hub or of its cache on this machine.
+    """The backbone of this name: "minilm", a local directory, or "id@commit" of the hub (or of its cache here).
 
     Raises UsageError when it cannot be found, BackboneChanged when "minilm" is not the published file.
     """

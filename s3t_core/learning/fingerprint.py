@@ -99,7 +99,7 @@ def _trained_block(device: str, low: bool) -> Iterator[Tensor]:
         loss = functional.cross_entropy(logits, labels)
         yield loss
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
     yield from trained
 

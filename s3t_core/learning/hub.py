@@ -14,9 +14,9 @@ def pinned_hub_id(model: str, revision: str) -> str:
         raise UsageError("expected [backbone] model to be \"minilm\", a directory or a hub id without \"@\", got "
                          f"{model!r}; write the commit as [backbone] revision")
     if not is_commit(revision):
-        raise UsageError(f"expected the full commit (40 hex digits) of the hub id {model!r} as [backbone] revision, got "
-                         f"{revision or 'none'!r}; copy it from the history of the model's files on the hub (or, for a "
-                         "model on this machine, correct the path)")
+        raise UsageError(f"expected [backbone] revision to be the full commit (40 hex digits) of the hub id {model!r}, "
+                         f"got {revision or 'none'!r}; copy it from the history of the model's files on the hub (or, "
+                         "for a model on this machine, correct the path)")
     return f"{model}@{revision}"
 
 
