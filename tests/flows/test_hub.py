@@ -1,4 +1,4 @@
-"""A hub id is loaded at its commit, recorded with it, and refused without; from a cache like that of the hub's client."""
+"""A hub id is loaded at its commit, recorded with it, and refused without; from a cache as the hub itself keeps it."""
 
 import json
 import os
