@@ -3,14 +3,14 @@
     python -m infra.lock write     # resolve anew with uv, which must be on the PATH; the index is the one uv uses
     python -m infra.lock check     # without a network: the files against constraints.txt and pyproject.toml
 
-1. A file per purpose, none of which repeats another: `run` (the package itself), `dev` (tests and examples), `servers`
-   (PostgreSQL, S3, Dask), `stack` (their servers on one machine), `cuda` (what torch's CUDA build wants beside it).
+1. A file per purpose: `build` (what packages are built with), `run` (the package itself), `dev` (tests and examples),
+   `servers` (PostgreSQL, S3, Dask), `stack` (their servers on one machine), `cuda` (what torch's CUDA build wants).
 2. Versions are those of constraints.txt. What only other platforms or other Pythons need stands there with its marker.
 3. A package's hashes are those of all its files that the index knows, so that one lock serves every platform. Of torch
    the CPU build stands beside them, which is another file under the same version.
-4. They are installed with `pip install --require-hashes --no-deps`, and the package itself with `--no-deps
-   --no-build-isolation`, so that pip fetches nothing that stands here without a hash; `pip check` then tells whether
-   something is missing.
+4. They are installed with `pip install --require-hashes --no-deps --no-build-isolation`, `build` first, because some
+   packages are published as sources only: so pip fetches nothing without a hash, not even to build with. Then comes the
+   package itself, from here; `pip check` tells whether something is missing.
 """
 
 import re
@@ -27,7 +27,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 EXTRAS = {"run": (), "dev": ("dev", "examples"), "servers": ("postgresql", "s3", "dask"), "stack": ("stack",)}
 """Which of the package's extras each file is for, those that are installed before it first."""
-FILES = (*EXTRAS, "cuda")
+FILES = ("build", *EXTRAS, "cuda")
 CPU_BUILD = {"torch": ("2.13.0", "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b")}
 """torch's build without CUDA (2.13.0+cpu: Linux, x86-64, CPython 3.11), which the tests run on and the index lacks."""
 _CUDA = re.compile(r"nvidia-.*|cuda-.*|triton")
@@ -73,7 +73,7 @@ def problems(root: Path) -> list[str]:
              if not e.hashes or not all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in e.hashes)]
     found += [f"{e.name}: expected {pins[e.name]} as in constraints.txt, got {e.version}" for e in every
               if e.name in pins and e.version != pins[e.name]]
-    found += [f"{e.name}: stands in no constraints.txt and not for another platform only" for name in EXTRAS
+    found += [f"{e.name}: stands in no constraints.txt and not for another platform only" for name in ("build", *EXTRAS)
               for e in locks[name] if e.name not in pins and not e.marker]
     found += [f"{name}: pinned in constraints.txt, in no lock" for name in pins.keys() - {e.name for e in every}]
     found += _missing(root, locks)
@@ -87,7 +87,7 @@ def _missing(root: Path, locks: dict[str, list[Entry]]) -> list[str]:
     """Direct dependencies of the package and its extras that no lock installed by then has, or at a wrong version."""
     found = []
     for name, extras in EXTRAS.items():
-        before = {"run"} | ({"servers"} if name == "stack" else set()) | {name}
+        before = {"build", "run"} | ({"servers"} if name == "stack" else set()) | {name}
         there = {e.name: e.version for lock in before for e in locks[lock]}
         for wanted in direct(root, extras):
             version = there.get(canonicalize_name(wanted.name))
@@ -116,28 +116,29 @@ def constraints(text: str) -> dict[str, str]:
 
 def write(root: Path) -> None:
     """Resolve and write the locks. Raises CalledProcessError when nothing fits."""
+    build = _resolved(root, None)
     resolved = {name: _resolved(root, extras) for name, extras in EXTRAS.items()}
-    cuda = [e for e in resolved["run"] if _CUDA.fullmatch(e.name)]
-    written = {e.name for e in cuda}
-    parts = {"cuda": cuda}
+    parts = {"build": build, "cuda": [e for e in resolved["run"] if _CUDA.fullmatch(e.name)]}
     for name, found in resolved.items():
-        known = written | {e.name for e in parts.get("run", [])} | {e.name for e in parts.get("servers", [])}
-        parts[name] = [_with_cpu_build(e) for e in found if e.name not in (known if name != "run" else written)]
+        known = {e.name for before in ("build", "cuda", "run", "servers") for e in parts.get(before, [])}
+        parts[name] = [_with_cpu_build(e) for e in found if e.name not in known]
     for name, part in parts.items():
         lines = [f"# Written by `python -m infra.lock write`, for: {', '.join(EXTRAS.get(name, ())) or name}."]
         (root / "requirements" / f"{name}.lock").write_text("\n".join([*lines, *(e.text for e in part)]) + "\n")
 
 
-def _resolved(root: Path, extras: tuple[str, ...]) -> list[Entry]:
-    """By uv: for every platform, with the hashes of every file."""
+def _resolved(root: Path, extras: tuple[str, ...] | None) -> list[Entry]:
+    """By uv: for every platform, with the hashes of every file. `extras` None: only what the package is built with."""
+    package = [] if extras is None else ["pyproject.toml", *(f"--extra={extra}" for extra in extras)]
+    options = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate"]
+    pinned = constraints((root / "constraints.txt").read_text())
+    built_with = tomllib.loads((root / "pyproject.toml").read_text())["build-system"]["requires"]
     with tempfile.TemporaryDirectory() as folder:
         wanted, pins, lock = (Path(folder) / name for name in ("build.in", "pins.txt", "lock.txt"))
-        wanted.write_text("\n".join(tomllib.loads((root / "pyproject.toml").read_text())["build-system"]["requires"]))
-        pins.write_text("\n".join(f"{n}=={v}" for n, v in constraints((root / "constraints.txt").read_text()).items()))
-        subprocess.run(
-            ["uv", "pip", "compile", "pyproject.toml", str(wanted), *(f"--extra={e}" for e in extras), "-c", str(pins),
-             "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate", "--quiet",
-             "--output-file", str(lock)], cwd=root, check=True, stdout=subprocess.DEVNULL)
+        wanted.write_text("\n".join(built_with))
+        pins.write_text("\n".join(f"{name}=={version}" for name, version in pinned.items()))
+        subprocess.run(["uv", "pip", "compile", *package, str(wanted), "-c", str(pins), *options, "-o", str(lock)],
+                       cwd=root, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return entries(lock.read_text())
 
 

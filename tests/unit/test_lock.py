@@ -44,7 +44,7 @@ def test_a_lock_that_does_not_fit_is_told(project: Path, file: str, old: str, ne
     assert any(expected in problem for problem in problems(project))
 
 
-@pytest.mark.parametrize("file", ["run", "dev", "servers", "stack", "cuda"])
+@pytest.mark.parametrize("file", ["build", "run", "dev", "servers", "stack", "cuda"])
 def test_an_entry_without_a_hash_is_told(project: Path, file: str) -> None:
     path = project / "requirements" / f"{file}.lock"
     first = entries(path.read_text())[0]
