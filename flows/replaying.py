@@ -39,7 +39,8 @@ def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict
         place.registry.check_document(state.champion)
         recipe = recipe_from_json(state.champion.recipe)
         with current().spinner("Loading torch and the backbone"):
-            found = place.runner.describe(DescribeJob(place.backbone, recipe.profile.threads))
+            found = place.runner.describe(
+                DescribeJob(recipe.model, recipe.profile.threads, recipe.training["device"]))
         live = sorted({s.key: s for r in state.champion.release.replicas for s in r.stages}.values(),
                       key=lambda s: s.key)
         same_profile = found.profile == recipe.profile

@@ -30,7 +30,7 @@ from s3t_core.erasure.planner import ErasurePlan, targets_of
 from s3t_core.erasure.state import Event, State
 from s3t_core.errors import Busy, S3TError, StorageError, TrainingError
 from s3t_core.learning.recipe import StageSpec
-from s3t_core.learning.release import recipe_to_json
+from s3t_core.learning.release import check_one_recipe, recipe_to_json
 from s3t_core.times import parse_time
 
 DEPLOYMENT = "full-retrain/full-retrain"
@@ -253,6 +253,7 @@ class ReplacementSession(TrainingSession):
                 raise TrainingError("expected every stage before the requests had to go on, got fewer; raise [erasure] "
                                     "deadline_days or lower [deletion_budget] retrain_first_margin_hours")
             release = Release(f"release-{uuid.uuid4().hex[:16]}", self._future.version, self.replicas())
+            check_one_recipe(release, self.recipe)
             if self.place.config.deletion_budget.min_accuracy:
                 self.check_floor(self.measured(release))
         except BaseException:

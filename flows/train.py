@@ -39,7 +39,7 @@ from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.errors import BackboneChanged, DataError, GuaranteeError, S3TError, TrainingError
 from s3t_core.learning.jobs import DescribeJob, Description, FileRef, StageJob, StageOutcome
 from s3t_core.learning.recipe import Recipe, StageSpec, Wanted, make_recipe, wanted
-from s3t_core.learning.release import recipe_to_json
+from s3t_core.learning.release import check_one_recipe, recipe_to_json
 from s3t_core.release_json import release_to_json, stage_to_json
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 from s3t_core.times import parse_time
@@ -217,12 +217,14 @@ class TrainingSession:
 
     def register(self) -> tuple[str, float | None] | None:
         """Measure and serve the release unless it is what serves already: (version, held-out accuracy), None when the
-        data moved. Raises TrainingError when it is worse than the configured floor; what serves stays."""
+        data moved. Raises TrainingError when it is worse than the configured floor, GuaranteeError when its stages are
+        not of one recipe; what serves stays."""
         place, replicas = self.place, self.replicas()
         champion = place.ledger.state().champion
         same = bool(champion and not champion.destroyed and same_stages(champion.release, replicas))
         release = champion.release if champion and same else Release(
             f"release-{uuid.uuid4().hex[:16]}", self.dataset.version, replicas)
+        check_one_recipe(release, self.recipe)
         document, recipe = release_to_json(release), recipe_to_json(self.recipe)
         with current().spinner("Measuring the version and registering it"):
             known = champion and same and champion.release.dataset == self.dataset.version
@@ -454,9 +456,10 @@ def _check_recorded(place: Workspace, state: State, found: Description) -> None:
 
 
 def same_stages(release: Release, replicas: tuple[Replica, ...]) -> bool:
-    """Whether a release has exactly these replicas' live stages."""
-    mine = [(r.shard, r.number, [s.digest for s in r.stages]) for r in replicas]
-    theirs = [(r.shard, r.number, [s.digest for s in r.stages]) for r in release.replicas]
+    """Whether a release has exactly these replicas' live stages: by key too, because stages of another numeric profile
+    may have the same bytes, and are not of this recipe all the same."""
+    mine = [(r.shard, r.number, [(s.key, s.digest) for s in r.stages]) for r in replicas]
+    theirs = [(r.shard, r.number, [(s.key, s.digest) for s in r.stages]) for r in release.replicas]
     return mine == theirs
 
 

@@ -50,6 +50,7 @@ from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.files import TEMPORARY_PREFIX, remove_file, write_atomically
 from s3t_core.keys import WorkspaceKeys, key_check
 from s3t_core.learning.activation_store import ActivationStore
+from s3t_core.learning.hub import pinned_hub_id
 from s3t_core.learning.jobs import FileRef, MeasureJob
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
@@ -158,9 +159,18 @@ class Workspace:
 
     @property
     def backbone(self) -> str:
-        """Where the backbone is: a directory is made absolute, because whoever loads the model stands elsewhere."""
-        model = self.config.backbone.model
-        return str((self.root / model).resolve()) if (self.root / model).is_dir() else model
+        """Where the backbone is: "minilm", a directory, made absolute because whoever loads the model stands elsewhere,
+        or a hub id with its commit, as "id@commit". Raises UsageError."""
+        settings = self.config.backbone
+        folder = self.root / settings.model
+        if settings.model == "minilm":
+            return settings.model
+        if folder.is_dir():
+            if settings.revision:
+                raise UsageError("expected no [backbone] revision with a directory, which is told by its digest, got "
+                                 f"{settings.revision!r}; leave it out")
+            return str(folder.resolve())
+        return pinned_hub_id(settings.model, settings.revision)
 
     def sweep(self) -> None:
         """Remove what a killed process left half-written: spools, copies, temporary files. Under the lock."""

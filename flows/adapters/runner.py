@@ -1,6 +1,7 @@
 """Runs each job in a process of its own, forked from one that has torch imported already.
 
-A stage never shares a process, a thread pool or a random generator with another (method.md). What a job raises is
+A stage never shares a process, a thread pool or a random generator with another (method.md), and takes over none of
+the variables by which a shell could choose its kernels (learning.pins). What a job raises is
 raised here; a job whose process dies (out of memory, killed) is a TrainingError, and a rerun continues from there.
 """
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from s3t_core.errors import S3TError, TrainingError
+from s3t_core.learning import pins
 from s3t_core.learning.jobs import JOBS, DescribeJob, Description, MeasureJob, StageJob, StageOutcome
 
 T = TypeVar("T")
@@ -57,6 +59,7 @@ class ProcessRunner:
 
 def _child(sending: Connection, job: Any) -> None:
     try:
+        pins.pin(os.environ)  # it may come from a fork server that somebody else started
         outcome = JOBS[type(job)](job)
     except S3TError as error:
         outcome = error

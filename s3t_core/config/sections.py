@@ -1,6 +1,7 @@
 """The tables of `s3t.toml` that say what is learnt, for how long it lasts and how it is erased."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -114,7 +115,28 @@ class BackboneConfig(Section):
     """The pretrained model, never changed by training."""
 
     model: str = Field("minilm", min_length=1, description='"minilm", a local directory, or a hub id')
+    revision: str = Field("", description='of a hub id: the full commit, 40 hex digits; "" otherwise')
     max_length: int = Field(64, ge=4, le=8192, description="tokens of a text that are read, the rest is cut off")
+
+    @field_validator("revision")
+    @classmethod
+    def _revision(cls, value: str) -> str:
+        if value and not is_commit(value):
+            raise ValueError("expected the full commit of the hub id, 40 hex digits in lower case, got "
+                             f"{value!r}: a branch or a tag moves, and a short commit may become two")
+        return value
+
+    @model_validator(mode="after")
+    def _pinned(self) -> "BackboneConfig":
+        if self.revision and self.model == "minilm":
+            raise ValueError('expected no revision with model = "minilm" (the package has one file, told by its '
+                             f"digest), got {self.revision!r}")
+        return self
+
+
+def is_commit(revision: str) -> bool:
+    """Whether this is a full commit of git: 40 hex digits in lower case. It names one content and never moves."""
+    return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
 ADAPTER_KINDS = ("lora", "dora", "ia3", "oft", "lokr")

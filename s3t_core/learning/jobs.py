@@ -106,8 +106,9 @@ def train(job: StageJob) -> StageOutcome:
     from s3t_core.learning.stage import numeric_profile, train_stage
     profile = numeric_profile(job.recipe.profile.threads, job.recipe.training["device"])
     if profile != job.recipe.profile:
-        raise GuaranteeError(f"expected the numeric profile of the stage key ({job.recipe.profile}), got {profile}; "
-                             "train on machines of one profile, or run `s3t train` anew on this one")
+        raise GuaranteeError("expected the numeric profile of the stage key, got another (wanted and got: "
+                             f"{job.recipe.profile.differences(profile)}); train on machines of one profile, or run "
+                             "`s3t train` anew on this one")
     backbone = find_backbone(job.recipe.model)
     check_backbone(backbone, job.recipe.backbone_digest, job.recipe.tokenizer_digest)
     held_out = sorted(read_verified(job.held_out.path, job.keys, job.held_out.digest))[:job.measured] if (
@@ -120,7 +121,11 @@ def train(job: StageJob) -> StageOutcome:
 
 
 def measure(job: MeasureJob) -> float | None:
-    """Accuracy of the release, 0 to 1; None without held-out rows or without a live shard."""
+    """Accuracy of the release, 0 to 1; None without held-out rows or without a live shard.
+
+    Any machine may measure: an accuracy stands in no key and in no byte of a stage, and an erasure must not wait for a
+    machine of the release's numeric profile.
+    """
     import torch
 
     from s3t_core.learning.backbone import find_backbone

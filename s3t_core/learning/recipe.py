@@ -6,7 +6,7 @@ did not change. This module imports no torch: what is wanted can be listed anywh
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from s3t_core import METHOD_VERSION
@@ -34,9 +34,12 @@ def blocks(layers: int, slices: int) -> tuple[tuple[int, ...], ...]:
 
 @dataclass(frozen=True)
 class NumericProfile:
-    """What else decides the bits: library versions, CPU capability, threads. Byte equality is claimed within one.
+    """What else decides the bits of a stage. Byte equality is claimed within one profile.
 
-    `bfloat16`: whether the CPU multiplies in it; `tokenizers`, `pillow`: what turns a row into what a backbone reads.
+    Library versions, of those too that turn a row into what a backbone reads; the CPU's capability, its maker and
+    whether it multiplies in bfloat16; threads; and `fingerprint`, a digest of what the machine computes
+    (learning.fingerprint). The maker stands beside the fingerprint because libraries choose kernels by it, for shapes
+    too that the fingerprint does not try. "" in a profile that an earlier release recorded, or where nothing tells it.
     """
 
     torch: str
@@ -47,11 +50,28 @@ class NumericProfile:
     bfloat16: bool = False
     tokenizers: str = ""
     pillow: str = ""
+    safetensors: str = ""
+    numpy: str = ""
+    accelerate: str = ""
+    cpu_vendor: str = ""
+    fingerprint: str = ""
+
+    def differences(self, other: "NumericProfile") -> str:
+        """What differs, as "threads 1 and 2, torch 2.13.0 and 2.14.0": this one's value first. "" when nothing does."""
+        names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+        return ", ".join(f"{n} {_short(getattr(self, n))} and {_short(getattr(other, n))}" for n in names)
+
+
+def _short(value: object) -> str:
+    return str(value)[:40] or "none"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that makes a stage except its place and its data."""
+    """Everything that makes a stage except its place and its data.
+
+    `method`: the METHOD_VERSION it was made under; "" in a recipe that an earlier release recorded.
+    """
 
     model: str
     backbone_digest: str
@@ -62,6 +82,7 @@ class Recipe:
     adapter: Mapping[str, Any] = field(hash=False)
     training: Mapping[str, Any] = field(hash=False)
     profile: NumericProfile
+    method: str = METHOD_VERSION
 
     def seed(self, shard: int, prefix: Sequence) -> int:
         """The stage's own seed: from the shard and the slices it sees, never from the replica's number (hazard 9)."""
@@ -72,7 +93,7 @@ class Recipe:
                   earlier: tuple[str | None, ...]) -> str:
         """SHA-256 over all that makes the stage. `earlier`: keys of stages 1..i-1, None for a void one."""
         return digest_of({
-            "method": METHOD_VERSION,
+            "method": self.method,
             "backbone": self.backbone_digest,
             "tokenizer": self.tokenizer_digest,
             "labels": list(self.labels),

@@ -13,6 +13,7 @@
 import math
 import random
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from s3t_core.errors import TrainingError, UsageError
 from s3t_core.learning.activations import Activations
 from s3t_core.learning.backbone import Backbone, load_model
 from s3t_core.learning.encoding import Encoded, Reader, encode, in_order, load_reader
+from s3t_core.learning.fingerprint import fingerprint
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
 from s3t_core.learning.replica import StagedModel
 from s3t_core.records import Row
@@ -47,13 +49,29 @@ class StageResult:
 
 def numeric_profile(threads: int, device: str = "cpu") -> NumericProfile:
     """The profile of this process, with stages trained on `threads` threads. Raises UsageError without the device."""
+    import accelerate
+    import numpy
     import peft
     import PIL
+    import safetensors
     import tokenizers
     import transformers
-    return NumericProfile(torch.__version__, transformers.__version__, peft.__version__, _capability(device), threads,
-                          device == "cpu" and torch.cpu._is_avx512_bf16_supported(), tokenizers.__version__,
-                          PIL.__version__)
+    return NumericProfile(
+        torch=str(torch.__version__), transformers=transformers.__version__, peft=peft.__version__,
+        cpu_capability=_capability(device), threads=threads,
+        bfloat16=device == "cpu" and torch.cpu._is_avx512_bf16_supported(), tokenizers=tokenizers.__version__,
+        pillow=PIL.__version__, safetensors=safetensors.__version__, numpy=numpy.__version__,
+        accelerate=accelerate.__version__, cpu_vendor=_vendor(), fingerprint=fingerprint(threads, device))
+
+
+def _vendor() -> str:
+    """The maker of the CPU as Linux names it, "" where nothing tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith(("vendor_id", "CPU implementer"))]
+    return found[0] if found else ""
 
 
 def _capability(device: str) -> str:

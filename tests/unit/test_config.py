@@ -23,7 +23,7 @@ def test_what_init_writes_reads_back_unchanged_and_explains_every_key() -> None:
 def test_every_key_of_the_design_is_there() -> None:
     design = {
         "data": "text label subject record labels held_out held_out_by",
-        "system": "name shards slices budget sequences prior", "backbone": "model max_length",
+        "system": "name shards slices budget sequences prior", "backbone": "model revision max_length",
         "adapter": "kind rank alpha target_modules",
         "training": "epochs batch_size learning_rate head_learning_rate pooling seed dtype device threads",
         "runner": "kind workers", "deletion_budget": "policy min_mean_depth min_accuracy max_requests",
@@ -51,6 +51,11 @@ def test_the_root_workspace_is_the_example() -> None:
     ("[training]\ndtype = 'float8'", "'auto', 'float32' or 'bfloat16'"),
     ("[adapter]\ntarget_modules = []", "list of module names"),
     ("[sistem]\nshards = 3", "no such key"),
+    ("[backbone]\nmodel = 'org/model'\nrevision = 'main'", "a branch or a tag moves"),
+    ("[backbone]\nmodel = 'org/model'\nrevision = 'v1.0'", "40 hex digits"),
+    ("[backbone]\nmodel = 'org/model'\nrevision = '0a1b2c3'", "a short commit may become two"),
+    ("[backbone]\nmodel = 'org/model'\nrevision = '0A1B2C3D4E0A1B2C3D4E0A1B2C3D4E0A1B2C3D4E'", "lower case"),
+    ("[backbone]\nmodel = 'minilm'\nrevision = '0a1b2c3d4e0a1b2c3d4e0a1b2c3d4e0a1b2c3d4e'", "expected no revision"),
     ("[data]\ntexts = 'x'", "no such key"),
     ("[data\n", "TOML"),
     ("[deletion_budget]\npolicy = 'never'", "'first_shard_dead'"),

@@ -1,0 +1,93 @@
+"""A machine that computes something else, in the middle of a workspace's life: nothing of two profiles is served."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flows.adapters.runner import ProcessRunner
+from flows.erase import erase
+from flows.ingest import ingest
+from flows.repair import repair
+from flows.replaying import replay
+from flows.requests import take_requests
+from flows.train import TrainingSession, train
+from flows.wiring import Workspace
+from s3t_core.errors import GuaranteeError, UsageError
+from s3t_core.learning.jobs import DescribeJob, Description, StageJob, StageOutcome
+from s3t_core.learning.recipe import NumericProfile
+from s3t_core.learning.release import check_one_recipe, recipe_from_json
+from tests.flows.conftest import CANARY, people, write_csv
+
+pytestmark = pytest.mark.slow
+
+
+class Upgraded(ProcessRunner):
+    """After an upgrade of a library that changes no byte of these stages: another profile all the same."""
+
+    mine: NumericProfile
+
+    def describe(self, job: DescribeJob) -> Description:
+        found = super().describe(job)
+        self.mine = found.profile
+        return replace(found, profile=replace(found.profile, pillow="later"))
+
+    def train(self, job: StageJob) -> StageOutcome:
+        assert job.recipe.profile.pillow == "later"  # else a real worker refuses
+        return super().train(replace(job, recipe=replace(job.recipe, profile=self.mine)))
+
+
+def test_after_an_upgrade_nothing_is_taken_over_repaired_or_compared_and_the_next_version_is_of_one_profile(
+        make_place: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make_place(deletion_budget={"policy": "all_shards_dead"})
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people(canary=True))))
+    first = train(str(place.root))
+    take_requests(place, [CANARY])
+    erase(str(place.root))  # what serves has fewer stages, all of the one recipe
+    served = place.ledger.state().champion
+    assert served is not None
+    check_one_recipe(served.release, recipe_from_json(served.recipe))
+    monkeypatch.setattr("flows.adapters.runner.ProcessRunner", Upgraded)
+    with pytest.raises(UsageError, match="s3t retrain"):
+        repair(str(place.root))
+    again = train(str(place.root))
+    assert (again["trained"], again["reused"]) == (first["trained"], 0)
+    champion = Workspace(place.root).ledger.state().champion
+    assert champion is not None and champion.version != served.version
+    assert recipe_from_json(champion.recipe).profile.pillow == "later"
+    check_one_recipe(champion.release, recipe_from_json(champion.recipe))
+    upgraded = Workspace(place.root)
+    upgraded.runner = ProcessRunner()  # the machine of before
+    assert {s["result"] for s in replay(upgraded, 1)["stages"]} == {"not comparable: another numeric profile"}
+    with pytest.raises(GuaranteeError, match="wanted and got: pillow later and"):
+        ProcessRunner().train(_a_job(upgraded))
+
+
+def _a_job(place: Workspace) -> StageJob:
+    from flows.replaying import _job
+    from s3t_core.learning.recipe import wanted
+    state = place.ledger.state()
+    assert state.champion is not None and state.dataset is not None
+    recipe = recipe_from_json(state.champion.recipe)
+    sequences = list(dict.fromkeys(r.sequence for r in state.champion.release.replicas))
+    spec = wanted(recipe, sequences, state.dataset).stages[0]
+    return _job(place, state, recipe, spec, place.held_out_ref(state))
+
+
+def test_a_training_that_would_serve_stages_of_two_profiles_serves_nothing(
+        make_place: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make_place()
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
+    train(str(place.root))
+    state = place.ledger.state()
+    assert state.champion is not None
+    theirs = {(r.shard, r.number): r for r in state.champion.release.replicas}
+    monkeypatch.setattr("flows.adapters.runner.ProcessRunner", Upgraded)
+    found = TrainingSession.replicas
+    monkeypatch.setattr(TrainingSession, "replicas", lambda self: (
+        *found(self)[:-1], theirs[(found(self)[-1].shard, found(self)[-1].number)]))
+    with pytest.raises(GuaranteeError, match="one recipe"):
+        train(str(place.root))
+    after = Workspace(place.root).ledger.state()
+    assert after.champion is not None and after.champion.version == state.champion.version
