@@ -74,7 +74,9 @@ class Published:
 @dataclass(frozen=True)
 class ScanReport:
     """What the residue scan did. `residue` and `outside` are file paths relative to the workspace; `shared` counts
-    matches inside rows of other live subjects; `unsearchable` counts needles too short to tell from chance."""
+    matches inside rows of other live subjects; `unsearchable` counts needles too short to tell from chance;
+    `undecodable`: the system's own files that could not be searched to their end; `written`: those of them that a
+    process has open."""
 
     files: int
     bytes: int
@@ -83,6 +85,8 @@ class ScanReport:
     shared: int
     residue: tuple[str, ...]
     outside: tuple[str, ...]
+    undecodable: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -238,7 +238,7 @@ MUTANTS = (
     Mutant("buckets: versions are kept", "flows/adapters/s3.py",
            'if status == "Enabled" or kept:', "if False:", "tests/stack/test_s3.py::keeps_versions"),
     Mutant("buckets: the scan leaves them out", "flows/adapters/local.py",
-           "wanted, targets, streams, self._objects())", "wanted, targets, streams)",
+           "wanted, targets, streams, self._objects(),", "wanted, targets, streams, (),",
            "tests/stack/test_s3.py::reads_every_object"),
     Mutant("registry: a server's files of destroyed versions stay", "flows/adapters/registry_server.py",
            "                if _files(repository, path):\n                    repository.delete_artifacts(path)\n"
