@@ -103,12 +103,9 @@ def remove_half_written(folder: Path, is_open: Callable[[Path], bool]) -> None:
 
 
 def open_files() -> frozenset[tuple[int, int]]:
-    """(device, inode) of every file that another process of this user has open, where the system tells (/proc)."""
+    """(device, inode) of every file that a process of this user has open, where the system tells (/proc)."""
     found: set[tuple[int, int]] = set()
-    own = str(os.getpid())
     for folder in Path("/proc").glob("[0-9]*/fd"):
-        if folder.parent.name == own:
-            continue
         with contextlib.suppress(OSError):  # another user's, or it has ended
             for entry in os.scandir(folder):
                 with contextlib.suppress(OSError):

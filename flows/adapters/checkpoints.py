@@ -6,7 +6,7 @@ from pathlib import Path
 from flows.adapters.keys import read_public_keys, read_signing_key
 from s3t_core.erasure.checkpoint import Checkpoint, check_continues, read_checkpoint, sign_checkpoint
 from s3t_core.errors import WorkspaceError
-from s3t_core.files import write_atomically
+from s3t_core.files import SHARED_MODE, write_atomically
 
 _MOST_BYTES = 2**16
 
@@ -29,7 +29,7 @@ class CheckpointFiles:
         if self._outside is not None:
             path = self._reachable(self._outside) / f"{checkpoint.ledger[:16]}-{checkpoint.head.size:012d}.json"
             if not path.exists():
-                write_atomically(path, envelope)
+                write_atomically(path, envelope, SHARED_MODE)
         write_atomically(self._inside, envelope)
         return envelope
 

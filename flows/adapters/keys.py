@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from s3t_core.erasure.dsse import key_id
 from s3t_core.errors import WorkspaceError
-from s3t_core.files import write_atomically
+from s3t_core.files import SHARED_MODE, write_atomically
 from s3t_core.keys import KEY_BYTES, WorkspaceKeys
 
 WORKSPACE_KEY = "workspace.key"
@@ -38,7 +38,7 @@ def create_keys(folder: Path, workspace_key: bytes | None = None) -> None:
         private = Ed25519PrivateKey.generate()
         write_atomically(folder / SIGNING_KEY, private.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-    write_atomically(folder / SIGNING_PUB, _pem(read_signing_key(folder).public_key()))
+    write_atomically(folder / SIGNING_PUB, _pem(read_signing_key(folder).public_key()), SHARED_MODE)
     folder.chmod(0o700)
 
 
@@ -72,10 +72,10 @@ def read_signing_key(folder: Path) -> Ed25519PrivateKey:
 def change_signing_key(folder: Path, private: Ed25519PrivateKey) -> None:
     """Sign with another key from now on. The old public key is kept, to verify what it signed."""
     old = read_public_key(folder / SIGNING_PUB)
-    write_atomically(folder / f"{_RETIRED}{key_id(old)[:16]}.pub", _pem(old))
+    write_atomically(folder / f"{_RETIRED}{key_id(old)[:16]}.pub", _pem(old), SHARED_MODE)
     write_atomically(folder / SIGNING_KEY, private.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-    write_atomically(folder / SIGNING_PUB, _pem(private.public_key()))
+    write_atomically(folder / SIGNING_PUB, _pem(private.public_key()), SHARED_MODE)
 
 
 def read_public_keys(folder: Path) -> list[Ed25519PublicKey]:

@@ -258,6 +258,12 @@ def is_alive(pid: str) -> bool:
     return True
 
 
+def close_to_others(path: Path) -> None:
+    """Make a directory its owner's alone, if there is one; another user's is theirs to open and close."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        path.chmod(0o700)
+
+
 def as_owner_only(path: Path) -> None:
     """Make a directory its owner's alone."""
     path.mkdir(parents=True, exist_ok=True)

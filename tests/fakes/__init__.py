@@ -91,7 +91,7 @@ class FakeDatasets:
         self.rows = rows
         self.shards, self.slices = shards, slices
         self.objects: dict[str, list[tuple[str, str]]] = {}
-        self.quarantine: list[str] = []
+        self.quarantine: list[tuple[str, str]] = []
         self.published: list[str] = []
         self._guard = guard
 
@@ -126,7 +126,7 @@ class FakeDatasets:
                     for target, _, _ in hits:
                         rows[target.request_id][2] += 1
         for target in targets:
-            rows[target.request_id][3] += self.quarantine.count(target.subject)
+            rows[target.request_id][3] += sum(_goes(target, *row) for row in self.quarantine)
         return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held,
                         {k: RowCounts(*v) for k, v in rows.items()})
 
@@ -156,8 +156,13 @@ class FakeDatasets:
     def erase_quarantine(self, targets: list[Target]) -> int:
         self._guard("datasets.erase_quarantine")
         before = len(self.quarantine)
-        self.quarantine = [s for s in self.quarantine if s not in {t.subject for t in targets}]
+        self.quarantine = [row for row in self.quarantine if not any(_goes(t, *row) for t in targets)]
         return before - len(self.quarantine)
+
+
+def _goes(target: Target, subject: str, record: str) -> bool:
+    """Whether a quarantined row goes with the target: one without a record may be any of its subject's."""
+    return target.matches(subject, record or target.record)
 
 
 class FakeStages:

@@ -69,7 +69,7 @@ def make_world(kill_at: int = -1) -> World:
     datasets = FakeDatasets(rows, SHARDS, SLICES, reaper)
     registry = FakeRegistry(reaper)
     dataset = datasets.version()
-    datasets.quarantine = ["s00-1", "someone"]
+    datasets.quarantine = [("s00-1", ""), ("someone", "")]
     ledger.events.append({"type": "dataset", "dataset": dataset_to_json(dataset)})
     replicas = []
     for shard in range(SHARDS):
