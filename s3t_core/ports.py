@@ -153,8 +153,8 @@ class Datasets(Protocol):
         local cache holds a targeted row; returns the md5 that are gone. Idempotent."""
 
     def erase_quarantine(self, targets: list[Target]) -> int:
-        """Drop the targeted rows from quarantine, and of a targeted record's subject those of which nobody can say which
-        record they are; returns how many."""
+        """Drop the targeted rows from quarantine, and those of a targeted record's subject of which nobody can say
+        which record they are; returns how many."""
 
 
 class StageArtifacts(Protocol):

@@ -248,8 +248,8 @@ class DvcDatasets:
             return {str(md5) for store in stores for md5 in store.oids_exist(asked)}
 
     def erase_quarantine(self, targets: list[Target]) -> int:
-        """Drop the targeted rows from quarantine, and of a targeted record's subject those of which nobody can say which
-        record they are; returns how many."""
+        """Drop the targeted rows from quarantine, and those of a targeted record's subject of which nobody can say
+        which record they are; returns how many."""
         match = _Matcher(targets)
         lines = list(self._quarantine())
         kept = [line for line in lines if not match.requests_of(line)]

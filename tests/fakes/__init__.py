@@ -246,6 +246,8 @@ class FakeNeedles:
 
 class FakeResidue:
     def __init__(self, datasets: FakeDatasets, guard: Guard) -> None:
+        self.undecodable: tuple[str, ...] = ()
+        self.written: tuple[str, ...] = ()
         self._datasets = datasets
         self._guard = guard
 
@@ -253,7 +255,7 @@ class FakeResidue:
         self._guard("residue.scan")
         left = [name for name, rows in self._datasets.objects.items()
                 if any(t.matches(s, r) for t in targets for s, r in rows)]
-        return ScanReport(1, 1, len(ids) + len(texts), 0, 0, tuple(left), ())
+        return ScanReport(1, 1, len(ids) + len(texts), 0, 0, tuple(left), (), self.undecodable, self.written)
 
 
 class FakeEvaluator:
