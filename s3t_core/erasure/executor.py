@@ -276,8 +276,8 @@ def _undecodable(report: ScanReport) -> str:
             f"{', '.join(report.undecodable[:5])}; nobody can say what is in them, so no certificate was written. ")
     if set(report.undecodable) <= set(report.written):
         return told + "A running process is writing them: run `s3t erase` again when it has ended"
-    return told + ("Remove what is broken (a data object comes back with the erase run after that), or take what is yours "
-                   "out of the system's directories, then run `s3t erase` again")
+    return told + ("Remove what is broken (a data object comes back with the erase run after that), or take what is "
+                   "yours out of the system's directories, then run `s3t erase` again")
 
 
 def _unaccounted(state: State) -> set[str]:
