@@ -11,7 +11,7 @@ from flows.wiring import Workspace
 from s3t_core.erasure.bundle import make_bundle
 from s3t_core.erasure.checkpoint import check_continues, export_ledger, read_checkpoint
 from s3t_core.errors import CertificateError, UsageError
-from s3t_core.files import write_atomically
+from s3t_core.files import SHARED_MODE, write_atomically
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -34,7 +34,7 @@ def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[st
     certificates = {request: _certificate(place, request) for request in (*state.certified, *state.closed)}
     newest, signed = place.write_checkpoint()
     files = make_bundle(certificates, newest, signed, place.ledger.events(), kept)
-    write_atomically(target, _zipped(files))
+    write_atomically(target, _zipped(files), SHARED_MODE)
     return {"bundle": str(target), "certificates": len(certificates), "ledger": newest.head.__dict__,
             "checkpoint": newest.time}
 
@@ -42,7 +42,7 @@ def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[st
 def write_ledger(place: Workspace, target: Path) -> dict[str, Any]:
     """The whole ledger with a checkpoint of it, as a text file: keyed digests, no personal data."""
     newest, signed = place.write_checkpoint()
-    write_atomically(target, export_ledger(signed, place.ledger.entries()[:newest.head.size]))
+    write_atomically(target, export_ledger(signed, place.ledger.entries()[:newest.head.size]), SHARED_MODE)
     return {"ledger": str(target), "entries": newest.head.size, "root": newest.head.root}
 
 

@@ -9,7 +9,6 @@ Bad input stops before step 4, so it never costs what is there. The same input a
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +28,8 @@ from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Tiers
 from s3t_core.erasure.ledger import dataset_to_json
 from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, UsageError
-from s3t_core.records import subject_digest
+from s3t_core.files import remove_tree
+from s3t_core.records import record_digest, subject_digest
 from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow
 
 _MANY_ROWS = 200_000
@@ -74,7 +74,7 @@ def ingest_source(place: Workspace, source: str, append: bool, chunk_rows: int) 
     try:
         return _ingest(place, state, source, append, chunk_rows, folder)
     finally:
-        shutil.rmtree(place.temporary_dir, ignore_errors=True)
+        remove_tree(place.temporary_dir)
 
 
 def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_rows: int, folder: Path) -> IngestReport:
@@ -82,8 +82,9 @@ def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_row
     place.requests.check()
     subjects = {digest for digest, (scope, _) in state.suppressed.items() if scope == "subject"}
     records = state.suppressed.keys() - subjects
+    partly = {r.subject for r in state.requests.values() if r.record and r.suppression in records}
     builder = SnapshotBuilder(place.keys, topology, config.data.held_out, folder / "spool", subjects, records,
-                              config.placement_tiers)
+                              config.placement_tiers, partly)
     try:
         refused, warned, rows = read_and_place(place, source, chunk_rows, builder)
         if not append:
@@ -94,8 +95,8 @@ def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_row
         builder.close()
     if rows == 0:
         raise DataError("expected rows in the source, got none")
-    refused += [{"row": r.number, "reasons": [r.reason], "subject_digest": r.subject_digest, "values": {}}
-                for r in late]
+    refused += [{"row": r.number, "reasons": [r.reason], "subject_digest": r.subject_digest,
+                 "record_digest": "", "values": {}} for r in late]
     if builder.counts.records + builder.counts.held_out == 0 and builder.counts.suppressed == 0:
         raise DataError(f"expected at least one valid row in the source, got {rows} that were all refused: "
                         f"{_count_reasons(refused)}; nothing was changed")
@@ -201,14 +202,22 @@ def _source_rows(data: DataConfig, tiers: Tiers | None, chunk: Any) -> Iterator[
 def _quarantined(place: Workspace, values: dict[str, Any], reasons: list[str],
                  builder: SnapshotBuilder) -> dict[str, Any]:
     """A refused row as it is kept. Without a readable subject only its place is: nobody could erase its values; and of
-    a subject that was erased nothing comes back."""
+    a subject or a record that was erased nothing comes back."""
     data = place.config.data
-    subject = values[data.subject]
-    known = isinstance(subject, str) and not values["malformed"] and len(
-        subject.encode()) <= data.max_id_bytes and not builder.is_suppressed(subject)
-    kept = {c: v for c, v in values.items() if c not in ("row", "malformed") and c != data.subject} if known else {}
-    return {"row": int(values["row"]), "reasons": reasons, "values": kept,
-            "subject_digest": subject_digest(place.keys, subject) if known else ""}
+    subject, record = _id_in(values, data.subject, data), _id_in(values, data.record, data)
+    line = {"row": int(values["row"]), "reasons": reasons, "values": {}, "subject_digest": "", "record_digest": ""}
+    if not subject or builder.is_suppressed(subject, record):
+        return line
+    kept = {c: v for c, v in values.items() if c not in ("row", "malformed", data.subject)}
+    return line | {"values": kept, "subject_digest": subject_digest(place.keys, subject),
+                   "record_digest": record_digest(place.keys, subject, record) if record else ""}
+
+
+def _id_in(values: dict[str, Any], column: str, data: DataConfig) -> str:
+    """The id that a refused row has in `column`, "" when it cannot be read."""
+    value = values[column] if column else ""
+    readable = isinstance(value, str) and not values["malformed"] and len(value.encode()) <= data.max_id_bytes
+    return value if readable else ""
 
 
 def _write_quarantine(place: Workspace, refused: list[dict[str, Any]], append: bool) -> None:

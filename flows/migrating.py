@@ -13,7 +13,6 @@ Until step 3 the move can be undone: what was copied is destroyed, the old place
 import contextlib
 import hashlib
 import json
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ from s3t_core.canonical import canonical_json
 from s3t_core.config import Config, merge_config, parse_config, render_config
 from s3t_core.erasure.state import Event, State, VersionRecord
 from s3t_core.errors import Busy, StorageError, UsageError, WorkspaceError
-from s3t_core.files import remove_file, write_atomically
+from s3t_core.files import SHARED_MODE, remove_file, remove_tree, write_atomically
 from s3t_core.learning.store import Blobs, LocalBlobs
 
 _MOVABLE = ("database", "store", "dvc", "registry")
@@ -200,7 +199,7 @@ class _Move:
     def finish(self) -> dict[str, Any]:
         """Say the new places in s3t.toml, destroy what is at the old ones."""
         root = self.new.root
-        write_atomically(root / CONFIG_NAME, render_config(self.new.config).encode())
+        write_atomically(root / CONFIG_NAME, render_config(self.new.config).encode(), SHARED_MODE)
         if self._moves["dvc"]:
             write_remote(root, self.new.config.dvc.remote)
         place = Workspace(root)
@@ -285,7 +284,7 @@ class _Move:
         if self._moves["registry"]:
             if _embedded(place):
                 for path in _registry_files(place):
-                    shutil.rmtree(path) if path.is_dir() else remove_file(path)
+                    remove_tree(path)
             else:
                 if place.registry.owner() == place.owner and is_bucket(url := place.registry.place()):
                     S3Blobs(url).abort_uploads()

@@ -25,7 +25,7 @@ from s3t_core.capacity.sequences import cyclic_sequences
 from s3t_core.config import Config
 from s3t_core.domain import Topology
 from s3t_core.errors import UsageError
-from s3t_core.files import write_atomically
+from s3t_core.files import SHARED_MODE, write_atomically
 from s3t_core.learning.recipe import blocks
 
 PLOT_ENDINGS = (".png", ".svg", ".html")
@@ -295,7 +295,7 @@ def write_plot(path: Path, documents: list[dict[str, Any]]) -> None:
         content = ("<!doctype html><html lang=en><meta charset=utf-8><title>s3t plan</title>"
                    f"<body style='font-family:sans-serif;max-width:60rem;margin:2rem auto'>{svg}</body></html>\n"
                    ).encode()
-    write_atomically(path, content)
+    write_atomically(path, content, SHARED_MODE)
 
 
 # --- what the command line gives

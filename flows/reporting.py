@@ -9,7 +9,7 @@ from s3t_core.erasure.certificate import certificate_subject, make_statement
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.report import REPORT_TYPE, Report, build_report
 from s3t_core.errors import StorageError, UsageError
-from s3t_core.files import write_atomically
+from s3t_core.files import SHARED_MODE, write_atomically
 from s3t_core.times import rfc3339
 
 _WINDOWS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -37,7 +37,7 @@ def write_report(place: Workspace, since: datetime | None, folder: Path) -> dict
         raise StorageError(f"could not make the directory for the report ({type(error).__name__}); pass another one "
                            "with --out") from None
     for name, content in files.values():
-        write_atomically(folder / name, content)
+        write_atomically(folder / name, content, SHARED_MODE)
     return {**{kind: str(folder / name) for kind, (name, _) in files.items()}, "since": report.period.since,
             "until": report.period.until, **report.summary.model_dump(mode="json")}
 

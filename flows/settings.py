@@ -34,7 +34,9 @@ def workspace_root(given: str | None) -> Path:
 
 
 def prepare_environment(root: Path) -> None:
-    """Point Prefect, MLflow and DVC at the workspace, quiet, offline, without telemetry. Before they are imported."""
+    """Point Prefect, MLflow and DVC at the workspace, quiet, offline, without telemetry; what they and we write from
+    now on is its owner's alone. Before they are imported: DVC reads the mask once."""
+    os.umask(0o077)
     state = root / ".s3t"
     settings = {
         "PREFECT_HOME": str(state / "prefect"),

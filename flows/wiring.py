@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator
 from functools import cached_property
 from importlib.metadata import version
@@ -30,6 +29,7 @@ from flows.adapters.local import (
     SystemClock,
     WorkspaceResidue,
     as_owner_only,
+    close_to_others,
     is_alive,
     workspace_lock,
 )
@@ -47,7 +47,14 @@ from s3t_core.erasure.merkle import leaf_hash, tree_head
 from s3t_core.erasure.offline import key_id
 from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, UsageError, WorkspaceError
-from s3t_core.files import TEMPORARY_PREFIX, remove_file, write_atomically
+from s3t_core.files import (
+    SHARED_MODE,
+    is_written,
+    open_files,
+    remove_half_written,
+    remove_tree,
+    write_atomically,
+)
 from s3t_core.keys import WorkspaceKeys, key_check
 from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.hub import pinned_hub_id
@@ -173,16 +180,25 @@ class Workspace:
         return pinned_hub_id(settings.model, settings.revision)
 
     def sweep(self) -> None:
-        """Remove what a killed process left half-written: spools, copies, temporary files. Under the lock."""
-        shutil.rmtree(self.temporary_dir, ignore_errors=True)
-        shutil.rmtree(self.next_dir, ignore_errors=True)
+        """Remove what a killed process left half-written: spools, copies, temporary files, wherever the system, or a
+        tool under it, writes. Under the lock. What a living process has open stays. Raises StorageError."""
+        remove_tree(self.temporary_dir)
+        remove_tree(self.next_dir)
         for path in (self.state_dir / "loading").glob("*"):
             if not is_alive(path.name.partition("-")[0]):
-                shutil.rmtree(path, ignore_errors=True)
-        folders = [self.root / "data", self.certificates_dir, self.state_dir / "needles",
-                   self.state_dir / "quarantine", *self._store_folder()]
-        for path in (p for f in folders for p in f.rglob(f"{TEMPORARY_PREFIX}*")):
-            remove_file(path)
+                remove_tree(path)
+        for folder in (self.root / "data", self.datasets.cache, *self.datasets.local_remotes(), *self._store_folder()):
+            close_to_others(folder)
+        opened = open_files()
+        for folder in self._written_folders():
+            remove_half_written(folder, lambda path: is_written(path, opened))
+
+    def _written_folders(self) -> list[Path]:
+        """Where the system, or DVC or git under it, writes to. Kept activations have a lock of their own, under which
+        they are swept (ActivationStore.allow)."""
+        state = [self.state_dir / name for name in ("needles", "quarantine", "certificates")]
+        return [*state, self.root / "data", self.root / ".dvc", self.root / ".git" / "objects", self.datasets.cache,
+                *self.datasets.local_remotes(), *self._store_folder()]
 
     @contextlib.contextmanager
     def changing(self, wait_seconds: float = 0) -> Iterator[Lease]:
@@ -508,7 +524,7 @@ def create_workspace(root: Path, config: Config, workspace_key: bytes | None = N
                              "backup: with new ones nobody in the data could be found again")
     as_owner_only(root / ".s3t")
     if not (root / CONFIG_NAME).exists():
-        write_atomically(root / CONFIG_NAME, render_config(config).encode())
+        write_atomically(root / CONFIG_NAME, render_config(config).encode(), SHARED_MODE)
     init_repositories(root, config.dvc.remote)
     _ignore(root)
     create_keys(root / ".s3t" / "keys", workspace_key)
@@ -537,4 +553,4 @@ def _ignore(root: Path) -> None:
     lines = path.read_text().splitlines() if path.exists() else []
     missing = [line for line in (".s3t/", "/data") if line not in lines]
     if missing:
-        write_atomically(path, "".join(f"{line}\n" for line in [*lines, *missing]).encode())
+        write_atomically(path, "".join(f"{line}\n" for line in [*lines, *missing]).encode(), SHARED_MODE)

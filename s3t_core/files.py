@@ -1,29 +1,41 @@
-"""Files that are whole or absent, and that are gone when removed."""
+"""Files that are whole or absent, that are their owner's alone, and that are gone when removed."""
 
+import contextlib
 import errno
 import os
 import re
+import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from s3t_core.errors import StorageError
 
 TEMPORARY_PREFIX = ".tmp-"
 """Names of files that are being written; one that stays was left by a killed process."""
+_HALF_WRITTEN = re.compile(
+    rf"{re.escape(TEMPORARY_PREFIX)}.*"  # ours; git's repack
+    r"|.*\.[A-Za-z0-9_-]{22}\.tmp"  # DVC's, in its cache, in a remote, beside a file it replaces
+    r"|tmp_(obj|pack|idx|rev|midx|bitmap)_\w+")  # git's
+SHARED_MODE = 0o644
+"""Of what is meant for others: settings without secrets, public keys, reports, bundles. The default is 0600."""
+_TRIES = 3
+_YOUNG_SECONDS = 3600
 _KERNEL = re.match(r"(\d+)\.(\d+)", os.uname().release) if sys.platform == "linux" else None
 _HAS_SYNCFS = _KERNEL is not None and (int(_KERNEL[1]), int(_KERNEL[2])) >= (5, 8)
 _OPEN = 200
 """Files that are open at a time."""
 
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
+def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Temporary file, sync, rename, sync the directory: `path` is whole or as it was. Raises StorageError."""
     write_each_atomically(path.parent, {path.name: data}, mode)
 
 
-def write_each_atomically(folder: Path, files: Mapping[str, bytes], mode: int = 0o644) -> None:
+def write_each_atomically(folder: Path, files: Mapping[str, bytes], mode: int = 0o600) -> None:
     """The same for many files of one directory: each is whole or as it was, and all are durable when this returns.
     Raises StorageError."""
     names = list(files)
@@ -72,6 +84,87 @@ def _write(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest):]
+
+
+def is_half_written(name: str) -> bool:
+    """Whether a file of this name is on its way to another name, in any of the tools that write a workspace."""
+    return _HALF_WRITTEN.fullmatch(name) is not None
+
+
+def remove_half_written(folder: Path, is_open: Callable[[Path], bool]) -> None:
+    """Remove what killed processes left half-written under `folder`; what a process has open stays. Raises
+    StorageError."""
+    for path in [p for p in folder.rglob("*") if is_half_written(p.name) and not p.is_dir() and not is_open(p)]:
+        try:
+            remove_file(path)
+        except OSError as error:
+            raise StorageError(f"expected the half-written {path.name} to be gone, got {error.strerror}; fix the "
+                               "permissions of its directory, then run the command again") from None
+
+
+def open_files() -> frozenset[tuple[int, int]]:
+    """(device, inode) of every file that a process of this user has open, where the system tells (/proc)."""
+    found: set[tuple[int, int]] = set()
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        with contextlib.suppress(OSError):  # another user's, or it has ended
+            for entry in os.scandir(folder):
+                with contextlib.suppress(OSError):
+                    status = entry.stat()
+                    found.add((status.st_dev, status.st_ino))
+    return frozenset(found)
+
+
+def is_written(path: Path, opened: frozenset[tuple[int, int]]) -> bool:
+    """Whether a process writes the file: one of `opened`, or, where the system does not tell, younger than an hour."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    if Path("/proc/self/fd").is_dir():
+        return (status.st_dev, status.st_ino) in opened
+    return status.st_mtime > time.time() - _YOUNG_SECONDS
+
+
+def remove_tree(place: Path) -> None:
+    """Remove a directory with all that is in it; no error when there is none. Where `place` is a link to a directory on
+    another disk, that directory is emptied and link and directory stay. Raises StorageError when anything is left, and
+    for a link to a directory that `place` itself lies under."""
+    target = place.resolve()
+    if place.is_symlink() and place.parent.resolve().is_relative_to(target):
+        raise StorageError(f"expected {place.name} to lead to a directory of its own, got one that holds this "
+                           "workspace as well; link it to a directory made for it, then run the command again")
+    for _ in range(_TRIES):
+        doomed = _below_link(target) if place.is_symlink() else [place]
+        for path in doomed:
+            _remove_all(path)
+        if not any(os.path.lexists(path) for path in doomed):
+            return
+    raise StorageError(f"expected everything in {place.name} to be removed, got files that cannot be: they may hold "
+                       "rows; fix the permissions there (or end the process that holds them), then run the command "
+                       "again")
+
+
+def _below_link(target: Path) -> list[Path]:
+    """What a link stands for: the entries of the directory, or the file, that it leads to."""
+    if target.is_dir():
+        return sorted(target.iterdir())
+    return [target] if target.exists() else []
+
+
+def _remove_all(doomed: Path) -> None:
+    """Try it; what is left is told by who asked."""
+    if doomed.is_symlink() or not doomed.is_dir():
+        with contextlib.suppress(OSError):
+            doomed.unlink(missing_ok=True)
+        return
+
+    def open_up(_: Any, failed: str, __: Any) -> None:
+        """So that the next try may list and change what is in the way, within what is doomed."""
+        for folder in (Path(failed), Path(failed).parent):
+            with contextlib.suppress(OSError):
+                if folder.is_relative_to(doomed) and folder.is_dir() and not folder.is_symlink():
+                    folder.chmod(0o700)
+    shutil.rmtree(doomed, onerror=open_up)
 
 
 def remove_file(path: Path) -> None:

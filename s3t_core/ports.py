@@ -87,7 +87,9 @@ class NeedlesFound:
 @dataclass(frozen=True)
 class ScanReport:
     """What the residue scan did. `residue` and `outside` are file paths relative to the workspace; `shared` counts
-    matches inside rows of other live subjects; `unsearchable` counts needles too short to tell from chance."""
+    matches inside rows of other live subjects; `unsearchable` counts needles too short to tell from chance;
+    `undecodable`: the system's own files that could not be searched to their end; `written`: those of them that a
+    process has open."""
 
     files: int
     bytes: int
@@ -96,6 +98,8 @@ class ScanReport:
     shared: int
     residue: tuple[str, ...]
     outside: tuple[str, ...]
+    undecodable: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,8 @@ class Datasets(Protocol):
         local cache holds a targeted row; returns the md5 that are gone. Idempotent."""
 
     def erase_quarantine(self, targets: list[Target]) -> int:
-        """Drop the subjects' rows from quarantine; returns how many."""
+        """Drop the targeted rows from quarantine, and those of a targeted record's subject of which nobody can say
+        which record they are; returns how many."""
 
 
 class StageArtifacts(Protocol):

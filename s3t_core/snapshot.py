@@ -5,7 +5,7 @@ stands twice within one subject *both* rows go to quarantine, because which came
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
@@ -109,7 +109,9 @@ class SnapshotBuilder:
     """Spools rows per slice into `spool` (0700, removed by the caller), then writes the slice files."""
 
     def __init__(self, keys: WorkspaceKeys, topology: Topology, held_out_share: float, spool: Path,
-                 suppressed_subjects: set[str], suppressed_records: set[str], tiers: Tiers | None = None) -> None:
+                 suppressed_subjects: set[str], suppressed_records: set[str], tiers: Tiers | None = None,
+                 partly_suppressed: Collection[str] = ()) -> None:
+        """`partly_suppressed`: digests of the subjects of whom single records are suppressed."""
         self._tiers = tiers
         self._keys = keys
         self._topology = topology
@@ -117,6 +119,7 @@ class SnapshotBuilder:
         self._spool = spool
         self._suppressed_subjects = suppressed_subjects
         self._suppressed_records = suppressed_records
+        self._partly_suppressed = frozenset(partly_suppressed)
         self._files: dict[SliceId, IO[bytes]] = {}
         self._held: dict[str, bool] = {}
         self._placed: dict[tuple[str, int | None], tuple[SliceId, str, bool]] = {}
@@ -134,8 +137,7 @@ class SnapshotBuilder:
 
     def _add(self, row: SourceRow) -> None:
         slice_id, digest, suppressed = self._placed.get((row.subject, row.tier)) or self._subject(row.subject, row.tier)
-        if suppressed or (row.record and self._suppressed_records and suppression_digest(
-                self._keys, row.subject, row.record) in self._suppressed_records):
+        if suppressed or self._may_be_erased(row.subject, digest, row.record):
             self.counts.suppressed += 1
             return
         held = self._held.get(row.held_out_value)
@@ -146,10 +148,21 @@ class SnapshotBuilder:
         file.write(orjson.dumps((row.number, digest, record, row.text, row.label, held),
                                 option=orjson.OPT_APPEND_NEWLINE))
 
-    def is_suppressed(self, subject: str) -> bool:
-        """Whether the subject was erased."""
+    def is_suppressed(self, subject: str, record: str) -> bool:
+        """Whether a row is one that was erased, or may be: where its record id cannot be read (""), it may be any of
+        its subject's records."""
+        return self._is_erased(subject) or self._may_be_erased(subject, subject_digest(self._keys, subject), record)
+
+    def _is_erased(self, subject: str) -> bool:
         return bool(self._suppressed_subjects) and suppression_digest(
             self._keys, subject) in self._suppressed_subjects
+
+    def _may_be_erased(self, subject: str, digest: str, record: str) -> bool:
+        if not self._suppressed_records:
+            return False
+        if not record:
+            return digest in self._partly_suppressed
+        return suppression_digest(self._keys, subject, record) in self._suppressed_records
 
     def write(self, folder: Path, existing: Callable[[SliceId | None], list[Row]] | None = None,
               each: Each = map) -> Iterator[Refused]:
@@ -216,7 +229,7 @@ class SnapshotBuilder:
         span = self._topology.span() if self._tiers is None or tier is None else self._tiers.span(tier)
         slice_id = place(self._keys.placement, subject, self._topology.shards, span)
         self.tiers_seen.add(tier)
-        self._placed[subject, tier] = (slice_id, subject_digest(self._keys, subject), self.is_suppressed(subject))
+        self._placed[subject, tier] = (slice_id, subject_digest(self._keys, subject), self._is_erased(subject))
         return self._placed[subject, tier]
 
     def _is_held_out(self, value: str) -> bool:

@@ -19,7 +19,7 @@ from s3t_core.erasure.checkpoint import Checkpoint, check_continues, read_signed
 from s3t_core.erasure.ledger import TreeHead
 from s3t_core.erasure.state import KeyChange
 from s3t_core.errors import CertificateError, LedgerError, WorkspaceError
-from s3t_core.files import write_atomically
+from s3t_core.files import SHARED_MODE, write_atomically
 
 _MOST_BYTES = 2**16
 _KIND = "checkpoints"
@@ -44,7 +44,7 @@ class CheckpointFiles:
             if path.exists():
                 self._check_same(path, checkpoint)
             else:
-                write_atomically(path, envelope)
+                write_atomically(path, envelope, SHARED_MODE)
         write_atomically(self._inside, envelope)
         return envelope
 

@@ -15,7 +15,6 @@ Prefect's own tasks stay where the flow runs (one per stage, for its states and 
 
 import contextlib
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -30,6 +29,7 @@ import psutil
 from flows.adapters.runner import ProcessRunner
 from flows.adapters.s3 import S3Blobs
 from s3t_core.errors import S3TError, StorageError, TrainingError, WorkspaceError
+from s3t_core.files import remove_tree
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.learning.jobs import DescribeJob, Description, FileRef, MeasureJob, StageJob, StageOutcome
 from s3t_core.learning.store import StageStore
@@ -216,13 +216,15 @@ def _sweep() -> None:
         began = rest.partition("-")[0]
         if not (number.isdecimal() and began.isdecimal()):
             continue  # an earlier release's: nobody knows whose
+        if folder.lstat().st_uid != os.getuid():
+            continue  # another user's
         try:
             there = psutil.Process(int(number))
             alive = int(there.create_time()) == int(began) and there.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             alive = False
         if not alive:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
 
 
 @contextlib.contextmanager

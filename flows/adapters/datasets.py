@@ -10,10 +10,9 @@ import hashlib
 import io
 import json
 import logging
-import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,7 +23,7 @@ import yaml
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
-from s3t_core.files import TEMPORARY_PREFIX, write_atomically
+from s3t_core.files import SHARED_MODE, TEMPORARY_PREFIX, remove_tree, write_atomically
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.memory import without_collections
 from s3t_core.ports import Contents, Findings, RowCounts, Target
@@ -40,6 +39,8 @@ from s3t_core.slicefile import (
 )
 
 QUARANTINE = "quarantine/rows.jsonl"
+_OBJECT_MODE = 0o400
+"""Of objects in the cache: DVC lets everybody read them."""
 
 
 class DvcDatasets:
@@ -69,9 +70,9 @@ class DvcDatasets:
             if self.data.exists():
                 self.data.rename(old)
             folder.rename(self.data)
-            shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise StorageError(f"could not replace the data directory: {error.strerror}; ingest again") from None
+        remove_tree(old)
 
     def add(self, topology: Topology, content: dict[SliceId | None, SliceVersion]) -> DatasetVersion:
         """`dvc add data`: the present data directory becomes a version in the local cache, named by data.dvc."""
@@ -81,7 +82,7 @@ class DvcDatasets:
         path = self.root / "data.dvc"
         document = yaml.safe_load(path.read_text())
         version = document["outs"][0]["md5"]
-        write_atomically(path, yaml.safe_dump({**document, "meta": meta}, sort_keys=False).encode())
+        write_atomically(path, yaml.safe_dump({**document, "meta": meta}, sort_keys=False).encode(), SHARED_MODE)
         slices = {k: v for k, v in content.items() if k is not None}
         return DatasetVersion(version, topology.shards, topology.slices, slices, content[None])
 
@@ -123,7 +124,7 @@ class DvcDatasets:
             for request_id, count in (hits or {}).items():
                 counts[request_id][2] += count
         for line in self._quarantine():
-            for request_id in match.requests_of(line.get("subject_digest", "")):
+            for request_id in match.requests_of(line):
                 counts[request_id][3] += 1
         return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held_out,
                         {k: RowCounts(*v) for k, v in counts.items()})
@@ -140,7 +141,7 @@ class DvcDatasets:
                 commitments.setdefault(request_id, []).append(row_commitment(self._keys, request_id, row))
         found = {r.text for r in rows}
         for line in self._quarantine():
-            if match.requests_of(line.get("subject_digest", "")):
+            if match.requests_of(line):
                 found |= {v for k, v in line["values"].items() if isinstance(v, str) and k != self._label_column}
         return Contents(tuple(sorted(found)), {k: tuple(sorted(v)) for k, v in commitments.items()})
 
@@ -217,7 +218,7 @@ class DvcDatasets:
                     beside.unlink(missing_ok=True)
         if not _is_version(self.data, paths):
             write_atomically(self.root / "data.dvc", yaml.safe_dump({"outs": [{
-                "md5": dataset.version, "hash": "md5", "path": "data"}]}, sort_keys=False).encode())
+                "md5": dataset.version, "hash": "md5", "path": "data"}]}, sort_keys=False).encode(), SHARED_MODE)
             with self._repo() as repo:
                 repo.pull(targets=[str(self.root / "data.dvc")], force=True)
         found = self.add(Topology(dataset.shards, dataset.slices, 1), files)
@@ -247,10 +248,11 @@ class DvcDatasets:
             return {str(md5) for store in stores for md5 in store.oids_exist(asked)}
 
     def erase_quarantine(self, targets: list[Target]) -> int:
-        """Drop the subjects' rows from quarantine; returns how many."""
+        """Drop the targeted rows from quarantine, and those of a targeted record's subject of which nobody can say
+        which record they are; returns how many."""
         match = _Matcher(targets)
         lines = list(self._quarantine())
-        kept = [line for line in lines if not match.requests_of(line.get("subject_digest", ""))]
+        kept = [line for line in lines if not match.requests_of(line)]
         if len(kept) < len(lines):
             write_quarantine(self.root / ".s3t" / QUARANTINE, kept)
         return len(lines) - len(kept)
@@ -275,7 +277,7 @@ class DvcDatasets:
 
     def _current_file(self, slice_id: SliceId | None, version: SliceVersion) -> Path:
         path = self.data / _file_name(slice_id)
-        if path.is_symlink() and not path.resolve().is_relative_to(self._cache.resolve()):
+        if path.is_symlink() and not path.resolve().is_relative_to(self.cache.resolve()):
             raise GuaranteeError(f"expected {_file_name(slice_id)} to be a file, got a link to one elsewhere, which no "
                                  "erasure would reach; put the file itself there, and destroy the other")
         if path.exists() and _md5(path) == version.md5:
@@ -287,7 +289,7 @@ class DvcDatasets:
 
     def _earlier_hits(self, md5: str, match: "_Matcher") -> dict[str, int] | None:
         """Targeted rows per request in a stored object; None when it is gone or cannot be read."""
-        path = self._cache / md5[:2] / md5[2:]
+        path = self.cache / md5[:2] / md5[2:]
         try:
             return match.hits_in(path) if is_slice_file(path) else None
         except DataError:
@@ -312,7 +314,7 @@ class DvcDatasets:
 
     def cached(self) -> list[str]:
         """md5 of every object in the cache."""
-        return [p.parent.name + p.name for p in self._cache.glob("??/*")]
+        return [p.parent.name + p.name for p in self.cache.glob("??/*")]
 
     def remotes(self) -> list[str]:
         """Addresses of the configured remotes."""
@@ -320,13 +322,13 @@ class DvcDatasets:
             return [str(remote["url"]) for remote in repo.config["remote"].values()]
 
     @cached_property
-    def _cache(self) -> Path:
+    def cache(self) -> Path:
         """Where DVC keeps objects: its own setting, which a user's global config may change."""
         with self._repo() as repo:
             return Path(repo.cache.local.path)
 
     def _cached_slices(self) -> Iterator[Path]:
-        return (p for p in self._cache.glob("??/*") if p.suffix != ".dir" and is_slice_file(p))
+        return (p for p in self.cache.glob("??/*") if p.suffix != ".dir" and is_slice_file(p))
 
     def _stored_files(self) -> Iterator[Path]:
         """Every slice file there is, one of each content: a version's files lie in the data directory and the cache."""
@@ -346,6 +348,8 @@ class DvcDatasets:
     def _repo(self) -> Iterator[Any]:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
+        from dvc_data.hashfile.db.local import LocalHashFileDB
+        LocalHashFileDB.CACHE_MODE = _OBJECT_MODE
         try:
             with quiet(), Repo(str(self.root)) as repo:
                 yield repo
@@ -399,9 +403,10 @@ class _Matcher:
         """Whether a row is targeted."""
         return any(t.matches(subject, record) for t in self._by_subject.get(subject, ()))
 
-    def requests_of(self, digest: str) -> list[str]:
-        """Requests that target anything of a subject: a quarantined row of it goes with it."""
-        return [t.request_id for t in self._by_subject.get(digest, ())]
+    def requests_of(self, line: Mapping[str, Any]) -> list[str]:
+        """Requests that target a quarantined row. Without a record id it may be any of its subject's records."""
+        subject, record = line.get("subject_digest", ""), line.get("record_digest", "")
+        return [t.request_id for t in self._by_subject.get(subject, ()) if t.matches(subject, record) or not record]
 
 
 def write_quarantine(path: Path, lines: Iterable[dict[str, Any]]) -> None:
@@ -426,7 +431,7 @@ def write_remote(root: Path, remote: str) -> None:
     path = remote if is_bucket(remote) or Path(remote).is_absolute() else Path("..") / remote
     write_atomically(root / ".dvc" / "config", (
         "[core]\n    analytics = false\n    check_update = false\n    remote = s3t\n"
-        f"['remote \"s3t\"']\n    url = {path}\n").encode())
+        f"['remote \"s3t\"']\n    url = {path}\n").encode(), SHARED_MODE)
 
 
 def commit_files(root: Path, names: list[str], message: str) -> None:

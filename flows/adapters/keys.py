@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from s3t_core.erasure.offline import KeyFile, KeyReplaced, key_id, read_key_file
 from s3t_core.erasure.state import State
 from s3t_core.errors import WorkspaceError
-from s3t_core.files import remove_file, write_atomically
+from s3t_core.files import SHARED_MODE, remove_file, write_atomically
 from s3t_core.keys import KEY_BYTES, WorkspaceKeys
 
 WORKSPACE_KEY = "workspace.key"
@@ -43,7 +43,7 @@ def create_keys(folder: Path, workspace_key: bytes | None = None) -> None:
     if not (folder / SIGNING_KEY).exists():
         _write_private(folder / SIGNING_KEY, Ed25519PrivateKey.generate())
     if not (folder / SIGNING_PUB).exists():
-        write_atomically(folder / SIGNING_PUB, _pem(read_signing_key(folder).public_key()), 0o644)
+        write_atomically(folder / SIGNING_PUB, _pem(read_signing_key(folder).public_key()), SHARED_MODE)
     folder.chmod(0o700)
 
 
@@ -90,9 +90,9 @@ def adopt_next_key(folder: Path, state: State) -> None:
         return  # the ledger does not tell of it: a run was killed before, and the old key goes on signing
     old = read_public_key(folder / SIGNING_PUB)
     if key_id(old) != state.signing:
-        write_atomically(folder / f"{_RETIRED}{key_id(old)[:16]}.pub", _pem(old), 0o644)
+        write_atomically(folder / f"{_RETIRED}{key_id(old)[:16]}.pub", _pem(old), SHARED_MODE)
     _write_private(folder / SIGNING_KEY, private)
-    write_atomically(folder / SIGNING_PUB, _with_history(private.public_key(), state), 0o644)
+    write_atomically(folder / SIGNING_PUB, _with_history(private.public_key(), state), SHARED_MODE)
     remove_file(folder / SIGNING_NEXT)
 
 

@@ -20,7 +20,7 @@ from s3t_core.erasure.certificate import PREDICATE_TYPE, make_statement
 from s3t_core.erasure.dsse import sign, verify
 from s3t_core.erasure.residue import make_needles, scan
 from s3t_core.errors import Busy, CertificateError, StorageError
-from s3t_core.files import remove_file, sync_directory, write_atomically, write_each_atomically
+from s3t_core.files import is_written, open_files, remove_file, sync_directory, write_atomically, write_each_atomically
 from s3t_core.ports import NeedlesFound, ScanReport, Target
 
 _ACCEPTING_SECONDS = 3600
@@ -157,15 +157,16 @@ class WorkspaceResidue:
         """Search everything the system wrote, the needles themselves left out."""
         skip = list(self._needles.glob("*.json")) if self._needles.is_dir() else []
         wanted = make_needles(ids, texts, self._baseline)
+        as_owner_only(self._temporary)
         with git_objects(self._root) as streams:
-            return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets, streams, self._objects())
+            return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets, streams, self._objects(),
+                        self._temporary, lambda path: is_written(path, open_files()))
 
     def _objects(self) -> Iterator[tuple[str, Path]]:
         """Every object of the buckets, one at a time, with the file it was brought to. Unfinished uploads hold parts
         that nobody can read: they are thrown away."""
         if not self._buckets:
             return
-        as_owner_only(self._temporary)
         with tempfile.TemporaryDirectory(dir=self._temporary, prefix="scan-") as folder:
             path = Path(folder) / "object"
             for bucket in self._buckets:
@@ -177,17 +178,53 @@ class WorkspaceResidue:
 
 
 @contextlib.contextmanager
-def git_objects(root: Path) -> Iterator[list[tuple[str, IO[bytes]]]]:
-    """Every object of the repository, packed or not, reachable or not, as one stream. Raises StorageError."""
+def git_objects(root: Path) -> Iterator[Iterator[tuple[str, "GitObject"]]]:
+    """Every object of the repository, packed or not, reachable or not, each to be read before the next. Raises
+    StorageError: an object that git cannot read may hold anything."""
     if not (root / ".git").exists():
-        yield []
+        yield iter(())
         return
     command = ["git", "-C", str(root), "cat-file", "--batch", "--batch-all-objects", "--unordered"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as git:
-        yield [(".git (packed objects)", cast("IO[bytes]", git.stdout))]
+        yield _batch(cast("IO[bytes]", git.stdout))
+        cast("IO[bytes]", git.stdout).read()
     if git.returncode != 0:
-        raise StorageError("git could not list its objects, so nobody can say what they hold; run `git fsck` in the "
-                           "workspace, then the command again")
+        raise _git_unreadable()
+
+
+class GitObject:
+    """One object's content, out of the stream of all."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream = stream
+        self._left = size
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes. Raises StorageError when git broke off."""
+        wanted = self._left if size < 0 else min(size, self._left)
+        data = self._stream.read(wanted)
+        if wanted and not data:
+            raise _git_unreadable()
+        self._left -= len(data)
+        return data
+
+
+def _batch(stream: IO[bytes]) -> Iterator[tuple[str, GitObject]]:
+    """What `git cat-file --batch` writes: a line that names an object, its kind and size, the content, a line's end."""
+    while header := stream.readline():
+        told = header.split()
+        if len(told) != 3 or not told[2].isdigit():
+            raise _git_unreadable()  # "missing": listed, and not to be read
+        found = GitObject(stream, int(told[2]))
+        yield ".git (packed objects)", found
+        while found.read(2**20):
+            pass
+        stream.read(1)
+
+
+def _git_unreadable() -> StorageError:
+    return StorageError("git could not read all of its objects, so nobody can say what they hold; run `git fsck` in "
+                        "the workspace, repair or remove what it names, then run the command again")
 
 
 class SystemClock:
@@ -240,6 +277,12 @@ def is_alive(pid: str) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def close_to_others(path: Path) -> None:
+    """Make a directory its owner's alone, if there is one; another user's is theirs to open and close."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        path.chmod(0o700)
 
 
 def as_owner_only(path: Path) -> None:

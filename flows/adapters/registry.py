@@ -12,7 +12,6 @@ import io
 import json
 import logging
 import os
-import shutil
 import sqlite3
 import tempfile
 import time
@@ -26,7 +25,7 @@ from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.erasure.versions import DOCUMENT_TAG, RELEASE_TAG
 from s3t_core.errors import GuaranteeError, StorageError, WorkspaceError
-from s3t_core.files import sync_directory, write_atomically
+from s3t_core.files import remove_tree, sync_directory, write_atomically
 from s3t_core.learning.release import FORMAT
 from s3t_core.learning.store import LocalStageStore, StageStore
 from s3t_core.ports import Published
@@ -149,7 +148,7 @@ class MlflowRegistry:
         """MLflow's deletions leave empty folders, and would leave bytes where they failed half-way."""
         for folder in (self._artifacts / "models").glob("*"):
             if folder.name not in models:
-                shutil.rmtree(folder)
+                remove_tree(folder)
 
     # --- moving
 

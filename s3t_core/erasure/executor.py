@@ -46,6 +46,7 @@ from s3t_core.ports import (
     Registry,
     RequestBook,
     Residue,
+    ScanReport,
     StageArtifacts,
 )
 from s3t_core.release_json import release_to_json
@@ -238,6 +239,8 @@ class Eraser:
             raise ResidueFound(f"expected nothing of the erased records to be left, got matches in "
                                f"{len(report.residue)} file(s): {', '.join(report.residue[:5])}; no certificate was "
                                "written. Remove what put it there, then run `s3t erase` again")
+        if report.undecodable:
+            raise ResidueFound(_undecodable(report))
         rows = sum(map(len, plan.commitments.values())) if found.texts is None else 0
         lost = len(found.ids_lost) + rows
         self._done("scan", plan, files=report.files, bytes=report.bytes, needles=report.needles,
@@ -273,6 +276,16 @@ class Eraser:
     def _done(self, step: str, plan: ErasurePlan, **outcome: Any) -> None:
         self.ports.ledger.append({"type": "step", "step": step, "plan_id": plan.plan_id, "time": self._now(),
                                   **outcome})
+
+
+def _undecodable(report: ScanReport) -> str:
+    """What is told where the scan could not look into everything."""
+    told = (f"expected to search every file to its end, got {len(report.undecodable)} that cannot be decoded: "
+            f"{', '.join(report.undecodable[:5])}; nobody can say what is in them, so no certificate was written. ")
+    if set(report.undecodable) <= set(report.written):
+        return told + "A running process is writing them: run `s3t erase` again when it has ended"
+    return told + ("Remove what is broken (a data object comes back with the erase run after that), or take what is "
+                   "yours out of the system's directories, then run `s3t erase` again")
 
 
 def _unaccounted(state: State) -> set[str]:

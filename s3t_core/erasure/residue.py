@@ -1,289 +1,384 @@
-"""The residue scan: search, byte for byte, everything the system wrote for what was erased.
+"""The residue scan: search everything the system wrote for what was erased, decoded, to the end of every file.
 
-1. Needles are the ids as given and windows of the texts (whole when short), in UTF-8 and as JSON escapes, so that a
-   cut-off log line or a text split over database pages is found too.
-2. Every file under the given roots is read: raw, and decoded where its bytes hide text: gzip, zip, zlib (git objects),
-   Parquet columns, SQLite cells. Links among the system's own files are followed. What lies packed elsewhere (git) is
-   given as `streams`.
-3. A match in a row or line that names another subject's digest is counted as shared: it is that subject's data. A
+1. Needles are the ids as given and windows of the texts (needles.py). Bytes are searched as they are, and as what they
+   may spell: escapes, UTF-16, percent-encoding, entities, base64, hexadecimal (spellings.py).
+2. Every file under the given roots is read. What its first bytes say it is, is decoded: compressed files, archives,
+   tables, databases, one in another (decoding.py). Links among the system's own files are followed. What
+   lies packed elsewhere (git) is given as `streams`.
+3. A file of the system's own that cannot be decoded to its end is `undecodable`: nobody can say what is in it. So is
+   one that is not what its name says: an object of DVC's named by another digest than its content has, a `.parquet`
+   that is none, a temporary copy that says nothing, an object of git's that does not inflate. The operator's own files
+   are searched as far as they can be decoded.
+4. A match in a row or line that names another subject's digest is counted as shared: it is that subject's data. A
    match in a file the system did not write is reported as outside: it is the operator's copy.
-4. Needles that cannot be told from chance are counted as unsearchable: short ones, plain words as ids ("default"), and
-   what the system writes anyway (a text that quotes a label). Rows of an erased subject, and erased records, are also
-   found by their keyed digests, whatever the text.
+5. Rows of an erased subject, and erased records, are also found by their keyed digests, whatever the text.
+
+Not searched: what is encrypted, other compressions than those that decoding.py names, text in pictures
+and in the compressed streams of a PDF, UTF-16 without a mark whose letters are not Latin, other encodings of letters
+beyond ASCII than UTF-8, and a text that was changed in any other way.
 """
 
-import contextlib
-import gzip
 import hashlib
+import io
 import json
+import os
 import re
-import sqlite3
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from ahocorasick_rs import BytesAhoCorasick, Implementation
-
+from s3t_core.erasure.decoding import (
+    CHUNK_BYTES,
+    HEAD_BYTES,
+    MAX_DEPTH,
+    ZLIB,
+    Kind,
+    Readable,
+    Rows,
+    Source,
+    Undecodable,
+    kind_of,
+    parts_of,
+    spooled,
+)
+from s3t_core.erasure.needles import NeedleSet, make_needles
+from s3t_core.files import is_half_written
 from s3t_core.ports import ScanReport, Target
 
-MIN_ID_BYTES = 6
-MIN_WORD_BYTES = 12
-MIN_TEXT_BYTES = 16
-WINDOW_BYTES = 48
-_CHUNK = 4 * 2**20
-_FEW = 16
-"""Up to so many needles are looked for one by one, which is faster."""
+__all__ = ["make_needles", "scan"]
 
-
-@dataclass(frozen=True)
-class NeedleSet:
-    """What is searched for. `ids` match only as whole words: an id may be a part of a longer one."""
-
-    ids: tuple[bytes, ...]
-    windows: tuple[bytes, ...]
-    unsearchable: int
-
-    def found_in(self, data: bytes) -> bool:
-        """Whether any needle is in `data`."""
-        if len(self.ids) + len(self.windows) <= _FEW:
-            return any(w in data for w in self.windows) or any(_word_in(i, data) for i in self.ids)
-        return any(which >= len(self.ids) or _stands_alone(data, begin, end)
-                   for which, begin, end in self._automaton.find_matches_as_indexes(data, overlapping=True))
-
-    @cached_property
-    def _automaton(self) -> BytesAhoCorasick:
-        """All needles at once (Aho and Corasick): the time of a search does not grow with their number."""
-        return BytesAhoCorasick([*self.ids, *self.windows], implementation=Implementation.ContiguousNFA)
-
-    @cached_property
-    def longest(self) -> int:
-        """Bytes of the longest needle."""
-        return max((len(n) for n in (*self.ids, *self.windows)), default=0)
-
-
-def make_needles(ids: list[str], texts: list[str], baseline: bytes = b"") -> NeedleSet:
-    """Needles for the ids as given and the texts of the erased rows. `baseline`: what the system writes anyway."""
-    words: set[bytes] = set()
-    windows: set[bytes] = set()
-    unsearchable = 0
-    for given in ids:
-        forms = {f for f in _spellings(given) if len(f) >= (MIN_WORD_BYTES if given.isalpha() else MIN_ID_BYTES)
-                 and not _word_in(f, baseline)}
-        unsearchable += not forms
-        words |= forms
-    for text in (t.strip() for t in texts):
-        parts = {w for form in _spellings(text) if len(form) >= MIN_TEXT_BYTES for w in _windows(form)
-                 if w not in baseline}
-        unsearchable += not parts
-        windows |= parts
-    return NeedleSet(tuple(sorted(words)), tuple(sorted(windows)), unsearchable)
+_SPELT = 6
+"""A needle may take so many times its bytes where it is spelt otherwise: an escape has six characters."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DVC_OBJECT = re.compile(r"files/md5/([0-9a-f]{2})/([0-9a-f]{30})(\.dir)?$")
+_GIT_OBJECT = re.compile(r"\.git/objects/[0-9a-f]{2}/([0-9a-f]{38}|tmp_obj_\w+)$")
+_WHOLE_BYTES = 2**16
+"""Files of a known kind from here on are told from each other by digest, and equal ones searched once."""
 
 
 def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: list[Path], needles: NeedleSet,
-         targets: list[Target], streams: Iterable[tuple[str, IO[bytes]]] = (),
-         objects: Iterable[tuple[str, Path]] = ()) -> ScanReport:
+         targets: list[Target], streams: Iterable[tuple[str, Readable]] = (),
+         objects: Iterable[tuple[str, Path]] = (), temporary: Path | None = None,
+         is_open: Callable[[Path], bool] = lambda _: False) -> ScanReport:
     """Search every file under `root` and `extra_roots`.
 
     `system_paths`: names under `root` that the system writes; matches elsewhere under it, extra roots apart, are
     outside. `skip`: files left out (the needles themselves). `targets`: what no row may match any more. `streams`: more
     of the system's own bytes, by name. `objects`: what the system keeps in buckets, by name, each with a file that
-    holds it until the next is asked for.
+    holds it until the next is asked for. `temporary`: where what must lie in a file to be decoded is copied. `is_open`:
+    whether a process has the file open.
     """
-    files = size = shared = 0
-    residue: list[str] = []
-    outside: list[str] = []
-    skipped, search = frozenset(skip), _Searcher(needles, targets)
+    found = _Found()
+    skipped, search = frozenset(skip), _Searcher(needles, targets, temporary)
     for path, own in _walk(root, extra_roots, system_paths):
-        if path in skipped:
-            continue
-        verdict = search(path)
-        files, size, shared = files + 1, size + verdict.size, shared + verdict.shared
-        if verdict.residue:
-            (residue if own else outside).append(_shown(path, root))
+        if path not in skipped:
+            found.add(_shown(path, root), search(path, path.as_posix()), own)
+            if not found.whole and own and is_open(path):
+                found.written.append(_shown(path, root))
     for name, stream in streams:
-        parts = [(len(p), needles.found_in(p)) for p in _chunks(stream, needles.longest)]
-        size += sum(n for n, _ in parts)
-        residue += [name] if any(found for _, found in parts) else []
+        found.add(name, search.stream(stream), own=True, file=False)
     for name, path in objects:
-        verdict = search(path)
-        files, size, shared = files + 1, size + verdict.size, shared + verdict.shared
-        residue += [name] if verdict.residue else []
-    return ScanReport(files, size, len(needles.ids) + len(needles.windows), needles.unsearchable, shared,
-                      tuple(sorted(residue)), tuple(sorted(outside)))
+        found.add(name, search(path, name), own=True)
+    return ScanReport(found.files, found.size, len(needles.ids) + len(needles.windows), needles.unsearchable,
+                      found.shared, _sorted(found.residue), _sorted(found.outside), _sorted(found.undecodable),
+                      _sorted(found.written))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Verdict:
-    size: int
-    residue: bool
+    """What one file or stream said. `whole`: it was decoded to its end."""
+
+    size: int = 0
+    residue: bool = False
     shared: int = 0
+    whole: bool = True
+
+
+class _Found:
+    """What all of them said, as it comes."""
+
+    def __init__(self) -> None:
+        self.files = self.size = self.shared = 0
+        self.whole = True
+        self.residue: list[str] = []
+        self.outside: list[str] = []
+        self.undecodable: list[str] = []
+        self.written: list[str] = []
+
+    def add(self, name: str, verdict: _Verdict, own: bool, file: bool = True) -> None:
+        """Count a verdict. `own`: of something that the system wrote."""
+        self.files += file
+        self.size += verdict.size
+        self.shared += verdict.shared
+        self.whole = verdict.whole
+        if verdict.residue:
+            (self.residue if own else self.outside).append(name)
+        if own and not verdict.whole:
+            self.undecodable.append(name)
+
+
+class _Counted:
+    """A stream that counts what was read of it."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self.size = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read from the stream."""
+        data = self._stream.read(size)
+        self.size += len(data)
+        return data
 
 
 class _Searcher:
-    """Searches file after file. Rows that are stored twice, byte for byte (a data file, its copies in cache and
+    """Searches file after file. Those that are stored twice, byte for byte (a data file, its copies in cache and
     remotes), are searched once."""
 
-    def __init__(self, needles: NeedleSet, targets: list[Target]) -> None:
+    def __init__(self, needles: NeedleSet, targets: list[Target], temporary: Path | None) -> None:
         self._needles = needles
+        self._temporary = temporary
         self._by_subject: dict[str, list[Target]] = {}
         for target in targets:
             self._by_subject.setdefault(target.subject, []).append(target)
-        self._known: dict[bytes, _Verdict] = {}
+        self._known: dict[tuple[bytes, str], _Verdict] = {}
 
-    def __call__(self, path: Path) -> _Verdict:
+    def __call__(self, path: Path, name: str) -> _Verdict:
+        """Search a file that the system knows by `name`."""
         try:
-            size = path.stat().st_size
             with path.open("rb") as file:
-                magic = file.read(16)
-            if magic[:4] == b"PAR1" or path.suffix == ".jsonl":
-                return self._once(path, size, _parquet_rows if magic[:4] == b"PAR1" else _json_rows)
-            parts = _parts(path, magic, self._needles.longest)
-            return _Verdict(size, any(self._needles.found_in(part) for part in parts))
+                return self._once(file, path, name)
         except FileNotFoundError:
-            return _Verdict(0, residue=False)  # gone while we walked: a log was rotated
+            return _Verdict()  # gone while we walked: a log was rotated
+        except OSError:
+            return _Verdict(whole=False)
 
-    def _once(self, path: Path, size: int, rows_of: Callable[[Path], Iterator[tuple[str, str, bytes]]]) -> _Verdict:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest() + rows_of.__name__.encode()
-        if digest not in self._known:
-            self._known[digest] = self._search_rows(rows_of(path), size)
-        return self._known[digest]
+    def stream(self, stream: Readable) -> _Verdict:
+        """Search what comes out of a stream."""
+        verdict, counted = _Verdict(), _Counted(stream)
+        self._guarded(lambda: self._member(counted, 0, verdict), verdict)
+        verdict.size = counted.size
+        return verdict
 
-    def _search_rows(self, rows: Iterator[tuple[str, str, bytes]], size: int) -> _Verdict:
-        residue, shared = False, 0
-        for subject, record, content in rows:
-            if any(t.matches(subject, record) for t in self._by_subject.get(subject, ())):
-                residue = True
-            elif self._needles.found_in(content):
-                named = re.fullmatch(r"[0-9a-f]{64}", subject) is not None  # a row that names its subject's digest
-                shared, residue = shared + named, residue or not named
-        return _Verdict(size, residue, shared)
+    def _once(self, file: IO[bytes], path: Path, name: str) -> _Verdict:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        head = file.read(HEAD_BYTES)
+        kind = _expected_kind(name, head)
+        lines = kind is None and path.suffix == ".jsonl"
+        named = _DVC_OBJECT.search(name)
+        if not named and not lines and (kind is None or size < _WHOLE_BYTES):
+            return self._search(file, path, name, kind, lines)
+        sha256, md5 = _digests(file)
+        key = (sha256, f"{kind.name if kind else ''} {lines}")
+        if key not in self._known:
+            self._known[key] = self._search(file, path, name, kind, lines)
+        verdict = self._known[key]
+        whole = verdict.whole and (not named or named[1] + named[2] == md5)
+        return _Verdict(verdict.size, verdict.residue, verdict.shared, whole)
 
+    def _search(self, file: IO[bytes], path: Path, name: str, kind: Kind | None, lines: bool) -> _Verdict:
+        verdict = _Verdict(file.seek(0, io.SEEK_END), whole=_is_what_it_is_called(name, kind, file))
+        if lines:
+            file.seek(0)
+            self._lines(file, verdict)
+        else:
+            self._guarded(lambda: self._decoded(file, path, kind, 0, verdict), verdict)
+        return verdict
 
-def _parts(path: Path, magic: bytes, overlap: int) -> Iterator[bytes]:
-    """The file in overlapping chunks, then whatever its bytes decode to."""
-    with path.open("rb") as file:
-        yield from _chunks(file, overlap)
-    if magic[:2] == b"\x1f\x8b":
-        with contextlib.suppress(OSError, EOFError, zlib.error), gzip.open(path) as unpacked:
-            yield from _chunks(cast("IO[bytes]", unpacked), overlap)
-    elif magic[:4] == b"PK\x03\x04":
-        yield from _zipped(path, overlap)
-    elif magic[:1] == b"\x78":
+    @staticmethod
+    def _guarded(work: Callable[[], None], verdict: _Verdict) -> None:
         try:
-            yield zlib.decompress(path.read_bytes())
-        except zlib.error:
+            work()
+        except Undecodable:
+            verdict.whole = False
+
+    def _decoded(self, file: IO[bytes], path: Path | None, kind: Kind | None, depth: int, verdict: _Verdict) -> None:
+        """Search a file as it is and as what it decodes to. Raises Undecodable."""
+        rows = False
+        if kind is not None:
+            try:
+                if depth == MAX_DEPTH:
+                    raise Undecodable("packed too deep")
+                for part in parts_of(kind, Source(file, path, self._temporary)):
+                    if isinstance(part, Rows):
+                        rows = self._rows(part, verdict) or rows
+                    elif isinstance(part, bytes):
+                        verdict.residue = verdict.residue or self._needles.told_in(part)
+                    else:
+                        self._member(part, depth + 1, verdict)
+            except Undecodable:
+                if kind.sure:
+                    self._raw(file, verdict, packed=False)
+                    raise
+        if not rows:
+            self._raw(file, verdict, packed=kind is not None and kind.packed)
+
+    def _member(self, stream: Readable, depth: int, verdict: _Verdict) -> None:
+        """Search what came out of a file: by its own first bytes it may be another one."""
+        head = _read_head(stream)
+        kind = kind_of(head)
+        if kind is None:
+            self._stream(head, stream, verdict)
             return
-    elif magic[:15] == b"SQLite format 3":
-        yield from _sqlite_cells(path)
+        with spooled(head, stream, self._temporary) as file:
+            self._decoded(file, None, kind, depth, verdict)
+
+    def _raw(self, file: IO[bytes], verdict: _Verdict, packed: bool) -> None:
+        """Search the bytes of a file. Those of a packed one spell nothing; they may still be what they are."""
+        file.seek(0)
+        self._stream(b"", file, verdict, packed)
+
+    def _stream(self, head: bytes, stream: Readable, verdict: _Verdict, packed: bool = False) -> None:
+        look = self._needles.found_in if packed else self._needles.told_in
+        for chunk in _chunks(head, stream, self._needles.longest * _SPELT):
+            verdict.residue = verdict.residue or look(chunk)
+
+    def _rows(self, rows: Rows, verdict: _Verdict) -> bool:
+        """Whether the rows say whose they are, all of them."""
+        subjects, joined = rows.digests("subject"), rows.joined()
+        mine = not self._by_subject.keys().isdisjoint(subjects)
+        named = all(map(_DIGEST.fullmatch, subjects))
+        if mine or (self._needles.found_in(joined) if named else self._needles.told_in(joined)):
+            records = rows.digests("record")
+            for index, (subject, record) in enumerate(zip(subjects, records, strict=True)):
+                self._row(subject, record, rows.content(index), verdict)
+        return named
+
+    def _lines(self, file: IO[bytes], verdict: _Verdict) -> None:
+        """JSON, one object a line, each with the digest of the subject whose it is."""
+        for line in file:
+            try:
+                value = json.loads(line)
+            except ValueError:
+                value = None
+            value = value if isinstance(value, dict) else {}
+            self._row(str(value.get("subject_digest", "")), str(value.get("record_digest", "")), line, verdict)
+
+    def _row(self, subject: str, record: str, content: bytes, verdict: _Verdict) -> None:
+        """A row of an erased subject of which nobody can say which record it is, may be the erased one."""
+        targets = self._by_subject.get(subject, ())
+        if any(t.matches(subject, record) or not record for t in targets):
+            verdict.residue = True
+        elif self._needles.told_in(content):
+            named = _DIGEST.fullmatch(subject) is not None
+            verdict.shared += named
+            verdict.residue = verdict.residue or not named
 
 
-def _chunks(stream: IO[bytes], overlap: int) -> Iterator[bytes]:
-    """A stream in overlapping chunks."""
-    tail = b""
-    while chunk := stream.read(_CHUNK):
-        yield tail + chunk
-        tail = (tail + chunk)[-overlap:] if overlap else b""
+def _expected_kind(name: str, head: bytes) -> Kind | None:
+    """What a file is by its first bytes; an object of git's own is known by its name."""
+    return ZLIB if _GIT_OBJECT.search(name) and head[:1] == b"\x78" else kind_of(head)
 
 
-def _zipped(path: Path, overlap: int) -> Iterator[bytes]:
-    """Names and contents of an archive's files; what cannot be read was searched raw."""
-    with contextlib.suppress(OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error), \
-            zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            yield entry.filename.encode()
-            with archive.open(entry) as file:
-                yield from _chunks(file, overlap)
+def _is_what_it_is_called(name: str, kind: Kind | None, file: IO[bytes]) -> bool:
+    """Whether a file that has a name of ours can be what the name says."""
+    if _GIT_OBJECT.search(name):
+        return _inflates(file)
+    if name.endswith(".parquet"):
+        return kind is not None and kind.name == "Parquet"
+    if is_half_written(name.rpartition("/")[2]) and kind is None:
+        file.seek(0)
+        return _is_text(file)
+    return True
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, str, bytes]]:
+def _inflates(file: IO[bytes]) -> bool:
     try:
-        table = pq.read_table(pa.BufferReader(path.read_bytes()))
-    except pa.ArrowException:
-        yield "", "", path.read_bytes()
-        return
-    for row in table.to_pylist():
-        content = "\n".join(str(v) for v in row.values()).encode()
-        yield str(row.get("subject", "")), str(row.get("record", "")), content
+        for part in parts_of(ZLIB, Source(file, None, None)):
+            while not isinstance(part, Rows | bytes) and part.read(CHUNK_BYTES):
+                pass
+    except Undecodable:
+        return False
+    return True
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, str, bytes]]:
-    for line in path.read_bytes().splitlines():
+def _is_text(file: IO[bytes]) -> bool:
+    """Whether it is UTF-8 without a NUL: a copy of a listing that was cut says what it says."""
+    rest = b""
+    while chunk := file.read(CHUNK_BYTES):
+        data = rest + chunk
         try:
-            value = json.loads(line)
-        except ValueError:
-            value = {}
-        yield str(value.get("subject_digest", "") if isinstance(value, dict) else ""), "", line
+            data.decode()
+            rest = b""
+        except UnicodeDecodeError as error:
+            if error.start < len(data) - 3:
+                return False
+            rest = data[error.start:]
+        if b"\0" in data:
+            return False
+    return True
 
 
-def _sqlite_cells(path: Path) -> Iterator[bytes]:
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
-    connection.text_factory = bytes
-    try:
-        tables = [r[0].decode() for r in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for table in tables:
-            for row in connection.execute('SELECT * FROM "' + table.replace('"', '""') + '"'):  # noqa: S608
-                yield b"\n".join(v for v in row if isinstance(v, bytes))
-    except sqlite3.DatabaseError:
-        return  # not readable as a database: its raw bytes were searched
-    finally:
-        connection.close()
+def _digests(file: IO[bytes]) -> tuple[bytes, str]:
+    """SHA-256, and MD5 as DVC writes it."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    file.seek(0)
+    while chunk := file.read(CHUNK_BYTES):
+        sha256.update(chunk)
+        md5.update(chunk)
+    return sha256.digest(), md5.hexdigest()
+
+
+def _read_head(stream: Readable) -> bytes:
+    head = b""
+    while len(head) < HEAD_BYTES and (more := stream.read(HEAD_BYTES - len(head))):
+        head += more
+    return head
+
+
+def _chunks(head: bytes, stream: Readable, overlap: int) -> Iterator[bytes]:
+    """What begins with `head` and goes on with `stream`, in overlapping chunks."""
+    tail, fresh = b"", head + stream.read(CHUNK_BYTES)
+    while fresh:
+        chunk = tail + fresh
+        yield chunk
+        tail = chunk[-overlap:] if overlap else b""
+        fresh = stream.read(CHUNK_BYTES)
 
 
 def _walk(root: Path, extra_roots: list[Path], system_paths: list[str]) -> Iterator[tuple[Path, bool]]:
-    """Every file once, and whether it is the system's own. Links are followed where the system writes, and only there:
-    what it keeps on another disk is as much its own."""
+    """Every file once, and whether it is the system's own; also directories that cannot be listed. Links are followed
+    where the system writes, and only there: what it keeps on another disk is as much its own."""
     seen: set[Path] = set()
     linked: list[Path] = []
-    for path in sorted(root.rglob("*")):
+    for path in _below(root):
         relative = path.relative_to(root).as_posix()
         own = any(relative == s or relative.startswith(s + "/") for s in system_paths) or any(
             path.is_relative_to(extra) for extra in extra_roots)
         if path.is_symlink():
             linked += [path] if own else []
-        elif path.is_file():
+        else:
             seen.add(path)
             yield path, own
     linked += [extra for extra in extra_roots if not extra.is_relative_to(root)]
     while linked:
         place = linked.pop().resolve()
-        for path in [place] if place.is_file() else sorted(place.rglob("*")):
+        for path in [place] if place.is_file() else _below(place):
             if path.is_symlink():
                 linked += [path] if path.resolve() not in seen else []
                 seen.add(path.resolve())
-            elif path.is_file() and path not in seen:
+            elif path not in seen:
                 seen.add(path)
                 yield path, True
+
+
+def _below(place: Path) -> Iterator[Path]:
+    """Files and links under a directory, and the directories that cannot be listed, which hide what is in them."""
+    hidden: list[OSError] = []
+    for folder, folders, names in os.walk(place, onerror=hidden.append):
+        folders.sort()
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        for path in (Path(folder, name) for name in sorted([*names, *links])):
+            if path.is_symlink() or path.is_file():
+                yield path
+    yield from (Path(error.filename) for error in hidden if not isinstance(error, FileNotFoundError))
 
 
 def _shown(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
-def _spellings(text: str) -> set[bytes]:
-    return {text.encode(), json.dumps(text)[1:-1].encode(), json.dumps(text, ensure_ascii=False)[1:-1].encode()}
-
-
-def _windows(data: bytes) -> list[bytes]:
-    """Start, middle and end of a text: short enough to lie within one database page or log line."""
-    if len(data) <= WINDOW_BYTES:
-        return [data]
-    middle = (len(data) - WINDOW_BYTES) // 2
-    return [data[:WINDOW_BYTES], data[middle:middle + WINDOW_BYTES], data[-WINDOW_BYTES:]]
-
-
-def _word_in(word: bytes, data: bytes) -> bool:
-    if word not in data:
-        return False
-    return re.search(rb"(?<![0-9A-Za-z_-])" + re.escape(word) + rb"(?![0-9A-Za-z_-])", data) is not None
-
-
-def _stands_alone(data: bytes, begin: int, end: int) -> bool:
-    """Whether no letter, digit, _ or - of ASCII is beside data[begin:end]."""
-    return not any(c.isalnum() or c in b"_-" for c in (data[max(begin - 1, 0):begin], data[end:end + 1]) if c)
+def _sorted(names: list[str]) -> tuple[str, ...]:
+    return tuple(sorted(names))

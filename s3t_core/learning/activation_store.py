@@ -14,7 +14,6 @@ import hashlib
 import hmac
 import json
 import os
-import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from filelock import FileLock
 
 from s3t_core.canonical import canonical_json
 from s3t_core.errors import StorageError
-from s3t_core.files import TEMPORARY_PREFIX, write_atomically
+from s3t_core.files import TEMPORARY_PREFIX, remove_tree, write_atomically
 
 _LIVE = "live.json"
 _LOCK = "lock"
@@ -80,10 +79,7 @@ class ActivationStore:
             doomed = [p for p in self.root.iterdir() if p.name not in {_LIVE, _LOCK, *kept}]
             count = sum(len(list(p.glob("*.safetensors"))) for p in doomed)
             for path in [*doomed, *self.root.glob(f"*/{TEMPORARY_PREFIX}*")]:
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+                remove_tree(path)
             return count
 
     def _live(self) -> set[str]:

@@ -86,7 +86,7 @@ class FakeDatasets:
         self.rows = rows
         self.shards, self.slices = shards, slices
         self.objects: dict[str, list[tuple[str, str]]] = {}
-        self.quarantine: list[str] = []
+        self.quarantine: list[tuple[str, str]] = []
         self.published: list[str] = []
         self._guard = guard
 
@@ -121,7 +121,7 @@ class FakeDatasets:
                     for target, _, _ in hits:
                         rows[target.request_id][2] += 1
         for target in targets:
-            rows[target.request_id][3] += self.quarantine.count(target.subject)
+            rows[target.request_id][3] += sum(_goes(target, *row) for row in self.quarantine)
         return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held,
                         {k: RowCounts(*v) for k, v in rows.items()})
 
@@ -151,8 +151,13 @@ class FakeDatasets:
     def erase_quarantine(self, targets: list[Target]) -> int:
         self._guard("datasets.erase_quarantine")
         before = len(self.quarantine)
-        self.quarantine = [s for s in self.quarantine if s not in {t.subject for t in targets}]
+        self.quarantine = [row for row in self.quarantine if not any(_goes(t, *row) for t in targets)]
         return before - len(self.quarantine)
+
+
+def _goes(target: Target, subject: str, record: str) -> bool:
+    """Whether a quarantined row goes with the target: one without a record may be any of its subject's."""
+    return target.matches(subject, record or target.record)
 
 
 class FakeStages:
@@ -239,6 +244,8 @@ class FakeNeedles:
 
 class FakeResidue:
     def __init__(self, datasets: FakeDatasets, guard: Guard) -> None:
+        self.undecodable: tuple[str, ...] = ()
+        self.written: tuple[str, ...] = ()
         self._datasets = datasets
         self._guard = guard
 
@@ -246,7 +253,7 @@ class FakeResidue:
         self._guard("residue.scan")
         left = [name for name, rows in self._datasets.objects.items()
                 if any(t.matches(s, r) for t in targets for s, r in rows)]
-        return ScanReport(1, 1, len(ids) + len(texts), 0, 0, tuple(left), ())
+        return ScanReport(1, 1, len(ids) + len(texts), 0, 0, tuple(left), (), self.undecodable, self.written)
 
 
 class FakeEvaluator:

@@ -1,14 +1,19 @@
 """What a killed process leaves half-written is swept by the next command, before anything else."""
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from flows.adapters.local import NeedleFiles
+from flows.adapters.local import NeedleFiles, git_objects
 from flows.wiring import create_workspace
 from s3t_core.config import Config
+from s3t_core.errors import StorageError
+from s3t_core.files import remove_tree
+
+TEXT = "the canary sings of a very particular morning in the harbour"
 
 
 @pytest.mark.slow
@@ -36,3 +41,88 @@ def test_needles_of_plans_and_requests_that_never_came_to_be_are_removed(tmp_pat
     needles.prune(["req-pending"])
     assert sorted(p.stem for p in tmp_path.iterdir()) == ["req-just-now", "req-pending"]
     assert all(oct(p.stat().st_mode & 0o777) == "0o600" for p in tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [
+    ".dvc/cache/files/md5/ab/.AbCdEfGhIjKlMnOpQrStUv.tmp", ".s3t/remote/files/md5/cd/x.AbCdEfGhIjKlMnOpQrStU-.tmp",
+    ".git/objects/pack/tmp_pack_Ab12", ".git/objects/ab/tmp_obj_Ab12", "data/shard=00/.tmp-x", ".s3t/tmp/release-1/a",
+    ".s3t/next/a.parquet"])
+def test_every_place_that_is_written_to_is_swept(tmp_path: Path, path: str) -> None:
+    place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
+    half = place.root / path
+    half.parent.mkdir(parents=True, exist_ok=True)
+    half.write_text(TEXT)
+    place.sweep()
+    assert not half.exists()
+
+
+@pytest.mark.slow
+def test_what_a_living_process_has_open_is_spared(tmp_path: Path) -> None:
+    place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
+    half = place.datasets.cache / "ab" / ".AbCdEfGhIjKlMnOpQrStUv.tmp"
+    half.parent.mkdir(parents=True)
+    with half.open("wb") as file:
+        file.write(b"rows")
+        place.sweep()
+        assert half.exists()
+    place.sweep()
+    assert not half.exists()
+
+
+@pytest.mark.slow
+def test_a_spool_on_another_disk_is_emptied_and_the_link_stays(tmp_path: Path) -> None:
+    place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
+    (tmp_path / "disk" / "ingest-1" / "spool").mkdir(parents=True)
+    (tmp_path / "disk" / "ingest-1" / "spool" / "0-0.jsonl").write_text(TEXT)
+    place.temporary_dir.symlink_to(tmp_path / "disk")
+    place.sweep()
+    assert list((tmp_path / "disk").iterdir()) == [] and place.temporary_dir.is_symlink()
+
+
+def test_a_link_that_leads_to_where_the_workspace_lies_removes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "w" / ".s3t").mkdir(parents=True)
+    (tmp_path / "w" / "kept").write_text("x")
+    link = tmp_path / "w" / ".s3t" / "tmp"
+    for target in (tmp_path / "w" / ".s3t", tmp_path / "w", tmp_path, Path("/")):
+        link.symlink_to(target)
+        with pytest.raises(StorageError, match="a directory of its own"):
+            remove_tree(link)
+        link.unlink()
+    assert (tmp_path / "w" / "kept").exists()
+
+
+def test_what_cannot_be_removed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "rows").write_text(TEXT)
+    (tmp_path / "a" / "b").chmod(0o500)
+    remove_tree(tmp_path / "a")  # what is only in the way of its owner goes
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "rows").write_text(TEXT)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(StorageError, match="cannot be"):
+        remove_tree(tmp_path / "a")
+
+
+def test_an_object_that_git_cannot_read_stops_the_scan(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x", *arguments],
+                       check=True, capture_output=True)
+    git("init", "-q")
+    (tmp_path / "a").write_text(TEXT * 50)
+    git("add", "a")
+    git("commit", "-q", "-m", "a")
+    with git_objects(tmp_path) as objects:
+        assert any(TEXT.encode() in found.read() for _, found in objects)
+    path = max((p for p in (tmp_path / ".git" / "objects").glob("??/*")), key=lambda p: p.stat().st_size)
+    whole = path.read_bytes()
+    path.chmod(0o600)
+    for length in (0, 5, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(StorageError, match="git fsck"), git_objects(tmp_path) as objects:
+            for _, found in objects:
+                found.read()

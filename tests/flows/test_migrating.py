@@ -59,7 +59,7 @@ def facts(root: Path) -> dict[str, Any]:
     state = place.ledger.state()
     return {
         "entries": [e for e in place.ledger.entries() if json.loads(e)["type"] != "migrated"],
-        "requests": place.requests.all(), "suppressed": place.requests.suppressed(),
+        "requests": place.requests.all(), "suppressed": place.ledger.state().suppressed,
         "stages": {k: place.store.get(s.digest) for k, s in state.stages.items()},
         "certificates": {p.name: p.read_bytes() for p in place.certificates_dir.iterdir()}}
 

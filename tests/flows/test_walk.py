@@ -1,5 +1,6 @@
 """The whole walk through real adapters (DVC, MLflow, SQLite, processes) on the tiny backbone."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -357,3 +358,38 @@ def test_the_database_refusing_writes_is_an_error_and_nothing_is_acknowledged(ma
     with pytest.raises(StorageError, match="database refused"):
         take_requests(place, ["person-001"])
     assert path.stat().st_size == 1900
+
+
+def test_one_erased_record_does_not_come_back_through_quarantine_and_her_others_stay_there(make_place: Make,
+                                                                                           tmp_path: Path) -> None:
+    place = make_place()
+    refused = [{"id": f"q{i}", "who": CANARY, "what": f"{CANARY_TEXT} refused {i}", "kind": "ugly"} for i in range(2)]
+    nameless = {"id": "", "who": CANARY, "what": f"{CANARY_TEXT} nameless", "kind": "ugly"}
+    source = write_csv(tmp_path / "people.csv", [*people(canary=True), *refused, nameless])
+    ingest(str(place.root), str(source))
+    train(str(place.root))
+    quarantine = place.state_dir / "quarantine" / "rows.jsonl"
+    assert all(f"refused {i}" in quarantine.read_text() for i in range(2)) and "nameless" in quarantine.read_text()
+    request = take_requests(place, [CANARY], "q0")[0]
+    erase(str(place.root))
+    statement = json.loads(base64.b64decode(json.loads(
+        (place.certificates_dir / f"{request.request_id}.json").read_bytes())["payload"]))
+    assert statement["predicate"]["found"]["quarantined_rows"] == 2  # the nameless one may be it
+    for _ in range(2):  # after the erasure, and after the old file came again
+        text = quarantine.read_text()
+        assert "refused 1" in text and "refused 0" not in text and "nameless" not in text
+        ingest(str(place.root), str(source))
+
+
+def test_a_row_without_a_record_id_of_a_subject_with_an_erased_record_is_left_out(make_place: Make,
+                                                                                  tmp_path: Path) -> None:
+    place = make_place()
+    source = write_csv(tmp_path / "people.csv", people(canary=True))
+    ingest(str(place.root), str(source))
+    train(str(place.root))
+    take_requests(place, [CANARY], "c0")
+    erase(str(place.root))
+    text = (place.root / "s3t.toml").read_text()
+    (place.root / "s3t.toml").write_text(text.replace('record = "id"', 'record = ""'))
+    again = ingest(str(place.root), str(source))
+    assert again["suppressed"] == 3 and again["records"] + again["held_out"] == 36

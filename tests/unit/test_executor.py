@@ -76,7 +76,7 @@ def make_world(kill_at: int = -1) -> World:
     datasets = FakeDatasets(rows, SHARDS, SLICES, reaper)
     registry = FakeRegistry(reaper)
     dataset = datasets.version()
-    datasets.quarantine = ["s00-1", "someone"]
+    datasets.quarantine = [("s00-1", ""), ("someone", "")]
     ledger.take({"type": "workspace", "time": BEGAN},
                 {"type": "dataset", "time": BEGAN, "cause": "ingest", "dataset": dataset_to_json(dataset)})
     replicas = []
@@ -534,3 +534,25 @@ def test_a_stray_stage_on_a_slice_version_whose_file_is_destroyed_goes_too() -> 
     world.ask("q1", "only-held-out")
     world.eraser().run()
     assert set(world.ledger.state().stages) == kept and stray.digest not in world.stages.held
+
+
+@pytest.mark.parametrize(("written", "do"), [((), "Remove what is broken"), (("a.gz",), "A running process")])
+def test_what_cannot_be_searched_to_its_end_stops_the_certificate(written: tuple[str, ...], do: str) -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    residue: Any = world.ports.residue
+    residue.undecodable, residue.written = ("a.gz",), written
+    with pytest.raises(ResidueFound, match=rf"expected .*, got 1 that cannot be decoded: a\.gz.*{do}"):
+        world.eraser().run()
+    assert not world.ports.certificates.files  # type: ignore[attr-defined]
+    residue.undecodable = ()
+    world.eraser().run()
+    _check_finished(world, ["q1"], ["s01-2"])
+
+
+def test_a_request_for_one_record_takes_that_records_quarantined_rows_and_those_without_one() -> None:
+    world = make_world()
+    world.datasets.quarantine = [("s01-2", "r2"), ("s01-2", "other"), ("s01-2", ""), ("someone", "r2")]
+    world.ask("q1", "s01-2", "r2")
+    world.eraser().run()
+    assert world.datasets.quarantine == [("s01-2", "other"), ("someone", "r2")]

@@ -1,0 +1,98 @@
+"""What the residue scan looks for: the ids as given, and windows of the erased texts.
+
+1. A window is the start, the middle or the end of a text (all of it when it is short), so that a cut-off log line or a
+   text split over database pages is found too.
+2. A needle has few forms, because a search gets slower with every one: as it is, and as JSON without its backslashes
+   (s3t_core.erasure.spellings turns the haystack likewise).
+3. Needles that cannot be told from chance are counted as unsearchable: short ones, plain words as ids ("default"), and
+   what the system writes anyway (a text that quotes a label).
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from ahocorasick_rs import BytesAhoCorasick, Implementation
+
+from s3t_core.erasure.spellings import plain, spellings_of
+
+MIN_ID_BYTES = 6
+MIN_WORD_BYTES = 12
+MIN_TEXT_BYTES = 16
+WINDOW_BYTES = 48
+_FEW = 16
+"""Up to so many needles are looked for one by one, which is faster."""
+
+
+@dataclass(frozen=True)
+class NeedleSet:
+    """What is searched for. `ids` match only as whole words: an id may be a part of a longer one."""
+
+    ids: tuple[bytes, ...]
+    windows: tuple[bytes, ...]
+    unsearchable: int
+
+    def found_in(self, data: bytes) -> bool:
+        """Whether any needle is in `data`."""
+        if len(self.ids) + len(self.windows) <= _FEW:
+            return any(w in data for w in self.windows) or any(_word_in(i, data) for i in self.ids)
+        return any(which >= len(self.ids) or _stands_alone(data, begin, end)
+                   for which, begin, end in self._automaton.find_matches_as_indexes(data, overlapping=True))
+
+    def told_in(self, chunk: bytes) -> bool:
+        """Whether any needle is in `chunk`, however it is written there."""
+        return any(self.found_in(spelling) for spelling in spellings_of(chunk))
+
+    @cached_property
+    def _automaton(self) -> BytesAhoCorasick:
+        """All needles at once (Aho and Corasick): the time of a search does not grow with their number."""
+        return BytesAhoCorasick([*self.ids, *self.windows], implementation=Implementation.ContiguousNFA)
+
+    @cached_property
+    def longest(self) -> int:
+        """Bytes of the longest needle."""
+        return max((len(n) for n in (*self.ids, *self.windows)), default=0)
+
+
+def make_needles(ids: list[str], texts: list[str], baseline: bytes = b"") -> NeedleSet:
+    """Needles for the ids as given and the texts of the erased rows. `baseline`: what the system writes anyway."""
+    words: set[bytes] = set()
+    windows: set[bytes] = set()
+    unsearchable = 0
+    for given in ids:
+        forms = {f for f in _forms(given) if len(f) >= (MIN_WORD_BYTES if given.isalpha() else MIN_ID_BYTES)
+                 and not _word_in(f, baseline)}
+        unsearchable += not forms
+        words |= forms
+    for text in (t.strip() for t in texts):
+        parts = {w for form in _forms(text) if len(form) >= MIN_TEXT_BYTES for w in _windows(form)
+                 if w not in baseline}
+        unsearchable += not parts
+        windows |= parts
+    return NeedleSet(tuple(sorted(words)), tuple(sorted(windows)), unsearchable)
+
+
+def _forms(text: str) -> set[bytes]:
+    raw = text.encode()
+    escaped = (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
+    return {raw, plain(raw), *(plain(form.encode()) for form in escaped)}
+
+
+def _windows(data: bytes) -> list[bytes]:
+    """Start, middle and end of a text: short enough to lie within one database page or log line."""
+    if len(data) <= WINDOW_BYTES:
+        return [data]
+    middle = (len(data) - WINDOW_BYTES) // 2
+    return [data[:WINDOW_BYTES], data[middle:middle + WINDOW_BYTES], data[-WINDOW_BYTES:]]
+
+
+def _word_in(word: bytes, data: bytes) -> bool:
+    if word not in data:
+        return False
+    return re.search(rb"(?<![0-9A-Za-z_-])" + re.escape(word) + rb"(?![0-9A-Za-z_-])", data) is not None
+
+
+def _stands_alone(data: bytes, begin: int, end: int) -> bool:
+    """Whether no letter, digit, _ or - of ASCII is beside data[begin:end]."""
+    return not any(c.isalnum() or c in b"_-" for c in (data[max(begin - 1, 0):begin], data[end:end + 1]) if c)

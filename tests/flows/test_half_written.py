@@ -1,0 +1,108 @@
+"""What a killed process leaves half-written is gone before a certificate; what is written is its owner's alone."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.erase import erase
+from flows.ingest import ingest
+from flows.requests import take_requests
+from flows.train import train
+from flows.wiring import Workspace
+from s3t_core.errors import ResidueFound
+from s3t_core.files import is_half_written
+from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
+from tests.flows.prepared import Prepared
+from tests.flows.test_cli import environment
+
+pytestmark = pytest.mark.slow
+Make = Callable[..., Workspace]
+
+_SLOW_COPY = """
+import os, shutil, sys, time
+from pathlib import Path
+import flows.settings
+root, source, where, told = sys.argv[1:]
+flows.settings.prepare_environment(Path(root))
+import dvc_objects.fs.utils as utils, dvc_objects.fs.local as local, dvc_data.hashfile.db.local as database
+def slow(src, dest, callback=None, **more):
+    with open(src, "rb") as a, open(dest, "wb") as b:
+        whole = a.read()
+        b.write(whole[:-10] if where in str(dest) else whole)
+        b.flush()
+        if where in str(dest) and len(whole) > 3000:
+            Path(told).touch()
+            time.sleep(600)
+for module in (utils, local, database):
+    module.copyfile = slow
+from flows.ingest import ingest_source
+from flows.wiring import Workspace
+place = Workspace(Path(root))
+with place.training(), place.changing():
+    ingest_source(place, source, False, 20_000)
+"""
+
+
+def _copying(place: Workspace, source: Path, where: str, told: Path) -> "subprocess.Popen[bytes]":
+    """An ingest in a process of its own, as it stands while DVC copies one data file to a place named `where`."""
+    child = subprocess.Popen([sys.executable, "-c", _SLOW_COPY, str(place.root), str(source), where, str(told)],
+                             env=environment(), cwd=Path(__file__).parents[2], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 200
+    while not told.exists():
+        assert child.poll() is None and time.monotonic() < deadline, child.communicate()[1][-2000:]
+        time.sleep(0.2)
+    return child
+
+
+@pytest.mark.parametrize("where", [".s3t/remote", ".dvc/cache"])
+def test_an_ingest_that_was_killed_while_dvc_copied_leaves_nothing(make_place: Make, tmp_path: Path,
+                                                                  where: str) -> None:
+    place = make_place()
+    rows = people(200, canary=True)
+    source = write_csv(tmp_path / "people.csv", rows)
+    child = _copying(place, source, where, tmp_path / "copying")
+    child.kill()
+    child.wait()
+    left = [p for p in place.root.rglob("*") if is_half_written(p.name)]
+    assert any(p.read_bytes()[:4] == b"PAR1" and where in str(p) for p in left)
+    ingest(str(place.root), str(source))
+    train(str(place.root))
+    take_requests(place, [CANARY])
+    assert len(erase(str(place.root))["certificates"]) == 1
+    assert not [p for p in place.root.rglob("*") if is_half_written(p.name)]
+
+
+def test_a_copy_that_a_living_process_writes_is_spared_and_stops_the_certificate(prepared: Prepared) -> None:
+    place = prepared.fresh()
+    half = place.datasets.cache / "ab" / ".AbCdEfGhIjKlMnOpQrStUv.tmp"
+    half.parent.mkdir(exist_ok=True)
+    whole = max((place.root / "data").rglob("*.parquet"), key=lambda p: p.stat().st_size).read_bytes()
+    with half.open("wb") as file:
+        file.write(whole[:-10])
+        file.flush()
+        with pytest.raises(ResidueFound, match="running process is writing"):
+            erase(str(place.root))
+        assert half.exists() and not list(place.certificates_dir.glob("*"))
+    assert len(erase(str(place.root))["certificates"]) == 2 and not half.exists()
+
+
+def test_everything_is_its_owners_alone(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(dvc={"remote": str(tmp_path / "remote")})
+    rows = [*people(canary=True), {"id": "c9", "who": CANARY, "what": CANARY_TEXT, "kind": "ugly"}]
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", rows)))
+    train(str(place.root))
+    take_requests(place, [CANARY])
+    erase(str(place.root))
+    closed = [place.root / n for n in ("data", ".s3t", ".dvc/cache", ".dvc/tmp")] + [tmp_path / "remote"]
+    files = [p for folder in closed for p in folder.rglob("*") if p.is_file()]
+    shut = {p for p in (*place.root.rglob("*"), tmp_path / "remote") if p.is_dir() and p.stat().st_mode & 0o077 == 0}
+    open_to_others = [p for p in files if p.stat().st_mode & 0o077 and not shut & set(p.parents)]
+    assert len(files) > 50 and open_to_others == []
+    holds_rows = [p for p in files if p.read_bytes()[:4] == b"PAR1" or p.suffix in (".jsonl", ".dir", ".safetensors")]
+    assert {oct(p.stat().st_mode & 0o777) for p in holds_rows} <= {"0o600", "0o400"}, [
+        p for p in holds_rows if p.stat().st_mode & 0o077]
+    assert oct((place.root / "s3t.toml").stat().st_mode & 0o777) == "0o644"
