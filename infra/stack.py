@@ -161,11 +161,12 @@ class Stack:
         """All but PostgreSQL, in the order of starting."""
         web = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
         python, base = sys.executable, {**os.environ, **self.env, **_TERSE}
+        unrelated = {k: v for k, v in base.items() if not k.startswith("PREFECT_")}
         mlflow = Service("mlflow", (
             python, "-m", "mlflow", "server", "--backend-store-uri", self.database("mlflow", "psycopg"),
             "--artifacts-destination", "s3://mlflow/artifacts", "--host", "127.0.0.1", "--port",
             str(self.ports["mlflow"]), "--workers", "1"),
-            {**base, "MLFLOW_S3_ENDPOINT_URL": web["s3"]}, lambda: _answers(f"{web['mlflow']}/health"))
+            {**unrelated, "MLFLOW_S3_ENDPOINT_URL": web["s3"]}, lambda: _answers(f"{web['mlflow']}/health"))
         home = {**base, "PREFECT_HOME": str(self.folder / "prefect")}
         prefect = Service("prefect", (
             python, "-m", "flows.adapters.prefect_server", "--host", "127.0.0.1", "--port", str(self.ports["prefect"])),

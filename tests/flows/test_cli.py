@@ -41,7 +41,7 @@ def _settle(workspace: Path, backbone: Path) -> None:
                      ("budget = 3", "budget = 2"), ("shards = 3", "shards = 2"),
                      ('model = "minilm"', f'model = "{backbone}"'),
                      ("staleness_seconds = 5.0", "staleness_seconds = 0"),
-                     ("idle_minutes = 10.0", "idle_minutes = 0.2")):
+                     ("idle_minutes = 10.0", "idle_minutes = 1.0")):
         assert old in text, old
         text = text.replace(old, new, 1)
     path.write_text(text)

@@ -47,5 +47,6 @@ def test_prefects_server_is_asked_with_the_credential_and_never_told_it_on_a_com
     assert services["prefect"].command[1:3] == ("-m", "flows.adapters.prefect_server")
     assert services["prefect"].env["PREFECT_SERVER_API_AUTH_STRING"] == secret
     assert services["worker-1"].env["PREFECT_API_AUTH_STRING"] == secret
+    assert not any(secret in v for v in services["mlflow"].env.values())  # it has no business with Prefect
     assert "--with-healthcheck" not in services["worker-1"].command  # no port of its own
     assert not any(secret in word for s in services.values() for word in s.command)
