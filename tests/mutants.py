@@ -365,7 +365,7 @@ MUTANTS = (
            "[(s.key, s.digest) for s in r.stages]) for r in replicas]\n"
            "    theirs = [(r.shard, r.number, [(s.key, s.digest) for",
            "[s.digest for s in r.stages]) for r in replicas]\n    theirs = [(r.shard, r.number, [s.digest for",
-           "tests/flows/test_profile.py::after_an_upgrade"),
+           "tests/flows/test_profile.py::version_of_their_own"),
     Mutant("backbone: a hub id without its commit", "s3t_core/learning/hub.py",
            "    if not is_commit(revision):\n", "    if False:\n", "tests/flows/test_hub.py::names_no_commit"),
     Mutant("backbone: another commit than the one named", "s3t_core/learning/backbone.py",

@@ -75,6 +75,22 @@ def _a_job(place: Workspace) -> StageJob:
     return _job(place, state, recipe, spec, place.held_out_ref(state))
 
 
+def test_stages_with_the_bytes_of_those_that_serve_but_another_profile_become_a_version_of_their_own(
+        make_place: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make_place()
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
+    train(str(place.root))
+    before = place.ledger.state().champion
+    monkeypatch.setattr("flows.adapters.runner.ProcessRunner", Upgraded)
+    train(str(place.root))
+    champion = Workspace(place.root).ledger.state().champion
+    assert before is not None and champion is not None and champion.version != before.version
+    assert {s.digest for r in champion.release.replicas for s in r.stages} == {
+        s.digest for r in before.release.replicas for s in r.stages}
+    assert recipe_from_json(champion.recipe).profile.pillow == "later"
+    check_one_recipe(champion.release, recipe_from_json(champion.recipe))
+
+
 def test_a_training_that_would_serve_stages_of_two_profiles_serves_nothing(
         make_place: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = make_place()
