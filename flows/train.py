@@ -177,6 +177,7 @@ class TrainingSession:
         with self.changing():
             state = place.ledger.state()
             refuse_open_plan(state)
+            place.requests.check()
             self.sweep()
             self.dataset = self.present(state)
             _check_recorded(place, state, description)

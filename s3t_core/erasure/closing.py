@@ -73,8 +73,8 @@ def as_told(request: DeletionRequest, state: State) -> DeletionRequest:
 def view_of(asked: DeletionRequest, state: State, needs_approval: bool, now: datetime) -> RequestView:
     """The request's state and its days left."""
     request = as_told(asked, state)
-    planned = state.plan is not None and request.request_id in state.plan["plan"]["requests"]
-    if request.certificate:
+    planned = request.request_id in state.planned
+    if not state.is_open(request.request_id):
         return RequestView(request, state.closed.get(request.request_id, "erased"), None)
     if planned:
         told = "erasing"
