@@ -277,13 +277,16 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Workspace:
-    """An empty workspace, whose server waits for three seconds."""
+def small(tmp_path: Path) -> Iterator[Workspace]:
+    """An empty workspace, whose server waits for three seconds; one that a mutant keeps from ending is ended here."""
     from flows.wiring import create_workspace
     from s3t_core.config import Config
     create_workspace(tmp_path / "w", Config.model_validate({"data": {"labels": ["a", "b"]},
                                                             "prefect": {"idle_minutes": 0.05}}))
-    return Workspace(tmp_path / "w")
+    place = Workspace(tmp_path / "w")
+    yield place
+    for pid in _servers(place):
+        psutil.Process(pid).kill()
 
 
 def _scraped(place: Workspace, door: Any, use: Callable[[int, str], None]) -> None:
