@@ -12,18 +12,19 @@ export DO_NOT_TRACK := true
 
 install: $(VENV)/installed
 
-# Every file that pip fetches has a hash in requirements/ (infra/lock.py); the package itself is built from here. A torch
-# with CUDA wants more packages than one without: `pip check` tells.
+# Every file that pip fetches has a hash in requirements/ (infra/lock.py); the package itself is built from here. Torch is
+# its build without CUDA where pip is shown a copy, else the index's with all that it wants.
 HASHED := $(BIN)/pip install --quiet --require-hashes --no-deps --no-build-isolation
 QUIET := 2>&1 | { grep -v '^WARNING' || true; }; exit $${PIPESTATUS[0]}
 
-$(VENV)/installed: pyproject.toml requirements/build.lock requirements/run.lock requirements/dev.lock requirements/cuda.lock
+$(VENV)/installed: pyproject.toml requirements/build.lock requirements/run.lock requirements/dev.lock requirements/torch.lock requirements/torch-cpu.lock
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(HASHED) --only-binary :all: -r requirements/build.lock $(QUIET)
 	$(HASHED) -r requirements/run.lock -r requirements/dev.lock $(QUIET)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e . $(QUIET)
-	$(BIN)/pip check >/dev/null || { $(HASHED) -r requirements/cuda.lock && $(BIN)/pip check; }
+	$(HASHED) -r requirements/torch-cpu.lock >/dev/null 2>&1 || $(HASHED) -r requirements/torch.lock
+	$(BIN)/pip check
 	@touch $@
 
 install-stack: $(VENV)/installed-stack

@@ -4,10 +4,11 @@
     python -m infra.lock check     # without a network: the files against constraints.txt and pyproject.toml
 
 1. A file per purpose: `build` (what packages are built with), `run` (the package itself), `dev` (tests and examples),
-   `servers` (PostgreSQL, S3, Dask), `stack` (their servers on one machine), `cuda` (what torch's CUDA build wants).
+   `servers` (PostgreSQL, S3, Dask), `stack` (their servers on one machine). Torch stands apart, as one of two: `torch`,
+   the index's build and what its CUDA wants, or `torch-cpu`, the build without CUDA, where pip is shown a copy of it.
 2. Versions are those of constraints.txt. What only other platforms or other Pythons need stands there with its marker.
-3. A package's hashes are those of all its files that the index knows, so that one lock serves every platform. Of torch
-   the CPU build stands beside them, which is another file under the same version.
+3. A package's hashes are those of all its files that the index knows, so that one lock serves every platform. The two
+   builds of torch cannot share an entry: pip takes the index's file when both hashes are allowed.
 4. They are installed with `pip install --require-hashes --no-deps --no-build-isolation`, `build` first, because some
    packages are published as sources only: so pip fetches nothing without a hash, not even to build with. Then comes the
    package itself, from here; `pip check` tells whether something is missing.
@@ -27,10 +28,10 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 EXTRAS = {"run": (), "dev": ("dev", "examples"), "servers": ("postgresql", "s3", "dask"), "stack": ("stack",)}
 """Which of the package's extras each file is for, those that are installed before it first."""
-FILES = ("build", *EXTRAS, "cuda")
-CPU_BUILD = {"torch": ("2.13.0", "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b")}
-"""torch's build without CUDA (2.13.0+cpu: Linux, x86-64, CPython 3.11), which the tests run on and the index lacks."""
-_CUDA = re.compile(r"nvidia-.*|cuda-.*|triton")
+FILES = ("build", *EXTRAS, "torch", "torch-cpu")
+CPU_BUILD = ("torch", "2.13.0+cpu", "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b")
+"""Torch's build without CUDA for Linux, x86-64, CPython 3.11: what the tests run on, and the index lacks."""
+_TORCH = re.compile(r"torch|nvidia-.*|cuda-.*|triton")
 _ENTRY = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;]+)(?P<marker>\s*;[^\\]*)?")
 
 
@@ -72,22 +73,26 @@ def problems(root: Path) -> list[str]:
     found = [f"{e.name}: expected sha256 hashes, got {len(e.hashes)}" for e in every
              if not e.hashes or not all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in e.hashes)]
     found += [f"{e.name}: expected {pins[e.name]} as in constraints.txt, got {e.version}" for e in every
-              if e.name in pins and e.version != pins[e.name]]
+              if e.name in pins and e.version.partition("+")[0] != pins[e.name]]
     found += [f"{e.name}: stands in no constraints.txt and not for another platform only" for name in ("build", *EXTRAS)
               for e in locks[name] if e.name not in pins and not e.marker]
     found += [f"{name}: pinned in constraints.txt, in no lock" for name in pins.keys() - {e.name for e in every}]
     found += _missing(root, locks)
-    for name, (version, digest) in CPU_BUILD.items():
-        if not any(e.name == name and e.version == version and digest in e.hashes for e in locks["run"]):
-            found.append(f"{name}: the hash of its CPU build is missing")
+    if locks["torch-cpu"] != [_cpu_build()]:
+        found.append("torch: expected its CPU build alone in requirements/torch-cpu.lock")
     return sorted(found)
+
+
+def _cpu_build() -> Entry:
+    name, version, digest = CPU_BUILD
+    return _entry(name, version, "", frozenset({digest}))
 
 
 def _missing(root: Path, locks: dict[str, list[Entry]]) -> list[str]:
     """Direct dependencies of the package and its extras that no lock installed by then has, or at a wrong version."""
     found = []
     for name, extras in EXTRAS.items():
-        before = {"build", "run"} | ({"servers"} if name == "stack" else set()) | {name}
+        before = {"build", "run", "torch"} | ({"servers"} if name == "stack" else set()) | {name}
         there = {e.name: e.version for lock in before for e in locks[lock]}
         for wanted in direct(root, extras):
             version = there.get(canonicalize_name(wanted.name))
@@ -118,10 +123,11 @@ def write(root: Path) -> None:
     """Resolve and write the locks. Raises CalledProcessError when nothing fits."""
     build = _resolved(root, None)
     resolved = {name: _resolved(root, extras) for name, extras in EXTRAS.items()}
-    parts = {"build": build, "cuda": [e for e in resolved["run"] if _CUDA.fullmatch(e.name)]}
+    parts = {"build": build, "torch": [e for e in resolved["run"] if _TORCH.fullmatch(e.name)],
+             "torch-cpu": [_cpu_build()]}
     for name, found in resolved.items():
-        known = {e.name for before in ("build", "cuda", "run", "servers") for e in parts.get(before, [])}
-        parts[name] = [_with_cpu_build(e) for e in found if e.name not in known]
+        known = {e.name for before in ("build", "torch", "run", "servers") for e in parts.get(before, [])}
+        parts[name] = [e for e in found if e.name not in known]
     for name, part in parts.items():
         lines = [f"# Written by `python -m infra.lock write`, for: {', '.join(EXTRAS.get(name, ())) or name}."]
         (root / "requirements" / f"{name}.lock").write_text("\n".join([*lines, *(e.text for e in part)]) + "\n")
@@ -140,12 +146,6 @@ def _resolved(root: Path, extras: tuple[str, ...] | None) -> list[Entry]:
         subprocess.run(["uv", "pip", "compile", *package, str(wanted), "-c", str(pins), *options, "-o", str(lock)],
                        cwd=root, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return entries(lock.read_text())
-
-
-def _with_cpu_build(entry: Entry) -> Entry:
-    version, digest = CPU_BUILD.get(entry.name, ("", ""))
-    hashes = entry.hashes | ({digest} if version == entry.version else set())
-    return _entry(entry.name, entry.version, entry.marker, frozenset(hashes))
 
 
 def main(arguments: list[str]) -> int:

@@ -37,14 +37,15 @@ def test_the_locks_fit() -> None:
     ("pyproject.toml", '"rfc8785",', '"rfc8785", "stranger",', "requirements/run.lock has none"),
     ("pyproject.toml", 'requires = ["setuptools>=77"]', 'requires = ["setuptools>=77", "stranger"]', "stranger"),
     ("pyproject.toml", "distributed>=2026.8", "distributed>=2099", "requirements/servers.lock"),
-    ("requirements/run.lock", "sha256:6746dbcb", "sha256:00000000", "torch: the hash of its CPU build"),
+    ("requirements/torch-cpu.lock", "sha256:6746dbcb", "sha256:00000000", "torch: expected its CPU build alone"),
+    ("requirements/torch.lock", "\ntorch==2.13.0 ", "\ntorch==2.12.0 ", "torch: pyproject.toml wants torch==2.13.0"),
 ])
 def test_a_lock_that_does_not_fit_is_told(project: Path, file: str, old: str, new: str, expected: str) -> None:
     _change(project / file, lambda text: text.replace(old, new, 1))
     assert any(expected in problem for problem in problems(project))
 
 
-@pytest.mark.parametrize("file", ["build", "run", "dev", "servers", "stack", "cuda"])
+@pytest.mark.parametrize("file", ["build", "run", "dev", "servers", "stack", "torch", "torch-cpu"])
 def test_an_entry_without_a_hash_is_told(project: Path, file: str) -> None:
     path = project / "requirements" / f"{file}.lock"
     first = entries(path.read_text())[0]
