@@ -28,8 +28,8 @@ LIMITS = (
     "aggregates such as counts and accuracies, and keyed digests, which stay",
     "copies and backups outside the workspace: destroying them is the operator's duty; the suppression list keeps a "
     "later ingest from bringing the subject back",
-    "byte equality is claimed within one numeric profile (library versions, the CPU, threads, and a fingerprint of what "
-    "the machine computes)",
+    "byte equality is claimed within one numeric profile (library versions, the CPU, threads, and a fingerprint of "
+    "what the machine computes)",
 )
 
 
