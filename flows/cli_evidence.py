@@ -85,7 +85,8 @@ def rotate_key(by: ByOption,
     changed = rotate_signing_key(place, by, lost)
     show(as_json, changed, lambda _: [
         f"Key {changed['new'][:16]}... signs from now on; hand .s3t/keys/signing.pub to whoever "
-                            "verifies, and back .s3t/keys up. What the old key signed is verified with the old one."])
+                            "verifies, and back .s3t/keys up. What the old key signed counts where the ledger shows it "
+                            "to be older: `s3t audit --bundle`."])
 
 
 COMMANDS = {"verify": verify, "rotate-key": rotate_key, "audit": audit}

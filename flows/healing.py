@@ -91,10 +91,11 @@ def _registered_again(place: Workspace, champion: VersionRecord) -> VersionRecor
     """Under its number, or, where the registry has passed that, a new one."""
     made = place.registry.adopt(champion, {**release_tags(champion.release, place.ledger.head()),
                                            **accuracy_tags(champion.accuracy)})
-    now = replace(champion, version=made.version, run_id=made.run_id, model_id=made.model_id)
+    now = replace(champion, version=made.version, run_id=made.run_id, model_id=made.model_id,
+                  document=made.document)
     if made.version == champion.version:
         place.ledger.append({"type": "migrated", "time": place.now(), "move": "", "settings": place.lasting_settings(),
-                             "versions": {made.version: [made.run_id, made.model_id]}})
+                             "versions": {made.version: [made.run_id, made.model_id, made.document]}})
         return now
     place.ledger.append(
         {"type": "release", "time": place.now(), "cause": "restored", "release": release_to_json(champion.release),

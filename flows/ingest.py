@@ -223,10 +223,10 @@ def _id_in(values: dict[str, Any], column: str, data: DataConfig) -> str:
 def _write_quarantine(place: Workspace, refused: list[dict[str, Any]], append: bool) -> None:
     from flows.adapters.datasets import QUARANTINE, write_quarantine
     path = place.state_dir / QUARANTINE
-    earlier = path.read_text().splitlines() if append and path.exists() else []
+    earlier = place.datasets.quarantined() if append else []
     if refused or path.exists():
         import json
-        lines = {json.dumps(line, sort_keys=True): line for line in [*map(json.loads, earlier), *refused]}
+        lines = {json.dumps(line, sort_keys=True): line for line in [*earlier, *refused]}
         write_quarantine(path, lines.values())
 
 

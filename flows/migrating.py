@@ -15,6 +15,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -260,8 +261,8 @@ class _Move:
                                    f"got {made.version}: there were versions before; take another server, or have the "
                                    "registered model deleted there, then run the command again")
             target.check_adopted(version, made)
-            adopted[version.version] = [made.run_id, made.model_id]
-            kept.append(VersionRecord(**(version.__dict__ | {"run_id": made.run_id, "model_id": made.model_id})))
+            adopted[version.version] = [made.run_id, made.model_id, made.document]
+            kept.append(replace(version, run_id=made.run_id, model_id=made.model_id, document=made.document))
         target.destroy(kept, state.stages)  # what a killed try left
         if kept:
             target.serve(kept[-1].version)

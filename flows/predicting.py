@@ -8,12 +8,12 @@ from typing import Any
 from flows.adapters.local import as_owner_only
 from flows.progress import current
 from flows.wiring import Workspace
-from s3t_core.errors import StaleModel, UsageError
+from s3t_core.errors import UsageError
 
 
 def champion_of(place: Workspace) -> Any:
-    """`models:/NAME@champion`, once it is clear that it answers by the release document that the ledger recorded.
-    Raises UsageError when nothing serves yet, StaleModel for another document.
+    """`models:/NAME@champion`, once it is clear that its files, the code that answers among them, are those that the
+    ledger recorded. Raises UsageError when nothing serves yet, GuaranteeError for other files.
 
     From a server MLflow brings the files to a directory that it never removes, stages that a later erasure must destroy
     among them: they come into the workspace instead, and are gone when the model is in memory.
@@ -21,12 +21,8 @@ def champion_of(place: Workspace) -> Any:
     champion = place.ledger.state().champion
     if champion is None:
         raise UsageError("expected a model version to serve, got none; run `s3t ingest SOURCE` and `s3t train`")
-    loaded = _loaded(place)
-    if loaded.unwrap_python_model().document != champion.document:
-        raise StaleModel(f"expected version {champion.version} with the release document that the ledger recorded, got "
-                         "another; somebody changed it, or another command has just moved on: run `s3t status`, then "
-                         "`s3t erase`, which puts it right")
-    return loaded
+    place.registry.check_files(champion)
+    return _loaded(place)
 
 
 def _loaded(place: Workspace) -> Any:

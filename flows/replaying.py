@@ -36,7 +36,7 @@ def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict
         state = place.ledger.state()
         if state.champion is None or state.dataset is None:
             raise UsageError("expected a version that serves, got none; run `s3t train`")
-        place.registry.check_document(state.champion)
+        place.registry.check_files(state.champion)
         recipe = recipe_from_json(state.champion.recipe)
         with current().spinner("Loading torch and the backbone"):
             found = place.runner.describe(

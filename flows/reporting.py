@@ -44,7 +44,8 @@ def write_report(place: Workspace, since: datetime | None, folder: Path) -> dict
 
 def report_of(place: Workspace, since: datetime | None, now: datetime) -> Report:
     """The report's content."""
-    documents = {p.stem: p.read_bytes() for p in place.certificates_dir.glob("*.json")}
+    recorded = (place.certificates_dir / f"{request}.json" for request in place.ledger.state().documents)
+    documents = {path.stem: path.read_bytes() for path in recorded if path.is_file()}
     return build_report(place.config.system.name, place.ledger.events(), documents, since, now, place.budget_of,
                         len(place.ledger.state().suppressed), place.erase_policy().software)
 

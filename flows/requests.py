@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Any
 
 from flows.adapters.database import Asked, new_salt
-from flows.wiring import Workspace
+from flows.wiring import Workspace, refuse_open_plan
+from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.closing import CLOSING_TYPE, check_reason, closing_predicate, view_of
@@ -53,6 +54,7 @@ def states_of(place: Workspace, requests: Iterable[DeletionRequest]) -> dict[str
 
 def list_requests(place: Workspace, state: str = "", due_within_days: float | None = None) -> list[dict[str, Any]]:
     """Every request as JSON values, open ones by due time first; of one state only, or due within so many days."""
+    place.requests.check()
     known, now = place.ledger.state(), place.clock.now()
     views = [view_of(r, known, place.config.erasure.needs_approval, now) for r in place.requests.all()]
     found = [v for v in views if (not state or v.state == state) and (
@@ -112,7 +114,8 @@ def lift(place: Workspace, subject: str, record: str, by: str) -> None:
     again. Raises UsageError when they are not on it, or a request of theirs is open."""
     _check_ids(place, [subject], record)
     digest = suppression_digest(place.keys, subject, record)
-    with _changing(place):
+    with _changing(place) as state:
+        refuse_open_plan(state)
         if any(r.subject == subject_digest(place.keys, subject) for r in place.requests.pending()):
             raise UsageError("expected no open request of this subject, got one; `s3t erase` or `s3t withdraw` it "
                              "first")
@@ -195,7 +198,7 @@ def _asked(place: Workspace, subject: str, record: str, key: str) -> Asked:
     return Asked(request, salt, {
         "type": "request", "time": request.received, "request": request.request_id, "subject": request.subject,
         "record": request.record, "suppression": request.suppression, "commitment": request.commitment,
-        "due": request.due}, once)
+        "salt": sha256_hex(salt.encode()), "due": request.due}, once)
 
 
 def _take(place: Workspace, subjects: list[str], record: str, key: str) -> list[DeletionRequest]:

@@ -283,7 +283,7 @@ class TrainingSession:
                 "offline": place.offline_seconds})
         elif (champion.run_id, champion.model_id) != (published.run_id, published.model_id):
             events.append({"type": "migrated", "time": place.now(), "move": "", "settings": place.lasting_settings(),
-                           "versions": {published.version: [published.run_id, published.model_id]}})
+                           "versions": {published.version: [published.run_id, published.model_id, published.document]}})
         if events or (champion and champion.accuracy != accuracy):
             events.append({"type": "measured", "time": place.now(), "accuracy": accuracy,
                            "release": release.release_id})

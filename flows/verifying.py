@@ -18,7 +18,7 @@ from s3t_core.errors import CertificateError, GuaranteeError, UsageError
 
 _MOST_BYTES = 64 * 2**20
 _MOST_LEDGER_BYTES = 4 * 2**30
-_REQUEST = re.compile(r"req-[0-9a-z-]+")
+_REQUEST = re.compile(r"req-[0-9a-z]")
 
 
 def verify_path(path: Path, public_key: Path | Sequence[Path], earlier: Path | None = None) -> dict[str, Any]:
@@ -87,13 +87,16 @@ def _verify_files(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise UsageError("expected certificates (*.json) in the directory, got none")
-    problems, undecided = [], []
+    problems, undecided, seen = [], [], set[str]()
     found: dict[str, list[dict[str, Any]]] = {"certificates": [], "checkpoints": [], "reports": []}
     for file in files:
         try:
             statement, signer = verify_signed(_content(file, _MOST_BYTES), *given.by_id.values())
             kind, told = _told_of(statement)
             _check_name(file, told.get("request"))
+            if told.get("request") in seen:
+                raise CertificateError(f"expected one document of {told['request']}, got another: it is a copy")
+            seen |= {told["request"]} if "request" in told else set()
         except CertificateError as error:
             problems.append(f"{file.name}: {error}")
             continue
@@ -124,7 +127,8 @@ def _told_of(statement: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _check_name(file: Path, request: str | None) -> None:
     """A closing document under another request's name would be taken for that request's. Raises CertificateError."""
-    if request is not None and _REQUEST.fullmatch(file.stem) and file.stem != request:
+    named = _REQUEST.match(file.name.casefold())
+    if request is not None and named and file.name != f"{request}.json":
         raise CertificateError(f"expected the document of the request that the file is named by, got that of "
                                f"{request}: it is a renamed copy")
 

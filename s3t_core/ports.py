@@ -71,7 +71,7 @@ class Published:
     run_id: str
     model_id: str
     document: str = ""
-    """SHA-256 of its release.json, hex."""
+    """Digest of its files: release document, code, what names it; stages left out."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Registry(Protocol):
     def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str],
                 document: str = "") -> Published:
         """Register a version for the release, or find the one that is registered already; move the alias to it.
-        `document`: the digest that its release document must have, "" where the ledger does not know it yet."""
+        `document`: the digest that its files must have, "" where the ledger does not know it yet."""
 
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags on a version."""

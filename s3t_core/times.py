@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-CLOCK_TOLERANCE = timedelta(seconds=120)
+CLOCK_TOLERANCE = timedelta(seconds=300)
 """So far may one machine's clock be behind another's, and a transaction behind the time that it carries."""
 _RUNS_IN_SLEEP = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Linux: CLOCK_MONOTONIC stands still while the machine is suspended, CLOCK_BOOTTIME does not (clock_gettime(2))."""

@@ -45,6 +45,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
+from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.closing import check_book
 from s3t_core.erasure.ledger import Inclusion, TreeHead, corrected, fold, inclusion_of, leaf_of
@@ -161,7 +162,7 @@ class Database:
     def append(self, connection: Connection, events: Iterable[Event]) -> None:
         """Append within a transaction that holds the write lock. Raises LedgerError for what the ledger's rules do not
         allow in its present state; then nothing is appended."""
-        before = self._caught_up(connection)
+        before = self.caught_up(connection)
         stamped = corrected((self._stamped(e) for e in events), before.state.time)
         leaves = [leaf_of(e) for e in stamped]
         fold((json.loads(leaf) for leaf in leaves), before.state, before.size)
@@ -184,8 +185,8 @@ class Database:
         self._known = _continued(known, rows[known.size:], seal)
         return self._known
 
-    def _caught_up(self, connection: Connection) -> "Folded":
-        """The same, reading only what came since this process last looked."""
+    def caught_up(self, connection: Connection) -> "Folded":
+        """Returns the same, reading only what came since this process last looked."""
         known = self._known
         if known.size == 0:
             return self.folded(connection)
@@ -392,9 +393,12 @@ class SqlRequestBook:
 
     def accept(self, asked: Iterable[Asked]) -> list[DeletionRequest]:
         """Make requests durable, in one transaction. The same subject or record while one is pending is that one
-        request; so is, for ever, one that was asked with the same idempotency key."""
+        request; so is, for ever, one that was asked with the same idempotency key. Which are pending, the ledger says.
+        Raises LedgerError where a table says otherwise: what was acknowledged by it alone would be nowhere."""
         with self._database.transaction() as connection:
-            taken = [_accepted(connection, a) for a in asked]
+            state = self._database.caught_up(connection).state
+            waiting = {r.suppression: i for i, r in state.requests.items() if state.is_open(i)}
+            taken = [_accepted(connection, a, state, waiting) for a in asked]
             self._database.append(connection, [told for _, told in taken if told is not None])
         return [request for request, _ in taken]
 
@@ -414,12 +418,13 @@ class SqlRequestBook:
         LedgerError."""
         with self._database.snapshot() as connection:
             state = self._database.folded(connection).state
-            requests = [_request(r) for r in connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))]
+            rows = list(connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq)))
             listed = {r.digest: (r.kind, r.request) for r in connection.execute(select(_SUPPRESSION))}
         ahead = {r.suppression for r in map(state.requests.get, state.planned) if r}
         # the list is written by the step after the one that writes the plan ahead
         missing = {k: v for k, v in state.suppressed.items() if k in ahead and k not in listed}
-        check_book(state, requests, listed | missing)
+        salts = {r.id: sha256_hex(r.salt.encode()) for r in rows if r.salt}
+        check_book(state, map(_request, rows), listed | missing, salts)
 
     def get(self, request_ids: Iterable[str]) -> list[DeletionRequest]:
         """The given requests, in that order. Raises StorageError for one that is not there."""
@@ -462,28 +467,40 @@ class SqlRequestBook:
 
 
 # built once: building a statement costs more than running it
-_WITH_KEY = select(_REQUESTS).join(_IDEMPOTENCY, _IDEMPOTENCY.c.request == _REQUESTS.c.id).where(
-    _IDEMPOTENCY.c.key == bindparam("given"))
-_PENDING = select(_REQUESTS).where(_REQUESTS.c.suppression == bindparam("given"), _REQUESTS.c.certificate == "")
+_BY_KEY = select(_IDEMPOTENCY.c.request).where(_IDEMPOTENCY.c.key == bindparam("given"))
+_BY_ID = select(_REQUESTS).where(_REQUESTS.c.id == bindparam("given"))
 _NEW_REQUEST = insert(_REQUESTS)
 
 
-def _accepted(connection: Connection, asked: Asked) -> tuple[DeletionRequest, Event | None]:
-    """The request that now stands for what was asked, and what to tell if it is new."""
+def _accepted(connection: Connection, asked: Asked, state: State,
+              waiting: Mapping[str, str]) -> tuple[DeletionRequest, Event | None]:
+    """The request that now stands for what was asked, and what to tell if it is new. `waiting`: by suppression digest,
+    the open requests of the ledger."""
     request, key = asked.request, asked.key
-    before = connection.execute(_WITH_KEY, {"given": key}).first() if key else None
+    before = connection.execute(_BY_KEY, {"given": key}).scalar_one_or_none() if key else None
     if before is not None:
-        return _request(before), None
-    same = connection.execute(_PENDING, {"given": request.suppression}).first()
+        return _known(connection, before, request, state), None
+    same = waiting.get(request.suppression)
     if key:
-        connection.execute(insert(_IDEMPOTENCY).values(key=key, request=same.id if same else request.request_id))
+        connection.execute(insert(_IDEMPOTENCY).values(key=key, request=same or request.request_id))
     if same is not None:
-        return _request(same), None
+        return _known(connection, same, request, state), None
     connection.execute(_NEW_REQUEST, {
         "id": request.request_id, "subject": request.subject, "record": request.record,
         "suppression": request.suppression, "commitment": request.commitment, "salt": asked.salt,
         "received": request.received, "due": request.due, "certificate": ""})
     return request, asked.told
+
+
+def _known(connection: Connection, request_id: str, asked: DeletionRequest, state: State) -> DeletionRequest:
+    """The request of this id, which must be for whom it was asked, in its row and in the ledger. Raises LedgerError."""
+    row = connection.execute(_BY_ID, {"given": request_id}).first()
+    told = state.requests.get(request_id)
+    if row is None or told is None or not row.suppression == told.suppression == asked.suppression:
+        raise LedgerError("expected a request that was asked before to stand in the ledger, for the same person, got a "
+                          "row of a table that says otherwise; nothing was accepted: restore the database from its "
+                          "backup, or find out who wrote to it")
+    return _request(row)
 
 
 def new_salt() -> str:

@@ -247,12 +247,16 @@ class DvcDatasets:
             stores = [repo.cache.local, *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"])]
             return {str(md5) for store in stores for md5 in store.oids_exist(asked)}
 
+    def quarantined(self) -> list[dict[str, Any]]:
+        """Every quarantined row that can be read."""
+        return [line for line in self._quarantine() if line]
+
     def erase_quarantine(self, targets: list[Target]) -> int:
         """Drop the targeted rows from quarantine, and those of a targeted record's subject of which nobody can say
         which record they are; returns how many."""
         match = _Matcher(targets)
         lines = list(self._quarantine())
-        kept = [line for line in lines if not match.requests_of(line)]
+        kept = [line for line in lines if line and not match.requests_of(line)]
         if len(kept) < len(lines):
             write_quarantine(self.root / ".s3t" / QUARANTINE, kept)
         return len(lines) - len(kept)
@@ -340,9 +344,10 @@ class DvcDatasets:
                 yield path
 
     def _quarantine(self) -> Iterator[dict[str, Any]]:
+        """Every quarantined row; {} for one that is damaged: it may be anybody's, so it goes with the next erasure."""
         path = self.root / ".s3t" / QUARANTINE
         if path.exists():
-            yield from (json.loads(line) for line in path.read_text().splitlines())
+            yield from map(_quarantined, path.read_bytes().splitlines())
 
     @contextlib.contextmanager
     def _repo(self) -> Iterator[Any]:
@@ -407,6 +412,14 @@ class _Matcher:
         """Requests that target a quarantined row. Without a record id it may be any of its subject's records."""
         subject, record = line.get("subject_digest", ""), line.get("record_digest", "")
         return [t.request_id for t in self._by_subject.get(subject, ()) if t.matches(subject, record) or not record]
+
+
+def _quarantined(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) and isinstance(value.get("values"), dict) else {}
 
 
 def write_quarantine(path: Path, lines: Iterable[dict[str, Any]]) -> None:

@@ -19,11 +19,12 @@ from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.certificate import PREDICATE_TYPE, make_statement
 from s3t_core.erasure.dsse import sign, verify
 from s3t_core.erasure.residue import make_needles, scan
-from s3t_core.errors import Busy, CertificateError, StorageError
+from s3t_core.errors import Busy, CertificateError, GuaranteeError, StorageError
 from s3t_core.files import is_written, open_files, remove_file, sync_directory, write_atomically, write_each_atomically
 from s3t_core.ports import NeedlesFound, ScanReport, Target
 
 _ACCEPTING_SECONDS = 3600
+_FIRST_YEAR, _LAST_YEAR = 2025, 2199
 
 
 class NeedleFiles:
@@ -45,15 +46,12 @@ class NeedleFiles:
         """What to look for, and what is lost of it."""
         given = {r: ids for _, kept in self._asked() for r, ids in kept.items()}
         asked = list(request_ids)
-        try:
-            texts: list[str] | None = json.loads((self.folder / f"{plan_id}.json").read_bytes())
-        except FileNotFoundError:
-            texts = None
-        return NeedlesFound([i for r in asked for i in given.get(r, ())], [r for r in asked if r not in given], texts)
+        texts = _strings(_parsed(self.folder / f"{plan_id}.json"))
+        return NeedlesFound([i for r in asked for i in given.get(r, ())], [r for r in asked if not given.get(r)], texts)
 
     def known(self) -> set[str]:
         """Requests whose ids as given are there."""
-        return {request for _, kept in self._asked() for request in kept}
+        return {request for _, kept in self._asked() for request, ids in kept.items() if ids}
 
     def ids_of(self, request_id: str) -> list[str]:
         """The ids as given of one request, [] when there are none any more."""
@@ -81,7 +79,10 @@ class NeedleFiles:
             return
         with FileLock(self.folder.with_name("needles.lock"), is_singleton=False):
             for path, kept in self._asked():
-                written = path.stat().st_mtime
+                try:
+                    written = path.stat().st_mtime
+                except FileNotFoundError:
+                    continue  # destroyed while we looked
                 rest = {r: ids for r, ids in kept.items() if wanted(r, written)}
                 if not rest:
                     path.unlink(missing_ok=True)
@@ -91,10 +92,25 @@ class NeedleFiles:
             sync_directory(self.folder)
 
     def _asked(self) -> Iterator[tuple[Path, dict[str, list[str]]]]:
-        """Every file of ids as given, with what it holds by request."""
+        """Every file of ids as given, with what it holds by request. A damaged one holds nothing: its ids are lost, and
+        it goes with the next that are destroyed."""
         for path in self.folder.glob("req-*.json"):
-            with contextlib.suppress(FileNotFoundError):  # destroyed while we looked
-                yield path, json.loads(path.read_bytes())
+            value = _parsed(path)
+            kept = value if isinstance(value, dict) else {}
+            yield path, {request: ids for request, given in kept.items() if (ids := _strings(given)) is not None}
+
+
+def _parsed(path: Path) -> Any:
+    """The JSON in a file, None where there is none that can be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _strings(value: Any) -> list[str] | None:
+    """A list of texts, None for anything else."""
+    return value if isinstance(value, list) and all(isinstance(v, str) for v in value) else None
 
 
 class CertificateFiles:
@@ -231,8 +247,12 @@ class SystemClock:
     """Real time. Fills the port `Clock`."""
 
     def now(self) -> datetime:
-        """Now, UTC."""
-        return datetime.now(UTC)
+        """Now, UTC. Raises GuaranteeError for a clock that cannot be right: deadlines are counted by it."""
+        now = datetime.now(UTC)
+        if not _FIRST_YEAR <= now.year <= _LAST_YEAR:
+            raise GuaranteeError(f"expected a clock between {_FIRST_YEAR} and {_LAST_YEAR}, got one that says "
+                                 f"{now.year}; set this machine's clock, then run the command again")
+        return now
 
     def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -21,7 +21,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-from s3t_core.canonical import canonical_json, sha256_hex
+from s3t_core.canonical import canonical_json, digest_of, sha256_hex
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.erasure.versions import DOCUMENT_TAG, RELEASE_TAG
 from s3t_core.errors import GuaranteeError, StorageError, WorkspaceError
@@ -37,6 +37,7 @@ KIND_TAG = "s3t.kind"
 COPY_TAG = "s3t.copy_of"
 OWNER_TAG = "s3t.ledger"
 _RELEASE = "release"
+STAGE_FILE = ".safetensors"
 _NONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """What MLflow answers for a name or alias that is not there."""
 _AHEAD = 1000
@@ -200,20 +201,17 @@ class MlflowRegistry:
             published = known or self._register(release, record.recipe, tags, record)
             self._complete(published.model_id, release)
             self._check_reach(published)
-            if published.document != record.document:
-                raise StorageError(f"expected the release document of version {record.version} as the ledger recorded "
-                                   "it, got another; run `s3t retrain`, which makes a version anew")
             return published
 
-    def check_document(self, record: VersionRecord) -> None:
-        """That the version's release document is the one that the ledger recorded: it decides labels, and how long a
-        loaded model may go on. Raises GuaranteeError."""
+    def check_files(self, record: VersionRecord) -> None:
+        """That the version's files are those that the ledger recorded: they decide labels, how long a loaded model may
+        go on, and which code answers. Raises GuaranteeError."""
         with self._guarded():
-            content = self._document(record.model_id)
-        if content is None or sha256_hex(content) != record.document:
-            raise GuaranteeError(f"expected the release document of version {record.version} as the ledger recorded "
-                                 f"it, got {'none' if content is None else 'another'}; somebody changed it: run `s3t "
-                                 "erase`, which puts it right")
+            there, digest = self._document(record.model_id) is not None, self._digest_of(record.model_id)
+        if digest != record.document:
+            raise GuaranteeError(f"expected the files of version {record.version} as the ledger recorded them, got "
+                                 f"{'others' if there else 'none'}; somebody changed them, or another command has just "
+                                 "moved on: run `s3t erase`, which puts it right")
 
     def check_adopted(self, record: VersionRecord, published: Published) -> None:
         """That the version's files say what the ledger says and answer with its stages. Raises StorageError."""
@@ -307,7 +305,8 @@ class MlflowRegistry:
                 break
             self._client.delete_model_version(self.name, version)
             version = self._number(info, run.info.run_id, tags)
-        return Published(version, str(run.info.run_id), str(info.model_id), tags[DOCUMENT_TAG])
+        model_id = str(info.model_id)
+        return Published(version, str(run.info.run_id), model_id, self._digest_of(model_id))
 
     def _number(self, info: Any, run_id: str, tags: Mapping[str, str]) -> str:
         return str(self._client.create_model_version(self.name, info.model_uri, run_id, tags=dict(tags),
@@ -342,11 +341,17 @@ class MlflowRegistry:
         return next((self._published(v) for v in found), None)
 
     def _published(self, version: Any) -> Published:
-        """A version as it is here. Its `document` is the digest of the file, "" where its tag names another."""
+        """A version as it is here. Its `document` is the digest of its files, "" where its tag names another release
+        document."""
         model_id = _model_id(version.source)
-        digest = sha256_hex(self._document(model_id) or b"")
-        same = digest == version.tags.get(DOCUMENT_TAG)
-        return Published(str(version.version), str(version.run_id), model_id, digest if same else "")
+        same = sha256_hex(self._document(model_id) or b"") == version.tags.get(DOCUMENT_TAG)
+        return Published(str(version.version), str(version.run_id), model_id, self._digest_of(model_id) if same else "")
+
+    def _digest_of(self, model_id: str) -> str:
+        """Digest of all that decides what a version answers: the release document, the code that is loaded, what names
+        it, what it needs. Stage files are named by their own digests."""
+        files = {n: sha256_hex(data) for n, data in self._files_of(model_id).items()}
+        return digest_of(dict(sorted(files.items())))
 
     def _versions(self) -> list[Any]:
         return _pages(lambda token: self._client.search_model_versions(f"name = '{self.name}'", page_token=token))
@@ -372,8 +377,11 @@ class MlflowRegistry:
 
     def _document(self, model_id: str) -> bytes | None:
         """The release document of a logged model, None without one."""
-        found = next((self._artifacts / "models" / model_id).glob("**/release.json"), None)
-        return found.read_bytes() if found is not None else None
+        return next((data for n, data in self._files_of(model_id).items() if Path(n).name == "release.json"), None)
+
+    def _files_of(self, model_id: str) -> dict[str, bytes]:
+        """The files of a logged model by their place in it, stage files left out."""
+        return files_in(self._artifacts / "models" / model_id)
 
     def _check_reach(self, published: Published) -> None:
         """That an erasure would reach what was published. Raises WorkspaceError. Here it does."""
@@ -428,6 +436,12 @@ class MlflowRegistry:
             reason = error.error_code if isinstance(error, MlflowException) else type(error).__name__
             raise StorageError(f"the model registry refused ({reason}); check that it is up and writable, then run the "
                                "command again") from None
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """The files under a folder by their place in it, stage files left out."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.suffix != STAGE_FILE)
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
 def _pages(fetch: Callable[[str | None], Any]) -> list[Any]:

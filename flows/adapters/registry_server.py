@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
-from flows.adapters.registry import OWNER_TAG, MlflowRegistry
+from flows.adapters.registry import OWNER_TAG, STAGE_FILE, MlflowRegistry, files_in
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.errors import StorageError, WorkspaceError
 from s3t_core.ports import Published
@@ -48,14 +48,13 @@ class ServerRegistry(MlflowRegistry):
     def _complete(self, model_id: str, release: dict[str, Any]) -> None:
         """Nothing: a version is logged whole."""
 
-    def _document(self, model_id: str) -> bytes | None:
+    def _files_of(self, model_id: str) -> dict[str, bytes]:
         place = self.place()
         if not is_bucket(place):
-            found = next((Path(place) / "models" / model_id).rglob("release.json"), None)
-            return found.read_bytes() if found is not None else None
+            return files_in(Path(place) / "models" / model_id)
         blobs = S3Blobs(f"{place}/models/{model_id}")
-        name = next((n for n in blobs.names() if n.endswith("release.json")), None)
-        return blobs.read(name) if name is not None else None
+        names = [n for n in blobs.names() if not n.endswith(("/", STAGE_FILE))]
+        return {name: data for name in names if (data := blobs.read(name)) is not None}
 
     def _check_reach(self, published: Published) -> None:
         if self._document(published.model_id) is None:

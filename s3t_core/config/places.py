@@ -1,6 +1,6 @@
 """The tables of `s3t.toml` that say where all of it is kept: a file, a directory or a server. None holds a secret."""
 
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -9,7 +9,9 @@ from s3t_core.config.sections import Section
 
 def _without_password(value: str) -> str:
     found = urlsplit(value)
-    if found.password is not None or "password" in found.query:
+    secret = any(word in name.casefold() for name, _ in parse_qsl(found.query, keep_blank_values=True)
+                 for word in ("pass", "secret", "token", "key"))
+    if found.password is not None or secret:
         raise ValueError("expected no password in a file that git keeps, got one in the URL; give it in the "
                          "environment or a file: PGPASSFILE, ~/.pgpass, PGPASSWORD; MLFLOW_TRACKING_PASSWORD")
     return value
@@ -39,7 +41,7 @@ def _place(value: str) -> str:
         raise ValueError(f"expected a directory or s3://BUCKET/PREFIX, got {value.partition('://')[0]}://...")
     if value.startswith("s3://"):
         found = urlsplit(value)
-        if not found.netloc or not found.path.strip("/") or "@" in found.netloc:
+        if not found.netloc or not found.path.strip("/") or "@" in found.netloc or found.query:
             raise ValueError("expected s3://BUCKET/PREFIX without keys in it; they come from the environment or from "
                              "AWS's own files")
     return value

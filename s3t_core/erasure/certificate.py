@@ -11,7 +11,7 @@ from s3t_core.domain import DatasetVersion, DeletionRequest
 from s3t_core.erasure.ledger import Inclusion, TreeHead, leaf_of
 from s3t_core.erasure.merkle import includes, leaf_hash
 from s3t_core.erasure.planner import ErasurePlan
-from s3t_core.erasure.state import State, VersionRecord
+from s3t_core.erasure.state import RequestRecord, State, VersionRecord
 from s3t_core.errors import CertificateError
 from s3t_core.release_json import release_to_json
 
@@ -57,7 +57,7 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
     asked = state.requests[request.request_id]
     return {
         "request": {"id": request.request_id, "received": asked.received, "due": asked.due,
-                    "scope": asked.scope, "met": now <= asked.due, "clock_corrected": asked.clock_corrected,
+                    "scope": asked.scope, "met": _met(asked, now), "clock_corrected": asked.clock_corrected,
                     "jurisdiction": jurisdiction,
                     "approver": state.approved.get(request.request_id, "")},
         "subject": {"commitment": request.commitment,
@@ -96,6 +96,12 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
         "software": software,
         "not_covered": list(LIMITS),
     }
+
+
+def _met(asked: RequestRecord, now: str) -> bool | None:
+    """Whether the deadline was met; None where a clock that was put right makes it look late, which nobody can say."""
+    late = now > asked.due
+    return None if late and asked.clock_corrected else not late
 
 
 def make_statement(predicate: dict[str, Any], subject: dict[str, Any], kind: str = PREDICATE_TYPE) -> dict[str, Any]:

@@ -66,7 +66,10 @@ def is_ready(request: DeletionRequest, state: State, needs_approval: bool) -> bo
 def as_told(request: DeletionRequest, state: State) -> DeletionRequest:
     """Returns the request with the times that hold by the ledger: earlier ones, when it was received by a clock that
     had run ahead and was put right since."""
-    told = state.requests[request.request_id]
+    told = state.requests.get(request.request_id)
+    if told is None:
+        raise LedgerError("expected every request of the book in the ledger, got one that it does not know; restore "
+                          "the database from its backup, or find out who wrote to its table of requests")
     return replace(request, received=told.received, due=told.due)
 
 
@@ -85,10 +88,12 @@ def view_of(asked: DeletionRequest, state: State, needs_approval: bool, now: dat
     return RequestView(request, told, round((parse_time(request.due) - now) / timedelta(days=1), 2))
 
 
-def check_book(state: State, requests: Iterable[DeletionRequest], suppressed: Mapping[str, tuple[str, str]]) -> None:
+def check_book(state: State, requests: Iterable[DeletionRequest], suppressed: Mapping[str, tuple[str, str]],
+               salts: Mapping[str, str]) -> None:
     """That the request book and the suppression list say what the ledger says: whoever may write to those tables alone
     could make a request look closed, or another person's, or let an erased person be trained on again. `suppressed`: by
-    digest on the list, what it is of and the request that put it there. Raises LedgerError."""
+    digest on the list, what it is of and the request that put it there; `salts`: SHA-256 of each commitment's salt that
+    was not destroyed, by request. Raises LedgerError."""
     told = {i: (r.subject, r.record, r.suppression, r.commitment, *r.told, state.documents.get(i, ""))
             for i, r in state.requests.items()}
     kept = {r.request_id: (r.subject, r.record, r.suppression, r.commitment, r.received, r.due, r.certificate)
@@ -97,6 +102,9 @@ def check_book(state: State, requests: Iterable[DeletionRequest], suppressed: Ma
         raise LedgerError("expected the request book to say what the ledger says, got a request that was added, "
                           "changed, removed or closed in one of them alone; restore the database from its backup, or "
                           "find out who wrote to its table of requests")
+    if any(salts[i] != r.salt for i, r in state.requests.items() if i in salts):
+        raise LedgerError("expected the salt of every commitment to be the one that was drawn, got another: nobody "
+                          "could show any more whom a certificate is about; restore the database from its backup")
     if dict(suppressed) != state.suppressed:
         raise LedgerError("expected the suppression list to be what the ledger makes of it, got an entry that was "
                           "added, changed or removed in one of them alone: an erased person could come back; restore "

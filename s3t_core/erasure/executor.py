@@ -124,7 +124,7 @@ class Eraser:
         findings = self.ports.datasets.find(targets, state.datasets, state.destroyed_objects)
         plan = self._with_replacement(self._servable_plan(requests, findings, state))
         contents = self.ports.datasets.contents(targets)
-        plan = replace(plan, commitments=dict(contents.commitments))
+        plan = replace(plan, time=self._now(), commitments=dict(contents.commitments), texts=len(set(contents.texts)))
         self.ports.needles.gather(plan.plan_id, list(contents.texts))
         self.ports.ledger.append({"type": "planned", "time": plan.time, "plan": plan_to_json(plan)})
         return plan
@@ -232,6 +232,7 @@ class Eraser:
     def _scan(self, plan: ErasurePlan, _: State) -> None:
         found = self.ports.needles.read(plan.plan_id, plan.requests)
         targets = targets_of(self.ports.requests.get(plan.requests))
+        texts = found.texts if found.texts is not None and len(set(found.texts)) == plan.texts else None
         report = self.ports.residue.scan(found.ids, found.texts or [], targets)
         self.outside = report.outside
         self.ids_lost.append(len(found.ids_lost))
@@ -241,8 +242,7 @@ class Eraser:
                                "written. Remove what put it there, then run `s3t erase` again")
         if report.undecodable:
             raise ResidueFound(_undecodable(report))
-        rows = sum(map(len, plan.commitments.values())) if found.texts is None else 0
-        lost = len(found.ids_lost) + rows
+        lost = len(found.ids_lost) + (plan.texts if texts is None else 0)
         self._done("scan", plan, files=report.files, bytes=report.bytes, needles=report.needles,
                    unsearchable=report.unsearchable + lost, lost=lost, ids_lost=found.ids_lost, shared=report.shared,
                    outside=len(report.outside))

@@ -185,7 +185,7 @@ def _measured(state: State, event: Event) -> None:
 def _request(state: State, event: Event) -> None:
     times = event["time"], event["due"]
     state.requests[event["request"]] = RequestRecord(
-        event["subject"], event["record"], event["suppression"], event["commitment"], *times, times)
+        event["subject"], event["record"], event["suppression"], event["commitment"], event["salt"], *times, times)
 
 
 def _planned(state: State, event: Event) -> None:
@@ -250,8 +250,11 @@ def _settled(state: State, event: Event) -> None:
 def _migrated(state: State, event: Event) -> None:
     state.settled = event["settings"]
     ids = event["versions"]
-    state.versions = [replace(v, run_id=ids[v.version][0], model_id=ids[v.version][1]) if v.version in ids else v
-                      for v in state.versions]
+    state.versions = [_elsewhere(v, *ids[v.version]) if v.version in ids else v for v in state.versions]
+
+
+def _elsewhere(version: VersionRecord, run_id: str, model_id: str, document: str) -> VersionRecord:
+    return replace(version, run_id=run_id, model_id=model_id, document=document)
 
 
 def _retired(state: State, event: Event) -> None:

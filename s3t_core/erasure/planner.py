@@ -21,7 +21,8 @@ class ErasurePlan:
     """What one erase run will do. `release` is the one to cut over to, None when nothing that serves is touched.
 
     `recipe` is None unless the release is a replacement that was trained first, on the data without the targets.
-    `commitments`: keyed, of every stored row of each request.
+    `commitments`: keyed, of every stored row of each request. `texts`: how many texts of them were gathered to be
+    looked for.
     """
 
     plan_id: str
@@ -36,6 +37,7 @@ class ErasurePlan:
     versions: tuple[str, ...]
     recipe: dict[str, Any] | None = None
     commitments: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    texts: int = 0
 
     @property
     def touches_data(self) -> bool:
@@ -105,6 +107,7 @@ def plan_to_json(plan: ErasurePlan) -> dict[str, Any]:
         "deactivated": [stage_to_json(s) for s in plan.deactivated],
         "release": release_to_json(plan.release) if plan.release else None, "versions": list(plan.versions),
         "recipe": plan.recipe, "commitments": {k: list(v) for k, v in plan.commitments.items()},
+        "texts": plan.texts,
     }
 
 
@@ -117,4 +120,5 @@ def plan_from_json(value: dict[str, Any]) -> ErasurePlan:
         objects=tuple(value["objects"]), deactivated=tuple(stage_from_json(s) for s in value["deactivated"]),
         release=release_from_json(value["release"]) if value["release"] else None, versions=tuple(value["versions"]),
         recipe=value["recipe"], commitments={k: tuple(v) for k, v in value["commitments"].items()},
+        texts=value["texts"],
     )

@@ -19,7 +19,7 @@ from s3t_core.erasure.certificate import LIMITS
 from s3t_core.erasure.ledger import leaf_of, walk
 from s3t_core.erasure.merkle import consistency_proof, leaf_hash, tree_head
 from s3t_core.erasure.offline import NOT_PROVED
-from s3t_core.erasure.state import ClosingKind, Event, ReleaseCause, Scope, State
+from s3t_core.erasure.state import ClosingKind, Event, ReleaseCause, RequestRecord, Scope, State
 from s3t_core.errors import CertificateError
 from s3t_core.times import parse_time, rfc3339
 
@@ -56,7 +56,8 @@ class RequestEntry(Part):
     outcome: Outcome
     closed: str | None = Field(description="when its closing document was signed")
     met: bool | None = Field(description="closed by the due time, with the document as the ledger recorded it; null "
-                                         "while it is open and not due yet, and for a document that is not there")
+                                         "while it is open and not due yet, for a document that is not there, and for "
+                                         "one that is late by a clock that was corrected")
     approver: str
     legal_basis: str = Field(description="of a rejection: an article of the GDPR")
     plan: str = Field(description="the erasure that carried it out")
@@ -383,18 +384,20 @@ def _request_entry(asked: _Asked, state: State, documents: Mapping[str, bytes], 
     return RequestEntry(
         id=request_id, scope=known.scope, received=known.received, due=known.due,
         clock_corrected=known.clock_corrected, outcome=asked.outcome, closed=asked.closed,
-        met=_met(asked, known.due, document, now), approver=asked.approver, legal_basis=asked.basis, plan=asked.plan,
+        met=_met(asked, known, document, now), approver=asked.approver, legal_basis=asked.basis, plan=asked.plan,
         seconds_to_cut_over=None if known.clock_corrected else _seconds(known.received, asked.cut_over),
         seconds_to_certificate=_seconds(known.received, asked.closed) if erased and not known.clock_corrected else None,
         document_sha256=asked.document, document=document)
 
 
-def _met(asked: _Asked, due: str, document: Document, now: str) -> bool | None:
-    if asked.closed is None:
-        return False if now > due else None
-    if document != "as recorded":
+def _met(asked: _Asked, known: RequestRecord, document: Document, now: str) -> bool | None:
+    """Whether it was closed in time. That it was late, a clock that was put right cannot show: it may have been wrong
+    the other way."""
+    if asked.closed is not None and document != "as recorded":
         return None
-    return asked.closed <= due
+    if (asked.closed or now) > known.due:
+        return None if known.clock_corrected else False
+    return True if asked.closed else None
 
 
 def _compared(recorded: str, document: bytes | None) -> Document:

@@ -144,7 +144,7 @@ def _measured(state: State, event: Event) -> None:
 
 def _request(state: State, event: Event) -> None:
     _want(event["request"] not in state.requests, "a request id that is new")
-    for name in ("subject", "record", "suppression", "commitment"):
+    for name in ("subject", "record", "suppression", "commitment", "salt"):
         _want(isinstance(event[name], str), f"the request's {name} as a digest")
     _want(_TIME.fullmatch(event["due"]) is not None and event["due"] >= event["time"], "a due time after it came")
 

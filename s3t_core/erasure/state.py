@@ -22,7 +22,7 @@ STEPS = ("cut over", "rewrite", "destroy", "measure", "scan", "certify")
 class VersionRecord:
     """A registered model version. `staleness`, `offline`: seconds that a loaded one trusts its last confirmation, with
     and without a registry that answers. `superseded` is the time (RFC 3339) the alias moved on, "" while it serves.
-    `document` is the SHA-256 of its release.json, hex."""
+    `document` is the digest of its files, stages left out."""
 
     release: Release
     version: str
@@ -41,13 +41,17 @@ class VersionRecord:
 
 @dataclass(frozen=True)
 class RequestRecord:
-    """A request as the ledger acknowledged it. `received` and `due` (RFC 3339) are what holds now: earlier than what
-    was `told` when a clock that had run ahead was put right since."""
+    """A request as the ledger acknowledged it. `salt` is the SHA-256 of its commitment's salt, hex.
+
+    `received` and `due` (RFC 3339) are what holds now: earlier than what was `told` when a clock that had run ahead was
+    put right since.
+    """
 
     subject: str
     record: str
     suppression: str
     commitment: str
+    salt: str
     received: str
     due: str
     told: tuple[str, str]

@@ -17,7 +17,7 @@ from s3t_core.errors import GuaranteeError
 
 PREFIXES = (
     "ONEDNN_", "DNNL_", "MKLDNN_", "IDEEP_",  # oneDNN
-    "MKL_", "FBGEMM_", "XNNPACK_",
+    "MKL_", "INTEL_", "FBGEMM_", "XNNPACK_",
     "OMP_", "GOMP_", "KMP_",  # how work is parted among threads
     "ATEN_", "TORCH_", "PYTORCH_", "NPY_", "ACCELERATE_",
     "CUBLAS", "CUDNN_", "NVIDIA_TF32_",

@@ -129,6 +129,20 @@ def test_asking_again_fills_in_an_id_that_a_restore_lost(place: Workspace) -> No
     assert "person 1" not in json.dumps([p.name for p in place.needles.folder.iterdir()])
 
 
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[1]", b"null", b'{"req": 1}', b"[" * 100_000])
+def test_a_damaged_file_of_ids_counts_as_lost_and_stops_nobody(place: Workspace, damage: bytes) -> None:
+    hers, other = take_requests(place, ["person 1"])[0], take_requests(place, ["person 2"])[0]
+    path = place.state_dir / "needles" / f"{hers.request_id}.json"
+    path.write_bytes(damage)
+    assert place.needles.read("p", [hers.request_id]).ids_lost == [hers.request_id]
+    place.needles.prune([hers.request_id, other.request_id])
+    withdraw(_again(place), other.request_id)
+    take_requests(_again(place), ["person 1"])
+    assert _again(place).needles.ids_of(hers.request_id) == ["person 1"]
+    path.write_bytes(json.dumps({hers.request_id: []}).encode())
+    assert place.needles.read("p", [hers.request_id]).ids_lost == [hers.request_id]  # emptied is lost
+
+
 # --- 6: who may insert closes nothing
 
 
@@ -227,6 +241,37 @@ def test_whom_a_request_is_about_and_its_commitment_stand_in_the_ledger(place: W
         status_of(_again(place))
 
 
+def test_another_salt_than_the_one_that_was_drawn_is_noticed_and_none_is_a_destroyed_one(place: Workspace) -> None:
+    take_requests(place, ["person 1"])
+    _sql(place, "UPDATE requests SET salt = ''")
+    status_of(_again(place))
+    _sql(place, "UPDATE requests SET salt = ?", "0" * 64)
+    with pytest.raises(LedgerError, match="salt of every commitment"):
+        status_of(_again(place))
+
+
+def test_a_request_is_acknowledged_only_by_what_the_ledger_has(place: Workspace) -> None:
+    """A row that was made to look open, or planted, takes no request; nor does a key that points elsewhere."""
+    first = take_requests(place, ["person 1"], key="ticket 1")[0]
+    withdraw(place, first.request_id)
+    document = place.ledger.state().documents[first.request_id]
+    _sql(place, "UPDATE requests SET certificate = ''")  # as if it were open still
+    second = take_requests(_again(place), ["person 1"])[0]
+    assert second.request_id != first.request_id and place.ledger.state().is_open(second.request_id)
+    _sql(place, "UPDATE requests SET certificate = ? WHERE id = ?", document, first.request_id)
+    status_of(_again(place))
+    _sql(place, "INSERT INTO requests (id, subject, record, suppression, commitment, salt, received, due, certificate) "
+                "SELECT 'req-f00', 's', '', 'planted', '', '', received, due, '' FROM requests LIMIT 1")
+    for look in (list_requests, status_of):
+        with pytest.raises(LedgerError, match="request book"):
+            look(_again(place))
+    _sql(place, "DELETE FROM requests WHERE id = 'req-f00'")
+    for elsewhere in (take_requests(_again(place), ["person 2"])[0].request_id, "req-nowhere"):
+        _sql(place, "UPDATE idempotency SET request = ?", elsewhere)
+        with pytest.raises(LedgerError, match="for the same person"):
+            take_requests(_again(place), ["person 1"], key="ticket 1")
+
+
 # --- 8: idempotency, left-over and renamed documents
 
 
@@ -315,6 +360,34 @@ def test_a_clock_that_ran_700_days_ahead_buys_no_time(place: Workspace) -> None:
     clock.at = today + timedelta(days=40)  # the deadline counts from when the clock was put right
     late = {r["id"]: r["days_left"] for r in list_requests(_with(place, clock))}
     assert late[_again_asked.request_id] == -10
+
+
+def test_one_command_under_a_clock_that_is_behind_makes_nothing_missed(place: Workspace) -> None:
+    clock = _Clock()
+    today = clock.at
+    asked = take_requests(_with(place, clock), ["person 1"])[0]
+    clock.at = today - timedelta(days=40)
+    take_requests(_with(place, clock), ["person 2"])
+    clock.at = today + timedelta(days=1)
+    opened = _with(place, clock)
+    carry_out(opened, opened.requests.get([asked.request_id])[0])
+    from flows.reporting import report_of
+    report = report_of(opened, None, clock.now())
+    entry = next(r for r in report.requests if r.id == asked.request_id)
+    assert entry.clock_corrected and entry.met is None  # nobody can say; it is not told as missed
+    assert report.summary.deadlines_missed == 1  # only that of who asked under the wrong clock, and is overdue by it
+
+
+def test_a_clock_of_no_plausible_year_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.adapters import local
+
+    class Broken(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime(9999, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr(local, "datetime", Broken)
+    with pytest.raises(S3TError, match="expected a clock between"):
+        local.SystemClock().now()
 
 
 def test_clocks_that_differ_a_little_are_no_correction(place: Workspace) -> None:

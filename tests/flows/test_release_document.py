@@ -62,14 +62,14 @@ def test_a_changed_release_document_is_not_loaded_and_an_erase_run_puts_it_right
     _change(place, change, vouched=False)
     with pytest.raises(StaleModel, match="the registry vouches for"):
         mlflow.pyfunc.load_model(f"models:/{place.registry.name}@champion")
-    with pytest.raises(GuaranteeError, match="release document"):
+    with pytest.raises(GuaranteeError, match="files of version"):
         replay(place, 1)
     _change(place, lambda _: None, vouched=True)  # and the registry is made to vouch for it
     with pytest.raises(StaleModel, match="the registry vouches for"):
         loaded.predict(["w1"])  # at each confirmation
-    with pytest.raises(StaleModel, match="the release document that the ledger recorded"):
+    with pytest.raises(GuaranteeError, match="files of version"):
         champion_of(Workspace(place.root))
-    with pytest.raises(GuaranteeError, match="release document"):
+    with pytest.raises(GuaranteeError, match="files of version"):
         replay(place, 1)
     assert erase(str(place.root))["healed"]["registry"] is True
     forget_connections()
@@ -78,6 +78,30 @@ def test_a_changed_release_document_is_not_loaded_and_an_erase_run_puts_it_right
     assert erase(str(place.root))["healed"]["registry"] is False
     report = report_of(Workspace(place.root), None, datetime.now(UTC))  # whatever happened can be told
     assert report.versions[-1].cause == "restored" and any(a.kind == "healed after a restore" for a in report.acts)
+
+
+def test_changed_code_of_a_version_is_not_run_by_us_and_an_erase_run_puts_it_right(place: Workspace) -> None:
+    """The code lies beside the release document, and answers."""
+    before, champion = champion_of(place).predict(["w1", "w2"]), place.ledger.state().champion
+    assert champion is not None
+    folder = place.state_dir / "mlartifacts" / "models" / champion.model_id
+    code = next(folder.rglob("champion.py"))
+    code.write_text(code.read_text().replace('"label": p.label', '"label": "forged"'))
+    with pytest.raises(GuaranteeError, match="files of version"):
+        champion_of(Workspace(place.root))
+    assert erase(str(place.root))["healed"]["registry"] is True
+    forget_connections()
+    place = Workspace(place.root)
+    assert champion_of(place).predict(["w1", "w2"]) == before
+    champion = place.ledger.state().champion
+    assert champion is not None
+    names = next((place.state_dir / "mlartifacts" / "models" / champion.model_id).rglob("MLmodel"))
+    names.write_text(names.read_text() + "\n# other code could be named here\n")
+    with pytest.raises(GuaranteeError, match="files of version"):
+        champion_of(place)
+    train(str(place.root))
+    forget_connections()
+    assert champion_of(Workspace(place.root)).predict(["w1", "w2"]) == before
 
 
 def test_a_training_puts_a_changed_release_document_right_too(place: Workspace) -> None:

@@ -12,14 +12,21 @@ from s3t_core.errors import LedgerError
 REQUESTS = [DeletionRequest(f"req-{i}", f"s{i}", "", f"x{i}", "c", "t0", "t1", closed)
             for i, closed in enumerate(["", "doc-1", "doc-2"])]
 STATE = State(
-    requests={r.request_id: RequestRecord(r.subject, "", r.suppression, "c", "t0", "t1", ("t0", "t1"))
-              for r in REQUESTS},
+    requests={r.request_id: RequestRecord(r.subject, "", r.suppression, "c", f"salt {r.request_id}", "t0", "t1", ("t0",
+              "t1")) for r in REQUESTS},
     documents={"req-1": "doc-1", "req-2": "doc-2"}, suppressed={"x1": ("subject", "req-1")})
+SALTS = {r.request_id: f"salt {r.request_id}" for r in REQUESTS}
 LIST = {"x1": ("subject", "req-1")}
 
 
 def test_all_three_say_the_same() -> None:
-    check_book(STATE, REQUESTS, LIST)
+    check_book(STATE, REQUESTS, LIST, SALTS)
+    check_book(STATE, REQUESTS, LIST, {})  # salts that were destroyed
+
+
+def test_another_salt_is_noticed() -> None:
+    with pytest.raises(LedgerError, match="salt of every commitment"):
+        check_book(STATE, REQUESTS, LIST, SALTS | {"req-1": "other"})
 
 
 @pytest.mark.parametrize("book", [
@@ -29,7 +36,7 @@ def test_all_three_say_the_same() -> None:
     [REQUESTS[0], replace(REQUESTS[1], certificate=""), REQUESTS[2]]])
 def test_whatever_is_in_one_of_them_alone_is_noticed(book: list[DeletionRequest]) -> None:
     with pytest.raises(LedgerError, match="request book"):
-        check_book(STATE, book, LIST)
+        check_book(STATE, book, LIST, SALTS)
 
 
 @pytest.mark.parametrize("listed", [
@@ -37,7 +44,7 @@ def test_whatever_is_in_one_of_them_alone_is_noticed(book: list[DeletionRequest]
     {"x2": ("subject", "req-1")}])
 def test_a_suppression_list_that_the_ledger_does_not_make_is_noticed(listed: dict[str, tuple[str, str]]) -> None:
     with pytest.raises(LedgerError, match="suppression list"):
-        check_book(STATE, REQUESTS, listed)
+        check_book(STATE, REQUESTS, listed, SALTS)
 
 
 def test_documents_that_are_gone_or_changed_are_told_apart() -> None:

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from s3t_core.erasure.planner import ErasurePlan, plan_erasure, targets_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import CertificateError, GuaranteeError, LedgerError, ResidueFound
 from s3t_core.release_json import release_to_json, stage_to_json
+from s3t_core.times import rfc3339
 from tests.fakes import POLICY, FakeDatasets, FakeLedger, FakeRegistry, FakeRequestBook, FakeStages, ports
 
 SHARDS, SLICES = 2, 3
@@ -59,7 +61,7 @@ class World:
             request_id, subject, record, suppression, "commitment", time, due)
         self.ports.needles.files[request_id] = [subject]  # type: ignore[attr-defined]
         self.tell(type="request", request=request_id, subject=subject, record=record, suppression=suppression,
-                  commitment="commitment", due=due)
+                  commitment="commitment", salt="", due=due)
 
     def tell(self, **event: Any) -> None:
         """An event of now, taken by the ledger's rules."""
@@ -192,7 +194,6 @@ def test_a_subject_that_is_held_out_only_is_erased_and_a_new_version_serves() ->
 
 
 def test_clean_superseded_versions_go_when_their_time_is_over() -> None:
-    from datetime import timedelta
     world = make_world()
     world.ask("q1", "only-held-out")
     world.eraser().run()
@@ -347,7 +348,30 @@ def test_needles_that_a_restore_lost_lock_no_request_and_are_certified_as_unsear
     _check_finished(world, ["q1", "q2"], ["s01-2", "s00-0"])
     found = {q: _predicate(world, q) for q in ("q1", "q2")}
     assert [found[q]["found"]["id_searched"] for q in ("q1", "q2")] == [False, True]
-    assert found["q1"]["scan"]["unsearchable"] == found["q1"]["scan"]["lost"] == 1 + 3  # an id, and three texts
+    assert found["q1"]["scan"]["unsearchable"] == found["q1"]["scan"]["lost"] == 1 + plan.texts == 3  # an id, and two texts
+
+
+def test_texts_that_were_taken_out_after_the_plan_are_certified_as_lost() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    plan = world.eraser().plan()
+    assert plan is not None and plan.texts == 1
+    world.ports.needles.files[plan.plan_id] = []  # type: ignore[attr-defined]
+    world.eraser().run()
+    assert _predicate(world, "q1")["scan"]["lost"] == 1
+
+
+def test_a_plan_that_a_training_came_before_carries_the_time_at_which_it_is_written() -> None:
+    """A replacement may train for hours, and writes to the ledger meanwhile."""
+    world = make_world()
+    world.ask("q1", "s01-2")
+
+    def trained(_: ErasurePlan) -> None:
+        world.ports.clock.time += timedelta(hours=5)  # type: ignore[attr-defined]
+        stray = StageRecord("stray key", "stray digest", 0, (0,), ("content of a replacement",), "run")
+        world.ledger.take({"type": "stage", "time": rfc3339(world.ports.clock.now()), "stage": stage_to_json(stray)})
+    Eraser(world.ports, POLICY, lambda: "plan-x", trained).plan()
+    assert "clock" not in {e["type"] for e in world.ledger.events}
 
 
 def test_the_eraser_waits_for_the_most_trusting_version_ever_published() -> None:

@@ -45,7 +45,7 @@ def _registered(version: str, cause: str, release: Release) -> Event:
 
 def _asked(request: str) -> Event:
     return {"type": "request", "request": request, "subject": f"subject of {request}", "record": "", "due": DUE,
-            "suppression": f"suppression of {request}", "commitment": "c"}
+            "suppression": f"suppression of {request}", "commitment": "c", "salt": "s"}
 
 
 def _step(name: str) -> Event:
@@ -111,7 +111,7 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "settings": ({"type": "settled", "settings": {}}, {"begun"}),
     "a move": ({"type": "migrated", "move": "m", "settings": {}, "versions": {}}, IDLE),
     "a move of a version that is not there": (
-        {"type": "migrated", "move": "m", "settings": {}, "versions": {"9": ["r", "m"]}}, set()),
+        {"type": "migrated", "move": "m", "settings": {}, "versions": {"9": ["r", "m", "d"]}}, set()),
     "data ingested": ({"type": "dataset", "cause": "ingest", "dataset": dataset_to_json(_data("d3"))}, IDLE),
     "data rewritten": ({"type": "dataset", "cause": "erasure", "dataset": dataset_to_json(_data("d3"))},
                        {"cut over", "data rewritten"}),
@@ -271,6 +271,6 @@ def test_small_steps_back_do_not_add_up_to_an_hour() -> None:
     before = fold(_history("asked"))
     creeping = [{**_asked(f"c{i}"), "time": f"2026-01-01T{23 - i // 60:02d}:{59 - i % 60:02d}:00Z"} for i in range(60)]
     told = corrected(creeping, before.time)
-    assert sum(e["type"] == "clock" for e in told) >= 15
+    assert sum(e["type"] == "clock" for e in told) >= 10
     with pytest.raises(LedgerError, match="run back"):
         fold(creeping, before, before.size)
