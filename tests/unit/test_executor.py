@@ -348,7 +348,8 @@ def test_needles_that_a_restore_lost_lock_no_request_and_are_certified_as_unsear
     _check_finished(world, ["q1", "q2"], ["s01-2", "s00-0"])
     found = {q: _predicate(world, q) for q in ("q1", "q2")}
     assert [found[q]["found"]["id_searched"] for q in ("q1", "q2")] == [False, True]
-    assert found["q1"]["scan"]["unsearchable"] == found["q1"]["scan"]["lost"] == 1 + plan.texts == 3  # an id, and two texts
+    scan = found["q1"]["scan"]
+    assert scan["unsearchable"] == scan["lost"] == 1 + plan.texts == 3  # an id, and two texts
 
 
 def test_texts_that_were_taken_out_after_the_plan_are_certified_as_lost() -> None:
