@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from flows.adapters.git import git_environment
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
@@ -447,7 +448,8 @@ def _commit(root: Path, message: str) -> None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", "-C", str(root), *arguments], env=git_environment(), capture_output=True,
+                          text=True, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
         reason = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])

@@ -7,8 +7,9 @@
    other (gzip, bzip2, xz, zstd, lz4) are all read.
 3. Nothing is read whole but one cell of a table: streams are inflated piece by piece, so a file that inflates to a
    thousand times its size costs time, not memory.
-4. Kinds that are known and not decoded here (7z, rar, encrypted Parquet, a git pack without its index, ...) are
-   Undecodable. So is what is packed deeper than MAX_DEPTH.
+4. Kinds that are known and not decoded here (7z, rar, encrypted Parquet, ...) are Undecodable. So is what is packed
+   deeper than MAX_DEPTH.
+5. A git pack is unpacked by git itself, from its own bytes alone: an index beside it may be cut, or another pack's.
 """
 
 import bz2
@@ -19,10 +20,10 @@ import io
 import json
 import lzma
 import os
+import re
 import shutil
 import sqlite3
 import struct
-import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -45,6 +46,10 @@ CHUNK_BYTES = 4 * 2**20
 _IN_MEMORY = 32 * 2**20
 _BATCH_ROWS = 2048
 _BATCH_CELLS = 2**20
+_GIT_HEADER_BYTES = 64
+_TAR_BLOCK = 512
+_TAR_NOTES = (b"x", b"g", b"L", b"K")
+"""Types of what is told about the next entry, before it: long names, extended headers."""
 _DESCRIPTOR_BYTES = 24
 """What may stand between two entries of a zip: a data descriptor."""
 
@@ -56,11 +61,13 @@ class Undecodable(Exception):
 @dataclass(frozen=True)
 class Source:
     """A file to decode. `file` is open and can seek; `path` is where it lies, None for what came out of another;
-    `temporary`: where a copy may be made, None = where the system makes them."""
+    `temporary`: where a copy may be made, None = where the system makes them. `unpack`: gives every object of a
+    git pack, None = nobody can."""
 
     file: IO[bytes]
     path: Path | None
     temporary: Path | None
+    unpack: "Unpack | None" = None
 
 
 class Rows:
@@ -102,6 +109,8 @@ class Readable(Protocol):
         """The next bytes."""
 
 
+Unpack = Callable[[IO[bytes]], Iterator[Readable]]
+"""Every object of a git pack, each to be read before the next. Raises any error for a pack that is not whole."""
 Part = Readable | Rows | bytes
 """A stream that may be a file itself, rows, or bytes that are none."""
 Decoder = Callable[[Source], Iterator[Part]]
@@ -110,13 +119,15 @@ Decoder = Callable[[Source], Iterator[Part]]
 @dataclass(frozen=True)
 class Kind:
     """A kind of file. `packed`: its bytes say nothing before they are decoded. `sure`: its magic is long enough that
-    no other file has it by chance; of an unsure kind, what cannot be decoded is taken for another."""
+    no other file has it by chance; of an unsure kind, what cannot be decoded is taken for another. `theirs`: what is in
+    it is the operator's: it must be whole itself, and its parts are searched as far as they can be decoded."""
 
     name: str
     matches: Callable[[bytes], bool]
     decode: Decoder
     packed: bool = True
     sure: bool = True
+    theirs: bool = False
 
 
 def kind_of(head: bytes) -> Kind | None:
@@ -323,21 +334,109 @@ def _check_covered(file: IO[bytes], entries: list[zipfile.ZipInfo], directory: i
 
 
 def _tar(source: Source) -> Iterator[Part]:
-    with tarfile.open(fileobj=source.file, mode="r:") as archive:
-        for entry in archive:
-            file = archive.extractfile(entry) if entry.isfile() else None
-            if file is not None:
-                yield file
+    """What stands behind every header, whatever its type, block after block to the end of the file. The standard
+    library ends in silence at the first header that it does not understand, and skips what is no file."""
+    file, size = source.file, None
+    while any(header := _block(file)):
+        stored = _tar_size(header) if size is None or header[156:157] in _TAR_NOTES else size
+        if header[156:157] == b"S":
+            _skip_sparse_map(file, header)
+        entry = _stream(_exactly(file, stored))
+        if header[156:157] == b"x":
+            records = _read_exactly(entry, min(stored, CHUNK_BYTES))
+            yield io.BytesIO(records)
+            size = _pax_size(records)
+        else:
+            yield entry
+            size = size if header[156:157] in _TAR_NOTES else None
+        _to_end_of(entry)
+        if any(_read_exactly(file, -stored % _TAR_BLOCK)):
+            raise Undecodable("tar: bytes behind an entry")
+    while rest := file.read(CHUNK_BYTES):
+        if rest.strip(b"\0"):
+            raise Undecodable("tar: bytes after its end")
+
+
+def _block(file: IO[bytes]) -> bytes:
+    return _read_exactly(file, _TAR_BLOCK)
+
+
+def _read_exactly(file: IO[bytes], size: int) -> bytes:
+    data = file.read(size)
+    if len(data) != size:
+        raise Undecodable("cut")
+    return data
+
+
+def _exactly(file: IO[bytes], size: int) -> Iterator[bytes]:
+    while size:
+        piece = _read_exactly(file, min(size, CHUNK_BYTES))
+        size -= len(piece)
+        yield piece
+
+
+def _to_end_of(stream: Readable) -> None:
+    while stream.read(CHUNK_BYTES):
+        pass
+
+
+def _tar_size(header: bytes) -> int:
+    """How many bytes stand behind a header: octal digits, or, with the first bit set, a number in base 256."""
+    if not _has_tar_checksum(header):
+        raise Undecodable("tar: a header without its checksum")
+    field = header[124:136]
+    return int.from_bytes(field, "big") & (2**95 - 1) if field[0] & 0x80 else int(field.strip(b" \0") or b"0", 8)
+
+
+def _has_tar_checksum(header: bytes) -> bool:
+    """Whether the bytes of a header, its checksum taken for spaces, add up to what it says."""
+    digits = header[148:156].strip(b" \0")
+    if len(header) < _TAR_BLOCK or not re.fullmatch(rb"[0-7]{1,8}", digits):
+        return False
+    others = header[:148] + b" " * 8 + header[156:]
+    signed = sum(others) - 256 * sum(c > 127 for c in others)
+    return int(digits, 8) in (sum(others), signed)
+
+
+def _pax_size(records: bytes) -> int | None:
+    """The size that an extended header gives the next entry, None when it gives none: "LENGTH KEY=VALUE" lines."""
+    size = None
+    while records:
+        length = int(records.partition(b" ")[0])
+        key, _, value = records[:length].partition(b" ")[2].partition(b"=")
+        if length < 5 or not records[:length].endswith(b"\n"):
+            raise Undecodable("tar: an extended header")
+        size = int(value.decode().removesuffix("\n")) if key == b"size" else size
+        if size is not None and size < 0:
+            raise Undecodable("tar: a size below 0")
+        records = records[length:]
+    return size
+
+
+def _skip_sparse_map(file: IO[bytes], header: bytes) -> None:
+    """More of the map of a sparse file's holes, in blocks of their own: numbers, searched as they are."""
+    more = header[482]
+    while more:
+        more = _block(file)[504]
 
 
 def _git_pack(source: Source) -> Iterator[Part]:
-    """Git gives what is in its packs (flows.adapters.local.git_objects), where they are whole: with their index, in
-    their place. One that is not, nobody reads."""
-    path = source.path
-    whole = path is not None and path.suffix == ".pack" and path.with_suffix(".idx").is_file()
-    if not whole or path is None or path.parent.parts[-2:] != ("objects", "pack"):
-        raise Undecodable("git pack: without its index")
-    yield from ()
+    """Every object of the pack, its deltas resolved."""
+    if source.unpack is None:
+        raise Undecodable("git pack: nobody unpacks it")
+    yield from source.unpack(source.file)
+
+
+def _git_loose(source: Source) -> Iterator[Part]:
+    """What a loose object holds, without the kind and size that stand before it."""
+    stream = _stream(_zlib_pieces(source.file))
+    header = b""
+    while not header.endswith(b"\0"):
+        more = stream.read(1)
+        if not more or len(header) > _GIT_HEADER_BYTES:
+            raise Undecodable("git object: no header")
+        header += more
+    yield stream
 
 
 def _safetensors(source: Source) -> Iterator[Part]:
@@ -520,7 +619,8 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def _is_tar(head: bytes) -> bool:
-    return head[257:262] == b"ustar"
+    """By its mark, or, of a tar older than the mark, by the checksum of its first header."""
+    return head[257:262] == b"ustar" or _has_tar_checksum(head[:_TAR_BLOCK])
 
 
 _KINDS = (
@@ -535,7 +635,7 @@ _KINDS = (
     Kind("Arrow file", _begins(b"ARROW1\0\0"), _arrow_file, packed=False),
     Kind("Arrow stream", _is_arrow_stream, _arrow_stream, packed=False),
     Kind("tar", _is_tar, _tar, packed=False),
-    Kind("git pack", _begins(b"PACK\0\0\0\x02", b"PACK\0\0\0\x03"), _git_pack),
+    Kind("git pack", _begins(b"PACK\0\0\0\x02", b"PACK\0\0\0\x03"), _git_pack, theirs=True),
     Kind("git bundle", _begins(b"# v2 git bundle\n", b"# v3 git bundle\n"), _sealed("git bundle")),
     Kind("encrypted Parquet", _begins(b"PARE"), _sealed("encrypted Parquet")),
     Kind("Feather 1", _begins(b"FEA1"), _sealed("Feather 1")),
@@ -548,5 +648,5 @@ _KINDS = (
     Kind("UTF-16", _begins(b"\xff\xfe", b"\xfe\xff"), _recoded("utf-16"), packed=False, sure=False),
     Kind("zlib", _is_zlib, _zlib, packed=False, sure=False),
 )
-ZLIB = next(kind for kind in _KINDS if kind.name == "zlib")
-"""Of an object that git keeps under its own name, where it is sure."""
+GIT_LOOSE = Kind("git object", lambda _: False, _git_loose, theirs=True)
+"""An object that git keeps under its own name: known by that name, not by its bytes."""

@@ -1,13 +1,12 @@
 """What a killed process leaves half-written is swept by the next command, before anything else."""
 
 import os
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from flows.adapters.local import NeedleFiles, git_objects
+from flows.adapters.local import NeedleFiles
 from flows.wiring import create_workspace
 from s3t_core.config import Config
 from s3t_core.errors import StorageError
@@ -106,23 +105,3 @@ def test_what_cannot_be_removed_is_an_error(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "unlink", refuse)
     with pytest.raises(StorageError, match="cannot be"):
         remove_tree(tmp_path / "a")
-
-
-def test_an_object_that_git_cannot_read_stops_the_scan(tmp_path: Path) -> None:
-    def git(*arguments: str) -> None:
-        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x", *arguments],
-                       check=True, capture_output=True)
-    git("init", "-q")
-    (tmp_path / "a").write_text(TEXT * 50)
-    git("add", "a")
-    git("commit", "-q", "-m", "a")
-    with git_objects(tmp_path) as objects:
-        assert any(TEXT.encode() in found.read() for _, found in objects)
-    path = max((p for p in (tmp_path / ".git" / "objects").glob("??/*")), key=lambda p: p.stat().st_size)
-    whole = path.read_bytes()
-    path.chmod(0o600)
-    for length in (0, 5, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        with pytest.raises(StorageError, match="git fsck"), git_objects(tmp_path) as objects:
-            for _, found in objects:
-                found.read()
