@@ -301,26 +301,35 @@ class DvcDatasets:
         return object_name(_md5(path))
 
     def local_remotes(self) -> list[Path]:
-        """Directories of the configured remotes: where copies may be."""
-        return [Path(url) for url in self.remotes() if "://" not in url]
+        """Directories among this repository's own remotes: where copies may be."""
+        return [Path(url) for url in self.own_remotes() if "://" not in url]
 
     def bucket_remotes(self) -> list[S3Blobs]:
-        """Buckets of the configured remotes. Raises StorageError for a remote of another kind: no scan reaches it."""
-        urls = [url for url in self.remotes() if "://" in url]
-        strange = sorted({url.partition("://")[0] for url in urls if not is_bucket(url)})
+        """Buckets among this repository's own remotes. Raises StorageError for a remote of another kind, whoever
+        configured it: no object can be searched or destroyed there."""
+        strange = sorted({url.partition("://")[0] for url in self.remotes() if "://" in url and not is_bucket(url)})
         if strange:
             raise StorageError(f"expected DVC remotes that are directories or s3:// buckets, got {', '.join(strange)}; "
-                               "the scan cannot search there: remove such a remote from .dvc/config")
-        return [S3Blobs(url) for url in urls]
+                               "the scan cannot search there: remove such a remote from .dvc/config, or from the "
+                               "user's or system's DVC configuration")
+        return [S3Blobs(url) for url in self.own_remotes() if is_bucket(url)]
 
     def cached(self) -> list[str]:
         """md5 of every object in the cache."""
         return [p.parent.name + p.name for p in self.cache.glob("??/*")]
 
     def remotes(self) -> list[str]:
-        """Addresses of the configured remotes."""
+        """Addresses of the configured remotes, also of those that a user's or the system's configuration adds."""
         with self._repo() as repo:
             return [str(remote["url"]) for remote in repo.config["remote"].values()]
+
+    def own_remotes(self) -> list[str]:
+        """Addresses of the remotes that this repository's own configuration names. One that comes from a user's or
+        the system's configuration is other projects' as well: nothing there is ours but the objects that we know by
+        their md5 (`destroy`, `stored`)."""
+        with self._repo() as repo:
+            return list(dict.fromkeys(str(remote["url"]) for level in ("repo", "local")
+                                      for remote in repo.config.load_one(level)["remote"].values() if "url" in remote))
 
     @cached_property
     def cache(self) -> Path:

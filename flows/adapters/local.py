@@ -144,8 +144,10 @@ class WorkspaceResidue:
     """Scans a workspace and its stores. Fills the port `Residue`."""
 
     def __init__(self, root: Path, extra_roots: list[Path], needles: Path, baseline: bytes,
-                 buckets: Sequence[S3Blobs], temporary: Path) -> None:
-        """`buckets` are searched object by object, each brought to `temporary` meanwhile."""
+                 buckets: Sequence[S3Blobs], temporary: Path, written: frozenset[str]) -> None:
+        """`buckets` are searched object by object, each brought to `temporary` meanwhile. `written`: addresses of those
+        that the system itself writes to."""
+        self._written = written
         self._root = root
         self._extra = extra_roots
         self._needles = needles
@@ -164,13 +166,14 @@ class WorkspaceResidue:
 
     def _objects(self) -> Iterator[tuple[str, Path]]:
         """Every object of the buckets, one at a time, with the file it was brought to. Unfinished uploads hold parts
-        that nobody can read: they are thrown away."""
+        that nobody can read: they are thrown away where the system writes; elsewhere they may be somebody's."""
         if not self._buckets:
             return
         with tempfile.TemporaryDirectory(dir=self._temporary, prefix="scan-") as folder:
             path = Path(folder) / "object"
             for bucket in self._buckets:
-                bucket.abort_uploads()
+                if bucket.url in self._written:
+                    bucket.abort_uploads()
                 for name in bucket.names():
                     if not name.endswith("/") and bucket.fetch(name, path):
                         yield f"{bucket.url}/{name}", path
