@@ -35,11 +35,13 @@ from s3t_core.erasure.decoding import (
     HEAD_BYTES,
     MAX_DEPTH,
     Kind,
+    Mistaken,
     Readable,
     Rows,
     Source,
     Undecodable,
     Unpack,
+    kind_by_end,
     kind_of,
     parts_of,
     spooled,
@@ -149,7 +151,7 @@ class _Searcher:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         head = file.read(HEAD_BYTES)
-        kind = _expected_kind(name, head)
+        kind = _expected_kind(name, head) or kind_by_end(file)
         lines = kind is None and path.suffix == ".jsonl"
         named = None if _IN_GIT.search(name) else _DVC_OBJECT.search(name)
         if not named and not lines and (kind is None or size < _WHOLE_BYTES):
@@ -192,8 +194,8 @@ class _Searcher:
                         verdict.residue = verdict.residue or self._needles.told_in(part)
                     else:
                         self._member(part, depth + 1, verdict, kind.theirs)
-            except Undecodable:
-                if kind.sure:
+            except Undecodable as error:
+                if kind.sure or not isinstance(error, Mistaken):
                     self._raw(file, verdict, packed=False)
                     raise
         if not rows:
