@@ -35,7 +35,8 @@ _PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
 _ENTITIES = {b"&lt;": b"<", b"&gt;": b">", b"&quot;": b'"', b"&#34;": b'"', b"&#x27;": b"'", b"&#39;": b"'",
              b"&amp;": b"&"}
 _ENTITY = re.compile(b"|".join(_ENTITIES))
-_NUMBERED = re.compile(rb"(?:\\+u[0-9A-Fa-f]{4})+|\\+U[0-9A-Fa-f]{8}|\\+x[0-9A-Fa-f]{2}")
+_NUMBERED = re.compile(rb"\\+(?:u[0-9A-Fa-f]{4}(?:\\+u[0-9A-Fa-f]{4})*|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2})")
+_NUMBERS = (b"\\u", b"\\U", b"\\x")
 _DIGITS = re.compile(rb"[uUx]([0-9A-Fa-f]+)")
 _NUL_SHARE = (0.3, 0.8)
 
@@ -48,7 +49,7 @@ def spellings_of(chunk: bytes) -> Iterator[bytes]:
         yield stripped
         if _NUL_SHARE[0] <= chunk.count(0) / len(chunk) <= _NUL_SHARE[1]:
             yield from _wide(chunk)
-    if _NUMBERED.search(chunk):
+    if any(number in chunk for number in _NUMBERS):
         yield from (plain(_NUMBERED.sub(meaning, chunk)) for meaning in (_letters, _letters_and_bytes))
     if _PERCENT.search(stripped):
         yield unquote_to_bytes(stripped)
