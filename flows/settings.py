@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flows.adapters.git import REDIRECTING
 from flows.adapters.shared_prefect import Address, SharedServer
 from s3t_core.config import parse_config
 from s3t_core.errors import WorkspaceError
@@ -35,8 +36,11 @@ def workspace_root(given: str | None) -> Path:
 
 def prepare_environment(root: Path) -> None:
     """Point Prefect, MLflow and DVC at the workspace, quiet, offline, without telemetry; what they and we write from
-    now on is its owner's alone. Before they are imported: DVC reads the mask once."""
+    now on is its owner's alone. What would have git look at another repository is dropped: DVC asks git as well. Before
+    they are imported: DVC reads the mask once."""
     os.umask(0o077)
+    for key in REDIRECTING:
+        os.environ.pop(key, None)
     state = root / ".s3t"
     settings = {
         "PREFECT_HOME": str(state / "prefect"),

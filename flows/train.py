@@ -275,7 +275,8 @@ class TrainingSession:
         recorded = champion.document if champion and champion.release.release_id == release.release_id else ""
         published = place.registry.publish(document, recipe, release_tags(release, place.ledger.head()), recorded)
         events: list[dict[str, Any]] = []
-        if champion is None or champion.version != published.version:
+        if champion is None or (champion.version, champion.release.release_id) != (
+                published.version, release.release_id):
             events.append({
                 "type": "release", "time": place.now(), "cause": self.cause, "release": document, "recipe": recipe,
                 "version": published.version, "run_id": published.run_id, "model_id": published.model_id,

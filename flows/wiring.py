@@ -187,18 +187,19 @@ class Workspace:
         for path in (self.state_dir / "loading").glob("*"):
             if not is_alive(path.name.partition("-")[0]):
                 remove_tree(path)
-        for folder in (self.root / "data", self.datasets.cache, *self.datasets.local_remotes(), *self._store_folder()):
+        for folder in (self.root / "data", self.datasets.cache, *self._remote_folder(), *self._store_folder()):
             close_to_others(folder)
         opened = open_files()
         for folder in self._written_folders():
             remove_half_written(folder, lambda path: is_written(path, opened))
 
     def _written_folders(self) -> list[Path]:
-        """Where the system, or DVC or git under it, writes to. Kept activations have a lock of their own, under which
+        """Where the system, or DVC or git under it, writes to. Other remotes than the configured one are not among
+        them: somebody else may be uploading there. Kept activations have a lock of their own, under which
         they are swept (ActivationStore.allow)."""
         state = [self.state_dir / name for name in ("needles", "quarantine", "certificates")]
         return [*state, self.root / "data", self.root / ".dvc", self.root / ".git" / "objects", self.datasets.cache,
-                *self.datasets.local_remotes(), *self._store_folder()]
+                *self._remote_folder(), *self._store_folder()]
 
     @contextlib.contextmanager
     def changing(self, wait_seconds: float = 0) -> Iterator[Lease]:
@@ -233,6 +234,9 @@ class Workspace:
     def _store_folder(self) -> list[Path]:
         url = self.config.store.url
         return [] if is_bucket(url) else [self._inside(url)]
+
+    def _remote_folder(self) -> list[Path]:
+        return [] if is_bucket(self.config.dvc.remote) else [self.remote]
 
     # --- adapters
 
@@ -435,15 +439,16 @@ class Workspace:
     def erase_ports(self) -> ErasePorts:
         """Everything the eraser works through."""
         artifacts = self.registry.place() if self.config.registry.tracking_uri else ""
-        elsewhere = [*self.datasets.local_remotes(), *self._store_folder(),
+        elsewhere = [*self.datasets.local_remotes(), *self._remote_folder(), *self._store_folder(),
                      *([Path(artifacts)] if artifacts and not is_bucket(artifacts) else [])]
-        buckets = {b.url: b for b in (*map(S3Blobs, filter(is_bucket, (self.config.store.url, artifacts))),
-                                      *self.datasets.bucket_remotes())}
+        places = (self.config.store.url, self.config.dvc.remote, artifacts)
+        written = {b.url: b for b in map(S3Blobs, filter(is_bucket, places))}
+        buckets = written | {b.url: b for b in self.datasets.bucket_remotes()}
         for bucket in buckets.values():
             bucket.check()
         self.claim()
         residue = WorkspaceResidue(self.root, elsewhere, self.needles.folder, self._baseline(), list(buckets.values()),
-                                   self.temporary_dir)
+                                   self.temporary_dir, frozenset(written))
         return ErasePorts(
             ledger=self.ledger, requests=self.requests, datasets=self.datasets, stages=self.store,
             activations=self.activations, registry=self.registry, needles=self.needles, residue=residue,

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from flows.adapters.git import git_environment
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
@@ -304,26 +305,35 @@ class DvcDatasets:
         return object_name(_md5(path))
 
     def local_remotes(self) -> list[Path]:
-        """Directories of the configured remotes: where copies may be."""
-        return [Path(url) for url in self.remotes() if "://" not in url]
+        """Directories among this repository's own remotes: where copies may be."""
+        return [Path(url) for url in self.own_remotes() if "://" not in url]
 
     def bucket_remotes(self) -> list[S3Blobs]:
-        """Buckets of the configured remotes. Raises StorageError for a remote of another kind: no scan reaches it."""
-        urls = [url for url in self.remotes() if "://" in url]
-        strange = sorted({url.partition("://")[0] for url in urls if not is_bucket(url)})
+        """Buckets among this repository's own remotes. Raises StorageError for a remote of another kind, whoever
+        configured it: no object can be searched or destroyed there."""
+        strange = sorted({url.partition("://")[0] for url in self.remotes() if "://" in url and not is_bucket(url)})
         if strange:
             raise StorageError(f"expected DVC remotes that are directories or s3:// buckets, got {', '.join(strange)}; "
-                               "the scan cannot search there: remove such a remote from .dvc/config")
-        return [S3Blobs(url) for url in urls]
+                               "the scan cannot search there: remove such a remote from .dvc/config, or from the "
+                               "user's or system's DVC configuration")
+        return [S3Blobs(url) for url in self.own_remotes() if is_bucket(url)]
 
     def cached(self) -> list[str]:
         """md5 of every object in the cache."""
         return [p.parent.name + p.name for p in self.cache.glob("??/*")]
 
     def remotes(self) -> list[str]:
-        """Addresses of the configured remotes."""
+        """Addresses of the configured remotes, also of those that a user's or the system's configuration adds."""
         with self._repo() as repo:
             return [str(remote["url"]) for remote in repo.config["remote"].values()]
+
+    def own_remotes(self) -> list[str]:
+        """Addresses of the remotes that this repository's own configuration names. One that comes from a user's or
+        the system's configuration is other projects' as well: nothing there is ours but the objects that we know by
+        their md5 (`destroy`, `stored`)."""
+        with self._repo() as repo:
+            return list(dict.fromkeys(str(remote["url"]) for level in ("repo", "local")
+                                      for remote in repo.config.load_one(level)["remote"].values() if "url" in remote))
 
     @cached_property
     def cache(self) -> Path:
@@ -460,7 +470,8 @@ def _commit(root: Path, message: str) -> None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", "-C", str(root), *arguments], env=git_environment(), capture_output=True,
+                          text=True, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
         reason = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])

@@ -3,23 +3,23 @@
 import contextlib
 import json
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from filelock import FileLock, Timeout
 
+from flows.adapters.git import git_objects
 from flows.adapters.s3 import S3Blobs
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.certificate import PREDICATE_TYPE, make_statement
 from s3t_core.erasure.dsse import sign, verify
 from s3t_core.erasure.residue import make_needles, scan
-from s3t_core.errors import Busy, CertificateError, GuaranteeError, StorageError
+from s3t_core.errors import Busy, CertificateError, GuaranteeError
 from s3t_core.files import is_written, open_files, remove_file, sync_directory, write_atomically, write_each_atomically
 from s3t_core.ports import NeedlesFound, ScanReport, Target
 
@@ -160,8 +160,10 @@ class WorkspaceResidue:
     """Scans a workspace and its stores. Fills the port `Residue`."""
 
     def __init__(self, root: Path, extra_roots: list[Path], needles: Path, baseline: bytes,
-                 buckets: Sequence[S3Blobs], temporary: Path) -> None:
-        """`buckets` are searched object by object, each brought to `temporary` meanwhile."""
+                 buckets: Sequence[S3Blobs], temporary: Path, written: frozenset[str]) -> None:
+        """`buckets` are searched object by object, each brought to `temporary` meanwhile. `written`: addresses of those
+        that the system itself writes to."""
+        self._written = written
         self._root = root
         self._extra = extra_roots
         self._needles = needles
@@ -174,73 +176,24 @@ class WorkspaceResidue:
         skip = list(self._needles.glob("*.json")) if self._needles.is_dir() else []
         wanted = make_needles(ids, texts, self._baseline)
         as_owner_only(self._temporary)
-        with git_objects(self._root) as streams:
-            return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets, streams, self._objects(),
-                        self._temporary, lambda path: is_written(path, open_files()))
+        return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets, self._objects(),
+                    self._temporary, lambda path: is_written(path, open_files()),
+                    lambda pack: git_objects(pack, self._temporary))
 
     def _objects(self) -> Iterator[tuple[str, Path]]:
         """Every object of the buckets, one at a time, with the file it was brought to. Unfinished uploads hold parts
-        that nobody can read: they are thrown away."""
+        that nobody can read: they are thrown away where the system writes; elsewhere they may be somebody's."""
         if not self._buckets:
             return
         with tempfile.TemporaryDirectory(dir=self._temporary, prefix="scan-") as folder:
             path = Path(folder) / "object"
             for bucket in self._buckets:
-                bucket.abort_uploads()
+                if bucket.url in self._written:
+                    bucket.abort_uploads()
                 for name in bucket.names():
                     if not name.endswith("/") and bucket.fetch(name, path):
                         yield f"{bucket.url}/{name}", path
                         path.unlink()
-
-
-@contextlib.contextmanager
-def git_objects(root: Path) -> Iterator[Iterator[tuple[str, "GitObject"]]]:
-    """Every object of the repository, packed or not, reachable or not, each to be read before the next. Raises
-    StorageError: an object that git cannot read may hold anything."""
-    if not (root / ".git").exists():
-        yield iter(())
-        return
-    command = ["git", "-C", str(root), "cat-file", "--batch", "--batch-all-objects", "--unordered"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as git:
-        yield _batch(cast("IO[bytes]", git.stdout))
-        cast("IO[bytes]", git.stdout).read()
-    if git.returncode != 0:
-        raise _git_unreadable()
-
-
-class GitObject:
-    """One object's content, out of the stream of all."""
-
-    def __init__(self, stream: IO[bytes], size: int) -> None:
-        self._stream = stream
-        self._left = size
-
-    def read(self, size: int = -1, /) -> bytes:
-        """The next bytes. Raises StorageError when git broke off."""
-        wanted = self._left if size < 0 else min(size, self._left)
-        data = self._stream.read(wanted)
-        if wanted and not data:
-            raise _git_unreadable()
-        self._left -= len(data)
-        return data
-
-
-def _batch(stream: IO[bytes]) -> Iterator[tuple[str, GitObject]]:
-    """What `git cat-file --batch` writes: a line that names an object, its kind and size, the content, a line's end."""
-    while header := stream.readline():
-        told = header.split()
-        if len(told) != 3 or not told[2].isdigit():
-            raise _git_unreadable()  # "missing": listed, and not to be read
-        found = GitObject(stream, int(told[2]))
-        yield ".git (packed objects)", found
-        while found.read(2**20):
-            pass
-        stream.read(1)
-
-
-def _git_unreadable() -> StorageError:
-    return StorageError("git could not read all of its objects, so nobody can say what they hold; run `git fsck` in "
-                        "the workspace, repair or remove what it names, then run the command again")
 
 
 class SystemClock:

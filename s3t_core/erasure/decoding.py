@@ -7,8 +7,9 @@
    other (gzip, bzip2, xz, zstd, lz4) are all read.
 3. Nothing is read whole but one cell of a table: streams are inflated piece by piece, so a file that inflates to a
    thousand times its size costs time, not memory.
-4. Kinds that are known and not decoded here (7z, rar, encrypted Parquet, a git pack without its index, ...) are
-   Undecodable. So is what is packed deeper than MAX_DEPTH.
+4. Kinds that are known and not decoded here (7z, rar, encrypted Parquet, ...) are Undecodable. So is what is packed
+   deeper than MAX_DEPTH.
+5. A git pack is unpacked by git itself, from its own bytes alone: an index beside it may be cut, or another pack's.
 """
 
 import bz2
@@ -19,10 +20,10 @@ import io
 import json
 import lzma
 import os
+import re
 import shutil
 import sqlite3
 import struct
-import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -45,6 +46,12 @@ CHUNK_BYTES = 4 * 2**20
 _IN_MEMORY = 32 * 2**20
 _BATCH_ROWS = 2048
 _BATCH_CELLS = 2**20
+_GIT_HEADER_BYTES = 64
+_SURE_BYTES = 6
+"""Of a kind without a magic: when so many bytes came out, it is of that kind. The shortest needle has as many."""
+_TAR_BLOCK = 512
+_TAR_NOTES = (b"x", b"g", b"L", b"K")
+"""Types of what is told about the next entry, before it: long names, extended headers."""
 _DESCRIPTOR_BYTES = 24
 """What may stand between two entries of a zip: a data descriptor."""
 
@@ -53,14 +60,20 @@ class Undecodable(Exception):
     """A file of a known kind that cannot be decoded to its end. The message names the kind and quotes nothing."""
 
 
+class Mistaken(Undecodable):
+    """A file that begins like one of a kind and is none: nothing came out of it."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A file to decode. `file` is open and can seek; `path` is where it lies, None for what came out of another;
-    `temporary`: where a copy may be made, None = where the system makes them."""
+    `temporary`: where a copy may be made, None = where the system makes them. `unpack`: gives every object of a
+    git pack, None = nobody can."""
 
     file: IO[bytes]
     path: Path | None
     temporary: Path | None
+    unpack: "Unpack | None" = None
 
 
 class Rows:
@@ -102,6 +115,8 @@ class Readable(Protocol):
         """The next bytes."""
 
 
+Unpack = Callable[[IO[bytes]], Iterator[Readable]]
+"""Every object of a git pack, each to be read before the next. Raises any error for a pack that is not whole."""
 Part = Readable | Rows | bytes
 """A stream that may be a file itself, rows, or bytes that are none."""
 Decoder = Callable[[Source], Iterator[Part]]
@@ -110,18 +125,27 @@ Decoder = Callable[[Source], Iterator[Part]]
 @dataclass(frozen=True)
 class Kind:
     """A kind of file. `packed`: its bytes say nothing before they are decoded. `sure`: its magic is long enough that
-    no other file has it by chance; of an unsure kind, what cannot be decoded is taken for another."""
+    no other file has it by chance; a file of an unsure kind of which nothing decodes is taken for another.
+    `theirs`: what is in it is the operator's: it must be whole itself, and its parts are searched as far as they can be
+    decoded."""
 
     name: str
     matches: Callable[[bytes], bool]
     decode: Decoder
     packed: bool = True
     sure: bool = True
+    theirs: bool = False
 
 
 def kind_of(head: bytes) -> Kind | None:
     """The kind of a file that begins with `head` (HEAD_BYTES of it, or all), None for one that is searched as it is."""
     return next((kind for kind in _KINDS if kind.matches(head)), None)
+
+
+def kind_by_end(file: IO[bytes]) -> Kind | None:
+    """The kind of a file whose beginning says none: a zip is found by its last bytes, whatever stands before it."""
+    file.seek(0)
+    return _ZIP_BEHIND if zipfile.is_zipfile(file) else None
 
 
 def parts_of(kind: Kind, source: Source) -> Iterator[Part]:
@@ -212,14 +236,34 @@ def _gzip(source: Source) -> Iterator[Part]:
 
 
 def _zlib_pieces(file: IO[bytes]) -> Iterator[bytes]:
-    inflater = zlib.decompressobj()
-    while not inflater.eof:
-        data = inflater.unconsumed_tail or file.read(CHUNK_BYTES)
-        if not data:
-            raise Undecodable("zlib: cut")
-        yield inflater.decompress(data, CHUNK_BYTES)
-    if inflater.unused_data or file.read(1):
-        raise Undecodable("zlib: bytes after its end")
+    """Streams one after the other. Raises Mistaken where hardly a byte came out: two bytes say that it is zlib."""
+    size, data = 0, file.read(CHUNK_BYTES)
+    begin = data[:HEAD_BYTES]
+    while data:
+        inflater = zlib.decompressobj()
+        while not inflater.eof:
+            if not data:
+                raise (Undecodable if size >= _SURE_BYTES else Mistaken)("zlib: cut")
+            try:
+                piece = inflater.decompress(data, CHUNK_BYTES)
+            except zlib.error:
+                sure = size or _inflated(begin, zlib.decompressobj()) >= _SURE_BYTES
+                raise (Undecodable if sure else Mistaken)("zlib: damaged, or followed by other bytes") from None
+            size += len(piece)
+            yield piece
+            data = inflater.unconsumed_tail or (b"" if inflater.eof else file.read(CHUNK_BYTES))
+        data = inflater.unused_data or file.read(CHUNK_BYTES)
+
+
+def _inflated(begin: bytes, inflater: Any) -> int:
+    """How many bytes come out before the error."""
+    size = 0
+    with contextlib.suppress(zlib.error, lzma.LZMAError, EOFError):
+        for at in range(len(begin)):
+            if inflater.eof:
+                break
+            size += len(inflater.decompress(begin[at:at + 1]))
+    return size
 
 
 def _zlib(source: Source) -> Iterator[Part]:
@@ -248,6 +292,36 @@ def _bzip2(source: Source) -> Iterator[Part]:
 
 def _xz(source: Source) -> Iterator[Part]:
     yield _stream(_member_pieces(source.file, lzma.LZMADecompressor))
+
+
+def _lzma_pieces(file: IO[bytes]) -> Iterator[bytes]:
+    """What xz called lzma before it was xz: its header has no magic, so it is sure once bytes come out."""
+    begin = file.read(HEAD_BYTES)
+    file.seek(0)
+    try:
+        yield from _member_pieces(file, _lzma_inflater)
+    except (lzma.LZMAError, Undecodable):
+        sure = _inflated(begin, _lzma_inflater()) >= _SURE_BYTES
+        raise (Undecodable if sure else Mistaken)("lzma: cut, damaged or followed by other bytes") from None
+
+
+def _lzma_inflater() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_ALONE)
+
+
+def _lzma(source: Source) -> Iterator[Part]:
+    yield _stream(_lzma_pieces(source.file))
+
+
+def _after_skippable(source: Source) -> Iterator[Part]:
+    """Frames that zstd and lz4 pass over, each as what it may be itself, then what follows them."""
+    file = source.file
+    while _is_skippable(header := file.read(8)):
+        frame = _stream(_exactly(file, int.from_bytes(header[4:], "little")))
+        yield frame
+        _to_end_of(frame)
+    file.seek(-len(header), io.SEEK_CUR)
+    yield file
 
 
 class _Kept:
@@ -294,17 +368,26 @@ def _recoded(encoding: str) -> Decoder:
 
 def _zip(source: Source) -> Iterator[Part]:
     """Every entry, each with its checksum. Bytes that no entry accounts for are not passed over."""
+    yield from _zip_entries(source, behind_others=False)
+
+
+def _zip_behind(source: Source) -> Iterator[Part]:
+    """The same; what stands before the first entry (a program that unpacks it) is searched as it is."""
+    yield from _zip_entries(source, behind_others=True)
+
+
+def _zip_entries(source: Source, behind_others: bool) -> Iterator[Part]:
     with zipfile.ZipFile(source.file) as archive:
         entries = archive.infolist()
-        _check_covered(source.file, entries, archive.start_dir)
+        begin = min((e.header_offset for e in entries), default=archive.start_dir) if behind_others else 0
+        _check_covered(source.file, entries, begin, archive.start_dir)
         for entry in entries:
             with archive.open(entry) as file:
                 yield file
 
 
-def _check_covered(file: IO[bytes], entries: list[zipfile.ZipInfo], directory: int) -> None:
-    """That entries, directory and its end are the whole file: what was deleted from an archive may lie between."""
-    at = 0
+def _check_covered(file: IO[bytes], entries: list[zipfile.ZipInfo], at: int, directory: int) -> None:
+    """That from `at` on entries, directory and its end are all: what was deleted from an archive may lie between."""
     for entry in sorted(entries, key=lambda e: e.header_offset):
         if not 0 <= entry.header_offset - at <= _DESCRIPTOR_BYTES:
             raise Undecodable("zip: bytes between its entries")
@@ -323,21 +406,109 @@ def _check_covered(file: IO[bytes], entries: list[zipfile.ZipInfo], directory: i
 
 
 def _tar(source: Source) -> Iterator[Part]:
-    with tarfile.open(fileobj=source.file, mode="r:") as archive:
-        for entry in archive:
-            file = archive.extractfile(entry) if entry.isfile() else None
-            if file is not None:
-                yield file
+    """What stands behind every header, whatever its type, block after block to the end of the file. The standard
+    library ends in silence at the first header that it does not understand, and skips what is no file."""
+    file, size = source.file, None
+    while any(header := _block(file)):
+        stored = _tar_size(header) if size is None or header[156:157] in _TAR_NOTES else size
+        if header[156:157] == b"S":
+            _skip_sparse_map(file, header)
+        entry = _stream(_exactly(file, stored))
+        if header[156:157] == b"x":
+            records = _read_exactly(entry, min(stored, CHUNK_BYTES))
+            yield io.BytesIO(records)
+            size = _pax_size(records)
+        else:
+            yield entry
+            size = size if header[156:157] in _TAR_NOTES else None
+        _to_end_of(entry)
+        if any(_read_exactly(file, -stored % _TAR_BLOCK)):
+            raise Undecodable("tar: bytes behind an entry")
+    while rest := file.read(CHUNK_BYTES):
+        if rest.strip(b"\0"):
+            raise Undecodable("tar: bytes after its end")
+
+
+def _block(file: IO[bytes]) -> bytes:
+    return _read_exactly(file, _TAR_BLOCK)
+
+
+def _read_exactly(file: IO[bytes], size: int) -> bytes:
+    data = file.read(size)
+    if len(data) != size:
+        raise Undecodable("cut")
+    return data
+
+
+def _exactly(file: IO[bytes], size: int) -> Iterator[bytes]:
+    while size:
+        piece = _read_exactly(file, min(size, CHUNK_BYTES))
+        size -= len(piece)
+        yield piece
+
+
+def _to_end_of(stream: Readable) -> None:
+    while stream.read(CHUNK_BYTES):
+        pass
+
+
+def _tar_size(header: bytes) -> int:
+    """How many bytes stand behind a header: octal digits, or, with the first bit set, a number in base 256."""
+    if not _has_tar_checksum(header):
+        raise Undecodable("tar: a header without its checksum")
+    field = header[124:136]
+    return int.from_bytes(field, "big") & (2**95 - 1) if field[0] & 0x80 else int(field.strip(b" \0") or b"0", 8)
+
+
+def _has_tar_checksum(header: bytes) -> bool:
+    """Whether the bytes of a header, its checksum taken for spaces, add up to what it says."""
+    digits = header[148:156].strip(b" \0")
+    if len(header) < _TAR_BLOCK or not re.fullmatch(rb"[0-7]{1,8}", digits):
+        return False
+    others = header[:148] + b" " * 8 + header[156:]
+    signed = sum(others) - 256 * sum(c > 127 for c in others)
+    return int(digits, 8) in (sum(others), signed)
+
+
+def _pax_size(records: bytes) -> int | None:
+    """The size that an extended header gives the next entry, None when it gives none: "LENGTH KEY=VALUE" lines."""
+    size = None
+    while records:
+        length = int(records.partition(b" ")[0])
+        key, _, value = records[:length].partition(b" ")[2].partition(b"=")
+        if length < 5 or not records[:length].endswith(b"\n"):
+            raise Undecodable("tar: an extended header")
+        size = int(value.decode().removesuffix("\n")) if key == b"size" else size
+        if size is not None and size < 0:
+            raise Undecodable("tar: a size below 0")
+        records = records[length:]
+    return size
+
+
+def _skip_sparse_map(file: IO[bytes], header: bytes) -> None:
+    """More of the map of a sparse file's holes, in blocks of their own: numbers, searched as they are."""
+    more = header[482]
+    while more:
+        more = _block(file)[504]
 
 
 def _git_pack(source: Source) -> Iterator[Part]:
-    """Git gives what is in its packs (flows.adapters.local.git_objects), where they are whole: with their index, in
-    their place. One that is not, nobody reads."""
-    path = source.path
-    whole = path is not None and path.suffix == ".pack" and path.with_suffix(".idx").is_file()
-    if not whole or path is None or path.parent.parts[-2:] != ("objects", "pack"):
-        raise Undecodable("git pack: without its index")
-    yield from ()
+    """Every object of the pack, its deltas resolved."""
+    if source.unpack is None:
+        raise Undecodable("git pack: nobody unpacks it")
+    yield from source.unpack(source.file)
+
+
+def _git_loose(source: Source) -> Iterator[Part]:
+    """What a loose object holds, without the kind and size that stand before it."""
+    stream = _stream(_zlib_pieces(source.file))
+    header = b""
+    while not header.endswith(b"\0"):
+        more = stream.read(1)
+        if not more or len(header) > _GIT_HEADER_BYTES:
+            raise Undecodable("git object: no header")
+        header += more
+    yield stream
 
 
 def _safetensors(source: Source) -> Iterator[Part]:
@@ -503,6 +674,25 @@ def _is_bzip2(head: bytes) -> bool:
         head[4:10] in (b"1AY&SY", b"\x17rE8P\x90") or (len(head) < 10 and b"1AY&SY".startswith(head[4:])))
 
 
+def _is_lzma(head: bytes) -> bool:
+    """As xz tells it: three numbers in a byte, a window of 2^n or 2^n + 2^(n-1), a size that is none or not absurd."""
+    if len(head) < 13 or head[0] >= 225 or head[0] % 9 + head[0] // 9 % 5 > 4:
+        return False
+    window, size = int.from_bytes(head[1:5], "little"), int.from_bytes(head[5:13], "little")
+    is_round = window.bit_count() == 1 or (window.bit_count() == 2 and not window & (window >> 2) and
+                                           bool(window & (window >> 1)))
+    return window >= 2**12 and is_round and (size == 2**64 - 1 or size < 2**38)
+
+
+def _is_skippable(head: bytes) -> bool:
+    return len(head) >= 8 and head[0] & 0xf0 == 0x50 and head[1:4] == b"\x2a\x4d\x18"
+
+
+def _is_orc(head: bytes) -> bool:
+    """Three letters that a text may begin with, so only where no text follows."""
+    return head[:3] == b"ORC" and any(c < 32 and c not in b"\t\n\r\f" for c in head)
+
+
 def _is_zlib(head: bytes) -> bool:
     """The two bytes of RFC 1950: they are a multiple of 31 by chance in one file of many."""
     return head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0
@@ -520,22 +710,24 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def _is_tar(head: bytes) -> bool:
-    return head[257:262] == b"ustar"
+    """By its mark, or, of a tar older than the mark, by the checksum of its first header."""
+    return head[257:262] == b"ustar" or _has_tar_checksum(head[:_TAR_BLOCK])
 
 
 _KINDS = (
     Kind("Parquet", _begins(b"PAR1"), _parquet),
     Kind("gzip", _is_gzip, _gzip),
-    Kind("zip", _begins(b"PK\x03\x04", b"PK\x05\x06"), _zip),
+    Kind("zip", _begins(b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04"), _zip),
     Kind("zstd", _begins(b"\x28\xb5\x2f\xfd"), _arrow_codec("zstd")),
     Kind("lz4", _begins(b"\x04\x22\x4d\x18"), _arrow_codec("lz4")),
+    Kind("skippable frame", _is_skippable, _after_skippable),
     Kind("bzip2", _is_bzip2, _bzip2),
     Kind("xz", _begins(b"\xfd7zXZ\0"), _xz),
     Kind("SQLite", _begins(b"SQLite format 3\0"), _sqlite, packed=False),
     Kind("Arrow file", _begins(b"ARROW1\0\0"), _arrow_file, packed=False),
     Kind("Arrow stream", _is_arrow_stream, _arrow_stream, packed=False),
     Kind("tar", _is_tar, _tar, packed=False),
-    Kind("git pack", _begins(b"PACK\0\0\0\x02", b"PACK\0\0\0\x03"), _git_pack),
+    Kind("git pack", _begins(b"PACK\0\0\0\x02", b"PACK\0\0\0\x03"), _git_pack, theirs=True),
     Kind("git bundle", _begins(b"# v2 git bundle\n", b"# v3 git bundle\n"), _sealed("git bundle")),
     Kind("encrypted Parquet", _begins(b"PARE"), _sealed("encrypted Parquet")),
     Kind("Feather 1", _begins(b"FEA1"), _sealed("Feather 1")),
@@ -543,10 +735,13 @@ _KINDS = (
     Kind("rar", _begins(b"Rar!\x1a\x07"), _sealed("rar")),
     Kind("HDF5", _begins(b"\x89HDF\r\n\x1a\n"), _sealed("HDF5")),
     Kind("Avro", _begins(b"Obj\x01"), _sealed("Avro")),
+    Kind("ORC", _is_orc, _sealed("ORC")),
     Kind("safetensors", _is_safetensors, _safetensors, sure=False),
     Kind("UTF-32", _begins(b"\xff\xfe\0\0", b"\0\0\xfe\xff"), _recoded("utf-32"), packed=False, sure=False),
     Kind("UTF-16", _begins(b"\xff\xfe", b"\xfe\xff"), _recoded("utf-16"), packed=False, sure=False),
+    Kind("lzma", _is_lzma, _lzma, packed=False, sure=False),
     Kind("zlib", _is_zlib, _zlib, packed=False, sure=False),
 )
-ZLIB = next(kind for kind in _KINDS if kind.name == "zlib")
-"""Of an object that git keeps under its own name, where it is sure."""
+_ZIP_BEHIND = Kind("zip behind other bytes", lambda _: False, _zip_behind, packed=False)
+GIT_LOOSE = Kind("git object", lambda _: False, _git_loose, theirs=True)
+"""An object that git keeps under its own name: known by that name, not by its bytes."""

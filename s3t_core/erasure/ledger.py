@@ -167,7 +167,9 @@ def _stage(state: State, event: Event) -> None:
 
 def _release(state: State, event: Event) -> None:
     if state.versions:
-        state.versions[-1] = replace(state.versions[-1], superseded=event["time"])
+        last = state.versions[-1]
+        taken_over = last.version == event["version"]  # by a registry that a restore had set back: the old one is gone
+        state.versions[-1] = replace(last, superseded=event["time"], destroyed=last.destroyed or taken_over)
     state.versions.append(VersionRecord(
         release_from_json(event["release"]), event["version"], event["run_id"], event["model_id"], event["cause"],
         event["time"], event["recipe"], event["staleness"], offline=event.get("offline", 0.0),

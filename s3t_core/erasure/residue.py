@@ -3,12 +3,12 @@
 1. Needles are the ids as given and windows of the texts (needles.py). Bytes are searched as they are, and as what they
    may spell: escapes, UTF-16, percent-encoding, entities, base64, hexadecimal (spellings.py).
 2. Every file under the given roots is read. What its first bytes say it is, is decoded: compressed files, archives,
-   tables, databases, one in another (decoding.py). Links among the system's own files are followed. What
-   lies packed elsewhere (git) is given as `streams`.
+   tables, databases, one in another, git's objects and packs wherever they lie (decoding.py). Links among the
+   system's own files are followed; so is what git follows: alternates, a `.git` that names another directory.
 3. A file of the system's own that cannot be decoded to its end is `undecodable`: nobody can say what is in it. So is
    one that is not what its name says: an object of DVC's named by another digest than its content has, a `.parquet`
    that is none, a temporary copy that says nothing, an object of git's that does not inflate. The operator's own files
-   are searched as far as they can be decoded.
+   are searched as far as they can be decoded; so is what they committed, in objects of git that are whole.
 4. A match in a row or line that names another subject's digest is counted as shared: it is that subject's data. A
    match in a file the system did not write is reported as outside: it is the operator's copy.
 5. Rows of an erased subject, and erased records, are also found by their keyed digests, whatever the text.
@@ -18,6 +18,7 @@ and in the compressed streams of a PDF, UTF-16 without a mark whose letters are 
 beyond ASCII than UTF-8, and a text that was changed in any other way.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -30,14 +31,17 @@ from typing import IO
 
 from s3t_core.erasure.decoding import (
     CHUNK_BYTES,
+    GIT_LOOSE,
     HEAD_BYTES,
     MAX_DEPTH,
-    ZLIB,
     Kind,
+    Mistaken,
     Readable,
     Rows,
     Source,
     Undecodable,
+    Unpack,
+    kind_by_end,
     kind_of,
     parts_of,
     spooled,
@@ -52,32 +56,33 @@ _SPELT = 6
 """A needle may take so many times its bytes where it is spelt otherwise: an escape has six characters."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _DVC_OBJECT = re.compile(r"files/md5/([0-9a-f]{2})/([0-9a-f]{30})(\.dir)?$")
-_GIT_OBJECT = re.compile(r"\.git/objects/[0-9a-f]{2}/([0-9a-f]{38}|tmp_obj_\w+)$")
+_GIT_OBJECT = re.compile(r"(^|/)objects/[0-9a-f]{2}/([0-9a-f]{38}([0-9a-f]{24})?|tmp_obj_\w+)$")
+_IN_GIT = re.compile(r"(^|/)\.git/")
+"""Names there are the operator's: a branch may be called as they like."""
+_GIT_LINKS = re.compile(r"(^|/)(objects/info/alternates|\.git|commondir)$")
+"""Files of git's in which other directories of git's are named."""
 _WHOLE_BYTES = 2**16
 """Files of a known kind from here on are told from each other by digest, and equal ones searched once."""
 
 
 def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: list[Path], needles: NeedleSet,
-         targets: list[Target], streams: Iterable[tuple[str, Readable]] = (),
-         objects: Iterable[tuple[str, Path]] = (), temporary: Path | None = None,
-         is_open: Callable[[Path], bool] = lambda _: False) -> ScanReport:
+         targets: list[Target], objects: Iterable[tuple[str, Path]] = (), temporary: Path | None = None,
+         is_open: Callable[[Path], bool] = lambda _: False, unpack: Unpack | None = None) -> ScanReport:
     """Search every file under `root` and `extra_roots`.
 
     `system_paths`: names under `root` that the system writes; matches elsewhere under it, extra roots apart, are
-    outside. `skip`: files left out (the needles themselves). `targets`: what no row may match any more. `streams`: more
-    of the system's own bytes, by name. `objects`: what the system keeps in buckets, by name, each with a file that
-    holds it until the next is asked for. `temporary`: where what must lie in a file to be decoded is copied. `is_open`:
-    whether a process has the file open.
+    outside. `skip`: files left out (the needles themselves). `targets`: what no row may match any more. `objects`:
+    what the system keeps in buckets, by name, each with a file that holds it until the next is asked for. `temporary`:
+    where what must lie in a file to be decoded is copied. `is_open`: whether a process has the file open. `unpack`:
+    gives the objects of a git pack.
     """
     found = _Found()
-    skipped, search = frozenset(skip), _Searcher(needles, targets, temporary)
+    skipped, search = frozenset(skip), _Searcher(needles, targets, temporary, unpack)
     for path, own in _walk(root, extra_roots, system_paths):
         if path not in skipped:
             found.add(_shown(path, root), search(path, path.as_posix()), own)
             if not found.whole and own and is_open(path):
                 found.written.append(_shown(path, root))
-    for name, stream in streams:
-        found.add(name, search.stream(stream), own=True, file=False)
     for name, path in objects:
         found.add(name, search(path, name), own=True)
     return ScanReport(found.files, found.size, len(needles.ids) + len(needles.windows), needles.unsearchable,
@@ -87,7 +92,7 @@ def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: lis
 
 @dataclass
 class _Verdict:
-    """What one file or stream said. `whole`: it was decoded to its end."""
+    """What one file said. `whole`: it was decoded to its end."""
 
     size: int = 0
     residue: bool = False
@@ -106,9 +111,9 @@ class _Found:
         self.undecodable: list[str] = []
         self.written: list[str] = []
 
-    def add(self, name: str, verdict: _Verdict, own: bool, file: bool = True) -> None:
+    def add(self, name: str, verdict: _Verdict, own: bool) -> None:
         """Count a verdict. `own`: of something that the system wrote."""
-        self.files += file
+        self.files += 1
         self.size += verdict.size
         self.shared += verdict.shared
         self.whole = verdict.whole
@@ -118,26 +123,14 @@ class _Found:
             self.undecodable.append(name)
 
 
-class _Counted:
-    """A stream that counts what was read of it."""
-
-    def __init__(self, stream: Readable) -> None:
-        self._stream = stream
-        self.size = 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Read from the stream."""
-        data = self._stream.read(size)
-        self.size += len(data)
-        return data
-
-
 class _Searcher:
     """Searches file after file. Those that are stored twice, byte for byte (a data file, its copies in cache and
     remotes), are searched once."""
 
-    def __init__(self, needles: NeedleSet, targets: list[Target], temporary: Path | None) -> None:
+    def __init__(self, needles: NeedleSet, targets: list[Target], temporary: Path | None,
+                 unpack: Unpack | None) -> None:
         self._needles = needles
+        self._unpack = unpack
         self._temporary = temporary
         self._by_subject: dict[str, list[Target]] = {}
         for target in targets:
@@ -154,20 +147,13 @@ class _Searcher:
         except OSError:
             return _Verdict(whole=False)
 
-    def stream(self, stream: Readable) -> _Verdict:
-        """Search what comes out of a stream."""
-        verdict, counted = _Verdict(), _Counted(stream)
-        self._guarded(lambda: self._member(counted, 0, verdict), verdict)
-        verdict.size = counted.size
-        return verdict
-
     def _once(self, file: IO[bytes], path: Path, name: str) -> _Verdict:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         head = file.read(HEAD_BYTES)
-        kind = _expected_kind(name, head)
+        kind = _expected_kind(name, head) or kind_by_end(file)
         lines = kind is None and path.suffix == ".jsonl"
-        named = _DVC_OBJECT.search(name)
+        named = None if _IN_GIT.search(name) else _DVC_OBJECT.search(name)
         if not named and not lines and (kind is None or size < _WHOLE_BYTES):
             return self._search(file, path, name, kind, lines)
         sha256, md5 = _digests(file)
@@ -201,29 +187,34 @@ class _Searcher:
             try:
                 if depth == MAX_DEPTH:
                     raise Undecodable("packed too deep")
-                for part in parts_of(kind, Source(file, path, self._temporary)):
+                for part in parts_of(kind, Source(file, path, self._temporary, self._unpack)):
                     if isinstance(part, Rows):
                         rows = self._rows(part, verdict) or rows
                     elif isinstance(part, bytes):
                         verdict.residue = verdict.residue or self._needles.told_in(part)
                     else:
-                        self._member(part, depth + 1, verdict)
-            except Undecodable:
-                if kind.sure:
+                        self._member(part, depth + 1, verdict, kind.theirs)
+            except Undecodable as error:
+                if kind.sure or not isinstance(error, Mistaken):
                     self._raw(file, verdict, packed=False)
                     raise
         if not rows:
             self._raw(file, verdict, packed=kind is not None and kind.packed)
 
-    def _member(self, stream: Readable, depth: int, verdict: _Verdict) -> None:
-        """Search what came out of a file: by its own first bytes it may be another one."""
+    def _member(self, stream: Readable, depth: int, verdict: _Verdict, theirs: bool) -> None:
+        """Search what came out of a file: by its own first bytes it may be another one. `theirs`: the operator put it
+        there, so it may be broken; the file that it came out of may not."""
         head = _read_head(stream)
         kind = kind_of(head)
         if kind is None:
             self._stream(head, stream, verdict)
             return
         with spooled(head, stream, self._temporary) as file:
-            self._decoded(file, None, kind, depth, verdict)
+            try:
+                self._decoded(file, None, kind, depth, verdict)
+            except Undecodable:
+                if not theirs:
+                    raise
 
     def _raw(self, file: IO[bytes], verdict: _Verdict, packed: bool) -> None:
         """Search the bytes of a file. Those of a packed one spell nothing; they may still be what they are."""
@@ -269,28 +260,16 @@ class _Searcher:
 
 def _expected_kind(name: str, head: bytes) -> Kind | None:
     """What a file is by its first bytes; an object of git's own is known by its name."""
-    return ZLIB if _GIT_OBJECT.search(name) and head[:1] == b"\x78" else kind_of(head)
+    return GIT_LOOSE if _GIT_OBJECT.search(name) else kind_of(head)
 
 
 def _is_what_it_is_called(name: str, kind: Kind | None, file: IO[bytes]) -> bool:
     """Whether a file that has a name of ours can be what the name says."""
-    if _GIT_OBJECT.search(name):
-        return _inflates(file)
-    if name.endswith(".parquet"):
+    if name.endswith(".parquet") and not _IN_GIT.search(name):
         return kind is not None and kind.name == "Parquet"
     if is_half_written(name.rpartition("/")[2]) and kind is None:
         file.seek(0)
         return _is_text(file)
-    return True
-
-
-def _inflates(file: IO[bytes]) -> bool:
-    try:
-        for part in parts_of(ZLIB, Source(file, None, None)):
-            while not isinstance(part, Rows | bytes) and part.read(CHUNK_BYTES):
-                pass
-    except Undecodable:
-        return False
     return True
 
 
@@ -351,6 +330,7 @@ def _walk(root: Path, extra_roots: list[Path], system_paths: list[str]) -> Itera
             linked += [path] if own else []
         else:
             seen.add(path)
+            linked += _git_links(path) if own else []
             yield path, own
     linked += [extra for extra in extra_roots if not extra.is_relative_to(root)]
     while linked:
@@ -361,7 +341,31 @@ def _walk(root: Path, extra_roots: list[Path], system_paths: list[str]) -> Itera
                 seen.add(path.resolve())
             elif path not in seen:
                 seen.add(path)
+                linked += _git_links(path)
                 yield path, True
+
+
+def _git_links(path: Path) -> list[Path]:
+    """Directories that a file of git's names: whose objects it takes as its own (alternates, commondir), or where the
+    repository is (a `.git` that is a file)."""
+    if not _GIT_LINKS.search(path.as_posix()) or path.is_dir():
+        return []
+    with contextlib.suppress(OSError):
+        lines = path.read_bytes().decode("utf-8", "surrogateescape").splitlines()
+        if path.name == "alternates":
+            return [path.parent.parent / _unquoted(line) for line in lines if line and not line.startswith("#")]
+        if path.name == "commondir":
+            return [path.parent / line / "objects" for line in lines[:1]]
+        return [path.parent / line.removeprefix("gitdir: ") for line in lines[:1] if line.startswith("gitdir: ")]
+    return []
+
+
+def _unquoted(line: str) -> str:
+    """A path as git writes it: in quotes, with escapes as in C, where it has letters of its own."""
+    if not line.startswith('"'):
+        return line
+    return line.strip('"').encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1").decode(
+        "utf-8", "surrogateescape")
 
 
 def _below(place: Path) -> Iterator[Path]:
@@ -377,7 +381,9 @@ def _below(place: Path) -> Iterator[Path]:
 
 
 def _shown(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    if path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return "/".join(path.parts[-3:]) if _GIT_OBJECT.search(path.as_posix()) else path.name
 
 
 def _sorted(names: list[str]) -> tuple[str, ...]:

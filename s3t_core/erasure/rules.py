@@ -114,7 +114,8 @@ def _stage(state: State, event: Event) -> None:
 
 def _release(state: State, event: Event) -> None:
     _want(event["cause"] in get_args(ReleaseCause), f"one of {', '.join(get_args(ReleaseCause))} as the cause")
-    _want(event["version"] not in {v.version for v in state.versions}, "a version number that is new")
+    taken = {v.version for v in state.versions[:-1] if not v.destroyed}
+    _want(event["version"] not in taken, "a version number that no other version has")
     _want(isinstance(event["document"], str), "the digest of its release document")
     release = release_from_json(event["release"])
     if state.plan is None:

@@ -2,7 +2,8 @@
 
 Turning the chunk, not the needles, keeps their number small: a search gets slower with every one.
 
-- escapes, at any depth: JSON in JSON, Python's repr; backslashes go, `\\n`, `\\r` and `\\t` become what they mean
+- escapes, at any depth: JSON in JSON, Python's repr; backslashes go, `\\n`, `\\r` and `\\t` become what they mean;
+  `\\x`, `\\u` and `\\U` with their digits become letters, `\\x` also a byte (Python's ascii() and repr(bytes))
 - UTF-16 and UTF-32 without a mark at their beginning: NULs go, which leaves ASCII; where every second byte or so is
   one, the chunk is decoded in both orders as well
 - percent-encoding, with + as a space or as itself; the five entities of HTML
@@ -34,6 +35,9 @@ _PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
 _ENTITIES = {b"&lt;": b"<", b"&gt;": b">", b"&quot;": b'"', b"&#34;": b'"', b"&#x27;": b"'", b"&#39;": b"'",
              b"&amp;": b"&"}
 _ENTITY = re.compile(b"|".join(_ENTITIES))
+_NUMBERED = re.compile(rb"\\+(?:u[0-9A-Fa-f]{4}(?:\\+u[0-9A-Fa-f]{4})*|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2})")
+_NUMBERS = (b"\\u", b"\\U", b"\\x")
+_DIGITS = re.compile(rb"[uUx]([0-9A-Fa-f]+)")
 _NUL_SHARE = (0.3, 0.8)
 
 
@@ -45,6 +49,8 @@ def spellings_of(chunk: bytes) -> Iterator[bytes]:
         yield stripped
         if _NUL_SHARE[0] <= chunk.count(0) / len(chunk) <= _NUL_SHARE[1]:
             yield from _wide(chunk)
+    if any(number in chunk for number in _NUMBERS):
+        yield from (plain(_NUMBERED.sub(meaning, chunk)) for meaning in (_letters, _letters_and_bytes))
     if _PERCENT.search(stripped):
         yield unquote_to_bytes(stripped)
         if b"+" in stripped:
@@ -62,6 +68,18 @@ def plain(data: bytes) -> bytes:
         for escape, meant in ((b"\\n", b"\n"), (b"\\r", b"\r"), (b"\\t", b"\t"), (b"\\", b"")):
             data = data.replace(escape, meant)
     return data.replace(b"\0", b"") if data.count(b"\0") < _FEW else data.translate(None, b"\0")
+
+
+def _letters(found: "re.Match[bytes]") -> bytes:
+    """What numbered escapes mean, two of `\\u` being one letter where they are a pair."""
+    numbers = [int(digits, 16) for digits in _DIGITS.findall(found[0])]
+    text = "".join(chr(n) for n in numbers if n <= 0x10ffff)
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
+def _letters_and_bytes(found: "re.Match[bytes]") -> bytes:
+    """The same, each `\\x` being a byte."""
+    return bytes([int(found[0][-2:], 16)]) if found[0][-3:-2] == b"x" else _letters(found)
 
 
 def _wide(chunk: bytes) -> Iterator[bytes]:

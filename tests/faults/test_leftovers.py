@@ -1,13 +1,15 @@
 """What a killed process leaves half-written is swept by the next command, before anything else."""
 
 import os
-import subprocess
 import time
+from dataclasses import dataclass
+from hashlib import md5
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows.adapters.local import NeedleFiles, git_objects
+from flows.adapters.local import NeedleFiles, WorkspaceResidue
 from flows.wiring import create_workspace
 from s3t_core.config import Config
 from s3t_core.errors import StorageError
@@ -108,21 +110,60 @@ def test_what_cannot_be_removed_is_an_error(tmp_path: Path, monkeypatch: pytest.
         remove_tree(tmp_path / "a")
 
 
-def test_an_object_that_git_cannot_read_stops_the_scan(tmp_path: Path) -> None:
-    def git(*arguments: str) -> None:
-        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x", *arguments],
-                       check=True, capture_output=True)
-    git("init", "-q")
-    (tmp_path / "a").write_text(TEXT * 50)
-    git("add", "a")
-    git("commit", "-q", "-m", "a")
-    with git_objects(tmp_path) as objects:
-        assert any(TEXT.encode() in found.read() for _, found in objects)
-    path = max((p for p in (tmp_path / ".git" / "objects").glob("??/*")), key=lambda p: p.stat().st_size)
-    whole = path.read_bytes()
-    path.chmod(0o600)
-    for length in (0, 5, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        with pytest.raises(StorageError, match="git fsck"), git_objects(tmp_path) as objects:
-            for _, found in objects:
-                found.read()
+@pytest.mark.slow
+def test_other_remotes_than_the_configured_one_are_left_as_they_are(tmp_path: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that the operator added to this repository is searched; one of the user's own configuration is not even."""
+    users = tmp_path / "config"
+    users.mkdir()
+    (users / "config").write_text(f"['remote \"colleagues\"']\n    url = {tmp_path / 'theirs'}\n")
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(users))
+    place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
+    with (place.root / ".dvc" / "config").open("a") as file:
+        file.write(f"['remote \"second\"']\n    url = {tmp_path / 'second'}\n")
+    uploads = [tmp_path / name / "files" / "md5" / "ab" / ".AbCdEfGhIjKlMnOpQrStUv.tmp"
+               for name in ("theirs", "second")]
+    for upload in uploads:
+        upload.parent.mkdir(parents=True)
+        upload.write_text("an upload of theirs")
+        upload.parents[3].chmod(0o755)
+    place.sweep()
+    assert all(upload.exists() and upload.parents[3].stat().st_mode & 0o777 == 0o755 for upload in uploads)
+    assert place.datasets.local_remotes() == [place.remote, tmp_path / "second"]
+    assert place.datasets.remotes() == [str(tmp_path / "theirs"), str(place.remote), str(tmp_path / "second")]
+
+
+@pytest.mark.slow
+def test_an_object_of_ours_is_destroyed_in_every_remote_and_nothing_else_there_is(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = tmp_path / "config"
+    users.mkdir()
+    (users / "config").write_text(f"['remote \"colleagues\"']\n    url = {tmp_path / 'theirs'}\n")
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(users))
+    place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
+    names = [md5(content, usedforsecurity=False).hexdigest() for content in (b"ours", b"theirs")]
+    ours, other = (tmp_path / "theirs" / "files" / "md5" / name[:2] / name[2:] for name in names)
+    for path, content in ((ours, b"ours"), (other, b"theirs")):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    assert place.datasets.stored(names[:1]) == set(names[:1])
+    place.datasets.destroy(names[:1], [], None)
+    assert other.exists() and not ours.exists()
+
+
+def test_unfinished_uploads_go_only_where_the_system_writes(tmp_path: Path) -> None:
+    gone = []
+
+    @dataclass
+    class Bucket:
+        url: str
+
+        def abort_uploads(self) -> None:
+            gone.append(self.url)
+
+        def names(self) -> list[str]:
+            return []
+    buckets: Any = [Bucket("s3://a/ours"), Bucket("s3://b/theirs")]
+    WorkspaceResidue(tmp_path, [], tmp_path / "needles", b"", buckets, tmp_path / "tmp", frozenset({"s3://a/ours"})).scan(
+        [], [], [])
+    assert gone == ["s3://a/ours"]

@@ -57,12 +57,11 @@ def _bring_a_key(workspace: Path) -> None:
 
 def _canary_in(root: Path) -> tuple[str, ...]:
     """Files, of all that the system wrote by itself, with the canary's id or text: raw, decoded, packed; no list."""
-    from flows.adapters.local import git_objects
+    from flows.adapters.git import git_objects
     from s3t_core.erasure.residue import make_needles, scan
     needles = make_needles([CANARY], [f"{CANARY_TEXT} {i}" for i in range(3)])
-    with git_objects(root) as streams:
-        found = scan(root, [], [p.name for p in root.iterdir()], [], needles, [], streams)
-    return found.residue
+    return scan(root, [], [p.name for p in root.iterdir()], [], needles, [],
+                unpack=lambda pack: git_objects(pack, None)).residue
 
 
 @pytest.mark.slow

@@ -49,8 +49,10 @@ with place.training(), place.changing():
 
 def _copying(place: Workspace, source: Path, where: str, told: Path) -> "subprocess.Popen[bytes]":
     """An ingest in a process of its own, as it stands while DVC copies one data file to a place named `where`."""
+    from prefect.settings import PREFECT_API_URL
     child = subprocess.Popen([sys.executable, "-c", _SLOW_COPY, str(place.root), str(source), where, str(told)],
-                             env=environment(), cwd=Path(__file__).parents[2], stderr=subprocess.PIPE)
+                             env={**environment(), "PREFECT_API_URL": str(PREFECT_API_URL.value())},
+                             cwd=Path(__file__).parents[2], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 200
     while not told.exists():
         assert child.poll() is None and time.monotonic() < deadline, child.communicate()[1][-2000:]

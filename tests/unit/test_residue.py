@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -73,6 +74,16 @@ def _tar_gz(data: bytes) -> bytes:
     return file.getvalue()
 
 
+def _tar(data: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name in ("first", "second"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return file.getvalue()
+
+
 def _table(data: bytes) -> pa.Table:
     return pa.table({"words": [f"{i} {FILLER[:200]}" for i in range(3000)] + [data[-200:].decode("utf-8", "ignore")]})
 
@@ -106,9 +117,10 @@ def _sqlite(data: bytes) -> bytes:
 
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": _arrow("zstd"), "lz4": _arrow("lz4"),
-    "zip": _zip, "tar.gz": _tar_gz, "parquet": _parquet, "arrow": _arrow_file, "arrows": _arrow_stream,
-    "sqlite": _sqlite}
+    "gzip": gzip.compress, "bzip2": bz2.compress, "zlib": zlib.compress,
+    "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE), "xz": lzma.compress, "zstd": _arrow("zstd"),
+    "lz4": _arrow("lz4"), "zip": _zip, "tar": _tar, "tar.gz": _tar_gz, "parquet": _parquet,
+    "arrow": _arrow_file, "arrows": _arrow_stream, "sqlite": _sqlite}
 
 
 @pytest.mark.parametrize("kind", PACKED)
@@ -130,7 +142,8 @@ def test_what_was_cut_is_never_taken_for_searched(tmp_path: Path, kind: str) -> 
     for length in sorted(lengths):
         (tmp_path / "file").write_bytes(whole[:length])
         report = scanned(tmp_path)
-        passed += [length] if not report.undecodable and not report.residue else []
+        is_known = length >= {"tar": 262, "zlib": 110, "lzma": 40}.get(kind, 0)  # before that nothing is in them
+        passed += [length] if is_known and not report.undecodable and not report.residue else []
     # an Arrow stream is whole after any of its batches: what is behind one was never in the file
     assert all(kind == "arrows" and length > 100 for length in passed) and len(passed) <= 8
 
@@ -144,7 +157,7 @@ def test_bytes_behind_the_end_are_searched_or_stop(tmp_path: Path, kind: str) ->
     assert report.undecodable or report.residue
 
 
-@pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz", "zstd", "lz4"])
+@pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz", "zstd", "lz4", "zlib", "lzma"])
 def test_every_member_is_read(tmp_path: Path, kind: str) -> None:
     pack = PACKED[kind]
     (tmp_path / "file").write_bytes(pack(b"first ") + pack(told(1)))
@@ -164,6 +177,53 @@ def test_a_deleted_entry_of_an_archive_is_not_passed_over(tmp_path: Path) -> Non
     (tmp_path / "file").write_bytes(whole[:directory] + kept + tail)
     assert zipfile.ZipFile(tmp_path / "file").namelist() == ["c"]
     assert scanned(tmp_path).undecodable == ("file",)
+
+
+def _with_checksum(header: bytes) -> bytes:
+    total = sum(header[:148] + b" " * 8 + header[156:])
+    return header[:148] + b"%06o\0 " % total + header[156:]
+
+
+def test_a_tar_is_read_to_its_end_or_stops(tmp_path: Path) -> None:
+    packed = gzip.compress(told(1))
+    whole = _tar(b"nothing ")
+    hers = _tar(packed)
+    second = hers.index(b"second")
+    flipped = hers[:second + 200] + b"\1" + hers[second + 201:]
+    zeroed = whole[:1024] + bytes(512) + hers[second + 512:]
+    behind = whole[:1024 - 60] + gzip.compress(TEXT.encode()[:20])[:60].ljust(60, b"\0") + whole[1024:]
+    for content in (whole + hers, flipped, zeroed, behind, whole[:1024]):
+        (tmp_path / "file").write_bytes(content)
+        assert scanned(tmp_path).undecodable == ("file",)
+
+
+@pytest.mark.parametrize("kind", [b"0", b"2", b"5", b"Z", b"7", b"v7", b"x"])
+def test_every_entry_of_a_tar_is_read_whatever_its_type(tmp_path: Path, kind: bytes) -> None:
+    data = gzip.compress(told(1))
+    header = bytearray(512)
+    header[:4], header[124:136] = b"name", b"%011o\0" % len(data)
+    if kind != b"v7":
+        header[156:157], header[257:265] = kind, b"ustar\x0000"
+    (tmp_path / "file").write_bytes(_with_checksum(bytes(header)) + data + bytes(-len(data) % 512 + 1024))
+    assert scanned(tmp_path).residue == ("file",)
+
+
+@pytest.mark.parametrize("style", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_tars_as_others_write_them_are_whole(tmp_path: Path, style: int) -> None:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=style) as archive:
+        entries = [("d", tarfile.DIRTYPE), ("l", tarfile.SYMTYPE), ("a/" * 60 + "long", tarfile.REGTYPE)]
+        for name, kind in [*entries, *([("ö" * 120, tarfile.REGTYPE)] if style != tarfile.USTAR_FORMAT else [])]:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.size, entry.linkname = kind, 900 * (kind == tarfile.REGTYPE), "a"
+            archive.addfile(entry, io.BytesIO(b"x" * 900))
+        packed = tarfile.TarInfo("hers")
+        packed.size = len(gzip.compress(told(1)))
+        packed.pax_headers = {"size": str(packed.size), "comment": "several\nlines"}
+        archive.addfile(packed, io.BytesIO(gzip.compress(told(1))))
+    (tmp_path / "file").write_bytes(file.getvalue())
+    report = scanned(tmp_path)
+    assert (report.residue, report.undecodable) == (("file",), ())
 
 
 def test_archives_within_archives_are_opened_to_a_depth_and_no_deeper(tmp_path: Path) -> None:
@@ -190,6 +250,57 @@ def test_kinds_that_are_known_and_not_decoded_stop_too(tmp_path: Path, magic: by
     (tmp_path / "ours").write_bytes(magic + b"\1" * 100)
     (tmp_path / "theirs").write_bytes(magic + b"\1" * 100)
     assert scanned(tmp_path, "ours").undecodable == ("ours",)
+
+
+@pytest.mark.parametrize("kind", ["zstd", "lz4"])
+def test_a_frame_that_is_passed_over_hides_nothing_and_nothing_behind_it(tmp_path: Path, kind: str) -> None:
+    def frame(content: bytes) -> bytes:
+        return b"\x53\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content
+    pack = PACKED[kind]
+    for content in (frame(b"note") + pack(told(1)), frame(b"") * 2 + pack(told(1)), frame(gzip.compress(told(1)))):
+        (tmp_path / "file").write_bytes(content)
+        assert scanned(tmp_path).residue == ("file",)
+    for content in (frame(b"note") + pack(told(1))[:-9], frame(b"note" * 9)[:-1]):
+        (tmp_path / "file").write_bytes(content)
+        assert scanned(tmp_path).undecodable == ("file",)
+
+
+@pytest.mark.parametrize("before", [b"#!/bin/sh\nunzip $0\n" * 9, b"PK\x07\x08", b"PK00"])
+def test_a_zip_behind_other_bytes_is_opened(tmp_path: Path, before: bytes) -> None:
+    (tmp_path / "file").write_bytes(before + _zip(told(1)))
+    assert scanned(tmp_path).residue == ("file",)
+    (tmp_path / "file").write_bytes(before + TEXT.encode() + _zip(b"nothing"))
+    report = scanned(tmp_path)
+    assert report.residue or report.undecodable
+
+
+def test_orc_stops_and_a_text_that_begins_like_it_does_not(tmp_path: Path) -> None:
+    from pyarrow import orc
+    orc.write_table(pa.table({"t": [TEXT] * 3}), str(tmp_path / "file"), compression="zlib")
+    assert scanned(tmp_path).undecodable == ("file",)
+    (tmp_path / "file").write_bytes("ORCID of nobody, née\n".encode())
+    assert scanned(tmp_path).undecodable == ()
+
+
+def test_what_only_begins_like_a_compressed_file_stops_nothing(tmp_path: Path) -> None:
+    for content in (b"x\x9c", b"x\x9c\xff\xff\xff of something", b"]\0\0\x80\0" + b"\xff" * 40, bytes(600),
+                    zlib.compress(told(1))[:30]):
+        (tmp_path / "file").write_bytes(content)
+        assert scanned(tmp_path).undecodable == ()
+
+
+@pytest.mark.parametrize("kind", ["zlib", "lzma"])
+def test_what_began_to_decode_stops_where_it_is_damaged(tmp_path: Path, kind: str) -> None:
+    whole = PACKED[kind](told(1))
+    for content in (whole[:150] + b"\xff" * 40 + whole[150:], whole + b"and more", whole[:-1]):
+        (tmp_path / "file").write_bytes(content)
+        report = scanned(tmp_path)
+        assert report.residue or report.undecodable == ("file",)
+
+
+def test_an_archive_within_a_kind_that_is_not_sure_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(zlib.compress(gzip.compress(told(1))[:-9]))
+    assert scanned(tmp_path).undecodable == ("file",)
 
 
 def test_an_operators_broken_archive_stops_nothing_and_is_searched_as_it_is(tmp_path: Path) -> None:
@@ -250,6 +361,9 @@ SPELT: dict[str, Callable[[str], bytes]] = {
     "percent": lambda t: quote(t, safe="").encode(), "form": lambda t: quote_plus(t).encode(),
     "hexadecimal": lambda t: t.encode().hex().encode(), "JSON": lambda t: json.dumps(t).encode(),
     "JSON in JSON": lambda t: json.dumps(json.dumps({"t": json.dumps(t)})).encode(), "repr": lambda t: repr(t).encode(),
+    "ascii": lambda t: ascii(t).encode(), "repr of bytes": lambda t: repr(t.encode()).encode(),
+    "JSON in capitals": lambda t: re.sub(r"u[0-9a-f]{4}", lambda m: "u" + m[0][1:].upper(), json.dumps(t)).encode(),
+    "ascii in JSON": lambda t: json.dumps(ascii(t)).encode(),
     "entities": lambda t: t.replace('"', "&quot;").encode()}
 
 

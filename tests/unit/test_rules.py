@@ -126,7 +126,8 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
                                           IDLE & _states("trained", "held")),
     "a release of a stage with another digest": (
         _registered("9", "train", _release("r9", replace(B, digest="other"))), set()),
-    "a release under a number that is taken": (_registered("1", "train", _release("r9", B)), set()),
+    "a release under the number of the one it follows, or of one that is gone": (
+        _registered("1", "train", _release("r9", B)), IDLE & TRAINED),
     "a release for no reason": (_registered("9", "whim", _release("r9", B)), set()),
     "the planned release": (_registered("3", "erasure", _release("p-release", B)), {"planned", "registered"}),
     "another release than the planned one": (_registered("3", "erasure", _release("other", B)), set()),

@@ -1,0 +1,95 @@
+"""git, as the system calls it: on the repository that it names, whatever the operator's shell says."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from s3t_core.errors import StorageError
+
+REDIRECTING = (
+    "GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_NAMESPACE", "GIT_CEILING_DIRECTORIES",
+    "GIT_DISCOVERY_ACROSS_FILESYSTEM", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT", "GIT_GRAFT_FILE",
+    "GIT_SHALLOW_FILE", "GIT_REPLACE_REF_BASE", "GIT_NO_REPLACE_OBJECTS", "GIT_PREFIX", "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_TEMPLATE_DIR")
+"""What would have git read or write another repository, or another part of it, than the one it is asked about. A hook
+sets some of them for what it runs."""
+_FORMATS = ("sha1", "sha256")
+
+
+def git_environment() -> dict[str, str]:
+    """The environment of this process without what redirects git."""
+    return {name: value for name, value in os.environ.items() if name not in REDIRECTING}
+
+
+def git_objects(pack: IO[bytes], temporary: Path | None) -> Iterator["GitObject"]:
+    """Every object of a pack, each to be read before the next. A copy is indexed anew, in a repository of its own, so
+    that nothing counts but the pack. Raises StorageError: one that is not whole may hold anything."""
+    with tempfile.TemporaryDirectory(dir=temporary, prefix="scan-") as name:
+        folder = Path(name)
+        for number, object_format in enumerate(_FORMATS):
+            if _indexed(pack, folder / str(number), object_format):
+                yield from _objects_in(folder / str(number))
+                return
+    raise _unreadable()
+
+
+def _indexed(pack: IO[bytes], folder: Path, object_format: str) -> bool:
+    """Whether git takes the pack for whole, from its first byte to its last."""
+    _run("init", "-q", "--bare", "--template=", f"--object-format={object_format}", str(folder))
+    copy = folder / "objects" / "pack" / "pack-copy.pack"
+    pack.seek(0)
+    with copy.open("wb") as file:
+        shutil.copyfileobj(pack, file, 2**22)
+    return _run("-C", str(folder), "index-pack", str(copy))
+
+
+def _run(*arguments: str) -> bool:
+    return subprocess.run(["git", *arguments], env=git_environment(), capture_output=True, check=False).returncode == 0
+
+
+def _objects_in(folder: Path) -> Iterator["GitObject"]:
+    command = ["git", "-C", str(folder), "cat-file", "--batch", "--batch-all-objects", "--unordered"]
+    with subprocess.Popen(command, env=git_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as git:
+        yield from _batch(cast("IO[bytes]", git.stdout))
+    if git.returncode != 0:
+        raise _unreadable()
+
+
+class GitObject:
+    """One object's content, out of the stream of all."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream = stream
+        self._left = size
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes. Raises StorageError when git broke off."""
+        wanted = self._left if size < 0 else min(size, self._left)
+        data = self._stream.read(wanted)
+        if wanted and not data:
+            raise _unreadable()
+        self._left -= len(data)
+        return data
+
+
+def _batch(stream: IO[bytes]) -> Iterator[GitObject]:
+    """What `git cat-file --batch` writes: a line that names an object, its kind and size, the content, a line's end."""
+    while header := stream.readline():
+        told = header.split()
+        if len(told) != 3 or not told[2].isdigit():
+            raise _unreadable()  # "missing": listed, and not to be read
+        found = GitObject(stream, int(told[2]))
+        yield found
+        while found.read(2**20):
+            pass
+        stream.read(1)
+
+
+def _unreadable() -> StorageError:
+    return StorageError("expected a git pack that git reads to its end, got one that is cut, damaged or takes from "
+                        "another; run `git fsck` in its repository and repair or remove it, then run the command again")
