@@ -38,6 +38,7 @@ COPY_TAG = "s3t.copy_of"
 OWNER_TAG = "s3t.ledger"
 _RELEASE = "release"
 STAGE_FILE = ".safetensors"
+_COMPILED = "__pycache__"
 _NONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """What MLflow answers for a name or alias that is not there."""
 _AHEAD = 1000
@@ -207,11 +208,17 @@ class MlflowRegistry:
         """That the version's files are those that the ledger recorded: they decide labels, how long a loaded model may
         go on, and which code answers. Raises GuaranteeError."""
         with self._guarded():
+            self._remove_compiled(record.model_id)
             there, digest = self._document(record.model_id) is not None, self._digest_of(record.model_id)
         if digest != record.document:
             raise GuaranteeError(f"expected the files of version {record.version} as the ledger recorded them, got "
                                  f"{'others' if there else 'none'}; somebody changed them, or another command has just "
                                  "moved on: run `s3t erase`, which puts it right")
+
+    def _remove_compiled(self, model_id: str) -> None:
+        """Python would run compiled code that lies beside the source, whoever put it there."""
+        for folder in (self._artifacts / "models" / model_id).rglob(_COMPILED):
+            shutil.rmtree(folder)
 
     def check_adopted(self, record: VersionRecord, published: Published) -> None:
         """That the version's files say what the ledger says and answer with its stages. Raises StorageError."""
@@ -439,8 +446,9 @@ class MlflowRegistry:
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    """The files under a folder by their place in it, stage files left out."""
-    files = (p for p in folder.rglob("*") if p.is_file() and p.suffix != STAGE_FILE)
+    """The files under a folder by their place in it. Stage files are left out, and what Python compiles of the code
+    beside it when anybody loads it: `check_files` takes that away."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.suffix != STAGE_FILE and _COMPILED not in p.parts)
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
