@@ -218,7 +218,7 @@ class MlflowRegistry:
     def _remove_compiled(self, model_id: str) -> None:
         """Python would run compiled code that lies beside the source, whoever put it there."""
         for folder in (self._artifacts / "models" / model_id).rglob(_COMPILED):
-            shutil.rmtree(folder)
+            remove_tree(folder)
 
     def check_adopted(self, record: VersionRecord, published: Published) -> None:
         """That the version's files say what the ledger says and answer with its stages. Raises StorageError."""
