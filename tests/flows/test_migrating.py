@@ -126,12 +126,12 @@ def test_a_kill_between_the_two_commits_is_copied_again(place: Workspace, elsewh
     """The new database was written, the old one still has its tables, and a request came meanwhile."""
     with pytest.raises(Cut):
         migrate(place.root, elsewhere, "there.toml", _cut_at("the database"))
-    there = Database(f"sqlite:///{tmp_path}/there/s3t.db", place.root)
+    there = Database(f"sqlite:///{tmp_path}/there/s3t.db", place.root, place.keys.sealing)
     there.prepare()
     copied = tmp_path / "aside.db"
     shutil.copy(place.root / ".s3t" / "s3t.db", copied)
     name = json.loads(place.migration_path.read_bytes())["move"]
-    Database(f"sqlite:///{copied}", place.root).move_to(there, {
+    Database(f"sqlite:///{copied}", place.root, place.keys.sealing).move_to(there, {
         "type": "migrated", "time": place.now(), "move": name, "settings": {}, "versions": {}})
     take_requests(place, ["person-005"])
     before = facts(place.root)
@@ -188,11 +188,11 @@ def test_a_move_can_be_undone_before_the_database_has_moved(
 
 
 def test_what_stands_at_the_new_place_is_left_alone(place: Workspace, elsewhere: str, tmp_path: Path) -> None:
-    other = Database(f"sqlite:///{tmp_path}/there/s3t.db", place.root)
-    other.create([{"type": "workspace", "key_check": "another"}])
+    other = Database(f"sqlite:///{tmp_path}/there/s3t.db", place.root, place.keys.sealing)
+    other.create([{"type": "workspace", "time": "2026-01-01T00:00:00Z", "key_check": "another"}])
     with pytest.raises(WorkspaceError, match="empty places"):
         migrate(place.root, elsewhere, "there.toml", quietly)
-    assert SqlLedger(other).events() == [{"type": "workspace", "key_check": "another"}]
+    assert SqlLedger(other).events() == [{"type": "workspace", "time": "2026-01-01T00:00:00Z", "key_check": "another"}]
     assert not place.migration_path.exists()
 
 

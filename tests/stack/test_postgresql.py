@@ -21,6 +21,7 @@ from s3t_core.errors import Busy, StorageError
 from tests.stack.conftest import ROOT, up
 
 FIRST = {"type": "workspace", "time": "2026-01-01T00:00:00Z", "key_check": "k"}
+HOLD = {"type": "hold", "state": "set", "time": "2026-01-01T00:00:00Z", "subject": "s"}
 APPENDER = """
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ from urllib.parse import urlsplit
 from flows.adapters.database import Database, SqlLedger
 ledger = SqlLedger(Database(sys.argv[1], Path(".")))
 for n in range(int(sys.argv[3])):
-    ledger.append({"type": "approved", "request": f"{sys.argv[2]}-{n}", "by": "x"})
+    ledger.append({"type": "hold", "state": "set", "time": "2026-01-01T00:00:00Z", "subject": f"{sys.argv[2]}-{n}"})
 """
 
 
@@ -53,7 +54,7 @@ def test_processes_that_append_at_once_make_one_ledger_without_gaps(database: st
     events = SqlLedger(Database(database, tmp_path)).events()  # every number is there and matches its hash
     assert len(events) == 101
     for i in range(4):
-        assert [e["request"] for e in events[1:] if e["request"].startswith(f"{i}-")] == [f"{i}-{n}" for n in range(25)]
+        assert [e["subject"] for e in events[1:] if e["subject"].startswith(f"{i}-")] == [f"{i}-{n}" for n in range(25)]
 
 
 def test_a_write_that_fails_leaves_nothing(database: str, tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_one_eraser_across_machines(database: str, tmp_path: Path) -> None:
         with pytest.raises(Busy, match="another machine"), Lease(other, "erase", "another", 1.5, 0.1).held():
             pass
         with Lease(other, "erase", "a machine", 1.5, 0.1).held(), pytest.raises(Busy, match="stood still"):
-            SqlLedger(made).append({"type": "approved", "request": "r", "by": "x"})  # it lost the lease to the other
+            SqlLedger(made).append(HOLD)  # it lost the lease to the other
     assert len(SqlLedger(made).events()) == 1
 
 
@@ -112,7 +113,7 @@ def test_whoever_may_only_ask_can_neither_erase_nor_change_the_ledger(
         connection.execute("DROP ROLE IF EXISTS officer")
         connection.execute("CREATE ROLE officer LOGIN IN ROLE s3t_auditor")
     clerk, officer = (Database(stack.database(name, user=u), tmp_path) for u in ("clerk", "officer"))
-    SqlLedger(clerk).append({"type": "approved", "request": "r", "by": "clerk"})
+    SqlLedger(clerk).append(HOLD)
     assert len(SqlLedger(officer).events()) == 2
     for who, statement in ((clerk, "DELETE FROM ledger"), (clerk, "UPDATE ledger SET leaf = ''"),
                            (clerk, "DELETE FROM suppression"), (officer, "INSERT INTO idempotency VALUES ('a', 'b')")):
