@@ -39,6 +39,7 @@ OWNER_TAG = "s3t.ledger"
 _RELEASE = "release"
 STAGE_FILE = ".safetensors"
 _COMPILED = "__pycache__"
+_NOTE = "registered_model_meta"
 _NONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """What MLflow answers for a name or alias that is not there."""
 _AHEAD = 1000
@@ -446,9 +447,10 @@ class MlflowRegistry:
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    """The files under a folder by their place in it. Stage files are left out, and what Python compiles of the code
-    beside it when anybody loads it: `check_files` takes that away."""
-    files = (p for p in folder.rglob("*") if p.is_file() and p.suffix != STAGE_FILE and _COMPILED not in p.parts)
+    """The files under a folder by their place in it. Left out are stage files, and what loading leaves there, whoever
+    loads: MLflow's note of the name and number, and what Python compiles of the code, which `check_files` takes away."""
+    files = (p for p in folder.rglob("*")
+             if p.is_file() and p.suffix != STAGE_FILE and p.name != _NOTE and _COMPILED not in p.parts)
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
