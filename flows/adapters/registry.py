@@ -448,7 +448,7 @@ class MlflowRegistry:
 
 def files_in(folder: Path) -> dict[str, bytes]:
     """The files under a folder by their place in it. Left out are stage files, and what loading leaves there, whoever
-    loads: MLflow's note of the name and number, and what Python compiles of the code, which `check_files` takes away."""
+    loads: MLflow's note of the name and number, and what Python compiles of the code (`check_files` removes that)."""
     files = (p for p in folder.rglob("*")
              if p.is_file() and p.suffix != STAGE_FILE and p.name != _NOTE and _COMPILED not in p.parts)
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
