@@ -386,7 +386,7 @@ class TrainingSession:
     def _submit(self, missing: list[StageSpec], advance: Advance) -> None:
         """One Prefect task per stage; a stage waits for those it builds on. At most `workers` processes at a time."""
         futures: dict[str, Any] = {}
-        with ThreadPoolExecutor(self.place.config.runner.workers) as pool:
+        with ThreadPoolExecutor(self.place.config.runner.workers) as pool, _ending(self.place.runner):
             for spec in missing:
                 waits = [futures[k] for k in spec.earlier if k in futures]
                 futures[spec.key] = stage_task.with_options(task_run_name=_stage_name(spec)).submit(
@@ -400,6 +400,18 @@ class TrainingSession:
                 future.result(raise_on_failure=True)
             if failures:
                 raise TrainingError(f"expected every stage to be trained, {len(failures)} were not; run it again")
+
+
+@contextlib.contextmanager
+def _ending(runner: Any) -> Iterator[None]:
+    """An order to end this process (SIGINT, SIGTERM: no Exception) ends what the runner runs, too, and what waits."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        runner.stop()
+        raise
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,8 +42,8 @@ from s3t_core.config import Config, parse_config, render_config
 from s3t_core.erasure.checkpoint import Checkpoint
 from s3t_core.erasure.closing import DocumentProblems, check_documents
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
-from s3t_core.erasure.ledger import TreeHead
-from s3t_core.erasure.merkle import leaf_hash, tree_head
+from s3t_core.erasure.ledger import head_of
+from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import key_id
 from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, UsageError, WorkspaceError
@@ -311,7 +311,7 @@ class Workspace:
     def write_checkpoint(self) -> tuple[Checkpoint, bytes]:
         """Sign the ledger as it is now: at the end of every command that changed it; the checkpoint and its bytes."""
         private, leaves = self.signing_key(), self.ledger.leaves()
-        checkpoint = Checkpoint(leaves[0].hex(), TreeHead(len(leaves), tree_head(leaves).hex()), self.now())
+        checkpoint = Checkpoint(leaves[0].hex(), head_of(leaves), self.now())
         return checkpoint, self.checkpoints.write(checkpoint, private)
 
     def signing_key(self) -> Ed25519PrivateKey:

@@ -33,9 +33,9 @@ class Champion(PythonModel):  # type: ignore[misc]
         self.document = hashlib.sha256(content).hexdigest()
         self._serving = document["serving"]
         self._confirmed = None
+        self._release_id = document["release"]["id"]
+        self._confirm()  # before anything in the document is believed
         release, recipe = parse_release_document(document)
-        self._release_id = release.release_id
-        self._confirm()
         self._ensemble = Ensemble(find_backbone(recipe.model), recipe, release, LocalStageStore(folder).get)
 
     def predict(self, context: Any, model_input: list[str], params: Any = None):  # type: ignore[no-untyped-def]  # noqa: ARG002

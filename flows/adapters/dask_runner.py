@@ -79,6 +79,8 @@ class DaskRunner:
         self._needs = needs
         self._lock = threading.Lock()
         self._client: Any = None
+        self._running: set[Any] = set()
+        self._stopped = False
 
     def describe(self, job: DescribeJob) -> Description:
         """What the backbone is, and the profile, on a worker."""
@@ -95,13 +97,26 @@ class DaskRunner:
         away = replace(job, keys=only_content(job.keys), store=StageStore(job.store.blobs))
         return cast("float | None", self._run(self._task(away)))
 
+    def stop(self) -> None:
+        """Wait for no job any more, and begin none: this process was told to end. A worker ends the stage that it
+        trains, for nobody."""
+        with self._lock:
+            self._stopped = True
+            for future in self._running:
+                future.cancel()
+
     def _task(self, job: StageJob | MeasureJob) -> Task:
         return Task(job, self._remote, tuple(self._locate(f.path) for f in files_of(job)))
 
     def _run(self, task: Task) -> Any:
         from distributed.scheduler import KilledWorker
         client = self._connected()
-        future = client.submit(carry_out, task, pure=False, resources=self._needs.resources(), retries=0)
+        with self._lock:
+            if self._stopped:
+                raise TrainingError("a job was not begun because this command was told to end; run it again: what is "
+                                    "trained is kept")
+            future = client.submit(carry_out, task, pure=False, resources=self._needs.resources(), retries=0)
+            self._running.add(future)
         try:
             outcome = self._result(client, future)
         except KilledWorker:
@@ -111,6 +126,8 @@ class DaskRunner:
             raise TrainingError(f"the Dask cluster was lost ({type(error).__name__}); see that its scheduler is up, "
                                 "then run the command again: what is trained is kept") from None
         finally:
+            with self._lock:
+                self._running.discard(future)
             future.release()
         if isinstance(outcome, BaseException):
             raise outcome

@@ -48,8 +48,8 @@ from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.closing import check_book
-from s3t_core.erasure.ledger import Inclusion, TreeHead, corrected, fold, inclusion_of, leaf_of
-from s3t_core.erasure.merkle import leaf_hash, tree_head
+from s3t_core.erasure.ledger import Inclusion, TreeHead, corrected, fold, head_of, inclusion_of, leaf_of
+from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.state import Event, State
 from s3t_core.errors import LedgerError, StorageError, WorkspaceError
 from s3t_core.files import remove_file
@@ -367,7 +367,7 @@ class SqlLedger:
     def head(self) -> TreeHead:
         """Size and RFC 6962 root now."""
         hashes = self.leaves()
-        return TreeHead(len(hashes), tree_head(hashes).hex())
+        return head_of(hashes)
 
     def prove(self, event: Event) -> Inclusion:
         """That an event is in the ledger as it is now. Raises LedgerError when it is not."""

@@ -183,7 +183,7 @@ class DvcDatasets:
         unrecorded = {p.parent.name + p.name for p in self._cached_slices() if match.hits_in(p)}
         doomed = sorted((set(objects) | unrecorded) - needed)
         with self._repo() as repo:
-            stores = [repo.cache.local, *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"])]
+            stores = _stores_of(repo)
             for md5 in doomed:
                 for store in stores:
                     with contextlib.suppress(FileNotFoundError):
@@ -245,7 +245,7 @@ class DvcDatasets:
         if not asked:
             return set()
         with self._repo() as repo:
-            stores = [repo.cache.local, *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"])]
+            stores = _stores_of(repo)
             return {str(md5) for store in stores for md5 in store.oids_exist(asked)}
 
     def quarantined(self) -> list[dict[str, Any]]:
@@ -371,6 +371,11 @@ class DvcDatasets:
         except (DvcException, OSError, sqlite3.Error) as error:
             raise StorageError(f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and free "
                                "space, then run the command again") from error
+
+
+def _stores_of(repo: Any) -> list[Any]:
+    """Where a repository's objects can lie: its cache and every remote that it knows of."""
+    return [repo.cache.local, *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"])]
 
 
 def object_name(md5: str) -> str:

@@ -3,10 +3,12 @@
 A stage never shares a process, a thread pool or a random generator with another (method.md), and takes over none of
 the variables by which a shell could choose its kernels (learning.pins). What a job raises is
 raised here; a job whose process dies (out of memory, killed) is a TrainingError, and a rerun continues from there.
+An order to end this process (SIGINT, SIGTERM) ends the jobs with it.
 """
 
 import multiprocessing
 import os
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -25,6 +27,9 @@ class ProcessRunner:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["s3t_core.learning.preload"])
+        self._lock = threading.Lock()
+        self._running: set[Any] = set()
+        self._stopped = False
 
     def describe(self, job: DescribeJob) -> Description:
         """What the backbone is."""
@@ -38,23 +43,51 @@ class ProcessRunner:
         """Accuracy of a release."""
         return cast("float | None", self._run(job))
 
+    def stop(self) -> None:
+        """End every job that runs, and begin no other: this process was told to end, and nobody would take what they
+        bring. Their callers get a TrainingError."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.kill()
+
     def _run(self, job: Any) -> Any:
-        receiving, sending = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_child, args=(sending, job), daemon=True)
-        process.start()
-        sending.close()
+        process, receiving = self._begin(job)
         try:
             outcome = receiving.recv()
         except EOFError:
             process.join()
-            raise TrainingError(f"the process of a {type(job).__name__} died (exit code {process.exitcode}); check "
-                                "free memory, then run the command again: what is trained is kept") from None
+            raise self._died(job, process.exitcode) from None
+        except BaseException:
+            process.kill()
+            raise
         finally:
             receiving.close()
+            with self._lock:
+                self._running.discard(process)
         process.join()
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
+
+    def _begin(self, job: Any) -> tuple[Any, Connection]:
+        """The process of a job, and where its outcome will come."""
+        receiving, sending = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_child, args=(sending, job), daemon=True)
+        with self._lock:
+            if self._stopped:
+                raise self._died(job, None)
+            process.start()
+            self._running.add(process)
+        sending.close()
+        return process, receiving
+
+    def _died(self, job: Any, exit_code: int | None) -> TrainingError:
+        if self._stopped:
+            return TrainingError(f"a {type(job).__name__} was ended as this command was told to end; run it again: "
+                                 "what is trained is kept")
+        return TrainingError(f"the process of a {type(job).__name__} died (exit code {exit_code}); check free memory, "
+                             "then run the command again: what is trained is kept")
 
 
 def _child(sending: Connection, job: Any) -> None:

@@ -71,14 +71,13 @@ def inclusion_of(event: Event, leaves: list[bytes]) -> Inclusion:
     if index is None:
         raise LedgerError("expected the event in the ledger, got none that is equal; restore the database from "
                           "its backup")
-    return Inclusion(leaves[0].hex(), index, TreeHead(len(leaves), tree_head(leaves).hex()),
+    return Inclusion(leaves[0].hex(), index, head_of(leaves),
                      tuple(h.hex() for h in inclusion_proof(leaves, index)))
 
 
-def head_of(leaves: Iterable[bytes]) -> TreeHead:
-    """The tree head over leaf bytes."""
-    hashes = [leaf_hash(leaf) for leaf in leaves]
-    return TreeHead(len(hashes), tree_head(hashes).hex())
+def head_of(leaves: list[bytes]) -> TreeHead:
+    """The tree head over leaf hashes."""
+    return TreeHead(len(leaves), tree_head(leaves).hex())
 
 
 def leaf_of(event: Event) -> bytes:

@@ -43,7 +43,7 @@ class FakeLedger:
         return fold(self.events)
 
     def head(self) -> TreeHead:
-        return head_of(leaf_of(e) for e in self.events)
+        return head_of([leaf_hash(leaf_of(e)) for e in self.events])
 
     def prove(self, event: Event) -> Inclusion:
         return inclusion_of(event, [leaf_hash(leaf_of(e)) for e in self.events])

@@ -80,7 +80,8 @@ def test_the_whole_walk_on_data_of_ones_own(tmp_path: Path, tiny_backbone: Path)
     assert {"trained", "reused", "version", "accuracy", "seconds"} <= trained.keys() and trained["trained"] == 8
     _run("predict", "w1 w2", cwd=here)
     asked = _json("request", "person-003", CANARY, cwd=here)["requests"]
-    assert [set(r) for r in asked] == [{"id", "received", "due"}] * 2
+    assert [set(r) for r in asked] == [{"id", "received", "due", "state"}] * 2
+    assert {r["state"] for r in asked} == {"pending"}
     assert _canary_in(here)
     erased = _json("erase", cwd=here)
     assert {"version", "certificates", "deactivated", "seconds", "retrain"} <= erased.keys()

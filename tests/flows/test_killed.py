@@ -81,3 +81,26 @@ def test_killed_at_random_times_the_whole_command_finishes_when_run_again(make_p
     assert set(place.store.digests()) == {s.digest for s in state.stages.values()}
     assert _canary_left(place) == []
     assert _json("verify", str(place.certificates_dir), cwd=place.root)["valid"]
+
+
+def test_a_training_that_is_told_to_end_ends_with_its_processes_and_keeps_what_is_trained(
+        make_place: Callable[..., Workspace], tmp_path: Path) -> None:
+    """By a service manager (SIGTERM) or at a terminal (SIGINT): it does not go on with the stages that are left."""
+    place = make_place(training={"epochs": 150}, runner={"workers": 1})  # long enough to be hit in the middle
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
+    trained = 0
+    for order in (signal.SIGTERM, signal.SIGINT):
+        run = subprocess.Popen([S3T, "train", "--json"], cwd=place.root, env=environment(), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+        while len(place.ledger.state().stages) == trained and run.poll() is None:
+            time.sleep(0.1)
+        jobs = [p for p in psutil.Process(run.pid).children(recursive=True)
+                if not any("prefect_server" in part for part in p.cmdline())]
+        run.send_signal(order)
+        assert run.wait(60) != 0 and jobs
+        _, alive = psutil.wait_procs(jobs, 20)
+        assert [p.cmdline()[:3] for p in alive] == []
+        before, trained = trained, len(place.ledger.state().stages)
+        assert before < trained <= before + 3, (order, trained)
+    done = train(str(place.root))
+    assert done["reused"] == trained and done["trained"] == 8 - trained

@@ -12,7 +12,7 @@ import pytest
 from flows.adapters.registry import MlflowRegistry
 from flows.wiring import Workspace
 from s3t_core.erasure.executor import ErasePorts, Eraser
-from s3t_core.errors import GuaranteeError, ResidueFound
+from s3t_core.errors import GuaranteeError, ResidueFound, S3TError
 from tests.crash.driver import Unmeasured
 from tests.flows.conftest import CANARY, CANARY_TEXT
 from tests.flows.prepared import Prepared
@@ -59,7 +59,6 @@ def test_nothing_is_left_in_data_caches_every_remote_registry_and_databases(prep
 
 
 @pytest.mark.parametrize(("port", "method", "answer"), [
-    ("datasets", "erase", lambda targets, dataset: dataset),
     ("datasets", "destroy", lambda objects, *_: sorted(objects)),
     ("datasets", "erase_quarantine", lambda _: 0)])
 def test_without_a_destroyer_of_rows_the_scan_finds_them_and_nothing_is_certified(
@@ -67,6 +66,18 @@ def test_without_a_destroyer_of_rows_the_scan_finds_them_and_nothing_is_certifie
     place = prepared.fresh()
     with pytest.raises(ResidueFound):
         _run(place, lambda ports: replace(ports, **{port: Without(getattr(ports, port), method, answer)}))
+    assert prepared.left() != [] and list(place.certificates_dir.glob("*.json")) == []
+
+
+@pytest.mark.parametrize("version", ["the present one", "a made-up one"])
+def test_a_rewriting_that_leaves_the_rows_does_not_end_in_a_certificate(prepared: Prepared, version: str) -> None:
+    """The present version again: the ledger refuses the step. Another name for the same rows: nothing can read it."""
+    place = prepared.fresh()
+
+    def leave(_: Any, dataset: Any) -> Any:
+        return dataset if version == "the present one" else replace(dataset, version="0" * 32 + ".dir")
+    with pytest.raises(S3TError):
+        _run(place, lambda ports: replace(ports, datasets=Without(ports.datasets, "erase", leave)))
     assert prepared.left() != [] and list(place.certificates_dir.glob("*.json")) == []
 
 

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from s3t_core.erasure.bundle import make_bundle, standalone_verifier
 from s3t_core.erasure.checkpoint import Checkpoint, sign_checkpoint
-from s3t_core.erasure.ledger import TreeHead, leaf_of
-from s3t_core.erasure.merkle import leaf_hash, tree_head
+from s3t_core.erasure.ledger import head_of, leaf_of
+from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import VOUCHED, NotValid, check_bundle, key_id, read_files
 from s3t_core.erasure.state import Event
 from s3t_core.errors import CertificateError
@@ -25,7 +25,7 @@ OTHER = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
 
 def _checkpoint(events: list[Event], size: int = 0) -> Checkpoint:
     leaves = [leaf_hash(leaf_of(e)) for e in events][:size or None]
-    return Checkpoint(leaves[0].hex(), TreeHead(len(leaves), tree_head(leaves).hex()), "2026-11-01T00:00:00Z")
+    return Checkpoint(leaves[0].hex(), head_of(leaves), "2026-11-01T00:00:00Z")
 
 
 @pytest.fixture(scope="module")
