@@ -3,7 +3,7 @@
 1. Needles are the ids as given and windows of the texts (needles.py). Bytes are searched as they are, and as what they
    may spell: escapes, UTF-16, percent-encoding, entities, base64, hexadecimal (spellings.py).
 2. Every file under the given roots is read. What its first bytes say it is, is decoded: compressed files, archives,
-   tables, databases, one in another, git's objects and packs wherever they lie (decoding.py). Links among the
+   tables, databases, one in another, git's objects and packs wherever they lie (the package decoding). Links among the
    system's own files are followed; so is what git follows: alternates, a `.git` that names another directory.
 3. A file of the system's own that cannot be decoded to its end is `undecodable`: nobody can say what is in it. So is
    one that is not what its name says: an object of DVC's named by another digest than its content has, a `.parquet`
@@ -13,7 +13,7 @@
    match in a file the system did not write is reported as outside: it is the operator's copy.
 5. Rows of an erased subject, and erased records, are also found by their keyed digests, whatever the text.
 
-Not searched: what is encrypted, other compressions than those that decoding.py names, text in pictures
+Not searched: what is encrypted, other compressions than those that decoding.kinds names, text in pictures
 and in the compressed streams of a PDF, UTF-16 without a mark whose letters are not Latin, other encodings of letters
 beyond ASCII than UTF-8, and a text that was changed in any other way.
 """
@@ -29,21 +29,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from s3t_core.erasure.decoding import (
+from s3t_core.erasure.decoding.kinds import GIT_LOOSE, MAX_DEPTH, Kind, kind_by_end, kind_of, parts_of
+from s3t_core.erasure.decoding.parts import (
     CHUNK_BYTES,
-    GIT_LOOSE,
     HEAD_BYTES,
-    MAX_DEPTH,
-    Kind,
     Mistaken,
     Readable,
     Rows,
     Source,
     Undecodable,
     Unpack,
-    kind_by_end,
-    kind_of,
-    parts_of,
     spooled,
 )
 from s3t_core.erasure.needles import NeedleSet, make_needles

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from s3t_core.erasure.decoding import MAX_DEPTH
+from s3t_core.erasure.decoding.kinds import MAX_DEPTH
 from s3t_core.erasure.needles import make_needles
 from s3t_core.erasure.residue import scan
 from s3t_core.ports import ScanReport, Target

@@ -1,0 +1,153 @@
+"""Decoders of archives: zip, tar, and what git keeps."""
+
+import io
+import re
+import struct
+import zipfile
+from collections.abc import Iterator
+from typing import IO
+
+from s3t_core.erasure.decoding.parts import (
+    CHUNK_BYTES,
+    Part,
+    Source,
+    Undecodable,
+    exactly,
+    read_exactly,
+    stream_of,
+    to_end_of,
+)
+from s3t_core.erasure.decoding.streams import zlib_pieces
+
+TAR_BLOCK = 512
+_TAR_NOTES = (b"x", b"g", b"L", b"K")
+"""Types of what is told about the next entry, before it: long names, extended headers."""
+_DESCRIPTOR_BYTES = 24
+"""What may stand between two entries of a zip: a data descriptor."""
+_GIT_HEADER_BYTES = 64
+
+
+def decode_zip(source: Source) -> Iterator[Part]:
+    """Every entry, each with its checksum. Bytes that no entry accounts for are not passed over."""
+    yield from _zip_entries(source, behind_others=False)
+
+
+def decode_zip_behind(source: Source) -> Iterator[Part]:
+    """The same; what stands before the first entry (a program that unpacks it) is searched as it is."""
+    yield from _zip_entries(source, behind_others=True)
+
+
+def _zip_entries(source: Source, behind_others: bool) -> Iterator[Part]:
+    with zipfile.ZipFile(source.file) as archive:
+        entries = archive.infolist()
+        begin = min((e.header_offset for e in entries), default=archive.start_dir) if behind_others else 0
+        _check_covered(source.file, entries, begin, archive.start_dir)
+        for entry in entries:
+            with archive.open(entry) as file:
+                yield file
+
+
+def _check_covered(file: IO[bytes], entries: list[zipfile.ZipInfo], at: int, directory: int) -> None:
+    """That from `at` on entries, directory and its end are all: what was deleted from an archive may lie between."""
+    for entry in sorted(entries, key=lambda e: e.header_offset):
+        if not 0 <= entry.header_offset - at <= _DESCRIPTOR_BYTES:
+            raise Undecodable("zip: bytes between its entries")
+        file.seek(entry.header_offset + 26)
+        name, extra = struct.unpack("<HH", file.read(4))
+        at = entry.header_offset + 30 + name + extra + entry.compress_size
+    if not 0 <= directory - at <= _DESCRIPTOR_BYTES:
+        raise Undecodable("zip: bytes before its directory")
+    size = file.seek(0, io.SEEK_END)
+    begin = max(size - 2**16 - 22, 0)
+    file.seek(begin)
+    tail = file.read()
+    end = tail.rfind(b"PK\x05\x06")
+    if begin + end + 22 + int.from_bytes(tail[end + 20:end + 22], "little") != size:
+        raise Undecodable("zip: bytes after its end")
+
+
+def decode_tar(source: Source) -> Iterator[Part]:
+    """What stands behind every header, whatever its type, block after block to the end of the file. The standard
+    library ends in silence at the first header that it does not understand, and skips what is no file."""
+    file, size = source.file, None
+    while any(header := _block(file)):
+        stored = _tar_size(header) if size is None or header[156:157] in _TAR_NOTES else size
+        if header[156:157] == b"S":
+            _skip_sparse_map(file, header)
+        entry = stream_of(exactly(file, stored))
+        if header[156:157] == b"x":
+            records = read_exactly(entry, min(stored, CHUNK_BYTES))
+            yield io.BytesIO(records)
+            size = _pax_size(records)
+        else:
+            yield entry
+            size = size if header[156:157] in _TAR_NOTES else None
+        to_end_of(entry)
+        if any(read_exactly(file, -stored % TAR_BLOCK)):
+            raise Undecodable("tar: bytes behind an entry")
+    while rest := file.read(CHUNK_BYTES):
+        if rest.strip(b"\0"):
+            raise Undecodable("tar: bytes after its end")
+
+
+def _block(file: IO[bytes]) -> bytes:
+    return read_exactly(file, TAR_BLOCK)
+
+
+def _tar_size(header: bytes) -> int:
+    """How many bytes stand behind a header: octal digits, or, with the first bit set, a number in base 256."""
+    if not has_tar_checksum(header):
+        raise Undecodable("tar: a header without its checksum")
+    field = header[124:136]
+    return int.from_bytes(field, "big") & (2**95 - 1) if field[0] & 0x80 else int(field.strip(b" \0") or b"0", 8)
+
+
+def has_tar_checksum(header: bytes) -> bool:
+    """Whether the bytes of a header, its checksum taken for spaces, add up to what it says."""
+    digits = header[148:156].strip(b" \0")
+    if len(header) < TAR_BLOCK or not re.fullmatch(rb"[0-7]{1,8}", digits):
+        return False
+    others = header[:148] + b" " * 8 + header[156:]
+    signed = sum(others) - 256 * sum(c > 127 for c in others)
+    return int(digits, 8) in (sum(others), signed)
+
+
+def _pax_size(records: bytes) -> int | None:
+    """The size that an extended header gives the next entry, None when it gives none: "LENGTH KEY=VALUE" lines."""
+    size = None
+    while records:
+        length = int(records.partition(b" ")[0])
+        key, _, value = records[:length].partition(b" ")[2].partition(b"=")
+        if length < 5 or not records[:length].endswith(b"\n"):
+            raise Undecodable("tar: an extended header")
+        size = int(value.decode().removesuffix("\n")) if key == b"size" else size
+        if size is not None and size < 0:
+            raise Undecodable("tar: a size below 0")
+        records = records[length:]
+    return size
+
+
+def _skip_sparse_map(file: IO[bytes], header: bytes) -> None:
+    """More of the map of a sparse file's holes, in blocks of their own: numbers, searched as they are."""
+    more = header[482]
+    while more:
+        more = _block(file)[504]
+
+
+def decode_git_pack(source: Source) -> Iterator[Part]:
+    """Every object of the pack, its deltas resolved."""
+    if source.unpack is None:
+        raise Undecodable("git pack: nobody unpacks it")
+    yield from source.unpack(source.file)
+
+
+def decode_git_loose(source: Source) -> Iterator[Part]:
+    """What a loose object holds, without the kind and size that stand before it."""
+    stream = stream_of(zlib_pieces(source.file))
+    header = b""
+    while not header.endswith(b"\0"):
+        more = stream.read(1)
+        if not more or len(header) > _GIT_HEADER_BYTES:
+            raise Undecodable("git object: no header")
+        header += more
+    yield stream

@@ -1,0 +1,207 @@
+"""Every kind of file that is known, and what one decodes to."""
+
+import contextlib
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from s3t_core.erasure.decoding.archives import (
+    TAR_BLOCK,
+    decode_git_loose,
+    decode_git_pack,
+    decode_tar,
+    decode_zip,
+    decode_zip_behind,
+    has_tar_checksum,
+)
+from s3t_core.erasure.decoding.parts import (
+    HEAD_BYTES,
+    Cell,
+    Decoder,
+    Part,
+    Readable,
+    Rows,
+    Source,
+    Undecodable,
+)
+from s3t_core.erasure.decoding.streams import (
+    decode_after_skippable,
+    decode_as,
+    decode_by_arrow,
+    decode_bzip2,
+    decode_gzip,
+    decode_lzma,
+    decode_xz,
+    decode_zlib,
+    is_skippable,
+)
+from s3t_core.erasure.decoding.tables import (
+    decode_arrow_file,
+    decode_arrow_stream,
+    decode_parquet,
+    decode_safetensors,
+    decode_sqlite,
+)
+
+MAX_DEPTH = 6
+"""A zip in a gzip in a tar is 3 deep."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file. `packed`: its bytes say nothing before they are decoded. `sure`: its magic is long enough that
+    no other file has it by chance; a file of an unsure kind of which nothing decodes is taken for another.
+    `theirs`: what is in it is the operator's: it must be whole itself, and its parts are searched as far as they can be
+    decoded."""
+
+    name: str
+    matches: Callable[[bytes], bool]
+    decode: Decoder
+    packed: bool = True
+    sure: bool = True
+    theirs: bool = False
+
+
+def kind_of(head: bytes) -> Kind | None:
+    """The kind of a file that begins with `head` (HEAD_BYTES of it, or all), None for one that is searched as it is."""
+    return next((kind for kind in _KINDS if kind.matches(head)), None)
+
+
+def kind_by_end(file: IO[bytes]) -> Kind | None:
+    """The kind of a file whose beginning says none: a zip is found by its last bytes, whatever stands before it."""
+    file.seek(0)
+    return _ZIP_BEHIND if zipfile.is_zipfile(file) else None
+
+
+def parts_of(kind: Kind, source: Source) -> Iterator[Readable | Rows | bytes]:
+    """What the file decodes to. Raises Undecodable."""
+    source.file.seek(0)
+    with _decoding(kind.name):
+        for part in kind.decode(source):
+            if isinstance(part, Rows | bytes):
+                yield part
+            elif not isinstance(part, Cell):
+                yield _Guarded(part, kind.name)
+            elif _is_packed(part.value):
+                yield io.BytesIO(part.value)
+
+
+def _is_packed(value: bytes) -> bool:
+    kind = kind_of(value[:HEAD_BYTES])
+    return kind is not None and kind.sure
+
+
+@contextlib.contextmanager
+def _decoding(kind: str) -> Iterator[None]:
+    """Whatever a decoder raises, it did not reach the end."""
+    try:
+        yield
+    except Undecodable:
+        raise
+    except Exception as error:
+        raise Undecodable(f"{kind}: {type(error).__name__}") from None
+
+
+class _Guarded:
+    """A stream that a decoder yields: reading it decodes."""
+
+    def __init__(self, stream: Readable, kind: str) -> None:
+        self._stream = stream
+        self._kind = kind
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read from it. Raises Undecodable."""
+        with _decoding(self._kind):
+            return self._stream.read(size)
+
+
+def _sealed(name: str) -> Decoder:
+    def decode(_: Source) -> Iterator[Part]:
+        raise Undecodable(f"{name}: not decoded")
+        yield
+    return decode
+
+
+def _begins(*magics: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(magics)
+
+
+def _is_gzip(head: bytes) -> bool:
+    """The last byte of these four has flags, of which three are reserved (RFC 1952)."""
+    return head[:3] == b"\x1f\x8b\x08" and len(head) > 3 and head[3] < 0x20
+
+
+def _is_bzip2(head: bytes) -> bool:
+    return head[:3] == b"BZh" and head[3:4].isdigit() and (
+        head[4:10] in (b"1AY&SY", b"\x17rE8P\x90") or (len(head) < 10 and b"1AY&SY".startswith(head[4:])))
+
+
+def _is_lzma(head: bytes) -> bool:
+    """As xz tells it: three numbers in a byte, a window of 2^n or 2^n + 2^(n-1), a size that is none or not absurd."""
+    if len(head) < 13 or head[0] >= 225 or head[0] % 9 + head[0] // 9 % 5 > 4:
+        return False
+    window, size = int.from_bytes(head[1:5], "little"), int.from_bytes(head[5:13], "little")
+    is_round = window.bit_count() == 1 or (window.bit_count() == 2 and not window & (window >> 2) and
+                                           bool(window & (window >> 1)))
+    return window >= 2**12 and is_round and (size == 2**64 - 1 or size < 2**38)
+
+
+def _is_orc(head: bytes) -> bool:
+    """Three letters that a text may begin with, so only where no text follows."""
+    return head[:3] == b"ORC" and any(c < 32 and c not in b"\t\n\r\f" for c in head)
+
+
+def _is_zlib(head: bytes) -> bool:
+    """The two bytes of RFC 1950: they are a multiple of 31 by chance in one file of many."""
+    return head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0
+
+
+def _is_arrow_stream(head: bytes) -> bool:
+    """The continuation mark, then the length of the schema, a multiple of 8."""
+    length = int.from_bytes(head[4:8], "little")
+    return head[:4] == b"\xff\xff\xff\xff" and len(head) >= 8 and 0 < length < 2**24 and length % 8 == 0
+
+
+def _is_safetensors(head: bytes) -> bool:
+    """The length of a JSON object, then the object."""
+    return head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 2**26
+
+
+def _is_tar(head: bytes) -> bool:
+    """By its mark, or, of a tar older than the mark, by the checksum of its first header."""
+    return head[257:262] == b"ustar" or has_tar_checksum(head[:TAR_BLOCK])
+
+
+_KINDS = (
+    Kind("Parquet", _begins(b"PAR1"), decode_parquet),
+    Kind("gzip", _is_gzip, decode_gzip),
+    Kind("zip", _begins(b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04"), decode_zip),
+    Kind("zstd", _begins(b"\x28\xb5\x2f\xfd"), decode_by_arrow("zstd")),
+    Kind("lz4", _begins(b"\x04\x22\x4d\x18"), decode_by_arrow("lz4")),
+    Kind("skippable frame", is_skippable, decode_after_skippable),
+    Kind("bzip2", _is_bzip2, decode_bzip2),
+    Kind("xz", _begins(b"\xfd7zXZ\0"), decode_xz),
+    Kind("SQLite", _begins(b"SQLite format 3\0"), decode_sqlite, packed=False),
+    Kind("Arrow file", _begins(b"ARROW1\0\0"), decode_arrow_file, packed=False),
+    Kind("Arrow stream", _is_arrow_stream, decode_arrow_stream, packed=False),
+    Kind("tar", _is_tar, decode_tar, packed=False),
+    Kind("git pack", _begins(b"PACK\0\0\0\x02", b"PACK\0\0\0\x03"), decode_git_pack, theirs=True),
+    Kind("git bundle", _begins(b"# v2 git bundle\n", b"# v3 git bundle\n"), _sealed("git bundle")),
+    Kind("encrypted Parquet", _begins(b"PARE"), _sealed("encrypted Parquet")),
+    Kind("Feather 1", _begins(b"FEA1"), _sealed("Feather 1")),
+    Kind("7z", _begins(b"7z\xbc\xaf\x27\x1c"), _sealed("7z")),
+    Kind("rar", _begins(b"Rar!\x1a\x07"), _sealed("rar")),
+    Kind("HDF5", _begins(b"\x89HDF\r\n\x1a\n"), _sealed("HDF5")),
+    Kind("Avro", _begins(b"Obj\x01"), _sealed("Avro")),
+    Kind("ORC", _is_orc, _sealed("ORC")),
+    Kind("safetensors", _is_safetensors, decode_safetensors, sure=False),
+    Kind("UTF-32", _begins(b"\xff\xfe\0\0", b"\0\0\xfe\xff"), decode_as("utf-32"), packed=False, sure=False),
+    Kind("UTF-16", _begins(b"\xff\xfe", b"\xfe\xff"), decode_as("utf-16"), packed=False, sure=False),
+    Kind("lzma", _is_lzma, decode_lzma, packed=False, sure=False),
+    Kind("zlib", _is_zlib, decode_zlib, packed=False, sure=False),
+)
+_ZIP_BEHIND = Kind("zip behind other bytes", lambda _: False, decode_zip_behind, packed=False)
+GIT_LOOSE = Kind("git object", lambda _: False, decode_git_loose, theirs=True)
+"""An object that git keeps under its own name: known by that name, not by its bytes."""

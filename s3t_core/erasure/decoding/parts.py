@@ -1,0 +1,208 @@
+"""What decoders take and give: a source, and the parts that it decodes to."""
+
+import io
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from s3t_core.errors import StorageError
+
+HEAD_BYTES = 512
+CHUNK_BYTES = 4 * 2**20
+_IN_MEMORY = 32 * 2**20
+
+
+class Undecodable(Exception):
+    """A file of a known kind that cannot be decoded to its end. The message names the kind and quotes nothing."""
+
+
+class Mistaken(Undecodable):
+    """A file that begins like one of a kind and is none: nothing came out of it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to decode. `file` is open and can seek; `path` is where it lies, None for what came out of another;
+    `temporary`: where a copy may be made, None = where the system makes them. `unpack`: gives every object of a
+    git pack, None = nobody can."""
+
+    file: IO[bytes]
+    path: Path | None
+    temporary: Path | None
+    unpack: "Unpack | None" = None
+
+
+class Rows:
+    """Some rows of a table, made into Python values only where somebody asks."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self._batch = batch
+        digests = {n for n in ("subject", "record") if n in batch.schema.names and _are_digests(batch.column(n))}
+        self._told = [batch.column(i) for i, field in enumerate(batch.schema) if field.name not in digests]
+
+    def __len__(self) -> int:
+        return int(self._batch.num_rows)
+
+    def digests(self, name: str) -> list[str]:
+        """What each row has in the column `name`, "" without one."""
+        if name not in self._batch.schema.names:
+            return [""] * len(self)
+        return [str(value or "") for value in self._batch.column(name).to_pylist()]
+
+    def joined(self) -> bytes:
+        """All rows, a line for each cell, but for the digests that name a row: to be searched at once."""
+        return b"\n".join(_joined(column) for column in self._told)
+
+    def content(self, row: int) -> bytes:
+        """One row, likewise."""
+        return b"\n".join(bytes_of(column[row].as_py()) for column in self._told)
+
+    def binaries(self) -> Iterator[bytes]:
+        """Cells that may be files themselves."""
+        for column in self._told:
+            if not pa.types.is_string(column.type) and not pa.types.is_primitive(column.type):
+                yield from (v for v in column.to_pylist() if isinstance(v, bytes))
+
+
+def _are_digests(column: pa.Array) -> bool:
+    """Keyed digests, 64 characters each: no needle is one, and base64 is looked for in everything else."""
+    return pa.types.is_string(column.type) and bool(pc.all(pc.equal(pc.binary_length(column), 64)).as_py())
+
+
+def _joined(column: pa.Array) -> bytes:
+    if not pa.types.is_string(column.type):
+        return b"\n".join(map(bytes_of, column.to_pylist()))
+    whole = pa.ListArray.from_arrays(pa.array([0, len(column)], pa.int32()), pc.fill_null(column, ""))
+    return bytes(pc.binary_join(whole, "\n")[0].as_buffer())
+
+
+def bytes_of(value: Any) -> bytes:
+    """The bytes of a value of a cell, whatever its type: of a list or a struct, JSON."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace")
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, list | dict | tuple):
+        return json.dumps(value, default=_in_json, ensure_ascii=False).encode("utf-8", "replace")
+    return b"" if value is None else str(value).encode()
+
+
+def _in_json(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+class Readable(Protocol):
+    """What gives bytes, "" at its end; fewer than were asked for are no end."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+
+
+Unpack = Callable[[IO[bytes]], Iterator[Readable]]
+"""Every object of a git pack, each to be read before the next. Raises any error for a pack that is not whole."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The bytes of one cell, which are a file where they begin like one."""
+
+    value: bytes
+
+
+Part = Readable | Rows | Cell | bytes
+"""A stream that may be a file itself, rows, a cell, or bytes that are none."""
+Decoder = Callable[[Source], Iterator[Part]]
+
+
+def spooled(head: bytes, stream: Readable, temporary: Path | None) -> IO[bytes]:
+    """A stream that began with `head`, as a file that can seek and has no name: in memory while it is small. Raises
+    StorageError, and Undecodable where the stream does."""
+    folder = str(temporary) if temporary else None
+    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=folder)  # noqa: SIM115  # the caller closes it
+    try:
+        file.write(head)
+        while chunk := stream.read(CHUNK_BYTES):
+            file.write(chunk)
+        file.seek(0)
+    except OSError as error:
+        file.close()
+        raise StorageError(f"could not unpack a file to search it: {error.strerror}; free space, then run the command "
+                           "again") from None
+    return cast("IO[bytes]", file)
+
+
+class _Pieces(io.RawIOBase):
+    """A stream of the pieces that an iterator yields."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer from the next piece; 0 at the end."""
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+def stream_of(pieces: Iterator[bytes]) -> IO[bytes]:
+    """A stream of the pieces that an iterator yields."""
+    return cast("IO[bytes]", io.BufferedReader(_Pieces(pieces), 2**16))
+
+
+def read_exactly(file: IO[bytes], size: int) -> bytes:
+    """So many bytes. Raises Undecodable where the file ends before."""
+    data = file.read(size)
+    if len(data) != size:
+        raise Undecodable("cut")
+    return data
+
+
+def exactly(file: IO[bytes], size: int) -> Iterator[bytes]:
+    """So many bytes, in pieces. Raises Undecodable where the file ends before."""
+    while size:
+        piece = read_exactly(file, min(size, CHUNK_BYTES))
+        size -= len(piece)
+        yield piece
+
+
+def to_end_of(stream: Readable) -> None:
+    """Read what is left of a stream."""
+    while stream.read(CHUNK_BYTES):
+        pass
+
+
+class Kept:
+    """A file that pyarrow may read and not close."""
+
+    closed = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+    def close(self) -> None:
+        """Whoever opened it closes it."""
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True

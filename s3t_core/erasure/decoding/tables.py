@@ -1,0 +1,134 @@
+"""Decoders of tables: Parquet, Arrow, SQLite, and safetensors, whose header is one."""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from s3t_core.erasure.decoding.parts import (
+    CHUNK_BYTES,
+    Cell,
+    Kept,
+    Part,
+    Rows,
+    Source,
+    Undecodable,
+    bytes_of,
+)
+
+_BATCH_ROWS = 2048
+_BATCH_CELLS = 2**20
+
+
+def decode_safetensors(source: Source) -> Iterator[Part]:
+    """The header, which is JSON; what follows is numbers, searched as they are."""
+    yield source.file.read(int.from_bytes(source.file.read(8), "little"))
+
+
+def decode_parquet(source: Source) -> Iterator[Part]:
+    """By row group, whatever its columns; what stands in the footer beside them too."""
+    with pq.ParquetFile(Kept(source.file)) as file:
+        told = file.metadata.metadata or {}
+        yield b"\n".join([*told, *told.values()])
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+            yield from _batch(batch)
+
+
+def decode_arrow_file(source: Source) -> Iterator[Part]:
+    """By record batch."""
+    with pa.ipc.open_file(Kept(source.file)) as file:
+        for index in range(file.num_record_batches):
+            yield from _batch(file.get_batch(index))
+
+
+def decode_arrow_stream(source: Source) -> Iterator[Part]:
+    """By record batch, to the end of the file."""
+    with pa.ipc.open_stream(Kept(source.file)) as file:
+        for batch in file:
+            yield from _batch(batch)
+    if source.file.read(1):
+        raise Undecodable("Arrow: bytes after its end")
+
+
+def _batch(batch: pa.RecordBatch) -> Iterator[Part]:
+    rows = Rows(batch)
+    yield rows
+    yield from map(Cell, rows.binaries())
+
+
+class _Text(bytes):
+    """A cell that SQLite says is text: it is not looked at as a file."""
+
+
+def decode_sqlite(source: Source) -> Iterator[Part]:
+    """Every cell of every table, through SQLite itself, which reads what is in the write-ahead log as well. Where it
+    may not (a journal that a dead process left must be rolled back first), it does so on a copy."""
+    with tempfile.TemporaryDirectory(dir=source.temporary, prefix="scan-") as folder:
+        path = source.path or _copy(source, Path(folder))
+        _check_pages(path)
+        try:
+            yield from _tables(f"file:{quote(str(path))}?mode=ro")
+        except sqlite3.OperationalError as error:
+            if source.path is None or "locked" in str(error):
+                raise
+            yield from _tables(f"file:{quote(str(_copy(source, Path(folder))))}")
+
+
+def _copy(source: Source, folder: Path) -> Path:
+    """The database and what lies beside it, in `folder`."""
+    path = folder / "copy.db"
+    source.file.seek(0)
+    with path.open("wb") as file:
+        shutil.copyfileobj(source.file, file, CHUNK_BYTES)
+    for suffix in ("-journal", "-wal") if source.path else ():
+        beside = Path(f"{source.path}{suffix}")
+        if beside.is_file():
+            shutil.copyfile(beside, folder / f"copy.db{suffix}")
+    return path
+
+
+def _check_pages(path: Path) -> None:
+    """That the file is a number of whole pages: SQLite itself reads a part of the last one as if it were all."""
+    with path.open("rb") as file:
+        header = file.read(18)
+        size = os.fstat(file.fileno()).st_size
+    page = int.from_bytes(header[16:18], "big")
+    page = 2**16 if page == 1 else page
+    if page < 512 or size % page:
+        raise Undecodable("SQLite: cut")
+
+
+def _tables(uri: str) -> Iterator[Part]:
+    connection = sqlite3.connect(uri, uri=True, timeout=30)
+    connection.text_factory = _Text
+    try:
+        names = [row[0].decode() for row in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0")]
+        for name in names:
+            rows = connection.execute('SELECT * FROM "' + name.replace('"', '""') + '"')  # noqa: S608
+            yield from _cells(rows)
+    finally:
+        connection.close()
+
+
+def _cells(rows: Iterator[tuple[Any, ...]]) -> Iterator[Part]:
+    waiting: list[bytes] = []
+    size = 0
+    for row in rows:
+        for value in row:
+            cell = bytes_of(value)
+            waiting.append(cell)
+            size += len(cell)
+            if isinstance(value, bytes) and not isinstance(value, _Text):
+                yield Cell(value)
+        if size > _BATCH_CELLS:
+            yield b"\n".join(waiting)
+            waiting, size = [], 0
+    yield b"\n".join(waiting)
