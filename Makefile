@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install install-stack stack stack-stop test-stack test-stack-faults demo test test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-cluster bench-scale bench-erase replay clean
+.PHONY: install install-stack stack stack-stop test-stack test-stack-faults demo test test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-cluster bench-scale bench-erase bench-commands replay clean
 
 install: $(VENV)/installed
 
@@ -88,8 +88,11 @@ bench-scale: install  ## 2,000,000 rows of 500,000 people, m=8 L=6: plan, traini
 bench-erase: install  ## one erase run of 10,000 requests among 100,000 subjects, step by step
 	$(BIN)/python -m benchmarks.erase --dir .bench-erase
 
+bench-commands: install  ## seconds of whole commands, first and second call
+	$(BIN)/python -m benchmarks.commands --dir .bench-commands
+
 replay: install  ## deletion requests against really trained models, arm beside arm (docs/capacity.md); under 45 minutes
 	$(BIN)/python -m benchmarks.replay --dir .replay
 
 clean:  ## what the commands above made
-	rm -rf $(VENV) .demo .bench .bench-full .bench-example .bench-erase .bench-cluster .bench-scale .replay .stack build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .bench .bench-full .bench-example .bench-erase .bench-commands .bench-cluster .bench-scale .replay .stack build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
