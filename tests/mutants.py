@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
 
 ROOT = Path(__file__).parents[1]
 
@@ -625,7 +627,7 @@ def survives(mutant: Mutant, copy: Path) -> bool:
     path = copy / mutant.file
     text = path.read_text()
     if mutant.old not in text:
-        raise SystemExit(f"{mutant.name}: the line it takes out is not in {mutant.file} any more")
+        raise RuntimeError(f"{mutant.name}: the line it takes out is not in {mutant.file} any more")
     path.write_text(text.replace(mutant.old, mutant.new, 1))
     file, _, expression = mutant.test.partition("::")
     own = {k: v for k, v in os.environ.items() if k != "S3T_TEST_STACK"}  # its workers run other code
@@ -635,18 +637,28 @@ def survives(mutant: Mutant, copy: Path) -> bool:
         env={**own, "PYTHONPATH": str(copy), "S3T_TEST_FAULTS": "all"})
     path.write_text(text)
     if done.returncode not in (0, 1):
-        raise SystemExit(f"{mutant.name}: pytest could not run {mutant.test}\n{done.stdout[-1500:]}")
+        raise RuntimeError(f"{mutant.name}: pytest could not run {mutant.test}\n{done.stdout[-1500:]}")
     return done.returncode == 0
 
 
 def main() -> None:
-    """Run every mutant, or those whose names have one of the given words; exit 1 when one survives."""
+    """Run every mutant, or those whose names have one of the given words, one on each core; exit 1 when one survives.
+    """
     survivors, chosen = [], [m for m in MUTANTS if len(sys.argv) == 1 or any(w in m.name for w in sys.argv[1:])]
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "*.egg-info", "data", "__pycache__"))
-        for mutant in chosen:
-            alive = survives(mutant, copy)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+        copies: Queue[Path] = Queue()
+        for number in range(os.cpu_count() or 1):
+            copies.put(Path(folder) / str(number))
+            shutil.copytree(ROOT, Path(folder) / str(number), ignore=shutil.ignore_patterns(
+                ".*", "*.egg-info", "data", "__pycache__"))
+
+        def tried(mutant: Mutant) -> bool:
+            copy = copies.get()
+            try:
+                return survives(mutant, copy)
+            finally:
+                copies.put(copy)
+        for mutant, alive in zip(chosen, pool.map(tried, chosen), strict=True):
             print(f"{'SURVIVED' if alive else 'killed  '}  {mutant.name}", flush=True)
             survivors += [mutant.name] if alive else []
     print(f"{len(chosen) - len(survivors)} killed, {len(survivors)} survived")
