@@ -7,8 +7,9 @@ cannot be read).
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,22 @@ import pandas as pd
 from flows import examples
 from s3t_core.config import DataConfig
 from s3t_core.errors import DataError, UsageError
+from s3t_core.identity import NotAnId, id_text
 
 CHUNK_ROWS = 20_000
 _BLOCK_BYTES = 32 * 2**20
 _NOT_A_ROW: tuple[dict[str, Any], str] = {}, "the row has more or fewer cells than the header"
 
 
-def columns_of(config: DataConfig, tier_column: str = "") -> list[str]:
-    """The source columns that are read, each once."""
-    names = [config.text, config.label, config.subject, config.held_out_by, config.record, tier_column]
-    return list(dict.fromkeys(n for n in names if n))
+Columns = dict[str, Callable[[object], str | None]]
+"""The source columns that are read, each once, with how a value in it that is no text is written."""
+
+
+def columns_of(config: DataConfig, tier_column: str = "") -> Columns:
+    """The columns that the config names. What a column of ids holds is written as an id, whatever else it is."""
+    others = dict.fromkeys([config.text, config.label, tier_column], _told)
+    ids = dict.fromkeys([config.subject, config.held_out_by, config.record], id_text)
+    return {name: write for name, write in (others | ids).items() if name}
 
 
 def read_chunks(source: str, config: DataConfig, chunk_rows: int = CHUNK_ROWS,
@@ -62,7 +69,7 @@ class _Block:
     malformed: list[str]
 
 
-def _frames(blocks: Iterator[_Block], columns: list[str]) -> Iterator[pd.DataFrame]:
+def _frames(blocks: Iterator[_Block], columns: Columns) -> Iterator[pd.DataFrame]:
     number = 1
     for block in blocks:
         rows = len(block.malformed)
@@ -72,14 +79,14 @@ def _frames(blocks: Iterator[_Block], columns: list[str]) -> Iterator[pd.DataFra
         number += rows
 
 
-def _row_by_row(rows: Iterable[Cells], columns: list[str], chunk_rows: int) -> Iterator[_Block]:
+def _row_by_row(rows: Iterable[Cells], columns: Columns, chunk_rows: int) -> Iterator[_Block]:
     """Blocks of rows that are decoded one at a time."""
     rows = iter(rows)
     while part := [_decode(cells, malformed, columns) for cells, malformed in islice(rows, chunk_rows)]:
         yield _Block({c: [p[c] for p in part] for c in columns}, [p["malformed"] for p in part])
 
 
-def _at_once(batch: Any, columns: list[str]) -> _Block | None:
+def _at_once(batch: Any, columns: Columns) -> _Block | None:
     """A record batch of binary columns decoded by column; None when a cell is not UTF-8, so that its row must be
     found."""
     import pyarrow as pa
@@ -95,7 +102,7 @@ def _at_once(batch: Any, columns: list[str]) -> _Block | None:
     return _Block(cells, [""] * batch.num_rows)
 
 
-def _decode(cells: dict[str, Any], malformed: str, columns: list[str]) -> dict[str, Any]:
+def _decode(cells: dict[str, Any], malformed: str, columns: Columns) -> dict[str, Any]:
     decoded: dict[str, Any] = {"malformed": malformed}
     for column in columns:
         value = cells.get(column)
@@ -105,8 +112,12 @@ def _decode(cells: dict[str, Any], malformed: str, columns: list[str]) -> dict[s
             except UnicodeDecodeError:
                 decoded["malformed"] = f"column {column!r} is not UTF-8"
                 value = value.decode(errors="backslashreplace")
-        elif value is not None and not isinstance(value, str):
-            value = _as_text(value)
+        elif not isinstance(value, str):
+            try:
+                value = columns[column](value)
+            except NotAnId as error:
+                decoded["malformed"] = f"column {column!r} holds {error}"
+                value = None
         if isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
             decoded["malformed"] = f"column {column!r} is not UTF-8"
             value = value.encode(errors="backslashreplace").decode()
@@ -114,13 +125,18 @@ def _decode(cells: dict[str, Any], malformed: str, columns: list[str]) -> dict[s
     return decoded
 
 
-def _as_text(value: Any) -> str | None:
+def _told(value: object) -> str | None:
+    """A text or a label that is no text: a number as it is written."""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        return str(int(value))
     if isinstance(value, float):
-        return None if math.isnan(value) else (str(int(value)) if value.is_integer() else repr(value))
-    return str(value) if isinstance(value, int) else json.dumps(value, default=str)
+        return None if math.isnan(value) else repr(value)
+    return f"{value.normalize():f}" if isinstance(value, Decimal) else id_text(value)
 
 
-def _example_rows(rows: Iterator[dict[str, str]], columns: list[str]) -> Iterator[Cells]:
+def _example_rows(rows: Iterator[dict[str, str]], columns: Columns) -> Iterator[Cells]:
     for row in rows:
         missing = [c for c in columns if c not in row]
         if missing:
@@ -129,7 +145,7 @@ def _example_rows(rows: Iterator[dict[str, str]], columns: list[str]) -> Iterato
         yield row, ""
 
 
-def _csv_blocks(path: Path, columns: list[str], chunk_rows: int) -> Iterator[_Block]:
+def _csv_blocks(path: Path, columns: Columns, chunk_rows: int) -> Iterator[_Block]:
     import pyarrow as pa
     from pyarrow import csv
 
@@ -149,8 +165,9 @@ def _csv_blocks(path: Path, columns: list[str], chunk_rows: int) -> Iterator[_Bl
         reader = csv.open_csv(
             path, read_options=csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
             parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=invalid),
-            convert_options=csv.ConvertOptions(check_utf8=False, include_columns=columns, strings_can_be_null=False,
-                                               column_types=dict.fromkeys(columns, pa.binary())))
+            convert_options=csv.ConvertOptions(
+                check_utf8=False, include_columns=list(columns), strings_can_be_null=False,
+                column_types=dict.fromkeys(columns, pa.binary())))
         place = 0
         for whole in reader:
             for begin in range(0, whole.num_rows, chunk_rows):
@@ -169,7 +186,7 @@ def _csv_blocks(path: Path, columns: list[str], chunk_rows: int) -> Iterator[_Bl
                         f"({type(error).__name__}); is it UTF-8, comma-separated, with a header line?") from None
 
 
-def _beside_malformed(batch: Any, columns: list[str], bad: set[int], place: int) -> Iterator[Cells]:
+def _beside_malformed(batch: Any, columns: Columns, bad: set[int], place: int) -> Iterator[Cells]:
     """The rows of a batch that begins behind `place` rows, and those between them that are `bad`, which are taken out
     of that set."""
     for values in zip(*(batch.column(c).to_pylist() for c in columns), strict=True):
@@ -181,11 +198,11 @@ def _beside_malformed(batch: Any, columns: list[str], bad: set[int], place: int)
         yield dict(zip(columns, values, strict=True)), ""
 
 
-def _jsonl_blocks(path: Path, columns: list[str], chunk_rows: int) -> Iterator[_Block]:
+def _jsonl_blocks(path: Path, columns: Columns, chunk_rows: int) -> Iterator[_Block]:
     return _row_by_row(_jsonl_rows(path, columns), columns, chunk_rows)
 
 
-def _jsonl_rows(path: Path, columns: list[str]) -> Iterator[Cells]:
+def _jsonl_rows(path: Path, columns: Columns) -> Iterator[Cells]:
     seen: set[str] = set()
     rows = 0
     with path.open("rb") as file:
@@ -208,17 +225,17 @@ def _jsonl_rows(path: Path, columns: list[str]) -> Iterator[Cells]:
     _require(columns, sorted(seen))
 
 
-def _parquet_blocks(path: Path, columns: list[str], chunk_rows: int) -> Iterator[_Block]:
+def _parquet_blocks(path: Path, columns: Columns, chunk_rows: int) -> Iterator[_Block]:
     import pyarrow as pa
     import pyarrow.parquet as pq
     texts = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
     try:
         file = pq.ParquetFile(path)
         _require(columns, file.schema_arrow.names)
-        for batch in file.iter_batches(batch_size=chunk_rows, columns=columns):
+        for batch in file.iter_batches(batch_size=chunk_rows, columns=list(columns)):
             arrays = [c.cast(pa.binary()) if c.type in texts else c
                       for c in (batch.column(batch.schema.get_field_index(n)) for n in columns)]
-            raw = pa.RecordBatch.from_arrays(arrays, columns)
+            raw = pa.RecordBatch.from_arrays(arrays, list(columns))
             block = _at_once(raw, columns) if all(a.type == pa.binary() for a in arrays) else None
             if block is not None:
                 yield block
@@ -231,7 +248,7 @@ def _parquet_blocks(path: Path, columns: list[str], chunk_rows: int) -> Iterator
                         ) from None
 
 
-def _require(columns: list[str], present: list[str]) -> None:
+def _require(columns: Columns, present: list[str]) -> None:
     missing = [c for c in columns if c not in present]
     if missing:
         raise DataError(f"expected column {missing[0]!r} in the source, got {len(present)} others; set the column "

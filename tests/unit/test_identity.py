@@ -1,0 +1,116 @@
+"""One spelling for each type of id, the same from every kind of file, or a refusal (edges E1)."""
+
+import datetime
+import json
+import uuid
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.adapters.sources import read_chunks
+from s3t_core.config import DataConfig
+from s3t_core.identity import NotAnId, id_text
+
+ONE = uuid.UUID("0F8FAD5B-D9CB-469F-A165-70867728950E")
+BERLIN = datetime.timezone(datetime.timedelta(hours=2))
+NOON = datetime.datetime(2026, 11, 26, 12, 30)
+
+
+@given(st.integers(-2**53, 2**53))
+def test_a_whole_number_has_one_spelling_whatever_its_type(number: int) -> None:
+    assert {id_text(v) for v in (number, float(number), Decimal(number), Decimal(f"{number}.00"), str(number))} == {
+        str(number)}
+
+
+@given(st.floats() | st.decimals(-10**20, 10**20) | st.sampled_from([Decimal(n) for n in ("NaN", "sNaN", "Infinity")]))
+def test_any_other_number_is_refused(number: float | Decimal) -> None:
+    try:
+        told = id_text(number)
+    except NotAnId as error:
+        assert str(number) not in str(error)
+    else:
+        assert told is None or (int(told) == number and (isinstance(number, Decimal) or abs(number) <= 2**53))
+
+
+@pytest.mark.parametrize(("column", "spelt"), [
+    (pa.array([1018], pa.int64()), "1018"),
+    (pa.array([1018], pa.uint16()), "1018"),
+    (pa.array([1018.0], pa.float64()), "1018"),
+    (pa.array([Decimal(1018)], pa.decimal128(38, 0)), "1018"),
+    (pa.array([Decimal("1018.00")], pa.decimal128(20, 2)), "1018"),
+    (pa.array([Decimal(2**63)], pa.decimal256(60, 0)), str(2**63)),
+    (pa.array([ONE.bytes], pa.uuid()), str(ONE)),
+    (pa.array([NOON.date()], pa.date32()), "2026-11-26"),
+    (pa.array([NOON.date()], pa.date64()), "2026-11-26"),
+    (pa.array([NOON], pa.timestamp("us")), "2026-11-26T12:30:00"),
+    (pa.array([NOON], pa.timestamp("ns")), "2026-11-26T12:30:00"),
+    (pa.array([NOON.replace(tzinfo=BERLIN)], pa.timestamp("ms", "Europe/Berlin")), "2026-11-26T10:30:00Z"),
+    (pa.array(["anna"], pa.dictionary(pa.int8(), pa.string())), "anna"),
+    (pa.array(["anna"], pa.string_view()), "anna"),
+])
+def test_parquet_ids_are_written_as_anybody_would(tmp_path: Path, column: pa.Array, spelt: str) -> None:
+    assert _subjects(tmp_path, column) == [(spelt, "")]
+
+
+@pytest.mark.parametrize(("column", "what"), [
+    (pa.array([1018.5]), "a number that is not whole"), (pa.array([2.0**53 + 2]), "a float above 2^53"),
+    (pa.array([float("inf")]), "a number that is not whole"),
+    (pa.array([Decimal("0.5")], pa.decimal128(5, 1)), "a number that is not whole"),
+    (pa.array([True]), "true or false"), (pa.array([["anna"]]), "a list"), (pa.array([{"id": "anna"}]), "an object"),
+    (pa.array([NOON.time()]), "type time"), (pa.array([datetime.timedelta(1)]), "type "),
+    (pa.array([b"\xff" * 16], pa.binary(16)), "not UTF-8")])
+def test_parquet_ids_that_name_nobody_for_sure_are_refused(tmp_path: Path, column: pa.Array, what: str) -> None:
+    (subject, malformed), = _subjects(tmp_path, column)
+    assert what in malformed and not (subject and "anna" in subject)
+
+
+@pytest.mark.parametrize(("value", "spelt"), [(1018, "1018"), (1018.0, "1018"), ("1018", "1018"), (10**20, str(10**20))])
+def test_json_ids_are_written_as_anybody_would(tmp_path: Path, value: object, spelt: str) -> None:
+    assert _told(tmp_path, value) == [(spelt, "")]
+
+
+@pytest.mark.parametrize("value", [1018.5, 1e30, True, ["anna"], {"id": "anna"}])
+def test_json_ids_that_name_nobody_for_sure_are_refused(tmp_path: Path, value: object) -> None:
+    assert _told(tmp_path, value)[0][1]
+
+
+def _told(folder: Path, value: object) -> list[tuple[Any, str]]:
+    path = folder / "people.jsonl"
+    path.write_text(json.dumps({"subject": value, "text": "hello", "label": "a"}) + "\n")
+    return _read(path)
+
+
+def _subjects(folder: Path, column: pa.Array) -> list[tuple[Any, str]]:
+    path = folder / "people.parquet"
+    pq.write_table(pa.table({"subject": column, "text": ["hello"], "label": ["a"]}), path)
+    return _read(path)
+
+
+def _read(path: Path) -> list[tuple[Any, str]]:
+    frame = pd.concat(list(read_chunks(str(path), DataConfig(labels=("a", "b")))))
+    return list(zip(frame["subject"].tolist(), frame["malformed"].tolist(), strict=True))
+
+
+@pytest.mark.parametrize(("label", "told"), [
+    (pa.array([Decimal(1)], pa.decimal128(38, 0)), "1"), (pa.array([Decimal("0.50")], pa.decimal128(5, 2)), "0.5"),
+    (pa.array([1.0]), "1"), (pa.array([0.25]), "0.25"), (pa.array([3]), "3")])
+def test_a_label_that_is_a_number_is_written_as_one(tmp_path: Path, label: pa.Array, told: str) -> None:
+    path = tmp_path / "people.parquet"
+    pq.write_table(pa.table({"subject": ["anna"], "text": ["hello"], "label": label}), path)
+    frame = pd.concat(list(read_chunks(str(path), DataConfig(labels=("a", "b")))))
+    assert frame["label"].tolist() == [told] and frame["malformed"].tolist() == [""]
+
+
+@pytest.mark.parametrize("column", ["label", "text"])
+def test_a_list_is_no_label_and_no_text(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "people.jsonl"
+    path.write_text(json.dumps({"subject": "anna", "text": "hello", "label": "a"} | {column: ["a", "b"]}) + "\n")
+    frame = pd.concat(list(read_chunks(str(path), DataConfig(labels=("a", "b")))))
+    assert frame["malformed"].tolist() == [f"column {column!r} holds a list"]
