@@ -31,6 +31,7 @@ from flows.cli_base import (
     until_signalled,
     working,
 )
+from s3t_core.erasure.outcome import told_outcome
 from s3t_core.errors import S3TError, UsageError
 
 
@@ -343,12 +344,14 @@ def _told_erasure(d: dict[str, Any]) -> list[str]:
     waiting = [] if not back else [
         f"  Back from a restore or left by a crash, put right: {', '.join(f'{n} {k}' for k, n in back.items())}."]
     waiting += [f"  not carried out: {w['request']}, {w['state']}, due {w['due']}" for w in d["waiting"]]
+    nobody = any(c["outcome"] == "nothing found" for c in d["certificates"])
     if not d["certificates"]:
         return [f"Nothing was pending. Full retrain: {told}.", *waiting]
     return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "
             f"deactivated and destroyed; version {d['version'] or 'none'} serves. Full retrain: {told}.",
-            *([] if d["deactivated"] else ["  No stage saw their rows: held out, in quarantine, or not there at all."]),
-            *(f"  certificate: {c['path']}" for c in d["certificates"]),
+            *(f"  {told_outcome(c['outcome'], c['rows'])}: {c['path']}" for c in d["certificates"]),
+            *(["  Nothing found: nobody with this id is in the data, or ever was since what they had was erased; see "
+               "that it is spelt as in the source."] if nobody else []),
             *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
             *waiting, "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`."]
 

@@ -8,6 +8,7 @@ import typer
 
 from flows.cli_base import JsonOption, WorkspaceOption, open_workspace, show, working
 from flows.cli_requests import ByOption
+from s3t_core.erasure.outcome import told_outcome
 from s3t_core.errors import UsageError
 
 UNDECIDED = 3
@@ -98,7 +99,8 @@ def _own_public_keys(workspace: str | None) -> list[Path]:
 
 
 def _told_verified(d: dict[str, Any]) -> list[str]:
-    lines = [f"{_word(c)}: {c['request']}{_file_of(c)}, {c['closed']} {c['certified']}" for c in d["certificates"]]
+    lines = [f"{_word(c)}: {c['request']}{_file_of(c)}, {told_outcome(c['closed'], c.get('rows', 0))} "
+             f"{c['certified']}" for c in d["certificates"]]
     lines += [f"{_word(c)}: {c['file']}, a checkpoint of {c['size']} entries, signed {c['signed']}"
               for c in d.get("checkpoints", [])]
     lines += [f"{_word(r)}: {r['file']}, a report on {r['since']} to {r['until']}: {r['requests']} request(s), "

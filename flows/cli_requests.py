@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from flows.cli_base import JsonOption, WorkspaceOption, open_workspace, show
+from s3t_core.erasure.outcome import ErasureOutcome, told_outcome
 from s3t_core.errors import UsageError
 
 ByOption = Annotated[str, typer.Option("--by", help="Who decides: a name or a role. It stands in the ledger.")]
@@ -47,7 +48,7 @@ def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="[SUBJE
 
 
 def _told_taken(d: dict[str, Any]) -> list[str]:
-    ended = (*RETURNED, "erased")
+    ended = (*RETURNED, *get_args(ErasureOutcome))
     lines = [f"{r['id']}  " + (f"closed before: {r['state']}" if r["state"] in ended else f"due {r['due']}")
              for r in d["requests"]]
     accepted = sum(r["state"] not in ended for r in d["requests"])
@@ -55,7 +56,8 @@ def _told_taken(d: dict[str, Any]) -> list[str]:
 
 
 def requests(state: Annotated[str, typer.Option("--state", help="pending, awaiting approval, held, erasing, erased, "
-                                                "withdrawal or rejection.")] = "",
+                                                "held out only, not trained on yet, nothing found, withdrawal or "
+                                                "rejection.")] = "",
              due_within: Annotated[float | None, typer.Option("--due-within", metavar="DAYS", help="Open ones due in "
                                                               "so many days; 0: those that are late.")] = None,
              workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
@@ -136,7 +138,7 @@ def _closed(place: Any, request_id: str, kind: str, as_json: bool) -> None:
 def _told_requests(d: dict[str, Any]) -> list[str]:
     if not d["requests"]:
         return ["No such request."]
-    return [f"{r['id']}  {r['state']:<17}  due {r['due']}" + (
+    return [f"{r['id']}  {told_outcome(r['state'], r['rows']):<17}  due {r['due']}" + (
         "" if r["days_left"] is None else f"  {r['days_left']:.1f} days left" if r["days_left"] >= 0 else
         f"  LATE by {-r['days_left']:.1f} days") for r in d["requests"]]
 

@@ -61,13 +61,18 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     state = place.ledger.state()
     return {
         "version": state.champion.version if state.champion else None,
-        "certificates": [{"request": r, "path": str(place.certificates_dir / f"{r}.json")}
-                         for plan in plans for r in plan.requests],
+        "certificates": [_closed(place, state, r) for plan in plans for r in plan.requests],
         "deactivated": len({s.key for plan in plans for s in plan.deactivated}),
         "seconds": round(time.monotonic() - started, 1), "retrain": outcome, "problem": problem,
         "found_outside": list(eraser.outside), "ids_lost": sum(eraser.ids_lost), "documents": asdict(documents),
         "healed": asdict(healed), "waiting": _waiting(place, state),
     }
+
+
+def _closed(place: Workspace, state: State, request: str) -> dict[str, Any]:
+    outcome, rows = state.outcomes[request]
+    return {"request": request, "outcome": outcome, "rows": rows,
+            "path": str(place.certificates_dir / f"{request}.json")}
 
 
 def _erase(eraser: Eraser, lease: Lease) -> Iterator[ErasurePlan]:

@@ -60,7 +60,7 @@ def list_requests(place: Workspace, state: str = "", due_within_days: float | No
     found = [v for v in views if (not state or v.state == state) and (
         due_within_days is None or (v.days_left is not None and v.days_left <= due_within_days))]
     return [{"id": v.request.request_id, "state": v.state, "received": v.request.received, "due": v.request.due,
-             "days_left": v.days_left, "scope": "record" if v.request.record else "subject"}
+             "days_left": v.days_left, "rows": v.rows, "scope": "record" if v.request.record else "subject"}
             for v in sorted(found, key=lambda v: (v.days_left is None, v.request.due))]
 
 
@@ -141,7 +141,7 @@ def _open_request(place: Workspace, state: State, request_id: str) -> DeletionRe
         raise UsageError("expected the id of a request (`s3t requests` lists them), got another; nothing was changed")
     if found.certificate:
         raise UsageError(f"expected an open request, got {request_id}, which is closed already "
-                         f"({state.closed.get(request_id, 'erased')}); nothing was changed")
+                         f"({state.closed.get(request_id, 'by a certificate')}); nothing was changed")
     if state.plan is not None and request_id in state.plan["plan"]["requests"]:
         raise UsageError(f"expected a request that is not being carried out, got {request_id}, whose erasure has "
                          "begun; run `s3t erase` to finish it")

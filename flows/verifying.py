@@ -120,7 +120,8 @@ def _told_of(statement: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         report = parse_report(statement)
         return "reports", {**report.period.model_dump(), **report.summary.model_dump()}
     predicate = check_statement(statement)
-    return "certificates", {"request": predicate["request"]["id"], "closed": "erased",
+    return "certificates", {"request": predicate["request"]["id"], "closed": predicate["found"]["outcome"],
+                            "rows": predicate["found"]["rows"],
                             "certified": predicate["times"]["certified"], "versions": predicate["versions"],
                             "found": predicate["found"], "deactivated": len(predicate["deactivated"])}
 

@@ -220,3 +220,23 @@ class DeletionRequest:
     received: str
     due: str
     certificate: str = ""
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """Rows of one request: in the present training slices, held out, in earlier data versions only, in quarantine."""
+
+    training: int = 0
+    held_out: int = 0
+    earlier: int = 0
+    quarantined: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether anything was found anywhere."""
+        return bool(self.present or self.earlier)
+
+    @property
+    def present(self) -> int:
+        """Rows that are stored now. Those of earlier versions are mostly the same ones again."""
+        return self.training + self.held_out + self.quarantined

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId
+from s3t_core.domain import DatasetVersion, DeletionRequest, RowCounts, SliceId
 from s3t_core.erasure.ledger import Inclusion, TreeHead
 from s3t_core.erasure.state import Event, State, VersionRecord
 
@@ -21,21 +21,6 @@ class Target:
     def matches(self, subject: str, record: str) -> bool:
         """Whether a row with these digests is to be erased."""
         return subject == self.subject and self.record in ("", record)
-
-
-@dataclass(frozen=True)
-class RowCounts:
-    """Rows of one request: in the present training slices, held out, in earlier data versions only, in quarantine."""
-
-    training: int = 0
-    held_out: int = 0
-    earlier: int = 0
-    quarantined: int = 0
-
-    @property
-    def known(self) -> bool:
-        """Whether anything was found anywhere."""
-        return bool(self.training or self.held_out or self.earlier or self.quarantined)
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ import yaml
 
 from flows.adapters.git import git_environment
 from flows.adapters.s3 import S3Blobs, is_bucket
-from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Topology
+from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
 from s3t_core.files import SHARED_MODE, TEMPORARY_PREFIX, remove_tree, write_atomically
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.memory import without_collections
-from s3t_core.ports import Contents, Findings, RowCounts, Target
+from s3t_core.ports import Contents, Findings, Target
 from s3t_core.records import Row, row_commitment, slice_digest
 from s3t_core.slicefile import (
     HELD_OUT_PATH,

@@ -2,10 +2,11 @@
 
 from flows.report.blocks import Block, Cell, Heading, Picture, Points, Story, Table, Text
 from s3t_core.erasure.closing import BASES
+from s3t_core.erasure.outcome import told_outcome
 from s3t_core.erasure.report import ErasureEntry, Report, RequestEntry, Summary, VersionEntry
 from s3t_core.erasure.state import ReleaseCause
 
-_OUTCOMES = {"erased": "erased", "withdrawal": "withdrawn", "rejection": "rejected", "open": "open"}
+_ENDINGS = {"withdrawal": "withdrawn", "rejection": "rejected"}
 _ALARMING = ("missed", "closed, but")
 """How the lines begin that are red when they count anything."""
 _CAUSES: dict[ReleaseCause, str] = {
@@ -42,6 +43,7 @@ def _in_short(report: Report) -> list[Block]:
         Table(("", "requests"), tuple(
             (Cell(told), Cell(str(n), "bad" if told.startswith(_ALARMING) and n else "plain")) for told, n in (
                 ("in this period, all together", s.requests), ("erased, with a certificate", s.erased),
+                ("nothing found of whom they named, with a certificate", s.nothing_found),
                 ("rejected, with the legal basis", s.rejected), ("withdrawn by whoever asked", s.withdrawn),
                 ("still open", s.open), ("closed by their deadline", s.deadlines_met),
                 ("missed their deadline", s.deadlines_missed),
@@ -75,8 +77,8 @@ def _requests(report: Report) -> list[Block]:
 
 
 def _request_row(r: RequestEntry) -> tuple[Cell, ...]:
-    outcome = _OUTCOMES[r.outcome] + (f", {r.legal_basis}" if r.legal_basis else "") + (
-        " (one record)" if r.scope == "record" else "")
+    outcome = "".join([told_outcome(_ENDINGS.get(r.outcome, r.outcome), r.rows),
+                       f", {r.legal_basis}" if r.legal_basis else "", ", one record" if r.scope == "record" else ""])
     open_yet = Cell("not due", "quiet") if r.closed is None else Cell("NOT SHOWN", "bad")
     met = Cell("yes", "good") if r.met else Cell("NO", "bad") if r.met is False else open_yet
     held = {"as recorded": Cell("as recorded", "good"), "none yet": Cell("none yet", "quiet")}

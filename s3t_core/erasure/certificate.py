@@ -8,7 +8,7 @@ from typing import Any
 
 from s3t_core.canonical import digest_of
 from s3t_core.domain import DatasetVersion, DeletionRequest
-from s3t_core.erasure.ledger import Inclusion, TreeHead, leaf_of
+from s3t_core.erasure.ledger import Inclusion, TreeHead, leaf_of, outcome_in
 from s3t_core.erasure.merkle import includes, leaf_hash
 from s3t_core.erasure.planner import ErasurePlan
 from s3t_core.erasure.state import RequestRecord, State, VersionRecord
@@ -55,6 +55,7 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
     data_before, data_after = _datasets_around(state, plan)
     destroy, scan = state.steps["destroy"], state.steps["scan"]
     asked = state.requests[request.request_id]
+    outcome, present = outcome_in(state, request.request_id)
     return {
         "request": {"id": request.request_id, "received": asked.received, "due": asked.due,
                     "scope": asked.scope, "met": _met(asked, now), "clock_corrected": asked.clock_corrected,
@@ -62,7 +63,7 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
                     "approver": state.approved.get(request.request_id, "")},
         "subject": {"commitment": request.commitment,
                     "scheme": "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt"},
-        "found": {"training_rows": rows.training, "held_out_rows": rows.held_out,
+        "found": {"outcome": outcome, "rows": present, "training_rows": rows.training, "held_out_rows": rows.held_out,
                   "rows_in_earlier_data_versions": rows.earlier, "quarantined_rows": rows.quarantined,
                   "known": rows.known, "erased_before_by_request": erased_before,
                   "id_searched": request.request_id not in scan["ids_lost"],

@@ -36,12 +36,14 @@ _LEAST_ID = 4
 
 @dataclass(frozen=True)
 class RequestView:
-    """A request as it stands. `state`: erased, withdrawal, rejection, erasing, held, awaiting approval, or pending.
-    `days_left` until it is due, negative when it is late, None once it is closed."""
+    """A request as it stands. `state`: an ErasureOutcome, withdrawal, rejection, erasing, held, awaiting approval, or
+    pending. `days_left` until it is due, negative when it is late, None once it is closed. `rows` that were found by
+    the erasure that closed it."""
 
     request: DeletionRequest
     state: str
     days_left: float | None
+    rows: int = 0
 
 
 def check_reason(basis: str, reason: str, ids: Iterable[str] = ()) -> str:
@@ -78,7 +80,9 @@ def view_of(asked: DeletionRequest, state: State, needs_approval: bool, now: dat
     request = as_told(asked, state)
     planned = request.request_id in state.planned
     if not state.is_open(request.request_id):
-        return RequestView(request, state.closed.get(request.request_id, "erased"), None)
+        closed = state.closed.get(request.request_id)
+        outcome, rows = (closed, 0) if closed else state.outcomes[request.request_id]
+        return RequestView(request, outcome, None, rows)
     if planned:
         told = "erasing"
     elif request.subject in state.holds:

@@ -36,8 +36,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from s3t_core.canonical import canonical_json
-from s3t_core.domain import DatasetVersion, SliceId, SliceVersion
+from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion
 from s3t_core.erasure.merkle import inclusion_proof, leaf_hash, tree_head
+from s3t_core.erasure.outcome import ErasureOutcome, outcome_of
 from s3t_core.erasure.rules import KINDS, NotAllowed, check
 from s3t_core.erasure.state import Event, KeyChange, RequestRecord, State, VersionRecord
 from s3t_core.errors import LedgerError
@@ -206,11 +207,23 @@ def _step(state: State, event: Event) -> None:
         _forget(state, event["stages"], event["versions"])
         state.destroyed_objects |= set(event["objects"])
     if event["step"] == "certify":
+        seen = map(stage_from_json, state.plan["plan"]["deactivated"] if state.plan else ())
+        state.silenced |= {SliceId(s.shard, index) for s in seen for index in s.prefix}
         state.plan, state.steps = None, {}
 
 
 def _certified(state: State, event: Event) -> None:
-    state.certified[event["request"]] = state.documents[event["request"]] = event["certificate"]
+    request = event["request"]
+    state.certified[request] = state.documents[request] = event["certificate"]
+    state.outcomes[request] = outcome_in(state, request)
+
+
+def outcome_in(state: State, request: str) -> tuple[ErasureOutcome, int]:
+    """What the open erasure comes to for one of its requests, and how many rows of it are stored."""
+    plan = state.plan["plan"] if state.plan else {}
+    rows = RowCounts(**plan["rows"][request])
+    slices = [SliceId(*s) for s in plan["slices"]]
+    return outcome_of(rows, slices, bool(plan["deactivated"]), state.silenced), rows.present
 
 
 def _approved(state: State, event: Event) -> None:

@@ -294,7 +294,8 @@ def _check_certificate(envelope: bytes, request: str, keys: _Keys, checkpoint: d
         told = {"request": request, "received": predicate["request"]["received"], "due": predicate["request"]["due"]}
         if kind == CLOSING_TYPE:
             return told | {"closed": predicate["closing"]["kind"], "certified": predicate["closing"]["time"]}
-        return told | {"closed": "erased", "certified": predicate["times"]["certified"],
+        found = predicate["found"]
+        return told | {"closed": found["outcome"], "rows": found["rows"], "certified": predicate["times"]["certified"],
                        "versions": predicate["versions"]}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise NotValid(f"expected a whole certificate with its proofs, got one that lacks {type(error).__name__} "
@@ -381,10 +382,14 @@ def _values(value: Any) -> Iterator[Any]:
         yield value
 
 
+def _rows(found: dict[str, Any]) -> str:
+    return f" ({found['rows']} row(s))" if found.get("rows") else ""
+
+
 def _told(result: dict[str, Any]) -> Iterator[str]:
     for found in result["certificates"]:
-        yield (f"valid: {found['request']}, received {found['received']}, due {found['due']}, {found['closed']} "
-               f"{found['certified']}")
+        yield (f"valid: {found['request']}, received {found['received']}, due {found['due']}, {found['closed']}"
+               f"{_rows(found)} {found['certified']}")
     if result["checkpoint"]:
         yield f"ledger of {result['checkpoint']['size']} entries, signed {result['checkpoint']['time']}"
         yield from (f"key {key}" for key in result["keys"])

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from s3t_core.domain import DeletionRequest, Release, Replica, SliceId, StageRecord
+from s3t_core.domain import DeletionRequest, Release, Replica, RowCounts, SliceId, StageRecord
 from s3t_core.erasure.state import State
-from s3t_core.ports import Findings, RowCounts, Target
+from s3t_core.ports import Findings, Target
 from s3t_core.release_json import release_from_json, release_to_json, stage_from_json, stage_to_json
 from s3t_core.times import parse_time, rfc3339
 

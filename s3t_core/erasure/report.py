@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,6 +19,7 @@ from s3t_core.erasure.certificate import LIMITS
 from s3t_core.erasure.ledger import leaf_of, walk
 from s3t_core.erasure.merkle import consistency_proof, leaf_hash, tree_head
 from s3t_core.erasure.offline import NOT_PROVED
+from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.state import ClosingKind, Event, ReleaseCause, RequestRecord, Scope, State
 from s3t_core.errors import CertificateError
 from s3t_core.times import parse_time, rfc3339
@@ -32,7 +33,8 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Outcome = Literal["erased", "open"] | ClosingKind
+Outcome = Literal["open"] | ErasureOutcome | ClosingKind
+_CERTIFIED = get_args(ErasureOutcome)
 Use = Literal["answers", "stands by", "silenced", "empty"]
 Document = Literal["as recorded", "missing", "other bytes", "none yet"]
 
@@ -54,6 +56,7 @@ class RequestEntry(Part):
     clock_corrected: bool = Field(description="it came by a clock that had run ahead and was put right since: received "
                                               "and due are what holds, and how long it took is not known")
     outcome: Outcome
+    rows: int = Field(description="stored rows that its erasure found")
     closed: str | None = Field(description="when its closing document was signed")
     met: bool | None = Field(description="closed by the due time, with the document as the ledger recorded it; null "
                                          "while it is open and not due yet, for a document that is not there, and for "
@@ -80,7 +83,8 @@ class Summary(Part):
 
     requests: int
     without_document: int
-    erased: int
+    erased: int = Field(description="with a certificate, and rows that were found")
+    nothing_found: int = Field(description="with a certificate that says that nothing was there")
     rejected: int
     withdrawn: int
     open: int
@@ -269,6 +273,7 @@ class _Asked:
     told: Event
     closed: str | None = None
     outcome: Outcome = "open"
+    rows: int = 0
     basis: str = ""
     approver: str = ""
     document: str = ""
@@ -323,7 +328,8 @@ class _Seen:
 
     def _certified(self, event: Event) -> None:
         asked = self.requests[event["request"]]
-        asked.closed, asked.outcome, asked.document = event["time"], "erased", event["certificate"]
+        asked.closed, asked.document = event["time"], event["certificate"]
+        asked.outcome, asked.rows = self.state.outcomes[event["request"]]
 
     def _planned(self, event: Event) -> None:
         self.plan, self.steps = event, {}
@@ -380,13 +386,14 @@ def _request_entry(asked: _Asked, state: State, documents: Mapping[str, bytes], 
     request_id = asked.told["request"]
     known = state.requests[request_id]
     document = _compared(asked.document, documents.get(request_id))
-    erased = asked.outcome == "erased"
+    timed = asked.outcome in _CERTIFIED and not known.clock_corrected
     return RequestEntry(
         id=request_id, scope=known.scope, received=known.received, due=known.due,
-        clock_corrected=known.clock_corrected, outcome=asked.outcome, closed=asked.closed,
+        clock_corrected=known.clock_corrected, outcome=asked.outcome, rows=asked.rows,
+        closed=asked.closed,
         met=_met(asked, known, document, now), approver=asked.approver, legal_basis=asked.basis, plan=asked.plan,
         seconds_to_cut_over=None if known.clock_corrected else _seconds(known.received, asked.cut_over),
-        seconds_to_certificate=_seconds(known.received, asked.closed) if erased and not known.clock_corrected else None,
+        seconds_to_certificate=_seconds(known.received, asked.closed) if timed else None,
         document_sha256=asked.document, document=document)
 
 
@@ -413,10 +420,12 @@ def _summary(requests: Iterable[RequestEntry]) -> Summary:
     listed = [r for r in every if r.document in ("as recorded", "none yet")]
     outcomes = [r.outcome for r in listed]
     return Summary(
-        requests=len(every), without_document=len(every) - len(listed), erased=outcomes.count("erased"),
-        rejected=outcomes.count("rejection"), withdrawn=outcomes.count("withdrawal"), open=outcomes.count("open"),
+        requests=len(every), without_document=len(every) - len(listed),
+        erased=sum(o in _CERTIFIED and o != "nothing found" for o in outcomes),
+        nothing_found=outcomes.count("nothing found"), rejected=outcomes.count("rejection"),
+        withdrawn=outcomes.count("withdrawal"), open=outcomes.count("open"),
         deadlines_met=sum(r.met is True for r in listed), deadlines_missed=sum(r.met is False for r in listed),
-        to_cut_over=_timing(r.seconds_to_cut_over for r in listed if r.outcome == "erased"),
+        to_cut_over=_timing(r.seconds_to_cut_over for r in listed if r.rows),
         to_certificate=_timing(r.seconds_to_certificate for r in listed))
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from s3t_core.domain import DatasetVersion, Release, StageRecord
+from s3t_core.domain import DatasetVersion, Release, SliceId, StageRecord
+from s3t_core.erasure.outcome import ErasureOutcome
 
 Event = dict[str, Any]
 
@@ -88,6 +89,8 @@ class State:
     was planned, `plans` the ids of all plans there were.
     `requests` has every request by id; `approved` by whom, `certified` the digest of the certificate, `closed` how it
     ended without one, `documents` the digest of the closing document of either kind, each by request.
+    `outcomes` has what its erasure came to and how many rows it found, by certified request; `silenced` are slices that
+    stages saw which an erasure deactivated.
     `holds` has the event by subject digest; `suppressed`, by suppression digest, what it is of and the request that put
     it there.
     `retrain` is the last event of a full retrain that is wanted and not finished; `settled` the settings that must
@@ -112,6 +115,8 @@ class State:
     holds: dict[str, Event] = field(default_factory=dict)
     closed: dict[str, str] = field(default_factory=dict)
     documents: dict[str, str] = field(default_factory=dict)
+    outcomes: dict[str, tuple[ErasureOutcome, int]] = field(default_factory=dict)
+    silenced: set[SliceId] = field(default_factory=set)
     suppressed: dict[str, tuple[Scope, str]] = field(default_factory=dict)
     retrain: Event | None = None
     requests_since_training: int = 0

@@ -10,14 +10,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from s3t_core.canonical import digest_of, sha256_hex
-from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId, SliceVersion
+from s3t_core.domain import DatasetVersion, DeletionRequest, RowCounts, SliceId, SliceVersion
 from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.ledger import Inclusion, TreeHead, corrected, fold, head_of, inclusion_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.state import Event, State, VersionRecord
-from s3t_core.ports import Closing, Contents, Findings, NeedlesFound, Published, RowCounts, ScanReport, Target
+from s3t_core.ports import Closing, Contents, Findings, NeedlesFound, Published, ScanReport, Target
 
 Guard = Callable[[str], None]
 

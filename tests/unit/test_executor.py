@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from s3t_core.domain import DeletionRequest, Release, Replica, SliceId, StageRecord
+from s3t_core.domain import DeletionRequest, Release, Replica, RowCounts, SliceId, StageRecord
 from s3t_core.erasure.certificate import check_statement
 from s3t_core.erasure.dsse import verify
 from s3t_core.erasure.executor import STEPS, ErasePorts, Eraser
 from s3t_core.erasure.ledger import dataset_to_json
+from s3t_core.erasure.outcome import outcome_of
 from s3t_core.erasure.planner import ErasurePlan, plan_erasure, targets_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import CertificateError, GuaranteeError, LedgerError, ResidueFound
@@ -152,7 +153,7 @@ def test_the_certificate_says_what_was_found_and_done() -> None:
     assert predicate["found"].pop("row_commitments") == ["committed r0", "committed h0"]
     assert predicate["found"].pop("row_commitment_scheme").startswith("HMAC-SHA256")
     assert predicate["found"] == {
-        "training_rows": 1, "held_out_rows": 1, "rows_in_earlier_data_versions": 0, "quarantined_rows": 0,
+        "outcome": "erased", "rows": 2, "training_rows": 1, "held_out_rows": 1, "rows_in_earlier_data_versions": 0, "quarantined_rows": 0,
         "known": True, "erased_before_by_request": "", "id_searched": True}
     assert predicate["versions"]["before"] == "1" and predicate["versions"]["after"] == "2"
     assert predicate["versions"]["destroyed"] == ["1"]
@@ -222,6 +223,61 @@ def test_an_already_erased_subject_gets_a_certificate_that_names_the_first_reque
     predicate = check_statement(verify(certificates.files["q2"],  # type: ignore[attr-defined]
                                        certificates.key.public_key()))  # type: ignore[attr-defined]
     assert predicate["found"]["erased_before_by_request"] == "q1" and not predicate["found"]["known"]
+
+
+def _outcomes(world: World) -> dict[str, tuple[str, int]]:
+    """By request, as ledger and certificate tell it: they agree."""
+    told: dict[str, tuple[str, int]] = dict(world.ledger.state().outcomes)
+    certificates = world.ports.certificates
+    for request, content in certificates.files.items():  # type: ignore[attr-defined]
+        found = check_statement(verify(content, certificates.key.public_key()))["found"]  # type: ignore[attr-defined]
+        assert (found["outcome"], found["rows"]) == told[request]
+    return told
+
+
+def test_nobody_is_told_erased_of_whom_nothing_was_there() -> None:
+    """A typo, another case, a header line: each is certified, and in words of its own (edges E2)."""
+    world = make_world()
+    for request, subject in (("q1", "s00-1"), ("q2", "S00-1"), ("q3", "only-held-out"), ("q4", "subject")):
+        world.ask(request, subject)
+    world.eraser().run()
+    assert _outcomes(world) == {"q1": ("erased", 2), "q2": ("nothing found", 0), "q3": ("held out only", 1),
+                                "q4": ("nothing found", 0)}
+    world.ask("q5", "s00-1")
+    world.eraser().run()
+    assert _outcomes(world)["q5"] == ("nothing found", 0)  # its rows are erased
+
+
+def test_who_came_since_the_training_was_not_trained_on_yet() -> None:
+    world = make_world()
+    world.datasets.rows[SliceId(1, 2)].append(("new", "r0"))
+    world.tell(type="dataset", cause="ingest", dataset=dataset_to_json(world.datasets.version()))
+    world.ask("q1", "new")
+    world.eraser().run()
+    assert _outcomes(world) == {"q1": ("not trained on yet", 1)}
+
+
+def test_a_second_person_of_a_slice_whose_stages_are_gone_is_erased_all_the_same() -> None:
+    """They were trained on: that no stage is left that saw them is the first erasure's doing."""
+    world = make_world()
+    world.datasets.rows[SliceId(0, 1)].append(("second", "r0"))
+    world.tell(type="dataset", cause="ingest", dataset=dataset_to_json(world.datasets.version()))
+    world.ask("q1", "s00-1")
+    world.eraser().run()
+    world.ask("q2", "second")
+    world.eraser().run()
+    assert _outcomes(world) == {"q1": ("erased", 2), "q2": ("erased", 1)}
+
+
+@pytest.mark.parametrize(("rows", "deactivated", "silenced", "outcome"), [
+    ((0, 0, 0, 0), True, True, "nothing found"), ((1, 0, 0, 0), True, False, "erased"),
+    ((1, 0, 0, 0), False, True, "erased"), ((1, 1, 1, 1), False, False, "not trained on yet"),
+    ((0, 2, 0, 0), True, True, "held out only"), ((0, 0, 1, 0), False, False, "erased"),
+    ((0, 0, 0, 3), False, False, "not trained on yet"), ((0, 1, 0, 3), False, False, "held out only")])
+def test_an_outcome_follows_from_where_the_rows_were(rows: tuple[int, ...], deactivated: bool, silenced: bool,
+                                                     outcome: str) -> None:
+    place = SliceId(0, 0)
+    assert outcome_of(RowCounts(*rows), [place], deactivated, [place] if silenced else []) == outcome
 
 
 def test_one_record_of_a_subject_is_erased_and_the_rest_stays() -> None:
