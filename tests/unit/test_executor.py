@@ -153,7 +153,8 @@ def test_the_certificate_says_what_was_found_and_done() -> None:
     assert predicate["found"].pop("row_commitments") == ["committed r0", "committed h0"]
     assert predicate["found"].pop("row_commitment_scheme").startswith("HMAC-SHA256")
     assert predicate["found"] == {
-        "outcome": "erased", "rows": 2, "training_rows": 1, "held_out_rows": 1, "rows_in_earlier_data_versions": 0, "quarantined_rows": 0,
+        "outcome": "erased", "rows": 2, "training_rows": 1, "held_out_rows": 1, "rows_in_earlier_data_versions": 0,
+        "quarantined_rows": 0,
         "known": True, "erased_before_by_request": "", "id_searched": True}
     assert predicate["versions"]["before"] == "1" and predicate["versions"]["after"] == "2"
     assert predicate["versions"]["destroyed"] == ["1"]
