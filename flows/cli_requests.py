@@ -1,7 +1,6 @@
 """The commands about requests: take, list, approve, hold, withdraw, reject, and let a person return."""
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
@@ -28,7 +27,11 @@ RETURNED = ("withdrawal", "rejection")
 def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="[SUBJECT]...", help=(
                 "Ids as in the source. Better with --stdin or --file: what stands on a command line stands in `ps` and "
                 "in the shell's history. Ids that begin with - come after --."))] = None,
-            stdin: StdinOption = False, file: FileOption = None, record: RecordOption = "",
+            stdin: StdinOption = False, file: FileOption = None,
+            column: Annotated[str, typer.Option("--column", metavar="NAME", help="The file is a table (CSV) with ids "
+                                                "in this column. Without it: one a line, or a table that has the "
+                                                "column [data] subject.")] = "",
+            record: RecordOption = "",
             key: Annotated[str, typer.Option("--key", help="An idempotency key of yours: asked again with it, the "
                                              "request is the same one, also when it is closed.")] = "",
             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
@@ -37,7 +40,7 @@ def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="[SUBJE
     `s3t request --stdin < ids.txt`, or type the ids and end with Ctrl-D."""
     place = open_workspace(workspace)
     from flows.requests import states_of, take_requests
-    taken = take_requests(place, [*(subjects or []), *_ids(stdin, file)], record, key)
+    taken = take_requests(place, [*(subjects or []), *_ids(place, stdin, file, column)], record, key)
     states = states_of(place, taken)
     show(as_json, {"requests": [{"id": r.request_id, "received": r.received, "due": r.due, "state":
                                 states[r.request_id]} for r in taken]}, _told_taken)
@@ -100,7 +103,7 @@ def hold(basis: BasisOption, reason: ReasonOption, by: ByOption, subject: Subjec
     """A legal hold: no erasure of this subject until `s3t release`."""
     place = open_workspace(workspace)
     from flows.requests import hold as act
-    waiting = act(place, _one_id(subject, stdin, file), basis, reason, by)
+    waiting = act(place, _one_id(place, subject, stdin, file), basis, reason, by)
     _done(as_json, {"held": True, "waiting": waiting}, f"Held. {waiting} open request(s) wait; their deadlines run on.")
 
 
@@ -109,7 +112,7 @@ def release(by: ByOption, subject: SubjectArgument = None, stdin: StdinOption = 
     """End a legal hold: what was asked for is carried out by the next erase run."""
     place = open_workspace(workspace)
     from flows.requests import release as act
-    act(place, _one_id(subject, stdin, file), by)
+    act(place, _one_id(place, subject, stdin, file), by)
     _done(as_json, {"held": False}, "Released. Next: `s3t erase`, if something is pending.")
 
 
@@ -118,7 +121,7 @@ def lift(by: ByOption, subject: SubjectArgument = None, stdin: StdinOption = Fal
     """Take a person who returned off the suppression list: later ingests may hold them again."""
     place = open_workspace(workspace)
     from flows.requests import lift as act
-    act(place, _one_id(subject, stdin, file), record, by)
+    act(place, _one_id(place, subject, stdin, file), record, by)
     _done(as_json, {"lifted": True}, "Lifted. The next `s3t ingest` takes their rows again.")
 
 
@@ -143,27 +146,24 @@ def _told_requests(d: dict[str, Any]) -> list[str]:
         f"  LATE by {-r['days_left']:.1f} days") for r in d["requests"]]
 
 
-def _ids(stdin: bool, file: str | None) -> list[str]:
+def _ids(place: Any, stdin: bool, file: str | None, column: str = "") -> list[str]:
     """The ids that do not stand on the command line."""
     if stdin and file is not None:
         raise UsageError("expected ids from one place, got --stdin and --file; leave one out")
-    return ids_from("-" if stdin else file) if stdin or file is not None else []
+    if not stdin and file is None:
+        if column:
+            raise UsageError("expected --column beside --file or --stdin, got it alone")
+        return []
+    from flows.id_files import read_ids
+    found = read_ids("-" if stdin or file is None else file, column, place.config.data.subject)
+    if found.column or found.repeated or found.blank:
+        print(f"s3t: {found.told()}.", file=sys.stderr)
+    return found.ids
 
 
-def _one_id(subject: str | None, stdin: bool, file: str | None) -> str:
+def _one_id(place: Any, subject: str | None, stdin: bool, file: str | None) -> str:
     """The one id that hold, release and lift are about. Raises UsageError."""
-    given = [*([] if subject is None else [subject]), *_ids(stdin, file)]
+    given = [*([] if subject is None else [subject]), *_ids(place, stdin, file)]
     if len(given) != 1:
         raise UsageError(f"expected one subject id, with --stdin, --file or as an argument, got {len(given)}")
     return given[0]
-
-
-def ids_from(file: str) -> list[str]:
-    """The ids of a file ("-": the standard input), one a line. Only a line feed (after an optional carriage return)
-    ends a line: whatever else Unicode knows as a line's end may be part of an id. Raises UsageError."""
-    try:
-        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        text = raw.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"expected a readable UTF-8 file of ids with --file, got {type(error).__name__}") from None
-    return [line for line in (each.removesuffix("\r") for each in text.split("\n")) if line.strip()]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.cli_requests import ids_from
+from flows.id_files import read_ids
 from flows.requests import take_requests
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
@@ -76,7 +76,8 @@ def test_a_checkpoint_with_anything_written_into_it_is_not_valid(place: Workspac
     assert verify_path(tmp_path / "c.json", _public(place))["valid"] == (forged == whole)
 
 
-IDS = st.text(min_size=1, max_size=40).filter(lambda t: t.strip() and "\n" not in t and not t.endswith("\r"))
+IDS = st.text(min_size=1, max_size=40).filter(lambda t: t.strip() and "\n" not in t and not t.endswith("\r") and not (
+    len(t) > 1 and t[0] == t[-1] == '"'))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -88,7 +89,9 @@ def test_whatever_an_id_is_it_is_one_request_and_stands_in_one_file_only(place: 
     except UnicodeEncodeError:
         return  # no file in UTF-8 could hold it
     (tmp_path / "ids.txt").write_bytes("\r\n\n".join(given_ids).encode())
-    assert ids_from(str(tmp_path / "ids.txt")) == given_ids
+    assert read_ids(str(tmp_path / "ids.txt")).ids == given_ids
+    (tmp_path / "ids.txt").write_bytes("\r\n\n".join('"' + i.replace('"', '""') + '"' for i in given_ids).encode())
+    assert read_ids(str(tmp_path / "ids.txt")).ids == given_ids
     taken = take_requests(place, given_ids)
     assert len({t.request_id for t in taken}) == len(given_ids)
     for request, as_given in zip(taken, given_ids, strict=True):
@@ -103,7 +106,7 @@ def test_a_file_of_ids_is_read_or_refused(data: bytes) -> None:
         file.write(data)
         file.flush()
         try:
-            ids = ids_from(file.name)
+            ids = read_ids(file.name).ids
         except UsageError:
             return
         assert all(i.strip() for i in ids)
@@ -117,7 +120,7 @@ def test_very_many_ids_with_duplicates_and_blanks(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "w")
     lines = [f"person {n % MANY}" + ("\r" if n % 2 else "") for n in range(MANY * 6 // 5)]
     (tmp_path / "ids.txt").write_text("\n \n".join(lines), newline="")
-    taken = take_requests(place, ids_from(str(tmp_path / "ids.txt")))
+    taken = take_requests(place, read_ids(str(tmp_path / "ids.txt")).ids)
     assert len(taken) == len({t.request_id for t in taken}) == MANY
     assert len(place.requests.pending()) == MANY
     shutil.rmtree(tmp_path / "w")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flows.cli_requests import ids_from
 from flows.evidence import write_bundle
+from flows.id_files import read_ids
 from flows.requests import approve, hold, lift, list_requests, reject, release, take_requests, withdraw
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
@@ -161,8 +161,8 @@ HOSTILE = ["'; DROP TABLE requests; --", "../../etc/passwd", "*.json", "a\u2028b
 def test_hostile_ids_in_a_file_are_each_one_request(place: Workspace, tmp_path: Path) -> None:
     file = tmp_path / "ids.txt"
     file.write_bytes("\r\n".join(["", *HOSTILE, "  ", *HOSTILE, ""]).encode())
-    given = ids_from(str(file))
-    assert given == [*HOSTILE, *HOSTILE]
+    given = read_ids(str(file)).ids
+    assert given == HOSTILE  # each once
     taken = take_requests(place, given)
     assert len(taken) == len(HOSTILE) == len({r.subject for r in taken})  # composed and decomposed are two ids
     assert [place.needles.ids_of(r.request_id) for r in taken] == [[i] for i in HOSTILE]
@@ -172,15 +172,15 @@ def test_hostile_ids_in_a_file_are_each_one_request(place: Workspace, tmp_path: 
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     for bad in ("latin.txt", "none.txt"):
         with pytest.raises(UsageError, match="readable UTF-8 file"):
-            ids_from(str(tmp_path / bad))
+            read_ids(str(tmp_path / bad))
 
 
 def test_many_ids_with_duplicates_and_blanks_are_taken_in_batches(place: Workspace, tmp_path: Path) -> None:
     file = tmp_path / "ids.txt"
     file.write_text("".join(f"person {i % 1200}\n\n" for i in range(3000)))
-    taken = take_requests(place, ids_from(str(file)))
+    taken = take_requests(place, read_ids(str(file)).ids)
     assert len(taken) == 1200 == len(place.requests.pending()) == len({r.request_id for r in taken})
-    assert [r.request_id for r in take_requests(place, ids_from(str(file)))] == [r.request_id for r in taken]
+    assert [r.request_id for r in take_requests(place, read_ids(str(file)).ids)] == [r.request_id for r in taken]
     assert all(place.needles.ids_of(r.request_id) == [f"person {i}"] for i, r in enumerate(taken[:50]))
     place.needles.destroy("", [r.request_id for r in taken[1:]])
     assert [place.needles.ids_of(r.request_id) for r in taken[:2]] == [["person 0"], []]

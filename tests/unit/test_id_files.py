@@ -1,0 +1,53 @@
+"""Files of ids as a privacy team has them: exports with a mark, a header, quotes, blanks (edges E4)."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.id_files import read_ids
+from s3t_core.errors import UsageError
+
+IDS = ["ann.3@example.org", "ann.4@example.org"]
+
+
+@pytest.mark.parametrize("content", [
+    b"ann.3@example.org\nann.4@example.org", b"ann.3@example.org\r\nann.4@example.org\r\n",
+    b"\xef\xbb\xbfann.3@example.org\n\n \nann.4@example.org\nann.3@example.org\n",
+    b'"ann.3@example.org"\r\n"ann.4@example.org"\r\n', b"email\nann.3@example.org\nann.4@example.org\n",
+    b"\xef\xbb\xbfemail\r\nann.3@example.org\r\n\r\n\"ann.4@example.org\"\r\n",
+    b" E-Mail ,name\nann.3@example.org,Ann\nann.4@example.org,Ann\n".replace(b"E-Mail", b"Email"),
+    b'name;email\n"Ann; the third";ann.3@example.org\n"Ann\nthe fourth";ann.4@example.org\n',
+    b"name\temail\nAnn\tann.3@example.org\n\t\nAnn\tann.4@example.org\n",
+    "email\nann.3@example.org\nann.4@example.org\n".encode("utf-16"),
+    "\nemail\nann.3@example.org\nann.4@example.org".encode("utf-16-be").join([b"\xfe\xff", b""])])
+def test_an_export_is_read_as_the_people_it_names(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "ids.csv").write_bytes(content)
+    found = read_ids(str(tmp_path / "ids.csv"), subject="email")
+    assert found.ids == IDS
+    assert "ann" not in found.told()
+
+
+def test_a_column_is_read_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text("email,customer\na@x.org,1\nb@x.org,2\nb@x.org,2\n,\n")
+    found = read_ids(str(tmp_path / "ids.csv"), "customer", "email")
+    assert (found.ids, found.column, found.repeated, found.blank) == (["1", "2"], "customer", 1, 1)
+    assert found.told() == "2 id(s) read from column 'customer' (1 given again, 1 blank)"
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ("email\na@x.org\n", "expected a column 'customer'"), ("email,customer\na@x.org,1\nb,c\nd,", "ok"),
+    ("email,x,customer\na@x.org,1\n", "on line 2"), ('customer\n"a\n', "that is none"), ("", "expected a column")])
+def test_a_table_without_the_column_is_refused_and_says_where(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "ids.csv").write_text(content)
+    if said == "ok":
+        assert read_ids(str(tmp_path / "ids.csv"), "customer").ids == ["1", "c"]
+        return
+    with pytest.raises(UsageError, match=said) as refused:
+        read_ids(str(tmp_path / "ids.csv"), "customer")
+    assert "a@x.org" not in str(refused.value)
+
+
+def test_what_may_belong_to_an_id_stays(tmp_path: Path) -> None:
+    content = "  two spaces  \nwith, comma\nwith \"quotes\" inside\nline\u2028separator\n"
+    (tmp_path / "ids.txt").write_text(content)
+    assert read_ids(str(tmp_path / "ids.txt"), subject="email").ids == content.removesuffix("\n").split("\n")
