@@ -115,6 +115,7 @@ def read_and_place(place: Workspace, source: str, chunk_rows: int,
                    builder: SnapshotBuilder) -> tuple[list[dict[str, Any]], dict[str, int], int]:
     """Step 1 and 2: refused rows, warnings by kind, rows read."""
     from flows.adapters.sources import read_chunks
+    from flows.adapters.subjects import Spellings
     config = place.config.data
     chunks = read_chunks(source, config, chunk_rows, place.config.tiers.column)
     first = next(chunks, None)
@@ -125,7 +126,7 @@ def read_and_place(place: Workspace, source: str, chunk_rows: int,
         validator = RowValidator(config, place.config.require_labels(), place.config.placement_tiers)
     refused: list[dict[str, Any]] = []
     warned: dict[str, int] = {}
-    rows, tiers = 0, place.config.placement_tiers
+    rows, tiers, spellings = 0, place.config.placement_tiers, Spellings()
     with current().spinner("Reading, validating and placing rows"):
         for chunk in _chain(first, chunks):
             rows += len(chunk)
@@ -138,8 +139,9 @@ def read_and_place(place: Workspace, source: str, chunk_rows: int,
                 refused += [_quarantined(place, values, verdicts.refused[values["row"]], builder)
                             for values in chunk[spoilt].to_dict("records")]
                 admitted = chunk[~spoilt]
+            spellings.add(admitted[config.subject])
             builder.add(_source_rows(place.config.data, tiers, admitted))
-    return refused, warned, rows
+    return refused, warned | spellings.warned(), rows
 
 
 def _write_slices(place: Workspace, builder: SnapshotBuilder, folder: Path, recorded: DatasetVersion | None,

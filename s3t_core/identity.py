@@ -13,6 +13,8 @@ by the id that anybody would write finds them.
 
 import datetime
 import math
+import re
+import unicodedata
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
@@ -62,3 +64,30 @@ _SPELLINGS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
     (uuid.UUID, str), (datetime.datetime, _moment), (datetime.date, datetime.date.isoformat),
     ((list, tuple), _refused("a list")), (dict, _refused("an object")))
 """How a value of each type is written; the first one that fits, so a type before those it is a special case of."""
+
+
+_MISSING = frozenset({
+    "nan", "nat", "none", "null", "nil", "n/a", "na", "#n/a", "<na>", "undefined", "unknown", "-", "?"})
+_UNSEEN = re.compile("[\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
+"""Characters that nobody sees: zero-width ones, marks of direction, soft hyphens."""
+_WHOLE = re.compile(r"([+-]?[0-9]+)\.0*")
+
+
+def folded(spelt: str) -> str:
+    """What is left of an id when everything is taken out in which two spellings of one id differ: blanks at its ends,
+    letter case, Unicode form (NFKC, UAX #15), characters that nobody sees, the .0 of a whole number."""
+    if not spelt.isascii():
+        spelt = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _UNSEEN.sub("", spelt)).casefold())
+    spelt = spelt.strip().casefold()
+    whole = _WHOLE.fullmatch(spelt)
+    return whole[1] if whole else spelt
+
+
+def looks_missing(spelt: str) -> bool:
+    """Whether an id is what programs write where there is none: people who share it are one person to the system."""
+    return spelt.strip().casefold() in _MISSING
+
+
+def looks_like_a_float(spelt: str) -> bool:
+    """Whether an id is a whole number that some program wrote as a float: whoever asks will write it without .0."""
+    return _WHOLE.fullmatch(spelt.strip()) is not None

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.adapters.sources import read_chunks
+from flows.adapters.subjects import FLOATS, MISSING, UNITED, Spellings
 from s3t_core.config import DataConfig
-from s3t_core.identity import NotAnId, id_text
+from s3t_core.identity import NotAnId, folded, id_text
 
 ONE = uuid.UUID("0F8FAD5B-D9CB-469F-A165-70867728950E")
 BERLIN = datetime.timezone(datetime.timedelta(hours=2))
@@ -115,3 +116,30 @@ def test_a_list_is_no_label_and_no_text(tmp_path: Path, column: str) -> None:
     path.write_text(json.dumps({"subject": "anna", "text": "hello", "label": "a"} | {column: ["a", "b"]}) + "\n")
     frame = pd.concat(list(read_chunks(str(path), DataConfig(labels=("a", "b")))))
     assert frame["malformed"].tolist() == [f"column {column!r} holds a list"]
+
+
+@pytest.mark.parametrize("pair", [
+    ("Anna@X.org", "anna@x.org"), ("anna ", "anna"), ("\tanna", "anna"), ("an\u200bna", "anna"), ("anna\ufeff", "anna"),
+    ("Jos\u00e9", "Jose\u0301"), ("1001.0", "1001"), ("1001.00", "1001"), ("stra\u00dfe", "STRASSE"),
+    ("\uff41nna", "anna"), ("anna\u00a0", "anna")])
+def test_two_spellings_of_one_person_fold_to_one(pair: tuple[str, str]) -> None:
+    assert folded(pair[0]) == folded(pair[1])
+
+
+@pytest.mark.parametrize("pair", [("anna", "ann"), ("1001", "10010"), ("1001.5", "1001"), ("01", "1"), ("a b", "ab"),
+                                  ("1.0.0", "1")])
+def test_two_people_do_not_fold_to_one(pair: tuple[str, str]) -> None:
+    assert folded(pair[0]) != folded(pair[1])
+
+
+@given(st.text())
+def test_what_is_folded_stays_as_it_is(text: str) -> None:
+    assert folded(folded(text)) == folded(text)
+
+
+def test_ids_that_are_not_what_they_seem_are_counted_whichever_chunk_brings_them() -> None:
+    spellings = Spellings()
+    for chunk in (["anna", "anna", "ben", "nan"], ["Anna", "ben", "1001"], ["anna ", "1001.0", "NULL", "nan"], []):
+        spellings.add(pd.Series(chunk, dtype=object))
+    assert spellings.warned() == {UNITED: 3, MISSING: 2, FLOATS: 1}  # Anna, "anna ", 1001.0
+    assert Spellings().warned() == {}
