@@ -85,6 +85,8 @@ def init(directory: Annotated[str, typer.Argument(help="Where to make it.")] = "
 def ingest(source: Annotated[str, typer.Argument(help="CSV, JSONL or Parquet file, or example:chitchat, "
                                                  "example:rotten-tomatoes.")],
            append: Annotated[bool, typer.Option("--append", help="Unite with the present data.")] = False,
+           yes: Annotated[bool, typer.Option("--yes", help="Also where much of what is there is missing in the source "
+                                             "([data] max_shrink).")] = False,
            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Take a snapshot of the data: validate, place, version."""
     place = open_workspace(workspace)
@@ -95,7 +97,7 @@ def ingest(source: Annotated[str, typer.Argument(help="CSV, JSONL or Parquet fil
             raise UsageError("expected a readable file or example:NAME as the source, got a path that is no file; "
                              "check its spelling")
         source = str(Path(source).resolve())
-    show(as_json, run_flow(place, "ingest", source, append), _told_ingest)
+    show(as_json, run_flow(place, "ingest", source, append, yes), _told_ingest)
 
 
 @app.command()

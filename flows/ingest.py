@@ -30,7 +30,8 @@ from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, UsageError
 from s3t_core.files import remove_tree
 from s3t_core.records import record_digest, subject_digest
-from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow
+from s3t_core.slicefile import count_subjects
+from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow, check_shrunk
 
 _MANY_ROWS = 200_000
 """From here on several processes settle the slices; below, starting them takes longer than they save."""
@@ -54,14 +55,16 @@ class IngestReport:
 
 
 @flow(name="ingest")
-def ingest(workspace: str, source: str, append: bool = False, chunk_rows: int = 50_000) -> dict[str, Any]:
-    """Ingest `source` (a path or example:NAME) into the workspace directory. `append`: unite with what is there."""
+def ingest(workspace: str, source: str, append: bool = False, shrink: bool = False,
+           chunk_rows: int = 50_000) -> dict[str, Any]:
+    """Ingest `source` (a path or example:NAME) into the workspace directory. `append`: unite with what is there.
+    `shrink`: also where much of what is there would be gone ([data] max_shrink)."""
     place = Workspace(Path(workspace))
     with place.training(), place.changing():
-        return ingest_source(place, source, append, chunk_rows).__dict__
+        return ingest_source(place, source, append, chunk_rows, shrink).__dict__
 
 
-def ingest_source(place: Workspace, source: str, append: bool, chunk_rows: int) -> IngestReport:
+def ingest_source(place: Workspace, source: str, append: bool, chunk_rows: int, shrink: bool = False) -> IngestReport:
     """The work of the flow; the caller holds the lock."""
     place.check_example_key(source)
     state = place.ledger.state()
@@ -72,12 +75,13 @@ def ingest_source(place: Workspace, source: str, append: bool, chunk_rows: int) 
     place.sweep()
     as_owner_only(folder / "spool")
     try:
-        return _ingest(place, state, source, append, chunk_rows, folder)
+        return _ingest(place, state, source, append, chunk_rows, folder, shrink)
     finally:
         remove_tree(place.temporary_dir)
 
 
-def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_rows: int, folder: Path) -> IngestReport:
+def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_rows: int, folder: Path,
+            shrink: bool) -> IngestReport:
     config, topology = place.config, place.config.topology
     place.requests.check()
     subjects = {digest for digest, (scope, _) in state.suppressed.items() if scope == "subject"}
@@ -100,6 +104,8 @@ def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_row
     if builder.counts.records + builder.counts.held_out == 0 and builder.counts.suppressed == 0:
         raise DataError(f"expected at least one valid row in the source, got {rows} that were all refused: "
                         f"{_count_reasons(refused)}; nothing was changed")
+    if not append and not shrink:
+        _check_shrunk(place, state, builder)
     version, changed = version_files(place, state, folder / "data", content)
     _write_quarantine(place, refused, append)
     place.write_checkpoint()
@@ -178,6 +184,19 @@ def _check_topology(place: Workspace, state: State) -> None:
     if state.dataset and (state.dataset.shards, state.dataset.slices) != (topology.shards, topology.slices):
         raise UsageError(f"expected data placed for {topology.shards} shards of {topology.slices} slices, got "
                          f"{state.dataset.shards} of {state.dataset.slices}; ingest a whole snapshot without --append")
+
+
+def _check_shrunk(place: Workspace, state: State, builder: SnapshotBuilder) -> None:
+    """Against the recorded version, as far as its files are there to be counted. Raises DataError."""
+    if state.dataset is None:
+        return
+    counts, most = builder.counts, place.config.data.max_shrink
+    check_shrunk(sum(v.rows for v in state.dataset.files()), counts.records + counts.held_out, most, "records")
+    try:
+        there = count_subjects(place.datasets.data.rglob("*.parquet"))
+    except DataError:
+        return  # a file that cannot be read: this snapshot may be what puts it right
+    check_shrunk(there, counts.subjects, most, "subjects")
 
 
 def _check_tiers(place: Workspace, builder: SnapshotBuilder) -> None:

@@ -52,6 +52,12 @@ def read_digests(path: Path, subjects: Collection[str] | None = None) -> list[tu
     return list(zip(table.column("subject").to_pylist(), table.column("record").to_pylist(), strict=True))
 
 
+def count_subjects(paths: Iterable[Path]) -> int:
+    """How many subjects have rows in any of the files, without reading any text. Raises DataError."""
+    found = [pc.unique(_read(path, ["subject"], None).column("subject")) for path in paths]
+    return len(pc.unique(pa.chunked_array(found, pa.string()))) if found else 0
+
+
 def read_verified(path: Path, keys: WorkspaceKeys, digest: str) -> list[Row]:
     """The rows, checked against the content digest that was recorded for them. Raises GuaranteeError on a mismatch."""
     rows = read_rows(path)

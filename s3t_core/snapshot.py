@@ -14,7 +14,7 @@ import orjson
 
 from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.domain import SliceId, Tiers, Topology
-from s3t_core.errors import StorageError
+from s3t_core.errors import DataError, StorageError
 from s3t_core.keys import WorkspaceKeys, keyed_digest
 from s3t_core.memory import without_collections
 from s3t_core.records import Row, content_record_digest, record_digest, subject_digest
@@ -103,6 +103,15 @@ def suppression_digest(keys: WorkspaceKeys, subject: str, record: str = "") -> s
     if record:
         return keyed_digest(keys.suppression, "record", subject, record).hex()
     return keyed_digest(keys.suppression, "subject", subject).hex()
+
+
+def check_shrunk(there: int, now: int, most: float, what: str) -> None:
+    """That a new snapshot lacks no larger share of what is there than `most`. Raises DataError: a source that was cut,
+    or that a quote which is never closed swallows, would take the place of a good one."""
+    if there - now > most * there:
+        raise DataError(f"expected a snapshot with about the {there} {what} that are there, got {now}: more than "
+                        f"[data] max_shrink = {most:g} of them are missing; nothing was changed. See that the source "
+                        "is whole; if it is, `s3t ingest --yes` takes it")
 
 
 class SnapshotBuilder:

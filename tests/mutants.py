@@ -317,6 +317,8 @@ MUTANTS = (
     Mutant("ids: the header of an export is a person", "flows/id_files.py",
            "    table = _header_with(first", "    table = None and _header_with(first",
            "tests/unit/test_id_files.py::export_is_read"),
+    Mutant("a snapshot that lost most of its rows is taken", "s3t_core/snapshot.py",
+           "    if there - now > most * there:\n", "    if False:\n", "tests/flows/test_ingest.py::lacks_much"),
     Mutant("ids: what is no text is written as JSON", "flows/adapters/sources.py",
            "dict.fromkeys([config.subject, config.held_out_by, config.record], id_text)",
            "dict.fromkeys([config.subject, config.held_out_by, config.record], lambda v: json.dumps(v, default=str))",

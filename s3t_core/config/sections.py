@@ -53,6 +53,8 @@ class DataConfig(Section):
     held_out_by: str = Field("subject", min_length=1, description="column by which the held-out share is drawn")
     max_text_bytes: Positive = Field(65536, description="a longer text (UTF-8 bytes) is quarantined")
     max_id_bytes: Positive = Field(512, description="a longer subject or record id is quarantined")
+    max_shrink: float = Field(0.2, ge=0, le=1, description="share of what is there (records, subjects) that a new "
+                              "snapshot may lack; more needs `s3t ingest --yes`")
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -56,12 +56,36 @@ def test_jsonl_and_parquet_say_the_same_as_csv(make_place: Make, tmp_path: Path,
     assert not ingest_source(place, str(path), False, 20_000).changed
 
 
+@pytest.mark.parametrize("lost", ["records", "subjects"])
+def test_a_snapshot_that_lacks_much_of_what_is_there_is_refused_and_costs_nothing(make_place: Make, tmp_path: Path,
+                                                                                  lost: str) -> None:
+    """A source that was cut, or one that a quote swallows which is never closed (edges F5)."""
+    place = make_place()
+    rows = [{**row, "id": f"{row['id']}-{n}"} for row in people() for n in range(3)]
+    ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
+    before = _files(place), _version(place), place.ledger.head()
+    few = {p["who"] for p in rows[::9]}
+    rest = [r for r in rows if r["who"] not in few]
+    fewer = rows[:70] if lost == "records" else [*rest, *({**r, "id": f"{r['id']}-more"} for r in rest)]
+    source = str(write_csv(tmp_path / "b.csv", fewer))
+    with pytest.raises(DataError, match=rf"{lost} that are there, got .*`s3t ingest --yes` takes it"):
+        ingest_source(place, source, False, 20_000)
+    assert (_files(place), _version(place), place.ledger.head()) == before
+    assert ingest_source(place, source, False, 20_000, shrink=True).changed
+
+
+def test_a_snapshot_may_lack_a_little_and_always_grow(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    for rows in (people()[:-6], people(), people()[4:]):
+        assert ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000).changed
+
+
 def test_append_is_the_union(make_place: Make, tmp_path: Path) -> None:
     place = make_place()
     rows = people()
     ingest_source(place, str(write_csv(tmp_path / "all.csv", rows)), False, 20_000)
     files = _files(place)
-    ingest_source(place, str(write_csv(tmp_path / "one.csv", rows[:20])), False, 20_000)
+    ingest_source(place, str(write_csv(tmp_path / "one.csv", rows[:20])), False, 20_000, shrink=True)
     assert _files(place) != files
     ingest_source(place, str(write_csv(tmp_path / "two.csv", rows[16:])), True, 20_000)
     assert _files(place) == files
