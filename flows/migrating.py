@@ -181,7 +181,7 @@ class _Move:
             old.sweep()
             state = old.ledger.state()
             self.new.owner = old.owner
-            self.new.claim()
+            self.new.claim(begins=True)
             if self._moves["store"]:
                 self._copy_stages(state)
             if self._moves["dvc"]:

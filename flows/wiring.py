@@ -150,16 +150,23 @@ class Workspace:
         """The name of the ledger: the hash of its first entry, hex."""
         return self.ledger.leaves()[0].hex()
 
-    def claim(self) -> None:
+    def claim(self, begins: bool | None = None) -> None:
         """Mark store and remote as this workspace's: erasures destroy what its ledger does not know there. A directory
-        in the workspace needs no mark. Raises WorkspaceError when another workspace was first."""
+        in the workspace needs no mark. `begins`: whether they may be without a mark yet; by default, before the first
+        data. Raises WorkspaceError when another workspace was first, and for a place that has lost its mark: a disk
+        that is not mounted would look as if everything there were erased."""
+        begins = self.ledger.state().settled is None if begins is None else begins
         for setting, url in (("[store] url", self.config.store.url), ("[dvc] remote", self.config.dvc.remote)):
             blobs = S3Blobs(url) if is_bucket(url) else LocalBlobs(self._inside(url))
             if isinstance(blobs, LocalBlobs) and blobs.root.resolve().is_relative_to(self.root.resolve()):
                 continue
             owner = blobs.read(OWNER)
-            if owner is None:
+            if owner is None and begins:
                 blobs.write(OWNER, self.owner.encode())
+            elif owner is None:
+                raise WorkspaceError(f"expected {setting} to be the place that this workspace has marked, got one "
+                                     f"without its mark ({OWNER}); mount its disk or restore it from its backup: what "
+                                     "is kept there cannot be erased while it is away")
             elif owner != self.owner.encode():
                 raise WorkspaceError(f"expected {setting} to be this workspace's, got a place that belongs to another "
                                      "one, whose files an erasure here would destroy; name another place")
@@ -439,8 +446,8 @@ class Workspace:
     def erase_ports(self) -> ErasePorts:
         """Everything the eraser works through."""
         artifacts = self.registry.place() if self.config.registry.tracking_uri else ""
-        elsewhere = [*self.datasets.local_remotes(), *self._remote_folder(), *self._store_folder(),
-                     *([Path(artifacts)] if artifacts and not is_bucket(artifacts) else [])]
+        elsewhere = [*self._present_remotes(), *self.datasets.own_cache(), *self._remote_folder(),
+                     *self._store_folder(), *([Path(artifacts)] if artifacts and not is_bucket(artifacts) else [])]
         places = (self.config.store.url, self.config.dvc.remote, artifacts)
         written = {b.url: b for b in map(S3Blobs, filter(is_bucket, places))}
         buckets = written | {b.url: b for b in self.datasets.bucket_remotes()}
@@ -453,6 +460,17 @@ class Workspace:
             ledger=self.ledger, requests=self.requests, datasets=self.datasets, stages=self.store,
             activations=self.activations, registry=self.registry, needles=self.needles, residue=residue,
             evaluator=ReleaseEvaluator(self), certificates=self.certificates, clock=self.clock)
+
+    def _present_remotes(self) -> list[Path]:
+        """The directories among this repository's remotes. Raises WorkspaceError for one that is not there: its copies
+        are somewhere."""
+        remotes = self.datasets.local_remotes()
+        away = [p for p in remotes if not p.is_dir() and p != self.remote]
+        if away:
+            raise WorkspaceError(f"expected every DVC remote of this workspace to be there, got {len(away)} directory "
+                                 "or directories that are not; mount their disks, or take a remote that is gone for "
+                                 "good out of .dvc/config, when its copies are destroyed")
+        return remotes
 
     def _baseline(self) -> bytes:
         """What the system writes whoever is in the data: settings, labels, the model's code."""

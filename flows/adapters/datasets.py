@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,6 +41,8 @@ from s3t_core.slicefile import (
 )
 
 QUARANTINE = "quarantine/rows.jsonl"
+_OURS = re.compile(rf"{re.escape(HELD_OUT_PATH)}|shard=\d+/slice=\d+\.parquet|(.*/)?{re.escape(TEMPORARY_PREFIX)}[^/]*")
+"""Names of files in the data directory, half-written ones among them."""
 _OBJECT_MODE = 0o400
 """Of objects in the cache: DVC lets everybody read them."""
 
@@ -65,7 +68,9 @@ class DvcDatasets:
 
     def replace(self, folder: Path) -> None:
         """Put the finished `folder` in place of the data directory; the old one is removed beside `folder`, in the
-        temporary directory, so that a kill in between leaves nothing that is not swept."""
+        temporary directory, so that a kill in between leaves nothing that is not swept. Raises DataError where other
+        files than the system's lie there: they would be gone."""
+        self._check_ours()
         old = folder.with_name(folder.name + ".old")
         try:
             if self.data.exists():
@@ -74,6 +79,16 @@ class DvcDatasets:
         except OSError as error:
             raise StorageError(f"could not replace the data directory: {error.strerror}; ingest again") from None
         remove_tree(old)
+
+    def _check_ours(self) -> None:
+        if self.data.is_symlink() or (self.data.exists() and not self.data.is_dir()):
+            raise DataError("expected data to be a directory, or not there yet, got a link or a file; an ingest puts a "
+                            "directory of its own in its place: move it elsewhere")
+        others = [p for p in self.data.rglob("*") if not p.is_dir() and not _OURS.fullmatch(
+            p.relative_to(self.data).as_posix())]
+        if others:
+            raise DataError(f"expected nothing but the system's own files in data, got {len(others)} other(s), which "
+                            "an ingest would remove; move them elsewhere")
 
     def add(self, topology: Topology, content: dict[SliceId | None, SliceVersion]) -> DatasetVersion:
         """`dvc add data`: the present data directory becomes a version in the local cache, named by data.dvc."""
@@ -340,6 +355,13 @@ class DvcDatasets:
         """Where DVC keeps objects: its own setting, which a user's global config may change."""
         with self._repo() as repo:
             return Path(repo.cache.local.path)
+
+    def own_cache(self) -> list[Path]:
+        """The cache, where this repository's own configuration moves it out of the repository. One that a user's or the
+        system's configuration names is other projects' as well, as with remotes."""
+        with self._repo() as repo:
+            moved = any("dir" in repo.config.load_one(level).get("cache", {}) for level in ("repo", "local"))
+        return [self.cache] if moved else []
 
     def _cached_slices(self) -> Iterator[Path]:
         return (p for p in self.cache.glob("??/*") if p.suffix != ".dir" and is_slice_file(p))

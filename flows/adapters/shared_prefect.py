@@ -28,6 +28,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from flows.adapters.credentials import new_secret, read_secret, write_secret
 from flows.adapters.doors import Door
 from flows.adapters.local import as_owner_only
@@ -134,7 +136,13 @@ class SharedServer:
             return True
 
     def _end(self, pid: int) -> None:
-        """End the process, politely, then by force. Raises OrchestrationError when it stays."""
+        """End the process, politely, then by force. Raises OrchestrationError when it stays, and for one that does not
+        hold the server's lock: its number is another process's, as seen from another container."""
+        if not self._holds_lock(pid):
+            if not self.is_running():
+                return
+            raise OrchestrationError(f"expected process {pid} to be the Prefect server of this workspace, got another; "
+                                     f"end the process that holds .s3t/prefect/{SERVER_LOCK} where it runs")
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -142,6 +150,12 @@ class SharedServer:
                 return
         raise OrchestrationError("expected the Prefect server of this workspace to end, it did not; end the process "
                                  f"that holds .s3t/prefect/{SERVER_LOCK}")
+
+    def _holds_lock(self, pid: int) -> bool:
+        with contextlib.suppress(psutil.Error):
+            lock = (self.home / SERVER_LOCK).resolve()
+            return any(Path(file.path) == lock for file in psutil.Process(pid).open_files())
+        return False
 
     def _is_gone(self, seconds: float) -> bool:
         """Whether the server ends within so long."""

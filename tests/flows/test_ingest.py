@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,37 @@ def test_a_snapshot_may_lack_a_little_and_always_grow(make_place: Make, tmp_path
     place = make_place()
     for rows in (people()[:-6], people(), people()[4:]):
         assert ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000).changed
+
+
+def test_a_marked_place_that_lost_its_mark_is_away(make_place: Make, tmp_path: Path) -> None:
+    """Its disk is not mounted: what is kept there would count as erased."""
+    place = make_place(dvc={"remote": str(tmp_path / "remote")}, store={"url": str(tmp_path / "store")})
+    source = str(write_csv(tmp_path / "a.csv", people()))
+    ingest_source(place, source, False, 20_000)
+    for name in ("remote", "store"):
+        (tmp_path / name).rename(tmp_path / "away")
+        with pytest.raises(WorkspaceError, match="without its mark"):
+            Workspace(place.root).erase_ports()
+        (tmp_path / name).mkdir(exist_ok=True)  # the place where it is mounted
+        with pytest.raises(WorkspaceError, match="without its mark"):
+            ingest_source(Workspace(place.root), source, False, 20_000)
+        shutil.rmtree(tmp_path / name)
+        (tmp_path / "away").rename(tmp_path / name)
+    Workspace(place.root).erase_ports()
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_files_of_somebody_elses_in_the_data_directory_are_never_removed(make_place: Make, tmp_path: Path,
+                                                                        link: bool) -> None:
+    place = make_place()
+    theirs = tmp_path / "theirs" if link else place.root / "data"
+    theirs.mkdir()
+    (theirs / "other-project.txt").write_text("precious")
+    if link:
+        (place.root / "data").symlink_to(theirs)
+    with pytest.raises(DataError, match=r"^expected .*\bdata\b"):
+        ingest_source(place, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
+    assert (theirs / "other-project.txt").read_text() == "precious"
 
 
 def test_append_is_the_union(make_place: Make, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """After an erasure nothing of a person is left; with any one destroyer taken out, something is, and it is found."""
 
 import copy
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -67,6 +68,31 @@ def test_without_a_destroyer_of_rows_the_scan_finds_them_and_nothing_is_certifie
     with pytest.raises(ResidueFound):
         _run(place, lambda ports: replace(ports, **{port: Without(getattr(ports, port), method, answer)}))
     assert prepared.left() != [] and list(place.certificates_dir.glob("*.json")) == []
+
+
+def test_a_remote_that_is_away_is_no_place_where_nothing_is_left(prepared: Prepared) -> None:
+    place = prepared.fresh()
+    prepared.second.rename(prepared.second.with_name("away"))
+    told = prepared.erase()
+    assert told["error"] == "WorkspaceError" and "mount their disks" in told["message"], told
+    assert list(place.certificates_dir.glob("*.json")) == []
+    prepared.second.with_name("away").rename(prepared.second)
+    prepared.finished()
+    assert prepared.left() == []
+
+
+def test_a_cache_outside_the_workspace_is_searched(prepared: Prepared, tmp_path: Path) -> None:
+    place = prepared.fresh()
+    shutil.move(place.root / ".dvc" / "cache", tmp_path / "cache")
+    (place.root / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {tmp_path / 'cache'}\n")
+    left = tmp_path / "cache" / "files" / "md5" / "00" / "left.txt"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_text(f"{CANARY} said: {CANARY_TEXT}")
+    with pytest.raises(ResidueFound):
+        _run(Workspace(place.root))
+    left.unlink()
+    _run(Workspace(place.root))
+    assert prepared.left() == []
 
 
 @pytest.mark.parametrize("version", ["the present one", "a made-up one"])
