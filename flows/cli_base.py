@@ -24,6 +24,22 @@ CertificateOption = Annotated[str, typer.Option("--tls-cert", metavar="FILE", he
 KeyOption = Annotated[str, typer.Option("--tls-key", metavar="FILE", help="Its key (PEM).")]
 ProxyOption = Annotated[str, typer.Option("--behind-proxy", metavar="NAME[,NAME]", help="Names under which a proxy of "
                                           "yours, which brings TLS, is asked.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+        print(f"s3t {version('s3t')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _whole(version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version,
+                                                 help="Which release this is.")] = False) -> None:
+    """Exact machine unlearning: train so that a deletion is a deactivation, erase, prove it."""
+    del version
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 

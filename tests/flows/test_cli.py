@@ -207,6 +207,11 @@ def test_bad_usage_exits_2_and_init_overwrites_nothing(tmp_path: Path) -> None:
     assert "s3t train" in _run("predict", "x", cwd=tmp_path / "W", code=2).stderr
 
 
+def test_the_release_is_told(tmp_path: Path) -> None:
+    from importlib.metadata import version
+    assert _run("--version", cwd=tmp_path).stdout == f"s3t {version('s3t')}\n"
+
+
 def test_help_and_status_import_nothing_heavy(tmp_path: Path) -> None:
     heavy = "{'torch', 'mlflow', 'prefect', 'pandas', 'dvc', 'great_expectations', 'transformers'}"
     _run("init", "W", cwd=tmp_path)
