@@ -76,6 +76,10 @@ def _check_ledger_keys(state: State, signer: str, given: GivenKeys) -> None:
     if state.signing and signer != state.signing:
         raise CertificateError(f"expected the checkpoint to be signed by the key that signs by this ledger, "
                                f"{state.signing[:16]}..., got one by key {signer[:16]}..., which it replaced")
+    try:
+        given.check_chain(signer, ((c.old, c.new, not c.vouched) for c in state.key_changes))
+    except NotValid as error:
+        raise CertificateError(str(error)) from None
     strange = sorted(given.by_id.keys() - {signer} - {c.old for c in state.key_changes})
     if strange:
         raise CertificateError(f"expected a ledger that says how key {strange[0][:16]}... came or went, got one that "

@@ -637,6 +637,12 @@ MUTANTS = (
            "tests/flows/test_release_document.py::changed_code"),
     Mutant("canonical JSON: small numbers as Python writes them", "s3t_core/canonical.py",
            "1e-4 <= abs(value) < 1e16", "1e-9 <= abs(value) < 1e16", "tests/unit/test_canonical.py::library_writes"),
+    Mutant("keys: a replaced key comes back", "s3t_core/erasure/offline.py",
+           "        self._given.check_chain(signer,",
+           "        False and self._given.check_chain(signer,", "tests/faults/test_beside_the_ledger.py::come_back"),
+    Mutant("keys: a replaced key comes back in an exported ledger", "flows/verifying.py",
+           "        given.check_chain(signer,",
+           "        False and given.check_chain(signer,", "tests/faults/test_beside_the_ledger.py::come_back"),
 )
 
 
