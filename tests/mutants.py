@@ -652,6 +652,18 @@ MUTANTS = (
     Mutant("version: one whose files the registry has elsewhere is not healed", "flows/adapters/registry.py",
            "        same = same and self._is_named_rightly(version, model_id)\n",
            "", "tests/flows/test_release_document.py::storage"),
+    Mutant("needles: a request that failed leaves its id", "flows/requests.py",
+           "            _forget(place, asked)\n",
+           "            pass\n", "tests/faults/test_requests.py::leaves_no_id"),
+    Mutant("needles: what nobody asked for stays where it looks new", "flows/adapters/local.py",
+           "            self._keep_only(lambda request_id: request_id in kept)\n",
+           "            self._keep_only(lambda request_id: True)\n", "tests/faults/test_leftovers.py::never_came"),
+    Mutant("needles: the scan passes over those of nobody", "flows/adapters/local.py",
+           " if asked and asked.keys() <= kept]",
+           "]", "tests/faults/test_leftovers.py::never_came"),
+    Mutant("needles: a folder under the name of one stops everybody", "flows/adapters/local.py",
+           "                if not rest and path.is_dir() and not path.is_symlink():\n",
+           "                if False:\n", "tests/faults/test_leftovers.py::under_the_name"),
 )
 
 

@@ -136,7 +136,7 @@ def test_a_damaged_file_of_ids_counts_as_lost_and_stops_nobody(place: Workspace,
     path = place.state_dir / "needles" / f"{hers.request_id}.json"
     path.write_bytes(damage)
     assert place.needles.read("p", [hers.request_id]).ids_lost == [hers.request_id]
-    place.needles.prune([hers.request_id, other.request_id])
+    place.needles.prune(lambda: [hers.request_id, other.request_id])
     withdraw(_again(place), other.request_id)
     take_requests(_again(place), ["person 1"])
     assert _again(place).needles.ids_of(hers.request_id) == ["person 1"]
