@@ -632,8 +632,8 @@ MUTANTS = (
            "return None if known.clock_corrected else False",
            "return False", "tests/faults/test_beside_the_ledger.py::clock_that_is_behind"),
     Mutant("version: what lies beside the release document may change", "flows/adapters/registry.py",
-           "for n, data in self._files_of(model_id).items()}\n",
-           'for n, data in self._files_of(model_id).items() if n.endswith(".json")}\n',
+           "for name in sorted(files)})\n",
+           'for name in sorted(files) if name.endswith(".json")})\n',
            "tests/flows/test_release_document.py::changed_code"),
     Mutant("canonical JSON: small numbers as Python writes them", "s3t_core/canonical.py",
            "1e-4 <= abs(value) < 1e16", "1e-9 <= abs(value) < 1e16", "tests/unit/test_canonical.py::library_writes"),
@@ -664,6 +664,13 @@ MUTANTS = (
     Mutant("needles: a folder under the name of one stops everybody", "flows/adapters/local.py",
            "                if not rest and path.is_dir() and not path.is_symlink():\n",
            "                if False:\n", "tests/faults/test_leftovers.py::under_the_name"),
+    Mutant("ledger: what was written is not looked for", "flows/adapters/database.py",
+           '            if there != [(r["seq"], r["leaf"], r["hash"], r["seal"]) for r in rows]:\n',
+           "            if False:\n", "tests/faults/test_ledger.py::did_not_come"),
+    Mutant("database: a trigger may swallow what is written", "flows/adapters/database.py",
+           "    if found is not None:\n        raise LedgerError(f\"expected table {found[0]}",
+           "    if False:\n        raise LedgerError(f\"expected table {found[0]}",
+           "tests/faults/test_ledger.py::something_else"),
 )
 
 
