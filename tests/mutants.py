@@ -671,6 +671,23 @@ MUTANTS = (
            "    if found is not None:\n        raise LedgerError(f\"expected table {found[0]}",
            "    if False:\n        raise LedgerError(f\"expected table {found[0]}",
            "tests/faults/test_ledger.py::something_else"),
+    Mutant("checkpoint: what is no file stops all with a traceback", "flows/adapters/checkpoints.py",
+           "    except OSError as error:\n        if error.errno == errno.EFBIG:\n",
+           "    except FileNotFoundError as error:\n        if error.errno == errno.EFBIG:\n",
+           "tests/faults/test_beside_the_ledger.py::no_file_among"),
+    Mutant("documents: what is no file stops all with a traceback", "flows/adapters/memory.py",
+           "        except OSError:\n            return \"\"\n",
+           "        except PermissionError:\n            return \"\"\n",
+           "tests/faults/test_beside_the_ledger.py::closing_documents_place"),
+    Mutant("verify: damaged compression is a traceback", "s3t_core/erasure/offline.py",
+           "zipfile.BadZipFile, zlib.error,", "zipfile.BadZipFile,", "tests/faults/test_hostile.py::damaged"),
+    Mutant("verify: a number without an end is a traceback", "s3t_core/erasure/offline.py",
+           "AttributeError, OverflowError):\n            raise NotValid(\"expected whole proofs of the changes",
+           "AttributeError):\n            raise NotValid(\"expected whole proofs of the changes",
+           "tests/unit/test_bundle.py::number_that_is_none"),
+    Mutant("verify: what is no file is a traceback", "flows/verifying.py",
+           "    except OSError as error:\n        got = ",
+           "    except PermissionError as error:\n        got = ", "tests/faults/test_hostile.py::no_file"),
 )
 
 

@@ -155,13 +155,11 @@ class CertificateFiles:
         return self.folder / f"{request_id}.json"
 
     def _signed_before(self, request_id: str, kind: str, predicate: dict[str, Any]) -> bytes | None:
-        path = self.path_of(request_id)
-        if path.exists():
-            envelope = path.read_bytes()
-            with contextlib.suppress(CertificateError):
-                statement = verify(envelope, self._key.public_key())
-                if statement.get("predicateType") == kind and _act(statement["predicate"]) == _act(predicate):
-                    return envelope
+        with contextlib.suppress(OSError, CertificateError):
+            envelope = read_regular(self.path_of(request_id))
+            statement = verify(envelope, self._key.public_key())
+            if statement.get("predicateType") == kind and _act(statement["predicate"]) == _act(predicate):
+                return envelope
         return None
 
 

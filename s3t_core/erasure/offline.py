@@ -22,8 +22,10 @@ import base64
 import hashlib
 import json
 import re
+import struct
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -220,7 +222,7 @@ class _Keys:
                     raise NotValid("expected the change of a key in the checkpoint's ledger, got a proof that does not "
                                    "fit")
                 self._replace(entry, proof["index"])
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise NotValid("expected whole proofs of the changes of keys, got others") from None
         chain = [p["entry"] for p in changes]
         if any(a["new"] != b["old"] for a, b in pairwise(chain)) or (chain and chain[-1]["new"] != signer):
@@ -263,6 +265,8 @@ def read_files(path: Path) -> dict[str, bytes]:
         if sum(p.stat().st_size for _, p in found) > MOST_BYTES:
             raise NotValid(f"expected at most {MOST_BYTES} bytes of evidence, got more")
         return {n: p.read_bytes() for n, p in found}
+    if path.exists() and not path.is_file():
+        raise NotValid("expected a bundle (zip) or a directory, got neither: a pipe or a device")
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -270,8 +274,11 @@ def read_files(path: Path) -> dict[str, bytes]:
                 raise NotValid("expected every name once in the bundle, got one twice")
             if sum(e.file_size for e in entries) > MOST_BYTES:
                 raise NotValid(f"expected a bundle of at most {MOST_BYTES} bytes, got more")
+            if any(e.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for e in entries):
+                raise NotValid("expected a bundle as it is written, got one that is compressed in another way")
             return {e.filename: archive.read(e) for e in entries}
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
+            ValueError, OverflowError) as error:
         raise NotValid(f"expected a bundle (zip) or a directory, got neither ({type(error).__name__})") from None
 
 
@@ -292,7 +299,7 @@ def _check_earlier(envelope: bytes, keys: _Keys, checkpoint: dict[str, Any], pro
         raise NotValid("expected the ledger that the earlier checkpoint names, got another")
     try:
         path = next(_hashes(p["consistency"]) for p in proofs["earlier"] if p["size"] == earlier["size"])
-    except (KeyError, TypeError, ValueError, StopIteration):
+    except (KeyError, TypeError, ValueError, OverflowError, StopIteration):
         raise NotValid(f"expected a proof from the earlier checkpoint's {earlier['size']} entries on, got none; ask "
                        "for a bundle made with that checkpoint") from None
     if not continues(*_head(earlier), *_head(checkpoint), path):
@@ -326,7 +333,7 @@ def _check_certificate(envelope: bytes, request: str, keys: _Keys, checkpoint: d
         found = predicate["found"]
         return told | {"closed": found["outcome"], "rows": found["rows"], "certified": predicate["times"]["certified"],
                        "versions": predicate["versions"]}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise NotValid(f"expected a whole certificate with its proofs, got one that lacks {type(error).__name__} "
                        f"{str(error)[:40]!r}") from None
 

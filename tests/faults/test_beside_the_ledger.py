@@ -2,6 +2,7 @@
 noticed or has no effect, and none is believed (edges B4 to B8, B11)."""
 
 import json
+import os
 import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from s3t_core.erasure.dsse import sign, statement_of
 from s3t_core.erasure.ledger import leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import key_id
-from s3t_core.errors import LedgerError, S3TError
+from s3t_core.errors import LedgerError, S3TError, WorkspaceError
 from tests.faults.carried import carry_out, plan_for, step
 
 
@@ -590,3 +591,53 @@ def test_a_database_opened_with_another_key_is_refused(place: Workspace) -> None
         for act in (other.state, other.events, lambda o=other: o.append(step(place, "scan"))):
             with pytest.raises(LedgerError, match="with the seal of this workspace"):
                 act()
+
+
+# --- what is no file, under the name of one
+
+def _odd(path: Path, kind: str, elsewhere: Path) -> None:
+    path.unlink(missing_ok=True)
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "large file":
+        with path.open("wb") as file:
+            file.truncate(6 * 2**30)  # sparse
+    else:
+        path.symlink_to(path.name if kind == "link to itself" else elsewhere / "nowhere")
+
+
+ODD = ["directory", "link to itself", "link to nowhere", "pipe"]
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_among_the_checkpoints_is_told_by_its_name(place: Workspace, tmp_path: Path, kind: str) -> None:
+    take_requests(place, ["person 1"])
+    for path in (tmp_path / "outside" / "zz.json", place.state_dir / "checkpoint.json"):
+        _odd(path, kind, tmp_path)
+        with pytest.raises(WorkspaceError, match=rf"{path.name} in .* find out who put it there"):
+            take_requests(_again(place), ["person 2"])
+        path.rmdir() if kind == "directory" else path.unlink()
+    assert len(take_requests(_again(place), ["person 2"])) == 1
+
+
+def test_a_file_of_many_gigabytes_among_the_checkpoints_is_not_read(place: Workspace, tmp_path: Path) -> None:
+    take_requests(place, ["person 1"])
+    _odd(tmp_path / "outside" / "zz.json", "large file", tmp_path)
+    assert len(take_requests(_again(place), ["person 2"])) == 1  # it cannot be a checkpoint of any ledger
+    ours = next(p for p in (tmp_path / "outside").iterdir() if p.name != "zz.json")
+    _odd(ours, "large file", tmp_path)
+    with pytest.raises(LedgerError, match="got other bytes"):
+        _again(place).check_whole()
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_in_a_closing_documents_place_is_a_changed_document(
+        place: Workspace, tmp_path: Path, kind: str) -> None:
+    request = take_requests(place, ["person 1"])[0].request_id
+    withdraw(place, request)
+    _odd(place.certificates.path_of(request), kind, tmp_path)
+    told = status_of(_again(place))["documents"]
+    assert told["missing" if kind == "link to nowhere" else "changed"] == [request]
+    assert _again(place).check_whole().told()
