@@ -11,7 +11,7 @@ from flows.wiring import Workspace
 from s3t_core.erasure.bundle import make_bundle
 from s3t_core.erasure.checkpoint import check_continues, export_ledger, read_checkpoint
 from s3t_core.errors import CertificateError, UsageError
-from s3t_core.files import SHARED_MODE, write_atomically
+from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -48,7 +48,7 @@ def write_ledger(place: Workspace, target: Path) -> dict[str, Any]:
 
 def _certificate(place: Workspace, request: str) -> bytes:
     try:
-        return (place.certificates_dir / f"{request}.json").read_bytes()
+        return read_regular(place.certificates_dir / f"{request}.json")
     except OSError:
         raise CertificateError(f"expected the certificate of {request} in .s3t/certificates, got none; restore it from "
                                "the backup: it cannot be made again, its request is closed") from None
@@ -56,7 +56,7 @@ def _certificate(place: Workspace, request: str) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise UsageError(f"expected a readable checkpoint at {path.name}, got {type(error).__name__}") from None
 

@@ -7,7 +7,7 @@ nowhere else. Whatever happens to a request is a ledger event.
 import hmac
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.closing import CLOSING_TYPE, check_reason, closing_predicate, view_of
 from s3t_core.erasure.state import Event, State
-from s3t_core.errors import UsageError
+from s3t_core.errors import S3TError, UsageError
 from s3t_core.keys import keyed_digest
 from s3t_core.ports import Closing
 from s3t_core.records import record_digest, subject_digest
@@ -202,16 +202,30 @@ def _asked(place: Workspace, subject: str, record: str, key: str) -> Asked:
 
 
 def _take(place: Workspace, subjects: list[str], record: str, key: str) -> list[DeletionRequest]:
-    """The ids as given are on disk before the requests are; those of a request that was there already go again."""
+    """The ids as given are on disk before the requests are; those of a request that was there already go again, and so
+    do all of them where none was accepted."""
     asked = [_asked(place, subject, record, key) for subject in subjects]
-    place.needles.keep_ids({a.request.request_id: [record or s] for a, s in zip(asked, subjects, strict=True)})
-    accepted = place.requests.accept(asked)
-    there = {a.request.request_id: r for a, r in zip(asked, accepted, strict=True)
-             if a.request.request_id != r.request_id}
-    if there:
-        _fill_in(place, there)
-        place.needles.destroy("", there)
+    with place.needles.accepting():
+        try:
+            place.needles.keep_ids({a.request.request_id: [record or s] for a, s in zip(asked, subjects, strict=True)})
+            accepted = place.requests.accept(asked)
+        except BaseException:
+            _forget(place, asked)
+            raise
+        there = {a.request.request_id: r for a, r in zip(asked, accepted, strict=True)
+                 if a.request.request_id != r.request_id}
+        if there:
+            _fill_in(place, there)
+            place.needles.destroy("", there)
     return accepted
+
+
+def _forget(place: Workspace, asked: Iterable[Asked]) -> None:
+    """Destroy the ids of requests that were not accepted. A server may have accepted them and died before it said so:
+    where nobody can tell, they stay until the next erase run asks again."""
+    with suppress(S3TError):
+        known = {r.request_id for r in place.requests.all()}
+        place.needles.destroy("", {a.request.request_id for a in asked} - known)
 
 
 def _fill_in(place: Workspace, there: Mapping[str, DeletionRequest]) -> None:

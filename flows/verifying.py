@@ -1,5 +1,6 @@
 """Verify evidence offline: no torch, no Prefect, no MLflow, no network. The public key comes from the auditor."""
 
+import errno
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from s3t_core.erasure.offline import GivenKeys, KeyFile, NotValid, check_bundle,
 from s3t_core.erasure.report import REPORT_TYPE, parse_report
 from s3t_core.erasure.state import State
 from s3t_core.errors import CertificateError, GuaranteeError, UsageError
+from s3t_core.files import read_regular
 
 _MOST_BYTES = 64 * 2**20
 _MOST_LEDGER_BYTES = 4 * 2**30
@@ -52,7 +54,7 @@ def _found(keys: list[KeyFile], **found: Any) -> dict[str, Any]:
 
 def _verify_bundle(path: Path, keys: list[KeyFile], earlier: Path | None) -> dict[str, Any]:
     try:
-        return check_bundle(read_files(path), keys, earlier.read_bytes() if earlier else None)
+        return check_bundle(read_files(path), keys, read_regular(earlier) if earlier else None)
     except NotValid as error:
         return _found(keys, problems=[str(error)])
     except OSError as error:
@@ -76,6 +78,10 @@ def _check_ledger_keys(state: State, signer: str, given: GivenKeys) -> None:
     if state.signing and signer != state.signing:
         raise CertificateError(f"expected the checkpoint to be signed by the key that signs by this ledger, "
                                f"{state.signing[:16]}..., got one by key {signer[:16]}..., which it replaced")
+    try:
+        given.check_chain(signer, ((c.old, c.new, not c.vouched) for c in state.key_changes))
+    except NotValid as error:
+        raise CertificateError(str(error)) from None
     strange = sorted(given.by_id.keys() - {signer} - {c.old for c in state.key_changes})
     if strange:
         raise CertificateError(f"expected a ledger that says how key {strange[0][:16]}... came or went, got one that "
@@ -135,6 +141,9 @@ def _check_name(file: Path, request: str | None) -> None:
 
 
 def _content(file: Path, most: int) -> bytes:
-    if file.stat().st_size > most:
-        raise CertificateError(f"expected evidence, got a file of more than {most} bytes")
-    return file.read_bytes()
+    try:
+        return read_regular(file, most)
+    except OSError as error:
+        got = f"a file of more than {most} bytes" if error.errno == errno.EFBIG else (
+            f"what is no file that can be read ({error.strerror or type(error).__name__})")
+        raise CertificateError(f"expected evidence, got {got}") from None

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -454,8 +454,8 @@ class Workspace:
         for bucket in buckets.values():
             bucket.check()
         self.claim()
-        residue = WorkspaceResidue(self.root, elsewhere, self.needles.folder, self._baseline(), list(buckets.values()),
-                                   self.temporary_dir, frozenset(written))
+        residue = WorkspaceResidue(self.root, elsewhere, partial(self.needles.files_of, self._being_erased),
+                                   self._baseline(), list(buckets.values()), self.temporary_dir, frozenset(written))
         return ErasePorts(
             ledger=self.ledger, requests=self.requests, datasets=self.datasets, stages=self.store,
             activations=self.activations, registry=self.registry, needles=self.needles, residue=residue,
@@ -471,6 +471,12 @@ class Workspace:
                                  "or directories that are not; mount their disks, or take a remote that is gone for "
                                  "good out of .dvc/config, when its copies are destroyed")
         return remotes
+
+    def _being_erased(self) -> list[str]:
+        """The open requests, and the plan that is carried out."""
+        plan = self.ledger.state().plan
+        begun = [plan["plan"]["plan_id"], *plan["plan"]["requests"]] if plan is not None else []
+        return [*begun, *(r.request_id for r in self.requests.pending())]
 
     def _baseline(self) -> bytes:
         """What the system writes whoever is in the data: settings, labels, the model's code."""

@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -172,6 +173,23 @@ def remove_file(path: Path) -> None:
     path.unlink(missing_ok=True)
     if path.parent.is_dir():
         sync_directory(path.parent)
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a regular file, of `most` at most. Raises OSError for anything else that has a name: a directory, a
+    link that leads nowhere or to itself, a pipe (which would be waited for), a device, a larger file."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):  # another took its place just now
+            raise OSError(errno.EINVAL, "not a regular file")
+        if most is None:
+            return file.read()
+        content = file.read(most + 1) if found.st_size <= most else b""
+        if found.st_size > most or len(content) > most:
+            raise OSError(errno.EFBIG, "too large")
+        return content
 
 
 def sync_directory(path: Path) -> None:

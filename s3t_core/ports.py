@@ -1,6 +1,6 @@
 """What the core needs from the outside, as Protocols. `flows/adapters` fills them; tests fill them with fakes."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -200,8 +200,9 @@ class Needles(Protocol):
     def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
         """Remove them. Idempotent."""
 
-    def prune(self, keep: Iterable[str]) -> None:
-        """Remove what a crash left: files of plans and requests that are not in `keep`."""
+    def prune(self, keep: Callable[[], Iterable[str]]) -> None:
+        """Remove what a crash or a refused request left: of plans and requests that are not among what `keep` returns,
+        which is asked while no request is being accepted."""
 
 
 class Residue(Protocol):

@@ -9,6 +9,8 @@ workspaces can share one place. What counts is what they say, not how they are n
 3. none is ever written over: other content under a name that is to be written is an error
 """
 
+import errno
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from s3t_core.erasure.checkpoint import Checkpoint, check_continues, read_signed
 from s3t_core.erasure.ledger import TreeHead
 from s3t_core.erasure.state import KeyChange
 from s3t_core.errors import CertificateError, LedgerError, WorkspaceError
-from s3t_core.files import SHARED_MODE, write_atomically
+from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 
 _MOST_BYTES = 2**16
 _KIND = "checkpoints"
@@ -65,9 +67,9 @@ class CheckpointFiles:
             check_continues(checkpoint, now)
 
     def _inside_one(self) -> list[tuple[Checkpoint, str]]:
-        if not self._inside.exists():
+        if not os.path.lexists(self._inside):
             return []
-        return [read_signed_checkpoint(self._inside.read_bytes()[:_MOST_BYTES], *self._publics())]
+        return [read_signed_checkpoint(_content(self._inside, "the workspace"), *self._publics())]
 
     def _outside_ones(self, ledger: str, whole: bool) -> list[tuple[Checkpoint, str]]:
         """Those that were not held against the ledger yet, and the largest. Rule 1."""
@@ -88,8 +90,9 @@ class CheckpointFiles:
     def _read(self, path: Path, ledger: str) -> list[tuple[Checkpoint, str]]:
         """One that says it is this ledger's, whatever its name; another workspace's is passed over."""
         named = path.name.startswith(f"{ledger[:16]}-")
+        content = _content(path, "[erasure] log_checkpoints_to")
         try:
-            checkpoint, signer = read_signed_checkpoint(path.read_bytes()[:_MOST_BYTES], *self._publics())
+            checkpoint, signer = read_signed_checkpoint(content, *self._publics())
         except CertificateError:
             if named:
                 raise LedgerError(f"expected a checkpoint of this ledger in {path.name} under [erasure] "
@@ -124,6 +127,18 @@ class CheckpointFiles:
                                  "or make it if it never was: without it nobody can tell whether the ledger was "
                                  "rolled back")
         return folder
+
+
+def _content(path: Path, place: str) -> bytes:
+    """What is in a file, "" for one that is too large to be a checkpoint. Raises WorkspaceError for what is no file."""
+    try:
+        return read_regular(path, _MOST_BYTES)
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            return b""
+        raise WorkspaceError(f"expected a file that can be read under the name {path.name} in {place}, got none "
+                             f"({error.strerror or type(error).__name__}): a directory, a pipe, or a link that leads "
+                             "nowhere; find out who put it there, and take it away") from None
 
 
 def _name(checkpoint: Checkpoint) -> str:

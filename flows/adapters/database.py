@@ -82,6 +82,12 @@ _WRITER = 0x53335400
 _NETWORK = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
             "tcp_user_timeout": 30_000}
 """A server that is gone without a word is noticed in half a minute, not in hours."""
+_DIVERTED_SQLITE = """
+    SELECT tbl_name FROM sqlite_master WHERE type IN ('trigger', 'view') AND lower(tbl_name) IN ({names})"""
+_DIVERTED_POSTGRESQL = """
+    SELECT c.relname FROM pg_class c WHERE c.relname IN ({names}) AND pg_table_is_visible(c.oid) AND (
+        c.relkind <> 'r' OR EXISTS (SELECT 1 FROM pg_rewrite r WHERE r.ev_class = c.oid)
+        OR EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal))"""
 _POSTGRESQL = ("synchronous_commit = on", "lock_timeout = '30s'", "idle_in_transaction_session_timeout = '20s'")
 """Acknowledged is on disk; nobody waits for ever; who stands still within a transaction loses it."""
 
@@ -111,6 +117,7 @@ class Database:
         if self._path is not None and not self._path.is_file():
             return False
         with self.reading() as connection:
+            _refuse_diversions(connection)
             begun = inspect(connection).has_table("ledger")
             return begun and connection.execute(select(_LEDGER.c.seq)).first() is not None
 
@@ -173,6 +180,11 @@ class Database:
             rows.append({"seq": number, "leaf": leaf, "hash": hashed, "seal": seal})
         if rows:
             connection.execute(insert(_LEDGER), rows)
+            there = [(r.seq, r.leaf, r.hash, r.seal) for r in _rows_from(connection, before.size)]
+            if there != [(r["seq"], r["leaf"], r["hash"], r["seal"]) for r in rows]:
+                raise LedgerError("expected the ledger's table to hold the entries that were just written to it, got "
+                                  "others or none: the database does something else with them; nothing was changed. "
+                                  "Find out who made it do so (a trigger, a rule, a constraint), and take that away")
 
     def folded(self, connection: Connection) -> "Folded":
         """Returns the ledger, read whole: every entry held against its hash and its seal, then folded. What this
@@ -216,6 +228,7 @@ class Database:
         with self._guarded(), self.engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if self._path else f"SELECT pg_advisory_xact_lock({_WRITER})")
             try:
+                _refuse_diversions(connection)
                 if self.fence is not None:
                     self.fence(connection)
                 yield connection
@@ -275,6 +288,18 @@ def _rows_of(connection: Connection, table: Table) -> Iterator[tuple[Any, ...]]:
     columns = [c for c in table.c if c.name != "seq"]
     found = connection.execute(select(*columns).order_by(*order), execution_options={"yield_per": _CHUNK})
     return (tuple(row) for row in found)
+
+
+def _refuse_diversions(connection: Connection) -> None:
+    """That what is written to our tables goes there: no trigger, no rule, no view in place of one. None of our
+    revisions makes any. Raises LedgerError."""
+    names = ", ".join(f"'{name}'" for name in METADATA.tables)
+    found = connection.exec_driver_sql((_DIVERTED_POSTGRESQL if connection.dialect.name == "postgresql" else
+                                        _DIVERTED_SQLITE).format(names=names)).first()
+    if found is not None:
+        raise LedgerError(f"expected table {found[0]} of this workspace's database without a trigger or a rule, and no "
+                          "view in its place, got one: it could swallow or change what is written; find out who made "
+                          "it, and take it away")
 
 
 def _configure_postgresql(connection: object, _: object) -> None:

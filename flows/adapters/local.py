@@ -20,10 +20,18 @@ from s3t_core.erasure.certificate import PREDICATE_TYPE, make_statement
 from s3t_core.erasure.dsse import sign, verify
 from s3t_core.erasure.residue import make_needles, scan
 from s3t_core.errors import Busy, CertificateError, GuaranteeError
-from s3t_core.files import is_written, open_files, remove_file, sync_directory, write_atomically, write_each_atomically
+from s3t_core.files import (
+    is_written,
+    open_files,
+    read_regular,
+    remove_file,
+    remove_tree,
+    sync_directory,
+    write_atomically,
+    write_each_atomically,
+)
 from s3t_core.ports import NeedlesFound, ScanReport, Target
 
-_ACCEPTING_SECONDS = 3600
 _FIRST_YEAR, _LAST_YEAR = 2025, 2199
 
 
@@ -60,35 +68,48 @@ class NeedleFiles:
     def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
         """Remove them. Idempotent."""
         gone = set(request_ids)
-        self._keep_only(lambda request_id, _: request_id not in gone)
+        self._keep_only(lambda request_id: request_id not in gone)
         if plan_id:
             remove_file(self.folder / f"{plan_id}.json")
 
-    def prune(self, keep: Iterable[str]) -> None:
-        """Remove what a crash left. What is younger than an hour may be about to be acknowledged."""
-        kept, begun = set(keep), time.time() - _ACCEPTING_SECONDS
-        self._keep_only(lambda request_id, written: request_id in kept or written > begun)
-        for path in self.folder.glob("plan-*.json"):
-            if path.stem not in kept:
-                remove_file(path)
+    @contextlib.contextmanager
+    def accepting(self) -> Iterator[None]:
+        """Hold this from before ids are kept until it is known whether their requests were accepted: meanwhile nobody
+        takes them for what was left, and afterwards everybody may."""
+        with FileLock(self.folder.with_name("accepting.lock"), is_singleton=False):
+            yield
 
-    def _keep_only(self, wanted: Callable[[str, float], bool]) -> None:
-        """Drop the ids of every request that is not `wanted`, by its id and the time its file was written. One process
-        at a time: what one dropped, another must not write again."""
+    def prune(self, keep: Callable[[], Iterable[str]]) -> None:
+        """Remove what a crash or a refused request left, however new it looks: everything but what `keep` returns."""
+        with self.accepting():
+            kept = set(keep())
+            self._keep_only(lambda request_id: request_id in kept)
+            for path in self.folder.glob("plan-*.json"):
+                if path.stem not in kept:
+                    remove_file(path)
+
+    def files_of(self, keep: Callable[[], Iterable[str]]) -> list[Path]:
+        """The files that hold nothing but what belongs to the plans and requests that `keep` returns: a scan passes
+        over them, and over no other."""
+        with self.accepting():
+            kept = set(keep())
+            plans = [p for p in self.folder.glob("plan-*.json") if p.stem in kept]
+            return plans + [p for p, asked in self._asked() if asked and asked.keys() <= kept]
+
+    def _keep_only(self, wanted: Callable[[str], bool]) -> None:
+        """Drop the ids of every request that is not `wanted`. One process at a time: what one dropped, another must not
+        write again."""
         if not self.folder.is_dir():
             return
         with FileLock(self.folder.with_name("needles.lock"), is_singleton=False):
             for path, kept in self._asked():
-                try:
-                    written = path.stat().st_mtime
-                except FileNotFoundError:
-                    continue  # destroyed while we looked
-                rest = {r: ids for r, ids in kept.items() if wanted(r, written)}
-                if not rest:
+                rest = {r: ids for r, ids in kept.items() if wanted(r)}
+                if not rest and path.is_dir() and not path.is_symlink():
+                    remove_tree(path)  # that somebody put under such a name
+                elif not rest:
                     path.unlink(missing_ok=True)
                 elif len(rest) < len(kept):
                     write_atomically(path, canonical_json(rest), 0o600)
-                    os.utime(path, (written, written))
             sync_directory(self.folder)
 
     def _asked(self) -> Iterator[tuple[Path, dict[str, list[str]]]]:
@@ -103,7 +124,7 @@ class NeedleFiles:
 def _parsed(path: Path) -> Any:
     """The JSON in a file, None where there is none that can be read."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
         return None
 
@@ -134,13 +155,11 @@ class CertificateFiles:
         return self.folder / f"{request_id}.json"
 
     def _signed_before(self, request_id: str, kind: str, predicate: dict[str, Any]) -> bytes | None:
-        path = self.path_of(request_id)
-        if path.exists():
-            envelope = path.read_bytes()
-            with contextlib.suppress(CertificateError):
-                statement = verify(envelope, self._key.public_key())
-                if statement.get("predicateType") == kind and _act(statement["predicate"]) == _act(predicate):
-                    return envelope
+        with contextlib.suppress(OSError, CertificateError):
+            envelope = read_regular(self.path_of(request_id))
+            statement = verify(envelope, self._key.public_key())
+            if statement.get("predicateType") == kind and _act(statement["predicate"]) == _act(predicate):
+                return envelope
         return None
 
 
@@ -159,10 +178,11 @@ SYSTEM_PATHS = (".s3t", ".dvc", ".git", ".dvcignore", ".gitignore", "data", "dat
 class WorkspaceResidue:
     """Scans a workspace and its stores. Fills the port `Residue`."""
 
-    def __init__(self, root: Path, extra_roots: list[Path], needles: Path, baseline: bytes,
+    def __init__(self, root: Path, extra_roots: list[Path], needles: Callable[[], list[Path]], baseline: bytes,
                  buckets: Sequence[S3Blobs], temporary: Path, written: frozenset[str]) -> None:
-        """`buckets` are searched object by object, each brought to `temporary` meanwhile. `written`: addresses of those
-        that the system itself writes to."""
+        """`needles` returns the files of what is being erased, which are left out. `buckets` are searched object by
+        object, each brought to `temporary` meanwhile. `written`: addresses of those that the system itself writes
+        to."""
         self._written = written
         self._root = root
         self._extra = extra_roots
@@ -172,8 +192,8 @@ class WorkspaceResidue:
         self._temporary = temporary
 
     def scan(self, ids: list[str], texts: list[str], targets: list[Target]) -> ScanReport:
-        """Search everything the system wrote, the needles themselves left out."""
-        skip = list(self._needles.glob("*.json")) if self._needles.is_dir() else []
+        """Search everything the system wrote, the needles of open requests themselves left out."""
+        skip = self._needles()
         wanted = make_needles(ids, texts, self._baseline)
         as_owner_only(self._temporary)
         return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets, self._objects(),

@@ -7,11 +7,12 @@ memory is lost, or where a file is another than it was, nothing is remembered an
 
 import hmac
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
 from s3t_core.canonical import canonical_json, sha256_hex
-from s3t_core.files import write_atomically
+from s3t_core.files import read_regular, write_atomically
 
 _PURPOSE = b"s3t memory of verified files\0"
 Stat = list[int]
@@ -28,24 +29,30 @@ class SealedMemory:
 
     def recall(self, kind: str, path: Path) -> Any:
         """Returns what was found in the file, None when it is not remembered or is another now."""
-        stat, found = self._found.get(kind, {}).get(path.name, (None, None))
-        return found if stat is not None and stat == _stat(path) else None
+        then, found = self._found.get(kind, {}).get(path.name, (None, None))
+        return found if then is not None and then == _stat(path) else None
 
     def keep(self, kind: str, path: Path, found: Any) -> None:
         """Remember what was found in the file as it is now."""
-        self._found.setdefault(kind, {})[path.name] = (_stat(path), found)
-        self._changed = True
+        now = _stat(path)
+        if now is not None:
+            self._found.setdefault(kind, {})[path.name] = (now, found)
+            self._changed = True
 
     def digest_of(self, kind: str, path: Path, whole: bool) -> str | None:
-        """Returns the SHA-256 of a file, None without one; read anew when `whole`, or when it is not remembered."""
+        """Returns the SHA-256 of a file, None without one, "" for what cannot be read or is no file; read anew when
+        `whole`, or when it is not remembered."""
+        known = None if whole else self.recall(kind, path)
+        if known is not None:
+            return str(known)
         try:
-            known = None if whole else self.recall(kind, path)
-            if known is None:
-                known = sha256_hex(path.read_bytes())
-                self.keep(kind, path, known)
+            digest = sha256_hex(read_regular(path))
         except FileNotFoundError:
             return None
-        return str(known)
+        except OSError:
+            return ""
+        self.keep(kind, path, digest)
+        return digest
 
     def save(self) -> None:
         """Write down what is new. Raises StorageError."""
@@ -56,19 +63,24 @@ class SealedMemory:
 
     def _read(self) -> dict[str, dict[str, tuple[Stat, Any]]]:
         try:
-            seal, _, body = self._path.read_bytes().partition(b"\n")
+            seal, _, body = read_regular(self._path).partition(b"\n")
         except OSError:
             return {}
         if not hmac.compare_digest(seal, self._seal(body).hex().encode()):
             return {}
         kinds: dict[str, dict[str, tuple[Stat, Any]]] = json.loads(body)
-        return {kind: {name: (stat, found) for name, (stat, found) in files.items()} for kind, files in kinds.items()}
+        return {kind: {name: (then, found) for name, (then, found) in files.items()} for kind, files in kinds.items()}
 
     def _seal(self, body: bytes) -> bytes:
         return hmac.digest(self._key, _PURPOSE + body, "sha256")
 
 
-def _stat(path: Path) -> Stat:
-    """What changes when a file does: its time of change (ctime) cannot be set by hand."""
-    found = path.stat()
+def _stat(path: Path) -> Stat | None:
+    """What changes when a file does: its time of change (ctime) cannot be set by hand. None without a file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
     return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns // 1000, found.st_ctime_ns // 1000]

@@ -40,6 +40,8 @@ _RELEASE = "release"
 STAGE_FILE = ".safetensors"
 _COMPILED = "__pycache__"
 _NOTE = "registered_model_meta"
+MODEL_FOLDER = "artifacts"
+"""Where in a logged model's folder MLflow keeps what it loads."""
 _NONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """What MLflow answers for a name or alias that is not there."""
 _AHEAD = 1000
@@ -207,19 +209,52 @@ class MlflowRegistry:
 
     def check_files(self, record: VersionRecord) -> None:
         """That the version's files are those that the ledger recorded: they decide labels, how long a loaded model may
-        go on, and which code answers. Raises GuaranteeError."""
+        go on, and which code answers; and that the registry names this version, and these files as its own, to whoever
+        asks for the one that serves. Raises GuaranteeError."""
+        self._check_named(record)
         with self._guarded():
             self._remove_compiled(record.model_id)
             there, digest = self._document(record.model_id) is not None, self._digest_of(record.model_id)
-        if digest != record.document:
-            raise GuaranteeError(f"expected the files of version {record.version} as the ledger recorded them, got "
-                                 f"{'others' if there else 'none'}; somebody changed them, or another command has just "
-                                 "moved on: run `s3t erase`, which puts it right")
+        check_digest(record, digest, there)
+
+    @contextlib.contextmanager
+    def checked_files(self, record: VersionRecord, loading: Path) -> Iterator[Path]:  # noqa: ARG002
+        """The directory to load the version from: the very one whose files were checked. Raises GuaranteeError."""
+        self.check_files(record)
+        yield self._artifacts / "models" / record.model_id / MODEL_FOLDER
+
+    def _check_named(self, record: VersionRecord) -> None:
+        if self.serving() != record.version:
+            raise GuaranteeError(f"expected the files of version {record.version} to serve under the alias {ALIAS!r}, "
+                                 "got another version or none; somebody moved it, or another command has just moved "
+                                 "on: run `s3t erase`, which puts it right")
+        with self._guarded():
+            named = self._is_named_rightly(self._client.get_model_version(self.name, record.version), record.model_id)
+        if not named:
+            raise GuaranteeError(f"expected the registry to name the files of version {record.version} where this "
+                                 "workspace keeps them, got another place: somebody changed it, or the workspace was "
+                                 "moved or copied. Where it was moved, move it back; else run `s3t erase`, which puts "
+                                 "it right")
+
+    def _is_named_rightly(self, version: Any, model_id: str) -> bool:
+        """Whether everything that MLflow would find a version's files by names the logged model of that id, here."""
+        from mlflow.exceptions import MlflowException
+        here = f"{self._location()}/models/{model_id}/{MODEL_FOLDER}"
+        try:
+            logged = self._client.get_logged_model(model_id).artifact_location
+        except MlflowException as error:
+            if error.error_code in _NONE:
+                return False
+            raise
+        told = self._client.get_model_version_download_uri(self.name, version.version)
+        return version.source == f"models:/{model_id}" and told == here and logged == here
+
+    def _location(self) -> str:
+        """Where the registry keeps this workspace's files, in the words that it has for it."""
+        return self._artifacts.as_uri()
 
     def _remove_compiled(self, model_id: str) -> None:
-        """Python would run compiled code that lies beside the source, whoever put it there."""
-        for folder in (self._artifacts / "models" / model_id).rglob(_COMPILED):
-            remove_tree(folder)
+        remove_compiled(self._artifacts / "models" / model_id)
 
     def check_adopted(self, record: VersionRecord, published: Published) -> None:
         """That the version's files say what the ledger says and answer with its stages. Raises StorageError."""
@@ -345,21 +380,21 @@ class MlflowRegistry:
             self._client.get_registered_model(self.name)
         except MlflowException:
             self._client.create_registered_model(self.name)
-        found = (v for v in self._versions() if v.tags.get(RELEASE_TAG) == release_id)
-        return next((self._published(v) for v in found), None)
+        found = [self._published(v) for v in self._versions() if v.tags.get(RELEASE_TAG) == release_id]
+        return next((p for p in found if p.document), found[0] if found else None)
 
     def _published(self, version: Any) -> Published:
         """A version as it is here. Its `document` is the digest of its files, "" where its tag names another release
-        document."""
+        document, or the registry other files."""
         model_id = _model_id(version.source)
         same = sha256_hex(self._document(model_id) or b"") == version.tags.get(DOCUMENT_TAG)
+        same = same and self._is_named_rightly(version, model_id)
         return Published(str(version.version), str(version.run_id), model_id, self._digest_of(model_id) if same else "")
 
     def _digest_of(self, model_id: str) -> str:
         """Digest of all that decides what a version answers: the release document, the code that is loaded, what names
         it, what it needs. Stage files are named by their own digests."""
-        files = {n: sha256_hex(data) for n, data in self._files_of(model_id).items()}
-        return digest_of(dict(sorted(files.items())))
+        return digest_of_files(self._files_of(model_id))
 
     def _versions(self) -> list[Any]:
         return _pages(lambda token: self._client.search_model_versions(f"name = '{self.name}'", page_token=token))
@@ -388,8 +423,8 @@ class MlflowRegistry:
         return next((data for n, data in self._files_of(model_id).items() if Path(n).name == "release.json"), None)
 
     def _files_of(self, model_id: str) -> dict[str, bytes]:
-        """The files of a logged model by their place in it, stage files left out."""
-        return files_in(self._artifacts / "models" / model_id)
+        """The files of a logged model by their place in it, stage files left out; none of one without an id."""
+        return files_in(self._artifacts / "models" / model_id) if model_id else {}
 
     def _check_reach(self, published: Published) -> None:
         """That an erasure would reach what was published. Raises WorkspaceError. Here it does."""
@@ -454,6 +489,12 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
+def remove_compiled(folder: Path) -> None:
+    """Python would run compiled code that lies beside the source, whoever put it there."""
+    for compiled in list(folder.rglob(_COMPILED)):
+        remove_tree(compiled)
+
+
 def _pages(fetch: Callable[[str | None], Any]) -> list[Any]:
     """Everything that a paged search returns."""
     found, token = [], None
@@ -477,10 +518,21 @@ def _temporary_in(folder: Path) -> Iterator[None]:
 
 
 def _model_id(source: str) -> str:
+    """Returns the logged model that a version's source names, "" where it names something else: that is no version of
+    ours."""
     model_id = source.rpartition("/")[2]
-    if not model_id.startswith("m-"):
-        raise GuaranteeError("expected the version's source to name a logged model, got something else")
-    return model_id
+    return model_id if model_id.startswith("m-") else ""
+
+
+def digest_of_files(files: Mapping[str, bytes]) -> str:
+    return digest_of({name: sha256_hex(files[name]) for name in sorted(files)})
+
+
+def check_digest(record: VersionRecord, digest: str, there: bool) -> None:
+    if digest != record.document:
+        raise GuaranteeError(f"expected the files of version {record.version} as the ledger recorded them, got "
+                             f"{'others' if there else 'none'}; somebody changed them, or another command has just "
+                             "moved on: run `s3t erase`, which puts it right")
 
 
 def _requirements() -> list[str]:

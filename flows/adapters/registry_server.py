@@ -8,15 +8,30 @@ The server may have other users. Nothing but what stands under this workspace's 
 searched; before a version serves it is looked for where `backend` and `artifacts` say it is.
 """
 
+import contextlib
+import os
+import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
-from flows.adapters.registry import OWNER_TAG, STAGE_FILE, MlflowRegistry, files_in
+from flows.adapters.local import as_owner_only
+from flows.adapters.registry import (
+    MODEL_FOLDER,
+    OWNER_TAG,
+    STAGE_FILE,
+    MlflowRegistry,
+    check_digest,
+    digest_of_files,
+    files_in,
+    remove_compiled,
+)
 from flows.adapters.s3 import S3Blobs, is_bucket
+from s3t_core.erasure.state import VersionRecord
 from s3t_core.errors import StorageError, WorkspaceError
 from s3t_core.ports import Published
 
@@ -37,7 +52,7 @@ class ServerRegistry(MlflowRegistry):
     def place(self) -> str:
         """Where the files of this workspace's runs and versions are: a bucket's URL or a directory."""
         with self._guarded():
-            location = str(self._client.get_experiment(self._experiment()).artifact_location)
+            location = self._location()
         if location.startswith(_PROXIED):
             return f"{self._destination}/{location.removeprefix(_PROXIED).strip('/')}"
         return location.removeprefix("file://")
@@ -48,7 +63,27 @@ class ServerRegistry(MlflowRegistry):
     def _complete(self, model_id: str, release: dict[str, Any]) -> None:
         """Nothing: a version is logged whole."""
 
+    @contextlib.contextmanager
+    def checked_files(self, record: VersionRecord, loading: Path) -> Iterator[Path]:
+        """What MLflow brings from the server to a directory in `loading`, checked there: that is what is loaded. It is
+        gone when the model is in memory: stages that a later erasure must destroy are among it."""
+        self._check_named(record)
+        as_owner_only(loading)  # what a killed process left there is swept by the next command
+        with tempfile.TemporaryDirectory(dir=loading, prefix=f"{os.getpid()}-") as folder:
+            with self._guarded():
+                self._mlflow.artifacts.download_artifacts(
+                    f"models:/{record.model_id}", dst_path=f"{folder}/{MODEL_FOLDER}", tracking_uri=self._uri)
+                remove_compiled(Path(folder))
+                files = files_in(Path(folder))
+            check_digest(record, digest_of_files(files), bool(files))
+            yield Path(folder, MODEL_FOLDER)
+
+    def _location(self) -> str:
+        return str(self._client.get_experiment(self._experiment()).artifact_location)
+
     def _files_of(self, model_id: str) -> dict[str, bytes]:
+        if not model_id:
+            return {}
         place = self.place()
         if not is_bucket(place):
             return files_in(Path(place) / "models" / model_id)

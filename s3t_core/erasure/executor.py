@@ -113,10 +113,12 @@ class Eraser:
         """Step 1: the plan that a killed run left open, else a new one for all pending requests that are neither held
         nor wait for approval; None without any."""
         state = self.ports.ledger.state()
-        if state.plan is not None:
-            return plan_from_json(state.plan["plan"])
+        begun = plan_from_json(state.plan["plan"]) if state.plan is not None else None
+        needed = [begun.plan_id, *begun.requests] if begun else []
+        self.ports.needles.prune(lambda: [*needed, *(r.request_id for r in self.ports.requests.pending())])
+        if begun is not None:
+            return begun
         pending = self.ports.requests.pending()
-        self.ports.needles.prune(r.request_id for r in pending)
         requests = [r for r in pending if is_ready(r, state, self.policy.needs_approval)]
         if not requests:
             return None

@@ -7,7 +7,8 @@ than the bundle. Exit code 0: everything holds; 1: something does not; 2: the ca
 
 1. the checkpoint is signed by a key that was given, and the ledger replaced that key by no other; a key that was given
    and did not sign it is one that the ledger shows to be replaced
-2. every replaced key signed its successor's id, unless the ledger says that it was lost
+2. every replaced key signed its successor's id, unless the ledger says that it was lost; none comes back, and what the
+   ledger says of the given keys is what their files say: a lost key signs nothing, so that only a file can vouch for it
 3. every document that closed a request (certificate, withdrawal, rejection) is signed and unchanged to the byte; by a
    replaced key only if the ledger closed the request before it replaced the key
 4. a certificate tells of a scan that found nothing, which its ledger has (RFC 6962 section 2.1.1)
@@ -21,8 +22,10 @@ import base64
 import hashlib
 import json
 import re
+import struct
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -124,8 +127,34 @@ class GivenKeys:
         given = [f if isinstance(f, KeyFile) else KeyFile(f) for f in files]
         self.by_id = {f.id: f.public for f in given}
         self._replaced = {r.old: r for f in given for r in f.replaced}
+        if any(self._replaced[r.old].new != r.new for f in given for r in f.replaced):
+            raise NotValid("expected key files that agree on which key replaced which, got two that do not; ask the "
+                           "controller for their newest key file again")
         for old in self.by_id.keys() & self._replaced.keys():
             self._replaced[old].check(self.by_id[old])
+
+    def check_chain(self, signer: str, changes: Iterable[tuple[str, str, bool]]) -> None:
+        """That a ledger's changes of keys, oldest first, up to the one that signed its checkpoint, fit these files.
+        `changes`: the old key's id, the new one's, and whether the old one was lost. Raises NotValid."""
+        chain = list(changes)
+        successors = {old: new for old, new, _ in chain}
+        if signer in successors or len(successors) < len(chain):
+            raise NotValid("expected a key that was replaced never to come back, got a ledger in which one does: "
+                           "whoever has the replaced key made it")
+        if signer in self._replaced:
+            raise NotValid(f"expected a checkpoint of a key that is in use, got one by key {signer[:16]}..., which "
+                           f"the controller's key file says was replaced at {self._replaced[signer].time}: whoever has "
+                           "that key made it, or the evidence is older; ask for one that the newest key signs")
+        for old, told in self._replaced.items():
+            if successors.get(old) != told.new:
+                raise NotValid(f"expected a ledger in which key {told.new[:16]}... replaced key {old[:16]}..., as the "
+                               "controller's key file says, got one that says otherwise: it was forged with a key "
+                               "that was replaced, or is another controller's")
+        for old, _, lost in chain:
+            if lost and old in self.by_id and old not in self._replaced:
+                raise NotValid(f"expected a key file that says that key {old[:16]}... was lost and replaced, as the "
+                               "ledger does, got none: whoever had a key could say so of another; give the newest "
+                               "key's file as the controller wrote it")
 
     def told_of(self, key: str) -> str:
         """Returns "" for a key that is in use as far as these files say, else in a sentence why a document that it
@@ -146,10 +175,10 @@ def check_bundle(files: Mapping[str, bytes], given: Iterable[KeyFile | Ed25519Pu
     certificates: list[dict[str, Any]] = []
     checkpoint: dict[str, Any] = {}
     proofs: dict[str, Any] = {}
-    keys = _Keys({})
+    keys = _Keys(GivenKeys(()))
     try:
         proofs = _proofs(files)
-        keys = _Keys(GivenKeys(given).by_id)
+        keys = _Keys(GivenKeys(given))
         checkpoint, signer = _signed_checkpoint(files.get("checkpoint.json", b""), keys)
         keys.follow(signer, checkpoint, proofs)
         if earlier is not None:
@@ -176,8 +205,9 @@ class _Keys:
     """The keys that count: those that were given and, once `follow` has shown it, those that the ledger replaced, each
     up to the entry that replaced it."""
 
-    def __init__(self, given: Mapping[str, Ed25519PublicKey]) -> None:
-        self.publics = dict(given)
+    def __init__(self, given: GivenKeys) -> None:
+        self._given = given
+        self.publics = dict(given.by_id)
         self.until: dict[str, int] = {}
 
     def follow(self, signer: str, checkpoint: dict[str, Any], proofs: dict[str, Any]) -> None:
@@ -192,11 +222,12 @@ class _Keys:
                     raise NotValid("expected the change of a key in the checkpoint's ledger, got a proof that does not "
                                    "fit")
                 self._replace(entry, proof["index"])
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise NotValid("expected whole proofs of the changes of keys, got others") from None
         chain = [p["entry"] for p in changes]
         if any(a["new"] != b["old"] for a, b in pairwise(chain)) or (chain and chain[-1]["new"] != signer):
             raise NotValid("expected every change of a key up to the one that signed the checkpoint, got a gap")
+        self._given.check_chain(signer, ((e["old"], e["new"], not e["vouched"]) for e in chain))
         strange = sorted(self.publics.keys() - {signer} - self.until.keys())
         if strange:
             raise NotValid(f"expected the checkpoint to be signed by the newest of the given keys, got a ledger in "
@@ -234,6 +265,8 @@ def read_files(path: Path) -> dict[str, bytes]:
         if sum(p.stat().st_size for _, p in found) > MOST_BYTES:
             raise NotValid(f"expected at most {MOST_BYTES} bytes of evidence, got more")
         return {n: p.read_bytes() for n, p in found}
+    if path.exists() and not path.is_file():
+        raise NotValid("expected a bundle (zip) or a directory, got neither: a pipe or a device")
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -241,8 +274,11 @@ def read_files(path: Path) -> dict[str, bytes]:
                 raise NotValid("expected every name once in the bundle, got one twice")
             if sum(e.file_size for e in entries) > MOST_BYTES:
                 raise NotValid(f"expected a bundle of at most {MOST_BYTES} bytes, got more")
+            if any(e.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for e in entries):
+                raise NotValid("expected a bundle as it is written, got one that is compressed in another way")
             return {e.filename: archive.read(e) for e in entries}
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
+            ValueError, OverflowError) as error:
         raise NotValid(f"expected a bundle (zip) or a directory, got neither ({type(error).__name__})") from None
 
 
@@ -263,7 +299,7 @@ def _check_earlier(envelope: bytes, keys: _Keys, checkpoint: dict[str, Any], pro
         raise NotValid("expected the ledger that the earlier checkpoint names, got another")
     try:
         path = next(_hashes(p["consistency"]) for p in proofs["earlier"] if p["size"] == earlier["size"])
-    except (KeyError, TypeError, ValueError, StopIteration):
+    except (KeyError, TypeError, ValueError, OverflowError, StopIteration):
         raise NotValid(f"expected a proof from the earlier checkpoint's {earlier['size']} entries on, got none; ask "
                        "for a bundle made with that checkpoint") from None
     if not continues(*_head(earlier), *_head(checkpoint), path):
@@ -297,7 +333,7 @@ def _check_certificate(envelope: bytes, request: str, keys: _Keys, checkpoint: d
         found = predicate["found"]
         return told | {"closed": found["outcome"], "rows": found["rows"], "certified": predicate["times"]["certified"],
                        "versions": predicate["versions"]}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise NotValid(f"expected a whole certificate with its proofs, got one that lacks {type(error).__name__} "
                        f"{str(error)[:40]!r}") from None
 

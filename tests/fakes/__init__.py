@@ -237,8 +237,8 @@ class FakeNeedles:
             self._guard("needles.destroy")
             self.files.pop(name, None)
 
-    def prune(self, keep: Iterable[str]) -> None:
-        kept = set(keep)
+    def prune(self, keep: Callable[[], Iterable[str]]) -> None:
+        kept = set(keep())
         self.files = {k: v for k, v in self.files.items() if k in kept}
 
 

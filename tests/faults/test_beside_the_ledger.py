@@ -2,6 +2,7 @@
 noticed or has no effect, and none is believed (edges B4 to B8, B11)."""
 
 import json
+import os
 import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -10,18 +11,19 @@ from typing import Any
 
 import pytest
 
-from flows.adapters.database import Database, seal_of
+from flows.adapters.database import Database, SqlLedger, seal_of
 from flows.cli_requests import RETURNED
 from flows.requests import list_requests, reject, take_requests, withdraw
 from flows.status import status_of
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
+from s3t_core.canonical import sha256_hex
 from s3t_core.config import Config
 from s3t_core.erasure.dsse import sign, statement_of
 from s3t_core.erasure.ledger import leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import key_id
-from s3t_core.errors import LedgerError, S3TError
+from s3t_core.errors import LedgerError, S3TError, WorkspaceError
 from tests.faults.carried import carry_out, plan_for, step
 
 
@@ -135,7 +137,7 @@ def test_a_damaged_file_of_ids_counts_as_lost_and_stops_nobody(place: Workspace,
     path = place.state_dir / "needles" / f"{hers.request_id}.json"
     path.write_bytes(damage)
     assert place.needles.read("p", [hers.request_id]).ids_lost == [hers.request_id]
-    place.needles.prune([hers.request_id, other.request_id])
+    place.needles.prune(lambda: [hers.request_id, other.request_id])
     withdraw(_again(place), other.request_id)
     take_requests(_again(place), ["person 1"])
     assert _again(place).needles.ids_of(hers.request_id) == ["person 1"]
@@ -495,6 +497,69 @@ def test_a_ledger_or_bundle_made_from_before_the_change_by_the_old_key_is_refuse
         assert verify_path(place.root / "b.zip", keys)["valid"] and verify_path(place.root / "l.jsonl", keys)["valid"]
 
 
+def _taken_back(place: Workspace, rewritten: bool) -> tuple[dict[str, bytes], bytes]:
+    """Files of a bundle, and an exported ledger, by whoever has the first key of the workspace: it goes on from before
+    the change, or begins anew, and says that the second key was lost and the first one came after it."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    from flows.adapters.keys import read_public_key, read_signing_key
+    from s3t_core.erasure.bundle import make_bundle
+    from s3t_core.erasure.checkpoint import Checkpoint, export_ledger, sign_checkpoint
+    from s3t_core.erasure.ledger import head_of
+    leaked = read_signing_key(place.root.with_name("copy") / ".s3t" / "keys")
+    newer = read_public_key(place.keys_dir / "signing.pub")
+    events = SqlLedger(Database("sqlite:///.s3t/s3t.db", place.root.with_name("copy"), place.keys.sealing)).events()
+    if rewritten:
+        events[0] = {**events[0], "signing_key": key_id(newer)}
+    first = leaf_hash(leaf_of(events[0])).hex()
+    asked = next(e for e in events if e["type"] == "request")
+    events = [e for e in events if e["type"] != "closed"]
+    kept = Checkpoint(first, head_of([leaf_hash(leaf_of(e)) for e in events]), asked["time"])
+    events.append({"type": "key", "time": asked["time"], "old": key_id(newer), "new": key_id(leaked.public_key()),
+                   "by": "x", "lost": True, "vouched": "",
+                   "old_public": newer.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()})
+    statement = statement_of(place.certificates.path_of(asked["request"]).read_bytes())
+    head = head_of([leaf_hash(leaf_of(e)) for e in events])
+    statement["predicate"]["ledger"] = {"name": first, "size": head.size, "root": head.root}
+    document = sign(statement, leaked)
+    events.append({"type": "closed", "time": asked["time"], "request": asked["request"], "kind": "withdrawal",
+                   "certificate": sha256_hex(document), "basis": ""})
+    newest = Checkpoint(first, head_of([leaf_hash(leaf_of(e)) for e in events]), asked["time"])
+    signed = sign_checkpoint(newest, leaked)
+    return make_bundle({asked["request"]: document}, newest, signed, events, [kept]), export_ledger(
+        signed, [leaf_of(e) for e in events])
+
+
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_a_replaced_key_does_not_come_back_by_a_ledger_that_calls_its_successor_lost(
+        place: Workspace, rewritten: bool) -> None:
+    """A change of a lost key needs no signature: only the controller's key file says which key came after which."""
+    from flows.evidence import _zipped, write_bundle, write_ledger
+    from flows.rotating import rotate_signing_key
+    from s3t_core.erasure.offline import check_bundle, read_key_file
+    withdraw(place, take_requests(place, ["person 1"])[0].request_id)
+    shutil.copytree(place.root, place.root.with_name("copy"))
+    old, new = (place.root.parent / n for n in ("old.pem", "new.pem"))
+    old.write_bytes((place.keys_dir / "signing.pub").read_bytes())
+    rotate_signing_key(place, "security", lost=False)
+    new.write_bytes((place.keys_dir / "signing.pub").read_bytes())
+    bare = place.root.parent / "bare.pem"  # a key file that says nothing of the other key
+    bare.write_bytes(new.read_bytes()[new.read_bytes().index(b"-----BEGIN"):])
+    files, exported = _taken_back(place, rewritten)
+    for keys in ([old, new], [new, old], [old, bare]):
+        assert not check_bundle(files, [read_key_file(k.read_bytes()) for k in keys])["valid"]
+        for name, content in (("b.zip", _zipped(files)), ("l.jsonl", exported)):
+            (place.root.parent / name).write_bytes(content)
+            assert not verify_path(place.root.parent / name, keys)["valid"], name
+    (place.keys_dir / "signing.key").unlink()  # one that was lost, in truth
+    place = _again(place)
+    rotate_signing_key(place, "security", lost=True)
+    write_bundle(place, place.root / "b.zip", [])
+    write_ledger(place, place.root / "l.jsonl")
+    for keys in ([old, place.keys_dir / "signing.pub"], [bare, place.keys_dir / "signing.pub"]):
+        assert verify_path(place.root / "b.zip", keys)["valid"] and verify_path(place.root / "l.jsonl", keys)["valid"]
+
+
 def test_a_checkpoint_by_a_replaced_key_counts_only_for_what_it_signed_then(place: Workspace) -> None:
     from flows.adapters.checkpoints import _name
     from flows.adapters.keys import read_signing_key
@@ -526,3 +591,53 @@ def test_a_database_opened_with_another_key_is_refused(place: Workspace) -> None
         for act in (other.state, other.events, lambda o=other: o.append(step(place, "scan"))):
             with pytest.raises(LedgerError, match="with the seal of this workspace"):
                 act()
+
+
+# --- what is no file, under the name of one
+
+def _odd(path: Path, kind: str, elsewhere: Path) -> None:
+    path.unlink(missing_ok=True)
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "large file":
+        with path.open("wb") as file:
+            file.truncate(6 * 2**30)  # sparse
+    else:
+        path.symlink_to(path.name if kind == "link to itself" else elsewhere / "nowhere")
+
+
+ODD = ["directory", "link to itself", "link to nowhere", "pipe"]
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_among_the_checkpoints_is_told_by_its_name(place: Workspace, tmp_path: Path, kind: str) -> None:
+    take_requests(place, ["person 1"])
+    for path in (tmp_path / "outside" / "zz.json", place.state_dir / "checkpoint.json"):
+        _odd(path, kind, tmp_path)
+        with pytest.raises(WorkspaceError, match=rf"{path.name} in .* find out who put it there"):
+            take_requests(_again(place), ["person 2"])
+        path.rmdir() if kind == "directory" else path.unlink()
+    assert len(take_requests(_again(place), ["person 2"])) == 1
+
+
+def test_a_file_of_many_gigabytes_among_the_checkpoints_is_not_read(place: Workspace, tmp_path: Path) -> None:
+    take_requests(place, ["person 1"])
+    _odd(tmp_path / "outside" / "zz.json", "large file", tmp_path)
+    assert len(take_requests(_again(place), ["person 2"])) == 1  # it cannot be a checkpoint of any ledger
+    ours = next(p for p in (tmp_path / "outside").iterdir() if p.name != "zz.json")
+    _odd(ours, "large file", tmp_path)
+    with pytest.raises(LedgerError, match="got other bytes"):
+        _again(place).check_whole()
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_in_a_closing_documents_place_is_a_changed_document(
+        place: Workspace, tmp_path: Path, kind: str) -> None:
+    request = take_requests(place, ["person 1"])[0].request_id
+    withdraw(place, request)
+    _odd(place.certificates.path_of(request), kind, tmp_path)
+    told = status_of(_again(place))["documents"]
+    assert told["missing" if kind == "link to nowhere" else "changed"] == [request]
+    assert _again(place).check_whole().told()

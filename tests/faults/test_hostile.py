@@ -56,6 +56,33 @@ def test_deeply_nested_json_is_refused(place: Workspace, tmp_path: Path, nested:
     assert not verify_path(tmp_path / "b.zip", _public(place))["valid"]
 
 
+@pytest.mark.parametrize("kind", ["directory", "link", "pipe"])
+def test_what_is_no_file_is_told_as_no_evidence(place: Workspace, tmp_path: Path, kind: str) -> None:
+    for ending in (".json", ".zip"):
+        path = tmp_path / f"a{ending}"
+        if kind == "directory":
+            path.mkdir()
+        elif kind == "link":
+            path.symlink_to(tmp_path / "nowhere")
+        else:
+            os.mkfifo(path)
+    found = verify_path(tmp_path, _public(place))
+    assert not found["valid"] and found["problems"][0].startswith("a.json: expected evidence")
+    if kind != "link":
+        assert not verify_path(tmp_path / "a.zip", _public(place))["valid"]
+
+
+def test_a_bundle_whose_compressed_bytes_are_damaged_is_not_valid(place: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "b.zip"
+    for kind in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(path, "w", kind) as archive:
+            archive.writestr("proofs.json", json.dumps(list(range(2000))))
+        whole = path.read_bytes()
+        for at in range(30, len(whole), 97):
+            path.write_bytes(whole[:at] + bytes(b ^ 0xff for b in whole[at:at + 8]) + whole[at + 8:])
+            assert not verify_path(path, _public(place))["valid"]
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300), st.sampled_from([".json", ".jsonl", ".zip"]))
 def test_random_bytes_are_told_as_not_valid(place: Workspace, tmp_path: Path, data: bytes, ending: str) -> None:

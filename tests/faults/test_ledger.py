@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.adapters import database
 from flows.adapters.database import Database, SqlLedger
 from s3t_core.erasure.state import Event
 from s3t_core.errors import LedgerError
@@ -72,3 +73,35 @@ def test_two_writers_never_share_a_place_in_the_ledger(ledger: SqlLedger) -> Non
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: ledger.append(_hold(n)), range(40)))
     assert ledger.head().size == 45 and len(ledger.events()) == 45
+
+
+IGNORES = "CREATE TRIGGER quiet BEFORE INSERT ON {} BEGIN SELECT RAISE(IGNORE); END"
+DIVERSIONS = {
+    "ledger": [IGNORES.format("ledger")], "requests": [IGNORES.format("Requests")],
+    "update": ["CREATE TRIGGER quiet BEFORE UPDATE ON requests BEGIN SELECT RAISE(IGNORE); END"],
+    "suppression": ["CREATE TRIGGER quiet AFTER INSERT ON suppression BEGIN DELETE FROM suppression; END"],
+    "view": ["ALTER TABLE suppression RENAME TO theirs", "CREATE VIEW suppression AS SELECT * FROM theirs",
+             "CREATE TRIGGER quiet INSTEAD OF INSERT ON suppression BEGIN SELECT 1; END"]}
+
+
+@pytest.mark.parametrize("statements", DIVERSIONS.values(), ids=DIVERSIONS)
+def test_a_database_that_does_something_else_with_what_is_written_is_refused(
+        ledger: SqlLedger, tmp_path: Path, statements: list[str]) -> None:
+    with sqlite3.connect(tmp_path / "l.db") as connection:
+        for statement in statements:
+            connection.execute(statement)
+    with pytest.raises(LedgerError, match="trigger or a rule"):
+        ledger.append(_hold(7))
+    with pytest.raises(LedgerError, match="trigger or a rule"):
+        Database("sqlite:///l.db", tmp_path).exists()  # as every command opens it
+
+
+def test_an_entry_that_did_not_come_to_the_table_is_no_entry(
+        ledger: SqlLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it was swallowed: nobody is told that it was recorded."""
+    monkeypatch.setattr(database, "_refuse_diversions", lambda _: None)
+    with sqlite3.connect(tmp_path / "l.db") as connection:
+        connection.execute(IGNORES.format("ledger"))
+    with pytest.raises(LedgerError, match="just written"):
+        ledger.append(_hold(7))
+    assert ledger.head().size == 5

@@ -34,15 +34,31 @@ def test_spools_copies_and_temporary_files_are_swept(tmp_path: Path) -> None:
 
 
 def test_needles_of_plans_and_requests_that_never_came_to_be_are_removed(tmp_path: Path) -> None:
-    needles = NeedleFiles(tmp_path)
-    for name in ("req-pending", "req-abandoned", "req-just-now"):
+    needles = NeedleFiles(tmp_path / "needles")
+    for name in ("req-pending", "req-abandoned", "req-just-now", "req-of-tomorrow"):
         needles.keep_ids({name: ["somebody"]})
     needles.gather("plan-abandoned", ["a text"])
-    two_hours_ago = time.time() - 7200
-    os.utime(tmp_path / "req-abandoned.json", (two_hours_ago, two_hours_ago))
-    needles.prune(["req-pending"])
-    assert sorted(p.stem for p in tmp_path.iterdir()) == ["req-just-now", "req-pending"]
-    assert all(oct(p.stat().st_mode & 0o777) == "0o600" for p in tmp_path.iterdir())
+    for name, hours in (("req-abandoned", -2), ("req-of-tomorrow", 24)):
+        time_then = time.time() + 3600 * hours
+        os.utime(needles.folder / f"{name}.json", (time_then, time_then))
+    assert [p.stem for p in needles.files_of(lambda: ["req-pending"])] == ["req-pending"]  # others are searched
+    needles.prune(lambda: ["req-pending"])
+    assert sorted(p.stem for p in needles.folder.iterdir()) == ["req-pending"]
+    assert all(oct(p.stat().st_mode & 0o777) == "0o600" for p in needles.folder.iterdir())
+
+
+def test_a_directory_or_a_pipe_under_the_name_of_a_needle_stops_nobody(tmp_path: Path) -> None:
+    needles = NeedleFiles(tmp_path / "needles")
+    needles.keep_ids({"req-1": ["somebody"]})
+    (needles.folder / "req-2.json" / "below").mkdir(parents=True)
+    os.mkfifo(needles.folder / "req-3.json")
+    (needles.folder / "req-4.json").symlink_to("req-4.json")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "theirs").write_text("kept")
+    (needles.folder / "req-5.json").symlink_to(tmp_path / "elsewhere")
+    assert needles.read("plan", ["req-1", "req-2"]).ids_lost == ["req-2"]
+    needles.destroy("", ["req-1"])
+    assert list(needles.folder.iterdir()) == [] and (tmp_path / "elsewhere" / "theirs").exists()
 
 
 @pytest.mark.slow
@@ -164,6 +180,6 @@ def test_unfinished_uploads_go_only_where_the_system_writes(tmp_path: Path) -> N
         def names(self) -> list[str]:
             return []
     buckets: Any = [Bucket("s3://a/ours"), Bucket("s3://b/theirs")]
-    WorkspaceResidue(tmp_path, [], tmp_path / "needles", b"", buckets, tmp_path / "tmp", frozenset({"s3://a/ours"})).scan(
+    WorkspaceResidue(tmp_path, [], list, b"", buckets, tmp_path / "tmp", frozenset({"s3://a/ours"})).scan(
         [], [], [])
     assert gone == ["s3://a/ours"]

@@ -1,18 +1,20 @@
 """What may happen to a request besides being erased: each ends once, in one document, and none is lost."""
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.adapters import database
 from flows.evidence import write_bundle
 from flows.id_files import read_ids
 from flows.requests import approve, hold, lift, list_requests, reject, release, take_requests, withdraw
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
-from s3t_core.errors import UsageError
+from s3t_core.errors import StorageError, UsageError
 from tests.faults.carried import carry_out
 
 PUB = "signing.pub"
@@ -194,3 +196,22 @@ def test_requests_are_listed_by_the_days_they_have_left(place: Workspace) -> Non
     assert [r["state"] for r in list_requests(place, due_within_days=31)] == ["pending"] * 2
     assert list_requests(place, due_within_days=29) == [] and list_requests(place, state="held") == []
     assert all(29.9 < r["days_left"] <= 30 for r in list_requests(place, state="pending"))
+
+
+@pytest.mark.parametrize("locked", ["IMMEDIATE", "EXCLUSIVE"])
+def test_a_request_that_failed_leaves_no_id_behind_a_certificate_for_the_same_person(
+        place: Workspace, monkeypatch: pytest.MonkeyPatch, locked: str) -> None:
+    monkeypatch.setattr(database, "_configure_sqlite", lambda connection, _: setattr(
+        connection, "isolation_level", None) or connection.execute("PRAGMA busy_timeout = 10"))
+    holder = sqlite3.connect(place.state_dir / "s3t.db", isolation_level=None)
+    refused = Workspace(place.root)
+    assert refused.requests.pending() == []
+    holder.execute(f"BEGIN {locked}")
+    with pytest.raises(StorageError):
+        take_requests(refused, ["person 4711"])
+    holder.execute("ROLLBACK")
+    left = list(place.needles.folder.iterdir())
+    assert bool(left) is (locked == "EXCLUSIVE")  # then nobody can tell whether it was accepted
+    asked = take_requests(Workspace(place.root), ["person 4711"])[0]
+    place.needles.prune(lambda: [asked.request_id])  # as each erase run does before it plans, and before it goes on
+    assert [p.stem for p in place.needles.folder.iterdir()] == [asked.request_id]

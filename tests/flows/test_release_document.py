@@ -2,8 +2,11 @@
 changed is not loaded, not believed, and put right (edges B9)."""
 
 import json
+import shutil
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +115,68 @@ def test_a_training_puts_a_changed_release_document_right_too(place: Workspace) 
     assert champion is not None and done["version"] == champion.version and done["trained"] == 0
     forget_connections()
     assert champion_of(Workspace(place.root)).predict(["w1", "w2"]) == before
+
+
+def _evil(place: Workspace, folder: Path) -> Path:
+    """A copy of the serving version's files in `folder`, whose code answers as it likes."""
+    champion = place.ledger.state().champion
+    assert champion is not None
+    files = folder / champion.model_id / "artifacts"
+    shutil.copytree(place.state_dir / "mlartifacts" / "models" / champion.model_id / "artifacts", files)
+    code = next(files.rglob("champion.py"))
+    code.write_text(code.read_text().replace('"label": p.label', '"label": "forged"'))
+    return files
+
+
+def _another_version(connection: sqlite3.Connection, evil: str) -> None:
+    """Another row for the same release, which the alias names."""
+    names = [r[1] for r in connection.execute("PRAGMA table_info(model_versions)")]
+    row = dict(zip(names, connection.execute("SELECT * FROM model_versions").fetchone(), strict=True))
+    row |= {"version": 99, "storage_location": evil}
+    connection.execute(f"INSERT INTO model_versions VALUES ({', '.join('?' * len(names))})",  # noqa: S608
+                       [row[n] for n in names])
+    connection.execute("INSERT INTO model_version_tags (key, value, name, version) SELECT key, value, name, 99 FROM "
+                       "model_version_tags")
+    connection.execute("UPDATE registered_model_aliases SET version = 99")
+
+
+def _storage(connection: sqlite3.Connection, evil: str) -> None:
+    connection.execute("UPDATE model_versions SET storage_location = ?", [evil])
+
+
+def _source(connection: sqlite3.Connection, evil: str) -> None:
+    connection.execute("UPDATE model_versions SET source = ?, storage_location = NULL", [evil])
+
+
+def _logged_model(connection: sqlite3.Connection, evil: str) -> None:
+    connection.execute("UPDATE logged_models SET artifact_location = ?", [evil])
+
+
+@pytest.mark.parametrize(("change", "heal"), [
+    (_storage, erase), (_source, train), (_logged_model, erase), (_another_version, erase), (_storage, train)])
+def test_the_files_that_are_loaded_are_those_that_were_checked_wherever_the_registry_points(
+        place: Workspace, tmp_path: Path, change: Callable[[sqlite3.Connection, str], None],
+        heal: Callable[[str], Any]) -> None:
+    before = champion_of(place).predict(["w1", "w2"])
+    with sqlite3.connect(place.state_dir / "mlflow.db") as connection:
+        change(connection, _evil(place, tmp_path / "evil").as_uri())
+    forget_connections()
+    for asked in (champion_of, partial(replay, count=1)):
+        with pytest.raises(GuaranteeError, match="files of version"):
+            asked(Workspace(place.root))
+    heal(str(place.root))
+    forget_connections()
+    place = Workspace(place.root)
+    assert champion_of(place).predict(["w1", "w2"]) == before
+    loaded = mlflow.pyfunc.load_model(f"models:/{place.registry.name}@champion")  # by anybody
+    assert loaded.predict(["w1", "w2"]) == before
+
+
+def test_files_at_the_place_that_a_moved_workspace_had_are_not_loaded(place: Workspace) -> None:
+    root = place.root
+    moved = root.rename(root.with_name("moved"))
+    evil = _evil(Workspace(moved), root / ".s3t" / "mlartifacts" / "models")
+    assert evil.is_dir()
+    forget_connections()
+    with pytest.raises(GuaranteeError, match="moved or copied"):
+        champion_of(Workspace(moved))

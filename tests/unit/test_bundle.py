@@ -167,6 +167,27 @@ def test_a_replaced_key_closes_nothing_that_the_ledger_has_later() -> None:
     assert not [p for p in check_bundle(files, [OTHER.public_key()], earlier)["problems"] if "checkpoint" in p]
 
 
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN", "1e999", "1.5", "true", '"1"', "null", "9" * 400])
+def test_a_number_that_is_none_is_told_as_a_problem(number: str) -> None:
+    world = make_world()
+    world.ask("req-1", "s01-2")
+    world.eraser().run()
+    old = _key(world).public_key()
+    raw, new = old.public_bytes(Encoding.Raw, PublicFormat.Raw), key_id(OTHER.public_key())
+    vouched = _key(world).sign(VOUCHED + bytes.fromhex(new)).hex()
+    world.tell(type="key", old=key_id(old), new=new, by="x", lost=False, old_public=raw.hex(), vouched=vouched)
+    files = _bundle(world, signed=sign_checkpoint(_checkpoint(world.ledger.events), OTHER))
+    earlier = sign_checkpoint(_checkpoint(world.ledger.events, 5), _key(world))
+    assert check_bundle(files, [OTHER.public_key()], earlier)["valid"]
+    whole = json.loads(files["proofs.json"])
+    for place in (whole["keys"][0], whole["certificates"]["req-1"], whole["earlier"][0]):
+        name = "size" if place is whole["earlier"][0] else "index"
+        kept, place[name] = place[name], "NUMBER"
+        proofs = json.dumps(whole).replace('"NUMBER"', number).encode()
+        place[name] = kept
+        assert not check_bundle(files | {"proofs.json": proofs}, [OTHER.public_key()], earlier)["valid"]
+
+
 def test_a_zip_that_is_hostile_is_refused(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("checkpoint.json", "w") as file:
