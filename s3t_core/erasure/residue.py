@@ -177,7 +177,7 @@ class _Searcher:
 
     def _decoded(self, file: IO[bytes], path: Path | None, kind: Kind | None, depth: int, verdict: _Verdict) -> None:
         """Search a file as it is and as what it decodes to. Raises Undecodable."""
-        rows = False
+        rows, shared = False, verdict.shared
         if kind is not None:
             try:
                 if depth == MAX_DEPTH:
@@ -193,8 +193,8 @@ class _Searcher:
                 if kind.sure or not isinstance(error, Mistaken):
                     self._raw(file, verdict, packed=False)
                     raise
-        if not rows:
-            self._raw(file, verdict, packed=kind is not None and kind.packed)
+        if not rows or verdict.shared == shared:  # else what the bytes say may be what others' rows say
+            self._raw(file, verdict, packed=rows or (kind is not None and kind.packed))
 
     def _member(self, stream: Readable, depth: int, verdict: _Verdict, theirs: bool) -> None:
         """Search what came out of a file: by its own first bytes it may be another one. `theirs`: the operator put it
@@ -225,7 +225,7 @@ class _Searcher:
         """Whether the rows say whose they are, all of them."""
         subjects, joined = rows.digests("subject"), rows.joined()
         mine = not self._by_subject.keys().isdisjoint(subjects)
-        named = all(map(_DIGEST.fullmatch, subjects))
+        named = bool(subjects) and all(map(_DIGEST.fullmatch, subjects))
         if mine or (self._needles.found_in(joined) if named else self._needles.told_in(joined)):
             records = rows.digests("record")
             for index, (subject, record) in enumerate(zip(subjects, records, strict=True)):

@@ -459,3 +459,44 @@ def test_lines_and_rows_of_hers_whose_record_nobody_knows_count_as_the_erased_on
     (tmp_path / "b.jsonl").write_text(json.dumps({"subject_digest": HER, "record_digest": "other", "values": {}}))
     report = scan(tmp_path, [], ["a.jsonl", "b.jsonl"], [], make_needles([], []), [Target("q", HER, "gone")])
     assert report.residue == ("a.jsonl",)
+
+
+ROWS = {"subject": ["b" * 64] * 2, "record": ["c" * 64] * 2, "text": ["nothing", "at all"]}
+
+
+def _noted(where: str, note: str) -> tuple[pa.Schema, dict[str, list[str]], dict[bytes, bytes]]:
+    """A schema, rows, and what is noted beside a batch, with `note` in one of them."""
+    field = pa.field("text" if where != "column name" else note, pa.string(),
+                     metadata={"about": note} if where == "field metadata" else None)
+    if where == "name within":
+        field = pa.field("text", pa.struct([pa.field(note, pa.string())]))
+    schema = pa.schema([("subject", pa.string()), ("record", pa.string()), field],
+                       metadata={"about": note} if where == "schema metadata" else None)
+    texts: list[object] = [{note: t} for t in ROWS["text"]] if where == "name within" else list(ROWS["text"])
+    return (schema, {**{k: ROWS[k] for k in ("subject", "record")}, field.name: texts},  # type: ignore[dict-item]
+            {b"about": note.encode()} if where == "batch metadata" else {})
+
+
+@pytest.mark.parametrize("kind", ["arrows", "arrow", "parquet"])
+@pytest.mark.parametrize("where", ["column name", "name within", "field metadata", "schema metadata", "batch metadata"])
+def test_what_a_table_of_others_rows_says_beside_them_is_searched(tmp_path: Path, kind: str, where: str) -> None:
+    schema, rows, beside = _noted(where, json.dumps(TEXT) if where != "column name" else PERSON)
+    file = io.BytesIO()
+    batch = pa.record_batch(rows, schema=schema)
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_batches([batch]), file, store_schema=where.endswith("a metadata") or
+                       where == "field metadata")
+    else:
+        with (pa.ipc.new_stream if kind == "arrows" else pa.ipc.new_file)(file, schema) as writer:
+            writer.write_batch(batch, custom_metadata=beside)
+    (tmp_path / "file").write_bytes(file.getvalue())
+    assert (scanned(tmp_path).residue == ("file",)) == (where != "batch metadata" or kind != "parquet")
+
+
+def test_an_empty_batch_hides_nothing(tmp_path: Path) -> None:
+    schema = pa.schema([("subject", pa.string()), ("note", pa.dictionary(pa.int32(), pa.string()))])
+    batch = pa.record_batch([pa.array([], pa.string()), pa.DictionaryArray.from_arrays(pa.array([], pa.int32()),
+                                                                                       [f"of {PERSON}"])], schema)
+    with pa.ipc.new_stream(str(tmp_path / "file"), schema) as writer:
+        writer.write_batch(batch)
+    assert scanned(tmp_path).residue == ("file",)
