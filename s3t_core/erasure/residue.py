@@ -24,6 +24,7 @@ import io
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,14 +234,35 @@ class _Searcher:
         return named
 
     def _lines(self, file: IO[bytes], verdict: _Verdict) -> None:
-        """JSON, one object a line, each with the digest of the subject whose it is."""
+        """JSON, one object a line, each with the digest of the subject whose it is. It is searched as a whole; line by
+        line where something is found, or one names an erased subject; and once more without the lines of others, since
+        a text may have line breaks of its own."""
+        whole = _Verdict()
+        self._raw(file, whole, packed=False)
+        if not whole.residue and not self._names_erased(file):
+            return
+        with tempfile.TemporaryFile(dir=self._temporary) as rest:
+            self._each_line(file, rest, verdict)
+            self._raw(rest, verdict, packed=False)
+
+    def _names_erased(self, file: IO[bytes]) -> bool:
+        """Whether the digest of an erased subject may be in it, as a number of hexadecimal digits is written."""
+        subjects = NeedleSet((), tuple(s.encode() for s in self._by_subject), 0)
+        file.seek(0)
+        return any(map(subjects.found_in, _chunks(b"", file, subjects.longest)))
+
+    def _each_line(self, file: IO[bytes], rest: IO[bytes], verdict: _Verdict) -> None:
+        """Line by line; those in which nothing of others is found go to `rest`."""
+        file.seek(0)
         for line in file:
             try:
                 value = json.loads(line)
             except ValueError:
                 value = None
             value = value if isinstance(value, dict) else {}
+            shared = verdict.shared
             self._row(str(value.get("subject_digest", "")), str(value.get("record_digest", "")), line, verdict)
+            rest.write(line if verdict.shared == shared else b"\n")
 
     def _row(self, subject: str, record: str, content: bytes, verdict: _Verdict) -> None:
         """A row of an erased subject of which nobody can say which record it is, may be the erased one."""

@@ -3,6 +3,7 @@
 import base64
 import bz2
 import gzip
+import html
 import io
 import json
 import lzma
@@ -500,3 +501,49 @@ def test_an_empty_batch_hides_nothing(tmp_path: Path) -> None:
     with pa.ipc.new_stream(str(tmp_path / "file"), schema) as writer:
         writer.write_batch(batch)
     assert scanned(tmp_path).residue == ("file",)
+
+
+@pytest.mark.parametrize("way", {
+    "colour": f"job\x1b[36m{PERSON}\x1b[0m done".encode(), "charset": f"x\x1b(B{PERSON}".encode(),
+    "colour in JSON": json.dumps(f"job\x1b[36m{PERSON}\x1b[0m").encode(),
+    "colour, octal": rf"job\033[36m{PERSON}\033[0m".encode(),
+    "colour within": TEXT.replace("confession", "\x1b[1mconfession\x1b[m").encode(),
+    **{rf"\{c}": rf'"\{c}{PERSON}"'.encode() for c in "bfva0ntr"},
+    "JSON in percent": quote(json.dumps(TEXT)).encode(), "percent twice": quote(quote(TEXT)).encode(),
+    "percent in base64": base64.b64encode(quote(TEXT).encode()),
+    "base64 in percent": quote(base64.b64encode(("?>" * 9 + TEXT).encode()).decode(), safe="").encode(),
+    "HTML twice": html.escape(html.escape(TEXT)).encode(),
+    "base64 twice": base64.b64encode(base64.b64encode(TEXT.encode())),
+    "indented base64": base64.encodebytes(TEXT.encode()).replace(b"\n", b"\n    "),
+    "quoted base64": base64.encodebytes(TEXT.encode() * 2).replace(b"\n", b"\n> "),
+    "base64 in a comment": base64.encodebytes(TEXT.encode() * 2).replace(b"\n", b"\n# "),
+    "CSV": TEXT.replace('"', '""').encode(), "SQL": TEXT.replace("'", "''").encode(),
+    "Windows": TEXT.replace("\n", "\r\n").encode(),
+    "git": b'"caf\\303\\251 on the corner, of her own"',
+    "hexadecimal, 16": (PERSON + ":more").encode().hex().encode(),
+    "hexadecimal, 32": (" " * 20 + PERSON + " ").encode().hex().upper().encode(),
+    "UTF-16 in much else": FILLER.encode() * 40 + TEXT.encode("utf-16-le") + FILLER.encode() * 40,
+}.items(), ids=lambda way: way[0])
+def test_one_spelling_in_another_hides_nothing(tmp_path: Path, way: tuple[str, bytes]) -> None:
+    (tmp_path / "log").write_bytes(b"before it " + way[1])
+    needles = make_needles([PERSON], [TEXT, "caf\u00e9 on the corner, of her own", "It's hers, and it's nobody else's"])
+    assert scan(tmp_path, [], ["log"], [], needles, []).residue == ("log",)
+
+
+@pytest.mark.parametrize("text", ["100%2525 sure of &amp;amp; it", r"C:\new\x41\users\her\own\folder",
+                                  "said \"\"yes\"\" to ''it''"],
+                         ids=["percent", "path", "quotes"])
+def test_a_text_that_looks_like_escapes_is_found_as_it_is_and_as_it_is_spelt(tmp_path: Path, text: str) -> None:
+    for spelt in (text, json.dumps(text), quote(text), html.escape(text), json.dumps(quote(text))):
+        (tmp_path / "log").write_text(f"x {spelt} y")
+        assert scan(tmp_path, [], ["log"], [], make_needles([], [text]), []).residue == ("log",)
+
+
+def test_a_line_break_within_a_text_hides_nothing_in_lines_of_json(tmp_path: Path) -> None:
+    theirs = json.dumps({"subject_digest": "b" * 64, "record_digest": "c" * 64, "values": {"t": "her own\nshort text"}})
+    needles = make_needles([], ["her own\nshort text"])
+    (tmp_path / "a.jsonl").write_text(f"{theirs}\nher own\nshort text\n")
+    assert scan(tmp_path, [], ["a.jsonl"], [], needles, []).residue == ("a.jsonl",)
+    (tmp_path / "a.jsonl").write_text(f"{theirs}\n{theirs}\n")
+    report = scan(tmp_path, [], ["a.jsonl"], [], needles, [])
+    assert (report.residue, report.shared) == ((), 2)
