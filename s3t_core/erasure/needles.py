@@ -50,6 +50,11 @@ class NeedleSet:
         return BytesAhoCorasick([*self.ids, *self.windows], implementation=Implementation.ContiguousNFA)
 
     @cached_property
+    def digests(self) -> frozenset[str]:
+        """Ids that look like the keyed digests of subjects and records."""
+        return frozenset(i.decode() for i in self.ids if re.fullmatch(rb"[0-9a-f]{64}", i))
+
+    @cached_property
     def longest(self) -> int:
         """Bytes of the longest needle."""
         return max((len(n) for n in (*self.ids, *self.windows)), default=0)

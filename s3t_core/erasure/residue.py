@@ -153,7 +153,7 @@ class _Searcher:
         if not named and not lines and (kind is None or size < _WHOLE_BYTES):
             return self._search(file, path, name, kind, lines)
         sha256, md5 = _digests(file)
-        key = (sha256, f"{kind.name if kind else ''} {lines}")
+        key = (sha256, f"{kind.name if kind else ''} {lines} {path if kind and kind.beside else ''}")
         if key not in self._known:
             self._known[key] = self._search(file, path, name, kind, lines)
         verdict = self._known[key]
@@ -227,6 +227,8 @@ class _Searcher:
         subjects, joined = rows.digests("subject"), rows.joined()
         mine = not self._by_subject.keys().isdisjoint(subjects)
         named = bool(subjects) and all(map(_DIGEST.fullmatch, subjects))
+        if self._needles.digests and not self._needles.digests.isdisjoint((*subjects, *rows.digests("record"))):
+            verdict.residue = True
         if mine or (self._needles.found_in(joined) if named else self._needles.told_in(joined)):
             records = rows.digests("record")
             for index, (subject, record) in enumerate(zip(subjects, records, strict=True)):
@@ -270,7 +272,7 @@ class _Searcher:
         if any(t.matches(subject, record) or not record for t in targets):
             verdict.residue = True
         elif self._needles.told_in(content):
-            named = _DIGEST.fullmatch(subject) is not None
+            named = _DIGEST.fullmatch(subject) is not None and self._needles.digests.isdisjoint((subject, record))
             verdict.shared += named
             verdict.residue = verdict.residue or not named
 

@@ -547,3 +547,86 @@ def test_a_line_break_within_a_text_hides_nothing_in_lines_of_json(tmp_path: Pat
     (tmp_path / "a.jsonl").write_text(f"{theirs}\n{theirs}\n")
     report = scan(tmp_path, [], ["a.jsonl"], [], needles, [])
     assert (report.residue, report.shared) == ((), 2)
+
+
+def _window_zlib(bits: int, level: int = 6) -> Callable[[bytes], bytes]:
+    def compress(data: bytes) -> bytes:
+        deflater = zlib.compressobj(level, zlib.DEFLATED, bits)
+        return deflater.compress(data) + deflater.flush()
+    return compress
+
+
+@pytest.mark.parametrize("level", [0, 1, 6, 9])
+@pytest.mark.parametrize("bits", range(9, 16))
+def test_zlib_of_every_window_is_opened_and_a_text_that_begins_like_it_is_none(tmp_path: Path, bits: int,
+                                                                               level: int) -> None:
+    whole = _window_zlib(bits, level)(told(1))
+    (tmp_path / "file").write_bytes(whole)
+    assert scanned(tmp_path).residue == ("file",)
+    (tmp_path / "file").write_bytes(whole[:len(whole) // 2])
+    assert scanned(tmp_path).undecodable == ("file",)
+    for second in range(0x40, 0x60):
+        (tmp_path / "file").write_bytes(bytes([whole[0], second]) + b"C of a text, with a comma\n" * 3 + "né".encode())
+        assert level or bits == 15 or scanned(tmp_path).undecodable == ()
+
+
+CELLS = {"zlib": zlib.compress, "zlib, small window": _window_zlib(10), "gzip": gzip.compress, "lzma": PACKED["lzma"]}
+
+
+@pytest.mark.parametrize("where", ["blob", "binary", "list", "struct", "map"])
+@pytest.mark.parametrize("way", CELLS)
+def test_a_cell_that_is_packed_is_opened_wherever_it_is(tmp_path: Path, way: str, where: str) -> None:
+    for hers in (True, False):
+        cells = [CELLS[way](told(1) if hers else FILLER.encode())]
+        cells += [] if hers else [b"x\x9c" + os.urandom(40), b"h\xde" + cells[0][2:99], b"]\0\0\x80\0" + b"\xff" * 40]
+        (tmp_path / "file").unlink(missing_ok=True)
+        if where == "blob":
+            connection = sqlite3.connect(tmp_path / "file")
+            connection.execute("CREATE TABLE t (x BLOB)")
+            connection.executemany("INSERT INTO t VALUES (?)", [(c,) for c in cells])
+            connection.commit()
+            connection.close()
+        else:
+            kinds = {"binary": pa.binary(), "list": pa.list_(pa.binary()), "map": pa.map_(pa.string(), pa.binary()),
+                     "struct": pa.struct([("b", pa.list_(pa.binary()))])}
+            wrap = {"binary": lambda c: c, "list": lambda c: [c], "map": lambda c: [("k", c)],
+                    "struct": lambda c: {"b": [c]}}
+            pq.write_table(pa.table({"x": pa.array([wrap[where](c) for c in cells], kinds[where])}), tmp_path / "file")
+        report = scanned(tmp_path)
+        assert (report.residue, report.undecodable) == ((("file",) if hers else ()), ())
+
+
+def test_equal_databases_with_other_logs_are_each_read_with_their_own(tmp_path: Path) -> None:
+    for name in ("a.db", "b.db"):
+        writer = sqlite3.connect(tmp_path / name, isolation_level=None)
+        writer.execute("PRAGMA journal_mode=WAL")
+        writer.execute("CREATE TABLE t (x BLOB)")
+        writer.execute("INSERT INTO t VALUES (zeroblob(100000))")
+        writer.close()
+    (tmp_path / "b.db").write_bytes((tmp_path / "a.db").read_bytes())
+    reader = sqlite3.connect(tmp_path / "b.db", isolation_level=None)
+    reader.execute("INSERT INTO t VALUES (?)", (gzip.compress(told(1)),))
+    report = scanned(tmp_path)
+    assert (tmp_path / "a.db").read_bytes() == (tmp_path / "b.db").read_bytes()
+    assert report.residue == ("b.db",) and report.undecodable == ()
+    whole = (tmp_path / "b.db-wal").read_bytes()
+    reader.close()
+    (tmp_path / "b.db").unlink()
+    (tmp_path / "b.db-wal").write_bytes(whole)
+    assert scanned(tmp_path).undecodable == ("b.db-wal",)
+
+
+@pytest.mark.parametrize("column", ["subject", "record"])
+def test_an_id_that_looks_like_a_digest_is_found_among_digests(tmp_path: Path, column: str) -> None:
+    given = md5(b"her", usedforsecurity=False).hexdigest() * 2
+    columns = {"subject": ["b" * 64] * 2, "record": ["c" * 64] * 2, "text": ["", "x"], column: ["d" * 64, given]}
+    pq.write_table(pa.table(columns), tmp_path / "a")
+    (tmp_path / "b.jsonl").write_text(json.dumps({f"{k}_digest": v[1] for k, v in columns.items()}))
+    report = scan(tmp_path, [], ["a", "b.jsonl"], [], make_needles([given], []), [])
+    assert report.residue == ("a", "b.jsonl")
+
+
+def test_a_column_of_texts_as_long_as_digests_is_searched(tmp_path: Path) -> None:
+    text = "of her and of nobody else, sixty-four letters of it, as it is so".ljust(64, ".")[:64]
+    pq.write_table(pa.table({"subject": ["b" * 64], "record": [text]}), tmp_path / "a")
+    assert scan(tmp_path, [], ["a"], [], make_needles([], [text]), []).shared == 1

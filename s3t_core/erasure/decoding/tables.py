@@ -1,6 +1,7 @@
 """Decoders of tables: Parquet, Arrow, SQLite, and safetensors, whose header is one."""
 
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -99,6 +100,14 @@ def decode_sqlite(source: Source) -> Iterator[Part]:
             if source.path is None or "locked" in str(error):
                 raise
             yield from _tables(f"file:{quote(str(_copy(source, Path(folder))))}")
+
+
+def decode_beside_sqlite(source: Source) -> Iterator[Part]:
+    """A write-ahead log or a journal: its pages are read with the database beside it, or by nobody."""
+    database = re.fullmatch(r"(.*)-(wal|journal)", str(source.path or ""))
+    if database is None or not Path(database[1]).is_file():
+        raise Undecodable("SQLite: a log without its database")
+    yield b""
 
 
 def _copy(source: Source, folder: Path) -> Path:
