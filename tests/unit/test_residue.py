@@ -630,3 +630,87 @@ def test_a_column_of_texts_as_long_as_digests_is_searched(tmp_path: Path) -> Non
     text = "of her and of nobody else, sixty-four letters of it, as it is so".ljust(64, ".")[:64]
     pq.write_table(pa.table({"subject": ["b" * 64], "record": [text]}), tmp_path / "a")
     assert scan(tmp_path, [], ["a"], [], make_needles([], [text]), []).shared == 1
+
+
+METHODS = {"stored": zipfile.ZIP_STORED, "deflate": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2,
+           "lzma": zipfile.ZIP_LZMA}
+
+
+def _entries(method: int, *contents: bytes, seekable: bool = True) -> bytes:
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return seekable
+
+        def tell(self) -> int:
+            return super().tell() if seekable else _raise()
+
+    def _raise() -> int:
+        raise OSError
+
+    file = Pipe()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.mkdir("d")
+        for index, content in enumerate(contents):
+            with archive.open(f"d/{index}", "w", force_zip64=index == 1) as entry:
+                entry.write(content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("seekable", [True, False])
+@pytest.mark.parametrize("method", METHODS)
+def test_zips_as_others_write_them_are_whole(tmp_path: Path, method: str, seekable: bool) -> None:
+    for last, expected in ((gzip.compress(told(1)), ("file",)), (b"nothing" * 99, ())):
+        (tmp_path / "file").write_bytes(_entries(METHODS[method], b"", FILLER.encode() * 9, last, seekable=seekable))
+        report = scanned(tmp_path)
+        assert (report.residue, report.undecodable) == (expected, ())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bytes_in_an_entry_of_a_zip_that_nobody_reads_stop(tmp_path: Path, method: str) -> None:
+    """A second stream behind the first, or a size and a checksum of less than there is."""
+    short, hidden = b"short", gzip.compress(told(1))
+    only = _entries(METHODS[method], short)
+    at = only.index(b"d/0") + 3 + int.from_bytes(only[only.index(b"d/0") - 2:only.index(b"d/0")], "little")
+    directory = only.index(b"PK\x01\x02")
+    second = only.index(b"PK\x01\x02", directory + 4)
+    content = only[at:directory]
+    grown = bytearray(only[:directory] + hidden + only[directory:])
+    moved = len(hidden)
+    grown[second + moved + 20:second + moved + 24] = (len(content) + moved).to_bytes(4, "little")
+    end = grown.rindex(b"PK\x05\x06")
+    grown[end + 16:end + 20] = (directory + moved).to_bytes(4, "little")
+    assert zipfile.ZipFile(io.BytesIO(grown)).read("d/0") == short
+    (tmp_path / "file").write_bytes(grown)
+    assert scanned(tmp_path).undecodable == ("file",)
+    whole = bytearray(_entries(METHODS[method], short + TEXT.encode()))
+    second = whole.index(b"PK\x01\x02", whole.index(b"PK\x01\x02") + 4)
+    whole[second + 16:second + 20] = zlib.crc32(short).to_bytes(4, "little")
+    whole[second + 24:second + 28] = len(short).to_bytes(4, "little")
+    (tmp_path / "file").write_bytes(whole)
+    report = scanned(tmp_path)
+    assert report.residue or report.undecodable == ("file",)
+
+
+def test_what_stands_between_the_entries_of_a_zip_is_their_size_or_stops(tmp_path: Path) -> None:
+    whole = _entries(zipfile.ZIP_DEFLATED, b"one", b"two", seekable=False)
+    at = whole.index(b"PK\x07\x08")
+    (tmp_path / "file").write_bytes(whole[:at] + b"her number: 4711"[:16] + whole[at + 16:])
+    assert scanned(tmp_path).undecodable == ("file",)
+
+
+@pytest.mark.parametrize("where", ["name", "comment", "comment of all", "extra"])
+def test_what_a_zip_says_beside_its_entries_is_searched_however_it_is_spelt(tmp_path: Path, where: str) -> None:
+    spelt = base64.b64encode(TEXT.encode())
+    info = zipfile.ZipInfo(spelt.decode() if where == "name" else "a")
+    info.comment = spelt if where == "comment" else b""
+    info.extra = b"\xfe\xca" + len(spelt).to_bytes(2, "little") + spelt if where == "extra" else b""
+    with zipfile.ZipFile(tmp_path / "file", "w") as archive:
+        archive.writestr(info, b"x")
+        archive.comment = spelt if where == "comment of all" else b""
+    assert scanned(tmp_path).residue == ("file",)
+
+
+def test_weights_as_torch_saves_them_are_whole(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save({"a": torch.zeros(1000), "b": torch.arange(7)}, tmp_path / "file")
+    assert scanned(tmp_path).undecodable == ()
