@@ -714,3 +714,40 @@ def test_weights_as_torch_saves_them_are_whole(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     torch.save({"a": torch.zeros(1000), "b": torch.arange(7)}, tmp_path / "file")
     assert scanned(tmp_path).undecodable == ()
+
+
+def test_names_are_searched_and_not_quoted(tmp_path: Path) -> None:
+    folder = tmp_path / ".s3t"
+    (folder / f"of {PERSON}" / "empty").mkdir(parents=True)
+    (folder / f"of {PERSON}" / "a.txt").write_text("nothing")
+    (folder / "plain").mkdir()
+    (folder / "plain" / f"{PERSON}.txt").write_text("nothing")
+    (folder / "plain" / f"{quote('<' + PERSON + '>')}").mkdir()
+    (folder / "plain" / "link").symlink_to(tmp_path / f"of-{PERSON.upper()}" / PERSON)
+    (folder / "plain" / "b.txt").write_text("nothing")
+    (tmp_path / f"of-{PERSON.upper()}").mkdir()
+    (tmp_path / f"of-{PERSON.upper()}" / PERSON).write_text("nothing")
+    report = scanned(tmp_path, ".s3t")
+    assert len(report.residue) == 5 and report.undecodable == ()
+    assert not any("4711" in name for name in report.residue)
+    assert all(name.startswith(".s3t/") for name in report.residue) and ".s3t/plain/link" in report.residue
+
+
+def test_the_name_of_an_object_in_a_bucket_is_searched(tmp_path: Path) -> None:
+    (tmp_path / "object").write_text("nothing")
+    report = scanned(tmp_path, "x", objects=[(f"s3://b/{PERSON}/1", tmp_path / "object")])
+    assert report.residue == ("s3://b/(name 1)/1",)
+
+
+def test_a_link_or_an_alternate_that_leads_nowhere_stops(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "link").symlink_to(tmp_path / "gone")
+    (tmp_path / "ours" / "circle").symlink_to(tmp_path / "ours" / "circle")
+    (tmp_path / "theirs").symlink_to(tmp_path / "gone")
+    notes = tmp_path / "ours" / "objects" / "info" / "alternates"
+    notes.parent.mkdir(parents=True)
+    notes.write_text(f"{tmp_path / 'gone'}\n")
+    report = scanned(tmp_path, "ours")
+    assert report.undecodable == ("ours/circle", "ours/link", "ours/objects/info/alternates")
+    (tmp_path / "gone").mkdir()
+    assert scanned(tmp_path, "ours").undecodable == ("ours/circle",)
