@@ -15,7 +15,7 @@ from functools import cached_property
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
-from s3t_core.erasure.spellings import plain, spellings_of
+from s3t_core.erasure.spellings import plain, read, spellings_of
 
 MIN_ID_BYTES = 6
 MIN_WORD_BYTES = 12
@@ -50,6 +50,11 @@ class NeedleSet:
         return BytesAhoCorasick([*self.ids, *self.windows], implementation=Implementation.ContiguousNFA)
 
     @cached_property
+    def digests(self) -> frozenset[str]:
+        """Ids that look like the keyed digests of subjects and records."""
+        return frozenset(i.decode() for i in self.ids if re.fullmatch(rb"[0-9a-f]{64}", i))
+
+    @cached_property
     def longest(self) -> int:
         """Bytes of the longest needle."""
         return max((len(n) for n in (*self.ids, *self.windows)), default=0)
@@ -76,7 +81,7 @@ def make_needles(ids: list[str], texts: list[str], baseline: bytes = b"") -> Nee
 def _forms(text: str) -> set[bytes]:
     raw = text.encode()
     escaped = (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
-    return {raw, plain(raw), *(plain(form.encode()) for form in escaped)}
+    return {raw, plain(raw), read(raw), *(plain(form.encode()) for form in escaped)}
 
 
 def _windows(data: bytes) -> list[bytes]:

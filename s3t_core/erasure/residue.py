@@ -24,6 +24,7 @@ import io
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ __all__ = ["make_needles", "scan"]
 _SPELT = 6
 """A needle may take so many times its bytes where it is spelt otherwise: an escape has six characters."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_HEX = re.compile(r"[0-9a-f]+(\.dir)?")
 _DVC_OBJECT = re.compile(r"files/md5/([0-9a-f]{2})/([0-9a-f]{30})(\.dir)?$")
 _GIT_OBJECT = re.compile(r"(^|/)objects/[0-9a-f]{2}/([0-9a-f]{38}([0-9a-f]{24})?|tmp_obj_\w+)$")
 _IN_GIT = re.compile(r"(^|/)\.git/")
@@ -73,13 +75,16 @@ def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: lis
     """
     found = _Found()
     skipped, search = frozenset(skip), _Searcher(needles, targets, temporary, unpack)
-    for path, own in _walk(root, extra_roots, system_paths):
+    names = _Names(needles)
+    for path, own, base in _walk(root, extra_roots, system_paths):
         if path not in skipped:
-            found.add(_shown(path, root), search(path, path.as_posix()), own)
+            shown, told = names(path, base, _shown(path, root)) if own else (_shown(path, root), False)
+            found.add(shown, search(path, path.as_posix()), own, told)
             if not found.whole and own and is_open(path):
-                found.written.append(_shown(path, root))
+                found.written.append(shown)
     for name, path in objects:
-        found.add(name, search(path, name), own=True)
+        shown, told = names.masked(name)
+        found.add(shown, search(path, name), own=True, told=told)
     return ScanReport(found.files, found.size, len(needles.ids) + len(needles.windows), needles.unsearchable,
                       found.shared, _sorted(found.residue), _sorted(found.outside), _sorted(found.undecodable),
                       _sorted(found.written))
@@ -87,12 +92,13 @@ def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: lis
 
 @dataclass
 class _Verdict:
-    """What one file said. `whole`: it was decoded to its end."""
+    """What one file said. `whole`: it was decoded to its end. `files`: none for a link and an empty directory."""
 
     size: int = 0
     residue: bool = False
     shared: int = 0
     whole: bool = True
+    files: int = 1
 
 
 class _Found:
@@ -106,16 +112,54 @@ class _Found:
         self.undecodable: list[str] = []
         self.written: list[str] = []
 
-    def add(self, name: str, verdict: _Verdict, own: bool) -> None:
-        """Count a verdict. `own`: of something that the system wrote."""
-        self.files += 1
+    def add(self, name: str, verdict: _Verdict, own: bool, told: bool = False) -> None:
+        """Count a verdict. `own`: of something that the system wrote. `told`: its name says what was erased."""
+        self.files += verdict.files
         self.size += verdict.size
         self.shared += verdict.shared
         self.whole = verdict.whole
-        if verdict.residue:
+        if verdict.residue or told:
             (self.residue if own else self.outside).append(name)
         if own and not verdict.whole:
             self.undecodable.append(name)
+
+
+class _Names:
+    """Searches names as well: of files, directories, objects in buckets, and what links lead to. What is shown of one
+    in which something is found is a number: it goes into errors and the ledger."""
+
+    def __init__(self, needles: NeedleSet) -> None:
+        self._needles = needles
+        self._told: dict[str, bool] = {}
+        self._numbers: dict[str, int] = {}
+
+    def __call__(self, path: Path, base: Path, shown: str) -> tuple[str, bool]:
+        """What to show of a file below `base`, and whether its name says what was erased."""
+        beyond = path.relative_to(base).parts if path.is_relative_to(base) else path.parts[-1:]
+        told = [part for part in beyond if self._says(part)]
+        if path.is_symlink():
+            with contextlib.suppress(OSError):
+                told += [part for part in path.readlink().parts if self._says(part)]
+        return (self.masked(shown)[0], True) if told else (shown, False)
+
+    def masked(self, name: str) -> tuple[str, bool]:
+        """A name, its parts in which something is found replaced by numbers, and whether there are any."""
+        parts = name.split("/")
+        told = [self._says(part) for part in parts]
+        if not any(told) and not self._needles.told_in(name.encode("utf-8", "replace")):
+            return name, False
+        if not any(told):
+            told = [True] * len(parts)
+        return "/".join(f"(name {self._numbers.setdefault(part, len(self._numbers) + 1)})" if says else part
+                        for part, says in zip(parts, told, strict=True)), True
+
+    def _says(self, part: str) -> bool:
+        """A directory is asked about once. Names that are digests are not decoded: they are ids only as they are."""
+        if part not in self._told:
+            name = part.encode("utf-8", "surrogateescape")
+            look = self._needles.found_in if _HEX.fullmatch(part) else self._needles.told_in
+            self._told[part] = look(name)
+        return self._told[part]
 
 
 class _Searcher:
@@ -133,7 +177,11 @@ class _Searcher:
         self._known: dict[tuple[bytes, str], _Verdict] = {}
 
     def __call__(self, path: Path, name: str) -> _Verdict:
-        """Search a file that the system knows by `name`."""
+        """Search a file that the system knows by `name`; of a link and an empty directory only where they lead."""
+        if path.is_symlink():
+            return _Verdict(whole=path.exists() and _resolved(path) is not None, files=0)
+        if _is_empty(path):
+            return _Verdict(files=0)
         try:
             with path.open("rb") as file:
                 return self._once(file, path, name)
@@ -152,7 +200,7 @@ class _Searcher:
         if not named and not lines and (kind is None or size < _WHOLE_BYTES):
             return self._search(file, path, name, kind, lines)
         sha256, md5 = _digests(file)
-        key = (sha256, f"{kind.name if kind else ''} {lines}")
+        key = (sha256, f"{kind.name if kind else ''} {lines} {path if kind and kind.beside else ''}")
         if key not in self._known:
             self._known[key] = self._search(file, path, name, kind, lines)
         verdict = self._known[key]
@@ -160,7 +208,8 @@ class _Searcher:
         return _Verdict(verdict.size, verdict.residue, verdict.shared, whole)
 
     def _search(self, file: IO[bytes], path: Path, name: str, kind: Kind | None, lines: bool) -> _Verdict:
-        verdict = _Verdict(file.seek(0, io.SEEK_END), whole=_is_what_it_is_called(name, kind, file))
+        verdict = _Verdict(file.seek(0, io.SEEK_END), whole=_is_what_it_is_called(name, kind, file) and
+                           all(place.exists() for place in _git_links(path)))
         if lines:
             file.seek(0)
             self._lines(file, verdict)
@@ -177,7 +226,7 @@ class _Searcher:
 
     def _decoded(self, file: IO[bytes], path: Path | None, kind: Kind | None, depth: int, verdict: _Verdict) -> None:
         """Search a file as it is and as what it decodes to. Raises Undecodable."""
-        rows = False
+        rows, shared = False, verdict.shared
         if kind is not None:
             try:
                 if depth == MAX_DEPTH:
@@ -193,8 +242,8 @@ class _Searcher:
                 if kind.sure or not isinstance(error, Mistaken):
                     self._raw(file, verdict, packed=False)
                     raise
-        if not rows:
-            self._raw(file, verdict, packed=kind is not None and kind.packed)
+        if not rows or verdict.shared == shared:  # else what the bytes say may be what others' rows say
+            self._raw(file, verdict, packed=rows or (kind is not None and kind.packed))
 
     def _member(self, stream: Readable, depth: int, verdict: _Verdict, theirs: bool) -> None:
         """Search what came out of a file: by its own first bytes it may be another one. `theirs`: the operator put it
@@ -225,7 +274,9 @@ class _Searcher:
         """Whether the rows say whose they are, all of them."""
         subjects, joined = rows.digests("subject"), rows.joined()
         mine = not self._by_subject.keys().isdisjoint(subjects)
-        named = all(map(_DIGEST.fullmatch, subjects))
+        named = bool(subjects) and all(map(_DIGEST.fullmatch, subjects))
+        if self._needles.digests and not self._needles.digests.isdisjoint((*subjects, *rows.digests("record"))):
+            verdict.residue = True
         if mine or (self._needles.found_in(joined) if named else self._needles.told_in(joined)):
             records = rows.digests("record")
             for index, (subject, record) in enumerate(zip(subjects, records, strict=True)):
@@ -233,14 +284,35 @@ class _Searcher:
         return named
 
     def _lines(self, file: IO[bytes], verdict: _Verdict) -> None:
-        """JSON, one object a line, each with the digest of the subject whose it is."""
+        """JSON, one object a line, each with the digest of the subject whose it is. It is searched as a whole; line by
+        line where something is found, or one names an erased subject; and once more without the lines of others, since
+        a text may have line breaks of its own."""
+        whole = _Verdict()
+        self._raw(file, whole, packed=False)
+        if not whole.residue and not self._names_erased(file):
+            return
+        with tempfile.TemporaryFile(dir=self._temporary) as rest:
+            self._each_line(file, rest, verdict)
+            self._raw(rest, verdict, packed=False)
+
+    def _names_erased(self, file: IO[bytes]) -> bool:
+        """Whether the digest of an erased subject may be in it, as a number of hexadecimal digits is written."""
+        subjects = NeedleSet((), tuple(s.encode() for s in self._by_subject), 0)
+        file.seek(0)
+        return any(map(subjects.found_in, _chunks(b"", file, subjects.longest)))
+
+    def _each_line(self, file: IO[bytes], rest: IO[bytes], verdict: _Verdict) -> None:
+        """Line by line; those in which nothing of others is found go to `rest`."""
+        file.seek(0)
         for line in file:
             try:
                 value = json.loads(line)
             except ValueError:
                 value = None
             value = value if isinstance(value, dict) else {}
+            shared = verdict.shared
             self._row(str(value.get("subject_digest", "")), str(value.get("record_digest", "")), line, verdict)
+            rest.write(line if verdict.shared == shared else b"\n")
 
     def _row(self, subject: str, record: str, content: bytes, verdict: _Verdict) -> None:
         """A row of an erased subject of which nobody can say which record it is, may be the erased one."""
@@ -248,9 +320,17 @@ class _Searcher:
         if any(t.matches(subject, record) or not record for t in targets):
             verdict.residue = True
         elif self._needles.told_in(content):
-            named = _DIGEST.fullmatch(subject) is not None
+            named = _DIGEST.fullmatch(subject) is not None and self._needles.digests.isdisjoint((subject, record))
             verdict.shared += named
             verdict.residue = verdict.residue or not named
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether it is a directory with nothing in it that could be searched."""
+    try:
+        return path.is_dir() and not any(p.is_symlink() or p.is_file() or p.is_dir() for p in path.iterdir())
+    except OSError:
+        return False
 
 
 def _expected_kind(name: str, head: bytes) -> Kind | None:
@@ -312,9 +392,10 @@ def _chunks(head: bytes, stream: Readable, overlap: int) -> Iterator[bytes]:
         fresh = stream.read(CHUNK_BYTES)
 
 
-def _walk(root: Path, extra_roots: list[Path], system_paths: list[str]) -> Iterator[tuple[Path, bool]]:
-    """Every file once, and whether it is the system's own; also directories that cannot be listed. Links are followed
-    where the system writes, and only there: what it keeps on another disk is as much its own."""
+def _walk(root: Path, extra_roots: list[Path], system_paths: list[str]) -> Iterator[tuple[Path, bool, Path]]:
+    """Every file and empty directory once, whether it is the system's own, and below what it was found; also
+    directories that cannot be listed, and links of its own that lead nowhere. Links are followed where the system
+    writes, and only there: what it keeps on another disk is as much its own."""
     seen: set[Path] = set()
     linked: list[Path] = []
     for path in _below(root):
@@ -323,21 +404,35 @@ def _walk(root: Path, extra_roots: list[Path], system_paths: list[str]) -> Itera
             path.is_relative_to(extra) for extra in extra_roots)
         if path.is_symlink():
             linked += [path] if own else []
+            if own:
+                yield path, own, root
         else:
             seen.add(path)
             linked += _git_links(path) if own else []
-            yield path, own
+            yield path, own, root
     linked += [extra for extra in extra_roots if not extra.is_relative_to(root)]
     while linked:
-        place = linked.pop().resolve()
+        place = _resolved(linked.pop())
+        if place is None:
+            continue
         for path in [place] if place.is_file() else _below(place):
             if path.is_symlink():
-                linked += [path] if path.resolve() not in seen else []
-                seen.add(path.resolve())
+                leads = _resolved(path)
+                linked += [path] if leads is not None and leads not in seen else []
+                seen.update({leads} if leads is not None else ())
+                yield path, True, place
             elif path not in seen:
                 seen.add(path)
                 linked += _git_links(path)
-                yield path, True
+                yield path, True, place
+
+
+def _resolved(path: Path) -> Path | None:
+    """Where a path leads, None for links in a circle."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return None
 
 
 def _git_links(path: Path) -> list[Path]:
@@ -372,6 +467,8 @@ def _below(place: Path) -> Iterator[Path]:
         for path in (Path(folder, name) for name in sorted([*names, *links])):
             if path.is_symlink() or path.is_file():
                 yield path
+        if not names and not folders and Path(folder) != place:
+            yield Path(folder)
     yield from (Path(error.filename) for error in hidden if not isinstance(error, FileNotFoundError))
 
 

@@ -2,13 +2,17 @@
 
 Turning the chunk, not the needles, keeps their number small: a search gets slower with every one.
 
-- escapes, at any depth: JSON in JSON, Python's repr; backslashes go, `\\n`, `\\r` and `\\t` become what they mean;
-  `\\x`, `\\u` and `\\U` with their digits become letters, `\\x` also a byte (Python's ascii() and repr(bytes))
-- UTF-16 and UTF-32 without a mark at their beginning: NULs go, which leaves ASCII; where every second byte or so is
-  one, the chunk is decoded in both orders as well
-- percent-encoding, with + as a space or as itself; the five entities of HTML
-- base64 of either alphabet, with line breaks or without, from MIN_RUN characters on, and escapes within it (a signed
-  document of ours is JSON in base64 in JSON); hexadecimal likewise, but for runs of the lengths that digests have
+- escapes, at any depth: JSON in JSON, Python's repr; backslashes go, `\\n`, `\\r`, `\\t`, `\\b`, `\\f`, `\\v`, `\\a`,
+  `\\e` become what they mean; `\\x`, `\\u` and `\\U` with their digits become letters, `\\x` also a byte (Python's
+  ascii() and repr(bytes)), three octal digits a byte
+- percent-encoding, with + as a space or as itself; the five entities of HTML; colours of a terminal go; doubled quotes
+  (CSV, SQL) are one, line breaks of Windows are line breaks. All of these in one another, up to four times (read); of
+  bytes that are mostly numbers, escapes, percent-encoding and entities only, once each
+- UTF-16 and UTF-32 without a mark at their beginning: NULs go, which leaves ASCII; where a good part of 64 bytes are
+  NULs, the bytes there are decoded in both orders as well
+- base64 of either alphabet, with line breaks or without, indented or quoted, from MIN_RUN characters on, and all of the
+  above around it and within it (a signed document of ours is JSON in base64 in JSON); hexadecimal likewise, one of
+  length of a digest only from its first digit; base64 or hexadecimal in another MAX_RUNS deep
 """
 
 import binascii
@@ -35,62 +39,133 @@ _PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
 _ENTITIES = {b"&lt;": b"<", b"&gt;": b">", b"&quot;": b'"', b"&#34;": b'"', b"&#x27;": b"'", b"&#39;": b"'",
              b"&amp;": b"&"}
 _ENTITY = re.compile(b"|".join(_ENTITIES))
-_NUMBERED = re.compile(rb"\\+(?:u[0-9A-Fa-f]{4}(?:\\+u[0-9A-Fa-f]{4})*|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2})")
-_NUMBERS = (b"\\u", b"\\U", b"\\x")
+_NUMBERED = re.compile(
+    rb"\\+(?:u[0-9A-Fa-f]{4}(?:\\+u[0-9A-Fa-f]{4})*|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2}|[0-3][0-7]{2}|0)")
+_BYTE = re.compile(rb"\\x[0-9A-Fa-f]{2}")
+_MEANT = dict(zip(b"nrtbfvae", (b"\n", b"\r", b"\t", b"\b", b"\f", b"\v", b"\a", b"\x1b"), strict=False))
+_COLOUR = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[ -/]+[0-~])")
+"""What a terminal is told: colours, and where to go. It ends in a letter that belongs to no word."""
+_TOLD = re.compile(rb"(?:\x1b|\\(?:u001[bB]|x1[bB]|033|e)|%1[bB])(?:\[|%5[bB])")
+_TWICE = ((b"\r\n", b"\n"), (b'""', b'"'), (b"''", b"'"))
+"""A line break of Windows, quotes as CSV and SQL write them."""
+_ROUNDS = 4
+_NO_CONTROL = bytes(c for c in range(256) if c == 0 or c >= 32 or c in b"\t\n\r\x1b")
+MAX_RUNS = 2
+_PREFIX = re.compile(rb"\n[ \t>#*;|]{1,16}")
+"""What may stand before a line of base64: YAML, a quotation, a comment."""
 _DIGITS = re.compile(rb"[uUx]([0-9A-Fa-f]+)")
-_NUL_SHARE = (0.3, 0.8)
+_BLOCK = 64
+_NULS = (6, 52)
+"""So many of the bytes of a block are NULs where UTF-16 of Latin letters is in it."""
 
 
-def spellings_of(chunk: bytes) -> Iterator[bytes]:
-    """The chunk, and each other way to read it that its bytes suggest."""
+def spellings_of(chunk: bytes, depth: int = MAX_RUNS) -> Iterator[bytes]:
+    """The chunk, and each other way to read it that its bytes suggest: `depth` times base64 or hexadecimal in another.
+    """
     yield chunk
     stripped = plain(chunk)
     if len(stripped) < len(chunk):
         yield stripped
-        if _NUL_SHARE[0] <= chunk.count(0) / len(chunk) <= _NUL_SHARE[1]:
+        if depth == MAX_RUNS:
             yield from _wide(chunk)
-    if any(number in chunk for number in _NUMBERS):
-        yield from (plain(_NUMBERED.sub(meaning, chunk)) for meaning in (_letters, _letters_and_bytes))
-    if _PERCENT.search(stripped):
-        yield unquote_to_bytes(stripped)
-        if b"+" in stripped:
-            yield unquote_to_bytes(stripped.replace(b"+", b" "))
-    if _ENTITY.search(stripped):
-        yield _ENTITY.sub(lambda found: _ENTITIES[found[0]], stripped)
-    for decoded in decoded_runs(stripped):
-        yield decoded
-        yield plain(decoded)
+    meant = read(chunk)
+    if meant != stripped:
+        yield meant
+    if depth == MAX_RUNS and _is_text(chunk):
+        yield from _other_readings(chunk)
+    if depth:
+        for decoded in decoded_runs(meant):
+            yield from spellings_of(decoded, depth - 1)
+
+
+def read(data: bytes, bytewise: bool = False, plus: bytes = b"+", colour: bytes = b" ") -> bytes:
+    """What is meant by escapes, percent-encoding, entities, doubled quotes and colours, one in another, in any order:
+    a needle is turned likewise, so what it says itself by chance (100%25) does no harm. `bytewise`: `\\x` is a byte,
+    not a letter; `plus` and `colour`: what a + of a form and what a terminal is told become."""
+    is_text = _is_text(data)
+    for _ in range(_ROUNDS if is_text else 1):
+        before = data
+        if b"\\" in data:
+            if _NUMBERED.search(data):
+                data = _NUMBERED.sub(_letters_and_bytes if bytewise else _letters, data)
+            data = plain(data)
+        elif b"\0" in data:
+            data = plain(data)
+        if b"%" in data and _PERCENT.search(data):
+            data = unquote_to_bytes(data.replace(b"+", plus) if plus != b"+" else data)
+        if b"&" in data and _ENTITY.search(data):
+            data = _ENTITY.sub(lambda found: _ENTITIES[found[0]], data)
+        if is_text and b"\x1b" in data:
+            data = _COLOUR.sub(colour, data)
+        for twice, once in _TWICE if is_text else ():
+            if twice in data:
+                data = data.replace(twice, once)
+        if data == before:
+            break
+    return data
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether few of its bytes are control characters, NULs apart. Numbers spell little, and most of it by chance."""
+    return len(data.translate(None, _NO_CONTROL)) * 16 <= len(data)
+
+
+def _other_readings(chunk: bytes) -> Iterator[bytes]:
+    """What else it may mean, where it has what can be read in two ways."""
+    if _BYTE.search(chunk):
+        yield read(chunk, bytewise=True)
+    if b"+" in chunk and _PERCENT.search(chunk):
+        yield read(chunk, plus=b" ")
+    if _TOLD.search(chunk):
+        yield read(chunk, colour=b"")
 
 
 def plain(data: bytes) -> bytes:
-    """Without backslashes and NULs; escaped line breaks and tabs as such. The same at any depth of escaping."""
+    """Without backslashes and NULs; escaped line breaks, tabs and marks as such. The same at any depth of escaping."""
     if b"\\" in data:
-        for escape, meant in ((b"\\n", b"\n"), (b"\\r", b"\r"), (b"\\t", b"\t"), (b"\\", b"")):
-            data = data.replace(escape, meant)
+        first, *others = data.split(b"\\")
+        data = first + b"".join([_MEANT[part[0]] + part[1:] if part and part[0] in _MEANT else part for part in others])
     return data.replace(b"\0", b"") if data.count(b"\0") < _FEW else data.translate(None, b"\0")
 
 
 def _letters(found: "re.Match[bytes]") -> bytes:
-    """What numbered escapes mean, two of `\\u` being one letter where they are a pair."""
-    numbers = [int(digits, 16) for digits in _DIGITS.findall(found[0])]
+    """What numbered escapes mean, two of `\\u` being one letter where they are a pair. A NUL is a space, lest what is
+    beside it be one word."""
+    digits = found[0].lstrip(b"\\")
+    if digits[:1].isdigit():
+        return bytes([int(digits, 8) or 32])
+    numbers = [int(digits, 16) or 32 for digits in _DIGITS.findall(found[0])]
     text = "".join(chr(n) for n in numbers if n <= 0x10ffff)
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def _letters_and_bytes(found: "re.Match[bytes]") -> bytes:
     """The same, each `\\x` being a byte."""
-    return bytes([int(found[0][-2:], 16)]) if found[0][-3:-2] == b"x" else _letters(found)
+    return bytes([int(found[0][-2:], 16) or 32]) if found[0][-3:-2] == b"x" else _letters(found)
 
 
 def _wide(chunk: bytes) -> Iterator[bytes]:
-    """UTF-16 of either order, from either first byte."""
+    """UTF-16 of either order, from either first byte, where some of the bytes are NULs, and neither few nor all."""
+    if chunk.count(b"\0") < _NULS[0]:
+        return
+    nuls = np.frombuffer(chunk + bytes(-len(chunk) % _BLOCK), np.uint8).reshape(-1, _BLOCK) == 0
+    share = np.count_nonzero(nuls, axis=1)
+    chosen = (share >= _NULS[0]) & (share <= _NULS[1])
+    if not chosen.any():
+        return
+    chosen[1:] |= chosen[:-1].copy()
+    chosen[:-1] |= chosen[1:].copy()
+    edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False)) * _BLOCK
+    parts = [chunk[begin:end] for begin, end in zip(edges[::2], edges[1::2], strict=True)]
     for encoding in ("utf-16-le", "utf-16-be"):
         for begin in (0, 1):
-            yield chunk[begin:].decode(encoding, "ignore").encode("utf-8", "ignore")
+            yield b"\n".join(part[begin:].decode(encoding, "ignore").encode("utf-8", "ignore") for part in parts)
 
 
 def decoded_runs(data: bytes) -> list[bytes]:
     """What the long runs of base64 and hexadecimal digits decode to, from each place where a group may begin."""
+    if _PREFIX.search(data):
+        data = _PREFIX.sub(b"\n", data)
     mask = data.translate(_RUNS)
     if mask.find(_LONG) < 0:
         return []
@@ -99,12 +174,13 @@ def decoded_runs(data: bytes) -> list[bytes]:
     strange = np.add.reduceat(np.frombuffer(data.translate(_NOT_HEX) + b"\0", np.uint8),
                               np.ravel((begins, ends), "F"), dtype=np.int64)[::2]
     base64 = strange > 0
-    hexadecimal = ~base64 & ~np.isin(ends - begins, _DIGESTS)
+    digests = ~base64 & np.isin(ends - begins, _DIGESTS)
     found = []
-    for chosen, group, decode in ((base64, 4, binascii.a2b_base64), (hexadecimal, 2, binascii.unhexlify)):
+    for chosen, group, starts, decode in ((base64, 4, 4, binascii.a2b_base64), (digests, 2, 1, binascii.unhexlify),
+                                          (~base64 & ~digests, 2, 2, binascii.unhexlify)):
         if chosen.any():
             digits = _joined_runs(data, begins[chosen], ends[chosen])
-            found += [decode(digits[at:at + (len(digits) - at) // group * group]) for at in range(group)]
+            found += [decode(digits[at:at + (len(digits) - at) // group * group]) for at in range(starts)]
     return found
 
 

@@ -3,6 +3,7 @@
 import base64
 import bz2
 import gzip
+import html
 import io
 import json
 import lzma
@@ -459,3 +460,294 @@ def test_lines_and_rows_of_hers_whose_record_nobody_knows_count_as_the_erased_on
     (tmp_path / "b.jsonl").write_text(json.dumps({"subject_digest": HER, "record_digest": "other", "values": {}}))
     report = scan(tmp_path, [], ["a.jsonl", "b.jsonl"], [], make_needles([], []), [Target("q", HER, "gone")])
     assert report.residue == ("a.jsonl",)
+
+
+ROWS = {"subject": ["b" * 64] * 2, "record": ["c" * 64] * 2, "text": ["nothing", "at all"]}
+
+
+def _noted(where: str, note: str) -> tuple[pa.Schema, dict[str, list[str]], dict[bytes, bytes]]:
+    """A schema, rows, and what is noted beside a batch, with `note` in one of them."""
+    field = pa.field("text" if where != "column name" else note, pa.string(),
+                     metadata={"about": note} if where == "field metadata" else None)
+    if where == "name within":
+        field = pa.field("text", pa.struct([pa.field(note, pa.string())]))
+    schema = pa.schema([("subject", pa.string()), ("record", pa.string()), field],
+                       metadata={"about": note} if where == "schema metadata" else None)
+    texts: list[object] = [{note: t} for t in ROWS["text"]] if where == "name within" else list(ROWS["text"])
+    return (schema, {**{k: ROWS[k] for k in ("subject", "record")}, field.name: texts},  # type: ignore[dict-item]
+            {b"about": note.encode()} if where == "batch metadata" else {})
+
+
+@pytest.mark.parametrize("kind", ["arrows", "arrow", "parquet"])
+@pytest.mark.parametrize("where", ["column name", "name within", "field metadata", "schema metadata", "batch metadata"])
+def test_what_a_table_of_others_rows_says_beside_them_is_searched(tmp_path: Path, kind: str, where: str) -> None:
+    schema, rows, beside = _noted(where, json.dumps(TEXT) if where != "column name" else PERSON)
+    file = io.BytesIO()
+    batch = pa.record_batch(rows, schema=schema)
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_batches([batch]), file, store_schema=where.endswith("a metadata") or
+                       where == "field metadata")
+    else:
+        with (pa.ipc.new_stream if kind == "arrows" else pa.ipc.new_file)(file, schema) as writer:
+            writer.write_batch(batch, custom_metadata=beside)
+    (tmp_path / "file").write_bytes(file.getvalue())
+    assert (scanned(tmp_path).residue == ("file",)) == (where != "batch metadata" or kind != "parquet")
+
+
+def test_an_empty_batch_hides_nothing(tmp_path: Path) -> None:
+    schema = pa.schema([("subject", pa.string()), ("note", pa.dictionary(pa.int32(), pa.string()))])
+    batch = pa.record_batch([pa.array([], pa.string()), pa.DictionaryArray.from_arrays(pa.array([], pa.int32()),
+                                                                                       [f"of {PERSON}"])], schema)
+    with pa.ipc.new_stream(str(tmp_path / "file"), schema) as writer:
+        writer.write_batch(batch)
+    assert scanned(tmp_path).residue == ("file",)
+
+
+@pytest.mark.parametrize("way", {
+    "colour": f"job\x1b[36m{PERSON}\x1b[0m done".encode(), "charset": f"x\x1b(B{PERSON}".encode(),
+    "colour in JSON": json.dumps(f"job\x1b[36m{PERSON}\x1b[0m").encode(),
+    "colour, octal": rf"job\033[36m{PERSON}\033[0m".encode(),
+    "colour within": TEXT.replace("confession", "\x1b[1mconfession\x1b[m").encode(),
+    **{rf"\{c}": rf'"\{c}{PERSON}"'.encode() for c in "bfva0ntr"},
+    "JSON in percent": quote(json.dumps(TEXT)).encode(), "percent twice": quote(quote(TEXT)).encode(),
+    "percent in base64": base64.b64encode(quote(TEXT).encode()),
+    "base64 in percent": quote(base64.b64encode(("?>" * 9 + TEXT).encode()).decode(), safe="").encode(),
+    "HTML twice": html.escape(html.escape(TEXT)).encode(),
+    "base64 twice": base64.b64encode(base64.b64encode(TEXT.encode())),
+    "indented base64": base64.encodebytes(TEXT.encode()).replace(b"\n", b"\n    "),
+    "quoted base64": base64.encodebytes(TEXT.encode() * 2).replace(b"\n", b"\n> "),
+    "base64 in a comment": base64.encodebytes(TEXT.encode() * 2).replace(b"\n", b"\n# "),
+    "CSV": TEXT.replace('"', '""').encode(), "SQL": TEXT.replace("'", "''").encode(),
+    "Windows": TEXT.replace("\n", "\r\n").encode(),
+    "git": b'"caf\\303\\251 on the corner, of her own"',
+    "hexadecimal, 16": (PERSON + ":more").encode().hex().encode(),
+    "hexadecimal, 32": (" " * 20 + PERSON + " ").encode().hex().upper().encode(),
+    "UTF-16 in much else": FILLER.encode() * 40 + TEXT.encode("utf-16-le") + FILLER.encode() * 40,
+}.items(), ids=lambda way: way[0])
+def test_one_spelling_in_another_hides_nothing(tmp_path: Path, way: tuple[str, bytes]) -> None:
+    (tmp_path / "log").write_bytes(b"before it " + way[1])
+    needles = make_needles([PERSON], [TEXT, "caf\u00e9 on the corner, of her own", "It's hers, and it's nobody else's"])
+    assert scan(tmp_path, [], ["log"], [], needles, []).residue == ("log",)
+
+
+@pytest.mark.parametrize("text", ["100%2525 sure of &amp;amp; it", r"C:\new\x41\users\her\own\folder",
+                                  "said \"\"yes\"\" to ''it''"],
+                         ids=["percent", "path", "quotes"])
+def test_a_text_that_looks_like_escapes_is_found_as_it_is_and_as_it_is_spelt(tmp_path: Path, text: str) -> None:
+    for spelt in (text, json.dumps(text), quote(text), html.escape(text), json.dumps(quote(text))):
+        (tmp_path / "log").write_text(f"x {spelt} y")
+        assert scan(tmp_path, [], ["log"], [], make_needles([], [text]), []).residue == ("log",)
+
+
+def test_a_line_break_within_a_text_hides_nothing_in_lines_of_json(tmp_path: Path) -> None:
+    theirs = json.dumps({"subject_digest": "b" * 64, "record_digest": "c" * 64, "values": {"t": "her own\nshort text"}})
+    needles = make_needles([], ["her own\nshort text"])
+    (tmp_path / "a.jsonl").write_text(f"{theirs}\nher own\nshort text\n")
+    assert scan(tmp_path, [], ["a.jsonl"], [], needles, []).residue == ("a.jsonl",)
+    (tmp_path / "a.jsonl").write_text(f"{theirs}\n{theirs}\n")
+    report = scan(tmp_path, [], ["a.jsonl"], [], needles, [])
+    assert (report.residue, report.shared) == ((), 2)
+
+
+def _window_zlib(bits: int, level: int = 6) -> Callable[[bytes], bytes]:
+    def compress(data: bytes) -> bytes:
+        deflater = zlib.compressobj(level, zlib.DEFLATED, bits)
+        return deflater.compress(data) + deflater.flush()
+    return compress
+
+
+@pytest.mark.parametrize("level", [0, 1, 6, 9])
+@pytest.mark.parametrize("bits", range(9, 16))
+def test_zlib_of_every_window_is_opened_and_a_text_that_begins_like_it_is_none(tmp_path: Path, bits: int,
+                                                                               level: int) -> None:
+    whole = _window_zlib(bits, level)(told(1))
+    (tmp_path / "file").write_bytes(whole)
+    assert scanned(tmp_path).residue == ("file",)
+    (tmp_path / "file").write_bytes(whole[:len(whole) // 2])
+    assert scanned(tmp_path).undecodable == ("file",)
+    for second in range(0x40, 0x60):
+        (tmp_path / "file").write_bytes(bytes([whole[0], second]) + b"C of a text, with a comma\n" * 3 + "né".encode())
+        assert level or bits == 15 or scanned(tmp_path).undecodable == ()
+
+
+CELLS = {"zlib": zlib.compress, "zlib, small window": _window_zlib(10), "gzip": gzip.compress, "lzma": PACKED["lzma"]}
+
+
+@pytest.mark.parametrize("where", ["blob", "binary", "list", "struct", "map"])
+@pytest.mark.parametrize("way", CELLS)
+def test_a_cell_that_is_packed_is_opened_wherever_it_is(tmp_path: Path, way: str, where: str) -> None:
+    for hers in (True, False):
+        cells = [CELLS[way](told(1) if hers else FILLER.encode())]
+        cells += [] if hers else [b"x\x9c" + os.urandom(40), b"h\xde" + cells[0][2:99], b"]\0\0\x80\0" + b"\xff" * 40]
+        (tmp_path / "file").unlink(missing_ok=True)
+        if where == "blob":
+            connection = sqlite3.connect(tmp_path / "file")
+            connection.execute("CREATE TABLE t (x BLOB)")
+            connection.executemany("INSERT INTO t VALUES (?)", [(c,) for c in cells])
+            connection.commit()
+            connection.close()
+        else:
+            kinds = {"binary": pa.binary(), "list": pa.list_(pa.binary()), "map": pa.map_(pa.string(), pa.binary()),
+                     "struct": pa.struct([("b", pa.list_(pa.binary()))])}
+            wrap = {"binary": lambda c: c, "list": lambda c: [c], "map": lambda c: [("k", c)],
+                    "struct": lambda c: {"b": [c]}}
+            pq.write_table(pa.table({"x": pa.array([wrap[where](c) for c in cells], kinds[where])}), tmp_path / "file")
+        report = scanned(tmp_path)
+        assert (report.residue, report.undecodable) == ((("file",) if hers else ()), ())
+
+
+def test_equal_databases_with_other_logs_are_each_read_with_their_own(tmp_path: Path) -> None:
+    for name in ("a.db", "b.db"):
+        writer = sqlite3.connect(tmp_path / name, isolation_level=None)
+        writer.execute("PRAGMA journal_mode=WAL")
+        writer.execute("CREATE TABLE t (x BLOB)")
+        writer.execute("INSERT INTO t VALUES (zeroblob(100000))")
+        writer.close()
+    (tmp_path / "b.db").write_bytes((tmp_path / "a.db").read_bytes())
+    reader = sqlite3.connect(tmp_path / "b.db", isolation_level=None)
+    reader.execute("INSERT INTO t VALUES (?)", (gzip.compress(told(1)),))
+    report = scanned(tmp_path)
+    assert (tmp_path / "a.db").read_bytes() == (tmp_path / "b.db").read_bytes()
+    assert report.residue == ("b.db",) and report.undecodable == ()
+    whole = (tmp_path / "b.db-wal").read_bytes()
+    reader.close()
+    (tmp_path / "b.db").unlink()
+    (tmp_path / "b.db-wal").write_bytes(whole)
+    assert scanned(tmp_path).undecodable == ("b.db-wal",)
+
+
+@pytest.mark.parametrize("column", ["subject", "record"])
+def test_an_id_that_looks_like_a_digest_is_found_among_digests(tmp_path: Path, column: str) -> None:
+    given = md5(b"her", usedforsecurity=False).hexdigest() * 2
+    columns = {"subject": ["b" * 64] * 2, "record": ["c" * 64] * 2, "text": ["", "x"], column: ["d" * 64, given]}
+    pq.write_table(pa.table(columns), tmp_path / "a")
+    (tmp_path / "b.jsonl").write_text(json.dumps({f"{k}_digest": v[1] for k, v in columns.items()}))
+    report = scan(tmp_path, [], ["a", "b.jsonl"], [], make_needles([given], []), [])
+    assert report.residue == ("a", "b.jsonl")
+
+
+def test_a_column_of_texts_as_long_as_digests_is_searched(tmp_path: Path) -> None:
+    text = "of her and of nobody else, sixty-four letters of it, as it is so".ljust(64, ".")[:64]
+    pq.write_table(pa.table({"subject": ["b" * 64], "record": [text]}), tmp_path / "a")
+    assert scan(tmp_path, [], ["a"], [], make_needles([], [text]), []).shared == 1
+
+
+METHODS = {"stored": zipfile.ZIP_STORED, "deflate": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2,
+           "lzma": zipfile.ZIP_LZMA}
+
+
+def _entries(method: int, *contents: bytes, seekable: bool = True) -> bytes:
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return seekable
+
+        def tell(self) -> int:
+            return super().tell() if seekable else _raise()
+
+    def _raise() -> int:
+        raise OSError
+
+    file = Pipe()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.mkdir("d")
+        for index, content in enumerate(contents):
+            with archive.open(f"d/{index}", "w", force_zip64=index == 1) as entry:
+                entry.write(content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("seekable", [True, False])
+@pytest.mark.parametrize("method", METHODS)
+def test_zips_as_others_write_them_are_whole(tmp_path: Path, method: str, seekable: bool) -> None:
+    for last, expected in ((gzip.compress(told(1)), ("file",)), (b"nothing" * 99, ())):
+        (tmp_path / "file").write_bytes(_entries(METHODS[method], b"", FILLER.encode() * 9, last, seekable=seekable))
+        report = scanned(tmp_path)
+        assert (report.residue, report.undecodable) == (expected, ())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bytes_in_an_entry_of_a_zip_that_nobody_reads_stop(tmp_path: Path, method: str) -> None:
+    """A second stream behind the first, or a size and a checksum of less than there is."""
+    short, hidden = b"short", gzip.compress(told(1))
+    only = _entries(METHODS[method], short)
+    at = only.index(b"d/0") + 3 + int.from_bytes(only[only.index(b"d/0") - 2:only.index(b"d/0")], "little")
+    directory = only.index(b"PK\x01\x02")
+    second = only.index(b"PK\x01\x02", directory + 4)
+    content = only[at:directory]
+    grown = bytearray(only[:directory] + hidden + only[directory:])
+    moved = len(hidden)
+    grown[second + moved + 20:second + moved + 24] = (len(content) + moved).to_bytes(4, "little")
+    end = grown.rindex(b"PK\x05\x06")
+    grown[end + 16:end + 20] = (directory + moved).to_bytes(4, "little")
+    assert zipfile.ZipFile(io.BytesIO(grown)).read("d/0") == short
+    (tmp_path / "file").write_bytes(grown)
+    assert scanned(tmp_path).undecodable == ("file",)
+    whole = bytearray(_entries(METHODS[method], short + TEXT.encode()))
+    second = whole.index(b"PK\x01\x02", whole.index(b"PK\x01\x02") + 4)
+    whole[second + 16:second + 20] = zlib.crc32(short).to_bytes(4, "little")
+    whole[second + 24:second + 28] = len(short).to_bytes(4, "little")
+    (tmp_path / "file").write_bytes(whole)
+    report = scanned(tmp_path)
+    assert report.residue or report.undecodable == ("file",)
+
+
+def test_what_stands_between_the_entries_of_a_zip_is_their_size_or_stops(tmp_path: Path) -> None:
+    whole = _entries(zipfile.ZIP_DEFLATED, b"one", b"two", seekable=False)
+    at = whole.index(b"PK\x07\x08")
+    (tmp_path / "file").write_bytes(whole[:at] + b"her number: 4711"[:16] + whole[at + 16:])
+    assert scanned(tmp_path).undecodable == ("file",)
+
+
+@pytest.mark.parametrize("where", ["name", "comment", "comment of all", "extra"])
+def test_what_a_zip_says_beside_its_entries_is_searched_however_it_is_spelt(tmp_path: Path, where: str) -> None:
+    spelt = base64.b64encode(TEXT.encode())
+    info = zipfile.ZipInfo(spelt.decode() if where == "name" else "a")
+    info.comment = spelt if where == "comment" else b""
+    info.extra = b"\xfe\xca" + len(spelt).to_bytes(2, "little") + spelt if where == "extra" else b""
+    with zipfile.ZipFile(tmp_path / "file", "w") as archive:
+        archive.writestr(info, b"x")
+        archive.comment = spelt if where == "comment of all" else b""
+    assert scanned(tmp_path).residue == ("file",)
+
+
+def test_weights_as_torch_saves_them_are_whole(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save({"a": torch.zeros(1000), "b": torch.arange(7)}, tmp_path / "file")
+    assert scanned(tmp_path).undecodable == ()
+
+
+def test_names_are_searched_and_not_quoted(tmp_path: Path) -> None:
+    folder = tmp_path / ".s3t"
+    (folder / f"of {PERSON}" / "empty").mkdir(parents=True)
+    (folder / f"of {PERSON}" / "a.txt").write_text("nothing")
+    (folder / "plain").mkdir()
+    (folder / "plain" / f"{PERSON}.txt").write_text("nothing")
+    (folder / "plain" / f"{quote('<' + PERSON + '>')}").mkdir()
+    (folder / "plain" / "link").symlink_to(tmp_path / f"of-{PERSON.upper()}" / PERSON)
+    (folder / "plain" / "b.txt").write_text("nothing")
+    (tmp_path / f"of-{PERSON.upper()}").mkdir()
+    (tmp_path / f"of-{PERSON.upper()}" / PERSON).write_text("nothing")
+    report = scanned(tmp_path, ".s3t")
+    assert len(report.residue) == 5 and report.undecodable == ()
+    assert not any("4711" in name for name in report.residue)
+    assert all(name.startswith(".s3t/") for name in report.residue) and ".s3t/plain/link" in report.residue
+
+
+def test_the_name_of_an_object_in_a_bucket_is_searched(tmp_path: Path) -> None:
+    (tmp_path / "object").write_text("nothing")
+    report = scanned(tmp_path, "x", objects=[(f"s3://b/{PERSON}/1", tmp_path / "object")])
+    assert report.residue == ("s3://b/(name 1)/1",)
+
+
+def test_a_link_or_an_alternate_that_leads_nowhere_stops(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "link").symlink_to(tmp_path / "gone")
+    (tmp_path / "ours" / "circle").symlink_to(tmp_path / "ours" / "circle")
+    (tmp_path / "theirs").symlink_to(tmp_path / "gone")
+    notes = tmp_path / "ours" / "objects" / "info" / "alternates"
+    notes.parent.mkdir(parents=True)
+    notes.write_text(f"{tmp_path / 'gone'}\n")
+    report = scanned(tmp_path, "ours")
+    assert report.undecodable == ("ours/circle", "ours/link", "ours/objects/info/alternates")
+    (tmp_path / "gone").mkdir()
+    assert scanned(tmp_path, "ours").undecodable == ("ours/circle",)

@@ -1,11 +1,14 @@
 """Decoders of archives: zip, tar, and what git keeps."""
 
+import bz2
 import io
+import lzma
 import re
 import struct
 import zipfile
-from collections.abc import Iterator
-from typing import IO
+import zlib
+from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 from s3t_core.erasure.decoding.parts import (
     CHUNK_BYTES,
@@ -24,6 +27,8 @@ _TAR_NOTES = (b"x", b"g", b"L", b"K")
 """Types of what is told about the next entry, before it: long names, extended headers."""
 _DESCRIPTOR_BYTES = 24
 """What may stand between two entries of a zip: a data descriptor."""
+_MARKS = (b"PK\x07\x08", b"PK00")
+"""What may stand before the first entry of a zip that was written in one piece where several were possible."""
 _GIT_HEADER_BYTES = 64
 
 
@@ -41,22 +46,92 @@ def _zip_entries(source: Source, behind_others: bool) -> Iterator[Part]:
     with zipfile.ZipFile(source.file) as archive:
         entries = archive.infolist()
         begin = min((e.header_offset for e in entries), default=archive.start_dir) if behind_others else 0
+        source.file.seek(0)
+        begin = begin or 4 * (source.file.read(4) in _MARKS)
         _check_covered(source.file, entries, begin, archive.start_dir)
+        yield archive.comment
         for entry in entries:
-            with archive.open(entry) as file:
-                yield file
+            yield b"\n".join((entry.orig_filename.encode("utf-8", "replace"), entry.comment, entry.extra))
+            yield _local_header(source.file, entry)
+            stream = stream_of(_entry_pieces(source.file, entry))
+            yield stream
+            to_end_of(stream)
+
+
+def _local_header(file: IO[bytes], entry: zipfile.ZipInfo) -> bytes:
+    """The name of an entry, a line break, and what else stands before its content. Leaves the file at the content."""
+    file.seek(entry.header_offset)
+    header = read_exactly(file, 30)
+    if not header.startswith(b"PK\x03\x04"):
+        raise Undecodable("zip: no entry where one should be")
+    name, extra = struct.unpack("<HH", header[26:])
+    return read_exactly(file, name) + b"\n" + read_exactly(file, extra)
+
+
+def _entry_pieces(file: IO[bytes], entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    """The content of an entry. Every byte that is stored must be a part of it, and it must be as long as it says: the
+    standard library passes over the rest."""
+    if entry.flag_bits & 0x61 or entry.compress_type not in _INFLATERS:
+        raise Undecodable("zip: encrypted, or another compression")
+    inflater, left, size, crc = _INFLATERS[entry.compress_type](entry), entry.compress_size, 0, 0
+    if entry.compress_type == zipfile.ZIP_LZMA:
+        left -= 4
+        file.seek(4, io.SEEK_CUR)
+        inflater.decompress(read_exactly(file, 5) + _lzma_size(entry))
+        left -= 5
+    while left or not inflater.eof:
+        waits = getattr(inflater, "needs_input", not getattr(inflater, "unconsumed_tail", b""))
+        fresh = read_exactly(file, min(left, CHUNK_BYTES)) if waits else b""
+        left -= len(fresh)
+        if waits and not fresh:
+            break
+        piece = inflater.decompress(getattr(inflater, "unconsumed_tail", b"") + fresh, CHUNK_BYTES)
+        size, crc = size + len(piece), zlib.crc32(piece, crc)
+        yield piece
+        if inflater.eof:
+            break
+    whole = inflater.eof and not left and not inflater.unused_data
+    if not whole or size != entry.file_size or crc != entry.CRC:
+        raise Undecodable("zip: an entry that is not what it says")
+
+
+class _Stored:
+    """What is stored as it is, read like what is not."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self.unused_data = b""
+
+    @property
+    def eof(self) -> bool:
+        """Whether all of it came."""
+        return self._left <= 0
+
+    def decompress(self, data: bytes, _: int = 0) -> bytes:
+        """The same bytes."""
+        self._left -= len(data)
+        return data
+
+
+def _lzma_size(entry: zipfile.ZipInfo) -> bytes:
+    """The size that stands in the header of what xz called lzma: none where the stream has an end of its own."""
+    return b"\xff" * 8 if entry.flag_bits & 2 else entry.file_size.to_bytes(8, "little")
+
+
+_INFLATERS: dict[int, Callable[[zipfile.ZipInfo], Any]] = {
+    zipfile.ZIP_STORED: lambda entry: _Stored(entry.file_size), zipfile.ZIP_DEFLATED: lambda _: zlib.decompressobj(-15),
+    zipfile.ZIP_BZIP2: lambda _: bz2.BZ2Decompressor(),
+    zipfile.ZIP_LZMA: lambda _: lzma.LZMADecompressor(lzma.FORMAT_ALONE)}
 
 
 def _check_covered(file: IO[bytes], entries: list[zipfile.ZipInfo], at: int, directory: int) -> None:
     """That from `at` on entries, directory and its end are all: what was deleted from an archive may lie between."""
+    before = None
     for entry in sorted(entries, key=lambda e: e.header_offset):
-        if not 0 <= entry.header_offset - at <= _DESCRIPTOR_BYTES:
-            raise Undecodable("zip: bytes between its entries")
-        file.seek(entry.header_offset + 26)
-        name, extra = struct.unpack("<HH", file.read(4))
-        at = entry.header_offset + 30 + name + extra + entry.compress_size
-    if not 0 <= directory - at <= _DESCRIPTOR_BYTES:
-        raise Undecodable("zip: bytes before its directory")
+        _check_gap(file, at, entry.header_offset, before)
+        _local_header(file, entry)
+        at, before = file.tell() + entry.compress_size, entry
+    _check_gap(file, at, directory, before)
     size = file.seek(0, io.SEEK_END)
     begin = max(size - 2**16 - 22, 0)
     file.seek(begin)
@@ -64,6 +139,18 @@ def _check_covered(file: IO[bytes], entries: list[zipfile.ZipInfo], at: int, dir
     end = tail.rfind(b"PK\x05\x06")
     if begin + end + 22 + int.from_bytes(tail[end + 20:end + 22], "little") != size:
         raise Undecodable("zip: bytes after its end")
+
+
+def _check_gap(file: IO[bytes], begin: int, end: int, entry: zipfile.ZipInfo | None) -> None:
+    """That nothing stands behind an entry but its size and checksum once more, where it says so (a data descriptor)."""
+    if begin == end:
+        return
+    file.seek(begin)
+    between = file.read(end - begin) if 0 < end - begin <= _DESCRIPTOR_BYTES else b""
+    told = (entry.CRC, entry.compress_size, entry.file_size) if entry and entry.flag_bits & 8 else ()
+    if not told or between.removeprefix(b"PK\x07\x08") not in [struct.pack(f, *told) for f in (
+            ("<LQQ", "<LLL") if max(told) < 2**32 else ("<LQQ",))]:
+        raise Undecodable("zip: bytes behind an entry")
 
 
 def decode_tar(source: Source) -> Iterator[Part]:

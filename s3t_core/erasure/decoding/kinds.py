@@ -1,11 +1,12 @@
 """Every kind of file that is known, and what one decodes to."""
 
+import codecs
 import contextlib
 import io
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, cast
 
 from s3t_core.erasure.decoding.archives import (
     TAR_BLOCK,
@@ -40,6 +41,7 @@ from s3t_core.erasure.decoding.streams import (
 from s3t_core.erasure.decoding.tables import (
     decode_arrow_file,
     decode_arrow_stream,
+    decode_beside_sqlite,
     decode_parquet,
     decode_safetensors,
     decode_sqlite,
@@ -54,7 +56,7 @@ class Kind:
     """A kind of file. `packed`: its bytes say nothing before they are decoded. `sure`: its magic is long enough that
     no other file has it by chance; a file of an unsure kind of which nothing decodes is taken for another.
     `theirs`: what is in it is the operator's: it must be whole itself, and its parts are searched as far as they can be
-    decoded."""
+    decoded. `beside`: what lies beside the file, under its name, belongs to it."""
 
     name: str
     matches: Callable[[bytes], bool]
@@ -62,6 +64,7 @@ class Kind:
     packed: bool = True
     sure: bool = True
     theirs: bool = False
+    beside: bool = False
 
 
 def kind_of(head: bytes) -> Kind | None:
@@ -84,13 +87,19 @@ def parts_of(kind: Kind, source: Source) -> Iterator[Readable | Rows | bytes]:
                 yield part
             elif not isinstance(part, Cell):
                 yield _Guarded(part, kind.name)
-            elif _is_packed(part.value):
-                yield io.BytesIO(part.value)
+            else:
+                yield from _cell(part.value, source)
 
 
-def _is_packed(value: bytes) -> bool:
+def _cell(value: bytes, source: Source) -> Iterator[Readable]:
+    """A cell that is a file. Of an unsure kind it is read as far as it decodes: of many cells some begin like one."""
     kind = kind_of(value[:HEAD_BYTES])
-    return kind is not None and kind.sure
+    if kind is not None and kind.sure:
+        yield io.BytesIO(value)
+    elif kind is not None:
+        with contextlib.suppress(Undecodable):
+            for part in parts_of(kind, Source(io.BytesIO(value), None, source.temporary)):
+                yield io.BytesIO(part) if isinstance(part, bytes) else _Lenient(cast("Readable", part))
 
 
 @contextlib.contextmanager
@@ -115,6 +124,19 @@ class _Guarded:
         """Read from it. Raises Undecodable."""
         with _decoding(self._kind):
             return self._stream.read(size)
+
+
+class _Lenient:
+    """A stream that ends where it cannot be decoded."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read from it, "" also where it is damaged."""
+        with contextlib.suppress(Undecodable):
+            return self._stream.read(size)
+        return b""
 
 
 def _sealed(name: str) -> Decoder:
@@ -154,8 +176,20 @@ def _is_orc(head: bytes) -> bool:
 
 
 def _is_zlib(head: bytes) -> bool:
-    """The two bytes of RFC 1950: they are a multiple of 31 by chance in one file of many."""
-    return head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0
+    """The two bytes of RFC 1950: they are a multiple of 31 by chance in one file of many. Those of smaller windows are
+    letters and brackets, so only where no text follows. One with a dictionary is not decoded: nobody has that."""
+    if len(head) < 2 or head[0] & 0x8f != 8 or int.from_bytes(head[:2], "big") % 31 or head[1] & 0x20:
+        return False
+    return head[0] == 0x78 or not _begins_text(head[2:64])
+
+
+def _begins_text(head: bytes) -> bool:
+    """Whether it is UTF-8 without control characters; the last letter may be cut."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not any(c < 32 and c not in b"\t\n\r\f\x1b" for c in head)
 
 
 def _is_arrow_stream(head: bytes) -> bool:
@@ -183,7 +217,9 @@ _KINDS = (
     Kind("skippable frame", is_skippable, decode_after_skippable),
     Kind("bzip2", _is_bzip2, decode_bzip2),
     Kind("xz", _begins(b"\xfd7zXZ\0"), decode_xz),
-    Kind("SQLite", _begins(b"SQLite format 3\0"), decode_sqlite, packed=False),
+    Kind("SQLite", _begins(b"SQLite format 3\0"), decode_sqlite, packed=False, beside=True),
+    Kind("SQLite log", _begins(b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83", b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"),
+         decode_beside_sqlite, packed=False, beside=True),
     Kind("Arrow file", _begins(b"ARROW1\0\0"), decode_arrow_file, packed=False),
     Kind("Arrow stream", _is_arrow_stream, decode_arrow_stream, packed=False),
     Kind("tar", _is_tar, decode_tar, packed=False),

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from s3t_core.errors import StorageError
 
+_DIGEST = r"\A[0-9a-f]{64}\z"
 HEAD_BYTES = 512
 CHUNK_BYTES = 4 * 2**20
 _IN_MEMORY = 32 * 2**20
@@ -67,12 +68,22 @@ class Rows:
         """Cells that may be files themselves."""
         for column in self._told:
             if not pa.types.is_string(column.type) and not pa.types.is_primitive(column.type):
-                yield from (v for v in column.to_pylist() if isinstance(v, bytes))
+                for value in column.to_pylist():
+                    yield from _binaries_in(value)
+
+
+def _binaries_in(value: Any) -> Iterator[bytes]:
+    """Bytes, also within lists, structs and maps."""
+    if isinstance(value, bytes):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _binaries_in(inner)
 
 
 def _are_digests(column: pa.Array) -> bool:
-    """Keyed digests, 64 characters each: no needle is one, and base64 is looked for in everything else."""
-    return pa.types.is_string(column.type) and bool(pc.all(pc.equal(pc.binary_length(column), 64)).as_py())
+    """Keyed digests: compared with the needles that look like one; base64 is looked for in everything else."""
+    return pa.types.is_string(column.type) and bool(pc.all(pc.match_substring_regex(column, _DIGEST)).as_py())
 
 
 def _joined(column: pa.Array) -> bytes:

@@ -1,6 +1,7 @@
 """Decoders of tables: Parquet, Arrow, SQLite, and safetensors, whose header is one."""
 
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -36,7 +37,7 @@ def decode_parquet(source: Source) -> Iterator[Part]:
     """By row group, whatever its columns; what stands in the footer beside them too."""
     with pq.ParquetFile(Kept(source.file)) as file:
         told = file.metadata.metadata or {}
-        yield b"\n".join([*told, *told.values()])
+        yield b"\n".join([*told, *told.values(), *_told_by(file.schema_arrow)])
         for batch in file.iter_batches(batch_size=_BATCH_ROWS):
             yield from _batch(batch)
 
@@ -44,17 +45,37 @@ def decode_parquet(source: Source) -> Iterator[Part]:
 def decode_arrow_file(source: Source) -> Iterator[Part]:
     """By record batch."""
     with pa.ipc.open_file(Kept(source.file)) as file:
+        yield b"\n".join(_told_by(file.schema))
         for index in range(file.num_record_batches):
-            yield from _batch(file.get_batch(index))
+            batch, told = file.get_batch_with_custom_metadata(index)
+            yield b"\n".join(_pairs(told))
+            yield from _batch(batch)
 
 
 def decode_arrow_stream(source: Source) -> Iterator[Part]:
     """By record batch, to the end of the file."""
     with pa.ipc.open_stream(Kept(source.file)) as file:
-        for batch in file:
+        yield b"\n".join(_told_by(file.schema))
+        for batch, told in file.iter_batches_with_custom_metadata():
+            yield b"\n".join(_pairs(told))
             yield from _batch(batch)
     if source.file.read(1):
         raise Undecodable("Arrow: bytes after its end")
+
+
+def _told_by(schema: pa.Schema) -> list[bytes]:
+    """What a schema says: the names of its columns and of what is in them, and what is noted beside them."""
+    found, fields = _pairs(schema.metadata), list(schema)
+    while fields:
+        field = fields.pop()
+        found += [field.name.encode("utf-8", "replace"), *_pairs(field.metadata)]
+        fields += [field.type.field(i) for i in range(field.type.num_fields)]
+    return found
+
+
+def _pairs(told: Any) -> list[bytes]:
+    """Keys and values of what Arrow calls metadata."""
+    return [text for pair in (told.items() if told else ()) for text in pair]
 
 
 def _batch(batch: pa.RecordBatch) -> Iterator[Part]:
@@ -79,6 +100,14 @@ def decode_sqlite(source: Source) -> Iterator[Part]:
             if source.path is None or "locked" in str(error):
                 raise
             yield from _tables(f"file:{quote(str(_copy(source, Path(folder))))}")
+
+
+def decode_beside_sqlite(source: Source) -> Iterator[Part]:
+    """A write-ahead log or a journal: its pages are read with the database beside it, or by nobody."""
+    database = re.fullmatch(r"(.*)-(wal|journal)", str(source.path or ""))
+    if database is None or not Path(database[1]).is_file():
+        raise Undecodable("SQLite: a log without its database")
+    yield b""
 
 
 def _copy(source: Source, folder: Path) -> Path:
