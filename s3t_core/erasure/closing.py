@@ -108,8 +108,8 @@ def check_book(state: State, requests: Iterable[DeletionRequest], suppressed: Ma
                           "find out who wrote to its table of requests")
     if any(salts[i] != r.salt for i, r in state.requests.items() if i in salts) or any(
             i not in salts for i in state.requests if state.is_open(i)):
-        raise LedgerError("expected the salt of every commitment to be the one that was drawn, got another, or none for "
-                          "an open request: nobody could show any more whom a certificate is about; restore the "
+        raise LedgerError("expected the salt of every commitment to be the one that was drawn, got another, or none "
+                          "for an open request: nobody could show any more whom a certificate is about; restore the "
                           "database from its backup")
     if dict(suppressed) != state.suppressed:
         raise LedgerError("expected the suppression list to be what the ledger makes of it, got an entry that was "
