@@ -99,7 +99,7 @@ def _verify_files(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str
         try:
             statement, signer = verify_signed(_content(file, _MOST_BYTES), *given.by_id.values())
             kind, told = _told_of(statement)
-            _check_name(file, told.get("request"))
+            _check_name(file, told.get("request"), alone=not path.is_dir())
             if told.get("request") in seen:
                 raise CertificateError(f"expected one document of {told['request']}, got another: it is a copy")
             seen |= {told["request"]} if "request" in told else set()
@@ -132,9 +132,11 @@ def _told_of(statement: dict[str, Any]) -> tuple[str, dict[str, Any]]:
                             "found": predicate["found"], "deactivated": len(predicate["deactivated"])}
 
 
-def _check_name(file: Path, request: str | None) -> None:
-    """A closing document under another request's name would be taken for that request's. Raises CertificateError."""
-    named = _REQUEST.match(file.name.casefold())
+def _check_name(file: Path, request: str | None, alone: bool) -> None:
+    """A closing document under another request's name would be taken for that request's, and in a directory of them so
+    would one under a name that only looks like one. One that is given alone may have a name of its own, which is told.
+    Raises CertificateError."""
+    named = not alone or _REQUEST.match(file.name.casefold())
     if request is not None and named and file.name != f"{request}.json":
         raise CertificateError(f"expected the document of the request that the file is named by, got that of "
                                f"{request}: it is a renamed copy")

@@ -809,6 +809,12 @@ MUTANTS = (
     Mutant("verify: what is no file is a traceback", "flows/verifying.py",
            "    except OSError as error:\n        got = ",
            "    except PermissionError as error:\n        got = ", "tests/faults/test_hostile.py::no_file"),
+    Mutant("book: an open request needs no salt", "s3t_core/erasure/closing.py",
+           "            i not in salts for i in state.requests if state.is_open(i)):\n",
+           "            False for i in state.requests):\n", "tests/unit/test_book.py::open_request_that_is_gone"),
+    Mutant("documents: a name that only looks like a request's", "flows/verifying.py",
+           "    named = not alone or _REQUEST",
+           "    named = _REQUEST", "tests/faults/test_beside_the_ledger.py::only_looks_like"),
 )
 
 

@@ -97,7 +97,7 @@ def check_book(state: State, requests: Iterable[DeletionRequest], suppressed: Ma
     """That the request book and the suppression list say what the ledger says: whoever may write to those tables alone
     could make a request look closed, or another person's, or let an erased person be trained on again. `suppressed`: by
     digest on the list, what it is of and the request that put it there; `salts`: SHA-256 of each commitment's salt that
-    was not destroyed, by request. Raises LedgerError."""
+    was not destroyed, by request: only that of a closed one may be. Raises LedgerError."""
     told = {i: (r.subject, r.record, r.suppression, r.commitment, *r.told, state.documents.get(i, ""))
             for i, r in state.requests.items()}
     kept = {r.request_id: (r.subject, r.record, r.suppression, r.commitment, r.received, r.due, r.certificate)
@@ -106,9 +106,11 @@ def check_book(state: State, requests: Iterable[DeletionRequest], suppressed: Ma
         raise LedgerError("expected the request book to say what the ledger says, got a request that was added, "
                           "changed, removed or closed in one of them alone; restore the database from its backup, or "
                           "find out who wrote to its table of requests")
-    if any(salts[i] != r.salt for i, r in state.requests.items() if i in salts):
-        raise LedgerError("expected the salt of every commitment to be the one that was drawn, got another: nobody "
-                          "could show any more whom a certificate is about; restore the database from its backup")
+    if any(salts[i] != r.salt for i, r in state.requests.items() if i in salts) or any(
+            i not in salts for i in state.requests if state.is_open(i)):
+        raise LedgerError("expected the salt of every commitment to be the one that was drawn, got another, or none "
+                          "for an open request: nobody could show any more whom a certificate is about; restore the "
+                          "database from its backup")
     if dict(suppressed) != state.suppressed:
         raise LedgerError("expected the suppression list to be what the ledger makes of it, got an entry that was "
                           "added, changed or removed in one of them alone: an erased person could come back; restore "

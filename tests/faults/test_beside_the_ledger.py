@@ -244,7 +244,14 @@ def test_whom_a_request_is_about_and_its_commitment_stand_in_the_ledger(place: W
 
 
 def test_another_salt_than_the_one_that_was_drawn_is_noticed_and_none_is_a_destroyed_one(place: Workspace) -> None:
-    take_requests(place, ["person 1"])
+    """Only of a closed request: while it is open, nothing destroys its salt."""
+    request = take_requests(place, ["person 1"])[0]
+    drawn = sqlite3.connect(place.state_dir / "s3t.db").execute("SELECT salt FROM requests").fetchone()[0]
+    _sql(place, "UPDATE requests SET salt = ''")
+    with pytest.raises(LedgerError, match="none for an open request"):
+        status_of(_again(place))
+    _sql(place, "UPDATE requests SET salt = ?", drawn)
+    withdraw(_again(place), request.request_id)
     _sql(place, "UPDATE requests SET salt = ''")
     status_of(_again(place))
     _sql(place, "UPDATE requests SET salt = ?", "0" * 64)
@@ -322,6 +329,16 @@ def test_a_renamed_copy_of_a_document_is_no_document_of_another_request(place: W
     plain = place.root.parent / "certificate.json"  # under a name that names no request
     shutil.copy(path, plain)
     assert verify_path(plain, key)["certificates"][0]["request"] == first.request_id
+
+
+@pytest.mark.parametrize("name", ["req\u2011{}", " req-{}", "\uff52\uff45\uff51-{}", "req\u200b-{}", "copy"])
+def test_a_name_in_a_directory_that_only_looks_like_a_requests_is_a_renamed_copy(place: Workspace, name: str) -> None:
+    first, second = take_requests(place, ["person 1", "person 2"])
+    withdraw(place, first.request_id)
+    path = place.certificates.path_of(first.request_id)
+    path.rename(path.with_name(f"{name.format(second.request_id.removeprefix('req-'))}.json"))
+    found = verify_path(place.certificates_dir, place.keys_dir / "signing.pub")
+    assert not found["valid"] and "a renamed copy" in found["problems"][0]
 
 
 # --- 11: the clock

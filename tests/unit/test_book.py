@@ -21,12 +21,17 @@ LIST = {"x1": ("subject", "req-1")}
 
 def test_all_three_say_the_same() -> None:
     check_book(STATE, REQUESTS, LIST, SALTS)
-    check_book(STATE, REQUESTS, LIST, {})  # salts that were destroyed
+    check_book(STATE, REQUESTS, LIST, {"req-0": SALTS["req-0"]})  # those of closed requests were destroyed
 
 
 def test_another_salt_is_noticed() -> None:
     with pytest.raises(LedgerError, match="salt of every commitment"):
         check_book(STATE, REQUESTS, LIST, SALTS | {"req-1": "other"})
+
+
+def test_the_salt_of_an_open_request_that_is_gone_is_noticed() -> None:
+    with pytest.raises(LedgerError, match="none for an open request"):
+        check_book(STATE, REQUESTS, LIST, {i: s for i, s in SALTS.items() if i != "req-0"})
 
 
 @pytest.mark.parametrize("book", [
