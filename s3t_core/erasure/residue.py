@@ -342,6 +342,8 @@ def _is_what_it_is_called(name: str, kind: Kind | None, file: IO[bytes]) -> bool
     """Whether a file that has a name of ours can be what the name says."""
     if name.endswith(".parquet") and not _IN_GIT.search(name):
         return kind is not None and kind.name == "Parquet"
+    if name.endswith(".safetensors") and not _IN_GIT.search(name):
+        return kind is not None and kind.name == "safetensors"
     if is_half_written(name.rpartition("/")[2]) and kind is None:
         file.seek(0)
         return _is_text(file)
