@@ -2,7 +2,7 @@
 
 1. Needles are the ids as given and windows of the texts (needles.py). Bytes are searched as they are, and as what they
    may spell: escapes, UTF-16, percent-encoding, entities, base64, hexadecimal (spellings.py).
-2. Every file under the given roots is read. What its first bytes say it is, is decoded: compressed files, archives,
+2. Every file under the given roots is read, and its name. What its first bytes say it is, is decoded: compressed files, archives,
    tables, databases, one in another, git's objects and packs wherever they lie (the package decoding). Links among the
    system's own files are followed; so is what git follows: alternates, a `.git` that names another directory.
 3. A file of the system's own that cannot be decoded to its end is `undecodable`: nobody can say what is in it. So is
