@@ -517,12 +517,13 @@ def test_an_empty_batch_hides_nothing(tmp_path: Path) -> None:
     "indented base64": base64.encodebytes(TEXT.encode()).replace(b"\n", b"\n    "),
     "quoted base64": base64.encodebytes(TEXT.encode() * 2).replace(b"\n", b"\n> "),
     "base64 in a comment": base64.encodebytes(TEXT.encode() * 2).replace(b"\n", b"\n# "),
-    "CSV": TEXT.replace('"', '""').encode(), "SQL": TEXT.replace("'", "''").encode(),
+    "CSV": TEXT.replace('"', '""').encode(), "SQL": b"It''s hers, and it''s nobody else''s",
     "Windows": TEXT.replace("\n", "\r\n").encode(),
     "git": b'"caf\\303\\251 on the corner, of her own"',
     "hexadecimal, 16": (PERSON + ":more").encode().hex().encode(),
     "hexadecimal, 32": (" " * 20 + PERSON + " ").encode().hex().upper().encode(),
-    "UTF-16 in much else": FILLER.encode() * 40 + TEXT.encode("utf-16-le") + FILLER.encode() * 40,
+    "UTF-16 in much else": FILLER.encode() * 40 + "caf\u00e9 on the corner, of her own".encode("utf-16-le") +
+    FILLER.encode() * 40,
 }.items(), ids=lambda way: way[0])
 def test_one_spelling_in_another_hides_nothing(tmp_path: Path, way: tuple[str, bytes]) -> None:
     (tmp_path / "log").write_bytes(b"before it " + way[1])
