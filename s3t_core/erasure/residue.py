@@ -2,9 +2,10 @@
 
 1. Needles are the ids as given and windows of the texts (needles.py). Bytes are searched as they are, and as what they
    may spell: escapes, UTF-16, percent-encoding, entities, base64, hexadecimal (spellings.py).
-2. Every file under the given roots is read. What its first bytes say it is, is decoded: compressed files, archives,
-   tables, databases, one in another, git's objects and packs wherever they lie (the package decoding). Links among the
-   system's own files are followed; so is what git follows: alternates, a `.git` that names another directory.
+2. Every file under the given roots is read, and its name. What its first bytes say it is, is decoded: compressed
+   files, archives, tables, databases, one in another, git's objects and packs wherever they lie (the package decoding).
+   Links among the system's own files are followed; so is what git follows: alternates, a `.git` that names another
+   directory.
 3. A file of the system's own that cannot be decoded to its end is `undecodable`: nobody can say what is in it. So is
    one that is not what its name says: an object of DVC's named by another digest than its content has, a `.parquet`
    that is none, a temporary copy that says nothing, an object of git's that does not inflate. The operator's own files
@@ -342,6 +343,8 @@ def _is_what_it_is_called(name: str, kind: Kind | None, file: IO[bytes]) -> bool
     """Whether a file that has a name of ours can be what the name says."""
     if name.endswith(".parquet") and not _IN_GIT.search(name):
         return kind is not None and kind.name == "Parquet"
+    if name.endswith(".safetensors") and not _IN_GIT.search(name):
+        return kind is not None and kind.name == "safetensors"
     if is_half_written(name.rpartition("/")[2]) and kind is None:
         file.seek(0)
         return _is_text(file)

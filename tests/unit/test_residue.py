@@ -517,12 +517,13 @@ def test_an_empty_batch_hides_nothing(tmp_path: Path) -> None:
     "indented base64": base64.encodebytes(TEXT.encode()).replace(b"\n", b"\n    "),
     "quoted base64": base64.encodebytes(TEXT.encode() * 2).replace(b"\n", b"\n> "),
     "base64 in a comment": base64.encodebytes(TEXT.encode() * 2).replace(b"\n", b"\n# "),
-    "CSV": TEXT.replace('"', '""').encode(), "SQL": TEXT.replace("'", "''").encode(),
+    "CSV": TEXT.replace('"', '""').encode(), "SQL": b"It''s hers, and it''s nobody else''s",
     "Windows": TEXT.replace("\n", "\r\n").encode(),
     "git": b'"caf\\303\\251 on the corner, of her own"',
     "hexadecimal, 16": (PERSON + ":more").encode().hex().encode(),
     "hexadecimal, 32": (" " * 20 + PERSON + " ").encode().hex().upper().encode(),
-    "UTF-16 in much else": FILLER.encode() * 40 + TEXT.encode("utf-16-le") + FILLER.encode() * 40,
+    "UTF-16 in much else": FILLER.encode() * 40 + "caf\u00e9 on the corner, of her own".encode("utf-16-le") +
+    FILLER.encode() * 40,
 }.items(), ids=lambda way: way[0])
 def test_one_spelling_in_another_hides_nothing(tmp_path: Path, way: tuple[str, bytes]) -> None:
     (tmp_path / "log").write_bytes(b"before it " + way[1])
@@ -751,3 +752,58 @@ def test_a_link_or_an_alternate_that_leads_nowhere_stops(tmp_path: Path) -> None
     assert report.undecodable == ("ours/circle", "ours/link", "ours/objects/info/alternates")
     (tmp_path / "gone").mkdir()
     assert scanned(tmp_path, "ours").undecodable == ("ours/circle",)
+
+
+@pytest.mark.parametrize("kind", ["zstd", "lz4"])
+def test_frames_that_are_passed_over_are_searched_wherever_they_stand(tmp_path: Path, kind: str) -> None:
+    pack, hers = PACKED[kind], gzip.compress(told(1))
+    frame = b"\x53\x2a\x4d\x18" + len(hers).to_bytes(4, "little") + hers
+    for content in (pack(b"one") + frame, pack(FILLER.encode() * 99) + frame + pack(bytes(10**6)), pack(b"") + frame):
+        (tmp_path / "file").write_bytes(content)
+        assert scanned(tmp_path).residue == ("file",)
+
+
+@pytest.mark.parametrize("flags", [4, 8, 16, 28])
+def test_what_a_gzip_says_before_its_content_is_searched(tmp_path: Path, flags: int) -> None:
+    spelt, plain = base64.b64encode(TEXT.encode()), gzip.compress(b"nothing")
+    notes = (len(spelt).to_bytes(2, "little") if flags & 4 else b"") + spelt + (b"\0" if flags != 4 else b"")
+    notes += {28: b"x\0"}.get(flags, b"")
+    (tmp_path / "file").write_bytes(plain[:3] + bytes([flags]) + plain[4:10] + notes + plain[10:])
+    report = scanned(tmp_path)
+    assert (report.residue, report.undecodable) == (("file",), ())
+
+
+def test_weights_are_as_long_as_they_say(tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save
+    whole = save({"a": np.ones((30, 7)), "b": np.zeros(4, "int8"), "c": np.zeros(0)}, {"made": "by us"})
+    path = tmp_path / "a.safetensors"
+    for content in (whole, save({}), save({}, {"a": "b"})):
+        path.write_bytes(content)
+        assert scanned(tmp_path).undecodable == ()
+    for content in (whole[:-1], whole + gzip.compress(told(1)), whole[:20], whole[:9], b"", b"\1"):
+        path.write_bytes(content)
+        assert scanned(tmp_path).undecodable == ("a.safetensors",)
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_row_groups_that_the_footer_does_not_name_stop(tmp_path: Path, index: bool) -> None:
+    options = {"compression": "zstd", "row_group_size": 500, "write_page_index": index}
+    file, other = io.BytesIO(), io.BytesIO()
+    pq.write_table(_table(b"nothing"), file, **options)
+    pq.write_table(_table(told(1)), other, **options)
+    (tmp_path / "file").write_bytes(file.getvalue())
+    assert scanned(tmp_path).undecodable == ()
+    whole, hers = file.getvalue(), other.getvalue()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    pages = hers[4:len(hers) - 8 - int.from_bytes(hers[-8:-4], "little")]
+    (tmp_path / "file").write_bytes(whole[:footer] + pages + whole[footer:])
+    assert index or scanned(tmp_path).undecodable == ("file",)
+
+
+def test_pages_behind_the_last_of_a_database_stop(tmp_path: Path) -> None:
+    whole = _sqlite(told(1)[:3000].replace(TEXT.encode(), b""))
+    (tmp_path / "file").write_bytes(whole)
+    assert scanned(tmp_path).undecodable == ()
+    (tmp_path / "file").write_bytes(whole + gzip.compress(told(1)).ljust(8192, b"\0")[:8192])
+    assert scanned(tmp_path).undecodable == ("file",)

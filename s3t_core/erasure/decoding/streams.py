@@ -22,6 +22,7 @@ from s3t_core.erasure.decoding.parts import (
     Source,
     Undecodable,
     exactly,
+    read_exactly,
     stream_of,
     to_end_of,
 )
@@ -35,6 +36,26 @@ def decode_gzip(source: Source) -> Iterator[Part]:
     """
     with gzip.GzipFile(fileobj=source.file, mode="rb") as file:
         yield cast("IO[bytes]", file)
+        to_end_of(cast("IO[bytes]", file))
+    source.file.seek(0)
+    yield _gzip_notes(source.file.read(HEAD_BYTES * 128))
+
+
+def _gzip_notes(header: bytes) -> bytes:
+    """What the header of the first member says: an extra field, a name, a comment. Of the others it is searched as it
+    is. What goes on for longer than anybody writes by hand is not passed over."""
+    flags, at, notes = header[3], 10, []
+    if flags & 4:
+        size = int.from_bytes(header[10:12], "little")
+        notes, at = [header[12:12 + size]], 12 + size
+    for flag in (8, 16):
+        if flags & flag:
+            end = header.find(b"\0", at)
+            if end < 0:
+                raise Undecodable("gzip: a name or a comment without an end")
+            notes.append(header[at:end])
+            at = end + 1
+    return b"\n".join(notes)
 
 
 def zlib_pieces(file: IO[bytes]) -> Iterator[bytes]:
@@ -135,7 +156,42 @@ def decode_by_arrow(codec: str) -> Decoder:
     def decode(source: Source) -> Iterator[Part]:
         with pa.CompressedInputStream(pa.PythonFile(Kept(source.file), "r"), codec) as stream:
             yield stream
+            to_end_of(stream)
+        source.file.seek(0)
+        while magic := source.file.read(4):
+            if is_skippable(magic + b"...."):
+                frame = stream_of(exactly(source.file, _number(source.file, 4)))
+                yield frame
+                to_end_of(frame)
+            else:
+                (_pass_zstd if codec == "zstd" else _pass_lz4)(source.file)
     return decode
+
+
+def _number(file: IO[bytes], size: int) -> int:
+    return int.from_bytes(read_exactly(file, size), "little")
+
+
+def _pass_zstd(file: IO[bytes]) -> None:
+    """To the end of a frame of zstd, whose magic was read (RFC 8878)."""
+    flags = _number(file, 1)
+    single, sized = bool(flags & 0x20), flags >> 6
+    read_exactly(file, (not single) + (0, 1, 2, 4)[flags & 3] + ((0, 2, 4, 8)[sized] or single))
+    last = False
+    while not last:
+        block = _number(file, 3)
+        last = bool(block & 1)
+        read_exactly(file, 1 if block >> 1 & 3 == 1 else block >> 3)
+    read_exactly(file, 4 if flags & 4 else 0)
+
+
+def _pass_lz4(file: IO[bytes]) -> None:
+    """To the end of a frame of lz4, whose magic was read."""
+    flags = _number(file, 1)
+    read_exactly(file, 2 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0))
+    while size := _number(file, 4):
+        read_exactly(file, (size & 0x7fffffff) + (4 if flags & 16 else 0))
+    read_exactly(file, 4 if flags & 4 else 0)
 
 
 def decode_as(encoding: str) -> Decoder:

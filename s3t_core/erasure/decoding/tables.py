@@ -1,5 +1,6 @@
 """Decoders of tables: Parquet, Arrow, SQLite, and safetensors, whose header is one."""
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from s3t_core.erasure.decoding.parts import (
     CHUNK_BYTES,
     Cell,
     Kept,
+    Mistaken,
     Part,
     Rows,
     Source,
@@ -24,13 +26,27 @@ from s3t_core.erasure.decoding.parts import (
     bytes_of,
 )
 
+_PAGE = re.compile(rb"\x15[\0\x04\x06]\x15")
+"""How the header of a page of Parquet begins: its type, then a size."""
 _BATCH_ROWS = 2048
 _BATCH_CELLS = 2**20
 
 
 def decode_safetensors(source: Source) -> Iterator[Part]:
-    """The header, which is JSON; what follows is numbers, searched as they are."""
-    yield source.file.read(int.from_bytes(source.file.read(8), "little"))
+    """The header, which is JSON; what follows is numbers, searched as they are, and as many as the header says. What
+    only begins like such a file and has no name of one is none."""
+    named = source.path is not None and source.path.suffix == ".safetensors"
+    size = int.from_bytes(source.file.read(8), "little")
+    header = source.file.read(size)
+    try:
+        tensors = {name: told for name, told in json.loads(header).items() if name != "__metadata__"}
+        places = sorted(tuple(told["data_offsets"]) for told in tensors.values())
+        ends = [0, *(end for _, end in places)]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise (Undecodable if named else Mistaken)("safetensors: cut, or no header") from None
+    yield header
+    if [begin for begin, _ in places] != ends[:-1] or source.file.seek(0, os.SEEK_END) != 8 + size + ends[-1]:
+        raise Undecodable("safetensors: cut, or bytes behind its tensors")
 
 
 def decode_parquet(source: Source) -> Iterator[Part]:
@@ -38,8 +54,25 @@ def decode_parquet(source: Source) -> Iterator[Part]:
     with pq.ParquetFile(Kept(source.file)) as file:
         told = file.metadata.metadata or {}
         yield b"\n".join([*told, *told.values(), *_told_by(file.schema_arrow)])
+        _check_chunks(source, file.metadata)
         for batch in file.iter_batches(batch_size=_BATCH_ROWS):
             yield from _batch(batch)
+
+
+def _check_chunks(source: Source, metadata: Any) -> None:
+    """That no page stands where the footer names none: a row group that was taken out of it. What else may stand there
+    (indexes, bloom filters, zeros) begins otherwise than the header of a page."""
+    chunks = [metadata.row_group(g).column(c) for g in range(metadata.num_row_groups)
+              for c in range(metadata.num_columns)]
+    places = sorted((min(c.data_page_offset, c.dictionary_page_offset or c.data_page_offset), c.total_compressed_size)
+                    for c in chunks)
+    end = 4
+    for begin, size in [*places, (source.file.seek(0, os.SEEK_END) - 8 - metadata.serialized_size, 0)]:
+        if begin > end:
+            source.file.seek(end)
+            if _PAGE.match(source.file.read(3)):
+                raise Undecodable("Parquet: pages that its footer does not name")
+        end = max(end, begin + size)
 
 
 def decode_arrow_file(source: Source) -> Iterator[Part]:
@@ -126,12 +159,15 @@ def _copy(source: Source, folder: Path) -> Path:
 def _check_pages(path: Path) -> None:
     """That the file is a number of whole pages: SQLite itself reads a part of the last one as if it were all."""
     with path.open("rb") as file:
-        header = file.read(18)
+        header = file.read(100)
         size = os.fstat(file.fileno()).st_size
     page = int.from_bytes(header[16:18], "big")
     page = 2**16 if page == 1 else page
     if page < 512 or size % page:
         raise Undecodable("SQLite: cut")
+    beside = any(Path(f"{path}{suffix}").exists() for suffix in ("-journal", "-wal"))
+    if not beside and header[24:28] == header[92:96] and size > int.from_bytes(header[28:32], "big") * page:
+        raise Undecodable("SQLite: pages behind its last one")
 
 
 def _tables(uri: str) -> Iterator[Part]:
