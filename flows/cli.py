@@ -352,8 +352,8 @@ def _told_erasure(d: dict[str, Any]) -> list[str]:
     return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "
             f"deactivated and destroyed; version {d['version'] or 'none'} serves. Full retrain: {told}.",
             *(f"  {told_outcome(c['outcome'], c['rows'])}: {c['path']}" for c in d["certificates"]),
-            *(["  Nothing found: nobody with this id is in the data, or ever was since what they had was erased; see "
-               "that it is spelt as in the source."] if nobody else []),
+            *(["  Nothing found: the data held no row of that id, now or in an earlier version; see that it is spelt "
+               "as in the source."] if nobody else []),
             *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
             *waiting, "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`."]
 

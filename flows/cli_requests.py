@@ -141,7 +141,7 @@ def _closed(place: Any, request_id: str, kind: str, as_json: bool) -> None:
 def _told_requests(d: dict[str, Any]) -> list[str]:
     if not d["requests"]:
         return ["No such request."]
-    return [f"{r['id']}  {told_outcome(r['state'], r['rows']):<17}  due {r['due']}" + (
+    return [f"{r['id']}  {told_outcome(r['state'], r['rows']):<28}  due {r['due']}" + (
         "" if r["days_left"] is None else f"  {r['days_left']:.1f} days left" if r["days_left"] >= 0 else
         f"  LATE by {-r['days_left']:.1f} days") for r in d["requests"]]
 

@@ -525,10 +525,12 @@ def _model_id(source: str) -> str:
 
 
 def digest_of_files(files: Mapping[str, bytes]) -> str:
+    """SHA-256 over the names of files and the digests of what is in them, hex."""
     return digest_of({name: sha256_hex(files[name]) for name in sorted(files)})
 
 
 def check_digest(record: VersionRecord, digest: str, there: bool) -> None:
+    """That a version's files, if they are `there`, have the recorded digest. Raises GuaranteeError."""
     if digest != record.document:
         raise GuaranteeError(f"expected the files of version {record.version} as the ledger recorded them, got "
                              f"{'others' if there else 'none'}; somebody changed them, or another command has just "
