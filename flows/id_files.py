@@ -44,7 +44,8 @@ def read_ids(file: str, column: str = "", subject: str = "") -> IdFile:
     if column and table is None:
         raise UsageError(f"expected a column {column!r} in the first line of the file of ids, got a line without it; "
                          "see how the file spells it")
-    found = list(_column_of(text, *table) if table else map(_line, text.removesuffix("\n").split("\n")))
+    lines = text.removesuffix("\n").split("\n") if text else []
+    found = list(_column_of(text, *table) if table else map(_line, lines))
     ids = [each for each in found if each.strip()]
     distinct = list(dict.fromkeys(ids))
     return IdFile(distinct, table[1] if table else "", len(ids) - len(distinct), len(found) - len(ids))

@@ -190,8 +190,12 @@ def test_a_version_without_a_live_shard_refuses_to_answer(make_place: Make, tmp_
     dead = replace(champion.release, release_id="dead", replicas=tuple(
         replace(r, stages=()) for r in champion.release.replicas))
     place.registry.publish(release_to_json(dead), champion.recipe, {"s3t.release": "dead"})
+    with pytest.raises(GuaranteeError, match="another version or none"):
+        champion_of(place)
+    import mlflow
+    loaded = mlflow.pyfunc.load_model(f"models:/{place.registry.name}@champion")  # by anybody
     with pytest.raises(NoLiveShard, match="s3t retrain"):
-        champion_of(place).predict(["w1"])
+        loaded.predict(["w1"])
 
 
 def test_the_scan_stops_the_erasure_when_a_copy_was_left_in_the_systems_own_files(make_place: Make,

@@ -51,3 +51,9 @@ def test_what_may_belong_to_an_id_stays(tmp_path: Path) -> None:
     content = "  two spaces  \nwith, comma\nwith \"quotes\" inside\nline\u2028separator\n"
     (tmp_path / "ids.txt").write_text(content)
     assert read_ids(str(tmp_path / "ids.txt"), subject="email").ids == content.removesuffix("\n").split("\n")
+
+
+def test_nothing_given_is_no_blank_line(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("")
+    found = read_ids(str(tmp_path / "ids.txt"), subject="email")
+    assert (found.ids, found.blank) == ([], 0)
