@@ -69,7 +69,7 @@ class Bed:
         self.data = self.folder / "data"
         spool = self.folder / "spool"
         spool.mkdir(parents=True, exist_ok=True)
-        builder = SnapshotBuilder(KEYS, self.topology, HELD_OUT, spool, set(), set())
+        builder = SnapshotBuilder(KEYS, self.topology, HELD_OUT, spool)
         builder.add(SourceRow(number, row["subject"], "", row["text"], row["label"], row["subject"])
                     for number, row in enumerate(sample(self.limit), 1))
         list(builder.write(self.data))

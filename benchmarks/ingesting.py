@@ -92,7 +92,7 @@ def _plain(folder: Path, source: Path) -> float:
     spool.mkdir()
     begun = time.monotonic()
     data = place.config.data
-    builder = SnapshotBuilder(place.keys, place.config.topology, data.held_out, spool, set(), set())
+    builder = SnapshotBuilder(place.keys, place.config.topology, data.held_out, spool)
     for chunk in read_chunks(str(source), data, 50_000):
         builder.add(SourceRow(row, subject, "", text, label, subject) for row, subject, text, label in zip(
             *(chunk[c].tolist() for c in ("row", data.subject, data.text, data.label)), strict=True))

@@ -160,7 +160,7 @@ class Data:
         declared = config.placement_tiers
         spool = folder.with_name(folder.name + "-spool")
         spool.mkdir(exist_ok=True)
-        builder = SnapshotBuilder(KEYS, TOPOLOGY, HELD_OUT, spool, set(), set(), declared)
+        builder = SnapshotBuilder(KEYS, TOPOLOGY, HELD_OUT, spool, tiers=declared)
         names: dict[str, str] = {}
         for number, row in enumerate(rows("chitchat"), 1):
             held = is_held_out(KEYS.placement, row["conversation"], HELD_OUT)

@@ -306,6 +306,10 @@ def _told_ingest(d: dict[str, Any]) -> list[str]:
              f"Rows of the largest subjects: {' '.join(map(str, d['largest_subjects']))}."]
     lines += [f"  quarantined: {n} x {reason}" for reason, n in d["reasons"].items()]
     lines += [f"  warning: {n} x {kind}" for kind, n in d["warnings"].items()]
+    if d["nearly"]:
+        lines.append(f"  warning: {d['nearly']} of the rows left out are of ids that are spelt nearly like an erased "
+                     "one (letter case, blanks, Unicode form, .0). Where those are other people, see "
+                     "docs/your-data.md, A person who was erased.")
     if d["quarantined"]:
         lines.append("Refused rows are in .s3t/quarantine/rows.jsonl, by their place in the source.")
     return [*lines, "Next: `s3t train`."]
@@ -354,6 +358,8 @@ def _told_erasure(d: dict[str, Any]) -> list[str]:
             *(f"  {told_outcome(c['outcome'], c['rows'])}: {c['path']}" for c in d["certificates"]),
             *(["  Nothing found: the data held no row of that id, now or in an earlier version; see that it is spelt "
                "as in the source."] if nobody else []),
+            *([f"  The ids of {d['ids_lost']} request(s) could not be searched for: they were asked for by a hash, or "
+               "lost by a restore. Their rows were found by digest."] if d["ids_lost"] else []),
             *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
             *waiting, "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`."]
 

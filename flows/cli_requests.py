@@ -20,6 +20,7 @@ SubjectArgument = Annotated[str | None, typer.Argument(metavar="[SUBJECT]", help
 StdinOption = Annotated[bool, typer.Option("--stdin", help="Read ids from the standard input, one a line.")]
 FileOption = Annotated[str | None, typer.Option("--file", metavar="FILE", help="Read ids from a file, one a line; - is "
                                                 "the standard input.")]
+_SHOWN = 20
 RETURNED = ("withdrawal", "rejection")
 """States in which a request ended, and nothing was erased."""
 
@@ -32,6 +33,9 @@ def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="[SUBJE
                                                 "in this column. Without it: one a line, or a table that has the "
                                                 "column [data] subject.")] = "",
             record: RecordOption = "",
+            hashed: Annotated[list[str] | None, typer.Option("--hashed", metavar="sha256:HEX", help=(
+                "Who has an id with this hash (sha256, sha1 or md5, also of the id in lower case without blanks). May "
+                "stand several times."))] = None,
             key: Annotated[str, typer.Option("--key", help="An idempotency key of yours: asked again with it, the "
                                              "request is the same one, also when it is closed.")] = "",
             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
@@ -39,11 +43,19 @@ def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="[SUBJE
 
     `s3t request --stdin < ids.txt`, or type the ids and end with Ctrl-D."""
     place = open_workspace(workspace)
-    from flows.requests import states_of, take_requests
-    taken = take_requests(place, [*(subjects or []), *_ids(place, stdin, file, column)], record, key)
-    states = states_of(place, taken)
-    show(as_json, {"requests": [{"id": r.request_id, "received": r.received, "due": r.due, "state":
-                                states[r.request_id]} for r in taken]}, _told_taken)
+    from flows.finding import look_up, spelt
+    from flows.requests import states_of, take_hashed, take_requests
+    given = list(dict.fromkeys([*(subjects or []), *_ids(place, stdin, file, column)]))
+    if hashed and (given or record):
+        raise UsageError("expected ids or hashes of ids in one command, got both (or --record beside a hash); ask "
+                         "twice")
+    taken = take_hashed(place, hashed, key) if hashed else take_requests(place, given, record, key)
+    states, found = states_of(place, taken), look_up(place, spelt(place, given)) if given else {}
+    show(as_json, {
+        "requests": [{"id": r.request_id, "received": r.received, "due": r.due, "state": states[r.request_id]}
+                     for r in taken],
+        "found": [{"subject": who, "found": f.found, "nearly": f.near, "why": f.why} for who, f in found.items()]},
+        _told_taken)
     if any(state in RETURNED for state in states.values()):
         print("s3t: what was asked with this key before was withdrawn or rejected, so nothing of it is pending; ask "
               "anew with another --key", file=sys.stderr)
@@ -55,7 +67,26 @@ def _told_taken(d: dict[str, Any]) -> list[str]:
     lines = [f"{r['id']}  " + (f"closed before: {r['state']}" if r["state"] in ended else f"due {r['due']}")
              for r in d["requests"]]
     accepted = sum(r["state"] not in ended for r in d["requests"])
-    return [*lines, f"{accepted} request(s) accepted." + (" Next: `s3t erase`." if accepted else "")]
+    return [*lines, *_told_found(d["found"]),
+            f"{accepted} request(s) accepted." + (" Next: `s3t erase`." if accepted else "")]
+
+
+def _told_found(found: list[dict[str, str]]) -> list[str]:
+    """Who of those that were asked for is not in the data. The ids are what was just given."""
+    kinds = {kind: [f for f in found if f["found"] == kind] for kind in ("nearly", "nobody", "not told")}
+    lines = [f"  not in the data: {f['subject']!r}, but " + (
+        f"{f['nearly']!r} is there" if f["nearly"] else
+        "somebody is whose id differs only in letter case, blanks, Unicode form or .0") for f in kinds["nearly"]]
+    if kinds["nearly"]:
+        lines.append("  Withdraw what is misspelt and ask with the spelling in the data, or set [data] id_rule "
+                     "(docs/your-data.md).")
+    lines += [f"  not in the data: {f['subject']!r}" for f in kinds["nobody"][:_SHOWN]]
+    if len(kinds["nobody"]) > _SHOWN:
+        lines.append(f"  and {len(kinds['nobody']) - _SHOWN} more that are not in the data (all with --json)")
+    if kinds["nobody"]:
+        lines.append("  Nothing will be found for them: see that they are spelt as in the source.")
+    return [*lines, *dict.fromkeys(f"  Whether they are in the data is not told: {f['why']}."
+                                   for f in kinds["not told"])]
 
 
 def requests(state: Annotated[str, typer.Option("--state", help="pending, awaiting approval, held, erasing, erased, "

@@ -10,7 +10,7 @@ Bad input stops before step 4, so it never costs what is there. The same input a
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -24,14 +24,15 @@ from flows.progress import current
 from flows.tasks import task
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.config import DataConfig
-from s3t_core.domain import DatasetVersion, SliceId, SliceVersion, Tiers
+from s3t_core.domain import DatasetVersion, SliceId, Tiers
 from s3t_core.erasure.ledger import dataset_to_json
 from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, UsageError
 from s3t_core.files import remove_tree
+from s3t_core.identity import spelt_under
 from s3t_core.records import record_digest, subject_digest
 from s3t_core.slicefile import count_subjects
-from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow, check_shrunk
+from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow, Suppressed, check_shrunk
 
 _MANY_ROWS = 200_000
 """From here on several processes settle the slices; below, starting them takes longer than they save."""
@@ -45,6 +46,7 @@ class IngestReport:
     held_out: int
     quarantined: int
     suppressed: int
+    nearly: int
     subjects: int
     reasons: dict[str, int]
     warnings: dict[str, int]
@@ -84,17 +86,15 @@ def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_row
             shrink: bool) -> IngestReport:
     config, topology = place.config, place.config.topology
     place.requests.check()
-    subjects = {digest for digest, (scope, _) in state.suppressed.items() if scope == "subject"}
-    records = state.suppressed.keys() - subjects
-    partly = {r.subject for r in state.requests.values() if r.record and r.suppression in records}
-    builder = SnapshotBuilder(place.keys, topology, config.data.held_out, folder / "spool", subjects, records,
-                              config.placement_tiers, partly)
+    rule = _id_rule(place, state, append, shrink)
+    builder = SnapshotBuilder(place.keys, topology, config.data.held_out, folder / "spool", suppressed_by(state),
+                              config.placement_tiers)
     try:
         refused, warned, rows = read_and_place(place, source, chunk_rows, builder)
         if not append:
             _check_tiers(place, builder)
-        content, late = _write_slices(place, builder, folder / "data", state.dataset if append else None,
-                                      rows >= _MANY_ROWS)
+        described, late = _write_slices(place, builder, folder / "data", state.dataset if append else None,
+                                        rows >= _MANY_ROWS, rule)
     finally:
         builder.close()
     if rows == 0:
@@ -106,14 +106,14 @@ def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_row
                         f"{_count_reasons(refused)}; nothing was changed")
     if not append and not shrink:
         _check_shrunk(place, state, builder)
-    version, changed = version_files(place, state, folder / "data", content)
+    version, changed = version_files(place, state, folder / "data", described)
     _write_quarantine(place, refused, append)
     place.write_checkpoint()
     counts = builder.counts
     return IngestReport(
-        counts.records, counts.held_out, len(refused), counts.suppressed, counts.subjects, _count_reasons(refused),
-        {k: v for k, v in warned.items() if v}, _skew(counts.rows_per_slice, topology.shards, topology.slices),
-        counts.largest_subjects, version, changed)
+        counts.records, counts.held_out, len(refused), counts.suppressed, counts.nearly, counts.subjects,
+        _count_reasons(refused), {k: v for k, v in warned.items() if v},
+        _skew(counts.rows_per_slice, topology.shards, topology.slices), counts.largest_subjects, version, changed)
 
 
 @task(name="validate-and-place")
@@ -134,49 +134,81 @@ def read_and_place(place: Workspace, source: str, chunk_rows: int,
     warned: dict[str, int] = {}
     rows, tiers, spellings = 0, place.config.placement_tiers, Spellings()
     with current().spinner("Reading, validating and placing rows"):
-        for chunk in _chain(first, chunks):
-            rows += len(chunk)
+        for raw in _chain(first, chunks):
+            rows += len(raw)
+            chunk = _under_the_rule(raw, config)
             verdicts = validator.check(chunk)
             for kind, count in verdicts.warned.items():
                 warned[kind] = warned.get(kind, 0) + count
-            admitted = chunk
+            admitted = chunk.assign(given=raw[config.subject])
             if verdicts.refused:
                 spoilt = chunk["row"].isin(list(verdicts.refused))
                 refused += [_quarantined(place, values, verdicts.refused[values["row"]], builder)
-                            for values in chunk[spoilt].to_dict("records")]
-                admitted = chunk[~spoilt]
+                            for values in admitted[spoilt].to_dict("records")]
+                admitted = admitted[~spoilt]
             spellings.add(admitted[config.subject])
             builder.add(_source_rows(place.config.data, tiers, admitted))
     return refused, warned | spellings.warned(), rows
 
 
 def _write_slices(place: Workspace, builder: SnapshotBuilder, folder: Path, recorded: DatasetVersion | None,
-                  many: bool) -> tuple[dict[SliceId | None, SliceVersion], list[Refused]]:
+                  many: bool, rule: tuple[str, ...]) -> tuple[DatasetVersion, list[Refused]]:
     """Step 3: what every file holds, and the rows refused on the way. Rows of `recorded` stay; without it the slices
     of many rows are settled in several processes."""
     existing = partial(place.datasets.recorded_rows, recorded) if recorded else None
+    identities = place.datasets.recorded_index(recorded) if recorded else None
     with current().spinner("Writing the slices"), mapping(many and existing is None) as each:
-        refused = list(builder.write(folder, existing, each))
-        return place.datasets.describe(place.config.topology, folder, each), refused
+        refused = list(builder.write(folder, existing, each, identities))
+        return place.datasets.describe(place.config.topology, folder, each, rule), refused
 
 
 @task(name="version-data")
-def version_files(place: Workspace, state: State, folder: Path,
-                  content: dict[SliceId | None, SliceVersion]) -> tuple[str, bool]:
+def version_files(place: Workspace, state: State, folder: Path, described: DatasetVersion) -> tuple[str, bool]:
     """Step 4: (version, whether it is a new one)."""
     place.settle()
-    topology = place.config.topology
     with current().spinner("Versioning the data with DVC"):
-        same = state.dataset is not None and (state.dataset.shards, state.dataset.slices) == (
-            topology.shards, topology.slices) and content == {**state.dataset.slice_versions,
-                                                              None: state.dataset.held_out}
+        same = state.dataset is not None and replace(state.dataset, version="") == described
         place.datasets.replace(folder)
-        dataset = place.datasets.add(topology, content)
+        dataset = place.datasets.add(described)
         if not same:
             place.ledger.append({"type": "dataset", "time": place.now(), "cause": "ingest",
                                  "dataset": dataset_to_json(dataset)})
         place.datasets.publish(dataset)
     return dataset.version, not same
+
+
+def _under_the_rule(chunk: Any, config: DataConfig) -> Any:
+    """A chunk with its ids as [data] id_rule writes them; one of which nothing is left is missing."""
+    columns = dict.fromkeys([config.subject, config.record, config.split_by]) if config.id_rule else {}
+    return chunk.assign(**{c: chunk[c].map({each: spelt_under(config.id_rule, each) or None for each in
+                                            chunk[c].dropna().unique()}).astype(object).where(chunk[c].notna(), None)
+                           for c in columns if c})
+
+
+def _id_rule(place: Workspace, state: State, append: bool, anyway: bool) -> tuple[str, ...]:
+    """The rule for ids that this ingest goes by. Raises UsageError where it is another one than that of the data there
+    is: people would be placed anew."""
+    rule, dataset = place.config.data.id_rule, state.dataset
+    if dataset is None or dataset.id_rule == rule:
+        return rule
+    change = (f"expected [data] id_rule = {list(dataset.id_rule)} in s3t.toml, as the data there is was placed by, got "
+              f"{list(rule)}: ")
+    if append:
+        raise UsageError(change + "people may be others by it. Put it back, or ingest a whole snapshot without "
+                                  "--append")
+    if not anyway:
+        raise UsageError(change + "people whose ids it unites are placed anew, and the next `s3t train` trains their "
+                                  "slices again. Put it back, or ingest with --yes; nothing was changed")
+    return rule
+
+
+def suppressed_by(state: State) -> Suppressed:
+    """Whom the ledger's suppression list leaves out, and whoever is spelt nearly so."""
+    subjects = {digest for digest, (scope, _) in state.suppressed.items() if scope == "subject"}
+    records = state.suppressed.keys() - subjects
+    partly = {r.subject for r in state.requests.values() if r.record and r.suppression in records}
+    near = {state.requests[request].near for _, request in state.suppressed.values()}
+    return Suppressed(frozenset(subjects), frozenset(records), frozenset(partly), frozenset(near - {""}))
 
 
 def _check_topology(place: Workspace, state: State) -> None:
@@ -191,7 +223,7 @@ def _check_shrunk(place: Workspace, state: State, builder: SnapshotBuilder) -> N
     if state.dataset is None:
         return
     counts, most = builder.counts, place.config.data.max_shrink
-    check_shrunk(sum(v.rows for v in state.dataset.files()), counts.records + counts.held_out, most, "records")
+    check_shrunk(sum(v.rows for v in state.dataset.row_files()), counts.records + counts.held_out, most, "records")
     try:
         there = count_subjects(place.datasets.data.rglob("*.parquet"))
     except DataError:
@@ -215,9 +247,9 @@ def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
 
 def _source_rows(data: DataConfig, tiers: Tiers | None, chunk: Any) -> Iterator[SourceRow]:
     columns = [chunk[c].tolist() if c else repeat("") for c in (
-        "row", data.subject, data.record, data.text, data.label, data.held_out_by)]
+        "row", data.subject, data.record, data.text, data.label, data.split_by)]
     found = map(tiers.tier_of, chunk[tiers.column].tolist()) if tiers else repeat(None)
-    return map(SourceRow._make, zip(*columns, found, strict=False))
+    return map(SourceRow._make, zip(*columns, found, chunk["given"].tolist(), strict=False))
 
 
 def _quarantined(place: Workspace, values: dict[str, Any], reasons: list[str],
@@ -227,9 +259,9 @@ def _quarantined(place: Workspace, values: dict[str, Any], reasons: list[str],
     data = place.config.data
     subject, record = _id_in(values, data.subject, data), _id_in(values, data.record, data)
     line = {"row": int(values["row"]), "reasons": reasons, "values": {}, "subject_digest": "", "record_digest": ""}
-    if not subject or builder.is_suppressed(subject, record):
+    if not subject or builder.is_suppressed(subject, record, values["given"]):
         return line
-    kept = {c: v for c, v in values.items() if c not in ("row", "malformed", data.subject)}
+    kept = {c: v for c, v in values.items() if c not in ("row", "malformed", "given", data.subject)}
     return line | {"values": kept, "subject_digest": subject_digest(place.keys, subject),
                    "record_digest": record_digest(place.keys, subject, record) if record else ""}
 

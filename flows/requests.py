@@ -6,12 +6,14 @@ nowhere else. Whatever happens to a request is a ledger event.
 
 import hmac
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from flows.adapters.database import Asked, new_salt
+from flows.finding import rule_of, spelt, subjects_hashed
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
@@ -19,10 +21,11 @@ from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.closing import CLOSING_TYPE, check_reason, closing_predicate, view_of
 from s3t_core.erasure.state import Event, State
 from s3t_core.errors import S3TError, UsageError
+from s3t_core.identity import EXACT, form_of, forms_of, near_spellings, parse_hashed, spelt_under
 from s3t_core.keys import keyed_digest
 from s3t_core.ports import Closing
 from s3t_core.records import record_digest, subject_digest
-from s3t_core.snapshot import suppression_digest
+from s3t_core.snapshot import hashed_digest, near_digest, suppression_digest, whole_digest
 from s3t_core.times import rfc3339
 
 _WAIT_SECONDS = 60
@@ -36,12 +39,29 @@ def take_requests(place: Workspace, subjects: list[str], record: str = "", key: 
 
     Raises UsageError for an empty or over-long id, or a record id where the data has none.
     """
-    distinct = list(dict.fromkeys(subjects))
-    if not distinct:
+    if not subjects:
         raise UsageError("expected at least one subject id, got none")
-    _check_ids(place, distinct, record)
-    taken = [request for begin in range(0, len(distinct), _BATCH)
-             for request in _take(place, distinct[begin:begin + _BATCH], record, key)]
+    _check_ids(place, subjects, record)
+    people = {under: given for given, under in spelt(place, subjects).items()}
+    under = spelt_under(rule_of(place), record)
+    return _take_all(place, [_asked(place, subject, under, key, [record, under] if record else [given, subject])
+                             for subject, given in people.items()])
+
+
+def take_hashed(place: Workspace, hashed: list[str], key: str = "") -> list[DeletionRequest]:
+    """A request for everybody whose id has one of these hashes (`sha256:HEX`, `sha1:`, `md5:`), and where nobody has
+    it, one for whoever may come. Raises UsageError for what is no such hash, and for who may not erase."""
+    if not hashed:
+        raise UsageError("expected at least one hashed id, got none")
+    asked = []
+    for algorithm, digits in dict.fromkeys(map(parse_hashed, hashed)):
+        subjects = subjects_hashed(place, algorithm, digits)
+        asked += [_asked_by_hash(place, algorithm, digits, subject, key) for subject in sorted(subjects) or [""]]
+    return _take_all(place, asked)
+
+
+def _take_all(place: Workspace, asked: list["_Wanted"]) -> list[DeletionRequest]:
+    taken = [request for begin in range(0, len(asked), _BATCH) for request in _take(place, asked[begin:begin + _BATCH])]
     place.write_checkpoint()
     return taken
 
@@ -87,8 +107,7 @@ def reject(place: Workspace, request_id: str, basis: str, reason: str, by: str) 
 
 def hold(place: Workspace, subject: str, basis: str, reason: str, by: str) -> int:
     """Stop every erasure of a subject, asked for or yet to be; returns how many open requests wait now."""
-    _check_ids(place, [subject], "")
-    digest, clean = subject_digest(place.keys, subject), check_reason(basis, reason, [subject])
+    digest, clean = _digest_of(place, subject), check_reason(basis, reason, [subject])
     with _changing(place) as state:
         waiting = [r for r in place.requests.pending() if r.subject == digest]
         for request in waiting:
@@ -100,8 +119,7 @@ def hold(place: Workspace, subject: str, basis: str, reason: str, by: str) -> in
 
 def release(place: Workspace, subject: str, by: str) -> None:
     """End a hold: what was asked for is carried out by the next erase run. Raises UsageError when there is none."""
-    _check_ids(place, [subject], "")
-    digest = subject_digest(place.keys, subject)
+    digest = _digest_of(place, subject)
     with _changing(place) as state:
         if digest not in state.holds:
             raise UsageError("expected a subject with a legal hold, got one without; nothing was changed")
@@ -112,18 +130,48 @@ def release(place: Workspace, subject: str, by: str) -> None:
 def lift(place: Workspace, subject: str, record: str, by: str) -> None:
     """Take a subject, or one record, off the suppression list because the person returned: later ingests may hold them
     again. Raises UsageError when they are not on it, or a request of theirs is open."""
-    _check_ids(place, [subject], record)
-    digest = suppression_digest(place.keys, subject, record)
+    digest = _digest_of(place, subject, record)
     with _changing(place) as state:
         refuse_open_plan(state)
-        if any(r.subject == subject_digest(place.keys, subject) for r in place.requests.pending()):
+        if any(r.subject == digest for r in place.requests.pending()):
             raise UsageError("expected no open request of this subject, got one; `s3t erase` or `s3t withdraw` it "
                              "first")
-        told = {"type": "lifted", "time": place.now(), "suppression": digest, "by": _name(by),
-                "kind": "record" if record else "subject"}
-        if not place.requests.lift(digest, told):
-            raise UsageError("expected a subject (or record) on the suppression list, got one that is not on it; "
-                             "nothing was changed")
+        listed = _listed(place, state, subject, record)
+        for suppression in listed:
+            place.requests.lift(suppression, {"type": "lifted", "time": place.now(), "suppression": suppression,
+                                              "by": _name(by), "kind": state.suppressed[suppression][0]})
+        if not listed:
+            raise UsageError("expected a subject (or record) on the suppression list, got one that is not on it"
+                             f"{_told_near(place, state, subject, record)}; nothing was changed")
+
+
+def _listed(place: Workspace, state: State, subject: str, record: str) -> list[str]:
+    """The digests on the suppression list that keep out who has this id, by itself or by one of its hashes."""
+    keys, rule = place.keys, rule_of(place)
+    under, record = spelt_under(rule, subject), spelt_under(rule, record)
+    mine, hashed = {suppression_digest(keys, under, record)}, set[str]()
+    if not record:
+        mine.add(whole_digest(keys, subject_digest(keys, under)))
+        hashed = {hashed_digest(keys, form) for form in forms_of(keys, subject, under)}
+    return [digest for digest, (_, request) in state.suppressed.items()
+            if digest in mine or state.requests[request].near in hashed]
+
+
+def _told_near(place: Workspace, state: State, subject: str, record: str) -> str:
+    """What to say where somebody was erased who is spelt nearly so: nobody but whoever asks knows whether it is the
+    same person, and another's erasure is not undone by a look-alike."""
+    near = near_digest(place.keys, spelt_under(rule_of(place), subject), record)
+    if all(state.requests[request].near != near for _, request in state.suppressed.values()):
+        return ""
+    meant = next((s for s in near_spellings(subject) if _listed(place, state, s, record)), "")
+    return ", though one that is spelt nearly so; lift that one" + (f": {meant!r}" if meant else
+                                                                    ", as it was spelt when it was erased")
+
+
+def _digest_of(place: Workspace, subject: str, record: str = "") -> str:
+    """The digest of a subject by the id as given. Raises UsageError."""
+    _check_ids(place, [subject], record)
+    return subject_digest(place.keys, spelt(place, [subject])[subject])
 
 
 @contextmanager
@@ -183,31 +231,53 @@ def _check_ids(place: Workspace, subjects: list[str], record: str) -> None:
                          "whole subject can be erased")
 
 
-def _asked(place: Workspace, subject: str, record: str, key: str) -> Asked:
-    keys, received, salt = place.keys, place.clock.now(), new_salt()
+@dataclass(frozen=True)
+class _Wanted:
+    """What is asked, and by what ids its rows are looked for."""
+
+    asked: Asked
+    ids: list[str]
+
+
+def _asked(place: Workspace, subject: str, record: str, key: str, ids: list[str]) -> _Wanted:
+    keys = place.keys
+    near = "" if EXACT in rule_of(place) else near_digest(keys, subject, record)
+    return _wanted(place, subject_digest(keys, subject), record_digest(keys, subject, record) if record else "",
+                   suppression_digest(keys, subject, record), near, "id", key, list(dict.fromkeys(ids)),
+                   lambda salt: commitment(keys.commitment, salt, subject, record))
+
+
+def _asked_by_hash(place: Workspace, algorithm: str, digits: str, subject: str, key: str) -> _Wanted:
+    """For the subject with this digest; "" where nobody has the hash."""
+    keys = place.keys
+    near = hashed_digest(keys, form_of(keys, algorithm, digits))
+    nobody = keyed_digest(keys.subject, "hashed", algorithm, digits).hex()
+    return _wanted(place, subject or nobody, "", whole_digest(keys, subject) if subject else near, near, algorithm, key,
+                   [digits], lambda salt: commitment(keys.commitment, salt, f"{algorithm}:{digits}"))
+
+
+def _wanted(place: Workspace, subject: str, record: str, suppression: str, near: str, asked_by: str, key: str,
+            ids: list[str], committed: Callable[[str], str]) -> _Wanted:
+    received, salt = place.clock.now(), new_salt()
     request = DeletionRequest(
-        request_id=f"req-{uuid.uuid4().hex[:16]}",
-        subject=subject_digest(keys, subject),
-        record=record_digest(keys, subject, record) if record else "",
-        suppression=suppression_digest(keys, subject, record),
-        commitment=commitment(keys.commitment, salt, subject, record),
-        received=rfc3339(received),
+        request_id=f"req-{uuid.uuid4().hex[:16]}", subject=subject, record=record, suppression=suppression,
+        commitment=committed(salt), received=rfc3339(received),
         due=rfc3339(received + timedelta(days=place.config.erasure.deadline_days)),
     )
-    once = keyed_digest(keys.suppression, "idempotency", key, request.suppression).hex() if key else ""
-    return Asked(request, salt, {
+    once = keyed_digest(place.keys.suppression, "idempotency", key, suppression).hex() if key else ""
+    return _Wanted(Asked(request, salt, {
         "type": "request", "time": request.received, "request": request.request_id, "subject": request.subject,
         "record": request.record, "suppression": request.suppression, "commitment": request.commitment,
-        "salt": sha256_hex(salt.encode()), "due": request.due}, once)
+        "salt": sha256_hex(salt.encode()), "due": request.due, "near": near, "asked_by": asked_by}, once), ids)
 
 
-def _take(place: Workspace, subjects: list[str], record: str, key: str) -> list[DeletionRequest]:
+def _take(place: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:
     """The ids as given are on disk before the requests are; those of a request that was there already go again, and so
     do all of them where none was accepted."""
-    asked = [_asked(place, subject, record, key) for subject in subjects]
+    asked = [w.asked for w in wanted]
     with place.needles.accepting():
         try:
-            place.needles.keep_ids({a.request.request_id: [record or s] for a, s in zip(asked, subjects, strict=True)})
+            place.needles.keep_ids({w.asked.request.request_id: w.ids for w in wanted})
             accepted = place.requests.accept(asked)
         except BaseException:
             _forget(place, asked)

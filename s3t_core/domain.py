@@ -117,13 +117,16 @@ class SliceVersion:
 
 @dataclass(frozen=True)
 class DatasetVersion:
-    """One version of the data: every slice of every shard, and the held-out rows."""
+    """One version of the data: every slice of every shard, the held-out rows, and by what its people may be asked for
+    (None before there was such an index). `id_rule`: what does not tell two ids apart in it."""
 
     version: str
     shards: int
     slices: int
     slice_versions: dict[SliceId, SliceVersion] = field(hash=False)
     held_out: SliceVersion
+    identities: SliceVersion | None = None
+    id_rule: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         expected = self.shards * self.slices
@@ -136,6 +139,10 @@ class DatasetVersion:
 
     def files(self) -> list[SliceVersion]:
         """Every file of the version."""
+        return [*self.row_files(), *([self.identities] if self.identities else [])]
+
+    def row_files(self) -> list[SliceVersion]:
+        """Those that hold people's rows."""
         return [*self.slice_versions.values(), self.held_out]
 
 

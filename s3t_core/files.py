@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -190,6 +191,12 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         if found.st_size > most or len(content) > most:
             raise OSError(errno.EFBIG, "too large")
         return content
+
+
+def md5_of(path: Path) -> str:
+    """The md5 of a file's bytes, hex: DVC's name for it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def sync_directory(path: Path) -> None:

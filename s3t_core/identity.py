@@ -9,16 +9,23 @@ by the id that anybody would write finds them.
 | date | 2026-11-26 (RFC 3339, full-date) |
 | date and time | 2026-11-26T09:30:00, and in UTC with Z where the source says which zone |
 | anything else | refused: two spellings of it are as good as each other |
+
+Beside that a workspace may have a rule for ids ([data] id_rule): what does not tell two people apart.
 """
 
 import datetime
+import hashlib
 import math
 import re
 import unicodedata
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from decimal import Decimal
-from typing import Any
+from itertools import combinations
+from typing import Any, Literal, get_args
+
+from s3t_core.errors import UsageError
+from s3t_core.keys import WorkspaceKeys, keyed_digest
 
 _EXACT = 2**53
 """From here on a float stands for more than one integer (IEEE 754, binary64)."""
@@ -66,6 +73,14 @@ _SPELLINGS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
 """How a value of each type is written; the first one that fits, so a type before those it is a special case of."""
 
 
+HASHES: dict[str, tuple[int, Callable[[bytes], str]]] = {
+    "sha256": (64, lambda raw: hashlib.sha256(raw).hexdigest()),
+    "sha1": (40, lambda raw: hashlib.sha1(raw, usedforsecurity=False).hexdigest()),
+    "md5": (32, lambda raw: hashlib.md5(raw, usedforsecurity=False).hexdigest())}
+"""Hashes by which people are asked for, with how many hexadecimal digits they have."""
+_FORM_BYTES = 16
+
+
 _MISSING = frozenset({
     "nan", "nat", "none", "null", "nil", "n/a", "na", "#n/a", "<na>", "undefined", "unknown", "-", "?"})
 _UNSEEN = re.compile("[\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
@@ -73,14 +88,45 @@ _UNSEEN = re.compile("[\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff
 _WHOLE = re.compile(r"([+-]?[0-9]+)\.0*")
 
 
+IdStep = Literal["trim", "unicode", "case", "integer"]
+"""What a rule for ids takes out: blanks at the ends and characters that nobody sees; Unicode form; letter case; the .0
+of a whole number."""
+STEPS: tuple[IdStep, ...] = get_args(IdStep)
+EXACT = "exact"
+"""The rule that every spelling is another person, also beside an erased one."""
+
+_UNDER: dict[str, Callable[[str], str]] = {
+    "trim": lambda spelt: (spelt if spelt.isascii() else _UNSEEN.sub("", spelt)).strip(),
+    "unicode": lambda spelt: spelt if spelt.isascii() else unicodedata.normalize("NFKC", spelt),
+    "case": str.casefold,
+    "integer": lambda spelt: whole[1] if (whole := _WHOLE.fullmatch(spelt)) else spelt,
+}
+
+
+def spelt_under(rule: Collection[str], spelt: str) -> str:
+    """The id as the rule writes it. Idempotent: one step may make work for another (NFKC, UAX #15, turns a no-break
+    space into a blank), so all are repeated until nothing changes."""
+    steps = [step for name, step in _UNDER.items() if name in rule]
+    before = None
+    while before != spelt:
+        before = spelt
+        for step in steps:
+            spelt = step(spelt)
+    return spelt
+
+
 def folded(spelt: str) -> str:
-    """What is left of an id when everything is taken out in which two spellings of one id differ: blanks at its ends,
-    letter case, Unicode form (NFKC, UAX #15), characters that nobody sees, the .0 of a whole number."""
-    if not spelt.isascii():
-        spelt = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _UNSEEN.sub("", spelt)).casefold())
-    spelt = spelt.strip().casefold()
-    whole = _WHOLE.fullmatch(spelt)
-    return whole[1] if whole else spelt
+    """What is left of an id when everything is taken out in which two spellings of one id differ."""
+    return spelt_under(STEPS, spelt)
+
+
+def near_spellings(given: str) -> list[str]:
+    """Spellings that somebody who wrote `given` may have meant, likelier ones first: with less of what a rule takes
+    out, in other letter case, and as a float."""
+    rules = [c for n in range(1, len(STEPS) + 1) for c in combinations(STEPS, n)]
+    plain = [given, *(spelt_under(rule, given) for rule in rules)]
+    cased = [*plain, *(write(p) for p in plain for write in (str.lower, str.upper, str.title, str.capitalize))]
+    return [s for s in dict.fromkeys([*cased, *(f"{p}.0" for p in plain if p.isdecimal())]) if s != given]
 
 
 def looks_missing(spelt: str) -> bool:
@@ -91,3 +137,33 @@ def looks_missing(spelt: str) -> bool:
 def looks_like_a_float(spelt: str) -> bool:
     """Whether an id is a whole number that some program wrote as a float: whoever asks will write it without .0."""
     return _WHOLE.fullmatch(spelt.strip()) is not None
+
+
+def form_of(keys: WorkspaceKeys, kind: str, value: str) -> str:
+    """The keyed digest of one form of an id, 32 hexadecimal digits: half an HMAC-SHA256."""
+    return keyed_digest(keys.identity, kind, value)[:_FORM_BYTES].hex()
+
+
+def forms_of(keys: WorkspaceKeys, given: str, spelt: str) -> set[str]:
+    """Every form of an id that was `given` and is `spelt` so under the workspace's rule.
+
+    | form | of |
+    |---|---|
+    | given | the id as it stands in the source |
+    | folded | the id without all in which two spellings of one differ (`folded`) |
+    | sha256, sha1, md5 | the hexadecimal hash of each of these, and of the id under the rule, in UTF-8 |
+    """
+    near = folded(spelt)
+    hashed = {form_of(keys, name, hash_of(each.encode())) for each in {given, spelt, near}
+              for name, (_, hash_of) in HASHES.items()}
+    return hashed | {form_of(keys, "given", given), form_of(keys, "folded", near)}
+
+
+def parse_hashed(text: str) -> tuple[str, str]:
+    """`sha256:HEX` as (name, digits in lower case). Raises UsageError, without the digits."""
+    name, _, digits = text.strip().casefold().partition(":")
+    size = HASHES[name][0] if name in HASHES else 0
+    if not size or len(digits) != size or not all(c in "0123456789abcdef" for c in digits):
+        raise UsageError("expected a hashed id as " + ", ".join(f"{n}: and {s} hexadecimal digits" for n, (s, _)
+                                                                in HASHES.items()) + ", got something else")
+    return name, digits

@@ -28,6 +28,7 @@ class WorkspaceKeys:
     suppression: bytes
     commitment: bytes
     sealing: bytes
+    identity: bytes
 
     @classmethod
     def derive(cls, workspace_key: bytes) -> "WorkspaceKeys":
@@ -44,6 +45,7 @@ class WorkspaceKeys:
             suppression=_expand(workspace_key, "suppression"),
             commitment=_expand(workspace_key, "commitment"),
             sealing=_expand(workspace_key, "sealing"),
+            identity=_expand(workspace_key, "identity"),
         )
 
 

@@ -5,16 +5,19 @@ stands twice within one subject *both* rows go to quarantine, because which came
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import orjson
+import pyarrow as pa
 
 from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.domain import SliceId, Tiers, Topology
 from s3t_core.errors import DataError, StorageError
+from s3t_core.identity import folded, forms_of
+from s3t_core.identity_index import IDENTITY_PATH, make_index, united, write_index
 from s3t_core.keys import WorkspaceKeys, keyed_digest
 from s3t_core.memory import without_collections
 from s3t_core.records import Row, content_record_digest, record_digest, subject_digest
@@ -23,6 +26,7 @@ from s3t_core.slicefile import HELD_OUT_PATH, slice_path, write_rows
 _CACHED = 400_000
 """Placements that are remembered, and so many decisions about held-out values."""
 _SPOOL_BUFFER = 64 * 1024
+_ERASED, _NEARLY = "erased", "spelt nearly like an erased one"
 
 DUPLICATE = "the record id stands more than once within its subject"
 TIERS_DISAGREE = "its subject's rows disagree about the tier"
@@ -35,8 +39,8 @@ def _not_spooled(error: OSError) -> StorageError:
 
 
 class SourceRow(NamedTuple):
-    """An admitted row as the source gave it. `number` is its place in the source, from 1; `tier` is None
-    without tiers."""
+    """An admitted row: its ids under the workspace's rule, the rest as the source gave it. `number` is its place in the
+    source, from 1; `tier` is None without tiers; `given` is the subject's id before the rule, "" where it is that."""
 
     number: int
     subject: str
@@ -45,6 +49,19 @@ class SourceRow(NamedTuple):
     label: str
     held_out_value: str
     tier: int | None = None
+    given: str = ""
+
+
+@dataclass(frozen=True)
+class Suppressed:
+    """Whom and what an ingest leaves out. `subjects`, `records`: digests on the suppression list. `partly`: digests of
+    the subjects of whom single records are. `near`: digests of ids that nobody can tell apart from an erased one's
+    (`near_digest`, `hashed_digest`)."""
+
+    subjects: frozenset[str] = frozenset()
+    records: frozenset[str] = frozenset()
+    partly: frozenset[str] = frozenset()
+    near: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -58,11 +75,13 @@ class Refused:
 
 @dataclass
 class SnapshotCounts:
-    """What a snapshot holds. `largest_subjects` are row counts, largest first."""
+    """What a snapshot holds. `suppressed`: rows left out; `nearly`: those of them whose id is spelt otherwise than the
+    erased one. `largest_subjects` are row counts, largest first."""
 
     records: int = 0
     held_out: int = 0
     suppressed: int = 0
+    nearly: int = 0
     subjects: int = 0
     largest_subjects: list[int] = field(default_factory=list)
     rows_per_slice: dict[SliceId, int] = field(default_factory=dict)
@@ -105,6 +124,23 @@ def suppression_digest(keys: WorkspaceKeys, subject: str, record: str = "") -> s
     return keyed_digest(keys.suppression, "subject", subject).hex()
 
 
+def whole_digest(keys: WorkspaceKeys, subject_digest: str) -> str:
+    """The digest on the suppression list of a subject whose id nobody knows: who was asked for by a hash of it."""
+    return keyed_digest(keys.suppression, "subject digest", subject_digest).hex()
+
+
+def near_digest(keys: WorkspaceKeys, subject: str, record: str = "") -> str:
+    """What every spelling of an erased id has in common, so that none of them comes back."""
+    if record:
+        return keyed_digest(keys.suppression, "near record", folded(subject), folded(record)).hex()
+    return keyed_digest(keys.suppression, "near subject", folded(subject)).hex()
+
+
+def hashed_digest(keys: WorkspaceKeys, form: str) -> str:
+    """What every id has in common that has a form of the identity index: one of its hashes."""
+    return keyed_digest(keys.suppression, "form", form).hex()
+
+
 def check_shrunk(there: int, now: int, most: float, what: str) -> None:
     """That a new snapshot lacks no larger share of what is there than `most`. Raises DataError: a source that was cut,
     or that a quote which is never closed swallows, would take the place of a good one."""
@@ -118,20 +154,18 @@ class SnapshotBuilder:
     """Spools rows per slice into `spool` (0700, removed by the caller), then writes the slice files."""
 
     def __init__(self, keys: WorkspaceKeys, topology: Topology, held_out_share: float, spool: Path,
-                 suppressed_subjects: set[str], suppressed_records: set[str], tiers: Tiers | None = None,
-                 partly_suppressed: Collection[str] = ()) -> None:
-        """`partly_suppressed`: digests of the subjects of whom single records are suppressed."""
+                 suppressed: Suppressed | None = None, tiers: Tiers | None = None) -> None:
         self._tiers = tiers
         self._keys = keys
         self._topology = topology
         self._share = held_out_share
         self._spool = spool
-        self._suppressed_subjects = suppressed_subjects
-        self._suppressed_records = suppressed_records
-        self._partly_suppressed = frozenset(partly_suppressed)
+        self._suppressed = suppressed or Suppressed()
         self._files: dict[SliceId, IO[bytes]] = {}
         self._held: dict[str, bool] = {}
-        self._placed: dict[tuple[str, int | None], tuple[SliceId, str, bool]] = {}
+        self._placed: dict[tuple[str, int | None], tuple[SliceId, str, str]] = {}
+        self._indexed: set[str] = set()
+        self._index: IO[bytes] | None = None
         self.tiers_seen: set[int | None] = set()
         self.counts = SnapshotCounts()
 
@@ -145,9 +179,13 @@ class SnapshotBuilder:
             raise _not_spooled(error) from None
 
     def _add(self, row: SourceRow) -> None:
-        slice_id, digest, suppressed = self._placed.get((row.subject, row.tier)) or self._subject(row.subject, row.tier)
-        if suppressed or self._may_be_erased(row.subject, digest, row.record):
+        slice_id, digest, left_out = self._placed.get((row.subject, row.tier)) or self._subject(row.subject, row.tier)
+        given = row.given or row.subject
+        left_out = left_out or self._record_left_out(row.subject, digest, row.record) or (
+            given not in self._indexed and self._form_left_out(given, row.subject, digest)) or ""
+        if left_out:
             self.counts.suppressed += 1
+            self.counts.nearly += left_out == _NEARLY
             return
         held = self._held.get(row.held_out_value)
         if held is None:
@@ -157,28 +195,56 @@ class SnapshotBuilder:
         file.write(orjson.dumps((row.number, digest, record, row.text, row.label, held),
                                 option=orjson.OPT_APPEND_NEWLINE))
 
-    def is_suppressed(self, subject: str, record: str) -> bool:
+    def is_suppressed(self, subject: str, record: str, given: str = "") -> bool:
         """Whether a row is one that was erased, or may be: where its record id cannot be read (""), it may be any of
         its subject's records."""
-        return self._is_erased(subject) or self._may_be_erased(subject, subject_digest(self._keys, subject), record)
+        digest = subject_digest(self._keys, subject)
+        return bool(self._subject_left_out(subject, digest) or self._record_left_out(subject, digest, record)
+                    or self._hashes_left_out(forms_of(self._keys, given or subject, subject)))
 
-    def _is_erased(self, subject: str) -> bool:
-        return bool(self._suppressed_subjects) and suppression_digest(
-            self._keys, subject) in self._suppressed_subjects
+    def _subject_left_out(self, subject: str, digest: str) -> str:
+        """Why a subject is left out, "" when they are not."""
+        listed = self._suppressed
+        if not (listed.subjects or listed.near):
+            return ""
+        if not listed.subjects.isdisjoint((suppression_digest(self._keys, subject), whole_digest(self._keys, digest))):
+            return _ERASED
+        return _NEARLY if near_digest(self._keys, subject) in listed.near else ""
 
-    def _may_be_erased(self, subject: str, digest: str, record: str) -> bool:
-        if not self._suppressed_records:
-            return False
+    def _record_left_out(self, subject: str, digest: str, record: str) -> str:
+        listed = self._suppressed
+        if not listed.records:
+            return ""
         if not record:
-            return digest in self._partly_suppressed
-        return suppression_digest(self._keys, subject, record) in self._suppressed_records
+            return _ERASED if digest in listed.partly else ""
+        if suppression_digest(self._keys, subject, record) in listed.records:
+            return _ERASED
+        return _NEARLY if near_digest(self._keys, subject, record) in listed.near else ""
+
+    def _form_left_out(self, given: str, subject: str, digest: str) -> str:
+        """Take the forms of an id that was not seen yet, or is seen again after many others; whether one of its hashes
+        is that of an erased person."""
+        forms = forms_of(self._keys, given, subject)
+        if self._hashes_left_out(forms):
+            return _ERASED
+        if len(self._indexed) > _CACHED:
+            self._indexed.clear()
+        self._indexed.add(given)
+        self._index = self._index or (self._spool / "identities.jsonl").open("wb", _SPOOL_BUFFER)
+        self._index.write(orjson.dumps((digest, sorted(forms)), option=orjson.OPT_APPEND_NEWLINE))
+        return ""
+
+    def _hashes_left_out(self, forms: set[str]) -> bool:
+        near = self._suppressed.near
+        return bool(near) and not near.isdisjoint(hashed_digest(self._keys, form) for form in forms)
 
     def write(self, folder: Path, existing: Callable[[SliceId | None], list[Row]] | None = None,
-              each: Each = map) -> Iterator[Refused]:
-        """Write every slice file and the held-out file under `folder`; yields the rows refused on the way.
+              each: Each = map, identities: pa.Table | None = None) -> Iterator[Refused]:
+        """Write every slice file, the held-out file and the identity index under `folder`; yields the rows refused on
+        the way.
 
-        `existing` gives the rows of a slice, or the held-out ones (None), to unite with; without it the snapshot
-        replaces what is there, and `each` may settle slices in other processes.
+        `existing` gives the rows of a slice, or the held-out ones (None), to unite with, and `identities` is the index
+        of those; without them the snapshot replaces what is there, and `each` may settle slices in other processes.
         """
         self.close()
         held = {r.record: r for r in existing(None)} if existing else {}
@@ -192,6 +258,7 @@ class SnapshotBuilder:
             per_subject.update(settled.per_subject)
         write_rows(folder / HELD_OUT_PATH, held.values())
         per_subject.update(r.subject for r in held.values())
+        write_index(folder / IDENTITY_PATH, united(self._identities(), identities or make_index(()), per_subject))
         self.counts.held_out = len(held)
         self.counts.subjects = len(per_subject)
         self.counts.largest_subjects = [n for _, n in per_subject.most_common(5)]
@@ -208,7 +275,7 @@ class SnapshotBuilder:
     def close(self) -> None:
         """Close the spool files, whatever happened. Raises StorageError when their last rows could not be written."""
         problems = []
-        for file in self._files.values():
+        for file in (*self._files.values(), *([self._index] if self._index else [])):
             try:
                 file.close()
             except OSError as error:
@@ -232,13 +299,18 @@ class SnapshotBuilder:
         return {digest: TIERS_DISAGREE if len(found) > 1 else STANDS_ELSEWHERE for digest, found in new.items()
                 if len(found | ({standing[digest]} if digest in standing else set())) > 1}
 
-    def _subject(self, subject: str, tier: int | None) -> tuple[SliceId, str, bool]:
+    def _identities(self) -> pa.Table:
+        path = self._spool / "identities.jsonl"
+        return make_index((digest, form) for digest, forms in (_read(path) if path.exists() else ()) for form in forms)
+
+    def _subject(self, subject: str, tier: int | None) -> tuple[SliceId, str, str]:
         if len(self._placed) > _CACHED:
             self._placed.clear()
         span = self._topology.span() if self._tiers is None or tier is None else self._tiers.span(tier)
         slice_id = place(self._keys.placement, subject, self._topology.shards, span)
         self.tiers_seen.add(tier)
-        self._placed[subject, tier] = (slice_id, subject_digest(self._keys, subject), self._is_erased(subject))
+        digest = subject_digest(self._keys, subject)
+        self._placed[subject, tier] = (slice_id, digest, self._subject_left_out(subject, digest))
         return self._placed[subject, tier]
 
     def _is_held_out(self, value: str) -> bool:
@@ -292,7 +364,7 @@ def _settle(job: SliceJob, spooled: list[tuple[int, str, str, str, str, bool]]) 
     return Settled(len(training), Counter(r.subject for r in training.values()), list(held.values()), refused)
 
 
-def _read(spooled: Path) -> list[tuple[int, str, str, str, str, bool]]:
+def _read(spooled: Path) -> list[tuple[Any, ...]]:
     if not spooled.exists():
         return []
     with spooled.open("rb") as file:

@@ -197,7 +197,7 @@ def files_of(job: StageJob | MeasureJob) -> tuple[FileRef, ...]:
 def only_content(keys: WorkspaceKeys) -> WorkspaceKeys:
     """The key that checks contents, without those that place, name or suppress people or seal stages."""
     return WorkspaceKeys(placement=b"", subject=b"", content=keys.content, suppression=b"", commitment=b"",
-                         sealing=b"")
+                         sealing=b"", identity=b"")
 
 
 def carry_out(task: Task) -> Any:

@@ -121,6 +121,14 @@ class Database:
             begun = inspect(connection).has_table("ledger")
             return begun and connection.execute(select(_LEDGER.c.seq)).first() is not None
 
+    def may_erase(self) -> bool:
+        """Whether this account may put people on the suppression list: on a server not everybody may (infra/roles.sql).
+        """
+        if self._path is not None:
+            return True
+        with self.reading() as connection:
+            return bool(connection.exec_driver_sql("SELECT has_table_privilege('suppression', 'INSERT')").scalar())
+
     def create(self, first: list[Event]) -> None:
         """Create the tables and begin the ledger with `first`."""
         self.prepare()

@@ -6,7 +6,6 @@ checking that no live file needs them (facts about dvc 3.67, which is pinned: on
 """
 
 import contextlib
-import hashlib
 import io
 import json
 import logging
@@ -14,7 +13,7 @@ import re
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,17 @@ from flows.adapters.git import git_environment
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
-from s3t_core.files import SHARED_MODE, TEMPORARY_PREFIX, remove_tree, write_atomically
+from s3t_core.files import SHARED_MODE, TEMPORARY_PREFIX, md5_of, remove_tree, write_atomically
+from s3t_core.identity_index import (
+    IDENTITY_PATH,
+    describe_index,
+    holds_any,
+    is_index,
+    matching,
+    read_index,
+    without,
+    write_index,
+)
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.memory import without_collections
 from s3t_core.ports import Contents, Findings, Target
@@ -41,10 +50,19 @@ from s3t_core.slicefile import (
 )
 
 QUARANTINE = "quarantine/rows.jsonl"
-_OURS = re.compile(rf"{re.escape(HELD_OUT_PATH)}|shard=\d+/slice=\d+\.parquet|(.*/)?{re.escape(TEMPORARY_PREFIX)}[^/]*")
+_OURS = re.compile(rf"{re.escape(HELD_OUT_PATH)}|{re.escape(IDENTITY_PATH)}|shard=\d+/slice=\d+\.parquet|"
+                   rf"(.*/)?{re.escape(TEMPORARY_PREFIX)}[^/]*")
 """Names of files in the data directory, half-written ones among them."""
 _OBJECT_MODE = 0o400
 """Of objects in the cache: DVC lets everybody read them."""
+
+
+@dataclass(frozen=True)
+class IndexFound:
+    """What the identity index says: subjects that are in the data, and digests of subjects by the form of their id."""
+
+    subjects: set[str]
+    subjects_by_form: dict[str, set[str]]
 
 
 class DvcDatasets:
@@ -59,12 +77,13 @@ class DvcDatasets:
     # --- versions
 
     def describe(self, topology: Topology, folder: Path, each: Callable[..., Iterable[SliceVersion]] = map,
-                 ) -> dict[SliceId | None, SliceVersion]:
-        """Digest, row count and md5 of every file under `folder`; the held-out file stands under None. `each`: `map`,
-        or one that does it in other processes."""
+                 id_rule: tuple[str, ...] = ()) -> DatasetVersion:
+        """The version that `folder` would be: digest, row count and md5 of every file; DVC has not named it yet.
+        `each`: `map`, or one that does it in other processes."""
         named: list[SliceId | None] = [*topology.slice_ids(), None]
-        return dict(zip(named, each(partial(_describe_file, self._keys), [folder / _file_name(n) for n in named]),
-                        strict=True))
+        content = dict(zip(named, each(partial(_describe_file, self._keys), [folder / _file_name(n) for n in named]),
+                           strict=True))
+        return _version_of(topology, content, describe_index(self._keys, folder / IDENTITY_PATH), id_rule)
 
     def replace(self, folder: Path) -> None:
         """Put the finished `folder` in place of the data directory; the old one is removed beside `folder`, in the
@@ -90,17 +109,17 @@ class DvcDatasets:
             raise DataError(f"expected nothing but the system's own files in data, got {len(others)} other(s), which "
                             "an ingest would remove; move them elsewhere")
 
-    def add(self, topology: Topology, content: dict[SliceId | None, SliceVersion]) -> DatasetVersion:
-        """`dvc add data`: the present data directory becomes a version in the local cache, named by data.dvc."""
-        meta = {"s3t": {"content": {_name(k): [v.digest, v.rows] for k, v in content.items()}}}
+    def add(self, dataset: DatasetVersion) -> DatasetVersion:
+        """`dvc add data`: the present data directory, which is `dataset`, becomes a version in the local cache, named
+        by data.dvc; the version as it is named."""
+        content = {_name(k): [v.digest, v.rows] for k, v in _rows_of(dataset).items()}
         with self._repo() as repo:
             repo.add(str(self.data))
         path = self.root / "data.dvc"
         document = yaml.safe_load(path.read_text())
-        version = document["outs"][0]["md5"]
-        write_atomically(path, yaml.safe_dump({**document, "meta": meta}, sort_keys=False).encode(), SHARED_MODE)
-        slices = {k: v for k, v in content.items() if k is not None}
-        return DatasetVersion(version, topology.shards, topology.slices, slices, content[None])
+        write_atomically(path, yaml.safe_dump({**document, "meta": {"s3t": {"content": content}}},
+                                              sort_keys=False).encode(), SHARED_MODE)
+        return replace(dataset, version=document["outs"][0]["md5"])
 
     def publish(self, dataset: DatasetVersion) -> None:
         """Push to the remote and commit data.dvc. Idempotent."""
@@ -131,8 +150,13 @@ class DvcDatasets:
                 objects.add(version.md5)
                 slices |= {slice_id} if slice_id else set()
                 held_out = held_out or slice_id is None
-        known = {version.md5 for _, version, _ in current}
-        for version in {v.md5: v for d in history for v in d.files() if v.md5 not in known | destroyed}.values():
+        identities = history[-1].identities if history else None
+        if identities and holds_any(self._current_file(IDENTITY_PATH, identities), match.subjects):
+            objects.add(identities.md5)
+        known = {version.md5 for _, version, _ in current} | ({identities.md5} if identities else set())
+        objects |= {d.identities.md5 for d in history if d.identities and d.identities.md5 not in known | destroyed
+                    and self._earlier_index_holds(d.identities.md5, match.subjects)}
+        for version in {v.md5: v for d in history for v in d.row_files() if v.md5 not in known | destroyed}.values():
             hits = self._earlier_hits(version.md5, match)
             if hits is None or hits:  # what cannot be read any more may hold a targeted row
                 tainted.add(version.digest)
@@ -164,21 +188,32 @@ class DvcDatasets:
     def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
         """Rewrite every current file without the targeted rows; the result is the new version."""
         match = _Matcher(targets)
-        topology = Topology(dataset.shards, dataset.slices, 1)
-        content: dict[SliceId | None, SliceVersion] = {**dataset.slice_versions, None: dataset.held_out}
+        content = _rows_of(dataset)
         for slice_id, version in list(content.items()):
             path = self.data / _file_name(slice_id)
             if match.hits_in(path):
                 write_rows(path, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
-            if _md5(path) != version.md5:
+            if md5_of(path) != version.md5:
                 content[slice_id] = _describe_file(self._keys, path)
-        return self.add(topology, content)
+        return self.add(_version_of(Topology(dataset.shards, dataset.slices, 1), content,
+                                    self._erased_index(match, dataset), dataset.id_rule))
+
+    def _erased_index(self, match: "_Matcher", dataset: DatasetVersion) -> SliceVersion | None:
+        """The identity index without the targeted subjects of whom no row is left."""
+        path = self.data / IDENTITY_PATH
+        if dataset.identities is None:
+            return None
+        gone = set(match.subjects).difference(*({s for s, _ in read_digests(self.data / _file_name(k), match.subjects)}
+                                                for k in _rows_of(dataset)))
+        if holds_any(path, gone):
+            write_index(path, without(read_index(path), gone))
+        return dataset.identities if md5_of(path) == dataset.identities.md5 else describe_index(self._keys, path)
 
     def preview(self, targets: list[Target], dataset: DatasetVersion, folder: Path) -> DatasetVersion:
         """The version that `erase` will make: changed files are written under `folder` only, the rest stays in the
         data directory. Its `version` is still that of `dataset`: DVC names it when it is made."""
         match = _Matcher(targets)
-        content: dict[SliceId | None, SliceVersion] = {**dataset.slice_versions, None: dataset.held_out}
+        content = _rows_of(dataset)
         for slice_id, version in list(content.items()):
             rows = self.recorded_rows(dataset, slice_id)
             kept = [r for r in rows if not match.one(r.subject, r.record)]
@@ -195,7 +230,8 @@ class DvcDatasets:
         objects in a shared repository are not touched."""
         match = _Matcher(targets)
         needed = {v.md5 for v in live.files()} | {live.version} if live else set()
-        unrecorded = {p.parent.name + p.name for p in self._cached_slices() if match.hits_in(p)}
+        unrecorded = {p.parent.name + p.name for p in self._cached() if (
+            match.hits_in(p) if is_slice_file(p) else is_index(p) and holds_any(p, match.whole))}
         doomed = sorted((set(objects) | unrecorded) - needed)
         with self._repo() as repo:
             stores = _stores_of(repo)
@@ -216,38 +252,44 @@ class DvcDatasets:
         the same bytes, else from cache or remote. Whether it was done. Files that nobody recorded are left alone: they
         may be a new snapshot, and `find` refuses them. Raises StorageError."""
         dataset = history[-1]
-        files: dict[SliceId | None, SliceVersion] = {**dataset.slice_versions, None: dataset.held_out}
-        paths = {self.data / _file_name(k): v for k, v in files.items()}
+        paths = {self.data / name: version for name, version in _files_of(dataset).items()}
         whole = _is_version(self.data, paths)
-        if whole and self._stored_everywhere({v.md5 for v in files.values()} | {dataset.version}):
+        if whole and self._stored_everywhere({v.md5 for v in paths.values()} | {dataset.version}):
             return False
         if not whole:
             if not self._is_earlier(set(paths), history):
                 return False
             match = _Matcher(erased)
             for path, version in paths.items():
-                beside = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
-                if _md5(path) != version.md5 and is_slice_file(path):
-                    write_rows(beside, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
-                    if _md5(beside) == version.md5:
-                        beside.replace(path)
-                    beside.unlink(missing_ok=True)
+                if md5_of(path) != version.md5:
+                    self._put_back(path, version, match)
         if not _is_version(self.data, paths):
             write_atomically(self.root / "data.dvc", yaml.safe_dump({"outs": [{
                 "md5": dataset.version, "hash": "md5", "path": "data"}]}, sort_keys=False).encode(), SHARED_MODE)
             with self._repo() as repo:
                 repo.pull(targets=[str(self.root / "data.dvc")], force=True)
-        found = self.add(Topology(dataset.shards, dataset.slices, 1), files)
+        found = self.add(dataset)
         if found.version != dataset.version or not _is_version(self.data, paths):
             raise StorageError("expected the recorded data version back in the data directory, got another; ingest "
                                "the source again, without those who were erased since")
         self.publish(dataset)
         return True
 
+    def _put_back(self, path: Path, version: SliceVersion, match: "_Matcher") -> None:
+        """A file without the rows of the erased in its place, where that is the recorded one."""
+        beside = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
+        if is_slice_file(path):
+            write_rows(beside, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
+        elif is_index(path):
+            write_index(beside, without(read_index(path), match.whole))
+        if beside.exists() and md5_of(beside) == version.md5:
+            beside.replace(path)
+        beside.unlink(missing_ok=True)
+
     def _is_earlier(self, paths: set[Path], history: list[DatasetVersion]) -> bool:
         known = {f.md5 for version in history for f in version.files()}
         return {p for p in self.data.rglob("*") if p.is_file()} == paths and all(
-            not p.is_symlink() and _md5(p) in known for p in paths)
+            not p.is_symlink() and md5_of(p) in known for p in paths)
 
     def _stored_everywhere(self, objects: set[str]) -> bool:
         with self._repo() as repo:
@@ -284,6 +326,11 @@ class DvcDatasets:
         version = dataset.slice_versions[slice_id] if slice_id else dataset.held_out
         return read_verified(self.data / _file_name(slice_id), self._keys, version.digest)
 
+    def recorded_index(self, dataset: DatasetVersion) -> Any:
+        """The identity index of the current data. Raises DataError where there is none yet, GuaranteeError for another
+        one than the recorded."""
+        return read_index(next(self._indexes([dataset], set())))
+
     def _recorded_files(self, history: list[DatasetVersion]) -> list[tuple[SliceId | None, SliceVersion, Path]]:
         """The current version's files, each the recorded one. Raises GuaranteeError."""
         if not history:
@@ -291,18 +338,17 @@ class DvcDatasets:
                 raise GuaranteeError("expected no data before the first recorded ingest, got files of one that was "
                                      "interrupted; run that `s3t ingest` again, then the command")
             return []
-        files: list[tuple[SliceId | None, SliceVersion]] = [*history[-1].slice_versions.items(),
-                                                            (None, history[-1].held_out)]
-        return [(slice_id, version, self._current_file(slice_id, version)) for slice_id, version in files]
+        return [(slice_id, version, self._current_file(_file_name(slice_id), version))
+                for slice_id, version in _rows_of(history[-1]).items()]
 
-    def _current_file(self, slice_id: SliceId | None, version: SliceVersion) -> Path:
-        path = self.data / _file_name(slice_id)
+    def _current_file(self, name: str, version: SliceVersion) -> Path:
+        path = self.data / name
         if path.is_symlink() and not path.resolve().is_relative_to(self.cache.resolve()):
-            raise GuaranteeError(f"expected {_file_name(slice_id)} to be a file, got a link to one elsewhere, which no "
-                                 "erasure would reach; put the file itself there, and destroy the other")
-        if path.exists() and _md5(path) == version.md5:
+            raise GuaranteeError(f"expected {name} to be a file, got a link to one elsewhere, which no erasure would "
+                                 "reach; put the file itself there, and destroy the other")
+        if path.exists() and md5_of(path) == version.md5:
             return path
-        raise GuaranteeError(f"expected {_file_name(slice_id)} of the recorded data version, got "
+        raise GuaranteeError(f"expected {name} of the recorded data version, got "
                              f"{'another file' if path.exists() else 'none'}; finish an interrupted `s3t ingest` by "
                              "running it again, or bring the recorded version back with `git checkout data.dvc` and "
                              "`dvc checkout --force data.dvc`")
@@ -315,9 +361,43 @@ class DvcDatasets:
         except DataError:
             return None
 
+    def _earlier_index_holds(self, md5: str, subjects: list[str]) -> bool:
+        """Whether a stored earlier index has one of the subjects, or cannot be read any more."""
+        path = self.cache / md5[:2] / md5[2:]
+        return not is_index(path) or holds_any(path, subjects)
+
+    def look_up(self, history: list[DatasetVersion], destroyed: set[str], subjects: set[str], forms: set[str],
+                earlier: bool = False) -> "IndexFound":
+        """Which of the subjects (digests) the data has rows of, and whose ids have which of the forms; where a subject
+        is not in it, or always with `earlier`, also in the stored earlier versions. Raises DataError where no index
+        says so, GuaranteeError for an index that is not the recorded one."""
+        known: set[str] = set()
+        by_form: dict[str, set[str]] = {}
+        for path in self._indexes(history, destroyed):
+            for subject, form in matching(path, subjects, forms):
+                known |= {subject} & subjects
+                if form in forms:
+                    by_form.setdefault(form, set()).add(subject)
+            if subjects <= known and not earlier:
+                break
+        return IndexFound(known, by_form)
+
+    def _indexes(self, history: list[DatasetVersion], destroyed: set[str]) -> Iterator[Path]:
+        """The index of the current data, which must be the recorded one, and those of earlier versions that are
+        stored here."""
+        for dataset in history[-1:]:
+            if dataset.identities is None:
+                raise DataError("expected an index of who is in the data, got data from before there was one; ingest "
+                                "the source again")
+            yield self._current_file(IDENTITY_PATH, dataset.identities)
+        for md5 in {d.identities.md5 for d in history[:-1] if d.identities} - destroyed:
+            path = self.cache / md5[:2] / md5[2:]
+            if is_index(path):
+                yield path
+
     def object_of(self, path: Path) -> str:
         """The name of a data file's object in a remote, as DVC 3 lays them out."""
-        return object_name(_md5(path))
+        return object_name(md5_of(path))
 
     def local_remotes(self) -> list[Path]:
         """Directories among this repository's own remotes: where copies may be."""
@@ -363,14 +443,15 @@ class DvcDatasets:
             moved = any("dir" in repo.config.load_one(level).get("cache", {}) for level in ("repo", "local"))
         return [self.cache] if moved else []
 
-    def _cached_slices(self) -> Iterator[Path]:
-        return (p for p in self.cache.glob("??/*") if p.suffix != ".dir" and is_slice_file(p))
+    def _cached(self) -> Iterator[Path]:
+        return (p for p in self.cache.glob("??/*") if p.suffix != ".dir")
 
     def _stored_files(self) -> Iterator[Path]:
         """Every slice file there is, one of each content: a version's files lie in the data directory and the cache."""
         seen: set[str] = set()
-        for path in (*self.data.rglob("*.parquet"), *self._cached_slices()):
-            md5 = _md5(path)
+        here = (p for p in self.data.rglob("*.parquet") if p != self.data / IDENTITY_PATH)
+        for path in (*here, *filter(is_slice_file, self._cached())):
+            md5 = md5_of(path)
             if md5 not in seen:
                 seen.add(md5)
                 yield path
@@ -405,10 +486,27 @@ def object_name(md5: str) -> str:
     return f"files/md5/{md5[:2]}/{md5[2:]}"
 
 
+def _rows_of(dataset: DatasetVersion) -> dict[SliceId | None, SliceVersion]:
+    """Every file that holds rows; the held-out ones stand under None."""
+    return {**dataset.slice_versions, None: dataset.held_out}
+
+
+def _files_of(dataset: DatasetVersion) -> dict[str, SliceVersion]:
+    """Every file by its name."""
+    found = {_file_name(k): v for k, v in _rows_of(dataset).items()}
+    return found | ({IDENTITY_PATH: dataset.identities} if dataset.identities else {})
+
+
+def _version_of(topology: Topology, content: dict[SliceId | None, SliceVersion], identities: SliceVersion | None,
+                id_rule: tuple[str, ...]) -> DatasetVersion:
+    slices = {k: v for k, v in content.items() if k is not None}
+    return DatasetVersion("", topology.shards, topology.slices, slices, content[None], identities, id_rule)
+
+
 def _describe_file(keys: WorkspaceKeys, path: Path) -> SliceVersion:
     with without_collections():
         rows = read_rows(path)
-        return SliceVersion(slice_digest(keys, rows), len(rows), _md5(path))
+        return SliceVersion(slice_digest(keys, rows), len(rows), md5_of(path))
 
 
 @contextlib.contextmanager
@@ -427,6 +525,7 @@ class _Matcher:
         for target in targets:
             self._by_subject.setdefault(target.subject, []).append(target)
         self.subjects = sorted(self._by_subject)
+        self.whole = sorted(s for s, asked in self._by_subject.items() if not all(t.record for t in asked))
 
     def hits_in(self, path: Path) -> dict[str, int]:
         """Rows per request in a slice file. Raises DataError when it is not one."""
@@ -510,7 +609,7 @@ def _git(root: Path, *arguments: str) -> str:
 def _is_version(data: Path, paths: dict[Path, SliceVersion]) -> bool:
     """Whether exactly these files are there, each the recorded one."""
     there = {p for p in data.rglob("*") if p.is_file()}
-    return there == set(paths) and all(_md5(p) == v.md5 for p, v in paths.items())
+    return there == set(paths) and all(md5_of(p) == v.md5 for p, v in paths.items())
 
 
 def _name(slice_id: SliceId | None) -> str:
@@ -519,8 +618,3 @@ def _name(slice_id: SliceId | None) -> str:
 
 def _file_name(slice_id: SliceId | None) -> str:
     return HELD_OUT_PATH if slice_id is None else slice_path(slice_id.shard, slice_id.index)
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

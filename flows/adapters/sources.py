@@ -33,7 +33,7 @@ Columns = dict[str, Callable[[object], str | None]]
 def columns_of(config: DataConfig, tier_column: str = "") -> Columns:
     """The columns that the config names. What a column of ids holds is written as an id, whatever else it is."""
     others = dict.fromkeys([config.text, config.label, tier_column], _told)
-    ids = dict.fromkeys([config.subject, config.held_out_by, config.record], id_text)
+    ids = dict.fromkeys([config.subject, config.split_by, config.record], id_text)
     return {name: write for name, write in (others | ids).items() if name}
 
 

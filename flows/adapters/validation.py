@@ -96,8 +96,8 @@ def _row_expectations(gxe: Any, config: DataConfig, labels: tuple[str, ...],
     required = [("subject", config.subject), ("label", config.label), ("text", config.text)]
     if config.record:
         required.append(("record", config.record))
-    if config.held_out_by not in (config.subject, config.record):
-        required.append(("held_out_by", config.held_out_by))
+    if config.split_by not in (config.subject, config.record):
+        required.append(("held_out_by", config.split_by))
     if tiers:
         required.append(("tier", tiers.column))
     checks = [about(f"the {what} is missing", gxe.ExpectColumnValuesToNotBeNull, column=column)

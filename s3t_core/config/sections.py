@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from s3t_core.domain import Tiers, check_prior
 from s3t_core.errors import UsageError
+from s3t_core.identity import EXACT, STEPS
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -50,11 +51,29 @@ class DataConfig(Section):
     record: str = Field("", description='optional id column, unique within a subject; "" = the row\'s content')
     labels: tuple[str, ...] = Field((), description="every label there is, in order; other labels are quarantined")
     held_out: float = Field(0.2, ge=0, lt=1, description="share of rows kept for measuring, 0 to below 1")
-    held_out_by: str = Field("subject", min_length=1, description="column by which the held-out share is drawn")
+    held_out_by: str = Field("", description='column by which the held-out share is drawn; "" = by subject')
+    id_rule: tuple[str, ...] = Field((), description='what does not tell two ids apart: "trim", "unicode", "case", '
+                                     '"integer"; [] = ids as they are (docs/your-data.md)')
     max_text_bytes: Positive = Field(65536, description="a longer text (UTF-8 bytes) is quarantined")
     max_id_bytes: Positive = Field(512, description="a longer subject or record id is quarantined")
     max_shrink: float = Field(0.2, ge=0, le=1, description="share of what is there (records, subjects) that a new "
                               "snapshot may lack; more needs `s3t ingest --yes`")
+
+    @property
+    def split_by(self) -> str:
+        """The column by which the held-out share is drawn."""
+        return self.held_out_by or self.subject
+
+    @field_validator("id_rule", mode="before")
+    @classmethod
+    def _id_rule(cls, value: Any) -> tuple[str, ...]:
+        steps = tuple(value) if isinstance(value, list | tuple) else (value,)
+        if steps == (EXACT,):
+            return steps
+        if not all(step in STEPS for step in steps) or len(set(steps)) != len(steps):
+            raise ValueError(f'expected a list of {", ".join(STEPS)}, each at most once, or ["{EXACT}"] alone, got '
+                             f"{list(steps)!r}")
+        return tuple(step for step in STEPS if step in steps)
 
     @field_validator("labels", mode="before")
     @classmethod

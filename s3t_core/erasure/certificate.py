@@ -61,7 +61,7 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
                     "scope": asked.scope, "met": _met(asked, now), "clock_corrected": asked.clock_corrected,
                     "jurisdiction": jurisdiction,
                     "approver": state.approved.get(request.request_id, "")},
-        "subject": {"commitment": request.commitment,
+        "subject": {"commitment": request.commitment, "asked_by": asked.asked_by,
                     "scheme": "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt"},
         "found": {"outcome": outcome, "rows": present, "training_rows": rows.training, "held_out_rows": rows.held_out,
                   "rows_in_earlier_data_versions": rows.earlier, "quarantined_rows": rows.quarantined,

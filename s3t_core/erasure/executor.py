@@ -107,7 +107,7 @@ class Eraser:
         self.outside: tuple[str, ...] = ()
         """Files beside the system's own in which the scan found a match: for the operator's eyes, never recorded."""
         self.ids_lost: list[int] = []
-        """Of each scan: how many requests had no id as given any more."""
+        """Of each scan: how many requests had no id as given, lost or never told (a hash of it was)."""
 
     def plan(self) -> ErasurePlan | None:
         """Step 1: the plan that a killed run left open, else a new one for all pending requests that are neither held
@@ -231,22 +231,24 @@ class Eraser:
                                                        **self.policy.budget_tags(self.ports.ledger.state())})
         self._done("measure", plan)
 
-    def _scan(self, plan: ErasurePlan, _: State) -> None:
+    def _scan(self, plan: ErasurePlan, state: State) -> None:
         found = self.ports.needles.read(plan.plan_id, plan.requests)
         targets = targets_of(self.ports.requests.get(plan.requests))
         texts = found.texts if found.texts is not None and len(set(found.texts)) == plan.texts else None
         report = self.ports.residue.scan(found.ids, found.texts or [], targets)
         self.outside = report.outside
-        self.ids_lost.append(len(found.ids_lost))
+        hashed = [r for r in plan.requests if state.requests[r].asked_by != "id"]
+        unknown = sorted({*found.ids_lost, *hashed})
+        self.ids_lost.append(len(unknown))
         if report.residue:
             raise ResidueFound(f"expected nothing of the erased records to be left, got matches in "
                                f"{len(report.residue)} file(s): {', '.join(report.residue[:5])}; no certificate was "
                                "written. Remove what put it there, then run `s3t erase` again")
         if report.undecodable:
             raise ResidueFound(_undecodable(report))
-        lost = len(found.ids_lost) + (plan.texts if texts is None else 0)
+        lost = len(unknown) + (plan.texts if texts is None else 0)
         self._done("scan", plan, files=report.files, bytes=report.bytes, needles=report.needles,
-                   unsearchable=report.unsearchable + lost, lost=lost, ids_lost=found.ids_lost, shared=report.shared,
+                   unsearchable=report.unsearchable + lost, lost=lost, ids_lost=unknown, shared=report.shared,
                    outside=len(report.outside))
 
     def _certify(self, plan: ErasurePlan, state: State) -> None:

@@ -187,7 +187,8 @@ def _measured(state: State, event: Event) -> None:
 def _request(state: State, event: Event) -> None:
     times = event["time"], event["due"]
     state.requests[event["request"]] = RequestRecord(
-        event["subject"], event["record"], event["suppression"], event["commitment"], event["salt"], *times, times)
+        event["subject"], event["record"], event["suppression"], event["commitment"], event["salt"], *times, times,
+        event["near"], event["asked_by"])
 
 
 def _planned(state: State, event: Event) -> None:
@@ -298,13 +299,17 @@ def dataset_to_json(dataset: DatasetVersion) -> dict[str, Any]:
         "content": [[_slice_to_json(dataset.slice_versions[SliceId(s, i)]) for i in range(dataset.slices)]
                     for s in range(dataset.shards)],
         "held_out": _slice_to_json(dataset.held_out),
+        "identities": _slice_to_json(dataset.identities) if dataset.identities else None,
+        "id_rule": list(dataset.id_rule),
     }
 
 
 def dataset_from_json(value: dict[str, Any]) -> DatasetVersion:
     """The inverse of `dataset_to_json`."""
     content = {SliceId(s, i): SliceVersion(*v) for s, row in enumerate(value["content"]) for i, v in enumerate(row)}
-    return DatasetVersion(value["version"], value["shards"], value["slices"], content, SliceVersion(*value["held_out"]))
+    identities = value.get("identities")
+    return DatasetVersion(value["version"], value["shards"], value["slices"], content, SliceVersion(*value["held_out"]),
+                          SliceVersion(*identities) if identities else None, tuple(value.get("id_rule", ())))
 
 
 def _slice_to_json(version: SliceVersion) -> list[Any]:

@@ -279,7 +279,7 @@ class _Searcher:
         if self._needles.digests and not self._needles.digests.isdisjoint((*subjects, *rows.digests("record"))):
             verdict.residue = True
         if mine or (self._needles.found_in(joined) if named else self._needles.told_in(joined)):
-            records = rows.digests("record")
+            records = rows.told_apart()
             for index, (subject, record) in enumerate(zip(subjects, records, strict=True)):
                 self._row(subject, record, rows.content(index), verdict)
         return named

@@ -37,6 +37,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from s3t_core.domain import Release
 from s3t_core.erasure.offline import KeyReplaced, NotValid, key_id
 from s3t_core.erasure.state import STEPS, ClosingKind, Event, HoldState, ReleaseCause, RetrainState, State
+from s3t_core.identity import HASHES
 from s3t_core.release_json import release_from_json, stage_from_json
 from s3t_core.times import CLOCK_TOLERANCE, parse_time
 
@@ -98,6 +99,8 @@ def _dataset(state: State, event: Event) -> None:
         _no_erasure(state)
         return
     _want(state.plan is not None and tuple(state.steps) == STEPS[:1], "an erasure that has cut over and is rewriting")
+    rule = state.dataset.id_rule if state.dataset else ()
+    _want(tuple(event["dataset"].get("id_rule", ())) == rule, "the rule for ids that the data was placed by")
 
 
 def _backbone(state: State, event: Event) -> None:
@@ -145,8 +148,11 @@ def _measured(state: State, event: Event) -> None:
 
 def _request(state: State, event: Event) -> None:
     _want(event["request"] not in state.requests, "a request id that is new")
-    for name in ("subject", "record", "suppression", "commitment", "salt"):
+    for name in ("subject", "record", "suppression", "commitment", "salt", "near"):
         _want(isinstance(event[name], str), f"the request's {name} as a digest")
+    by = event["asked_by"]
+    _want(by in ("id", *HASHES) and (by == "id" or not event["record"]), "how the person was named; a whole subject "
+          "where the id is not known")
     _want(_TIME.fullmatch(event["due"]) is not None and event["due"] >= event["time"], "a due time after it came")
 
 

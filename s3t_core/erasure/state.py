@@ -45,7 +45,8 @@ class RequestRecord:
     """A request as the ledger acknowledged it. `salt` is the SHA-256 of its commitment's salt, hex.
 
     `received` and `due` (RFC 3339) are what holds now: earlier than what was `told` when a clock that had run ahead was
-    put right since.
+    put right since. `near` is what every spelling of the id has in common, "" where each is somebody else; `asked_by`
+    how the person was named: by an "id", or by one of its hashes, of which nobody can say the id.
     """
 
     subject: str
@@ -56,6 +57,8 @@ class RequestRecord:
     received: str
     due: str
     told: tuple[str, str]
+    near: str = ""
+    asked_by: str = "id"
 
     @property
     def clock_corrected(self) -> bool:

@@ -52,7 +52,7 @@ def place(stack: Stack, make_config: Callable[..., Any], database: str, tmp_path
 
 def test_each_role_does_its_work_and_no_other(stack: Stack, place: Workspace, database: str) -> None:
     code, taken = s3t(place, "clerk", "request", CANARY)
-    assert code == 0
+    assert code == 0 and [f["found"] for f in taken["found"]] == ["not told"]
     request = (taken if isinstance(taken, list) else taken["requests"])[0]["id"]
     code, other = s3t(place, "clerk", "request", "person-003")
     assert code == 0
@@ -67,6 +67,7 @@ def test_each_role_does_its_work_and_no_other(stack: Stack, place: Workspace, da
     assert s3t(place, "officer", "request", "person-005")[0] == 1
     assert s3t(place, "officer", "status")[1]["pending"][0]["id"] == request
 
+    assert s3t(place, "carrier", "request", CANARY)[1]["found"][0]["found"] == "in the data"
     code, done = s3t(place, "carrier", "erase")
     assert code == 0 and [c["request"] for c in done["certificates"]] == [request]
     assert s3t(place, "officer", "verify", str(place.certificates_dir))[0] == 0

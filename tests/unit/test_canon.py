@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from flows.adapters.processes import mapping
 from s3t_core.domain import SliceId, Tiers, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError, WorkspaceError
+from s3t_core.identity_index import IDENTITY_PATH
 from s3t_core.keys import WorkspaceKeys, keyed_digest
 from s3t_core.records import Row, slice_digest, subject_digest
 from s3t_core.slicefile import read_digests, read_rows, read_verified, slice_path, write_rows
@@ -21,6 +22,7 @@ from s3t_core.snapshot import (
     Refused,
     SnapshotBuilder,
     SourceRow,
+    Suppressed,
     suppression_digest,
 )
 
@@ -37,14 +39,16 @@ def _build(folder: Path, rows: list[SourceRow], suppressed: set[str] | None = No
            existing: object = None, records: set[str] | None = None) -> tuple[SnapshotBuilder, list[str]]:
     spool = folder / "spool"
     spool.mkdir(parents=True)
-    builder = SnapshotBuilder(KEYS, TOPOLOGY, 0.3, spool, suppressed or set(), records or set())
+    builder = SnapshotBuilder(KEYS, TOPOLOGY, 0.3, spool,
+                              Suppressed(frozenset(suppressed or ()), frozenset(records or ())))
     builder.add(rows)
     refused = [r.reason for r in builder.write(folder / "data", existing or (lambda _: []))]  # type: ignore[arg-type]
     return builder, refused
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in (folder / "data").rglob("*.parquet")}
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in (folder / "data").rglob("*.parquet")
+            if p.name != IDENTITY_PATH}
 
 
 @pytest.mark.parametrize("record", [False, True])
@@ -60,7 +64,7 @@ def test_slices_settled_in_other_processes_are_the_same(tmp_path: Path) -> None:
     rows = [*_source(record=True), *_source(), SourceRow(500, "subject-1", "rec-1", "again", "a", "c")]
     here, refused = _build(tmp_path / "a", rows)
     (tmp_path / "b").mkdir()
-    there = SnapshotBuilder(KEYS, TOPOLOGY, 0.3, tmp_path / "b", set(), set())
+    there = SnapshotBuilder(KEYS, TOPOLOGY, 0.3, tmp_path / "b")
     there.add(rows)
     with mapping(True) as each:
         assert [r.reason for r in there.write(tmp_path / "b" / "data", each=each)] == refused == [DUPLICATE] * 2
@@ -89,7 +93,7 @@ def test_all_rows_of_a_subject_share_a_slice(tmp_path: Path) -> None:
 def test_no_raw_id_reaches_a_file_or_the_spool(tmp_path: Path) -> None:
     _build(tmp_path, _source(record=True))
     everything = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
-    cells = [v for p in (tmp_path / "data").rglob("*.parquet") for r in read_rows(p) for v in (r.subject, r.record)]
+    cells = [v for p in map(tmp_path.joinpath, _files(tmp_path)) for r in read_rows(p) for v in (r.subject, r.record)]
     assert b"subject-" not in everything and b"rec-" not in everything and b"conversation-" not in everything
     assert all(len(v) == 64 for v in cells)
 
@@ -198,7 +202,7 @@ def _tiered(tmp_path: Path, rows: list[tuple[str, int]], existing: list[Row] | N
     """Rows given as (subject, tier); `existing` stand in slice 1 of shard 0."""
     spool = tmp_path / "spool"
     spool.mkdir(parents=True)
-    builder = SnapshotBuilder(KEYS, Topology(1, 3, 1), 0.0, spool, set(), set(), TIERS)
+    builder = SnapshotBuilder(KEYS, Topology(1, 3, 1), 0.0, spool, tiers=TIERS)
     builder.add(SourceRow(number, subject, f"r{number}", f"text {number}", "a", subject, tier)
                 for number, (subject, tier) in enumerate(rows, 1))
     refused = list(builder.write(tmp_path / "data", lambda s: (existing or []) if s == SliceId(0, 1) else []))
@@ -233,7 +237,7 @@ def test_append_never_lets_a_subject_stand_in_two_slices(tmp_path: Path) -> None
 def test_a_full_disk_under_the_spool_is_an_error_even_for_its_last_rows(tmp_path: Path) -> None:
     for name in ("0-0", "0-1"):
         (tmp_path / f"{name}.jsonl").symlink_to("/dev/full")
-    builder = SnapshotBuilder(KEYS, Topology(1, 2, 1), 0.0, tmp_path, set(), set())
+    builder = SnapshotBuilder(KEYS, Topology(1, 2, 1), 0.0, tmp_path)
     builder.add(_source(20))
     with pytest.raises(StorageError, match="could not spool the source: No space left"):
         builder.close()  # before anything is read back: what reads first is the writing of slices, which begins so

@@ -45,7 +45,8 @@ def _registered(version: str, cause: str, release: Release) -> Event:
 
 def _asked(request: str) -> Event:
     return {"type": "request", "request": request, "subject": f"subject of {request}", "record": "", "due": DUE,
-            "suppression": f"suppression of {request}", "commitment": "c", "salt": "s"}
+            "suppression": f"suppression of {request}", "commitment": "c", "salt": "s", "near": "n",
+            "asked_by": "id"}
 
 
 def _step(name: str) -> Event:
@@ -115,6 +116,12 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "data ingested": ({"type": "dataset", "cause": "ingest", "dataset": dataset_to_json(_data("d3"))}, IDLE),
     "data rewritten": ({"type": "dataset", "cause": "erasure", "dataset": dataset_to_json(_data("d3"))},
                        {"cut over", "data rewritten"}),
+    "data rewritten by another rule for ids": (
+        {"type": "dataset", "cause": "erasure", "dataset": {**dataset_to_json(_data("d3")), "id_rule": ["case"]}},
+        set()),
+    "a request by a hash": ({**_asked("q9"), "asked_by": "sha256"}, _states("begun", "rotated")),
+    "a request by a hash that is none": ({**_asked("q9"), "asked_by": "shoe size"}, set()),
+    "a request by a hash for one record": ({**_asked("q9"), "asked_by": "md5", "record": "r"}, set()),
     "a backbone": ({"type": "backbone", "model": "n", "digest": "b", "tokenizer_digest": "t"}, IDLE),
     "a backbone recorded before": ({"type": "backbone", "model": "m", "digest": "x", "tokenizer_digest": "t"},
                                    IDLE - TRAINED),

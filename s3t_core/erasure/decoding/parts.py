@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from s3t_core.errors import StorageError
 
-_DIGEST = r"\A[0-9a-f]{64}\z"
+_DIGESTS = {"record": r"\A[0-9a-f]{64}\z", "subject": r"\A[0-9a-f]{64}\z", "form": r"\A[0-9a-f]{32}\z"}
+"""Columns of ours, with what their keyed digests look like."""
 HEAD_BYTES = 512
 CHUNK_BYTES = 4 * 2**20
 _IN_MEMORY = 32 * 2**20
@@ -44,11 +45,16 @@ class Rows:
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self._batch = batch
-        digests = {n for n in ("subject", "record") if n in batch.schema.names and _are_digests(batch.column(n))}
+        digests = {n for n, looks in _DIGESTS.items()
+                   if n in batch.schema.names and _are_digests(batch.column(n), looks)}
         self._told = [batch.column(i) for i, field in enumerate(batch.schema) if field.name not in digests]
 
     def __len__(self) -> int:
         return int(self._batch.num_rows)
+
+    def told_apart(self) -> list[str]:
+        """What tells the rows of one subject apart: the record, or in an identity index the form of an id."""
+        return self.digests("form" if self._batch.schema.names == ["subject", "form"] else "record")
 
     def digests(self, name: str) -> list[str]:
         """What each row has in the column `name`, "" without one."""
@@ -81,9 +87,9 @@ def _binaries_in(value: Any) -> Iterator[bytes]:
             yield from _binaries_in(inner)
 
 
-def _are_digests(column: pa.Array) -> bool:
+def _are_digests(column: pa.Array, looks: str) -> bool:
     """Keyed digests: compared with the needles that look like one; base64 is looked for in everything else."""
-    return pa.types.is_string(column.type) and bool(pc.all(pc.match_substring_regex(column, _DIGEST)).as_py())
+    return pa.types.is_string(column.type) and bool(pc.all(pc.match_substring_regex(column, looks)).as_py())
 
 
 def _joined(column: pa.Array) -> bytes:

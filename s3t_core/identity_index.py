@@ -1,0 +1,100 @@
+"""The identity index: by what the id of each person in the data may be asked for, as keyed digests.
+
+A row of it says that a person (their keyed subject digest) may be asked for by one form of their id. Raw ids are
+nowhere; whoever has the file without the key learns nothing from it, and with key and file whether somebody is in the
+data. It is one file of each data version, so it is rewritten when one of its people is erased, and its earlier contents
+are destroyed with the data. What forms there are, `s3t_core.identity.forms_of` says.
+"""
+
+import hmac
+import io
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from s3t_core.domain import SliceVersion
+from s3t_core.errors import DataError
+from s3t_core.files import md5_of, write_atomically
+from s3t_core.keys import WorkspaceKeys
+
+IDENTITY_PATH = "identities.parquet"
+SCHEMA = pa.schema([("subject", pa.string()), ("form", pa.string())])
+_ROW_GROUP_ROWS = 64 * 1024
+
+
+def make_index(entries: Iterable[tuple[str, str]]) -> pa.Table:
+    """An index of (subject digest, form), each once, in order."""
+    columns = list(zip(*entries, strict=True)) or [(), ()]
+    return _ordered(pa.Table.from_arrays([pa.array(c, pa.string()) for c in columns], schema=SCHEMA))
+
+
+def united(first: pa.Table, second: pa.Table, subjects: Collection[str]) -> pa.Table:
+    """What both indexes say of these subjects."""
+    both = pa.concat_tables([first, second])
+    return _ordered(both.filter(pc.is_in(both.column("subject"), pa.array(sorted(subjects), pa.string()))))
+
+
+def without(index: pa.Table, subjects: Collection[str]) -> pa.Table:
+    """The index without these subjects."""
+    return index.filter(pc.invert(pc.is_in(index.column("subject"), pa.array(sorted(subjects), pa.string()))))
+
+
+def _ordered(index: pa.Table) -> pa.Table:
+    return index.group_by(SCHEMA.names).aggregate([]).select(SCHEMA.names).sort_by(
+        [(name, "ascending") for name in SCHEMA.names])
+
+
+def write_index(path: Path, index: pa.Table) -> None:
+    """Write it: equal indexes give equal bytes (within one pyarrow version). Raises StorageError."""
+    sink = io.BytesIO()
+    pq.write_table(index.combine_chunks(), sink, row_group_size=_ROW_GROUP_ROWS, compression="zstd")
+    write_atomically(path, sink.getvalue())
+
+
+def read_index(path: Path) -> pa.Table:
+    """The whole index. Raises DataError."""
+    return _read(path, None)
+
+
+def holds_any(path: Path, subjects: Collection[str]) -> bool:
+    """Whether any of these subjects stands in it. Raises DataError."""
+    return bool(_read(path, _is_any("subject", subjects)).num_rows) if subjects else False
+
+
+def matching(path: Path, subjects: Collection[str], forms: Collection[str]) -> list[tuple[str, str]]:
+    """Its rows, (subject, form), about any of these subjects or with any of these forms. Raises DataError."""
+    where = _is_any("subject", subjects) | _is_any("form", forms)
+    found = _read(path, where)
+    return list(zip(*(found.column(n).to_pylist() for n in SCHEMA.names), strict=True))
+
+
+def is_index(path: Path) -> bool:
+    """Whether the file is readable and has the columns of an index."""
+    try:
+        return bool(pq.read_schema(path).names == SCHEMA.names)
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def describe_index(keys: WorkspaceKeys, path: Path) -> SliceVersion:
+    """Its keyed content digest, number of rows and md5. Raises DataError."""
+    index, mac = read_index(path), hmac.new(keys.content, digestmod="sha256")
+    for batch in index.to_batches(max_chunksize=_ROW_GROUP_ROWS):
+        for subject, form in zip(*(batch.column(n).to_pylist() for n in SCHEMA.names), strict=True):
+            mac.update(f"{subject}{form}".encode())
+    return SliceVersion(mac.hexdigest(), index.num_rows, md5_of(path))
+
+
+def _is_any(column: str, values: Collection[str]) -> pc.Expression:
+    return pc.field(column).isin(pa.array(sorted(values), pa.string()))
+
+
+def _read(path: Path, where: pc.Expression | None) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(path.read_bytes()), columns=SCHEMA.names, filters=where)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"expected the identity index at {path.name}, got {type(error).__name__}; restore the data "
+                        "with `dvc checkout --force data.dvc` or ingest again") from None
