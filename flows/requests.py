@@ -8,7 +8,6 @@ import hmac
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from typing import Any
 
 from flows.adapters.database import Asked, new_salt
@@ -23,7 +22,7 @@ from s3t_core.keys import keyed_digest
 from s3t_core.ports import Closing
 from s3t_core.records import record_digest, subject_digest
 from s3t_core.snapshot import suppression_digest
-from s3t_core.times import rfc3339
+from s3t_core.times import later, rfc3339
 
 _WAIT_SECONDS = 60
 _BATCH = 500
@@ -192,7 +191,7 @@ def _asked(place: Workspace, subject: str, record: str, key: str) -> Asked:
         suppression=suppression_digest(keys, subject, record),
         commitment=commitment(keys.commitment, salt, subject, record),
         received=rfc3339(received),
-        due=rfc3339(received + timedelta(days=place.config.erasure.deadline_days)),
+        due=rfc3339(later(received, days=place.config.erasure.deadline_days)),
     )
     once = keyed_digest(keys.suppression, "idempotency", key, request.suppression).hex() if key else ""
     return Asked(request, salt, {

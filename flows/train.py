@@ -21,7 +21,6 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ from s3t_core.learning.recipe import Recipe, StageSpec, Wanted, make_recipe, wan
 from s3t_core.learning.release import check_one_recipe, recipe_to_json
 from s3t_core.release_json import release_to_json, stage_to_json
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path
-from s3t_core.times import parse_time
+from s3t_core.times import has_passed
 
 _WAIT_SECONDS = 6 * 3600
 """How long a training waits for an erasure that holds the workspace, before it gives up what it is about to write."""
@@ -300,9 +299,9 @@ class TrainingSession:
     def _retire(self) -> None:
         """Destroy clean versions that were replaced and are past their time, and stages that nothing needs any more."""
         place, state = self.place, self.place.ledger.state()
-        days = timedelta(days=place.config.erasure.keep_clean_versions_days)
+        now, days = place.clock.now(), place.config.erasure.keep_clean_versions_days
         old = [v for v in state.versions[:-1] if not v.destroyed and v.superseded
-               and parse_time(v.superseded) + days <= place.clock.now()]
+               and has_passed(v.superseded, now, days=days)]
         keep = [v for v in state.versions if not v.destroyed and v not in old]
         needed = {s.key for s in self.plan.stages}.union(*(v.release.stage_keys() for v in keep))
         unneeded = [k for k in state.stages if k not in needed]
