@@ -14,7 +14,7 @@ LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 @pytest.mark.parametrize(("moment", "days"), [(LAST, 1), (LAST, 365), (datetime(2026, 1, 1, tzinfo=UTC), 10**7),
                                               (datetime(2026, 1, 1, tzinfo=UTC), 10**12)])
 def test_a_deadline_beyond_the_calendar_is_an_error_that_says_so(moment: datetime, days: int) -> None:
-    with pytest.raises(GuaranteeError, match="before the year 10000.*set this machine's clock"):
+    with pytest.raises(GuaranteeError, match=r"before the year 10000.*set this machine's clock"):
         later(moment, days=days)
 
 
