@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from s3t_core.capacity.budget import BudgetPolicy, Spent, budget_state, forecast
 from s3t_core.config import Config
 from s3t_core.erasure.state import Event, State
-from s3t_core.times import parse_time
+from s3t_core.times import date_after, parse_time
 
 RATE_DAYS = 30
 """The request rate is counted over so many days, or since the first data when that is less."""
@@ -54,8 +54,7 @@ def forecast_document(config: Config, state: State, events: Iterable[Event],
         return None
     numbers = {k: round(v, 1) for k, v in asdict(found).items()}
     rate = requests_per_day(events, now)
-    dates = {k: (now + timedelta(days=min(v / rate, 365_000))).date().isoformat()
-             for k, v in numbers.items()} if rate else None
+    dates = {k: date_after(now, min(v / rate, 365_000)) for k, v in numbers.items()} if rate else None
     return {"requests": numbers, "requests_per_day": round(rate, 3), "dates": dates}
 
 

@@ -2,12 +2,15 @@
 
 import csv
 import io
+import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from s3t_core.errors import UsageError
+from s3t_core.files import read_regular
 
 _DELIMITERS = (",", ";", "\t", "|")
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
@@ -53,11 +56,23 @@ def read_ids(file: str, column: str = "", subject: str = "") -> IdFile:
 
 def _text(file: str) -> str:
     try:
-        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        raw = sys.stdin.buffer.read() if file == "-" else _bytes_of(Path(file))
         encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8-sig")
         return raw.decode(encoding)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"expected a readable UTF-8 file of ids with --file, got {type(error).__name__}") from None
+        got = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        raise UsageError(f"expected a readable UTF-8 file of ids with --file, got {got}; a pipe or a device is read as "
+                         "the standard input only: `--file - < FILE`") from None
+
+
+def _bytes_of(path: Path) -> bytes:
+    """The bytes of a file, or of what this process was given open under a name of its own: /dev/stdin, and what a
+    shell makes of `<(...)`. Another pipe or device would be waited for, maybe for ever. Raises OSError."""
+    given = re.fullmatch(r"/dev/(?:stdin|fd/(\d+))|/proc/self/fd/(\d+)", str(path))
+    if given is None:
+        return read_regular(path)
+    with os.fdopen(os.dup(int(given[1] or given[2] or 0)), "rb") as file:
+        return file.read()
 
 
 def _header_with(line: str, column: str) -> tuple[str, str] | None:

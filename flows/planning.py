@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence as Listing
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from s3t_core.domain import Topology
 from s3t_core.errors import UsageError
 from s3t_core.files import SHARED_MODE, write_atomically
 from s3t_core.learning.recipe import blocks
+from s3t_core.times import date_after
 
 PLOT_ENDINGS = (".png", ".svg", ".html")
 _SEARCHED_SHARDS = (1, 2, 3, 4, 5, 6, 8, 10)
@@ -179,14 +180,6 @@ def _dates(found: Distribution, per_day: float) -> dict[str, Any]:
     today = datetime.now(UTC)
     return {name: {"days": round(value / per_day, 1), "date": date_after(today, value / per_day)}
             for name, value in (("p5", found.p5), ("mean", found.mean), ("p95", found.p95))}
-
-
-def date_after(start: datetime, days: float) -> str:
-    """The date so many days on; "later than 9999" where the calendar ends."""
-    try:
-        return (start + timedelta(days=days)).date().isoformat()
-    except OverflowError:
-        return "later than 9999"
 
 
 def _curve(found: LayoutPlan) -> dict[str, list[float]]:

@@ -58,11 +58,11 @@ def parse_since(text: str, now: datetime) -> datetime | None:
     if unit in _WINDOWS and number.isdecimal():
         try:
             return now - timedelta(**{_WINDOWS[unit]: int(number)})
-        except OverflowError:
+        except (OverflowError, ValueError):  # from before there was a calendar, or more digits than Python reads
             return None
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise UsageError("expected --since as a day (2026-10-01), a time (2026-10-01T12:00:00Z) or how far back (30d, "
                          "12h), got something else") from None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from flows.adapters.database import Asked, new_salt
@@ -26,7 +25,7 @@ from s3t_core.keys import keyed_digest
 from s3t_core.ports import Closing
 from s3t_core.records import record_digest, subject_digest
 from s3t_core.snapshot import hashed_digest, near_digest, suppression_digest, whole_digest
-from s3t_core.times import rfc3339
+from s3t_core.times import later, rfc3339
 
 _WAIT_SECONDS = 60
 _BATCH = 500
@@ -262,7 +261,7 @@ def _wanted(place: Workspace, subject: str, record: str, suppression: str, near:
     request = DeletionRequest(
         request_id=f"req-{uuid.uuid4().hex[:16]}", subject=subject, record=record, suppression=suppression,
         commitment=committed(salt), received=rfc3339(received),
-        due=rfc3339(received + timedelta(days=place.config.erasure.deadline_days)),
+        due=rfc3339(later(received, days=place.config.erasure.deadline_days)),
     )
     once = keyed_digest(place.keys.suppression, "idempotency", key, suppression).hex() if key else ""
     return _Wanted(Asked(request, salt, {

@@ -218,9 +218,10 @@ def why_at_once(place: Workspace) -> str:
         return f"an erasure is unfinished ({state.plan['plan']['plan_id']})"
     if state.retrain is not None and state.retrain["state"] == "wanted" and not is_held(place.training_lock_path):
         return "a full retrain is wanted"
-    until = place.clock.now() + timedelta(hours=place.config.erasure.at_once_hours)
+    now, hours = place.clock.now(), place.config.erasure.at_once_hours
     soon = [r for r in place.requests.pending()
-            if is_ready(r, state, place.config.erasure.needs_approval) and parse_time(r.due) <= until]
+            if is_ready(r, state, place.config.erasure.needs_approval)
+            and (parse_time(r.due) - now) / timedelta(hours=1) <= hours]
     return f"{soon[0].request_id} is due {soon[0].due}" if soon else ""
 
 

@@ -21,7 +21,6 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ from s3t_core.learning.recipe import Recipe, StageSpec, Wanted, make_recipe, wan
 from s3t_core.learning.release import check_one_recipe, recipe_to_json
 from s3t_core.release_json import release_to_json, stage_to_json
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path
-from s3t_core.times import parse_time
+from s3t_core.times import has_passed
 
 _WAIT_SECONDS = 6 * 3600
 """How long a training waits for an erasure that holds the workspace, before it gives up what it is about to write."""
@@ -243,7 +242,7 @@ class TrainingSession:
                 if state.champion and (champion is None or state.champion.version != champion.version):
                     return None  # an erasure without a change of the data moved the version on
                 version = self._serve(state, release, document, recipe, accuracy)
-                self._retire()
+                self._retire(replaced=bool(champion and same and champion.version != version))
         return version, accuracy
 
     def measured(self, release: Release) -> float | None:
@@ -282,6 +281,8 @@ class TrainingSession:
                 "version": published.version, "run_id": published.run_id, "model_id": published.model_id,
                 "document": published.document, "staleness": place.config.erasure.staleness_seconds,
                 "offline": place.offline_seconds})
+            if champion and champion.release.release_id == release.release_id and not champion.destroyed:
+                events.append({"type": "retired", "time": place.now(), "versions": [champion.version], "stages": []})
         elif (champion.run_id, champion.model_id) != (published.run_id, published.model_id):
             events.append({"type": "migrated", "time": place.now(), "move": "", "settings": place.lasting_settings(),
                            "versions": {published.version: [published.run_id, published.model_id, published.document]}})
@@ -297,23 +298,25 @@ class TrainingSession:
         place.registry.tag(published.version, {**accuracy_tags(accuracy), **place.budget_tags(place.ledger.state())})
         return str(published.version)
 
-    def _retire(self) -> None:
-        """Destroy clean versions that were replaced and are past their time, and stages that nothing needs any more."""
+    def _retire(self, replaced: bool) -> None:
+        """Destroy clean versions that were replaced and are past their time, and stages that nothing needs any more.
+        `replaced`: a version was registered anew, and what is left of the one before goes too."""
         place, state = self.place, self.place.ledger.state()
-        days = timedelta(days=place.config.erasure.keep_clean_versions_days)
+        now, days = place.clock.now(), place.config.erasure.keep_clean_versions_days
         old = [v for v in state.versions[:-1] if not v.destroyed and v.superseded
-               and parse_time(v.superseded) + days <= place.clock.now()]
+               and has_passed(v.superseded, now, days=days)]
         keep = [v for v in state.versions if not v.destroyed and v not in old]
         needed = {s.key for s in self.plan.stages}.union(*(v.release.stage_keys() for v in keep))
         unneeded = [k for k in state.stages if k not in needed]
-        if not old and not unneeded:
+        if not old and not unneeded and not replaced:
             return
         place.registry.destroy(keep, [k for k in state.stages if k in needed])
         live = {s.digest for k, s in state.stages.items() if k in needed}
         for digest in {state.stages[k].digest for k in unneeded} - live:
             place.store.delete(digest)
-        place.ledger.append({"type": "retired", "time": place.now(), "versions": [v.version for v in old],
-                             "stages": unneeded})
+        if old or unneeded:
+            place.ledger.append({"type": "retired", "time": place.now(), "versions": [v.version for v in old],
+                                 "stages": unneeded})
 
     def train_one(self, spec: StageSpec, pool: ThreadPoolExecutor) -> StageRecord | None:
         """Train, log and record one stage whose predecessors are done; None when the data moved under it or time is

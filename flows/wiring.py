@@ -156,6 +156,7 @@ class Workspace:
         data. Raises WorkspaceError when another workspace was first, and for a place that has lost its mark: a disk
         that is not mounted would look as if everything there were erased."""
         begins = self.ledger.state().settled is None if begins is None else begins
+        self._check_cache()
         for setting, url in (("[store] url", self.config.store.url), ("[dvc] remote", self.config.dvc.remote)):
             blobs = S3Blobs(url) if is_bucket(url) else LocalBlobs(self._inside(url))
             if isinstance(blobs, LocalBlobs) and blobs.root.resolve().is_relative_to(self.root.resolve()):
@@ -170,6 +171,17 @@ class Workspace:
             elif owner != self.owner.encode():
                 raise WorkspaceError(f"expected {setting} to be this workspace's, got a place that belongs to another "
                                      "one, whose files an erasure here would destroy; name another place")
+
+    def _check_cache(self) -> None:
+        """A cache on another disk must hold the recorded data version: where that is not mounted, an empty directory
+        would look as if everything in it were erased, and be filled anew. Raises WorkspaceError."""
+        dataset, cache = self.ledger.state().dataset, self.datasets.cache
+        if dataset is None or cache.resolve().is_relative_to(self.root.resolve()):
+            return
+        if not (cache / dataset.version[:2] / dataset.version[2:]).is_file():
+            raise WorkspaceError("expected DVC's cache outside this workspace to hold the recorded data version, got "
+                                 "one without it; mount its disk, or, where the cache is lost for good, run `dvc fetch "
+                                 "data.dvc`, then the command again")
 
     @property
     def backbone(self) -> str:
@@ -463,13 +475,15 @@ class Workspace:
 
     def _present_remotes(self) -> list[Path]:
         """The directories among this repository's remotes. Raises WorkspaceError for one that is not there: its copies
-        are somewhere."""
+        are somewhere. The directory that a disk is mounted at is there without it, and has nothing of DVC's."""
+        from flows.adapters.datasets import is_remote
         remotes = self.datasets.local_remotes()
-        away = [p for p in remotes if not p.is_dir() and p != self.remote]
+        away = [p for p in remotes if not is_remote(p) and p.resolve() != self.remote.resolve()]
         if away:
             raise WorkspaceError(f"expected every DVC remote of this workspace to be there, got {len(away)} directory "
-                                 "or directories that are not; mount their disks, or take a remote that is gone for "
-                                 "good out of .dvc/config, when its copies are destroyed")
+                                 "or directories that are not, or have nothing of DVC's in them (files/md5); mount "
+                                 "their disks; where nothing was pushed to one yet, make that directory in it; take a "
+                                 "remote that is gone for good out of .dvc/config, when its copies are destroyed")
         return remotes
 
     def _being_erased(self) -> list[str]:

@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from s3t_core.errors import GuaranteeError
+
 CLOCK_TOLERANCE = timedelta(seconds=300)
 """So far may one machine's clock be behind another's, and a transaction behind the time that it carries."""
 _RUNS_IN_SLEEP = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -18,6 +20,35 @@ def rfc3339(moment: datetime) -> str:
 def parse_time(text: str) -> datetime:
     """Returns the time that `rfc3339` wrote, with its zone. Raises ValueError for anything else."""
     return datetime.fromisoformat(text)
+
+
+def later(moment: datetime, **span: float) -> datetime:
+    """Returns the time that is so much later (`days=`, `hours=`, as timedelta takes them). Raises GuaranteeError where
+    the calendar ends before: no deadline can be counted by such a clock, or by such a setting."""
+    try:
+        return moment + timedelta(**span)
+    except OverflowError:
+        raise GuaranteeError(f"expected a time before the year 10000, got one that is {_told(span)} after "
+                             f"{rfc3339(moment)}; set this machine's clock, or the setting that says so much, then run "
+                             "the command again") from None
+
+
+def _told(span: dict[str, float]) -> str:
+    return " and ".join(f"{value:g} {unit}" for unit, value in span.items())
+
+
+def date_after(start: datetime, days: float) -> str:
+    """Returns the date so many days on, "later than 9999" where the calendar ends before."""
+    try:
+        return (start + timedelta(days=days)).date().isoformat()
+    except OverflowError:
+        return "later than 9999"
+
+
+def has_passed(begin: str, now: datetime, **span: float) -> bool:
+    """Returns whether so much time has passed since `begin`, however much it is."""
+    unit, value = next(iter(span.items()))
+    return (now - parse_time(begin)) / timedelta(**{unit: 1}) >= value
 
 
 @dataclass(frozen=True)

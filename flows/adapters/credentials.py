@@ -20,8 +20,11 @@ def new_secret() -> str:
 def read_secret(path: Path) -> str:
     """The secret in a file. Raises WorkspaceError when there is none, or when others than its owner could read it."""
     try:
-        with path.open("rb") as file:
-            _check_private(path, os.fstat(file.fileno()))
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            info = os.fstat(file.fileno())
+            _check_private(path, info)
+            if not stat.S_ISREG(info.st_mode):
+                raise OSError("not a regular file")
             text = file.read().decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         raise WorkspaceError(f"expected a credential in {path.name}, got none that can be read; remove that file and "

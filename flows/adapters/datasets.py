@@ -481,6 +481,16 @@ def _stores_of(repo: Any) -> list[Any]:
     return [repo.cache.local, *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"])]
 
 
+def is_remote(folder: Path) -> bool:
+    """Whether a directory has been a remote of DVC's: it has the directories that DVC 3, or DVC before it, keeps
+    objects in. They stay when the objects go."""
+    try:
+        return (folder / "files" / "md5").is_dir() or any(
+            p.is_dir() and re.fullmatch(r"[0-9a-f]{2}", p.name) for p in folder.iterdir())
+    except OSError:
+        return False
+
+
 def object_name(md5: str) -> str:
     """Where an object is in a remote, as DVC 3 lays them out."""
     return f"files/md5/{md5[:2]}/{md5[2:]}"

@@ -17,6 +17,7 @@ from cryptography import x509
 
 from flows.adapters.guard import App, Guard, Rules
 from s3t_core.errors import UsageError
+from s3t_core.files import read_regular
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
@@ -69,11 +70,11 @@ class Door:
         if not self.tls_cert:
             return ()
         try:
-            certificate = x509.load_pem_x509_certificate(Path(self.tls_cert).read_bytes())
+            certificate = x509.load_pem_x509_certificate(read_regular(Path(self.tls_cert)))
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except x509.ExtensionNotFound:
             return ()
-        except ValueError:
+        except (OSError, ValueError):
             raise UsageError("expected a certificate (PEM) for --tls-cert, got something else; name another file"
                              ) from None
         addresses = [str(a) for a in names.get_values_for_type(x509.IPAddress)]

@@ -118,10 +118,12 @@ class Guard:
         status = self._rules.refusal(scope)
         if status is None and not (self._rules.is_open(scope) or self._rules.is_authorised(scope)):
             status = 401
-        if status is None:
-            await self._app(scope, receive, send)
-        else:
+        if status is not None:
             await _refuse(status, send)
+        elif scope["method"] == "HEAD" and self._rules.is_open(scope):
+            await self._app({**scope, "method": "GET"}, receive, _without_body(send))
+        else:
+            await self._app(scope, receive, send)
 
     async def _talk(self, scope: Scope, receive: Receive, send: Send) -> None:
         rules = self._rules
@@ -215,6 +217,16 @@ def _is_plain(scope: Scope) -> bool:
     path = scope["path"]
     parts = path.split("/")
     return path.startswith("/") and "." not in parts and ".." not in parts and "\\" not in path and "//" not in path
+
+
+def _without_body(send: Send) -> Send:
+    """What HEAD gets of the answer to GET: the same but for the content (RFC 9110, 9.3.2). Not every application knows
+    HEAD, or asks for no credential then."""
+    async def pass_on(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+    return pass_on
 
 
 async def _refuse(status: int, send: Send) -> None:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from s3t_core.erasure.offline import KeyFile, KeyReplaced, key_id, read_key_file
 from s3t_core.erasure.state import State
 from s3t_core.errors import WorkspaceError
-from s3t_core.files import SHARED_MODE, remove_file, write_atomically
+from s3t_core.files import SHARED_MODE, read_regular, remove_file, write_atomically
 from s3t_core.keys import KEY_BYTES, WorkspaceKeys
 
 WORKSPACE_KEY = "workspace.key"
@@ -30,6 +30,7 @@ SIGNING_KEY = "signing.key"
 SIGNING_NEXT = "signing.next"
 SIGNING_PUB = "signing.pub"
 _RETIRED = "retired-"
+_MOST_KEY_BYTES = 2**20
 
 
 def create_keys(folder: Path, workspace_key: bytes | None = None) -> None:
@@ -125,7 +126,7 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
 def read_key(path: Path) -> KeyFile:
     """A public key and the keys that it replaced. Raises WorkspaceError."""
     try:
-        return read_key_file(path.read_bytes())
+        return read_key_file(read_regular(path, _MOST_KEY_BYTES))
     except (OSError, ValueError):
         raise WorkspaceError(f"expected an Ed25519 public key (PEM) in {path.name}, got none; "
                              "name the controller's public key with --key") from None
@@ -137,7 +138,7 @@ def _read_private(path: Path) -> bytes:
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise WorkspaceError(f"expected .s3t/keys/{path.name} to be readable by its owner only, got mode "
                                  f"{stat.filemode(mode)}; run chmod 600 on it")
-        return path.read_bytes()
+        return read_regular(path, _MOST_KEY_BYTES)
     except OSError:
         raise WorkspaceError(f"expected the key .s3t/keys/{path.name}, got none; run `s3t init` in a new workspace, "
                              "or restore the key from its backup") from None

@@ -77,7 +77,13 @@ class ProcessRunner:
         with self._lock:
             if self._stopped:
                 raise self._died(job, None)
-            process.start()
+            try:
+                process.start()
+            except (OSError, EOFError) as error:  # the fork server is gone, or never came to be
+                raise TrainingError(f"the process of a {type(job).__name__} could not be started "
+                                    f"({type(error).__name__}); see what this Python imports at its start "
+                                    "(sitecustomize, .pth files) and check free memory, then run the command again"
+                                    ) from None
             self._running.add(process)
         sending.close()
         return process, receiving

@@ -262,7 +262,7 @@ class DeletionBudgetConfig(Section):
         description="accuracy_floor: spent under this; a retrained version under it never serves; 0 = no floor")
     max_requests: int = Field(0, ge=0, description="requests: spent after so many carried-out requests")
     retrain_first_margin_hours: float = Field(
-        24.0, ge=0,
+        24.0, ge=0, le=24 * 366,
         description="requests that would spend the budget wait for a replacement, if none is due within so many hours")
 
     @field_validator("min_mean_depth", "min_accuracy", "retrain_first_margin_hours", mode="before")
@@ -287,7 +287,8 @@ class ErasureConfig(Section):
     needs_approval: bool = Field(False, description="a request waits for `s3t approve` before it is carried out")
     cron: str = Field("0 3 * * *", min_length=9, description="when the erase deployment runs, UTC")
     at_once_hours: float = Field(
-        24.0, ge=0, description="`s3t serve` does not wait for that when a request is due within so many hours")
+        24.0, ge=0, le=24 * 366,
+        description="`s3t serve` does not wait for that when a request is due within so many hours")
     staleness_seconds: float = Field(5.0, ge=0, le=3600, description="longest time a loaded model trusts its version")
     offline_hours: float = Field(
         0.0, ge=0, le=24 * 31,

@@ -43,7 +43,7 @@ from s3t_core.erasure.rules import KINDS, NotAllowed, check
 from s3t_core.erasure.state import Event, KeyChange, RequestRecord, State, VersionRecord
 from s3t_core.errors import LedgerError
 from s3t_core.release_json import release_from_json, stage_from_json
-from s3t_core.times import CLOCK_TOLERANCE, parse_time, rfc3339
+from s3t_core.times import CLOCK_TOLERANCE, later, parse_time, rfc3339
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _clock(state: State, event: Event) -> None:
     for request_id, request in state.requests.items():
         if request.received > now and state.is_open(request_id):
             left = parse_time(request.due) - parse_time(request.received)
-            due = rfc3339(parse_time(now) + left)
+            due = rfc3339(later(parse_time(now), seconds=left.total_seconds()))
             state.requests[request_id] = replace(request, received=now, due=due)
 
 

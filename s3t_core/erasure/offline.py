@@ -435,6 +435,13 @@ def _told(result: dict[str, Any]) -> Iterator[str]:
     yield from (f"- {line}" for line in result["not_proved"])
 
 
+def _regular(path: Path) -> bytes:
+    """The bytes of a file; a pipe would be waited for. Raises OSError."""
+    if not path.is_file():
+        raise OSError("not a regular file")
+    return path.read_bytes()
+
+
 def main() -> None:
     """The command line of `verify.py`."""
     parser = argparse.ArgumentParser(prog="verify.py", description=str(__doc__).split("\n", 1)[0])
@@ -444,8 +451,8 @@ def main() -> None:
     parser.add_argument("--checkpoint", help="an earlier checkpoint that you kept")
     arguments = parser.parse_args()
     try:
-        keys = [read_key_file(Path(key).read_bytes()) for key in arguments.key]
-        earlier = Path(arguments.checkpoint).read_bytes() if arguments.checkpoint else None
+        keys = [read_key_file(_regular(Path(key))) for key in arguments.key]
+        earlier = _regular(Path(arguments.checkpoint)) if arguments.checkpoint else None
     except (OSError, ValueError) as error:
         parser.error(f"expected readable Ed25519 public keys and checkpoint, got {type(error).__name__}")
     try:

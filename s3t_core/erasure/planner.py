@@ -6,14 +6,14 @@ not from the present data, so a re-ingest in between hides nothing.
 """
 
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from s3t_core.domain import DeletionRequest, Release, Replica, RowCounts, SliceId, StageRecord
 from s3t_core.erasure.state import State
 from s3t_core.ports import Findings, Target
 from s3t_core.release_json import release_from_json, release_to_json, stage_from_json, stage_to_json
-from s3t_core.times import parse_time, rfc3339
+from s3t_core.times import has_passed, rfc3339
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _versions_to_destroy(state: State, tainted: set[str], now: datetime, keep_da
         if version.destroyed:
             continue
         serves = i == last and not replaced
-        expired = version.superseded and parse_time(version.superseded) + timedelta(days=keep_days) <= now
+        expired = version.superseded and has_passed(version.superseded, now, days=keep_days)
         if version.release.stage_keys() & tainted or (expired and not serves):
             chosen.append(version.version)
     return tuple(chosen)

@@ -7,7 +7,8 @@ Turning the chunk, not the needles, keeps their number small: a search gets slow
   ascii() and repr(bytes)), three octal digits a byte
 - percent-encoding, with + as a space or as itself; the five entities of HTML; colours of a terminal go; doubled quotes
   (CSV, SQL) are one, line breaks of Windows are line breaks. All of these in one another, up to four times (read); of
-  bytes that are mostly numbers, escapes, percent-encoding and entities only, once each
+  bytes that are mostly numbers, escapes, percent-encoding and entities only, once each, and all of it in what stands
+  among them as text
 - UTF-16 and UTF-32 without a mark at their beginning: NULs go, which leaves ASCII; where a good part of 64 bytes are
   NULs, the bytes there are decoded in both orders as well
 - base64 of either alphabet, with line breaks or without, indented or quoted, from MIN_RUN characters on, and all of the
@@ -50,6 +51,9 @@ _TWICE = ((b"\r\n", b"\n"), (b'""', b'"'), (b"''", b"'"))
 """A line break of Windows, quotes as CSV and SQL write them."""
 _ROUNDS = 4
 _NO_CONTROL = bytes(c for c in range(256) if c == 0 or c >= 32 or c in b"\t\n\r\x1b")
+_TEXT = re.compile(rb"[\t\n\r\x1b\x20-\xff]{12,}")
+_MARK = re.compile(rb"\\[\\\"'0-9A-Za-z]|%[0-9A-Fa-f]{2}|&(?:[lg]t|quot|amp|#)|\x1b[\[ -/]|\r\n|''|\"\"")
+"""What more than one step may be needed for, or what is not looked for among numbers."""
 MAX_RUNS = 2
 _PREFIX = re.compile(rb"\n[ \t>#*;|]{1,16}")
 """What may stand before a line of base64: YAML, a quotation, a comment."""
@@ -71,7 +75,11 @@ def spellings_of(chunk: bytes, depth: int = MAX_RUNS) -> Iterator[bytes]:
     meant = read(chunk)
     if meant != stripped:
         yield meant
-    if depth == MAX_RUNS and _is_text(chunk):
+    if not _is_text(chunk):
+        texts = _texts_within(chunk)
+        if texts:
+            yield from spellings_of(texts, depth)
+    elif depth == MAX_RUNS:
         yield from _other_readings(chunk)
     if depth:
         for decoded in decoded_runs(meant):
@@ -108,6 +116,11 @@ def read(data: bytes, bytewise: bool = False, plus: bytes = b"+", colour: bytes 
 def _is_text(data: bytes) -> bool:
     """Whether few of its bytes are control characters, NULs apart. Numbers spell little, and most of it by chance."""
     return len(data.translate(None, _NO_CONTROL)) * 16 <= len(data)
+
+
+def _texts_within(data: bytes) -> bytes:
+    """What stands among numbers and may spell something in more than one step, run after run. It is text itself."""
+    return b"\n".join(found[0] for found in _TEXT.finditer(data) if _MARK.search(found[0]))
 
 
 def _other_readings(chunk: bytes) -> Iterator[bytes]:

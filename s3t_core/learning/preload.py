@@ -1,15 +1,18 @@
 """Imported once by the process that stage processes are forked from, so that each starts in milliseconds.
 
 It takes out the variables that choose kernels, then only imports: no tensor is made and no thread is started before
-the fork.
+the fork. Where something else imported torch first (sitecustomize, a .pth file), the variables stay: then each process
+that is forked refuses to work, and says so to whoever asked; from here nobody would hear it.
 """
-# ruff: noqa: E402  # the libraries read their variables when they are imported
 
+import contextlib
 import os
 
+from s3t_core.errors import GuaranteeError
 from s3t_core.learning.pins import pin
 
-pin(os.environ)
+with contextlib.suppress(GuaranteeError):
+    pin(os.environ)
 
 import transformers.models.auto.modeling_auto
 import transformers.models.auto.tokenization_auto

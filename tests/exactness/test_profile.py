@@ -144,6 +144,41 @@ def test_a_process_in_which_torch_may_have_read_such_a_variable_refuses(tiny_bac
     assert in_a_shell(FOREIGN, tiny_backbone, {}) == {"refused": ""}
 
 
+@pytest.mark.parametrize("how", ["sitecustomize", "usercustomize", "a broken sitecustomize"])
+def test_where_python_imports_torch_at_its_start_a_job_ends_in_a_sentence(tmp_path: Path, tiny_backbone: Path,
+                                                                         how: str) -> None:
+    """The fork server is such a Python too: what it would raise, nobody hears."""
+    name = how.removeprefix("a broken ")
+    (tmp_path / f"{name}.py").write_text("import torch\n" if "broken" not in how else (
+        "import sys\nif any('forkserver' in a for a in sys.orig_argv):\n    sys.exit(3)\n"))
+    (tmp_path / "job.py").write_text(CUSTOMIZED)
+    clean = {k: v for k, v in os.environ.items() if not pins.chooses_kernels(k)}
+    done = subprocess.run([sys.executable, str(tmp_path / "job.py"), str(tiny_backbone)], cwd=ROOT, env={
+        **clean, "MKL_CBWR": "COMPATIBLE", "PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, text=True,
+        check=False, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr or "broken" in how, "Python tells of its own start itself"
+    told = json.loads(done.stdout.splitlines()[-1])
+    if "broken" in how:
+        assert told[0] == "TrainingError" and "could not be started" in told[1]
+    elif how == "sitecustomize" or told:  # usercustomize is off in a virtual environment
+        assert told[0] == "GuaranteeError" and "MKL_CBWR" in told[1] and "start the command without it" in told[1]
+
+
+CUSTOMIZED = """
+import json, sys
+from flows.adapters.runner import ProcessRunner
+from s3t_core.errors import S3TError
+from s3t_core.learning.jobs import DescribeJob
+if __name__ == "__main__":
+    try:
+        ProcessRunner().describe(DescribeJob(sys.argv[1], 1))
+        print("[]")
+    except S3TError as error:
+        print(json.dumps([type(error).__name__, str(error)]))
+"""
+
+
 def test_variables_are_known_by_what_they_begin_with_and_what_cannot_change_a_result_stays() -> None:
     for name in (*OTHER_KERNELS, "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_CPU_ISA_HINTS", "MKL_CBWR", "MKL_DYNAMIC",
                  "OMP_DYNAMIC", "KMP_DETERMINISTIC_REDUCTION", "NVIDIA_TF32_OVERRIDE", "CUBLASLT_WORKSPACE_SIZE",

@@ -3,20 +3,29 @@
 import json
 import os
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flows.adapters.checkpoints import CheckpointFiles
+from flows.adapters.credentials import read_secret
+from flows.adapters.doors import Door
+from flows.adapters.keys import read_workspace_key
 from flows.id_files import read_ids
 from flows.requests import take_requests
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
-from s3t_core.errors import ArtifactError, UsageError
+from s3t_core.erasure.bundle import standalone_verifier
+from s3t_core.errors import ArtifactError, S3TError, UsageError
 from s3t_core.learning.store import LocalStageStore
 from s3t_core.records import Row, row_commitment
 
@@ -70,6 +79,59 @@ def test_what_is_no_file_is_told_as_no_evidence(place: Workspace, tmp_path: Path
     assert not found["valid"] and found["problems"][0].startswith("a.json: expected evidence")
     if kind != "link":
         assert not verify_path(tmp_path / "a.zip", _public(place))["valid"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "socket", "device"])
+@pytest.mark.parametrize("what", ["key", "checkpoint", "ids", "credential", "private key", "certificate of TLS",
+                                   "key of verify.py", "checkpoint of verify.py"])
+def test_what_is_no_file_is_not_waited_for(place: Workspace, tmp_path: Path, what: str, kind: str) -> None:
+    """A pipe that nobody writes to would be waited for; /dev/zero has no end. Nothing is made worse by a sentence."""
+    path = tmp_path / "given"
+    bound = socket.socket(socket.AF_UNIX)
+    if kind == "socket":
+        here = Path.cwd()
+        os.chdir(tmp_path)  # its path may be 107 bytes long
+        bound.bind("given")
+        os.chdir(here)
+    {"pipe": lambda: os.mkfifo(path, 0o600), "directory": path.mkdir, "socket": lambda: None,
+     "device": lambda: path.symlink_to("/dev/zero")}[kind]()
+    certificate = next(place.certificates_dir.glob("*.json"), place.keys_dir / "signing.pub")
+    (tmp_path / "verify.py").write_bytes(standalone_verifier())
+    python = [sys.executable, str(tmp_path / "verify.py"), "--key"]
+    acts: dict[str, Callable[[], object]] = {
+        "key": lambda: verify_path(certificate, path),
+        "checkpoint": lambda: CheckpointFiles(path, None, list, place.memory).check("x", dict, list),
+        "ids": lambda: read_ids(str(path)), "credential": lambda: read_secret(path),
+        "private key": lambda: read_workspace_key(_named(path, tmp_path, "workspace.key")),
+        "certificate of TLS": lambda: Door("127.0.0.1", 0, str(path), str(path)).certified,
+        "key of verify.py": lambda: _standalone([*python, str(path)]),
+        "checkpoint of verify.py": lambda: _standalone([*python, str(place.keys_dir / "signing.pub"), "--checkpoint",
+                                                        str(path)])}
+    with pytest.raises(S3TError, match="expected"):
+        acts[what]()
+    bound.close()
+
+
+def _named(path: Path, folder: Path, name: str) -> Path:
+    path.rename(folder / name)
+    return folder
+
+
+def _standalone(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert "Traceback" not in done.stderr and done.returncode == 2
+    raise UsageError(done.stderr.strip().splitlines()[-1])
+
+
+def test_ids_from_a_pipe_that_was_handed_over_are_read() -> None:
+    """`--file <(...)` of a shell, `--file /dev/stdin`: the process has them open already."""
+    code = "import sys; from flows.id_files import read_ids; print(read_ids(sys.argv[1]).ids)"
+    for command in (f"{sys.executable} -c '{code}' <(printf 'a-1\\nb-2\\n')",
+                    f"printf 'a-1\\nb-2\\n' | {sys.executable} -c '{code}' /dev/stdin",
+                    f"printf 'a-1\\nb-2\\n' | {sys.executable} -c '{code}' -"):
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False,
+                              cwd=Path(__file__).parents[2])
+        assert done.stdout == "['a-1', 'b-2']\n", done.stderr[-500:]
 
 
 def test_a_bundle_whose_compressed_bytes_are_damaged_is_not_valid(place: Workspace, tmp_path: Path) -> None:

@@ -155,7 +155,8 @@ def test_a_name_that_was_pointed_here_is_refused_even_with_the_credential(server
 def test_who_has_the_credential_is_answered_and_prefects_own_protection_is_on(server: int) -> None:
     host = f"host: LocalHost:{server}"
     assert _raw(server, "GET /api/admin/version HTTP/1.1", host, BASIC) == 200
-    assert _raw(server, "GET /api/health HTTP/1.1", host) == _raw(server, "GET /api/ready HTTP/1.1", host) == 200
+    for path in ("/api/health", "/api/ready"):
+        assert _raw(server, f"GET {path} HTTP/1.1", host) == _raw(server, f"HEAD {path} HTTP/1.1", host) == 200
     json_body = "Content-Type: application/json"
     assert _raw(server, "POST /api/flows/filter HTTP/1.1", host, BASIC, json_body, body="{}") == 403  # no CSRF token
     assert _raw(server, "GET /dashboard HTTP/1.1", host, BASIC) == 404  # no pages are served
@@ -308,7 +309,7 @@ def test_metrics_answer_the_token_alone(small: Workspace) -> None:
     def use(port: int, token: str) -> None:
         host, bearer = f"Host: 127.0.0.1:{port}", f"Authorization: Bearer {token}"
         assert _raw(port, "GET /metrics HTTP/1.1", host, bearer) == 200
-        assert _raw(port, "GET /health HTTP/1.1", host) == 200
+        assert _raw(port, "GET /health HTTP/1.1", host) == _raw(port, "HEAD /health HTTP/1.1", host) == 200
         assert _raw(port, "GET /anything HTTP/1.1", host, bearer) == 404
         for lines in ([host], [host, "Authorization: Bearer x"], [host, f"Authorization: Basic {token}"]):
             for path in ("/metrics", "/", "/health/", f"/metrics?token={token}", "//health", "/anything"):

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from flows.adapters.registry import MlflowRegistry
+from flows.healing import heal
 from flows.wiring import Workspace
 from s3t_core.erasure.executor import ErasePorts, Eraser
-from s3t_core.errors import GuaranteeError, ResidueFound, S3TError
+from s3t_core.errors import GuaranteeError, ResidueFound, S3TError, WorkspaceError
 from tests.crash.driver import Unmeasured
 from tests.flows.conftest import CANARY, CANARY_TEXT
 from tests.flows.prepared import Prepared
@@ -78,6 +79,51 @@ def test_a_remote_that_is_away_is_no_place_where_nothing_is_left(prepared: Prepa
     assert list(place.certificates_dir.glob("*.json")) == []
     prepared.second.with_name("away").rename(prepared.second)
     prepared.finished()
+    assert prepared.left() == []
+
+
+@pytest.mark.parametrize("found", ["nothing", "what somebody left there", "a file", "no right to look"])
+def test_the_empty_place_of_a_disk_that_is_not_mounted_is_no_remote(prepared: Prepared, found: str) -> None:
+    """A second remote: its directory is there, and what was pushed to it is on the disk that should be mounted there.
+    """
+    place = prepared.fresh()
+    prepared.second.rename(prepared.second.with_name("away"))
+    if found == "a file":
+        prepared.second.write_text("x")
+    else:
+        prepared.second.mkdir(mode=0 if found == "no right to look" else 0o700)
+    if found == "what somebody left there":
+        (prepared.second / "files").mkdir()
+        (prepared.second / "README").write_text("mount the disk here")
+    with pytest.raises(WorkspaceError, match="mount their disks"):
+        _run(Workspace(place.root))
+    assert list(place.certificates_dir.glob("*.json")) == []
+    if prepared.second.is_dir():
+        prepared.second.chmod(0o700)
+        shutil.rmtree(prepared.second)
+    else:
+        prepared.second.unlink()
+    prepared.second.with_name("away").rename(prepared.second)
+    _run(Workspace(place.root))
+    assert prepared.left() == []
+    _run(Workspace(place.root))  # nothing is in it any more, and it is there all the same
+
+
+def test_the_empty_place_of_a_cache_that_is_not_mounted_is_no_cache(prepared: Prepared, tmp_path: Path) -> None:
+    place = prepared.fresh()
+    shutil.move(place.root / ".dvc" / "cache", tmp_path / "cache")
+    (place.root / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {tmp_path / 'cache'}\n")
+    (tmp_path / "cache").rename(tmp_path / "disk")
+    for make in (lambda: None, lambda: (tmp_path / "cache" / "files" / "md5").mkdir(parents=True)):
+        make()
+        with pytest.raises(WorkspaceError, match="mount its disk"):
+            heal(Workspace(place.root))
+        with pytest.raises(WorkspaceError, match="mount its disk"):
+            _run(Workspace(place.root))
+    assert list(place.certificates_dir.glob("*.json")) == [] and prepared.left() != []
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "disk").rename(tmp_path / "cache")
+    _run(Workspace(place.root))
     assert prepared.left() == []
 
 

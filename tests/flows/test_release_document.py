@@ -115,6 +115,15 @@ def test_a_training_puts_a_changed_release_document_right_too(place: Workspace) 
     assert champion is not None and done["version"] == champion.version and done["trained"] == 0
     forget_connections()
     assert champion_of(Workspace(place.root)).predict(["w1", "w2"]) == before
+    _check_nothing_to_heal(place, champion.model_id)
+
+
+def _check_nothing_to_heal(place: Workspace, model_id: str) -> None:
+    """Whoever put it right told the ledger, and left nothing: the next erase run that changes nothing says so."""
+    before = len(Workspace(place.root).ledger.entries())
+    assert not any(erase(str(place.root))["healed"].values())
+    assert len(Workspace(place.root).ledger.entries()) == before
+    assert [p.name for p in (place.state_dir / "mlartifacts" / "models").iterdir()] == [model_id]
 
 
 def _evil(place: Workspace, folder: Path) -> Path:
@@ -170,6 +179,9 @@ def test_the_files_that_are_loaded_are_those_that_were_checked_wherever_the_regi
     assert champion_of(place).predict(["w1", "w2"]) == before
     loaded = mlflow.pyfunc.load_model(f"models:/{place.registry.name}@champion")  # by anybody
     assert loaded.predict(["w1", "w2"]) == before
+    champion = place.ledger.state().champion
+    assert champion is not None
+    _check_nothing_to_heal(place, champion.model_id)
 
 
 def test_files_at_the_place_that_a_moved_workspace_had_are_not_loaded(place: Workspace) -> None:

@@ -143,6 +143,24 @@ def test_only_health_answers_without_a_credential() -> None:
     assert {_ask(HOST, path=path, method="GET") for path in near} == {401}
 
 
+def test_head_gets_the_answer_of_get_without_its_content_from_an_application_that_knows_get_alone() -> None:
+    sent: list[Any] = []
+
+    async def only_get(scope: Any, receive: Any, send: Any) -> None:
+        status = 200 if scope["method"] == "GET" else 401
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"true"})
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+    asyncio.run(Guard(only_get, RULES)(_scope("http", [HOST], "/api/health", "HEAD"), receive, send))
+    assert [m.get("status", m.get("body")) for m in sent] == [200, b""]
+    assert sent[0]["headers"] == [(b"content-length", b"4")]
+
+
 @pytest.mark.parametrize("path", ["//api/health", "/api//health", "/api/health/../deployments/", "/api/./health", "/..",
                                   "http://127.0.0.1:4200/api/health", "*", "", "/api\\health", "api/health"])
 def test_a_path_that_can_be_read_in_two_ways_is_refused_even_with_the_credential(path: str) -> None:

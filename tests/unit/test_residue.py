@@ -2,6 +2,7 @@
 
 import base64
 import bz2
+import contextlib
 import gzip
 import html
 import io
@@ -19,6 +20,7 @@ import zlib
 from collections.abc import Callable
 from hashlib import md5
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pyarrow as pa
@@ -495,9 +497,10 @@ def test_what_a_table_of_others_rows_says_beside_them_is_searched(tmp_path: Path
 
 
 def test_an_empty_batch_hides_nothing(tmp_path: Path) -> None:
+    """No row says whose they are, so what is in it is read as anything else: here in base64."""
     schema = pa.schema([("subject", pa.string()), ("note", pa.dictionary(pa.int32(), pa.string()))])
-    batch = pa.record_batch([pa.array([], pa.string()), pa.DictionaryArray.from_arrays(pa.array([], pa.int32()),
-                                                                                       [f"of {PERSON}"])], schema)
+    batch = pa.record_batch([pa.array([], pa.string()), pa.DictionaryArray.from_arrays(
+        pa.array([], pa.int32()), [base64.b64encode(f"of {PERSON}, and of nobody".encode()).decode()])], schema)
     with pa.ipc.new_stream(str(tmp_path / "file"), schema) as writer:
         writer.write_batch(batch)
     assert scanned(tmp_path).residue == ("file",)
@@ -529,6 +532,43 @@ def test_one_spelling_in_another_hides_nothing(tmp_path: Path, way: tuple[str, b
     (tmp_path / "log").write_bytes(b"before it " + way[1])
     needles = make_needles([PERSON], [TEXT, "caf\u00e9 on the corner, of her own", "It's hers, and it's nobody else's"])
     assert scan(tmp_path, [], ["log"], [], needles, []).residue == ("log",)
+
+
+@pytest.mark.parametrize("prefix", [b"    ", b"\t", b"> ", b"# ", b" * ", b"; ", b"| ", b"> > "])
+def test_what_stands_before_lines_of_base64_hides_no_id_at_their_border(tmp_path: Path, prefix: bytes) -> None:
+    """The id lies on both sides of a line's end, and in nothing else: a line alone has a part of it."""
+    for before in range(45, 58):
+        lines = base64.encodebytes(b"." * (before - len(PERSON) // 2) + PERSON.encode() + b"." * 90).splitlines()
+        (tmp_path / "log").write_bytes(b"begin\n" + b"".join(prefix + line + b"\n" for line in lines))
+        assert scan(tmp_path, [], ["log"], [], make_needles([PERSON], []), []).residue == ("log",), before
+
+
+@pytest.mark.parametrize(("text", "spelt"), [
+    ('""never"" ""again"" ""to"" ""me""'.replace('""', '"'), '""never"" ""again"" ""to"" ""me""'),
+    ("it's 'hers' 'and' 'no' one's", "it''s ''hers'' ''and'' ''no'' one''s")], ids=["CSV", "SQL"])
+def test_doubled_quotes_hide_no_short_text_of_which_every_word_is_in_them(tmp_path: Path, text: str, spelt: str,
+                                                                         ) -> None:
+    (tmp_path / "log").write_text(f"a,b,{spelt},c")
+    assert scan(tmp_path, [], ["log"], [], make_needles([], [text]), []).residue == ("log",)
+
+
+AMONG = {
+    "colour": f"job\x1b[36m{PERSON}\x1b[0m done".encode(),
+    "colour in JSON": json.dumps(f"job\x1b[36m{PERSON}\x1b[0m").encode(),
+    "JSON in percent": quote(json.dumps(TEXT)).encode(), "percent twice": quote(quote(f"<{PERSON}>")).encode(),
+    "HTML twice": html.escape(html.escape(TEXT)).encode(), "CSV": TEXT.replace('"', '""').encode(),
+    "SQL": b"It''s hers, and it''s nobody else''s", "Windows": TEXT.replace("\n", "\r\n").encode(),
+    "percent in base64": base64.b64encode(quote(quote(TEXT)).encode())}
+
+
+@pytest.mark.parametrize("around", [b"\1\2\3\4", bytes(range(256)), os.urandom(64)], ids=["control", "all", "random"])
+@pytest.mark.parametrize("way", AMONG)
+def test_among_numbers_a_text_is_read_as_any_other(tmp_path: Path, way: str, around: bytes) -> None:
+    """A database, a log with a dump in it: most bytes are control characters, and words stand between."""
+    spelt = AMONG[way]
+    (tmp_path / "file").write_bytes(around * 9000 + b"\1" + spelt + b"\1" + around * 9000)
+    needles = make_needles([PERSON], [TEXT, "It's hers, and it's nobody else's"])
+    assert scan(tmp_path, [], ["file"], [], needles, []).residue == ("file",)
 
 
 @pytest.mark.parametrize("text", ["100%2525 sure of &amp;amp; it", r"C:\new\x41\users\her\own\folder",
@@ -569,6 +609,23 @@ def test_zlib_of_every_window_is_opened_and_a_text_that_begins_like_it_is_none(t
     for second in range(0x40, 0x60):
         (tmp_path / "file").write_bytes(bytes([whole[0], second]) + b"C of a text, with a comma\n" * 3 + "né".encode())
         assert level or bits == 15 or scanned(tmp_path).undecodable == ()
+
+
+@pytest.mark.parametrize("text", [b"HKshkvaitvwfwkrssd", b"XGcneajnyndbttybmw", b"hCskriqhbjacdtrbgn",
+                                  b"8Ojtiewbkklemmoqmu", b"(Szihkfvnuwddtkkv "])
+def test_a_text_of_which_a_good_part_inflates_by_chance_is_a_text(tmp_path: Path, text: bytes) -> None:
+    """Its first two letters are the header of a zlib stream, and a dozen bytes come out of what follows."""
+    assert len(_inflated(text)) >= 12
+    (tmp_path / "file").write_bytes(text + b" and so on, to its end\n")
+    assert scanned(tmp_path).undecodable == ()
+
+
+def _inflated(data: bytes) -> bytes:
+    inflater, out = zlib.decompressobj(), b""
+    with contextlib.suppress(zlib.error):
+        for at in range(len(data)):
+            out += inflater.decompress(data[at:at + 1])
+    return out
 
 
 CELLS = {"zlib": zlib.compress, "zlib, small window": _window_zlib(10), "gzip": gzip.compress, "lzma": PACKED["lzma"]}
@@ -620,9 +677,11 @@ def test_equal_databases_with_other_logs_are_each_read_with_their_own(tmp_path: 
 @pytest.mark.parametrize("column", ["subject", "record"])
 def test_an_id_that_looks_like_a_digest_is_found_among_digests(tmp_path: Path, column: str) -> None:
     given = md5(b"her", usedforsecurity=False).hexdigest() * 2
-    columns = {"subject": ["b" * 64] * 2, "record": ["c" * 64] * 2, "text": ["", "x"], column: ["d" * 64, given]}
-    pq.write_table(pa.table(columns), tmp_path / "a")
-    (tmp_path / "b.jsonl").write_text(json.dumps({f"{k}_digest": v[1] for k, v in columns.items()}))
+    columns = {"subject": ["b" * 64] * 60, "record": ["c" * 64] * 60, "text": ["", "x"] * 30,
+               column: [os.urandom(32).hex() for _ in range(30)] + [given] + [os.urandom(32).hex() for _ in range(29)]}
+    pq.write_table(pa.table(columns), tmp_path / "a", compression="zstd", write_statistics=False)
+    assert given.encode() not in (tmp_path / "a").read_bytes(), "it is packed: its bytes say nothing"
+    (tmp_path / "b.jsonl").write_text(json.dumps({f"{k}_digest": v[30] for k, v in columns.items()}))
     report = scan(tmp_path, [], ["a", "b.jsonl"], [], make_needles([given], []), [])
     assert report.residue == ("a", "b.jsonl")
 
@@ -683,13 +742,19 @@ def test_bytes_in_an_entry_of_a_zip_that_nobody_reads_stop(tmp_path: Path, metho
     assert zipfile.ZipFile(io.BytesIO(grown)).read("d/0") == short
     (tmp_path / "file").write_bytes(grown)
     assert scanned(tmp_path).undecodable == ("file",)
-    whole = bytearray(_entries(METHODS[method], short + TEXT.encode()))
+    whole = bytearray(_entries(METHODS[method], short + gzip.compress(TEXT.encode())))
     second = whole.index(b"PK\x01\x02", whole.index(b"PK\x01\x02") + 4)
     whole[second + 16:second + 20] = zlib.crc32(short).to_bytes(4, "little")
     whole[second + 24:second + 28] = len(short).to_bytes(4, "little")
     (tmp_path / "file").write_bytes(whole)
-    report = scanned(tmp_path)
-    assert report.residue or report.undecodable == ("file",)
+    assert scanned(tmp_path).undecodable == ("file",)
+    for at, size in ((16, 4), (24, 4)):  # of the checksum and of the size, each alone
+        one = bytearray(_entries(METHODS[method], short))
+        second = one.index(b"PK\x01\x02", one.index(b"PK\x01\x02") + 4)
+        one[second + at:second + at + size] = (int.from_bytes(one[second + at:second + at + size], "little") ^ 1
+                                               ).to_bytes(size, "little")
+        (tmp_path / "file").write_bytes(one)
+        assert scanned(tmp_path).undecodable == ("file",), at
 
 
 def test_what_stands_between_the_entries_of_a_zip_is_their_size_or_stops(tmp_path: Path) -> None:
@@ -771,6 +836,10 @@ def test_what_a_gzip_says_before_its_content_is_searched(tmp_path: Path, flags: 
     (tmp_path / "file").write_bytes(plain[:3] + bytes([flags]) + plain[4:10] + notes + plain[10:])
     report = scanned(tmp_path)
     assert (report.residue, report.undecodable) == (("file",), ())
+    first = gzip.compress(FILLER.encode() * 40)
+    (tmp_path / "file").write_bytes(first + bytes(7) + (tmp_path / "file").read_bytes() + first)
+    report = scanned(tmp_path)
+    assert (report.residue, report.undecodable) == (("file",), ()), "of every member"
 
 
 def test_weights_are_as_long_as_they_say(tmp_path: Path) -> None:
@@ -786,19 +855,57 @@ def test_weights_are_as_long_as_they_say(tmp_path: Path) -> None:
         assert scanned(tmp_path).undecodable == ("a.safetensors",)
 
 
-@pytest.mark.parametrize("index", [True, False])
-def test_row_groups_that_the_footer_does_not_name_stop(tmp_path: Path, index: bool) -> None:
-    options = {"compression": "zstd", "row_group_size": 500, "write_page_index": index}
+def _footer(whole: bytes) -> int:
+    return len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+
+
+@pytest.mark.parametrize(("index", "where"), [
+    (True, "before the index"), (True, "last"), (False, "last"), (False, "in a column")])
+def test_row_groups_that_the_footer_does_not_name_stop(tmp_path: Path, index: bool, where: str) -> None:
+    """Wherever they stand: nobody reads them, and they are packed."""
+    options: dict[str, Any] = {"compression": "zstd", "row_group_size": 500, "write_page_index": index}
     file, other = io.BytesIO(), io.BytesIO()
     pq.write_table(_table(b"nothing"), file, **options)
     pq.write_table(_table(told(1)), other, **options)
-    (tmp_path / "file").write_bytes(file.getvalue())
-    assert scanned(tmp_path).undecodable == ()
     whole, hers = file.getvalue(), other.getvalue()
-    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
-    pages = hers[4:len(hers) - 8 - int.from_bytes(hers[-8:-4], "little")]
-    (tmp_path / "file").write_bytes(whole[:footer] + pages + whole[footer:])
-    assert index or scanned(tmp_path).undecodable == ("file",)
+    last = pq.ParquetFile(io.BytesIO(whole)).metadata
+    column = last.row_group(last.num_row_groups - 1).column(0)
+    begin = min(column.dictionary_page_offset or column.data_page_offset, column.data_page_offset)
+    at = {"last": _footer(whole), "before the index": begin + column.total_compressed_size}.get(where, begin)
+    pages = hers[4:_footer(hers)]
+    if where == "in a column":
+        sizes = _compact(column.total_compressed_size), _compact(column.total_compressed_size + len(pages))
+        end = begin + column.total_compressed_size
+        footer = whole[_footer(whole):-8]
+        assert footer.count(sizes[0]) >= 1
+        footer = footer[::-1].replace(sizes[0][::-1], sizes[1][::-1], 2)[::-1]  # of the row group, of the column
+        (tmp_path / "file").write_bytes(
+            whole[:end] + pages + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+        told_now = pq.ParquetFile(tmp_path / "file").metadata
+        assert told_now.row_group(last.num_row_groups - 1).column(0).total_compressed_size == end - begin + len(pages)
+    else:
+        (tmp_path / "file").write_bytes(whole[:at] + pages + whole[at:])
+    assert pq.read_table(tmp_path / "file").num_rows == 3001, "whoever reads the table sees nothing of it"
+    assert scanned(tmp_path).undecodable == ("file",)
+
+
+def _compact(number: int) -> bytes:
+    """A positive number as Thrift writes it."""
+    number, found = number << 1, b""
+    while number > 127:
+        found, number = found + bytes([number & 127 | 128]), number >> 7
+    return found + bytes([number])
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"write_page_index": True}, {"data_page_version": "2.0", "compression": "gzip"},
+    {"use_dictionary": False, "compression": "none"}, {"data_page_size": 100, "write_page_checksum": True},
+    {"version": "1.0", "compression": "brotli", "write_statistics": False}], ids=str)
+def test_tables_as_others_write_them_are_whole(tmp_path: Path, options: dict[str, Any]) -> None:
+    rows = [{"a": i, "b": ["x" * i, None], "c": {"d": str(i), "e": i / 7}, "f": None} for i in range(300)]
+    for table in (pa.Table.from_pylist(rows), pa.Table.from_pylist(rows[:1]).slice(1), _table(b"long " * 3000)):
+        pq.write_table(table, tmp_path / "file", row_group_size=70, **options)
+        assert scanned(tmp_path).undecodable == ()
 
 
 def test_pages_behind_the_last_of_a_database_stop(tmp_path: Path) -> None:
@@ -807,3 +914,54 @@ def test_pages_behind_the_last_of_a_database_stop(tmp_path: Path) -> None:
     assert scanned(tmp_path).undecodable == ()
     (tmp_path / "file").write_bytes(whole + gzip.compress(told(1)).ljust(8192, b"\0")[:8192])
     assert scanned(tmp_path).undecodable == ("file",)
+
+
+DELETED = {"gzip": gzip.compress, "zlib": zlib.compress, "zlib, small window": _window_zlib(10), "bzip2": bz2.compress,
+           "xz": lzma.compress, "lzma": PACKED["lzma"], "zstd": _arrow("zstd"), "lz4": _arrow("lz4"), "zip": _zip,
+           "parquet": _parquet, "arrow": _arrow_file, "sqlite": _sqlite,
+           "gzip in zip": lambda data: _zip(gzip.compress(data))}
+LONG = os.urandom(9000).hex().encode()
+"""It stays longer than two pages however it is packed."""
+
+
+def _deleted(path: Path, cell: bytes, how: str) -> sqlite3.Connection:
+    """A database in which the cell is in no row any more, and nothing was overwritten."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA secure_delete=OFF")
+    mode = "WAL" if "frame" in how else "PERSIST" if "journal" in how else "MEMORY"
+    connection.execute(f"PRAGMA journal_mode={mode}")
+    connection.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, x BLOB)")
+    connection.executemany("INSERT INTO t VALUES (?, ?)", [(n, b"row %d" % n * 9) for n in range(40)])
+    connection.execute("INSERT INTO t VALUES (17000, ?)", (cell,))
+    connection.executemany("INSERT INTO t VALUES (?, ?)", [(n, b"row %d" % n * 9) for n in range(20000, 20040)])
+    if how == "journal":
+        connection.execute("UPDATE t SET x = 'other' WHERE n = 17000")
+    elif how == "frames":
+        connection.execute("UPDATE t SET x = 'other' WHERE n = 17000")
+        connection.execute("CREATE TABLE u AS SELECT * FROM t")
+    elif how == "frames before a restart":
+        connection.execute("PRAGMA wal_checkpoint(RESTART)")
+        connection.execute("DELETE FROM t WHERE n = 17000")
+    elif how == "dropped":
+        connection.execute("DROP TABLE t")
+    else:
+        connection.execute("DELETE FROM t WHERE n = 17000")
+    return connection
+
+
+@pytest.mark.parametrize("how", ["row", "dropped", "journal", "frames", "frames before a restart"])
+@pytest.mark.parametrize(("way", "size"), [(way, "long") for way in DELETED] + [("gzip", "short"), ("zlib", "short")])
+def test_a_packed_cell_that_no_query_shows_is_read_or_stops(tmp_path: Path, way: str, how: str, size: str) -> None:
+    """Deleted, changed, dropped: it lies in free pages, in free space of others, in frames and records of before."""
+    cell = DELETED[way](TEXT.encode() if size == "short" else LONG + TEXT.encode())
+    connection = _deleted(tmp_path / "a.db", cell, how)
+    report = scanned(tmp_path)
+    is_all_there = how in ("journal", "frames") or size == "short"
+    assert "a.db" in report.residue or (report.undecodable and not is_all_there) or way[:4] in ("zlib", "lzma")
+    connection.close()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    connection = _deleted(tmp_path / "a.db", DELETED[way](LONG[:900]), how)
+    report = scanned(tmp_path)
+    assert report.residue == () and (size == "long" or report.undecodable == ()), "what is whole stops nothing"
+    connection.close()

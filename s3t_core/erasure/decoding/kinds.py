@@ -1,6 +1,5 @@
 """Every kind of file that is known, and what one decodes to."""
 
-import codecs
 import contextlib
 import io
 import zipfile
@@ -17,6 +16,7 @@ from s3t_core.erasure.decoding.archives import (
     decode_zip_behind,
     has_tar_checksum,
 )
+from s3t_core.erasure.decoding.magics import is_bzip2, is_gzip, is_lzma, is_zlib
 from s3t_core.erasure.decoding.parts import (
     HEAD_BYTES,
     Cell,
@@ -150,46 +150,9 @@ def _begins(*magics: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(magics)
 
 
-def _is_gzip(head: bytes) -> bool:
-    """The last byte of these four has flags, of which three are reserved (RFC 1952)."""
-    return head[:3] == b"\x1f\x8b\x08" and len(head) > 3 and head[3] < 0x20
-
-
-def _is_bzip2(head: bytes) -> bool:
-    return head[:3] == b"BZh" and head[3:4].isdigit() and (
-        head[4:10] in (b"1AY&SY", b"\x17rE8P\x90") or (len(head) < 10 and b"1AY&SY".startswith(head[4:])))
-
-
-def _is_lzma(head: bytes) -> bool:
-    """As xz tells it: three numbers in a byte, a window of 2^n or 2^n + 2^(n-1), a size that is none or not absurd."""
-    if len(head) < 13 or head[0] >= 225 or head[0] % 9 + head[0] // 9 % 5 > 4:
-        return False
-    window, size = int.from_bytes(head[1:5], "little"), int.from_bytes(head[5:13], "little")
-    is_round = window.bit_count() == 1 or (window.bit_count() == 2 and not window & (window >> 2) and
-                                           bool(window & (window >> 1)))
-    return window >= 2**12 and is_round and (size == 2**64 - 1 or size < 2**38)
-
-
 def _is_orc(head: bytes) -> bool:
     """Three letters that a text may begin with, so only where no text follows."""
     return head[:3] == b"ORC" and any(c < 32 and c not in b"\t\n\r\f" for c in head)
-
-
-def _is_zlib(head: bytes) -> bool:
-    """The two bytes of RFC 1950: they are a multiple of 31 by chance in one file of many. Those of smaller windows are
-    letters and brackets, so only where no text follows. One with a dictionary is not decoded: nobody has that."""
-    if len(head) < 2 or head[0] & 0x8f != 8 or int.from_bytes(head[:2], "big") % 31 or head[1] & 0x20:
-        return False
-    return head[0] == 0x78 or not _begins_text(head[2:64])
-
-
-def _begins_text(head: bytes) -> bool:
-    """Whether it is UTF-8 without control characters; the last letter may be cut."""
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    return not any(c < 32 and c not in b"\t\n\r\f\x1b" for c in head)
 
 
 def _is_arrow_stream(head: bytes) -> bool:
@@ -210,12 +173,12 @@ def _is_tar(head: bytes) -> bool:
 
 _KINDS = (
     Kind("Parquet", _begins(b"PAR1"), decode_parquet),
-    Kind("gzip", _is_gzip, decode_gzip),
+    Kind("gzip", is_gzip, decode_gzip),
     Kind("zip", _begins(b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04"), decode_zip),
     Kind("zstd", _begins(b"\x28\xb5\x2f\xfd"), decode_by_arrow("zstd")),
     Kind("lz4", _begins(b"\x04\x22\x4d\x18"), decode_by_arrow("lz4")),
     Kind("skippable frame", is_skippable, decode_after_skippable),
-    Kind("bzip2", _is_bzip2, decode_bzip2),
+    Kind("bzip2", is_bzip2, decode_bzip2),
     Kind("xz", _begins(b"\xfd7zXZ\0"), decode_xz),
     Kind("SQLite", _begins(b"SQLite format 3\0"), decode_sqlite, packed=False, beside=True),
     Kind("SQLite log", _begins(b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83", b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"),
@@ -235,8 +198,8 @@ _KINDS = (
     Kind("safetensors", _is_safetensors, decode_safetensors, sure=False),
     Kind("UTF-32", _begins(b"\xff\xfe\0\0", b"\0\0\xfe\xff"), decode_as("utf-32"), packed=False, sure=False),
     Kind("UTF-16", _begins(b"\xff\xfe", b"\xfe\xff"), decode_as("utf-16"), packed=False, sure=False),
-    Kind("lzma", _is_lzma, decode_lzma, packed=False, sure=False),
-    Kind("zlib", _is_zlib, decode_zlib, packed=False, sure=False),
+    Kind("lzma", is_lzma, decode_lzma, packed=False, sure=False),
+    Kind("zlib", is_zlib, decode_zlib, packed=False, sure=False),
 )
 _ZIP_BEHIND = Kind("zip behind other bytes", lambda _: False, decode_zip_behind, packed=False)
 GIT_LOOSE = Kind("git object", lambda _: False, decode_git_loose, theirs=True)

@@ -3,12 +3,11 @@
 import bz2
 import codecs
 import contextlib
-import gzip
 import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -27,24 +26,47 @@ from s3t_core.erasure.decoding.parts import (
     to_end_of,
 )
 
+_GZIP_BYTES, _GZIP_NOTES_BYTES = 2**14, 2**17
+_GZIP_HEADER_BYTES = 10
 _SURE_BYTES = 6
 """Of a kind without a magic: when so many bytes came out, it is of that kind. The shortest needle has as many."""
 
 
 def decode_gzip(source: Source) -> Iterator[Part]:
-    """Every member with its checksum. Zeros after the last one are padding (RFC 1952 tools write it), all else is not.
-    """
-    with gzip.GzipFile(fileobj=source.file, mode="rb") as file:
-        yield cast("IO[bytes]", file)
-        to_end_of(cast("IO[bytes]", file))
-    source.file.seek(0)
-    yield _gzip_notes(source.file.read(HEAD_BYTES * 128))
+    """Every member with its checksum, then what their headers say. Zeros behind a member are padding (RFC 1952 tools
+    write it), all else is not."""
+    notes: list[bytes] = []
+    stream = stream_of(_gzip_pieces(source.file, notes))
+    yield stream
+    to_end_of(stream)
+    yield b"\n".join(notes)
 
 
-def _gzip_notes(header: bytes) -> bytes:
-    """What the header of the first member says: an extra field, a name, a comment. Of the others it is searched as it
-    is. What goes on for longer than anybody writes by hand is not passed over."""
-    flags, at, notes = header[3], 10, []
+def _gzip_pieces(file: IO[bytes], notes: list[bytes]) -> Iterator[bytes]:
+    """The content of each member; what its header says goes to `notes`. Read in small pieces: of members of a line
+    each, what follows is copied with every one."""
+    data = file.read(_GZIP_BYTES)
+    while data:
+        if len(data) < _GZIP_NOTES_BYTES and (len(data) < _GZIP_HEADER_BYTES or data[3]):
+            data += file.read(_GZIP_NOTES_BYTES)
+        notes += _gzip_notes(data)
+        inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        while not inflater.eof:
+            if not data:
+                raise Undecodable("gzip: cut")
+            yield inflater.decompress(data, CHUNK_BYTES)
+            data = inflater.unconsumed_tail or (b"" if inflater.eof else file.read(_GZIP_BYTES))
+        data = inflater.unused_data.lstrip(b"\0")
+        while not data and (more := file.read(_GZIP_BYTES)):
+            data = more.lstrip(b"\0")
+
+
+def _gzip_notes(header: bytes) -> list[bytes]:
+    """What the header of a member says: an extra field, a name, a comment. What goes on for longer than anybody writes
+    by hand is not passed over."""
+    if header[:3] != b"\x1f\x8b\x08" or len(header) < _GZIP_HEADER_BYTES:
+        raise Undecodable("gzip: bytes behind its end, or cut")
+    flags, at, notes = header[3], _GZIP_HEADER_BYTES, []
     if flags & 4:
         size = int.from_bytes(header[10:12], "little")
         notes, at = [header[12:12 + size]], 12 + size
@@ -55,7 +77,7 @@ def _gzip_notes(header: bytes) -> bytes:
                 raise Undecodable("gzip: a name or a comment without an end")
             notes.append(header[at:end])
             at = end + 1
-    return b"\n".join(notes)
+    return notes
 
 
 def zlib_pieces(file: IO[bytes]) -> Iterator[bytes]:
@@ -164,7 +186,7 @@ def decode_by_arrow(codec: str) -> Decoder:
                 yield frame
                 to_end_of(frame)
             else:
-                (_pass_zstd if codec == "zstd" else _pass_lz4)(source.file)
+                (pass_zstd if codec == "zstd" else pass_lz4)(source.file)
     return decode
 
 
@@ -172,7 +194,7 @@ def _number(file: IO[bytes], size: int) -> int:
     return int.from_bytes(read_exactly(file, size), "little")
 
 
-def _pass_zstd(file: IO[bytes]) -> None:
+def pass_zstd(file: IO[bytes]) -> None:
     """To the end of a frame of zstd, whose magic was read (RFC 8878)."""
     flags = _number(file, 1)
     single, sized = bool(flags & 0x20), flags >> 6
@@ -185,7 +207,7 @@ def _pass_zstd(file: IO[bytes]) -> None:
     read_exactly(file, 4 if flags & 4 else 0)
 
 
-def _pass_lz4(file: IO[bytes]) -> None:
+def pass_lz4(file: IO[bytes]) -> None:
     """To the end of a frame of lz4, whose magic was read."""
     flags = _number(file, 1)
     read_exactly(file, 2 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0))

@@ -1,5 +1,6 @@
 """Decoders of tables: Parquet, Arrow, SQLite, and safetensors, whose header is one."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,12 +9,13 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from s3t_core.erasure.decoding.carving import Pages, carved
 from s3t_core.erasure.decoding.parts import (
     CHUNK_BYTES,
     Cell,
@@ -25,10 +27,15 @@ from s3t_core.erasure.decoding.parts import (
     Undecodable,
     bytes_of,
 )
+from s3t_core.erasure.decoding.thrift import Reader, Struct
 
-_PAGE = re.compile(rb"\x15[\0\x04\x06]\x15")
-"""How the header of a page of Parquet begins: its type, then a size."""
+_PAGE_HEADER_BYTES = 2**12
+"""More than the header of a page has, but for one with long statistics."""
+_DATA_PAGES = (5, 8)
+"""Fields of the header of a page with values, of version 1 and 2."""
 _BATCH_ROWS = 2048
+_BEGINNING = 256
+"""By so many bytes a cell that was deleted is told from those that are there."""
 _BATCH_CELLS = 2**20
 
 
@@ -54,25 +61,75 @@ def decode_parquet(source: Source) -> Iterator[Part]:
     with pq.ParquetFile(Kept(source.file)) as file:
         told = file.metadata.metadata or {}
         yield b"\n".join([*told, *told.values(), *_told_by(file.schema_arrow)])
-        _check_chunks(source, file.metadata)
+        _check_covered(source)
         for batch in file.iter_batches(batch_size=_BATCH_ROWS):
             yield from _batch(batch)
 
 
-def _check_chunks(source: Source, metadata: Any) -> None:
-    """That no page stands where the footer names none: a row group that was taken out of it. What else may stand there
-    (indexes, bloom filters, zeros) begins otherwise than the header of a page."""
-    chunks = [metadata.row_group(g).column(c) for g in range(metadata.num_row_groups)
-              for c in range(metadata.num_columns)]
-    places = sorted((min(c.data_page_offset, c.dictionary_page_offset or c.data_page_offset), c.total_compressed_size)
-                    for c in chunks)
+def _check_covered(source: Source) -> None:
+    """That the footer accounts for every byte that is not zero: for the pages of each column, one after the other and
+    with as many values as the column has, its indexes and its bloom filter. A row group that was taken out of the
+    footer would be read by nobody, wherever it stands."""
+    size = source.file.seek(0, os.SEEK_END)
+    begin = size - 8 - int.from_bytes(_at(source, size - 8, 4), "little")
+    footer = Reader(_at(source, begin, size - 8 - begin))
+    told = [_told_places(source, chunk) for group in footer.struct().get(4, []) for chunk in group.get(1, [])]
     end = 4
-    for begin, size in [*places, (source.file.seek(0, os.SEEK_END) - 8 - metadata.serialized_size, 0)]:
-        if begin > end:
-            source.file.seek(end)
-            if _PAGE.match(source.file.read(3)):
-                raise Undecodable("Parquet: pages that its footer does not name")
-        end = max(end, begin + size)
+    for place, length in sorted([(begin, size - begin), *(p for places in told for p in places)]):
+        _want_zeros(source, end, place)
+        end = max(end, place + length)
+    _want_zeros(source, begin + footer.at, size - 8)
+
+
+def _told_places(source: Source, chunk: Struct) -> list[tuple[int, int]]:
+    """(offset, length) of what a column of a row group says is its own: numbers of fields as in parquet.thrift."""
+    column = chunk[3]
+    begin = min(filter(None, (column[9], column.get(11))), default=4)
+    _check_pages(source, begin, column[7], column[5])
+    places = [(begin, column[7]), *((chunk[at], chunk[at + 1]) for at in (4, 6) if at in chunk)]
+    if 14 in column:
+        header = Reader(_at(source, column[14], _PAGE_HEADER_BYTES))
+        bits = header.struct()[1]
+        places.append((column[14], header.at + bits))
+    if 1 in chunk:
+        raise Undecodable("Parquet: a column in another file")
+    return places
+
+
+def _check_pages(source: Source, begin: int, size: int, values: int) -> None:
+    """That these bytes are pages with so many values: whoever reads a column stops at its last value."""
+    at, end, found = begin, begin + size, 0
+    while begin <= at < end and (found < values or not values):
+        header, page = _page_header(source, at, end - at)
+        found += sum(page[kind][1] for kind in _DATA_PAGES if kind in page)
+        at += header + page[3]
+    if at != end or found != values:
+        raise Undecodable("Parquet: pages with other values than its footer says")
+
+
+def _page_header(source: Source, at: int, left: int) -> tuple[int, Struct]:
+    """How long the header of a page is, and what it says: statistics in it may be long."""
+    for size in (_PAGE_HEADER_BYTES, left):
+        reader = Reader(_at(source, at, min(size, left)))
+        with contextlib.suppress(Undecodable):
+            page = reader.struct()
+            return reader.at, page
+    raise Undecodable("Parquet: no page where one should be")
+
+
+def _at(source: Source, at: int, size: int) -> bytes:
+    source.file.seek(at)
+    return source.file.read(size)
+
+
+def _want_zeros(source: Source, begin: int, end: int) -> None:
+    """That nothing stands there but padding."""
+    source.file.seek(begin)
+    while begin < end:
+        piece = source.file.read(min(end - begin, CHUNK_BYTES))
+        begin += len(piece)
+        if not piece or piece.strip(b"\0"):
+            raise Undecodable("Parquet: bytes that its footer does not account for")
 
 
 def decode_arrow_file(source: Source) -> Iterator[Part]:
@@ -123,10 +180,33 @@ class _Text(bytes):
 
 def decode_sqlite(source: Source) -> Iterator[Part]:
     """Every cell of every table, through SQLite itself, which reads what is in the write-ahead log as well. Where it
-    may not (a journal that a dead process left must be rolled back first), it does so on a copy."""
+    may not (a journal that a dead process left must be rolled back first), it does so on a copy. Then what is packed
+    in pages, frames and records that no query reads."""
+    known: set[bytes] = set()
+    for part in _queried(source):
+        if isinstance(part, Cell):
+            known.add(part.value[:_BEGINNING])
+        yield part
+    with _beside(source, "-wal") as log, _beside(source, "-journal") as journal:
+        pages = Pages(source.file, log, journal)
+        yield from carved(pages, {cell[:pages.least] for cell in known})
+
+
+@contextlib.contextmanager
+def _beside(source: Source, suffix: str) -> Iterator[IO[bytes] | None]:
+    """What lies beside a database under its name, None where nothing does."""
+    path = Path(f"{source.path}{suffix}")
+    if source.path is None or not path.is_file():
+        yield None
+        return
+    with path.open("rb") as file:
+        yield file
+
+
+def _queried(source: Source) -> Iterator[Part]:
     with tempfile.TemporaryDirectory(dir=source.temporary, prefix="scan-") as folder:
         path = source.path or _copy(source, Path(folder))
-        _check_pages(path)
+        _check_whole_pages(path)
         try:
             yield from _tables(f"file:{quote(str(path))}?mode=ro")
         except sqlite3.OperationalError as error:
@@ -136,7 +216,8 @@ def decode_sqlite(source: Source) -> Iterator[Part]:
 
 
 def decode_beside_sqlite(source: Source) -> Iterator[Part]:
-    """A write-ahead log or a journal: its pages are read with the database beside it, or by nobody."""
+    """A write-ahead log or a journal: its pages are read with the database beside it, or by nobody. One whose header
+    was zeroed is of no kind; it is read with its database all the same."""
     database = re.fullmatch(r"(.*)-(wal|journal)", str(source.path or ""))
     if database is None or not Path(database[1]).is_file():
         raise Undecodable("SQLite: a log without its database")
@@ -156,7 +237,7 @@ def _copy(source: Source, folder: Path) -> Path:
     return path
 
 
-def _check_pages(path: Path) -> None:
+def _check_whole_pages(path: Path) -> None:
     """That the file is a number of whole pages: SQLite itself reads a part of the last one as if it were all."""
     with path.open("rb") as file:
         header = file.read(100)

@@ -1,0 +1,45 @@
+"""Times at the end of the calendar are a sentence, never a traceback."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from flows.reporting import parse_since
+from s3t_core.errors import GuaranteeError, UsageError
+from s3t_core.times import date_after, has_passed, later, rfc3339
+
+LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("moment", "days"), [(LAST, 1), (LAST, 365), (datetime(2026, 1, 1, tzinfo=UTC), 10**7),
+                                              (datetime(2026, 1, 1, tzinfo=UTC), 10**12)])
+def test_a_deadline_beyond_the_calendar_is_an_error_that_says_so(moment: datetime, days: int) -> None:
+    with pytest.raises(GuaranteeError, match=r"before the year 10000.*set this machine's clock"):
+        later(moment, days=days)
+
+
+def test_what_lies_within_the_calendar_is_added() -> None:
+    assert later(datetime(2026, 1, 1, tzinfo=UTC), days=30) == datetime(2026, 1, 31, tzinfo=UTC)
+    assert later(LAST, seconds=0) == LAST
+
+
+@pytest.mark.parametrize("days", [0, 7, 10**7, 10**12])
+def test_whether_a_time_has_passed_is_told_of_any_number_of_days(days: int) -> None:
+    assert has_passed("9999-12-31T23:59:58Z", LAST, days=days) is (days == 0)
+    assert has_passed("2026-01-01T00:00:00Z", datetime(2026, 1, 8, tzinfo=UTC), days=days) is (days < 10)
+
+
+def test_a_date_beyond_the_calendar_is_later_than_it() -> None:
+    assert date_after(LAST, 1) == "later than 9999"
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"])
+def test_a_beginning_that_is_in_no_calendar_here_is_bad_usage(text: str) -> None:
+    with pytest.raises(UsageError, match="expected --since"):
+        parse_since(text, LAST)
+
+
+@pytest.mark.parametrize("text", ["9" * 20 + "d", "9" * 5000 + "h"])
+def test_a_window_longer_than_the_calendar_is_all_there_is(text: str) -> None:
+    assert parse_since(text, datetime(2026, 1, 1, tzinfo=UTC)) is None
+    assert rfc3339(LAST.astimezone(timezone(timedelta(0)))) == "9999-12-31T23:59:59Z"
