@@ -436,7 +436,7 @@ MUTANTS = (
            "*self.datasets.own_cache(), ", "", "tests/flows/test_nothing_left.py::cache_outside"),
     Mutant("ingest: whatever lies in data is removed", "flows/adapters/datasets.py",
            "        self._check_ours()\n", "", "tests/flows/test_ingest.py::somebody_elses"),
-    Mutant("ids: what is no text is written as JSON", "flows/adapters/sources.py",
+    Mutant("ids: what is no text is written as JSON", "flows/adapters/sources/cells.py",
            "dict.fromkeys([config.subject, config.held_out_by, config.record], id_text)",
            "dict.fromkeys([config.subject, config.held_out_by, config.record], lambda v: json.dumps(v, default=str))",
            "tests/unit/test_identity.py::parquet_ids or json_ids"),
