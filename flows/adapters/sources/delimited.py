@@ -65,9 +65,10 @@ class DelimitedTable:
         self._label = self.header.index(label) if label in self.header else -1
         if not all(map(is_clean, self.header)):
             raise undecoded_header(name)
+        if not text.strip():
+            raise DataError("expected rows in the source, got an empty file")
         if not self.header:
-            raise DataError("expected rows in the source, got an empty file" if not text.strip() else
-                            "expected a header in which every quote is closed, got one where a quote is not: see line "
+            raise DataError("expected a header in which every quote is closed, got one where a quote is not: see line "
                             f"{self._skip + 1}; nothing was changed")
         kind = {"\t": "TSV", ",": "CSV"}.get(self.delimiter, "CSV")
         self.told = f"{kind}, separated by {self._separators()}, {name}"

@@ -29,6 +29,7 @@ _MOST = 16 * 2**20
 """Characters of one element of an array. A longer one is no row."""
 _SAMPLE = 1000
 _BLANK = re.compile(r"[ \t\r\n]*")
+_EMPTY = re.compile(r"\[\s*\]\s*")
 _NOT_JSON, _NO_OBJECT = "the line is not JSON", "the line is not a JSON object"
 
 
@@ -46,6 +47,8 @@ class JsonTable:
             begin = file.read(_BEGIN).lstrip()
         if not begin:
             raise DataError("expected rows in the source, got an empty file")
+        if _EMPTY.fullmatch(begin):
+            raise DataError("expected rows in the source, got an empty JSON array")
         self.encoding = name
         self._array = begin.startswith("[") and not _is_a_line(begin)
         if not self._array:
@@ -86,9 +89,6 @@ class JsonTable:
         lists = [k for row in rows[:1] for k, v in row.items() if isinstance(v, list) and v and isinstance(v[0], dict)]
         if len(rows) == 1 and lists:
             return _inside(shown(lists))
-        if len(rows) == 1 and rows[0] and all(isinstance(v, dict) for v in rows[0].values()):
-            return ("it is one object that holds columns, not rows: write it with orient=\"records\", lines=True "
-                    "(pandas), an object a line")
         return ""
 
     def classes(self, column: str) -> Sequence[str]:  # noqa: ARG002
@@ -221,8 +221,14 @@ def _is_json(text: str) -> bool:
 
 def _refuse_forms(begin: str) -> None:
     """Raises DataError for JSON that is neither an array nor an object a line, with what it is."""
-    line = begin.partition("\n")[0].strip()
-    if _is_json(line) or not begin.startswith("{"):
+    line, _, rest = begin.partition("\n")
+    line = line.strip()
+    if not begin.startswith("{"):
+        return
+    if _is_json(line):
+        if not rest.strip() and _holds_columns(json.loads(line)):
+            raise DataError("expected an object a line, got one object that holds columns, not rows; write it with "
+                            'orient="records", lines=True (pandas)')
         return
     if line.endswith(",") and _is_json(line[:-1]):
         raise DataError("expected an object a line, got lines that end in commas; take the commas away, or put [ and ] "
@@ -236,6 +242,12 @@ def _refuse_forms(begin: str) -> None:
     lists = shown([k for k, v in value.items() if isinstance(v, list)])
     raise DataError("expected an object a line, got indented JSON, an object on several lines; " + (
         _inside(lists) if lists else "write an object a line, as `jq -c .` does, or one array"))
+
+
+def _holds_columns(value: dict[str, Any]) -> bool:
+    """Whether an object is a table by column, as pandas writes it unless it is told otherwise."""
+    forms = {tuple(v) if isinstance(v, dict) else len(v) if isinstance(v, list) else None for v in value.values()}
+    return len(value) > 1 and len(forms) == 1 and forms != {None}
 
 
 def _inside(lists: Sequence[str]) -> str:
