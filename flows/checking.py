@@ -106,6 +106,7 @@ class _Seen:
         data = self._config.data
         spoilt = chunk["row"].isin(list(refused))
         admitted = chunk[~spoilt]
+        self._undeclared.beside_declared |= not admitted.empty
         self._rows += len(chunk)
         self._refused += len(refused)
         self._reasons.update(reason for reasons in refused.values() for reason in reasons)
@@ -180,8 +181,9 @@ def _guess(role: str, names: list[str], rows: list[dict[str, Any]]) -> str:
     """The column for a role by the words in its name, else, for texts and labels, by what it holds."""
     for word in _WORDS[role]:
         for name in names:
-            if word in re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()):
+            if word in _words(name):
                 return name
+    names = [n for n in names if not _words(n) & {*_WORDS["subject"]}]
     filled = {n: [str(r[n]) for r in rows if r.get(n) not in (None, "") and not isinstance(r[n], list | dict)]
               for n in names}
     if role == "text":
@@ -192,6 +194,10 @@ def _guess(role: str, names: list[str], rows: list[dict[str, Any]]) -> str:
         few = {n: len(set(values)) for n, values in filled.items() if 2 <= len(set(values)) <= max(2, len(values) // 4)}
         return min(few, key=lambda n: few[n], default="")
     return ""
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
 
 
 def _labels(taken: dict[str, Any], rows: list[dict[str, Any]], source: Source) -> list[str]:

@@ -174,6 +174,7 @@ def read_and_place(place: Workspace, sources: list[str], chunk_rows: int, builde
                 taken.refused += [_quarantined(place, values, verdicts.refused[values["row"]], builder)
                                   for values in chunk[spoilt].to_dict("records")]
                 admitted = chunk[~spoilt]
+            taken.undeclared.beside_declared |= not admitted.empty
             spellings.add(admitted[config.subject])
             builder.add(_source_rows(config, tiers, admitted))
     taken.warned |= spellings.warned()

@@ -10,7 +10,7 @@ import json
 import re
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 HERE = Path(__file__).parent
 _WORDS = ["harbour", "lantern", "meadow", "gravel", "thimble", "orchard", "saddle", "copper", "ribbon", "kettle"]
@@ -24,10 +24,11 @@ def people(rows: int = 12) -> list[dict[str, str]]:
              "mood": ["glad", "sad"][n % 2]} for n in range(rows)]
 
 
-def as_csv(rows: list[dict[str, Any]], delimiter: str = ",", end: str = "\n") -> str:
+def as_csv(rows: list[dict[str, Any]], delimiter: str = ",", end: str = "\n",
+           quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> str:
     """The rows with a header."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter, lineterminator=end)
+    writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter, lineterminator=end, quoting=quoting)
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()

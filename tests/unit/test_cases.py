@@ -1,5 +1,6 @@
 """Files as people have them: each is read right, or refused in one sentence that says what it is (edges F7, F8)."""
 
+import csv
 import gzip
 import json
 import shutil
@@ -424,7 +425,7 @@ def test_whatever_bytes_come_there_are_rows_or_a_sentence(tmp_path: Path, raw: b
 def test_what_a_csv_writer_wrote_is_what_is_read(tmp_path: Path, rows: list[tuple[str, str, str]], delimiter: str,
                                                  end: str) -> None:
     written = [dict(zip(("member", "remark", "mood"), row, strict=True)) for row in rows]
-    (tmp_path / "a.csv").write_bytes(as_csv(written, delimiter, end).encode())
+    (tmp_path / "a.csv").write_bytes(as_csv(written, delimiter, end, csv.QUOTE_ALL).encode())
     frame, _ = _read(tmp_path / "a.csv", GLAD | {"labels": ()})
     assert [tuple(v or "" for v in row) for row in zip(
         frame["member"], frame["remark"], frame["mood"], strict=True)] == rows

@@ -271,10 +271,22 @@ def _first(lines: Sequence[str], delimiter: str) -> list[str]:
 
 
 def _fitting(lines: Sequence[str], wanted: Sequence[str], usual: str) -> str:
-    """The usual delimiter, unless another one alone makes most of the wanted columns out of the first line."""
+    """The usual delimiter, unless another one alone makes most of the wanted columns out of the first line, or, where
+    none makes any, the usual one makes one cell of it and another one alone as many cells of every line."""
     counts = {d: len(set(wanted) & set(_first(lines, d))) for d in DELIMITERS}
     most = [d for d, count in counts.items() if count == max(counts.values())]
-    return most[0] if len(most) == 1 else usual
+    if len(most) == 1:
+        return most[0]
+    if len(_first(lines, usual)) > 1:
+        return usual
+    even = [d for d in DELIMITERS if d != usual and len(_first(lines, d)) > 2 and _is_even(lines[:_SAMPLE // 10], d)]
+    return even[0] if len(even) == 1 else usual
+
+
+def _is_even(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether every line has as many of a delimiter as the first."""
+    counts = {line.count(delimiter) for line in lines if line.strip()}
+    return len(counts) == 1
 
 
 def _escaped(delimiter: str) -> str:

@@ -68,6 +68,8 @@ class Undeclared:
         self._declared = labels
         self._counts: Counter[str] = Counter()
         self._only: dict[str, str | None] = {}
+        self.beside_declared = False
+        """Whether some row has a declared label: without one, the column may be another than that of the labels."""
 
     def add(self, labels: Sequence[Any], subjects: Sequence[Any], texts: Sequence[Any]) -> None:
         """The cells of some refused rows."""
@@ -95,8 +97,10 @@ class Undeclared:
         if not looks_like_a_label(value):
             return False
         folded = value.strip().casefold()
-        near = difflib.get_close_matches(folded, [v.casefold() for v in self._declared], cutoff=0.75)
-        return bool(near) or self._only.get(value, "") is None
+        if difflib.get_close_matches(folded, [v.casefold() for v in self._declared], cutoff=0.75):
+            return True
+        likely = self.beside_declared or len(self._counts) <= len(self._declared) + 1 or _SHORT.fullmatch(value)
+        return bool(likely) and self._only.get(value, "") is None
 
     def told(self) -> str:
         """What was found, in words: the values that may be shown, or how many there are."""
@@ -112,6 +116,8 @@ class Undeclared:
 
 
 _MOST, _SHOWN = 50, 10
+_SHORT = re.compile(r"-?[0-9]{1,2}(\.[0-9]{1,2})?")
+"""Grades, stars, numbers of classes."""
 
 
 def looks_like_a_label(value: str) -> bool:
