@@ -68,7 +68,9 @@ def check(config: Config, keys: WorkspaceKeys | None, sources: Sequence[str]) ->
 def _none_admitted(found: dict[str, Any]) -> str:
     if not found["rows"]:
         return "expected rows in the source, got none"
-    return f"expected at least one valid row in the source, got {found['rows']} that are all refused"
+    reasons = ", ".join(f"{reason} ({n})" for reason, n in found["reasons"].items())
+    labels = f"; undeclared labels: {found['refused_labels_told']}" if found["refused_labels_told"] else ""
+    return f"expected at least one valid row in the source, got {found['rows']} that are all refused: {reasons}{labels}"
 
 
 # --- the rows

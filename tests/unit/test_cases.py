@@ -23,6 +23,7 @@ from tests.cases.build import HERE, as_csv, as_lines, changed, people, write
 
 GLAD: dict[str, Any] = {"text": "remark", "label": "mood", "subject": "member", "held_out_by": "member",
                         "labels": ("glad", "sad")}
+HEADER = "member,remark,mood\n"
 NUMBERS = GLAD | {"labels": ("0", "1")}
 NESTED = GLAD | {"text": "data.text", "subject": "by.id", "held_out_by": "by.id"}
 
@@ -133,7 +134,30 @@ def test_all_problems_are_told_together_with_the_columns_that_were_found() -> No
 # --- quotes
 
 
-HEADER = "member,remark,mood\n"
+@pytest.mark.parametrize(("text", "sentence"), [
+    (HEADER + "a,b,glad,\nc,d,sad,\n", "2 row(s) have more or fewer than the header's 3 cells, most of them 4; their"),
+    (HEADER + "a,b, and c,glad\n", "text that holds commas stands in double quotes"),
+    ("Report of March\n\n" + HEADER + "a,b,glad\n", "line 3 seems to be the header"),
+    ("# made by a program\n" + HEADER + "a,b,glad\n", "line 2 seems to be the header"),
+    (json.dumps(people()), "got JSON; name it .jsonl or .json"), (as_lines(people()), "got JSON; name it"),
+    ("member,\u00a0remark,mo\u200bod\na,b,glad\n", r"'\xa0remark' is nearly 'remark'"),
+    ("\ufeff\ufeff" + HEADER + "a,b,glad\n", r"'\ufeffmember' is nearly 'member'")])
+def test_what_a_csv_looks_like_is_told(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    try:
+        told = " ".join(_read(tmp_path / "a.csv")[1].notes)
+    except DataError as error:
+        told = str(error)
+    assert sentence in told
+
+
+@pytest.mark.parametrize("text", ["[{'role': 'user', 'content': 'x'}]", '[{"from": "human", "value": "x"}]',
+                                  '[ {"content": "x", "role": "user"} ]'])
+def test_a_chat_that_was_written_as_text_is_refused_too(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(as_csv(changed(remark=lambda n: text)))
+    pq.write_table(pa.Table.from_pylist(changed(remark=lambda n: text)), tmp_path / "a.parquet")
+    for name in ("a.csv", "a.parquet"):
+        assert _read(tmp_path / name)[0]["malformed"].str.contains("a list of chat messages").all()
 
 
 @pytest.mark.parametrize(("rows", "line"), [
@@ -245,6 +269,13 @@ def test_a_file_that_was_cut_is_refused_whatever_it_is(tmp_path: Path, ending: s
 # --- JSON
 
 
+def test_a_last_line_that_was_cut_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(as_lines(people())[:-20])
+    frame, source = _read(tmp_path / "a.jsonl")
+    assert frame["malformed"].tolist() == [*[""] * 11, "the line is not JSON"]
+    assert any("was the file cut?" in n for n in source.notes)
+
+
 @pytest.mark.parametrize(("text", "sentence"), [
     ('{"data": [{"member": "a"}]}', "holds the rows in a list under 'data'"),
     ('{\n "rows": [\n {"member": "a"}\n]}', "holds the rows in a list under 'rows'"),
@@ -253,7 +284,8 @@ def test_a_file_that_was_cut_is_refused_whatever_it_is(tmp_path: Path, ending: s
     ('[{"member": "a", "remark": "b", "mood": "glad"}] []', "more behind its end"),
     ('[{"member": "a", "remark": "b", "mood": "glad"} {"member": "b"}]', "neither a comma nor its end"),
     ('[{"member": "a", "remark": "b", "mood": "glad"}, {"mem', "was cut"), (" [ ]\n", "an empty JSON array"),
-    ('[' * 100_000, "nested too deeply")])
+    ('{"member": "a"} {"member": "b"}', "more than one on a line"), (HEADER + "a,b,glad\n", "is it CSV?"),
+    ('["a", "b"]\n["c", "d"]', "its rows are arrays"), ('[' * 100_000, "nested too deeply")])
 def test_json_of_another_form_is_told(tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)

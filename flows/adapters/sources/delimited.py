@@ -49,10 +49,13 @@ class DelimitedTable:
         DataError."""
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
         self._part, self._labels, self._meanings = part, frozenset(labels), Meanings(labels)
-        self._odd = 0
+        self._odd, self._wanted = 0, frozenset(wanted)
+        self._ragged: Counter[tuple[int, bool]] = Counter()
         self.notes: list[str] = []
         head = head_of(part.path, part.packing)
         refuse_other_kinds(head)
+        if re.match(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"', head):
+            raise DataError("expected a header and rows, as the ending says, got JSON; name it .jsonl or .json")
         self._codec, name = encoding_of(head, encoding)
         self.encoding = name
         with readable(f"text in {name}"), open_text(part.path, part.packing, self._codec) as file:
@@ -92,7 +95,7 @@ class DelimitedTable:
 
     def names(self) -> list[str]:
         """See Table."""
-        return [] if self._is_a_row() else shown([*self.header, *self._part.constants])
+        return [] if self._is_a_row() or self._lines_above() > 1 else shown([*self.header, *self._part.constants])
 
     def classes(self, column: str) -> Sequence[str]:  # noqa: ARG002
         """See Table."""
@@ -100,6 +103,8 @@ class DelimitedTable:
 
     def hint(self) -> str:
         """See Table."""
+        if (above := self._lines_above()) > 1:
+            return f"line {above} seems to be the header: take away what stands above it"
         if self._is_a_row():
             found = sorted(set(self.header) & self._labels)
             return (f"its first line, {len(self.header)} cell(s), seems to be a row, not a header"
@@ -111,6 +116,11 @@ class DelimitedTable:
             if counts[best]:
                 return f'is it separated by {DELIMITERS[best]}? Then set [data] delimiter = "{_escaped(best)}"'
         return ""
+
+    def _lines_above(self) -> int:
+        """The number of the line that has the wanted columns, 0 where no line has."""
+        reader = csv.reader(self._head_lines[:_SAMPLE // 10], delimiter=self.delimiter)
+        return next((reader.line_num + self._skip for row in reader if self._wanted <= set(row)), 0)
 
     def sample(self, rows: int) -> list[dict[str, Any]]:
         """See Table."""
@@ -153,9 +163,23 @@ class DelimitedTable:
                 yield block
         if spoilt:
             self.notes.append(undecoded_cells(spoilt))
+        if self._ragged:
+            self.notes.append(self._told_ragged())
         if self._odd:
             self.notes.append(f"quoted cells hold lines with as many {self._separators()} as a row, the first from "
                               f"line {self._odd}: is its quote closed where it should be?")
+
+    def count_ragged(self, row: list[str]) -> None:
+        """One more row with more or fewer cells than the header."""
+        self._ragged[len(row), not row[-1]] += 1
+
+    def _told_ragged(self) -> str:
+        (cells, empty), _ = self._ragged.most_common(1)[0]
+        what = ("their last one empty: do lines end in a delimiter, where the header does not?"
+                if empty and cells == len(self.header) + 1 else
+                f"text that holds {self._separators()} stands in double quotes")
+        return (f"{self._ragged.total()} row(s) have more or fewer than the header's {len(self.header)} cells, most of "
+                f"them {cells}; {what}")
 
     def check_swallowed(self, row: list[str], line: int) -> None:
         """That no cell with line breaks holds other rows, which a quote swallowed that another one closed. Raises
@@ -209,6 +233,7 @@ class _Rows:
                         if not row:
                             continue  # a blank line
                         malformed[len(rows)] = RAGGED
+                        self._table.count_ragged(row)
                     rows.append(row)
                     if len(rows) >= count:
                         break

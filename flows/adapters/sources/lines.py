@@ -58,6 +58,7 @@ class JsonTable:
             self.notes.append("the file is a JSON array, not an object a line")
         if not encoding and name != "UTF-8":
             self.notes.append(f"the file is {name}, as the mark at its begin says")
+        self._cut = False
         self._first: list[dict[str, Any]] | None = None
 
     def _open(self) -> IO[str]:
@@ -85,7 +86,11 @@ class JsonTable:
 
     def hint(self) -> str:
         """See Table."""
-        rows = [row for row, _ in islice(self._objects(), 2) if row is not None]
+        first = list(islice(self._objects(), 20))
+        if first and not any(row is not None for row, _ in first):
+            return ("its rows are arrays or values, not objects with named columns" if first[0][1] != _NOT_JSON else
+                    "its first lines are no JSON: is it CSV? Then name it .csv")
+        rows = [row for row, _ in first[:2] if row is not None]
         lists = [k for row in rows[:1] for k, v in row.items() if isinstance(v, list) and v and isinstance(v[0], dict)]
         if len(rows) == 1 and lists:
             return _inside(shown(lists))
@@ -110,6 +115,8 @@ class JsonTable:
             yield block
         if spoilt:
             self.notes.append(undecoded_cells(spoilt))
+        if self._cut:
+            self.notes.append("the last line is no JSON and has no line end: was the file cut?")
 
     def _cells(self, columns: Columns) -> Iterator[Cells]:
         constants = self._part.constants
@@ -125,20 +132,22 @@ class JsonTable:
     def _objects(self) -> Iterator[tuple[dict[str, Any] | None, str]]:
         """Every row, None with the reason where it cannot be read."""
         with readable(f"a readable file of JSON ({self.told.partition(',')[0]})"), self._open() as file:
-            yield from _elements(file) if self._array else _lines(file)
+            yield from _elements(file) if self._array else self._lines(file)
 
 
-def _lines(file: IO[str]) -> Iterator[tuple[dict[str, Any] | None, str]]:
-    for line in file:
-        text = line.strip()
-        if not text:
-            continue
-        try:
-            value = DECODER.decode(text)
-        except (ValueError, RecursionError):
-            yield None, _NOT_JSON
-            continue
-        yield (value, "") if isinstance(value, dict) else (None, _NO_OBJECT)
+    def _lines(self, file: IO[str]) -> Iterator[tuple[dict[str, Any] | None, str]]:
+        self._cut = False
+        for line in file:
+            text = line.strip()
+            if not text:
+                continue
+            try:
+                value = DECODER.decode(text)
+            except (ValueError, RecursionError):
+                self._cut = not line.endswith(("\n", "\r"))
+                yield None, _NOT_JSON
+                continue
+            yield (value, "") if isinstance(value, dict) else (None, _NO_OBJECT)
 
 
 class _Window:
@@ -234,7 +243,10 @@ def _refuse_forms(begin: str) -> None:
         raise DataError("expected an object a line, got lines that end in commas; take the commas away, or put [ and ] "
                         "around all of them")
     try:
-        value, _ = DECODER.raw_decode(begin)
+        value, end = DECODER.raw_decode(begin)
+        if end < len(line):
+            raise DataError("expected an object a line, got more than one on a line; write each on its own, as "
+                            "`jq -c .` does")
     except (ValueError, RecursionError):
         if len(begin) < _BEGIN or line != "{":
             return  # a line that is spoilt

@@ -1,5 +1,6 @@
 """A source: the tables of its files as one, checked as a whole before a row is read."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from flows import examples
-from flows.adapters.sources.cells import Block, Columns, columns_of, row_by_row
+from flows.adapters.sources.cells import CHAT, Block, Columns, columns_of, row_by_row
 from flows.adapters.sources.columnar import ColumnarTable
 from flows.adapters.sources.delimited import DelimitedTable
 from flows.adapters.sources.labels import Meanings
@@ -19,6 +20,7 @@ from s3t_core.errors import DataError, UsageError
 
 CHUNK_ROWS = 20_000
 _SHOWN = 40
+_CHAT = re.compile(r"""\[\s*\{\s*["'](role|from|content)["']\s*:""")
 
 
 class Source:
@@ -123,6 +125,7 @@ class Source:
             meanings = Meanings(config.labels, table.classes(config.label))
             try:
                 for block in table.blocks(self.columns, chunk_rows):
+                    _refuse_chats(block, config.text)
                     block.cells[config.label] = meanings.of(block.cells[config.label])
                     yield table, block
             except DataError as error:
@@ -182,6 +185,13 @@ class ExampleTable:
         """See Table."""
         rows: Iterable[tuple[dict[str, Any], str]] = ((row, "") for row in examples.rows(self._name))
         return row_by_row(rows, columns, chunk_rows)
+
+
+def _refuse_chats(block: Block, column: str) -> None:
+    """A list of chat messages that was written as text is none either."""
+    for place, text in enumerate(block.cells[column]):
+        if text and text[0] == "[" and _CHAT.match(text):
+            block.malformed[place] = block.malformed[place] or f"column {column!r} holds {CHAT}"
 
 
 def read_chunks(source: str | Sequence[str], config: DataConfig, chunk_rows: int = CHUNK_ROWS,

@@ -1,5 +1,6 @@
 """What every kind of file looks like from outside: a table with named columns, read in blocks."""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -44,5 +45,6 @@ def shown(names: Sequence[str]) -> list[str]:
 
 def _looks_like_a_name(name: str) -> bool:
     words = name.split()
-    return (0 < len(name) <= 60 and len(words) <= 4 and name.isprintable() and "@" not in name and any(
+    seen = "".join(c for c in name if unicodedata.category(c) not in ("Cf", "Zs"))
+    return (0 < len(name) <= 60 and len(words) <= 4 and seen.isprintable() and "@" not in name and any(
         c.isalpha() for c in name) and sum(c.isdigit() for c in name) <= 4)
