@@ -29,6 +29,7 @@ from flows.adapters.sources.text import (
     undecoded_header,
 )
 from s3t_core.errors import DataError
+from s3t_core.memory import without_collections
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _OF_ENDING = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
@@ -260,7 +261,11 @@ class _Rows:
 
 
 def _chunks(rows: _Rows, chunk_rows: int) -> Iterator[tuple[list[list[str]], dict[int, str]]]:
-    while (taken := rows.take(chunk_rows))[0]:
+    while True:
+        with without_collections():  # of lists that all live on: looking through them costs more than reading them
+            taken = rows.take(chunk_rows)
+        if not taken[0]:
+            return
         yield taken
 
 
