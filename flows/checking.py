@@ -8,7 +8,6 @@ Texts and ids are counted, never shown.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain, repeat
@@ -19,6 +18,7 @@ import pandas as pd
 
 from flows.adapters.sources import Source
 from flows.adapters.sources.labels import Undeclared, looks_like_a_label, told_thin
+from flows.adapters.sources.tables import ROLE_WORDS, words_of
 from flows.adapters.subjects import Spellings
 from flows.progress import current
 from s3t_core.capacity.placement import is_held_out, place
@@ -28,14 +28,6 @@ from s3t_core.keys import WorkspaceKeys
 from s3t_core.snapshot import DUPLICATE
 
 _SAMPLE = 2000
-_WORDS = {
-    "text": ("text", "body", "comment", "review", "content", "message", "sentence", "description", "feedback",
-             "question", "utterance", "tweet", "post", "note"),
-    "label": ("label", "class", "category", "target", "verdict", "sentiment", "rating", "score", "stars", "intent",
-              "topic", "kind", "tag"),
-    "subject": ("subject", "user", "who", "person", "customer", "email", "author", "client", "member", "account",
-                "patient", "sender", "owner", "employee", "student", "username", "mail"),
-}
 
 
 def check(config: Config, keys: WorkspaceKeys | None, sources: Sequence[str]) -> dict[str, Any]:
@@ -181,11 +173,11 @@ def _suggested(config: Config, source: Source) -> dict[str, Any]:
 
 def _guess(role: str, names: list[str], rows: list[dict[str, Any]]) -> str:
     """The column for a role by the words in its name, else, for texts and labels, by what it holds."""
-    for word in _WORDS[role]:
+    for word in ROLE_WORDS[role]:
         for name in names:
-            if word in _words(name):
+            if word in words_of(name):
                 return name
-    names = [n for n in names if not _words(n) & {*_WORDS["subject"]}]
+    names = [n for n in names if not words_of(n) & {*ROLE_WORDS["subject"]}]
     filled = {n: [str(r[n]) for r in rows if r.get(n) not in (None, "") and not isinstance(r[n], list | dict)]
               for n in names}
     if role == "text":
@@ -196,10 +188,6 @@ def _guess(role: str, names: list[str], rows: list[dict[str, Any]]) -> str:
         few = {n: len(set(values)) for n, values in filled.items() if 2 <= len(set(values)) <= max(2, len(values) // 4)}
         return min(few, key=lambda n: few[n], default="")
     return ""
-
-
-def _words(name: str) -> set[str]:
-    return set(re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
 
 
 def _labels(taken: dict[str, Any], rows: list[dict[str, Any]], source: Source) -> list[str]:

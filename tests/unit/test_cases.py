@@ -151,6 +151,17 @@ def test_what_a_csv_looks_like_is_told(tmp_path: Path, text: str, sentence: str)
     assert sentence in told
 
 
+@pytest.mark.parametrize("rows", [
+    "anna,so lovely!,fine\n", "anna,so lovely!,fine\nben,not at all,bad\n",
+    "anna,so lovely!,Pos\nben,not (at all),Neg\ncarl,yes: well,Pos\ndora,no,Neg\nemma,hm; hm,Neg\n",
+    "anna@example.org,so lovely!,fine\n", "Anna Smith;so lovely;fine\n", "17,so lovely,fine\n"])
+def test_of_a_file_without_a_header_no_row_is_shown(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "a.csv").write_text(rows)
+    for data in (GLAD, GLAD | {"labels": ()}):
+        told = _refused(tmp_path / "a.csv", data)
+        assert "lovely" not in told and "anna" not in told.casefold() and "seems to be a row" in told
+
+
 @pytest.mark.parametrize("text", ["[{'role': 'user', 'content': 'x'}]", '[{"from": "human", "value": "x"}]',
                                   '[ {"content": "x", "role": "user"} ]'])
 def test_a_chat_that_was_written_as_text_is_refused_too(tmp_path: Path, text: str) -> None:

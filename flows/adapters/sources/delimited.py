@@ -18,7 +18,7 @@ from typing import IO, Any
 from flows.adapters.sources.cells import RAGGED, Block, Columns, is_clean, spelt_out
 from flows.adapters.sources.labels import Meanings
 from flows.adapters.sources.parts import Part
-from flows.adapters.sources.tables import shown
+from flows.adapters.sources.tables import ROLE_WORDS, shown, words_of
 from flows.adapters.sources.text import (
     encoding_of,
     head_of,
@@ -36,7 +36,8 @@ _OF_ENDING = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
 _LONGEST_CELL = 16 * 2**20
 """Characters. A longer cell is a quote that nobody closes, or nothing that could be learnt from."""
 _MISQUOTED = 'a quote inside a quoted cell that is not written twice ("")'
-_BEGIN, _SAMPLE = 256 * 1024, 200
+_BEGIN, _SAMPLE, _ENOUGH = 256 * 1024, 200, 4
+_KNOWN = frozenset({"id", "key", "name", "date", "time", *(w for words in ROLE_WORDS.values() for w in words)})
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -51,6 +52,7 @@ class DelimitedTable:
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
         self._part, self._labels, self._meanings = part, frozenset(labels), Meanings(labels)
         self._odd, self._wanted = 0, frozenset(wanted)
+        self._folded = {*map(_folded, wanted)}
         self._ragged: Counter[tuple[int, bool]] = Counter()
         self.notes: list[str] = []
         head = head_of(part.path, part.packing)
@@ -142,14 +144,19 @@ class DelimitedTable:
         return [row for row in found if row][1:rows + 1]
 
     def _is_a_row(self) -> bool:
-        """Whether the first line looks like a row of data: a declared label in it, a number or an address, or in every
-        cell the same shape as below it."""
+        """Whether the first line looks like a row of data: a declared label in it, a number or an address, a cell that
+        stands below it too, or in every cell the same shape as below it; where little stands below it, also when no
+        cell of it is what columns are called."""
         cells = [c.strip() for c in self.header]
         if self._labels & {*self.header, *cells} or any(_VALUE.fullmatch(c) for c in cells):
             return True
-        below = [row for row in self._first_rows(_SAMPLE) if len(row) == len(cells)]
-        return bool(below) and len(cells) > 1 and all(
-            _shape(cell) in {_shape(row[i]) for row in below} for i, cell in enumerate(cells))
+        columns = list(zip(*(row for row in self._first_rows(_SAMPLE) if len(row) == len(cells)), strict=True))
+        if columns and len(cells) > 1 and (
+                any(cell in column for cell, column in zip(cells, columns, strict=True) if cell)
+                or all(_shape(cell) in set(map(_shape, column)) for cell, column in zip(cells, columns, strict=True))):
+            return True
+        few = not columns or len(columns[0]) < _ENOUGH
+        return few and not any(words_of(c) & _KNOWN or _folded(c) in self._folded for c in cells)
 
     def blocks(self, columns: Columns, chunk_rows: int) -> Iterator[Block]:
         """See Table."""
@@ -284,6 +291,10 @@ def _block(rows: list[list[str]], malformed: dict[int, str], places: list[tuple[
                     found[i], reasons[i] = spelt_out(cell), f"column {column!r} is not UTF-8"
         cells[column] = found
     return Block(cells, reasons)
+
+
+def _folded(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
 
 
 def _declared(text: str) -> tuple[int, str]:

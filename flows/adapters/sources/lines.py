@@ -285,6 +285,7 @@ def _value(row: dict[str, Any], column: str) -> Any:
 def _flat(row: dict[str, Any], above: str = "", depth: int = 3) -> Iterator[tuple[str, Any]]:
     for key, value in row.items():
         if isinstance(value, dict) and value and depth > 1:
-            yield from _flat(value, f"{above}{key}.", depth - 1)
+            if not any(c.isdigit() for c in key):  # what is told apart by numbers is data, not a name
+                yield from _flat(value, f"{above}{key}.", depth - 1)
         else:
             yield above + key, value

@@ -1,5 +1,6 @@
 """What every kind of file looks like from outside: a table with named columns, read in blocks."""
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -36,6 +37,22 @@ class Table(Protocol):
 
     def blocks(self, columns: Columns, chunk_rows: int) -> Iterator[Block]:
         """Its rows. Raises DataError."""
+
+
+ROLE_WORDS = {
+    "text": ("text", "body", "comment", "review", "content", "message", "sentence", "description", "feedback",
+             "question", "utterance", "tweet", "post", "note"),
+    "label": ("label", "class", "category", "target", "verdict", "sentiment", "rating", "score", "stars", "intent",
+              "topic", "kind", "tag"),
+    "subject": ("subject", "user", "who", "person", "customer", "email", "author", "client", "member", "account",
+                "patient", "sender", "owner", "employee", "student", "username", "mail"),
+}
+"""Words in the names of columns, by what such a column usually holds."""
+
+
+def words_of(name: str) -> set[str]:
+    """The words in the name of a column: user_id, userId and "User ID" have the same."""
+    return set(re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
 
 
 def shown(names: Sequence[str]) -> list[str]:
