@@ -842,6 +842,11 @@ MUTANTS = (
            "tests/unit/test_cases.py::stands_twice"),
     Mutant("labels: two that nobody can tell apart are declared", "s3t_core/config/sections.py",
            "        if alike := _alike(value):\n", "        if False:\n", "tests/unit/test_config.py::labels"),
+    Mutant("ingest: a wrong column is told after Prefect has started", "flows/cli.py",
+           "        preflight(place.config, source)\n", "        pass\n", "tests/flows/test_cli.py::told_at_once"),
+    Mutant("files: labels of which none is declared are found out late", "flows/adapters/sources/preflight.py",
+           "    if rows and not declared and undeclared:\n", "    if False:\n",
+           "tests/unit/test_cases.py::none_is_declared"),
 )
 
 

@@ -90,6 +90,7 @@ def test_a_file_of_another_form_is_read_right_and_said_to_be_one(name: str, data
     ("no_header.csv", GLAD | {"labels": ()}, ["its first line, 4 cell(s), seems to be a row, not a header"]),
     ("unclosed_quote.csv", GLAD, ["got one on line 5 that nobody closes: 8 more line(s) would be lost"]),
     ("latin1_header.csv", GLAD, ["is it Latin-1", '[data] encoding = "cp1252"']),
+    ("chat.jsonl", GLAD, ["column 'remark' (text)", "'messages' holds a list of chat messages"]),
     ("commas.jsonl", GLAD, ["lines that end in commas"]), ("indented.json", GLAD, ["indented JSON"]),
     ("images", GLAD, ["a folder of images, which are not supported"]),
     ("images/member-0/a.png", GLAD, ["an image"])])

@@ -100,6 +100,12 @@ def spelt_out(text: str) -> str:
         errors="backslashreplace").decode()
 
 
+def is_chat(value: object) -> bool:
+    """Whether a value is a list of messages as chat models take them: role and content, or from and value."""
+    first = value[0] if isinstance(value, list | tuple) and value else None
+    return isinstance(first, dict) and bool({"role", "from", "content"} & first.keys())
+
+
 def told(value: object) -> str | None:
     """A text or a label that is no text: a number as it is written. Raises NotAnId."""
     if isinstance(value, bool):
@@ -108,8 +114,7 @@ def told(value: object) -> str | None:
         return str(int(value))
     if isinstance(value, float):
         return None if math.isnan(value) else repr(value)
-    if isinstance(value, list | tuple) and value and isinstance(value[0], dict) and (
-            {"role", "from", "content"} & value[0].keys()):
+    if is_chat(value):
         raise NotAnId(CHAT)
     return f"{value.normalize():f}" if isinstance(value, Decimal) else id_text(value)
 

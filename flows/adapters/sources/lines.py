@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import IO, Any
 
-from flows.adapters.sources.cells import DECODER, Block, Cells, Columns, reach, row_by_row
+from flows.adapters.sources.cells import CHAT, DECODER, Block, Cells, Columns, is_chat, reach, row_by_row
 from flows.adapters.sources.parts import Part
 from flows.adapters.sources.tables import shown
 from flows.adapters.sources.text import (
@@ -94,7 +94,8 @@ class JsonTable:
         lists = [k for row in rows[:1] for k, v in row.items() if isinstance(v, list) and v and isinstance(v[0], dict)]
         if len(rows) == 1 and lists:
             return _inside(shown(lists))
-        return ""
+        chats = shown(sorted({k for row, _ in first if row for k, v in _flat(row) if is_chat(v)}))
+        return f"{chats[0]!r} holds {CHAT}" if chats else ""
 
     def classes(self, column: str) -> Sequence[str]:  # noqa: ARG002
         """See Table."""
