@@ -82,22 +82,27 @@ def init(directory: Annotated[str, typer.Argument(help="Where to make it.")] = "
 
 
 @app.command()
-def ingest(source: Annotated[str, typer.Argument(help="CSV, JSONL or Parquet file, or example:chitchat, "
-                                                 "example:rotten-tomatoes.")],
+def ingest(source: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="CSV, TSV, JSON or Parquet: a file, "
+                                                       "several, a folder of parts or a pattern; or example:chitchat, "
+                                                       "example:rotten-tomatoes.")],
            append: Annotated[bool, typer.Option("--append", help="Unite with the present data.")] = False,
            yes: Annotated[bool, typer.Option("--yes", help="Also where much of what is there is missing in the source "
                                              "([data] max_shrink).")] = False,
+           only_check: Annotated[bool, typer.Option("--check", help="Say what the source is and what would be taken; "
+                                                    "change nothing.")] = False,
            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Take a snapshot of the data: validate, place, version."""
+    if only_check:
+        _check_source(source, workspace, as_json)
+        return
+    from flows.adapters.sources.preflight import preflight
     place = open_workspace(workspace)
-    place.check_example_key(source)
-    place.config.require_labels()
-    if not source.startswith("example:"):
-        if not Path(source).is_file():
-            raise UsageError("expected a readable file or example:NAME as the source, got a path that is no file; "
-                             "check its spelling")
-        source = str(Path(source).resolve())
-    show(as_json, run_flow(place, "ingest", source, append, yes), _told_ingest)
+    for each in source:
+        place.check_example_key(each)
+    with working("Looking at the source"):
+        preflight(place.config, source)
+    sources = [s if s.startswith("example:") else str(Path(s).absolute()) for s in source]
+    show(as_json, run_flow(place, "ingest", sources[0] if len(sources) == 1 else sources, append, yes), _told_ingest)
 
 
 @app.command()
@@ -297,6 +302,37 @@ def _suggest_prior(place: Any, skew: str, tiers: str, as_json: bool) -> None:
         "(docs/threat-model.md), and needs sequences = \"bms\" or \"optimised\"."])
 
 
+def _check_source(sources: list[str], workspace: str | None, as_json: bool) -> None:
+    """In a workspace by its settings, elsewhere by the usual ones. Exits 2 where an ingest would refuse the source."""
+    from flows.checking import check
+    from s3t_core.config import Config
+    place = open_if_there(workspace)
+    found = check(place.config if place else Config(), place.keys if place else None, sources)
+    show(as_json, found, _told_check)
+    if not found["fits"]:
+        sys.exit(2)
+
+
+def _told_check(d: dict[str, Any]) -> list[str]:
+    lines = [f"Read as {d['read_as']}."] if d["read_as"] else []
+    if d["columns"]:
+        lines.append(f"Columns found: {', '.join(map(repr, d['columns']))}.")
+    if "rows" in d:
+        held_out = f", of which {d['held_out']} would be held out" if "held_out" in d else ""
+        lines += [f"{d['rows']} rows of {d['subjects']} subjects: {d['admitted']} would be taken{held_out}, "
+                  f"{d['refused']} refused.",
+                  *(f"  refused: {n} x {reason}" for reason, n in d["reasons"].items()),
+                  *([f"  undeclared labels: {d['refused_labels_told']}"] if d["refused_labels_told"] else []),
+                  "Rows per label: " + ", ".join(f"{label!r} {n}" for label, n in d["labels"].items()) + ".",
+                  *(f"  warning: {n} x {kind}" for kind, n in d["warnings"].items())]
+    lines += [f"  note: {note}" for note in d["notes"]]
+    lines += [f"  problem: {problem}" for problem in d["problems"]]
+    if d["data"]:
+        lines += ["", "For s3t.toml, where it should read otherwise:", "", d["data"]]
+    return [*lines, "An ingest would take it. Nothing was changed." if d["fits"] else
+            "An ingest would refuse it. Nothing was changed."]
+
+
 def _told_ingest(d: dict[str, Any]) -> list[str]:
     lines = [f"{d['records']} training records and {d['held_out']} held-out ones of {d['subjects']} subjects; "
              f"{d['quarantined']} quarantined, {d['suppressed']} left out as erased.",
@@ -304,7 +340,10 @@ def _told_ingest(d: dict[str, Any]) -> list[str]:
              "Rows per slice, a shard a line: " + "; ".join(
                  f"shard {i}: {' '.join(map(str, row))}" for i, row in enumerate(d["rows_per_slice"])) + ".",
              f"Rows of the largest subjects: {' '.join(map(str, d['largest_subjects']))}."]
+    lines += [f"Read as {d['read_as']}.", *(f"  note: {note}" for note in d["notes"])]
     lines += [f"  quarantined: {n} x {reason}" for reason, n in d["reasons"].items()]
+    if d["refused_labels"]:
+        lines.append("  undeclared labels: " + ", ".join(f"{v!r} ({n})" for v, n in d["refused_labels"].items()))
     lines += [f"  warning: {n} x {kind}" for kind, n in d["warnings"].items()]
     if d["nearly"]:
         lines.append(f"  warning: {d['nearly']} of the rows left out are of ids that are spelt nearly like an erased "

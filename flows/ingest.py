@@ -1,5 +1,6 @@
 """Ingest: a snapshot of the source, validated row by row, placed, written as slices, versioned.
 
+0. the source is looked at as a whole: every problem that keeps it from being read is told at once
 1. read in chunks; each row is admitted or refused by expectations about that row alone (or its own subject's rows)
 2. refused rows go to quarantine with the reason; suppressed subjects and records are left out
 3. rows are placed by keyed hash and the slice files are written anew
@@ -10,9 +11,9 @@ Bad input stops before step 4, so it never costs what is there. The same input a
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from prefect import flow
 
 from flows.adapters.local import as_owner_only
 from flows.adapters.processes import mapping
+from flows.adapters.sources.labels import Undeclared, told_thin
 from flows.progress import current
 from flows.tasks import task
 from flows.wiring import Workspace, refuse_open_plan
@@ -29,7 +31,6 @@ from s3t_core.erasure.ledger import dataset_to_json
 from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, UsageError
 from s3t_core.files import remove_tree
-from s3t_core.identity import spelt_under
 from s3t_core.records import record_digest, subject_digest
 from s3t_core.slicefile import count_subjects
 from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow, Suppressed, check_shrunk
@@ -40,7 +41,9 @@ _MANY_ROWS = 200_000
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What an ingest did. Counts of rows, except `subjects`; `largest_subjects` are row counts, no names."""
+    """What an ingest did. Counts of rows, except `subjects`; `largest_subjects` are row counts, no names. `read_as`:
+    what kind of source it was; `notes`: sentences about it; `refused_labels`: of the undeclared labels those that may
+    be shown, with their counts."""
 
     records: int
     held_out: int
@@ -54,21 +57,30 @@ class IngestReport:
     largest_subjects: list[int]
     dataset_version: str
     changed: bool
+    read_as: str
+    notes: list[str]
+    refused_labels: dict[str, int]
 
 
 @flow(name="ingest")
-def ingest(workspace: str, source: str, append: bool = False, shrink: bool = False,
+def ingest(workspace: str, source: str | list[str], append: bool = False, shrink: bool = False,
            chunk_rows: int = 50_000) -> dict[str, Any]:
-    """Ingest `source` (a path or example:NAME) into the workspace directory. `append`: unite with what is there.
-    `shrink`: also where much of what is there would be gone ([data] max_shrink)."""
+    """Ingest `source` (a path, a folder, a pattern, several of them, or example:NAME) into the workspace directory.
+    `append`: unite with what is there. `shrink`: also where much of what is there would be gone ([data] max_shrink)."""
     place = Workspace(Path(workspace))
     with place.training(), place.changing():
         return ingest_source(place, source, append, chunk_rows, shrink).__dict__
 
 
-def ingest_source(place: Workspace, source: str, append: bool, chunk_rows: int, shrink: bool = False) -> IngestReport:
+def ingest_source(place: Workspace, source: str | list[str], append: bool, chunk_rows: int,
+                  shrink: bool = False) -> IngestReport:
     """The work of the flow; the caller holds the lock."""
-    place.check_example_key(source)
+    from flows.adapters.sources import named
+    from flows.adapters.sources.preflight import preflight
+    sources = named(source)
+    for each in sources:
+        place.check_example_key(each)
+    preflight(place.config, sources)
     state = place.ledger.state()
     refuse_open_plan(state)
     if append and state.dataset is not None:
@@ -77,12 +89,12 @@ def ingest_source(place: Workspace, source: str, append: bool, chunk_rows: int, 
     place.sweep()
     as_owner_only(folder / "spool")
     try:
-        return _ingest(place, state, source, append, chunk_rows, folder, shrink)
+        return _ingest(place, state, sources, append, chunk_rows, folder, shrink)
     finally:
         remove_tree(place.temporary_dir)
 
 
-def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_rows: int, folder: Path,
+def _ingest(place: Workspace, state: State, sources: list[str], append: bool, chunk_rows: int, folder: Path,
             shrink: bool) -> IngestReport:
     config, topology = place.config, place.config.topology
     place.requests.check()
@@ -90,20 +102,18 @@ def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_row
     builder = SnapshotBuilder(place.keys, topology, config.data.held_out, folder / "spool", suppressed_by(state),
                               config.placement_tiers)
     try:
-        refused, warned, rows = read_and_place(place, source, chunk_rows, builder)
+        taken = read_and_place(place, sources, chunk_rows, builder)
         if not append:
             _check_tiers(place, builder)
         described, late = _write_slices(place, builder, folder / "data", state.dataset if append else None,
-                                        rows >= _MANY_ROWS, rule)
+                                        taken.rows >= _MANY_ROWS, rule)
     finally:
         builder.close()
-    if rows == 0:
-        raise DataError("expected rows in the source, got none")
-    refused += [{"row": r.number, "reasons": [r.reason], "subject_digest": r.subject_digest,
-                 "record_digest": "", "values": {}} for r in late]
+    refused = taken.refused + [{"row": r.number, "reasons": [r.reason], "subject_digest": r.subject_digest,
+                                "record_digest": "", "values": {}} for r in late]
     if builder.counts.records + builder.counts.held_out == 0 and builder.counts.suppressed == 0:
-        raise DataError(f"expected at least one valid row in the source, got {rows} that were all refused: "
-                        f"{_count_reasons(refused)}; nothing was changed")
+        raise DataError(f"expected at least one valid row in the source, got {taken.rows} that were all refused: "
+                        f"{_count_reasons(refused)}{taken.told_labels()}; nothing was changed")
     if not append and not shrink:
         _check_shrunk(place, state, builder)
     version, changed = version_files(place, state, folder / "data", described)
@@ -112,43 +122,65 @@ def _ingest(place: Workspace, state: State, source: str, append: bool, chunk_row
     counts = builder.counts
     return IngestReport(
         counts.records, counts.held_out, len(refused), counts.suppressed, counts.nearly, counts.subjects,
-        _count_reasons(refused), {k: v for k, v in warned.items() if v},
-        _skew(counts.rows_per_slice, topology.shards, topology.slices), counts.largest_subjects, version, changed)
+        _count_reasons(refused), {k: v for k, v in taken.warned.items() if v},
+        _skew(counts.rows_per_slice, topology.shards, topology.slices), counts.largest_subjects, version, changed,
+        taken.read_as,
+        [*taken.notes, *told_thin(counts.held_out, list(counts.rows_per_slice.values()), config.data.held_out)],
+        taken.undeclared.shown())
+
+
+@dataclass
+class Taken:
+    """What was read: refused rows, warnings by kind, rows read, and what the source turned out to be."""
+
+    read_as: str
+    undeclared: Undeclared
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    warned: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    rows: int = 0
+
+    def told_labels(self) -> str:
+        """Returns the undeclared labels that may be shown, as the end of a sentence."""
+        return f"; undeclared labels: {self.undeclared.told()}" if self.undeclared else ""
 
 
 @task(name="validate-and-place")
-def read_and_place(place: Workspace, source: str, chunk_rows: int,
-                   builder: SnapshotBuilder) -> tuple[list[dict[str, Any]], dict[str, int], int]:
-    """Step 1 and 2: refused rows, warnings by kind, rows read."""
-    from flows.adapters.sources import read_chunks
-    from flows.adapters.subjects import Spellings
-    config = place.config.data
-    chunks = read_chunks(source, config, chunk_rows, place.config.tiers.column)
+def read_and_place(place: Workspace, sources: list[str], chunk_rows: int, builder: SnapshotBuilder) -> Taken:
+    """Step 1 and 2."""
+    from flows.adapters.sources import Source
+    from flows.adapters.subjects import Spellings, under_the_rule
+    config, tiers = place.config.data, place.config.placement_tiers
+    labels = place.config.require_labels()
+    source = Source(sources, config, place.config.tiers.column)
+    chunks = source.chunks(chunk_rows)
     first = next(chunks, None)
     if first is None:
         raise DataError("expected rows in the source, got none")
     with current().spinner("Loading the expectations"):
         from flows.adapters.validation import RowValidator
-        validator = RowValidator(config, place.config.require_labels(), place.config.placement_tiers)
-    refused: list[dict[str, Any]] = []
-    warned: dict[str, int] = {}
-    rows, tiers, spellings = 0, place.config.placement_tiers, Spellings()
+        validator = RowValidator(config, labels, tiers)
+    taken, spellings = Taken(source.told, Undeclared(labels)), Spellings()
     with current().spinner("Reading, validating and placing rows"):
-        for raw in _chain(first, chunks):
-            rows += len(raw)
-            chunk = _under_the_rule(raw, config)
+        for raw in chain([first], chunks):
+            taken.rows += len(raw)
+            chunk = under_the_rule(raw, config)
             verdicts = validator.check(chunk)
             for kind, count in verdicts.warned.items():
-                warned[kind] = warned.get(kind, 0) + count
+                taken.warned[kind] = taken.warned.get(kind, 0) + count
             admitted = chunk.assign(given=raw[config.subject])
             if verdicts.refused:
                 spoilt = chunk["row"].isin(list(verdicts.refused))
-                refused += [_quarantined(place, values, verdicts.refused[values["row"]], builder)
-                            for values in admitted[spoilt].to_dict("records")]
+                taken.undeclared.add_refused(chunk[spoilt], config)
+                taken.refused += [_quarantined(place, values, verdicts.refused[values["row"]], builder)
+                                  for values in admitted[spoilt].to_dict("records")]
                 admitted = admitted[~spoilt]
+            taken.undeclared.beside_declared |= not admitted.empty
             spellings.add(admitted[config.subject])
-            builder.add(_source_rows(place.config.data, tiers, admitted))
-    return refused, warned | spellings.warned(), rows
+            builder.add(_source_rows(config, tiers, admitted))
+    taken.warned |= spellings.warned()
+    taken.notes = source.notes
+    return taken
 
 
 def _write_slices(place: Workspace, builder: SnapshotBuilder, folder: Path, recorded: DatasetVersion | None,
@@ -175,14 +207,6 @@ def version_files(place: Workspace, state: State, folder: Path, described: Datas
                                  "dataset": dataset_to_json(dataset)})
         place.datasets.publish(dataset)
     return dataset.version, not same
-
-
-def _under_the_rule(chunk: Any, config: DataConfig) -> Any:
-    """A chunk with its ids as [data] id_rule writes them; one of which nothing is left is missing."""
-    columns = dict.fromkeys([config.subject, config.record, config.split_by]) if config.id_rule else {}
-    return chunk.assign(**{c: chunk[c].map({each: spelt_under(config.id_rule, each) or None for each in
-                                            chunk[c].dropna().unique()}).astype(object).where(chunk[c].notna(), None)
-                           for c in columns if c})
 
 
 def _id_rule(place: Workspace, state: State, append: bool, anyway: bool) -> tuple[str, ...]:
@@ -238,11 +262,6 @@ def _check_tiers(place: Workspace, builder: SnapshotBuilder) -> None:
         if tier not in builder.tiers_seen:
             raise DataError(f"expected valid rows in every tier, got none whose {place.config.tiers.column!r} is one "
                             f"of {list(values)}; see [tiers] values in s3t.toml; nothing was changed")
-
-
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
 
 
 def _source_rows(data: DataConfig, tiers: Tiers | None, chunk: Any) -> Iterator[SourceRow]:

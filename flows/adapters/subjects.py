@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from s3t_core.identity import folded, looks_like_a_float, looks_missing
+from s3t_core.config import DataConfig
+from s3t_core.identity import folded, looks_like_a_float, looks_missing, spelt_under
 
 UNITED = "ids that differ from another one only in letter case, blanks, Unicode form or .0: two people to the system"
 MISSING = "ids that look like a missing value (nan, None, NULL, N/A, ...): whoever has one is one person to the system"
@@ -39,3 +40,11 @@ class Spellings:
         spellings = pairs.shape[1] - len(np.unique(pairs[0]))
         floats = len(np.unique(np.concatenate(self._floats)))
         return {UNITED: int(spellings), MISSING: len(self._missing), FLOATS: floats}
+
+
+def under_the_rule(chunk: Any, config: DataConfig) -> Any:
+    """A chunk with its ids as [data] id_rule writes them; one of which nothing is left is missing."""
+    columns = dict.fromkeys([config.subject, config.record, config.split_by]) if config.id_rule else {}
+    return chunk.assign(**{c: chunk[c].map({each: spelt_under(config.id_rule, each) or None for each in
+                                            chunk[c].dropna().unique()}).astype(object).where(chunk[c].notna(), None)
+                           for c in columns if c})

@@ -1,7 +1,9 @@
 """The tables of `s3t.toml` that say what is learnt, for how long it lasts and how it is erased."""
 
+import codecs
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -59,6 +61,9 @@ class DataConfig(Section):
     max_shrink: float = Field(0.2, ge=0, le=1, description="share of what is there (records, subjects) that a new "
                               "snapshot may lack; more needs `s3t ingest --yes`")
 
+    delimiter: str = Field("", description='of CSV files: one character; "" = a comma, or what fits the columns')
+    encoding: str = Field("", description='of text files, as "cp1252"; "" = UTF-8, or what a mark at their begin says')
+
     @property
     def split_by(self) -> str:
         """The column by which the held-out share is drawn."""
@@ -79,10 +84,62 @@ class DataConfig(Section):
     @classmethod
     def _labels(cls, value: Any) -> tuple[str, ...]:
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v for v in value):
-            raise ValueError(f'expected a list of non-empty strings such as ["yes", "no"], got {type(value).__name__}')
+            raise ValueError(_no_labels(value))
         if len(value) == 1 or len(set(value)) != len(value):
             raise ValueError("expected at least two labels, each once")
+        if alike := _alike(value):
+            raise ValueError(f"expected labels that differ, got {alike[0]!r} and {alike[1]!r}, which only blanks at "
+                             "their ends, or what nobody sees, tell apart; write each label once")
         return tuple(value)
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimiter(cls, value: str) -> str:
+        if value and (len(value) != 1 or value in '\r\n" \0' or not value.isascii()):
+            raise ValueError("expected one character such as \";\" or \"\\t\", no blank, quote or line end, got "
+                             f"{value!r}")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding(cls, value: str) -> str:
+        try:
+            is_text = not value or codecs.lookup(value)._is_text_encoding
+        except (LookupError, ValueError):
+            is_text = False
+        if not is_text:
+            raise ValueError(f'expected the name of an encoding such as "utf-8", "cp1252" or "utf-16", got {value!r}')
+        return value
+
+
+def _no_labels(value: Any) -> str:
+    """What to write instead of a value that is no list of labels."""
+    if isinstance(value, list | tuple) and value and all(isinstance(v, str | int | float) and v != "" for v in value):
+        texts = ", ".join(_quoted(v) for v in value[:20]) + (", ..." if len(value) > 20 else "")
+        return f"expected labels that are strings, got {_kinds(value)}; write them as strings: [{texts}]"
+    empty = ", one of them empty" if isinstance(value, list | tuple) and "" in value else ""
+    return f'expected a list of non-empty strings such as ["yes", "no"], got {type(value).__name__}{empty}'
+
+
+def _quoted(value: str | float) -> str:
+    told = str(value).lower() if isinstance(value, bool) else str(value)
+    return '"' + told.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _kinds(values: Any) -> str:
+    names = {bool: "true or false", int: "whole numbers", float: "numbers"}
+    return " and ".join(dict.fromkeys(names[type(v)] for v in values if not isinstance(v, str)))
+
+
+def _alike(labels: Any) -> tuple[str, str] | None:
+    """Two labels that look the same to whoever reads them."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        form = "".join(c for c in unicodedata.normalize("NFC", label) if unicodedata.category(c) not in ("Cf", "Cc"))
+        if form.strip() in seen:
+            return seen[form.strip()], label
+        seen[form.strip()] = label
+    return None
 
 
 class SystemConfig(Section):

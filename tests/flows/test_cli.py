@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.wiring import Workspace
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 
 S3T = str(Path(sys.executable).with_name("s3t"))
@@ -167,6 +169,52 @@ def test_ids_come_by_the_standard_input_and_may_begin_with_a_hyphen(tmp_path: Pa
     done = _run("request", "--stdin", "--key", "ticket 1", cwd=here, given="person 5\n", code=1)
     assert "closed before: withdrawal" in done.stdout and "0 request(s) accepted" in done.stdout
     assert "ask anew with another --key" in done.stderr
+
+
+def _tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {p.relative_to(folder).as_posix(): (p.lstat().st_mtime_ns, p.read_bytes() if p.is_file() else b"")
+            for p in folder.rglob("*")}
+
+
+@pytest.mark.slow
+def test_a_check_says_what_an_ingest_would_do_and_changes_nothing(make_place: Callable[..., Workspace],
+                                                                  tmp_path: Path) -> None:
+    here = make_place().root
+    text = write_csv(tmp_path / "a.csv", people()).read_text()
+    (tmp_path / "a.csv").write_text(text.replace(",", ";").replace("good", "Good", 3))
+    before = _tree(here)
+    told = _json("ingest", "--check", "../a.csv", cwd=here)
+    assert told["fits"] and (told["delimiter"], told["rows"], told["refused"]) == (";", 36, 3)
+    assert told["refused_labels"] == {"Good": 3} and 'text = "what"' in told["data"]
+    (tmp_path / "b.csv").write_text(text.replace("who", "person", 1))
+    done = _run("ingest", "--check", str(tmp_path / "b.csv"), cwd=here, code=2)
+    assert "columns found: 'id', 'person', 'what', 'kind'" in done.stdout and 'subject = "person"' in done.stdout
+    assert _tree(here) == before
+    (tmp_path / "empty").mkdir()
+    alone = _run("ingest", "--check", "../b.csv", cwd=tmp_path / "empty", code=2)
+    assert "Columns found: 'id', 'person', 'what', 'kind'." in alone.stdout and not _tree(tmp_path / "empty")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "sentence"), [
+    ("a.csv", "expected column 'what' (text) and column 'who' (subject)"), ("latin1.csv", "is it Latin-1"),
+    ("utf16.csv", 'encoding = "utf-16-le"'), ("open.csv", "on line 2 that nobody closes"), ("book.csv", "zip archive"),
+    ("cut.csv", "cut before its end"), ("labels.csv", "which hold 'UP' (1)")])
+def test_a_source_that_is_refused_is_told_at_once_in_one_sentence_before_prefect_starts(
+        make_place: Callable[..., Workspace], tmp_path: Path, name: str, sentence: str) -> None:
+    here = make_place(data={"labels": ["up", "down"]}).root
+    head = "id,who,what,kind\n"
+    content = {"a.csv": b"id,Who,body,kind\n1,a,b,up\n", "latin1.csv": b"id,who,what,kind,gem\xfct\n1,a,b,up,c\n",
+               "utf16.csv": (head * 3).encode("utf-16-le"), "open.csv": (head + '1,a,"b,up\n2,c,d,up\n').encode(),
+               "book.csv": b"PK\x03\x04\x00", "cut.csv": b"\x1f\x8b\x08\x00\x00", "labels.csv": (
+                   head + "1,a,b,UP\n").encode()}
+    (tmp_path / name).write_bytes(content[name])
+    done = _run("ingest", "--json", f"../{name}", cwd=here, code=2)
+    document = json.loads(done.stdout)
+    assert sentence in document["message"] and "\n" not in document["message"]
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    assert done.stderr.splitlines()[-1] == f"s3t: {document['message']}"
+    assert not (here / ".s3t" / "prefect").exists()
 
 
 def test_a_prefect_server_that_does_not_answer_is_told_without_a_traceback(tmp_path: Path, tiny_backbone: Path) -> None:

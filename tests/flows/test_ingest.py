@@ -75,6 +75,58 @@ def test_a_snapshot_that_lacks_much_of_what_is_there_is_refused_and_costs_nothin
     assert ingest_source(place, source, False, 20_000, shrink=True).changed
 
 
+def test_on_a_schedule_an_unclosed_quote_stops_with_its_line_and_costs_nothing(make_place: Make,
+                                                                               tmp_path: Path) -> None:
+    """The flow as a deployment runs it, without --yes. The shrink alone would not tell: here nothing is missing."""
+    from flows.ingest import ingest
+    place = make_place(data={"max_shrink": 1.0})
+    ingest(str(place.root), str(write_csv(tmp_path / "a.csv", people())))
+    before = _files(place), _version(place), place.ledger.head()
+    lines = (tmp_path / "a.csv").read_text().splitlines(keepends=True)
+    for rest in (lines[6:], [*lines[6:9], 'r9,person-009,w1 w2",good\n', *lines[10:]]):
+        (tmp_path / "b.csv").write_text("".join([*lines[:5], 'r5,person-005,"w1 w2,good\n', *rest]))
+        with pytest.raises(DataError, match=r"on line 6\b"):
+            ingest(str(place.root), str(tmp_path / "b.csv"))
+        assert (_files(place), _version(place), place.ledger.head()) == before
+
+
+def test_on_a_schedule_a_snapshot_that_lost_much_stops_and_says_so(make_place: Make, tmp_path: Path) -> None:
+    from flows.ingest import ingest
+    place = make_place()
+    ingest(str(place.root), str(write_csv(tmp_path / "a.csv", people())))
+    with pytest.raises(DataError, match="max_shrink"):
+        ingest(str(place.root), str(write_csv(tmp_path / "b.csv", people()[:20])))
+
+
+def test_several_files_are_one_snapshot(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    ingest_source(place, str(write_csv(tmp_path / "all.csv", people())), False, 20_000)
+    (tmp_path / "parts").mkdir()
+    parts = [write_csv(tmp_path / "parts" / f"{n}.csv", people()[12 * n:12 * n + 12]) for n in range(3)]
+    for sources in ([str(p) for p in parts], str(tmp_path / "parts"), str(tmp_path / "parts" / "*.csv")):
+        assert not ingest_source(place, sources, False, 7).changed
+
+
+def test_a_report_says_what_the_source_was_and_which_labels_were_refused(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    rows = [r | {"kind": "Good"} if n % 6 == 0 else r for n, r in enumerate(people())]
+    text = write_csv(tmp_path / "a.csv", rows).read_text().replace(",", ";")
+    (tmp_path / "a.csv").write_bytes(text.encode("utf-16"))
+    report = ingest_source(place, str(tmp_path / "a.csv"), False, 20_000)
+    assert report.read_as == "CSV, separated by semicolons, UTF-16" and len(report.notes) == 2
+    assert report.refused_labels == {"Good": 6}
+
+
+def test_two_people_are_too_few_and_told_so(make_place: Make, tmp_path: Path) -> None:
+    """No accuracy, empty slices: before a training finds out (cases: two_people)."""
+    place = make_place()
+    rows = [r | {"who": f"person-{n % 2}"} for n, r in enumerate(people())]
+    report = ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
+    empty = sum(n == 0 for shard in report.rows_per_slice for n in shard)
+    assert empty >= 2 and f"{empty} of 4 slices hold nobody" in " ".join(report.notes)
+    assert any("no row is held out" in n for n in report.notes) == (report.held_out == 0)
+
+
 def test_a_snapshot_may_lack_a_little_and_always_grow(make_place: Make, tmp_path: Path) -> None:
     place = make_place()
     for rows in (people()[:-6], people(), people()[4:]):

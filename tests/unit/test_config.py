@@ -126,3 +126,22 @@ def test_what_this_release_brings_is_read() -> None:
 def test_any_printable_column_name_survives_the_file(name: str) -> None:
     config = Config(data=DataConfig(text=name))
     assert parse_config(render_config(config)) == config
+
+
+@pytest.mark.parametrize(("labels", "expected"), [
+    ("[0, 1]", 'write them as strings: ["0", "1"]'), ("[1.5, 'x']", 'write them as strings: ["1.5", "x"]'),
+    ("[true, false]", 'write them as strings: ["true", "false"]'), ("['up', 'up ']", "'up' and 'up '"),
+    ("['up', 'u\\u200bp']".replace("'", '"'), "tell apart"), ("['up', '']", "one of them empty")])
+def test_labels_that_cannot_be_meant_are_refused_with_what_to_write(labels: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"[data]\nlabels = {labels}\n")
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(("line", "expected"), [
+    ('delimiter = ";;"', "one character"), ('delimiter = "\\n"', "one character"),
+    ('encoding = "utf-9"', "an encoding"), ('encoding = "base64"', "an encoding"), ("encoding = 1", "string")])
+def test_a_delimiter_and_an_encoding_that_do_not_exist_are_refused(line: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        parse_config(f"[data]\n{line}\n")
+    assert parse_config('[data]\ndelimiter = "\\t"\nencoding = "cp1252"\n').data.delimiter == "\t"

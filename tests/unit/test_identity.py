@@ -115,7 +115,7 @@ def test_a_list_is_no_label_and_no_text(tmp_path: Path, column: str) -> None:
     path = tmp_path / "people.jsonl"
     path.write_text(json.dumps({"subject": "anna", "text": "hello", "label": "a"} | {column: ["a", "b"]}) + "\n")
     frame = pd.concat(list(read_chunks(str(path), DataConfig(labels=("a", "b")))))
-    assert frame["malformed"].tolist() == [f"column {column!r} holds a list"]
+    assert [m.partition(":")[0] for m in frame["malformed"]] == [f"column {column!r} holds a list"]
 
 
 @pytest.mark.parametrize("pair", [

@@ -1,0 +1,134 @@
+"""Cells: which columns are read, how a value is reached and written, and rows as columns of text."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import islice
+from typing import Any
+
+from s3t_core.config import DataConfig
+from s3t_core.identity import NotAnId, id_text
+
+RAGGED = "the row has more or fewer cells than the header"
+CHAT = "a list of chat messages; one text a row is read: write there what the person said"
+
+Columns = dict[str, Callable[[object], str | None]]
+"""The source columns that are read, each once, with how a value in it that is no text is written."""
+
+Cells = tuple[dict[str, Any], str]
+"""One row: its cells by column, and why it cannot be read ("" where it can)."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a source, by column: text or None; `malformed` says why a row cannot be read, "" where it can."""
+
+    cells: dict[str, Any]
+    malformed: list[str]
+
+
+class Repeated(dict[str, Any]):
+    """A JSON object in which a key stands twice: which of its values is meant, nobody can tell."""
+
+
+def columns_of(config: DataConfig, tier_column: str = "") -> Columns:
+    """The columns that the config names. What a column of ids holds is written as an id, whatever else it is."""
+    others = dict.fromkeys([config.text, tier_column], told) | {config.label: _label_told}
+    ids = dict.fromkeys([config.subject, config.split_by, config.record], id_text)
+    return {name: write for name, write in (others | ids).items() if name}
+
+
+def reach(row: dict[str, Any], column: str) -> Any:
+    """The value under a column's name: the key of that very name, else along its dots through objects. Raises
+    KeyError where there is none, NotAnId where a key on the way stands twice."""
+    if isinstance(row, Repeated):
+        raise NotAnId("an object in which a key stands twice")
+    if column in row:
+        return row[column]
+    first, dot, rest = column.partition(".")
+    inner = row[first] if dot else None
+    if not isinstance(inner, dict):
+        raise KeyError(column)
+    return reach(inner, rest)
+
+
+def row_by_row(rows: Iterable[Cells], columns: Columns, chunk_rows: int) -> Iterator[Block]:
+    """Blocks of rows that are decoded one at a time."""
+    rows = iter(rows)
+    while part := [_decode(cells, malformed, columns) for cells, malformed in islice(rows, chunk_rows)]:
+        yield Block({c: [p[c] for p in part] for c in columns}, [p["malformed"] for p in part])
+
+
+def _decode(cells: dict[str, Any], malformed: str, columns: Columns) -> dict[str, Any]:
+    decoded: dict[str, Any] = {"malformed": malformed}
+    for column, write in columns.items():
+        value = cells.get(column)
+        if isinstance(value, bytes):
+            value = value.decode(errors="surrogateescape")
+        elif not isinstance(value, str):
+            try:
+                value = write(value)
+            except NotAnId as error:
+                decoded["malformed"] = f"column {column!r} holds {error}"
+                value = None
+        if isinstance(value, str) and not is_clean(value):
+            decoded["malformed"] = f"column {column!r} is not UTF-8"
+            value = spelt_out(value)
+        decoded[column] = value or None
+    return decoded
+
+
+def is_clean(text: str) -> bool:
+    """Whether a text has no lone surrogates: what a byte that does not decode, or a JSON escape of half a character,
+    leaves in it."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def spelt_out(text: str) -> str:
+    """A text that is not clean, with what does not decode written as \\xNN or \\uNNNN."""
+    raw = text.encode(errors="surrogateescape") if all(
+        not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" for c in text) else None
+    return raw.decode(errors="backslashreplace") if raw is not None else text.encode(
+        errors="backslashreplace").decode()
+
+
+def is_chat(value: object) -> bool:
+    """Whether a value is a list of messages as chat models take them: role and content, or from and value."""
+    first = value[0] if isinstance(value, list | tuple) and value else None
+    return isinstance(first, dict) and bool({"role", "from", "content"} & first.keys())
+
+
+def told(value: object) -> str | None:
+    """A text or a label that is no text: a number as it is written. Raises NotAnId."""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        return str(int(value))
+    if isinstance(value, float):
+        return None if math.isnan(value) else repr(value)
+    if is_chat(value):
+        raise NotAnId(CHAT)
+    return f"{value.normalize():f}" if isinstance(value, Decimal) else id_text(value)
+
+
+def _label_told(value: object) -> str | None:
+    if isinstance(value, list | tuple):
+        raise NotAnId("a list: several labels for a row are not supported, one is")
+    return told(value)
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as its pairs come, for `object_pairs_hook`."""
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else Repeated(found)
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=once)

@@ -1,0 +1,233 @@
+"""`s3t ingest --check`: what an ingest of a source would make of it. It reads, and changes nothing anywhere.
+
+1. what the source is: kind, delimiter, encoding, columns; which of them fit [data]
+2. each row by the same expectations as an ingest, in the same words: refused ones by reason, undeclared labels by value
+3. a [data] to paste, with what the config says where it fits and what the columns look like where it does not
+
+Texts and ids are counted, never shown.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain, repeat
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flows.adapters.sources import Source
+from flows.adapters.sources.labels import Undeclared, looks_like_a_label, told_thin
+from flows.adapters.sources.tables import ROLE_WORDS, words_of
+from flows.adapters.subjects import Spellings, under_the_rule
+from flows.progress import current
+from s3t_core.capacity.placement import is_held_out, place
+from s3t_core.config import Config
+from s3t_core.errors import ConfigError, DataError
+from s3t_core.keys import WorkspaceKeys
+from s3t_core.snapshot import DUPLICATE
+
+_SAMPLE = 2000
+
+
+def check(config: Config, keys: WorkspaceKeys | None, sources: Sequence[str]) -> dict[str, Any]:
+    """What an ingest of these sources would do. `problems` is empty where it would take them. `keys`: for who would be
+    held out and where rows would go, where there is a workspace."""
+    problems: list[str] = []
+    try:
+        config.require_labels()
+    except ConfigError as error:
+        problems.append(str(error))
+    found: dict[str, Any] = {"fits": False, "problems": problems, "read_as": "", "columns": [], "data": "", "notes": []}
+    try:
+        source = Source(sources, config.data, config.tiers.column)
+        found |= {"read_as": source.told, "columns": source.names(), "files": len(source.tables), **source.form()}
+        suggested = _suggested(config, source)
+        missing = source.problems()
+        problems += missing
+        labels = config.data.labels or tuple(suggested.get("labels", ()))
+        if not missing:
+            found |= _rows(config, labels, keys, source)
+            if not found["admitted"]:
+                problems.append(_none_admitted(found))
+        found["notes"] = source.notes + found["notes"]
+        found["data"] = _pasted(config, suggested)
+    except DataError as error:
+        problems.append(str(error))
+    return found | {"fits": not problems}
+
+
+def _none_admitted(found: dict[str, Any]) -> str:
+    if not found["rows"]:
+        return "expected rows in the source, got none"
+    reasons = ", ".join(f"{reason} ({n})" for reason, n in found["reasons"].items())
+    labels = f"; undeclared labels: {found['refused_labels_told']}" if found["refused_labels_told"] else ""
+    return f"expected at least one valid row in the source, got {found['rows']} that are all refused: {reasons}{labels}"
+
+
+# --- the rows
+
+
+def _rows(config: Config, labels: tuple[str, ...], keys: WorkspaceKeys | None, source: Source) -> dict[str, Any]:
+    chunks, seen = source.chunks(), _Seen(config, labels, keys)
+    first = next(chunks, None)  # what cannot be read is told before the expectations are loaded
+    with current().spinner("Loading the expectations"):
+        from flows.adapters.validation import RowValidator
+        validator = RowValidator(config.data, labels or ("",), config.placement_tiers)
+    with current().spinner("Reading and validating rows"):
+        for raw in chain([] if first is None else [first], chunks):
+            chunk = under_the_rule(raw, config.data)
+            verdicts = validator.check(chunk)
+            seen.add(chunk, verdicts.refused, verdicts.warned)
+    return seen.document()
+
+
+class _Seen:
+    """Counts over all rows; of ids only hashes are kept."""
+
+    def __init__(self, config: Config, labels: tuple[str, ...], keys: WorkspaceKeys | None) -> None:
+        self._config, self._keys = config, keys
+        self._spellings, self._undeclared = Spellings(), Undeclared(labels)
+        self._rows = self._refused = self._held_out = 0
+        self._reasons: Counter[str] = Counter()
+        self._warned: Counter[str] = Counter()
+        self._labels: Counter[str] = Counter(dict.fromkeys(labels, 0))
+        self._subjects: list[Any] = []
+        self._records: list[Any] = []
+        self._slices: Counter[Any] = Counter()
+
+    def add(self, chunk: pd.DataFrame, refused: dict[int, list[str]], warned: dict[str, int]) -> None:
+        """One chunk with its verdicts."""
+        data = self._config.data
+        spoilt = chunk["row"].isin(list(refused))
+        admitted = chunk[~spoilt]
+        self._undeclared.beside_declared |= not admitted.empty
+        self._rows += len(chunk)
+        self._refused += len(refused)
+        self._reasons.update(reason for reasons in refused.values() for reason in reasons)
+        self._warned.update(warned)
+        self._undeclared.add_refused(chunk[spoilt], data)
+        self._spellings.add(admitted[data.subject])
+        self._labels.update(admitted[data.label].tolist())
+        self._subjects.append(np.unique(pd.util.hash_array(admitted[data.subject].to_numpy(dtype=object))))
+        if data.record:
+            pairs = admitted[data.subject] + "\0" + admitted[data.record]
+            self._records.append(pd.util.hash_array(pairs.to_numpy(dtype=object)))
+        if self._keys:
+            self._place(self._keys, admitted)
+
+    def _place(self, keys: WorkspaceKeys, admitted: pd.DataFrame) -> None:
+        data, topology, tiers = self._config.data, self._config.topology, self._config.placement_tiers
+        held = {v: is_held_out(keys.placement, v, data.held_out) for v in admitted[data.split_by].unique()}
+        out = admitted[data.split_by].map(held).astype(bool)
+        self._held_out += int(out.sum())
+        kept = admitted[~out]
+        columns = kept[tiers.column].tolist() if tiers else repeat(None)
+        for (subject, tier), rows in Counter(zip(kept[data.subject].tolist(), columns, strict=False)).items():
+            span = tiers.span(tiers.tier_of(tier)) if tiers else topology.span()
+            self._slices[place(keys.placement, subject, topology.shards, span)] += rows
+
+    def document(self) -> dict[str, Any]:
+        """What was counted."""
+        reasons, twice = Counter(self._reasons), 0
+        if self._records:
+            _, counts = np.unique(np.concatenate(self._records), return_counts=True)
+            twice = int(counts[counts > 1].sum())
+        if twice:
+            reasons[DUPLICATE] = twice
+        warned = self._warned | Counter(self._spellings.warned())
+        subjects = np.unique(np.concatenate([*self._subjects, np.empty(0, np.uint64)]))
+        found = {
+            "rows": self._rows, "admitted": self._rows - self._refused - twice, "refused": self._refused + twice,
+            "reasons": dict(reasons), "labels": dict(self._labels), "refused_labels": self._undeclared.shown(),
+            "refused_labels_told": self._undeclared.told(), "subjects": len(subjects),
+            "warnings": {k: n for k, n in warned.items() if n}, "notes": []}
+        if self._keys and found["admitted"]:
+            slices = [self._slices[s] for s in self._config.topology.slice_ids()]
+            found |= {"held_out": self._held_out, "rows_per_slice": slices,
+                      "notes": told_thin(self._held_out, slices, self._config.data.held_out)}
+        return found
+
+
+# --- a [data] to paste
+
+
+def _suggested(config: Config, source: Source) -> dict[str, Any]:
+    """Columns and labels, as the config names them where the source has them, else as they look."""
+    data, rows = config.data, source.sample(_SAMPLE)
+    names = [n for n in source.names() if not source.tables[0].repeated([n])]
+    taken: dict[str, Any] = {}
+    for role in ("text", "label", "subject"):
+        configured = getattr(data, role)
+        there = not source.tables[0].lacking([configured])
+        free = [n for n in names if n not in taken.values()]
+        guess = configured if there else _guess(role, free, rows)
+        if guess:
+            taken[role] = guess
+    if data.record and not source.tables[0].lacking([data.record]):
+        taken["record"] = data.record
+    if data.split_by != data.subject and not source.tables[0].lacking([data.split_by]):
+        taken["held_out_by"] = data.split_by
+    labels = data.labels or _labels(taken, rows, source)
+    return taken | ({"labels": list(labels)} if labels else {})
+
+
+def _guess(role: str, names: list[str], rows: list[dict[str, Any]]) -> str:
+    """The column for a role by the words in its name, else, for texts and labels, by what it holds."""
+    for word in ROLE_WORDS[role]:
+        for name in names:
+            if word in words_of(name):
+                return name
+    names = [n for n in names if not words_of(n) & {*ROLE_WORDS["subject"]}]
+    filled = {n: [str(r[n]) for r in rows if r.get(n) not in (None, "") and not isinstance(r[n], list | dict)]
+              for n in names}
+    if role == "text":
+        words = {n: sum(len(v.split()) for v in values) / len(values) for n, values in filled.items() if values}
+        best = max(words, key=lambda n: words[n], default="")
+        return best if best and words[best] >= 2 else ""
+    if role == "label":
+        few = {n: len(set(values)) for n, values in filled.items() if 2 <= len(set(values)) <= max(2, len(values) // 4)}
+        return min(few, key=lambda n: few[n], default="")
+    return ""
+
+
+def _labels(taken: dict[str, Any], rows: list[dict[str, Any]], source: Source) -> list[str]:
+    """The labels in the sample, if they look like labels: several rows and people have each."""
+    label, subject = taken.get("label"), taken.get("subject")
+    if not label:
+        return []
+    if names := source.tables[0].classes(label):
+        return list(names)
+    write = source.columns.get(label)
+    having: dict[str, set[str]] = {}
+    for number, row in enumerate(rows):
+        value = row.get(label)
+        if value in (None, "") or isinstance(value, list | dict):
+            continue
+        text = value if isinstance(value, str) or write is None else write(value)
+        having.setdefault(str(text), set()).add(str(row.get(subject, number)) if subject else str(number))
+    labels = sorted(v for v, people in having.items() if len(people) > 1 and looks_like_a_label(v) and v == v.strip())
+    return labels if 2 <= len(labels) <= 50 and len(labels) * 2 >= len(having) else []
+
+
+def _pasted(config: Config, suggested: dict[str, Any]) -> str:
+    lines = ["[data]"]
+    ask = {"text": "which column holds the text?", "label": "which column holds the label?",
+           "subject": "which column says whose row it is?"}
+    for role, question in ask.items():
+        lines.append(f"{role} = {_toml(suggested[role])}" if role in suggested else f'# {role} = "..."  # {question}')
+    if "record" in suggested:
+        lines.append(f"record = {_toml(suggested['record'])}")
+    if "labels" in suggested:
+        lines.append(f"labels = [{', '.join(map(_toml, suggested['labels']))}]" + (
+            "" if config.data.labels else "  # those of the first rows; see that every one there is stands here"))
+    else:
+        lines.append('# labels = ["...", "..."]  # every label there is, in a fixed order')
+    if "held_out_by" in suggested:
+        lines.append(f"held_out_by = {_toml(suggested['held_out_by'])}")
+    lines += [f"{key} = {_toml(value)}" for key in ("delimiter", "encoding") if (value := getattr(config.data, key))]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,107 @@
+"""`s3t ingest --check`: what an ingest would do, told without a text or an id, changing nothing (edges F6)."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.checking import check
+from s3t_core.config import Config
+from s3t_core.keys import WorkspaceKeys
+from tests.cases.build import HERE, as_csv, as_lines, changed, people
+
+GLAD: dict[str, Any] = {"text": "remark", "label": "mood", "subject": "member", "held_out_by": "member",
+                        "labels": ["glad", "sad"]}
+
+
+def _checked(path: object, keys: WorkspaceKeys | None = None, **data: Any) -> dict[str, Any]:
+    sources = [str(p) for p in (path if isinstance(path, list) else [path])]
+    return check(Config.model_validate({"data": GLAD | data}), keys, sources)
+
+
+def _texts_and_ids() -> list[str]:
+    return [v for r in people() for v in (r["remark"], r["member"], r["entry"])]
+
+
+def test_a_source_that_fits_is_told_with_its_counts() -> None:
+    found = _checked(HERE / "semicolon.csv", WorkspaceKeys.derive(b"\x05" * 32), record="entry")
+    assert found["fits"] and found["problems"] == []
+    assert (found["delimiter"], found["encoding"], found["columns"]) == (
+        ";", "UTF-8", ["entry", "member", "remark", "mood"])
+    assert (found["rows"], found["admitted"], found["refused"], found["subjects"]) == (12, 12, 0, 6)
+    assert found["labels"] == {"glad": 6, "sad": 6} and sum(found["rows_per_slice"]) + found["held_out"] == 12
+
+
+@pytest.mark.parametrize(("name", "changes"), [
+    ("semicolon.csv", {}), ("labels_case_space.csv", {}), ("no_header.csv", {}), ("header_spaces.csv", {}),
+    ("chat.jsonl", {"text": "messages"}), ("multilabel.jsonl", {}), ("unclosed_quote.csv", {}), ("saved", {}),
+    ("nested.jsonl", {}), ("latin1_header.csv", {}), ("array.json", {"label": "member"}),
+    ("array.json", {"label": "entry"}), ("array.json", {"label": "remark"}), ("tab.tsv", {"labels": []}),
+    ("parts", {"label": "member", "subject": "entry", "held_out_by": "entry"})])
+def test_no_text_and_no_id_is_shown(name: str, changes: dict[str, Any]) -> None:
+    told = json.dumps(_checked(HERE / name, **changes))
+    assert not any(v in told for v in _texts_and_ids())
+
+
+def test_refused_rows_are_counted_by_reason_and_undeclared_labels_by_value() -> None:
+    found = _checked(HERE / "labels_case_space.csv")
+    assert found["reasons"] == {"the label is not one of the declared ones": 9}
+    assert found["refused_labels"] == {"Glad": 3, "sad ": 3, " sad": 3}
+
+
+def test_a_misspelt_label_is_shown_and_a_text_in_its_place_is_not(tmp_path: Path) -> None:
+    moods = ["glda", "my secret diary", "anna smith", "glad", "sad"]
+    (tmp_path / "a.csv").write_text(as_csv(changed(mood=lambda n: moods[min(n, 4)])))
+    found = _checked(tmp_path / "a.csv")
+    assert found["refused_labels"] == {"glda": 1} and "2 other value(s)" in found["refused_labels_told"]
+    assert "secret" not in json.dumps(found) and "anna" not in json.dumps(found)
+
+
+def test_all_problems_are_told_together() -> None:
+    found = _checked(HERE / "parts", text="body", subject="person", held_out_by="person", labels=[])
+    assert not found["fits"]
+    assert [p.partition(",")[0] for p in found["problems"]] == [
+        "expected the labels in s3t.toml", "expected column 'body' (text) and column 'person' (subject) in the source"]
+
+
+@pytest.mark.parametrize("name", ["semicolon.csv", "array.json", "parts.parquet", "saved", "utf16.csv",
+                                  "packed.csv.gz"])
+def test_what_is_to_be_pasted_fits(name: str) -> None:
+    """A stranger's columns, nothing configured: what comes back is a [data] that an ingest takes."""
+    usual = check(Config(), None, [str(HERE / name)])
+    assert not usual["fits"]
+    data = tomllib.loads(usual["data"])["data"]
+    assert data == GLAD
+    again = check(Config.model_validate({"data": data}), None, [str(HERE / name)])
+    assert again["fits"] and again["admitted"] == 12
+
+
+def test_nested_columns_are_found_by_their_paths(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(as_lines([
+        {"user": {"id": r["member"]}, "data": {"text": r["remark"]}, "label": r["mood"]} for r in people()]))
+    data = tomllib.loads(check(Config(), None, [str(tmp_path / "a.jsonl")])["data"])["data"]
+    assert data == {"text": "data.text", "label": "label", "subject": "user.id", "held_out_by": "user.id",
+                    "labels": ["glad", "sad"]}
+
+
+def test_ids_that_stand_twice_are_counted_as_an_ingest_counts_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(as_csv([*people(), people()[3], people()[4]]))
+    found = _checked(tmp_path / "a.csv", record="entry")
+    assert (found["rows"], found["admitted"], found["refused"]) == (14, 10, 4)
+    assert found["reasons"] == {"the record id stands more than once within its subject": 4}
+
+
+def test_too_few_people_are_told_before_anything_is_trained() -> None:
+    found = _checked(HERE / "two_people.csv", WorkspaceKeys.derive(b"\x05" * 32), held_out=0.01)
+    assert any("no row is held out" in n and "accuracy will be unknown" in n for n in found["notes"])
+    assert any("of 9 slices hold nobody" in n for n in found["notes"])
+
+
+@pytest.mark.parametrize(("content", "problem"), [
+    ("", "empty file"), ("member,remark,mood\n", "got none"), ("member,remark,mood\n,r,glad\na,,sad\n", "all refused")])
+def test_a_source_of_nothing_does_not_fit(tmp_path: Path, content: str, problem: str) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    found = _checked(tmp_path / "a.csv")
+    assert not found["fits"] and problem in found["problems"][-1]
