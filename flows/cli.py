@@ -261,14 +261,25 @@ def plan(shards: Annotated[str, typer.Option("--shards", metavar="M[,M...]", hel
 
 
 @app.command()
-def predict(texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to label.")],
+def predict(texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT...]", help="Texts to label.")] = None,
+            file: Annotated[str, typer.Option("--file", metavar="IN", help="Label each row of a CSV, JSONL or Parquet "
+                                              "file, by the column that [data] text names.")] = "",
+            out: Annotated[str, typer.Option("--out", metavar="OUT", help="Where the labels of --file go: .csv or "
+                                             ".jsonl, a line a row, without texts and ids.")] = "",
             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Answers of the model version that serves."""
+    """Answers of the model version that serves: to texts, or to every row of a file."""
+    if bool(texts) == bool(file) or bool(file) != bool(out):
+        raise UsageError("expected texts, or --file IN with --out OUT, got neither, both or half of it")
     place = open_workspace(workspace)
-    from flows.predicting import champion_of
-    answers = champion_of(place).predict(texts)
+    from flows.predicting import champion_of, predict_file
+    if file:
+        show(as_json, predict_file(place, file, Path(out)), lambda d: [
+            f"{d['rows']} rows labelled by version {d['version']} in {d['seconds']:.0f} s: {d['out']}"])
+        return
+    asked = list(texts or [])
+    answers = champion_of(place).predict(asked)
     show(as_json, answers, lambda found: [
-        line for text, answer in zip(texts, found, strict=True) for line in _told_answer(text, answer)])
+        line for text, answer in zip(asked, found, strict=True) for line in _told_answer(text, answer)])
 
 
 for _name, _command in cli_evidence.COMMANDS.items():
