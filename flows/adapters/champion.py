@@ -304,7 +304,8 @@ def asked_for() -> str:
     path: there the command that began it tells.
     """
     held = _held_by_load_model()
-    return held if held.startswith(("models:/", "runs:/")) or "://" in held else _told_to_a_server()
+    is_a_path = held.startswith("file:") or not re.match(r"[a-z][a-z0-9+.-]*:", held)
+    return _told_to_a_server() if is_a_path else held
 
 
 def _held_by_load_model() -> str:

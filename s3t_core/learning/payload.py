@@ -64,7 +64,7 @@ def _cells_of_columns(columns: Mapping[Any, Any], column: str) -> list[Any]:
 def _cell(row: Any, column: str) -> Any:
     """The text of one row of a list."""
     if isinstance(row, Mapping):
-        return row[_chosen(list(row), column)]
+        row = row[_chosen(list(row), column)]
     cells = _listed(row) if not isinstance(row, str) else row
     if isinstance(cells, list | tuple):
         if len(cells) != 1:

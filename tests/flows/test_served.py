@@ -258,7 +258,8 @@ def test_mlflows_server_goes_on_over_an_erasure_takes_every_payload_and_says_whe
         assert [_get(f"{url}/{path}")[0] for url in (follows, held) for path in ("ping", "health")] == [200] * 4
         place = _erased(prepared)
         status, told = _post(follows, {"inputs": TEXTS})
-        assert status == 200 and json.loads(told)["predictions"] == champion_of(place).predict(TEXTS)
+        assert status == 200, told
+        assert json.loads(told)["predictions"] == champion_of(place).predict(TEXTS)
         assert [_get(f"{follows}/{path}")[0] for path in ("ping", "health")] == [200, 200]
         assert [_get(f"{held}/{path}")[0] for path in ("ping", "health")] == [503, 503]
         status, told = _post(held, {"inputs": TEXTS})

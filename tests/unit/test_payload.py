@@ -20,7 +20,7 @@ SECRET = "a very secret text"
     pd.DataFrame({"else": TWO}), pd.DataFrame(TWO), pd.DataFrame({"rid": [1, 2], "body": TWO}).set_index("rid"),
     {"body": TWO, "rid": ["r1"]}, {"body": np.array(TWO)}, {"else": TWO}, {"body": [[t] for t in TWO]},
     [{"rid": "r1", "body": TWO[0]}, {"body": TWO[1], "rid": "r2"}], [{"else": t} for t in TWO],
-    np.array([{"rid": 1, "body": t} for t in TWO]),
+    np.array([{"rid": 1, "body": t} for t in TWO]), [{"rid": np.array(1), "body": np.array(t)} for t in TWO],
 ])
 def test_the_texts_are_those_of_the_named_column_or_of_the_only_one(asked: Any) -> None:
     assert texts_of(asked, "body") == TWO
