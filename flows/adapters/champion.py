@@ -10,7 +10,7 @@ It fails closed:
 2. Where the alias has moved on, the old release answers nothing any more. A model that was asked for by the alias
    fetches what the alias names now: the release document, believed only when the registry vouches for its digest, and
    the stages that it names, each verified by its digest. No code is fetched: this code goes on. What was brought to a
-   directory is removed when it is in memory.
+   directory is removed when it is in memory, and so are the old stages where MLflow brought them from a server.
 3. A model that was asked for by a number, a run or an id, or is pinned (`model_config={"pinned": True}`), refuses for
    good instead. MLflow does not tell a model what it was asked for: `asked_for` finds it out. Where nobody can say, the
    model was the alias's own when it was loaded, and follows it.
@@ -123,6 +123,7 @@ class Serving:
         self._confirmed: Moment | None = None
         self._failed: tuple[Moment, _Stale] | None = None
         self._over: _Stale | None = None
+        self._brought: Path | None = None
 
     def load_context(self, context: Any) -> None:
         """Build the ensemble from the version's own stage files, each verified by digest. Raises StaleModel."""
@@ -143,6 +144,9 @@ class Serving:
         else:  # it moved while MLflow brought the files
             self._loaded = self._fetched(version)
         self._confirmed = Moment.now() if self._loaded.document is not own else self._asked
+        self._brought = _brought(folder, self._place_of(version))
+        if self._loaded.document is not own:
+            self._remove_brought()
         _answer_pings(self)
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
@@ -217,8 +221,10 @@ class Serving:
         elif self._pinned:
             self._over = self._moved_on()
             self._loaded = None
+            self._remove_brought()
             raise self._over
         del held
+        self._remove_brought()
         self._loaded = None  # it answers nothing any more, and two releases need the memory of two
         gc.collect()
         return self._fetched(version)
@@ -231,6 +237,20 @@ class Serving:
         except Exception as error:
             raise _Stale(f"expected the registry to confirm this model version, got {type(error).__name__}; "
                          "set the tracking URI to the registry it was loaded from") from None
+
+    def _place_of(self, version: Any) -> str:
+        """Where the registry keeps a version's files, "" where it does not say."""
+        try:
+            return str(mlflow.MlflowClient().get_model_version_download_uri(self._name, version.version))
+        except Exception:
+            return ""
+
+    def _remove_brought(self) -> None:
+        """The stages of a release that serves no longer, where MLflow brought them for this model: it never removes
+        them, and an erasure may have destroyed them everywhere else."""
+        for path in self._brought.glob("*.safetensors") if self._brought else ():
+            path.unlink(missing_ok=True)
+        self._brought = None
 
     def _check(self, document: _Document, version: Any) -> None:
         if document.digest != _vouched(version):
@@ -282,6 +302,16 @@ def _built(document: _Document, folder: Path, version: Any) -> _Loaded:
     release, recipe = parse_release_document(document.value)
     ensemble = Ensemble(find_backbone(recipe.model), recipe, release, LocalStageStore(folder).get)
     return _Loaded(document, ensemble, str(version.version))
+
+
+def _brought(folder: Path, place: str) -> Path | None:
+    """The files that a model is loaded from, where they are a copy that MLflow brought from the registry's `place`, on
+    another machine or in a bucket, to a temporary directory of its own; None where they are anybody else's."""
+    temporary, found = Path(tempfile.gettempdir()).resolve(), folder.resolve()
+    is_elsewhere = re.match(r"[a-z][a-z0-9+.-]*:", place) is not None and not place.startswith("file:")
+    if not is_elsewhere or not found.is_relative_to(temporary) or found == temporary:
+        return None
+    return folder if found.relative_to(temporary).parts[0].startswith("tmp") else None
 
 
 def _remove_forgotten() -> None:

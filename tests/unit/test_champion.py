@@ -1,7 +1,9 @@
 """The code in a version, by itself: what it was asked for, and what it answers while the release changes under it."""
 
 import sys
+import tempfile
 import types
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,3 +108,23 @@ def test_what_load_model_was_asked_for_is_found_and_a_path_tells_nothing(uri: st
     exec("def load_model(model_uri, ask):\n    return ask()\n", module.__dict__)  # noqa: S102
     assert champion._SERVER not in sys.modules
     assert module.load_model(uri, champion.asked_for) == found
+
+
+@pytest.mark.parametrize(("below", "place", "removed"), [
+    ("tmpabc/artifacts/release", "mlflow-artifacts:/1/models/m/artifacts", True),
+    ("tmpabc/artifacts/release", "s3://bucket/1", True),
+    ("tmpabc/w/.s3t/mlartifacts/models/m/artifacts/release", "file:///x", False),
+    ("tmpabc/w/.s3t/mlartifacts/models/m/artifacts/release", "/x", False), ("tmpabc/release", "", False),
+    ("mine/release", "mlflow-artifacts:/1", False), ("../elsewhere/release", "mlflow-artifacts:/1", False)])
+def test_stages_that_mlflow_brought_go_with_their_release_and_nobody_elses_do(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str, place: str, removed: bool) -> None:
+    (tmp_path / "t").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
+    folder = tmp_path / "t" / below
+    folder.mkdir(parents=True)
+    (folder / "x.safetensors").write_bytes(b"a stage")
+    (folder / "release.json").write_bytes(b"{}")
+    model = champion.Champion()
+    model._brought = champion._brought(folder, place)
+    model._remove_brought()
+    assert (folder / "x.safetensors").exists() != removed and (folder / "release.json").exists()
