@@ -73,7 +73,7 @@ def _snippet_of_the_readme() -> str:
 def test_the_snippet_of_the_readme_in_a_wrong_place_is_an_error_and_makes_no_database(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", _snippet_of_the_readme()], cwd=tmp_path, capture_output=True,
                           text=True, check=False, env=environment())
-    assert done.returncode == 1 and "No such file or directory" in done.stderr and ".s3t/mlflow.db" in done.stderr
+    assert done.returncode == 1 and "No such file or directory: '.s3t'" in done.stderr
     assert not list(tmp_path.rglob("*"))
 
 

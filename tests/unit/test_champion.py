@@ -1,7 +1,9 @@
 """The code in a version, by itself: what it was asked for, and what it answers while the release changes under it."""
 
+import os
 import sys
 import tempfile
+import time
 import types
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,3 +130,14 @@ def test_stages_that_mlflow_brought_go_with_their_release_and_nobody_elses_do(
     model._brought = champion._brought(folder, place)
     model._remove_brought()
     assert (folder / "x.safetensors").exists() != removed and (folder / "release.json").exists()
+
+
+def test_what_a_killed_process_left_where_models_are_brought_to_goes_with_the_next_fetch(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name, age in (("s3t-champion-old", 7200), ("s3t-champion-now", 0), ("tmpold", 7200)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.safetensors").write_bytes(b"a stage")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    champion._remove_forgotten()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s3t-champion-now", "tmpold"]
