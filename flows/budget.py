@@ -13,6 +13,9 @@ from s3t_core.times import date_after, parse_time
 RATE_DAYS = 30
 """The request rate is counted over so many days, or since the first data when that is less."""
 
+ENOUGH = 5
+"""A rate counted from fewer requests is told with how many they are."""
+
 
 def policy_of(config: Config) -> BudgetPolicy:
     """The configured policy."""
@@ -38,9 +41,10 @@ def budget_document(config: Config, state: State) -> dict[str, Any] | None:
 
 def forecast_document(config: Config, state: State, events: Iterable[Event],
                       now: datetime) -> dict[str, Any] | None:
-    """Expected requests left with a 5 to 95% interval, and dates at the present rate; None where nothing is foreseen.
+    """Expected requests left with a 5 to 95% interval, and dates at the present rate, with how many requests that rate
+    was counted from; None where nothing is foreseen.
 
-    `dates` is None while no request came yet: there is no rate to count with.
+    `dates` is None while there is no rate to count with: no request came yet, or none that found anybody.
     """
     if state.release is None or state.dataset is None:
         return None
@@ -53,22 +57,26 @@ def forecast_document(config: Config, state: State, events: Iterable[Event],
     if found is None:
         return None
     numbers = {k: round(v, 1) for k, v in asdict(found).items()}
-    rate = requests_per_day(events, now)
+    counted, rate = requests_per_day(events, state, now)
     dates = {k: date_after(now, min(v / rate, 365_000)) for k, v in numbers.items()} if rate else None
-    return {"requests": numbers, "requests_per_day": round(rate, 3), "dates": dates}
+    return {"requests": numbers, "requests_per_day": round(rate, 3), "counted_requests": counted, "dates": dates}
 
 
-def requests_per_day(events: Iterable[Event], now: datetime) -> float:
-    """Acknowledged requests per day over the last 30 days, or since the first data came when that is less."""
+def requests_per_day(events: Iterable[Event], state: State, now: datetime) -> tuple[int, float]:
+    """(how many, a day) acknowledged requests over the last 30 days, or since the first data came when that is less.
+    One whose erasure found nobody spends no budget, and is not counted."""
     times: list[float] = []
     began = 0.0
     for event in events:
         if event["type"] == "request":
+            if state.outcomes.get(event["request"], ("", 0))[0] == "nothing found":
+                continue
             times.append((now - parse_time(event["time"])).total_seconds() / 86_400)
         elif event["type"] == "dataset" and not began:
             began = (now - parse_time(event["time"])).total_seconds() / 86_400
     window = min(max(began, 1.0), RATE_DAYS)
-    return sum(1 for age in times if age <= window) / window
+    counted = sum(1 for age in times if age <= window)
+    return counted, counted / window
 
 
 def budget_tags(config: Config, state: State, events: Iterable[Event], now: datetime) -> dict[str, str]:
@@ -82,6 +90,7 @@ def budget_tags(config: Config, state: State, events: Iterable[Event], now: date
         numbers = expected["requests"]
         tags |= {"s3t.budget.expected_requests": f"{numbers['mean']} ({numbers['p5']} to {numbers['p95']})",
                  "s3t.budget.expected_until": expected["dates"]["mean"] if expected["dates"] else "no request rate yet"}
+        tags["s3t.budget.counted_requests"] = str(expected["counted_requests"])
     return tags
 
 
@@ -98,10 +107,18 @@ def told_budget(budget: dict[str, Any]) -> str:
         parts.append(f"{numbers['mean']:g} are expected ({numbers['p5']:g} to {numbers['p95']:g})")
         if expected["dates"]:
             parts.append(f"until about {expected['dates']['mean']} ({expected['dates']['p5']} to "
-                         f"{expected['dates']['p95']}) at {expected['requests_per_day']:g} requests a day")
+                         f"{expected['dates']['p95']}) at {expected['requests_per_day']:g} requests a day"
+                         f"{_told_basis(expected['counted_requests'])}")
     elif budget["policy"] == "accuracy_floor":
         parts.append("how long accuracy holds cannot be foreseen")
     return ", ".join(parts) or "counted once a version serves"
+
+
+def _told_basis(counted: int) -> str:
+    if counted >= ENOUGH:
+        return ""
+    few = "one request" if counted == 1 else f"only {counted} requests"
+    return f", a rate that rests on {few}: the dates say little yet"
 
 
 def _known(value: int | None) -> str:

@@ -20,6 +20,7 @@ from flows.cli_base import (
     KeyOption,
     ProxyOption,
     WorkspaceOption,
+    accuracy,
     app,
     console,
     meaning,
@@ -108,20 +109,23 @@ def ingest(source: Annotated[list[str], typer.Argument(metavar="SOURCE...", help
 @app.command()
 def train(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Train the stages that are missing, register a version, serve it."""
-    show(as_json, run_flow(open_workspace(workspace), "train"), _told_training)
+    _show_trained(as_json, open_workspace(workspace), "train")
 
 
 @app.command()
 def retrain(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """The full retrain, now: on the data that is there, re-using every stage that did not change."""
-    show(as_json, run_flow(open_workspace(workspace), "retrain"), _told_training)
+    _show_trained(as_json, open_workspace(workspace), "retrain")
 
 
 @app.command()
 def repair(minutes: Annotated[float, typer.Option("--minutes", help="Begin no stage after so many.")] = 60,
            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Train again what erasures deactivated, the worst shards first, within a time limit."""
-    show(as_json, run_flow(open_workspace(workspace), "repair", minutes), _told_repair)
+    place = open_workspace(workspace)
+    done = run_flow(place, "repair", minutes)
+    from flows.next_steps import why_unmeasured
+    show(as_json, {**done, "unmeasured": why_unmeasured(place.ledger.state(), place.config)}, _told_repair)
 
 
 @app.command()
@@ -147,8 +151,11 @@ for _command in cli_requests.COMMANDS:
 @app.command()
 def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Carry out every pending request, now: deactivate, cut over, destroy, scan, certify."""
-    done = run_flow(open_workspace(workspace), "erase")
-    show(as_json, done, _told_erasure)
+    place = open_workspace(workspace)
+    done = run_flow(place, "erase")
+    from flows.next_steps import after_erasure
+    step = after_erasure(place.ledger.state(), place.config, done["retrain"])
+    show(as_json, {**done, "next": {"command": step.command, "why": step.why}}, _told_erasure)
     if done["retrain"] == "failed":
         print(f"s3t: the erasure is complete, but the full retrain failed: {done['problem']}", file=sys.stderr)
         sys.exit(1)
@@ -266,14 +273,25 @@ def plan(shards: Annotated[str, typer.Option("--shards", metavar="M[,M...]", hel
 
 
 @app.command()
-def predict(texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to label.")],
+def predict(texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT...]", help="Texts to label.")] = None,
+            file: Annotated[str, typer.Option("--file", metavar="IN", help="Label each row of a CSV, JSONL or Parquet "
+                                              "file, by the column that [data] text names.")] = "",
+            out: Annotated[str, typer.Option("--out", metavar="OUT", help="Where the labels of --file go: .csv or "
+                                             ".jsonl, a line a row, without texts and ids.")] = "",
             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Answers of the model version that serves."""
+    """Answers of the model version that serves: to texts, or to every row of a file."""
+    if bool(texts) == bool(file) or bool(file) != bool(out):
+        raise UsageError("expected texts, or --file IN with --out OUT, got neither, both or half of it")
     place = open_workspace(workspace)
-    from flows.predicting import champion_of
-    answers = champion_of(place).predict(texts)
+    from flows.predicting import champion_of, predict_file
+    if file:
+        show(as_json, predict_file(place, file, Path(out)), lambda d: [
+            f"{d['rows']} rows labelled by version {d['version']} in {d['seconds']:.0f} s: {d['out']}"])
+        return
+    asked = list(texts or [])
+    answers = champion_of(place).predict(asked)
     show(as_json, answers, lambda found: [
-        line for text, answer in zip(texts, found, strict=True) for line in _told_answer(text, answer)])
+        line for text, answer in zip(asked, found, strict=True) for line in _told_answer(text, answer)])
 
 
 for _name, _command in cli_evidence.COMMANDS.items():
@@ -349,6 +367,9 @@ def _told_ingest(d: dict[str, Any]) -> list[str]:
         lines.append(f"  warning: {d['nearly']} of the rows left out are of ids that are spelt nearly like an erased "
                      "one (letter case, blanks, Unicode form, .0). Where those are other people, see "
                      "docs/your-data.md, A person who was erased.")
+    if d["warnings"]:
+        lines.append("  Those rows were taken. Look at them in the source, and ingest again where they are mistakes; "
+                     "docs/your-data.md says what each warning means.")
     if d["quarantined"]:
         lines.append("Refused rows are in .s3t/quarantine/rows.jsonl, by their place in the source.")
     return [*lines, "Next: `s3t train`."]
@@ -363,17 +384,26 @@ def _told_move(d: dict[str, Any]) -> list[str]:
             "Whoever loaded the model loads it again from the new registry; next: docs/operations.md, Moving."]
 
 
+def _show_trained(as_json: bool, place: Any, flow: str) -> None:
+    done = run_flow(place, flow)
+    from flows.next_steps import thin_data, why_unmeasured
+    state = place.ledger.state()
+    show(as_json, {**done, "unmeasured": why_unmeasured(state, place.config),
+                   "thin": thin_data(state.dataset, place.config)}, _told_training)
+
+
 def _told_training(d: dict[str, Any]) -> list[str]:
     share = d["reused"] / max(d["trained"] + d["reused"], 1)
     return [f"{d['trained']} stages trained, {d['reused']} re-used ({percent(share)}), in {d['seconds']:.0f} s.",
-            f"Version {d['version']} serves; held-out accuracy {percent(d['accuracy'])}.",
+            f"Version {d['version']} serves; held-out accuracy {accuracy(d['accuracy'], d['unmeasured'])}.",
+            *(f"  warning: {each}." for each in d["thin"]),
             "Next: `s3t predict TEXT`, or `s3t request SUBJECT` and `s3t erase`."]
 
 
 def _told_repair(d: dict[str, Any]) -> list[str]:
     left = f"{d['missing']} stages are still missing; run it again." if d["missing"] else "Every stage is there."
     return [f"{d['trained']} stages trained in {d['seconds']:.0f} s; version {d['version']} serves; held-out accuracy "
-            f"{percent(d['accuracy'])}. {left}"]
+            f"{accuracy(d['accuracy'], d['unmeasured'])}. {left}"]
 
 
 _RETRAIN_TOLD = {
@@ -391,7 +421,7 @@ def _told_erasure(d: dict[str, Any]) -> list[str]:
     waiting += [f"  not carried out: {w['request']}, {w['state']}, due {w['due']}" for w in d["waiting"]]
     nobody = any(c["outcome"] == "nothing found" for c in d["certificates"])
     if not d["certificates"]:
-        return [f"Nothing was pending. Full retrain: {told}.", *waiting]
+        return [f"Nothing was pending. Full retrain: {told}.", *waiting, _told_next(d["next"])]
     return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "
             f"deactivated and destroyed; version {d['version'] or 'none'} serves. Full retrain: {told}.",
             *(f"  {told_outcome(c['outcome'], c['rows'])}: {c['path']}" for c in d["certificates"]),
@@ -400,7 +430,14 @@ def _told_erasure(d: dict[str, Any]) -> list[str]:
             *([f"  The ids of {d['ids_lost']} request(s) could not be searched for: they were asked for by a hash, or "
                "lost by a restore. Their rows were found by digest."] if d["ids_lost"] else []),
             *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
-            *waiting, "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`."]
+            *waiting, "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`.", _told_next(d["next"])]
+
+
+def _told_next(step: dict[str, str]) -> str:
+    """Which of train, retrain and repair follows."""
+    if not step["command"]:
+        return f"Nothing has to be trained: {step['why']}."
+    return f"To train: `{step['command']}`: {step['why']}."
 
 
 def _told_serving(d: dict[str, Any]) -> list[str]:
@@ -418,7 +455,8 @@ def _told_answer(text: str, answer: dict[str, Any]) -> list[str]:
 
 
 def _told_status(d: dict[str, Any]) -> list[str]:
-    lines = [f"{d['name']}: version {d['version'] or 'none yet'}, held-out accuracy {percent(d['accuracy'])}, "
+    lines = [f"{d['name']}: version {d['version'] or 'none yet'}, held-out accuracy "
+             f"{accuracy(d['accuracy'], d['unmeasured'])}, "
              f"{d['records']} records."]
     for shard in d["shards"]:
         replicas = "  ".join(f"{'-'.join(map(str, r['sequence']))}: {r['depth']}" for r in shard["replicas"])

@@ -123,3 +123,8 @@ def show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> Non
 def percent(share: float | None) -> str:
     """A share of 0 to 1 as a percentage, "unknown" for None."""
     return "unknown" if share is None else f"{100 * share:.1f}%"
+
+
+def accuracy(share: float | None, unmeasured: str = "") -> str:
+    """A held-out accuracy as a percentage, or that it is unknown and why."""
+    return f"unknown ({unmeasured})" if share is None and unmeasured else percent(share)

@@ -15,8 +15,9 @@ UNDECIDED = 3
 """The exit code of `s3t verify` for evidence that is signed, and undecided all the same."""
 
 
-def verify(path: Annotated[str, typer.Argument(help="A certificate, a directory of them, a report, a checkpoint, an "
-                                                 "evidence bundle (.zip) or an exported ledger (.jsonl).")],
+def verify(paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="A certificate, a directory of them, a "
+                                                      "report, a checkpoint, an evidence bundle (.zip) or an exported "
+                                                      "ledger (.jsonl); several, each checked.")],
            key: Annotated[list[str] | None, typer.Option("--key", help="The controller's public key (PEM); again for "
                                                          "each they used. Default: the workspace's own, which lies "
                                                          "beside the evidence and so proves less.")] = None,
@@ -25,9 +26,9 @@ def verify(path: Annotated[str, typer.Argument(help="A certificate, a directory 
            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Check certificates, reports, bundles, checkpoints and ledgers offline. Exits 3 when all is signed, but a document
     by a key that was replaced: alone it proves nothing."""
-    from flows.verifying import verify_path
+    from flows.verifying import verify_paths
     publics = [Path(k) for k in key] if key else _own_public_keys(workspace)
-    result = verify_path(Path(path), publics, Path(checkpoint) if checkpoint else None)
+    result = verify_paths([Path(p) for p in paths], publics, Path(checkpoint) if checkpoint else None)
     show(as_json, {**result, "own_key": not key}, _told_verified)
     if not result["valid"]:
         sys.exit(1 if result["problems"] else UNDECIDED)
@@ -99,6 +100,10 @@ def _own_public_keys(workspace: str | None) -> list[Path]:
 
 
 def _told_verified(d: dict[str, Any]) -> list[str]:
+    if "files" in d:
+        own = [line for each in d["files"] for line in (f"{each['path']}:", *(
+            f"  {told}" for told in _told_verified({**each, "own_key": False})))]
+        return [*own, *(f"NOT VALID: {p}" for p in d["between"]), *_told_own_key(d)]
     lines = [f"{_word(c)}: {c['request']}{_file_of(c)}, {told_outcome(c['closed'], c.get('rows', 0))} "
              f"{c['certified']}" for c in d["certificates"]]
     lines += [f"{_word(c)}: {c['file']}, a checkpoint of {c['size']} entries, signed {c['signed']}"
@@ -114,11 +119,14 @@ def _told_verified(d: dict[str, Any]) -> list[str]:
     lines += [f"UNDECIDED: {p}" for p in d["undecided"]]
     lines += [f"NOT VALID: {p}" for p in d["problems"]]
     lines += [f"Verified with key {k}." for k in d["keys"]]
-    if d["own_key"]:
-        lines.append("That key lies in the workspace, beside the evidence: whoever changes the one can change the "
-                     "other. Pass --key with the public key that you were given another way.")
+    lines += _told_own_key(d)
     return [*lines, *(["What a bundle alone does not prove:", *(f"  - {p}" for p in d["not_proved"])]
                       if d.get("not_proved") else [])]
+
+
+def _told_own_key(d: dict[str, Any]) -> list[str]:
+    return ["That key lies in the workspace, beside the evidence: whoever changes the one can change the other. Pass "
+            "--key with the public key that you were given another way."] if d["own_key"] else []
 
 
 def _word(found: dict[str, Any]) -> str:

@@ -1,26 +1,44 @@
-"""Load the serving version by MLflow, as anyone else would, but from the very files that were checked."""
+"""Load the serving version by MLflow, as anyone else would, but from the very files that were checked; label a file."""
 
+import csv
+import json
+import time
 import warnings
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
 
 from flows.progress import current
 from flows.wiring import Workspace
 from s3t_core.erasure.state import VersionRecord
-from s3t_core.errors import UsageError
+from s3t_core.errors import DataError, StaleModel, UsageError
+from s3t_core.files import writing_atomically
+
+BATCH = 1000
+"""Rows that the model is asked at a time; it confirms that it may answer before and after each."""
+ENDINGS = (".csv", ".jsonl")
+
+Answer = dict[str, Any]
+Write = Callable[[int, Answer], object]
 
 
 def champion_of(place: Workspace) -> Any:
     """`models:/NAME@champion`, once it is clear that its files, the code that answers among them, are those that the
     ledger recorded. Raises UsageError when nothing serves yet, GuaranteeError for other files, and where the registry
-    names another version or other files.
+    names another version or other files. It answers as long as that version serves, and follows no alias: another
+    version's files would have to be held against the ledger first.
 
     From a server MLflow brings the files to a directory that it never removes, stages that a later erasure must destroy
     among them: they come into the workspace instead, and are gone when the model is in memory.
     """
+    return _loaded(place, _champion(place))
+
+
+def _champion(place: Workspace) -> VersionRecord:
     champion = place.ledger.state().champion
     if champion is None:
         raise UsageError("expected a model version to serve, got none; run `s3t ingest SOURCE` and `s3t train`")
-    return _loaded(place, champion)
+    return champion
 
 
 def _loaded(place: Workspace, champion: VersionRecord) -> Any:
@@ -31,4 +49,73 @@ def _loaded(place: Workspace, champion: VersionRecord) -> Any:
         loading = place.state_dir / "loading"
         with warnings.catch_warnings(), place.registry.checked_files(champion, loading) as folder:
             warnings.simplefilter("ignore")  # of type hints in the model's code
-            return mlflow.pyfunc.load_model(str(folder))
+            return mlflow.pyfunc.load_model(str(folder), model_config={"pinned": True})
+
+
+def predict_file(place: Workspace, source: str, out: Path) -> dict[str, Any]:
+    """Label each row of a source by its column `[data] text`, into a CSV or JSON Lines file: row number, label and
+    probabilities, no text and no id. The file is its owner's alone, and whole or not there.
+
+    Raises UsageError, and DataError for a source with a row that has no text: then nothing is written.
+    """
+    _check_out(place, source, out)
+    started, champion = time.monotonic(), _champion(place)
+    next(iter(_texts(place, source)), None)  # a source that cannot be read is told before a model is loaded
+    model, rows = _loaded(place, champion), 0
+    with current().spinner("Labelling") as say, writing_atomically(out) as file:
+        write = _writer(out, file, list(place.config.data.labels))
+        for batch in _texts(place, source):
+            try:
+                answers = model.predict(batch)
+            except StaleModel:
+                raise StaleModel("expected one version to serve until every row was labelled, got another meanwhile "
+                                 "(an erasure or a training); nothing was written: run the command again") from None
+            for answer in answers:
+                rows += 1
+                write(rows, answer)
+            say(f"{rows:,} rows")
+    return {"rows": rows, "out": str(out), "version": champion.version, "seconds": round(time.monotonic() - started, 1)}
+
+
+def _check_out(place: Workspace, source: str, out: Path) -> None:
+    if out.suffix.lower() not in ENDINGS:
+        raise UsageError(f"expected --out to end in {' or '.join(ENDINGS)}, got {out.suffix or 'no ending'!r}")
+    if not out.parent.is_dir() or out.is_dir():
+        raise UsageError("expected --out to name a file in a directory that is there, got another path")
+    own = [place.state_dir, place.root / "data"]
+    if any(out.resolve().is_relative_to(folder.resolve()) for folder in own):
+        raise UsageError("expected --out outside of what the system keeps (data, .s3t), got a path in it: it would be "
+                         "searched, swept or replaced there")
+    if out.exists() and Path(source).exists() and out.samefile(source):
+        raise UsageError("expected --out to be another file than --file, got the same")
+
+
+def _texts(place: Workspace, source: str) -> Iterator[list[str]]:
+    """The texts of a source, in its order, some at a time. Raises DataError for a row without one."""
+    from flows.adapters.sources import read_chunks
+    text = place.config.data.text
+    only = place.config.data.model_copy(update={"label": text, "subject": text, "held_out_by": text, "record": ""})
+    for chunk in read_chunks(source, only):
+        _check_rows(chunk, text)
+        texts = chunk[text].tolist()
+        for begin in range(0, len(texts), BATCH):
+            yield texts[begin:begin + BATCH]
+
+
+def _check_rows(chunk: Any, text: str) -> None:
+    wrong = chunk[(chunk["malformed"] != "") | chunk[text].isna()]
+    if len(wrong):
+        first = wrong.iloc[0]
+        why = first["malformed"] or "it is empty"
+        raise DataError(f"expected a text in the column {text!r} of every row, got {len(wrong)} without one among "
+                        f"{len(chunk)}; the first is row {first['row']}: {why}. Nothing was written: mend or leave out "
+                        "those rows")
+
+
+def _writer(out: Path, file: TextIO, labels: Iterable[str]) -> Write:
+    if out.suffix.lower() == ".jsonl":
+        return lambda row, answer: file.write(json.dumps({"row": row, **answer}, ensure_ascii=False) + "\n")
+    table, named = csv.writer(file, lineterminator="\n"), list(labels)
+    table.writerow(["row", "label", *(f"probability {label}" for label in named)])
+    return lambda row, answer: table.writerow([row, answer["label"], *(answer["probabilities"].get(label, "")
+                                                                       for label in named)])

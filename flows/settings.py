@@ -15,6 +15,7 @@ from flows.adapters.git import REDIRECTING
 from flows.adapters.shared_prefect import Address, SharedServer
 from s3t_core.config import parse_config
 from s3t_core.errors import WorkspaceError
+from s3t_core.learning.pins import wait_without_spinning
 
 CONFIG_NAME = "s3t.toml"
 _OURS = "S3T_PREFECT_URL"
@@ -65,6 +66,7 @@ def prepare_environment(root: Path) -> None:
             os.environ[key] = value
         else:
             os.environ.setdefault(key, value)
+    wait_without_spinning(os.environ)
 
 
 def operators_server() -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from flows.next_steps import why_unmeasured
 from flows.wiring import Workspace
 from s3t_core.erasure.closing import as_told, view_of
 from s3t_core.erasure.state import State
@@ -25,6 +26,7 @@ def status_of(place: Workspace) -> dict[str, Any]:
         "name": place.config.system.name,
         "version": champion.version if champion else None,
         "accuracy": champion.accuracy if champion else None,
+        "unmeasured": why_unmeasured(state, place.config),
         "dataset_version": state.dataset.version if state.dataset else None,
         "records": state.dataset.rows() if state.dataset else 0,
         "held_out": state.dataset.held_out.rows if state.dataset else 0,

@@ -46,6 +46,29 @@ def verify_path(path: Path, public_key: Path | Sequence[Path], earlier: Path | N
     return _verify_ledger(path, keys, given) if path.suffix == ".jsonl" else _verify_files(path, keys, given)
 
 
+def verify_paths(paths: Sequence[Path], public_key: Path | Sequence[Path],
+                 earlier: Path | None = None) -> dict[str, Any]:
+    """`verify_path` of each. For one path it is that one's document; for several the lists of all, "files" with each
+    one's own document, and in "between" what only shows beside each other: a document of a request that was given
+    twice, as two files, is a copy. A file that is named twice is checked once."""
+    once = list({p.resolve(): p for p in paths}.values())
+    found = [{"path": str(p), **verify_path(p, public_key, earlier if len(once) == 1 or p.suffix == ".zip" else None)}
+             for p in once]
+    if earlier is not None and len(once) > 1 and not any(p.suffix == ".zip" for p in once):
+        raise UsageError("expected a bundle (.zip) with --checkpoint, got other kinds of files")
+    if len(found) == 1:
+        return {k: v for k, v in found[0].items() if k != "path"}
+    requests = [c["request"] for p, each in zip(once, found, strict=True) if p.suffix != ".zip"
+                for c in each["certificates"]]
+    between = [f"expected one document of {r}, got {requests.count(r)}: the others are copies"
+               for r in sorted(set(requests)) if requests.count(r) > 1]
+    joined = {kind: [x for each in found for x in each.get(kind, [])] for kind in (
+        "problems", "undecided", "certificates", "checkpoints", "reports")}
+    joined["problems"] += between
+    return {"valid": all(each["valid"] for each in found) and not between, **joined, "between": between,
+            "keys": sorted({k for each in found for k in each["keys"]}), "files": found}
+
+
 def _found(keys: list[KeyFile], **found: Any) -> dict[str, Any]:
     """What is told of evidence: valid unless there is a problem or something undecided."""
     document = {"problems": [], "undecided": [], "certificates": [], "keys": [k.id for k in keys], **found}

@@ -420,7 +420,8 @@ class Workspace:
         from flows.adapters.registry import MlflowRegistry
         from flows.adapters.registry_server import ServerRegistry
         remote = self.config.registry
-        serving = {"staleness_seconds": self.config.erasure.staleness_seconds, "offline_seconds": self.offline_seconds}
+        serving = {"staleness_seconds": self.config.erasure.staleness_seconds, "offline_seconds": self.offline_seconds,
+                   "text": self.config.data.text}
         parts = (self.tracking_uri, self.state_dir / "mlartifacts", self.temporary_dir, self.config.system.name,
                  self.store, serving, self.owner)
         if remote.tracking_uri:

@@ -10,9 +10,9 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from s3t_core.errors import StorageError
 
@@ -66,6 +66,28 @@ def _write_each(folder: Path, files: Mapping[str, bytes], mode: int) -> None:
     finally:
         for descriptor, _ in opened.values():
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writing_atomically(path: Path, mode: int = 0o600) -> Iterator[TextIO]:
+    """A text file (UTF-8) to write in parts; it takes the name `path` when the block ends, and is gone when it fails.
+    Raises StorageError."""
+    descriptor, temporary = -1, ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise StorageError(f"could not write {path.name}: {error.strerror or type(error).__name__}; "
+                           "free space or fix permissions, then run the command again") from None
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def _sync(descriptors: list[int]) -> None:

@@ -44,6 +44,10 @@ MODEL_FOLDER = "artifacts"
 """Where in a logged model's folder MLflow keeps what it loads."""
 _NONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """What MLflow answers for a name or alias that is not there."""
+EXAMPLE = ("words",)
+"""What a version gives as an example of its input: nobody's row, and too short to be looked for as one."""
+UNPINNED = {"pinned": False}
+"""The settings that whoever loads a version may change (champion.py)."""
 _AHEAD = 1000
 """Version numbers that are passed over at most, so that a moved version keeps its own."""
 
@@ -53,9 +57,9 @@ class MlflowRegistry:
     the port `Registry`. On a server: flows.adapters.registry_server."""
 
     def __init__(self, tracking_uri: str, artifacts: Path, temporary: Path, name: str, store: StageStore,
-                 serving: Mapping[str, float], owner: str) -> None:
-        """`serving`: staleness and declared offline use in seconds, for the code that answers (champion.py). `owner`:
-        the name of the ledger whose versions these are; nobody else's are touched."""
+                 serving: Mapping[str, float | str], owner: str) -> None:
+        """`serving`: staleness and declared offline use in seconds and the column of texts, for the code that answers
+        (champion.py). `owner`: the name of the ledger whose versions these are; nobody else's are touched."""
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # stdout is for this system's own answer
@@ -327,7 +331,7 @@ class MlflowRegistry:
     def _register(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str],
                   moved: VersionRecord | None = None) -> Published:
         serving = self._serving if moved is None else {
-            "staleness_seconds": moved.staleness, "offline_seconds": moved.offline}
+            **self._serving, "staleness_seconds": moved.staleness, "offline_seconds": moved.offline}
         with _temporary_in(self._temporary), tempfile.TemporaryDirectory(prefix="release-") as folder:
             document = canonical_json({"format": FORMAT, "release": release, "recipe": recipe,
                                        "serving": {"name": self.name, **serving}})
@@ -338,9 +342,7 @@ class MlflowRegistry:
                 warnings.simplefilter("ignore")  # of type hints; the signature is what we want it to be
                 with self._mlflow.start_run(experiment_id=self._experiment(), run_name=f"release {release['id']}",
                                             tags={KIND_TAG: "release", RELEASE_TAG: release["id"]}) as run:
-                    info = self._mlflow.pyfunc.log_model(
-                        name="release", python_model=str(Path(__file__).with_name("champion.py")),
-                        artifacts={_RELEASE: str(Path(folder, _RELEASE))}, pip_requirements=_requirements())
+                    info = self._log(Path(folder, _RELEASE))
             self._complete(str(info.model_id), release)
         version = self._number(info, run.info.run_id, tags)
         for _ in range(_AHEAD if moved else 0):
@@ -350,6 +352,27 @@ class MlflowRegistry:
             version = self._number(info, run.info.run_id, tags)
         model_id = str(info.model_id)
         return Published(version, str(run.info.run_id), model_id, self._digest_of(model_id))
+
+    def _log(self, release: Path) -> Any:
+        """As `mlflow.pyfunc.log_model` does, but MLflow does not load what it logs to try the example: it answers only
+        when it is whole and the alias names it. No schema of the input: by one, MLflow would refuse lists, or cut a
+        frame to its first column before the version sees it."""
+        from types import SimpleNamespace
+
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import ColSpec, DataType, Schema
+        from mlflow.types.schema import Map
+        answers = ModelSignature(outputs=Schema([ColSpec(DataType.string, "label"),
+                                                 ColSpec(Map(DataType.double), "probabilities")]))
+
+        def save(validate_serving_input: bool, **parts: Any) -> None:  # noqa: ARG001  # what Model.log alone looks at
+            self._mlflow.pyfunc.save_model(**parts)
+        return Model.log(
+            artifact_path=None, name="release", flavor=SimpleNamespace(save_model=save, __name__="mlflow.pyfunc"),
+            validate_serving_input=False,
+            python_model=str(Path(__file__).with_name("champion.py")), artifacts={_RELEASE: str(release)},
+            pip_requirements=_requirements(), signature=answers, input_example=list(EXAMPLE),
+            model_config=dict(UNPINNED))
 
     def _number(self, info: Any, run_id: str, tags: Mapping[str, str]) -> str:
         return str(self._client.create_model_version(self.name, info.model_uri, run_id, tags=dict(tags),

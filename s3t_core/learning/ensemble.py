@@ -61,6 +61,11 @@ class Ensemble:
         if serving and recipe.adapter["kind"] in ONE_PASS_KINDS:
             self._one_pass = OnePass(self._staged, self._shards)
 
+    @property
+    def lives(self) -> bool:
+        """Whether a shard is left that may answer."""
+        return bool(self._shards)
+
     def predict(self, texts: list[str]) -> list[Prediction]:
         """One prediction per text. Raises NoLiveShard when every shard is dead."""
         rows = self.probabilities(texts)

@@ -8,6 +8,10 @@ loaded, so this comes first (learning.preload). What a process is started with a
 (LD_PRELOAD, LD_LIBRARY_PATH, GLIBC_TUNABLES) cannot be taken back; the fingerprint tells what it does.
 
 OPENBLAS_CORETYPE stays: numpy's own products feed no stage, and some machines need it to load numpy at all.
+
+Here it is also settled how threads wait: asleep. By default a thread of OpenMP that waits for the others spins, and on
+a machine with other work it burns the core that the one it waits for would need. Who does what part of a product is
+not changed by it, so no bit of a result is; an operator's own OMP_WAIT_POLICY or GOMP_SPINCOUNT stays.
 """
 
 import sys
@@ -32,6 +36,9 @@ FIXED = {
 }
 
 
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
 def chooses_kernels(name: str) -> bool:
     """Whether the variable of this name may decide the bits of a stage."""
     return (name.startswith(PREFIXES) or name in NAMES) and name not in HARMLESS
@@ -49,3 +56,12 @@ def pin(environment: MutableMapping[str, str]) -> None:
     for name in found:
         del environment[name]
     environment.update(FIXED)
+    wait_without_spinning(environment)
+
+
+def wait_without_spinning(environment: MutableMapping[str, str]) -> None:
+    """Let threads that wait for others sleep, where the operator did not say otherwise. Before torch is imported:
+    OpenMP reads the variable when it is loaded; afterwards it does nothing."""
+    if "GOMP_SPINCOUNT" not in environment:
+        for name, value in WAITING.items():
+            environment.setdefault(name, value)

@@ -289,3 +289,29 @@ def test_a_recipe_that_an_earlier_release_recorded_is_read_and_vouches_for_no_st
     assert (found.method, found.profile.fingerprint) == ("", "")
     with pytest.raises(GuaranteeError, match="s3t retrain"):
         check_one_recipe(release, found)
+
+
+WAITING = """
+import os, sys
+from s3t_core.learning.pins import wait_without_spinning
+wait_without_spinning(os.environ)
+from s3t_core.learning.fingerprint import fingerprint
+print(fingerprint(2))
+"""
+
+
+@pytest.mark.slow
+def test_threads_wait_asleep_unless_the_operator_says_otherwise_and_no_byte_depends_on_it() -> None:
+    environment: dict[str, str] = {}
+    pins.pin(environment)
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    for own in ({"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "100"}):
+        environment = dict(own)
+        pins.wait_without_spinning(environment)
+        assert environment == own
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    told = [subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, check=True,
+                           env={**clean, **own, "OMP_DISPLAY_ENV": "TRUE"})
+            for own in ({}, {"OMP_WAIT_POLICY": "ACTIVE"})]
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in told[0].stderr and "OMP_WAIT_POLICY = 'ACTIVE'" in told[1].stderr
+    assert told[0].stdout == told[1].stdout

@@ -1,5 +1,6 @@
 """The command line as a user types it, in processes of its own, from nothing to a certificate."""
 
+import ast
 import json
 import os
 import subprocess
@@ -66,6 +67,39 @@ def _canary_in(root: Path) -> tuple[str, ...]:
                 unpack=lambda pack: git_objects(pack, None)).residue
 
 
+def _snippet_of_the_readme() -> str:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    return text.split("```python\n")[1].split("```")[0]
+
+
+def test_the_snippet_of_the_readme_in_a_wrong_place_is_an_error_and_makes_no_database(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _snippet_of_the_readme()], cwd=tmp_path, capture_output=True,
+                          text=True, check=False, env=environment())
+    assert done.returncode == 1 and "No such file or directory: '.s3t'" in done.stderr
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_several_documents_are_verified_at_once_and_a_copy_counts_for_none(tmp_path: Path) -> None:
+    _run("init", "w", cwd=tmp_path)
+    here = tmp_path / "w"
+    asked = [r["id"] for r in _json("request", "--stdin", cwd=here, given="person 1\nperson 2\n")["requests"]]
+    for request in asked:
+        _json("withdraw", request, cwd=here)
+    first, second = [f".s3t/certificates/{r}.json" for r in asked]
+    both = _json("verify", first, second, cwd=here)
+    assert both["valid"] and [c["request"] for c in both["certificates"]] == asked
+    assert [Path(f["path"]).name for f in both["files"]] == [f"{r}.json" for r in asked]
+    assert "files" not in _json("verify", first, first, cwd=here)  # one file, named twice
+    told = _run("verify", first, second, cwd=here).stdout
+    assert told.count("valid: req-") == 2 and told.count("beside the evidence") == 1
+    (tmp_path / "mine.json").write_bytes((here / first).read_bytes())
+    copied = _json("verify", first, str(tmp_path / "mine.json"), cwd=here, code=1)
+    assert "the others are copies" in copied["problems"][0] and not copied["valid"]
+    (tmp_path / "mine.json").write_bytes((here / first).read_bytes()[:-9])
+    assert not _json("verify", second, str(tmp_path / "mine.json"), cwd=here, code=1)["valid"]
+    assert "nothing at" in _json("verify", first, "no.json", cwd=here, code=2)["message"]
+
+
 @pytest.mark.slow
 def test_the_whole_walk_on_data_of_ones_own(tmp_path: Path, tiny_backbone: Path) -> None:
     source = write_csv(tmp_path / "people.csv", people(canary=True))
@@ -104,12 +138,15 @@ def test_the_whole_walk_on_data_of_ones_own(tmp_path: Path, tiny_backbone: Path)
     assert not _json("verify", str(forged), cwd=here, code=1)["valid"]
     retrained = _json("retrain", cwd=here)
     assert retrained["reused"] + retrained["trained"] == 8
-    plain = subprocess.run([sys.executable, "-c", (
-        "import json, mlflow; mlflow.set_tracking_uri('sqlite:///.s3t/mlflow.db');"
-        "print(json.dumps(mlflow.pyfunc.load_model('models:/my-model@champion').predict(['w1 w2', 'w3'])))")],
-        cwd=here, capture_output=True, text=True, check=False, env=environment())
+    snippet = _snippet_of_the_readme()
+    plain = subprocess.run([sys.executable, "-c", snippet], cwd=here, capture_output=True, text=True, check=False,
+                           env=environment())
     assert plain.returncode == 0, plain.stderr[-2000:]
-    assert json.loads(plain.stdout.splitlines()[-1]) == _json("predict", "w1 w2", "w3", cwd=here)
+    assert ast.literal_eval(plain.stdout.splitlines()[-1]) == _json("predict", "a text", cwd=here)
+    write_csv(tmp_path / "new.csv", [{"id": "r1", "what": "w1 w2"}])
+    out = _json("predict", "--file", str(tmp_path / "new.csv"), "--out", str(tmp_path / "out.jsonl"), cwd=here)
+    assert out["rows"] == 1 and json.loads((tmp_path / "out.jsonl").read_text())["row"] == 1
+    assert erased["next"]["command"] in ("s3t repair", "") and erased["next"]["why"]
 
 
 def _audits(here: Path, folder: Path) -> None:

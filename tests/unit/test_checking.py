@@ -12,7 +12,7 @@ from s3t_core.config import Config
 from s3t_core.keys import WorkspaceKeys
 from tests.cases.build import HERE, as_csv, as_lines, changed, people
 
-GLAD: dict[str, Any] = {"text": "remark", "label": "mood", "subject": "member", "held_out_by": "member",
+GLAD: dict[str, Any] = {"text": "remark", "label": "mood", "subject": "member",
                         "labels": ["glad", "sad"]}
 
 
@@ -82,7 +82,7 @@ def test_nested_columns_are_found_by_their_paths(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(as_lines([
         {"user": {"id": r["member"]}, "data": {"text": r["remark"]}, "label": r["mood"]} for r in people()]))
     data = tomllib.loads(check(Config(), None, [str(tmp_path / "a.jsonl")])["data"])["data"]
-    assert data == {"text": "data.text", "label": "label", "subject": "user.id", "held_out_by": "user.id",
+    assert data == {"text": "data.text", "label": "label", "subject": "user.id",
                     "labels": ["glad", "sad"]}
 
 

@@ -1,0 +1,106 @@
+"""What a served model is asked with, as texts: every form that MLflow hands on, each read in one way or refused.
+
+A text is a cell of the column that `[data] text` names where columns have names, and of the only column where there is
+one; never of "the first" of several. What is no text (None, NaN, a number, half a surrogate pair) is refused by its
+place, and no message quotes what was asked. Nothing of pandas or numpy is imported: a frame is what has columns, an
+array or a Series what turns itself into a list.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from s3t_core.errors import DataError
+
+
+def texts_of(asked: Any, column: str = "") -> list[str]:
+    """The texts of a payload, in its order; `column` is what `[data] text` named, "" where nobody said. Taken are one
+    text, a list, tuple, Series or array of texts (also n rows of one cell), a frame, a dict of columns, and a list of
+    dicts. Raises DataError."""
+    return _checked(_cells(asked, column))
+
+
+def _cells(asked: Any, column: str) -> list[Any]:
+    if isinstance(asked, str):
+        return [asked]
+    if hasattr(asked, "columns"):
+        return _cells_of_frame(asked, column)
+    if isinstance(asked, Mapping):
+        return _cells_of_columns(asked, column)
+    listed = _listed(asked)
+    if isinstance(listed, str):  # an array without dimensions
+        return [listed]
+    if not isinstance(listed, Iterable) or isinstance(listed, bytes | bytearray):
+        raise DataError("expected texts: a list, a frame, an array or one text, got "
+                        f"{type(asked).__name__}")
+    return [_cell(row, column) for row in listed]
+
+
+def _listed(given: Any) -> Any:
+    """A Series, an array or a column as a list; anything else as it is."""
+    for name in ("tolist", "to_list"):
+        if hasattr(given, name):
+            return getattr(given, name)()
+    return given
+
+
+def _cells_of_frame(frame: Any, column: str) -> list[Any]:
+    names = list(frame.columns)
+    if not len(frame):
+        return []
+    if names.count(chosen := _chosen(names, column)) > 1:
+        raise DataError("expected one column of texts, got several of its name; name each column once")
+    return list(_listed(frame[chosen]))
+
+
+def _cells_of_columns(columns: Mapping[Any, Any], column: str) -> list[Any]:
+    """A dict: of columns, or of one row."""
+    cells = _listed(columns[_chosen(list(columns), column)])
+    if isinstance(cells, list | tuple):
+        return [_cell(cell, "") for cell in cells]
+    return [cells]
+
+
+def _cell(row: Any, column: str) -> Any:
+    """The text of one row of a list."""
+    if isinstance(row, Mapping):
+        row = row[_chosen(list(row), column)]
+    cells = _listed(row) if not isinstance(row, str) else row
+    if isinstance(cells, list | tuple):
+        if len(cells) != 1:
+            raise DataError(f"expected one text in each row, got a row of {len(cells)} cells without names; send them "
+                            "as a frame whose columns have names, or send the texts alone")
+        return cells[0]
+    return cells
+
+
+def _chosen(names: list[Any], column: str) -> Any:
+    if column and column in names:
+        return column
+    if len(names) == 1:
+        return names[0]
+    wanted = f"the column {column!r}, which [data] text names," if column else "one column"
+    raise DataError(f"expected {wanted} or a single column of texts, got {len(names)} columns without it; name the "
+                    "column of texts as it is named in s3t.toml, or send it alone")
+
+
+def _checked(cells: list[Any]) -> list[str]:
+    wrong = [(number, _kind(cell)) for number, cell in enumerate(cells, 1) if _kind(cell)]
+    if wrong:
+        number, kind = wrong[0]
+        raise DataError(f"expected a text in each of {len(cells)} row(s), got {len(wrong)} without one; the first is "
+                        f"row {number}: {kind}. Nothing was answered: leave those rows out, or write them as texts")
+    return [str(cell) for cell in cells]
+
+
+def _kind(cell: Any) -> str:
+    """What a cell is that is no text, "" for a text."""
+    if isinstance(cell, str):
+        try:
+            cell.encode()
+        except UnicodeEncodeError:
+            return "a text with half a surrogate pair"
+        return ""
+    if cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, float) and math.isnan(cell)):
+        return "a missing value (None, NaN)"
+    return f"a value of the type {type(cell).__name__}"
