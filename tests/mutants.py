@@ -962,7 +962,7 @@ MUTANTS = (
            "        if self._over:\n", "        if False:\n", "tests/flows/test_served.py::who_asked"),
     Mutant("serving: what is fetched is believed", "flows/adapters/champion.py",
            "                self._check(document, version)  # before anything in it is believed\n", "",
-           "tests/flows/test_served.py::labels_reversed"),
+           "tests/flows/test_served.py::trusting"),
     Mutant("serving: a fetched document may name another model or release", "flows/adapters/champion.py",
            '                if (document.release_id, document.serving["name"]) != (',
            "                if False and (", "tests/flows/test_served.py::names_another"),

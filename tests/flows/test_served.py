@@ -92,6 +92,13 @@ def _labels_reversed(folder: Path) -> None:
     path.write_bytes(canonical_json(document))
 
 
+def _trusting(folder: Path) -> None:
+    path = next(folder.rglob("release.json"))
+    document = json.loads(path.read_bytes())
+    document["serving"]["staleness_seconds"] = 10**9
+    path.write_bytes(canonical_json(document))
+
+
 def _another_weight(folder: Path) -> None:
     path = next(folder.rglob("*.safetensors"))
     data = path.read_bytes()
@@ -103,7 +110,7 @@ def _no_weight(folder: Path) -> None:
     next(folder.rglob("*.safetensors")).unlink()
 
 
-@pytest.mark.parametrize("change", [_labels_reversed, _another_weight, _no_weight])
+@pytest.mark.parametrize("change", [_labels_reversed, _trusting, _another_weight, _no_weight])
 def test_what_is_fetched_is_checked_as_when_a_model_is_first_loaded(prepared: Prepared, change: Any) -> None:
     place = prepared.fresh()
     model = _by(place, "alias")
