@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 
 from flows.adapters.sources import Source
-from flows.adapters.sources.labels import Undeclared, looks_like_a_label, told_thin
+from flows.adapters.sources.labels import Undeclared, looks_like_a_label
 from flows.adapters.sources.tables import ROLE_WORDS, words_of
 from flows.adapters.subjects import Spellings, under_the_rule
+from flows.next_steps import told_thin
 from flows.progress import current
 from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.config import Config
@@ -145,7 +146,7 @@ class _Seen:
         if self._keys and found["admitted"]:
             slices = [self._slices[s] for s in self._config.topology.slice_ids()]
             found |= {"held_out": self._held_out, "rows_per_slice": slices,
-                      "notes": told_thin(self._held_out, slices, self._config.data.held_out)}
+                      "notes": told_thin(self._held_out, slices, self._config)}
         return found
 
 

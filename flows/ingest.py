@@ -21,7 +21,8 @@ from prefect import flow
 
 from flows.adapters.local import as_owner_only
 from flows.adapters.processes import mapping
-from flows.adapters.sources.labels import Undeclared, told_thin
+from flows.adapters.sources.labels import Undeclared
+from flows.next_steps import told_thin
 from flows.progress import current
 from flows.tasks import task
 from flows.wiring import Workspace, refuse_open_plan
@@ -125,7 +126,7 @@ def _ingest(place: Workspace, state: State, sources: list[str], append: bool, ch
         _count_reasons(refused), {k: v for k, v in taken.warned.items() if v},
         _skew(counts.rows_per_slice, topology.shards, topology.slices), counts.largest_subjects, version, changed,
         taken.read_as,
-        [*taken.notes, *told_thin(counts.held_out, list(counts.rows_per_slice.values()), config.data.held_out)],
+        [*taken.notes, *told_thin(counts.held_out, counts.rows_per_slice.values(), config)],
         taken.undeclared.shown())
 
 

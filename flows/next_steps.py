@@ -1,5 +1,6 @@
 """What to do next, and why: read from the ledger's state alone, so that every command can say it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from s3t_core.config import Config
@@ -65,15 +66,20 @@ def thin_data(dataset: DatasetVersion | None, config: Config) -> list[str]:
     """What is too thin in the data, a sentence each with whether to act."""
     if dataset is None or not dataset.rows():
         return []
-    told = []
-    empty = [s for s, v in dataset.slice_versions.items() if not v.rows]
+    return told_thin(dataset.held_out.rows, [v.rows for v in dataset.slice_versions.values()], config)
+
+
+def told_thin(held_out: int, rows_per_slice: Collection[int], config: Config) -> list[str]:
+    """The same of the rows that a snapshot would have."""
+    told, system, data = [], config.system, config.data
+    empty = sum(not rows for rows in rows_per_slice)
     if empty:
-        told.append(f"{len(empty)} of {len(dataset.slice_versions)} slices are empty: too few people for "
-                    f"{dataset.shards} shards of {dataset.slices} slices. It trains and erases rightly all the same; "
-                    "with fewer [system] shards or slices an erasure silences less (`s3t plan`), and then ingest again")
-    if not dataset.held_out.rows:
-        why = "[data] held_out is 0" if not config.data.held_out else (
-            f"too few {config.data.split_by!r} ([data] held_out_by)")
+        told.append(f"{empty} of {len(rows_per_slice)} slices are empty: too few people for {system.shards} shards of "
+                    f"{system.slices} slices. It trains and erases rightly all the same; with fewer [system] shards or "
+                    "slices an erasure silences less (`s3t plan`), and then ingest again")
+    if not held_out:
+        why = "[data] held_out is 0" if not data.held_out else (
+            f"too few {data.split_by!r} ([data] held_out_by), of which each is held out whole or not at all")
         told.append(f"no row is held out ({why}), so no accuracy will be known. Nothing has to be done where you "
                     "measure elsewhere")
     return told

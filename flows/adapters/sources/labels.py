@@ -123,17 +123,3 @@ _SHORT = re.compile(r"-?[0-9]{1,2}(\.[0-9]{1,2})?")
 def looks_like_a_label(value: str) -> bool:
     """Whether a value has the form of a label: short, on one line, and nobody's address."""
     return len(value) <= 60 and "@" not in value and len(value.split()) <= 12 and value.isprintable()
-
-
-def told_thin(held_out: int, rows_per_slice: Sequence[int], share: float) -> list[str]:
-    """Sentences about a snapshot of too few people: nothing to measure on, slices of nobody."""
-    empty = sum(not rows for rows in rows_per_slice)
-    found = []
-    if not held_out:
-        found.append(f"no row is held out ([data] held_out = {share:g}): held-out accuracy will be unknown; whole "
-                     "values of [data] held_out_by are held out, so more of them are needed" if share else
-                     "no row is held out ([data] held_out = 0): held-out accuracy will be unknown")
-    if empty:
-        found.append(f"{empty} of {len(rows_per_slice)} slices hold nobody: there are too few people for [system] "
-                     "shards x slices, and the stages of empty slices learn nothing")
-    return found
