@@ -156,7 +156,8 @@ class Workspace:
         data. Raises WorkspaceError when another workspace was first, and for a place that has lost its mark: a disk
         that is not mounted would look as if everything there were erased."""
         begins = self.ledger.state().settled is None if begins is None else begins
-        self._check_cache()
+        if not begins:
+            self._check_cache()
         for setting, url in (("[store] url", self.config.store.url), ("[dvc] remote", self.config.dvc.remote)):
             blobs = S3Blobs(url) if is_bucket(url) else LocalBlobs(self._inside(url))
             if isinstance(blobs, LocalBlobs) and blobs.root.resolve().is_relative_to(self.root.resolve()):

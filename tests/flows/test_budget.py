@@ -41,7 +41,7 @@ from tests.flows.conftest import people, write_csv
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Workspace]
-NEVER_FIRST = {"retrain_first_margin_hours": 10_000}
+NEVER_FIRST = {"retrain_first_margin_hours": 8784}
 
 
 def _ready(place: Workspace, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_killed_at_random_times_the_eraser_ends_as_if_it_never_was(make_place: C
 
 def test_killed_at_random_times_the_whole_command_finishes_when_run_again(make_place: Callable[..., Workspace],
                                                                          tmp_path: Path) -> None:
-    place = make_place(deletion_budget={"retrain_first_margin_hours": 10_000, "policy": "all_shards_dead"})
+    place = make_place(deletion_budget={"retrain_first_margin_hours": 8784, "policy": "all_shards_dead"})
     _asked(place, tmp_path)
     chance = random.Random(SEED)
     for _ in range(WHOLE_KILLS):

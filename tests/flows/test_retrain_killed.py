@@ -41,7 +41,7 @@ def _kill_when_wanted(place: Workspace) -> None:
 
 
 def test_killed_between_the_trip_and_the_retrain(make_place: Callable[..., Workspace], tmp_path: Path) -> None:
-    place = make_place(deletion_budget={"retrain_first_margin_hours": 10_000})
+    place = make_place(deletion_budget={"retrain_first_margin_hours": 8784})
     ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
     train(str(place.root))
     doomed = {where(place.keys.placement, p, 2, (0, 2)): p for p in sorted({r["who"] for r in people()})

@@ -141,7 +141,7 @@ def _change(root: Path, old: str, new: str) -> None:
 def test_requests_are_certified_by_schedule_and_a_kill_of_any_part_loses_nothing(
         make_place: Callable[..., Workspace], tmp_path: Path) -> None:
     place = make_place(erasure={"cron": "* * * * *", "at_once_hours": 0, "staleness_seconds": 4},
-                       deletion_budget={"policy": "all_shards_dead", "retrain_first_margin_hours": 10_000})
+                       deletion_budget={"policy": "all_shards_dead", "retrain_first_margin_hours": 8784})
     ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
     train(str(place.root))
     with socket.socket() as free:
