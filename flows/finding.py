@@ -26,8 +26,8 @@ class Finding:
 
 def rule_of(place: Workspace) -> tuple[str, ...]:
     """The rule for ids that the data was placed by; before the first data, the one of the settings."""
-    dataset = place.ledger.state().dataset
-    return dataset.id_rule if dataset else place.config.data.id_rule
+    state = place.ledger.state()
+    return state.dataset.id_rule if state.dataset else place.config.data.id_rule
 
 
 def spelt(place: Workspace, given: Iterable[str]) -> dict[str, str]:
@@ -72,15 +72,3 @@ def look_up(place: Workspace, ids: Mapping[str, str]) -> dict[str, Finding]:
         else:
             findings[given] = Finding("nobody")
     return findings
-
-
-def subjects_hashed(place: Workspace, algorithm: str, digits: str) -> set[str]:
-    """Digests of the subjects whose id has this hash, in the data or an earlier version of it. Raises UsageError for
-    who may not erase, DataError or GuaranteeError where no index tells."""
-    if not may_tell(place):
-        raise UsageError("expected an account that may erase for an id given by its hash, got another: to find whose "
-                         "it is, is to tell who is in the data; nothing was accepted")
-    state, form = place.ledger.state(), form_of(place.keys, algorithm, digits)
-    found = place.datasets.look_up(state.datasets, state.destroyed_objects, set(), {form}, earlier=True)
-    subjects: set[str] = found.subjects_by_form.get(form, set())
-    return subjects

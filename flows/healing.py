@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from flows.wiring import Workspace
 from s3t_core.domain import DeletionRequest
-from s3t_core.erasure.planner import targets_of
+from s3t_core.erasure.planner import subjects_in, targets_of
 from s3t_core.erasure.state import State, VersionRecord
 from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.errors import ArtifactError
@@ -46,7 +46,7 @@ def heal(place: Workspace) -> Healed:
         bucket.check()
     place.claim()  # what is another's must not be looked at as what came back
     registry, problem = _heal_registry(place, state)  # first: what answers must not be what is gone
-    erased = targets_of(_erased(place, state))
+    erased = targets_of(_erased(place, state), subjects_in(state))
     data = state.dataset is not None and bool(place.datasets.put_back(state.datasets, erased))
     found = Healed(_destroy_stages(place, state), _destroy_objects(place, state),
                    place.datasets.erase_quarantine(erased), registry, data, problem)

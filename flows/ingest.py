@@ -101,7 +101,7 @@ def _ingest(place: Workspace, state: State, sources: list[str], append: bool, ch
     place.requests.check()
     rule = _id_rule(place, state, append, shrink)
     builder = SnapshotBuilder(place.keys, topology, config.data.held_out, folder / "spool", suppressed_by(state),
-                              config.placement_tiers)
+                              config.placement_tiers, rule)
     try:
         taken = read_and_place(place, sources, chunk_rows, builder)
         if not append:
@@ -111,7 +111,7 @@ def _ingest(place: Workspace, state: State, sources: list[str], append: bool, ch
     finally:
         builder.close()
     refused = taken.refused + [{"row": r.number, "reasons": [r.reason], "subject_digest": r.subject_digest,
-                                "record_digest": "", "values": {}} for r in late]
+                                "record_digest": "", "values": {}, "forms": []} for r in late]
     if builder.counts.records + builder.counts.held_out == 0 and builder.counts.suppressed == 0:
         raise DataError(f"expected at least one valid row in the source, got {taken.rows} that were all refused: "
                         f"{_count_reasons(refused)}{taken.told_labels()}; nothing was changed")
@@ -214,6 +214,12 @@ def _id_rule(place: Workspace, state: State, append: bool, anyway: bool) -> tupl
     """The rule for ids that this ingest goes by. Raises UsageError where it is another one than that of the data there
     is: people would be placed anew."""
     rule, dataset = place.config.data.id_rule, state.dataset
+    told = {tuple(h["id_rule"]) for h in state.holds.values()}
+    told |= {r.id_rule for i, r in state.requests.items() if state.is_open(i)}
+    for other in sorted(told - {rule}):
+        raise UsageError(f"expected [data] id_rule = {list(other)} in s3t.toml, by which a request or a hold that is "
+                         f"open was told, got {list(rule)}: it would be about nobody. Put it back, or `s3t erase` and "
+                         "`s3t release` first; nothing was changed")
     if dataset is None or dataset.id_rule == rule:
         return rule
     change = (f"expected [data] id_rule = {list(dataset.id_rule)} in s3t.toml, as the data there is was placed by, got "
@@ -232,8 +238,8 @@ def suppressed_by(state: State) -> Suppressed:
     subjects = {digest for digest, (scope, _) in state.suppressed.items() if scope == "subject"}
     records = state.suppressed.keys() - subjects
     partly = {r.subject for r in state.requests.values() if r.record and r.suppression in records}
-    near = {state.requests[request].near for _, request in state.suppressed.values()}
-    return Suppressed(frozenset(subjects), frozenset(records), frozenset(partly), frozenset(near - {""}))
+    near = {digest for r in state.requests.values() if r.suppression in state.suppressed for digest in r.near}
+    return Suppressed(frozenset(subjects), frozenset(records), frozenset(partly), frozenset(near))
 
 
 def _check_topology(place: Workspace, state: State) -> None:
@@ -278,11 +284,13 @@ def _quarantined(place: Workspace, values: dict[str, Any], reasons: list[str],
     a subject or a record that was erased nothing comes back."""
     data = place.config.data
     subject, record = _id_in(values, data.subject, data), _id_in(values, data.record, data)
-    line = {"row": int(values["row"]), "reasons": reasons, "values": {}, "subject_digest": "", "record_digest": ""}
+    line = {"row": int(values["row"]), "reasons": reasons, "values": {}, "subject_digest": "", "record_digest": "",
+            "forms": []}
     if not subject or builder.is_suppressed(subject, record, values["given"]):
         return line
     kept = {c: v for c, v in values.items() if c not in ("row", "malformed", "given", data.subject)}
     return line | {"values": kept, "subject_digest": subject_digest(place.keys, subject),
+                   "forms": sorted(builder.forms_of(subject, values["given"])),
                    "record_digest": record_digest(place.keys, subject, record) if record else ""}
 
 

@@ -6,13 +6,13 @@ nowhere else. Whatever happens to a request is a ledger event.
 
 import hmac
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flows.adapters.database import Asked, new_salt
-from flows.finding import rule_of, spelt, subjects_hashed
+from flows.finding import rule_of, spelt
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
@@ -20,11 +20,11 @@ from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.closing import CLOSING_TYPE, check_reason, closing_predicate, view_of
 from s3t_core.erasure.state import Event, State
 from s3t_core.errors import S3TError, UsageError
-from s3t_core.identity import EXACT, form_of, forms_of, near_spellings, parse_hashed, spelt_under
+from s3t_core.identity import EXACT, forms_of, hashed_forms, near_spellings, parse_hashed, spelt_under
 from s3t_core.keys import keyed_digest
 from s3t_core.ports import Closing
 from s3t_core.records import record_digest, subject_digest
-from s3t_core.snapshot import hashed_digest, near_digest, suppression_digest, whole_digest
+from s3t_core.snapshot import form_digest, near_digests, suppression_digest
 from s3t_core.times import later, rfc3339
 
 _WAIT_SECONDS = 60
@@ -41,22 +41,22 @@ def take_requests(place: Workspace, subjects: list[str], record: str = "", key: 
     if not subjects:
         raise UsageError("expected at least one subject id, got none")
     _check_ids(place, subjects, record)
-    people = {under: given for given, under in spelt(place, subjects).items()}
+    people: dict[str, list[str]] = {}
+    for given, under in spelt(place, subjects).items():
+        people.setdefault(under, []).append(given)
     under = spelt_under(rule_of(place), record)
-    return _take_all(place, [_asked(place, subject, under, key, [record, under] if record else [given, subject])
+    return _take_all(place, [_asked(place, given, subject, under, key, [record, under] if record else [*given, subject])
                              for subject, given in people.items()])
 
 
 def take_hashed(place: Workspace, hashed: list[str], key: str = "") -> list[DeletionRequest]:
-    """A request for everybody whose id has one of these hashes (`sha256:HEX`, `sha1:`, `md5:`), and where nobody has
-    it, one for whoever may come. Raises UsageError for what is no such hash, and for who may not erase."""
+    """A request for whoever has an id with one of these hashes (`sha256:HEX`, `sha1:`, `md5:`) when it is carried out.
+    Where nobody has it as it is, who has it with blanks or in other letter case is meant. Raises UsageError for what is
+    no such hash."""
     if not hashed:
         raise UsageError("expected at least one hashed id, got none")
-    asked = []
-    for algorithm, digits in dict.fromkeys(map(parse_hashed, hashed)):
-        subjects = subjects_hashed(place, algorithm, digits)
-        asked += [_asked_by_hash(place, algorithm, digits, subject, key) for subject in sorted(subjects) or [""]]
-    return _take_all(place, asked)
+    return _take_all(place, [_asked_by_hash(place, algorithm, digits, key)
+                             for algorithm, digits in dict.fromkeys(map(parse_hashed, hashed))])
 
 
 def _take_all(place: Workspace, asked: list["_Wanted"]) -> list[DeletionRequest]:
@@ -112,6 +112,7 @@ def hold(place: Workspace, subject: str, basis: str, reason: str, by: str) -> in
         for request in waiting:
             _open_request(place, state, request.request_id)
         place.ledger.append({"type": "hold", "state": "set", "time": place.now(), "subject": digest, "basis": basis,
+                             "id_rule": list(rule_of(place)),
                              "reason": clean, "by": _name(by)})
     return len(waiting)
 
@@ -145,22 +146,29 @@ def lift(place: Workspace, subject: str, record: str, by: str) -> None:
 
 
 def _listed(place: Workspace, state: State, subject: str, record: str) -> list[str]:
-    """The digests on the suppression list that keep out who has this id, by itself or by one of its hashes."""
-    keys, rule = place.keys, rule_of(place)
-    under, record = spelt_under(rule, subject), spelt_under(rule, record)
-    mine, hashed = {suppression_digest(keys, under, record)}, set[str]()
-    if not record:
-        mine.add(whole_digest(keys, subject_digest(keys, under)))
-        hashed = {hashed_digest(keys, form) for form in forms_of(keys, subject, under)}
-    return [digest for digest, (_, request) in state.suppressed.items()
-            if digest in mine or state.requests[request].near in hashed]
+    """The digests on the suppression list that keep out who has this id: each under the rule that it was asked by, and
+    by a hash those that meant this very person."""
+    keys, found = place.keys, []
+    for digest, (_, request) in state.suppressed.items():
+        asked = state.requests[request]
+        under = spelt_under(asked.id_rule, subject)
+        if asked.asked_by == "id":
+            mine = digest == suppression_digest(keys, under, spelt_under(asked.id_rule, record))
+        elif asked.subjects:
+            mine = not record and subject_digest(keys, under) in asked.subjects
+        else:
+            mine = not record and asked.forms[0] in forms_of(keys, subject, under, [EXACT])
+        found += [digest] if mine else []
+    return found
 
 
 def _told_near(place: Workspace, state: State, subject: str, record: str) -> str:
     """What to say where somebody was erased who is spelt nearly so: nobody but whoever asks knows whether it is the
     same person, and another's erasure is not undone by a look-alike."""
-    near = near_digest(place.keys, spelt_under(rule_of(place), subject), record)
-    if all(state.requests[request].near != near for _, request in state.suppressed.values()):
+    under = spelt_under(rule_of(place), subject)
+    near = set(near_digests(place.keys, subject, under, record, ()))
+    near |= set() if record else {form_digest(place.keys, f) for f in forms_of(place.keys, subject, under)}
+    if all(near.isdisjoint(state.requests[request].near) for _, request in state.suppressed.values()):
         return ""
     meant = next((s for s in near_spellings(subject) if _listed(place, state, s, record)), "")
     return ", though one that is spelt nearly so; lift that one" + (f": {meant!r}" if meant else
@@ -238,36 +246,41 @@ class _Wanted:
     ids: list[str]
 
 
-def _asked(place: Workspace, subject: str, record: str, key: str, ids: list[str]) -> _Wanted:
-    keys = place.keys
-    near = "" if EXACT in rule_of(place) else near_digest(keys, subject, record)
-    return _wanted(place, subject_digest(keys, subject), record_digest(keys, subject, record) if record else "",
-                   suppression_digest(keys, subject, record), near, "id", key, list(dict.fromkeys(ids)),
-                   lambda salt: commitment(keys.commitment, salt, subject, record))
+def _asked(place: Workspace, given: list[str], subject: str, record: str, key: str, ids: list[str]) -> _Wanted:
+    keys, rule = place.keys, rule_of(place)
+    near = {n: None for each in given for n in near_digests(keys, each, subject, record, rule)}
+    request = _request(place, subject_digest(keys, subject), record_digest(keys, subject, record) if record else "",
+                       suppression_digest(keys, subject, record))
+    return _wanted(place, request, f"{subject}\0{record}" if record else subject, key, list(dict.fromkeys(ids)),
+                   {"near": list(near), "asked_by": "id", "forms": []})
 
 
-def _asked_by_hash(place: Workspace, algorithm: str, digits: str, subject: str, key: str) -> _Wanted:
-    """For the subject with this digest; "" where nobody has the hash."""
-    keys = place.keys
-    near = hashed_digest(keys, form_of(keys, algorithm, digits))
-    nobody = keyed_digest(keys.subject, "hashed", algorithm, digits).hex()
-    return _wanted(place, subject or nobody, "", whole_digest(keys, subject) if subject else near, near, algorithm, key,
-                   [digits], lambda salt: commitment(keys.commitment, salt, f"{algorithm}:{digits}"))
+def _asked_by_hash(place: Workspace, algorithm: str, digits: str, key: str) -> _Wanted:
+    keys, forms = place.keys, hashed_forms(place.keys, algorithm, digits)
+    near = [form_digest(keys, form) for form in forms]
+    request = _request(place, keyed_digest(keys.subject, "hashed", algorithm, digits).hex(), "", near[0])
+    return _wanted(place, request, f"{algorithm}:{digits}", key, [digits],
+                   {"near": near, "asked_by": algorithm, "forms": list(forms)})
 
 
-def _wanted(place: Workspace, subject: str, record: str, suppression: str, near: str, asked_by: str, key: str,
-            ids: list[str], committed: Callable[[str], str]) -> _Wanted:
-    received, salt = place.clock.now(), new_salt()
-    request = DeletionRequest(
+def _request(place: Workspace, subject: str, record: str, suppression: str) -> DeletionRequest:
+    received = place.clock.now()
+    return DeletionRequest(
         request_id=f"req-{uuid.uuid4().hex[:16]}", subject=subject, record=record, suppression=suppression,
-        commitment=committed(salt), received=rfc3339(received),
-        due=rfc3339(later(received, days=place.config.erasure.deadline_days)),
-    )
-    once = keyed_digest(place.keys.suppression, "idempotency", key, suppression).hex() if key else ""
+        commitment="", received=rfc3339(received),
+        due=rfc3339(later(received, days=place.config.erasure.deadline_days)))
+
+
+def _wanted(place: Workspace, unsealed: DeletionRequest, who: str, key: str, ids: list[str],
+            named: dict[str, Any]) -> _Wanted:
+    """`who`: what its commitment is of; `named`: how the person was named, as the ledger tells it."""
+    salt = new_salt()
+    request = replace(unsealed, commitment=commitment(place.keys.commitment, salt, *who.split("\0", 1)))
+    once = keyed_digest(place.keys.suppression, "idempotency", key, request.suppression).hex() if key else ""
     return _Wanted(Asked(request, salt, {
         "type": "request", "time": request.received, "request": request.request_id, "subject": request.subject,
         "record": request.record, "suppression": request.suppression, "commitment": request.commitment,
-        "salt": sha256_hex(salt.encode()), "due": request.due, "near": near, "asked_by": asked_by}, once), ids)
+        "salt": sha256_hex(salt.encode()), "due": request.due, "id_rule": list(rule_of(place)), **named}, once), ids)
 
 
 def _take(place: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:
@@ -298,12 +311,16 @@ def _forget(place: Workspace, asked: Iterable[Asked]) -> None:
 
 
 def _fill_in(place: Workspace, there: Mapping[str, DeletionRequest]) -> None:
-    """Asking again gives the id back to an open request that has lost it, after a restore of older files. `there`: the
-    request that stands for what was asked, by the id under which what was asked is kept just now."""
-    known = place.needles.known()
-    lost = {r.request_id: place.needles.ids_of(asked) for asked, r in there.items()
-            if not r.certificate and r.request_id not in known}
-    place.needles.keep_ids(lost)
+    """Asking again gives the id back to an open request that has lost it, after a restore of older files, and adds
+    another spelling of it. `there`: the request that stands for what was asked, by the id under which what was asked is
+    kept just now."""
+    new: dict[str, list[str]] = {}
+    for asked, request in there.items():
+        known = place.needles.ids_of(request.request_id)
+        given = [i for i in place.needles.ids_of(asked) if i not in known]
+        if given and not request.certificate:
+            new[request.request_id] = given
+    place.needles.keep_ids(new)
 
 
 def commitment(key: bytes, salt: str, subject: str, record: str = "") -> str:

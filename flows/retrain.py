@@ -184,7 +184,7 @@ def train_first(place: Workspace, problems: list[str], plan: ErasurePlan) -> Rep
         return None
     try:
         with place.training():
-            future = place.datasets.preview(targets_of(requests), state.dataset, place.next_dir)
+            future = place.datasets.preview(targets_of(requests, plan.subjects), state.dataset, place.next_dir)
             if not _would_spend(place, state, plan, future):
                 return None  # a shard that the erasure empties does not count as dead
             return ReplacementSession(place, future, until).replacement()

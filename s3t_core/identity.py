@@ -144,19 +144,27 @@ def form_of(keys: WorkspaceKeys, kind: str, value: str) -> str:
     return keyed_digest(keys.identity, kind, value)[:_FORM_BYTES].hex()
 
 
-def forms_of(keys: WorkspaceKeys, given: str, spelt: str) -> set[str]:
+def forms_of(keys: WorkspaceKeys, given: str, spelt: str, rule: Collection[str] = ()) -> set[str]:
     """Every form of an id that was `given` and is `spelt` so under the workspace's rule.
 
     | form | of |
     |---|---|
     | given | the id as it stands in the source |
     | folded | the id without all in which two spellings of one differ (`folded`) |
-    | sha256, sha1, md5 | the hexadecimal hash of each of these, and of the id under the rule, in UTF-8 |
+    | sha256, sha1, md5 | the hexadecimal hash of the id as given, and under the rule, in UTF-8 |
+    | sha256 near, ... | of the id without blanks at its ends, and that in lower case, as ad platforms hash it |
     """
-    near = folded(spelt)
-    hashed = {form_of(keys, name, hash_of(each.encode())) for each in {given, spelt, near}
-              for name, (_, hash_of) in HASHES.items()}
-    return hashed | {form_of(keys, "given", given), form_of(keys, "folded", near)}
+    trimmed = spelt_under(("trim",), given)
+    own, near = {given, spelt}, set() if EXACT in rule else {trimmed, trimmed.lower()}
+    hashed = {form for values, which in ((own, 0), (near - own, 1)) for each in values
+              for name, (_, hash_of) in HASHES.items()
+              for form in [hashed_forms(keys, name, hash_of(each.encode()))[which]]}
+    return hashed | {form_of(keys, "given", given), form_of(keys, "folded", folded(spelt))}
+
+
+def hashed_forms(keys: WorkspaceKeys, algorithm: str, digits: str) -> tuple[str, str]:
+    """The forms by which a hash is looked up: of the id itself, and of what others make of it before they hash."""
+    return form_of(keys, algorithm, digits), form_of(keys, f"{algorithm} near", digits)
 
 
 def parse_hashed(text: str) -> tuple[str, str]:

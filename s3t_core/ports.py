@@ -1,6 +1,6 @@
 """What the core needs from the outside, as Protocols. `flows/adapters` fills them; tests fill them with fakes."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -133,6 +133,12 @@ class Datasets(Protocol):
 
     def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> Findings:
         """Look for targeted rows in the current data and in every earlier version that is still stored."""
+
+    def resolve(self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion],
+                destroyed: set[str]) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Whose ids have forms of the identity index: `forms`, by request, of the id itself first, then of what others
+        make of it, which count where nobody has the first. By request and subject (digest), what keeps them out under
+        other spellings (`s3t_core.snapshot.form_digest`). Quarantined rows count too."""
 
     def contents(self, targets: list[Target]) -> Contents:
         """What the targeted rows say, in any stored version and in quarantine."""

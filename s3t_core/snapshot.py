@@ -5,7 +5,7 @@ stands twice within one subject *both* rows go to quarantine, because which came
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
@@ -16,7 +16,7 @@ import pyarrow as pa
 from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.domain import SliceId, Tiers, Topology
 from s3t_core.errors import DataError, StorageError
-from s3t_core.identity import folded, forms_of
+from s3t_core.identity import EXACT, folded, form_of, forms_of
 from s3t_core.identity_index import IDENTITY_PATH, make_index, united, write_index
 from s3t_core.keys import WorkspaceKeys, keyed_digest
 from s3t_core.memory import without_collections
@@ -56,7 +56,7 @@ class SourceRow(NamedTuple):
 class Suppressed:
     """Whom and what an ingest leaves out. `subjects`, `records`: digests on the suppression list. `partly`: digests of
     the subjects of whom single records are. `near`: digests of ids that nobody can tell apart from an erased one's
-    (`near_digest`, `hashed_digest`)."""
+    (`near_digests`, `form_digest`)."""
 
     subjects: frozenset[str] = frozenset()
     records: frozenset[str] = frozenset()
@@ -124,21 +124,26 @@ def suppression_digest(keys: WorkspaceKeys, subject: str, record: str = "") -> s
     return keyed_digest(keys.suppression, "subject", subject).hex()
 
 
-def whole_digest(keys: WorkspaceKeys, subject_digest: str) -> str:
-    """The digest on the suppression list of a subject whose id nobody knows: who was asked for by a hash of it."""
-    return keyed_digest(keys.suppression, "subject digest", subject_digest).hex()
-
-
-def near_digest(keys: WorkspaceKeys, subject: str, record: str = "") -> str:
-    """What every spelling of an erased id has in common, so that none of them comes back."""
+def near_digests(keys: WorkspaceKeys, given: str, spelt: str, record: str, rule: Collection[str]) -> list[str]:
+    """What keeps an erased person, or record, out under every spelling of the id that nobody can tell apart from it;
+    where the rule is that each is another person's, under any other rule."""
     if record:
-        return keyed_digest(keys.suppression, "near record", folded(subject), folded(record)).hex()
-    return keyed_digest(keys.suppression, "near subject", folded(subject)).hex()
+        return [] if EXACT in rule else [_near_record(keys, spelt, record), _near_partly(keys, spelt)]
+    kind, value = ("given", given) if EXACT in rule else ("folded", folded(spelt))
+    return [form_digest(keys, form_of(keys, kind, value))]
 
 
-def hashed_digest(keys: WorkspaceKeys, form: str) -> str:
-    """What every id has in common that has a form of the identity index: one of its hashes."""
+def form_digest(keys: WorkspaceKeys, form: str) -> str:
+    """What every id has in common that has a form of the identity index."""
     return keyed_digest(keys.suppression, "form", form).hex()
+
+
+def _near_record(keys: WorkspaceKeys, subject: str, record: str) -> str:
+    return keyed_digest(keys.suppression, "near record", folded(subject), folded(record)).hex()
+
+
+def _near_partly(keys: WorkspaceKeys, subject: str) -> str:
+    return keyed_digest(keys.suppression, "near partly", folded(subject)).hex()
 
 
 def check_shrunk(there: int, now: int, most: float, what: str) -> None:
@@ -154,8 +159,10 @@ class SnapshotBuilder:
     """Spools rows per slice into `spool` (0700, removed by the caller), then writes the slice files."""
 
     def __init__(self, keys: WorkspaceKeys, topology: Topology, held_out_share: float, spool: Path,
-                 suppressed: Suppressed | None = None, tiers: Tiers | None = None) -> None:
+                 suppressed: Suppressed | None = None, tiers: Tiers | None = None,
+                 id_rule: Collection[str] = ()) -> None:
         self._tiers = tiers
+        self._rule = id_rule
         self._keys = keys
         self._topology = topology
         self._share = held_out_share
@@ -182,7 +189,7 @@ class SnapshotBuilder:
         slice_id, digest, left_out = self._placed.get((row.subject, row.tier)) or self._subject(row.subject, row.tier)
         given = row.given or row.subject
         left_out = left_out or self._record_left_out(row.subject, digest, row.record) or (
-            given not in self._indexed and self._form_left_out(given, row.subject, digest)) or ""
+            given not in self._indexed and self._take_forms(given, row.subject, digest)) or ""
         if left_out:
             self.counts.suppressed += 1
             self.counts.nearly += left_out == _NEARLY
@@ -199,34 +206,36 @@ class SnapshotBuilder:
         """Whether a row is one that was erased, or may be: where its record id cannot be read (""), it may be any of
         its subject's records."""
         digest = subject_digest(self._keys, subject)
-        return bool(self._subject_left_out(subject, digest) or self._record_left_out(subject, digest, record)
-                    or self._hashes_left_out(forms_of(self._keys, given or subject, subject)))
+        return bool(self._subject_left_out(subject) or self._record_left_out(subject, digest, record)
+                    or self._form_left_out(subject, self.forms_of(subject, given)))
 
-    def _subject_left_out(self, subject: str, digest: str) -> str:
+    def forms_of(self, subject: str, given: str = "") -> set[str]:
+        """The forms of an id under the rule, that was `given` so."""
+        return forms_of(self._keys, given or subject, subject, self._rule)
+
+    def _subject_left_out(self, subject: str) -> str:
         """Why a subject is left out, "" when they are not."""
-        listed = self._suppressed
-        if not (listed.subjects or listed.near):
-            return ""
-        if not listed.subjects.isdisjoint((suppression_digest(self._keys, subject), whole_digest(self._keys, digest))):
-            return _ERASED
-        return _NEARLY if near_digest(self._keys, subject) in listed.near else ""
+        listed = self._suppressed.subjects
+        return _ERASED if listed and suppression_digest(self._keys, subject) in listed else ""
 
     def _record_left_out(self, subject: str, digest: str, record: str) -> str:
         listed = self._suppressed
         if not listed.records:
             return ""
         if not record:
-            return _ERASED if digest in listed.partly else ""
+            if digest in listed.partly:
+                return _ERASED
+            return _NEARLY if _near_partly(self._keys, subject) in listed.near else ""
         if suppression_digest(self._keys, subject, record) in listed.records:
             return _ERASED
-        return _NEARLY if near_digest(self._keys, subject, record) in listed.near else ""
+        return _NEARLY if _near_record(self._keys, subject, record) in listed.near else ""
 
-    def _form_left_out(self, given: str, subject: str, digest: str) -> str:
-        """Take the forms of an id that was not seen yet, or is seen again after many others; whether one of its hashes
-        is that of an erased person."""
-        forms = forms_of(self._keys, given, subject)
-        if self._hashes_left_out(forms):
-            return _ERASED
+    def _take_forms(self, given: str, subject: str, digest: str) -> str:
+        """Take the forms of an id that was not seen yet, or is seen again after many others; why they are left out."""
+        forms = self.forms_of(subject, given)
+        left_out = self._form_left_out(subject, forms)
+        if left_out:
+            return left_out
         if len(self._indexed) > _CACHED:
             self._indexed.clear()
         self._indexed.add(given)
@@ -234,9 +243,12 @@ class SnapshotBuilder:
         self._index.write(orjson.dumps((digest, sorted(forms)), option=orjson.OPT_APPEND_NEWLINE))
         return ""
 
-    def _hashes_left_out(self, forms: set[str]) -> bool:
+    def _form_left_out(self, subject: str, forms: set[str]) -> str:
         near = self._suppressed.near
-        return bool(near) and not near.isdisjoint(hashed_digest(self._keys, form) for form in forms)
+        found = {f for f in forms if form_digest(self._keys, f) in near} if near else set()
+        if not found:
+            return ""
+        return _NEARLY if found == {form_of(self._keys, "folded", folded(subject))} else _ERASED
 
     def write(self, folder: Path, existing: Callable[[SliceId | None], list[Row]] | None = None,
               each: Each = map, identities: pa.Table | None = None) -> Iterator[Refused]:
@@ -310,7 +322,7 @@ class SnapshotBuilder:
         slice_id = place(self._keys.placement, subject, self._topology.shards, span)
         self.tiers_seen.add(tier)
         digest = subject_digest(self._keys, subject)
-        self._placed[subject, tier] = (slice_id, digest, self._subject_left_out(subject, digest))
+        self._placed[subject, tier] = (slice_id, digest, self._subject_left_out(subject))
         return self._placed[subject, tier]
 
     def _is_held_out(self, value: str) -> bool:

@@ -12,7 +12,7 @@ import logging
 import re
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -48,6 +48,7 @@ from s3t_core.slicefile import (
     slice_path,
     write_rows,
 )
+from s3t_core.snapshot import form_digest
 
 QUARANTINE = "quarantine/rows.jsonl"
 _OURS = re.compile(rf"{re.escape(HELD_OUT_PATH)}|{re.escape(IDENTITY_PATH)}|shard=\d+/slice=\d+\.parquet|"
@@ -381,6 +382,30 @@ class DvcDatasets:
             if subjects <= known and not earlier:
                 break
         return IndexFound(known, by_form)
+
+    def resolve(self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion],
+                destroyed: set[str]) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Whose ids have forms of the identity index, by request, with what keeps them out under other spellings.
+        Raises DataError or GuaranteeError where no index tells."""
+        wanted = {form for each in forms.values() for form in each}
+        if not wanted:
+            return {}
+        kept = [(str(line.get("subject_digest", "")), set(line.get("forms", ()))) for line in self._quarantine()]
+        having = self.look_up(history, destroyed, set(), wanted, earlier=True).subjects_by_form
+        for subject, known in kept:
+            for form in known & wanted:
+                having.setdefault(form, set()).add(subject)
+        meant = {request: next((having[f] for f in each if f in having), set()) for request, each in forms.items()}
+        subjects = {s for each in meant.values() for s in each}
+        of: dict[str, set[str]] = {s: set() for s in subjects}
+        for path in self._indexes(history, destroyed):
+            for subject, form in matching(path, subjects, ()):
+                of[subject].add(form)
+        for subject, known in kept:
+            if subject in of:
+                of[subject] |= known
+        return {request: {s: tuple(sorted(form_digest(self._keys, f) for f in of[s])) for s in each}
+                for request, each in meant.items()}
 
     def _indexes(self, history: list[DatasetVersion], destroyed: set[str]) -> Iterator[Path]:
         """The index of the current data, which must be the recorded one, and those of earlier versions that are

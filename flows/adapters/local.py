@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +45,9 @@ class NeedleFiles:
     def keep_ids(self, ids: Mapping[str, list[str]]) -> None:
         """Keep the ids as given, by request, in one file, before any of the requests is acknowledged."""
         if ids:
-            write_atomically(self.folder / f"{min(ids)}.json", canonical_json(dict(ids)), 0o600)
+            path = self.folder / f"{min(ids)}.json"
+            path = path if not path.exists() else path.with_name(f"{min(ids)}-{uuid.uuid4().hex[:8]}.json")
+            write_atomically(path, canonical_json(dict(ids)), 0o600)
 
     def gather(self, plan_id: str, texts: list[str]) -> None:
         """Keep the texts that the scan will look for."""
@@ -52,18 +55,26 @@ class NeedleFiles:
 
     def read(self, plan_id: str, request_ids: Iterable[str]) -> NeedlesFound:
         """What to look for, and what is lost of it."""
-        given = {r: ids for _, kept in self._asked() for r, ids in kept.items()}
+        given = self._given()
         asked = list(request_ids)
         texts = _strings(_parsed(self.folder / f"{plan_id}.json"))
         return NeedlesFound([i for r in asked for i in given.get(r, ())], [r for r in asked if not given.get(r)], texts)
 
     def known(self) -> set[str]:
         """Requests whose ids as given are there."""
-        return {request for _, kept in self._asked() for request, ids in kept.items() if ids}
+        return {request for request, ids in self._given().items() if ids}
 
     def ids_of(self, request_id: str) -> list[str]:
         """The ids as given of one request, [] when there are none any more."""
-        return next((kept[request_id] for _, kept in self._asked() if request_id in kept), [])
+        return self._given().get(request_id, [])
+
+    def _given(self) -> dict[str, list[str]]:
+        """Every id as given, by request: who asks again in another spelling adds one."""
+        given: dict[str, dict[str, None]] = {}
+        for _, kept in self._asked():
+            for request, ids in kept.items():
+                given.setdefault(request, {}).update(dict.fromkeys(ids))
+        return {request: list(ids) for request, ids in given.items()}
 
     def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
         """Remove them. Idempotent."""

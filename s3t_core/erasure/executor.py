@@ -15,7 +15,7 @@ Each step is idempotent and its completion is a ledger event, so a run that was 
 cut. Nothing tainted is reachable after step 2; nothing is certified before step 6 found nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,14 +122,27 @@ class Eraser:
         requests = [r for r in pending if is_ready(r, state, self.policy.needs_approval)]
         if not requests:
             return None
-        targets = targets_of(requests)
+        meant = self._meant(requests, state)
+        requests = [r for r in requests if state.holds.keys().isdisjoint(meant.get(r.request_id, ()))]
+        if not requests:
+            return None
+        subjects = {r.request_id: tuple(meant[r.request_id]) for r in requests if r.request_id in meant}
+        targets = targets_of(requests, subjects)
         findings = self.ports.datasets.find(targets, state.datasets, state.destroyed_objects)
-        plan = self._with_replacement(self._servable_plan(requests, findings, state))
+        planned = replace(self._servable_plan(requests, findings, state), subjects=subjects)
+        plan = self._with_replacement(planned)
         contents = self.ports.datasets.contents(targets)
-        plan = replace(plan, time=self._now(), commitments=dict(contents.commitments), texts=len(set(contents.texts)))
+        plan = replace(plan, time=self._now(), commitments=dict(contents.commitments), texts=len(set(contents.texts)),
+                       near={r: tuple(sorted({n for s in subjects[r] for n in meant[r][s]})) for r in subjects})
         self.ports.needles.gather(plan.plan_id, list(contents.texts))
         self.ports.ledger.append({"type": "planned", "time": plan.time, "plan": plan_to_json(plan)})
         return plan
+
+    def _meant(self, requests: list[DeletionRequest], state: State) -> Mapping[str, Mapping[str, Iterable[str]]]:
+        """Whom the requests mean that came with a hash, now that nothing comes into the data any more."""
+        forms = {r.request_id: state.requests[r.request_id].forms for r in requests}
+        return self.ports.datasets.resolve({r: f for r, f in forms.items() if f}, state.datasets,
+                                           state.destroyed_objects)
 
     def run_step(self, step: str, plan: ErasurePlan) -> None:
         """Do `step` (one of STEPS) unless the ledger says it is done. Raises when the steps before it are not."""
@@ -195,7 +208,7 @@ class Eraser:
         requests = self.ports.requests.get(plan.requests)
         self.ports.requests.suppress(requests, plan.time)
         if plan.touches_data and state.dataset is not None:
-            new = self.ports.datasets.erase(targets_of(requests), state.dataset)
+            new = self.ports.datasets.erase(targets_of(requests, plan.subjects), state.dataset)
             if new.version != state.dataset.version:
                 self.ports.ledger.append({"type": "dataset", "time": self._now(), "cause": "erasure",
                                           "dataset": dataset_to_json(new)})
@@ -203,7 +216,7 @@ class Eraser:
         self._done("rewrite", plan)
 
     def _destroy(self, plan: ErasurePlan, state: State) -> None:
-        targets = targets_of(self.ports.requests.get(plan.requests))
+        targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
         keep = [v for v in state.versions if v.version not in plan.versions and not v.destroyed]
         gone = {s.key for s in plan.deactivated} | _unaccounted(state)
         self.ports.registry.destroy(keep, sorted(state.stages.keys() - gone))
@@ -233,7 +246,7 @@ class Eraser:
 
     def _scan(self, plan: ErasurePlan, state: State) -> None:
         found = self.ports.needles.read(plan.plan_id, plan.requests)
-        targets = targets_of(self.ports.requests.get(plan.requests))
+        targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
         texts = found.texts if found.texts is not None and len(set(found.texts)) == plan.texts else None
         report = self.ports.residue.scan(found.ids, found.texts or [], targets)
         self.outside = report.outside

@@ -188,7 +188,7 @@ def _request(state: State, event: Event) -> None:
     times = event["time"], event["due"]
     state.requests[event["request"]] = RequestRecord(
         event["subject"], event["record"], event["suppression"], event["commitment"], event["salt"], *times, times,
-        event["near"], event["asked_by"])
+        tuple(event["id_rule"]), tuple(event["near"]), event["asked_by"], tuple(event["forms"]))
 
 
 def _planned(state: State, event: Event) -> None:
@@ -200,6 +200,8 @@ def _planned(state: State, event: Event) -> None:
     for request_id in plan["requests"]:
         request = state.requests[request_id]
         state.suppressed.setdefault(request.suppression, (request.scope, request_id))
+        state.requests[request_id] = replace(request, subjects=tuple(plan["subjects"].get(request_id, ())),
+                                             near=(*request.near, *plan["near"].get(request_id, ())))
 
 
 def _step(state: State, event: Event) -> None:

@@ -5,6 +5,7 @@ In every replica whose sequence holds a touched slice at position p, stages p..L
 not from the present data, so a re-ingest in between hides nothing.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -22,7 +23,8 @@ class ErasurePlan:
 
     `recipe` is None unless the release is a replacement that was trained first, on the data without the targets.
     `commitments`: keyed, of every stored row of each request. `texts`: how many texts of them were gathered to be
-    looked for.
+    looked for. `subjects`: by request that came with a hash, digests of the subjects whose id has it; `near`: what
+    keeps those out under other spellings.
     """
 
     plan_id: str
@@ -38,6 +40,8 @@ class ErasurePlan:
     recipe: dict[str, Any] | None = None
     commitments: dict[str, tuple[str, ...]] = field(default_factory=dict)
     texts: int = 0
+    subjects: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    near: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def touches_data(self) -> bool:
@@ -68,9 +72,15 @@ def plan_erasure(requests: list[DeletionRequest], findings: Findings, state: Sta
     )
 
 
-def targets_of(requests: list[DeletionRequest]) -> list[Target]:
-    """What the requests ask to be erased."""
-    return [Target(r.request_id, r.subject, r.record) for r in requests]
+def targets_of(requests: list[DeletionRequest], subjects: Mapping[str, Iterable[str]]) -> list[Target]:
+    """What the requests ask to be erased. `subjects`: whom those mean that came with a hash."""
+    return [Target(r.request_id, subject, r.record) for r in requests
+            for subject in subjects.get(r.request_id, (r.subject,))]
+
+
+def subjects_in(state: State) -> dict[str, tuple[str, ...]]:
+    """Whom the requests that came with a hash meant, when they were planned."""
+    return {i: r.subjects for i, r in state.requests.items() if r.asked_by != "id"}
 
 
 def _silence(replica: Replica, tainted: set[str]) -> Replica:
@@ -107,7 +117,8 @@ def plan_to_json(plan: ErasurePlan) -> dict[str, Any]:
         "deactivated": [stage_to_json(s) for s in plan.deactivated],
         "release": release_to_json(plan.release) if plan.release else None, "versions": list(plan.versions),
         "recipe": plan.recipe, "commitments": {k: list(v) for k, v in plan.commitments.items()},
-        "texts": plan.texts,
+        "texts": plan.texts, "subjects": {k: list(v) for k, v in plan.subjects.items()},
+        "near": {k: list(v) for k, v in plan.near.items()},
     }
 
 
@@ -120,5 +131,6 @@ def plan_from_json(value: dict[str, Any]) -> ErasurePlan:
         objects=tuple(value["objects"]), deactivated=tuple(stage_from_json(s) for s in value["deactivated"]),
         release=release_from_json(value["release"]) if value["release"] else None, versions=tuple(value["versions"]),
         recipe=value["recipe"], commitments={k: tuple(v) for k, v in value["commitments"].items()},
-        texts=value["texts"],
+        texts=value["texts"], subjects={k: tuple(v) for k, v in value["subjects"].items()},
+        near={k: tuple(v) for k, v in value["near"].items()},
     )

@@ -95,12 +95,15 @@ def _migrated(state: State, event: Event) -> None:
 
 def _dataset(state: State, event: Event) -> None:
     _want(event["cause"] in ("ingest", "erasure"), "an ingest or an erasure as the cause")
+    rule = tuple(event["dataset"]["id_rule"])
     if event["cause"] == "ingest":
         _no_erasure(state)
+        standing = {r.id_rule for i, r in state.requests.items() if state.is_open(i)}
+        standing |= {tuple(h["id_rule"]) for h in state.holds.values()}
+        _want(standing <= {rule}, "the rule for ids that open requests and holds were told by")
         return
     _want(state.plan is not None and tuple(state.steps) == STEPS[:1], "an erasure that has cut over and is rewriting")
-    rule = state.dataset.id_rule if state.dataset else ()
-    _want(tuple(event["dataset"].get("id_rule", ())) == rule, "the rule for ids that the data was placed by")
+    _want(rule == (state.dataset.id_rule if state.dataset else ()), "the rule for ids that the data was placed by")
 
 
 def _backbone(state: State, event: Event) -> None:
@@ -148,9 +151,12 @@ def _measured(state: State, event: Event) -> None:
 
 def _request(state: State, event: Event) -> None:
     _want(event["request"] not in state.requests, "a request id that is new")
-    for name in ("subject", "record", "suppression", "commitment", "salt", "near"):
+    for name in ("subject", "record", "suppression", "commitment", "salt"):
         _want(isinstance(event[name], str), f"the request's {name} as a digest")
+    for name in ("near", "forms", "id_rule"):
+        _want(isinstance(event[name], list) and all(isinstance(v, str) for v in event[name]), f"the request's {name}")
     by = event["asked_by"]
+    _want((by == "id") == (not event["forms"]), "forms of an id where it is told by its hash, and only there")
     _want(by in ("id", *HASHES) and (by == "id" or not event["record"]), "how the person was named; a whole subject "
           "where the id is not known")
     _want(_TIME.fullmatch(event["due"]) is not None and event["due"] >= event["time"], "a due time after it came")
@@ -164,6 +170,8 @@ def _approved(state: State, event: Event) -> None:
 def _hold(state: State, event: Event) -> None:
     _want(event["state"] in get_args(HoldState), f"one of {', '.join(get_args(HoldState))} as the state")
     subject = event["subject"]
+    if event["state"] == "set":
+        _want(isinstance(event["id_rule"], list), "the rule for ids that it was told by")
     if event["state"] == "released":
         _want(subject in state.holds, "a hold that is set")
     else:
@@ -214,6 +222,10 @@ def _planned(state: State, event: Event) -> None:
         _want(state.is_open(request), "requests that are open")
         _want(state.requests[request].subject not in state.holds, "requests that no legal hold stops")
     _want(set(plan["rows"]) == set(requests), "a count of rows for each request")
+    by_hash = {r for r in requests if state.requests[r].asked_by != "id"}
+    _want(set(plan["subjects"]) == by_hash == set(plan["near"]), "whom each request by a hash means")
+    found = {s for subjects in plan["subjects"].values() for s in subjects}
+    _want(found.isdisjoint(state.holds), "requests that mean nobody whom a legal hold keeps")
     for stage in map(stage_from_json, plan["deactivated"]):
         _want(state.stages.get(stage.key) == stage, "stages that are recorded")
     _versions_are_there(state, plan["versions"])

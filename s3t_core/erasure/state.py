@@ -45,8 +45,10 @@ class RequestRecord:
     """A request as the ledger acknowledged it. `salt` is the SHA-256 of its commitment's salt, hex.
 
     `received` and `due` (RFC 3339) are what holds now: earlier than what was `told` when a clock that had run ahead was
-    put right since. `near` is what every spelling of the id has in common, "" where each is somebody else; `asked_by`
-    how the person was named: by an "id", or by one of its hashes, of which nobody can say the id.
+    put right since. `id_rule` is the rule for ids that it was asked by; `near` what keeps out whoever is spelt nearly
+    so. `asked_by` is how the person was named: by an "id", or by one of its hashes, of which nobody can say the id. By
+    a hash, `forms` are those of the identity index to look for, of the id itself first, and `subjects` the digests of
+    whom its erasure found by them.
     """
 
     subject: str
@@ -57,8 +59,11 @@ class RequestRecord:
     received: str
     due: str
     told: tuple[str, str]
-    near: str = ""
+    id_rule: tuple[str, ...] = ()
+    near: tuple[str, ...] = ()
     asked_by: str = "id"
+    forms: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
 
     @property
     def clock_corrected(self) -> bool:

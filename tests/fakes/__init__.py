@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -124,6 +124,13 @@ class FakeDatasets:
             rows[target.request_id][3] += sum(_goes(target, *row) for row in self.quarantine)
         return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held,
                         {k: RowCounts(*v) for k, v in rows.items()})
+
+    def resolve(self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion],
+                destroyed: set[str]) -> dict[str, dict[str, tuple[str, ...]]]:
+        """The subject whose name is the first form that anybody has."""
+        there = {s for v in self.rows.values() for s, _ in v}
+        found = {r: next((f for f in each if f in there), "") for r, each in forms.items()}
+        return {r: {s: (f"near {s}",)} if s else {} for r, s in found.items()}
 
     def contents(self, targets: list[Target]) -> Contents:
         rows = [(s, r) for v in self.rows.values() for s, r in v]

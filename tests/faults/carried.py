@@ -21,7 +21,7 @@ def plan_for(*requests: str, plan_id: str = "p") -> dict[str, Any]:
     rows = {"training": 0, "held_out": 0, "earlier": 0, "quarantined": 0}
     return {"plan_id": plan_id, "time": "2026-01-01T00:00:00Z", "requests": list(requests),
             "rows": dict.fromkeys(requests, rows), "slices": [], "held_out": False, "objects": [], "deactivated": [],
-            "release": None, "versions": [], "recipe": None, "commitments": {}, "texts": 0}
+            "release": None, "versions": [], "recipe": None, "commitments": {}, "texts": 0, "subjects": {}, "near": {}}
 
 
 def step(place: Workspace, name: str, plan_id: str = "p") -> Event:

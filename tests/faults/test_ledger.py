@@ -15,7 +15,8 @@ NOW = "2026-01-01T00:00:00Z"
 
 def _hold(n: int) -> Event:
     """An event that may come at any time."""
-    return {"type": "hold", "state": "set", "time": NOW, "subject": f"s{n}", "basis": "other", "reason": "r", "by": "x"}
+    return {"type": "hold", "state": "set", "time": NOW, "subject": f"s{n}", "id_rule": [], "basis": "other",
+            "reason": "r", "by": "x"}
 
 
 @pytest.fixture

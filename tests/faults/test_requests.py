@@ -147,7 +147,7 @@ def test_an_erasure_that_has_begun_is_not_stopped(place: Workspace) -> None:
     taken = take_requests(place, ["person 17"])[0]
     place.ledger.append({"type": "planned", "time": place.now(), "plan": {
         "plan_id": "p", "requests": [taken.request_id], "rows": {taken.request_id: {}}, "deactivated": [],
-        "versions": [], "release": None}})
+        "versions": [], "release": None, "subjects": {}, "near": {}}})
     assert _states(place) == {taken.request_id: "erasing"}
     for act in (lambda: withdraw(place, taken.request_id),
                 lambda: reject(place, taken.request_id, "other", "a law", "clerk"),

@@ -443,7 +443,7 @@ def test_training_first_stops_in_time_and_survives_what_it_cannot_foresee(make_p
     @flow(name="test-out-of-time")
     def out_of_time() -> Any:
         assert state.dataset is not None
-        targets = targets_of(place.requests.pending())
+        targets = targets_of(place.requests.pending(), {})
         future = place.datasets.preview(targets, state.dataset, place.next_dir)
         return ReplacementSession(place, future, place.clock.now()).replacement()
 

@@ -133,9 +133,10 @@ def test_another_index_than_the_recorded_one_tells_nothing(place: Workspace) -> 
     path.write_bytes(path.read_bytes()[:-1])
     finding = look_up(place, {ANN: ANN})[ANN]
     assert finding.found == "not told" and IDENTITY_PATH in finding.why
+    take_hashed(place, ["md5:" + hashlib.md5(b"x", usedforsecurity=False).hexdigest()])
     with pytest.raises(GuaranteeError, match=IDENTITY_PATH):
-        take_hashed(place, ["md5:" + hashlib.md5(b"x", usedforsecurity=False).hexdigest()])
-    assert not place.requests.all()
+        _erase(place)
+    assert not list(place.certificates_dir.glob("*.json"))
 
 
 @pytest.mark.parametrize(("algorithm", "spelling"), [("sha256", ANN), ("sha1", ANN.lower()), ("md5", ANN)])
@@ -159,8 +160,128 @@ def test_a_hash_of_nobody_keeps_out_who_has_it_later(place: Workspace, tmp_path:
     assert [c["outcome"] for c in _erase(place)["certificates"]] == ["nothing found"]
     again = _ingest(place, _source(tmp_path, ANN, BOB, NUMBER, "Eve@example.org "))
     assert again["suppressed"] == 2 and _found(Workspace(place.root), "Eve@example.org ")[0] == "nobody"
-    lift(Workspace(place.root), "Eve@example.org ", "", "clerk")
+    with pytest.raises(UsageError, match="lift that one: 'eve@example.org'"):
+        lift(Workspace(place.root), "Eve@example.org ", "", "clerk")
+    lift(Workspace(place.root), "eve@example.org", "", "clerk")
     assert _ingest(place, _source(tmp_path, ANN, BOB, NUMBER, "Eve@example.org "))["suppressed"] == 0
+
+
+def _hashed(given: str, algorithm: str = "sha256") -> list[str]:
+    return [f"{algorithm}:{hashlib.new(algorithm, given.encode()).hexdigest()}"]
+
+
+def test_who_comes_between_a_request_by_hash_and_its_erasure_is_found(place: Workspace, tmp_path: Path) -> None:
+    take_hashed(place, _hashed("eve@example.org"))
+    _ingest(place, _source(tmp_path, ANN, BOB, NUMBER, "eve@example.org"))
+    assert [(c["outcome"], c["rows"]) for c in _erase(place)["certificates"]] == [("not trained on yet", 2)]
+    assert _found(Workspace(place.root), "eve@example.org")[0] == "nobody"
+
+
+def test_who_is_quarantined_is_found_by_hash(place: Workspace, tmp_path: Path) -> None:
+    source = Path(_source(tmp_path, ANN, BOB, NUMBER))
+    source.write_text(source.read_text() + "x1,Zoe@Example.org,a text that nobody else has,neither\n")
+    _ingest(place, str(source))
+    take_hashed(place, _hashed("zoe@example.org"))
+    assert [c["rows"] for c in _erase(place)["certificates"]] == [1]
+    assert "nobody else has" not in (place.state_dir / "quarantine" / "rows.jsonl").read_text()
+
+
+def test_a_hash_means_who_has_it_as_it_is_before_anybody_whose_id_it_is_of_in_lower_case(place: Workspace,
+                                                                                        tmp_path: Path) -> None:
+    _ingest(place, _source(tmp_path, "ann@x.org", "Ann@X.org", "Straße@x.de", "strasse@x.de", "1001.0", "1001",
+                           "Weiß@X.de"), anyway=True)
+    place = Workspace(place.root)
+    for given in ("ann@x.org", "strasse@x.de", "1001", "weiß@x.de"):
+        take_hashed(place, _hashed(given))
+    assert [c["rows"] for c in _erase(place)["certificates"]] == [2] * 4
+    place = Workspace(place.root)
+    assert [_found(place, who)[0] for who in ("Ann@X.org", "Straße@x.de", "1001.0", "Weiß@X.de")] == [
+        "in the data", "in the data", "in the data", "nobody"]
+
+
+def test_under_the_exact_rule_a_hash_means_the_very_id(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(data={"id_rule": ["exact"]})
+    _ingest(place, _source(tmp_path, "Ann@x.org"))
+    take_hashed(place, _hashed("ann@x.org"))
+    assert [c["outcome"] for c in _erase(place)["certificates"]] == ["nothing found"]
+
+
+@pytest.mark.parametrize("spelling", [ANN.upper(), f"{ANN} ", ANN.lower()])
+def test_who_was_erased_by_hash_does_not_come_back_under_another_spelling(place: Workspace, tmp_path: Path,
+                                                                         spelling: str) -> None:
+    take_hashed(place, _hashed(ANN))
+    _erase(place)
+    assert _ingest(place, _source(tmp_path, BOB, NUMBER, spelling))["suppressed"] == 2
+    with pytest.raises(UsageError, match="lift that one"):
+        lift(Workspace(place.root), spelling, "", "clerk")
+    lift(Workspace(place.root), ANN, "", "clerk")
+    assert _ingest(place, _source(tmp_path, BOB, NUMBER, spelling))["suppressed"] == 0
+
+
+def test_a_hold_keeps_who_is_asked_for_by_a_hash(place: Workspace) -> None:
+    take_hashed(place, _hashed(ANN))
+    hold(place, ANN, "other", "a law", "clerk")
+    eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: "plan-0")
+    assert eraser.run() is None
+    release(place, ANN, "clerk")
+    assert [c["rows"] for c in _erase(place)["certificates"]] == [2]
+
+
+@pytest.mark.parametrize("told", ["request", "hold"])
+def test_another_rule_comes_not_while_somebody_was_told_by_the_one_there_is(place: Workspace, tmp_path: Path,
+                                                                           told: str) -> None:
+    if told == "hold":
+        hold(place, ANN, "other", "a law", "clerk")
+    else:
+        take_requests(place, [ANN])
+    settings = place.root / "s3t.toml"
+    settings.write_text(settings.read_text().replace("id_rule = []", 'id_rule = ["case"]'))
+    with pytest.raises(UsageError, match="a request or a hold that is open"):
+        _ingest(place, _source(tmp_path, ANN, BOB, NUMBER), anyway=True)
+
+
+def test_before_the_first_data_too(make_place: Make, tmp_path: Path) -> None:
+    place = make_place()
+    take_requests(place, [ANN])
+    settings = place.root / "s3t.toml"
+    settings.write_text(settings.read_text().replace("id_rule = []", 'id_rule = ["case"]'))
+    with pytest.raises(UsageError, match="a request or a hold that is open"):
+        _ingest(place, _source(tmp_path, ANN))
+
+
+@pytest.mark.parametrize(("first", "then"), [("[]", '["case"]'), ('["exact"]', '["case"]'), ('["case"]', '["exact"]')])
+def test_who_was_erased_under_one_rule_stays_out_under_another_and_can_be_lifted(
+        make_place: Make, tmp_path: Path, first: str, then: str) -> None:
+    place = make_place(data={"id_rule": json.loads(first)})
+    source = _source(tmp_path, ANN, BOB)
+    _ingest(place, source)
+    take_requests(Workspace(place.root), [ANN])
+    _erase(place)
+    settings = place.root / "s3t.toml"
+    settings.write_text(settings.read_text().replace(f"id_rule = {first}", f"id_rule = {then}"))
+    assert _ingest(place, source, anyway=True)["suppressed"] == 2
+    lift(Workspace(place.root), ANN, "", "clerk")
+    assert _ingest(place, source, anyway=True)["suppressed"] == 0
+
+
+def test_an_erased_records_text_comes_not_into_quarantine_under_another_spelling(place: Workspace,
+                                                                                tmp_path: Path) -> None:
+    take_requests(place, [BOB], "r1-0")
+    _erase(place)
+    source = Path(_source(tmp_path, ANN, NUMBER))
+    source.write_text(source.read_text() + f",{BOB.upper()},what the erased record said,good\n")
+    _ingest(place, str(source))
+    quarantine = place.state_dir / "quarantine" / "rows.jsonl"
+    assert not quarantine.exists() or "erased record said" not in quarantine.read_text()
+
+
+def test_every_spelling_that_was_asked_for_is_searched(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(data={"id_rule": ["case"]})
+    _ingest(place, _source(tmp_path, ANN))
+    place = Workspace(place.root)
+    request, = take_requests(place, [ANN, ANN.upper()])
+    assert take_requests(place, [ANN.swapcase()])[0].request_id == request.request_id
+    assert sorted(place.needles.ids_of(request.request_id)) == sorted([ANN, ANN.lower(), ANN.upper(), ANN.swapcase()])
 
 
 @pytest.mark.parametrize("wrong", ["", "sha256:", "sha256:12", "sha512:" + "a" * 128, "md5:" + "g" * 32, "a" * 64])
@@ -286,10 +407,6 @@ def test_who_may_not_erase_is_told_nothing(place: Workspace, monkeypatch: pytest
     monkeypatch.setattr(type(place.database), "may_erase", lambda _: False)
     findings = [look_up(place, {who: who})[who] for who in (ANN, "nobody")]
     assert [f.found for f in findings] == ["not told", "not told"] and findings[0] == findings[1]
-    digits = hashlib.sha256(ANN.encode()).hexdigest()
-    for each in (digits, digits[::-1]):
-        with pytest.raises(UsageError, match="an account that may erase"):
-            take_hashed(place, [f"sha256:{each}"])
 
 
 def _predicate(place: Workspace, request_id: str) -> dict[str, Any]:

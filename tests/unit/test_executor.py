@@ -62,7 +62,8 @@ class World:
             request_id, subject, record, suppression, "commitment", time, due)
         self.ports.needles.files[request_id] = [subject]  # type: ignore[attr-defined]
         self.tell(type="request", request=request_id, subject=subject, record=record, suppression=suppression,
-                  commitment="commitment", salt="", due=due, near="", asked_by="id")
+                  commitment="commitment", salt="", due=due, near=[], asked_by="id", forms=[],
+                  id_rule=[])
 
     def tell(self, **event: Any) -> None:
         """An event of now, taken by the ledger's rules."""
@@ -180,7 +181,7 @@ def test_hazard_6_the_planner_starts_from_what_is_live_not_from_what_was_trained
     world.eraser().run()
     world.ask("q2", "s12-0")
     state = world.ledger.state()
-    targets = targets_of(world.requests.pending())
+    targets = targets_of(world.requests.pending(), {})
     findings = world.datasets.find(targets, state.datasets, state.destroyed_objects)
     plan = plan_erasure(world.requests.pending(), findings, state, "p", world.ports.clock.now(), 7)
     assert plan.release is not None and plan.release.stage_keys() <= state.stages.keys()
@@ -545,7 +546,7 @@ def test_a_held_or_unapproved_request_waits_and_is_carried_out_afterwards() -> N
     world = make_world()
     for request, subject in (("q1", "s01-2"), ("q2", "s00-0"), ("q3", "s02-1")):
         world.ask(request, subject)
-    world.tell(type="hold", state="set", subject="s01-2")
+    world.tell(type="hold", state="set", subject="s01-2", id_rule=[])
     for request in ("q1", "q2"):
         world.tell(type="approved", request=request, by="officer")
     careful = Eraser(world.ports, replace(POLICY, needs_approval=True), lambda: "plan-a")

@@ -45,8 +45,8 @@ def _registered(version: str, cause: str, release: Release) -> Event:
 
 def _asked(request: str) -> Event:
     return {"type": "request", "request": request, "subject": f"subject of {request}", "record": "", "due": DUE,
-            "suppression": f"suppression of {request}", "commitment": "c", "salt": "s", "near": "n",
-            "asked_by": "id"}
+            "suppression": f"suppression of {request}", "commitment": "c", "salt": "s", "near": ["n"],
+            "asked_by": "id", "forms": [], "id_rule": []}
 
 
 def _step(name: str) -> Event:
@@ -76,7 +76,7 @@ HISTORY: tuple[tuple[str, list[Event]], ...] = (
                  {"type": "stage", "stage": stage_to_json(A)}, {"type": "stage", "stage": stage_to_json(B)},
                  _registered("1", "train", _release("r1", A, B))]),
     ("asked", [_asked("q1"), _asked("q2")]),
-    ("held", [{"type": "hold", "state": "set", "subject": "subject of q2"}]),
+    ("held", [{"type": "hold", "state": "set", "subject": "subject of q2", "id_rule": []}]),
     ("planned", [{"type": "planned", "plan": PLAN}]),
     ("registered", [_registered("2", "erasure", _release("p-release", B))]),
     ("cut over", [_step("cut over")]),
@@ -119,9 +119,12 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "data rewritten by another rule for ids": (
         {"type": "dataset", "cause": "erasure", "dataset": {**dataset_to_json(_data("d3")), "id_rule": ["case"]}},
         set()),
-    "a request by a hash": ({**_asked("q9"), "asked_by": "sha256"}, _states("begun", "rotated")),
-    "a request by a hash that is none": ({**_asked("q9"), "asked_by": "shoe size"}, set()),
-    "a request by a hash for one record": ({**_asked("q9"), "asked_by": "md5", "record": "r"}, set()),
+    "data of another rule for ids than open requests": (
+        {"type": "dataset", "cause": "ingest", "dataset": {**dataset_to_json(_data("d3")), "id_rule": ["case"]}},
+        IDLE & (_states("begun", "trained") | _states("closed", "rotated"))),
+    "a request by a hash": ({**_asked("q9"), "asked_by": "sha256", "forms": ["f", "g"]}, _states("begun", "rotated")),
+    "a request by a hash that is none": ({**_asked("q9"), "asked_by": "shoe size", "forms": ["f"]}, set()),
+    "a request by a hash for one record": ({**_asked("q9"), "asked_by": "md5", "forms": ["f"], "record": "r"}, set()),
     "a backbone": ({"type": "backbone", "model": "n", "digest": "b", "tokenizer_digest": "t"}, IDLE),
     "a backbone recorded before": ({"type": "backbone", "model": "m", "digest": "x", "tokenizer_digest": "t"},
                                    IDLE - TRAINED),
@@ -147,8 +150,10 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "a request that is due before it came": ({**_asked("q9"), "due": EARLIER}, set()),
     "an approval": ({"type": "approved", "request": "q1", "by": "x"}, {"asked", "held"}),
     "an approval of nothing known": ({"type": "approved", "request": "q9", "by": "x"}, set()),
-    "a hold": ({"type": "hold", "state": "set", "subject": "subject of q1"}, _states("begun", "rotated") - OPEN),
-    "a hold of another subject": ({"type": "hold", "state": "set", "subject": "s"}, _states("begun", "rotated")),
+    "a hold": ({"type": "hold", "state": "set", "subject": "subject of q1", "id_rule": []},
+               _states("begun", "rotated") - OPEN),
+    "a hold of another subject": ({"type": "hold", "state": "set", "subject": "s", "id_rule": []},
+                                  _states("begun", "rotated")),
     "the end of a hold": ({"type": "hold", "state": "released", "subject": "subject of q2"}, _states("held", "failed")),
     "a withdrawal": ({"type": "closed", "request": "q1", "kind": "withdrawal", "certificate": DOCUMENT},
                      {"asked", "held"}),
