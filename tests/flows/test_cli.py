@@ -40,7 +40,7 @@ def _settle(workspace: Path, backbone: Path) -> None:
     text = path.read_text()
     for old, new in (('text = "text"', 'text = "what"'), ('label = "label"', 'label = "kind"'),
                      ('\nsubject = "subject"', '\nsubject = "who"'), ("labels = []", 'labels = ["good", "bad"]'),
-                     ('held_out_by = "subject"', 'held_out_by = "who"'), ("slices = 3", "slices = 2"),
+                     ('held_out_by = ""', 'held_out_by = "who"'), ("slices = 3", "slices = 2"),
                      ("budget = 3", "budget = 2"), ("shards = 3", "shards = 2"),
                      ('model = "minilm"', f'model = "{backbone}"'),
                      ("staleness_seconds = 5.0", "staleness_seconds = 0"),
