@@ -994,6 +994,16 @@ MUTANTS = (
            "if requests.count(r) > 1]", "if False]", "tests/flows/test_cli.py::several"),
     Mutant("forecast: requests that found nobody are a rate", "flows/budget.py",
            '[0] == "nothing found":\n', '[0] == "nothing at all":\n', "tests/unit/test_next_steps.py::no_rate"),
+    Mutant("the ids: a cell that a comma shifted", "flows/id_files.py", "            elif len(row) != table.width:",
+           "            elif len(row) <= table.place:", "tests/unit/test_id_files.py::another_person"),
+    Mutant("the ids: the first of two columns of one name", "flows/id_files.py",
+           "        if len({(t.place, t.width) for t in found}) > 1:", "        if False:",
+           "tests/unit/test_id_files.py::another_person"),
+    Mutant("the ids: a name in other letters goes first", "flows/id_files.py",
+           "for spelt in (str, str.strip, lambda name", "for spelt in (lambda name",
+           "tests/unit/test_id_files.py::very_name"),
+    Mutant("the ids: carriage returns alone are one id", "flows/id_files.py",
+           '("\\r" in line and not quoted)', "False", "tests/unit/test_id_files.py::other_line_ends"),
 )
 
 
