@@ -45,7 +45,8 @@ def read_ids(file: str, column: str = "", subject: str = "") -> IdFile:
     It is a table where `column` is named, or where its first line has the column `subject`, by which the data names its
     people: then ids are that column's cells. Otherwise there is one id a line, as it is, blanks at its ends too: they
     may belong to it. Only a line feed (after an optional carriage return) ends a line: whatever else Unicode knows as a
-    line's end may be part of an id. A line in double quotes is one cell of a CSV file (RFC 4180, section 2)."""
+    line's end may be part of an id, a carriage return only in double quotes. A line in double quotes is one cell of a
+    CSV file (RFC 4180, section 2)."""
     text = re.sub(r"\Asep=[,;\t|](?=\r?\n)", "", _text(file))
     table = _table_with(text, column or subject)
     if column and table is None:
@@ -61,15 +62,11 @@ def _text(file: str) -> str:
     try:
         raw = sys.stdin.buffer.read() if file == "-" else _bytes_of(Path(file))
         encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8-sig")
-        text = raw.decode(encoding)
+        return raw.decode(encoding)
     except (OSError, UnicodeDecodeError) as error:
         got = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise UsageError(f"expected a readable UTF-8 file of ids with --file, got {got}; a pipe or a device is read as "
                          "the standard input only: `--file - < FILE`") from None
-    if "\0" in text or ("\r" in text and "\n" not in text.removesuffix("\r")):
-        raise UsageError("expected a UTF-8 file of ids whose lines end with a line feed, got one with NULs, as UTF-16 "
-                         "without its mark has, or carriage returns alone; save it as UTF-8; nothing was accepted")
-    return text
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -138,7 +135,7 @@ def _column_of(text: str, table: _Table) -> Iterator[str]:
                 yield ""
             elif len(row) != table.width:
                 raise UsageError(f"expected {table.width} cell(s), as the header has, on line {rows.line_num} of the "
-                                 f"file of ids, got {len(row)}; write a cell with a {table.delimiter!r} in it in double "
+                                 f"file of ids, got {len(row)}; write a cell with {table.delimiter!r} in it in double "
                                  "quotes; nothing was accepted")
             else:
                 yield row[table.place]

@@ -89,7 +89,7 @@ def test_the_very_name_goes_before_one_in_other_letters(tmp_path: Path, content:
     b"email\rann\n",
     b"email,x\rann,y\rbob,z", b"a" * 200_000 + b"\nbob\n", b"email," + b"a" * 200_000 + b"\nbob,x\n",
     b"ann\n" + b"a" * 200_000,
-    b"email\n" + b"a" * 200_000, b'email\n"ann', "email\nann\n".encode("utf-16-le"), "ann\nbob\n".encode("utf-16-be")])
+    b"email\n" + b"a" * 200_000, b'email\n"ann'])
 def test_a_file_with_other_line_ends_is_refused_with_a_sentence(tmp_path: Path, content: bytes, column: str) -> None:
     (tmp_path / "ids.csv").write_bytes(content)
     with pytest.raises(UsageError, match="expected") as refused:
