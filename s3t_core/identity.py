@@ -83,8 +83,14 @@ _FORM_BYTES = 16
 
 _MISSING = frozenset({
     "nan", "nat", "none", "null", "nil", "n/a", "na", "#n/a", "<na>", "undefined", "unknown", "-", "?"})
-_UNSEEN = re.compile("[\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
-"""Characters that nobody sees: zero-width ones, marks of direction, soft hyphens."""
+_IGNORABLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]")
+"""What is drawn as nothing: Default_Ignorable_Code_Point (Unicode 14.0 and 15.0, DerivedCoreProperties.txt)."""
+_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
+"""Categories (UAX #44, General_Category) of what nobody sees inside a line: controls, formats, ends of lines and
+paragraphs."""
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 _WHOLE = re.compile(r"([+-]?[0-9]+)\.0*")
 
 
@@ -96,11 +102,18 @@ EXACT = "exact"
 """The rule that every spelling is another person, also beside an erased one."""
 
 _UNDER: dict[str, Callable[[str], str]] = {
-    "trim": lambda spelt: (spelt if spelt.isascii() else _UNSEEN.sub("", spelt)).strip(),
+    "trim": lambda spelt: _seen(spelt).strip(),
     "unicode": lambda spelt: spelt if spelt.isascii() else unicodedata.normalize("NFKC", spelt),
     "case": str.casefold,
     "integer": lambda spelt: whole[1] if (whole := _WHOLE.fullmatch(spelt)) else spelt,
 }
+
+
+def _seen(spelt: str) -> str:
+    """An id without the characters that nobody sees, by their Unicode properties."""
+    if spelt.isascii():
+        return _CONTROL.sub("", spelt)
+    return "".join(c for c in _IGNORABLE.sub("", spelt) if unicodedata.category(c) not in _UNSEEN)
 
 
 def spelt_under(rule: Collection[str], spelt: str) -> str:

@@ -1004,6 +1004,12 @@ MUTANTS = (
            "tests/unit/test_id_files.py::very_name"),
     Mutant("the ids: carriage returns alone are one id", "flows/id_files.py",
            '("\\r" in line and not quoted)', "False", "tests/unit/test_id_files.py::other_line_ends"),
+    Mutant("ids: controls of ASCII tell two people apart", "s3t_core/identity.py",
+           'return _CONTROL.sub("", spelt)', "return spelt", "tests/unit/test_identity.py::nobody_sees"),
+    Mutant("ids: what is drawn as nothing tells two people apart", "s3t_core/identity.py",
+           'in _IGNORABLE.sub("", spelt) if', "in spelt if", "tests/unit/test_identity.py::nobody_sees"),
+    Mutant("ids: formats tell two people apart", "s3t_core/identity.py",
+           "if unicodedata.category(c) not in _UNSEEN", "if c", "tests/unit/test_identity.py::nobody_sees"),
 )
 
 

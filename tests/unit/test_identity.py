@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import sys
+import unicodedata
 import uuid
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from flows.adapters.sources import read_chunks
 from flows.adapters.subjects import FLOATS, MISSING, UNITED, Spellings
 from s3t_core.config import DataConfig
-from s3t_core.identity import NotAnId, folded, id_text
+from s3t_core.identity import STEPS, IdStep, NotAnId, folded, id_text, spelt_under
 
 ONE = uuid.UUID("0F8FAD5B-D9CB-469F-A165-70867728950E")
 BERLIN = datetime.timezone(datetime.timedelta(hours=2))
@@ -130,6 +132,31 @@ def test_two_spellings_of_one_person_fold_to_one(pair: tuple[str, str]) -> None:
                                   ("1.0.0", "1")])
 def test_two_people_do_not_fold_to_one(pair: tuple[str, str]) -> None:
     assert folded(pair[0]) != folded(pair[1])
+
+
+IGNORABLE = [0xad, 0x34f, 0x61c, 0x115f, 0x1160, 0x17b4, 0x17b5, 0x3164, 0xfeff, 0xffa0, *(c for begin, end in [
+    (0x180b, 0x180f), (0x200b, 0x200f), (0x202a, 0x202e), (0x2060, 0x206f), (0xfe00, 0xfe0f), (0xfff0, 0xfff8),
+    (0x1bca0, 0x1bca3), (0x1d173, 0x1d17a), (0xe0000, 0xe0fff)] for c in range(begin, end + 1))]
+"""Default_Ignorable_Code_Point (Unicode 14.0, DerivedCoreProperties.txt)."""
+
+
+def test_no_character_that_nobody_sees_makes_another_person() -> None:
+    """Controls, formats, line ends, and what Unicode says is drawn as nothing: around an id and inside it."""
+    unseen = {chr(c) for c in IGNORABLE} | {c for c in map(chr, range(sys.maxunicode + 1))
+                                            if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")}
+    for base in ("ann@x.org", "\u00e4nn@x.org", "\uac00"):
+        assert [ascii(c) for c in unseen if spelt_under(("trim",), f"{c}{base[:1]}{c}{base[1:]}{c}") != base] == []
+        assert [ascii(c) for c in unseen if folded(f" {c} {base}{c}\t") != folded(base)] == []
+
+
+@given(st.text(), st.sets(st.sampled_from(STEPS)))
+def test_an_id_under_a_rule_stays_as_it_is(text: str, rule: set[IdStep]) -> None:
+    assert spelt_under(rule, spelt_under(rule, text)) == spelt_under(rule, text)
+
+
+@pytest.mark.parametrize("seen", ["a b", "a\u00a0b", "a\u3000b", "\u0301a", "\u200aa\u1680b", "\u2800a", "\u0660"])
+def test_what_is_seen_inside_an_id_stays(seen: str) -> None:
+    assert spelt_under(("trim",), seen) == seen.strip()
 
 
 @given(st.text())
