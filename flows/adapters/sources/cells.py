@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from s3t_core.config import DataConfig
-from s3t_core.identity import NotAnId, id_text
+from s3t_core.identity import NotAnId, decimal_text, id_text
 
 RAGGED = "the row has more or fewer cells than the header"
 CHAT = "a list of chat messages; one text a row is read: write there what the person said"
@@ -27,6 +27,14 @@ class Block:
 
     cells: dict[str, Any]
     malformed: list[str]
+
+
+class Unreadable:
+    """In the place of a cell whose value is there and cannot be made one of Python's: a time beyond its calendar, or in
+    a zone that nobody knows."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
 
 
 class Repeated(dict[str, Any]):
@@ -69,7 +77,7 @@ def _decode(cells: dict[str, Any], malformed: str, columns: Columns) -> dict[str
             value = value.decode(errors="surrogateescape")
         elif not isinstance(value, str):
             try:
-                value = write(value)
+                value = _written(value, write)
             except NotAnId as error:
                 decoded["malformed"] = f"column {column!r} holds {error}"
                 value = None
@@ -78,6 +86,12 @@ def _decode(cells: dict[str, Any], malformed: str, columns: Columns) -> dict[str
             value = spelt_out(value)
         decoded[column] = value or None
     return decoded
+
+
+def _written(value: object, write: Callable[[object], str | None]) -> str | None:
+    if isinstance(value, Unreadable):
+        raise NotAnId(f"a value of type {value.kind} that cannot be read")
+    return write(value)
 
 
 def is_clean(text: str) -> bool:
@@ -110,13 +124,15 @@ def told(value: object) -> str | None:
     """A text or a label that is no text: a number as it is written. Raises NotAnId."""
     if isinstance(value, bool):
         return str(value)
-    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
-        return str(int(value))
+    if isinstance(value, Decimal):
+        return decimal_text(value)
     if isinstance(value, float):
-        return None if math.isnan(value) else repr(value)
+        if math.isnan(value):
+            return None
+        return str(int(value)) if value.is_integer() else repr(float(value))
     if is_chat(value):
         raise NotAnId(CHAT)
-    return f"{value.normalize():f}" if isinstance(value, Decimal) else id_text(value)
+    return id_text(value)
 
 
 def _label_told(value: object) -> str | None:
