@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flows.adapters.sources import Source
+from flows.adapters.sources import ROW, Source
 from flows.adapters.sources.labels import Undeclared, looks_like_a_label
 from flows.adapters.sources.tables import ROLE_WORDS, words_of
 from flows.adapters.subjects import Spellings, under_the_rule
@@ -101,7 +101,7 @@ class _Seen:
     def add(self, chunk: pd.DataFrame, refused: dict[int, list[str]], warned: dict[str, int]) -> None:
         """One chunk with its verdicts."""
         data = self._config.data
-        spoilt = chunk["row"].isin(list(refused))
+        spoilt = chunk[ROW].isin(list(refused))
         admitted = chunk[~spoilt]
         self._undeclared.beside_declared |= not admitted.empty
         self._rows += len(chunk)

@@ -401,8 +401,8 @@ MUTANTS = (
     Mutant("quarantine: one record takes all of its subject", "flows/adapters/datasets.py",
            "if t.matches(subject, record) or not record]", "]", "tests/flows/test_walk.py::others_stay_there"),
     Mutant("quarantine: an erased record's values come back", "flows/ingest.py",
-           '    if not subject or builder.is_suppressed(subject, record, values["given"]):\n',
-           '    if not subject or builder.is_suppressed(subject, "x", values["given"]):\n',
+           '    if not subject or builder.is_suppressed(subject, record, values[GIVEN]):\n',
+           '    if not subject or builder.is_suppressed(subject, "x", values[GIVEN]):\n',
            "tests/flows/test_walk.py::others_stay_there"),
     Mutant("ingest: a row that may be an erased record", "s3t_core/snapshot.py",
            '            return _ERASED if digest in listed.partly else ""\n', '            return ""\n',
@@ -1020,6 +1020,13 @@ MUTANTS = (
     Mutant("a source: a time beyond the calendar is a traceback", "s3t_core/identity.py",
            "except (ArithmeticError, ValueError, LookupError):", "except ZeroDivisionError:",
            "tests/unit/test_identity.py::is_a_traceback"),
+    Mutant("ingest: the ids as given stand where a text may", "flows/adapters/sources/cells.py",
+           '"\\0row", "\\0malformed", "\\0given"', '"\\0row", "\\0malformed", "given"',
+           "tests/flows/test_ingest.py::any_name"),
+    Mutant("ingest: a column of lengths stands where a text may", "flows/adapters/validation.py",
+           '"\\0subject_bytes"', '"subject_bytes"', "tests/flows/test_ingest.py::any_name"),
+    Mutant("[data]: a column has the name of one of the system's own", "s3t_core/config/sections.py",
+           'if "\\0" in column:', "if False:", "tests/unit/test_sources.py::the_system_s_own"),
 )
 
 

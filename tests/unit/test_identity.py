@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.adapters.sources import Source, read_chunks
+from flows.adapters.sources import MALFORMED, Source, read_chunks
 from flows.adapters.sources.cells import told
 from flows.adapters.subjects import FLOATS, MISSING, UNITED, Spellings
 from flows.checking import check
@@ -107,7 +107,7 @@ def test_two_whole_numbers_that_a_float_makes_one_are_refused(tmp_path: Path, ki
     config = DataConfig(labels=("a", "b"), subject="who.id" if wrap == "struct" else "subject")
     frame = pd.concat(list(read_chunks(str(tmp_path / "people.arrow"), config)))
     assert frame[config.subject].tolist() == [str(last), str(-last), None, None, None, None]
-    assert [f"a float of 2^{digits}" in m for m in frame["malformed"]] == [False] * 2 + [True] * 4
+    assert [f"a float of 2^{digits}" in m for m in frame[MALFORMED]] == [False] * 2 + [True] * 4
 
 
 FAR = pa.array([2**60], pa.int64()).cast(pa.timestamp("us"))
@@ -132,8 +132,8 @@ def test_a_cell_that_cannot_be_read_spoils_its_row_alone(tmp_path: Path, column:
         file.write_table(table)
     config = DataConfig(labels=("a", "b"))
     frame = pd.concat(list(read_chunks(str(path), config)))
-    assert [bool(m) for m in frame["malformed"]] == [True, False] and frame[where].tolist() == [None, None]
-    assert f"column '{where}' holds a value" in frame["malformed"].iloc[0]
+    assert [bool(m) for m in frame[MALFORMED]] == [True, False] and frame[where].tolist() == [None, None]
+    assert f"column '{where}' holds a value" in frame[MALFORMED].iloc[0]
     assert len(Source([str(path)], config).sample(5)) == 2
     assert check(Config(data=DataConfig()), None, [str(path)])["columns"] == ["subject", "text", "label"]
 
@@ -179,7 +179,7 @@ def _subjects(folder: Path, column: pa.Array) -> list[tuple[Any, str]]:
 
 def _read(path: Path) -> list[tuple[Any, str]]:
     frame = pd.concat(list(read_chunks(str(path), DataConfig(labels=("a", "b")))))
-    return list(zip(frame["subject"].tolist(), frame["malformed"].tolist(), strict=True))
+    return list(zip(frame["subject"].tolist(), frame[MALFORMED].tolist(), strict=True))
 
 
 @pytest.mark.parametrize(("label", "told"), [
@@ -189,7 +189,7 @@ def test_a_label_that_is_a_number_is_written_as_one(tmp_path: Path, label: pa.Ar
     path = tmp_path / "people.parquet"
     pq.write_table(pa.table({"subject": ["anna"], "text": ["hello"], "label": label}), path)
     frame = pd.concat(list(read_chunks(str(path), DataConfig(labels=("a", "b")))))
-    assert frame["label"].tolist() == [told] and frame["malformed"].tolist() == [""]
+    assert frame["label"].tolist() == [told] and frame[MALFORMED].tolist() == [""]
 
 
 @pytest.mark.parametrize("column", ["label", "text"])
@@ -197,7 +197,7 @@ def test_a_list_is_no_label_and_no_text(tmp_path: Path, column: str) -> None:
     path = tmp_path / "people.jsonl"
     path.write_text(json.dumps({"subject": "anna", "text": "hello", "label": "a"} | {column: ["a", "b"]}) + "\n")
     frame = pd.concat(list(read_chunks(str(path), DataConfig(labels=("a", "b")))))
-    assert [m.partition(":")[0] for m in frame["malformed"]] == [f"column {column!r} holds a list"]
+    assert [m.partition(":")[0] for m in frame[MALFORMED]] == [f"column {column!r} holds a list"]
 
 
 @pytest.mark.parametrize("pair", [

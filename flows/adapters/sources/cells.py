@@ -14,6 +14,10 @@ from s3t_core.identity import NotAnId, decimal_text, id_text
 RAGGED = "the row has more or fewer cells than the header"
 CHAT = "a list of chat messages; one text a row is read: write there what the person said"
 
+ROW, MALFORMED, GIVEN = "\0row", "\0malformed", "\0given"
+"""Columns of a chunk that are the system's own: the number of the row, why it cannot be read, the subject as the source
+spells it. No column of a source has such a name: [data] and [tiers] take none with a NUL."""
+
 Columns = dict[str, Callable[[object], str | None]]
 """The source columns that are read, each once, with how a value in it that is no text is written."""
 
@@ -66,11 +70,11 @@ def row_by_row(rows: Iterable[Cells], columns: Columns, chunk_rows: int) -> Iter
     """Blocks of rows that are decoded one at a time."""
     rows = iter(rows)
     while part := [_decode(cells, malformed, columns) for cells, malformed in islice(rows, chunk_rows)]:
-        yield Block({c: [p[c] for p in part] for c in columns}, [p["malformed"] for p in part])
+        yield Block({c: [cells[c] for cells, _ in part] for c in columns}, [malformed for _, malformed in part])
 
 
-def _decode(cells: dict[str, Any], malformed: str, columns: Columns) -> dict[str, Any]:
-    decoded: dict[str, Any] = {"malformed": malformed}
+def _decode(cells: dict[str, Any], malformed: str, columns: Columns) -> Cells:
+    decoded: dict[str, Any] = {}
     for column, write in columns.items():
         value = cells.get(column)
         if isinstance(value, bytes):
@@ -79,13 +83,13 @@ def _decode(cells: dict[str, Any], malformed: str, columns: Columns) -> dict[str
             try:
                 value = _written(value, write)
             except NotAnId as error:
-                decoded["malformed"] = f"column {column!r} holds {error}"
+                malformed = f"column {column!r} holds {error}"
                 value = None
         if isinstance(value, str) and not is_clean(value):
-            decoded["malformed"] = f"column {column!r} is not UTF-8"
+            malformed = f"column {column!r} is not UTF-8"
             value = spelt_out(value)
         decoded[column] = value or None
-    return decoded
+    return decoded, malformed
 
 
 def _written(value: object, write: Callable[[object], str | None]) -> str | None:
