@@ -86,7 +86,7 @@ def _validated(folder: Path, source: Path) -> float:
 
 
 def _plain(folder: Path, source: Path) -> float:
-    from flows.adapters.sources import read_chunks
+    from flows.adapters.sources import ROW, read_chunks
     place = _workspace(folder)
     spool = folder / "spool"
     spool.mkdir()
@@ -95,7 +95,7 @@ def _plain(folder: Path, source: Path) -> float:
     builder = SnapshotBuilder(place.keys, place.config.topology, data.held_out, spool)
     for chunk in read_chunks(str(source), data, 50_000):
         builder.add(SourceRow(row, subject, "", text, label, subject) for row, subject, text, label in zip(
-            *(chunk[c].tolist() for c in ("row", data.subject, data.text, data.label)), strict=True))
+            *(chunk[c].tolist() for c in (ROW, data.subject, data.text, data.label)), strict=True))
     with mapping(True) as each:
         for refused in builder.write(folder / "data", each=each):
             raise SystemExit(f"expected every row to be written, one was refused: {refused.reason}")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flows.adapters.sources import Source
+from flows.adapters.sources import ROW, Source
 from flows.adapters.sources.labels import Undeclared, looks_like_a_label
 from flows.adapters.sources.tables import ROLE_WORDS, words_of
 from flows.adapters.subjects import Spellings, under_the_rule
@@ -25,6 +25,7 @@ from flows.progress import current
 from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.config import Config
 from s3t_core.errors import ConfigError, DataError
+from s3t_core.identity import NotAnId
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.snapshot import DUPLICATE
 
@@ -100,7 +101,7 @@ class _Seen:
     def add(self, chunk: pd.DataFrame, refused: dict[int, list[str]], warned: dict[str, int]) -> None:
         """One chunk with its verdicts."""
         data = self._config.data
-        spoilt = chunk["row"].isin(list(refused))
+        spoilt = chunk[ROW].isin(list(refused))
         admitted = chunk[~spoilt]
         self._undeclared.beside_declared |= not admitted.empty
         self._rows += len(chunk)
@@ -205,7 +206,10 @@ def _labels(taken: dict[str, Any], rows: list[dict[str, Any]], source: Source) -
         value = row.get(label)
         if value in (None, "") or isinstance(value, list | dict):
             continue
-        text = value if isinstance(value, str) or write is None else write(value)
+        try:
+            text = value if isinstance(value, str) or write is None else write(value)
+        except NotAnId:
+            continue  # its row will be refused
         having.setdefault(str(text), set()).add(str(row.get(subject, number)) if subject else str(number))
     labels = sorted(v for v, people in having.items() if len(people) > 1 and looks_like_a_label(v) and v == v.strip())
     return labels if 2 <= len(labels) <= 50 and len(labels) * 2 >= len(having) else []

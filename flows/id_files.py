@@ -5,16 +5,21 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from s3t_core.errors import UsageError
 from s3t_core.files import read_regular
 
 _DELIMITERS = (",", ";", "\t", "|")
-_MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-"""UTF-16 with its mark, as spreadsheets export it; everything else is read as UTF-8, with or without a mark."""
+_MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+"""UTF-16 and UTF-32 with their mark, as spreadsheets export them; everything else is read as UTF-8, with or without."""
+_LONGEST = 131_072
+"""Characters of a cell or a line: the limit that `csv` has until somebody in this process raises it."""
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
 @dataclass(frozen=True)
@@ -40,18 +45,17 @@ def read_ids(file: str, column: str = "", subject: str = "") -> IdFile:
     It is a table where `column` is named, or where its first line has the column `subject`, by which the data names its
     people: then ids are that column's cells. Otherwise there is one id a line, as it is, blanks at its ends too: they
     may belong to it. Only a line feed (after an optional carriage return) ends a line: whatever else Unicode knows as a
-    line's end may be part of an id. A line in double quotes is one cell of a CSV file (RFC 4180, section 2)."""
-    text = _text(file)
-    first = next((line for line in text.split("\n") if line.strip()), "")
-    table = _header_with(first.removesuffix("\r"), column or subject)
+    line's end may be part of an id, a carriage return only in double quotes. A line in double quotes is one cell of a
+    CSV file (RFC 4180, section 2)."""
+    text = re.sub(r"\Asep=[,;\t|](?=\r?\n)", "", _text(file))
+    table = _table_with(text, column or subject)
     if column and table is None:
         raise UsageError(f"expected a column {column!r} in the first line of the file of ids, got a line without it; "
                          "see how the file spells it")
-    lines = text.removesuffix("\n").split("\n") if text else []
-    found = list(_column_of(text, *table) if table else map(_line, lines))
+    found = list(_column_of(text, table) if table else _lines_of(text))
     ids = [each for each in found if each.strip()]
     distinct = list(dict.fromkeys(ids))
-    return IdFile(distinct, table[1] if table else "", len(ids) - len(distinct), len(found) - len(ids))
+    return IdFile(distinct, table.column if table else "", len(ids) - len(distinct), len(found) - len(ids))
 
 
 def _text(file: str) -> str:
@@ -75,32 +79,77 @@ def _bytes_of(path: Path) -> bytes:
         return file.read()
 
 
-def _header_with(line: str, column: str) -> tuple[str, str] | None:
-    """The delimiter and the name of a column as the first line of a table spells it, None when it has no such column.
-    Letter case and blanks around it do not matter."""
-    wanted = column.strip().casefold()
-    for delimiter in _DELIMITERS if wanted else ():
-        for cell in next(csv.reader([line], delimiter=delimiter), []):
-            if cell.strip().casefold() == wanted:
-                return delimiter, cell
+@dataclass(frozen=True)
+class _Table:
+    """A table by its header: the delimiter, the column of ids as the header spells it, its place, and how many cells
+    every row has."""
+
+    delimiter: str
+    column: str
+    place: int
+    width: int
+
+
+def _rows(text: str, delimiter: str) -> Any:
+    """A reader for which only a line feed ends a line: it refuses a carriage return inside a cell without quotes."""
+    return csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter, strict=True)
+
+
+def _header(rows: Iterable[list[str]]) -> list[str]:
+    return _bounded(next((row for row in rows if any(cell.strip() for cell in row)), []))
+
+
+def _bounded(row: list[str]) -> list[str]:
+    if any(len(cell) > _LONGEST for cell in row):
+        raise csv.Error(f"a cell is longer than {_LONGEST:,} characters")
+    return row
+
+
+def _table_with(text: str, column: str) -> _Table | None:
+    """The table that has a column of this name, None when the first line is no header with it. The very name goes
+    before one that differs in blanks around it, and that before one in another letter case. Raises UsageError where two
+    columns are as good as each other: which of them is meant, nobody can tell."""
+    headers = {}
+    for delimiter in _DELIMITERS if column.strip() else ():
+        with suppress(csv.Error):  # then it is no table; as lines it is read, or refused with a sentence
+            headers[delimiter] = _header(_rows(text, delimiter))
+    for spelt in (str, str.strip, lambda name: name.strip().casefold()):
+        found = [_Table(d, cell, place, len(header)) for d, header in headers.items()
+                 for place, cell in enumerate(header) if spelt(cell) == spelt(column)]
+        if len({(t.place, t.width) for t in found}) > 1:
+            raise UsageError(f"expected one column {column!r} in the first line of the file of ids, got more than one, "
+                             "or one by each of two delimiters; leave one there; nothing was accepted")
+        if found:
+            return found[0]
     return None
 
 
-def _column_of(text: str, delimiter: str, column: str) -> Iterator[str]:
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _column_of(text: str, table: _Table) -> Iterator[str]:
+    """The cells of the column. Raises UsageError for a row that has more or fewer cells than the header: a delimiter in
+    a cell without quotes has shifted it, so that another person may stand in the column, or a part of an id."""
+    rows = _rows(text, table.delimiter)
     try:
-        place = next(row for row in rows if any(cell.strip() for cell in row)).index(column)
-        for row in rows:
-            if len(row) > 1 and len(row) <= place:
-                raise UsageError(f"expected a cell in column {column!r} on line {rows.line_num} of the file of ids, "
-                                 f"got {len(row)} cell(s); nothing was accepted")
-            yield row[place] if place < len(row) else ""
+        _header(rows)
+        for row in map(_bounded, rows):
+            if not any(cell.strip() for cell in row):
+                yield ""
+            elif len(row) != table.width:
+                raise UsageError(f"expected {table.width} cell(s), as the header has, on line {rows.line_num} of the "
+                                 f"file of ids, got {len(row)}; write a cell with {table.delimiter!r} in it in double "
+                                 "quotes; nothing was accepted")
+            else:
+                yield row[table.place]
     except csv.Error as error:
         raise UsageError(f"expected a CSV file of ids, got a line {rows.line_num} that is none ({error}); nothing was "
                          "accepted") from None
 
 
-def _line(line: str) -> str:
-    line = line.removesuffix("\r")
-    quoted = len(line) > 1 and line.startswith('"') and line.endswith('"')
-    return line[1:-1].replace('""', '"') if quoted else line
+def _lines_of(text: str) -> Iterator[str]:
+    """One id a line. Raises UsageError for a line that only a file with other line ends has."""
+    for number, whole in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
+        line = whole.removesuffix("\r")
+        quoted = _QUOTED.fullmatch(line)
+        if len(line) > _LONGEST or ("\r" in line and not quoted):
+            raise UsageError(f"expected one id a line, got a line {number} with a carriage return in it or longer than "
+                             f"{_LONGEST:,} characters; see that a line feed ends every line; nothing was accepted")
+        yield quoted[1].replace('""', '"') if quoted else line

@@ -21,6 +21,7 @@ from prefect import flow
 
 from flows.adapters.local import as_owner_only
 from flows.adapters.processes import mapping
+from flows.adapters.sources.cells import GIVEN, MALFORMED, ROW
 from flows.adapters.sources.labels import Undeclared
 from flows.next_steps import told_thin
 from flows.progress import current
@@ -169,11 +170,11 @@ def read_and_place(place: Workspace, sources: list[str], chunk_rows: int, builde
             verdicts = validator.check(chunk)
             for kind, count in verdicts.warned.items():
                 taken.warned[kind] = taken.warned.get(kind, 0) + count
-            admitted = chunk.assign(given=raw[config.subject])
+            admitted = chunk.assign(**{GIVEN: raw[config.subject]})
             if verdicts.refused:
-                spoilt = chunk["row"].isin(list(verdicts.refused))
+                spoilt = chunk[ROW].isin(list(verdicts.refused))
                 taken.undeclared.add_refused(chunk[spoilt], config)
-                taken.refused += [_quarantined(place, values, verdicts.refused[values["row"]], builder)
+                taken.refused += [_quarantined(place, values, verdicts.refused[values[ROW]], builder)
                                   for values in admitted[spoilt].to_dict("records")]
                 admitted = admitted[~spoilt]
             taken.undeclared.beside_declared |= not admitted.empty
@@ -273,9 +274,9 @@ def _check_tiers(place: Workspace, builder: SnapshotBuilder) -> None:
 
 def _source_rows(data: DataConfig, tiers: Tiers | None, chunk: Any) -> Iterator[SourceRow]:
     columns = [chunk[c].tolist() if c else repeat("") for c in (
-        "row", data.subject, data.record, data.text, data.label, data.split_by)]
+        ROW, data.subject, data.record, data.text, data.label, data.split_by)]
     found = map(tiers.tier_of, chunk[tiers.column].tolist()) if tiers else repeat(None)
-    return map(SourceRow._make, zip(*columns, found, chunk["given"].tolist(), strict=False))
+    return map(SourceRow._make, zip(*columns, found, chunk[GIVEN].tolist(), strict=False))
 
 
 def _quarantined(place: Workspace, values: dict[str, Any], reasons: list[str],
@@ -284,20 +285,20 @@ def _quarantined(place: Workspace, values: dict[str, Any], reasons: list[str],
     a subject or a record that was erased nothing comes back."""
     data = place.config.data
     subject, record = _id_in(values, data.subject, data), _id_in(values, data.record, data)
-    line = {"row": int(values["row"]), "reasons": reasons, "values": {}, "subject_digest": "", "record_digest": "",
+    line = {"row": int(values[ROW]), "reasons": reasons, "values": {}, "subject_digest": "", "record_digest": "",
             "forms": []}
-    if not subject or builder.is_suppressed(subject, record, values["given"]):
+    if not subject or builder.is_suppressed(subject, record, values[GIVEN]):
         return line
-    kept = {c: v for c, v in values.items() if c not in ("row", "malformed", "given", data.subject)}
+    kept = {c: v for c, v in values.items() if c not in (ROW, MALFORMED, GIVEN, data.subject)}
     return line | {"values": kept, "subject_digest": subject_digest(place.keys, subject),
-                   "forms": sorted(builder.forms_of(subject, values["given"])),
+                   "forms": sorted(builder.forms_of(subject, values[GIVEN])),
                    "record_digest": record_digest(place.keys, subject, record) if record else ""}
 
 
 def _id_in(values: dict[str, Any], column: str, data: DataConfig) -> str:
     """The id that a refused row has in `column`, "" when it cannot be read."""
     value = values[column] if column else ""
-    readable = isinstance(value, str) and not values["malformed"] and len(value.encode()) <= data.max_id_bytes
+    readable = isinstance(value, str) and not values[MALFORMED] and len(value.encode()) <= data.max_id_bytes
     return value if readable else ""
 
 

@@ -103,12 +103,13 @@ def _texts(place: Workspace, source: str) -> Iterator[list[str]]:
 
 
 def _check_rows(chunk: Any, text: str) -> None:
-    wrong = chunk[(chunk["malformed"] != "") | chunk[text].isna()]
+    from flows.adapters.sources import MALFORMED, ROW
+    wrong = chunk[(chunk[MALFORMED] != "") | chunk[text].isna()]
     if len(wrong):
         first = wrong.iloc[0]
-        why = first["malformed"] or "it is empty"
+        why = first[MALFORMED] or "it is empty"
         raise DataError(f"expected a text in the column {text!r} of every row, got {len(wrong)} without one among "
-                        f"{len(chunk)}; the first is row {first['row']}: {why}. Nothing was written: mend or leave out "
+                        f"{len(chunk)}; the first is row {first[ROW]}: {why}. Nothing was written: mend or leave out "
                         "those rows")
 
 

@@ -27,8 +27,18 @@ from typing import Any, Literal, get_args
 from s3t_core.errors import UsageError
 from s3t_core.keys import WorkspaceKeys, keyed_digest
 
-_EXACT = 2**53
-"""From here on a float stands for more than one integer (IEEE 754, binary64)."""
+
+class Single(float):
+    """A float as a column of IEEE 754 binary32 holds it."""
+
+
+class Half(float):
+    """A float as a column of IEEE 754 binary16 holds it."""
+
+
+_EXACT: dict[type, int] = {Half: 2**11, Single: 2**24}
+"""From here on a float of this type stands for more than one integer: 16777216 is also what 16777217 became."""
+_EXACT_DOUBLE, _MOST_DIGITS = 2**53, 1000
 
 
 class NotAnId(ValueError):
@@ -42,16 +52,33 @@ def id_text(value: object) -> str | None:
     write = next((write for kind, write in _SPELLINGS if isinstance(value, kind)), None)
     if write is None:
         raise NotAnId(f"a value of type {type(value).__name__}")
-    return write(value)
+    try:
+        return write(value)
+    except NotAnId:
+        raise
+    except (ArithmeticError, ValueError, LookupError):  # beyond the calendar, more digits than are written
+        raise NotAnId(f"a value of type {type(value).__name__} that cannot be written") from None
+
+
+def decimal_text(value: Decimal) -> str:
+    """The digits of a finite decimal, all of them, without zeros at the end of a fraction and without an exponent.
+    Raises NotAnId. Arithmetic would round to 28 digits."""
+    if not value.is_finite() or abs(value.adjusted()) > _MOST_DIGITS:
+        raise NotAnId("a decimal that is not finite, or too long to be written")
+    told = f"{value:f}"
+    told = told.rstrip("0").rstrip(".") if "." in told else told
+    return "0" if told == "-0" else told
 
 
 def _whole(value: float | Decimal) -> str:
-    finite = value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)
-    if not finite or value % 1:
+    told = decimal_text(value) if isinstance(value, Decimal) and value.is_finite() else ""
+    if isinstance(value, float) and value.is_integer():
+        if abs(value) >= (most := _EXACT.get(type(value), _EXACT_DOUBLE)):
+            raise NotAnId(f"a float of 2^{most.bit_length() - 1} or more, which stands for several whole numbers")
+        told = str(int(value))
+    if not told or "." in told:
         raise NotAnId("a number that is not whole")
-    if isinstance(value, float) and abs(value) > _EXACT:
-        raise NotAnId("a float above 2^53, which stands for several whole numbers")
-    return str(int(value))
+    return told
 
 
 def _moment(value: datetime.datetime) -> str:
@@ -83,8 +110,14 @@ _FORM_BYTES = 16
 
 _MISSING = frozenset({
     "nan", "nat", "none", "null", "nil", "n/a", "na", "#n/a", "<na>", "undefined", "unknown", "-", "?"})
-_UNSEEN = re.compile("[\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
-"""Characters that nobody sees: zero-width ones, marks of direction, soft hyphens."""
+_IGNORABLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]")
+"""What is drawn as nothing: Default_Ignorable_Code_Point (Unicode 14.0 and 15.0, DerivedCoreProperties.txt)."""
+_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
+"""Categories (UAX #44, General_Category) of what nobody sees inside a line: controls, formats, ends of lines and
+paragraphs."""
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 _WHOLE = re.compile(r"([+-]?[0-9]+)\.0*")
 
 
@@ -96,11 +129,18 @@ EXACT = "exact"
 """The rule that every spelling is another person, also beside an erased one."""
 
 _UNDER: dict[str, Callable[[str], str]] = {
-    "trim": lambda spelt: (spelt if spelt.isascii() else _UNSEEN.sub("", spelt)).strip(),
+    "trim": lambda spelt: _seen(spelt).strip(),
     "unicode": lambda spelt: spelt if spelt.isascii() else unicodedata.normalize("NFKC", spelt),
     "case": str.casefold,
     "integer": lambda spelt: whole[1] if (whole := _WHOLE.fullmatch(spelt)) else spelt,
 }
+
+
+def _seen(spelt: str) -> str:
+    """An id without the characters that nobody sees, by their Unicode properties."""
+    if spelt.isascii():
+        return _CONTROL.sub("", spelt)
+    return "".join(c for c in _IGNORABLE.sub("", spelt) if unicodedata.category(c) not in _UNSEEN)
 
 
 def spelt_under(rule: Collection[str], spelt: str) -> str:

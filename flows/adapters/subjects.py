@@ -45,6 +45,8 @@ class Spellings:
 def under_the_rule(chunk: Any, config: DataConfig) -> Any:
     """A chunk with its ids as [data] id_rule writes them; one of which nothing is left is missing."""
     columns = dict.fromkeys([config.subject, config.record, config.split_by]) if config.id_rule else {}
-    return chunk.assign(**{c: chunk[c].map({each: spelt_under(config.id_rule, each) or None for each in
-                                            chunk[c].dropna().unique()}).astype(object).where(chunk[c].notna(), None)
-                           for c in columns if c})
+    chunk = chunk.copy(deep=False)
+    for c in filter(None, columns):
+        spelt = {each: spelt_under(config.id_rule, each) or None for each in chunk[c].dropna().unique()}
+        chunk[c] = chunk[c].map(spelt).astype(object).where(chunk[c].notna(), None)
+    return chunk

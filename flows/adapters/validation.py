@@ -12,11 +12,13 @@ from typing import Any
 
 import pandas as pd
 
+from flows.adapters.sources.cells import MALFORMED, ROW
 from s3t_core.config import DataConfig
 from s3t_core.domain import EVERYONE_ELSE, Tiers
 
+_TEXT_BYTES, _SUBJECT_BYTES, _RECORD_BYTES = "\0text_bytes", "\0subject_bytes", "\0record_bytes"
 _NO_VALUES: dict[str, Any] = {
-    "result_format": "COMPLETE", "unexpected_index_column_names": ["row"], "exclude_unexpected_values": True,
+    "result_format": "COMPLETE", "unexpected_index_column_names": [ROW], "exclude_unexpected_values": True,
     "partial_unexpected_count": 0,
 }
 
@@ -54,12 +56,12 @@ class RowValidator:
     def check(self, chunk: pd.DataFrame) -> Verdicts:
         """Verdicts on the rows of one chunk, as `sources` makes them."""
         config = self._config
-        frame = chunk.assign(
-            text_bytes=[_bytes(v) for v in chunk[config.text]],
-            subject_bytes=[_bytes(v) for v in chunk[config.subject]],
-            record_bytes=[_bytes(v) for v in chunk[config.record]] if config.record else 1,
-        )
-        malformed = {int(r): [m] for r, m in zip(frame["row"], frame["malformed"], strict=True) if m}
+        frame = chunk.assign(**{
+            _TEXT_BYTES: [_bytes(v) for v in chunk[config.text]],
+            _SUBJECT_BYTES: [_bytes(v) for v in chunk[config.subject]],
+            _RECORD_BYTES: [_bytes(v) for v in chunk[config.record]] if config.record else 1,
+        })
+        malformed = {int(r): [m] for r, m in zip(frame[ROW], frame[MALFORMED], strict=True) if m}
         refused: dict[int, list[str]] = dict(malformed)
         for reason, failed in self._failures(frame, self._suite):
             for row in failed:
@@ -77,7 +79,7 @@ class RowValidator:
         for outcome in result.results:
             kwargs = outcome.expectation_config
             rows = [int(i) for group in outcome.result.get("unexpected_index_list") or []
-                    for i in (group["row"] if isinstance(group["row"], list) else [group["row"]])]
+                    for i in (group[ROW] if isinstance(group[ROW], list) else [group[ROW]])]
             if outcome.exception_info.get("raised_exception"):
                 raise RuntimeError("a Great Expectations check could not be run")  # fail closed: admits nothing
             found.append((kwargs.meta.get("reason", "") if kwargs.meta else "", rows))
@@ -105,11 +107,11 @@ def _row_expectations(gxe: Any, config: DataConfig, labels: tuple[str, ...],
     checks += [
         about("the text is empty", gxe.ExpectColumnValuesToMatchRegex, column=config.text, regex=r"\S"),
         about(f"the text is longer than {config.max_text_bytes} bytes", gxe.ExpectColumnValuesToBeBetween,
-              column="text_bytes", max_value=config.max_text_bytes),
+              column=_TEXT_BYTES, max_value=config.max_text_bytes),
         about(f"the subject id is longer than {config.max_id_bytes} bytes", gxe.ExpectColumnValuesToBeBetween,
-              column="subject_bytes", max_value=config.max_id_bytes),
+              column=_SUBJECT_BYTES, max_value=config.max_id_bytes),
         about(f"the record id is longer than {config.max_id_bytes} bytes", gxe.ExpectColumnValuesToBeBetween,
-              column="record_bytes", max_value=config.max_id_bytes),
+              column=_RECORD_BYTES, max_value=config.max_id_bytes),
         about("the label is not one of the declared ones", gxe.ExpectColumnValuesToBeInSet, column=config.label,
               value_set=list(labels)),
     ]

@@ -64,6 +64,11 @@ class DataConfig(Section):
     delimiter: str = Field("", description='of CSV files: one character; "" = a comma, or what fits the columns')
     encoding: str = Field("", description='of text files, as "cp1252"; "" = UTF-8, or what a mark at their begin says')
 
+    @field_validator("text", "label", "subject", "record", "held_out_by")
+    @classmethod
+    def _column(cls, value: str) -> str:
+        return _no_nul(value)
+
     @property
     def split_by(self) -> str:
         """The column by which the held-out share is drawn."""
@@ -129,6 +134,13 @@ def _quoted(value: str | float) -> str:
 def _kinds(values: Any) -> str:
     names = {bool: "true or false", int: "whole numbers", float: "numbers"}
     return " and ".join(dict.fromkeys(names[type(v)] for v in values if not isinstance(v, str)))
+
+
+def _no_nul(column: str) -> str:
+    """The name of a column of a source; those with a NUL are the system's own."""
+    if "\0" in column:
+        raise ValueError("expected the name of a column without a NUL; name it anew in the source")
+    return column
 
 
 def _alike(labels: Any) -> tuple[str, str] | None:
@@ -394,6 +406,11 @@ class TiersConfig(Section):
     values: tuple[tuple[str, ...], ...] = Field(
         (), description='its values per tier, as [["trial"], ["*"]]; "*" = everyone else')
     slices: tuple[int, ...] = Field((), description="slices of each tier in every shard, as [1, 2]; they sum to L")
+
+    @field_validator("column")
+    @classmethod
+    def _column(cls, value: str) -> str:
+        return _no_nul(value)
 
     @field_validator("values", mode="before")
     @classmethod

@@ -177,8 +177,9 @@ def test_whatever_an_id_is_it_is_one_request_and_stands_in_one_file_only(place: 
         given_ids = [i.encode() and i for i in ids]
     except UnicodeEncodeError:
         return  # no file in UTF-8 could hold it
-    (tmp_path / "ids.txt").write_bytes("\r\n\n".join(given_ids).encode())
-    assert read_ids(str(tmp_path / "ids.txt")).ids == given_ids
+    if not any("\r" in i for i in given_ids):  # without quotes it may be the end of an old line
+        (tmp_path / "ids.txt").write_bytes("\r\n\n".join(given_ids).encode())
+        assert read_ids(str(tmp_path / "ids.txt")).ids == given_ids
     (tmp_path / "ids.txt").write_bytes("\r\n\n".join('"' + i.replace('"', '""') + '"' for i in given_ids).encode())
     assert read_ids(str(tmp_path / "ids.txt")).ids == given_ids
     taken = take_requests(place, given_ids)

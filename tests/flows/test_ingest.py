@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.adapters.datasets import QUARANTINE
 from flows.adapters.local import workspace_lock
 from flows.examples import EXAMPLE_KEY
 from flows.ingest import ingest_source
@@ -55,6 +56,26 @@ def test_jsonl_and_parquet_say_the_same_as_csv(make_place: Make, tmp_path: Path,
     else:
         path.write_text("".join(json.dumps(r) + "\n" for r in people()))
     assert not ingest_source(place, str(path), False, 20_000).changed
+
+
+@pytest.mark.parametrize("names", [
+    {"what": "given", "kind": "malformed", "who": "row", "id": "text_bytes"},
+    {"what": "row", "kind": "given", "who": "malformed", "id": "record_bytes"},
+    {"what": "malformed", "kind": "row", "who": "given", "id": "self"},
+    {"what": "subject_bytes", "kind": "text_bytes", "who": "self", "id": "given"}])
+def test_a_column_may_have_any_name(make_place: Make, tmp_path: Path, names: dict[str, str]) -> None:
+    """Also one that the system gives to a column of its own: nothing of one is taken for the other."""
+    rows = [*people(), {**people()[0], "id": "odd", "kind": "strange"}]
+    renamed = [{names.get(c, c): value for c, value in row.items()} for row in rows]
+    place, other = make_place("plain", data={"id_rule": ["trim"]}), make_place("other", data={
+        "text": names["what"], "label": names["kind"], "subject": names["who"], "record": names["id"],
+        "held_out_by": names["who"], "id_rule": ["trim"]})
+    first = ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
+    second = ingest_source(other, str(write_csv(tmp_path / "b.csv", renamed)), False, 20_000)
+    assert second == first and _files(other) == _files(place)
+    line, renamed_line = (json.loads((p.state_dir / QUARANTINE).read_text()) for p in (place, other))
+    assert {names.get(c, c): v for c, v in line["values"].items()} == renamed_line["values"]
+    assert line | {"values": {}} == renamed_line | {"values": {}}
 
 
 @pytest.mark.parametrize("lost", ["records", "subjects"])

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.adapters.sources import Source
+from flows.adapters.sources import MALFORMED, ROW, Source
 from flows.adapters.sources.preflight import preflight
 from s3t_core.config import Config, DataConfig
 from s3t_core.errors import DataError, S3TError, UsageError
@@ -42,10 +42,10 @@ def _refused(path: object, data: dict[str, Any] = GLAD) -> str:
 
 def _is_everybody(frame: pd.DataFrame, data: dict[str, Any] = GLAD) -> bool:
     rows = people()
-    columns = (data["subject"], data["text"], data["label"], "malformed")
+    columns = (data["subject"], data["text"], data["label"], MALFORMED)
     found = list(zip(*(frame[c] for c in columns), strict=True))
     labels = dict(zip(("glad", "sad"), data["labels"], strict=True))
-    return found == [(r["member"], r["remark"], labels[r["mood"]], "") for r in rows] and frame["row"].tolist() == [
+    return found == [(r["member"], r["remark"], labels[r["mood"]], "") for r in rows] and frame[ROW].tolist() == [
         *range(1, len(rows) + 1)]
 
 
@@ -106,7 +106,7 @@ def test_a_file_that_is_not_read_is_refused_in_a_sentence(name: str, data: dict[
     ("multilabel.jsonl", GLAD, "column 'mood' holds a list: several labels for a row are not supported")])
 def test_a_list_is_told_for_what_it_is(name: str, data: dict[str, Any], reason: str) -> None:
     frame, _ = _read(HERE / name, data)
-    assert frame["malformed"].str.startswith(reason).all()
+    assert frame[MALFORMED].str.startswith(reason).all()
 
 
 def test_labels_of_which_none_is_declared_are_told_before_anything_starts(tmp_path: Path) -> None:
@@ -118,10 +118,10 @@ def test_labels_of_which_none_is_declared_are_told_before_anything_starts(tmp_pa
 
 def test_latin_1_cells_spoil_their_rows_and_the_remedy_is_told() -> None:
     frame, source = _read(HERE / "latin1_cells.csv")
-    assert (frame["malformed"] == "column 'remark' is not UTF-8").tolist() == [n % 4 == 0 for n in range(12)]
+    assert (frame[MALFORMED] == "column 'remark' is not UTF-8").tolist() == [n % 4 == 0 for n in range(12)]
     assert any('3 row(s) hold bytes that are not UTF-8: is it Latin-1' in n for n in source.notes)
     frame, _ = _read(HERE / "latin1_cells.csv", GLAD | {"encoding": "cp1252"})
-    assert frame["remark"].tolist()[0] == "schön" and not any(frame["malformed"])
+    assert frame["remark"].tolist()[0] == "schön" and not any(frame[MALFORMED])
 
 
 def test_all_problems_are_told_together_with_the_columns_that_were_found() -> None:
@@ -169,7 +169,7 @@ def test_a_chat_that_was_written_as_text_is_refused_too(tmp_path: Path, text: st
     (tmp_path / "a.csv").write_text(as_csv(changed(remark=lambda n: text)))
     pq.write_table(pa.Table.from_pylist(changed(remark=lambda n: text)), tmp_path / "a.parquet")
     for name in ("a.csv", "a.parquet"):
-        assert _read(tmp_path / name)[0]["malformed"].str.contains("a list of chat messages").all()
+        assert _read(tmp_path / name)[0][MALFORMED].str.contains("a list of chat messages").all()
 
 
 @pytest.mark.parametrize(("rows", "line"), [
@@ -197,15 +197,15 @@ def test_a_cell_keeps_its_characters_wherever_it_stands(tmp_path: Path, cell: st
         rows = [f"p,{'w' * 80},glad"] * before + [f"p,{cell},sad", "p,last,glad"]
         path.write_bytes(("member,remark,mood" + end + "".join(r + end for r in rows)).encode())
         frame, _ = _read(path)
-        assert (frame["remark"].iloc[-2], frame["remark"].iloc[-1]) == (text, "last") and not any(frame["malformed"])
+        assert (frame["remark"].iloc[-2], frame["remark"].iloc[-1]) == (text, "last") and not any(frame[MALFORMED])
 
 
 def test_a_quote_that_spoils_its_own_line_spoils_that_row_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(HEADER + 'a,"he said "so" once",glad\nb,two,sad\nc,"x"y,sad\nd,four,glad\n')
     frame, _ = _read(path)
-    assert [bool(m) for m in frame["malformed"]] == [True, False, True, False]
-    assert frame["malformed"].iloc[0] == 'the row has a quote inside a quoted cell that is not written twice ("")'
+    assert [bool(m) for m in frame[MALFORMED]] == [True, False, True, False]
+    assert frame[MALFORMED].iloc[0] == 'the row has a quote inside a quoted cell that is not written twice ("")'
     assert frame["member"].tolist() == [None, "b", None, "d"]
 
 
@@ -234,7 +234,7 @@ def test_an_encoding_that_is_certain_or_named_is_read(tmp_path: Path, encoding: 
     raw = text.encode(encoding)
     path.write_bytes(gzip.compress(raw) if ending.endswith("gz") else raw)
     frame, _ = _read(path, GLAD | {"encoding": configured})
-    assert frame["remark"].tolist() == [word] and frame["malformed"].tolist() == [""]
+    assert frame["remark"].tolist() == [word] and frame[MALFORMED].tolist() == [""]
 
 
 @pytest.mark.parametrize(("raw", "sentence"), [
@@ -284,7 +284,7 @@ def test_a_file_that_was_cut_is_refused_whatever_it_is(tmp_path: Path, ending: s
 def test_a_last_line_that_was_cut_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(as_lines(people())[:-20])
     frame, source = _read(tmp_path / "a.jsonl")
-    assert frame["malformed"].tolist() == [*[""] * 11, "the line is not JSON"]
+    assert frame[MALFORMED].tolist() == [*[""] * 11, "the line is not JSON"]
     assert any("was the file cut?" in n for n in source.notes)
 
 
@@ -336,7 +336,7 @@ def test_a_key_that_stands_twice_spoils_its_row(tmp_path: Path) -> None:
     twice = '{"member": "a", "member": "b", "remark": "r", "mood": "glad"}\n'
     (tmp_path / "a.jsonl").write_text(twice + as_lines(people()))
     frame, _ = _read(tmp_path / "a.jsonl")
-    assert frame["malformed"].tolist() == ["the row holds an object in which a key stands twice", *[""] * 12]
+    assert frame[MALFORMED].tolist() == ["the row holds an object in which a key stands twice", *[""] * 12]
     assert frame["member"].iloc[0] is None
 
 

@@ -36,7 +36,8 @@ def test_a_column_is_read_by_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("content", "said"), [
     ("email\na@x.org\n", "expected a column 'customer'"), ("email,customer\na@x.org,1\nb,c\nd,", "ok"),
-    ("email,x,customer\na@x.org,1\n", "on line 2"), ('customer\n"a\n', "that is none"), ("", "expected a column")])
+    ("email,x,customer\na@x.org,1\n", "3 cell.* on line 2"), ('customer\n"a\n', "that is none"), ("",
+    "expected a column")])
 def test_a_table_without_the_column_is_refused_and_says_where(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "ids.csv").write_text(content)
     if said == "ok":
@@ -57,3 +58,45 @@ def test_nothing_given_is_no_blank_line(tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text("")
     found = read_ids(str(tmp_path / "ids.txt"), subject="email")
     assert (found.ids, found.blank) == ([], 0)
+
+
+@pytest.mark.parametrize("content", [
+    "email\nDoe, Ann\n", "name,email\nDoe, Ann,ann@x.org\n", "email,name\nDoe, Ann,Ann\n", "email;name\nDoe;Ann;Ann\n",
+    "email,name\nann@x.org,Ann,bob@x.org\n", "email|name\nDoe\n", "email\tname\nDoe\tAnn\t\n", "\n,\nemail\nDoe,\n",
+    "email,email\nDoe,Ann\n", "EMAIL,Email\nDoe,Ann\n", " email,email \nDoe,Ann\n", "email;a,email\nDoe;Ann,Doe\n",
+    "email,\"a\nb\",email\nDoe,x,Ann\n"])
+def test_a_cell_that_may_be_another_person_s_is_refused(tmp_path: Path, content: str) -> None:
+    """Shifted by a delimiter without quotes, or under a name that stands twice."""
+    (tmp_path / "ids.csv").write_text(content)
+    with pytest.raises(UsageError, match="nothing was accepted") as refused:
+        read_ids(str(tmp_path / "ids.csv"), subject="email")
+    assert not any(name in str(refused.value) for name in ("Doe", "Ann", "ann@"))
+
+
+@pytest.mark.parametrize("content", [
+    "EMAIL,email\nDoe,ann\n", "Email ,name, email\nDoe,Bob,ann\n", " email,name,EMAIL\nann,Bob,Doe\n",
+    'name,email\n"Doe, Ann",ann\n', "\n , \nname,email\n,\n , \n \n,,,\nDoe,ann\n",
+    "sep=;\r\nname;email\r\nDoe;ann\r\n",
+    '"first\nname",email\nDoe,ann\n', "email;first,last\nann;Doe,Bob\n", 'name,email\r\n"Doe\rBob",ann\r\n'])
+def test_the_very_name_goes_before_one_in_other_letters(tmp_path: Path, content: str) -> None:
+    (tmp_path / "ids.csv").write_text(content, newline="")
+    assert read_ids(str(tmp_path / "ids.csv"), subject="email").ids == ["ann"]
+
+
+@pytest.mark.parametrize("column", ["", "email"])
+@pytest.mark.parametrize("content", [
+    b"email\rann\rbob\r", b"ann\rbob\r", b"ann\rbob", b"ann\rbob\r\n", b"ann\nbob\rann\n", b"email\nbob\rann\n",
+    b"email\rann\n",
+    b"email,x\rann,y\rbob,z", b"a" * 200_000 + b"\nbob\n", b"email," + b"a" * 200_000 + b"\nbob,x\n",
+    b"ann\n" + b"a" * 200_000,
+    b"email\n" + b"a" * 200_000, b'email\n"ann'])
+def test_a_file_with_other_line_ends_is_refused_with_a_sentence(tmp_path: Path, content: bytes, column: str) -> None:
+    (tmp_path / "ids.csv").write_bytes(content)
+    with pytest.raises(UsageError, match="expected") as refused:
+        read_ids(str(tmp_path / "ids.csv"), column, "email")
+    assert not any(name in str(refused.value) for name in ("ann", "bob", "aaa"))
+
+
+def test_utf_32_with_its_mark_and_quotes_that_are_part_of_an_id(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_bytes('"ann" and "bob"\n"bob"\n"a\rb"\n'.encode("utf-32"))
+    assert read_ids(str(tmp_path / "ids.txt"), subject="email").ids == ['"ann" and "bob"', "bob", "a\rb"]

@@ -9,10 +9,14 @@ from itertools import islice
 from typing import Any
 
 from s3t_core.config import DataConfig
-from s3t_core.identity import NotAnId, id_text
+from s3t_core.identity import NotAnId, decimal_text, id_text
 
 RAGGED = "the row has more or fewer cells than the header"
 CHAT = "a list of chat messages; one text a row is read: write there what the person said"
+
+ROW, MALFORMED, GIVEN = "\0row", "\0malformed", "\0given"
+"""Columns of a chunk that are the system's own: the number of the row, why it cannot be read, the subject as the source
+spells it. No column of a source has such a name: [data] and [tiers] take none with a NUL."""
 
 Columns = dict[str, Callable[[object], str | None]]
 """The source columns that are read, each once, with how a value in it that is no text is written."""
@@ -27,6 +31,14 @@ class Block:
 
     cells: dict[str, Any]
     malformed: list[str]
+
+
+class Unreadable:
+    """In the place of a cell whose value is there and cannot be made one of Python's: a time beyond its calendar, or in
+    a zone that nobody knows."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
 
 
 class Repeated(dict[str, Any]):
@@ -58,26 +70,32 @@ def row_by_row(rows: Iterable[Cells], columns: Columns, chunk_rows: int) -> Iter
     """Blocks of rows that are decoded one at a time."""
     rows = iter(rows)
     while part := [_decode(cells, malformed, columns) for cells, malformed in islice(rows, chunk_rows)]:
-        yield Block({c: [p[c] for p in part] for c in columns}, [p["malformed"] for p in part])
+        yield Block({c: [cells[c] for cells, _ in part] for c in columns}, [malformed for _, malformed in part])
 
 
-def _decode(cells: dict[str, Any], malformed: str, columns: Columns) -> dict[str, Any]:
-    decoded: dict[str, Any] = {"malformed": malformed}
+def _decode(cells: dict[str, Any], malformed: str, columns: Columns) -> Cells:
+    decoded: dict[str, Any] = {}
     for column, write in columns.items():
         value = cells.get(column)
         if isinstance(value, bytes):
             value = value.decode(errors="surrogateescape")
         elif not isinstance(value, str):
             try:
-                value = write(value)
+                value = _written(value, write)
             except NotAnId as error:
-                decoded["malformed"] = f"column {column!r} holds {error}"
+                malformed = f"column {column!r} holds {error}"
                 value = None
         if isinstance(value, str) and not is_clean(value):
-            decoded["malformed"] = f"column {column!r} is not UTF-8"
+            malformed = f"column {column!r} is not UTF-8"
             value = spelt_out(value)
         decoded[column] = value or None
-    return decoded
+    return decoded, malformed
+
+
+def _written(value: object, write: Callable[[object], str | None]) -> str | None:
+    if isinstance(value, Unreadable):
+        raise NotAnId(f"a value of type {value.kind} that cannot be read")
+    return write(value)
 
 
 def is_clean(text: str) -> bool:
@@ -110,13 +128,15 @@ def told(value: object) -> str | None:
     """A text or a label that is no text: a number as it is written. Raises NotAnId."""
     if isinstance(value, bool):
         return str(value)
-    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
-        return str(int(value))
+    if isinstance(value, Decimal):
+        return decimal_text(value)
     if isinstance(value, float):
-        return None if math.isnan(value) else repr(value)
+        if math.isnan(value):
+            return None
+        return str(int(value)) if value.is_integer() else repr(float(value))
     if is_chat(value):
         raise NotAnId(CHAT)
-    return f"{value.normalize():f}" if isinstance(value, Decimal) else id_text(value)
+    return id_text(value)
 
 
 def _label_told(value: object) -> str | None:

@@ -4,12 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, SupportsFloat
 
-from flows.adapters.sources.cells import Block, Columns, row_by_row
+from flows.adapters.sources.cells import Block, Columns, Unreadable, row_by_row
 from flows.adapters.sources.parts import Part
 from flows.adapters.sources.tables import shown
 from flows.adapters.sources.text import readable
+from s3t_core.identity import Half, Single
 
 
 class ColumnarTable:
@@ -52,14 +53,13 @@ class ColumnarTable:
 
     def sample(self, rows: int) -> list[dict[str, Any]]:
         """See Table."""
-        import pyarrow as pa
         with readable(f"a readable {self.told} file"):
             columns = [p for p in _paths(self._schema) if not self.repeated([p])]
             batch = next(iter(_batches(self._part, columns, rows)), None)
             if batch is None:
                 return []
-            table = pa.table({c: _column(batch, c) for c in columns}).slice(0, rows)
-            return [row | self._part.constants for row in table.to_pylist()]
+            cells = [_values(_column(batch, c).slice(0, rows)) for c in columns]
+            return [dict(zip(columns, row, strict=True)) | self._part.constants for row in zip(*cells, strict=True)]
 
     def blocks(self, columns: Columns, chunk_rows: int) -> Iterator[Block]:
         """See Table."""
@@ -83,7 +83,7 @@ def _blocks(batch: Any, columns: Columns, chunk_rows: int) -> Iterator[Block]:
         if block is not None:
             yield block
             return
-    rows = zip(*(a.to_pylist() for a in arrays), strict=True)
+    rows = zip(*map(_values, arrays), strict=True)
     yield from row_by_row(((dict(zip(columns, values, strict=True)), "") for values in rows), columns, chunk_rows)
 
 
@@ -101,6 +101,33 @@ def _at_once(batch: Any, columns: Columns) -> Block | None:
     except pa.ArrowInvalid:
         return None
     return Block(cells, [""] * batch.num_rows)
+
+
+def _values(array: Any) -> list[Any]:
+    """The cells of a column as Python's values. A float of fewer bits stays known as one, because it stands for several
+    whole numbers sooner; a cell that cannot be made a value is `Unreadable`, and spoils its row alone."""
+    import pyarrow as pa
+    kind = array.type
+    while inner := getattr(kind, "storage_type", None) or getattr(kind, "value_type", None):
+        kind = inner
+    narrow = Half if pa.types.is_float16(kind) else Single if pa.types.is_float32(kind) else None
+    try:
+        values = array.to_pylist()
+    except _CELL_ERRORS:
+        values = [_value(cell) for cell in array]
+    return [narrow(v) if isinstance(v, SupportsFloat) else v for v in values] if narrow else values
+
+
+def _value(cell: Any) -> Any:
+    try:
+        return cell.as_py()
+    except _CELL_ERRORS:
+        return Unreadable(str(cell.type))
+
+
+_CELL_ERRORS = (ArithmeticError, ValueError, LookupError, TypeError, NotImplementedError, OSError)
+"""Of pyarrow, and of what it asks for time zones: OverflowError, ArrowInvalid, UnknownTimeZoneError,
+ZoneInfoNotFoundError, ..."""
 
 
 def _schema(part: Part) -> Any:

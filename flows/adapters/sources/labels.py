@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+from flows.adapters.sources.cells import MALFORMED
 from s3t_core.config import DataConfig
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{0,30})?")
@@ -84,7 +85,7 @@ class Undeclared:
 
     def add_refused(self, refused: Any, data: DataConfig) -> None:
         """Refused rows of a chunk: of those that could be read, the labels that are not declared."""
-        strange = refused[~refused[data.label].isin(self._declared) & (refused["malformed"] == "")]
+        strange = refused[~refused[data.label].isin(self._declared) & (refused[MALFORMED] == "")]
         self.add(*(strange[c].tolist() for c in (data.label, data.subject, data.text)))
 
     def shown(self) -> dict[str, int]:

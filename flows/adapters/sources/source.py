@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from flows import examples
-from flows.adapters.sources.cells import CHAT, Block, Columns, columns_of, row_by_row
+from flows.adapters.sources.cells import CHAT, MALFORMED, ROW, Block, Columns, columns_of, row_by_row
 from flows.adapters.sources.columnar import ColumnarTable
 from flows.adapters.sources.delimited import DelimitedTable
 from flows.adapters.sources.labels import Meanings
@@ -115,8 +115,8 @@ class Source:
             rows = len(block.malformed)
             del table
             yield pd.DataFrame({**{c: pd.Series(block.cells[c], dtype=object) for c in self.columns},
-                                "row": range(number, number + rows),
-                                "malformed": pd.Series(block.malformed, dtype=object)})
+                                ROW: range(number, number + rows),
+                                MALFORMED: pd.Series(block.malformed, dtype=object)})
             number += rows
 
     def _blocks(self, chunk_rows: int) -> Iterator[tuple[Table, Block]]:
