@@ -12,6 +12,7 @@ import logging
 import re
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -24,7 +25,7 @@ from flows.adapters.git import git_environment
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
-from s3t_core.files import SHARED_MODE, TEMPORARY_PREFIX, md5_of, remove_tree, write_atomically
+from s3t_core.files import SHARED_MODE, TEMPORARY_PREFIX, md5_of, remove_file, remove_tree, write_atomically
 from s3t_core.identity_index import (
     IDENTITY_PATH,
     describe_index,
@@ -131,7 +132,9 @@ class DvcDatasets:
     # --- erasure
 
     def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> Findings:
-        """Look for targeted rows in the current data, in every stored earlier version, and in quarantine.
+        """Look for targeted rows in the current data, in every stored earlier version, and in quarantine. What the
+        cache lacks of an earlier version, or has damaged, is brought back into it from a remote; what is whole nowhere
+        counts as holding targeted rows.
 
         Raises GuaranteeError while the data directory is not the recorded version: nobody could say what is in it.
         """
@@ -155,10 +158,11 @@ class DvcDatasets:
         if identities and holds_any(self._current_file(IDENTITY_PATH, identities), match.subjects):
             objects.add(identities.md5)
         known = {version.md5 for _, version, _ in current} | ({identities.md5} if identities else set())
+        stored = self._brought({v.md5 for d in history for v in d.files()} - known - destroyed)
         objects |= {d.identities.md5 for d in history if d.identities and d.identities.md5 not in known | destroyed
-                    and self._earlier_index_holds(d.identities.md5, match.subjects)}
+                    and _may_hold(stored.get(d.identities.md5), match.subjects)}
         for version in {v.md5: v for d in history for v in d.row_files() if v.md5 not in known | destroyed}.values():
-            hits = self._earlier_hits(version.md5, match)
+            hits = _earlier_hits(stored.get(version.md5), match)
             if hits is None or hits:  # what cannot be read any more may hold a targeted row
                 tainted.add(version.digest)
                 objects.add(version.md5)
@@ -227,15 +231,19 @@ class DvcDatasets:
 
     def destroy(self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None) -> list[str]:
         """Remove data objects from the cache and every configured remote unless `live` needs them, and any slice file
-        in the local cache that holds a targeted row: a crash may have left it before the ledger knew it. Other people's
-        objects in a shared repository are not touched."""
+        in the local cache that holds a targeted row: a crash may have left it before the ledger knew it. Nobody can say
+        what is in a damaged Parquet file of the cache: it goes from there, whosever it was. Other people's objects in a
+        shared repository are not touched."""
         match = _Matcher(targets)
         needed = {v.md5 for v in live.files()} | {live.version} if live else set()
-        unrecorded = {p.parent.name + p.name for p in self._cached() if (
+        damaged = [p for p in self._cached() if _is_parquet(p) and not _is_whole(p, _md5_named(p))]
+        unrecorded = {_md5_named(p) for p in set(self._cached()).difference(damaged) if (
             match.hits_in(p) if is_slice_file(p) else is_index(p) and holds_any(p, match.whole))}
         doomed = sorted((set(objects) | unrecorded) - needed)
         with self._repo() as repo:
             stores = _stores_of(repo)
+            for path in damaged:
+                remove_file(path)
             for md5 in doomed:
                 for store in stores:
                     with contextlib.suppress(FileNotFoundError):
@@ -251,24 +259,28 @@ class DvcDatasets:
         """Bring the recorded version (the last of `history`) back where files of an earlier one stand in the data
         directory, or objects of it are lost: from the files themselves without the rows of the `erased`, which gives
         the same bytes, else from cache or remote. Whether it was done. Files that nobody recorded are left alone: they
-        may be a new snapshot, and `find` refuses them. Raises StorageError."""
+        may be a new snapshot, and `find` refuses them. Raises StorageError, and has changed nothing then, where a file
+        of the recorded version can be had nowhere."""
         dataset = history[-1]
-        paths = {self.data / name: version for name, version in _files_of(dataset).items()}
+        files = _files_of(dataset)
+        paths = {self.data / name: version for name, version in files.items()}
         whole = _is_version(self.data, paths)
         if whole and self._stored_everywhere({v.md5 for v in paths.values()} | {dataset.version}):
             return False
         if not whole:
             if not self._is_earlier(set(paths), history):
                 return False
-            match = _Matcher(erased)
-            for path, version in paths.items():
-                if md5_of(path) != version.md5:
-                    self._put_back(path, version, match)
-        if not _is_version(self.data, paths):
-            write_atomically(self.root / "data.dvc", yaml.safe_dump({"outs": [{
-                "md5": dataset.version, "hash": "md5", "path": "data"}]}, sort_keys=False).encode(), SHARED_MODE)
-            with self._repo() as repo:
-                repo.pull(targets=[str(self.root / "data.dvc")], force=True)
+            with self._temporary() as folder, self._earlier_files(
+                    {v.md5 for v in self._rebuild(files, _Matcher(erased), folder)}) as stored:
+                sources = {name: self._source(name, version, folder, stored) for name, version in files.items()}
+                lost = sum(source is None for source in sources.values())
+                if lost:
+                    raise StorageError(f"expected the {len(files)} files of the recorded data version in the data "
+                                       f"directory, in the cache or in a remote, got {lost} of them nowhere; nothing "
+                                       "was changed: ingest the source again, without those who were erased since")
+                for name, source in sources.items():
+                    if source and source != self.data / name:
+                        write_atomically(self.data / name, source.read_bytes())
         found = self.add(dataset)
         if found.version != dataset.version or not _is_version(self.data, paths):
             raise StorageError("expected the recorded data version back in the data directory, got another; ingest "
@@ -276,16 +288,30 @@ class DvcDatasets:
         self.publish(dataset)
         return True
 
-    def _put_back(self, path: Path, version: SliceVersion, match: "_Matcher") -> None:
-        """A file without the rows of the erased in its place, where that is the recorded one."""
-        beside = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
-        if is_slice_file(path):
-            write_rows(beside, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
-        elif is_index(path):
-            write_index(beside, without(read_index(path), match.whole))
-        if beside.exists() and md5_of(beside) == version.md5:
-            beside.replace(path)
-        beside.unlink(missing_ok=True)
+    def _rebuild(self, files: dict[str, SliceVersion], match: "_Matcher", folder: Path) -> list[SliceVersion]:
+        """Write to `folder` those of the recorded files that the data directory's, without the erased, are equal to;
+        the ones that neither are. The index goes without those of whom no row is left, as an erasure leaves it."""
+        left: set[str] = set()
+        lacking = []
+        for name, version in sorted(files.items(), key=lambda f: f[0] == IDENTITY_PATH):
+            path, made = self.data / name, folder / name
+            if md5_of(path) != version.md5:
+                with contextlib.suppress(DataError):  # a file of another kind: it is lacking
+                    if name == IDENTITY_PATH:
+                        write_index(made, without(read_index(path), set(match.subjects) - left))
+                    else:
+                        write_rows(made, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
+                if not _is_whole(made, version.md5):
+                    lacking.append(version)
+                    made.unlink(missing_ok=True)
+            if name != IDENTITY_PATH and version not in lacking:
+                left |= {s for s, _ in read_digests(made if made.exists() else path, match.subjects)}
+        return lacking
+
+    def _source(self, name: str, version: SliceVersion, folder: Path, stored: dict[str, Path]) -> Path | None:
+        """Where a recorded file is to be had from: as it is, as it was written to `folder`, or as it is stored."""
+        return next((p for p in (self.data / name, folder / name, stored.get(version.md5))
+                     if p and _is_whole(p, version.md5)), None)
 
     def _is_earlier(self, paths: set[Path], history: list[DatasetVersion]) -> bool:
         known = {f.md5 for version in history for f in version.files()}
@@ -354,18 +380,55 @@ class DvcDatasets:
                              "running it again, or bring the recorded version back with `git checkout data.dvc` and "
                              "`dvc checkout --force data.dvc`")
 
-    def _earlier_hits(self, md5: str, match: "_Matcher") -> dict[str, int] | None:
-        """Targeted rows per request in a stored object; None when it is gone or cannot be read."""
-        path = self.cache / md5[:2] / md5[2:]
-        try:
-            return match.hits_in(path) if is_slice_file(path) else None
-        except DataError:
-            return None
+    @contextlib.contextmanager
+    def _earlier_files(self, objects: Iterable[str]) -> Iterator[dict[str, Path]]:
+        """Stored files of earlier versions by their md5, compared with it: those of the cache, and for what is not
+        there, or not whole, those of the remotes, brought to the workspace's temporary directory until the block ends.
+        One that is whole nowhere is not among them. Raises StorageError."""
+        wanted = sorted(set(objects))
+        found = {md5: self._in_cache(md5) for md5 in wanted if _is_whole(self._in_cache(md5), md5)}
+        lacking = [md5 for md5 in wanted if md5 not in found]
+        if not lacking:
+            yield found
+            return
+        with self._temporary() as folder:
+            yield found | self._fetched(lacking, folder)
 
-    def _earlier_index_holds(self, md5: str, subjects: list[str]) -> bool:
-        """Whether a stored earlier index has one of the subjects, or cannot be read any more."""
-        path = self.cache / md5[:2] / md5[2:]
-        return not is_index(path) or holds_any(path, subjects)
+    def _fetched(self, objects: list[str], folder: Path) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        with self._repo() as repo:
+            for store in _stores_of(repo)[1:]:
+                for md5 in (m for m in objects if m not in found):
+                    with contextlib.suppress(FileNotFoundError):
+                        store.fs.get_file(store.oid_to_path(md5), str(folder / md5))
+                    if _is_whole(folder / md5, md5):
+                        found[md5] = folder / md5
+        return found
+
+    def _brought(self, objects: Iterable[str]) -> dict[str, Path]:
+        """The same, each put into the cache where a whole one was not there. The caller holds the workspace: what is
+        destroyed meanwhile would be back."""
+        with self._earlier_files(objects) as found:
+            for md5, path in found.items():
+                if path != self._in_cache(md5):
+                    write_atomically(self._in_cache(md5), path.read_bytes(), _OBJECT_MODE)
+            return {md5: self._in_cache(md5) for md5 in found}
+
+    def _in_cache(self, md5: str) -> Path:
+        return self.cache / md5[:2] / md5[2:]
+
+    @contextlib.contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        """A directory of its own, for its owner only, where a sweep removes what a killed process left."""
+        place = self.root / ".s3t" / "tmp"
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            folder = tempfile.TemporaryDirectory(dir=place, prefix="data-", ignore_cleanup_errors=True)
+        except OSError as error:
+            raise StorageError(f"could not make a directory in .s3t/tmp: {error.strerror}; see to its permissions and "
+                               "to free space, then run the command again") from None
+        with folder as name:
+            yield Path(name)
 
     def look_up(self, history: list[DatasetVersion], destroyed: set[str], subjects: set[str], forms: set[str],
                 earlier: bool = False) -> "IndexFound":
@@ -408,17 +471,28 @@ class DvcDatasets:
                 for request, each in meant.items()}
 
     def _indexes(self, history: list[DatasetVersion], destroyed: set[str]) -> Iterator[Path]:
-        """The index of the current data, which must be the recorded one, and those of earlier versions that are
-        stored here."""
+        """The index of the current data, which must be the recorded one, and those of earlier versions, each whole: one
+        that nobody can read might have named anybody. Raises DataError, GuaranteeError."""
+        known: set[str] = set()
         for dataset in history[-1:]:
             if dataset.identities is None:
                 raise DataError("expected an index of who is in the data, got data from before there was one; ingest "
                                 "the source again")
             yield self._current_file(IDENTITY_PATH, dataset.identities)
-        for md5 in {d.identities.md5 for d in history[:-1] if d.identities} - destroyed:
-            path = self.cache / md5[:2] / md5[2:]
-            if is_index(path):
-                yield path
+            known = {dataset.identities.md5}
+        for md5 in sorted({d.identities.md5 for d in history[:-1] if d.identities} - destroyed - known):
+            try:
+                with self._earlier_files([md5]) as found:
+                    if md5 not in found:
+                        raise DataError(
+                            "expected the index of who was in an earlier data version, got none that is whole, neither "
+                            "in the cache nor in a remote, so nobody can say whether somebody was in it; bring "
+                            f"{object_name(md5)} back from a backup of either, or ask by the id itself: that erasure "
+                            "destroys what cannot be read")
+                    yield found[md5]
+            except StorageError as error:
+                raise DataError("expected the index of who was in an earlier data version, got none in the cache and "
+                                f"no answer from a remote: {error}") from error
 
     def object_of(self, path: Path) -> str:
         """The name of a data file's object in a remote, as DVC 3 lays them out."""
@@ -440,7 +514,7 @@ class DvcDatasets:
 
     def cached(self) -> list[str]:
         """md5 of every object in the cache."""
-        return [p.parent.name + p.name for p in self.cache.glob("??/*")]
+        return [_md5_named(p) for p in self.cache.glob("??/*")]
 
     def remotes(self) -> list[str]:
         """Addresses of the configured remotes, also of those that a user's or the system's configuration adds."""
@@ -472,13 +546,17 @@ class DvcDatasets:
         return (p for p in self.cache.glob("??/*") if p.suffix != ".dir")
 
     def _stored_files(self) -> Iterator[Path]:
-        """Every slice file there is, one of each content: a version's files lie in the data directory and the cache."""
+        """Every slice file there is, one of each content: a version's files lie in the data directory and the cache.
+        One in the cache that is not what its name says is nobody's rows: `find` brought back what it should be, and
+        `destroy` removes it."""
         seen: set[str] = set()
-        here = (p for p in self.data.rglob("*.parquet") if p != self.data / IDENTITY_PATH)
-        for path in (*here, *filter(is_slice_file, self._cached())):
+        for path in (p for p in self.data.rglob("*.parquet") if p != self.data / IDENTITY_PATH):
             md5 = md5_of(path)
             if md5 not in seen:
                 seen.add(md5)
+                yield path
+        for path in filter(is_slice_file, self._cached()):
+            if _md5_named(path) not in seen and _is_whole(path, _md5_named(path)):
                 yield path
 
     def _quarantine(self) -> Iterator[dict[str, Any]]:
@@ -504,6 +582,46 @@ class DvcDatasets:
 def _stores_of(repo: Any) -> list[Any]:
     """Where a repository's objects can lie: its cache and every remote that it knows of."""
     return [repo.cache.local, *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"])]
+
+
+def _md5_named(path: Path) -> str:
+    """What the name of an object in the cache says its md5 is."""
+    return path.parent.name + path.name
+
+
+def _is_whole(path: Path, md5: str) -> bool:
+    """Whether a file is there, can be read, and has this md5."""
+    try:
+        return md5_of(path) == md5
+    except OSError:
+        return False
+
+
+def _is_parquet(path: Path) -> bool:
+    """Whether a file begins or ends as Parquet files do, whatever is between."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(4)
+            file.seek(max(0, path.stat().st_size - 4))
+            return b"PAR1" in (begin, file.read(4))
+    except OSError:
+        return False
+
+
+def _earlier_hits(path: Path | None, match: "_Matcher") -> dict[str, int] | None:
+    """Targeted rows per request in a stored file; None when there is none or it cannot be read."""
+    try:
+        return match.hits_in(path) if path and is_slice_file(path) else None
+    except DataError:
+        return None
+
+
+def _may_hold(path: Path | None, subjects: list[str]) -> bool:
+    """Whether a stored index has one of the subjects, or there is none that can be read."""
+    try:
+        return path is None or holds_any(path, subjects)
+    except DataError:
+        return True
 
 
 def is_remote(folder: Path) -> bool:

@@ -32,7 +32,7 @@ from s3t_core.erasure.planner import (
 )
 from s3t_core.erasure.state import STEPS, State
 from s3t_core.erasure.versions import accuracy_tags, release_tags
-from s3t_core.errors import GuaranteeError, ResidueFound, S3TError
+from s3t_core.errors import DataError, GuaranteeError, ResidueFound, S3TError
 from s3t_core.ports import (
     Activations,
     Certificates,
@@ -122,7 +122,12 @@ class Eraser:
         requests = [r for r in pending if is_ready(r, state, self.policy.needs_approval)]
         if not requests:
             return None
-        meant = self._meant(requests, state)
+        try:
+            meant = self._meant(requests, state)
+        except (DataError, GuaranteeError):
+            requests, meant = [r for r in requests if not state.requests[r.request_id].forms], {}
+            if not requests:
+                raise  # after the others, which it must not keep
         requests = [r for r in requests if state.holds.keys().isdisjoint(meant.get(r.request_id, ()))]
         if not requests:
             return None
