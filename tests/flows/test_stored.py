@@ -178,7 +178,7 @@ def test_rows_that_lie_in_the_remote_alone_are_found_counted_searched_for_and_de
         _cached(place, md5).unlink()
     request, = take_requests(place, [ANN])
     state = place.ledger.state()
-    targets = targets_of([request])
+    targets = targets_of([request], {})
     found = place.datasets.find(targets, state.datasets, state.destroyed_objects)
     assert found.rows[request.request_id].earlier == 2
     assert len(place.datasets.contents(targets).texts) == 2
@@ -192,7 +192,7 @@ def test_rows_that_are_whole_nowhere_count_as_anybodys(place: Workspace) -> None
     _damage(_remote(place, lost.md5), "no end")
     request, = take_requests(place, ["nobody"])
     state = place.ledger.state()
-    found = place.datasets.find(targets_of([request]), state.datasets, state.destroyed_objects)
+    found = place.datasets.find(targets_of([request], {}), state.datasets, state.destroyed_objects)
     assert found.tainted == {lost.digest} and found.objects == {lost.md5}
     _erase(place)
     assert not _remote(place, lost.md5).exists()
