@@ -426,7 +426,7 @@ MUTANTS = (
            '        return "not trained on yet"\n    if rows.training', '        pass\n    if rows.training',
            "tests/unit/test_executor.py::since_the_training"),
     Mutant("ids: the header of an export is a person", "flows/id_files.py",
-           "    table = _header_with(first", "    table = None and _header_with(first",
+           "    table = _table_with(", "    table = None and _table_with(",
            "tests/unit/test_id_files.py::export_is_read"),
     Mutant("a snapshot that lost most of its rows is taken", "s3t_core/snapshot.py",
            "    if there - now > most * there:\n", "    if False:\n", "tests/flows/test_ingest.py::lacks_much"),
