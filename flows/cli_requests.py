@@ -34,8 +34,8 @@ def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="[SUBJE
                                                 "column [data] subject.")] = "",
             record: RecordOption = "",
             hashed: Annotated[list[str] | None, typer.Option("--hashed", metavar="sha256:HEX", help=(
-                "Who has an id with this hash (sha256, sha1 or md5, also of the id in lower case without blanks). May "
-                "stand several times."))] = None,
+                "Who has an id with this hash (sha256, sha1 or md5; where nobody has, of the id in lower case without "
+                "blanks) when it is carried out. May stand several times."))] = None,
             key: Annotated[str, typer.Option("--key", help="An idempotency key of yours: asked again with it, the "
                                              "request is the same one, also when it is closed.")] = "",
             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
