@@ -144,7 +144,7 @@ def test_two_people_are_too_few_and_told_so(make_place: Make, tmp_path: Path) ->
     rows = [r | {"who": f"person-{n % 2}"} for n, r in enumerate(people())]
     report = ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
     empty = sum(n == 0 for shard in report.rows_per_slice for n in shard)
-    assert empty >= 2 and f"{empty} of 4 slices hold nobody" in " ".join(report.notes)
+    assert empty >= 2 and f"{empty} of 4 slices are empty" in " ".join(report.notes)
     assert any("no row is held out" in n for n in report.notes) == (report.held_out == 0)
 
 
