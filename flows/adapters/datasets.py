@@ -25,7 +25,15 @@ from flows.adapters.git import git_environment
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
-from s3t_core.files import SHARED_MODE, TEMPORARY_PREFIX, md5_of, remove_file, remove_tree, write_atomically
+from s3t_core.files import (
+    SHARED_MODE,
+    TEMPORARY_PREFIX,
+    is_half_written,
+    md5_of,
+    remove_file,
+    remove_tree,
+    write_atomically,
+)
 from s3t_core.identity_index import (
     IDENTITY_PATH,
     describe_index,
@@ -236,7 +244,8 @@ class DvcDatasets:
         shared repository are not touched."""
         match = _Matcher(targets)
         needed = {v.md5 for v in live.files()} | {live.version} if live else set()
-        damaged = [p for p in self._cached() if _is_parquet(p) and not _is_whole(p, _md5_named(p))]
+        damaged = [p for p in self._cached() if _is_parquet(p) and not _is_whole(p, _md5_named(p))
+                   and not is_half_written(p.name)]  # what is still on its way is the sweep's, and the scan's
         unrecorded = {_md5_named(p) for p in set(self._cached()).difference(damaged) if (
             match.hits_in(p) if is_slice_file(p) else is_index(p) and holds_any(p, match.whole))}
         doomed = sorted((set(objects) | unrecorded) - needed)

@@ -259,9 +259,7 @@ class Eraser:
         unknown = sorted({*found.ids_lost, *hashed})
         self.ids_lost.append(len(unknown))
         if report.residue:
-            raise ResidueFound(f"expected nothing of the erased records to be left, got matches in "
-                               f"{len(report.residue)} file(s): {', '.join(report.residue[:5])}; no certificate was "
-                               "written. Remove what put it there, then run `s3t erase` again")
+            raise ResidueFound(_left(report))
         if report.undecodable:
             raise ResidueFound(_undecodable(report))
         lost = len(unknown) + (plan.texts if texts is None else 0)
@@ -298,6 +296,15 @@ class Eraser:
     def _done(self, step: str, plan: ErasurePlan, **outcome: Any) -> None:
         self.ports.ledger.append({"type": "step", "step": step, "plan_id": plan.plan_id, "time": self._now(),
                                   **outcome})
+
+
+def _left(report: ScanReport) -> str:
+    """What is told where something of the erased records was found."""
+    told = (f"expected nothing of the erased records to be left, got matches in {len(report.residue)} file(s): "
+            f"{', '.join(report.residue[:5])}; no certificate was written. ")
+    if set(report.residue) <= set(report.written):
+        return told + "A running process is writing them: run `s3t erase` again when it has ended"
+    return told + "Remove what put it there, then run `s3t erase` again"
 
 
 def _undecodable(report: ScanReport) -> str:
