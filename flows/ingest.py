@@ -309,7 +309,7 @@ def _write_quarantine(place: Workspace, refused: list[dict[str, Any]], append: b
     if refused or path.exists():
         import json
         lines = {json.dumps(line, sort_keys=True): line for line in [*earlier, *refused]}
-        write_quarantine(path, lines.values())
+        write_quarantine(path, lines.values(), place.keys)
 
 
 def _count_reasons(refused: list[dict[str, Any]]) -> dict[str, int]:

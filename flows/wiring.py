@@ -281,8 +281,7 @@ class Workspace:
     def ledger(self) -> SqlLedger:
         """The ledger, once it is clear that this is the workspace it tells of."""
         ledger = SqlLedger(self.database)
-        first = json.loads(next(iter(ledger.entries()), b"{}"))
-        if first.get("key_check") != key_check(self.keys):
+        if ledger.beginning().get("key_check") != key_check(self.keys):
             raise WorkspaceError("expected the workspace key that this workspace began with, got another; restore "
                                  ".s3t/keys/workspace.key from its backup")
         state = ledger.state()
@@ -379,7 +378,7 @@ class Workspace:
     def needles(self) -> NeedleFiles:
         """Ids and texts of what is being erased."""
         as_owner_only(self.state_dir / "needles")
-        return NeedleFiles(self.state_dir / "needles")
+        return NeedleFiles(self.state_dir / "needles", self.keys.sealing)
 
     @cached_property
     def certificates(self) -> CertificateFiles:

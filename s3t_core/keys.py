@@ -5,9 +5,11 @@ Purposes are kept apart so that what is published for one (a commitment in a cer
 """
 
 import hmac
+import json
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -70,6 +72,17 @@ def keyed_digest(key: bytes, *fields: str) -> bytes:
 def _keyed(key: bytes) -> hmac.HMAC:
     """The key taken in once: half the cost of a digest of a short text."""
     return hmac.new(key, digestmod="sha256")
+
+
+def seal_over(key: bytes, purpose: str, value: Any) -> str:
+    """The seal of a JSON value: keyed, over what it is for and how Python writes it with sorted keys. 64 hexadecimal
+    digits. Whoever has not the key can neither change such a value nor pass it off as one of another purpose."""
+    return keyed_digest(key, "s3t seal", purpose, json.dumps(value, sort_keys=True)).hex()
+
+
+def is_sealed(key: bytes, purpose: str, value: Any, seal: object) -> bool:
+    """Whether this is the value's seal."""
+    return isinstance(seal, str) and seal.isascii() and hmac.compare_digest(seal_over(key, purpose, value), seal)
 
 
 def encode_fields(*fields: str) -> bytes:

@@ -74,6 +74,7 @@ _IDEMPOTENCY = Table("idempotency", METADATA, Column("key", String, primary_key=
                      Column("request", String, nullable=False))
 
 
+_TYPES = {table.name: tuple(c.type.python_type for c in table.c) for table in METADATA.sorted_tables}
 _CHUNK = 1000
 """Rows at a time when a database is copied."""
 _SQLITE = "sqlite:///"
@@ -339,7 +340,35 @@ def seal_of(key: bytes, number: int, before: bytes, hashed: bytes) -> bytes:
 
 
 def _rows_from(connection: Connection, first: int) -> list[Any]:
-    return list(connection.execute(select(_LEDGER).where(_LEDGER.c.seq >= first).order_by(_LEDGER.c.seq)))
+    """Entries of the ledger from `first` on. Raises LedgerError where one is of other types than were written."""
+    rows = list(connection.execute(select(_LEDGER).where(_LEDGER.c.seq >= first).order_by(_LEDGER.c.seq)))
+    for row in rows:
+        _check_types(row, _LEDGER)
+    return rows
+
+
+def _check_types(row: Any, table: Table) -> None:
+    """That a row has the types of our columns: SQLite keeps what it is given, and a table may be made anew. Raises
+    LedgerError."""
+    if tuple(map(type, row)) != _TYPES[table.name]:
+        wrong = [c.name for c, value in zip(table.c, row, strict=True) if type(value) is not c.type.python_type]
+        raise LedgerError(f"expected table {table.name} as it was written, got another type in {', '.join(wrong)}; "
+                          "restore the database from its backup and find out who wrote to it")
+
+
+def _check_written(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """That rows which were just written to a table of requests stand in it, whatever else it may do with them: refuse
+    a duplicate in silence, keep other values. Raises LedgerError."""
+    key = next(iter(rows[0])) if rows else ""
+    found: dict[str, dict[str, Any]] = {}
+    for begin in range(0, len(rows), _CHUNK):
+        names = [row[key] for row in rows[begin:begin + _CHUNK]]
+        for there in connection.execute(select(table).where(table.c[key].in_(names))):
+            found[there._mapping[key]] = dict(there._mapping)
+    if any(found.get(row[key], {}).get(name) != value for row in rows for name, value in row.items()):
+        raise LedgerError(f"expected table {table.name} to hold the rows that were just written to it, got others or "
+                          "none: the database does something else with them; nothing was changed. Find out who made "
+                          "it do so (a trigger, a rule, a constraint), and take that away")
 
 
 def _check_rows(key: bytes, rows: list[Any], first: int, seal: bytes) -> bytes:
@@ -374,6 +403,22 @@ class SqlLedger:
         """Append in one transaction, durably. Raises StorageError, and LedgerError for what does not follow."""
         with self._database.transaction() as connection:
             self._database.append(connection, events)
+
+    def beginning(self) -> Event:
+        """The first event, held against its hash alone: it says which key the others are sealed with. Raises
+        LedgerError."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(_LEDGER).where(_LEDGER.c.seq == 0)).first()
+        if row is not None:
+            _check_types(row, _LEDGER)
+        try:
+            begun = json.loads(row.leaf) if row is not None and leaf_hash(row.leaf) == row.hash else None
+        except (ValueError, RecursionError):
+            begun = None
+        if not isinstance(begun, dict):
+            raise LedgerError("expected the beginning of this workspace's ledger, got none or another; restore the "
+                              "database from its backup and find out who wrote to it")
+        return begun
 
     def events(self) -> list[Event]:
         """Every event, each leaf checked against its hash and seal. Raises LedgerError."""
@@ -428,10 +473,13 @@ class SqlRequestBook:
         """Make requests durable, in one transaction. The same subject or record while one is pending is that one
         request; so is, for ever, one that was asked with the same idempotency key. Which are pending, the ledger says.
         Raises LedgerError where a table says otherwise: what was acknowledged by it alone would be nowhere."""
+        asked = list(asked)
         with self._database.transaction() as connection:
             state = self._database.caught_up(connection).state
             waiting = {r.suppression: i for i, r in state.requests.items() if state.is_open(i)}
             taken = [_accepted(connection, a, state, waiting) for a in asked]
+            _check_written(connection, _REQUESTS, [_row_of(a) for (_, told), a in zip(taken, asked, strict=True)
+                                                   if told is not None])
             self._database.append(connection, [told for _, told in taken if told is not None])
         return [request for request, _ in taken]
 
@@ -452,12 +500,13 @@ class SqlRequestBook:
         with self._database.snapshot() as connection:
             state = self._database.folded(connection).state
             rows = list(connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq)))
+            asked = [_request(row) for row in rows]
             listed = {r.digest: (r.kind, r.request) for r in connection.execute(select(_SUPPRESSION))}
         ahead = {r.suppression for r in map(state.requests.get, state.planned) if r}
         # the list is written by the step after the one that writes the plan ahead
         missing = {k: v for k, v in state.suppressed.items() if k in ahead and k not in listed}
         salts = {r.id: sha256_hex(r.salt.encode()) for r in rows if r.salt}
-        check_book(state, map(_request, rows), listed | missing, salts)
+        check_book(state, asked, listed | missing, salts)
 
     def get(self, request_ids: Iterable[str]) -> list[DeletionRequest]:
         """The given requests, in that order. Raises StorageError for one that is not there."""
@@ -474,10 +523,11 @@ class SqlRequestBook:
         with self._database.transaction() as connection:
             known = set(connection.execute(select(_SUPPRESSION.c.digest)).scalars())
             new = {r.suppression: r for r in reversed(list(requests)) if r.suppression not in known}
-            if new:
-                connection.execute(insert(_SUPPRESSION), [
-                    {"digest": digest, "kind": "record" if r.record else "subject", "request": r.request_id,
-                     "since": time} for digest, r in reversed(new.items())])
+            rows = [{"digest": digest, "kind": "record" if r.record else "subject", "request": r.request_id,
+                     "since": time} for digest, r in reversed(new.items())]
+            if rows:
+                connection.execute(insert(_SUPPRESSION), rows)
+            _check_written(connection, _SUPPRESSION, rows)
 
     def close(self, closings: Iterable[Closing]) -> None:
         """Close requests with their documents' digests and append what is told of them, in one transaction."""
@@ -488,6 +538,7 @@ class SqlRequestBook:
             connection.execute(
                 update(_REQUESTS).where(_REQUESTS.c.id == bindparam("which")).values(certificate=bindparam("document")),
                 [{"which": c.request_id, "document": c.document} for c in closed])
+            _check_written(connection, _REQUESTS, [{"id": c.request_id, "certificate": c.document} for c in closed])
             self._database.append(connection, [c.event for c in closed])
 
     def lift(self, suppression: str, told: Event) -> bool:
@@ -515,14 +566,20 @@ def _accepted(connection: Connection, asked: Asked, state: State,
         return _known(connection, before, request, state), None
     same = waiting.get(request.suppression)
     if key:
-        connection.execute(insert(_IDEMPOTENCY).values(key=key, request=same or request.request_id))
+        named = {"key": key, "request": same or request.request_id}
+        connection.execute(insert(_IDEMPOTENCY).values(named))
+        _check_written(connection, _IDEMPOTENCY, [named])
     if same is not None:
         return _known(connection, same, request, state), None
-    connection.execute(_NEW_REQUEST, {
-        "id": request.request_id, "subject": request.subject, "record": request.record,
-        "suppression": request.suppression, "commitment": request.commitment, "salt": asked.salt,
-        "received": request.received, "due": request.due, "certificate": ""})
+    connection.execute(_NEW_REQUEST, _row_of(asked))
     return request, asked.told
+
+
+def _row_of(asked: Asked) -> dict[str, Any]:
+    request = asked.request
+    return {"id": request.request_id, "subject": request.subject, "record": request.record,
+            "suppression": request.suppression, "commitment": request.commitment, "salt": asked.salt,
+            "received": request.received, "due": request.due, "certificate": ""}
 
 
 def _known(connection: Connection, request_id: str, asked: DeletionRequest, state: State) -> DeletionRequest:
@@ -542,5 +599,6 @@ def new_salt() -> str:
 
 
 def _request(row: object) -> DeletionRequest:
+    _check_types(row, _REQUESTS)
     return DeletionRequest(row.id, row.subject, row.record, row.suppression, row.commitment,  # type: ignore[attr-defined]
                            row.received, row.due, row.certificate)  # type: ignore[attr-defined]

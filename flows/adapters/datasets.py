@@ -44,7 +44,7 @@ from s3t_core.identity_index import (
     without,
     write_index,
 )
-from s3t_core.keys import WorkspaceKeys
+from s3t_core.keys import WorkspaceKeys, is_sealed, seal_over
 from s3t_core.memory import without_collections
 from s3t_core.ports import Contents, Findings, Target
 from s3t_core.records import Row, row_commitment, slice_digest
@@ -60,6 +60,7 @@ from s3t_core.slicefile import (
 from s3t_core.snapshot import form_digest
 
 QUARANTINE = "quarantine/rows.jsonl"
+_QUARANTINED = "quarantined row"
 _OURS = re.compile(rf"{re.escape(HELD_OUT_PATH)}|{re.escape(IDENTITY_PATH)}|shard=\d+/slice=\d+\.parquet|"
                    rf"(.*/)?{re.escape(TEMPORARY_PREFIX)}[^/]*")
 """Names of files in the data directory, half-written ones among them."""
@@ -352,7 +353,7 @@ class DvcDatasets:
         lines = list(self._quarantine())
         kept = [line for line in lines if line and not match.requests_of(line)]
         if len(kept) < len(lines):
-            write_quarantine(self.root / ".s3t" / QUARANTINE, kept)
+            write_quarantine(self.root / ".s3t" / QUARANTINE, kept, self._keys)
         return len(lines) - len(kept)
 
     # --- files
@@ -572,7 +573,7 @@ class DvcDatasets:
         """Every quarantined row; {} for one that is damaged: it may be anybody's, so it goes with the next erasure."""
         path = self.root / ".s3t" / QUARANTINE
         if path.exists():
-            yield from map(_quarantined, path.read_bytes().splitlines())
+            yield from (_quarantined(line, self._keys) for line in path.read_bytes().splitlines())
 
     @contextlib.contextmanager
     def _repo(self) -> Iterator[Any]:
@@ -712,17 +713,21 @@ class _Matcher:
         return [t.request_id for t in self._by_subject.get(subject, ()) if t.matches(subject, record) or not record]
 
 
-def _quarantined(line: bytes) -> dict[str, Any]:
+def _quarantined(line: bytes, keys: WorkspaceKeys) -> dict[str, Any]:
+    """A row as it was quarantined; {} for one that is damaged, or not under our seal: whose it is, its line alone says.
+    """
     try:
         value = json.loads(line)
-    except (ValueError, RecursionError):
+        genuine = is_sealed(keys.sealing, _QUARANTINED, value, value.pop("seal"))
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return {}
-    return value if isinstance(value, dict) and isinstance(value.get("values"), dict) else {}
+    return value if genuine and isinstance(value.get("values"), dict) else {}
 
 
-def write_quarantine(path: Path, lines: Iterable[dict[str, Any]]) -> None:
-    """Replace the quarantine file (0600), one JSON object per refused row."""
-    data = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
+def write_quarantine(path: Path, lines: Iterable[dict[str, Any]], keys: WorkspaceKeys) -> None:
+    """Replace the quarantine file (0600), one JSON object per refused row, each under a seal."""
+    sealed = ({**line, "seal": seal_over(keys.sealing, _QUARANTINED, line)} for line in lines)
+    data = "".join(json.dumps(line, sort_keys=True) + "\n" for line in sealed)
     write_atomically(path, data.encode(), 0o600)
 
 

@@ -31,33 +31,37 @@ from s3t_core.files import (
     write_atomically,
     write_each_atomically,
 )
+from s3t_core.keys import is_sealed, seal_over
 from s3t_core.ports import NeedlesFound, ScanReport, Target
 
 _FIRST_YEAR, _LAST_YEAR = 2025, 2199
 
 
 class NeedleFiles:
-    """The only files that hold what is being erased, 0600. Fills the port `Needles`."""
+    """The only files that hold what is being erased, 0600, each under a seal: a scan that looked for something else
+    would find nothing. One that somebody without the key changed, or put in another's place, counts as lost, and the
+    certificate says so. Fills the port `Needles`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: bytes) -> None:
         self.folder = folder
+        self._key = key
 
     def keep_ids(self, ids: Mapping[str, list[str]]) -> None:
         """Keep the ids as given, by request, in one file, before any of the requests is acknowledged."""
         if ids:
             path = self.folder / f"{min(ids)}.json"
             path = path if not path.exists() else path.with_name(f"{min(ids)}-{uuid.uuid4().hex[:8]}.json")
-            write_atomically(path, canonical_json(dict(ids)), 0o600)
+            write_atomically(path, self._sealed("ids", dict(ids)), 0o600)
 
     def gather(self, plan_id: str, texts: list[str]) -> None:
         """Keep the texts that the scan will look for."""
-        write_atomically(self.folder / f"{plan_id}.json", canonical_json(sorted(set(texts))), 0o600)
+        write_atomically(self.folder / f"{plan_id}.json", self._sealed(plan_id, sorted(set(texts))), 0o600)
 
     def read(self, plan_id: str, request_ids: Iterable[str]) -> NeedlesFound:
         """What to look for, and what is lost of it."""
         given = self._given()
         asked = list(request_ids)
-        texts = _strings(_parsed(self.folder / f"{plan_id}.json"))
+        texts = _strings(self._kept(self.folder / f"{plan_id}.json", plan_id))
         return NeedlesFound([i for r in asked for i in given.get(r, ())], [r for r in asked if not given.get(r)], texts)
 
     def known(self) -> set[str]:
@@ -120,24 +124,28 @@ class NeedleFiles:
                 elif not rest:
                     path.unlink(missing_ok=True)
                 elif len(rest) < len(kept):
-                    write_atomically(path, canonical_json(rest), 0o600)
+                    write_atomically(path, self._sealed("ids", rest), 0o600)
             sync_directory(self.folder)
 
     def _asked(self) -> Iterator[tuple[Path, dict[str, list[str]]]]:
         """Every file of ids as given, with what it holds by request. A damaged one holds nothing: its ids are lost, and
         it goes with the next that are destroyed."""
         for path in self.folder.glob("req-*.json"):
-            value = _parsed(path)
+            value = self._kept(path, "ids")
             kept = value if isinstance(value, dict) else {}
             yield path, {request: ids for request, given in kept.items() if (ids := _strings(given)) is not None}
 
+    def _sealed(self, what: str, kept: Any) -> bytes:
+        return canonical_json({"kept": kept, "seal": seal_over(self._key, f"needles {what}", kept)})
 
-def _parsed(path: Path) -> Any:
-    """The JSON in a file, None where there is none that can be read."""
-    try:
-        return json.loads(read_regular(path))
-    except (OSError, ValueError, RecursionError):
-        return None
+    def _kept(self, path: Path, what: str) -> Any:
+        """What was kept in a file, None where there is nothing that can be read under our seal."""
+        try:
+            found = json.loads(read_regular(path))
+            genuine = is_sealed(self._key, f"needles {what}", found["kept"], found["seal"])
+        except (OSError, ValueError, RecursionError, LookupError, TypeError):
+            return None
+        return found["kept"] if genuine else None
 
 
 def _strings(value: Any) -> list[str] | None:

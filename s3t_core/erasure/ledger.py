@@ -226,7 +226,8 @@ def outcome_in(state: State, request: str) -> tuple[ErasureOutcome, int]:
     plan = state.plan["plan"] if state.plan else {}
     rows = RowCounts(**plan["rows"][request])
     slices = [SliceId(*s) for s in plan["slices"]]
-    return outcome_of(rows, slices, bool(plan["deactivated"]), state.silenced), rows.present
+    trained = bool(state.stages or state.versions)
+    return outcome_of(rows, slices, bool(plan["deactivated"]), state.silenced, trained), rows.present
 
 
 def _approved(state: State, event: Event) -> None:

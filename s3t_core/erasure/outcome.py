@@ -16,16 +16,17 @@ from s3t_core.domain import RowCounts, SliceId
 ErasureOutcome = Literal["erased", "held out only", "not trained on yet", "nothing found"]
 
 
-def outcome_of(rows: RowCounts, slices: Collection[SliceId], deactivated: bool,
-               silenced: Collection[SliceId]) -> ErasureOutcome:
+def outcome_of(rows: RowCounts, slices: Collection[SliceId], deactivated: bool, silenced: Collection[SliceId],
+               trained: bool) -> ErasureOutcome:
     """The outcome for a request with these rows. `slices`: where the erasure found rows; `deactivated`: whether it
-    deactivated a stage; `silenced`: slices that stages saw which an earlier one deactivated. Where several requests are
-    carried out at once, nobody asks which of them a stage saw: it counts for all."""
+    deactivated a stage; `silenced`: slices that stages saw which an earlier one deactivated; `trained`: whether there
+    ever was a stage that could have seen an earlier data version. Where several requests are carried out at once,
+    nobody asks which of them a stage saw: it counts for all."""
     if not rows.known:
         return "nothing found"
     if rows.training and not (deactivated or set(slices) & set(silenced)):
         return "not trained on yet"
-    if rows.training or rows.earlier:
+    if rows.training or (rows.earlier and trained):
         return "erased"
     return "held out only" if rows.held_out else "not trained on yet"
 

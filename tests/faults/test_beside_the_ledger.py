@@ -23,7 +23,7 @@ from s3t_core.erasure.dsse import sign, statement_of
 from s3t_core.erasure.ledger import leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import key_id
-from s3t_core.errors import LedgerError, S3TError, WorkspaceError
+from s3t_core.errors import LedgerError, S3TError, StorageError, WorkspaceError
 from tests.faults.carried import carry_out, plan_for, step
 
 
@@ -48,6 +48,56 @@ def _inserted(place: Workspace, event: dict[str, Any], seal: bytes) -> None:
     """What whoever may insert into the ledger, and has no key, can do."""
     leaf, size = leaf_of(event), place.ledger.head().size
     _sql(place, "INSERT INTO ledger (seq, leaf, hash, seal) VALUES (?, ?, ?, ?)", size, leaf, leaf_hash(leaf), seal)
+
+
+# --- the tables themselves
+
+
+@pytest.mark.parametrize("statement", [
+    *(f"UPDATE requests SET {column} = CAST({column} AS BLOB)" for column in (
+        "id", "subject", "suppression", "commitment", "salt", "received", "due")),
+    "UPDATE requests SET certificate = 1.5", "UPDATE suppression SET request = x'00'",
+    "UPDATE suppression SET digest = x'00'", "UPDATE suppression SET kind = 7",
+    "UPDATE requests SET received = CAST(x'ff' AS TEXT)"])
+def test_a_row_of_other_types_than_ours_is_refused_in_words(place: Workspace, statement: str) -> None:
+    first, _ = take_requests(place, ["person 17", "person 18"])
+    carry_out(place, first)
+    place.check_whole()
+    assert _sql(place, statement)
+    with pytest.raises((LedgerError, StorageError)):
+        _again(place).check_whole()
+
+
+def _remade(place: Workspace, table: str, column: str, rule: str) -> None:
+    """The table made anew by somebody, with a constraint that makes it do something else with a row."""
+    with sqlite3.connect(place.state_dir / "s3t.db") as connection:
+        made = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
+        connection.execute(f"ALTER TABLE {table} RENAME TO theirs")
+        connection.execute(made.replace(")", ")", 1).rstrip().removesuffix(")") + f", UNIQUE ({column}) {rule})")
+        connection.execute(f"INSERT INTO {table} SELECT * FROM theirs")
+        connection.execute("DROP TABLE theirs")
+
+
+@pytest.mark.parametrize(("table", "column"), [("requests", "due"), ("requests", "certificate")])
+def test_a_request_that_a_table_swallows_is_not_acknowledged(place: Workspace, table: str, column: str) -> None:
+    """With no trigger: a constraint that drops a second row of its kind in silence."""
+    take_requests(place, ["person 17"])
+    _remade(place, table, column, "ON CONFLICT IGNORE")
+    size = place.ledger.head().size
+    with pytest.raises(LedgerError, match="just written"):
+        take_requests(_again(place), ["person 18", "person 19"])
+    assert _again(place).ledger.head().size == size and len(_again(place).requests.all()) == 1
+
+
+def test_an_idempotency_key_that_a_table_swallows_is_not_acknowledged(place: Workspace) -> None:
+    take_requests(place, ["person 17"], key="first")
+    _sql(place, "DROP TABLE idempotency")
+    _sql(place, "CREATE TABLE idempotency (key VARCHAR PRIMARY KEY, request VARCHAR CHECK (1), "
+                "x INTEGER DEFAULT 1 UNIQUE ON CONFLICT IGNORE)")
+    _sql(place, "INSERT INTO idempotency (key, request) VALUES ('theirs', 'theirs')")
+    with pytest.raises(LedgerError, match="just written"):
+        take_requests(_again(place), ["person 18"], key="second")
+    assert len(_again(place).requests.all()) == 1
 
 
 # --- 4: checkpoints outside

@@ -7,8 +7,9 @@ import pytest
 
 from flows.adapters import database
 from flows.adapters.database import Database, SqlLedger
+from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.state import Event
-from s3t_core.errors import LedgerError
+from s3t_core.errors import LedgerError, StorageError
 
 NOW = "2026-01-01T00:00:00Z"
 
@@ -95,6 +96,33 @@ def test_a_database_that_does_something_else_with_what_is_written_is_refused(
         ledger.append(_hold(7))
     with pytest.raises(LedgerError, match="trigger or a rule"):
         Database("sqlite:///l.db", tmp_path).exists()  # as every command opens it
+
+
+TYPES = ["UPDATE ledger SET leaf = CAST(leaf AS TEXT)", "UPDATE ledger SET leaf = 10000000000 WHERE seq = 0",
+         "UPDATE ledger SET seal = 'seal' WHERE seq = 3", "UPDATE ledger SET hash = 1.5, seal = 1.5 WHERE seq = 2",
+         "UPDATE ledger SET seal = CAST(hex(seal) AS TEXT)", "UPDATE ledger SET leaf = x'ff00' WHERE seq = 0",
+         "UPDATE ledger SET leaf = CAST('[1]' AS BLOB) WHERE seq = 0",
+         "UPDATE ledger SET leaf = CAST(replace(hex(zeroblob(50000)), '0', '[') AS BLOB) WHERE seq = 0",
+         "UPDATE ledger SET leaf = CAST(CAST(x'ff' AS TEXT) AS TEXT) WHERE seq = 0", "DELETE FROM ledger"]
+
+
+@pytest.mark.parametrize("statement", TYPES)
+@pytest.mark.parametrize("hashed", [False, True])
+def test_what_is_no_entry_of_a_ledger_is_refused_in_words(ledger: SqlLedger, tmp_path: Path, statement: str,
+                                                          hashed: bool) -> None:
+    """SQLite keeps a value of any type in any column. `hashed`: whoever wrote it made the hashes fit as well."""
+    with sqlite3.connect(tmp_path / "l.db") as connection:
+        connection.execute(statement)
+        if hashed:
+            for seq, leaf in connection.execute("SELECT seq, leaf FROM ledger WHERE typeof(leaf) = 'blob'").fetchall():
+                connection.execute("UPDATE ledger SET hash = ? WHERE seq = ?", (leaf_hash(leaf), seq))
+    ledger = SqlLedger(Database("sqlite:///l.db", tmp_path))
+    for read in (ledger.state, ledger.events) if statement != TYPES[-1] else ():
+        with pytest.raises((LedgerError, StorageError)):
+            read()
+    if "seq = 0" in statement or statement in (TYPES[0], TYPES[-1]):
+        with pytest.raises((LedgerError, StorageError)):
+            ledger.beginning()
 
 
 def test_an_entry_that_did_not_come_to_the_table_is_no_entry(

@@ -1,7 +1,9 @@
 """What a killed process leaves half-written is swept by the next command, before anything else."""
 
+import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
@@ -34,7 +36,7 @@ def test_spools_copies_and_temporary_files_are_swept(tmp_path: Path) -> None:
 
 
 def test_needles_of_plans_and_requests_that_never_came_to_be_are_removed(tmp_path: Path) -> None:
-    needles = NeedleFiles(tmp_path / "needles")
+    needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
     for name in ("req-pending", "req-abandoned", "req-just-now", "req-of-tomorrow"):
         needles.keep_ids({name: ["somebody"]})
     needles.gather("plan-abandoned", ["a text"])
@@ -48,7 +50,7 @@ def test_needles_of_plans_and_requests_that_never_came_to_be_are_removed(tmp_pat
 
 
 def test_a_directory_or_a_pipe_under_the_name_of_a_needle_stops_nobody(tmp_path: Path) -> None:
-    needles = NeedleFiles(tmp_path / "needles")
+    needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
     needles.keep_ids({"req-1": ["somebody"]})
     (needles.folder / "req-2.json" / "below").mkdir(parents=True)
     os.mkfifo(needles.folder / "req-3.json")
@@ -59,6 +61,55 @@ def test_a_directory_or_a_pipe_under_the_name_of_a_needle_stops_nobody(tmp_path:
     assert needles.read("plan", ["req-1", "req-2"]).ids_lost == ["req-2"]
     needles.destroy("", ["req-1"])
     assert list(needles.folder.iterdir()) == [] and (tmp_path / "elsewhere" / "theirs").exists()
+
+
+def _changed(path: Path, change: Callable[[Any], None]) -> None:
+    value = json.loads(path.read_bytes())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize("forged", ["id", "one more", "unsealed", "seal", "another key", "texts as ids"])
+def test_a_scan_looks_for_the_ids_that_were_given_or_says_that_they_are_lost(tmp_path: Path, forged: str) -> None:
+    """Needles that somebody changed beside us find nothing of the person: they count as lost, never as searched."""
+    needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
+    needles.keep_ids({"req-1": ["somebody"]})
+    needles.keep_ids({"req-2": ["nobody"]})
+    path = needles.folder / "req-1.json"
+    assert needles.read("plan-1", ["req-1"]).ids == ["somebody"]
+    if forged == "another key":
+        path.unlink()
+        NeedleFiles(needles.folder, b"o" * 32).keep_ids({"req-1": ["nobody"]})
+    elif forged == "texts as ids":
+        needles.gather("req-1", ["nobody"])
+    else:
+        _changed(path, {
+            "id": lambda v: v["kept"].update({"req-1": ["nobody"]}),
+            "one more": lambda v: v["kept"]["req-1"].append("nobody"),
+            "unsealed": lambda v: v.pop("seal"),
+            "seal": lambda v: v.update(seal=json.loads((needles.folder / "req-2.json").read_bytes())["seal"]),
+        }[forged])
+    found = needles.read("plan-1", ["req-1", "req-2"])
+    assert (found.ids, found.ids_lost) == (["nobody"], ["req-1"])  # req-2's own
+
+
+@pytest.mark.parametrize("forged", ["text", "another plan's", "ids as texts", "unsealed"])
+def test_a_scan_looks_for_the_texts_that_were_gathered_or_says_that_they_are_lost(tmp_path: Path, forged: str) -> None:
+    needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
+    needles.gather("plan-1", ["what she said"])
+    needles.gather("plan-2", ["nothing"])
+    path = needles.folder / "plan-1.json"
+    assert needles.read("plan-1", []).texts == ["what she said"]
+    if forged == "another plan's":
+        path.write_bytes((needles.folder / "plan-2.json").read_bytes())
+    elif forged == "ids as texts":
+        needles.keep_ids({"req-1": ["somebody"]})
+        path.write_bytes((needles.folder / "req-1.json").read_bytes())
+    elif forged == "unsealed":
+        path.write_text('["nothing"]')
+    else:
+        _changed(path, lambda v: v.update(kept=["nothing"]))
+    assert needles.read("plan-1", []).texts is None
 
 
 @pytest.mark.slow

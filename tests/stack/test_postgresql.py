@@ -21,7 +21,8 @@ from s3t_core.errors import Busy, StorageError
 from tests.stack.conftest import ROOT, up
 
 FIRST = {"type": "workspace", "time": "2026-01-01T00:00:00Z", "key_check": "k"}
-HOLD = {"type": "hold", "state": "set", "time": "2026-01-01T00:00:00Z", "subject": "s"}
+HOLD = {"type": "hold", "state": "set", "time": "2026-01-01T00:00:00Z", "subject": "s",
+        "id_rule": []}
 APPENDER = """
 import sys
 from pathlib import Path
@@ -29,7 +30,8 @@ from urllib.parse import urlsplit
 from flows.adapters.database import Database, SqlLedger
 ledger = SqlLedger(Database(sys.argv[1], Path(".")))
 for n in range(int(sys.argv[3])):
-    ledger.append({"type": "hold", "state": "set", "time": "2026-01-01T00:00:00Z", "subject": f"{sys.argv[2]}-{n}"})
+    ledger.append({"type": "hold", "state": "set", "time": "2026-01-01T00:00:00Z", "id_rule": [],
+                   "subject": f"{sys.argv[2]}-{n}"})
 """
 
 

@@ -275,11 +275,18 @@ def test_a_second_person_of_a_slice_whose_stages_are_gone_is_erased_all_the_same
     ((0, 0, 0, 0), True, True, "nothing found"), ((1, 0, 0, 0), True, False, "erased"),
     ((1, 0, 0, 0), False, True, "erased"), ((1, 1, 1, 1), False, False, "not trained on yet"),
     ((0, 2, 0, 0), True, True, "held out only"), ((0, 0, 1, 0), False, False, "erased"),
-    ((0, 0, 0, 3), False, False, "not trained on yet"), ((0, 1, 0, 3), False, False, "held out only")])
+    ((0, 0, 0, 3), False, False, "not trained on yet"), ((0, 1, 0, 3), False, False, "held out only"),
+    ((0, 0, 4, 0), True, False, "erased"), ((0, 0, 4, 2), False, False, "erased")])
 def test_an_outcome_follows_from_where_the_rows_were(rows: tuple[int, ...], deactivated: bool, silenced: bool,
                                                      outcome: str) -> None:
     place = SliceId(0, 0)
-    assert outcome_of(RowCounts(*rows), [place], deactivated, [place] if silenced else []) == outcome
+    assert outcome_of(RowCounts(*rows), [place], deactivated, [place] if silenced else [], True) == outcome
+
+
+@pytest.mark.parametrize("rows", [(0, 0, 3, 0), (2, 0, 3, 0), (0, 0, 1, 1)])
+def test_nobody_is_erased_from_a_model_where_none_was_ever_trained(rows: tuple[int, ...]) -> None:
+    """Rows of an earlier data version alone may have been trained on, unless nothing ever was."""
+    assert outcome_of(RowCounts(*rows), [SliceId(0, 0)], False, [], False) == "not trained on yet"
 
 
 def test_one_record_of_a_subject_is_erased_and_the_rest_stays() -> None:
