@@ -54,7 +54,7 @@ def _inserted(place: Workspace, event: dict[str, Any], seal: bytes) -> None:
 
 
 @pytest.mark.parametrize("statement", [
-    *(f"UPDATE requests SET {column} = CAST({column} AS BLOB)" for column in (
+    *map("UPDATE requests SET {0} = CAST({0} AS BLOB)".format, (
         "id", "subject", "suppression", "commitment", "salt", "received", "due")),
     "UPDATE requests SET certificate = 1.5", "UPDATE suppression SET request = x'00'",
     "UPDATE suppression SET digest = x'00'", "UPDATE suppression SET kind = 7",
@@ -73,8 +73,8 @@ def _remade(place: Workspace, table: str, column: str, rule: str) -> None:
     with sqlite3.connect(place.state_dir / "s3t.db") as connection:
         made = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
         connection.execute(f"ALTER TABLE {table} RENAME TO theirs")
-        connection.execute(made.replace(")", ")", 1).rstrip().removesuffix(")") + f", UNIQUE ({column}) {rule})")
-        connection.execute(f"INSERT INTO {table} SELECT * FROM theirs")
+        connection.execute(made.rstrip().removesuffix(")") + f", UNIQUE ({column}) {rule})")
+        connection.execute(" ".join(("INSERT INTO", table, "SELECT * FROM theirs")))
         connection.execute("DROP TABLE theirs")
 
 

@@ -15,6 +15,7 @@ from flows.ingest import ingest_source
 from flows.settings import workspace_root
 from flows.wiring import Workspace, create_workspace
 from s3t_core.errors import Busy, DataError, GuaranteeError, S3TError, WorkspaceError
+from s3t_core.ports import Target
 from s3t_core.records import subject_digest
 from s3t_core.slicefile import read_rows, slice_path
 from tests.flows.conftest import people, write_csv
@@ -75,7 +76,7 @@ def test_a_column_may_have_any_name(make_place: Make, tmp_path: Path, names: dic
     assert second == first and _files(other) == _files(place)
     line, renamed_line = (json.loads((p.state_dir / QUARANTINE).read_text()) for p in (place, other))
     assert {names.get(c, c): v for c, v in line["values"].items()} == renamed_line["values"]
-    assert line | {"values": {}} == renamed_line | {"values": {}}
+    assert line | {"values": {}, "seal": ""} == renamed_line | {"values": {}, "seal": ""}
 
 
 @pytest.mark.parametrize("lost", ["records", "subjects"])
@@ -233,6 +234,24 @@ def test_bad_rows_go_to_quarantine_each_with_its_reason_and_the_rest_is_taken(ma
     assert subject_digest(place.keys, "bad-person-99") in {line["subject_digest"] for line in known}
     assert all(line["values"] == {} for line in lines if not line["subject_digest"])  # nobody could erase them
     assert b"bad-person" not in quarantine.read_bytes()
+
+
+@pytest.mark.parametrize("changed", ["subject_digest", "values", "seal", "another's seal"])
+def test_a_quarantined_row_that_was_relabelled_goes_with_the_next_erasure(make_place: Make, tmp_path: Path,
+                                                                          changed: str) -> None:
+    """Whose a row is, its line alone says: one that somebody else wrote says it of nobody."""
+    place = make_place()
+    refused = [{"id": f"q{n}", "who": f"person-{n}", "what": f"what {n} said", "kind": "ugly"} for n in range(2)]
+    ingest_source(place, str(write_csv(tmp_path / "a.csv", [*people(), *refused])), False, 20_000)
+    path = place.state_dir / QUARANTINE
+    first, second = (json.loads(line) for line in path.read_text().splitlines())
+    first |= {"subject_digest": {"subject_digest": second["subject_digest"]}, "values": {"values": {"what": "other"}},
+              "seal": {"seal": ""}}.get(changed, {"seal": second["seal"]})
+    path.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in (first, second)))
+    stranger = Target("req-1", subject_digest(place.keys, "somebody else"), "")
+    assert len(place.datasets.quarantined()) == 1
+    assert place.datasets.erase_quarantine([stranger]) == 1
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [second]
 
 
 TIERED: dict[str, dict[str, object]] = {
