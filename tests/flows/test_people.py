@@ -371,7 +371,7 @@ def test_rows_that_are_appended_are_found_beside_those_that_were_there(place: Wo
     assert [_found(place, who)[0] for who in (ANN, "Eve", "eve")] == ["in the data", "in the data", "nearly"]
 
 
-def test_a_person_of_an_earlier_version_is_found_and_no_model_was_ever_trained(place: Workspace, tmp_path: Path) -> None:
+def test_who_was_in_an_earlier_version_is_found_and_no_model_was_ever_trained(place: Workspace, tmp_path: Path) -> None:
     _ingest(place, _source(tmp_path, BOB, NUMBER))
     place = Workspace(place.root)
     assert _found(place, ANN) == ("in the data", "")
