@@ -62,7 +62,11 @@ def _text(file: str) -> str:
     try:
         raw = sys.stdin.buffer.read() if file == "-" else _bytes_of(Path(file))
         encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8-sig")
-        return raw.decode(encoding)
+        text = raw.decode(encoding)
+        if "\0" in text:
+            raise UsageError("expected a UTF-8 file of ids with --file, or UTF-16 with its mark, got characters of "
+                             "value zero, as UTF-16 or UTF-32 without a mark has them; save the file as UTF-8")
+        return text
     except (OSError, UnicodeDecodeError) as error:
         got = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise UsageError(f"expected a readable UTF-8 file of ids with --file, got {got}; a pipe or a device is read as "

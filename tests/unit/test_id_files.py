@@ -100,3 +100,11 @@ def test_a_file_with_other_line_ends_is_refused_with_a_sentence(tmp_path: Path, 
 def test_utf_32_with_its_mark_and_quotes_that_are_part_of_an_id(tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_bytes('"ann" and "bob"\n"bob"\n"a\rb"\n'.encode("utf-32"))
     assert read_ids(str(tmp_path / "ids.txt"), subject="email").ids == ['"ann" and "bob"', "bob", "a\rb"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_utf_16_without_a_mark_is_refused_and_not_quoted(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "ids").write_bytes("email\nann.3@example.org\n".encode(encoding))
+    with pytest.raises(UsageError, match="save the file as UTF-8") as refused:
+        read_ids(str(tmp_path / "ids"))
+    assert "ann" not in str(refused.value)
