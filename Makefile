@@ -67,7 +67,7 @@ check: install  ## locks, ruff, mypy, import-linter
 	$(BIN)/lint-imports
 
 test: check  ## everything, in two processes
-	$(BIN)/pytest -n 2 --dist worksteal --ignore tests/stack
+	$(BIN)/pytest -n 2 --dist worksteal --durations 25 --ignore tests/stack
 
 test-fast: install  ## what needs no server and no real backbone
 	$(BIN)/pytest -m "not slow" --ignore tests/stack
