@@ -207,6 +207,8 @@ MUTANTS = (
     Mutant("residue: loose objects of the first repository only", "s3t_core/erasure/residue.py",
            'r"(^|/)objects/[0-9a-f]{2}/(', 'r"^\\.git/objects/[0-9a-f]{2}/(',
            "tests/unit/test_git_residue.py::wherever_it_lies"),
+    Mutant("residue: a pack without its first bytes is nothing to git", "s3t_core/erasure/residue.py",
+           "    if _GIT_PACK.search(name):\n", "    if False:\n", "tests/unit/test_git_residue.py::wherever_it_lies"),
     Mutant("residue: alternates are not followed", "s3t_core/erasure/residue.py",
            "            linked += _git_links(path) if own else []\n", "",
            "tests/unit/test_git_residue.py::other_places"),

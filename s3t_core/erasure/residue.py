@@ -55,6 +55,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _HEX = re.compile(r"[0-9a-f]+(\.dir)?")
 _DVC_OBJECT = re.compile(r"files/md5/([0-9a-f]{2})/([0-9a-f]{30})(\.dir)?$")
 _GIT_OBJECT = re.compile(r"(^|/)objects/[0-9a-f]{2}/([0-9a-f]{38}([0-9a-f]{24})?|tmp_obj_\w+)$")
+_GIT_PACK = re.compile(r"(^|/)objects/pack/pack-[0-9a-f]{40}([0-9a-f]{24})?\.pack$")
 _IN_GIT = re.compile(r"(^|/)\.git/")
 """Names there are the operator's: a branch may be called as they like."""
 _GIT_LINKS = re.compile(r"(^|/)(objects/info/alternates|\.git|commondir)$")
@@ -341,6 +342,8 @@ def _expected_kind(name: str, head: bytes) -> Kind | None:
 
 def _is_what_it_is_called(name: str, kind: Kind | None, file: IO[bytes]) -> bool:
     """Whether a file that has a name of ours can be what the name says."""
+    if _GIT_PACK.search(name):
+        return kind is not None and kind.name == "git pack"
     if name.endswith(".parquet") and not _IN_GIT.search(name):
         return kind is not None and kind.name == "Parquet"
     if name.endswith(".safetensors") and not _IN_GIT.search(name):

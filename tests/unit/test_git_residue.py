@@ -85,9 +85,11 @@ def test_a_repository_is_searched_wherever_it_lies(tmp_path: Path, place: str, p
     assert len(found.residue) == 1 and found.undecodable == ()
     holder = tmp_path / "w" / found.residue[0]
     holder.chmod(0o600)
-    holder.write_bytes(holder.read_bytes()[:-3])
-    found = scanned(tmp_path / "w", own)
-    assert found.undecodable == (holder.relative_to(tmp_path / "w").as_posix(),)
+    whole = holder.read_bytes()
+    for damaged in (whole[:-3], b"\0\0\0\0" + whole[4:]):  # without its first bytes it is still known by its name
+        holder.write_bytes(damaged)
+        found = scanned(tmp_path / "w", own)
+        assert found.residue == () and found.undecodable == (holder.relative_to(tmp_path / "w").as_posix(),)
 
 
 @pytest.mark.parametrize("way", ["alternates", "gitdir", "worktree"])
