@@ -9,6 +9,7 @@
 Bad input stops before step 4, so it never costs what is there. The same input again changes nothing.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,7 @@ from s3t_core.records import record_digest, subject_digest
 from s3t_core.slicefile import count_subjects
 from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow, Suppressed, check_shrunk
 
+_ID_COLUMNS = ("subject", "record")
 _MANY_ROWS = 200_000
 """From here on several processes settle the slices; below, starting them takes longer than they save."""
 
@@ -100,7 +102,7 @@ def _ingest(place: Workspace, state: State, sources: list[str], append: bool, ch
             shrink: bool) -> IngestReport:
     config, topology = place.config, place.config.topology
     place.requests.check()
-    rule = _id_rule(place, state, append, shrink)
+    rule, columns = _id_basis(place, state, append, shrink)
     builder = SnapshotBuilder(place.keys, topology, config.data.held_out, folder / "spool", suppressed_by(state),
                               config.placement_tiers, rule)
     try:
@@ -108,7 +110,7 @@ def _ingest(place: Workspace, state: State, sources: list[str], append: bool, ch
         if not append:
             _check_tiers(place, builder)
         described, late = _write_slices(place, builder, folder / "data", state.dataset if append else None,
-                                        taken.rows >= _MANY_ROWS, rule)
+                                        taken.rows >= _MANY_ROWS, rule, columns)
     finally:
         builder.close()
     refused = taken.refused + [{"row": r.number, "reasons": [r.reason], "subject_digest": r.subject_digest,
@@ -186,14 +188,15 @@ def read_and_place(place: Workspace, sources: list[str], chunk_rows: int, builde
 
 
 def _write_slices(place: Workspace, builder: SnapshotBuilder, folder: Path, recorded: DatasetVersion | None,
-                  many: bool, rule: tuple[str, ...]) -> tuple[DatasetVersion, list[Refused]]:
+                  many: bool, rule: tuple[str, ...],
+                  columns: tuple[str, ...]) -> tuple[DatasetVersion, list[Refused]]:
     """Step 3: what every file holds, and the rows refused on the way. Rows of `recorded` stay; without it the slices
     of many rows are settled in several processes."""
     existing = partial(place.datasets.recorded_rows, recorded) if recorded else None
     identities = place.datasets.recorded_index(recorded) if recorded else None
     with current().spinner("Writing the slices"), mapping(many and existing is None) as each:
         refused = list(builder.write(folder, existing, each, identities))
-        return place.datasets.describe(place.config.topology, folder, each, rule), refused
+        return place.datasets.describe(place.config.topology, folder, each, rule, columns), refused
 
 
 @task(name="version-data")
@@ -211,27 +214,43 @@ def version_files(place: Workspace, state: State, folder: Path, described: Datas
     return dataset.version, not same
 
 
-def _id_rule(place: Workspace, state: State, append: bool, anyway: bool) -> tuple[str, ...]:
-    """The rule for ids that this ingest goes by. Raises UsageError where it is another one than that of the data there
-    is: people would be placed anew."""
-    rule, dataset = place.config.data.id_rule, state.dataset
+def _id_basis(place: Workspace, state: State, append: bool, anyway: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The rule for ids, and the columns of subjects and records, that this ingest goes by. Raises UsageError where
+    they are others than those of the data there is: people would be others by them, and what earlier versions hold of
+    somebody could not be told any more."""
+    settings, dataset = place.config.data, state.dataset
+    rule, columns = settings.id_rule, (settings.subject, settings.record)
     told = {tuple(h["id_rule"]) for h in state.holds.values()}
     told |= {r.id_rule for i, r in state.requests.items() if state.is_open(i)}
     for other in sorted(told - {rule}):
         raise UsageError(f"expected [data] id_rule = {list(other)} in s3t.toml, by which a request or a hold that is "
                          f"open was told, got {list(rule)}: it would be about nobody. Put it back, or `s3t erase` and "
                          "`s3t release` first; nothing was changed")
-    if dataset is None or dataset.id_rule == rule:
-        return rule
-    change = (f"expected [data] id_rule = {list(dataset.id_rule)} in s3t.toml, as the data there is was placed by, got "
-              f"{list(rule)}: ")
+    if dataset is None or (dataset.id_rule, dataset.id_columns) == (rule, columns):
+        return rule, columns
+    there, wanted = (dict(zip(_ID_COLUMNS, c, strict=False)) for c in (dataset.id_columns, columns))
+    was, now = _differing({"id_rule": list(dataset.id_rule), **there}, {"id_rule": list(rule), **wanted})
+    change = f"expected [data] {was} in s3t.toml, as the data there is was placed by, got {now}: "
+    if told and dataset.id_columns != columns:
+        raise UsageError(change + "a request or a hold that is open would be about nobody. Put it back, or `s3t erase` "
+                                  "and `s3t release` first; nothing was changed")
     if append:
         raise UsageError(change + "people may be others by it. Put it back, or ingest a whole snapshot without "
                                   "--append")
     if not anyway:
-        raise UsageError(change + "people whose ids it unites are placed anew, and the next `s3t train` trains their "
-                                  "slices again. Put it back, or ingest with --yes; nothing was changed")
-    return rule
+        raise UsageError(change + "people may be others by it and are placed anew, and the next `s3t train` trains "
+                                  "their slices again; who was erased is known by the ids of then alone; and the next "
+                                  "erasure, whoever it is for, takes all earlier data with it, and what was trained on "
+                                  "it: nobody could say who is in it. Put it back, or ingest with --yes, then "
+                                  "`s3t train`; nothing was changed")
+    return rule, columns
+
+
+def _differing(was: dict[str, Any], now: dict[str, Any]) -> tuple[str, str]:
+    """What two groups of settings say where they differ, as s3t.toml has it."""
+    names = [n for n in now if was.get(n) != now[n]]
+    told = [", ".join(f"{n} = {json.dumps(each.get(n))}" for n in names) for each in (was, now)]
+    return told[0], told[1]
 
 
 def suppressed_by(state: State) -> Suppressed:
@@ -307,7 +326,6 @@ def _write_quarantine(place: Workspace, refused: list[dict[str, Any]], append: b
     path = place.state_dir / QUARANTINE
     earlier = place.datasets.quarantined() if append else []
     if refused or path.exists():
-        import json
         lines = {json.dumps(line, sort_keys=True): line for line in [*earlier, *refused]}
         write_quarantine(path, lines.values(), place.keys)
 

@@ -118,7 +118,8 @@ class SliceVersion:
 @dataclass(frozen=True)
 class DatasetVersion:
     """One version of the data: every slice of every shard, the held-out rows, and by what its people may be asked for
-    (None before there was such an index). `id_rule`: what does not tell two ids apart in it."""
+    (None before there was such an index). What its digests of people and records are made of: `id_rule`, what does not
+    tell two ids apart in it, and `id_columns`, where the ids of subjects and records stood ("" for none)."""
 
     version: str
     shards: int
@@ -127,11 +128,16 @@ class DatasetVersion:
     held_out: SliceVersion
     identities: SliceVersion | None = None
     id_rule: tuple[str, ...] = ()
+    id_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         expected = self.shards * self.slices
         if len(self.slice_versions) != expected:
             raise UsageError(f"expected {expected} slices, got {len(self.slice_versions)}")
+
+    def says_who_as(self, other: "DatasetVersion") -> bool:
+        """Whether one id has one digest in both: else nobody can say whether a person of the one is in the other."""
+        return (self.id_rule, self.id_columns) == (other.id_rule, other.id_columns)
 
     def rows(self) -> int:
         """Training records, held-out ones not counted."""

@@ -90,13 +90,13 @@ class DvcDatasets:
     # --- versions
 
     def describe(self, topology: Topology, folder: Path, each: Callable[..., Iterable[SliceVersion]] = map,
-                 id_rule: tuple[str, ...] = ()) -> DatasetVersion:
+                 id_rule: tuple[str, ...] = (), id_columns: tuple[str, ...] = ()) -> DatasetVersion:
         """The version that `folder` would be: digest, row count and md5 of every file; DVC has not named it yet.
         `each`: `map`, or one that does it in other processes."""
         named: list[SliceId | None] = [*topology.slice_ids(), None]
         content = dict(zip(named, each(partial(_describe_file, self._keys), [folder / _file_name(n) for n in named]),
                            strict=True))
-        return _version_of(topology, content, describe_index(self._keys, folder / IDENTITY_PATH), id_rule)
+        return _version_of(topology, content, describe_index(self._keys, folder / IDENTITY_PATH), id_rule, id_columns)
 
     def replace(self, folder: Path) -> None:
         """Put the finished `folder` in place of the data directory; the old one is removed beside `folder`, in the
@@ -169,12 +169,13 @@ class DvcDatasets:
         if identities and holds_any(self._current_file(IDENTITY_PATH, identities), match.subjects):
             objects.add(identities.md5)
         known = {version.md5 for _, version, _ in current} | ({identities.md5} if identities else set())
-        stored = self._brought({v.md5 for d in history for v in d.files()} - known - destroyed)
+        told = {v.md5 for d in history if d.says_who_as(history[-1]) for v in d.files()}
+        stored = self._brought(told - known - destroyed)
         objects |= {d.identities.md5 for d in history if d.identities and d.identities.md5 not in known | destroyed
                     and _may_hold(stored.get(d.identities.md5), match.subjects)}
         for version in {v.md5: v for d in history for v in d.row_files() if v.md5 not in known | destroyed}.values():
             hits = _earlier_hits(stored.get(version.md5), match)
-            if hits is None or hits:  # what cannot be read any more may hold a targeted row
+            if hits is None or hits:  # what cannot be read, or names people otherwise, may hold a targeted row
                 tainted.add(version.digest)
                 objects.add(version.md5)
             for request_id, count in (hits or {}).items():
@@ -216,7 +217,7 @@ class DvcDatasets:
             if md5_of(path) != version.md5:
                 content[slice_id] = _describe_file(self._keys, path)
         return self.add(_version_of(Topology(dataset.shards, dataset.slices, 1), content,
-                                    self._erased_index(match, dataset, orphaned), dataset.id_rule))
+                                    self._erased_index(match, dataset, orphaned), dataset.id_rule, dataset.id_columns))
 
     def _orphaned(self, match: "_Matcher", history: list[DatasetVersion], destroyed: set[str],
                   doomed: Collection[str]) -> list[tuple[str, str]]:
@@ -696,9 +697,9 @@ def _files_of(dataset: DatasetVersion) -> dict[str, SliceVersion]:
 
 
 def _version_of(topology: Topology, content: dict[SliceId | None, SliceVersion], identities: SliceVersion | None,
-                id_rule: tuple[str, ...]) -> DatasetVersion:
+                id_rule: tuple[str, ...], id_columns: tuple[str, ...]) -> DatasetVersion:
     slices = {k: v for k, v in content.items() if k is not None}
-    return DatasetVersion("", topology.shards, topology.slices, slices, content[None], identities, id_rule)
+    return DatasetVersion("", topology.shards, topology.slices, slices, content[None], identities, id_rule, id_columns)
 
 
 def _describe_file(keys: WorkspaceKeys, path: Path) -> SliceVersion:

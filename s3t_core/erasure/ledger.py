@@ -303,7 +303,7 @@ def dataset_to_json(dataset: DatasetVersion) -> dict[str, Any]:
                     for s in range(dataset.shards)],
         "held_out": _slice_to_json(dataset.held_out),
         "identities": _slice_to_json(dataset.identities) if dataset.identities else None,
-        "id_rule": list(dataset.id_rule),
+        "id_rule": list(dataset.id_rule), "id_columns": list(dataset.id_columns),
     }
 
 
@@ -312,7 +312,8 @@ def dataset_from_json(value: dict[str, Any]) -> DatasetVersion:
     content = {SliceId(s, i): SliceVersion(*v) for s, row in enumerate(value["content"]) for i, v in enumerate(row)}
     identities = value.get("identities")
     return DatasetVersion(value["version"], value["shards"], value["slices"], content, SliceVersion(*value["held_out"]),
-                          SliceVersion(*identities) if identities else None, tuple(value.get("id_rule", ())))
+                          SliceVersion(*identities) if identities else None, tuple(value.get("id_rule", ())),
+                          tuple(value.get("id_columns", ())))
 
 
 def _slice_to_json(version: SliceVersion) -> list[Any]:

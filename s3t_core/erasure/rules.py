@@ -95,15 +95,19 @@ def _migrated(state: State, event: Event) -> None:
 
 def _dataset(state: State, event: Event) -> None:
     _want(event["cause"] in ("ingest", "erasure"), "an ingest or an erasure as the cause")
-    rule = tuple(event["dataset"]["id_rule"])
+    rule, columns = (tuple(event["dataset"][name]) for name in ("id_rule", "id_columns"))
     if event["cause"] == "ingest":
         _no_erasure(state)
         standing = {r.id_rule for i, r in state.requests.items() if state.is_open(i)}
         standing |= {tuple(h["id_rule"]) for h in state.holds.values()}
         _want(standing <= {rule}, "the rule for ids that open requests and holds were told by")
+        _want(not standing or state.dataset is None or columns == state.dataset.id_columns,
+              "the columns of ids that open requests and holds were told by")
         return
     _want(state.plan is not None and tuple(state.steps) == STEPS[:1], "an erasure that has cut over and is rewriting")
-    _want(rule == (state.dataset.id_rule if state.dataset else ()), "the rule for ids that the data was placed by")
+    was = state.dataset
+    _want((rule, columns) == ((was.id_rule, was.id_columns) if was else ((), ())),
+          "the rule for ids, and their columns, that the data was placed by")
 
 
 def _backbone(state: State, event: Event) -> None:

@@ -24,8 +24,9 @@ from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import DataError, GuaranteeError, UsageError
 from s3t_core.identity import folded, form_of
 from s3t_core.identity_index import IDENTITY_PATH, read_index
+from s3t_core.ports import Target
 from s3t_core.records import subject_digest
-from s3t_core.slicefile import read_rows
+from s3t_core.slicefile import is_slice_file, read_rows
 from tests.flows.conftest import tiny_config, write_csv
 
 Make = Callable[..., Workspace]
@@ -366,6 +367,56 @@ def test_another_rule_places_nobody_anew_in_silence(place: Workspace, tmp_path: 
     assert _found(Workspace(place.root), ANN.lower()) == ("nearly", "")  # the data still stands under its own rule
     assert _ingest(place, source, anyway=True)["subjects"] == 12
     assert _found(Workspace(place.root), ANN.lower()) == ("in the data", "")
+
+
+@pytest.mark.parametrize("change", ["rule", "subject", "record"])
+def test_earlier_data_that_names_people_otherwise_goes_with_the_next_erasure(place: Workspace, tmp_path: Path,
+                                                                             change: str) -> None:
+    """Nobody can say whose rows it holds: the digests of its people are made of other columns, or by another rule."""
+    before, settings = place.ledger.state().dataset, place.root / "s3t.toml"
+    assert before is not None
+    old, new = {"rule": ("id_rule = []", 'id_rule = ["case"]'), "subject": ('subject = "who"', 'subject = "uid"'),
+                "record": ('record = "id"', 'record = "nr"')}[change]
+    split = 'held_out_by = "uid"' if change == "subject" else 'held_out_by = "who"'
+    settings.write_text(settings.read_text().replace(old, new).replace('held_out_by = "who"', split))
+    source = Path(_source(tmp_path, ANN, BOB))
+    head, rest = source.read_text().split("\n", 1)
+    source.write_text(head.replace(*{"rule": ("", ""), "subject": ("who", "uid"), "record": ("id", "nr")}[change])
+                      + "\n" + rest)
+    with pytest.raises(UsageError, match="who was erased is known by the ids of then"):
+        _ingest(place, str(source))
+    with pytest.raises(UsageError, match="without --append"):
+        _ingest(place, str(source), append=True)
+    _ingest(place, str(source), anyway=True)
+    place = Workspace(place.root)
+    said = "w0 w0 and more"  # only ANN's
+    assert _holding(place, said)
+    take_requests(place, [ANN])
+    eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
+    now = place.ledger.state().dataset
+    assert now is not None and not before.says_who_as(now)
+    changed = {v.digest: v.md5 for v in before.row_files() if v.md5 not in {f.md5 for f in now.files()}}
+    found = place.datasets.find([Target("r", subject_digest(place.keys, spelt(place, [ANN])[ANN]), "")],
+                                place.ledger.state().datasets, set())
+    assert changed.keys() <= found.tainted  # so every stage that saw them goes
+    assert set(changed.values()) <= found.objects
+    eraser.run()
+    assert not _holding(place, said)
+
+
+def _holding(place: Workspace, text: str) -> list[Path]:
+    files = [p for folder in (place.root / "data", place.datasets.cache, place.state_dir / "remote")
+             for p in folder.rglob("*") if p.is_file() and is_slice_file(p)]
+    return [p for p in files if any(r.text == text for r in read_rows(p))]
+
+
+@pytest.mark.parametrize("waiting", ["request", "hold"])
+def test_columns_of_ids_stay_while_somebody_was_told_by_them(place: Workspace, tmp_path: Path, waiting: str) -> None:
+    take_requests(place, [ANN]) if waiting == "request" else hold(place, ANN, "other", "a law", "clerk")
+    settings = place.root / "s3t.toml"
+    settings.write_text(settings.read_text().replace('record = "id"', 'record = "who"'))
+    with pytest.raises(UsageError, match="would be about nobody"):
+        _ingest(place, _source(tmp_path, ANN, BOB), anyway=True)
 
 
 def test_rows_that_are_appended_are_found_beside_those_that_were_there(place: Workspace, tmp_path: Path) -> None:

@@ -119,6 +119,12 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "data rewritten by another rule for ids": (
         {"type": "dataset", "cause": "erasure", "dataset": {**dataset_to_json(_data("d3")), "id_rule": ["case"]}},
         set()),
+    "data rewritten by other columns of ids": (
+        {"type": "dataset", "cause": "erasure", "dataset": {**dataset_to_json(_data("d3")), "id_columns": ["a", "b"]}},
+        set()),
+    "data of other columns of ids than open requests": (
+        {"type": "dataset", "cause": "ingest", "dataset": {**dataset_to_json(_data("d3")), "id_columns": ["a", "b"]}},
+        IDLE & (_states("begun", "trained") | _states("closed", "rotated"))),
     "data of another rule for ids than open requests": (
         {"type": "dataset", "cause": "ingest", "dataset": {**dataset_to_json(_data("d3")), "id_rule": ["case"]}},
         IDLE & (_states("begun", "trained") | _states("closed", "rotated"))),
