@@ -1,10 +1,11 @@
 """After a restore: what the ledger says is destroyed goes again, and the version it says serves, serves again.
 
 A backup of files that is older than the ledger brings back stages, versions and data objects of people who were erased
-since. Every erase run looks before it does anything else, whether something is pending or not: the registry against the
-recorded versions, `data/` against the recorded data version, the stage store against the recorded stages, cache and
-remotes against the objects that were destroyed, the quarantine against the erased. A ledger that is older than a
-checkpoint is refused before it comes to this (flows.adapters.checkpoints).
+since. Every erase run looks before it does anything else, whether something is pending, or an erasure is open, or not:
+the registry against the recorded versions, `data/` against the recorded data version, the stage store against the
+recorded stages, kept activations against the present slices, cache and remotes against the objects that were destroyed,
+the quarantine against the erased. A ledger that is older than a checkpoint is refused before it comes to this
+(flows.adapters.checkpoints).
 """
 
 from dataclasses import dataclass, replace
@@ -20,8 +21,8 @@ from s3t_core.release_json import release_to_json
 
 @dataclass(frozen=True)
 class Healed:
-    """How many of each came back and were destroyed again; whether registry and data directory were made to agree with
-    the ledger; what could not be put right."""
+    """How many of each came back and were destroyed again (kept activations count with the stages); whether registry
+    and data directory were made to agree with the ledger; what could not be put right."""
 
     stages: int = 0
     objects: int = 0
@@ -37,18 +38,21 @@ class Healed:
 
 
 def heal(place: Workspace) -> Healed:
-    """The caller holds the workspace. While an erasure is open its own steps come first, and before the first data
-    there is nothing: then nothing is done. Raises StorageError, WorkspaceError."""
+    """The caller holds the workspace. What a step of an open erasure did is held against the ledger like the rest;
+    what its next steps do is left to them. Before the first data there is nothing: then nothing is done. Raises
+    StorageError, WorkspaceError."""
     state = place.ledger.state()
-    if state.plan is not None or state.settled is None:
+    if state.settled is None:
         return Healed()
     for bucket in place.buckets:
         bucket.check()
     place.claim()  # what is another's must not be looked at as what came back
-    registry, problem = _heal_registry(place, state)  # first: what answers must not be what is gone
+    registry, problem = False, ""
+    if state.plan is None or "cut over" in state.steps:  # else the cut-over makes them agree
+        registry, problem = _heal_registry(place, state)  # first: what answers must not be what is gone
     erased = targets_of(_erased(place, state), subjects_in(state))
     data = state.dataset is not None and bool(place.datasets.put_back(state.datasets, erased))
-    found = Healed(_destroy_stages(place, state), _destroy_objects(place, state),
+    found = Healed(_destroy_stages(place, state) + _destroy_activations(place, state), _destroy_objects(place, state),
                    place.datasets.erase_quarantine(erased), registry, data, problem)
     if not found.nothing:
         place.ledger.append({"type": "healed", "time": place.now(), "stages": found.stages, "objects": found.objects,
@@ -70,7 +74,7 @@ def _heal_registry(place: Workspace, state: State) -> tuple[bool, str]:
         v.release.release_id, v.version, v.run_id, v.model_id, v.document) in there}
     serving = champion.version if champion and champion.version in kept else ""
     if whole == kept and registry.count() == len(kept) and registry.serving() == serving:
-        return False, ""
+        return registry.remove_leftovers({v.model_id for v in kept.values()}), ""
     registry.destroy(list(whole.values()), state.stages)
     lost = sorted(kept.keys() - whole.keys() - {serving})
     if lost:
@@ -116,6 +120,10 @@ def _destroy_stages(place: Workspace, state: State) -> int:
     return len(strange)
 
 
+def _destroy_activations(place: Workspace, state: State) -> int:
+    return place.activations.allow({v.digest for v in state.dataset.files()} if state.dataset else ())
+
+
 def _destroy_objects(place: Workspace, state: State) -> int:
     there = place.datasets.stored(state.destroyed_objects)
     live = {f.md5 for f in state.dataset.files()} | {state.dataset.version} if state.dataset else set()
@@ -126,5 +134,7 @@ def _destroy_objects(place: Workspace, state: State) -> int:
 
 
 def _erased(place: Workspace, state: State) -> list[DeletionRequest]:
-    """Requests that were carried out, but for people who have returned since."""
-    return [r for r in place.requests.all() if r.request_id in state.certified and r.suppression in state.suppressed]
+    """Requests that were carried out, but for people who have returned since; and those of an open erasure, once it
+    has destroyed their rows."""
+    done = {*state.certified, *(state.planned if "destroy" in state.steps else ())}
+    return [r for r in place.requests.all() if r.request_id in done and r.suppression in state.suppressed]

@@ -151,13 +151,15 @@ class MlflowRegistry:
             models = self._delete_logged_models({v.model_id for v in kept})
             self._delete_runs({v.run_id for v in kept}, set(live_stages))
             self._collect(models)
-        self._remove_leftovers({v.model_id for v in kept})
+        self.remove_leftovers({v.model_id for v in kept})
 
-    def _remove_leftovers(self, models: set[str]) -> None:
-        """MLflow's deletions leave empty folders, and would leave bytes where they failed half-way."""
-        for folder in (self._artifacts / "models").glob("*"):
-            if folder.name not in models:
-                remove_tree(folder)
+    def remove_leftovers(self, models: set[str]) -> bool:
+        """Remove folders of other models than these; whether there were any. MLflow's deletions leave empty ones, and
+        would leave bytes where they failed half-way; a restore of files alone brings back what no database names."""
+        doomed = [f for f in (self._artifacts / "models").glob("*") if f.name not in models]
+        for folder in doomed:
+            remove_tree(folder)
+        return bool(doomed)
 
     # --- moving
 

@@ -102,19 +102,21 @@ class ServerRegistry(MlflowRegistry):
                 raise WorkspaceError("expected [registry] backend to be the MLflow server's database, got another: no "
                                      "erasure would reach its rows. Correct it in s3t.toml, then run the command again")
 
-    def _remove_leftovers(self, models: set[str]) -> None:
+    def remove_leftovers(self, models: set[str]) -> bool:
+        """Remove files of other models than these; whether there were any."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
         with self._guarded():
             place = self._client.get_experiment(self._experiment()).artifact_location
             repository = get_artifact_repository(f"{place}/models", tracking_uri=self._uri)
             gone = [e.path for e in repository.list_artifacts() if Path(e.path).name not in models]
-            for path in gone:
-                if _files(repository, path):
-                    repository.delete_artifacts(path)
+            full = [path for path in gone if _files(repository, path)]
+            for path in full:
+                repository.delete_artifacts(path)
             left = [f for path in gone for f in _files(repository, path)]
         if left:
             raise StorageError(f"expected the files of destroyed versions to be gone from the registry's artifacts, "
                                f"{len(left)} are there; check the server's rights, then run `s3t erase` again")
+        return bool(full)
 
     def _collect(self, models: list[str]) -> None:
         """gc takes what it is told of each kind, and everything in the server's trash where it is told nothing: so one

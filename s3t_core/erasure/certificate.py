@@ -145,7 +145,8 @@ def _versions_around(plan: ErasurePlan, state: State) -> tuple[VersionRecord | N
     champion = state.champion
     if plan.release is None or champion is None:
         return champion, champion
-    return (state.versions[-2] if len(state.versions) > 1 else None), champion
+    served = champion.release.release_id  # it may have been registered again since
+    return next((v for v in reversed(state.versions) if v.release.release_id != served), None), champion
 
 
 def _datasets_around(state: State, plan: ErasurePlan) -> tuple[DatasetVersion | None, DatasetVersion | None]:

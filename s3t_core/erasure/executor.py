@@ -104,6 +104,8 @@ class Eraser:
         self.ports = ports
         self.policy = policy
         self._new_plan_id = new_plan_id
+        self._scanned = ""
+        """The plan that this run searched for."""
         self.outside: tuple[str, ...] = ()
         """Files beside the system's own in which the scan found a match: for the operator's eyes, never recorded."""
         self.ids_lost: list[int] = []
@@ -251,6 +253,12 @@ class Eraser:
         self._done("measure", plan)
 
     def _scan(self, plan: ErasurePlan, state: State) -> None:
+        seen = self._looked(plan, state)
+        self.ids_lost.append(len(seen["ids_lost"]))
+        self._done("scan", plan, **seen)
+
+    def _looked(self, plan: ErasurePlan, state: State) -> dict[str, Any]:
+        """Search everything; what the scan's event tells. Raises ResidueFound."""
         found = self.ports.needles.read(plan.plan_id, plan.requests)
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
         texts = found.texts if found.texts is not None and len(set(found.texts)) == plan.texts else None
@@ -258,17 +266,19 @@ class Eraser:
         self.outside = report.outside
         hashed = [r for r in plan.requests if state.requests[r].asked_by != "id"]
         unknown = sorted({*found.ids_lost, *hashed})
-        self.ids_lost.append(len(unknown))
         if report.residue:
             raise ResidueFound(_left(report))
         if report.undecodable:
             raise ResidueFound(_undecodable(report))
         lost = len(unknown) + (plan.texts if texts is None else 0)
-        self._done("scan", plan, files=report.files, bytes=report.bytes, needles=report.needles,
-                   unsearchable=report.unsearchable + lost, lost=lost, ids_lost=unknown, shared=report.shared,
-                   outside=len(report.outside))
+        self._scanned = plan.plan_id
+        return {"files": report.files, "bytes": report.bytes, "needles": report.needles,
+                "unsearchable": report.unsearchable + lost, "lost": lost, "ids_lost": unknown, "shared": report.shared,
+                "outside": len(report.outside)}
 
     def _certify(self, plan: ErasurePlan, state: State) -> None:
+        if self._scanned != plan.plan_id:  # by a run that was killed: files may have been put back since
+            self._looked(plan, state)
         self.ports.needles.destroy(plan.plan_id, plan.requests)
         proof, budget = self.ports.ledger.prove(state.steps["scan"]), self.policy.budget_of(state)
         subject = certificate_subject(state, proof.head)

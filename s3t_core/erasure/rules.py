@@ -88,7 +88,8 @@ def _settled(state: State, event: Event) -> None:
 
 
 def _migrated(state: State, event: Event) -> None:
-    _no_erasure(state)
+    if event["move"]:  # else a version was registered again, under its number, where a restore had lost it
+        _no_erasure(state)
     _want(isinstance(event["settings"], dict), "settings")
     _versions_are_there(state, event["versions"])
 
@@ -130,6 +131,9 @@ def _release(state: State, event: Event) -> None:
     release = release_from_json(event["release"])
     if state.plan is None:
         _want(event["cause"] != "erasure", "an erasure that is open")
+    elif event["cause"] == "restored":
+        _want("cut over" in state.steps, "an erasure that has cut over")
+        _want(state.release is not None and state.release.release_id == release.release_id, "the release that serves")
     else:
         _check_cut_over_to(state, event, release)
     for stage in (s for r in release.replicas for s in r.stages):
@@ -315,12 +319,13 @@ def _retrain(state: State, event: Event) -> None:
 
 
 def _healed(state: State, event: Event) -> None:
-    _no_erasure(state)
+    del state
     _want(event["stages"] >= 0 and event["objects"] >= 0, "how many came back")
 
 
 def _retired(state: State, event: Event) -> None:
-    _no_erasure(state)
+    if event["stages"]:  # else versions that a restore has lost, which an open erasure does not wait for
+        _no_erasure(state)
     _versions_are_there(state, event["versions"])
     champion = state.champion
     _want(champion is None or champion.version not in event["versions"], "the version that serves to stay")

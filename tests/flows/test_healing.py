@@ -16,7 +16,9 @@ from flows.requests import take_requests
 from flows.train import train
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
-from s3t_core.errors import LedgerError
+from s3t_core.erasure.executor import Eraser
+from s3t_core.erasure.state import STEPS
+from s3t_core.errors import LedgerError, ResidueFound
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, tiny_config, write_csv
 from tests.flows.prepared import forget_connections
 from tests.flows.test_cli import environment
@@ -149,3 +151,81 @@ def test_an_interrupted_ingest_is_no_restore(erased: Any) -> None:
     path.write_bytes(path.read_bytes() + b"new")
     assert erase(str(place.root))["healed"]["data"] is False
     assert path.read_bytes().endswith(b"new")
+
+
+STEPS_DONE = ["cut over", "rewrite", "destroy", "scan"]
+
+
+@pytest.fixture
+def open_at(tmp_path: Path, tiny_backbone: Path) -> Any:
+    """A function of a step: (workspace whose erasure was killed behind it, backup from before, what must be gone)."""
+    place = create_workspace(tmp_path / "w", tiny_config(tiny_backbone), b"\x05" * 32)
+    spoilt = {"id": "c9", "who": CANARY, "what": CANARY_TEXT, "kind": "ugly"}
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", [*people(canary=True), spoilt])))
+    (tmp_path / "people.csv").unlink()
+    train(str(place.root))
+    stages = {d: place.store.get(d) for d in place.store.digests()}
+    shutil.copytree(place.root, tmp_path / "backup", symlinks=True)
+    take_requests(place, [CANARY])
+
+    def killed_after(step: str) -> Any:
+        with place.changing():
+            eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: "plan-" + "a" * 16)
+            plan = eraser.plan()
+            assert plan is not None
+            for name in STEPS[:STEPS.index(step) + 1]:
+                eraser.run_step(name, plan)
+        tainted = {s.digest for s in plan.deactivated}
+        live = [data for d, data in stages.items() if d not in tainted]
+        windows = [stages[d][-64:] for d in tainted]
+        return place, tmp_path / "backup", [CANARY_TEXT[:40].encode(),
+                                            *(w for w in windows if not any(w in data for data in live))]
+    return killed_after
+
+
+@pytest.mark.parametrize("step", STEPS_DONE)
+@pytest.mark.parametrize("restored", ["all but the registry", "the registry too"])
+def test_a_restore_while_an_erasure_is_open_is_put_right_before_it_certifies(open_at: Any, step: str,
+                                                                            restored: str) -> None:
+    """What the steps of a killed run did holds for the run that ends it, too."""
+    place, backup, needles = open_at(step)
+    names = [f".s3t/{n}" for n in ("stages", "activations", "remote", "quarantine")] + [".dvc/cache"]
+    names += [".s3t/mlflow.db", ".s3t/mlartifacts"] if restored == "the registry too" else []
+    put_back(backup, place.root, *names)
+    assert left(place.root, needles) != []
+    done = erase(str(place.root))
+    assert len(done["certificates"]) == 1 and not done["problem"]
+    assert left(place.root, needles) == []
+    after = Workspace(place.root)
+    champion = after.ledger.state().champion
+    assert champion is not None and after.registry.serving() == champion.version
+    assert champion_of(after).predict(["w1"])
+    assert verify_path(place.certificates_dir, after.keys_dir / "signing.pub")["valid"]
+    assert erase(str(place.root))["healed"] == {
+        "stages": 0, "objects": 0, "quarantined": 0, "registry": False, "data": False, "problem": ""}
+
+
+def test_nothing_is_certified_by_a_scan_of_a_run_that_was_killed(open_at: Any) -> None:
+    place, _, _ = open_at("scan")
+    (place.state_dir / "remote" / "copy.txt").write_text(f"{CANARY} said: {CANARY_TEXT}")
+    with pytest.raises(ResidueFound, match=r"copy\.txt"):
+        erase(str(place.root))
+    assert list(place.certificates_dir.glob("*.json")) == []
+    (place.state_dir / "remote" / "copy.txt").unlink()
+    assert len(erase(str(place.root))["certificates"]) == 1
+
+
+def test_kept_activations_and_files_of_models_that_a_restore_brings_back_go(erased: Any) -> None:
+    """Files alone, which no database names."""
+    place, backup, needles = erased
+    shutil.copytree(backup / ".s3t" / "mlartifacts", place.state_dir / "mlartifacts", dirs_exist_ok=True, symlinks=True)
+    shutil.rmtree(place.state_dir / "activations", ignore_errors=True)
+    shutil.copytree(backup / ".s3t" / "activations", place.state_dir / "activations")
+    kept = {p.parent.name for p in (place.state_dir / "activations").glob("*/*.safetensors")}
+    dataset = place.ledger.state().dataset
+    assert dataset is not None and kept - {v.digest for v in dataset.files()}
+    done = erase(str(place.root))
+    assert done["healed"]["registry"] and done["healed"]["stages"]
+    assert {p.parent.name for p in (place.state_dir / "activations").glob("*/*.safetensors")} <= {
+        v.digest for v in dataset.files()}
+    assert left(place.root, needles) == []

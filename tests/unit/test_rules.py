@@ -208,10 +208,12 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "a retrain that is finished": (_retrain("finished"), IDLE),
     "another retrain that is finished": (_retrain("finished", 1, "s"), IDLE - _states("wanted", "rotated")),
     "a restore that was put right": ({"type": "healed", "stages": 1, "objects": 0, "quarantined": 0, "registry": False,
-                                      "data": False}, IDLE),
+                                      "data": False}, IDLE | OPEN),
     "the version that serves, retired": ({"type": "retired", "versions": ["2"], "stages": []}, set()),
     "a stage that serves, retired": ({"type": "retired", "versions": [], "stages": ["key b"]}, IDLE - TRAINED),
-    "nothing, retired": ({"type": "retired", "versions": [], "stages": []}, IDLE),
+    "nothing, retired": ({"type": "retired", "versions": [], "stages": []}, IDLE | OPEN),
+    "a version registered again under its number": (
+        {"type": "migrated", "move": "", "settings": {}, "versions": {}}, IDLE | OPEN),
     **{f"step {name}, first": (_step(name), {"registered"} if name == "cut over" else {
         {"rewrite": "data rewritten", "destroy": "rewrite", "measure": "destroy", "scan": "measure",
          "certify": "certified"}[name]}) for name in STEPS},
