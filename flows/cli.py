@@ -67,13 +67,14 @@ def init(directory: Annotated[str, typer.Argument(help="Where to make it.")] = "
          as_json: JsonOption = False) -> None:
     """Make a workspace: git, DVC, s3t.toml with every setting explained, keys."""
     from flows.examples import EXAMPLE_KEY, example_config
+    from flows.settings import read_settings
     from flows.wiring import create_workspace
     from s3t_core.config import Config, merge_config
     config = example_config() if example else Config()
     if settings:
         if not Path(settings).is_file():
             raise UsageError("expected a TOML file for --settings, got a path that is no file; check its spelling")
-        config = merge_config(config, Path(settings).read_text(encoding="utf-8"), Path(settings).name)
+        config = merge_config(config, read_settings(Path(settings)), Path(settings).name)
     place = create_workspace(Path(directory).resolve(), config, EXAMPLE_KEY if example else None)
     show(as_json, {"workspace": str(place.root), "name": place.config.system.name}, lambda _: [
         f"Workspace ready in {place.root}.",
@@ -135,12 +136,13 @@ def migrate(settings: Annotated[str, typer.Option("--settings", metavar="FILE", 
             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Move the workspace to servers, or back: ledger, certificates and version numbers stay."""
     from flows import migrating
+    from flows.settings import read_settings
     root = open_workspace(workspace).root
     if settings and not Path(settings).is_file():
         raise UsageError("expected a TOML file for --settings, got a path that is no file; check its spelling")
     with working("Moving") as told:
         done = migrating.undo(root, told) if undo else migrating.migrate(
-            root, Path(settings).read_text(encoding="utf-8") if settings else "", Path(settings).name, told)
+            root, read_settings(Path(settings)) if settings else b"", Path(settings).name, told)
     show(as_json, done, _told_move)
 
 
