@@ -23,6 +23,7 @@ from flows.adapters.keys import (
     read_workspace_key,
 )
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
+from flows.adapters.loading import sweep_unused
 from flows.adapters.local import (
     CertificateFiles,
     NeedleFiles,
@@ -30,7 +31,6 @@ from flows.adapters.local import (
     WorkspaceResidue,
     as_owner_only,
     close_to_others,
-    is_alive,
     workspace_lock,
 )
 from flows.adapters.memory import SealedMemory
@@ -204,9 +204,7 @@ class Workspace:
         tool under it, writes. Under the lock. What a living process has open stays. Raises StorageError."""
         remove_tree(self.temporary_dir)
         remove_tree(self.next_dir)
-        for path in (self.state_dir / "loading").glob("*"):
-            if not is_alive(path.name.partition("-")[0]):
-                remove_tree(path)
+        sweep_unused(self.state_dir / "loading")
         for folder in (self.root / "data", self.datasets.cache, *self._remote_folder(), *self._store_folder()):
             close_to_others(folder)
         opened = open_files()

@@ -35,6 +35,8 @@ def test_settings_that_are_no_utf8_toml_are_refused_in_words(tmp_path: Path, con
     for ask in asks:
         with pytest.raises(UsageError, match=r"expected s3t.toml to be"):
             ask()
+    with pytest.raises(UsageError, match="UTF-8, got another encoding" if not content.isascii() else "TOML"):
+        Workspace(tmp_path)
     for command in (["init", str(tmp_path / "new")], ["migrate", "--workspace", str(tmp_path)]):
         found = CliRunner().invoke(app, [*command, "--settings", str(tmp_path / "s3t.toml")])
         assert isinstance(found.exception, UsageError)
