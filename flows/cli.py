@@ -4,6 +4,7 @@ Every command takes `--json` (one JSON document on stdout, everything else on st
 (bad usage or input). Heavy modules are imported inside the command that needs them.
 """
 
+import io
 import json
 import os
 import sys
@@ -39,6 +40,8 @@ from s3t_core.errors import S3TError, UsageError
 def main() -> None:
     """Entry point: turns this system's errors into a message and an exit code."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be any bytes
     try:
         app(standalone_mode=True)
     except S3TError as error:

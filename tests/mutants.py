@@ -361,7 +361,7 @@ MUTANTS = (
            '        shown, told = name, False\n',
            "tests/unit/test_residue.py::name_of_an_object"),
     Mutant("residue: a link that leads nowhere", "s3t_core/erasure/residue.py",
-           'whole=path.exists() and _resolved(path) is not None',
+           'whole=(path.is_file() or path.is_dir()) and _resolved(path) is not None',
            'whole=True',
            "tests/unit/test_residue.py::leads_nowhere"),
     Mutant("residue: an alternate that is not there", "s3t_core/erasure/residue.py",
@@ -1197,6 +1197,11 @@ MUTANTS = (
     Mutant("loading: what a link leads to", "flows/adapters/loading.py",
            "        if path.is_symlink() or not path.is_dir():\n", "        if not path.is_dir():\n",
            "tests/faults/test_loading.py::link_goes"),
+    Mutant("names: Prefect is told any bytes", "flows/cli_base.py",
+           "    _check_told([str(place.root), *arguments])\n", "", f"{DAMAGED}::before_prefect_is_told"),
+    Mutant("names: what cannot be printed is a traceback", "flows/cli.py",
+           '        sys.stdout.reconfigure(errors="backslashreplace")', "        pass",
+           f"{DAMAGED}::before_prefect_is_told"),
 )
 
 

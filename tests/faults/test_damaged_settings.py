@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from flows import migrating, settings
 from flows.adapters import prefect_server, shared_prefect
 from flows.adapters.shared_prefect import SharedServer
 from flows.cli import app
+from flows.cli_base import run_flow
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config, parse_config, render_config
 from s3t_core.errors import Busy, OrchestrationError, UsageError, WorkspaceError
@@ -148,3 +150,15 @@ def test_a_damaged_address_counts_as_none_for_a_command(tmp_path: Path, holding:
     (tmp_path / prefect_server.ADDRESS).write_text(DEEP)
     with pytest.raises(Busy, match="run `s3t stop`"):
         SharedServer(tmp_path, 1).attach()
+
+
+def test_a_path_that_is_not_utf8_is_refused_in_words_before_prefect_is_told_and_can_be_printed(tmp_path: Path) -> None:
+    for where in (["n\udcff.csv", False], [["a.csv", "n\udcff.csv"], False]):
+        with pytest.raises(UsageError, match=r"whose name is UTF-8, got n\\udcff.csv; rename it"):
+            run_flow(SimpleNamespace(root=tmp_path), "ingest", *where)
+    with pytest.raises(UsageError, match="whose name is UTF-8"):
+        run_flow(SimpleNamespace(root=tmp_path / "\udcff"), "erase")
+    code = "import sys; from flows import cli; sys.argv[1:] = ['--version']\ntry: cli.main()\nfinally: print('\\udcff')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
+    assert done.stdout.splitlines()[1:] == ["\\udcff"] and done.returncode == 0

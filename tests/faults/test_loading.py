@@ -38,9 +38,11 @@ def test_what_a_living_process_loads_stays_until_it_dies(tmp_path: Path) -> None
     with subprocess.Popen([sys.executable, "-c", _LOADS, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         folder = Path(process.stdout.readline().strip())
-        sweep_unused(tmp_path)
-        assert (folder / "stage.safetensors").exists()
-        process.kill()
+        try:
+            sweep_unused(tmp_path)
+            assert (folder / "stage.safetensors").exists()
+        finally:
+            process.kill()
     assert folder.exists()
     sweep_unused(tmp_path)
     assert list(tmp_path.iterdir()) == []
