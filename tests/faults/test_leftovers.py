@@ -157,7 +157,7 @@ def test_what_is_no_file_in_the_cache_is_no_object_and_is_not_waited_for(tmp_pat
     there = place.datasets.cache / "aa" / ("b" * 30)
     _put(there, kind)
     target = Target("req-1", "a" * 64, "")
-    assert not _is_parquet(there)
+    assert not _is_parquet(there) and there not in set(place.datasets._cached())
     assert place.datasets.destroy([], [target], None) == [] and os.path.lexists(there)
 
 
