@@ -4,6 +4,7 @@ Every command takes `--json` (one JSON document on stdout, everything else on st
 (bad usage or input). Heavy modules are imported inside the command that needs them.
 """
 
+import io
 import json
 import os
 import sys
@@ -39,6 +40,8 @@ from s3t_core.errors import S3TError, UsageError
 def main() -> None:
     """Entry point: turns this system's errors into a message and an exit code."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be any bytes
     try:
         app(standalone_mode=True)
     except S3TError as error:
@@ -67,13 +70,14 @@ def init(directory: Annotated[str, typer.Argument(help="Where to make it.")] = "
          as_json: JsonOption = False) -> None:
     """Make a workspace: git, DVC, s3t.toml with every setting explained, keys."""
     from flows.examples import EXAMPLE_KEY, example_config
+    from flows.settings import read_settings
     from flows.wiring import create_workspace
     from s3t_core.config import Config, merge_config
     config = example_config() if example else Config()
     if settings:
         if not Path(settings).is_file():
             raise UsageError("expected a TOML file for --settings, got a path that is no file; check its spelling")
-        config = merge_config(config, Path(settings).read_text(encoding="utf-8"), Path(settings).name)
+        config = merge_config(config, read_settings(Path(settings)), Path(settings).name)
     place = create_workspace(Path(directory).resolve(), config, EXAMPLE_KEY if example else None)
     show(as_json, {"workspace": str(place.root), "name": place.config.system.name}, lambda _: [
         f"Workspace ready in {place.root}.",
@@ -135,12 +139,13 @@ def migrate(settings: Annotated[str, typer.Option("--settings", metavar="FILE", 
             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Move the workspace to servers, or back: ledger, certificates and version numbers stay."""
     from flows import migrating
+    from flows.settings import read_settings
     root = open_workspace(workspace).root
     if settings and not Path(settings).is_file():
         raise UsageError("expected a TOML file for --settings, got a path that is no file; check its spelling")
     with working("Moving") as told:
         done = migrating.undo(root, told) if undo else migrating.migrate(
-            root, Path(settings).read_text(encoding="utf-8") if settings else "", Path(settings).name, told)
+            root, read_settings(Path(settings)) if settings else b"", Path(settings).name, told)
     show(as_json, done, _told_move)
 
 

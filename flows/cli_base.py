@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from s3t_core.errors import OrchestrationError, S3TError
+from s3t_core.errors import OrchestrationError, S3TError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   help="Exact machine unlearning: train so that a deletion is a deactivation, erase, prove it.")
@@ -79,7 +79,8 @@ def console() -> Any:
 
 def run_flow(place: Any, name: str, *arguments: Any) -> Any:
     """Run the flow of this name (flows.NAME.NAME) on the workspace. Where the workspace's Prefect server is not there
-    yet, it starts beside the imports of this process."""
+    yet, it starts beside the imports of this process. Raises UsageError for a path that Prefect's API does not take."""
+    _check_told([str(place.root), *arguments])
     from flows.progress import current
     from flows.settings import begin_prefect
     with current().spinner("Starting Prefect"):
@@ -87,6 +88,15 @@ def run_flow(place: Any, name: str, *arguments: Any) -> Any:
         flow = getattr(importlib.import_module(f"flows.{name}"), name)
         wait()
     return flow(str(place.root), *arguments)
+
+
+def _check_told(arguments: Any) -> None:
+    """What Prefect is told goes over the network as UTF-8; the name of a file may be any bytes. Raises UsageError."""
+    for told in arguments:
+        if isinstance(told, list | tuple):
+            _check_told(told)
+        elif isinstance(told, str) and told != told.encode("utf-8", "replace").decode():
+            raise UsageError(f"expected a path whose name is UTF-8, got {told}; rename it, then run the command again")
 
 
 def until_signalled() -> threading.Event:

@@ -29,8 +29,8 @@ from flows.wiring import OWNER, Workspace, refuse_open_plan
 from s3t_core.canonical import canonical_json
 from s3t_core.config import Config, merge_config, parse_config, render_config
 from s3t_core.erasure.state import Event, State, VersionRecord
-from s3t_core.errors import Busy, StorageError, UsageError, WorkspaceError
-from s3t_core.files import SHARED_MODE, remove_file, remove_tree, write_atomically
+from s3t_core.errors import Busy, ConfigError, StorageError, UsageError, WorkspaceError
+from s3t_core.files import SHARED_MODE, read_regular, remove_file, remove_tree, write_atomically
 from s3t_core.learning.store import Blobs, LocalBlobs
 
 _MOVABLE = ("database", "store", "dvc", "registry")
@@ -38,7 +38,7 @@ _WITH_THEM = ("runner",)
 """Sections that may change on the way: they name servers too."""
 
 
-def migrate(root: Path, settings: str, source: str, told: Callable[[str], None]) -> dict[str, Any]:
+def migrate(root: Path, settings: str | bytes, source: str, told: Callable[[str], None]) -> dict[str, Any]:
     """Move the workspace to the places that `settings` (TOML, of the file `source`; "" to finish a move that was begun)
     names. Returns what was moved. Raises UsageError, StorageError, WorkspaceError, Busy."""
     with _alone(root) as place:
@@ -89,11 +89,17 @@ def _alone(root: Path) -> Iterator[Workspace]:
 
 
 def _journal(place: Workspace) -> tuple[str, Config, Config] | None:
-    """The move's name, where from, where to."""
+    """The move's name, where from, where to. Raises WorkspaceError for a damaged one."""
     if not place.migration_path.is_file():
         return None
-    said = json.loads(place.migration_path.read_bytes())
-    return said["move"], parse_config(said["old"]), parse_config(said["new"])
+    try:
+        said = json.loads(read_regular(place.migration_path))
+        name, old, new = (str(said[key]) for key in ("move", "old", "new"))
+        return name, parse_config(old), parse_config(new)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, ConfigError):
+        raise WorkspaceError("expected .s3t/migration.json as `s3t migrate` wrote it, got a damaged file; restore it "
+                             "from its backup; without one, destroy by hand what was copied to the new places, then "
+                             "take that file away") from None
 
 
 def _check_target(old: Config, new: Config) -> None:

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from flows.adapters.git import REDIRECTING
 from flows.adapters.shared_prefect import Address, SharedServer
 from s3t_core.config import parse_config
-from s3t_core.errors import WorkspaceError
+from s3t_core.errors import UsageError, WorkspaceError
+from s3t_core.files import read_regular
 from s3t_core.learning.pins import wait_without_spinning
 
 CONFIG_NAME = "s3t.toml"
@@ -33,6 +34,16 @@ def workspace_root(given: str | None) -> Path:
         raise WorkspaceError(f"expected a workspace (a directory with {CONFIG_NAME}), got {root.name or root}; "
                              "run `s3t init DIR`, then work in it or pass --workspace")
     return root
+
+
+def read_settings(path: Path) -> bytes:
+    """The bytes of a file of settings, which may be in any encoding. Raises UsageError where it cannot be read."""
+    try:
+        return read_regular(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UsageError(f"expected {path.name} to be a file that can be read, got {reason}; put that right, then run "
+                         "the command again") from None
 
 
 def prepare_environment(root: Path) -> None:
@@ -109,7 +120,7 @@ def begin_prefect(root: Path, idle_minutes: float) -> Callable[[], None]:
 def start_prefect() -> None:
     """Begin, and wait until the API answers: for the workspace that the environment was prepared for."""
     root = Path(os.environ["PREFECT_HOME"]).parents[1]
-    begin_prefect(root, parse_config((root / CONFIG_NAME).read_text(encoding="utf-8")).prefect.idle_minutes)()
+    begin_prefect(root, parse_config(read_settings(root / CONFIG_NAME)).prefect.idle_minutes)()
 
 
 def _ask_for_server() -> None:

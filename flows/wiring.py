@@ -23,6 +23,7 @@ from flows.adapters.keys import (
     read_workspace_key,
 )
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
+from flows.adapters.loading import sweep_unused
 from flows.adapters.local import (
     CertificateFiles,
     NeedleFiles,
@@ -30,14 +31,13 @@ from flows.adapters.local import (
     WorkspaceResidue,
     as_owner_only,
     close_to_others,
-    is_alive,
     workspace_lock,
 )
 from flows.adapters.memory import SealedMemory
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.budget import budget_document, budget_tags, forecast_document
 from flows.examples import EXAMPLE_KEY
-from flows.settings import CONFIG_NAME, prepare_environment
+from flows.settings import CONFIG_NAME, prepare_environment, read_settings
 from s3t_core.config import Config, parse_config, render_config
 from s3t_core.erasure.checkpoint import Checkpoint
 from s3t_core.erasure.closing import DocumentProblems, check_documents
@@ -79,7 +79,7 @@ class Workspace:
         self.state_dir = root / ".s3t"
         self.settled: dict[str, str] | None = None
         self._moving = config is not None
-        self.config: Config = config or parse_config((root / CONFIG_NAME).read_text(encoding="utf-8"))
+        self.config: Config = config or parse_config(read_settings(root / CONFIG_NAME))
         prepare_environment(root)
 
     # --- places
@@ -204,9 +204,7 @@ class Workspace:
         tool under it, writes. Under the lock. What a living process has open stays. Raises StorageError."""
         remove_tree(self.temporary_dir)
         remove_tree(self.next_dir)
-        for path in (self.state_dir / "loading").glob("*"):
-            if not is_alive(path.name.partition("-")[0]):
-                remove_tree(path)
+        sweep_unused(self.state_dir / "loading")
         for folder in (self.root / "data", self.datasets.cache, *self._remote_folder(), *self._store_folder()):
             close_to_others(folder)
         opened = open_files()
@@ -560,7 +558,7 @@ def create_workspace(root: Path, config: Config, workspace_key: bytes | None = N
     from flows.adapters.datasets import commit_files, init_repositories
     root.mkdir(parents=True, exist_ok=True)
     if (root / CONFIG_NAME).exists():
-        config = parse_config((root / CONFIG_NAME).read_text(encoding="utf-8"))
+        config = parse_config(read_settings(root / CONFIG_NAME))
     prepare_environment(root)
     database = Database(config.database.url, root)
     if database.exists() and not (root / ".s3t" / "keys" / WORKSPACE_KEY).exists():
@@ -594,7 +592,8 @@ def refuse_open_plan(state: State) -> None:
 def _ignore(root: Path) -> None:
     """git keeps out of the state directory and the data."""
     path = root / ".gitignore"
-    lines = path.read_text().splitlines() if path.exists() else []
-    missing = [line for line in (".s3t/", "/data") if line not in lines]
+    there = read_settings(path) if path.exists() else b""
+    missing = [line for line in (b".s3t/", b"/data") if line not in there.splitlines()]
     if missing:
-        write_atomically(path, "".join(f"{line}\n" for line in [*lines, *missing]).encode(), SHARED_MODE)
+        end = b"" if there.endswith(b"\n") or not there else b"\n"
+        write_atomically(path, there + end + b"".join(line + b"\n" for line in missing), SHARED_MODE)

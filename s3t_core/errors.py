@@ -2,14 +2,29 @@
 
 A caller's misuse, bad data and a broken guarantee are different types, because they have different remedies: fix the
 call, fix the data, or stop trusting what is on disk. `exit_code` is what the command line returns: 2 for bad usage or
-input, 1 for a failure. No message carries a subject id, a record or a text.
+input, 1 for a failure. No message carries a subject id, a record or a text. A message is text that terminals, logs and
+JSON take: it may tell the name of a file, which is any bytes.
 """
+
+import re
+
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line and direction marks, and what bytes that are not UTF-8 become in the name of a file."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    """A text that can be told anywhere: characters that no terminal, log or JSON takes as they are, but for those to
+    `keep`, stand as escapes."""
+    return _UNSHOWN.sub(lambda c: c[0] if c[0] in keep else c[0].encode("unicode_escape").decode(), text)
 
 
 class S3TError(Exception):
     """The root of every error this system raises on purpose."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "", *more: object) -> None:
+        super().__init__(printable(message, keep="\n\t"), *more)
 
 
 class UsageError(S3TError):

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -119,11 +120,7 @@ def remove_half_written(folder: Path, is_open: Callable[[Path], bool]) -> None:
     """Remove what killed processes left half-written under `folder`; what a process has open stays. Raises
     StorageError."""
     for path in [p for p in folder.rglob("*") if is_half_written(p.name) and not p.is_dir() and not is_open(p)]:
-        try:
-            remove_file(path)
-        except OSError as error:
-            raise StorageError(f"expected the half-written {path.name} to be gone, got {error.strerror}; fix the "
-                               "permissions of its directory, then run the command again") from None
+        remove_file(path)
 
 
 def open_files() -> frozenset[tuple[int, int]]:
@@ -192,32 +189,48 @@ def _remove_all(doomed: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Unlink and sync the directory, so that a crash does not bring the file back. No error when it is gone."""
-    path.unlink(missing_ok=True)
-    if path.parent.is_dir():
-        sync_directory(path.parent)
+    """Remove what has this name, a directory with all that is in it, and sync the directory above, so that a crash does
+    not bring it back; of a link, the link alone. No error when it is gone. Raises StorageError when it stays."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            sync_directory(path.parent)
+    except OSError as error:
+        raise StorageError(f"expected {path.name} to be gone, got {error.strerror or type(error).__name__}; fix the "
+                           "permissions of its directory, then run the command again") from None
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """A regular file, open to be read. Raises OSError for anything else that has a name: a directory, a link that leads
+    nowhere or to itself, a pipe (which would be waited for), a socket, a device."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()  # another took its place just now
+    raise OSError(errno.EINVAL, "not a regular file")
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """The bytes of a regular file, of `most` at most. Raises OSError for anything else that has a name: a directory, a
-    link that leads nowhere or to itself, a pipe (which would be waited for), a device, a larger file."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):  # another took its place just now
-            raise OSError(errno.EINVAL, "not a regular file")
+    """The bytes of a regular file, of `most` at most. Raises OSError for anything else that has a name (open_regular),
+    and for a larger file."""
+    with open_regular(path) as file:
         if most is None:
             return file.read()
-        content = file.read(most + 1) if found.st_size <= most else b""
-        if found.st_size > most or len(content) > most:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(most + 1) if size <= most else b""
+        if size > most or len(content) > most:
             raise OSError(errno.EFBIG, "too large")
         return content
 
 
 def md5_of(path: Path) -> str:
     """The md5 of a file's bytes, hex: DVC's name for it."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 

@@ -30,6 +30,8 @@ from s3t_core.files import (
     TEMPORARY_PREFIX,
     is_half_written,
     md5_of,
+    open_regular,
+    read_regular,
     remove_file,
     remove_tree,
     write_atomically,
@@ -580,7 +582,7 @@ class DvcDatasets:
         return [self.cache] if moved else []
 
     def _cached(self) -> Iterator[Path]:
-        return (p for p in self.cache.glob("??/*") if p.suffix != ".dir")
+        return (p for p in self.cache.glob("??/*") if p.suffix != ".dir" and p.is_file())
 
     def _stored_files(self) -> Iterator[Path]:
         """Every slice file there is, one of each content: a version's files lie in the data directory and the cache.
@@ -597,10 +599,17 @@ class DvcDatasets:
                 yield path
 
     def _quarantine(self) -> Iterator[dict[str, Any]]:
-        """Every quarantined row; {} for one that is damaged: it may be anybody's, so it goes with the next erasure."""
-        path = self.root / ".s3t" / QUARANTINE
-        if path.exists():
-            yield from (_quarantined(line, self._keys) for line in path.read_bytes().splitlines())
+        """Every quarantined row; {} for one that is damaged: it may be anybody's, so it goes with the next erasure.
+        Raises StorageError for what cannot be read, or is no file."""
+        try:
+            lines = read_regular(self.root / ".s3t" / QUARANTINE).splitlines()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise StorageError(f"expected .s3t/{QUARANTINE} to be a file, got {reason}; take away what lies there, or "
+                               "fix its permissions, then run the command again") from None
+        yield from (_quarantined(line, self._keys) for line in lines)
 
     @contextlib.contextmanager
     def _repo(self) -> Iterator[Any]:
@@ -637,9 +646,9 @@ def _is_whole(path: Path, md5: str) -> bool:
 def _is_parquet(path: Path) -> bool:
     """Whether a file begins or ends as Parquet files do, whatever is between."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             begin = file.read(4)
-            file.seek(max(0, path.stat().st_size - 4))
+            file.seek(max(0, file.seek(0, io.SEEK_END) - 4))
             return b"PAR1" in (begin, file.read(4))
     except OSError:
         return False

@@ -280,17 +280,6 @@ def is_held(path: Path) -> bool:
         return True
 
 
-def is_alive(pid: str) -> bool:
-    """Whether a process of this number runs on this machine."""
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def close_to_others(path: Path) -> None:
     """Make a directory its owner's alone, if there is one; another user's is theirs to open and close."""
     with contextlib.suppress(FileNotFoundError, PermissionError):

@@ -9,8 +9,6 @@ searched; before a version serves it is looked for where `backend` and `artifact
 """
 
 import contextlib
-import os
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
+from flows.adapters.loading import folder_in_use
 from flows.adapters.local import as_owner_only
 from flows.adapters.registry import (
     MODEL_FOLDER,
@@ -69,14 +68,14 @@ class ServerRegistry(MlflowRegistry):
         gone when the model is in memory: stages that a later erasure must destroy are among it."""
         self._check_named(record)
         as_owner_only(loading)  # what a killed process left there is swept by the next command
-        with tempfile.TemporaryDirectory(dir=loading, prefix=f"{os.getpid()}-") as folder:
+        with folder_in_use(loading) as folder:
             with self._guarded():
                 self._mlflow.artifacts.download_artifacts(
                     f"models:/{record.model_id}", dst_path=f"{folder}/{MODEL_FOLDER}", tracking_uri=self._uri)
-                remove_compiled(Path(folder))
-                files = files_in(Path(folder))
+                remove_compiled(folder)
+                files = files_in(folder)
             check_digest(record, digest_of_files(files), bool(files))
-            yield Path(folder, MODEL_FOLDER)
+            yield folder / MODEL_FOLDER
 
     def _location(self) -> str:
         return str(self._client.get_experiment(self._experiment()).artifact_location)

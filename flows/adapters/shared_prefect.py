@@ -30,16 +30,19 @@ from pathlib import Path
 
 import psutil
 
+from flows.adapters import prefect_server
 from flows.adapters.credentials import new_secret, read_secret, write_secret
 from flows.adapters.doors import Door
 from flows.adapters.local import as_owner_only
 from flows.adapters.prefect_server import ADDRESS, CREDENTIAL, SERVER_LOCK, USERS_LOCK, this_machine, try_lock
 from s3t_core.errors import Busy, OrchestrationError, WorkspaceError
-from s3t_core.files import remove_file
+from s3t_core.files import read_regular, remove_file
 
 STARTING_LOCK = "starting.lock"
 LOG = "server.log"
 _PATIENCE_SECONDS = 60.0
+_TELLING_SECONDS = 10.0
+"""How long `stop` waits for an address: as long as a server that has just been started may take to tell it."""
 _READY_SECONDS = 180.0
 _ANSWER_SECONDS = 10.0
 _GRACE_SECONDS = 15.0
@@ -125,13 +128,13 @@ class SharedServer:
             return False
         self.detach()
         with self._alone(), self._open(USERS_LOCK) as users:
-            address = self._found()
-            if address is None:
+            address = self._told(_TELLING_SECONDS)
+            if not self.is_running():
                 return False
             if not try_lock(users, fcntl.LOCK_EX):
                 raise Busy("expected nobody to use the Prefect server of this workspace, but a command or `s3t serve` "
                            "does; wait for it, or stop it, then run this again")
-            self._end(address.pid)
+            self._end(address.pid if address and self._holds_lock(address.pid) else self._holder(address))
             remove_file(self.home / ADDRESS)
             return True
 
@@ -151,8 +154,20 @@ class SharedServer:
         raise OrchestrationError("expected the Prefect server of this workspace to end, it did not; end the process "
                                  f"that holds .s3t/prefect/{SERVER_LOCK}")
 
+    def _holder(self, address: Address | None) -> int:
+        """The server's process, where its address is damaged or is not its own: who has its lock open, while nobody
+        uses it. Raises OrchestrationError where none can be seen, or it is no server of ours."""
+        found = [pid for pid in psutil.pids() if pid != os.getpid() and self._holds_lock(pid)]
+        if len(found) == 1 and _is_server(found[0]):
+            return found[0]
+        if not found and address is not None:
+            return address.pid
+        numbers = ", ".join(map(str, found)) or "none that this process may see"
+        raise OrchestrationError(f"expected one Prefect server to hold .s3t/prefect/{SERVER_LOCK}, got no address in "
+                                 f"{ADDRESS} and these processes: {numbers}; end the one that holds it where it runs")
+
     def _holds_lock(self, pid: int) -> bool:
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, ValueError, OverflowError):
             lock = (self.home / SERVER_LOCK).resolve()
             return any(Path(file.path) == lock for file in psutil.Process(pid).open_files())
         return False
@@ -169,8 +184,17 @@ class SharedServer:
     # --- finding or starting it
 
     def _found(self) -> Address | None:
-        """The server that runs, None when there is none. Raises Busy when it runs on another machine."""
-        until = time.monotonic() + _PATIENCE_SECONDS
+        """The server that runs, None when there is none. Raises Busy when it runs on another machine, or does not tell
+        where."""
+        address = self._told(_PATIENCE_SECONDS)
+        if address is None and self.is_running():
+            raise Busy("expected the Prefect server of this workspace to tell its address, it does not; run "
+                       "`s3t stop`, then the command again")
+        return address
+
+    def _told(self, seconds: float) -> Address | None:
+        """What the server that runs tells within so long. Raises Busy when it runs on another machine."""
+        until = time.monotonic() + seconds
         while self.is_running():
             address = self._address()
             if address is not None and address.machine != this_machine():
@@ -179,8 +203,7 @@ class SharedServer:
             if address is not None:
                 return address
             if time.monotonic() > until:
-                raise Busy("expected the Prefect server of this workspace to tell its address, it does not; run "
-                           "`s3t stop`, then the command again")
+                return None
             time.sleep(_PAUSE_SECONDS)
         return None
 
@@ -225,10 +248,13 @@ class SharedServer:
             yield log
 
     def _address(self) -> Address | None:
+        """What the server has told, None for a file that is no address."""
         try:
-            return Address(**json.loads((self.home / ADDRESS).read_bytes()))
-        except (OSError, ValueError, TypeError):
+            address = Address(**json.loads(read_regular(self.home / ADDRESS)))
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
+        texts = (address.url, address.machine, address.certificate)
+        return address if type(address.pid) is int and all(isinstance(text, str) for text in texts) else None
 
     # --- locks
 
@@ -259,6 +285,13 @@ class SharedServer:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _is_server(pid: int) -> bool:
+    """Whether a process is one that `_spawn` starts."""
+    with contextlib.suppress(psutil.Error):
+        return prefect_server.__name__ in psutil.Process(pid).cmdline()
+    return False
 
 
 def new_secret_for_prefect() -> str:

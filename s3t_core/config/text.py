@@ -9,11 +9,23 @@ from s3t_core.config.tree import Config
 from s3t_core.errors import ConfigError
 
 
-def parse_config(text: str, source: str = "s3t.toml") -> Config:
-    """The config that `text` (TOML) describes. Raises ConfigError naming every wrong key and what was expected."""
+def parse_config(text: str | bytes, source: str = "s3t.toml") -> Config:
+    """The config that `text` (TOML; as bytes, UTF-8) describes. Raises ConfigError naming every wrong key and what was
+    expected."""
+    return _validated(_tables(text, source), source)
+
+
+def _tables(text: str | bytes, source: str) -> dict[str, Any]:
+    """Raises ConfigError for what is not TOML, in another encoding, or nested deeper than Python goes."""
     try:
-        return _validated(tomllib.loads(text), source)
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(text if isinstance(text, str) else text.decode("utf-8-sig"))
+    except UnicodeError:
+        raise ConfigError(f"expected {source} to be UTF-8, got another encoding; save it as UTF-8 in your editor, then "
+                          "run the command again") from None
+    except RecursionError:
+        raise ConfigError(f"expected {source} to be TOML of tables and values, got one nested too deep; write it as "
+                          "`s3t init` does") from None
+    except ValueError as error:
         raise ConfigError(f"expected {source} to be TOML, got: {error}") from None
 
 
@@ -25,12 +37,9 @@ def _validated(tables: dict[str, Any], source: str) -> Config:
         raise ConfigError(f"{source} has {len(lines)} wrong value(s):\n" + "\n".join(lines)) from None
 
 
-def merge_config(config: Config, text: str, source: str) -> Config:
-    """`config` with what `text` (TOML) says instead. Raises ConfigError."""
-    try:
-        given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"expected {source} to be TOML, got: {error}") from None
+def merge_config(config: Config, text: str | bytes, source: str) -> Config:
+    """`config` with what `text` (TOML; as bytes, UTF-8) says instead. Raises ConfigError."""
+    given = _tables(text, source)
     base = tomllib.loads(render_config(config))
     merged = {name: {**base.get(name, {}), **table} if isinstance(table, dict) else table
               for name, table in (base | given).items()}

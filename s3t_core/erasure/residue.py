@@ -8,7 +8,8 @@
    directory.
 3. A file of the system's own that cannot be decoded to its end is `undecodable`: nobody can say what is in it. So is
    one that is not what its name says: an object of DVC's named by another digest than its content has, a `.parquet`
-   that is none, a temporary copy that says nothing, an object of git's that does not inflate. The operator's own files
+   that is none, a temporary copy that says nothing, an object of git's that does not inflate; and what is neither file
+   nor directory, as a pipe or a device, which is never opened: it may have no end. The operator's own files
    are searched as far as they can be decoded; so is what they committed, in objects of git that are whole.
 4. A match in a row or line that names another subject's digest is counted as shared: it is that subject's data. A
    match in a file the system did not write is reported as outside: it is the operator's copy.
@@ -44,7 +45,8 @@ from s3t_core.erasure.decoding.parts import (
     spooled,
 )
 from s3t_core.erasure.needles import NeedleSet, make_needles
-from s3t_core.files import is_half_written
+from s3t_core.errors import printable
+from s3t_core.files import is_half_written, open_regular, read_regular
 from s3t_core.ports import ScanReport, Target
 
 __all__ = ["make_needles", "scan"]
@@ -181,16 +183,16 @@ class _Searcher:
     def __call__(self, path: Path, name: str) -> _Verdict:
         """Search a file that the system knows by `name`; of a link and an empty directory only where they lead."""
         if path.is_symlink():
-            return _Verdict(whole=path.exists() and _resolved(path) is not None, files=0)
+            return _Verdict(whole=(path.is_file() or path.is_dir()) and _resolved(path) is not None, files=0)
         if _is_empty(path):
             return _Verdict(files=0)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 return self._once(file, path, name)
         except FileNotFoundError:
             return _Verdict()  # gone while we walked: a log was rotated
         except OSError:
-            return _Verdict(whole=False)
+            return _Verdict(whole=bool(_IN_GIT.search(name)) and path.is_socket())  # of git's watcher of files
 
     def _once(self, file: IO[bytes], path: Path, name: str) -> _Verdict:
         size = file.seek(0, io.SEEK_END)
@@ -309,7 +311,7 @@ class _Searcher:
         for line in file:
             try:
                 value = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 value = None
             value = value if isinstance(value, dict) else {}
             shared = verdict.shared
@@ -330,7 +332,7 @@ class _Searcher:
 def _is_empty(path: Path) -> bool:
     """Whether it is a directory with nothing in it that could be searched."""
     try:
-        return path.is_dir() and not any(p.is_symlink() or p.is_file() or p.is_dir() for p in path.iterdir())
+        return path.is_dir() and not any(path.iterdir())
     except OSError:
         return False
 
@@ -434,10 +436,10 @@ def _walk(root: Path, extra_roots: list[Path], system_paths: list[str]) -> Itera
 
 
 def _resolved(path: Path) -> Path | None:
-    """Where a path leads, None for links in a circle."""
+    """Where a path leads, None for links in a circle and for what is no path."""
     try:
         return path.resolve()
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return None
 
 
@@ -447,7 +449,7 @@ def _git_links(path: Path) -> list[Path]:
     if not _GIT_LINKS.search(path.as_posix()) or path.is_dir():
         return []
     with contextlib.suppress(OSError):
-        lines = path.read_bytes().decode("utf-8", "surrogateescape").splitlines()
+        lines = read_regular(path).decode("utf-8", "surrogateescape").splitlines()
         if path.name == "alternates":
             return [path.parent.parent / _unquoted(line) for line in lines if line and not line.startswith("#")]
         if path.name == "commondir":
@@ -457,22 +459,24 @@ def _git_links(path: Path) -> list[Path]:
 
 
 def _unquoted(line: str) -> str:
-    """A path as git writes it: in quotes, with escapes as in C, where it has letters of its own."""
+    """A path as git writes it: in quotes, with escapes as in C, where it has letters of its own. What cannot be read as
+    such stays as it is, and leads nowhere."""
     if not line.startswith('"'):
         return line
-    return line.strip('"').encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1").decode(
-        "utf-8", "surrogateescape")
+    with contextlib.suppress(UnicodeError):
+        return line.strip('"').encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1").decode(
+            "utf-8", "surrogateescape")
+    return line
 
 
 def _below(place: Path) -> Iterator[Path]:
-    """Files and links under a directory, and the directories that cannot be listed, which hide what is in them."""
+    """What is under a directory, empty directories among it, and the directories that cannot be listed, which hide what
+    is in them."""
     hidden: list[OSError] = []
     for folder, folders, names in os.walk(place, onerror=hidden.append):
         folders.sort()
         links = [name for name in folders if Path(folder, name).is_symlink()]
-        for path in (Path(folder, name) for name in sorted([*names, *links])):
-            if path.is_symlink() or path.is_file():
-                yield path
+        yield from (Path(folder, name) for name in sorted([*names, *links]))
         if not names and not folders and Path(folder) != place:
             yield Path(folder)
     yield from (Path(error.filename) for error in hidden if not isinstance(error, FileNotFoundError))
@@ -485,4 +489,4 @@ def _shown(path: Path, root: Path) -> str:
 
 
 def _sorted(names: list[str]) -> tuple[str, ...]:
-    return tuple(sorted(names))
+    return tuple(sorted(map(printable, names)))

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from s3t_core.canonical import canonical_json, sha256_hex
-from s3t_core.errors import ArtifactError
-from s3t_core.files import remove_file, write_atomically
+from s3t_core.errors import ArtifactError, StorageError
+from s3t_core.files import read_regular, remove_file, write_atomically
 from s3t_core.keys import keyed_digest
 
 _ARTIFACT, _SIDECAR = ".safetensors", ".json"
@@ -45,22 +45,27 @@ class LocalBlobs:
     root: Path
 
     def read(self, name: str) -> bytes | None:
-        """The file's bytes."""
+        """The file's bytes; None also where the name is a directory's or a pipe's: it is no object."""
+        path = self.root / name
         try:
-            return (self.root / name).read_bytes()
+            return read_regular(path) if path.is_file() else None
         except FileNotFoundError:
             return None
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise StorageError(f"expected {path.name} to be readable, got {reason}; fix the permissions of its "
+                               "directory, then run the command again") from None
 
     def write(self, name: str, data: bytes) -> None:
         """Write the file."""
         write_atomically(self.root / name, data)
 
     def remove(self, name: str) -> None:
-        """Remove the file."""
+        """Remove the file, or what else has its name."""
         remove_file(self.root / name)
 
     def names(self) -> Iterable[str]:
-        """Files of the directory."""
+        """Names in the directory."""
         return sorted(p.name for p in self.root.glob("*"))
 
 
@@ -148,7 +153,7 @@ class LocalStageStore(StageStore):
 def _parsed(sidecar: bytes | None) -> dict[str, str] | None:
     try:
         value = json.loads(sidecar or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     whole = isinstance(value, dict) and {"key", "digest"} <= value.keys()
     return value if whole and all(isinstance(v, str) for v in value.values()) else None

@@ -2,8 +2,9 @@
 
 import json
 import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Any
 
 import pytest
 
+from flows.adapters.datasets import _is_parquet
 from flows.adapters.local import NeedleFiles, WorkspaceResidue
 from flows.wiring import create_workspace
 from s3t_core.config import Config
 from s3t_core.errors import StorageError
 from s3t_core.files import remove_tree
+from s3t_core.learning.store import LocalStageStore
+from s3t_core.ports import Target
 
 TEXT = "the canary sings of a very particular morning in the harbour"
 
@@ -61,6 +65,100 @@ def test_a_directory_or_a_pipe_under_the_name_of_a_needle_stops_nobody(tmp_path:
     assert needles.read("plan", ["req-1", "req-2"]).ids_lost == ["req-2"]
     needles.destroy("", ["req-1"])
     assert list(needles.folder.iterdir()) == [] and (tmp_path / "elsewhere" / "theirs").exists()
+
+
+def _put(path: Path, kind: str) -> None:
+    """Something that is no file, under a name of ours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind.startswith("directory"):
+        path.mkdir()
+    if kind == "directory with files":
+        (path / "a" / "b").mkdir(parents=True)
+        (path / "a" / "c").write_text("something")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "circle":
+        path.symlink_to(path.name)
+    elif kind.startswith("/"):
+        path.symlink_to(kind)
+
+
+NO_FILES = ("directory", "directory with files", "pipe", "circle", "/dev/zero")
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """What waits fails."""
+    def late(*_: object) -> None:
+        pytest.fail("it waits")
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_under_the_name_of_a_plans_needles_goes_with_the_plan(tmp_path: Path, kind: str) -> None:
+    needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
+    for name in ("plan-abandoned", "plan-carried-out"):
+        _put(needles.folder / f"{name}.json", kind)
+    assert needles.read("plan-carried-out", []).texts is None
+    needles.prune(lambda: ["plan-carried-out"])
+    assert [p.name for p in needles.folder.iterdir()] == ["plan-carried-out.json"]
+    needles.destroy("plan-carried-out", [])
+    assert list(needles.folder.iterdir()) == [] and Path("/dev/zero").exists()
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("kind", NO_FILES)
+@pytest.mark.parametrize("end", [".safetensors", ".json"])
+def test_what_is_no_file_in_the_stage_store_is_no_stage_and_is_destroyed_as_one(tmp_path: Path, kind: str,
+                                                                                end: str) -> None:
+    store = LocalStageStore(tmp_path, b"k" * 32)
+    kept = store.put("key", b"weights")
+    _put(tmp_path / f"x{end}", kind)
+    assert store.bindings() == {"key": kept} and not store.holds("x") and set(store.digests()) == {kept, "x"}
+    store.delete("x")
+    assert list(store.digests()) == [kept] and store.get(kept) == b"weights"
+
+
+def test_a_stage_or_a_file_that_cannot_be_read_or_removed_is_told_in_words(tmp_path: Path,
+                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStageStore(tmp_path, b"k" * 32)
+    kept = store.put("key", b"weights")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(StorageError, match=r"expected .*safetensors to be readable, got Permission denied; fix"):
+        store.get(kept)
+    monkeypatch.undo()
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(StorageError, match=r"expected .*safetensors to be gone, got Permission denied; fix"):
+        store.delete(kept)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_a_quarantine_that_is_no_file_is_told_in_words(tmp_path: Path, kind: str) -> None:
+    place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
+    _put(place.state_dir / "quarantine" / "rows.jsonl", kind)
+    for asks in (place.datasets.quarantined, lambda: place.datasets.erase_quarantine([])):
+        with pytest.raises(StorageError, match=r"expected .s3t/quarantine/rows.jsonl to be a file, got"):
+            asks()
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_in_the_cache_is_no_object_and_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
+    there = place.datasets.cache / "aa" / ("b" * 30)
+    _put(there, kind)
+    target = Target("req-1", "a" * 64, "")
+    assert not _is_parquet(there) and there not in set(place.datasets._cached())
+    assert place.datasets.destroy([], [target], None) == [] and os.path.lexists(there)
 
 
 def _changed(path: Path, change: Callable[[Any], None]) -> None:

@@ -1,6 +1,7 @@
 """Stored files of earlier data versions: cache and remote are compared with what was recorded, never taken on trust."""
 
 import hashlib
+import os
 import shutil
 import uuid
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from flows.wiring import Workspace, create_workspace
 from s3t_core.domain import DatasetVersion, SliceVersion
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.planner import targets_of
-from s3t_core.errors import DataError, StorageError
+from s3t_core.errors import DataError, ResidueFound, StorageError
 from s3t_core.files import md5_of
 from s3t_core.identity_index import IDENTITY_PATH, make_index, read_index, without, write_index
 from s3t_core.records import subject_digest
@@ -232,6 +233,24 @@ def test_an_object_that_is_damaged_while_an_erasure_is_open_does_not_lock_it(
         _damage(path, how)
     assert [outcome for outcome, _ in _erase(place).values()] == ["erased"]
     assert not any(p.exists() for p in damaged) and not _holding(place, BOB)
+
+
+def test_directories_under_names_of_ours_are_destroyed_and_a_link_to_a_pipe_is_named(place: Workspace) -> None:
+    take_requests(place, [BOB])
+    ours = [place.store.root / "x.safetensors", place.store.root / "y.json", place.needles.folder / "plan-z.json",
+            place.needles.folder / "req-z.json"]
+    for path in ours:
+        (path / "a").mkdir(parents=True)
+        (path / "a" / "b").write_text(BOB)
+    heal(place)
+    place.needles.prune(place._being_erased)
+    assert not any(path.exists() for path in ours)
+    os.mkfifo(place.root / "beside")
+    (place.state_dir / "link").symlink_to(place.root / "beside")
+    with pytest.raises(ResidueFound, match=r"cannot be decoded: .*.s3t/link"):
+        _erase(place)
+    (place.state_dir / "link").unlink()
+    assert len(_erase(place)) == 1
 
 
 def _killed(*_: Any) -> list[str]:

@@ -10,6 +10,8 @@ import json
 import lzma
 import os
 import re
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -30,6 +32,7 @@ import pytest
 from s3t_core.erasure.decoding.kinds import MAX_DEPTH
 from s3t_core.erasure.needles import make_needles
 from s3t_core.erasure.residue import scan
+from s3t_core.errors import ResidueFound
 from s3t_core.ports import ScanReport, Target
 from s3t_core.records import Row
 from s3t_core.slicefile import write_rows
@@ -817,6 +820,101 @@ def test_a_link_or_an_alternate_that_leads_nowhere_stops(tmp_path: Path) -> None
     assert report.undecodable == ("ours/circle", "ours/link", "ours/objects/info/alternates")
     (tmp_path / "gone").mkdir()
     assert scanned(tmp_path, "ours").undecodable == ("ours/circle",)
+
+
+def _made(path: Path, kind: str) -> None:
+    """What is neither a file nor a directory, or a link to one."""
+    beside = path.with_name("beside")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(path.parent):
+            made.bind(path.name)
+    elif kind.startswith("link to a "):
+        _made(beside, kind.removeprefix("link to a "))
+        path.symlink_to(beside.name)
+    else:
+        path.symlink_to(kind)
+
+
+def _within(seconds: int, work: Callable[[], Any]) -> Any:
+    """What `work` returns, which must not wait."""
+    def late(*_: object) -> None:
+        pytest.fail("it waits")
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        return work()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a pipe", "link to a socket", "/dev/zero", "/dev/tty"])
+@pytest.mark.parametrize("place", [".s3t/x", ".s3t/stages/x.safetensors", ".dvc/cache/files/md5/aa/" + "b" * 30, ".git",
+                                   ".git/objects/info/alternates", "data/shard=00/slice=0.parquet"])
+def test_what_is_neither_file_nor_directory_is_told_and_never_waited_for(tmp_path: Path, place: str,
+                                                                         kind: str) -> None:
+    path = tmp_path / "w" / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _made(path, kind)
+    report = _within(10, lambda: scanned(tmp_path / "w", ".s3t", ".dvc", ".git", "data"))
+    if kind != "socket" or place == ".git" or not place.startswith(".git"):
+        assert place in report.undecodable
+    assert _within(10, lambda: scanned(tmp_path / "w", "ours")).undecodable == ()  # the operator's own stop nothing
+
+
+def test_the_socket_of_gits_own_watcher_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    _made(tmp_path / ".git" / "fsmonitor--daemon.ipc", "socket")
+    assert scanned(tmp_path, ".git").undecodable == ()
+
+
+@pytest.mark.parametrize("line", [b"with a \0 in it", b'"cut \\x"', b'"\\u20ac"', b"\xff"])
+def test_an_alternate_that_is_no_path_stops_in_words(tmp_path: Path, line: bytes) -> None:
+    notes = tmp_path / "ours" / "objects" / "info" / "alternates"
+    notes.parent.mkdir(parents=True)
+    notes.write_bytes(line + b"\n")
+    assert scanned(tmp_path, "ours").undecodable == ("ours/objects/info/alternates",)
+
+
+def test_a_line_nested_deeper_than_python_goes_is_searched(tmp_path: Path) -> None:
+    deep = b"[" * 100_000 + PERSON.encode() + b"]" * 100_000
+    (tmp_path / "a.jsonl").write_bytes(deep + b"\n" + HER.encode() + b"\n")
+    assert scanned(tmp_path).residue == ("a.jsonl",)
+
+
+NAMES = {"not UTF-8": b"n\xff.gz", "Latin-1": "caf\u00e9.gz".encode("latin-1"), "a line break": b"a\nb.gz",
+         "an escape": b"\x1b[31mred.gz", "right to left": "a\u202eb.gz".encode(), "a surrogate": b"\xed\xb3\xbf.gz"}
+
+
+@pytest.mark.parametrize("raw", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("where", ["file", "directory", "link", "outside"])
+def test_a_name_of_any_bytes_is_told_as_text_that_goes_anywhere(tmp_path: Path, raw: bytes, where: str) -> None:
+    named = Path(os.fsdecode(os.fsencode(tmp_path) + b"/.s3t/" + raw))
+    (tmp_path / ".s3t").mkdir()
+    if where == "link":
+        named.symlink_to("gone")
+    elif where == "outside":
+        named.write_text(TEXT)
+    else:
+        path = named / "x.gz" if where == "directory" else named
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress(told())[:-20])
+    report = scanned(tmp_path, "ours" if where == "outside" else ".s3t")
+    [name] = report.outside if where == "outside" else report.undecodable
+    name.encode()
+    assert name.isprintable() and name.startswith(".s3t/")
+    message = str(ResidueFound(f"expected every file, got {named.name}"))
+    message.encode()
+    assert "\x1b" not in message and "\u202e" not in message
+
+
+def test_an_id_in_a_name_that_is_not_utf8_is_found_and_not_told(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/ours\xff")).mkdir()
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/ours\xff/\xff" + PERSON.encode() + b"\n")).write_text("nothing")
+    report = scanned(tmp_path)
+    assert len(report.residue) == 1 and PERSON not in report.residue[0]
 
 
 @pytest.mark.parametrize("kind", ["zstd", "lz4"])

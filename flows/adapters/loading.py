@@ -1,0 +1,56 @@
+"""Directories that a process works in for as long as it lives, and the sweep of those whose process has died.
+
+1. Whoever works in one holds a lock (flock) on the directory itself; the system lets go of it when the process dies.
+   The number of a process says nothing: another one may have it by now.
+2. The sweep removes every directory whose lock is free, and holds it meanwhile. Between making a directory and locking
+   it the sweep may come: then another is made.
+"""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from s3t_core.errors import StorageError
+from s3t_core.files import remove_file
+
+
+@contextlib.contextmanager
+def folder_in_use(place: Path) -> Iterator[Path]:
+    """A new directory in `place`, which no sweep removes until the block ends; then it is gone. Raises StorageError."""
+    while True:
+        with tempfile.TemporaryDirectory(dir=place) as name, _locked(Path(name), fcntl.LOCK_EX) as held:
+            if held and os.path.lexists(name):
+                yield Path(name)
+                return
+
+
+def sweep_unused(place: Path) -> None:
+    """Remove what is in `place` and no process works in. Of a link, the link alone. Raises StorageError."""
+    for path in sorted(place.glob("*")):
+        if path.is_symlink() or not path.is_dir():
+            remove_file(path)
+            continue
+        with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
+            if held:
+                remove_file(path)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, kind: int) -> Iterator[bool]:
+    """Whether the lock is held now: not where another process has it, or the directory is gone. Raises StorageError."""
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, kind)
+            held = True
+        except (BlockingIOError, FileNotFoundError):
+            held = False
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise StorageError(f"expected a directory in {folder.parent.name} that can be locked, got {reason}; fix "
+                               "its permissions, or take it away when nobody loads, then run it again") from None
+        yield held

@@ -1,0 +1,87 @@
+"""Where models are loaded: what a dead process left is swept, whatever number it had; what a living one uses stays."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from flows.adapters.loading import folder_in_use, sweep_unused
+from flows.wiring import create_workspace
+from s3t_core.config import Config
+from s3t_core.errors import StorageError
+
+_LOADS = """
+import sys, time
+from pathlib import Path
+from flows.adapters.loading import folder_in_use
+with folder_in_use(Path(sys.argv[1])) as folder:
+    (folder / "stage.safetensors").write_text("weights")
+    print(folder, flush=True)
+    time.sleep(99)
+"""
+
+
+@pytest.mark.parametrize("name", ["1-abc", f"{os.getpid()}-abc", f"{os.getppid()}-", "tmpabc", "-", "x", "0-a", "-1-a"])
+def test_what_a_dead_process_left_is_swept_whatever_its_number_was(tmp_path: Path, name: str) -> None:
+    place = create_workspace(tmp_path, Config(), b"\1" * 32)
+    left = place.state_dir / "loading" / name / "artifacts"
+    left.mkdir(parents=True)
+    (left / "stage.safetensors").write_text("weights")
+    place.sweep()
+    assert not left.parent.exists()
+
+
+def test_what_a_living_process_loads_stays_until_it_dies(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", _LOADS, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        try:
+            sweep_unused(tmp_path)
+            assert (folder / "stage.safetensors").exists()
+        finally:
+            process.kill()
+    assert folder.exists()
+    sweep_unused(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_that_comes_between_making_and_locking_takes_nothing_from_anybody(tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def sweeps() -> None:
+        while not ended.is_set():
+            sweep_unused(tmp_path)
+    sweeping = threading.Thread(target=sweeps)
+    sweeping.start()
+    try:
+        for _ in range(300):
+            with folder_in_use(tmp_path) as folder:
+                (folder / "a").write_text("weights")
+                assert (folder / "a").read_text() == "weights"
+            assert not folder.exists()
+    finally:
+        ended.set()
+        sweeping.join()
+
+
+def test_a_link_goes_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "a").write_text("kept")
+    (tmp_path / "loading").mkdir()
+    (tmp_path / "loading" / "link").symlink_to(tmp_path / "theirs")
+    os.mkfifo(tmp_path / "loading" / "pipe")
+    sweep_unused(tmp_path / "loading")
+    assert list((tmp_path / "loading").iterdir()) == [] and (tmp_path / "theirs" / "a").exists()
+
+
+def test_a_directory_that_cannot_be_locked_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+    monkeypatch.setattr("fcntl.flock", refused)
+    with pytest.raises(StorageError, match="can be locked, got Permission denied; fix"):
+        sweep_unused(tmp_path)
