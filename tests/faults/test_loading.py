@@ -24,10 +24,10 @@ with folder_in_use(Path(sys.argv[1])) as folder:
 """
 
 
-@pytest.mark.parametrize("name", ["1-abc", f"{os.getpid()}-abc", f"{os.getppid()}-", "tmpabc", "-", "x", "0-a", "-1-a"])
+@pytest.mark.parametrize("name", ["1-abc", "{me}-abc", "{parent}-", "tmpabc", "-", "x", "0-a", "-1-a"])
 def test_what_a_dead_process_left_is_swept_whatever_its_number_was(tmp_path: Path, name: str) -> None:
     place = create_workspace(tmp_path, Config(), b"\1" * 32)
-    left = place.state_dir / "loading" / name / "artifacts"
+    left = place.state_dir / "loading" / name.format(me=os.getpid(), parent=os.getppid()) / "artifacts"
     left.mkdir(parents=True)
     (left / "stage.safetensors").write_text("weights")
     place.sweep()

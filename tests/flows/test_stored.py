@@ -128,7 +128,7 @@ def test_a_rewritten_index_of_an_earlier_version_turns_no_hash_at_somebody_else(
     write_index(path, make_index([(bob if s == ann else s, f) for s, f in zip(rows["subject"], rows["form"],
                                                                                strict=True)]))
     request, = take_hashed(place, [_hash(ANN)])
-    assert _erase(place) == {request.request_id: ("erased", 0)}
+    assert _erase(place) == {request.request_id: ("not trained on yet", 0)}
     assert _holding(place, BOB) and not _holding(place, ANN)
 
 
@@ -147,7 +147,7 @@ def test_an_index_of_an_earlier_version_that_the_cache_lacks_is_the_remotes(plac
     request, = take_hashed(Workspace(place.root), [_hash(ANN)])
     assert list((place.root / ".s3t" / "tmp").glob("*")) == []  # nor in the cache: an erasure may destroy it meanwhile
     assert path.exists() is (how != "missing")
-    assert _erase(place) == {request.request_id: ("erased", 0)} and not _holding(place, ANN)
+    assert _erase(place) == {request.request_id: ("not trained on yet", 0)} and not _holding(place, ANN)
 
 
 @pytest.mark.parametrize("remote", ["missing", "a flipped byte"])
@@ -163,7 +163,7 @@ def test_an_index_of_an_earlier_version_that_is_whole_nowhere_tells_nothing(plac
     with pytest.raises(DataError, match=r"bring .* back from a backup"):
         _erase(place)
     request, = take_requests(Workspace(place.root), [ANN])
-    assert _erase(place) == {request.request_id: ("erased", 0)} and not _holding(place, ANN)  # which it does not keep
+    assert _erase(place) == {request.request_id: ("not trained on yet", 0)} and not _holding(place, ANN)  # which it does not keep
     assert look_up(Workspace(place.root), {"nobody": "nobody"})["nobody"].found == "nobody"
     assert _erase(place) == {hashed.request_id: ("nothing found", 0)}  # what nobody could read is destroyed
 
@@ -183,7 +183,7 @@ def test_rows_that_lie_in_the_remote_alone_are_found_counted_searched_for_and_de
     found = place.datasets.find(targets, state.datasets, state.destroyed_objects)
     assert found.rows[request.request_id].earlier == 2
     assert len(place.datasets.contents(targets).texts) == 2
-    assert _erase(place) == {request.request_id: ("erased", 0)}
+    assert _erase(place) == {request.request_id: ("not trained on yet", 0)}
     assert not _holding(place, ANN) and verify_path(place.certificates_dir, place.keys_dir / "signing.pub")["valid"]
 
 
@@ -231,7 +231,7 @@ def test_an_object_that_is_damaged_while_an_erasure_is_open_does_not_lock_it(
     damaged = [_cached(place, v.md5) for v in _earlier(place)] + [_cached(place, _index(place))]
     for path in damaged:
         _damage(path, how)
-    assert [outcome for outcome, _ in _erase(place).values()] == ["erased"]
+    assert [outcome for outcome, _ in _erase(place).values()] == ["held out only"]
     assert not any(p.exists() for p in damaged) and not _holding(place, BOB)
 
 
