@@ -3,8 +3,7 @@
 A row of it says that a person (their keyed subject digest) may be asked for by one form of their id. Raw ids are
 nowhere; whoever has the file without the key learns nothing from it, and with key and file whether somebody is in the
 data. It is one file of each data version, so it is rewritten when one of its people is erased, and its earlier contents
-are destroyed with the data; of whom rows are left in an earlier version alone, the new contents say so from then on.
-What forms there are, `s3t_core.identity.forms_of` says.
+are destroyed with the data. What forms there are, `s3t_core.identity.forms_of` says.
 """
 
 import hmac

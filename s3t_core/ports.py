@@ -143,10 +143,8 @@ class Datasets(Protocol):
     def contents(self, targets: list[Target]) -> Contents:
         """What the targeted rows say, in any stored version and in quarantine."""
 
-    def erase(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str],
-              doomed: Collection[str]) -> DatasetVersion:
-        """Rewrite every current file without the targeted rows and make that the new version. `destroyed`, `doomed`:
-        md5 of the objects that are gone, and of those that will be destroyed. Idempotent."""
+    def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
+        """Rewrite every current file without the targeted rows and make that the new version. Idempotent."""
 
     def publish(self, dataset: DatasetVersion) -> None:
         """Push the version to the remote and commit its name. Idempotent."""

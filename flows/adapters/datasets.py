@@ -13,7 +13,7 @@ import re
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -41,10 +41,8 @@ from s3t_core.identity_index import (
     describe_index,
     holds_any,
     is_index,
-    make_index,
     matching,
     read_index,
-    united,
     without,
     write_index,
 )
@@ -204,13 +202,9 @@ class DvcDatasets:
                 found |= {v for k, v in line["values"].items() if isinstance(v, str) and k != self._label_column}
         return Contents(tuple(sorted(found)), {k: tuple(sorted(v)) for k, v in commitments.items()})
 
-    def erase(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str],
-              doomed: Collection[str]) -> DatasetVersion:
-        """Rewrite every current file without the targeted rows; the result is the new version. Its identity index also
-        says of whom rows are left in earlier versions alone, where the one that says so is `doomed` (md5) with one of
-        its people: who asks by a hash is found as long as there is a row. Raises StorageError."""
-        match, dataset = _Matcher(targets), history[-1]
-        orphaned = self._orphaned(match, history, destroyed, doomed)
+    def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
+        """Rewrite every current file without the targeted rows; the result is the new version."""
+        match = _Matcher(targets)
         content = _rows_of(dataset)
         for slice_id, version in list(content.items()):
             path = self.data / _file_name(slice_id)
@@ -219,37 +213,17 @@ class DvcDatasets:
             if md5_of(path) != version.md5:
                 content[slice_id] = _describe_file(self._keys, path)
         return self.add(_version_of(Topology(dataset.shards, dataset.slices, 1), content,
-                                    self._erased_index(match, dataset, orphaned), dataset.id_rule, dataset.id_columns))
+                                    self._erased_index(match, dataset), dataset.id_rule, dataset.id_columns))
 
-    def _orphaned(self, match: "_Matcher", history: list[DatasetVersion], destroyed: set[str],
-                  doomed: Collection[str]) -> list[tuple[str, str]]:
-        """What doomed indexes of earlier versions say of people of whom rows are left in stored earlier files. One that
-        nobody can read says nothing."""
-        indexes = {d.identities.md5 for d in history[:-1] if d.identities}.intersection(doomed) - destroyed
-        if not indexes:
-            return []
-        with self._earlier_files(indexes) as found:
-            told = {entry for path in found.values() for entry in _entries(path)}
-        candidates = {s for s, _ in told}.difference(match.whole)
-        left: set[str] = set()
-        with self._earlier_files({v.md5 for d in history for v in d.row_files()} - destroyed.union(doomed)) as found:
-            for path in found.values():
-                with contextlib.suppress(DataError):
-                    left |= {s for s, _ in read_digests(path, candidates - left)}
-        return [(subject, form) for subject, form in told if subject in left]
-
-    def _erased_index(self, match: "_Matcher", dataset: DatasetVersion,
-                      orphaned: list[tuple[str, str]]) -> SliceVersion | None:
-        """The identity index without the targeted subjects of whom no row is left, with what else it is to say."""
+    def _erased_index(self, match: "_Matcher", dataset: DatasetVersion) -> SliceVersion | None:
+        """The identity index without the targeted subjects of whom no row is left."""
         path = self.data / IDENTITY_PATH
         if dataset.identities is None:
             return None
         gone = set(match.subjects).difference(*({s for s, _ in read_digests(self.data / _file_name(k), match.subjects)}
                                                 for k in _rows_of(dataset)))
-        named = {s for s, _ in orphaned}
-        if orphaned or holds_any(path, gone):
-            kept = without(read_index(path), gone - named)
-            write_index(path, united(kept, make_index(orphaned), named.union(kept.column("subject").to_pylist())))
+        if holds_any(path, gone):
+            write_index(path, without(read_index(path), gone))
         return dataset.identities if md5_of(path) == dataset.identities.md5 else describe_index(self._keys, path)
 
     def preview(self, targets: list[Target], dataset: DatasetVersion, folder: Path) -> DatasetVersion:
@@ -660,15 +634,6 @@ def _earlier_hits(path: Path | None, match: "_Matcher") -> dict[str, int] | None
         return match.hits_in(path) if path and is_slice_file(path) else None
     except DataError:
         return None
-
-
-def _entries(path: Path) -> list[tuple[str, str]]:
-    """The rows of a stored index, none where it cannot be read."""
-    try:
-        columns = read_index(path).to_pydict()
-    except DataError:
-        return []
-    return list(zip(columns["subject"], columns["form"], strict=True))
 
 
 def _may_hold(path: Path | None, subjects: list[str]) -> bool:

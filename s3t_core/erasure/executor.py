@@ -214,9 +214,8 @@ class Eraser:
     def _rewrite(self, plan: ErasurePlan, state: State) -> None:
         requests = self.ports.requests.get(plan.requests)
         self.ports.requests.suppress(requests, plan.time)
-        if (plan.touches_data or plan.objects) and state.dataset is not None:
-            new = self.ports.datasets.erase(targets_of(requests, plan.subjects), state.datasets,
-                                            state.destroyed_objects, plan.objects)
+        if plan.touches_data and state.dataset is not None:
+            new = self.ports.datasets.erase(targets_of(requests, plan.subjects), state.dataset)
             if new.version != state.dataset.version:
                 self.ports.ledger.append({"type": "dataset", "time": self._now(), "cause": "erasure",
                                           "dataset": dataset_to_json(new)})

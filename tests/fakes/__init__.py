@@ -137,8 +137,7 @@ class FakeDatasets:
         return Contents(tuple(f"text of {s}" for s, r in rows if any(t.matches(s, r) for t in targets)), {
             t.request_id: tuple(f"committed {r}" for s, r in rows if t.matches(s, r)) for t in targets})
 
-    def erase(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str],
-              doomed: Collection[str]) -> DatasetVersion:
+    def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
         for key, rows in self.rows.items():
             self._guard("datasets.erase")
             self.rows[key] = [(s, r) for s, r in rows if not any(t.matches(s, r) for t in targets)]

@@ -8,7 +8,6 @@ import unicodedata
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from flows.ingest import ingest_source
 from flows.requests import hold, lift, list_requests, release, take_hashed, take_requests
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
-from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import DataError, GuaranteeError, UsageError
 from s3t_core.identity import folded, form_of
@@ -432,44 +430,6 @@ def test_who_was_in_an_earlier_version_is_found_and_no_model_was_ever_trained(pl
     request, = take_hashed(place, ["sha1:" + hashlib.sha1(ANN.encode(), usedforsecurity=False).hexdigest()])
     assert [(c["request"], c["outcome"]) for c in _erase(place)["certificates"]] == [
         (request.request_id, "not trained on yet")]
-
-
-@pytest.mark.parametrize("still_there", [True, False])
-@pytest.mark.parametrize("asked_by", ["id", "hash"])
-def test_who_is_only_in_an_earlier_version_is_found_after_another_of_it_was_erased(
-        place: Workspace, tmp_path: Path, still_there: bool, asked_by: str) -> None:
-    """The index that told of them goes whole with one of its people; what it told of the others does not."""
-    everybody = place.ledger.state().dataset
-    assert everybody is not None
-    slices = {r.subject: k for k in [*everybody.slice_versions, None]
-              for r in place.datasets.recorded_rows(everybody, k)}
-    digest = partial(subject_digest, place.keys)
-    beside = next(p for p in (BOB, NUMBER, *(f"other-{n}" for n in range(10)))
-                  if slices[digest(p)] == slices[digest(ANN)])
-    away = next(p for p in (BOB, NUMBER) if slices[digest(p)] != slices[digest(ANN)])
-    gone = {away, beside} if still_there else {away, beside, ANN}
-    rows = [line for line in Path(_source(tmp_path, ANN, BOB, NUMBER)).read_text().splitlines()
-            if not gone & set(line.split(","))]
-    (tmp_path / "fewer.csv").write_text("\n".join(rows) + "\n")
-    _ingest(place, str(tmp_path / "fewer.csv"), anyway=True)
-    place = Workspace(place.root)
-    take_requests(place, [ANN]) if asked_by == "id" else _by_hash(place, ANN)
-    _erase(place)
-    place = Workspace(place.root)
-    index = set(read_index(place.root / "data" / IDENTITY_PATH).column("subject").to_pylist())
-    assert digest(away) in index and digest(ANN) not in index
-    assert digest(beside) not in index  # whose earlier rows went with the file that they shared
-    assert _found(place, away) == ("in the data", "") and _found(place, beside) == ("nobody", "")
-    request, = _by_hash(place, away)
-    assert [(c["request"], c["outcome"]) for c in _erase(place)["certificates"]] == [
-        (request.request_id, "not trained on yet")]
-    place = Workspace(place.root)
-    assert not any(digest(away) in {r.subject for r in read_rows(p)} for p in place.datasets._stored_files())
-    assert digest(away) not in set(read_index(place.root / "data" / IDENTITY_PATH).column("subject").to_pylist())
-
-
-def _by_hash(place: Workspace, who: str) -> list[DeletionRequest]:
-    return take_hashed(place, ["sha1:" + hashlib.sha1(who.encode(), usedforsecurity=False).hexdigest()])
 
 
 def test_a_quarantined_person_is_no_nobody(place: Workspace, tmp_path: Path) -> None:

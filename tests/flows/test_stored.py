@@ -163,7 +163,8 @@ def test_an_index_of_an_earlier_version_that_is_whole_nowhere_tells_nothing(plac
     with pytest.raises(DataError, match=r"bring .* back from a backup"):
         _erase(place)
     request, = take_requests(Workspace(place.root), [ANN])
-    assert _erase(place) == {request.request_id: ("not trained on yet", 0)} and not _holding(place, ANN)  # which it does not keep
+    assert _erase(place) == {request.request_id: ("not trained on yet", 0)}
+    assert not _holding(place, ANN)  # which it does not keep
     assert look_up(Workspace(place.root), {"nobody": "nobody"})["nobody"].found == "nobody"
     assert _erase(place) == {hashed.request_id: ("nothing found", 0)}  # what nobody could read is destroyed
 
