@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from flows.adapters.sources import ROW, Source
+from flows.adapters.sources.delimited import DELIMITERS
 from flows.adapters.sources.labels import Undeclared, looks_like_a_label
 from flows.adapters.sources.tables import ROLE_WORDS, words_of
 from flows.adapters.subjects import Spellings, under_the_rule
@@ -158,6 +159,8 @@ def _suggested(config: Config, source: Source) -> dict[str, Any]:
     """Columns and labels, as the config names them where the source has them, else as they look."""
     data, rows = config.data, source.sample(_SAMPLE)
     names = [n for n in source.names() if not source.tables[0].repeated([n])]
+    if len(names) == 1 and any(d in names[0] for d in DELIMITERS):
+        names = []  # a whole line of names, and no column
     taken: dict[str, Any] = {}
     for role in ("text", "label", "subject"):
         configured = getattr(data, role)

@@ -78,6 +78,29 @@ def test_what_is_to_be_pasted_fits(name: str) -> None:
     assert again["fits"] and again["admitted"] == 12
 
 
+SEMICOLONS = """Nachricht-Nr;Kunde E-Mail;Nachricht;Kategorie
+1;anna@x.org;"Hallo; wie geht es, bitte";Lob
+2;bert@x.org;Danke, alles gut;Lob
+3;carl@x.org;Gar nicht gut;Kritik
+4;anna@x.org;Gar nicht gut, heute;Kritik
+"""
+
+
+def test_a_file_with_another_delimiter_shows_its_columns_before_anything_is_set(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(SEMICOLONS)
+    found = check(Config(), None, [str(tmp_path / "a.csv")])
+    assert found["read_as"] == "CSV, separated by semicolons, UTF-8"
+    assert found["columns"] == ["Nachricht-Nr", "Kunde E-Mail", "Nachricht", "Kategorie"]
+    assert tomllib.loads(found["data"])["data"] == {
+        "text": "Nachricht", "label": "Kategorie", "subject": "Kunde E-Mail", "labels": ["Kritik", "Lob"]}
+
+
+def test_a_whole_line_of_names_is_never_proposed_as_a_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(SEMICOLONS.replace(";Lob", "").replace(";Kritik", ";;"))
+    found = check(Config(), None, [str(tmp_path / "a.csv")])
+    assert not tomllib.loads(found["data"])["data"] and 'delimiter = ";"' in found["problems"][-1]
+
+
 def test_nested_columns_are_found_by_their_paths(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(as_lines([
         {"user": {"id": r["member"]}, "data": {"text": r["remark"]}, "label": r["mood"]} for r in people()]))
