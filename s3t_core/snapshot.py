@@ -202,6 +202,11 @@ class SnapshotBuilder:
         file.write(orjson.dumps((row.number, digest, record, row.text, row.label, held),
                                 option=orjson.OPT_APPEND_NEWLINE))
 
+    @property
+    def suppresses(self) -> bool:
+        """Whether anybody or anything is left out."""
+        return self._suppressed != Suppressed()
+
     def is_suppressed(self, subject: str, record: str, given: str = "") -> bool:
         """Whether a row is one that was erased, or may be: where its record id cannot be read (""), it may be any of
         its subject's records."""

@@ -101,6 +101,40 @@ def test_a_whole_line_of_names_is_never_proposed_as_a_column(tmp_path: Path) -> 
     assert not tomllib.loads(found["data"])["data"] and 'delimiter = ";"' in found["problems"][-1]
 
 
+def _umlauts(bad: int, rows: int = 200) -> str:
+    return "member,remark,mood\n" + "".join(
+        f"m{n},{'schön' if n < bad else 'fine'} {n},{['glad', 'sad'][n % 2]}\n" for n in range(rows))
+
+
+def test_a_file_of_which_much_does_not_decode_is_a_problem_with_the_encoding_to_paste(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(_umlauts(90).encode("cp1252"))
+    found = _checked(source)
+    assert not found["fits"] and found["takes"] and (found["admitted"], found["rows"]) == (110, 200)
+    assert "got 90 of 200 rows with bytes that are not" in found["problems"][0]
+    data = tomllib.loads(found["data"])["data"]
+    assert data["encoding"] == "cp1252"
+    again = check(Config.model_validate({"data": data}), None, [str(source)])
+    assert again["fits"] and again["admitted"] == 200
+    source.write_bytes(_umlauts(2).encode("cp1252"))
+    assert _checked(source)["fits"]
+
+
+def test_columns_of_a_header_that_does_not_decode_are_proposed_in_the_likely_encoding(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(_umlauts(90).replace("mood", "Gef\u00fchl").encode("cp1252"))
+    found = _checked(source)
+    assert not found["takes"] and found["columns"] == ["member", "remark", "Gef\u00fchl"]
+    assert tomllib.loads(found["data"])["data"]["encoding"] == "cp1252"
+
+
+def test_no_encoding_is_proposed_for_a_file_in_two(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(_umlauts(90).encode("cp1252") + "m,sch\u00f6n,glad\n".encode())
+    found = _checked(source)
+    assert not found["fits"] and "encoding" not in tomllib.loads(found["data"])["data"]
+
+
 def test_nested_columns_are_found_by_their_paths(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(as_lines([
         {"user": {"id": r["member"]}, "data": {"text": r["remark"]}, "label": r["mood"]} for r in people()]))

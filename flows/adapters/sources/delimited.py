@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from flows.adapters.sources.cells import RAGGED, Block, Columns, is_clean, spelt_out
+from flows.adapters.sources.cells import NOT_TEXT, RAGGED, Block, Columns, is_clean, spelt_out
 from flows.adapters.sources.labels import Meanings
 from flows.adapters.sources.parts import Part
 from flows.adapters.sources.tables import ROLE_WORDS, shown, words_of
@@ -174,7 +174,7 @@ class DelimitedTable:
                 self._part.path, self._part.packing, self._codec) as file:
             for rows, malformed in _chunks(_Rows(self, file, self._skip, len(self.header)), chunk_rows):
                 block = _block(rows, malformed, places, constants)
-                spoilt += sum(m.endswith("is not UTF-8") for m in block.malformed)
+                spoilt += sum(m.endswith(NOT_TEXT) for m in block.malformed)
                 yield block
         if spoilt:
             self.notes.append(undecoded_cells(spoilt))
@@ -295,7 +295,7 @@ def _block(rows: list[list[str]], malformed: dict[int, str], places: list[tuple[
         if not is_clean("".join(filter(None, found))):
             for i, cell in enumerate(found):
                 if cell is not None and not is_clean(cell):
-                    found[i], reasons[i] = spelt_out(cell), f"column {column!r} is not UTF-8"
+                    found[i], reasons[i] = spelt_out(cell), f"column {column!r} {NOT_TEXT}"
         cells[column] = found
     return Block(cells, reasons)
 
