@@ -28,7 +28,7 @@ _CACHED = 400_000
 _SPOOL_BUFFER = 64 * 1024
 _ERASED, _NEARLY = "erased", "spelt nearly like an erased one"
 
-DUPLICATE = "the record id stands more than once within its subject"
+DUPLICATE = "the record id stands more than once within its subject: all rows that have it are refused"
 TIERS_DISAGREE = "its subject's rows disagree about the tier"
 STANDS_ELSEWHERE = "its subject already stands in another slice; a snapshot (without --append) places it anew"
 CONFLICT = "the record id already holds other content; a snapshot (without --append) replaces it"

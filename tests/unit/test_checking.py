@@ -10,6 +10,7 @@ import pytest
 from flows.checking import check
 from s3t_core.config import Config
 from s3t_core.keys import WorkspaceKeys
+from s3t_core.snapshot import DUPLICATE
 from tests.cases.build import HERE, as_csv, as_lines, changed, people
 
 GLAD: dict[str, Any] = {"text": "remark", "label": "mood", "subject": "member",
@@ -147,7 +148,7 @@ def test_ids_that_stand_twice_are_counted_as_an_ingest_counts_them(tmp_path: Pat
     (tmp_path / "a.csv").write_text(as_csv([*people(), people()[3], people()[4]]))
     found = _checked(tmp_path / "a.csv", record="entry")
     assert (found["rows"], found["admitted"], found["refused"]) == (14, 10, 4)
-    assert found["reasons"] == {"the record id stands more than once within its subject": 4}
+    assert found["reasons"] == {DUPLICATE: 4}
 
 
 def test_too_few_people_are_told_before_anything_is_trained() -> None:
