@@ -286,7 +286,9 @@ def predict(texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT...]
     from flows.predicting import champion_of, predict_file
     if file:
         show(as_json, predict_file(place, file, Path(out)), lambda d: [
-            f"{d['rows']} rows labelled by version {d['version']} in {d['seconds']:.0f} s: {d['out']}"])
+            f"{d['rows'] - d['unlabelled']} rows labelled by version {d['version']} in {d['seconds']:.0f} s: "
+            f"{d['out']}",
+            *([f"{d['unlabelled']} rows have no text: their label is empty."] if d["unlabelled"] else [])])
         return
     asked = list(texts or [])
     answers = champion_of(place).predict(asked)
