@@ -13,6 +13,10 @@ from s3t_core.times import date_after, parse_time
 RATE_DAYS = 30
 """The request rate is counted over so many days, or since the first data when that is less."""
 
+WEEK = 6.9
+"""A rate counted over fewer days is told without dates: what came in the first days says nothing of the months to
+come. Days; a little below seven, as the rate is rounded."""
+
 ENOUGH = 5
 """A rate counted from fewer requests is told with how many they are."""
 
@@ -105,13 +109,18 @@ def told_budget(budget: dict[str, Any]) -> str:
     if expected:
         numbers = expected["requests"]
         parts.append(f"{numbers['mean']:g} are expected ({numbers['p5']:g} to {numbers['p95']:g})")
-        if expected["dates"]:
+        if expected["dates"] and _days_counted(expected) >= WEEK:
             parts.append(f"until about {expected['dates']['mean']} ({expected['dates']['p5']} to "
                          f"{expected['dates']['p95']}) at {expected['requests_per_day']:g} requests a day"
                          f"{_told_basis(expected['counted_requests'])}")
     elif budget["policy"] == "accuracy_floor":
         parts.append("how long accuracy holds cannot be foreseen")
     return ", ".join(parts) or "counted once a version serves"
+
+
+def _days_counted(expected: dict[str, Any]) -> float:
+    """Over how many days the request rate of a forecast was counted."""
+    return float(expected["counted_requests"] / expected["requests_per_day"]) if expected["requests_per_day"] else WEEK
 
 
 def _told_basis(counted: int) -> str:

@@ -2,61 +2,178 @@
 
 1. what the source is: kind, delimiter, encoding, columns; which of them fit [data]
 2. each row by the same expectations as an ingest, in the same words: refused ones by reason, undeclared labels by value
-3. a [data] to paste, with what the config says where it fits and what the columns look like where it does not
+3. in a workspace, by the very checks of an ingest: the rule for ids, who was erased, tiers, what would be missing
+   ([data] max_shrink); what an ingest looks at besides is named
+4. a [data] to paste, with what the config says where it fits and what the columns look like where it does not
 
 Texts and ids are counted, never shown.
 """
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain, repeat
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from flows.adapters.sources import ROW, Source
+from flows.adapters.sources import GIVEN, ROW, Source
+from flows.adapters.sources.cells import NOT_TEXT
+from flows.adapters.sources.delimited import DELIMITERS
 from flows.adapters.sources.labels import Undeclared, looks_like_a_label
+from flows.adapters.sources.parts import parts_of
 from flows.adapters.sources.tables import ROLE_WORDS, words_of
+from flows.adapters.sources.text import likely_encoding
 from flows.adapters.subjects import Spellings, under_the_rule
 from flows.next_steps import told_thin
 from flows.progress import current
 from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.config import Config
-from s3t_core.errors import ConfigError, DataError
+from s3t_core.errors import ConfigError, DataError, UsageError, WorkspaceError
 from s3t_core.identity import NotAnId
 from s3t_core.keys import WorkspaceKeys
-from s3t_core.snapshot import DUPLICATE
+from s3t_core.snapshot import DUPLICATE, SnapshotBuilder, SnapshotCounts
+
+if TYPE_CHECKING:
+    from flows.wiring import Workspace
+    from s3t_core.erasure.state import State
 
 _SAMPLE = 2000
+_UNDECODED = 0.01
+"""Of the rows. Where more do not decode, the file is in another encoding, and what is left of it is no snapshot."""
+_NO_SPOOL = Path("nowhere")
 
 
-def check(config: Config, keys: WorkspaceKeys | None, sources: Sequence[str]) -> dict[str, Any]:
-    """What an ingest of these sources would do. `problems` is empty where it would take them. `keys`: for who would be
-    held out and where rows would go, where there is a workspace."""
+@dataclass(frozen=True)
+class Standing:
+    """What an ingest would find in a workspace. `append`, `shrink`: as of the ingest."""
+
+    place: "Workspace"
+    state: "State"
+    append: bool = False
+    shrink: bool = False
+
+    def refusals(self, sources: Sequence[str]) -> Iterator[Callable[[], object]]:
+        """What an ingest looks at besides the source, before it reads; each raises an error where it refuses."""
+        from flows import ingest
+        from flows.wiring import refuse_open_plan
+        yield from (partial(self.place.check_example_key, each) for each in sources)
+        yield partial(refuse_open_plan, self.state)
+        yield partial(ingest._id_rule, self.place, self.state, self.append, self.shrink)
+        if self.append:
+            yield partial(ingest._check_topology, self.place, self.state)
+
+    def refusals_of(self, builder: SnapshotBuilder) -> Iterator[Callable[[], object]]:
+        """What an ingest looks at when it has read, each as above. `builder`: with what it counted and saw."""
+        from flows import ingest
+        if not self.append:
+            yield partial(ingest._check_tiers, self.place, builder)
+            if not self.shrink:
+                yield partial(ingest._check_shrunk, self.place, self.state, builder)
+
+    def builder(self) -> SnapshotBuilder:
+        """One that knows who was erased. Nothing is given to it to be placed, so it writes nothing."""
+        from flows.ingest import suppressed_by
+        config = self.place.config
+        return SnapshotBuilder(self.place.keys, config.topology, config.data.held_out, _NO_SPOOL,
+                               suppressed_by(self.state), config.placement_tiers, config.data.id_rule)
+
+
+def check(config: Config, keys: WorkspaceKeys | None, sources: Sequence[str],
+          standing: Standing | None = None) -> dict[str, Any]:
+    """What an ingest of these sources would do. `problems` is empty where nothing is wrong with them, `takes` says
+    whether an ingest would take what is left of them. `keys`: for who would be held out and where rows would go;
+    `standing`: for who was erased, and what is there already, where there is a workspace."""
     problems: list[str] = []
-    try:
+    refused = _refusing(problems)
+    with refused():
         config.require_labels()
-    except ConfigError as error:
-        problems.append(str(error))
-    found: dict[str, Any] = {"fits": False, "problems": problems, "read_as": "", "columns": [], "data": "", "notes": []}
-    try:
-        source = Source(sources, config.data, config.tiers.column)
-        found |= {"read_as": source.told, "columns": source.names(), "files": len(source.tables), **source.form()}
-        suggested = _suggested(config, source)
+    for each in standing.refusals(sources) if standing else ():
+        with refused():
+            each()
+    found: dict[str, Any] = {"fits": False, "takes": False, "problems": problems, "read_as": "", "columns": [],
+                             "data": "", "differs": True, "notes": [],
+                             "not_looked_at": _not_looked_at(config, standing)}
+    undecoded = ""
+    with refused():
+        try:
+            source = Source(sources, config.data, config.tiers.column)
+        except DataError:
+            found |= _proposed(config, sources)
+            raise
+        found |= _form(source)
         missing = source.problems()
         problems += missing
+        suggested = _suggested(config, source)
         labels = config.data.labels or tuple(suggested.get("labels", ()))
         if not missing:
-            found |= _rows(config, labels, keys, source)
-            if not found["admitted"]:
+            seen = _rows(config, labels, keys, source, standing)
+            found |= seen.document()
+            undecoded = _told_undecoded(found)
+            if not found["admitted"] and not found["erased"]:
                 problems.append(_none_admitted(found))
+            for each in standing.refusals_of(seen.builder_of(found)) if standing else ():
+                with refused():
+                    each()
         found["notes"] = source.notes + found["notes"]
-        found["data"] = _pasted(config, suggested)
-    except DataError as error:
-        problems.append(str(error))
-    return found | {"fits": not problems}
+        found |= _paste(config, suggested) | (_proposed(config, sources) if undecoded else {})
+    takes = not problems
+    problems += [undecoded] if undecoded else []
+    return found | {"fits": not problems, "takes": takes}
+
+
+def _refusing(problems: list[str]) -> Callable[[], Any]:
+    """A context in which what an ingest would refuse with becomes a problem."""
+    @contextmanager
+    def refused() -> Iterator[None]:
+        try:
+            yield
+        except (ConfigError, DataError, UsageError, WorkspaceError) as error:
+            problems.append(str(error))
+    return refused
+
+
+def _form(source: Source) -> dict[str, Any]:
+    return {"read_as": source.told, "columns": source.names(), "files": len(source.tables), **source.form()}
+
+
+def _told_undecoded(found: dict[str, Any]) -> str:
+    rows = sum(n for reason, n in found["reasons"].items() if reason.endswith(NOT_TEXT))
+    if rows <= _UNDECODED * found["rows"]:
+        return ""
+    return (f"expected text in {found.get('encoding') or 'UTF-8'}, got {rows} of {found['rows']} rows with bytes that "
+            "are not; set [data] encoding to what the file was written in, or save it as UTF-8")
+
+
+def _proposed(config: Config, sources: Sequence[str]) -> dict[str, Any]:
+    """Columns and a [data] to paste as they are in the likely encoding; {} where none is."""
+    try:
+        encodings = {likely_encoding(part.path) for part in parts_of(sources) if part.kind in ("delimited", "json")}
+        if encodings - {""} == set():
+            return {}
+        data = config.data.model_copy(update={"encoding": max(encodings)})
+        proposed = config.model_copy(update={"data": data})
+        source = Source(sources, data, config.tiers.column)
+        return {"columns": source.names(), **_paste(proposed, _suggested(proposed, source)), "differs": True}
+    except DataError:
+        return {}
+
+
+def _not_looked_at(config: Config, standing: Standing | None) -> list[str]:
+    if standing is None:
+        return ["who was erased, which rule for ids the data there is was placed by, how much of it would be missing: "
+                "no workspace is here"]
+    told = ["whether DVC, the store and the disk can take it, and whether files of somebody else's lie in data"]
+    if standing.append and standing.state.dataset is not None:
+        told.append("which rows stand already, or contradict one that does (--append)")
+    if config.placement_tiers:
+        told.append("whether one person's rows disagree about the tier")
+    return told
 
 
 def _none_admitted(found: dict[str, Any]) -> str:
@@ -70,25 +187,28 @@ def _none_admitted(found: dict[str, Any]) -> str:
 # --- the rows
 
 
-def _rows(config: Config, labels: tuple[str, ...], keys: WorkspaceKeys | None, source: Source) -> dict[str, Any]:
-    chunks, seen = source.chunks(), _Seen(config, labels, keys)
+def _rows(config: Config, labels: tuple[str, ...], keys: WorkspaceKeys | None, source: Source,
+          standing: Standing | None) -> "_Seen":
+    chunks, seen = source.chunks(), _Seen(config, labels, keys, standing.builder() if standing else None)
     first = next(chunks, None)  # what cannot be read is told before the expectations are loaded
-    with current().spinner("Loading the expectations"):
+    with current().spinner("Loading the checks"):
         from flows.adapters.validation import RowValidator
         validator = RowValidator(config.data, labels or ("",), config.placement_tiers)
     with current().spinner("Reading and validating rows"):
         for raw in chain([] if first is None else [first], chunks):
             chunk = under_the_rule(raw, config.data)
             verdicts = validator.check(chunk)
-            seen.add(chunk, verdicts.refused, verdicts.warned)
-    return seen.document()
+            seen.add(chunk.assign(**{GIVEN: raw[config.data.subject]}), verdicts.refused, verdicts.warned)
+    return seen
 
 
 class _Seen:
     """Counts over all rows; of ids only hashes are kept."""
 
-    def __init__(self, config: Config, labels: tuple[str, ...], keys: WorkspaceKeys | None) -> None:
-        self._config, self._keys = config, keys
+    def __init__(self, config: Config, labels: tuple[str, ...], keys: WorkspaceKeys | None,
+                 builder: SnapshotBuilder | None) -> None:
+        self._config, self._keys, self._builder = config, keys, builder
+        self._erased = 0
         self._spellings, self._undeclared = Spellings(), Undeclared(labels)
         self._rows = self._refused = self._held_out = 0
         self._reasons: Counter[str] = Counter()
@@ -110,13 +230,34 @@ class _Seen:
         self._warned.update(warned)
         self._undeclared.add_refused(chunk[spoilt], data)
         self._spellings.add(admitted[data.subject])
+        admitted = self._without_erased(admitted)
         self._labels.update(admitted[data.label].tolist())
         self._subjects.append(np.unique(pd.util.hash_array(admitted[data.subject].to_numpy(dtype=object))))
         if data.record:
             pairs = admitted[data.subject] + "\0" + admitted[data.record]
-            self._records.append(pd.util.hash_array(pairs.to_numpy(dtype=object)))
+            self._records.append(np.stack([pd.util.hash_array(column.to_numpy(dtype=object))
+                                           for column in (pairs, admitted[data.subject])]))
         if self._keys:
             self._place(self._keys, admitted)
+
+    def _without_erased(self, admitted: pd.DataFrame) -> pd.DataFrame:
+        """The rows that an ingest would not leave out as erased, by its own rule."""
+        data, builder = self._config.data, self._builder
+        if builder is None:
+            return admitted
+        if tiers := self._config.placement_tiers:
+            builder.tiers_seen.update(tiers.tier_of(v) for v in admitted[tiers.column].unique())
+        if not builder.suppresses:
+            return admitted
+        records = admitted[data.record] if data.record else repeat("")
+        known: dict[tuple[str, str, str], bool] = {}
+        out = []
+        for each in zip(admitted[data.subject], records, admitted[GIVEN], strict=False):
+            if each not in known:
+                known[each] = builder.is_suppressed(*each)
+            out.append(known[each])
+        self._erased += sum(out)
+        return admitted[~np.array(out, dtype=bool)]
 
     def _place(self, keys: WorkspaceKeys, admitted: pd.DataFrame) -> None:
         data, topology, tiers = self._config.data, self._config.topology, self._config.placement_tiers
@@ -132,15 +273,18 @@ class _Seen:
     def document(self) -> dict[str, Any]:
         """What was counted."""
         reasons, twice = Counter(self._reasons), 0
+        subjects = np.unique(np.concatenate([*self._subjects, np.empty(0, np.uint64)]))
         if self._records:
-            _, counts = np.unique(np.concatenate(self._records), return_counts=True)
+            records = np.concatenate(self._records, axis=1)
+            _, at, counts = np.unique(records[0], return_inverse=True, return_counts=True)
             twice = int(counts[counts > 1].sum())
+            subjects = np.unique(records[1][counts[at] == 1])
         if twice:
             reasons[DUPLICATE] = twice
         warned = self._warned | Counter(self._spellings.warned())
-        subjects = np.unique(np.concatenate([*self._subjects, np.empty(0, np.uint64)]))
         found = {
-            "rows": self._rows, "admitted": self._rows - self._refused - twice, "refused": self._refused + twice,
+            "rows": self._rows, "admitted": self._rows - self._refused - twice - self._erased,
+            "refused": self._refused + twice, "erased": self._erased,
             "reasons": dict(reasons), "labels": dict(self._labels), "refused_labels": self._undeclared.shown(),
             "refused_labels_told": self._undeclared.told(), "subjects": len(subjects),
             "warnings": {k: n for k, n in warned.items() if n}, "notes": []}
@@ -150,14 +294,31 @@ class _Seen:
                       "notes": told_thin(self._held_out, slices, self._config)}
         return found
 
+    def builder_of(self, found: dict[str, Any]) -> SnapshotBuilder:
+        """The builder of an ingest, with what was counted. Only where there is a workspace."""
+        if self._builder is None:
+            raise ValueError("expected a workspace's builder, got none")
+        self._builder.counts = SnapshotCounts(records=found["admitted"], suppressed=found["erased"],
+                                              subjects=found["subjects"])
+        return self._builder
+
 
 # --- a [data] to paste
+
+
+def _paste(config: Config, suggested: dict[str, Any]) -> dict[str, Any]:
+    """The text to paste, and whether s3t.toml says anything else."""
+    data = config.data
+    said = {"text": data.text, "label": data.label, "subject": data.subject, "labels": list(data.labels)}
+    return {"data": _pasted(config, suggested), "differs": any(suggested.get(k) != v for k, v in said.items())}
 
 
 def _suggested(config: Config, source: Source) -> dict[str, Any]:
     """Columns and labels, as the config names them where the source has them, else as they look."""
     data, rows = config.data, source.sample(_SAMPLE)
     names = [n for n in source.names() if not source.tables[0].repeated([n])]
+    if len(names) == 1 and any(d in names[0] for d in DELIMITERS):
+        names = []  # a whole line of names, and no column
     taken: dict[str, Any] = {}
     for role in ("text", "label", "subject"):
         configured = getattr(data, role)

@@ -98,7 +98,7 @@ def ingest(source: Annotated[list[str], typer.Argument(metavar="SOURCE...", help
            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Take a snapshot of the data: validate, place, version."""
     if only_check:
-        _check_source(source, workspace, as_json)
+        _check_source(source, append, yes, workspace, as_json)
         return
     from flows.adapters.sources.preflight import preflight
     place = open_workspace(workspace)
@@ -291,7 +291,9 @@ def predict(texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT...]
     from flows.predicting import champion_of, predict_file
     if file:
         show(as_json, predict_file(place, file, Path(out)), lambda d: [
-            f"{d['rows']} rows labelled by version {d['version']} in {d['seconds']:.0f} s: {d['out']}"])
+            f"{d['rows'] - d['unlabelled']} rows labelled by version {d['version']} in {d['seconds']:.0f} s: "
+            f"{d['out']}",
+            *([f"{d['unlabelled']} rows have no text: their label is empty."] if d["unlabelled"] else [])])
         return
     asked = list(texts or [])
     answers = champion_of(place).predict(asked)
@@ -325,12 +327,16 @@ def _suggest_prior(place: Any, skew: str, tiers: str, as_json: bool) -> None:
         "(docs/threat-model.md), and needs sequences = \"bms\" or \"optimised\"."])
 
 
-def _check_source(sources: list[str], workspace: str | None, as_json: bool) -> None:
-    """In a workspace by its settings, elsewhere by the usual ones. Exits 2 where an ingest would refuse the source."""
-    from flows.checking import check
+def _check_source(sources: list[str], append: bool, yes: bool, workspace: str | None, as_json: bool) -> None:
+    """In a workspace by its settings, elsewhere by the usual ones. Exits 2 where an ingest would refuse the source, or
+    where much of it does not decode."""
+    from flows.checking import Standing, check
     from s3t_core.config import Config
     place = open_if_there(workspace)
-    found = check(place.config if place else Config(), place.keys if place else None, sources)
+    if place is None:
+        found = check(Config(), None, sources)
+    else:
+        found = check(place.config, place.keys, sources, Standing(place, place.ledger.state(), append, yes))
     show(as_json, found, _told_check)
     if not found["fits"]:
         sys.exit(2)
@@ -342,18 +348,26 @@ def _told_check(d: dict[str, Any]) -> list[str]:
         lines.append(f"Columns found: {', '.join(map(repr, d['columns']))}.")
     if "rows" in d:
         held_out = f", of which {d['held_out']} would be held out" if "held_out" in d else ""
-        lines += [f"{d['rows']} rows of {d['subjects']} subjects: {d['admitted']} would be taken{held_out}, "
-                  f"{d['refused']} refused.",
+        erased = f", {d['erased']} would be left out as erased" if d["erased"] else ""
+        lines += [f"{d['rows']} rows: {d['admitted']} of {d['subjects']} subjects would be taken{held_out}, "
+                  f"{d['refused']} refused{erased}.",
                   *(f"  refused: {n} x {reason}" for reason, n in d["reasons"].items()),
                   *([f"  undeclared labels: {d['refused_labels_told']}"] if d["refused_labels_told"] else []),
                   "Rows per label: " + ", ".join(f"{label!r} {n}" for label, n in d["labels"].items()) + ".",
                   *(f"  warning: {n} x {kind}" for kind, n in d["warnings"].items())]
     lines += [f"  note: {note}" for note in d["notes"]]
     lines += [f"  problem: {problem}" for problem in d["problems"]]
+    lines += [f"Not looked at: {what}." for what in d["not_looked_at"]]
     if d["data"]:
-        lines += ["", "For s3t.toml, where it should read otherwise:", "", d["data"]]
-    return [*lines, "An ingest would take it. Nothing was changed." if d["fits"] else
-            "An ingest would refuse it. Nothing was changed."]
+        lines += ["", "For s3t.toml:", "", d["data"]] if d["differs"] else ["s3t.toml fits."]
+    return [*lines, f"{_told_take(d)} Nothing was changed."]
+
+
+def _told_take(d: dict[str, Any]) -> str:
+    if not d["takes"]:
+        return "An ingest would refuse it."
+    what = "it" if d["admitted"] == d["rows"] else f"{d['admitted']} of {d['rows']} rows"
+    return f"An ingest would take {what}."
 
 
 def _told_ingest(d: dict[str, Any]) -> list[str]:
@@ -402,7 +416,7 @@ def _told_training(d: dict[str, Any]) -> list[str]:
     return [f"{d['trained']} stages trained, {d['reused']} re-used ({percent(share)}), in {d['seconds']:.0f} s.",
             f"Version {d['version']} serves; held-out accuracy {accuracy(d['accuracy'], d['unmeasured'])}.",
             *(f"  warning: {each}." for each in d["thin"]),
-            "Next: `s3t predict TEXT`, or `s3t request SUBJECT` and `s3t erase`."]
+            "Next: `s3t predict TEXT`, or `s3t request --stdin` and `s3t erase`."]
 
 
 def _told_repair(d: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import typer
 from flows.cli_base import JsonOption, WorkspaceOption, open_workspace, show, working
 from flows.cli_requests import ByOption
 from s3t_core.erasure.outcome import told_outcome
-from s3t_core.errors import UsageError
+from s3t_core.errors import UsageError, WorkspaceError
 
 UNDECIDED = 3
 """The exit code of `s3t verify` for evidence that is signed, and undecided all the same."""
@@ -96,6 +96,13 @@ COMMANDS = {"verify": verify, "rotate-key": rotate_key, "audit": audit}
 
 def _own_public_keys(workspace: str | None) -> list[Path]:
     from flows.settings import workspace_root
+    try:
+        workspace_root(workspace)
+    except WorkspaceError:
+        if workspace is not None:
+            raise
+        raise UsageError("expected the controller's public key, got none, and no workspace is here that has its own: "
+                         "pass --key signing.pub, as they gave it to you") from None
     return sorted((workspace_root(workspace) / ".s3t" / "keys").glob("*.pub"), reverse=True)
 
 
@@ -154,6 +161,12 @@ def _told_audit(d: dict[str, Any]) -> list[str]:
         lines.append(f"{told['requests']} request(s), {told['deadlines_missed']} deadline(s) missed, since "
                      f"{told['since']}.")
         lines += [f"  {told[kind]}" for kind in ("html", "pdf", "json")]
-    if "bundle" in d or "ledger" in d or "report" in d:
-        lines.append("Check it as an auditor would: `s3t verify FILE --key .s3t/keys/signing.pub`.")
-    return lines
+    return lines + [line for kind, name in (("bundle", "bundle"), ("ledger", "ledger"), ("report", "json"))
+                    if kind in d for line in _told_sending(d[kind][name])]
+
+
+def _told_sending(file: str) -> list[str]:
+    """What to do with a piece of evidence."""
+    alone = ", or, unpacked: python verify.py --key signing.pub" if file.endswith(".zip") else ""
+    return [f"Send {file}, and .s3t/keys/signing.pub by another way.",
+            f"  They check it with: s3t verify {Path(file).name} --key signing.pub{alone}"]

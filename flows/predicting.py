@@ -20,6 +20,7 @@ ENDINGS = (".csv", ".jsonl")
 
 Answer = dict[str, Any]
 Write = Callable[[int, Answer], object]
+_UNLABELLED: Answer = {"label": "", "probabilities": {}}
 
 
 def champion_of(place: Workspace) -> Any:
@@ -54,27 +55,31 @@ def _loaded(place: Workspace, champion: VersionRecord) -> Any:
 
 def predict_file(place: Workspace, source: str, out: Path) -> dict[str, Any]:
     """Label each row of a source by its column `[data] text`, into a CSV or JSON Lines file: row number, label and
-    probabilities, no text and no id. The file is its owner's alone, and whole or not there.
+    probabilities, no text and no id. A row without a text has no label, and is counted (`unlabelled`). The file is its
+    owner's alone, and whole or not there.
 
-    Raises UsageError, and DataError for a source with a row that has no text: then nothing is written.
+    Raises UsageError, and DataError for a source with a row that cannot be read: then nothing is written.
     """
     _check_out(place, source, out)
     started, champion = time.monotonic(), _champion(place)
     next(iter(_texts(place, source)), None)  # a source that cannot be read is told before a model is loaded
-    model, rows = _loaded(place, champion), 0
+    model, rows, unlabelled = _loaded(place, champion), 0, 0
     with current().spinner("Labelling") as say, writing_atomically(out) as file:
         write = _writer(out, file, list(place.config.data.labels))
         for batch in _texts(place, source):
             try:
-                answers = model.predict(batch)
+                texts = [text for text in batch if text is not None]
+                answers = iter(model.predict(texts) if texts else ())
             except StaleModel:
                 raise StaleModel("expected one version to serve until every row was labelled, got another meanwhile "
                                  "(an erasure or a training); nothing was written: run the command again") from None
-            for answer in answers:
+            for text in batch:
                 rows += 1
-                write(rows, answer)
+                write(rows, _UNLABELLED if text is None else next(answers))
+            unlabelled += batch.count(None)
             say(f"{rows:,} rows")
-    return {"rows": rows, "out": str(out), "version": champion.version, "seconds": round(time.monotonic() - started, 1)}
+    return {"rows": rows, "unlabelled": unlabelled, "out": str(out), "version": champion.version,
+            "seconds": round(time.monotonic() - started, 1)}
 
 
 def _check_out(place: Workspace, source: str, out: Path) -> None:
@@ -90,8 +95,9 @@ def _check_out(place: Workspace, source: str, out: Path) -> None:
         raise UsageError("expected --out to be another file than --file, got the same")
 
 
-def _texts(place: Workspace, source: str) -> Iterator[list[str]]:
-    """The texts of a source, in its order, some at a time. Raises DataError for a row without one."""
+def _texts(place: Workspace, source: str) -> Iterator[list[str | None]]:
+    """The texts of a source, in its order, some at a time; None for a row without one. Raises DataError for a row that
+    cannot be read."""
     from flows.adapters.sources import read_chunks
     text = place.config.data.text
     only = place.config.data.model_copy(update={"label": text, "subject": text, "held_out_by": text, "record": ""})
@@ -99,18 +105,17 @@ def _texts(place: Workspace, source: str) -> Iterator[list[str]]:
         _check_rows(chunk, text)
         texts = chunk[text].tolist()
         for begin in range(0, len(texts), BATCH):
-            yield texts[begin:begin + BATCH]
+            yield [text or None for text in texts[begin:begin + BATCH]]
 
 
 def _check_rows(chunk: Any, text: str) -> None:
     from flows.adapters.sources import MALFORMED, ROW
-    wrong = chunk[(chunk[MALFORMED] != "") | chunk[text].isna()]
+    wrong = chunk[chunk[MALFORMED] != ""]
     if len(wrong):
         first = wrong.iloc[0]
-        why = first[MALFORMED] or "it is empty"
-        raise DataError(f"expected a text in the column {text!r} of every row, got {len(wrong)} without one among "
-                        f"{len(chunk)}; the first is row {first[ROW]}: {why}. Nothing was written: mend or leave out "
-                        "those rows")
+        raise DataError(f"expected rows whose column {text!r} can be read, got {len(wrong)} that cannot among "
+                        f"{len(chunk)}; the first is row {first[ROW]}: {first[MALFORMED]}. Nothing was written: mend "
+                        "or leave out those rows")
 
 
 def _writer(out: Path, file: TextIO, labels: Iterable[str]) -> Write:

@@ -28,7 +28,7 @@ _CACHED = 400_000
 _SPOOL_BUFFER = 64 * 1024
 _ERASED, _NEARLY = "erased", "spelt nearly like an erased one"
 
-DUPLICATE = "the record id stands more than once within its subject"
+DUPLICATE = "the record id stands more than once within its subject: all rows that have it are refused"
 TIERS_DISAGREE = "its subject's rows disagree about the tier"
 STANDS_ELSEWHERE = "its subject already stands in another slice; a snapshot (without --append) places it anew"
 CONFLICT = "the record id already holds other content; a snapshot (without --append) replaces it"
@@ -201,6 +201,11 @@ class SnapshotBuilder:
         file = self._files.get(slice_id) or self._file(slice_id)
         file.write(orjson.dumps((row.number, digest, record, row.text, row.label, held),
                                 option=orjson.OPT_APPEND_NEWLINE))
+
+    @property
+    def suppresses(self) -> bool:
+        """Whether anybody or anything is left out."""
+        return self._suppressed != Suppressed()
 
     def is_suppressed(self, subject: str, record: str, given: str = "") -> bool:
         """Whether a row is one that was erased, or may be: where its record id cannot be read (""), it may be any of

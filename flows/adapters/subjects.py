@@ -9,7 +9,8 @@ import pandas as pd
 from s3t_core.config import DataConfig
 from s3t_core.identity import folded, looks_like_a_float, looks_missing, spelt_under
 
-UNITED = "ids that differ from another one only in letter case, blanks, Unicode form or .0: two people to the system"
+UNITED = ("ids that differ from another one only in letter case, blanks, Unicode form or .0: two people to the system; "
+          "where they are one, say so by [data] id_rule before the first ingest")
 MISSING = "ids that look like a missing value (nan, None, NULL, N/A, ...): whoever has one is one person to the system"
 FLOATS = "ids that are whole numbers with .0: who asks with the number alone is not found"
 

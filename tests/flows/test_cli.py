@@ -157,6 +157,7 @@ def _audits(here: Path, folder: Path) -> None:
     _json("request", "person-005", cwd=here)
     told = _json("audit", "--bundle", str(bundle), "--ledger", str(ledger), "--checkpoint", str(kept), cwd=here)
     assert told["bundle"]["certificates"] == 2
+    assert "pass --key signing.pub" in _json("verify", str(bundle), cwd=folder, code=2)["message"]
     assert _json("verify", str(bundle), "--key", str(key), "--checkpoint", str(kept), cwd=folder)["valid"]
     assert "does not prove" in _run("verify", str(bundle), "--key", str(key), cwd=folder).stdout
     counts = _json("verify", str(ledger), "--key", str(key), cwd=folder)["ledger"]

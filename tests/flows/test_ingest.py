@@ -18,6 +18,7 @@ from s3t_core.errors import Busy, DataError, GuaranteeError, S3TError, Workspace
 from s3t_core.ports import Target
 from s3t_core.records import subject_digest
 from s3t_core.slicefile import read_rows, slice_path
+from s3t_core.snapshot import DUPLICATE
 from tests.flows.conftest import people, write_csv
 
 pytestmark = pytest.mark.slow
@@ -211,7 +212,7 @@ def test_bad_rows_go_to_quarantine_each_with_its_reason_and_the_rest_is_taken(ma
         "the text is longer than 65536 bytes": {"what": "é" * 500_000},
         "the subject id is longer than 512 bytes": {"who": "x" * 513},
         "the record id is longer than 512 bytes": {"id": "x" * 513},
-        "the record id stands more than once within its subject": {"id": "twice"},
+        DUPLICATE: {"id": "twice"},
     }
     spoilt = [{"id": f"b{i}", "who": "bad-person-99", "what": "w1 w2", "kind": "good"} | change
               for i, change in enumerate([*bad.values(), {"id": "twice"}])]
@@ -222,7 +223,7 @@ def test_bad_rows_go_to_quarantine_each_with_its_reason_and_the_rest_is_taken(ma
     report = ingest_source(place, str(source), False, 20_000)
     assert report.records + report.held_out == len(rows)
     expected = dict.fromkeys(bad, 1) | {
-        "the record id stands more than once within its subject": 2, "column 'what' is not UTF-8": 1,
+        DUPLICATE: 2, "column 'what' is not UTF-8": 1,
         "the row has more or fewer cells than the header": 1}
     counted = {k: v for k, v in report.reasons.items() if k in expected}
     assert counted == expected

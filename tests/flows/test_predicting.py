@@ -74,10 +74,28 @@ def test_a_file_that_cannot_be_labelled_whole_leaves_none(prepared: Prepared, tm
 
 
 @pytest.mark.slow
-def test_a_file_with_a_row_without_a_text_is_refused_by_its_place(prepared: Prepared, tmp_path: Path) -> None:
+def test_a_row_without_a_text_has_no_label_and_is_counted(prepared: Prepared, tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     place = prepared.fresh()
-    source = write_csv(tmp_path / "new.csv", [{"id": "r1", "what": SECRET}, {"id": "r2", "what": ""}])
-    with pytest.raises(DataError, match="the first is row 2: it is empty") as refused:
+
+    class Good:
+        def predict(self, texts: list[str]) -> Any:
+            return [{"label": "good", "probabilities": {"good": 1.0, "bad": 0.0}} for _ in texts]
+    monkeypatch.setattr(predicting, "_loaded", lambda *_: Good())
+    source = write_csv(tmp_path / "new.csv", [{"id": f"r{i}", "what": t} for i, t in enumerate(["a", "", "b", ""])])
+    told = predict_file(place, str(source), tmp_path / "out.csv")
+    assert (told["rows"], told["unlabelled"]) == (4, 2)
+    with (tmp_path / "out.csv").open() as file:
+        assert [(r["row"], r["label"]) for r in csv.DictReader(file)] == [
+            ("1", "good"), ("2", ""), ("3", "good"), ("4", "")]
+
+
+@pytest.mark.slow
+def test_a_file_with_a_row_that_cannot_be_read_is_refused_by_its_place(prepared: Prepared, tmp_path: Path) -> None:
+    place = prepared.fresh()
+    source = write_csv(tmp_path / "new.csv", [{"id": "r1", "what": SECRET}])
+    source.write_bytes(source.read_bytes() + b"r2,\xfc\r\n")
+    with pytest.raises(DataError, match="the first is row 2: column 'what' is not UTF-8") as refused:
         predict_file(place, str(source), tmp_path / "out.csv")
     assert SECRET not in str(refused.value) and _left(tmp_path) == ["new.csv"]
 

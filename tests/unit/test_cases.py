@@ -138,8 +138,10 @@ def test_all_problems_are_told_together_with_the_columns_that_were_found() -> No
 @pytest.mark.parametrize(("text", "sentence"), [
     (HEADER + "a,b,glad,\nc,d,sad,\n", "2 row(s) have more or fewer than the header's 3 cells, most of them 4; their"),
     (HEADER + "a,b, and c,glad\n", "text that holds commas stands in double quotes"),
-    ("Report of March\n\n" + HEADER + "a,b,glad\n", "line 3 seems to be the header"),
-    ("# made by a program\n" + HEADER + "a,b,glad\n", "line 2 seems to be the header"),
+    ("Report of March\n\n" + HEADER + "a,b,glad\n", "line 3 has the columns you named: remove lines 1 and 2"),
+    ("# made by a program\n" + HEADER + "a,b,glad\n", "a title, line 2 has the columns you named: remove line 1"),
+    ("Export;;\n" + HEADER.replace(",", ";") + "a;b;glad\n", "a title, line 2 has the columns you named: remove"),
+    ("Export\n" + HEADER.replace(",", "\t") + "a\tb\tglad\n", "a title, line 2 has the columns you named"),
     (json.dumps(people()), "got JSON; name it .jsonl or .json"), (as_lines(people()), "got JSON; name it"),
     ("member,\u00a0remark,mo\u200bod\na,b,glad\n", r"'\xa0remark' is nearly 'remark'"),
     ("\ufeff\ufeff" + HEADER + "a,b,glad\n", r"'\ufeffmember' is nearly 'member'")])

@@ -10,6 +10,7 @@ import pytest
 from flows.checking import check
 from s3t_core.config import Config
 from s3t_core.keys import WorkspaceKeys
+from s3t_core.snapshot import DUPLICATE
 from tests.cases.build import HERE, as_csv, as_lines, changed, people
 
 GLAD: dict[str, Any] = {"text": "remark", "label": "mood", "subject": "member",
@@ -78,6 +79,63 @@ def test_what_is_to_be_pasted_fits(name: str) -> None:
     assert again["fits"] and again["admitted"] == 12
 
 
+SEMICOLONS = """Nachricht-Nr;Kunde E-Mail;Nachricht;Kategorie
+1;anna@x.org;"Hallo; wie geht es, bitte";Lob
+2;bert@x.org;Danke, alles gut;Lob
+3;carl@x.org;Gar nicht gut;Kritik
+4;anna@x.org;Gar nicht gut, heute;Kritik
+"""
+
+
+def test_a_file_with_another_delimiter_shows_its_columns_before_anything_is_set(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(SEMICOLONS)
+    found = check(Config(), None, [str(tmp_path / "a.csv")])
+    assert found["read_as"] == "CSV, separated by semicolons, UTF-8"
+    assert found["columns"] == ["Nachricht-Nr", "Kunde E-Mail", "Nachricht", "Kategorie"]
+    assert tomllib.loads(found["data"])["data"] == {
+        "text": "Nachricht", "label": "Kategorie", "subject": "Kunde E-Mail", "labels": ["Kritik", "Lob"]}
+
+
+def test_a_whole_line_of_names_is_never_proposed_as_a_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(SEMICOLONS.replace(";Lob", "").replace(";Kritik", ";;"))
+    found = check(Config(), None, [str(tmp_path / "a.csv")])
+    assert not tomllib.loads(found["data"])["data"] and 'delimiter = ";"' in found["problems"][-1]
+
+
+def _umlauts(bad: int, rows: int = 200) -> str:
+    return "member,remark,mood\n" + "".join(
+        f"m{n},{'schön' if n < bad else 'fine'} {n},{['glad', 'sad'][n % 2]}\n" for n in range(rows))
+
+
+def test_a_file_of_which_much_does_not_decode_is_a_problem_with_the_encoding_to_paste(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(_umlauts(90).encode("cp1252"))
+    found = _checked(source)
+    assert not found["fits"] and found["takes"] and (found["admitted"], found["rows"]) == (110, 200)
+    assert "got 90 of 200 rows with bytes that are not" in found["problems"][0]
+    data = tomllib.loads(found["data"])["data"]
+    assert data["encoding"] == "cp1252"
+    again = check(Config.model_validate({"data": data}), None, [str(source)])
+    assert again["fits"] and again["admitted"] == 200
+    source.write_bytes(_umlauts(2).encode("cp1252"))
+    assert _checked(source)["fits"]
+
+
+def test_columns_of_a_header_that_does_not_decode_are_proposed_in_the_likely_encoding(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(_umlauts(90).replace("mood", "Gef\u00fchl").encode("cp1252"))
+    found = _checked(source)
+    assert not found["takes"] and found["columns"] == ["member", "remark", "Gef\u00fchl"]
+    assert tomllib.loads(found["data"])["data"]["encoding"] == "cp1252"
+
+
+def test_no_encoding_is_proposed_for_a_file_in_two(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(_umlauts(90).encode("cp1252") + "m,sch\u00f6n,glad\n".encode())
+    found = _checked(source)
+    assert not found["fits"] and "encoding" not in tomllib.loads(found["data"])["data"]
+
+
 def test_nested_columns_are_found_by_their_paths(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(as_lines([
         {"user": {"id": r["member"]}, "data": {"text": r["remark"]}, "label": r["mood"]} for r in people()]))
@@ -90,7 +148,7 @@ def test_ids_that_stand_twice_are_counted_as_an_ingest_counts_them(tmp_path: Pat
     (tmp_path / "a.csv").write_text(as_csv([*people(), people()[3], people()[4]]))
     found = _checked(tmp_path / "a.csv", record="entry")
     assert (found["rows"], found["admitted"], found["refused"]) == (14, 10, 4)
-    assert found["reasons"] == {"the record id stands more than once within its subject": 4}
+    assert found["reasons"] == {DUPLICATE: 4}
 
 
 def test_too_few_people_are_told_before_anything_is_trained() -> None:

@@ -58,6 +58,17 @@ def test_an_erasure_says_which_of_train_retrain_and_repair_follows_and_why(state
     assert step.command == command and why in step.why
 
 
+@pytest.mark.parametrize(("days", "dated"), [(1, False), (6, False), (8, True)])
+def test_a_rate_of_less_than_a_week_gives_no_date(days: int, dated: bool) -> None:
+    now = datetime(2026, 11, 20, tzinfo=UTC)
+    events = [{"type": "dataset", "time": rfc3339(now - timedelta(days=days))}] + [
+        {"type": "request", "request": f"r{i}", "time": rfc3339(now - timedelta(hours=1))} for i in range(6)]
+    forecast = forecast_document(CONFIG, _state(_release(2, 2), _data()), events, now)
+    told = told_budget({"policy": "first_shard_dead", "exhausted": False, "certain_requests_left": 1,
+                        "forecast": forecast})
+    assert ("until about" in told) == dated and "are expected" in told
+
+
 def test_why_no_accuracy_is_known_is_told() -> None:
     none = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"held_out": 0.0})})
     assert why_unmeasured(_state(_release(2, 2), _data()), CONFIG) == ""

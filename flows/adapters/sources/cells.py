@@ -12,6 +12,8 @@ from s3t_core.config import DataConfig
 from s3t_core.identity import NotAnId, decimal_text, id_text
 
 RAGGED = "the row has more or fewer cells than the header"
+NOT_TEXT = "is not UTF-8"
+"""How the reason ends for which a row is refused whose bytes do not decode."""
 CHAT = "a list of chat messages; one text a row is read: write there what the person said"
 
 ROW, MALFORMED, GIVEN = "\0row", "\0malformed", "\0given"
@@ -86,7 +88,7 @@ def _decode(cells: dict[str, Any], malformed: str, columns: Columns) -> Cells:
                 malformed = f"column {column!r} holds {error}"
                 value = None
         if isinstance(value, str) and not is_clean(value):
-            malformed = f"column {column!r} is not UTF-8"
+            malformed = f"column {column!r} {NOT_TEXT}"
             value = spelt_out(value)
         decoded[column] = value or None
     return decoded, malformed

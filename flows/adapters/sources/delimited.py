@@ -4,7 +4,8 @@
    columns out of the header
 2. a quote that spoils its own line spoils that row; one that spoils several lines may have swallowed other people's
    rows, so the file is refused with the lines
-3. a byte that does not decode spoils its row; so does a row with more or fewer cells than the header
+3. a line above the header is told, and so is the delimiter that another file of its ending has
+4. a byte that does not decode spoils its row; so does a row with more or fewer cells than the header
 """
 
 import csv
@@ -15,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from flows.adapters.sources.cells import RAGGED, Block, Columns, is_clean, spelt_out
+from flows.adapters.sources.cells import NOT_TEXT, RAGGED, Block, Columns, is_clean, spelt_out
 from flows.adapters.sources.labels import Meanings
 from flows.adapters.sources.parts import Part
 from flows.adapters.sources.tables import ROLE_WORDS, shown, words_of
@@ -37,6 +38,8 @@ _LONGEST_CELL = 16 * 2**20
 """Characters. A longer cell is a quote that nobody closes, or nothing that could be learnt from."""
 _MISQUOTED = 'a quote inside a quoted cell that is not written twice ("")'
 _BEGIN, _SAMPLE, _ENOUGH = 256 * 1024, 200, 4
+_NEARLY = 0.9
+"""Of the first rows so many have as many cells as the header, where a delimiter is the file's."""
 _KNOWN = frozenset({"id", "key", "name", "date", "time", *(w for words in ROLE_WORDS.values() for w in words)})
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -107,7 +110,8 @@ class DelimitedTable:
     def hint(self) -> str:
         """See Table."""
         if (above := self._lines_above()) > 1:
-            return f"line {above} seems to be the header: take away what stands above it"
+            which = {2: "line 1", 3: "lines 1 and 2"}.get(above, f"lines 1 to {above - 1}")
+            return (f"the first line looks like a title, line {above} has the columns you named: remove {which}")
         if self._is_a_row():
             found = sorted(set(self.header) & self._labels)
             return (f"its first line, {len(self.header)} cell(s), seems to be a row, not a header"
@@ -122,8 +126,11 @@ class DelimitedTable:
 
     def _lines_above(self) -> int:
         """The number of the line that has the wanted columns, 0 where no line has."""
-        reader = csv.reader(self._head_lines[:_SAMPLE // 10], delimiter=self.delimiter)
-        return next((reader.line_num + self._skip for row in reader if self._wanted <= set(row)), 0)
+        for delimiter in dict.fromkeys([self.delimiter, *DELIMITERS]):
+            reader = csv.reader(self._head_lines[:_SAMPLE // 10], delimiter=delimiter)
+            if found := next((reader.line_num + self._skip for row in reader if self._wanted <= set(row)), 0):
+                return found
+        return 0
 
     def sample(self, rows: int) -> list[dict[str, Any]]:
         """See Table."""
@@ -167,7 +174,7 @@ class DelimitedTable:
                 self._part.path, self._part.packing, self._codec) as file:
             for rows, malformed in _chunks(_Rows(self, file, self._skip, len(self.header)), chunk_rows):
                 block = _block(rows, malformed, places, constants)
-                spoilt += sum(m.endswith("is not UTF-8") for m in block.malformed)
+                spoilt += sum(m.endswith(NOT_TEXT) for m in block.malformed)
                 yield block
         if spoilt:
             self.notes.append(undecoded_cells(spoilt))
@@ -288,7 +295,7 @@ def _block(rows: list[list[str]], malformed: dict[int, str], places: list[tuple[
         if not is_clean("".join(filter(None, found))):
             for i, cell in enumerate(found):
                 if cell is not None and not is_clean(cell):
-                    found[i], reasons[i] = spelt_out(cell), f"column {column!r} is not UTF-8"
+                    found[i], reasons[i] = spelt_out(cell), f"column {column!r} {NOT_TEXT}"
         cells[column] = found
     return Block(cells, reasons)
 
@@ -313,21 +320,21 @@ def _first(lines: Sequence[str], delimiter: str) -> list[str]:
 
 def _fitting(lines: Sequence[str], wanted: Sequence[str], usual: str) -> str:
     """The usual delimiter, unless another one alone makes most of the wanted columns out of the first line, or, where
-    none makes any, the usual one makes one cell of it and another one alone as many cells of every line."""
+    none makes any, the usual one makes one cell of it and another one alone as many cells of nearly every line."""
     counts = {d: len(set(wanted) & set(_first(lines, d))) for d in DELIMITERS}
     most = [d for d, count in counts.items() if count == max(counts.values())]
     if len(most) == 1:
         return most[0]
     if len(_first(lines, usual)) > 1:
         return usual
-    even = [d for d in DELIMITERS if d != usual and len(_first(lines, d)) > 2 and _is_even(lines[:_SAMPLE // 10], d)]
+    even = [d for d in DELIMITERS if d != usual and _is_even(lines[:_SAMPLE], d)]
     return even[0] if len(even) == 1 else usual
 
 
 def _is_even(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether every line has as many of a delimiter as the first."""
-    counts = {line.count(delimiter) for line in lines if line.strip()}
-    return len(counts) == 1
+    """Whether a delimiter makes as many cells of nearly every row as of the first, and more than one."""
+    widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
+    return widths[0] > 1 and len(widths) > 1 and widths.count(widths[0]) >= _NEARLY * len(widths)
 
 
 def _escaped(delimiter: str) -> str:

@@ -10,7 +10,17 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import IO, Any
 
-from flows.adapters.sources.cells import CHAT, DECODER, Block, Cells, Columns, is_chat, reach, row_by_row
+from flows.adapters.sources.cells import (
+    CHAT,
+    DECODER,
+    NOT_TEXT,
+    Block,
+    Cells,
+    Columns,
+    is_chat,
+    reach,
+    row_by_row,
+)
 from flows.adapters.sources.parts import Part
 from flows.adapters.sources.tables import shown
 from flows.adapters.sources.text import (
@@ -112,7 +122,7 @@ class JsonTable:
         """See Table."""
         spoilt = 0
         for block in row_by_row(self._cells(columns), columns, chunk_rows):
-            spoilt += sum(m.endswith("is not UTF-8") for m in block.malformed)
+            spoilt += sum(m.endswith(NOT_TEXT) for m in block.malformed)
             yield block
         if spoilt:
             self.notes.append(undecoded_cells(spoilt))

@@ -94,10 +94,11 @@ class Source:
         alike = [f"{near!r} is nearly {column!r} (blanks, letter case or hyphens)"
                  for column in missing for near in names if _alike(near, column)]
         told = f"columns found: {', '.join(map(repr, names[:_SHOWN]))}" if names else "it names no columns"
-        rest = "; ".join(r for r in (told, *alike, table.hint()) if r)
+        hint = table.hint()
+        rest = "; ".join(r for r in (told, *alike, hint) if r)
         wanted = " and ".join(f"column {c!r} ({self._roles[c]})" for c in missing)
-        return (f"expected {wanted} in the source, got {table.told}; {rest}. Name the columns in s3t.toml as the "
-                "source does")
+        remedy = "" if hint else ". Name the columns in s3t.toml as the source does"
+        return f"expected {wanted} in the source, got {table.told}; {rest}{remedy}"
 
     def check(self) -> None:
         """Raises DataError that tells all problems together."""

@@ -12,6 +12,8 @@ from typing import IO
 from s3t_core.errors import DataError, S3TError
 
 _HEAD = 256 * 1024
+_LOOKED_AT = 16 * 2**20
+"""Bytes of a text by which an encoding is proposed."""
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig", "UTF-8"), (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
           (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"), (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
           (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"))
@@ -121,6 +123,29 @@ def open_text(path: Path, packing: str, codec: str) -> IO[str]:
     """The text of a file, line ends as they are. A byte that does not decode becomes a lone surrogate, by which its
     row is found (PEP 383)."""
     return io.TextIOWrapper(open_bytes(path, packing), encoding=codec, errors="surrogateescape", newline="")
+
+
+def likely_encoding(path: Path) -> str:
+    """The encoding to propose for a text whose bytes are not UTF-8: cp1252, where they fit it and no line of them is
+    UTF-8 beyond ASCII, as lines of a file in two encodings are; else ""."""
+    found = ""
+    with readable("a packed file"), open_bytes(path, packing_of(path)) as file:
+        text = file.read(_LOOKED_AT)
+    for line in text.splitlines():
+        if line.isascii():
+            continue
+        if _fits(line, "utf-8") or not _fits(line, "cp1252"):
+            return ""
+        found = "cp1252"
+    return found
+
+
+def _fits(line: bytes, codec: str) -> bool:
+    try:
+        line.decode(codec)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def undecoded_header(name: str) -> DataError:
