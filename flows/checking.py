@@ -64,7 +64,7 @@ class Standing:
         from flows.wiring import refuse_open_plan
         yield from (partial(self.place.check_example_key, each) for each in sources)
         yield partial(refuse_open_plan, self.state)
-        yield partial(ingest._id_rule, self.place, self.state, self.append, self.shrink)
+        yield partial(ingest._id_basis, self.place, self.state, self.append, self.shrink)
         if self.append:
             yield partial(ingest._check_topology, self.place, self.state)
 

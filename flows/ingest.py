@@ -161,7 +161,7 @@ def read_and_place(place: Workspace, sources: list[str], chunk_rows: int, builde
     first = next(chunks, None)
     if first is None:
         raise DataError("expected rows in the source, got none")
-    with current().spinner("Loading the expectations"):
+    with current().spinner("Loading the checks"):
         from flows.adapters.validation import RowValidator
         validator = RowValidator(config, labels, tiers)
     taken, spellings = Taken(source.told, Undeclared(labels)), Spellings()

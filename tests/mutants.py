@@ -1022,7 +1022,7 @@ MUTANTS = (
            "return admitted[~np.array(out, dtype=bool)]", "return admitted",
            "tests/flows/test_check_beside.py::leaves_out"),
     Mutant("check: another rule for ids is not noticed", "flows/checking.py",
-           "        yield partial(ingest._id_rule, self.place, self.state, self.append, self.shrink)\n", "",
+           "        yield partial(ingest._id_basis, self.place, self.state, self.append, self.shrink)\n", "",
            "tests/flows/test_check_beside.py::other_rule"),
     Mutant("check: what would be missing is not noticed", "flows/checking.py",
            "                yield partial(ingest._check_shrunk, self.place, self.state, builder)\n",
