@@ -307,6 +307,40 @@ def test_an_erased_person_does_not_come_back_under_another_spelling(place: Works
     assert _ingest(place, _source(tmp_path, ANN, BOB, spelling))["suppressed"] == 0
 
 
+@pytest.mark.parametrize("record", ["", "r1-0"])
+def test_a_request_that_found_nobody_keeps_out_the_very_id_and_none_that_is_spelt_nearly_so(
+        place: Workspace, tmp_path: Path, record: str) -> None:
+    """Whose id is spelt nearly like a misspelt one never asked."""
+    take_requests(place, [BOB.upper()], record)
+    assert [c["outcome"] for c in _erase(place)["certificates"]] == ["nothing found"]
+    again = _ingest(place, _source(tmp_path, ANN, BOB, BOB.upper(), NUMBER))
+    assert (again["suppressed"], again["nearly"]) == (0 if record else 2, 0)
+    assert _found(Workspace(place.root), BOB) == ("in the data", "")
+
+
+@pytest.mark.parametrize("rule", ["[]", '["exact"]'])
+@pytest.mark.parametrize("given", [BOB, BOB.upper()])
+def test_the_very_id_that_found_nobody_stays_out_under_another_rule_too(make_place: Make, tmp_path: Path, given: str,
+                                                                       rule: str) -> None:
+    place = make_place(data={"id_rule": json.loads(rule)})
+    _ingest(place, _source(tmp_path, ANN))
+    take_requests(Workspace(place.root), [given])
+    assert [c["outcome"] for c in _erase(place)["certificates"]] == ["nothing found"]
+    settings = place.root / "s3t.toml"
+    settings.write_text(settings.read_text().replace(f"id_rule = {rule}", 'id_rule = ["case"]'))
+    assert _ingest(place, _source(tmp_path, ANN, given), anyway=True)["suppressed"] == 2
+    lift(Workspace(place.root), given, "", "clerk")
+    assert _ingest(place, _source(tmp_path, ANN, given), anyway=True)["suppressed"] == 0
+
+
+def test_a_misspelt_request_beside_the_right_one_weakens_nothing(place: Workspace, tmp_path: Path) -> None:
+    take_requests(place, [BOB, BOB.upper()])
+    assert sorted(c["rows"] for c in _erase(place)["certificates"]) == [0, 2]
+    take_requests(Workspace(place.root), [BOB])  # asked again, it finds nothing new
+    _erase(place)
+    assert _ingest(place, _source(tmp_path, ANN, NUMBER, BOB.title()))["suppressed"] == 2
+
+
 def test_an_erased_record_does_not_come_back_under_another_spelling(place: Workspace, tmp_path: Path) -> None:
     take_requests(place, [BOB], "r1-0")
     _erase(place)
