@@ -46,9 +46,10 @@ class RequestRecord:
 
     `received` and `due` (RFC 3339) are what holds now: earlier than what was `told` when a clock that had run ahead was
     put right since. `id_rule` is the rule for ids that it was asked by; `near` what keeps out whoever is spelt nearly
-    so, and the ids as given under another rule; of a request that found nobody, those alone. `asked_by` is how the person was named: by an "id", or by one of its hashes, of which nobody can say the id. By
-    a hash, `forms` are those of the identity index to look for, of the id itself first, and `subjects` the digests of
-    whom its erasure found by them.
+    so, and the ids as given under another rule; of a request that found nobody, those alone. `asked_by` is how the
+    person was named: by an "id", or by one of its hashes, of which nobody can say the id. By a hash, `forms` are those
+    of the identity index to look for, of the id itself first, and `subjects` the digests of whom its erasure found by
+    them.
     """
 
     subject: str

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flows.finding import look_up, spelt
+from flows.finding import erased_in, erased_of, look_alikes, look_up, look_up_hashed, spelt
 from flows.ingest import ingest_source
 from flows.requests import hold, lift, list_requests, release, take_hashed, take_requests
 from flows.verifying import verify_path
@@ -74,7 +74,7 @@ def _erase(place: Workspace) -> dict[str, Any]:
 
 def _found(place: Workspace, given: str) -> tuple[str, str]:
     finding = look_up(place, spelt(place, [given]))[given]
-    return finding.found, finding.near
+    return finding.found, next(iter(finding.near), "")
 
 
 @pytest.mark.parametrize(("given", "found"), [
@@ -91,6 +91,97 @@ def test_a_near_match_is_named_where_it_can_be_guessed(place: Workspace, tmp_pat
     _ingest(place, _source(tmp_path, "2002.0", "ANNA", "Straße"))
     assert [_found(Workspace(place.root), given) for given in ("2002", "anna", "STRASSE")] == [
         ("nearly", "2002.0"), ("nearly", "ANNA"), ("nearly", "")]
+
+
+PETRA = ("Petra.Wagner@x.org", "PETRA.WAGNER@X.ORG", "petra.wagner@x.org", "pEtra.wagner@x.org")
+
+
+@pytest.fixture
+def spellings(place: Workspace, tmp_path: Path) -> Workspace:
+    """Four people to the system, maybe one to the world; of the last nobody can guess how it is spelt."""
+    _ingest(place, _source(tmp_path, *PETRA, BOB), anyway=True)
+    return Workspace(place.root)
+
+
+def test_who_has_the_id_is_told_with_how_many_others_are_spelt_nearly_so(spellings: Workspace) -> None:
+    finding = look_up(spellings, {PETRA[0]: PETRA[0], BOB: BOB})
+    assert (finding[PETRA[0]].found, finding[PETRA[0]].others) == ("in the data", 3)
+    assert sorted(finding[PETRA[0]].near) == sorted(PETRA[1:3])
+    assert (finding[BOB].found, finding[BOB].others) == ("in the data", 0)
+
+
+def test_all_near_spellings_are_named_that_can_be_guessed_where_nobody_has_the_id(spellings: Workspace) -> None:
+    finding = look_up(spellings, {" petra.wagner@x.org": " petra.wagner@x.org"})[" petra.wagner@x.org"]
+    assert (finding.found, finding.others) == ("nearly", 4)
+    assert sorted(finding.near) == sorted(PETRA[1:3])
+
+
+def test_another_spelling_that_is_asked_for_too_does_not_stay(spellings: Workspace) -> None:
+    take_requests(spellings, list(PETRA[:3]))
+    assert (look_up(spellings, {PETRA[0]: PETRA[0]})[PETRA[0]].near, look_up(spellings, {PETRA[0]: PETRA[0]})[
+        PETRA[0]].others) == ((), 1)
+
+
+def test_another_spelling_that_only_an_earlier_version_or_quarantine_has_is_told_of(place: Workspace,
+                                                                                   tmp_path: Path) -> None:
+    source = Path(_source(tmp_path, ANN, BOB.upper(), NUMBER))
+    source.write_text(source.read_text() + f"x1,{NUMBER}.0,a text,neither\n")
+    _ingest(place, str(source))
+    place = Workspace(place.root)
+    assert [look_up(place, {who: who})[who].near for who in (BOB.upper(), NUMBER)] == [(BOB,), (f"{NUMBER}.0",)]
+
+
+def test_under_the_exact_rule_no_other_spelling_is_the_same_person(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(data={"id_rule": ["exact"]})
+    _ingest(place, _source(tmp_path, "Ab", "aB"))
+    place = Workspace(place.root)
+    assert look_up(place, {"Ab": "Ab"})["Ab"].others == 0 and _found(place, "ab")[0] == "nearly"
+
+
+def test_who_was_erased_before_is_told_by_which_request_and_when(place: Workspace) -> None:
+    request, = take_requests(place, [ANN])
+    _erase(place)
+    place = Workspace(place.root)
+    finding = look_up(place, {ANN: ANN, "nobody": "nobody"})
+    gone = finding[ANN].erased
+    assert finding[ANN].found == "nobody" and gone is not None and finding["nobody"].erased is None
+    assert (gone.request, gone.time[:10]) == (request.request_id, place.now()[:10])
+    again, nobody = take_requests(place, [ANN, "nobody"])
+    _erase(place)
+    state = Workspace(place.root).ledger.state()
+    assert erased_of(erased_in(state), state.requests[again.request_id]) == gone
+    assert erased_of(erased_in(state), state.requests[nobody.request_id]) is None  # who found nobody erased nobody
+
+
+def test_who_was_erased_by_hash_or_of_whom_a_record_was_is_told_so_too(place: Workspace) -> None:
+    by_hash, = take_hashed(place, _hashed(ANN))
+    record, = take_requests(place, [BOB], "r1-0")
+    _erase(place)
+    place = Workspace(place.root)
+    gone = look_up(place, {ANN: ANN})[ANN].erased
+    assert gone is not None and gone.request == by_hash.request_id
+    again, other = take_requests(place, [BOB], "r1-0")[0], take_requests(place, [BOB], "r1-1")[0]
+    state = place.ledger.state()
+    told = [erased_of(erased_in(state), state.requests[r.request_id]) for r in (again, other)]
+    assert told[0] is not None and told[0].request == record.request_id and told[1] is None
+
+
+def test_who_asks_by_hash_is_told_whether_somebody_has_it(place: Workspace, tmp_path: Path) -> None:
+    source = Path(_source(tmp_path, BOB, NUMBER))  # so that ANN is only in the earlier version
+    source.write_text(source.read_text() + "x1,Zoe@Example.org,a text,neither\n")
+    _ingest(place, str(source))
+    asked = [*_hashed(ANN), *_hashed(ANN.lower()), *_hashed("zoe@example.org", "md5"), *_hashed("nobody")]
+    told = look_up_hashed(Workspace(place.root), asked)
+    assert [told[each].found for each in asked] == ["in the data"] * 3 + ["nobody"]
+
+
+def test_who_looks_alike_is_known_of_open_requests_until_their_ids_are_gone(spellings: Workspace) -> None:
+    taken = take_requests(spellings, [PETRA[0], " Petra.Wagner@X.org", "nobody", BOB])
+    found = look_alikes(spellings, taken)
+    assert [len(found[r.request_id]) for r in taken] == [3, 4, 0, 0]
+    assert look_alikes(spellings, [*take_hashed(spellings, _hashed(BOB)), *take_requests(spellings, [BOB], "r1")]) == {}
+    spellings.needles.destroy("", [taken[0].request_id])
+    assert look_alikes(spellings, taken[:1]) == {}
 
 
 def test_no_id_and_no_hash_of_one_stands_in_the_index(made: Workspace) -> None:
@@ -315,7 +406,7 @@ def test_a_request_that_found_nobody_keeps_out_the_very_id_and_none_that_is_spel
     assert [c["outcome"] for c in _erase(place)["certificates"]] == ["nothing found"]
     again = _ingest(place, _source(tmp_path, ANN, BOB, BOB.upper(), NUMBER))
     assert (again["suppressed"], again["nearly"]) == (0 if record else 2, 0)
-    assert _found(Workspace(place.root), BOB) == ("in the data", "")
+    assert _found(Workspace(place.root), BOB)[0] == "in the data"
 
 
 @pytest.mark.parametrize("rule", ["[]", '["exact"]'])
@@ -481,7 +572,9 @@ def test_the_split_follows_the_subject_where_no_column_is_named(make_place: Make
 def test_who_may_not_erase_is_told_nothing(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(place.database), "may_erase", lambda _: False)
     findings = [look_up(place, {who: who})[who] for who in (ANN, "nobody")]
-    assert [f.found for f in findings] == ["not told", "not told"] and findings[0] == findings[1]
+    findings += [look_up_hashed(place, _hashed(who))[_hashed(who)[0]] for who in (ANN, "nobody")]
+    assert [f.found for f in findings] == ["not told"] * 4 and len(set(findings)) == 1
+    assert look_alikes(place, take_requests(place, [ANN])) == {}
 
 
 def _predicate(place: Workspace, request_id: str) -> dict[str, Any]:
