@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
+from flows.cli_requests import told_beside
+from flows.erase import erase
 from flows.finding import erased_in, erased_of, look_alikes, look_up, look_up_hashed, spelt
 from flows.ingest import ingest_source
 from flows.requests import hold, lift, list_requests, release, take_hashed, take_requests
@@ -118,8 +122,8 @@ def test_all_near_spellings_are_named_that_can_be_guessed_where_nobody_has_the_i
 
 def test_another_spelling_that_is_asked_for_too_does_not_stay(spellings: Workspace) -> None:
     take_requests(spellings, list(PETRA[:3]))
-    assert (look_up(spellings, {PETRA[0]: PETRA[0]})[PETRA[0]].near, look_up(spellings, {PETRA[0]: PETRA[0]})[
-        PETRA[0]].others) == ((), 1)
+    finding = look_up(spellings, {PETRA[0]: PETRA[0]})[PETRA[0]]
+    assert (finding.near, finding.others) == ((), 1)
 
 
 def test_another_spelling_that_only_an_earlier_version_or_quarantine_has_is_told_of(place: Workspace,
@@ -575,6 +579,68 @@ def test_who_may_not_erase_is_told_nothing(place: Workspace, monkeypatch: pytest
     findings += [look_up_hashed(place, _hashed(who))[_hashed(who)[0]] for who in (ANN, "nobody")]
     assert [f.found for f in findings] == ["not told"] * 4 and len(set(findings)) == 1
     assert look_alikes(place, take_requests(place, [ANN])) == {}
+
+
+def _said(place: Workspace, *arguments: str, given: str = "") -> str:
+    """What a command prints, of a process that need not start anew."""
+    done = CliRunner().invoke(app, [*arguments, "--workspace", str(place.root)], input=given)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_request_in_order_is_told_so(place: Workspace) -> None:
+    assert "  in the data: 1 of 1\n" in _said(place, "request", BOB)
+    assert "  in the data: 1 of 2\n" in _said(place, "request", NUMBER, "nobody")
+    assert "  somebody with this hash is in the data: req-" in _said(place, "request", "--hashed", _hashed(ANN)[0])
+    assert "  nobody with this hash is in the data: req-" in _said(place, "request", "--hashed", _hashed("nobody")[0])
+
+
+def test_other_spellings_are_told_by_request_requests_and_erase(spellings: Workspace) -> None:
+    told = _said(spellings, "request", PETRA[0])
+    assert "3 other spellings of it are there too and stay: " in told and "and 1 more" in told
+    assert repr(PETRA[1]) in told and "ask for it as well" in told
+    wrong = _said(spellings, "request", " petra.wagner@x.org")
+    request = wrong.split()[0]
+    assert f"`s3t withdraw {request}`" in wrong and repr(PETRA[1]) in wrong and repr(PETRA[2]) in wrong
+    assert "3 other spellings stay in the data" in _said(spellings, "requests")
+    assert [r["others"] for r in json.loads(_said(spellings, "requests", "--json"))["requests"]] == [3, 3]
+    done = {c["request"]: c for c in erase(str(spellings.root))["certificates"]}
+    assert (done[request]["outcome"], done[request]["others"]) == ("nothing found", 3)
+    assert sorted(c["others"] for c in done.values()) == [3, 3]
+    lines = told_beside(list(done.values()))
+    assert (f"  nothing found, but a nearly equal id is there: {request}; ask again with the spelling in the data"
+            in lines)
+    assert any("3 other spellings stay in the data: req-" in line for line in lines) and "etra" not in "".join(lines)
+
+
+def test_who_was_erased_already_is_told_so_by_request_and_by_erase(place: Workspace) -> None:
+    first, = take_requests(place, [ANN])
+    _erase(place)
+    told = _said(place, "request", ANN)
+    assert f"already erased by {first.request_id} on {place.now()[:10]}; nothing new is there" in told
+    assert "see that they are spelt" not in told
+    done = erase(str(place.root))["certificates"]
+    assert [c["erased_before"]["request"] for c in done] == [first.request_id]
+    line, = told_beside(done)
+    assert f"already erased by {first.request_id} on " in line and done[0]["request"] in line
+
+
+def test_each_request_of_a_file_is_told_by_its_line_and_by_no_id(place: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text(f"\n{BOB}\nnobody@x.org\n{ANN.lower()}\n{BOB}\n")
+    told = _said(place, "request", "--file", str(tmp_path / "ids.txt"))
+    assert [line.split("  ")[1] for line in told.splitlines() if line.startswith("req-")] == [
+        "line 2", "line 3", "line 4"]
+    assert "not in the data: line 3" in told and "not in the data: line 4, but" in told
+    assert not any(each in told for each in (BOB, "nobody@x.org", ANN.lower()))
+
+
+def test_in_json_each_id_has_its_request_and_its_line(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(data={"id_rule": ["case"]})
+    _ingest(place, _source(tmp_path, ANN))
+    told = json.loads(_said(place, "request", "--stdin", "--json", NUMBER, given=f"{ANN}\nnobody\n{ANN.upper()}\n"))
+    of = {f["subject"]: (f["request"], f["line"]) for f in told["found"]}
+    one, two, three = (r["id"] for r in told["requests"])
+    assert of == {NUMBER: (one, None), ANN: (two, 1), "nobody": (three, 2), ANN.upper(): (two, 3)}
 
 
 def _predicate(place: Workspace, request_id: str) -> dict[str, Any]:
