@@ -438,12 +438,14 @@ def _told_erasure(d: dict[str, Any]) -> list[str]:
     waiting = [] if not back else [
         f"  Back from a restore or left by a crash, put right: {', '.join(f'{n} {k}' for k, n in back.items())}."]
     waiting += [f"  not carried out: {w['request']}, {w['state']}, due {w['due']}" for w in d["waiting"]]
-    nobody = any(c["outcome"] == "nothing found" for c in d["certificates"])
+    nobody = any(c["outcome"] == "nothing found" and not c["others"] and not c["erased_before"]
+                 for c in d["certificates"])
     if not d["certificates"]:
         return [f"Nothing was pending. Full retrain: {told}.", *waiting, _told_next(d["next"])]
     return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "
             f"deactivated and destroyed; version {d['version'] or 'none'} serves. Full retrain: {told}.",
             *(f"  {told_outcome(c['outcome'], c['rows'])}: {c['path']}" for c in d["certificates"]),
+            *cli_requests.told_beside(d["certificates"]),
             *(["  Nothing found: the data held no row of that id, now or in an earlier version; see that it is spelt "
                "as in the source."] if nobody else []),
             *([f"  The ids of {d['ids_lost']} request(s) could not be searched for: they were asked for by a hash, or "

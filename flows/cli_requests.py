@@ -43,50 +43,127 @@ def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="[SUBJE
 
     `s3t request --stdin < ids.txt`, or type the ids and end with Ctrl-D."""
     place = open_workspace(workspace)
-    from flows.finding import look_up, spelt
     from flows.requests import states_of, take_hashed, take_requests
-    given = list(dict.fromkeys([*(subjects or []), *_ids(place, stdin, file, column)]))
+    lines = _ids(place, stdin, file, column)
+    given = list(dict.fromkeys([*(subjects or []), *lines]))
     if hashed and (given or record):
         raise UsageError("expected ids or hashes of ids in one command, got both (or --record beside a hash); ask "
                          "twice")
     taken = take_hashed(place, hashed, key) if hashed else take_requests(place, given, record, key)
-    states, found = states_of(place, taken), look_up(place, spelt(place, given)) if given else {}
+    states, found = states_of(place, taken), _found(place, given, hashed or [], record, [r.request_id for r in taken])
     show(as_json, {
         "requests": [{"id": r.request_id, "received": r.received, "due": r.due, "state": states[r.request_id]}
                      for r in taken],
-        "found": [{"subject": who, "found": f.found, "nearly": f.near, "why": f.why} for who, f in found.items()]},
-        _told_taken)
+        "found": [{**each, "line": None if each["subject"] in (subjects or []) else lines.get(each["subject"])}
+                  for each in found]}, _told_taken)
     if any(state in RETURNED for state in states.values()):
         print("s3t: what was asked with this key before was withdrawn or rejected, so nothing of it is pending; ask "
               "anew with another --key", file=sys.stderr)
         sys.exit(1)
 
 
+def _found(place: Any, given: list[str], hashed: list[str], record: str, taken: list[str]) -> list[dict[str, Any]]:
+    """Who of those that were asked for is in the data, with the request that each is in: `taken`, one for each person
+    in the order in which they were given."""
+    from flows.finding import look_up, look_up_hashed, spelt
+    if hashed:
+        by_hash = look_up_hashed(place, hashed)
+        return [{"subject": "", "hashed": who, "request": request, **_as_json(finding)}
+                for (who, finding), request in zip(by_hash.items(), taken, strict=True)]
+    under = spelt(place, given)
+    request_of = dict(zip(dict.fromkeys(under.values()), taken, strict=True))
+    return [{"subject": who, "hashed": "", "request": request_of[under[who]], **_as_json(finding)}
+            for who, finding in look_up(place, under, record).items()]
+
+
+def _as_json(finding: Any) -> dict[str, Any]:
+    return {"found": finding.found, "nearly": next(iter(finding.near), ""), "spellings": list(finding.near),
+            "others": finding.others, "why": finding.why,
+            "erased": finding.erased and {"request": finding.erased.request, "time": finding.erased.time}}
+
+
 def _told_taken(d: dict[str, Any]) -> list[str]:
     ended = (*RETURNED, *get_args(ErasureOutcome))
-    lines = [f"{r['id']}  " + (f"closed before: {r['state']}" if r["state"] in ended else f"due {r['due']}")
-             for r in d["requests"]]
+    stands: dict[str, list[str]] = {}
+    for each in d["found"]:
+        if each["line"]:
+            stands.setdefault(each["request"], []).append(str(each["line"]))
+    lines = []
+    for r in d["requests"]:
+        at = stands.get(r["id"], [])
+        where = f"  line{'s' if len(at) > 1 else ''} {', '.join(at)}" if at else ""
+        lines.append(f"{r['id']}{where}  " + (
+            f"closed before: {r['state']}" if r["state"] in ended else f"due {r['due']}"))
     accepted = sum(r["state"] not in ended for r in d["requests"])
     return [*lines, *_told_found(d["found"]),
             f"{accepted} request(s) accepted." + (" Next: `s3t erase`." if accepted else "")]
 
 
-def _told_found(found: list[dict[str, str]]) -> list[str]:
-    """Who of those that were asked for is not in the data. The ids are what was just given."""
-    kinds = {kind: [f for f in found if f["found"] == kind] for kind in ("nearly", "nobody", "not told")}
-    lines = [f"  not in the data: {f['subject']!r}, but " + (
-        f"{f['nearly']!r} is there" if f["nearly"] else
-        "somebody is whose id differs only in letter case, blanks, Unicode form or .0") for f in kinds["nearly"]]
-    if kinds["nearly"]:
-        lines.append("  Withdraw what is misspelt and ask with the spelling in the data, or set [data] id_rule "
-                     "(docs/your-data.md).")
-    lines += [f"  not in the data: {f['subject']!r}" for f in kinds["nobody"][:_SHOWN]]
-    if len(kinds["nobody"]) > _SHOWN:
-        lines.append(f"  and {len(kinds['nobody']) - _SHOWN} more that are not in the data (all with --json)")
-    if kinds["nobody"]:
+def _told_found(found: list[dict[str, Any]]) -> list[str]:
+    """Who of those that were asked for is in the data, and who is not. An id that was given on the command line stands
+    there already; one of a file is told by its line."""
+    kinds = {kind: [f for f in found if f["found"] == kind] for kind in ("in the data", "nearly", "nobody", "not told")}
+    here, erased = kinds["in the data"], [f for f in [*kinds["nobody"], *kinds["nearly"]] if f["erased"]]
+    lines = _told_here(here, len(found) - len(kinds["not told"]))
+    lines += _told_nearly(kinds["nearly"])
+    lines += _some([f"  {_who(f)}: already erased by {f['erased']['request']} on {f['erased']['time'][:10]}; nothing "
+                    "new is there" for f in erased], "that were erased before")
+    nobody = [f for f in kinds["nobody"] if not f["erased"]]
+    lines += _some([f"  nobody with this hash is in the data: {f['request']}" if f["hashed"] else
+                    f"  not in the data: {_who(f)}" for f in nobody], "that are not in the data")
+    if any(not f["hashed"] for f in nobody):
         lines.append("  Nothing will be found for them: see that they are spelt as in the source.")
+    if any(f["hashed"] for f in nobody):
+        lines.append("  Who has an id with the hash when the request is carried out is meant too.")
     return [*lines, *dict.fromkeys(f"  Whether they are in the data is not told: {f['why']}."
                                    for f in kinds["not told"])]
+
+
+def _told_here(here: list[dict[str, Any]], of: int) -> list[str]:
+    """Who is there, and who else is under another spelling, and stays."""
+    hashed = [f"  somebody with this hash is in the data: {f['request']}" for f in here if f["hashed"]]
+    lines = _some(hashed, "of whom somebody is in the data")
+    if not hashed and here:
+        lines.append(f"  in the data: {len(here)} of {of}")
+    more = [f"  {_who(f)}: {f['others']} other spelling{'s' if f['others'] > 1 else ''} of it "
+            f"{'are' if f['others'] > 1 else 'is'} there too and {'stay' if f['others'] > 1 else 'stays'}"
+            + (f": {_named(f)}" if f["spellings"] else "") for f in here if f["others"]]
+    lines += _some(more, "with other spellings that stay")
+    if more:
+        lines.append("  If that is the same person, ask for it as well, or set [data] id_rule (docs/your-data.md).")
+    return lines + list(dict.fromkeys(f"  Whether other spellings of them are there is not told: {f['why']}."
+                                      for f in here if f["why"]))
+
+
+def _told_nearly(nearly: list[dict[str, Any]]) -> list[str]:
+    lines = _some([f"  not in the data: {_who(f)}, but " + (
+        f"{_named(f)} {'is' if f['others'] == 1 else 'are'} there" if f["spellings"] else
+        "somebody is whose id differs only in letter case, blanks, Unicode form or .0") for f in nearly],
+        "that are not in the data, but nearly")
+    if nearly:
+        asked = " ".join(dict.fromkeys(f["request"] for f in nearly[:_SHOWN]))
+        withdraw = f"`s3t withdraw {asked}`" if " " not in asked else f"`s3t withdraw REQUEST` for each of {asked}"
+        lines.append(f"  Withdraw what is misspelt, {withdraw}, and ask with the spelling in the data, or set [data] "
+                     "id_rule (docs/your-data.md).")
+    return lines
+
+
+def _named(found: dict[str, Any]) -> str:
+    """The spellings in the data that are known, and how many are not."""
+    rest = found["others"] - len(found["spellings"])
+    return ", ".join(map(repr, found["spellings"])) + (f" and {rest} more" if rest else "")
+
+
+def _who(found: dict[str, Any]) -> str:
+    """Who is meant, for who gave the id."""
+    if found["hashed"]:
+        return str(found["request"])
+    return f"line {found['line']}" if found["line"] else repr(found["subject"])
+
+
+def _some(lines: list[str], what: str) -> list[str]:
+    rest = len(lines) - _SHOWN
+    return lines if rest <= 0 else [*lines[:_SHOWN], f"  and {rest} more {what} (all with --json)"]
 
 
 def requests(state: Annotated[str, typer.Option("--state", help="pending, awaiting approval, held, erasing, erased, "
@@ -97,8 +174,14 @@ def requests(state: Annotated[str, typer.Option("--state", help="pending, awaiti
              workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """List requests by state and by the days they have left."""
     place = open_workspace(workspace)
+    from flows.finding import look_alikes
     from flows.requests import list_requests
-    show(as_json, {"requests": list_requests(place, state, due_within)}, _told_requests)
+    listed = list_requests(place, state, due_within)
+    open_ones = {r["id"] for r in listed if r["days_left"] is not None}
+    near = look_alikes(place, [r for r in place.requests.pending() if r.request_id in open_ones]) if open_ones else {}
+    asked = {r.subject for r in place.requests.pending() if not r.record} if near else set()
+    others = {request: len(found - asked) for request, found in near.items()}
+    show(as_json, {"requests": [{**r, "others": others.get(r["id"])} for r in listed]}, _told_requests)
 
 
 def approve(request_ids: Annotated[list[str], typer.Argument(metavar="REQUEST...")], by: ByOption,
@@ -159,6 +242,25 @@ def lift(by: ByOption, subject: SubjectArgument = None, stdin: StdinOption = Fal
 COMMANDS = (request, requests, approve, withdraw, reject, hold, release, lift)
 
 
+def told_beside(certificates: list[dict[str, Any]]) -> list[str]:
+    """What an erasure says beside its outcomes: of whom nothing was there but a look-alike, who was erased before, and
+    who is left under another spelling. Counts and requests, never ids."""
+    nobody = [c for c in certificates if c["outcome"] == "nothing found"]
+    near = [f"  nothing found, but a nearly equal id is there: {c['request']}; ask again with the spelling in the data"
+            for c in nobody if c["others"]]
+    before = [f"  nothing found, already erased by {c['erased_before']['request']} on "
+              f"{c['erased_before']['time'][:10]}: {c['request']}" for c in nobody if c["erased_before"]]
+    stay = [f"  {told_others(c['others'])}: {c['request']}; if that is the same person, ask for it as well"
+            for c in certificates if c["others"] and c["outcome"] != "nothing found"]
+    return [*_some(near, "with nearly equal ids"), *_some(before, "that were erased before"),
+            *_some(stay, "with other spellings that stay")]
+
+
+def told_others(others: int) -> str:
+    """How many other spellings of an id there are."""
+    return f"{others} other spelling{'s stay' if others > 1 else ' stays'} in the data"
+
+
 def _done(as_json: bool, document: dict[str, Any], told: str) -> None:
     show(as_json, document, lambda _: [told])
 
@@ -174,22 +276,23 @@ def _told_requests(d: dict[str, Any]) -> list[str]:
         return ["No such request."]
     return [f"{r['id']}  {told_outcome(r['state'], r['rows']):<28}  due {r['due']}" + (
         "" if r["days_left"] is None else f"  {r['days_left']:.1f} days left" if r["days_left"] >= 0 else
-        f"  LATE by {-r['days_left']:.1f} days") for r in d["requests"]]
+        f"  LATE by {-r['days_left']:.1f} days") + (f"  {told_others(r['others'])}" if r["others"] else "")
+        for r in d["requests"]]
 
 
-def _ids(place: Any, stdin: bool, file: str | None, column: str = "") -> list[str]:
-    """The ids that do not stand on the command line."""
+def _ids(place: Any, stdin: bool, file: str | None, column: str = "") -> dict[str, int]:
+    """The ids that do not stand on the command line, with the line of the file where each stands."""
     if stdin and file is not None:
         raise UsageError("expected ids from one place, got --stdin and --file; leave one out")
     if not stdin and file is None:
         if column:
             raise UsageError("expected --column beside --file or --stdin, got it alone")
-        return []
+        return {}
     from flows.id_files import read_ids
     found = read_ids("-" if stdin or file is None else file, column, place.config.data.subject)
     if found.column or found.repeated or found.blank:
         print(f"s3t: {found.told()}.", file=sys.stderr)
-    return found.ids
+    return found.lines
 
 
 def _one_id(place: Any, subject: str | None, stdin: bool, file: str | None) -> str:

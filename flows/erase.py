@@ -18,6 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.adapters.lease import Lease
 from flows.adapters.local import is_held
+from flows.finding import erased_in, erased_of, look_alikes
 from flows.healing import heal
 from flows.progress import current
 from flows.retrain import have_retrained, train_first, want_retrain
@@ -27,6 +28,7 @@ from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import STEPS, Eraser
 from s3t_core.erasure.planner import ErasurePlan
 from s3t_core.erasure.state import State
+from s3t_core.identity import EXACT
 
 _WAIT_SECONDS = 600
 """How long an erase run waits for a training that is writing: it writes for seconds, now and then."""
@@ -50,7 +52,8 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
         healed = heal(place)
         eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}",
                         partial(train_first, place, problems))
-        plans = list(_erase(eraser, lease))
+        alike: dict[str, frozenset[str]] = {}
+        plans = list(_erase(place, eraser, lease, alike))
         problems += [healed.problem, *documents.told(), want_retrain(place)]
         place.write_checkpoint()
     outcome, reason = have_retrained(place)
@@ -59,9 +62,10 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     problem = "; ".join(p for p in [*problems, reason] if p)
     _show_budget(place, outcome, problem)
     state = place.ledger.state()
+    done = [r for plan in plans for r in plan.requests]
     return {
         "version": state.champion.version if state.champion else None,
-        "certificates": [_closed(place, state, r) for plan in plans for r in plan.requests],
+        "certificates": _closed(place, state, done, alike),
         "deactivated": len({s.key for plan in plans for s in plan.deactivated}),
         "seconds": round(time.monotonic() - started, 1), "retrain": outcome, "problem": problem,
         "found_outside": list(eraser.outside), "ids_lost": sum(eraser.ids_lost), "documents": asdict(documents),
@@ -69,19 +73,32 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     }
 
 
-def _closed(place: Workspace, state: State, request: str) -> dict[str, Any]:
-    outcome, rows = state.outcomes[request]
-    return {"request": request, "outcome": outcome, "rows": rows,
-            "path": str(place.certificates_dir / f"{request}.json")}
+def _closed(place: Workspace, state: State, done: list[str], alike: dict[str, frozenset[str]]) -> list[dict[str, Any]]:
+    """What each request came to. `others`: how many people in the data have an id spelt nearly so, and stay, None where
+    nobody can say; `erased_before`: what erased who was not there any more."""
+    gone = {r.subject for r in (state.requests[i] for i in done) if not r.record}
+    before, told = erased_in(state), []
+    for request in done:
+        (outcome, rows), asked = state.outcomes[request], state.requests[request]
+        nobody, exact = outcome == "nothing found", EXACT in asked.id_rule
+        near = alike.get(request)
+        others = None if near is None else 0 if exact and not nobody else len(near - gone)
+        erased = erased_of(before, asked) if nobody else None
+        told.append({"request": request, "outcome": outcome, "rows": rows,
+                     "path": str(place.certificates_dir / f"{request}.json"), "others": others,
+                     "erased_before": asdict(erased) if erased else None})
+    return told
 
 
-def _erase(eraser: Eraser, lease: Lease) -> Iterator[ErasurePlan]:
-    """Plan after plan until nothing is pending: an interrupted one first, then what came since."""
+def _erase(place: Workspace, eraser: Eraser, lease: Lease, alike: dict[str, frozenset[str]]) -> Iterator[ErasurePlan]:
+    """Plan after plan until nothing is pending: an interrupted one first, then what came since. `alike` takes who is
+    spelt nearly as it was asked, while the ids as given are there."""
     while True:
         with current().spinner("Planning"):
             plan: ErasurePlan | None = plan_task(eraser)
         if plan is None:
             return
+        alike |= look_alikes(place, place.requests.get(plan.requests))
         for step in STEPS:
             lease.check()
             with current().spinner(_TOLD[step]):

@@ -1,27 +1,43 @@
-"""Who a request is about: what its id is under the workspace's rule, and whether somebody in the data has it.
+"""Who a request is about: what its id is under the workspace's rule, whether somebody in the data has it, and whether
+somebody else's there is spelt nearly so: who is erased under one spelling stays under another.
 
 Whether somebody is in the data is told only to who may erase them: on a server, the role that may."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from flows.adapters.datasets import IndexFound
 from flows.wiring import Workspace
+from s3t_core.domain import DeletionRequest
+from s3t_core.erasure.state import RequestRecord, State
 from s3t_core.errors import DataError, GuaranteeError, UsageError
-from s3t_core.identity import folded, form_of, near_spellings, spelt_under
-from s3t_core.records import subject_digest
+from s3t_core.identity import EXACT, folded, form_of, hashed_forms, near_spellings, parse_hashed, spelt_under
+from s3t_core.records import record_digest, subject_digest
 
 Found = Literal["in the data", "nearly", "nobody", "not told"]
+_NOT_YOURS = "only an account that may erase is told who is in the data"
+
+
+@dataclass(frozen=True)
+class Erased:
+    """The request that erased somebody before, and when it was certified (RFC 3339)."""
+
+    request: str
+    time: str
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether somebody has an id. `near`: how the id of who nearly has it is spelt, "" where only its digest is known;
-    `why`: why it is not told."""
+    """Whether somebody has an id. `others`: how many in the data have one that is spelt nearly so and are not asked
+    for; `near`: as those are spelt of whom it can be guessed; `erased`: what erased who is not there any more; `why`:
+    why it is not told, or, of somebody who is there, why it is not told who else is."""
 
     found: Found
-    near: str = ""
+    near: tuple[str, ...] = ()
+    others: int = 0
     why: str = ""
+    erased: Erased | None = None
 
 
 def rule_of(place: Workspace) -> tuple[str, ...]:
@@ -45,30 +61,128 @@ def may_tell(place: Workspace) -> bool:
     return place.database.may_erase()
 
 
-def look_up(place: Workspace, ids: Mapping[str, str]) -> dict[str, Finding]:
-    """For every id as given (`ids`: with how it is spelt under the rule), whether somebody has it. Raises nothing: a
-    request is taken whatever the data is like."""
-    if not may_tell(place):
-        return dict.fromkeys(ids, Finding("not told", why="only an account that may erase is told who is in the data"))
-    state, keys = place.ledger.state(), place.keys
-    if not state.datasets:
-        return dict.fromkeys(ids, Finding("not told", why="there is no data yet"))
+def look_up(place: Workspace, ids: Mapping[str, str], record: str = "") -> dict[str, Finding]:
+    """For every id as given (`ids`: with how it is spelt under the rule), whether somebody has it; who is asked for by
+    one `record` alone counts as found where any of their rows is. Raises nothing: a request is taken whatever the data
+    is like."""
+    if why := _not_told(place):
+        return dict.fromkeys(ids, Finding("not told", why=why))
+    state, keys, rule = place.ledger.state(), place.keys, rule_of(place)
     digests = {given: subject_digest(keys, under) for given, under in ids.items()}
     folds = {given: form_of(keys, "folded", folded(given)) for given in ids}
     try:
-        index = place.datasets.look_up(state.datasets, state.destroyed_objects, set(digests.values()),
-                                       set(folds.values()))
-        refused = {line.get("subject_digest") for line in place.datasets.quarantined()}
+        index, why = _indexed(place, state, set(digests.values()), set(folds.values()))
+        asked = {r.subject for r in place.requests.pending() if not r.record}
     except (DataError, GuaranteeError) as error:
         return dict.fromkeys(ids, Finding("not told", why=str(error)))
-    rule, findings = rule_of(place), {}
+    erased, findings = erased_in(state), {}
     for given, digest in digests.items():
-        near = index.subjects_by_form.get(folds[given], set())
-        if digest in index.subjects or digest in refused:
-            findings[given] = Finding("in the data")
-        elif near:
-            meant = (s for s in near_spellings(given) if subject_digest(keys, spelt_under(rule, s)) in near)
-            findings[given] = Finding("nearly", next(meant, ""))
-        else:
-            findings[given] = Finding("nobody")
+        near = index.subjects_by_form.get(folds[given], set()) - {digest}
+        if digest in index.subjects:
+            near = set() if EXACT in rule else near - asked
+            findings[given] = Finding("in the data", _guessed(place, rule, given, near), len(near), why)
+            continue
+        gone = erased.get((digest, "")) or erased.get((digest, _record_of(place, ids[given], record)))
+        findings[given] = Finding("nearly" if near else "nobody", _guessed(place, rule, given, near), len(near),
+                                  erased=gone)
     return findings
+
+
+def look_up_hashed(place: Workspace, hashed: Iterable[str]) -> dict[str, Finding]:
+    """For every hash of an id (`sha256:HEX`), whether somebody has an id that it is of, or is of in lower case. Raises
+    UsageError for what is no such hash."""
+    parsed = {f"{name}:{digits}": (name, digits) for name, digits in map(parse_hashed, hashed)}
+    if why := _not_told(place):
+        return dict.fromkeys(parsed, Finding("not told", why=why))
+    state, forms = place.ledger.state(), {told: hashed_forms(place.keys, *each) for told, each in parsed.items()}
+    try:
+        index = _earlier_too(place, state, set(), {form for each in forms.values() for form in each})
+    except (DataError, GuaranteeError) as error:
+        return dict.fromkeys(parsed, Finding("not told", why=str(error)))
+    return {told: Finding("in the data" if any(f in index.subjects_by_form for f in each) else "nobody")
+            for told, each in forms.items()}
+
+
+def look_alikes(place: Workspace, requests: Iterable[DeletionRequest]) -> dict[str, frozenset[str]]:
+    """By open request, the subjects (digests) in the data whose id is spelt nearly as it was asked for. A request of
+    which nobody can say that is left out: for one record, by a hash, or one that lost its id."""
+    state, keys, rule = place.ledger.state(), place.keys, rule_of(place)
+    wanted = {r.subject: r.request_id for r in requests if not r.record}
+    if not wanted or _not_told(place):
+        return {}
+    folds: dict[str, str] = {}
+    for given in place.needles.read("", wanted.values()).ids:
+        digest = subject_digest(keys, spelt_under(rule, given))
+        if digest in wanted:
+            folds[digest] = form_of(keys, "folded", folded(given))
+    try:
+        index = _earlier_too(place, state, set(), set(folds.values()))
+    except (DataError, GuaranteeError):
+        return {}
+    return {wanted[digest]: frozenset(index.subjects_by_form.get(fold, set()) - {digest})
+            for digest, fold in folds.items()}
+
+
+def erased_in(state: State) -> dict[tuple[str, str], Erased]:
+    """What erased each (subject, record) last, record "" for the whole subject. A request that found nobody erased
+    nobody."""
+    found: dict[tuple[str, str], Erased] = {}
+    for request, (outcome, _) in state.outcomes.items():
+        if outcome != "nothing found":
+            asked = state.requests[request]
+            gone = Erased(request, state.ended[request])
+            found |= {(who, asked.record): gone for who in (asked.subject, *asked.subjects)}
+    return found
+
+
+def erased_of(erased: Mapping[tuple[str, str], Erased], asked: RequestRecord) -> Erased | None:
+    """What erased whom a request asks for (`erased`: as `erased_in` says it), the whole subject or the record."""
+    told = [erased.get(each) for who in (asked.subject, *asked.subjects) for each in ((who, ""), (who, asked.record))]
+    return next((each for each in told if each), None)
+
+
+def _not_told(place: Workspace) -> str:
+    """Why whoever runs this is told nothing of who is in the data, "" where they are."""
+    if not may_tell(place):
+        return _NOT_YOURS
+    return "" if place.ledger.state().datasets else "there is no data yet"
+
+
+def _indexed(place: Workspace, state: State, subjects: set[str], forms: set[str]) -> tuple[IndexFound, str]:
+    """What every index says; where an earlier one cannot be read, and the subjects are all in the current data, what
+    that says, and why it is not all. Raises DataError, GuaranteeError."""
+    try:
+        return _earlier_too(place, state, subjects, forms), ""
+    except (DataError, GuaranteeError) as error:
+        return _with_quarantine(place, place.datasets.look_up(state.datasets, state.destroyed_objects, subjects, forms),
+                                subjects, forms), str(error)
+
+
+def _earlier_too(place: Workspace, state: State, subjects: set[str], forms: set[str]) -> IndexFound:
+    """What every stored index and quarantine say: stages of an earlier data version may still answer."""
+    found = place.datasets.look_up(state.datasets, state.destroyed_objects, subjects, forms, earlier=True)
+    return _with_quarantine(place, found, subjects, forms)
+
+
+def _with_quarantine(place: Workspace, found: IndexFound, subjects: set[str], forms: set[str]) -> IndexFound:
+    known, by_form = set(found.subjects), {form: set(who) for form, who in found.subjects_by_form.items()}
+    for line in place.datasets.quarantined():
+        digest = line.get("subject_digest", "")
+        known |= {digest} & subjects
+        for form in forms.intersection(line.get("forms", ())) if digest else ():
+            by_form.setdefault(form, set()).add(digest)
+    return IndexFound(known, by_form)
+
+
+def _guessed(place: Workspace, rule: Collection[str], given: str, near: Collection[str]) -> tuple[str, ...]:
+    """As the ids of those are spelt, of whom it follows from what was given: one spelling of each."""
+    found: dict[str, str] = {}
+    for spelling in near_spellings(given) if near else ():
+        digest = subject_digest(place.keys, spelt_under(rule, spelling))
+        if digest in near:
+            found.setdefault(digest, spelling)
+    return tuple(found.values())
+
+
+def _record_of(place: Workspace, subject: str, record: str) -> str:
+    return record_digest(place.keys, subject, spelt_under(rule_of(place), record)) if record else ""

@@ -24,19 +24,24 @@ _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 @dataclass(frozen=True)
 class IdFile:
-    """The ids of a file in its order, each once. `column` they stood in, "" for one a line; how many were there
-    again, and how many lines had none."""
+    """The ids of a file in its order, each once, with the line where each stands first, from 1. `column` they stood in,
+    "" for one a line; how many were there again, and how many lines had none."""
 
-    ids: list[str]
+    lines: dict[str, int]
     column: str
     repeated: int
     blank: int
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids alone."""
+        return list(self.lines)
 
     def told(self) -> str:
         """Returns what was read, in a sentence without an id."""
         column = f" from column {self.column!r}" if self.column else ""
         rest = [f"{n} {what}" for n, what in ((self.repeated, "given again"), (self.blank, "blank")) if n]
-        return f"{len(self.ids)} id(s) read{column}" + (f" ({', '.join(rest)})" if rest else "")
+        return f"{len(self.lines)} id(s) read{column}" + (f" ({', '.join(rest)})" if rest else "")
 
 
 def read_ids(file: str, column: str = "", subject: str = "") -> IdFile:
@@ -53,8 +58,9 @@ def read_ids(file: str, column: str = "", subject: str = "") -> IdFile:
         raise UsageError(f"expected a column {column!r} in the first line of the file of ids, got a line without it; "
                          "see how the file spells it")
     found = list(_column_of(text, table) if table else _lines_of(text))
-    ids = [each for each in found if each.strip()]
-    distinct = list(dict.fromkeys(ids))
+    ids = [(line, each) for line, each in found if each.strip()]
+    lines = {each: line for line, each in reversed(ids)}
+    distinct = {each: lines[each] for _, each in ids}
     return IdFile(distinct, table.column if table else "", len(ids) - len(distinct), len(found) - len(ids))
 
 
@@ -128,32 +134,35 @@ def _table_with(text: str, column: str) -> _Table | None:
     return None
 
 
-def _column_of(text: str, table: _Table) -> Iterator[str]:
-    """The cells of the column. Raises UsageError for a row that has more or fewer cells than the header: a delimiter in
-    a cell without quotes has shifted it, so that another person may stand in the column, or a part of an id."""
+def _column_of(text: str, table: _Table) -> Iterator[tuple[int, str]]:
+    """The cells of the column, each with the line on which its row begins. Raises UsageError for a row that has more or
+    fewer cells than the header: a delimiter in a cell without quotes has shifted it, so that another person may stand
+    in the column, or a part of an id."""
     rows = _rows(text, table.delimiter)
     try:
         _header(rows)
+        begins = rows.line_num + 1
         for row in map(_bounded, rows):
+            first, begins = begins, rows.line_num + 1
             if not any(cell.strip() for cell in row):
-                yield ""
+                yield first, ""
             elif len(row) != table.width:
                 raise UsageError(f"expected {table.width} cell(s), as the header has, on line {rows.line_num} of the "
                                  f"file of ids, got {len(row)}; write a cell with {table.delimiter!r} in it in double "
                                  "quotes; nothing was accepted")
             else:
-                yield row[table.place]
+                yield first, row[table.place]
     except csv.Error as error:
         raise UsageError(f"expected a CSV file of ids, got a line {rows.line_num} that is none ({error}); nothing was "
                          "accepted") from None
 
 
-def _lines_of(text: str) -> Iterator[str]:
-    """One id a line. Raises UsageError for a line that only a file with other line ends has."""
+def _lines_of(text: str) -> Iterator[tuple[int, str]]:
+    """One id a line, each with its number. Raises UsageError for a line that only a file with other line ends has."""
     for number, whole in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
         line = whole.removesuffix("\r")
         quoted = _QUOTED.fullmatch(line)
         if len(line) > _LONGEST or ("\r" in line and not quoted):
             raise UsageError(f"expected one id a line, got a line {number} with a carriage return in it or longer than "
                              f"{_LONGEST:,} characters; see that a line feed ends every line; nothing was accepted")
-        yield quoted[1].replace('""', '"') if quoted else line
+        yield number, quoted[1].replace('""', '"') if quoted else line

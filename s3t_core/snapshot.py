@@ -126,11 +126,12 @@ def suppression_digest(keys: WorkspaceKeys, subject: str, record: str = "") -> s
 
 def near_digests(keys: WorkspaceKeys, given: str, spelt: str, record: str, rule: Collection[str]) -> list[str]:
     """What keeps an erased person, or record, out under every spelling of the id that nobody can tell apart from it;
-    where the rule is that each is another person's, under any other rule."""
+    then what keeps a person with the very id out under any other rule, and that alone where the rule is that each
+    spelling is another person's."""
     if record:
         return [] if EXACT in rule else [_near_record(keys, spelt, record), _near_partly(keys, spelt)]
-    kind, value = ("given", given) if EXACT in rule else ("folded", folded(spelt))
-    return [form_digest(keys, form_of(keys, kind, value))]
+    own = form_digest(keys, form_of(keys, "given", given))
+    return [own] if EXACT in rule else [form_digest(keys, form_of(keys, "folded", folded(spelt))), own]
 
 
 def form_digest(keys: WorkspaceKeys, form: str) -> str:

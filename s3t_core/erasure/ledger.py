@@ -42,6 +42,7 @@ from s3t_core.erasure.outcome import ErasureOutcome, outcome_of
 from s3t_core.erasure.rules import KINDS, NotAllowed, check
 from s3t_core.erasure.state import Event, KeyChange, RequestRecord, State, VersionRecord
 from s3t_core.errors import LedgerError
+from s3t_core.identity import EXACT
 from s3t_core.release_json import release_from_json, stage_from_json
 from s3t_core.times import CLOCK_TOLERANCE, later, parse_time, rfc3339
 
@@ -218,7 +219,18 @@ def _step(state: State, event: Event) -> None:
 def _certified(state: State, event: Event) -> None:
     request = event["request"]
     state.certified[request] = state.documents[request] = event["certificate"]
-    state.outcomes[request] = outcome_in(state, request)
+    state.outcomes[request], state.ended[request] = outcome_in(state, request), event["time"]
+    if state.outcomes[request][0] == "nothing found":
+        asked = state.requests[request]
+        state.requests[request] = replace(asked, near=_very_id(asked))
+
+
+def _very_id(asked: RequestRecord) -> tuple[str, ...]:
+    """What of `near` still keeps somebody out where the erasure found nobody: the very id as it was given. Who is spelt
+    nearly so never asked. A hash means by itself who has the id in lower case, and without blanks."""
+    if asked.asked_by != "id" or EXACT in asked.id_rule:
+        return asked.near
+    return () if asked.record else asked.near[1:]
 
 
 def outcome_in(state: State, request: str) -> tuple[ErasureOutcome, int]:

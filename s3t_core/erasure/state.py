@@ -46,9 +46,10 @@ class RequestRecord:
 
     `received` and `due` (RFC 3339) are what holds now: earlier than what was `told` when a clock that had run ahead was
     put right since. `id_rule` is the rule for ids that it was asked by; `near` what keeps out whoever is spelt nearly
-    so. `asked_by` is how the person was named: by an "id", or by one of its hashes, of which nobody can say the id. By
-    a hash, `forms` are those of the identity index to look for, of the id itself first, and `subjects` the digests of
-    whom its erasure found by them.
+    so, and the ids as given under another rule; of a request that found nobody, those alone. `asked_by` is how the
+    person was named: by an "id", or by one of its hashes, of which nobody can say the id. By a hash, `forms` are those
+    of the identity index to look for, of the id itself first, and `subjects` the digests of whom its erasure found by
+    them.
     """
 
     subject: str
@@ -97,8 +98,8 @@ class State:
     was planned, `plans` the ids of all plans there were.
     `requests` has every request by id; `approved` by whom, `certified` the digest of the certificate, `closed` how it
     ended without one, `documents` the digest of the closing document of either kind, each by request.
-    `outcomes` has what its erasure came to and how many rows it found, by certified request; `silenced` are slices that
-    stages saw which an erasure deactivated.
+    `outcomes` has what its erasure came to and how many rows it found, and `ended` when it was certified (RFC 3339), by
+    certified request; `silenced` are slices that stages saw which an erasure deactivated.
     `holds` has the event by subject digest; `suppressed`, by suppression digest, what it is of and the request that put
     it there.
     `retrain` is the last event of a full retrain that is wanted and not finished; `settled` the settings that must
@@ -124,6 +125,7 @@ class State:
     closed: dict[str, str] = field(default_factory=dict)
     documents: dict[str, str] = field(default_factory=dict)
     outcomes: dict[str, tuple[ErasureOutcome, int]] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
     silenced: set[SliceId] = field(default_factory=set)
     suppressed: dict[str, tuple[Scope, str]] = field(default_factory=dict)
     retrain: Event | None = None

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from flows.finding import look_up, spelt
+from flows.cli import app
+from flows.cli_requests import told_beside
+from flows.erase import erase
+from flows.finding import erased_in, erased_of, look_alikes, look_up, look_up_hashed, spelt
 from flows.ingest import ingest_source
 from flows.requests import hold, lift, list_requests, release, take_hashed, take_requests
 from flows.verifying import verify_path
@@ -73,7 +77,7 @@ def _erase(place: Workspace) -> dict[str, Any]:
 
 def _found(place: Workspace, given: str) -> tuple[str, str]:
     finding = look_up(place, spelt(place, [given]))[given]
-    return finding.found, finding.near
+    return finding.found, next(iter(finding.near), "")
 
 
 @pytest.mark.parametrize(("given", "found"), [
@@ -90,6 +94,97 @@ def test_a_near_match_is_named_where_it_can_be_guessed(place: Workspace, tmp_pat
     _ingest(place, _source(tmp_path, "2002.0", "ANNA", "Straße"))
     assert [_found(Workspace(place.root), given) for given in ("2002", "anna", "STRASSE")] == [
         ("nearly", "2002.0"), ("nearly", "ANNA"), ("nearly", "")]
+
+
+PETRA = ("Petra.Wagner@x.org", "PETRA.WAGNER@X.ORG", "petra.wagner@x.org", "pEtra.wagner@x.org")
+
+
+@pytest.fixture
+def spellings(place: Workspace, tmp_path: Path) -> Workspace:
+    """Four people to the system, maybe one to the world; of the last nobody can guess how it is spelt."""
+    _ingest(place, _source(tmp_path, *PETRA, BOB), anyway=True)
+    return Workspace(place.root)
+
+
+def test_who_has_the_id_is_told_with_how_many_others_are_spelt_nearly_so(spellings: Workspace) -> None:
+    finding = look_up(spellings, {PETRA[0]: PETRA[0], BOB: BOB})
+    assert (finding[PETRA[0]].found, finding[PETRA[0]].others) == ("in the data", 3)
+    assert sorted(finding[PETRA[0]].near) == sorted(PETRA[1:3])
+    assert (finding[BOB].found, finding[BOB].others) == ("in the data", 0)
+
+
+def test_all_near_spellings_are_named_that_can_be_guessed_where_nobody_has_the_id(spellings: Workspace) -> None:
+    finding = look_up(spellings, {" petra.wagner@x.org": " petra.wagner@x.org"})[" petra.wagner@x.org"]
+    assert (finding.found, finding.others) == ("nearly", 4)
+    assert sorted(finding.near) == sorted(PETRA[1:3])
+
+
+def test_another_spelling_that_is_asked_for_too_does_not_stay(spellings: Workspace) -> None:
+    take_requests(spellings, list(PETRA[:3]))
+    finding = look_up(spellings, {PETRA[0]: PETRA[0]})[PETRA[0]]
+    assert (finding.near, finding.others) == ((), 1)
+
+
+def test_another_spelling_that_only_an_earlier_version_or_quarantine_has_is_told_of(place: Workspace,
+                                                                                   tmp_path: Path) -> None:
+    source = Path(_source(tmp_path, ANN, BOB.upper(), NUMBER))
+    source.write_text(source.read_text() + f"x1,{NUMBER}.0,a text,neither\n")
+    _ingest(place, str(source))
+    place = Workspace(place.root)
+    assert [look_up(place, {who: who})[who].near for who in (BOB.upper(), NUMBER)] == [(BOB,), (f"{NUMBER}.0",)]
+
+
+def test_under_the_exact_rule_no_other_spelling_is_the_same_person(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(data={"id_rule": ["exact"]})
+    _ingest(place, _source(tmp_path, "Ab", "aB"))
+    place = Workspace(place.root)
+    assert look_up(place, {"Ab": "Ab"})["Ab"].others == 0 and _found(place, "ab")[0] == "nearly"
+
+
+def test_who_was_erased_before_is_told_by_which_request_and_when(place: Workspace) -> None:
+    request, = take_requests(place, [ANN])
+    _erase(place)
+    place = Workspace(place.root)
+    finding = look_up(place, {ANN: ANN, "nobody": "nobody"})
+    gone = finding[ANN].erased
+    assert finding[ANN].found == "nobody" and gone is not None and finding["nobody"].erased is None
+    assert (gone.request, gone.time[:10]) == (request.request_id, place.now()[:10])
+    again, nobody = take_requests(place, [ANN, "nobody"])
+    _erase(place)
+    state = Workspace(place.root).ledger.state()
+    assert erased_of(erased_in(state), state.requests[again.request_id]) == gone
+    assert erased_of(erased_in(state), state.requests[nobody.request_id]) is None  # who found nobody erased nobody
+
+
+def test_who_was_erased_by_hash_or_of_whom_a_record_was_is_told_so_too(place: Workspace) -> None:
+    by_hash, = take_hashed(place, _hashed(ANN))
+    record, = take_requests(place, [BOB], "r1-0")
+    _erase(place)
+    place = Workspace(place.root)
+    gone = look_up(place, {ANN: ANN})[ANN].erased
+    assert gone is not None and gone.request == by_hash.request_id
+    again, other = take_requests(place, [BOB], "r1-0")[0], take_requests(place, [BOB], "r1-1")[0]
+    state = place.ledger.state()
+    told = [erased_of(erased_in(state), state.requests[r.request_id]) for r in (again, other)]
+    assert told[0] is not None and told[0].request == record.request_id and told[1] is None
+
+
+def test_who_asks_by_hash_is_told_whether_somebody_has_it(place: Workspace, tmp_path: Path) -> None:
+    source = Path(_source(tmp_path, BOB, NUMBER))  # so that ANN is only in the earlier version
+    source.write_text(source.read_text() + "x1,Zoe@Example.org,a text,neither\n")
+    _ingest(place, str(source))
+    asked = [*_hashed(ANN), *_hashed(ANN.lower()), *_hashed("zoe@example.org", "md5"), *_hashed("nobody")]
+    told = look_up_hashed(Workspace(place.root), asked)
+    assert [told[each].found for each in asked] == ["in the data"] * 3 + ["nobody"]
+
+
+def test_who_looks_alike_is_known_of_open_requests_until_their_ids_are_gone(spellings: Workspace) -> None:
+    taken = take_requests(spellings, [PETRA[0], " Petra.Wagner@X.org", "nobody", BOB])
+    found = look_alikes(spellings, taken)
+    assert [len(found[r.request_id]) for r in taken] == [3, 4, 0, 0]
+    assert look_alikes(spellings, [*take_hashed(spellings, _hashed(BOB)), *take_requests(spellings, [BOB], "r1")]) == {}
+    spellings.needles.destroy("", [taken[0].request_id])
+    assert look_alikes(spellings, taken[:1]) == {}
 
 
 def test_no_id_and_no_hash_of_one_stands_in_the_index(made: Workspace) -> None:
@@ -306,6 +401,40 @@ def test_an_erased_person_does_not_come_back_under_another_spelling(place: Works
     assert _ingest(place, _source(tmp_path, ANN, BOB, spelling))["suppressed"] == 0
 
 
+@pytest.mark.parametrize("record", ["", "r1-0"])
+def test_a_request_that_found_nobody_keeps_out_the_very_id_and_none_that_is_spelt_nearly_so(
+        place: Workspace, tmp_path: Path, record: str) -> None:
+    """Whose id is spelt nearly like a misspelt one never asked."""
+    take_requests(place, [BOB.upper()], record)
+    assert [c["outcome"] for c in _erase(place)["certificates"]] == ["nothing found"]
+    again = _ingest(place, _source(tmp_path, ANN, BOB, BOB.upper(), NUMBER))
+    assert (again["suppressed"], again["nearly"]) == (0 if record else 2, 0)
+    assert _found(Workspace(place.root), BOB)[0] == "in the data"
+
+
+@pytest.mark.parametrize("rule", ["[]", '["exact"]'])
+@pytest.mark.parametrize("given", [BOB, BOB.upper()])
+def test_the_very_id_that_found_nobody_stays_out_under_another_rule_too(make_place: Make, tmp_path: Path, given: str,
+                                                                       rule: str) -> None:
+    place = make_place(data={"id_rule": json.loads(rule)})
+    _ingest(place, _source(tmp_path, ANN))
+    take_requests(Workspace(place.root), [given])
+    assert [c["outcome"] for c in _erase(place)["certificates"]] == ["nothing found"]
+    settings = place.root / "s3t.toml"
+    settings.write_text(settings.read_text().replace(f"id_rule = {rule}", 'id_rule = ["case"]'))
+    assert _ingest(place, _source(tmp_path, ANN, given), anyway=True)["suppressed"] == 2
+    lift(Workspace(place.root), given, "", "clerk")
+    assert _ingest(place, _source(tmp_path, ANN, given), anyway=True)["suppressed"] == 0
+
+
+def test_a_misspelt_request_beside_the_right_one_weakens_nothing(place: Workspace, tmp_path: Path) -> None:
+    take_requests(place, [BOB, BOB.upper()])
+    assert sorted(c["rows"] for c in _erase(place)["certificates"]) == [0, 2]
+    take_requests(Workspace(place.root), [BOB])  # asked again, it finds nothing new
+    _erase(place)
+    assert _ingest(place, _source(tmp_path, ANN, NUMBER, BOB.title()))["suppressed"] == 2
+
+
 def test_an_erased_record_does_not_come_back_under_another_spelling(place: Workspace, tmp_path: Path) -> None:
     take_requests(place, [BOB], "r1-0")
     _erase(place)
@@ -458,7 +587,71 @@ def test_the_split_follows_the_subject_where_no_column_is_named(make_place: Make
 def test_who_may_not_erase_is_told_nothing(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(place.database), "may_erase", lambda _: False)
     findings = [look_up(place, {who: who})[who] for who in (ANN, "nobody")]
-    assert [f.found for f in findings] == ["not told", "not told"] and findings[0] == findings[1]
+    findings += [look_up_hashed(place, _hashed(who))[_hashed(who)[0]] for who in (ANN, "nobody")]
+    assert [f.found for f in findings] == ["not told"] * 4 and len(set(findings)) == 1
+    assert look_alikes(place, take_requests(place, [ANN])) == {}
+
+
+def _said(place: Workspace, *arguments: str, given: str = "") -> str:
+    """What a command prints, of a process that need not start anew."""
+    done = CliRunner().invoke(app, [*arguments, "--workspace", str(place.root)], input=given)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_request_in_order_is_told_so(place: Workspace) -> None:
+    assert "  in the data: 1 of 1\n" in _said(place, "request", BOB)
+    assert "  in the data: 1 of 2\n" in _said(place, "request", NUMBER, "nobody")
+    assert "  somebody with this hash is in the data: req-" in _said(place, "request", "--hashed", _hashed(ANN)[0])
+    assert "  nobody with this hash is in the data: req-" in _said(place, "request", "--hashed", _hashed("nobody")[0])
+
+
+def test_other_spellings_are_told_by_request_requests_and_erase(spellings: Workspace) -> None:
+    told = _said(spellings, "request", PETRA[0])
+    assert "3 other spellings of it are there too and stay: " in told and "and 1 more" in told
+    assert repr(PETRA[1]) in told and "ask for it as well" in told
+    wrong = _said(spellings, "request", " petra.wagner@x.org")
+    request = wrong.split()[0]
+    assert f"`s3t withdraw {request}`" in wrong and repr(PETRA[1]) in wrong and repr(PETRA[2]) in wrong
+    assert "3 other spellings stay in the data" in _said(spellings, "requests")
+    assert [r["others"] for r in json.loads(_said(spellings, "requests", "--json"))["requests"]] == [3, 3]
+    done = {c["request"]: c for c in erase(str(spellings.root))["certificates"]}
+    assert (done[request]["outcome"], done[request]["others"]) == ("nothing found", 3)
+    assert sorted(c["others"] for c in done.values()) == [3, 3]
+    lines = told_beside(list(done.values()))
+    assert (f"  nothing found, but a nearly equal id is there: {request}; ask again with the spelling in the data"
+            in lines)
+    assert any("3 other spellings stay in the data: req-" in line for line in lines) and "etra" not in "".join(lines)
+
+
+def test_who_was_erased_already_is_told_so_by_request_and_by_erase(place: Workspace) -> None:
+    first, = take_requests(place, [ANN])
+    _erase(place)
+    told = _said(place, "request", ANN)
+    assert f"already erased by {first.request_id} on {place.now()[:10]}; nothing new is there" in told
+    assert "see that they are spelt" not in told
+    done = erase(str(place.root))["certificates"]
+    assert [c["erased_before"]["request"] for c in done] == [first.request_id]
+    line, = told_beside(done)
+    assert f"already erased by {first.request_id} on " in line and done[0]["request"] in line
+
+
+def test_each_request_of_a_file_is_told_by_its_line_and_by_no_id(place: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text(f"\n{BOB}\nnobody@x.org\n{ANN.lower()}\n{BOB}\n")
+    told = _said(place, "request", "--file", str(tmp_path / "ids.txt"))
+    assert [line.split("  ")[1] for line in told.splitlines() if line.startswith("req-")] == [
+        "line 2", "line 3", "line 4"]
+    assert "not in the data: line 3" in told and "not in the data: line 4, but" in told
+    assert not any(each in told for each in (BOB, "nobody@x.org", ANN.lower()))
+
+
+def test_in_json_each_id_has_its_request_and_its_line(make_place: Make, tmp_path: Path) -> None:
+    place = make_place(data={"id_rule": ["case"]})
+    _ingest(place, _source(tmp_path, ANN))
+    told = json.loads(_said(place, "request", "--stdin", "--json", NUMBER, given=f"{ANN}\nnobody\n{ANN.upper()}\n"))
+    of = {f["subject"]: (f["request"], f["line"]) for f in told["found"]}
+    one, two, three = (r["id"] for r in told["requests"])
+    assert of == {NUMBER: (one, None), ANN: (two, 1), "nobody": (three, 2), ANN.upper(): (two, 3)}
 
 
 def _predicate(place: Workspace, request_id: str) -> dict[str, Any]:

@@ -48,6 +48,15 @@ def test_a_table_without_the_column_is_refused_and_says_where(tmp_path: Path, co
     assert "a@x.org" not in str(refused.value)
 
 
+@pytest.mark.parametrize(("content", "lines"), [
+    ("\na@x.org\n\nb@x.org\na@x.org\n", [2, 4]), ("email\na@x.org\n\nb@x.org\n", [2, 4]),
+    ('sep=,\nemail,name\na@x.org,"A\nB"\n"b@x.org",\na@x.org,\n', [3, 5])])
+def test_each_id_is_told_by_the_line_where_it_stands_first(tmp_path: Path, content: str, lines: list[int]) -> None:
+    (tmp_path / "ids.csv").write_text(content)
+    assert read_ids(str(tmp_path / "ids.csv"), subject="email").lines == dict(zip(["a@x.org", "b@x.org"], lines,
+                                                                                  strict=True))
+
+
 def test_what_may_belong_to_an_id_stays(tmp_path: Path) -> None:
     content = "  two spaces  \nwith, comma\nwith \"quotes\" inside\nline\u2028separator\n"
     (tmp_path / "ids.txt").write_text(content)
