@@ -9,7 +9,11 @@
 Texts and ids are counted, never shown.
 """
 
+import importlib
 import json
+import os
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +54,22 @@ _UNDECODED = 0.01
 _NO_SPOOL = Path("nowhere")
 
 
+def _the_ingest() -> ModuleType:
+    """The module whose questions a check asks as well. It imports Prefect, which makes its home as it is imported: not
+    in the workspace, where a check changes nothing."""
+    if "prefect" in sys.modules:
+        return importlib.import_module("flows.ingest")
+    home = os.environ.get("PREFECT_HOME")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["PREFECT_HOME"] = folder
+        try:
+            return importlib.import_module("flows.ingest")
+        finally:
+            os.environ.pop("PREFECT_HOME")
+            if home is not None:
+                os.environ["PREFECT_HOME"] = home
+
+
 @dataclass(frozen=True)
 class Standing:
     """What an ingest would find in a workspace. `append`, `shrink`: as of the ingest."""
@@ -60,8 +81,8 @@ class Standing:
 
     def refusals(self, sources: Sequence[str]) -> Iterator[Callable[[], object]]:
         """What an ingest looks at besides the source, before it reads; each raises an error where it refuses."""
-        from flows import ingest
         from flows.wiring import refuse_open_plan
+        ingest = _the_ingest()
         yield from (partial(self.place.check_example_key, each) for each in sources)
         yield partial(refuse_open_plan, self.state)
         yield partial(ingest._id_basis, self.place, self.state, self.append, self.shrink)
@@ -70,7 +91,7 @@ class Standing:
 
     def refusals_of(self, builder: SnapshotBuilder) -> Iterator[Callable[[], object]]:
         """What an ingest looks at when it has read, each as above. `builder`: with what it counted and saw."""
-        from flows import ingest
+        ingest = _the_ingest()
         if not self.append:
             yield partial(ingest._check_tiers, self.place, builder)
             if not self.shrink:
@@ -78,7 +99,7 @@ class Standing:
 
     def builder(self) -> SnapshotBuilder:
         """One that knows who was erased. Nothing is given to it to be placed, so it writes nothing."""
-        from flows.ingest import suppressed_by
+        suppressed_by = _the_ingest().suppressed_by
         config = self.place.config
         return SnapshotBuilder(self.place.keys, config.topology, config.data.held_out, _NO_SPOOL,
                                suppressed_by(self.state), config.placement_tiers, config.data.id_rule)
