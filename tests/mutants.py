@@ -974,7 +974,7 @@ MUTANTS = (
            "tests/flows/test_people.py::stays_out_under_another_rule_too"),
     Mutant("people: a hash that found nobody keeps nobody out", "s3t_core/erasure/ledger.py",
            '    if asked.asked_by != "id" or EXACT in asked.id_rule:\n', '    if EXACT in asked.id_rule:\n',
-           "tests/flows/test_people.py::a_hash_of_nobody"),
+           "tests/flows/test_people.py::a_hash_of_nobody_keeps_out_the_very"),
     Mutant("people: everybody is told who is in the data", "flows/finding.py",
            "    if not may_tell(place):\n        return", "    if False:\n        return",
            "tests/flows/test_people.py::who_may_not_erase"),

@@ -263,6 +263,12 @@ def test_a_hash_of_nobody_keeps_out_who_has_it_later(place: Workspace, tmp_path:
     assert _ingest(place, _source(tmp_path, ANN, BOB, NUMBER, "Eve@example.org "))["suppressed"] == 0
 
 
+def test_a_hash_of_nobody_keeps_out_the_very_id_that_it_is_of(place: Workspace, tmp_path: Path) -> None:
+    take_hashed(place, _hashed("Eve@example.org"))
+    assert [c["outcome"] for c in _erase(place)["certificates"]] == ["nothing found"]
+    assert _ingest(place, _source(tmp_path, ANN, BOB, NUMBER, "Eve@example.org"))["suppressed"] == 2
+
+
 def _hashed(given: str, algorithm: str = "sha256") -> list[str]:
     return [f"{algorithm}:{hashlib.new(algorithm, given.encode()).hexdigest()}"]
 
