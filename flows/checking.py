@@ -9,11 +9,7 @@
 Texts and ids are counted, never shown.
 """
 
-import importlib
 import json
-import os
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,12 +17,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from flows import admission
 from flows.adapters.sources import GIVEN, ROW, Source
 from flows.adapters.sources.cells import NOT_TEXT
 from flows.adapters.sources.delimited import DELIMITERS
@@ -37,16 +33,14 @@ from flows.adapters.sources.text import likely_encoding
 from flows.adapters.subjects import Spellings, under_the_rule
 from flows.next_steps import told_thin
 from flows.progress import current
+from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.config import Config
+from s3t_core.erasure.state import State
 from s3t_core.errors import ConfigError, DataError, UsageError, WorkspaceError
 from s3t_core.identity import NotAnId
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.snapshot import DUPLICATE, SnapshotBuilder, SnapshotCounts
-
-if TYPE_CHECKING:
-    from flows.wiring import Workspace
-    from s3t_core.erasure.state import State
 
 _SAMPLE = 2000
 _UNDECODED = 0.01
@@ -54,55 +48,35 @@ _UNDECODED = 0.01
 _NO_SPOOL = Path("nowhere")
 
 
-def _the_ingest() -> ModuleType:
-    """The module whose questions a check asks as well. It imports Prefect, which makes its home as it is imported: not
-    in the workspace, where a check changes nothing."""
-    if "prefect" in sys.modules:
-        return importlib.import_module("flows.ingest")
-    home = os.environ.get("PREFECT_HOME")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["PREFECT_HOME"] = folder
-        try:
-            return importlib.import_module("flows.ingest")
-        finally:
-            os.environ.pop("PREFECT_HOME")
-            if home is not None:
-                os.environ["PREFECT_HOME"] = home
-
-
 @dataclass(frozen=True)
 class Standing:
     """What an ingest would find in a workspace. `append`, `shrink`: as of the ingest."""
 
-    place: "Workspace"
-    state: "State"
+    place: Workspace
+    state: State
     append: bool = False
     shrink: bool = False
 
     def refusals(self, sources: Sequence[str]) -> Iterator[Callable[[], object]]:
         """What an ingest looks at besides the source, before it reads; each raises an error where it refuses."""
-        from flows.wiring import refuse_open_plan
-        ingest = _the_ingest()
         yield from (partial(self.place.check_example_key, each) for each in sources)
         yield partial(refuse_open_plan, self.state)
-        yield partial(ingest._id_basis, self.place, self.state, self.append, self.shrink)
+        yield partial(admission.id_basis, self.place, self.state, self.append, self.shrink)
         if self.append:
-            yield partial(ingest._check_topology, self.place, self.state)
+            yield partial(admission.check_topology, self.place, self.state)
 
     def refusals_of(self, builder: SnapshotBuilder) -> Iterator[Callable[[], object]]:
         """What an ingest looks at when it has read, each as above. `builder`: with what it counted and saw."""
-        ingest = _the_ingest()
         if not self.append:
-            yield partial(ingest._check_tiers, self.place, builder)
+            yield partial(admission.check_tiers, self.place, builder)
             if not self.shrink:
-                yield partial(ingest._check_shrunk, self.place, self.state, builder)
+                yield partial(admission.check_shrinkage, self.place, self.state, builder)
 
     def builder(self) -> SnapshotBuilder:
         """One that knows who was erased. Nothing is given to it to be placed, so it writes nothing."""
-        suppressed_by = _the_ingest().suppressed_by
         config = self.place.config
         return SnapshotBuilder(self.place.keys, config.topology, config.data.held_out, _NO_SPOOL,
-                               suppressed_by(self.state), config.placement_tiers, config.data.id_rule)
+                               admission.suppressed_by(self.state), config.placement_tiers, config.data.id_rule)
 
 
 def check(config: Config, keys: WorkspaceKeys | None, sources: Sequence[str],

@@ -24,6 +24,7 @@ from flows.adapters.local import as_owner_only
 from flows.adapters.processes import mapping
 from flows.adapters.sources.cells import GIVEN, MALFORMED, ROW
 from flows.adapters.sources.labels import Undeclared
+from flows.admission import check_shrinkage, check_tiers, check_topology, id_basis, suppressed_by
 from flows.next_steps import told_thin
 from flows.progress import current
 from flows.tasks import task
@@ -32,13 +33,11 @@ from s3t_core.config import DataConfig
 from s3t_core.domain import DatasetVersion, SliceId, Tiers
 from s3t_core.erasure.ledger import dataset_to_json
 from s3t_core.erasure.state import State
-from s3t_core.errors import DataError, UsageError
+from s3t_core.errors import DataError
 from s3t_core.files import remove_tree
 from s3t_core.records import record_digest, subject_digest
-from s3t_core.slicefile import count_subjects
-from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow, Suppressed, check_shrunk
+from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow
 
-_ID_COLUMNS = ("subject", "record")
 _MANY_ROWS = 200_000
 """From here on several processes settle the slices; below, starting them takes longer than they save."""
 
@@ -88,7 +87,7 @@ def ingest_source(place: Workspace, source: str | list[str], append: bool, chunk
     state = place.ledger.state()
     refuse_open_plan(state)
     if append and state.dataset is not None:
-        _check_topology(place, state)
+        check_topology(place, state)
     folder = place.temporary_dir / f"ingest-{os.getpid()}"
     place.sweep()
     as_owner_only(folder / "spool")
@@ -102,13 +101,13 @@ def _ingest(place: Workspace, state: State, sources: list[str], append: bool, ch
             shrink: bool) -> IngestReport:
     config, topology = place.config, place.config.topology
     place.requests.check()
-    rule, columns = _id_basis(place, state, append, shrink)
+    rule, columns = id_basis(place, state, append, shrink)
     builder = SnapshotBuilder(place.keys, topology, config.data.held_out, folder / "spool", suppressed_by(state),
                               config.placement_tiers, rule)
     try:
         taken = read_and_place(place, sources, chunk_rows, builder)
         if not append:
-            _check_tiers(place, builder)
+            check_tiers(place, builder)
         described, late = _write_slices(place, builder, folder / "data", state.dataset if append else None,
                                         taken.rows >= _MANY_ROWS, rule, columns)
     finally:
@@ -119,7 +118,7 @@ def _ingest(place: Workspace, state: State, sources: list[str], append: bool, ch
         raise DataError(f"expected at least one valid row in the source, got {taken.rows} that were all refused: "
                         f"{_count_reasons(refused)}{taken.told_labels()}; nothing was changed")
     if not append and not shrink:
-        _check_shrunk(place, state, builder)
+        check_shrinkage(place, state, builder)
     version, changed = version_files(place, state, folder / "data", described)
     _write_quarantine(place, refused, append)
     place.write_checkpoint()
@@ -212,83 +211,6 @@ def version_files(place: Workspace, state: State, folder: Path, described: Datas
                                  "dataset": dataset_to_json(dataset)})
         place.datasets.publish(dataset)
     return dataset.version, not same
-
-
-def _id_basis(place: Workspace, state: State, append: bool, anyway: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The rule for ids, and the columns of subjects and records, that this ingest goes by. Raises UsageError where
-    they are others than those of the data there is: people would be others by them, and what earlier versions hold of
-    somebody could not be told any more."""
-    settings, dataset = place.config.data, state.dataset
-    rule, columns = settings.id_rule, (settings.subject, settings.record)
-    told = {tuple(h["id_rule"]) for h in state.holds.values()}
-    told |= {r.id_rule for i, r in state.requests.items() if state.is_open(i)}
-    for other in sorted(told - {rule}):
-        raise UsageError(f"expected [data] id_rule = {list(other)} in s3t.toml, by which a request or a hold that is "
-                         f"open was told, got {list(rule)}: it would be about nobody. Put it back, or `s3t erase` and "
-                         "`s3t release` first; nothing was changed")
-    if dataset is None or (dataset.id_rule, dataset.id_columns) == (rule, columns):
-        return rule, columns
-    there, wanted = (dict(zip(_ID_COLUMNS, c, strict=False)) for c in (dataset.id_columns, columns))
-    was, now = _differing({"id_rule": list(dataset.id_rule), **there}, {"id_rule": list(rule), **wanted})
-    change = f"expected [data] {was} in s3t.toml, as the data there is was placed by, got {now}: "
-    if told and dataset.id_columns != columns:
-        raise UsageError(change + "a request or a hold that is open would be about nobody. Put it back, or `s3t erase` "
-                                  "and `s3t release` first; nothing was changed")
-    if append:
-        raise UsageError(change + "people may be others by it. Put it back, or ingest a whole snapshot without "
-                                  "--append")
-    if not anyway:
-        raise UsageError(change + "people may be others by it and are placed anew, and the next `s3t train` trains "
-                                  "their slices again; who was erased is known by the ids of then alone; and the next "
-                                  "erasure, whoever it is for, takes all earlier data with it, and what was trained on "
-                                  "it: nobody could say who is in it. Put it back, or ingest with --yes, then "
-                                  "`s3t train`; nothing was changed")
-    return rule, columns
-
-
-def _differing(was: dict[str, Any], now: dict[str, Any]) -> tuple[str, str]:
-    """What two groups of settings say where they differ, as s3t.toml has it."""
-    names = [n for n in now if was.get(n) != now[n]]
-    told = [", ".join(f"{n} = {json.dumps(each.get(n))}" for n in names) for each in (was, now)]
-    return told[0], told[1]
-
-
-def suppressed_by(state: State) -> Suppressed:
-    """Whom the ledger's suppression list leaves out, and whoever is spelt nearly so."""
-    subjects = {digest for digest, (scope, _) in state.suppressed.items() if scope == "subject"}
-    records = state.suppressed.keys() - subjects
-    partly = {r.subject for r in state.requests.values() if r.record and r.suppression in records}
-    near = {digest for r in state.requests.values() if r.suppression in state.suppressed for digest in r.near}
-    return Suppressed(frozenset(subjects), frozenset(records), frozenset(partly), frozenset(near))
-
-
-def _check_topology(place: Workspace, state: State) -> None:
-    topology = place.config.topology
-    if state.dataset and (state.dataset.shards, state.dataset.slices) != (topology.shards, topology.slices):
-        raise UsageError(f"expected data placed for {topology.shards} shards of {topology.slices} slices, got "
-                         f"{state.dataset.shards} of {state.dataset.slices}; ingest a whole snapshot without --append")
-
-
-def _check_shrunk(place: Workspace, state: State, builder: SnapshotBuilder) -> None:
-    """Against the recorded version, as far as its files are there to be counted. Raises DataError."""
-    if state.dataset is None:
-        return
-    counts, most = builder.counts, place.config.data.max_shrink
-    check_shrunk(sum(v.rows for v in state.dataset.row_files()), counts.records + counts.held_out, most, "records")
-    try:
-        there = count_subjects(place.datasets.data.rglob("*.parquet"))
-    except DataError:
-        return  # a file that cannot be read: this snapshot may be what puts it right
-    check_shrunk(there, counts.subjects, most, "subjects")
-
-
-def _check_tiers(place: Workspace, builder: SnapshotBuilder) -> None:
-    """A tier that matches nobody is a misspelt value or column: refuse before anything is changed."""
-    tiers = place.config.placement_tiers
-    for tier, values in enumerate(tiers.values if tiers and builder.tiers_seen else ()):
-        if tier not in builder.tiers_seen:
-            raise DataError(f"expected valid rows in every tier, got none whose {place.config.tiers.column!r} is one "
-                            f"of {list(values)}; see [tiers] values in s3t.toml; nothing was changed")
 
 
 def _source_rows(data: DataConfig, tiers: Tiers | None, chunk: Any) -> Iterator[SourceRow]:

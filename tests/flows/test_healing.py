@@ -31,22 +31,32 @@ KEPT = {"s3t.db", "keys", "checkpoint.json", "certificates"}
 @pytest.fixture
 def erased(tmp_path: Path, tiny_backbone: Path) -> Any:
     """(workspace, backup from before the erasure, what must be gone)."""
-    (tmp_path / "outside").mkdir()
-    place = create_workspace(tmp_path / "w", tiny_config(tiny_backbone, erasure={
-        "log_checkpoints_to": str(tmp_path / "outside")}), b"\x05" * 32)
+    place, stages = _asked(tmp_path, tiny_backbone)
+    erase(str(place.root))
+    return place, tmp_path / "backup", _needles(stages, {d for d in stages if not place.store.holds(d)})
+
+
+def _asked(folder: Path, backbone: Path) -> tuple[Workspace, dict[str, bytes]]:
+    """A trained workspace beside its backup, with the canary's request; every stage's bytes by digest."""
+    (folder / "outside").mkdir()
+    place = create_workspace(folder / "w", tiny_config(backbone, erasure={
+        "log_checkpoints_to": str(folder / "outside")}), b"\x05" * 32)
     spoilt = {"id": "c9", "who": CANARY, "what": CANARY_TEXT, "kind": "ugly"}
-    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", [*people(canary=True), spoilt])))
-    (tmp_path / "people.csv").unlink()
+    ingest(str(place.root), str(write_csv(folder / "people.csv", [*people(canary=True), spoilt])))
+    (folder / "people.csv").unlink()
     train(str(place.root))
     stages = {d: place.store.get(d) for d in place.store.digests()}
-    shutil.copytree(place.root, tmp_path / "backup", symlinks=True)
+    shutil.copytree(place.root, folder / "backup", symlinks=True)
     take_requests(place, [CANARY])
-    erase(str(place.root))
-    gone = [stages[d][-64:] for d in stages if not place.store.holds(d)]
-    live = [place.store.get(d) for d in place.store.digests()]
+    return place, stages
+
+
+def _needles(stages: dict[str, bytes], gone: set[str]) -> list[bytes]:
+    """The canary's text, and the end of every stage that must be gone, unless one that stays has it too."""
     assert gone
-    needles = [CANARY_TEXT[:40].encode(), *(w for w in gone if not any(w in data for data in live))]
-    return place, tmp_path / "backup", needles
+    live = [data for digest, data in stages.items() if digest not in gone]
+    ends = [stages[digest][-64:] for digest in gone]
+    return [CANARY_TEXT[:40].encode(), *(end for end in ends if not any(end in data for data in live))]
 
 
 def left(root: Path, needles: list[bytes]) -> list[str]:
@@ -159,14 +169,7 @@ STEPS_DONE = ["cut over", "rewrite", "destroy", "scan"]
 @pytest.fixture
 def open_at(tmp_path: Path, tiny_backbone: Path) -> Any:
     """A function of a step: (workspace whose erasure was killed behind it, backup from before, what must be gone)."""
-    place = create_workspace(tmp_path / "w", tiny_config(tiny_backbone), b"\x05" * 32)
-    spoilt = {"id": "c9", "who": CANARY, "what": CANARY_TEXT, "kind": "ugly"}
-    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", [*people(canary=True), spoilt])))
-    (tmp_path / "people.csv").unlink()
-    train(str(place.root))
-    stages = {d: place.store.get(d) for d in place.store.digests()}
-    shutil.copytree(place.root, tmp_path / "backup", symlinks=True)
-    take_requests(place, [CANARY])
+    place, stages = _asked(tmp_path, tiny_backbone)
 
     def killed_after(step: str) -> Any:
         with place.changing():
@@ -175,11 +178,7 @@ def open_at(tmp_path: Path, tiny_backbone: Path) -> Any:
             assert plan is not None
             for name in STEPS[:STEPS.index(step) + 1]:
                 eraser.run_step(name, plan)
-        tainted = {s.digest for s in plan.deactivated}
-        live = [data for d, data in stages.items() if d not in tainted]
-        windows = [stages[d][-64:] for d in tainted]
-        return place, tmp_path / "backup", [CANARY_TEXT[:40].encode(),
-                                            *(w for w in windows if not any(w in data for data in live))]
+        return place, tmp_path / "backup", _needles(stages, {s.digest for s in plan.deactivated})
     return killed_after
 
 
