@@ -6,7 +6,7 @@ nowhere else. Whatever happens to a request is a ledger event.
 
 import hmac
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +18,7 @@ from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.closing import CLOSING_TYPE, check_reason, closing_predicate, view_of
-from s3t_core.erasure.state import Event, State
+from s3t_core.erasure.state import Event, RequestRecord, State
 from s3t_core.errors import S3TError, UsageError
 from s3t_core.identity import EXACT, forms_of, hashed_forms, near_spellings, parse_hashed, spelt_under
 from s3t_core.keys import keyed_digest
@@ -280,7 +280,8 @@ def _wanted(place: Workspace, unsealed: DeletionRequest, who: str, key: str, ids
     return _Wanted(Asked(request, salt, {
         "type": "request", "time": request.received, "request": request.request_id, "subject": request.subject,
         "record": request.record, "suppression": request.suppression, "commitment": request.commitment,
-        "salt": sha256_hex(salt.encode()), "due": request.due, "id_rule": list(rule_of(place)), **named}, once), ids)
+        "salt": sha256_hex(salt.encode()), "due": request.due, "id_rule": list(rule_of(place)),
+        "ids": [place.needles.digest_of(request.request_id, i) for i in ids], **named}, once), ids)
 
 
 def _take(place: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:
@@ -290,15 +291,15 @@ def _take(place: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:
     with place.needles.accepting():
         try:
             place.needles.keep_ids({w.asked.request.request_id: w.ids for w in wanted})
+            _check_not_scanned(place, wanted)
             accepted = place.requests.accept(asked)
         except BaseException:
             _forget(place, asked)
             raise
-        there = {a.request.request_id: r for a, r in zip(asked, accepted, strict=True)
-                 if a.request.request_id != r.request_id}
-        if there:
-            _fill_in(place, there)
-            place.needles.destroy("", there)
+        again = [(w, r) for w, r in zip(wanted, accepted, strict=True) if w.asked.request.request_id != r.request_id]
+        if again:
+            _fill_in(place, [(w, r) for w, r in again if not r.certificate])
+            place.needles.destroy("", [w.asked.request.request_id for w, _ in again])
     return accepted
 
 
@@ -310,17 +311,42 @@ def _forget(place: Workspace, asked: Iterable[Asked]) -> None:
         place.needles.destroy("", {a.request.request_id for a in asked} - known)
 
 
-def _fill_in(place: Workspace, there: Mapping[str, DeletionRequest]) -> None:
+def _fill_in(place: Workspace, again: Iterable[tuple[_Wanted, DeletionRequest]]) -> None:
     """Asking again gives the id back to an open request that has lost it, after a restore of older files, and adds
-    another spelling of it. `there`: the request that stands for what was asked, by the id under which what was asked is
-    kept just now."""
-    new: dict[str, list[str]] = {}
-    for asked, request in there.items():
-        known = place.needles.ids_of(request.request_id)
-        given = [i for i in place.needles.ids_of(asked) if i not in known]
-        if given and not request.certificate:
-            new[request.request_id] = given
-    place.needles.keep_ids(new)
+    another spelling of it, of which the ledger is told: what it was told of, a restore does not lose in silence.
+    `again`: what was asked, with the request that stands for it."""
+    state, kept = place.ledger.state(), {}
+    told: list[Event] = []
+    for wanted, request in again:
+        asked, known = state.requests[request.request_id], place.needles.ids_of(request.request_id)
+        kept[request.request_id] = [i for i in wanted.ids if i not in known]
+        new = _new_spellings(place, wanted, request.request_id, asked)
+        if new:
+            near = [n for n in wanted.asked.told["near"] if n not in asked.near]
+            told.append({"type": "spelt", "time": place.now(), "request": request.request_id, "ids": new, "near": near})
+    place.needles.keep_ids({r: ids for r, ids in kept.items() if ids})
+    if told:
+        place.ledger.append(*told)
+
+
+def _new_spellings(place: Workspace, wanted: _Wanted, request_id: str, asked: RequestRecord) -> list[str]:
+    """Digests of the ids as given that the ledger was not told of for a request."""
+    return [d for d in (place.needles.digest_of(request_id, i) for i in wanted.ids) if d not in asked.ids]
+
+
+def _check_not_scanned(place: Workspace, wanted: Iterable[_Wanted]) -> None:
+    """Raises UsageError for another spelling of an id of which everything was searched already: it was not searched
+    for."""
+    state = place.ledger.state()
+    if "scan" not in state.steps:
+        return
+    done = {state.requests[r].suppression: r for r in state.planned if state.is_open(r)}
+    for each in wanted:
+        request_id = done.get(each.asked.request.suppression)
+        if request_id and _new_spellings(place, each, request_id, state.requests[request_id]):
+            raise UsageError(f"expected the id as it was given before, got another spelling of it for {request_id}, "
+                             "for which everything was searched already; run `s3t erase` to finish it, then ask again. "
+                             "Nothing was accepted")
 
 
 def commitment(key: bytes, salt: str, subject: str, record: str = "") -> str:

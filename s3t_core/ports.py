@@ -61,8 +61,8 @@ class Published:
 
 @dataclass(frozen=True)
 class NeedlesFound:
-    """What a scan looks for. `ids_lost`: requests whose ids as given are not there any more; `texts` is None when those
-    that were gathered are lost: a restore of older files does both."""
+    """What a scan looks for. `ids_lost`: requests whose ids as given are not there any more, or not in every spelling
+    that was told; `texts` is None when those that were gathered are lost: a restore of older files does both."""
 
     ids: list[str]
     ids_lost: list[str]
@@ -200,8 +200,8 @@ class Needles(Protocol):
     def gather(self, plan_id: str, texts: list[str]) -> None:
         """Keep the texts that the scan will look for."""
 
-    def read(self, plan_id: str, request_ids: Iterable[str]) -> NeedlesFound:
-        """What to look for."""
+    def read(self, plan_id: str, told: Mapping[str, Iterable[str]]) -> NeedlesFound:
+        """What to look for. `told`: digests of the ids as given, by request, as the ledger knows them."""
 
     def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
         """Remove them. Idempotent."""

@@ -31,7 +31,7 @@ from s3t_core.files import (
     write_atomically,
     write_each_atomically,
 )
-from s3t_core.keys import is_sealed, seal_over
+from s3t_core.keys import is_sealed, keyed_digest, seal_over
 from s3t_core.ports import NeedlesFound, ScanReport, Target
 
 _FIRST_YEAR, _LAST_YEAR = 2025, 2199
@@ -57,12 +57,19 @@ class NeedleFiles:
         """Keep the texts that the scan will look for."""
         write_atomically(self.folder / f"{plan_id}.json", self._sealed(plan_id, sorted(set(texts))), 0o600)
 
-    def read(self, plan_id: str, request_ids: Iterable[str]) -> NeedlesFound:
-        """What to look for, and what is lost of it."""
+    def read(self, plan_id: str, told: Mapping[str, Iterable[str]]) -> NeedlesFound:
+        """What to look for, and what is lost of it. `told`: digests of the ids as given, by request, as the ledger
+        knows them."""
         given = self._given()
-        asked = list(request_ids)
+        lost = [r for r, digests in told.items() if not given.get(r) or not
+                set(digests) <= {self.digest_of(r, i) for i in given[r]}]
         texts = _strings(self._kept(self.folder / f"{plan_id}.json", plan_id))
-        return NeedlesFound([i for r in asked for i in given.get(r, ())], [r for r in asked if not given.get(r)], texts)
+        return NeedlesFound([i for r in told for i in given.get(r, ())], lost, texts)
+
+    def digest_of(self, request_id: str, given: str) -> str:
+        """By what the ledger knows an id as given of one request: it says nothing of another's, nor without the key.
+        """
+        return keyed_digest(self._key, "id as given", request_id, given).hex()
 
     def known(self) -> set[str]:
         """Requests whose ids as given are there."""

@@ -258,7 +258,8 @@ class Eraser:
 
     def _looked(self, plan: ErasurePlan, state: State) -> dict[str, Any]:
         """Search everything; what the scan's event tells. Raises ResidueFound."""
-        found = self.ports.needles.read(plan.plan_id, plan.requests)
+        told = {r: state.requests[r].ids for r in plan.requests}
+        found = self.ports.needles.read(plan.plan_id, told)
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
         texts = found.texts if found.texts is not None and len(set(found.texts)) == plan.texts else None
         report = self.ports.residue.scan(found.ids, found.texts or [], targets)
@@ -272,6 +273,7 @@ class Eraser:
         lost = len(unknown) + (plan.texts if texts is None else 0)
         self._scanned = plan.plan_id
         return {"files": report.files, "bytes": report.bytes, "needles": report.needles,
+                "spellings": sum(map(len, told.values())),
                 "unsearchable": report.unsearchable + lost, "lost": lost, "ids_lost": unknown, "shared": report.shared,
                 "outside": len(report.outside)}
 

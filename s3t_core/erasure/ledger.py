@@ -16,6 +16,7 @@ follows which is in s3t_core.erasure.rules. Every event has its `time`; one that
 | release | a model version was registered and serves; `cause` says why |
 | measured | a release's accuracy on the held-out rows of its time |
 | request | a deletion request was acknowledged; its digest on the suppression list, and its commitment |
+| spelt | a pending request was asked again, by other spellings of the id |
 | approved | a request may be carried out; by whom |
 | hold | a subject's erasure is stopped for a legal reason (`set`), or no more (`released`) |
 | closed | a request ended without an erasure: withdrawal or rejection |
@@ -189,7 +190,14 @@ def _request(state: State, event: Event) -> None:
     times = event["time"], event["due"]
     state.requests[event["request"]] = RequestRecord(
         event["subject"], event["record"], event["suppression"], event["commitment"], event["salt"], *times, times,
-        tuple(event["id_rule"]), tuple(event["near"]), event["asked_by"], tuple(event["forms"]))
+        tuple(event["id_rule"]), tuple(event["near"]), event["asked_by"], tuple(event["forms"]),
+        ids=tuple(event["ids"]))
+
+
+def _spelt(state: State, event: Event) -> None:
+    asked = state.requests[event["request"]]
+    state.requests[event["request"]] = replace(asked, ids=(*asked.ids, *event["ids"]),
+                                               near=(*asked.near, *event["near"]))
 
 
 def _planned(state: State, event: Event) -> None:
@@ -303,7 +311,7 @@ _HANDLERS: dict[str, Callable[[State, Event], None]] = {
     "backbone": _backbone, "stage": _stage, "release": _release, "measured": _measured, "request": _request,
     "lifted": _lifted, "replayed": _ignore, "key": _key, "healed": _ignore, "approved": _approved, "hold": _hold,
     "closed": _closed, "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain,
-    "retired": _retired,
+    "retired": _retired, "spelt": _spelt,
 }
 
 

@@ -15,6 +15,7 @@ that a step was done before the one it rests on, or that a stage is another than
 | release | its stages are recorded as they are; within an erasure before its cut-over, and then the planned one |
 | measured | its release was registered |
 | request | the id is new |
+| spelt | the request is open, and no scan of its erasure is done; the spellings are new |
 | approved | the request is open and not being carried out |
 | hold | set: none of the subject's requests is being carried out; released: it was set |
 | closed | the request is open and not being carried out |
@@ -161,13 +162,22 @@ def _request(state: State, event: Event) -> None:
     _want(event["request"] not in state.requests, "a request id that is new")
     for name in ("subject", "record", "suppression", "commitment", "salt"):
         _want(isinstance(event[name], str), f"the request's {name} as a digest")
-    for name in ("near", "forms", "id_rule"):
+    for name in ("near", "forms", "id_rule", "ids"):
         _want(isinstance(event[name], list) and all(isinstance(v, str) for v in event[name]), f"the request's {name}")
     by = event["asked_by"]
     _want((by == "id") == (not event["forms"]), "forms of an id where it is told by its hash, and only there")
     _want(by in ("id", *HASHES) and (by == "id" or not event["record"]), "how the person was named; a whole subject "
           "where the id is not known")
     _want(_TIME.fullmatch(event["due"]) is not None and event["due"] >= event["time"], "a due time after it came")
+
+
+def _spelt(state: State, event: Event) -> None:
+    request = event["request"]
+    _want(state.is_open(request), "a request that is open")
+    _want(request not in state.planned or "scan" not in state.steps, "a request for which nothing was scanned yet")
+    asked = state.requests[request]
+    _want(bool(event["ids"]) and all(isinstance(v, str) for v in (*event["ids"], *event["near"])), "digests of ids")
+    _want(set(event["ids"]).isdisjoint(asked.ids) and len(set(event["ids"])) == len(event["ids"]), "new spellings")
 
 
 def _approved(state: State, event: Event) -> None:
@@ -279,7 +289,8 @@ def _destroyed(state: State, plan: dict[str, Any], event: Event) -> None:
 
 
 def _scanned(state: State, plan: dict[str, Any], event: Event) -> None:
-    del state, plan
+    told = sum(len(state.requests[r].ids) for r in plan["requests"])
+    _want(event["spellings"] == told, "a scan for every spelling of the ids that was told")
     counts = ("files", "bytes", "needles", "unsearchable", "lost", "shared", "outside")
     _want(all(event[k] >= 0 for k in counts) and isinstance(event["ids_lost"], list), "what was searched")
 
@@ -357,7 +368,7 @@ _RULES: dict[str, Callable[[State, Event], None]] = {
     "backbone": _backbone, "stage": _stage, "release": _release, "measured": _measured, "request": _request,
     "approved": _approved, "hold": _hold, "closed": _closed, "key": _key, "replayed": _replayed, "lifted": _lifted,
     "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain, "healed": _healed,
-    "retired": _retired,
+    "retired": _retired, "spelt": _spelt,
 }
 KINDS = frozenset(_RULES)
 """Every kind of event."""

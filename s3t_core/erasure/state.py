@@ -49,7 +49,7 @@ class RequestRecord:
     so, and the ids as given under another rule; of a request that found nobody, those alone. `asked_by` is how the
     person was named: by an "id", or by one of its hashes, of which nobody can say the id. By a hash, `forms` are those
     of the identity index to look for, of the id itself first, and `subjects` the digests of whom its erasure found by
-    them.
+    them. `ids` are keyed digests of the ids as given, in all their spellings: what a scan must have to look for.
     """
 
     subject: str
@@ -65,6 +65,7 @@ class RequestRecord:
     asked_by: str = "id"
     forms: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
 
     @property
     def clock_corrected(self) -> bool:

@@ -234,10 +234,10 @@ class FakeNeedles:
         self.files[plan_id] = texts
         self._guard("needles.gathered")
 
-    def read(self, plan_id: str, request_ids: Iterable[str]) -> NeedlesFound:
-        asked = list(request_ids)
-        return NeedlesFound([i for r in asked for i in self.files.get(r, ())], [r for r in asked if r not in
-                            self.files], self.files.get(plan_id))
+    def read(self, plan_id: str, told: Mapping[str, Iterable[str]]) -> NeedlesFound:
+        lost = [r for r, digests in told.items() if not self.files.get(r) or not
+                set(digests) <= {f"digest of {i}" for i in self.files[r]}]
+        return NeedlesFound([i for r in told for i in self.files.get(r, ())], lost, self.files.get(plan_id))
 
     def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
         for name in [*request_ids, plan_id]:

@@ -8,8 +8,8 @@ from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.state import Event
 from s3t_core.ports import Closing
 
-SCANNED = {"files": 1, "bytes": 1, "needles": 0, "unsearchable": 0, "lost": 0, "ids_lost": [], "shared": 0,
-           "outside": 0}
+SCANNED = {"files": 1, "bytes": 1, "spellings": 1, "needles": 0, "unsearchable": 0, "lost": 0, "ids_lost": [],
+           "shared": 0, "outside": 0}
 OUTCOMES: dict[str, dict[str, Any]] = {
     "cut over": {"moved": "2026-01-01T00:00:00Z", "staleness": 0.0, "offline": 0.0}, "rewrite": {},
     "destroy": {"stages": [], "versions": [], "objects": [], "quarantined": 0, "activations": 0}, "measure": {},

@@ -23,7 +23,8 @@ from s3t_core.erasure.dsse import sign, statement_of
 from s3t_core.erasure.ledger import leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import key_id
-from s3t_core.errors import LedgerError, S3TError, StorageError, WorkspaceError
+from s3t_core.erasure.state import STEPS
+from s3t_core.errors import LedgerError, S3TError, StorageError, UsageError, WorkspaceError
 from tests.faults.carried import carry_out, plan_for, step
 
 
@@ -31,7 +32,7 @@ from tests.faults.carried import carry_out, plan_for, step
 def place(tmp_path: Path) -> Workspace:
     (tmp_path / "outside").mkdir()
     create_workspace(tmp_path / "w", Config.model_validate({
-        "erasure": {"log_checkpoints_to": str(tmp_path / "outside")}}))
+        "erasure": {"log_checkpoints_to": str(tmp_path / "outside")}, "data": {"id_rule": ["case"]}}))
     return Workspace(tmp_path / "w")
 
 
@@ -176,9 +177,47 @@ def test_asking_again_fills_in_an_id_that_a_restore_lost(place: Workspace) -> No
     place = _again(place)
     assert [r.request_id for r in take_requests(place, ["person 1"])] == [asked[0].request_id]
     assert place.needles.ids_of(asked[0].request_id) == ["person 1"]
-    found = place.needles.read("plan-x", [r.request_id for r in asked])
+    found = place.needles.read("plan-x", {r.request_id: () for r in asked})
     assert (found.ids, found.ids_lost, found.texts) == (["person 1"], [asked[1].request_id], None)
     assert "person 1" not in json.dumps([p.name for p in place.needles.folder.iterdir()])
+
+
+@pytest.mark.parametrize("again", ["first", "other", "third"])
+def test_a_spelling_that_a_restore_lost_counts_as_lost_until_it_is_told_again(place: Workspace, again: str) -> None:
+    """Older files of ids are whole and under our seal: what came since, the ledger knows."""
+    spellings = {"first": "person 1", "other": "PERSON 1", "third": "Person 1"}
+    hers, = take_requests(place, [spellings["first"]])
+    older = {p.name: p.read_bytes() for p in place.needles.folder.iterdir()}
+    place = _again(place)
+    assert [r.request_id for r in take_requests(place, [spellings["other"]])] == [hers.request_id]
+    assert not _lost(place, hers.request_id)
+    for path in place.needles.folder.iterdir():
+        path.unlink()
+    for name, content in older.items():
+        (place.needles.folder / name).write_bytes(content)
+    place = _again(place)
+    assert _lost(place, hers.request_id)
+    take_requests(place, [spellings[again]])
+    place = _again(place)
+    assert _lost(place, hers.request_id) == (again != "other")
+    assert "person" not in json.dumps(place.ledger.events()).lower()
+
+
+def _lost(place: Workspace, request_id: str) -> bool:
+    told = {request_id: place.ledger.state().requests[request_id].ids}
+    return place.needles.read("plan", told).ids_lost == [request_id]
+
+
+def test_a_spelling_that_comes_after_the_scan_is_not_taken_for_one_that_was_searched(place: Workspace) -> None:
+    hers, other = take_requests(place, ["person 1", "person 2"])
+    place.ledger.append({"type": "planned", "time": place.now(), "plan": plan_for(hers.request_id)},
+                        *(step(place, name) for name in STEPS[:STEPS.index("scan") + 1]))
+    place = _again(place)
+    assert take_requests(place, ["person 1"])[0].request_id == hers.request_id
+    with pytest.raises(UsageError, match=r"everything was searched already.*Nothing was accepted"):
+        take_requests(place, ["PERSON 1", "person 3"])
+    assert len(place.requests.all()) == 2 and len(place.needles.known()) == 2
+    assert take_requests(place, ["PERSON 2"])[0].request_id == other.request_id
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[1]", b"null", b'{"req": 1}', b"[" * 100_000])
@@ -186,13 +225,13 @@ def test_a_damaged_file_of_ids_counts_as_lost_and_stops_nobody(place: Workspace,
     hers, other = take_requests(place, ["person 1"])[0], take_requests(place, ["person 2"])[0]
     path = place.state_dir / "needles" / f"{hers.request_id}.json"
     path.write_bytes(damage)
-    assert place.needles.read("p", [hers.request_id]).ids_lost == [hers.request_id]
+    assert place.needles.read("p", {hers.request_id: ()}).ids_lost == [hers.request_id]
     place.needles.prune(lambda: [hers.request_id, other.request_id])
     withdraw(_again(place), other.request_id)
     take_requests(_again(place), ["person 1"])
     assert _again(place).needles.ids_of(hers.request_id) == ["person 1"]
     path.write_bytes(json.dumps({hers.request_id: []}).encode())
-    assert place.needles.read("p", [hers.request_id]).ids_lost == [hers.request_id]  # emptied is lost
+    assert place.needles.read("p", {hers.request_id: ()}).ids_lost == [hers.request_id]  # emptied is lost
 
 
 # --- 6: who may insert closes nothing

@@ -62,7 +62,7 @@ def test_a_directory_or_a_pipe_under_the_name_of_a_needle_stops_nobody(tmp_path:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "theirs").write_text("kept")
     (needles.folder / "req-5.json").symlink_to(tmp_path / "elsewhere")
-    assert needles.read("plan", ["req-1", "req-2"]).ids_lost == ["req-2"]
+    assert needles.read("plan", dict.fromkeys(["req-1", "req-2"], ())).ids_lost == ["req-2"]
     needles.destroy("", ["req-1"])
     assert list(needles.folder.iterdir()) == [] and (tmp_path / "elsewhere" / "theirs").exists()
 
@@ -104,7 +104,7 @@ def test_what_is_no_file_under_the_name_of_a_plans_needles_goes_with_the_plan(tm
     needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
     for name in ("plan-abandoned", "plan-carried-out"):
         _put(needles.folder / f"{name}.json", kind)
-    assert needles.read("plan-carried-out", []).texts is None
+    assert needles.read("plan-carried-out", {}).texts is None
     needles.prune(lambda: ["plan-carried-out"])
     assert [p.name for p in needles.folder.iterdir()] == ["plan-carried-out.json"]
     needles.destroy("plan-carried-out", [])
@@ -174,7 +174,7 @@ def test_a_scan_looks_for_the_ids_that_were_given_or_says_that_they_are_lost(tmp
     needles.keep_ids({"req-1": ["somebody"]})
     needles.keep_ids({"req-2": ["nobody"]})
     path = needles.folder / "req-1.json"
-    assert needles.read("plan-1", ["req-1"]).ids == ["somebody"]
+    assert needles.read("plan-1", dict.fromkeys(["req-1"], ())).ids == ["somebody"]
     if forged == "another key":
         path.unlink()
         NeedleFiles(needles.folder, b"o" * 32).keep_ids({"req-1": ["nobody"]})
@@ -187,7 +187,7 @@ def test_a_scan_looks_for_the_ids_that_were_given_or_says_that_they_are_lost(tmp
             "unsealed": lambda v: v.pop("seal"),
             "seal": lambda v: v.update(seal=json.loads((needles.folder / "req-2.json").read_bytes())["seal"]),
         }[forged])
-    found = needles.read("plan-1", ["req-1", "req-2"])
+    found = needles.read("plan-1", dict.fromkeys(["req-1", "req-2"], ()))
     assert (found.ids, found.ids_lost) == (["nobody"], ["req-1"])  # req-2's own
 
 
@@ -197,7 +197,7 @@ def test_a_scan_looks_for_the_texts_that_were_gathered_or_says_that_they_are_los
     needles.gather("plan-1", ["what she said"])
     needles.gather("plan-2", ["nothing"])
     path = needles.folder / "plan-1.json"
-    assert needles.read("plan-1", []).texts == ["what she said"]
+    assert needles.read("plan-1", {}).texts == ["what she said"]
     if forged == "another plan's":
         path.write_bytes((needles.folder / "plan-2.json").read_bytes())
     elif forged == "ids as texts":
@@ -207,7 +207,7 @@ def test_a_scan_looks_for_the_texts_that_were_gathered_or_says_that_they_are_los
         path.write_text('["nothing"]')
     else:
         _changed(path, lambda v: v.update(kept=["nothing"]))
-    assert needles.read("plan-1", []).texts is None
+    assert needles.read("plan-1", {}).texts is None
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ class World:
         self.ports.needles.files[request_id] = [subject]  # type: ignore[attr-defined]
         self.tell(type="request", request=request_id, subject=subject, record=record, suppression=suppression,
                   commitment="commitment", salt="", due=due, near=[], asked_by="id", forms=[],
-                  id_rule=[])
+                  id_rule=[], ids=[f"digest of {subject}"])
 
     def tell(self, **event: Any) -> None:
         """An event of now, taken by the ledger's rules."""

@@ -46,7 +46,7 @@ def _registered(version: str, cause: str, release: Release) -> Event:
 def _asked(request: str) -> Event:
     return {"type": "request", "request": request, "subject": f"subject of {request}", "record": "", "due": DUE,
             "suppression": f"suppression of {request}", "commitment": "c", "salt": "s", "near": ["n"],
-            "asked_by": "id", "forms": [], "id_rule": []}
+            "asked_by": "id", "forms": [], "id_rule": [], "ids": ["i"]}
 
 
 def _step(name: str) -> Event:
@@ -131,6 +131,13 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "a request by a hash": ({**_asked("q9"), "asked_by": "sha256", "forms": ["f", "g"]}, _states("begun", "rotated")),
     "a request by a hash that is none": ({**_asked("q9"), "asked_by": "shoe size", "forms": ["f"]}, set()),
     "a request by a hash for one record": ({**_asked("q9"), "asked_by": "md5", "forms": ["f"], "record": "r"}, set()),
+    "another spelling": ({"type": "spelt", "request": "q1", "ids": ["j"], "near": []}, _states("asked", "measure")),
+    "another spelling of what waits": ({"type": "spelt", "request": "q2", "ids": ["j"], "near": ["n"]},
+                                       _states("asked", "failed")),
+    "a spelling told before": ({"type": "spelt", "request": "q1", "ids": ["j", "i"], "near": []}, set()),
+    "a spelling told twice": ({"type": "spelt", "request": "q1", "ids": ["j", "j"], "near": []}, set()),
+    "no spelling": ({"type": "spelt", "request": "q1", "ids": [], "near": []}, set()),
+    "a scan for less than was told": ({**_step("scan"), "spellings": 0}, set()),
     "a backbone": ({"type": "backbone", "model": "n", "digest": "b", "tokenizer_digest": "t"}, IDLE),
     "a backbone recorded before": ({"type": "backbone", "model": "m", "digest": "x", "tokenizer_digest": "t"},
                                    IDLE - TRAINED),
