@@ -465,8 +465,10 @@ class Workspace:
         for bucket in buckets.values():
             bucket.check()
         self.claim()
+        from flows.adapters.known_subjects import KnownSubjects
         residue = WorkspaceResidue(self.root, elsewhere, partial(self.needles.files_of, self._being_erased),
-                                   self._baseline(), list(buckets.values()), self.temporary_dir, frozenset(written))
+                                   self._baseline(), list(buckets.values()), self.temporary_dir, frozenset(written),
+                                   lambda: KnownSubjects(self.datasets, self.ledger.state))
         return ErasePorts(
             ledger=self.ledger, requests=self.requests, datasets=self.datasets, stages=self.store,
             activations=self.activations, registry=self.registry, needles=self.needles, residue=residue,

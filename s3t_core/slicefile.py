@@ -54,8 +54,12 @@ def read_digests(path: Path, subjects: Collection[str] | None = None) -> list[tu
 
 def count_subjects(paths: Iterable[Path]) -> int:
     """How many subjects have rows in any of the files, without reading any text. Raises DataError."""
-    found = [pc.unique(_read(path, ["subject"], None).column("subject")) for path in paths]
-    return len(pc.unique(pa.chunked_array(found, pa.string()))) if found else 0
+    return len(_distinct_subjects(paths))
+
+
+def subjects_of(paths: Iterable[Path]) -> set[str]:
+    """The subjects (digests) that have rows in any of the files, without reading any text. Raises DataError."""
+    return set(_distinct_subjects(paths).to_pylist())
 
 
 def read_verified(path: Path, keys: WorkspaceKeys, digest: str) -> list[Row]:
@@ -75,6 +79,11 @@ def is_slice_file(path: Path) -> bool:
     except (OSError, pa.ArrowException):
         return False
     return bool(names == SCHEMA.names)
+
+
+def _distinct_subjects(paths: Iterable[Path]) -> pa.Array:
+    found = [pc.unique(_read(path, ["subject"], None).column("subject")) for path in paths]
+    return pc.unique(pa.chunked_array(found, pa.string()))
 
 
 def _read(path: Path, columns: list[str], subjects: Collection[str] | None) -> pa.Table:

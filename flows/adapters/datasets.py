@@ -366,6 +366,15 @@ class DvcDatasets:
         version = dataset.slice_versions[slice_id] if slice_id else dataset.held_out
         return read_verified(self.data / _file_name(slice_id), self._keys, version.digest)
 
+    def recorded_row_files(self, history: list[DatasetVersion]) -> list[Path]:
+        """The files of the current data that hold rows. Raises GuaranteeError for one that is not the recorded."""
+        return [path for _, _, path in self._recorded_files(history)]
+
+    def earlier_row_files(self, history: list[DatasetVersion], destroyed: set[str]) -> list[Path]:
+        """The cache's whole files of earlier versions that hold rows and tell whose as the current one does."""
+        named = {v.md5 for d in history[:-1] if d.says_who_as(history[-1]) for v in d.row_files()} - destroyed
+        return [path for path in map(self._in_cache, sorted(named)) if _is_whole(path, _md5_named(path))]
+
     def recorded_index(self, dataset: DatasetVersion) -> Any:
         """The identity index of the current data. Raises DataError where there is none yet, GuaranteeError for another
         one than the recorded."""

@@ -205,11 +205,13 @@ class WorkspaceResidue:
     """Scans a workspace and its stores. Fills the port `Residue`."""
 
     def __init__(self, root: Path, extra_roots: list[Path], needles: Callable[[], list[Path]], baseline: bytes,
-                 buckets: Sequence[S3Blobs], temporary: Path, written: frozenset[str]) -> None:
+                 buckets: Sequence[S3Blobs], temporary: Path, written: frozenset[str],
+                 known: Callable[[], Callable[[str], bool]]) -> None:
         """`needles` returns the files of what is being erased, which are left out. `buckets` are searched object by
         object, each brought to `temporary` meanwhile. `written`: addresses of those that the system itself writes
-        to."""
+        to. `known` makes, for each scan, what says whether a subject (digest) is somebody whose rows are kept."""
         self._written = written
+        self._known = known
         self._root = root
         self._extra = extra_roots
         self._needles = needles
@@ -224,7 +226,7 @@ class WorkspaceResidue:
         as_owner_only(self._temporary)
         return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets, self._objects(),
                     self._temporary, lambda path: is_written(path, open_files()),
-                    lambda pack: git_objects(pack, self._temporary))
+                    lambda pack: git_objects(pack, self._temporary), self._known())
 
     def _objects(self) -> Iterator[tuple[str, Path]]:
         """Every object of the buckets, one at a time, with the file it was brought to. Unfinished uploads hold parts

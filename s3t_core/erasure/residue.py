@@ -11,8 +11,9 @@
    that is none, a temporary copy that says nothing, an object of git's that does not inflate; and what is neither file
    nor directory, as a pipe or a device, which is never opened: it may have no end. The operator's own files
    are searched as far as they can be decoded; so is what they committed, in objects of git that are whole.
-4. A match in a row or line that names another subject's digest is counted as shared: it is that subject's data. A
-   match in a file the system did not write is reported as outside: it is the operator's copy.
+4. A match in a row or line that names another subject's digest is counted as shared: it is that subject's data, where
+   it is somebody whose rows are kept; else it is as good as unnamed. A match in a file the system did not write is
+   reported as outside: it is the operator's copy.
 5. Rows of an erased subject, and erased records, are also found by their keyed digests, whatever the text.
 
 Not searched: what is encrypted, other compressions than those that decoding.kinds names, text in pictures
@@ -68,17 +69,18 @@ _WHOLE_BYTES = 2**16
 
 def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: list[Path], needles: NeedleSet,
          targets: list[Target], objects: Iterable[tuple[str, Path]] = (), temporary: Path | None = None,
-         is_open: Callable[[Path], bool] = lambda _: False, unpack: Unpack | None = None) -> ScanReport:
+         is_open: Callable[[Path], bool] = lambda _: False, unpack: Unpack | None = None,
+         is_known: Callable[[str], bool] = lambda _: True) -> ScanReport:
     """Search every file under `root` and `extra_roots`.
 
     `system_paths`: names under `root` that the system writes; matches elsewhere under it, extra roots apart, are
     outside. `skip`: files left out (the needles themselves). `targets`: what no row may match any more. `objects`:
     what the system keeps in buckets, by name, each with a file that holds it until the next is asked for. `temporary`:
     where what must lie in a file to be decoded is copied. `is_open`: whether a process has the file open. `unpack`:
-    gives the objects of a git pack.
+    gives the objects of a git pack. `is_known`: whether a subject's digest is of somebody whose rows are kept.
     """
     found = _Found()
-    skipped, search = frozenset(skip), _Searcher(needles, targets, temporary, unpack)
+    skipped, search = frozenset(skip), _Searcher(needles, targets, temporary, unpack, is_known)
     names = _Names(needles)
     for path, own, base in _walk(root, extra_roots, system_paths):
         if path not in skipped:
@@ -171,8 +173,9 @@ class _Searcher:
     remotes), are searched once."""
 
     def __init__(self, needles: NeedleSet, targets: list[Target], temporary: Path | None,
-                 unpack: Unpack | None) -> None:
+                 unpack: Unpack | None, is_known: Callable[[str], bool]) -> None:
         self._needles = needles
+        self._is_known = is_known
         self._unpack = unpack
         self._temporary = temporary
         self._by_subject: dict[str, list[Target]] = {}
@@ -324,7 +327,8 @@ class _Searcher:
         if any(t.matches(subject, record) or not record for t in targets):
             verdict.residue = True
         elif self._needles.told_in(content):
-            named = _DIGEST.fullmatch(subject) is not None and self._needles.digests.isdisjoint((subject, record))
+            named = _DIGEST.fullmatch(subject) is not None and self._needles.digests.isdisjoint(
+                (subject, record)) and self._is_known(subject)
             verdict.shared += named
             verdict.residue = verdict.residue or not named
 

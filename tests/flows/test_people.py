@@ -23,12 +23,13 @@ from flows.requests import hold, lift, list_requests, release, take_hashed, take
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.erasure.executor import Eraser
-from s3t_core.errors import DataError, GuaranteeError, UsageError
+from s3t_core.errors import DataError, GuaranteeError, ResidueFound, UsageError
+from s3t_core.files import md5_of
 from s3t_core.identity import folded, form_of
 from s3t_core.identity_index import IDENTITY_PATH, read_index
 from s3t_core.ports import Target
-from s3t_core.records import subject_digest
-from s3t_core.slicefile import is_slice_file, read_rows
+from s3t_core.records import Row, subject_digest
+from s3t_core.slicefile import is_slice_file, read_rows, write_rows
 from tests.flows.conftest import tiny_config, write_csv
 
 Make = Callable[..., Workspace]
@@ -213,7 +214,6 @@ def test_the_index_is_erased_with_the_person_and_answers_no_more(place: Workspac
 
 def test_an_index_that_an_erasure_left_stops_the_certificate(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.adapters import datasets
-    from s3t_core.errors import ResidueFound
     take_requests(place, [ANN])
     monkeypatch.setattr(datasets, "without", lambda index, _: index)
     with pytest.raises(ResidueFound):
@@ -535,6 +535,41 @@ def test_earlier_data_that_names_people_otherwise_goes_with_the_next_erasure(pla
     assert set(changed.values()) <= found.objects
     eraser.run()
     assert not _holding(place, said)
+
+
+QUOTED = "a long story that both of them tell word for word"
+
+
+def _put_in_cache(place: Workspace, row: Row) -> None:
+    made = place.temporary_dir / "made.parquet"
+    write_rows(made, [row])
+    name = md5_of(made)
+    path = place.datasets.cache / name[:2] / name[2:]
+    path.parent.mkdir(exist_ok=True)
+    made.rename(path)
+
+
+@pytest.mark.parametrize("whose", ["of somebody in the data", "of somebody of an earlier version", "of nobody known"])
+def test_a_text_of_the_erased_in_a_row_of_nobody_known_stops_the_certificate(place: Workspace, tmp_path: Path,
+                                                                           whose: str) -> None:
+    """A file that the ledger does not know may be of another time, when the erased one had another digest; others who
+    said the same keep their rows."""
+    def tell(*names: str) -> None:
+        rows = [{"id": f"q{n}-{i}", "who": who, "what": QUOTED, "kind": ["good", "bad"][i]}
+                for n, who in enumerate((*names, *(f"other-{i}" for i in range(10)))) for i in range(2)]
+        _ingest(place, str(write_csv(tmp_path / "more.csv", rows)), anyway=True)
+    tell(BOB, "gone-by-now", "other-99")
+    tell(BOB, "other-99")
+    who = {"of somebody in the data": "other-99", "of somebody of an earlier version": "gone-by-now",
+           "of nobody known": "somebody"}[whose]
+    _put_in_cache(place, Row("0" * 64, subject_digest(place.keys, who), QUOTED, "good"))
+    take_requests(Workspace(place.root), [BOB])
+    if who == "somebody":
+        with pytest.raises(ResidueFound, match=r"\.dvc/cache"):
+            _erase(place)
+    else:
+        done = _erase(place)["certificates"][0]
+        assert done["rows"] == 2 and Workspace(place.root).ledger.state().certified
 
 
 def _holding(place: Workspace, text: str) -> list[Path]:

@@ -446,6 +446,16 @@ def test_a_row_in_an_archive_is_as_much_its_subjects_as_one_beside_it(tmp_path: 
     assert (report.residue, report.shared) == ((), 2)
 
 
+def test_a_row_of_nobody_whose_rows_are_kept_is_no_other_persons(tmp_path: Path) -> None:
+    """It may be the erased one's own, under a digest of another time."""
+    write_rows(tmp_path / "slice.parquet", [Row("r", "b" * 64, TEXT, "a"), Row("s", "c" * 64, TEXT, "a")])
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"subject_digest": "b" * 64, "values": {"t": TEXT}}) + "\n")
+    report = scanned(tmp_path, is_known=lambda subject: subject == "b" * 64)
+    assert (report.residue, report.shared) == (("slice.parquet",), 2)
+    report = scanned(tmp_path, is_known=lambda subject: subject == "c" * 64)
+    assert set(report.residue) == {"slice.parquet", "rows.jsonl"}
+
+
 def test_files_and_directories_that_cannot_be_read_are_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "ours" / "shut").mkdir(parents=True)
     (tmp_path / "ours" / "shut" / "a").write_text(TEXT)
