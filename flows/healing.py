@@ -51,7 +51,7 @@ def heal(place: Workspace) -> Healed:
     if state.plan is None or "cut over" in state.steps:  # else the cut-over makes them agree
         registry, problem = _heal_registry(place, state)  # first: what answers must not be what is gone
     erased = targets_of(_erased(place, state), subjects_in(state))
-    data = state.dataset is not None and bool(place.datasets.put_back(state.datasets, erased))
+    data = state.dataset is not None and bool(place.datasets.put_back(state.datasets, erased, state.destroyed_objects))
     found = Healed(_destroy_stages(place, state) + _destroy_activations(place, state), _destroy_objects(place, state),
                    place.datasets.erase_quarantine(erased), registry, data, problem)
     if not found.nothing:

@@ -33,13 +33,22 @@ def make_index(entries: Iterable[tuple[str, str]]) -> pa.Table:
 
 def united(first: pa.Table, second: pa.Table, subjects: Collection[str]) -> pa.Table:
     """What both indexes say of these subjects."""
-    both = pa.concat_tables([first, second])
-    return _ordered(both.filter(pc.is_in(both.column("subject"), pa.array(sorted(subjects), pa.string()))))
+    return _ordered(_of(pa.concat_tables([first, second]), subjects))
 
 
-def without(index: pa.Table, subjects: Collection[str]) -> pa.Table:
-    """The index without these subjects."""
-    return index.filter(pc.invert(pc.is_in(index.column("subject"), pa.array(sorted(subjects), pa.string()))))
+def remaining(index: pa.Table, others: Iterable[pa.Table], present: Collection[str],
+              earlier: Collection[str]) -> pa.Table:
+    """The index as an erasure leaves it, with nobody but those of whom rows are left: who is in the `present` data, as
+    the index says it; who is in stored `earlier` versions alone, as the index says it, or any of the `others`, which
+    are those of earlier versions that the erasure destroys. Else nobody could find these people by a hash."""
+    kept = [_of(index, set(present))]
+    alone = set(earlier) - set(present)
+    kept += [_of(each, alone) for each in (index, *others)] if alone else []
+    return _ordered(pa.concat_tables(kept))
+
+
+def _of(index: pa.Table, subjects: Collection[str]) -> pa.Table:
+    return index.filter(pc.is_in(index.column("subject"), pa.array(sorted(subjects), pa.string())))
 
 
 def _ordered(index: pa.Table) -> pa.Table:
@@ -62,6 +71,11 @@ def read_index(path: Path) -> pa.Table:
 def holds_any(path: Path, subjects: Collection[str]) -> bool:
     """Whether any of these subjects stands in it. Raises DataError."""
     return bool(_read(path, _is_any("subject", subjects)).num_rows) if subjects else False
+
+
+def named_in(path: Path) -> set[str]:
+    """The subjects (digests) that stand in it. Raises DataError."""
+    return set(pc.unique(_read(path, None).column("subject")).to_pylist())
 
 
 def matching(path: Path, subjects: Collection[str], forms: Collection[str]) -> list[tuple[str, str]]:

@@ -131,8 +131,10 @@ class RequestBook(Protocol):
 class Datasets(Protocol):
     """The versioned data."""
 
-    def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> Findings:
-        """Look for targeted rows in the current data and in every earlier version that is still stored."""
+    def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str],
+             by_hash: bool = False) -> Findings:
+        """Look for targeted rows in the current data and in every earlier version that is still stored. `by_hash`:
+        somebody is asked for by a hash, so that rows of whom no index tells may be theirs."""
 
     def resolve(self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion],
                 destroyed: set[str]) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -143,8 +145,10 @@ class Datasets(Protocol):
     def contents(self, targets: list[Target]) -> Contents:
         """What the targeted rows say, in any stored version and in quarantine."""
 
-    def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
-        """Rewrite every current file without the targeted rows and make that the new version. Idempotent."""
+    def erase(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> DatasetVersion:
+        """Rewrite every file of the last version of `history` without the targeted rows and make that the new version;
+        it is the same one where nothing changed. `destroyed`: md5 of the objects that are destroyed, or are to be by
+        this erasure. Idempotent."""
 
     def publish(self, dataset: DatasetVersion) -> None:
         """Push the version to the remote and commit its name. Idempotent."""

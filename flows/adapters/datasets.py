@@ -42,8 +42,9 @@ from s3t_core.identity_index import (
     holds_any,
     is_index,
     matching,
+    named_in,
     read_index,
-    without,
+    remaining,
     write_index,
 )
 from s3t_core.keys import WorkspaceKeys, is_sealed, seal_over
@@ -57,6 +58,7 @@ from s3t_core.slicefile import (
     read_rows,
     read_verified,
     slice_path,
+    subjects_of,
     write_rows,
 )
 from s3t_core.snapshot import form_digest
@@ -135,17 +137,29 @@ class DvcDatasets:
         return replace(dataset, version=document["outs"][0]["md5"])
 
     def publish(self, dataset: DatasetVersion) -> None:
-        """Push to the remote and commit data.dvc. Idempotent."""
+        """Push to the remote and commit data.dvc. Idempotent. DVC takes a version whose list of files is in the remote
+        for one that is there whole: what the remote has lost of it since is added here. Raises StorageError where the
+        remote still lacks it."""
+        wanted = {v.md5 for v in dataset.files()} | {dataset.version}
         with self._repo() as repo:
             repo.push(targets=[str(self.root / "data.dvc")])
+            cache, remote = repo.cache.local, repo.cloud.get_remote_odb()
+            for md5 in wanted - set(remote.oids_exist(sorted(wanted))):
+                remote.add(cache.oid_to_path(md5), cache.fs, md5)
+            lacking = wanted - set(remote.oids_exist(sorted(wanted)))
+        if lacking:
+            raise StorageError(f"expected the remote to have the {len(wanted)} objects of the data version after the "
+                               f"push, got {len(lacking)} missing; check its permissions and free space, then run the "
+                               "command again")
         _commit(self.root, f"data: version {dataset.version.removesuffix('.dir')[:12]}")
 
     # --- erasure
 
-    def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> Findings:
+    def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str],
+             by_hash: bool = False) -> Findings:
         """Look for targeted rows in the current data, in every stored earlier version, and in quarantine. What the
         cache lacks of an earlier version, or has damaged, is brought back into it from a remote; what is whole nowhere
-        counts as holding targeted rows.
+        counts as holding targeted rows. `by_hash`: so does what has rows of somebody whom no index names.
 
         Raises GuaranteeError while the data directory is not the recorded version: nobody could say what is in it.
         """
@@ -173,8 +187,9 @@ class DvcDatasets:
         stored = self._brought(told - known - destroyed)
         objects |= {d.identities.md5 for d in history if d.identities and d.identities.md5 not in known | destroyed
                     and _may_hold(stored.get(d.identities.md5), match.subjects)}
+        named = self._named(history, stored) if by_hash else None
         for version in {v.md5: v for d in history for v in d.row_files() if v.md5 not in known | destroyed}.values():
-            hits = _earlier_hits(stored.get(version.md5), match)
+            hits = _earlier_hits(stored.get(version.md5), match, named)
             if hits is None or hits:  # what cannot be read, or names people otherwise, may hold a targeted row
                 tainted.add(version.digest)
                 objects.add(version.md5)
@@ -185,6 +200,14 @@ class DvcDatasets:
                 counts[request_id][3] += 1
         return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held_out,
                         {k: RowCounts(*v) for k, v in counts.items()})
+
+    def _named(self, history: list[DatasetVersion], stored: Mapping[str, Path]) -> set[str]:
+        """The subjects (digests) of whom any index tells: the current one, and those that are `stored` of earlier
+        versions. One that was lost with a version may be of people whose rows are still there."""
+        indexes = [stored[d.identities.md5] for d in history if d.identities and d.identities.md5 in stored]
+        current = history[-1].identities if history else None
+        indexes += [self._current_file(IDENTITY_PATH, current)] if current else []
+        return {subject for path in indexes for subject in named_in(path)}
 
     def contents(self, targets: list[Target]) -> Contents:
         """Texts of the targeted rows, in any stored version and in quarantine, and a commitment per stored row. Labels
@@ -202,9 +225,10 @@ class DvcDatasets:
                 found |= {v for k, v in line["values"].items() if isinstance(v, str) and k != self._label_column}
         return Contents(tuple(sorted(found)), {k: tuple(sorted(v)) for k, v in commitments.items()})
 
-    def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
-        """Rewrite every current file without the targeted rows; the result is the new version."""
-        match = _Matcher(targets)
+    def erase(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> DatasetVersion:
+        """Rewrite every current file without the targeted rows; the result is the new version. `destroyed`: md5 of
+        objects that are destroyed, or are to be next."""
+        match, dataset = _Matcher(targets), history[-1]
         content = _rows_of(dataset)
         for slice_id, version in list(content.items()):
             path = self.data / _file_name(slice_id)
@@ -213,18 +237,26 @@ class DvcDatasets:
             if md5_of(path) != version.md5:
                 content[slice_id] = _describe_file(self._keys, path)
         return self.add(_version_of(Topology(dataset.shards, dataset.slices, 1), content,
-                                    self._erased_index(match, dataset), dataset.id_rule, dataset.id_columns))
+                                    self._erased_index(history, destroyed), dataset.id_rule, dataset.id_columns))
 
-    def _erased_index(self, match: "_Matcher", dataset: DatasetVersion) -> SliceVersion | None:
-        """The identity index without the targeted subjects of whom no row is left."""
-        path = self.data / IDENTITY_PATH
+    def _erased_index(self, history: list[DatasetVersion], destroyed: set[str]) -> SliceVersion | None:
+        """The identity index as the erasure leaves it, now that the other files are rewritten."""
+        dataset, path = history[-1], self.data / IDENTITY_PATH
         if dataset.identities is None:
             return None
-        gone = set(match.subjects).difference(*({s for s, _ in read_digests(self.data / _file_name(k), match.subjects)}
-                                                for k in _rows_of(dataset)))
-        if holds_any(path, gone):
-            write_index(path, without(read_index(path), gone))
+        rows = [self.data / _file_name(slice_id) for slice_id in _rows_of(dataset)]
+        self._write_index(path, path, rows, history, destroyed)
         return dataset.identities if md5_of(path) == dataset.identities.md5 else describe_index(self._keys, path)
+
+    def _write_index(self, target: Path, index: Path, rows: list[Path], history: list[DatasetVersion],
+                     destroyed: set[str]) -> None:
+        """Write to `target` what an erasure leaves of an `index` (`s3t_core.identity_index.remaining`): of whom there
+        are `rows`, or whole files of earlier versions that are not `destroyed`. The others are those of earlier
+        versions that are, and name people as the present one does, as far as they are there. Raises DataError."""
+        others = {d.identities.md5 for d in history if d.identities and d.says_who_as(history[-1])} & destroyed
+        there = [p for p in map(self._in_cache, sorted(others)) if _is_whole(p, _md5_named(p))]
+        write_index(target, remaining(read_index(index), map(read_index, there), subjects_of(rows),
+                                      self.earlier_subjects(history, destroyed)))
 
     def preview(self, targets: list[Target], dataset: DatasetVersion, folder: Path) -> DatasetVersion:
         """The version that `erase` will make: changed files are written under `folder` only, the rest stays in the
@@ -268,10 +300,11 @@ class DvcDatasets:
                                "are left; check permissions, then run `s3t erase` again")
         return doomed
 
-    def put_back(self, history: list[DatasetVersion], erased: list[Target]) -> bool:
+    def put_back(self, history: list[DatasetVersion], erased: list[Target], destroyed: set[str]) -> bool:
         """Bring the recorded version (the last of `history`) back where files of an earlier one stand in the data
         directory, or objects of it are lost: from the files themselves without the rows of the `erased`, which gives
-        the same bytes, else from cache or remote. Whether it was done. Files that nobody recorded are left alone: they
+        the same bytes, else from cache or remote. `destroyed`: md5 of objects that were destroyed, which may be back.
+        Whether it was done. Files that nobody recorded are left alone: they
         may be a new snapshot, and `find` refuses them. Raises StorageError, and has changed nothing then, where a file
         of the recorded version can be had nowhere."""
         dataset = history[-1]
@@ -286,6 +319,8 @@ class DvcDatasets:
             with self._temporary() as folder, self._earlier_files(
                     {v.md5 for v in self._rebuild(files, _Matcher(erased), folder)}) as stored:
                 sources = {name: self._source(name, version, folder, stored) for name, version in files.items()}
+                if IDENTITY_PATH in sources and sources[IDENTITY_PATH] is None:
+                    sources[IDENTITY_PATH] = self._rebuilt_index(sources, folder, history, destroyed)
                 lost = sum(source is None for source in sources.values())
                 if lost:
                     raise StorageError(f"expected the {len(files)} files of the recorded data version in the data "
@@ -302,24 +337,28 @@ class DvcDatasets:
         return True
 
     def _rebuild(self, files: dict[str, SliceVersion], match: "_Matcher", folder: Path) -> list[SliceVersion]:
-        """Write to `folder` those of the recorded files that the data directory's, without the erased, are equal to;
-        the ones that neither are. The index goes without those of whom no row is left, as an erasure leaves it."""
-        left: set[str] = set()
+        """Write to `folder` those of the recorded files of rows that the data directory's, without the erased, are
+        equal to; the recorded files, the index among them, that neither are."""
         lacking = []
-        for name, version in sorted(files.items(), key=lambda f: f[0] == IDENTITY_PATH):
+        for name, version in files.items():
             path, made = self.data / name, folder / name
             if md5_of(path) != version.md5:
-                with contextlib.suppress(DataError):  # a file of another kind: it is lacking
-                    if name == IDENTITY_PATH:
-                        write_index(made, without(read_index(path), set(match.subjects) - left))
-                    else:
+                if name != IDENTITY_PATH:
+                    with contextlib.suppress(DataError):  # a file of another kind: it is lacking
                         write_rows(made, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
                 if not _is_whole(made, version.md5):
                     lacking.append(version)
                     made.unlink(missing_ok=True)
-            if name != IDENTITY_PATH and version not in lacking:
-                left |= {s for s, _ in read_digests(made if made.exists() else path, match.subjects)}
         return lacking
+
+    def _rebuilt_index(self, sources: Mapping[str, Path | None], folder: Path, history: list[DatasetVersion],
+                       destroyed: set[str]) -> Path | None:
+        """The recorded index, written to `folder` as the erasures since left it, or None where it is another."""
+        rows = [path for name, path in sources.items() if path and name != IDENTITY_PATH]
+        recorded, made = history[-1].identities, folder / IDENTITY_PATH
+        with contextlib.suppress(DataError):  # of a file of another kind
+            self._write_index(made, self.data / IDENTITY_PATH, rows, history, destroyed)
+        return made if recorded and _is_whole(made, recorded.md5) else None
 
     def _source(self, name: str, version: SliceVersion, folder: Path, stored: dict[str, Path]) -> Path | None:
         """Where a recorded file is to be had from: as it is, as it was written to `folder`, or as it is stored."""
@@ -370,10 +409,11 @@ class DvcDatasets:
         """The files of the current data that hold rows. Raises GuaranteeError for one that is not the recorded."""
         return [path for _, _, path in self._recorded_files(history)]
 
-    def earlier_row_files(self, history: list[DatasetVersion], destroyed: set[str]) -> list[Path]:
-        """The cache's whole files of earlier versions that hold rows and tell whose as the current one does."""
-        named = {v.md5 for d in history[:-1] if d.says_who_as(history[-1]) for v in d.row_files()} - destroyed
-        return [path for path in map(self._in_cache, sorted(named)) if _is_whole(path, _md5_named(path))]
+    def earlier_subjects(self, history: list[DatasetVersion], destroyed: set[str]) -> set[str]:
+        """Of whom (digests) stored earlier versions have rows that tell whose they are as the current one's do."""
+        wanted = {v.md5 for d in history[:-1] if d.says_who_as(history[-1]) for v in d.row_files()} - destroyed
+        with self._earlier_files(wanted) as found:
+            return subjects_of(found.values())
 
     def recorded_index(self, dataset: DatasetVersion) -> Any:
         """The identity index of the current data. Raises DataError where there is none yet, GuaranteeError for another
@@ -637,10 +677,13 @@ def _is_parquet(path: Path) -> bool:
         return False
 
 
-def _earlier_hits(path: Path | None, match: "_Matcher") -> dict[str, int] | None:
-    """Targeted rows per request in a stored file; None when there is none or it cannot be read."""
+def _earlier_hits(path: Path | None, match: "_Matcher", named: set[str] | None) -> dict[str, int] | None:
+    """Targeted rows per request in a stored file; None when there is none, or it cannot be read, or has rows of
+    somebody who is not among the `named` where those are given: nobody can say whose it is."""
     try:
-        return match.hits_in(path) if path and is_slice_file(path) else None
+        if path is None or not is_slice_file(path) or (named is not None and not subjects_of([path]) <= named):
+            return None
+        return match.hits_in(path)
     except DataError:
         return None
 

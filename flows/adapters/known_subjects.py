@@ -30,4 +30,4 @@ class KnownSubjects:
     @cached_property
     def _earlier(self) -> set[str]:
         state = self._state()
-        return subjects_of(self._datasets.earlier_row_files(state.datasets, state.destroyed_objects))
+        return self._datasets.earlier_subjects(state.datasets, state.destroyed_objects)

@@ -52,7 +52,7 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
     """What the certificate says about one request of the plan. JSON values only."""
     rows = plan.rows[request.request_id]
     before, after = _versions_around(plan, state)
-    data_before, data_after = _datasets_around(state, plan)
+    data_before, data_after = _datasets_around(state)
     destroy, scan = state.steps["destroy"], state.steps["scan"]
     asked = state.requests[request.request_id]
     outcome, present = outcome_in(state, request.request_id)
@@ -149,8 +149,8 @@ def _versions_around(plan: ErasurePlan, state: State) -> tuple[VersionRecord | N
     return next((v for v in reversed(state.versions) if v.release.release_id != served), None), champion
 
 
-def _datasets_around(state: State, plan: ErasurePlan) -> tuple[DatasetVersion | None, DatasetVersion | None]:
-    if not state.datasets or not plan.touches_data or len(state.datasets) == 1:
+def _datasets_around(state: State) -> tuple[DatasetVersion | None, DatasetVersion | None]:
+    if len(state.datasets) < 2 or state.planned_on == state.datasets[-1].version:
         return state.dataset, state.dataset
     return state.datasets[-2], state.datasets[-1]
 

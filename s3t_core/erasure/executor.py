@@ -135,7 +135,7 @@ class Eraser:
             return None
         subjects = {r.request_id: tuple(meant[r.request_id]) for r in requests if r.request_id in meant}
         targets = targets_of(requests, subjects)
-        findings = self.ports.datasets.find(targets, state.datasets, state.destroyed_objects)
+        findings = self.ports.datasets.find(targets, state.datasets, state.destroyed_objects, by_hash=bool(subjects))
         planned = replace(self._servable_plan(requests, findings, state), subjects=subjects)
         plan = self._with_replacement(planned)
         contents = self.ports.datasets.contents(targets)
@@ -214,8 +214,9 @@ class Eraser:
     def _rewrite(self, plan: ErasurePlan, state: State) -> None:
         requests = self.ports.requests.get(plan.requests)
         self.ports.requests.suppress(requests, plan.time)
-        if plan.touches_data and state.dataset is not None:
-            new = self.ports.datasets.erase(targets_of(requests, plan.subjects), state.dataset)
+        if (plan.touches_data or plan.objects) and state.dataset is not None:
+            new = self.ports.datasets.erase(targets_of(requests, plan.subjects), state.datasets,
+                                            state.destroyed_objects | set(plan.objects))
             if new.version != state.dataset.version:
                 self.ports.ledger.append({"type": "dataset", "time": self._now(), "cause": "erasure",
                                           "dataset": dataset_to_json(new)})

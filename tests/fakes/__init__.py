@@ -100,7 +100,8 @@ class FakeDatasets:
         return DatasetVersion(digest_of([f.md5 for f in files.values()])[:12], self.shards, self.slices, slices,
                               files[None])
 
-    def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> Findings:
+    def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str],
+             by_hash: bool = False) -> Findings:
         self._guard("datasets.find")
         current = history[-1] if history else None
         tainted, objects, slices, rows = set(), set(), set(), {t.request_id: [0, 0, 0, 0] for t in targets}
@@ -137,7 +138,7 @@ class FakeDatasets:
         return Contents(tuple(f"text of {s}" for s, r in rows if any(t.matches(s, r) for t in targets)), {
             t.request_id: tuple(f"committed {r}" for s, r in rows if t.matches(s, r)) for t in targets})
 
-    def erase(self, targets: list[Target], dataset: DatasetVersion) -> DatasetVersion:
+    def erase(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> DatasetVersion:
         for key, rows in self.rows.items():
             self._guard("datasets.erase")
             self.rows[key] = [(s, r) for s, r in rows if not any(t.matches(s, r) for t in targets)]

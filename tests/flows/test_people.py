@@ -215,7 +215,7 @@ def test_the_index_is_erased_with_the_person_and_answers_no_more(place: Workspac
 def test_an_index_that_an_erasure_left_stops_the_certificate(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.adapters import datasets
     take_requests(place, [ANN])
-    monkeypatch.setattr(datasets, "without", lambda index, _: index)
+    monkeypatch.setattr(datasets, "remaining", lambda index, *_: index)
     with pytest.raises(ResidueFound):
         _erase(place)
     assert not list(place.certificates_dir.glob("*.json"))

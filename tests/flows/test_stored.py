@@ -22,7 +22,7 @@ from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.planner import targets_of
 from s3t_core.errors import DataError, ResidueFound, StorageError
 from s3t_core.files import md5_of
-from s3t_core.identity_index import IDENTITY_PATH, make_index, read_index, without, write_index
+from s3t_core.identity_index import IDENTITY_PATH, make_index, named_in, read_index, write_index
 from s3t_core.records import subject_digest
 from s3t_core.slicefile import HELD_OUT_PATH, is_slice_file, read_rows, write_rows
 from tests.flows.conftest import tiny_config, write_csv
@@ -140,7 +140,8 @@ def test_an_index_of_an_earlier_version_that_the_cache_lacks_is_the_remotes(plac
     elif how == "somebody left out":
         index = read_index(path)
         path.chmod(0o600)
-        write_index(path, without(index, {subject_digest(place.keys, ANN)}))
+        rows = zip(*index.to_pydict().values(), strict=True)
+        write_index(path, make_index([r for r in rows if r[0] != subject_digest(place.keys, ANN)]))
     else:
         _damage(path, how)
     assert look_up(Workspace(place.root), {ANN: ANN})[ANN].found == "in the data"
@@ -166,7 +167,83 @@ def test_an_index_of_an_earlier_version_that_is_whole_nowhere_tells_nothing(plac
     assert _erase(place) == {request.request_id: ("not trained on yet", 0)}
     assert not _holding(place, ANN)  # which it does not keep
     assert look_up(Workspace(place.root), {"nobody": "nobody"})["nobody"].found == "nobody"
-    assert _erase(place) == {hashed.request_id: ("nothing found", 0)}  # what nobody could read is destroyed
+    # what nobody could read is destroyed, and of whom it told, nobody is left whom no hash would find
+    assert _erase(place) == {hashed.request_id: ("nothing found", 0)}
+
+
+OTHERS = {"in both versions": BOB, "in the first alone": ANN}
+
+
+def _more_versions(place: Workspace, folder: Path) -> Workspace:
+    """Ann and Dora are in an earlier version alone, not in one slice, Bob in both."""
+    for names in ((ANN, BOB, "dora"), (BOB, CARL)):
+        _ingest(place, _source(folder, *names), anyway=True)
+    return Workspace(place.root)
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_who_is_in_an_earlier_version_alone_is_found_by_a_hash_after_another_was_erased(
+        place: Workspace, tmp_path: Path, other: str) -> None:
+    """Whose erasure destroys the index of that version."""
+    place = _more_versions(place, tmp_path)
+    dora = subject_digest(place.keys, "dora")
+    take_requests(place, [OTHERS[other]])
+    _erase(place)
+    assert _index(place, 2) in Workspace(place.root).ledger.state().destroyed_objects
+    assert _holding(place, "dora") and dora in named_in(place.root / "data" / IDENTITY_PATH)
+    assert subject_digest(place.keys, OTHERS[other]) not in named_in(place.root / "data" / IDENTITY_PATH)
+    request, = take_hashed(Workspace(place.root), [_hash("dora")])
+    assert _erase(place) == {request.request_id: ("not trained on yet", 0)} and not _holding(place, "dora")
+    assert dora not in named_in(place.root / "data" / IDENTITY_PATH)
+
+
+def test_whose_rows_went_with_another_persons_stands_in_no_index(place: Workspace, tmp_path: Path) -> None:
+    _ingest(place, _source(tmp_path, ANN, "eve"), anyway=True)  # in one slice
+    _ingest(place, _source(tmp_path, BOB, CARL), anyway=True)
+    assert {p.name for p in _holding(place, "eve")} <= {p.name for p in _holding(place, ANN)}
+    take_requests(Workspace(place.root), [ANN])
+    _erase(place)
+    assert not _holding(place, "eve")
+    assert subject_digest(place.keys, "eve") not in named_in(place.root / "data" / IDENTITY_PATH)
+
+
+def test_the_index_of_the_present_data_is_made_again_from_those_that_a_restore_brought_back(place: Workspace,
+                                                                                           tmp_path: Path) -> None:
+    place = _more_versions(place, tmp_path)
+    backup = shutil.copytree(place.root, tmp_path / "backup", symlinks=True)
+    take_requests(place, [BOB])
+    _erase(place)
+    recorded = _index(place, -1)
+    for folder in ("data", ".dvc/cache"):
+        shutil.rmtree(place.root / folder)
+        shutil.copytree(backup / folder, place.root / folder, symlinks=True)
+    _remote(place, recorded).unlink()
+    assert heal(Workspace(place.root)).data and _is_recorded(place)
+    assert md5_of(place.root / "data" / IDENTITY_PATH) == recorded == md5_of(_remote(place, recorded))
+    assert not _holding(place, BOB) and not heal(Workspace(place.root)).data
+
+
+@pytest.mark.parametrize("what", ["rows", "index"])
+def test_what_the_remote_has_lost_of_the_present_version_is_pushed_again(place: Workspace, what: str) -> None:
+    """DVC believes of a version whose list is there that all of it is."""
+    md5 = _index(place, -1) if what == "index" else _version(place, -1).row_files()[0].md5
+    _remote(place, md5).unlink()
+    assert heal(Workspace(place.root)).data and md5_of(_remote(place, md5)) == md5
+    assert not heal(Workspace(place.root)).data
+
+
+def test_a_hash_of_whom_no_index_tells_any_more_leaves_no_rows_that_may_be_theirs(place: Workspace,
+                                                                                 tmp_path: Path) -> None:
+    """An index that was lost with its version, and destroyed with one of its people."""
+    place = _more_versions(place, tmp_path)
+    for path in (_cached(place, _index(place, 2)), _remote(place, _index(place, 2))):
+        path.unlink()
+    take_requests(place, [ANN])
+    _erase(place)
+    assert _holding(place, "dora")
+    take_hashed(Workspace(place.root), [_hash("dora")])
+    _erase(place)
+    assert not _holding(place, "dora") and _holding(place, BOB)
 
 
 # --- rows of earlier versions
