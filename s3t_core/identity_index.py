@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from s3t_core.domain import SliceVersion
 from s3t_core.errors import DataError
-from s3t_core.files import md5_of, write_atomically
+from s3t_core.files import md5_of, open_regular, read_regular, write_atomically
 from s3t_core.keys import WorkspaceKeys
 
 IDENTITY_PATH = "identities.parquet"
@@ -88,7 +88,8 @@ def matching(path: Path, subjects: Collection[str], forms: Collection[str]) -> l
 def is_index(path: Path) -> bool:
     """Whether the file is readable and has the columns of an index."""
     try:
-        return bool(pq.read_schema(path).names == SCHEMA.names)
+        with open_regular(path) as file:
+            return bool(pq.read_schema(file).names == SCHEMA.names)
     except (OSError, pa.ArrowException):
         return False
 
@@ -108,7 +109,7 @@ def _is_any(column: str, values: Collection[str]) -> pc.Expression:
 
 def _read(path: Path, where: pc.Expression | None) -> pa.Table:
     try:
-        return pq.read_table(pa.BufferReader(path.read_bytes()), columns=SCHEMA.names, filters=where)
+        return pq.read_table(pa.BufferReader(read_regular(path)), columns=SCHEMA.names, filters=where)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"expected the identity index at {path.name}, got {type(error).__name__}; restore the data "
                         "with `dvc checkout --force data.dvc` or ingest again") from None

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from s3t_core.errors import DataError, GuaranteeError
-from s3t_core.files import write_atomically
+from s3t_core.files import open_regular, read_regular, write_atomically
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.records import Row, slice_digest
 
@@ -75,7 +75,8 @@ def read_verified(path: Path, keys: WorkspaceKeys, digest: str) -> list[Row]:
 def is_slice_file(path: Path) -> bool:
     """Whether the file is readable and has a slice file's columns: not every Parquet file in a repository is ours."""
     try:
-        names: list[str] = pq.read_schema(path).names
+        with open_regular(path) as file:
+            names: list[str] = pq.read_schema(file).names
     except (OSError, pa.ArrowException):
         return False
     return bool(names == SCHEMA.names)
@@ -88,7 +89,7 @@ def _distinct_subjects(paths: Iterable[Path]) -> pa.Array:
 
 def _read(path: Path, columns: list[str], subjects: Collection[str] | None) -> pa.Table:
     try:
-        table = pq.read_table(pa.BufferReader(path.read_bytes()), columns=columns)
+        table = pq.read_table(pa.BufferReader(read_regular(path)), columns=columns)
         if subjects is None:
             return table
         return table.filter(pc.is_in(table.column("subject"), pa.array(subjects, pa.string())))

@@ -612,7 +612,7 @@ class DvcDatasets:
         One in the cache that is not what its name says is nobody's rows: `find` brought back what it should be, and
         `destroy` removes it."""
         seen: set[str] = set()
-        for path in (p for p in self.data.rglob("*.parquet") if p != self.data / IDENTITY_PATH):
+        for path in (p for p in self.data.rglob("*.parquet") if p != self.data / IDENTITY_PATH and p.is_file()):
             md5 = md5_of(path)
             if md5 not in seen:
                 seen.add(md5)

@@ -22,11 +22,12 @@ from filelock import FileLock
 
 from s3t_core.canonical import canonical_json
 from s3t_core.errors import StorageError
-from s3t_core.files import TEMPORARY_PREFIX, remove_tree, write_atomically
+from s3t_core.files import TEMPORARY_PREFIX, open_regular, read_regular, remove_tree, write_atomically
 
 _LIVE = "live.json"
 _LOCK = "lock"
 _PATIENCE_SECONDS = 600
+_MOST_SEAL_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class ActivationStore:
         """The file of states that were kept; None without any, or when it is not what was sealed."""
         path = self._path(slice_digest, key)
         try:
-            if not hmac.compare_digest(self._seal(key, path), path.with_suffix(".seal").read_bytes()):
+            kept = read_regular(path.with_suffix(".seal"), _MOST_SEAL_BYTES)
+            if not hmac.compare_digest(self._seal(key, path), kept):
                 return None
             os.utime(path)
         except OSError:
@@ -84,8 +86,8 @@ class ActivationStore:
 
     def _live(self) -> set[str]:
         try:
-            return set(json.loads((self.root / _LIVE).read_bytes()))
-        except (OSError, ValueError):
+            return set(json.loads(read_regular(self.root / _LIVE)))
+        except (OSError, ValueError, TypeError, RecursionError):
             return set()
 
     def _make_room(self, size: int) -> None:
@@ -99,7 +101,7 @@ class ActivationStore:
             total -= n
 
     def _seal(self, key: str, path: Path) -> bytes:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             digest = hashlib.file_digest(file, "sha256").digest()
         return hmac.digest(self.key, b"activations\0" + key.encode() + b"\0" + digest, "sha256")
 
