@@ -13,9 +13,9 @@ from s3t_core.times import date_after, parse_time
 RATE_DAYS = 30
 """The request rate is counted over so many days, or since the first data when that is less."""
 
-WEEK = 6.9
+WEEK = 7
 """A rate counted over fewer days is told without dates: what came in the first days says nothing of the months to
-come. Days; a little below seven, as the rate is rounded."""
+come."""
 
 ENOUGH = 5
 """A rate counted from fewer requests is told with how many they are."""
@@ -46,7 +46,7 @@ def budget_document(config: Config, state: State) -> dict[str, Any] | None:
 def forecast_document(config: Config, state: State, events: Iterable[Event],
                       now: datetime) -> dict[str, Any] | None:
     """Expected requests left with a 5 to 95% interval, and dates at the present rate, with how many requests that rate
-    was counted from; None where nothing is foreseen.
+    was counted from, over how many days; None where nothing is foreseen.
 
     `dates` is None while there is no rate to count with: no request came yet, or none that found anybody.
     """
@@ -61,14 +61,16 @@ def forecast_document(config: Config, state: State, events: Iterable[Event],
     if found is None:
         return None
     numbers = {k: round(v, 1) for k, v in asdict(found).items()}
-    counted, rate = requests_per_day(events, state, now)
+    counted, days = requests_counted(events, state, now)
+    rate = counted / days
     dates = {k: date_after(now, min(v / rate, 365_000)) for k, v in numbers.items()} if rate else None
-    return {"requests": numbers, "requests_per_day": round(rate, 3), "counted_requests": counted, "dates": dates}
+    return {"requests": numbers, "requests_per_day": round(rate, 3), "counted_requests": counted,
+            "counted_days": round(days, 1), "dates": dates}
 
 
-def requests_per_day(events: Iterable[Event], state: State, now: datetime) -> tuple[int, float]:
-    """(how many, a day) acknowledged requests over the last 30 days, or since the first data came when that is less.
-    One whose erasure found nobody spends no budget, and is not counted."""
+def requests_counted(events: Iterable[Event], state: State, now: datetime) -> tuple[int, float]:
+    """How many requests were acknowledged, over how many days: the last 30, or since the first data came when that is
+    less, at least one. One whose erasure found nobody spends no budget, and is not counted."""
     times: list[float] = []
     began = 0.0
     for event in events:
@@ -80,7 +82,7 @@ def requests_per_day(events: Iterable[Event], state: State, now: datetime) -> tu
             began = (now - parse_time(event["time"])).total_seconds() / 86_400
     window = min(max(began, 1.0), RATE_DAYS)
     counted = sum(1 for age in times if age <= window)
-    return counted, counted / window
+    return counted, window
 
 
 def budget_tags(config: Config, state: State, events: Iterable[Event], now: datetime) -> dict[str, str]:
@@ -109,18 +111,13 @@ def told_budget(budget: dict[str, Any]) -> str:
     if expected:
         numbers = expected["requests"]
         parts.append(f"{numbers['mean']:g} are expected ({numbers['p5']:g} to {numbers['p95']:g})")
-        if expected["dates"] and _days_counted(expected) >= WEEK:
+        if expected["dates"] and expected["counted_days"] >= WEEK:
             parts.append(f"until about {expected['dates']['mean']} ({expected['dates']['p5']} to "
                          f"{expected['dates']['p95']}) at {expected['requests_per_day']:g} requests a day"
                          f"{_told_basis(expected['counted_requests'])}")
     elif budget["policy"] == "accuracy_floor":
         parts.append("how long accuracy holds cannot be foreseen")
     return ", ".join(parts) or "counted once a version serves"
-
-
-def _days_counted(expected: dict[str, Any]) -> float:
-    """Over how many days the request rate of a forecast was counted."""
-    return float(expected["counted_requests"] / expected["requests_per_day"]) if expected["requests_per_day"] else WEEK
 
 
 def _told_basis(counted: int) -> str:

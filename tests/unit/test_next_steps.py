@@ -58,8 +58,8 @@ def test_an_erasure_says_which_of_train_retrain_and_repair_follows_and_why(state
     assert step.command == command and why in step.why
 
 
-@pytest.mark.parametrize(("days", "dated"), [(1, False), (6, False), (8, True)])
-def test_a_rate_of_less_than_a_week_gives_no_date(days: int, dated: bool) -> None:
+@pytest.mark.parametrize(("days", "dated"), [(1, False), (6, False), (6.9, False), (7, True), (8, True)])
+def test_a_rate_of_less_than_a_week_gives_no_date(days: float, dated: bool) -> None:
     now = datetime(2026, 11, 20, tzinfo=UTC)
     events = [{"type": "dataset", "time": rfc3339(now - timedelta(days=days))}] + [
         {"type": "request", "request": f"r{i}", "time": rfc3339(now - timedelta(hours=1))} for i in range(6)]
