@@ -1,6 +1,7 @@
 """One embedded Prefect server for all flow tests, and small workspaces on the tiny backbone."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,31 @@ def make_place(tmp_path: Path, tiny_backbone: Path) -> Callable[..., Workspace]:
     def make(name: str = "w", key: bytes = b"\x05" * 32, **changes: dict[str, Any]) -> Workspace:
         return create_workspace(tmp_path / name, tiny_config(tiny_backbone, **changes), key)
     return make
+
+
+@pytest.fixture(scope="session")
+def _kept_trained(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path,
+                  prefect_server: None) -> Callable[[bool], Any]:
+    """Two of them, each made when it is first asked for."""
+    from tests.flows.prepared import Kept, make_trained
+
+    @cache
+    def kept(canary: bool) -> Any:
+        return Kept(tmp_path_factory.mktemp("trained"), lambda root: make_trained(root, tiny_backbone, canary))
+    return kept
+
+
+@pytest.fixture
+def trained(_kept_trained: Callable[[bool], Any], tmp_path: Path, tiny_backbone: Path) -> Callable[..., Workspace]:
+    """A workspace trained on `people`, whose source lies in the test's own directory; keyword arguments change sections
+    of its settings that neither data nor training depend on."""
+    def fresh(canary: bool = False, **changes: dict[str, Any]) -> Workspace:
+        if not changes.keys() <= {"erasure", "deletion_budget", "runner"}:
+            raise ValueError(f"expected settings that training does not depend on, got {sorted(changes)}; make_place "
+                             "and train")
+        write_csv(tmp_path / "people.csv", people(canary=canary))
+        return _kept_trained(canary).fresh(tiny_config(tiny_backbone, **changes))
+    return fresh
 
 
 @pytest.fixture(scope="session")

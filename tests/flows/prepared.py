@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from flows.ingest import ingest
 from flows.requests import take_requests
 from flows.train import train
 from flows.wiring import Workspace, create_workspace
+from s3t_core.config import Config, render_config
 from tests.crash.driver import _found
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, tiny_config, write_csv
 from tests.flows.test_cli import environment
@@ -61,6 +63,32 @@ class Prepared:
         places = [p for folder in (self.root, self.second) for p in folder.rglob("*") if p.is_file()]
         return [p.as_posix() for p in places if p.parent.name in self.tainted or any(
             n in p.read_bytes() for n in needles)]
+
+
+class Kept:
+    """A workspace that is made once and put back, at the same path, for each test that asks for it."""
+
+    def __init__(self, folder: Path, make: Callable[[Path], object]) -> None:
+        self._root, self._kept = folder / "w", folder / "kept"
+        make(self._root)
+        shutil.copytree(self._root, self._kept, symlinks=True)
+
+    def fresh(self, config: Config | None = None) -> Workspace:
+        """As it was made; under other settings, of which none may be what it was made with."""
+        shutil.rmtree(self._root, ignore_errors=True)
+        shutil.copytree(self._kept, self._root, symlinks=True)
+        if config is not None:
+            (self._root / "s3t.toml").write_text(render_config(config))
+        forget_connections()
+        return Workspace(self._root)
+
+
+def make_trained(root: Path, backbone: Path, canary: bool = False) -> None:
+    """A workspace trained on `people` by the flows."""
+    place = create_workspace(root, tiny_config(backbone), b"\x05" * 32)
+    ingest(str(root), str(write_csv(root.with_name("people.csv"), people(canary=canary))))
+    root.with_name("people.csv").unlink()
+    train(str(place.root))
 
 
 def forget_connections() -> None:

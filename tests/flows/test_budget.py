@@ -44,11 +44,6 @@ Make = Callable[..., Workspace]
 NEVER_FIRST = {"retrain_first_margin_hours": 8784}
 
 
-def _ready(place: Workspace, tmp_path: Path) -> None:
-    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
-    train(str(place.root))
-
-
 def _homes(place: Workspace) -> dict[SliceId, list[str]]:
     """Who stands in which slice."""
     homes: dict[SliceId, list[str]] = {}
@@ -72,12 +67,20 @@ def _release(place: Workspace) -> Release:
     return release
 
 
+_FROM_NOTHING: dict[frozenset[str], dict[tuple[int, int], list[str]]] = {}
+
+
 def _from_nothing(make: Make, tmp_path: Path, gone: list[str]) -> dict[tuple[int, int], list[str]]:
-    """The stages of training the remaining people in a workspace that never saw the others."""
-    fresh = make("fresh")
-    ingest(str(fresh.root), str(write_csv(tmp_path / "rest.csv", [r for r in people() if r["who"] not in gone])))
-    train(str(fresh.root))
-    return _digests(_release(fresh))
+    """The stages of training the remaining people in a workspace that never saw the others. Trained once for each set
+    of those."""
+    without = frozenset(gone)
+    if without not in _FROM_NOTHING:
+        fresh = make("fresh")
+        rest = [r for r in people() if r["who"] not in without]
+        ingest(str(fresh.root), str(write_csv(tmp_path / "rest.csv", rest)))
+        train(str(fresh.root))
+        _FROM_NOTHING[without] = _digests(_release(fresh))
+    return _FROM_NOTHING[without]
 
 
 def _erase_now(place: Workspace) -> None:
@@ -88,9 +91,8 @@ def _erase_now(place: Workspace) -> None:
 
 
 def test_a_workspace_driven_to_exhaustion_retrains_by_itself_exactly_once_and_serves_throughout(
-        make_place: Make, tmp_path: Path) -> None:
-    place = make_place(deletion_budget=NEVER_FIRST)
-    _ready(place, tmp_path)
+        trained: Make, make_place: Make, tmp_path: Path) -> None:
+    place = trained(deletion_budget=NEVER_FIRST)
     shard0 = [people for home, people in sorted(_homes(place).items()) if home.shard == 0]
     before = status_of(place)["deletion_budget"]
     assert before["certain_requests_left"] == 1 and before["forecast"]["requests"]["mean"] > 2
@@ -114,10 +116,8 @@ def test_a_workspace_driven_to_exhaustion_retrains_by_itself_exactly_once_and_se
 
 
 @pytest.mark.parametrize("cut", ["before it is wanted", "before it runs"])
-def test_killed_between_trip_and_trigger_the_next_erase_retrains_once(make_place: Make, tmp_path: Path,
-                                                                      cut: str) -> None:
-    place = make_place(deletion_budget=NEVER_FIRST)
-    _ready(place, tmp_path)
+def test_killed_between_trip_and_trigger_the_next_erase_retrains_once(trained: Make, cut: str) -> None:
+    place = trained(deletion_budget=NEVER_FIRST)
     take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
     _erase_now(place)
     if cut == "before it runs":
@@ -134,11 +134,10 @@ def _end(*_: Any, **__: Any) -> None:
 
 
 def test_where_a_server_has_the_deployment_it_is_triggered_once(
-        make_place: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        trained: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect import get_client
     from prefect.client.schemas.filters import FlowFilter, FlowFilterName
-    place = make_place(deletion_budget=NEVER_FIRST)
-    _ready(place, tmp_path)
+    place = trained(deletion_budget=NEVER_FIRST)
     with get_client(sync_client=True) as client:
         flow_id = client.create_flow(retrain)
         deployment = client.create_deployment(flow_id, DEPLOYMENT.split("/")[1])
@@ -199,10 +198,9 @@ def _retrain_here(place: Workspace) -> Any:
 
 
 @pytest.mark.parametrize("moment", ["before a stage", "before it is stored", "before it is registered"])
-def test_an_erasure_during_the_retrain_is_honoured_by_the_version_it_registers(make_place: Make, tmp_path: Path,
-                                                                              moment: str) -> None:
-    place = make_place(deletion_budget=NEVER_FIRST)
-    _ready(place, tmp_path)
+def test_an_erasure_during_the_retrain_is_honoured_by_the_version_it_registers(
+        trained: Make, make_place: Make, tmp_path: Path, moment: str) -> None:
+    place = trained(deletion_budget=NEVER_FIRST)
     homes = _homes(place)
     first = [p[0] for home, p in homes.items() if home.shard == 0]
     late = homes[SliceId(0, 0)][1], homes[SliceId(0, 1)][1], homes[SliceId(1, 1)][0]
@@ -235,9 +233,8 @@ class Failing(ProcessRunner):
         raise TrainingError("expected a finite loss, got nan")
 
 
-def test_a_retrain_that_fails_leaves_the_serving_version_and_says_so(make_place: Make, tmp_path: Path) -> None:
-    place = make_place(deletion_budget=NEVER_FIRST)
-    _ready(place, tmp_path)
+def test_a_retrain_that_fails_leaves_the_serving_version_and_says_so(trained: Make) -> None:
+    place = trained(deletion_budget=NEVER_FIRST)
     take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
     _erase_now(place)
     with workspace_lock(place.lock_path):
@@ -261,9 +258,9 @@ def test_a_retrain_that_fails_leaves_the_serving_version_and_says_so(make_place:
     assert retrain(str(place.root))["trained"] == 0 and _causes(place)[-1] == "retrain"
 
 
-def test_where_deadlines_allow_the_replacement_is_trained_first(make_place: Make, tmp_path: Path) -> None:
-    place = make_place(erasure={"keep_clean_versions_days": 0})
-    _ready(place, tmp_path)
+def test_where_deadlines_allow_the_replacement_is_trained_first(trained: Make, make_place: Make,
+                                                                tmp_path: Path) -> None:
+    place = trained(erasure={"keep_clean_versions_days": 0})
     gone = [p[0] for home, p in _homes(place).items() if home.shard == 0]
     take_requests(place, gone)
     done = erase(str(place.root))
@@ -282,9 +279,8 @@ def test_where_deadlines_allow_the_replacement_is_trained_first(make_place: Make
     assert (again["trained"], again["version"]) == (0, "2")  # the replacement is what training would give
 
 
-def test_a_retrain_destroys_what_it_replaced_once_its_time_is_over(make_place: Make, tmp_path: Path) -> None:
-    place = make_place(deletion_budget=NEVER_FIRST, erasure={"keep_clean_versions_days": 0})
-    _ready(place, tmp_path)
+def test_a_retrain_destroys_what_it_replaced_once_its_time_is_over(trained: Make) -> None:
+    place = trained(deletion_budget=NEVER_FIRST, erasure={"keep_clean_versions_days": 0})
     old = set(place.store.digests())
     path = place.root / "s3t.toml"
     path.write_text(path.read_text().replace("seed = 0", "seed = 1"))
@@ -297,9 +293,9 @@ def test_a_retrain_destroys_what_it_replaced_once_its_time_is_over(make_place: M
     assert [str(v.version) for v in place.registry._versions()] == ["2"]
 
 
-def test_repair_restores_the_worst_shards_within_its_time_and_is_exact(make_place: Make, tmp_path: Path) -> None:
-    place = make_place()
-    _ready(place, tmp_path)
+def test_repair_restores_the_worst_shards_within_its_time_and_is_exact(trained: Make, make_place: Make,
+                                                                       tmp_path: Path) -> None:
+    place = trained()
     person = _homes(place)[SliceId(1, 0)][0]
     take_requests(place, [person])
     assert erase(str(place.root))["retrain"] == "no"
@@ -321,10 +317,9 @@ def test_repair_restores_the_worst_shards_within_its_time_and_is_exact(make_plac
         repair(str(place.root), minutes=10)
 
 
-def test_the_budget_is_an_artifact_of_the_erase_run(make_place: Make, tmp_path: Path) -> None:
+def test_the_budget_is_an_artifact_of_the_erase_run(trained: Make) -> None:
     from prefect.artifacts import Artifact
-    place = make_place(deletion_budget={"policy": "requests", "max_requests": 5})
-    _ready(place, tmp_path)
+    place = trained(deletion_budget={"policy": "requests", "max_requests": 5})
     person = _homes(place)[SliceId(0, 0)][0]
     take_requests(place, [person])
     erase(str(place.root))
@@ -333,9 +328,8 @@ def test_the_budget_is_an_artifact_of_the_erase_run(make_place: Make, tmp_path: 
     assert '"certain requests left": 2' in str(found.data)  # the shards may die before the five are used up
 
 
-def test_a_budget_that_no_training_restores_does_not_retrain_for_ever(make_place: Make, tmp_path: Path) -> None:
-    place = make_place(deletion_budget={"policy": "requests", "max_requests": 1, **NEVER_FIRST})
-    _ready(place, tmp_path)
+def test_a_budget_that_no_training_restores_does_not_retrain_for_ever(trained: Make) -> None:
+    place = trained(deletion_budget={"policy": "requests", "max_requests": 1, **NEVER_FIRST})
     take_requests(place, ["nobody-of-this-name"])
     assert erase(str(place.root))["retrain"] in ("no", "done")
     take_requests(place, [_homes(place)[SliceId(0, 0)][0]])
@@ -344,10 +338,9 @@ def test_a_budget_that_no_training_restores_does_not_retrain_for_ever(make_place
     assert erase(str(place.root))["retrain"] == "no" and len(_causes(place)) == before
 
 
-def test_an_erasure_waits_for_a_training_that_is_writing_and_an_ingest_does_not_begin(make_place: Make,
+def test_an_erasure_waits_for_a_training_that_is_writing_and_an_ingest_does_not_begin(trained: Make,
                                                                                      tmp_path: Path) -> None:
-    place = make_place()
-    _ready(place, tmp_path)
+    place = trained()
     take_requests(place, [_homes(place)[SliceId(0, 0)][0]])
     writing, held = threading.Event(), threading.Event()
 
@@ -373,9 +366,8 @@ def test_an_erasure_waits_for_a_training_that_is_writing_and_an_ingest_does_not_
     trainer.join()
 
 
-def test_a_replacement_that_cannot_be_trained_does_not_hold_the_erasure_up(make_place: Make, tmp_path: Path) -> None:
-    place = make_place()
-    _ready(place, tmp_path)
+def test_a_replacement_that_cannot_be_trained_does_not_hold_the_erasure_up(trained: Make) -> None:
+    place = trained()
     path = place.root / "s3t.toml"
     path.write_text(path.read_text().replace("min_accuracy = 0.0", "min_accuracy = 1.0"))
     take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
@@ -411,9 +403,8 @@ def _plan_here(place: Workspace) -> Any:
 
 
 def test_what_a_run_killed_while_training_first_had_trained_does_not_outlive_the_next_erasure(
-        make_place: Make, tmp_path: Path) -> None:
-    place = make_place(runner={"workers": 1})
-    _ready(place, tmp_path)
+        trained: Make, make_place: Make, tmp_path: Path) -> None:
+    place = trained(runner={"workers": 1})
     homes = _homes(place)
     first = [p[0] for home, p in homes.items() if home.shard == 0]
     take_requests(place, first)
@@ -433,9 +424,8 @@ def test_what_a_run_killed_while_training_first_had_trained_does_not_outlive_the
     assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, [*first, *late])
 
 
-def test_training_first_stops_in_time_and_survives_what_it_cannot_foresee(make_place: Make, tmp_path: Path) -> None:
-    place = make_place(runner={"workers": 1})
-    _ready(place, tmp_path)
+def test_training_first_stops_in_time_and_survives_what_it_cannot_foresee(trained: Make) -> None:
+    place = trained(runner={"workers": 1})
     take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
     state = place.ledger.state()
     assert state.dataset is not None
@@ -477,10 +467,9 @@ def _train_overtaken(place: Workspace, happens: Callable[[], None]) -> Any:
     return Overtaken(place, happens).run()
 
 
-def test_a_training_with_nothing_to_do_does_not_undo_an_erasure_that_moved_the_version_on(make_place: Make,
+def test_a_training_with_nothing_to_do_does_not_undo_an_erasure_that_moved_the_version_on(trained: Make,
                                                                                          tmp_path: Path) -> None:
-    place = make_place(deletion_budget=NEVER_FIRST)
-    _ready(place, tmp_path)
+    place = trained(deletion_budget=NEVER_FIRST)
     person = _homes(place)[SliceId(0, 0)][0]
     source = write_csv(tmp_path / "without.csv", [r for r in people() if r["who"] != person])
     ingest(str(place.root), str(source))
@@ -496,9 +485,8 @@ def test_a_training_with_nothing_to_do_does_not_undo_an_erasure_that_moved_the_v
     assert len(set(versions)) == len(versions) and versions[:len(before)] == before  # none is served a second time
 
 
-def test_a_version_of_another_shape_is_erased_from_without_a_forecast(make_place: Make, tmp_path: Path) -> None:
-    place = make_place(deletion_budget=NEVER_FIRST)
-    _ready(place, tmp_path)
+def test_a_version_of_another_shape_is_erased_from_without_a_forecast(trained: Make, tmp_path: Path) -> None:
+    place = trained(deletion_budget=NEVER_FIRST)
     path = place.root / "s3t.toml"
     path.write_text(path.read_text().replace("slices = 2", "slices = 3").replace('prior = "uniform"', (
         "prior = [0.2, 0.3, 0.5]")).replace('sequences = "cyclic"', 'sequences = "optimised"'))

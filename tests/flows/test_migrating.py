@@ -12,7 +12,6 @@ import pytest
 from flows.adapters.database import Asked, Database, SqlLedger, SqlRequestBook
 from flows.adapters.local import workspace_lock
 from flows.erase import erase
-from flows.ingest import ingest
 from flows.migrating import migrate, undo
 from flows.requests import take_requests
 from flows.train import train
@@ -21,7 +20,8 @@ from flows.wiring import Workspace
 from s3t_core.config import parse_config, render_config
 from s3t_core.domain import DeletionRequest
 from s3t_core.errors import Busy, StorageError, UsageError, WorkspaceError
-from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
+from tests.flows.conftest import CANARY, CANARY_TEXT
+from tests.flows.prepared import Kept, make_trained
 
 pytestmark = pytest.mark.slow
 
@@ -34,16 +34,21 @@ def quietly(_: str) -> None:
     """What is told is of no interest."""
 
 
-@pytest.fixture
-def place(make_place: Callable[..., Workspace], tmp_path: Path) -> Workspace:
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, prefect_server: None) -> Kept:
     """Trained, one erasure certified, one request pending."""
-    made = make_place()
-    ingest(str(made.root), str(write_csv(tmp_path / "people.csv", people(canary=True))))
-    train(str(made.root))
-    take_requests(made, ["person-003"])
-    erase(str(made.root))
-    take_requests(made, [CANARY])
-    return Workspace(made.root)
+    def make(root: Path) -> None:
+        make_trained(root, tiny_backbone, canary=True)
+        take_requests(Workspace(root), ["person-003"])
+        erase(str(root))
+        take_requests(Workspace(root), [CANARY])
+    return Kept(tmp_path_factory.mktemp("migrating"), make)
+
+
+@pytest.fixture
+def place(kept: Kept) -> Workspace:
+    """The same, to be changed."""
+    return kept.fresh()
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from flows.adapters.runner import ProcessRunner
 from flows.erase import erase
-from flows.ingest import ingest
 from flows.repair import repair
 from flows.replaying import replay
 from flows.requests import take_requests
@@ -18,7 +16,7 @@ from s3t_core.errors import GuaranteeError, UsageError
 from s3t_core.learning.jobs import DescribeJob, Description, StageJob, StageOutcome
 from s3t_core.learning.recipe import NumericProfile
 from s3t_core.learning.release import check_one_recipe, recipe_from_json
-from tests.flows.conftest import CANARY, people, write_csv
+from tests.flows.conftest import CANARY
 
 pytestmark = pytest.mark.slow
 
@@ -39,10 +37,9 @@ class Upgraded(ProcessRunner):
 
 
 def test_after_an_upgrade_nothing_is_taken_over_repaired_or_compared_and_the_next_version_is_of_one_profile(
-        make_place: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = make_place(deletion_budget={"policy": "all_shards_dead"})
-    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people(canary=True))))
-    first = train(str(place.root))
+        trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch) -> None:
+    place = trained(canary=True, deletion_budget={"policy": "all_shards_dead"})
+    stages = len(place.ledger.state().stages)
     take_requests(place, [CANARY])
     erase(str(place.root))  # what serves has fewer stages, all of the one recipe
     served = place.ledger.state().champion
@@ -52,7 +49,7 @@ def test_after_an_upgrade_nothing_is_taken_over_repaired_or_compared_and_the_nex
     with pytest.raises(UsageError, match="s3t retrain"):
         repair(str(place.root))
     again = train(str(place.root))
-    assert (again["trained"], again["reused"]) == (first["trained"], 0)
+    assert (again["trained"], again["reused"]) == (stages, 0)
     champion = Workspace(place.root).ledger.state().champion
     assert champion is not None and champion.version != served.version
     assert recipe_from_json(champion.recipe).profile.pillow == "later"
@@ -76,10 +73,8 @@ def _a_job(place: Workspace) -> StageJob:
 
 
 def test_stages_with_the_bytes_of_those_that_serve_but_another_profile_become_a_version_of_their_own(
-        make_place: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = make_place()
-    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
-    train(str(place.root))
+        trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch) -> None:
+    place = trained()
     before = place.ledger.state().champion
     monkeypatch.setattr("flows.adapters.runner.ProcessRunner", Upgraded)
     train(str(place.root))
@@ -92,10 +87,8 @@ def test_stages_with_the_bytes_of_those_that_serve_but_another_profile_become_a_
 
 
 def test_a_training_that_would_serve_stages_of_two_profiles_serves_nothing(
-        make_place: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = make_place()
-    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
-    train(str(place.root))
+        trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch) -> None:
+    place = trained()
     state = place.ledger.state()
     assert state.champion is not None
     theirs = {(r.shard, r.number): r for r in state.champion.release.replicas}

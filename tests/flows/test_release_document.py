@@ -14,7 +14,6 @@ import mlflow
 import pytest
 
 from flows.erase import erase
-from flows.ingest import ingest
 from flows.predicting import champion_of
 from flows.replaying import replay
 from flows.reporting import report_of
@@ -22,7 +21,6 @@ from flows.train import train
 from flows.wiring import Workspace
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.errors import GuaranteeError, StaleModel
-from tests.flows.conftest import people, write_csv
 from tests.flows.prepared import forget_connections
 
 pytestmark = pytest.mark.slow
@@ -37,11 +35,8 @@ def _trusting(document: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def place(make_place: Callable[..., Workspace], tmp_path: Path) -> Workspace:
-    made = make_place()
-    ingest(str(made.root), str(write_csv(tmp_path / "people.csv", people())))
-    train(str(made.root))
-    return Workspace(made.root)
+def place(trained: Callable[..., Workspace]) -> Workspace:
+    return trained()
 
 
 def _change(place: Workspace, change: Callable[[dict[str, Any]], None], vouched: bool) -> None:

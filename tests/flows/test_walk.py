@@ -93,10 +93,9 @@ def test_from_a_record_to_a_certificate(make_place: Make, tmp_path: Path) -> Non
     assert taken[0].request_id in {c["found"]["erased_before_by_request"] for c in repeated}
 
 
-def test_erase_and_retrain_leave_the_bytes_of_training_the_remaining_records_from_nothing(make_place: Make,
-                                                                                         tmp_path: Path) -> None:
-    place = make_place()
-    _ready(place, tmp_path, canary=True)
+def test_erase_and_retrain_leave_the_bytes_of_training_the_remaining_records_from_nothing(
+        trained: Make, make_place: Make, tmp_path: Path) -> None:
+    place = trained(canary=True)
     take_requests(place, [CANARY])
     erase(str(place.root))
     retrained = retrain(str(place.root))
@@ -116,10 +115,8 @@ def test_training_again_trains_nothing_and_registers_nothing(make_place: Make, t
     assert again["accuracy"] == first["accuracy"]
 
 
-def test_a_stage_that_is_damaged_or_lost_is_refused_and_trained_again_to_the_same_bytes(make_place: Make,
-                                                                                       tmp_path: Path) -> None:
-    place = make_place()
-    _ready(place, tmp_path)
+def test_a_stage_that_is_damaged_or_lost_is_refused_and_trained_again_to_the_same_bytes(trained: Make) -> None:
+    place = trained()
     files = _stage_files(place)
     served = {p.name for p in (place.state_dir / "mlartifacts").rglob("*.safetensors")}
     paths = sorted(place.store.root.glob("*.safetensors"), key=lambda p: p.name not in served)
@@ -135,9 +132,8 @@ def test_a_stage_that_is_damaged_or_lost_is_refused_and_trained_again_to_the_sam
     assert versions and all(p.samefile(place.store.root / p.name) or p.read_bytes() == files[p.name] for p in versions)
 
 
-def test_a_version_costs_no_copy_of_its_stages(make_place: Make, tmp_path: Path) -> None:
-    place = make_place()
-    _ready(place, tmp_path, canary=True)
+def test_a_version_costs_no_copy_of_its_stages(trained: Make) -> None:
+    place = trained(canary=True)
     before = _stage_files(place)
     take_requests(place, [CANARY])
     erase(str(place.root))
@@ -146,9 +142,8 @@ def test_a_version_costs_no_copy_of_its_stages(make_place: Make, tmp_path: Path)
     assert {p.name for p in versions} < before.keys()
 
 
-def test_runs_and_tags_tell_keys_digests_and_depths_and_never_rows(make_place: Make, tmp_path: Path) -> None:
-    place = make_place()
-    _ready(place, tmp_path, canary=True)
+def test_runs_and_tags_tell_keys_digests_and_depths_and_never_rows(trained: Make) -> None:
+    place = trained(canary=True)
     client = place.registry._client
     runs = client.search_runs([place.registry._experiment()])
     stages = [r for r in runs if r.data.tags.get("s3t.kind") == "stage"]
@@ -163,10 +158,8 @@ def test_runs_and_tags_tell_keys_digests_and_depths_and_never_rows(make_place: M
     assert "person-" not in told and CANARY not in told and "w1 w2" not in told
 
 
-def test_when_every_shard_is_dead_nothing_tainted_serves_and_the_retrain_runs(make_place: Make,
-                                                                             tmp_path: Path) -> None:
-    place = make_place(deletion_budget={"policy": "all_shards_dead", "retrain_first_margin_hours": 1000})
-    _ready(place, tmp_path)
+def test_when_every_shard_is_dead_nothing_tainted_serves_and_the_retrain_runs(trained: Make) -> None:
+    place = trained(deletion_budget={"policy": "all_shards_dead", "retrain_first_margin_hours": 1000})
     from s3t_core.capacity.placement import is_held_out
     from s3t_core.capacity.placement import place as where
     homes = {where(place.keys.placement, p, 2, (0, 2)): p for p in (f"person-{i:03d}" for i in range(18))
@@ -179,9 +172,8 @@ def test_when_every_shard_is_dead_nothing_tainted_serves_and_the_retrain_runs(ma
     champion_of(place).predict(["w1"])
 
 
-def test_a_version_without_a_live_shard_refuses_to_answer(make_place: Make, tmp_path: Path) -> None:
-    place = make_place()
-    _ready(place, tmp_path)
+def test_a_version_without_a_live_shard_refuses_to_answer(trained: Make) -> None:
+    place = trained()
     champion = place.ledger.state().champion
     assert champion is not None
     from dataclasses import replace
@@ -198,10 +190,9 @@ def test_a_version_without_a_live_shard_refuses_to_answer(make_place: Make, tmp_
         loaded.predict(["w1"])
 
 
-def test_the_scan_stops_the_erasure_when_a_copy_was_left_in_the_systems_own_files(make_place: Make,
-                                                                                 tmp_path: Path) -> None:
-    place = make_place()
-    _ready(place, tmp_path, canary=True)
+def test_the_scan_stops_the_erasure_when_a_copy_was_left_in_the_systems_own_files(
+        trained: Make, tmp_path: Path) -> None:
+    place = trained(canary=True)
     take_requests(place, [CANARY])
     leak = place.state_dir / "a.log"
     leak.write_text(f"debug: training on {CANARY_TEXT} 1")
@@ -229,11 +220,10 @@ def test_a_refused_row_of_an_erased_person_does_not_come_back_through_quarantine
     assert _traces(place, tmp_path / "people.csv") == []
 
 
-def test_data_that_others_version_in_the_same_repository_is_left_alone(make_place: Make, tmp_path: Path) -> None:
+def test_data_that_others_version_in_the_same_repository_is_left_alone(trained: Make) -> None:
     import pandas as pd
     from dvc.repo import Repo
-    place = make_place()
-    _ready(place, tmp_path, canary=True)
+    place = trained(canary=True)
     pd.DataFrame({"theirs": [1, 2, 3]}).to_parquet(place.root / "theirs.parquet")
     with Repo(str(place.root)) as repo:
         repo.add(str(place.root / "theirs.parquet"))
@@ -248,10 +238,8 @@ def test_data_that_others_version_in_the_same_repository_is_left_alone(make_plac
     assert (place.root / "theirs.parquet.dvc").read_text() == before
 
 
-def test_a_workspace_that_was_moved_is_refused_before_it_touches_the_wrong_files(make_place: Make,
-                                                                               tmp_path: Path) -> None:
-    place = make_place()
-    _ready(place, tmp_path)
+def test_a_workspace_that_was_moved_is_refused_before_it_touches_the_wrong_files(trained: Make, tmp_path: Path) -> None:
+    place = trained()
     moved = place.root.rename(tmp_path / "elsewhere")
     take_requests(Workspace(moved), ["person-001"])
     with pytest.raises(WorkspaceError, match="moved or copied"):
@@ -321,9 +309,8 @@ def test_hostile_ids_are_only_ids(make_place: Make, tmp_path: Path) -> None:
     assert all(c["found"]["training_rows"] + c["found"]["held_out_rows"] == 1 for c in found)
 
 
-def test_one_record_of_a_person_goes_and_the_person_stays(make_place: Make, tmp_path: Path) -> None:
-    place = make_place()
-    _ready(place, tmp_path)
+def test_one_record_of_a_person_goes_and_the_person_stays(trained: Make, tmp_path: Path) -> None:
+    place = trained()
     records = place.ledger.state().dataset
     assert records is not None
     take_requests(place, ["person-001"], "r1")
