@@ -50,10 +50,12 @@ def heal(place: Workspace) -> Healed:
     registry, problem = False, ""
     if state.plan is None or "cut over" in state.steps:  # else the cut-over makes them agree
         registry, problem = _heal_registry(place, state)  # first: what answers must not be what is gone
-    erased = targets_of(_erased(place, state), subjects_in(state))
+    done = _erased(place, state)
+    erased = targets_of(done, subjects_in(state))
+    nobody = {f for r in done if not state.requests[r.request_id].subjects for f in state.requests[r.request_id].forms}
     data = state.dataset is not None and bool(place.datasets.put_back(state.datasets, erased, state.destroyed_objects))
     found = Healed(_destroy_stages(place, state) + _destroy_activations(place, state), _destroy_objects(place, state),
-                   place.datasets.erase_quarantine(erased), registry, data, problem)
+                   place.datasets.erase_quarantine(erased, nobody), registry, data, problem)
     if not found.nothing:
         place.ledger.append({"type": "healed", "time": place.now(), "stages": found.stages, "objects": found.objects,
                              "quarantined": found.quarantined, "registry": found.registry, "data": found.data})

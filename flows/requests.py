@@ -6,7 +6,7 @@ nowhere else. Whatever happens to a request is a ledger event.
 
 import hmac
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +19,7 @@ from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.closing import CLOSING_TYPE, check_reason, closing_predicate, view_of
 from s3t_core.erasure.state import Event, RequestRecord, State
-from s3t_core.errors import S3TError, UsageError
+from s3t_core.errors import LedgerError, S3TError, UsageError
 from s3t_core.identity import EXACT, forms_of, hashed_forms, near_spellings, parse_hashed, spelt_under
 from s3t_core.keys import keyed_digest
 from s3t_core.ports import Closing
@@ -60,6 +60,7 @@ def take_hashed(place: Workspace, hashed: list[str], key: str = "") -> list[Dele
 
 
 def _take_all(place: Workspace, asked: list["_Wanted"]) -> list[DeletionRequest]:
+    _check_not_begun(place, asked)
     taken = [request for begin in range(0, len(asked), _BATCH) for request in _take(place, asked[begin:begin + _BATCH])]
     place.write_checkpoint()
     return taken
@@ -108,8 +109,9 @@ def hold(place: Workspace, subject: str, basis: str, reason: str, by: str) -> in
     """Stop every erasure of a subject, asked for or yet to be; returns how many open requests wait now."""
     digest, clean = _digest_of(place, subject), check_reason(basis, reason, [subject])
     with _changing(place) as state:
-        waiting = [r for r in place.requests.pending() if r.subject == digest]
-        for request in waiting:
+        pending = place.requests.pending()
+        waiting = [r for r in pending if r.subject == digest]
+        for request in [*waiting, *(r for r in pending if digest in state.requests[r.request_id].subjects)]:
             _open_request(place, state, request.request_id)
         place.ledger.append({"type": "hold", "state": "set", "time": place.now(), "subject": digest, "basis": basis,
                              "id_rule": list(rule_of(place)),
@@ -291,7 +293,7 @@ def _take(place: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:
     with place.needles.accepting():
         try:
             place.needles.keep_ids({w.asked.request.request_id: w.ids for w in wanted})
-            _check_not_scanned(place, wanted)
+            _check_not_begun(place, wanted)
             accepted = place.requests.accept(asked)
         except BaseException:
             _forget(place, asked)
@@ -311,7 +313,7 @@ def _forget(place: Workspace, asked: Iterable[Asked]) -> None:
         place.needles.destroy("", {a.request.request_id for a in asked} - known)
 
 
-def _fill_in(place: Workspace, again: Iterable[tuple[_Wanted, DeletionRequest]]) -> None:
+def _fill_in(place: Workspace, again: Sequence[tuple[_Wanted, DeletionRequest]]) -> None:
     """Asking again gives the id back to an open request that has lost it, after a restore of older files, and adds
     another spelling of it, of which the ledger is told: what it was told of, a restore does not lose in silence.
     `again`: what was asked, with the request that stands for it."""
@@ -326,7 +328,11 @@ def _fill_in(place: Workspace, again: Iterable[tuple[_Wanted, DeletionRequest]])
             told.append({"type": "spelt", "time": place.now(), "request": request.request_id, "ids": new, "near": near})
     place.needles.keep_ids({r: ids for r, ids in kept.items() if ids})
     if told:
-        place.ledger.append(*told)
+        try:
+            place.ledger.append(*told)
+        except LedgerError:
+            _check_not_begun(place, [wanted for wanted, _ in again], "The others were accepted")
+            raise
 
 
 def _new_spellings(place: Workspace, wanted: _Wanted, request_id: str, asked: RequestRecord) -> list[str]:
@@ -334,19 +340,15 @@ def _new_spellings(place: Workspace, wanted: _Wanted, request_id: str, asked: Re
     return [d for d in (place.needles.digest_of(request_id, i) for i in wanted.ids) if d not in asked.ids]
 
 
-def _check_not_scanned(place: Workspace, wanted: Iterable[_Wanted]) -> None:
-    """Raises UsageError for another spelling of an id of which everything was searched already: it was not searched
-    for."""
+def _check_not_begun(place: Workspace, wanted: Iterable[_Wanted], others: str = "Nothing was accepted") -> None:
+    """Raises UsageError for another spelling of an id whose erasure has begun: what it searches for is settled."""
     state = place.ledger.state()
-    if "scan" not in state.steps:
-        return
-    done = {state.requests[r].suppression: r for r in state.planned if state.is_open(r)}
+    begun = {state.requests[r].suppression: r for r in state.planned if state.is_open(r)}
     for each in wanted:
-        request_id = done.get(each.asked.request.suppression)
+        request_id = begun.get(each.asked.request.suppression)
         if request_id and _new_spellings(place, each, request_id, state.requests[request_id]):
             raise UsageError(f"expected the id as it was given before, got another spelling of it for {request_id}, "
-                             "for which everything was searched already; run `s3t erase` to finish it, then ask again. "
-                             "Nothing was accepted")
+                             f"whose erasure has begun; when `s3t erase` has ended, ask again. {others}")
 
 
 def commitment(key: bytes, salt: str, subject: str, record: str = "") -> str:

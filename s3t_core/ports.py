@@ -207,8 +207,9 @@ class Needles(Protocol):
     def read(self, plan_id: str, told: Mapping[str, Iterable[str]]) -> NeedlesFound:
         """What to look for. `told`: digests of the ids as given, by request, as the ledger knows them."""
 
-    def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
-        """Remove them. Idempotent."""
+    def forget(self, plan_id: str, request_ids: Iterable[str]) -> None:
+        """Remove those of a plan and of requests that are closed, once no request is being accepted: who asks again
+        just now may keep an id for one that is closed meanwhile. Idempotent."""
 
     def prune(self, keep: Callable[[], Iterable[str]]) -> None:
         """Remove what a crash or a refused request left: of plans and requests that are not among what `keep` returns,
@@ -235,6 +236,10 @@ class Certificates(Protocol):
     def issue(self, predicates: Mapping[str, dict[str, Any]], subject: dict[str, Any]) -> dict[str, str]:
         """Sign and write one certificate per request id; returns the SHA-256 of each file. An existing, valid
         certificate is kept."""
+
+    def discard(self, request_ids: Iterable[str]) -> None:
+        """Remove what a run that was cut off signed for these requests, which no ledger entry tells of: it vouches for
+        an earlier scan. Idempotent."""
 
 
 class Clock(Protocol):

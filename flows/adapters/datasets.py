@@ -13,7 +13,7 @@ import re
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -388,12 +388,13 @@ class DvcDatasets:
         """Every quarantined row that can be read."""
         return [line for line in self._quarantine() if line]
 
-    def erase_quarantine(self, targets: list[Target]) -> int:
-        """Drop the targeted rows from quarantine, and those of a targeted record's subject of which nobody can say
-        which record they are; returns how many."""
+    def erase_quarantine(self, targets: list[Target], forms: Collection[str] = ()) -> int:
+        """Drop the targeted rows from quarantine, those of a targeted record's subject of which nobody can say which
+        record they are, and those of whose id has any of these forms; returns how many."""
         match = _Matcher(targets)
         lines = list(self._quarantine())
-        kept = [line for line in lines if line and not match.requests_of(line)]
+        kept = [line for line in lines if line and not match.requests_of(line)
+                and set(forms).isdisjoint(line.get("forms", ()))]
         if len(kept) < len(lines):
             write_quarantine(self.root / ".s3t" / QUARANTINE, kept, self._keys)
         return len(lines) - len(kept)

@@ -94,6 +94,11 @@ class NeedleFiles:
         if plan_id:
             remove_file(self.folder / f"{plan_id}.json")
 
+    def forget(self, plan_id: str, request_ids: Iterable[str]) -> None:
+        """Remove those of a plan and of requests that are closed, once no request is being accepted. Idempotent."""
+        with self.accepting():
+            self.destroy(plan_id, request_ids)
+
     @contextlib.contextmanager
     def accepting(self) -> Iterator[None]:
         """Hold this from before ids are kept until it is known whether their requests were accepted: meanwhile nobody
@@ -175,6 +180,11 @@ class CertificateFiles:
         new = {r: sign(make_statement(p, subject, kind), self._key) for r, p in predicates.items() if r not in kept}
         write_each_atomically(self.folder, {f"{r}.json": envelope for r, envelope in new.items()})
         return {r: sha256_hex(envelope) for r, envelope in (kept | new).items()}
+
+    def discard(self, request_ids: Iterable[str]) -> None:
+        """Remove what was signed for these requests, of which no ledger entry tells. Idempotent."""
+        for request_id in request_ids:
+            remove_file(self.path_of(request_id))
 
     def path_of(self, request_id: str) -> Path:
         """Where a request's closing document is."""

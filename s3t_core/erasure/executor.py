@@ -9,7 +9,8 @@
 5. measure   accuracy of the new version on the held-out rows that remain
 6. scan      search everything the system wrote for the needles; a match stops here, without a certificate. Needles that
              a restore of older files lost are counted, and certified, as unsearchable
-7. certify   destroy the needles, then one signed certificate per request
+7. certify   one signed certificate per request, then destroy the needles; where the scan was another run's, which was
+             cut off, search again first, on the record: files may have been put back since, and needles lost
 
 Each step is idempotent and its completion is a ledger event, so a run that was killed continues at the step that was
 cut. Nothing tainted is reachable after step 2; nothing is certified before step 6 found nothing.
@@ -279,12 +280,14 @@ class Eraser:
                 "outside": len(report.outside)}
 
     def _certify(self, plan: ErasurePlan, state: State) -> None:
-        if self._scanned != plan.plan_id:  # by a run that was killed: files may have been put back since
-            self._looked(plan, state)
-        self.ports.needles.destroy(plan.plan_id, plan.requests)
+        uncertified = [r for r in plan.requests if r not in state.certified]
+        if uncertified and self._scanned != plan.plan_id:
+            self.ports.certificates.discard(uncertified)
+            self._scan(plan, state)
+            state = self.ports.ledger.state()
         proof, budget = self.ports.ledger.prove(state.steps["scan"]), self.policy.budget_of(state)
         subject = certificate_subject(state, proof.head)
-        requests = [r for r in self.ports.requests.get(plan.requests) if r.request_id not in state.certified]
+        requests = self.ports.requests.get(uncertified)
         for begin in range(0, len(requests), _BATCH):
             predicates = {}
             for request in requests[begin:begin + _BATCH]:
@@ -297,6 +300,7 @@ class Eraser:
             self.ports.requests.close([Closing(r, digest, {
                 "type": "certified", "time": self._now(), "request": r, "certificate": digest})
                 for r, digest in digests.items()])
+        self.ports.needles.forget(plan.plan_id, plan.requests)
         self._done("certify", plan)
 
     def _staleness(self, state: State) -> float:

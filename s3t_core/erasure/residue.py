@@ -282,9 +282,10 @@ class _Searcher:
         subjects, joined = rows.digests("subject"), rows.joined()
         mine = not self._by_subject.keys().isdisjoint(subjects)
         named = bool(subjects) and all(map(_DIGEST.fullmatch, subjects))
+        known = named and all(map(self._is_known, set(subjects)))  # else it may be anything, however it is written
         if self._needles.digests and not self._needles.digests.isdisjoint((*subjects, *rows.digests("record"))):
             verdict.residue = True
-        if mine or (self._needles.found_in(joined) if named else self._needles.told_in(joined)):
+        if mine or (self._needles.found_in(joined) if known else self._needles.told_in(joined)):
             records = rows.told_apart()
             for index, (subject, record) in enumerate(zip(subjects, records, strict=True)):
                 self._row(subject, record, rows.content(index), verdict)

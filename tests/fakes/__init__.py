@@ -240,9 +240,9 @@ class FakeNeedles:
                 set(digests) <= {f"digest of {i}" for i in self.files[r]}]
         return NeedlesFound([i for r in told for i in self.files.get(r, ())], lost, self.files.get(plan_id))
 
-    def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
+    def forget(self, plan_id: str, request_ids: Iterable[str]) -> None:
         for name in [*request_ids, plan_id]:
-            self._guard("needles.destroy")
+            self._guard("needles.forget")
             self.files.pop(name, None)
 
     def prune(self, keep: Callable[[], Iterable[str]]) -> None:
@@ -286,6 +286,11 @@ class FakeCertificates:
                 self.files[request_id] = sign(make_statement(predicate, subject), self.key)
         self._guard("certificates.issued")
         return {r: sha256_hex(self.files[r]) for r in predicates}
+
+    def discard(self, request_ids: Iterable[str]) -> None:
+        for request_id in request_ids:
+            self._guard("certificates.discard")
+            self.files.pop(request_id, None)
 
 
 class FakeClock:

@@ -208,13 +208,15 @@ def _lost(place: Workspace, request_id: str) -> bool:
     return place.needles.read("plan", told).ids_lost == [request_id]
 
 
-def test_a_spelling_that_comes_after_the_scan_is_not_taken_for_one_that_was_searched(place: Workspace) -> None:
+@pytest.mark.parametrize("last", ["", "cut over", "scan"])
+def test_a_spelling_that_comes_when_the_erasure_has_begun_is_not_taken_for_one_that_is_searched(place: Workspace,
+                                                                                              last: str) -> None:
     hers, other = take_requests(place, ["person 1", "person 2"])
     place.ledger.append({"type": "planned", "time": place.now(), "plan": plan_for(hers.request_id)},
-                        *(step(place, name) for name in STEPS[:STEPS.index("scan") + 1]))
+                        *(step(place, name) for name in STEPS[:STEPS.index(last) + 1 if last else 0]))
     place = _again(place)
     assert take_requests(place, ["person 1"])[0].request_id == hers.request_id
-    with pytest.raises(UsageError, match=r"everything was searched already.*Nothing was accepted"):
+    with pytest.raises(UsageError, match=r"whose erasure has begun.*Nothing was accepted"):
         take_requests(place, ["PERSON 1", "person 3"])
     assert len(place.requests.all()) == 2 and len(place.needles.known()) == 2
     assert take_requests(place, ["PERSON 2"])[0].request_id == other.request_id

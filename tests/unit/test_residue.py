@@ -456,6 +456,14 @@ def test_a_row_of_nobody_whose_rows_are_kept_is_no_other_persons(tmp_path: Path)
     assert set(report.residue) == {"slice.parquet", "rows.jsonl"}
 
 
+@pytest.mark.parametrize("spelt", [lambda t: base64.b64encode(t.encode()).decode(), lambda t: json.dumps(t)[1:-1],
+                                   lambda t: t.encode("utf-16-le").decode("latin-1"), quote])
+def test_a_text_is_found_however_it_is_written_in_rows_of_nobody_known(tmp_path: Path,
+                                                                      spelt: Callable[[str], str]) -> None:
+    write_rows(tmp_path / "slice.parquet", [Row(f"r{i}", "b" * 64, spelt(TEXT), "a") for i in range(3)])
+    assert scanned(tmp_path, is_known=lambda _: False).residue == ("slice.parquet",)
+
+
 def test_files_and_directories_that_cannot_be_read_are_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "ours" / "shut").mkdir(parents=True)
     (tmp_path / "ours" / "shut" / "a").write_text(TEXT)

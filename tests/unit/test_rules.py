@@ -131,7 +131,7 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "a request by a hash": ({**_asked("q9"), "asked_by": "sha256", "forms": ["f", "g"]}, _states("begun", "rotated")),
     "a request by a hash that is none": ({**_asked("q9"), "asked_by": "shoe size", "forms": ["f"]}, set()),
     "a request by a hash for one record": ({**_asked("q9"), "asked_by": "md5", "forms": ["f"], "record": "r"}, set()),
-    "another spelling": ({"type": "spelt", "request": "q1", "ids": ["j"], "near": []}, _states("asked", "measure")),
+    "another spelling": ({"type": "spelt", "request": "q1", "ids": ["j"], "near": []}, {"asked", "held"}),
     "another spelling of what waits": ({"type": "spelt", "request": "q2", "ids": ["j"], "near": ["n"]},
                                        _states("asked", "failed")),
     "a spelling told before": ({"type": "spelt", "request": "q1", "ids": ["j", "i"], "near": []}, set()),
@@ -223,7 +223,8 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
         {"type": "migrated", "move": "", "settings": {}, "versions": {}}, IDLE | OPEN),
     **{f"step {name}, first": (_step(name), {"registered"} if name == "cut over" else {
         {"rewrite": "data rewritten", "destroy": "rewrite", "measure": "destroy", "scan": "measure",
-         "certify": "certified"}[name]}) for name in STEPS},
+         "certify": "certified"}[name]}) for name in STEPS if name != "scan"},
+    "the scan, first and by a run that goes on": (_step("scan"), {"measure", "scan", "certified"}),
     "a step of another plan": ({**_step("cut over"), "plan_id": "other"}, set()),
     "a destruction that left a stage": ({**_step("destroy"), "stages": []}, set()),
     "a destruction that left a version": ({**_step("destroy"), "versions": []}, set()),
@@ -253,6 +254,14 @@ def _takes(state: State, event: Event) -> bool:
     except LedgerError:
         return False
     return True
+
+
+def test_no_hold_is_set_on_whom_an_erasure_that_has_begun_found_by_a_hash() -> None:
+    plan = plan_for("q3", plan_id="p3") | {"subjects": {"q3": ["hers"]}, "near": {"q3": []}}
+    begun = fold([*_history("asked"), *({"time": NOW, **event} for event in (
+        {**_asked("q3"), "asked_by": "md5", "forms": ["f"]}, {"type": "planned", "plan": plan}))])
+    hold = {"type": "hold", "state": "set", "time": NOW, "id_rule": []}
+    assert not _takes(begun, {**hold, "subject": "hers"}) and _takes(begun, {**hold, "subject": "another's"})
 
 
 def test_every_kind_of_event_is_in_the_table() -> None:

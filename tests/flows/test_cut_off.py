@@ -1,0 +1,191 @@
+"""An erasure that is cut off, and what others do meanwhile: nothing is certified that this run did not search for, no
+id stays, and nobody is told that something was accepted or held that was not (edges B5, B6, C12)."""
+
+import hashlib
+import json
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.adapters.local import CertificateFiles, WorkspaceResidue
+from flows.healing import heal
+from flows.ingest import ingest_source
+from flows.requests import hold, take_hashed, take_requests
+from flows.verifying import verify_path
+from flows.wiring import Workspace, create_workspace
+from s3t_core.erasure.dsse import statement_of
+from s3t_core.erasure.executor import Eraser
+from s3t_core.erasure.state import STEPS
+from s3t_core.errors import ResidueFound, UsageError
+from tests.flows.conftest import tiny_config, write_csv
+
+ANN, BOB = "ann@example.org", "bob@example.org"
+TEXT = "what she said in words of her own, which nobody else would say"
+
+
+def _source(folder: Path, *more: dict[str, str]) -> str:
+    rows = [{"id": f"{who}-{i}", "who": who, "what": f"{TEXT if who == ANN else who} {i}", "kind": ["good", "bad"][i]}
+            for who in (ANN, BOB, *(f"other-{n}" for n in range(10))) for i in range(2)]
+    return str(write_csv(folder / "people.csv", [*rows, *more]))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """To be read only."""
+    folder = tmp_path_factory.mktemp("cut")
+    place = create_workspace(folder / "w", tiny_config(folder / "no backbone", data={"id_rule": ["trim", "case"]}),
+                             b"\x05" * 32)
+    ingest_source(Workspace(place.root), _source(folder), False, 20_000, False)
+    return Workspace(place.root)
+
+
+@pytest.fixture
+def place(made: Workspace, tmp_path: Path) -> Workspace:
+    """The same, to be changed."""
+    shutil.copytree(made.root, tmp_path / "w", symlinks=True)
+    return Workspace(tmp_path / "w")
+
+
+def _again(place: Workspace) -> Workspace:
+    return Workspace(place.root)
+
+
+def _eraser(place: Workspace) -> Eraser:
+    place = _again(place)
+    return Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
+
+
+def _until(place: Workspace, last: str) -> None:
+    """An erasure that is killed behind a step."""
+    eraser = _eraser(place)
+    plan = eraser.plan()
+    assert plan is not None
+    for step in STEPS[:STEPS.index(last) + 1]:
+        eraser.run_step(step, plan)
+
+
+def _killed(*_: Any, **__: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def _predicate(place: Workspace, request_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = statement_of((place.certificates_dir / f"{request_id}.json").read_bytes())["predicate"]
+    return found
+
+
+@pytest.mark.parametrize("method", ["issue", "_signed_before"])
+def test_a_run_that_was_cut_off_while_it_certified_leaves_its_needles_to_the_next(
+        place: Workspace, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    request, = take_requests(place, [ANN])
+    with monkeypatch.context() as patch:
+        patch.setattr(CertificateFiles, method, _killed)
+        with pytest.raises(KeyboardInterrupt):
+            _eraser(place).run()
+    left = place.state_dir / "restored.log"
+    left.write_text(f"{ANN} said: {TEXT} 0")
+    with pytest.raises(ResidueFound, match=r"restored\.log"):
+        _eraser(place).run()
+    assert not list(place.certificates_dir.glob("*.json"))
+    left.unlink()
+    _eraser(place).run()
+    assert verify_path(place.certificates_dir, place.keys_dir / "signing.pub")["valid"]
+    assert _predicate(place, request.request_id)["found"]["id_searched"]
+    assert not list(place.needles.folder.iterdir())
+
+
+def test_what_a_run_that_was_cut_off_had_signed_and_not_recorded_is_no_document(
+        place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_requests(place, [ANN])
+    with monkeypatch.context() as patch:
+        patch.setattr(type(place.requests), "close", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            _eraser(place).run()
+    signed = {p.name: p.read_bytes() for p in place.certificates_dir.glob("*.json")}
+    assert len(signed) == 1
+    (place.state_dir / "restored.log").write_text(ANN)
+    with pytest.raises(ResidueFound):
+        _eraser(place).run()
+    assert not list(place.certificates_dir.glob("*.json"))
+    (place.state_dir / "restored.log").unlink()
+    _eraser(place).run()
+    assert {p.name: p.read_bytes() for p in place.certificates_dir.glob("*.json")} != signed
+    assert verify_path(place.certificates_dir, place.keys_dir / "signing.pub")["valid"]
+
+
+def test_needles_that_are_lost_after_the_scan_of_a_run_that_was_cut_off_are_certified_as_lost(place: Workspace) -> None:
+    request, = take_requests(place, [ANN])
+    _until(place, "scan")
+    shutil.rmtree(place.needles.folder)
+    _eraser(place).run()
+    found = _predicate(place, request.request_id)
+    assert not found["found"]["id_searched"] and found["scan"]["lost"] > 1
+    assert verify_path(place.certificates_dir, place.keys_dir / "signing.pub")["valid"]
+
+
+def test_asking_again_while_it_is_scanned_neither_stops_the_erasure_nor_is_lost(
+        place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, = take_requests(place, [ANN])
+    scan, told = WorkspaceResidue.scan, []
+
+    def scanning(self: Any, *given: Any) -> Any:
+        told.append(take_requests(_again(place), [ANN])[0].request_id)  # as it was given: it stands already
+        with pytest.raises(UsageError, match="whose erasure has begun"):
+            take_requests(_again(place), [ANN.upper()])
+        return scan(self, *given)
+
+    monkeypatch.setattr(WorkspaceResidue, "scan", scanning)
+    _eraser(place).run()
+    assert told == [request.request_id] and _again(place).ledger.state().certified
+    assert take_requests(_again(place), [ANN.upper()])[0].request_id != request.request_id
+
+
+def test_asking_again_while_it_is_certified_leaves_no_id(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_requests(place, [ANN])
+    issue = CertificateFiles.issue
+
+    def issuing(self: Any, *given: Any) -> Any:
+        shutil.rmtree(place.needles.folder)  # so that asking again keeps it anew
+        take_requests(_again(place), [ANN])
+        return issue(self, *given)
+
+    monkeypatch.setattr(CertificateFiles, "issue", issuing)
+    _eraser(place).run()
+    assert not [p for p in place.state_dir.rglob("*") if p.is_file() and ANN.encode() in p.read_bytes()]
+
+
+@pytest.mark.parametrize("by", ["id", "hash"])
+def test_no_hold_is_acknowledged_for_whom_an_erasure_that_has_begun_erases(place: Workspace, by: str) -> None:
+    if by == "id":
+        take_requests(place, [BOB])
+    else:
+        take_hashed(place, ["sha256:" + hashlib.sha256(BOB.encode()).hexdigest()])
+    _until(place, "cut over")
+    with pytest.raises(UsageError, match="erasure has begun"):
+        hold(_again(place), BOB, "17(3)(e)", "a claim is before a court", "clerk")
+    assert not _again(place).ledger.state().holds
+    assert hold(_again(place), "other-1", "17(3)(e)", "a claim is before a court", "clerk") == 0
+
+
+def test_a_restored_quarantine_row_of_whom_a_hash_found_nobody_goes(place: Workspace, tmp_path: Path) -> None:
+    quarantine = place.state_dir / "quarantine" / "rows.jsonl"
+    spoilt = {"id": "x1", "who": "Zoe@Example.org", "what": "a text that nobody else has", "kind": "neither"}
+    ingest_source(_again(place), _source(tmp_path, spoilt), False, 20_000, False)
+    kept = quarantine.read_bytes()
+    ingest_source(_again(place), _source(tmp_path), False, 20_000, False)
+    take_hashed(_again(place), ["sha256:" + hashlib.sha256(b"zoe@example.org").hexdigest()])
+    _eraser(place).run()
+    quarantine.write_bytes(kept)
+    assert heal(_again(place)).quarantined == 1 and b"nobody else has" not in quarantine.read_bytes()
+
+
+def test_nothing_of_many_is_accepted_where_one_is_refused(place: Workspace) -> None:
+    take_requests(place, [ANN])
+    _until(place, "rewrite")
+    size = place.ledger.head().size
+    with pytest.raises(UsageError, match="Nothing was accepted"):
+        take_requests(_again(place), [*(f"somebody {n}" for n in range(501)), ANN.upper()])
+    assert _again(place).ledger.head().size == size and len(_again(place).requests.all()) == 1
+    assert "somebody" not in json.dumps([p.read_text() for p in place.needles.folder.iterdir()])
