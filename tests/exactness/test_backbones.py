@@ -69,8 +69,9 @@ def _job(folder: Path, config: Config, backbone: str, threads: int = 1) -> list[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "auto"])
 def test_the_real_backbone_trains_real_text_to_the_same_bytes_in_two_processes(tmp_path: Path, dtype: str) -> None:
+    """In bfloat16 where the machine has it: elsewhere that takes eight times as long, and nobody trains so."""
     from dataclasses import replace
     config = example_config()
     config = config.model_copy(update={
@@ -81,6 +82,8 @@ def test_the_real_backbone_trains_real_text_to_the_same_bytes_in_two_processes(t
     for run in ("a", "b"):
         (tmp_path / run).mkdir()
         first, second = _job(tmp_path / run, config, "minilm")
+        if dtype == "auto" and first.recipe.training["dtype"] == "float32":
+            pytest.skip("this machine has no bfloat16: it is the other case")
         one = runner.train(first)
         stored = LocalStageStore(tmp_path / run / "stages", b"key").put(first.spec.key, one.artifact)
         two = runner.train(replace(second, earlier=(stored,)))
