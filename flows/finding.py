@@ -11,7 +11,7 @@ from flows.adapters.datasets import IndexFound
 from flows.wiring import Workspace
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.state import RequestRecord, State
-from s3t_core.errors import DataError, GuaranteeError, UsageError
+from s3t_core.errors import DataError, GuaranteeError, StorageError, UsageError
 from s3t_core.identity import EXACT, folded, form_of, hashed_forms, near_spellings, parse_hashed, spelt_under
 from s3t_core.records import record_digest, subject_digest
 
@@ -73,7 +73,7 @@ def look_up(place: Workspace, ids: Mapping[str, str], record: str = "") -> dict[
     try:
         index, why = _indexed(place, state, set(digests.values()), set(folds.values()))
         asked = {r.subject for r in place.requests.pending() if not r.record}
-    except (DataError, GuaranteeError) as error:
+    except (DataError, GuaranteeError, StorageError) as error:
         return dict.fromkeys(ids, Finding("not told", why=str(error)))
     erased, findings = erased_in(state), {}
     for given, digest in digests.items():
@@ -97,7 +97,7 @@ def look_up_hashed(place: Workspace, hashed: Iterable[str]) -> dict[str, Finding
     state, forms = place.ledger.state(), {told: hashed_forms(place.keys, *each) for told, each in parsed.items()}
     try:
         index = _earlier_too(place, state, set(), {form for each in forms.values() for form in each})
-    except (DataError, GuaranteeError) as error:
+    except (DataError, GuaranteeError, StorageError) as error:
         return dict.fromkeys(parsed, Finding("not told", why=str(error)))
     return {told: Finding("in the data" if any(f in index.subjects_by_form for f in each) else "nobody")
             for told, each in forms.items()}
@@ -117,7 +117,7 @@ def look_alikes(place: Workspace, requests: Iterable[DeletionRequest]) -> dict[s
             folds[digest] = form_of(keys, "folded", folded(given))
     try:
         index = _earlier_too(place, state, set(), set(folds.values()))
-    except (DataError, GuaranteeError):
+    except (DataError, GuaranteeError, StorageError):
         return {}
     return {wanted[digest]: frozenset(index.subjects_by_form.get(fold, set()) - {digest})
             for digest, fold in folds.items()}
@@ -153,7 +153,7 @@ def _indexed(place: Workspace, state: State, subjects: set[str], forms: set[str]
     that says, and why it is not all. Raises DataError, GuaranteeError."""
     try:
         return _earlier_too(place, state, subjects, forms), ""
-    except (DataError, GuaranteeError) as error:
+    except (DataError, GuaranteeError, StorageError) as error:
         return _with_quarantine(place, place.datasets.look_up(state.datasets, state.destroyed_objects, subjects, forms),
                                 subjects, forms), str(error)
 

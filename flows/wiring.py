@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flows import adapters
 from flows.adapters.checkpoints import CheckpointFiles
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
+from flows.adapters.footing import check_footing
 from flows.adapters.keys import (
     WORKSPACE_KEY,
     adopt_next_key,
@@ -222,9 +223,11 @@ class Workspace:
     @contextlib.contextmanager
     def changing(self, wait_seconds: float = 0) -> Iterator[Lease]:
         """Be the one who changes the workspace: hold its lock on this machine, and the lease in the database, which
-        keeps other machines out whatever their file system does with locks. Raises Busy."""
+        keeps other machines out whatever their file system does with locks. Raises Busy, and GuaranteeError where a
+        link or a pipe lies in the place of a file of the system's."""
         with workspace_lock(self.lock_path, wait_seconds):
             self.refuse_migration()
+            check_footing(self.root, self._store_folder(), self._remote_folder())
             self.ledger  # noqa: B018  # the workspace is the one the ledger tells of
             with Lease(self.database, CHANGE, lock_place(self.lock_path)).held(wait_seconds) as lease:
                 self.settled = self.ledger.state().settled  # it may have moved since it was opened

@@ -9,9 +9,9 @@ import contextlib
 import io
 import json
 import logging
+import os
 import re
 import sqlite3
-import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,8 @@ from typing import Any
 
 import yaml
 
-from flows.adapters.git import git_environment
+from flows.adapters.footing import check_footing, check_objects, leads_to_object, refuse_link
+from flows.adapters.git import run_git
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
@@ -118,11 +119,16 @@ class DvcDatasets:
         if self.data.is_symlink() or (self.data.exists() and not self.data.is_dir()):
             raise DataError("expected data to be a directory, or not there yet, got a link or a file; an ingest puts a "
                             "directory of its own in its place: move it elsewhere")
-        others = [p for p in self.data.rglob("*") if not p.is_dir() and not _OURS.fullmatch(
-            p.relative_to(self.data).as_posix())]
+        others = [p for p in self.data.rglob("*") if not self._is_ours(p)]
         if others:
             raise DataError(f"expected nothing but the system's own files in data, got {len(others)} other(s), which "
                             "an ingest would remove; move them elsewhere")
+
+    def _is_ours(self, path: Path) -> bool:
+        """Whether an ingest may remove what lies in the data directory: of a link, what it leads to would stay."""
+        if path.is_symlink():
+            return _OURS.fullmatch(path.relative_to(self.data).as_posix()) is not None and self._leads_to_object(path)
+        return path.is_dir() or _OURS.fullmatch(path.relative_to(self.data).as_posix()) is not None
 
     def add(self, dataset: DatasetVersion) -> DatasetVersion:
         """`dvc add data`: the present data directory, which is `dataset`, becomes a version in the local cache, named
@@ -159,10 +165,12 @@ class DvcDatasets:
              by_hash: bool = False) -> Findings:
         """Look for targeted rows in the current data, in every stored earlier version, and in quarantine. What the
         cache lacks of an earlier version, or has damaged, is brought back into it from a remote; what is whole nowhere
-        counts as holding targeted rows. `by_hash`: so does what has rows of somebody whom no index names.
+        counts as holding targeted rows, and so does what no recorded version has. `by_hash`: so does what has rows of
+        somebody whom no index names.
 
         Raises GuaranteeError while the data directory is not the recorded version: nobody could say what is in it.
         """
+        self.check_footing()
         match = _Matcher(targets)
         counts = {t.request_id: [0, 0, 0, 0] for t in targets}
         tainted: set[str] = set()
@@ -185,6 +193,7 @@ class DvcDatasets:
         known = {version.md5 for _, version, _ in current} | ({identities.md5} if identities else set())
         told = {v.md5 for d in history if d.says_who_as(history[-1]) for v in d.files()}
         stored = self._brought(told - known - destroyed)
+        objects |= self._unrecorded(history)
         objects |= {d.identities.md5 for d in history if d.identities and d.identities.md5 not in known | destroyed
                     and _may_hold(stored.get(d.identities.md5), match.subjects)}
         named = self._named(history, stored) if by_hash else None
@@ -200,6 +209,15 @@ class DvcDatasets:
                 counts[request_id][3] += 1
         return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held_out,
                         {k: RowCounts(*v) for k, v in counts.items()})
+
+    def _unrecorded(self, history: list[DatasetVersion]) -> set[str]:
+        """Data files and indexes of versions that never came to be, which killed ingests left in the cache or in a
+        remote: nobody can say whose their rows are. Only where both lie in the workspace: in a cache that others share
+        they may be another workspace's."""
+        recorded, root = {v.md5 for d in history for v in d.files()}, self.root.resolve()
+        places = [self.cache, *(p / "files" / "md5" for p in self.local_remotes())] if history else []
+        return {_md5_named(p) for place in places if place.resolve().is_relative_to(root) for p in _objects_in(place)
+                if _md5_named(p) not in recorded and (is_slice_file(p) or is_index(p))}
 
     def _named(self, history: list[DatasetVersion], stored: Mapping[str, Path]) -> set[str]:
         """The subjects (digests) of whom any index tells: the current one, and those that are `stored` of earlier
@@ -287,7 +305,11 @@ class DvcDatasets:
         doomed = sorted((set(objects) | unrecorded) - needed)
         with self._repo() as repo:
             stores = _stores_of(repo)
+            for store in stores:
+                for md5 in doomed if store.fs.protocol == "local" else ():
+                    refuse_link(Path(store.oid_to_path(md5)), self.root)
             for path in damaged:
+                refuse_link(path, self.root)
                 remove_file(path)
             for md5 in doomed:
                 for store in stores:
@@ -307,6 +329,7 @@ class DvcDatasets:
         Whether it was done. Files that nobody recorded are left alone: they
         may be a new snapshot, and `find` refuses them. Raises StorageError, and has changed nothing then, where a file
         of the recorded version can be had nowhere."""
+        self.check_footing()
         dataset = history[-1]
         files = _files_of(dataset)
         paths = {self.data / name: version for name, version in files.items()}
@@ -342,7 +365,7 @@ class DvcDatasets:
         lacking = []
         for name, version in files.items():
             path, made = self.data / name, folder / name
-            if md5_of(path) != version.md5:
+            if not _is_whole(path, version.md5):
                 if name != IDENTITY_PATH:
                     with contextlib.suppress(DataError):  # a file of another kind: it is lacking
                         write_rows(made, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
@@ -368,7 +391,7 @@ class DvcDatasets:
     def _is_earlier(self, paths: set[Path], history: list[DatasetVersion]) -> bool:
         known = {f.md5 for version in history for f in version.files()}
         return {p for p in self.data.rglob("*") if p.is_file()} == paths and all(
-            not p.is_symlink() and md5_of(p) in known for p in paths)
+            not p.is_symlink() and _md5_of(p) in known for p in paths)
 
     def _stored_everywhere(self, objects: set[str]) -> bool:
         with self._repo() as repo:
@@ -433,15 +456,26 @@ class DvcDatasets:
 
     def _current_file(self, name: str, version: SliceVersion) -> Path:
         path = self.data / name
-        if path.is_symlink() and not path.resolve().is_relative_to(self.cache.resolve()):
-            raise GuaranteeError(f"expected {name} to be a file, got a link to one elsewhere, which no erasure would "
-                                 "reach; put the file itself there, and destroy the other")
-        if path.exists() and md5_of(path) == version.md5:
+        if not self._leads_to_object(path):
+            refuse_link(path, self.data)
+        if _is_whole(path, version.md5):
             return path
         raise GuaranteeError(f"expected {name} of the recorded data version, got "
                              f"{'another file' if path.exists() else 'none'}; finish an interrupted `s3t ingest` by "
                              "running it again, or bring the recorded version back with `git checkout data.dvc` and "
                              "`dvc checkout --force data.dvc`")
+
+    def _leads_to_object(self, link: Path) -> bool:
+        """Whether a link leads to an object of the cache's, which is a file itself."""
+        found = Path(os.path.realpath(link))
+        there = self._in_cache(_md5_named(found))
+        return leads_to_object(link) and not there.is_symlink() and os.path.realpath(there) == str(found)
+
+    def check_footing(self) -> None:
+        """Look at what the workspace keeps, and at the cache and its own remotes wherever they are. Raises
+        GuaranteeError where a link or a pipe lies in the place of a file."""
+        check_footing(self.root)
+        check_objects(self.root, [self.cache, *(p / "files" / "md5" for p in self.local_remotes())])
 
     @contextlib.contextmanager
     def _earlier_files(self, objects: Iterable[str]) -> Iterator[dict[str, Path]]:
@@ -606,7 +640,7 @@ class DvcDatasets:
         return [self.cache] if moved else []
 
     def _cached(self) -> Iterator[Path]:
-        return (p for p in self.cache.glob("??/*") if p.suffix != ".dir" and p.is_file())
+        return _objects_in(self.cache)
 
     def _stored_files(self) -> Iterator[Path]:
         """Every slice file there is, one of each content: a version's files lie in the data directory and the cache.
@@ -654,17 +688,27 @@ def _stores_of(repo: Any) -> list[Any]:
     return [repo.cache.local, *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"])]
 
 
+def _objects_in(place: Path) -> Iterator[Path]:
+    """What a cache or a remote keeps of files, half-written ones among it."""
+    return (p for p in place.glob("??/*") if p.suffix != ".dir" and p.is_file())
+
+
 def _md5_named(path: Path) -> str:
     """What the name of an object in the cache says its md5 is."""
     return path.parent.name + path.name
 
 
+def _md5_of(path: Path) -> str | None:
+    """Its md5, None where there is no file that can be read."""
+    try:
+        return md5_of(path)
+    except OSError:
+        return None
+
+
 def _is_whole(path: Path, md5: str) -> bool:
     """Whether a file is there, can be read, and has this md5."""
-    try:
-        return md5_of(path) == md5
-    except OSError:
-        return False
+    return _md5_of(path) == md5
 
 
 def _is_parquet(path: Path) -> bool:
@@ -826,8 +870,7 @@ def _commit(root: Path, message: str) -> None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *arguments], env=git_environment(), capture_output=True,
-                          text=True, check=False)
+    done = run_git("-C", str(root), *arguments)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
         reason = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])
@@ -839,7 +882,7 @@ def _git(root: Path, *arguments: str) -> str:
 def _is_version(data: Path, paths: dict[Path, SliceVersion]) -> bool:
     """Whether exactly these files are there, each the recorded one."""
     there = {p for p in data.rglob("*") if p.is_file()}
-    return there == set(paths) and all(md5_of(p) == v.md5 for p, v in paths.items())
+    return there == set(paths) and all(_is_whole(p, v.md5) for p, v in paths.items())
 
 
 def _name(slice_id: SliceId | None) -> str:

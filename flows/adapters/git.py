@@ -1,7 +1,9 @@
-"""git, as the system calls it: on the repository that it names, whatever the operator's shell says."""
+"""git, as the system calls it: on the repository that it names, whatever the operator's shell says, and for so long."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,11 +21,43 @@ REDIRECTING = (
 """What would have git read or write another repository, or another part of it, than the one it is asked about. A hook
 sets some of them for what it runs."""
 _FORMATS = ("sha1", "sha256")
+_PATIENCE_SECONDS = 600
+_SLOWEST_BYTES_A_SECOND = 2**20
+"""Of a pack that is indexed."""
 
 
 def git_environment() -> dict[str, str]:
     """The environment of this process without what redirects git."""
     return {name: value for name, value in os.environ.items() if name not in REDIRECTING}
+
+
+def run_git(*arguments: str, patience: float = _PATIENCE_SECONDS) -> "subprocess.CompletedProcess[str]":
+    """What git answers; it asks nobody for anything. Raises StorageError when it takes longer than `patience` seconds,
+    and where there is none: it is ended then with all that it started, as it is whatever else ends the wait."""
+    try:
+        git = subprocess.Popen(["git", *arguments], env={**git_environment(), "GIT_TERMINAL_PROMPT": "0"}, text=True,
+                               errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, start_new_session=True)
+    except OSError as error:
+        raise StorageError(f"expected git to run, got {error.strerror or type(error).__name__}; install it, then run "
+                           "the command again") from None
+    with git:
+        try:
+            out, told = git.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            _end(git)
+            raise StorageError(f"expected git to answer within {patience:g} seconds, got nothing; see whether the disk "
+                               "of its repository answers, and that nothing but files lies in its .git, then run the "
+                               "command again") from None
+        except BaseException:
+            _end(git)
+            raise
+    return subprocess.CompletedProcess(git.args, git.returncode, out, told)
+
+
+def _end(git: "subprocess.Popen[str]") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(git.pid, signal.SIGKILL)
 
 
 def git_objects(pack: IO[bytes], temporary: Path | None) -> Iterator["GitObject"]:
@@ -40,16 +74,13 @@ def git_objects(pack: IO[bytes], temporary: Path | None) -> Iterator["GitObject"
 
 def _indexed(pack: IO[bytes], folder: Path, object_format: str) -> bool:
     """Whether git takes the pack for whole, from its first byte to its last."""
-    _run("init", "-q", "--bare", "--template=", f"--object-format={object_format}", str(folder))
+    run_git("init", "-q", "--bare", "--template=", f"--object-format={object_format}", str(folder))
     copy = folder / "objects" / "pack" / "pack-copy.pack"
     pack.seek(0)
     with copy.open("wb") as file:
         shutil.copyfileobj(pack, file, 2**22)
-    return _run("-C", str(folder), "index-pack", str(copy))
-
-
-def _run(*arguments: str) -> bool:
-    return subprocess.run(["git", *arguments], env=git_environment(), capture_output=True, check=False).returncode == 0
+    patience = _PATIENCE_SECONDS + copy.stat().st_size / _SLOWEST_BYTES_A_SECOND
+    return run_git("-C", str(folder), "index-pack", str(copy), patience=patience).returncode == 0
 
 
 def _objects_in(folder: Path) -> Iterator["GitObject"]:

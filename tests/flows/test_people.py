@@ -24,7 +24,6 @@ from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import DataError, GuaranteeError, ResidueFound, UsageError
-from s3t_core.files import md5_of
 from s3t_core.identity import folded, form_of
 from s3t_core.identity_index import IDENTITY_PATH, read_index
 from s3t_core.ports import Target
@@ -540,13 +539,8 @@ def test_earlier_data_that_names_people_otherwise_goes_with_the_next_erasure(pla
 QUOTED = "a long story that both of them tell word for word"
 
 
-def _put_in_cache(place: Workspace, row: Row) -> None:
-    made = place.temporary_dir / "made.parquet"
-    write_rows(made, [row])
-    name = md5_of(made)
-    path = place.datasets.cache / name[:2] / name[2:]
-    path.parent.mkdir(exist_ok=True)
-    made.rename(path)
+def _put_beside_the_objects(place: Workspace, row: Row) -> None:
+    write_rows(place.root / ".dvc" / "cache" / "made.parquet", [row])
 
 
 @pytest.mark.parametrize("whose", ["of somebody in the data", "of somebody of an earlier version", "of nobody known"])
@@ -562,7 +556,7 @@ def test_a_text_of_the_erased_in_a_row_of_nobody_known_stops_the_certificate(pla
     tell(BOB, "other-99")
     who = {"of somebody in the data": "other-99", "of somebody of an earlier version": "gone-by-now",
            "of nobody known": "somebody"}[whose]
-    _put_in_cache(place, Row("0" * 64, subject_digest(place.keys, who), QUOTED, "good"))
+    _put_beside_the_objects(place, Row("0" * 64, subject_digest(place.keys, who), QUOTED, "good"))
     take_requests(Workspace(place.root), [BOB])
     if who == "somebody":
         with pytest.raises(ResidueFound, match=r"\.dvc/cache"):
