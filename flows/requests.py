@@ -112,8 +112,8 @@ def reject(place: Workspace, request_id: str, basis: str, reason: str, by: str) 
     if asked is not None and place.ledger.state().is_open(request_id) and not set(asked.ids) <= {
             place.needles.digest_of(request_id, i) for i in ids}:
         raise UsageError("expected the ids that this request was asked with, got fewer: a restore lost them, and "
-                         "nobody can say whether the reason quotes them; ask again with the same ids, then reject it, or "
-                         "withdraw it; nothing was changed")
+                         "nobody can say whether the reason quotes them; ask again with the same ids, then reject it, "
+                         "or withdraw it; nothing was changed")
     _close(place, request_id, "rejection", _name(place, by, ids), basis, _reason(place, basis, reason, ids))
 
 

@@ -514,8 +514,8 @@ class Workspace:
                 *(f".s3t/{path.name}" for path in (
                     self.lock_path, self.training_lock_path, self.migration_path, self.serve_lock_path)),
                 *(f".s3t/{name}" for name in (
-                    "s3t.db", "mlflow.db", "accepting.lock", "needles.lock", "activations/lock", "activations/live.json",
-                    "keys/signing.key", "keys/signing.pub", "keys/workspace.key"))]
+                    "s3t.db", "mlflow.db", "accepting.lock", "needles.lock", "activations/lock",
+                    "activations/live.json", "keys/signing.key", "keys/signing.pub", "keys/workspace.key"))]
 
     def _erased(self) -> NeedleSet:
         """What the scan would look for of the people whose rows the open erasure found, if the system wrote nothing."""
