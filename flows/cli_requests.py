@@ -9,7 +9,8 @@ from flows.cli_base import JsonOption, WorkspaceOption, open_workspace, show
 from s3t_core.erasure.outcome import ErasureOutcome, told_outcome
 from s3t_core.errors import UsageError
 
-ByOption = Annotated[str, typer.Option("--by", help="Who decides: a name or a role. It stands in the ledger.")]
+ByOption = Annotated[str, typer.Option("--by", help=(
+    "Who decides: a role, as 'privacy officer'. It stands in the ledger, so it may quote nobody's id."))]
 RecordOption = Annotated[str, typer.Option("--record", help="Only this record of the subject.")]
 BasisOption = Annotated[str, typer.Option("--basis", help="GDPR article: 12(5), 12(6), 17(3)(a) to (e), or other.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="In a sentence that names nobody.")]
@@ -193,7 +194,9 @@ def approve(request_ids: Annotated[list[str], typer.Argument(metavar="REQUEST...
     _done(as_json, {"approved": request_ids}, f"{len(request_ids)} request(s) approved. Next: `s3t erase`.")
 
 
-def withdraw(request_id: RequestArgument, by: Annotated[str, typer.Option("--by", help="Who took it back.")] = "",
+def withdraw(request_id: RequestArgument, by: Annotated[str, typer.Option("--by", help=(
+                 "The role that takes it back for the person; never the person's own name or id: it stands in the "
+                 "ledger."))] = "",
              workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Close a request that was taken back. It ends in a signed document, and nothing is erased."""
     place = open_workspace(workspace)

@@ -96,7 +96,7 @@ def look_up_hashed(place: Workspace, hashed: Iterable[str]) -> dict[str, Finding
         return dict.fromkeys(parsed, Finding("not told", why=why))
     state, forms = place.ledger.state(), {told: hashed_forms(place.keys, *each) for told, each in parsed.items()}
     try:
-        index = _earlier_too(place, state, set(), {form for each in forms.values() for form in each})
+        index = earlier_too(place, state, set(), {form for each in forms.values() for form in each})
     except (DataError, GuaranteeError, StorageError) as error:
         return dict.fromkeys(parsed, Finding("not told", why=str(error)))
     return {told: Finding("in the data" if any(f in index.subjects_by_form for f in each) else "nobody")
@@ -116,7 +116,7 @@ def look_alikes(place: Workspace, requests: Iterable[DeletionRequest]) -> dict[s
         if digest in wanted:
             folds[digest] = form_of(keys, "folded", folded(given))
     try:
-        index = _earlier_too(place, state, set(), set(folds.values()))
+        index = earlier_too(place, state, set(), set(folds.values()))
     except (DataError, GuaranteeError, StorageError):
         return {}
     return {wanted[digest]: frozenset(index.subjects_by_form.get(fold, set()) - {digest})
@@ -152,13 +152,13 @@ def _indexed(place: Workspace, state: State, subjects: set[str], forms: set[str]
     """What every index says; where an earlier one cannot be read, and the subjects are all in the current data, what
     that says, and why it is not all. Raises DataError, GuaranteeError."""
     try:
-        return _earlier_too(place, state, subjects, forms), ""
+        return earlier_too(place, state, subjects, forms), ""
     except (DataError, GuaranteeError, StorageError) as error:
         return _with_quarantine(place, place.datasets.look_up(state.datasets, state.destroyed_objects, subjects, forms),
                                 subjects, forms), str(error)
 
 
-def _earlier_too(place: Workspace, state: State, subjects: set[str], forms: set[str]) -> IndexFound:
+def earlier_too(place: Workspace, state: State, subjects: set[str], forms: set[str]) -> IndexFound:
     """What every stored index and quarantine say: stages of an earlier data version may still answer."""
     found = place.datasets.look_up(state.datasets, state.destroyed_objects, subjects, forms, earlier=True)
     return _with_quarantine(place, found, subjects, forms)

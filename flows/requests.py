@@ -6,13 +6,14 @@ nowhere else. Whatever happens to a request is a ledger event.
 
 import hmac
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from flows.adapters.database import Asked, new_salt
 from flows.finding import rule_of, spelt
+from flows.quoting import check_quotes_nobody
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
@@ -28,6 +29,7 @@ from s3t_core.snapshot import form_digest, near_digests, suppression_digest
 from s3t_core.times import later, rfc3339
 
 _WAIT_SECONDS = 60
+_WHO_ASKED = "the person who asked"
 _BATCH = 500
 """Requests that are accepted in one transaction."""
 
@@ -85,29 +87,41 @@ def list_requests(place: Workspace, state: str = "", due_within_days: float | No
 
 
 def approve(place: Workspace, request_ids: list[str], by: str) -> None:
-    """Let requests be carried out. Raises UsageError for one that is unknown or closed."""
+    """Let requests be carried out. Raises UsageError for one that is unknown or closed, and for a name or role that
+    quotes somebody's id."""
+    who = _name(place, by)
     with _changing(place) as state:
         requests = [_open_request(place, state, r) for r in request_ids]
         new = [r for r in requests if r.request_id not in state.approved]
         if new:
-            place.ledger.append(*({"type": "approved", "time": place.now(), "request": r.request_id, "by": _name(by)}
+            place.ledger.append(*({"type": "approved", "time": place.now(), "request": r.request_id, "by": who}
                                   for r in new))
 
 
 def withdraw(place: Workspace, request_id: str, by: str = "") -> None:
-    """Close a request because whoever asked took it back. Raises UsageError once it is being carried out."""
-    _close(place, request_id, "withdrawal", _name(by or "the person who asked"), "", "withdrawn by whoever asked")
+    """Close a request because whoever asked took it back. `by`: a role, as what stays must not name the person. Raises
+    UsageError once it is being carried out."""
+    who = _name(place, by, place.needles.ids_of(request_id)) if by else _WHO_ASKED
+    _close(place, request_id, "withdrawal", who, "", "withdrawn by whoever asked")
 
 
 def reject(place: Workspace, request_id: str, basis: str, reason: str, by: str) -> None:
-    """Close a request without an erasure, on a legal basis (`closing.BASES`), with a reason that names nobody."""
+    """Close a request without an erasure, on a legal basis (`closing.BASES`), with a reason that names nobody. Raises
+    UsageError also where the ids that were asked with are lost: nobody could say whether the reason quotes them."""
     ids = place.needles.ids_of(request_id)
-    _close(place, request_id, "rejection", _name(by), basis, check_reason(basis, reason, ids))
+    asked = place.ledger.state().requests.get(request_id)
+    if asked is not None and place.ledger.state().is_open(request_id) and not set(asked.ids) <= {
+            place.needles.digest_of(request_id, i) for i in ids}:
+        raise UsageError("expected the ids that this request was asked with, got fewer: a restore lost them, and "
+                         "nobody can say whether the reason quotes them; ask again with the same ids, then reject it, "
+                         "or withdraw it; nothing was changed")
+    _close(place, request_id, "rejection", _name(place, by, ids), basis, _reason(place, basis, reason, ids))
 
 
 def hold(place: Workspace, subject: str, basis: str, reason: str, by: str) -> int:
     """Stop every erasure of a subject, asked for or yet to be; returns how many open requests wait now."""
-    digest, clean = _digest_of(place, subject), check_reason(basis, reason, [subject])
+    digest, clean, who = (_digest_of(place, subject), _reason(place, basis, reason, [subject]),
+                          _name(place, by, [subject]))
     with _changing(place) as state:
         pending = place.requests.pending()
         waiting = [r for r in pending if r.subject == digest]
@@ -115,24 +129,24 @@ def hold(place: Workspace, subject: str, basis: str, reason: str, by: str) -> in
             _open_request(place, state, request.request_id)
         place.ledger.append({"type": "hold", "state": "set", "time": place.now(), "subject": digest, "basis": basis,
                              "id_rule": list(rule_of(place)),
-                             "reason": clean, "by": _name(by)})
+                             "reason": clean, "by": who})
     return len(waiting)
 
 
 def release(place: Workspace, subject: str, by: str) -> None:
     """End a hold: what was asked for is carried out by the next erase run. Raises UsageError when there is none."""
-    digest = _digest_of(place, subject)
+    digest, who = _digest_of(place, subject), _name(place, by, [subject])
     with _changing(place) as state:
         if digest not in state.holds:
             raise UsageError("expected a subject with a legal hold, got one without; nothing was changed")
         place.ledger.append({"type": "hold", "state": "released", "time": place.now(), "subject": digest,
-                             "by": _name(by)})
+                             "by": who})
 
 
 def lift(place: Workspace, subject: str, record: str, by: str) -> None:
     """Take a subject, or one record, off the suppression list because the person returned: later ingests may hold them
     again. Raises UsageError when they are not on it, or a request of theirs is open."""
-    digest = _digest_of(place, subject, record)
+    digest, who = _digest_of(place, subject, record), _name(place, by, [subject, record])
     with _changing(place) as state:
         refuse_open_plan(state)
         if any(r.subject == digest for r in place.requests.pending()):
@@ -141,7 +155,7 @@ def lift(place: Workspace, subject: str, record: str, by: str) -> None:
         listed = _listed(place, state, subject, record)
         for suppression in listed:
             place.requests.lift(suppression, {"type": "lifted", "time": place.now(), "suppression": suppression,
-                                              "by": _name(by), "kind": state.suppressed[suppression][0]})
+                                              "by": who, "kind": state.suppressed[suppression][0]})
         if not listed:
             raise UsageError("expected a subject (or record) on the suppression list, got one that is not on it"
                              f"{_told_near(place, state, subject, record)}; nothing was changed")
@@ -214,14 +228,23 @@ def _close(place: Workspace, request_id: str, kind: str, by: str, basis: str, re
         told: Event = {"type": "closed", "time": now, "request": request_id, "kind": kind, "certificate": digest,
                        "basis": basis}
         place.requests.close([Closing(request_id, digest, told)])
-        place.needles.destroy("", [request_id])
+        place.needles.forget("", [request_id])
 
 
-def _name(by: str) -> str:
+def _name(place: Workspace, by: str, ids: Collection[str] = ()) -> str:
+    """Who decides, as it can be kept. `ids`: of whom it is about. Raises UsageError."""
     clean = " ".join(by.split())
     if not clean or len(clean) > 100 or not clean.isprintable():
         raise UsageError("expected who decides with --by, a name or role of 1 to 100 printable characters, got "
                          "something else")
+    check_quotes_nobody(place, clean, "who decides with --by, a name or role", ids)
+    return clean
+
+
+def _reason(place: Workspace, basis: str, reason: str, ids: Collection[str]) -> str:
+    """The reason, as it can be kept. Raises UsageError."""
+    clean = check_reason(basis, reason, ids)
+    check_quotes_nobody(place, clean, "a reason", ids)
     return clean
 
 

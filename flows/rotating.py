@@ -12,6 +12,7 @@ from flows.adapters.keys import (
     read_signing_key,
     write_next_key,
 )
+from flows.quoting import check_quotes_nobody
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.erasure.offline import VOUCHED, key_id
 from s3t_core.errors import UsageError
@@ -24,9 +25,10 @@ def rotate_signing_key(place: Workspace, by: str, lost: bool) -> dict[str, Any]:
     the new one's id, unless it is `lost`. From that entry on the old key counts for nothing; its public part stays, to
     verify what it signed before.
 
-    Raises UsageError when `lost` is said of a key that is there, or while an erasure is unfinished: its certificates
-    are signed by one key.
+    Raises UsageError when `lost` is said of a key that is there, where `by` quotes somebody who is known, or while an
+    erasure is unfinished: its certificates are signed by one key.
     """
+    check_quotes_nobody(place, by, "who decides with --by, a name or role")
     folder = place.keys_dir
     if lost and (folder / SIGNING_KEY).exists():
         raise UsageError(f"expected no .s3t/keys/{SIGNING_KEY} with --lost, got one; leave --lost out: the old key "

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -45,6 +45,7 @@ from s3t_core.erasure.closing import DocumentProblems, check_documents
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.ledger import head_of
 from s3t_core.erasure.merkle import leaf_hash
+from s3t_core.erasure.needles import NeedleSet, make_needles
 from s3t_core.erasure.offline import key_id
 from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, UsageError, WorkspaceError
@@ -56,6 +57,7 @@ from s3t_core.files import (
     remove_tree,
     write_atomically,
 )
+from s3t_core.identity_index import IDENTITY_PATH
 from s3t_core.keys import WorkspaceKeys, key_check
 from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.hub import pinned_hub_id
@@ -64,7 +66,7 @@ from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
 from s3t_core.learning.store import LocalBlobs, LocalStageStore, StageStore
 from s3t_core.release_json import release_from_json
-from s3t_core.slicefile import HELD_OUT_PATH
+from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 from s3t_core.times import rfc3339
 
 OWNER = "s3t-owner"
@@ -496,11 +498,37 @@ class Workspace:
         begun = [plan["plan"]["plan_id"], *plan["plan"]["requests"]] if plan is not None else []
         return [*begun, *(r.request_id for r in self.requests.pending())]
 
-    def _baseline(self) -> bytes:
-        """What the system writes whoever is in the data: settings, labels, the model's code."""
+    def _baseline(self) -> Iterable[bytes]:
+        """What the system writes whoever is in the data, as parts in bytes that each scan reads anew."""
+        from flows.adapters.baseline import Baseline
         labels = [*self.config.data.labels, json.dumps(self.config.data.labels)[1:-1]]
         code = Path(adapters.__file__).with_name("champion.py")
-        return b"\n".join([render_config(self.config).encode(), *(x.encode() for x in labels), code.read_bytes()])
+        fixed = (render_config(self.config).encode(), *(x.encode() for x in labels), code.read_bytes(),
+                 *(f"{self.root.resolve()}/{name}".encode() for name in self._names()))
+        documents = (self.certificates_dir, self.reports_dir, self.state_dir / "checkpoint.json")
+        return Baseline(fixed, self.ledger.entries, documents, tuple(read_public_keys(self.keys_dir)), self.state_dir,
+                        self.root, self._erased)
+
+    def _names(self) -> list[str]:
+        """What the system calls its own files, by the settings."""
+        system = self.config.system
+        slices = [slice_path(shard, index) for shard in range(system.shards) for index in range(system.slices)]
+        return ["", *(f"data/{name}" for name in (HELD_OUT_PATH, IDENTITY_PATH, *slices)), "data.dvc", CONFIG_NAME,
+                *(f".s3t/{path.name}" for path in (
+                    self.lock_path, self.training_lock_path, self.migration_path, self.serve_lock_path)),
+                *(f".s3t/{name}" for name in (
+                    "s3t.db", "mlflow.db", "accepting.lock", "needles.lock", "activations/lock",
+                    "activations/live.json", "keys/signing.key", "keys/signing.pub", "keys/workspace.key"))]
+
+    def _erased(self) -> NeedleSet:
+        """What the scan would look for of the people whose rows the open erasure found, if the system wrote nothing."""
+        state = self.ledger.state()
+        if state.plan is None:
+            return make_needles([], [])
+        plan = state.plan["plan"]
+        having = {r: state.requests[r].ids for r, rows in plan["rows"].items() if any(rows.values())}
+        found = self.needles.read(plan["plan_id"], having)
+        return make_needles(found.ids, found.texts or [])
 
     def erase_policy(self) -> ErasePolicy:
         """The settings that an erasure obeys."""

@@ -214,7 +214,8 @@ SYSTEM_PATHS = (".s3t", ".dvc", ".git", ".dvcignore", ".gitignore", "data", "dat
 class WorkspaceResidue:
     """Scans a workspace and its stores. Fills the port `Residue`."""
 
-    def __init__(self, root: Path, extra_roots: list[Path], needles: Callable[[], list[Path]], baseline: bytes,
+    def __init__(self, root: Path, extra_roots: list[Path], needles: Callable[[], list[Path]],
+                 baseline: bytes | Iterable[bytes],
                  buckets: Sequence[S3Blobs], temporary: Path, written: frozenset[str],
                  known: Callable[[], Callable[[str], bool]]) -> None:
         """`needles` returns the files of what is being erased, which are left out. `buckets` are searched object by

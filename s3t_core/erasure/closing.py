@@ -56,7 +56,7 @@ def check_reason(basis: str, reason: str, ids: Iterable[str] = ()) -> str:
         raise UsageError(f"expected a reason of 1 to {_MOST_REASON} printable characters, got {len(clean)}")
     if any(len(i) >= _LEAST_ID and i.casefold() in clean.casefold() for i in ids):
         raise UsageError("expected a reason without the person's id, got one that quotes it; it stands in documents "
-                         "that others read")
+                         "that others read; nothing was changed")
     return clean
 
 

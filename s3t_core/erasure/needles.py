@@ -5,11 +5,13 @@
 2. A needle has few forms, because a search gets slower with every one: as it is, and as JSON without its backslashes
    (s3t_core.erasure.spellings turns the haystack likewise).
 3. Needles that cannot be told from chance are counted as unsearchable: short ones, plain words as ids ("default"), and
-   what the system writes anyway (a text that quotes a label).
+   what the system writes anyway (a text that quotes a label, an id that is a name in the ledger), however it is spelt
+   there.
 """
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -44,6 +46,18 @@ class NeedleSet:
         """Whether any needle is in `chunk`, however it is written there."""
         return any(self.found_in(spelling) for spelling in spellings_of(chunk))
 
+    def which_in(self, parts: Iterable[bytes]) -> tuple[set[bytes], set[bytes]]:
+        """The ids and the windows that are in any of `parts`, however they are written there."""
+        ids: set[bytes] = set()
+        windows: set[bytes] = set()
+        for data in (spelling for part in parts if self.longest for spelling in spellings_of(part)):
+            for which, begin, end in self._automaton.find_matches_as_indexes(data, overlapping=True):
+                if which >= len(self.ids):
+                    windows.add(self.windows[which - len(self.ids)])
+                elif _stands_alone(data, begin, end):
+                    ids.add(self.ids[which])
+        return ids, windows
+
     @cached_property
     def _automaton(self) -> BytesAhoCorasick:
         """All needles at once (Aho and Corasick): the time of a search does not grow with their number."""
@@ -60,22 +74,18 @@ class NeedleSet:
         return max((len(n) for n in (*self.ids, *self.windows)), default=0)
 
 
-def make_needles(ids: list[str], texts: list[str], baseline: bytes = b"") -> NeedleSet:
-    """Needles for the ids as given and the texts of the erased rows. `baseline`: what the system writes anyway."""
-    words: set[bytes] = set()
-    windows: set[bytes] = set()
-    unsearchable = 0
-    for given in ids:
-        forms = {f for f in _forms(given) if len(f) >= (MIN_WORD_BYTES if given.isalpha() else MIN_ID_BYTES)
-                 and not _word_in(f, baseline)}
-        unsearchable += not forms
-        words |= forms
-    for text in (t.strip() for t in texts):
-        parts = {w for form in _forms(text) if len(form) >= MIN_TEXT_BYTES for w in _windows(form)
-                 if w not in baseline}
-        unsearchable += not parts
-        windows |= parts
-    return NeedleSet(tuple(sorted(words)), tuple(sorted(windows)), unsearchable)
+def make_needles(ids: list[str], texts: list[str], baseline: bytes | Iterable[bytes] = b"") -> NeedleSet:
+    """Needles for the ids as given and the texts of the erased rows. `baseline`: what the system writes anyway, in
+    parts of which no needle lies in two."""
+    words = [{f for f in _forms(given) if len(f) >= (MIN_WORD_BYTES if given.isalpha() else MIN_ID_BYTES)}
+             for given in ids]
+    windows = [{w for form in _forms(text) if len(form) >= MIN_TEXT_BYTES for w in _windows(form)}
+               for text in (t.strip() for t in texts)]
+    every = NeedleSet(tuple(sorted(set().union(*words))), tuple(sorted(set().union(*windows))), 0)
+    parts = [baseline] if isinstance(baseline, bytes) else baseline
+    usual_ids, usual_windows = every.which_in(parts)
+    return NeedleSet(tuple(sorted(set(every.ids) - usual_ids)), tuple(sorted(set(every.windows) - usual_windows)),
+                     sum(w <= usual_ids for w in words) + sum(w <= usual_windows for w in windows))
 
 
 def _forms(text: str) -> set[bytes]:
