@@ -215,9 +215,8 @@ class WorkspaceResidue:
     """Scans a workspace and its stores. Fills the port `Residue`."""
 
     def __init__(self, root: Path, extra_roots: list[Path], needles: Callable[[], list[Path]],
-                 baseline: bytes | Iterable[bytes],
-                 buckets: Sequence[S3Blobs], temporary: Path, written: frozenset[str],
-                 known: Callable[[], Callable[[str], bool]]) -> None:
+                 baseline: bytes | Iterable[bytes], buckets: Sequence[S3Blobs], temporary: Path,
+                 written: frozenset[str], known: Callable[[], Callable[[str], bool]]) -> None:
         """`needles` returns the files of what is being erased, which are left out. `buckets` are searched object by
         object, each brought to `temporary` meanwhile. `written`: addresses of those that the system itself writes
         to. `known` makes, for each scan, what says whether a subject (digest) is somebody whose rows are kept."""
