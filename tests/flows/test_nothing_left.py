@@ -146,7 +146,8 @@ def test_a_rewriting_that_leaves_the_rows_does_not_end_in_a_certificate(prepared
     """The present version again: the ledger refuses the step. Another name for the same rows: nothing can read it."""
     place = prepared.fresh()
 
-    def leave(_: Any, dataset: Any) -> Any:
+    def leave(_: Any, history: Any, __: Any) -> Any:
+        dataset = history[-1]
         return dataset if version == "the present one" else replace(dataset, version="0" * 32 + ".dir")
     with pytest.raises(S3TError):
         _run(place, lambda ports: replace(ports, datasets=Without(ports.datasets, "erase", leave)))
@@ -155,7 +156,7 @@ def test_a_rewriting_that_leaves_the_rows_does_not_end_in_a_certificate(prepared
 
 @pytest.mark.parametrize("missing", [
     "stages.delete", "registry.destroy", "_collect", "_delete_runs", "_delete_logged_models remove_leftovers",
-    "needles.destroy", "activations.allow"])
+    "needles.forget", "activations.allow"])
 def test_without_any_other_destroyer_what_it_destroys_is_found_again(prepared: Prepared, missing: str) -> None:
     place = prepared.fresh()
     if "." in missing:
