@@ -756,7 +756,8 @@ MUTANTS = (
            "    request = event[\"request\"]\n    _open_and_waiting(state, request)\n    asked",
            "    request = event[\"request\"]\n    asked", "tests/unit/test_rules.py::refused_everywhere_else"),
     Mutant("needles: the first of many are accepted where one is refused", "flows/requests.py",
-           "        _check_not_begun(place, asked)\n", "        pass\n", "tests/flows/test_cut_off.py::nothing_of_many"),
+           "        _check_not_begun(place, asked)\n", "        pass\n",
+           "tests/flows/test_cut_off.py::nothing_of_many"),
     Mutant("cut off: the needles go before all is certified", "s3t_core/erasure/executor.py",
            "        uncertified = [r for r in plan.requests",
            "        self.ports.needles.forget(plan.plan_id, plan.requests)\n"
