@@ -86,7 +86,7 @@ def test_killed_at_random_times_the_whole_command_finishes_when_run_again(make_p
 def test_a_training_that_is_told_to_end_ends_with_its_processes_and_keeps_what_is_trained(
         make_place: Callable[..., Workspace], tmp_path: Path) -> None:
     """By a service manager (SIGTERM) or at a terminal (SIGINT): it does not go on with the stages that are left."""
-    place = make_place(training={"epochs": 150}, runner={"workers": 1})  # long enough to be hit in the middle
+    place = make_place(training={"epochs": 400}, runner={"workers": 1})  # long enough to be hit in the middle
     ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
     trained = 0
     for order in (signal.SIGTERM, signal.SIGINT):
