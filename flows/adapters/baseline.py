@@ -20,7 +20,6 @@ import contextlib
 import json
 import re
 import sqlite3
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,10 +32,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 import flows
 import s3t_core
 from flows.adapters import foreign
-from flows.adapters.git import git_environment
+from flows.adapters.git import run_git
 from s3t_core.erasure.dsse import verify
 from s3t_core.erasure.needles import NeedleSet
-from s3t_core.errors import CertificateError
+from s3t_core.errors import CertificateError, StorageError
 from s3t_core.files import read_regular
 
 _UNWRITTEN = ("cli", "demo", "examples")
@@ -116,16 +115,12 @@ def _as_objects(entry: bytes) -> bytes:
 
 def _of_git(root: Path) -> Iterator[bytes]:
     """What git puts into every repository, and what the system's own commits are called. Without git, nothing."""
-    with contextlib.suppress(OSError), tempfile.TemporaryDirectory() as folder:
-        _run("git", "init", "-q", folder)
+    with contextlib.suppress(OSError, StorageError), tempfile.TemporaryDirectory() as folder:
+        run_git("init", "-q", folder)
         yield from (p.name.encode() + b"\n" + p.read_bytes() for p in Path(folder).rglob("*") if p.is_file())
         log = ["log", "--all", "--format=%H%n%T%n%at", "--", "data.dvc", "s3t.toml"]
-        names = _run("git", "-C", str(root), *log)
+        names = run_git("-C", str(root), *log).stdout.encode()
         yield names + b"\n" + re.sub(rb"(?m)^([0-9a-f]{2})([0-9a-f]{38,})$", rb"\1/\2", names)
-
-
-def _run(*command: str) -> bytes:
-    return subprocess.run(command, env=git_environment(), capture_output=True, check=False).stdout
 
 
 def _quotes(value: Any, erased: NeedleSet) -> bool:

@@ -326,9 +326,9 @@ class DvcDatasets:
         """Bring the recorded version (the last of `history`) back where files of an earlier one stand in the data
         directory, or objects of it are lost: from the files themselves without the rows of the `erased`, which gives
         the same bytes, else from cache or remote. `destroyed`: md5 of objects that were destroyed, which may be back.
-        Whether it was done. Files that nobody recorded are left alone: they
-        may be a new snapshot, and `find` refuses them. Raises StorageError, and has changed nothing then, where a file
-        of the recorded version can be had nowhere."""
+        Whether it was done. Files that nobody recorded are left alone: they may be a new snapshot, and `find` refuses
+        them. Raises StorageError, and has changed nothing then, where a file of the recorded version can be had
+        nowhere."""
         self.check_footing()
         dataset = history[-1]
         files = _files_of(dataset)

@@ -27,6 +27,7 @@ from s3t_core.errors import DataError, GuaranteeError, StorageError
 from s3t_core.identity_index import IDENTITY_PATH
 from s3t_core.records import subject_digest
 from s3t_core.slicefile import HELD_OUT_PATH, is_slice_file, subjects_of
+from tests.faults.waiting import fails_after
 from tests.flows.conftest import tiny_config, write_csv
 
 ANN, BOB = "ann@example.org", "bob@example.org"
@@ -62,13 +63,8 @@ def place(made: Workspace, tmp_path: Path) -> Workspace:
 @pytest.fixture(autouse=True)
 def hasty() -> Iterator[None]:
     """What waits for a pipe fails."""
-    def late(*_: object) -> None:
-        pytest.fail("it waits")
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(240)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with fails_after(240):
+        yield
 
 
 def _erase(place: Workspace) -> list[str]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from s3t_core.errors import StorageError
 from s3t_core.files import remove_tree
 from s3t_core.learning.store import LocalStageStore
 from s3t_core.ports import Target
+from tests.faults.waiting import fails_after
 
 TEXT = "the canary sings of a very particular morning in the harbour"
 
@@ -89,13 +89,8 @@ NO_FILES = ("directory", "directory with files", "pipe", "circle", "/dev/zero")
 @pytest.fixture
 def hasty() -> Iterator[None]:
     """What waits fails."""
-    def late(*_: object) -> None:
-        pytest.fail("it waits")
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(10)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with fails_after(10):
+        yield
 
 
 @pytest.mark.usefixtures("hasty")
