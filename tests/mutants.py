@@ -710,7 +710,7 @@ MUTANTS = (
            "*self.fixed, constants(), foreign", "*self.fixed, foreign",
            "tests/faults/test_words.py::before_the_first_certificate"),
     Mutant("words: the ledger is not read", "flows/adapters/baseline.py",
-           "for e in self.entries() if", "for e in [] if", "tests/faults/test_words.py::wrote_are_certified"),
+           "for e in self.entries() if", "for e in [] if", "tests/faults/test_words.py::nothing_that_the_system_wrote"),
     Mutant("words: an older ledger's free text hides a person", "flows/adapters/baseline.py",
            "    return any(erased.told_in(text.encode()) for text in _free_text(value))\n", "    return False\n",
            "tests/faults/test_words.py::not_certified_in_silence"),
