@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,20 +67,33 @@ class Prepared:
 
 
 class Kept:
-    """A workspace that is made once and put back, at the same path, for each test that asks for it."""
+    """A directory that is made once and put back, at the same path, for each test that asks for it."""
 
     def __init__(self, folder: Path, make: Callable[[Path], object]) -> None:
         self._root, self._kept = folder / "w", folder / "kept"
         make(self._root)
         shutil.copytree(self._root, self._kept, symlinks=True)
 
-    def fresh(self, config: Config | None = None) -> Workspace:
-        """As it was made; under other settings, of which none may be what it was made with."""
+    def then(self, make: Callable[[Path], object]) -> "Kept":
+        """What `make` makes of it, at the same path: one of the two can be there at a time."""
+        later = copy(self)
+        later._kept = self._kept.with_name(f"{self._kept.name}-then")
+        make(self.put_back())
+        shutil.copytree(self._root, later._kept, symlinks=True)
+        return later
+
+    def put_back(self) -> Path:
+        """As it was made."""
         shutil.rmtree(self._root, ignore_errors=True)
         shutil.copytree(self._kept, self._root, symlinks=True)
+        forget_connections()
+        return self._root
+
+    def fresh(self, config: Config | None = None) -> Workspace:
+        """A workspace as it was made; under other settings, of which none may be what it was made with."""
+        self.put_back()
         if config is not None:
             (self._root / "s3t.toml").write_text(render_config(config))
-        forget_connections()
         return Workspace(self._root)
 
 

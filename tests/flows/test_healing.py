@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.state import STEPS
 from s3t_core.errors import LedgerError, ResidueFound
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, tiny_config, write_csv
-from tests.flows.prepared import forget_connections
+from tests.flows.prepared import Kept, forget_connections
 from tests.flows.test_cli import environment
 
 pytestmark = pytest.mark.slow
@@ -28,27 +30,41 @@ KEPT = {"s3t.db", "keys", "checkpoint.json", "certificates"}
 """What is newer than the backup: the database with its keys and evidence."""
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, prefect_server: None) -> Callable[[bool], Any]:
+    """A function of whether she is erased yet: (workspace, its backup from before, the bytes of every stage)."""
+    stages: dict[str, bytes] = {}
+
+    def asked(folder: Path) -> None:
+        """Trained, beside its backup, with the canary's request."""
+        (folder / "outside").mkdir(parents=True)
+        place = create_workspace(folder / "w", tiny_config(tiny_backbone, erasure={
+            "log_checkpoints_to": str(folder / "outside")}), b"\x05" * 32)
+        spoilt = {"id": "c9", "who": CANARY, "what": CANARY_TEXT, "kind": "ugly"}
+        ingest(str(place.root), str(write_csv(folder / "people.csv", [*people(canary=True), spoilt])))
+        (folder / "people.csv").unlink()
+        train(str(place.root))
+        stages.update({d: place.store.get(d) for d in place.store.digests()})
+        shutil.copytree(place.root, folder / "backup", symlinks=True)
+        take_requests(place, [CANARY])
+
+    @cache
+    def kept(erased: bool) -> Kept:
+        if not erased:
+            return Kept(tmp_path_factory.mktemp("healing"), asked)
+        return kept(False).then(lambda folder: erase(str(folder / "w")))
+
+    def fresh(erased: bool) -> Any:
+        folder = kept(erased).put_back()
+        return Workspace(folder / "w"), folder / "backup", stages
+    return fresh
+
+
 @pytest.fixture
-def erased(tmp_path: Path, tiny_backbone: Path) -> Any:
+def erased(made: Callable[[bool], Any]) -> Any:
     """(workspace, backup from before the erasure, what must be gone)."""
-    place, stages = _asked(tmp_path, tiny_backbone)
-    erase(str(place.root))
-    return place, tmp_path / "backup", _needles(stages, {d for d in stages if not place.store.holds(d)})
-
-
-def _asked(folder: Path, backbone: Path) -> tuple[Workspace, dict[str, bytes]]:
-    """A trained workspace beside its backup, with the canary's request; every stage's bytes by digest."""
-    (folder / "outside").mkdir()
-    place = create_workspace(folder / "w", tiny_config(backbone, erasure={
-        "log_checkpoints_to": str(folder / "outside")}), b"\x05" * 32)
-    spoilt = {"id": "c9", "who": CANARY, "what": CANARY_TEXT, "kind": "ugly"}
-    ingest(str(place.root), str(write_csv(folder / "people.csv", [*people(canary=True), spoilt])))
-    (folder / "people.csv").unlink()
-    train(str(place.root))
-    stages = {d: place.store.get(d) for d in place.store.digests()}
-    shutil.copytree(place.root, folder / "backup", symlinks=True)
-    take_requests(place, [CANARY])
-    return place, stages
+    place, backup, stages = made(True)
+    return place, backup, _needles(stages, {d for d in stages if not place.store.holds(d)})
 
 
 def _needles(stages: dict[str, bytes], gone: set[str]) -> list[bytes]:
@@ -167,9 +183,9 @@ STEPS_DONE = ["cut over", "rewrite", "destroy", "scan"]
 
 
 @pytest.fixture
-def open_at(tmp_path: Path, tiny_backbone: Path) -> Any:
+def open_at(made: Callable[[bool], Any]) -> Any:
     """A function of a step: (workspace whose erasure was killed behind it, backup from before, what must be gone)."""
-    place, stages = _asked(tmp_path, tiny_backbone)
+    place, backup, stages = made(False)
 
     def killed_after(step: str) -> Any:
         with place.changing():
@@ -178,7 +194,7 @@ def open_at(tmp_path: Path, tiny_backbone: Path) -> Any:
             assert plan is not None
             for name in STEPS[:STEPS.index(step) + 1]:
                 eraser.run_step(name, plan)
-        return place, tmp_path / "backup", _needles(stages, {s.digest for s in plan.deactivated})
+        return place, backup, _needles(stages, {s.digest for s in plan.deactivated})
     return killed_after
 
 
