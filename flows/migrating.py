@@ -5,9 +5,9 @@
 2. Stages, data objects, model versions and runs are copied and read back. A run that was killed goes on from there.
 3. The database is copied in one transaction of the old one, with a ledger entry that tells of the move; the same
    transaction takes the old tables away. A request is acknowledged by one of them or refused, never lost in between.
-4. s3t.toml says the new places; what is left at the old ones is destroyed: no erasure would reach it any more.
+4. s3t.toml says the new places; the old ones are emptied (flows/leaving.py): no erasure would reach them any more.
 
-Until step 3 the move can be undone: what was copied is destroyed, the old places are as they were.
+Until step 3 the move can be undone: the new places are emptied, the old ones are as they were.
 """
 
 import contextlib
@@ -15,17 +15,18 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flows.adapters.database import Database, SqlLedger
 from flows.adapters.datasets import commit_files, object_name, write_remote
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.local import is_held, workspace_lock
 from flows.adapters.s3 import S3Blobs, is_bucket
+from flows.leaving import LeftPlace
 from flows.settings import CONFIG_NAME
-from flows.wiring import OWNER, Workspace, refuse_open_plan
+from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.canonical import canonical_json
 from s3t_core.config import Config, merge_config, parse_config, render_config
 from s3t_core.erasure.state import Event, State, VersionRecord
@@ -36,6 +37,9 @@ from s3t_core.learning.store import Blobs, LocalBlobs
 _MOVABLE = ("database", "store", "dvc", "registry")
 _WITH_THEM = ("runner",)
 """Sections that may change on the way: they name servers too."""
+_FILED = ("store", "dvc")
+"""Sections that name a directory or a bucket."""
+_SIDES: dict[str, Literal["", "old", "new"]] = {"": "", "old": "old", "new": "new"}
 
 
 def migrate(root: Path, settings: str | bytes, source: str, told: Callable[[str], None]) -> dict[str, Any]:
@@ -47,15 +51,12 @@ def migrate(root: Path, settings: str | bytes, source: str, told: Callable[[str]
             old, new = place.config, merge_config(place.config, settings, source)
             _check_target(old, new)
             _check_begin(Workspace(root, old), Workspace(root, new))
-            name = uuid.uuid4().hex
-            write_atomically(place.migration_path, canonical_json({
-                "move": name, "old": render_config(old), "new": render_config(new)}))
-        else:
-            name, old, new = journal
-            if settings and merge_config(old, settings, source) != new:
-                raise UsageError("expected the settings of the move that was begun, got others; run `s3t migrate` "
-                                 "without --settings to finish it, or `s3t migrate --undo` first")
-        move = _Move(name, Workspace(root, old), Workspace(root, new), told)
+            journal = _Journal(place.migration_path, uuid.uuid4().hex, old, new)
+            journal.write()
+        elif settings and merge_config(journal.old, settings, source) != journal.new:
+            raise UsageError("expected the settings of the move that was begun, got others; run `s3t migrate` "
+                             "without --settings to finish it, or `s3t migrate --undo` first")
+        move = _Move(journal, root, told)
         if not move.cut_over():
             move.copy()
         return move.finish()
@@ -68,13 +69,11 @@ def undo(root: Path, told: Callable[[str], None]) -> dict[str, Any]:
         journal = _journal(place)
         if journal is None:
             raise UsageError("expected an unfinished move, got none; there is nothing to undo")
-        name, old, new = journal
-        move = _Move(name, Workspace(root, old), Workspace(root, new), told)
+        move = _Move(journal, root, told)
         if move.cut_over():
             raise UsageError("expected a move whose database is where it was, got one that has moved; run `s3t "
                              "migrate` to finish it, then move back with settings that name the old places")
         move.destroy_copies()
-        remove_file(place.migration_path)
         return {"undone": True}
 
 
@@ -88,14 +87,34 @@ def _alone(root: Path) -> Iterator[Workspace]:
         yield place
 
 
-def _journal(place: Workspace) -> tuple[str, Config, Config] | None:
-    """The move's name, where from, where to. Raises WorkspaceError for a damaged one."""
-    if not place.migration_path.is_file():
+@dataclass(frozen=True)
+class _Journal:
+    """What `.s3t/migration.json` says: the move's name, where from, where to, and how far it is: whether the new places
+    bear the workspace's mark (`claimed`: from then on something may be there), and which places are `emptied`."""
+
+    path: Path
+    move: str
+    old: Config
+    new: Config
+    claimed: bool = False
+    emptied: Literal["", "old", "new"] = ""
+
+    def write(self) -> None:
+        """Durable when this returns. Raises StorageError."""
+        write_atomically(self.path, canonical_json({
+            "move": self.move, "old": render_config(self.old), "new": render_config(self.new),
+            "claimed": self.claimed, "emptied": self.emptied}))
+
+
+def _journal(place: Workspace) -> _Journal | None:
+    """The unfinished move. Raises WorkspaceError for a damaged journal."""
+    path = place.migration_path
+    if not path.is_file():
         return None
     try:
-        said = json.loads(read_regular(place.migration_path))
-        name, old, new = (str(said[key]) for key in ("move", "old", "new"))
-        return name, parse_config(old), parse_config(new)
+        said = json.loads(read_regular(path))
+        return _Journal(path, str(said["move"]), parse_config(str(said["old"])), parse_config(str(said["new"])),
+                        {False: False, True: True}[said["claimed"]], _SIDES[said["emptied"]])
     except (OSError, ValueError, LookupError, TypeError, RecursionError, ConfigError):
         raise WorkspaceError("expected .s3t/migration.json as `s3t migrate` wrote it, got a damaged file; restore it "
                              "from its backup; without one, destroy by hand what was copied to the new places, then "
@@ -114,9 +133,16 @@ def _check_target(old: Config, new: Config) -> None:
 
 
 def _check_begin(old: Workspace, new: Workspace) -> None:
-    """Before anything is written. Raises UsageError, WorkspaceError."""
-    refuse_open_plan(old.ledger.state())
+    """Before anything is written. Raises UsageError, WorkspaceError, and GuaranteeError while the data is not the
+    recorded version: an ingest was interrupted."""
+    state = old.ledger.state()
+    refuse_open_plan(state)
     _check_apart(old, new)
+    old.claim()
+    old.datasets.check_recorded(state.datasets)
+    for section in _FILED:
+        if getattr(old.config, section) != getattr(new.config, section):
+            LeftPlace.of(old, section).check_alone()
     new.owner = old.owner
     if len(old.datasets.remotes()) > 1:
         raise UsageError("expected one DVC remote, got several in .dvc/config; push to the others after the move, by "
@@ -165,9 +191,10 @@ def _holds(blobs: Blobs) -> bool:
 class _Move:
     """From one set of places to another. Every part of it may be done again."""
 
-    def __init__(self, name: str, old: Workspace, new: Workspace, told: Callable[[str], None]) -> None:
-        self._name, self.old, self.new, self._told = name, old, new, told
-        a, b = old.config, new.config
+    def __init__(self, journal: _Journal, root: Path, told: Callable[[str], None]) -> None:
+        self._journal, self._told = journal, told
+        self.old, self.new = Workspace(root, journal.old), Workspace(root, journal.new)
+        a, b = journal.old, journal.new
         self._moves = {"database": a.database != b.database, "store": a.store != b.store, "dvc": a.dvc != b.dvc,
                        "registry": a.registry.tracking_uri != b.registry.tracking_uri}
 
@@ -176,7 +203,7 @@ class _Move:
         if self._moves["database"] and _database(self.old).exists():
             return False
         there = _database(self.new)
-        return there.exists() and any(e["type"] == "migrated" and e["move"] == self._name
+        return there.exists() and any(e["type"] == "migrated" and e["move"] == self._journal.move
                                       for e in SqlLedger(there).events())
 
     def copy(self) -> None:
@@ -188,12 +215,13 @@ class _Move:
             state = old.ledger.state()
             self.new.owner = old.owner
             self.new.claim(begins=True)
+            self._note(claimed=True, emptied="")
             if self._moves["store"]:
                 self._copy_stages(state)
             if self._moves["dvc"]:
                 self._copy_objects(state)
             versions = self._copy_versions(state) if self._moves["registry"] else {}
-            event: Event = {"type": "migrated", "time": old.now(), "move": self._name,
+            event: Event = {"type": "migrated", "time": old.now(), "move": self._journal.move,
                             "settings": self.new.lasting_settings(), "versions": versions}
             self._told("the database")
             if self._moves["database"]:
@@ -218,8 +246,10 @@ class _Move:
             place.datasets.publish(state.dataset)
         place.write_checkpoint()
         self._told("what is left at the old places")
-        self._destroy(self.old, state)
-        remove_file(place.migration_path)
+        if self._journal.emptied != "old":
+            self._destroy(self.old, marked=True)
+            self._note(emptied="old")
+        self._forget(self.old)
         return {"moved": sorted(k for k, v in self._moves.items() if v), "entries": len(place.ledger.entries()),
                 "requests": len(place.requests.all()), "stages": len(state.stages), "objects": len(_objects(state)),
                 "versions": sorted((v.version for v in _kept(state)), key=int)}
@@ -227,7 +257,24 @@ class _Move:
     def destroy_copies(self) -> None:
         """What was copied, before the database was."""
         self.new.owner = self.old.owner
-        self._destroy(self.new, self.old.ledger.state())
+        if self._journal.emptied != "new":
+            self._destroy(self.new, marked=self._journal.claimed)
+            self._note(emptied="new")
+        self._forget(self.new)
+
+    def _note(self, **changes: Any) -> None:
+        """How far it is."""
+        self._journal = replace(self._journal, **changes)
+        self._journal.write()
+
+    def _places(self, place: Workspace) -> list[LeftPlace]:
+        return [LeftPlace.of(place, section) for section in _FILED if self._moves[section]]
+
+    def _forget(self, place: Workspace) -> None:
+        """The end: what was emptied bears no mark any more, and there is no move."""
+        for left in self._places(place):
+            left.forget()
+        remove_file(self._journal.path)
 
     def _copy_stages(self, state: State) -> None:
         source, target = self.old.store, self.new.store
@@ -274,20 +321,10 @@ class _Move:
             target.serve(kept[-1].version)
         return adopted
 
-    def _destroy(self, place: Workspace, state: State) -> None:
-        """The places of `place` that are in the move."""
-        config = place.config
-        if self._moves["store"]:
-            for digest in list(place.store.digests()):
-                place.store.delete(digest)
-            place.store.blobs.remove(OWNER)
-            _remove_empty(place, config.store.url)
-        if self._moves["dvc"]:
-            remote = _remote(place)
-            for md5 in {*_objects(state), *place.datasets.cached()}:
-                remote.remove(object_name(md5))
-            remote.remove(OWNER)
-            _remove_empty(place, config.dvc.remote)
+    def _destroy(self, place: Workspace, marked: bool) -> None:
+        """The places of `place` that are in the move; `marked`: whether they bear the workspace's mark, or are away."""
+        for left in self._places(place):
+            left.empty(marked)
         if self._moves["registry"]:
             if _embedded(place):
                 for path in _registry_files(place):
@@ -296,9 +333,6 @@ class _Move:
                 if place.registry.owner() == place.owner and is_bucket(url := place.registry.place()):
                     S3Blobs(url).abort_uploads()
                 place.registry.forget()
-        for moved, url in (("store", config.store.url), ("dvc", config.dvc.remote)):
-            if self._moves[moved] and is_bucket(url):
-                S3Blobs(url).abort_uploads()
         if self._moves["database"]:
             _database(place).remove()
 
@@ -338,13 +372,3 @@ def _embedded(place: Workspace) -> bool:
 
 def _registry_files(place: Workspace) -> list[Path]:
     return [place.state_dir / "mlflow.db", place.state_dir / "mlartifacts"]
-
-
-def _remove_empty(place: Workspace, url: str) -> None:
-    """A directory of ours whose files are gone, with the empty ones in it."""
-    if not is_bucket(url):
-        for folder in sorted((place.root / url).rglob("*"), reverse=True):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        with contextlib.suppress(OSError):
-            (place.root / url).rmdir()

@@ -69,6 +69,8 @@ _QUARANTINED = "quarantined row"
 _OURS = re.compile(rf"{re.escape(HELD_OUT_PATH)}|{re.escape(IDENTITY_PATH)}|shard=\d+/slice=\d+\.parquet|"
                    rf"(.*/)?{re.escape(TEMPORARY_PREFIX)}[^/]*")
 """Names of files in the data directory, half-written ones among them."""
+_AGAIN = ("finish an interrupted `s3t ingest` by running it again, or bring the recorded version back with `git "
+          "checkout data.dvc` and `dvc checkout --force data.dvc`")
 _OBJECT_MODE = 0o400
 """Of objects in the cache: DVC lets everybody read them."""
 
@@ -145,7 +147,8 @@ class DvcDatasets:
     def publish(self, dataset: DatasetVersion) -> None:
         """Push to the remote and commit data.dvc. Idempotent. DVC takes a version whose list of files is in the remote
         for one that is there whole: what the remote has lost of it since is added here. Raises StorageError where the
-        remote still lacks it."""
+        remote still lacks it, and GuaranteeError, before anything is pushed, while data.dvc names another version."""
+        self._check_named(dataset)
         wanted = {v.md5 for v in dataset.files()} | {dataset.version}
         with self._repo() as repo:
             repo.push(targets=[str(self.root / "data.dvc")])
@@ -444,6 +447,21 @@ class DvcDatasets:
         one than the recorded."""
         return read_index(next(self._indexes([dataset], set())))
 
+    def check_recorded(self, history: list[DatasetVersion]) -> None:
+        """Raises GuaranteeError unless data directory and data.dvc are the recorded version, the last of `history`."""
+        self._recorded_files(history)
+        if history:
+            self._check_named(history[-1])
+
+    def _check_named(self, dataset: DatasetVersion) -> None:
+        try:
+            named = yaml.safe_load(read_regular(self.root / "data.dvc"))["outs"][0]["md5"]
+        except (OSError, UnicodeError, yaml.YAMLError, LookupError, TypeError):
+            named = None
+        if named != dataset.version:
+            raise GuaranteeError("expected data.dvc to name the recorded data version, got "
+                                 f"{'no version' if named is None else 'another one'}; {_AGAIN}")
+
     def _recorded_files(self, history: list[DatasetVersion]) -> list[tuple[SliceId | None, SliceVersion, Path]]:
         """The current version's files, each the recorded one. Raises GuaranteeError."""
         if not history:
@@ -461,9 +479,7 @@ class DvcDatasets:
         if _is_whole(path, version.md5):
             return path
         raise GuaranteeError(f"expected {name} of the recorded data version, got "
-                             f"{'another file' if path.exists() else 'none'}; finish an interrupted `s3t ingest` by "
-                             "running it again, or bring the recorded version back with `git checkout data.dvc` and "
-                             "`dvc checkout --force data.dvc`")
+                             f"{'another file' if path.exists() else 'none'}; {_AGAIN}")
 
     def _leads_to_object(self, link: Path) -> bool:
         """Whether a link leads to an object of the cache's, which is a file itself."""

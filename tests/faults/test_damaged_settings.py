@@ -83,8 +83,13 @@ def test_a_damaged_note_of_a_move_is_told_in_words(tmp_path: Path, content: byte
         with pytest.raises(WorkspaceError, match=r"expected .s3t/migration.json as `s3t migrate` wrote it"):
             ask()
     text = render_config(place.config)
-    place.migration_path.write_text(json.dumps({"move": "a", "old": text, "new": text}))
-    assert migrating._journal(place) == ("a", place.config, place.config)
+    said = {"move": "a", "old": text, "new": text, "claimed": False, "emptied": ""}
+    place.migration_path.write_text(json.dumps(said))
+    assert migrating._journal(place) == migrating._Journal(place.migration_path, "a", place.config, place.config)
+    for wrong in ({"claimed": "yes"}, {"claimed": []}, {"emptied": "both"}, {"emptied": {}}):
+        place.migration_path.write_text(json.dumps(said | wrong))
+        with pytest.raises(WorkspaceError, match=r"expected .s3t/migration.json as `s3t migrate` wrote it"):
+            migrating._journal(place)
 
 
 _HOLDS = ("import fcntl, os, sys, time; fcntl.flock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), 2); "

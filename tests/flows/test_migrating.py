@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from flows.verifying import verify_path
 from flows.wiring import Workspace
 from s3t_core.config import parse_config, render_config
 from s3t_core.domain import DeletionRequest
-from s3t_core.errors import Busy, StorageError, UsageError, WorkspaceError
+from s3t_core.errors import Busy, GuaranteeError, StorageError, UsageError, WorkspaceError
 from tests.flows.conftest import CANARY, CANARY_TEXT
 from tests.flows.prepared import Kept, make_trained
 
@@ -190,6 +192,131 @@ def test_a_move_can_be_undone_before_the_database_has_moved(
     assert facts(place.root) == before
     erase(str(place.root))
     assert place.requests.pending() == []
+
+
+def _files(*folders: Path) -> list[Path]:
+    return [p for folder in folders for p in folder.rglob("*") if p.is_file()]
+
+
+def test_a_place_that_is_left_keeps_nothing_of_ours_whatever_the_ledger_knows_of(
+        place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    """What a restore brought back, what a killed command left, what no entry tells of: no scan looks there again."""
+    migrate(place.root, elsewhere, "there.toml", quietly)
+    remote, stages = tmp_path / "there" / "remote", tmp_path / "there" / "stages"
+    rows = CANARY_TEXT.encode()
+    for name in ("files/md5/9b/" + "4" * 30, "files/md5/9b/" + "5" * 30 + ".dir", "files/md5/9b/.tmp-abc",
+                 f"files/md5/aa/.{'x' * 22}.tmp", f".{'y' * 22}.tmp"):
+        (remote / name).parent.mkdir(exist_ok=True)
+        (remote / name).write_bytes(rows)
+    for name in ("a" * 64 + ".safetensors", "b" * 64 + ".json", ".tmp-def"):
+        (stages / name).write_bytes(rows)
+    (stages / ("c" * 64 + ".json")).symlink_to(remote / ".tmp-nowhere")
+    back = f'[store]\nurl = "{tmp_path}/last/stages"\n[dvc]\nremote = "{tmp_path}/last/remote"\n'
+    before = facts(place.root)
+    migrate(place.root, back, "back.toml", quietly)
+    assert facts(place.root) == before
+    assert not remote.exists() and not stages.exists()
+
+
+@pytest.mark.parametrize("section", ["remote", "stages"])
+def test_a_move_does_not_begin_or_end_while_somebody_elses_file_is_at_a_place_that_is_left(
+        place: Workspace, elsewhere: str, tmp_path: Path, section: str) -> None:
+    other = place.root / ".s3t" / section / "notes.txt"
+    other.write_text("mine")
+    with pytest.raises(WorkspaceError, match="nothing but the system's own files"):
+        migrate(place.root, elsewhere, "there.toml", quietly)
+    assert not place.migration_path.exists() and not (tmp_path / "there").exists()
+    before = other.rename(tmp_path / "notes.txt") and facts(place.root)
+
+    def it_comes_later(at: str) -> None:
+        if at.startswith("what is left"):
+            other.write_text("mine")
+    with pytest.raises(WorkspaceError, match="nothing but the system's own files"):
+        migrate(place.root, elsewhere, "there.toml", it_comes_later)
+    assert other.read_text() == "mine"
+    with pytest.raises(WorkspaceError, match="s3t migrate"):
+        erase(str(place.root))
+    other.unlink()
+    migrate(place.root, "", "", quietly)
+    check_moved(place.root, before, tmp_path)
+
+
+def test_a_move_that_is_killed_while_it_writes_a_file_and_undone_leaves_nothing(
+        place: Workspace, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, there, replace, at = facts(place.root), tmp_path / "there", os.replace, 0
+
+    def killed(source: Any, target: Any) -> None:
+        nonlocal left
+        left -= str(target).startswith(str(there))
+        if left < 0:
+            raise Cut
+        replace(source, target)
+    while True:
+        left, at = at, at + 1
+        monkeypatch.setattr(os, "replace", killed)
+        try:
+            migrate(place.root, elsewhere, "there.toml", _cut_at("the database"))
+        except Cut:
+            finished = left >= 0
+        monkeypatch.setattr(os, "replace", replace)
+        assert _files(there)
+        assert undo(place.root, quietly) == {"undone": True}
+        assert not _files(there)
+        if finished:
+            break
+    assert at > 10 and facts(place.root) == before
+
+
+def test_a_place_that_is_away_when_it_is_to_be_emptied_is_not_taken_for_empty(
+        place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    """A disk that is not mounted: its rows would stay on it."""
+    migrate(place.root, elsewhere, "there.toml", quietly)
+    remote, aside = tmp_path / "there" / "remote", tmp_path / "aside"
+    before = facts(place.root)
+
+    def unmounted(at: str) -> None:
+        if at.startswith("what is left"):
+            remote.rename(aside)
+            remote.mkdir()
+    with pytest.raises(WorkspaceError, match="may be away"):
+        migrate(place.root, f'[dvc]\nremote = "{tmp_path}/last"\n', "last.toml", unmounted)
+    assert _files(aside)
+    remote.rmdir()
+    aside.rename(remote)
+    migrate(place.root, "", "", quietly)
+    assert not remote.exists() and facts(place.root) == before
+
+    with pytest.raises(Cut):
+        migrate(place.root, f'[dvc]\nremote = "{tmp_path}/next"\n', "next.toml", _cut_at("the database"))
+    (tmp_path / "next").rename(aside)
+    with pytest.raises(WorkspaceError, match="may be away"):
+        undo(place.root, quietly)
+    aside.rename(tmp_path / "next")
+    undo(place.root, quietly)
+    assert not (tmp_path / "next").exists() and facts(place.root) == before
+
+
+@pytest.mark.parametrize("which", ["data", "data.dvc"])
+def test_a_workspace_whose_ingest_was_interrupted_is_not_moved(
+        place: Workspace, elsewhere: str, tmp_path: Path, which: str) -> None:
+    """The version that is there would be published under the name of the recorded one."""
+    def head() -> bytes:
+        return subprocess.check_output(["git", "log", "-1", "--format=%H"], cwd=place.root)
+    path = next((place.root / "data").rglob("*.parquet")) if which == "data" else place.root / "data.dvc"
+    good, commit, before = path.read_bytes(), head(), facts(place.root)
+    path.unlink()
+    path.write_bytes(good + b"new" if which == "data" else good.replace(b"md5: ", b"md5: f"))
+    with pytest.raises(GuaranteeError, match="interrupted `s3t ingest`"):
+        migrate(place.root, elsewhere, "there.toml", quietly)
+    assert head() == commit and not (tmp_path / "there").exists() and not place.migration_path.exists()
+    if which == "data.dvc":
+        with pytest.raises(GuaranteeError, match="interrupted `s3t ingest`"):
+            place.datasets.publish(place.ledger.state().dataset)
+        assert head() == commit
+    path.unlink()
+    path.write_bytes(good)
+    migrate(place.root, elsewhere, "there.toml", quietly)
+    assert facts(place.root) == before
 
 
 def test_what_stands_at_the_new_place_is_left_alone(place: Workspace, elsewhere: str, tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""A directory or bucket that a workspace moves away from, or did not move to at last: nothing of its own stays there.
+
+No erasure and no scan comes to such a place again. So what the ledger knows of is not enough: objects that a restore
+brought back, files that a killed process left half-written, and what no entry tells of go as well. What has no name of
+the system's own is not the system's to remove: a move does not begin while such a file is there, and does not end.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.adapters.s3 import S3Blobs, is_bucket
+from flows.wiring import OWNER, Workspace
+from s3t_core.errors import WorkspaceError
+from s3t_core.files import is_half_written
+from s3t_core.learning.store import Blobs, LocalBlobs
+
+_OURS = {
+    "store": re.compile(r"[0-9a-f]{64}\.(safetensors|json)"),
+    "dvc": re.compile(r"files/md5/[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?"),
+}
+"""How the objects of a section's place are named, below it."""
+
+
+@dataclass(frozen=True)
+class LeftPlace:
+    """The place that a section of the settings (`store`, `dvc`) names; `marked`: whether it bears the workspace's mark
+    while it is there (Workspace.claim)."""
+
+    section: str
+    blobs: Blobs
+    marked: bool
+
+    @classmethod
+    def of(cls, place: Workspace, section: str) -> "LeftPlace":
+        """The place as the workspace's settings name it."""
+        url = place.config.store.url if section == "store" else place.config.dvc.remote
+        if is_bucket(url):
+            return cls(section, S3Blobs(url), True)
+        folder = place.root / url
+        return cls(section, LocalBlobs(folder), not folder.resolve().is_relative_to(place.root.resolve()))
+
+    def check_alone(self) -> None:
+        """Raises WorkspaceError where something else than the system's own files is there."""
+        others = sum(not self._is_ours(name) for name in self._names())
+        if others:
+            raise WorkspaceError(f"expected nothing but the system's own files at the place of [{self.section}], got "
+                                 f"{others} other(s), which a move would leave where no erasure looks; move them "
+                                 "elsewhere, then run the command again")
+
+    def empty(self, must_be_there: bool) -> None:
+        """Remove everything of the system's but the mark. Raises StorageError, and WorkspaceError where something else
+        is there, or where the place `must_be_there` and its mark is not: its disk may be away."""
+        if must_be_there and self.marked and self.blobs.read(OWNER) is None:
+            raise WorkspaceError(f"expected the place of [{self.section}] with its mark ({OWNER}), got none: it may be "
+                                 "away, with rows on it. Mount its disk, then run the command again. If it is lost for "
+                                 f"good, an empty place with any file {OWNER} in its stead will do")
+        if isinstance(self.blobs, S3Blobs):
+            self.blobs.abort_uploads()
+        for name in self._names():
+            if self._is_ours(name) and name != OWNER:
+                self.blobs.remove(name)
+        self.check_alone()
+
+    def forget(self) -> None:
+        """Take the mark and the empty directories away: the place is nobody's. Idempotent."""
+        self.blobs.remove(OWNER)
+        if isinstance(self.blobs, LocalBlobs):
+            for folder in [*sorted(self.blobs.root.rglob("*"), reverse=True), self.blobs.root]:
+                with contextlib.suppress(OSError):  # a mount point, or somebody put something there
+                    folder.rmdir()
+
+    def _names(self) -> Iterable[str]:
+        """Of every file, link and object, in folders too, below the place."""
+        if isinstance(self.blobs, LocalBlobs):
+            root: Path = self.blobs.root
+            return [p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_symlink() or not p.is_dir()]
+        return self.blobs.names()
+
+    def _is_ours(self, name: str) -> bool:
+        base = name.rstrip("/").rpartition("/")[2]
+        return (name == OWNER or is_half_written(base) or _OURS[self.section].fullmatch(name) is not None
+                or name.endswith("/"))  # a bucket's way to show a folder
