@@ -5,9 +5,10 @@ on PostgreSQL, a work pool and process workers.
     python -m infra.stack down [--dir .stack]                               stop it, in the opposite order
     python -m infra.stack status [--dir .stack]
 
-Under the directory: `logs/`, one file a service; `env`, what a shell sources to work with it (0600: it holds the
-bucket's keys and Prefect's credential); `settings.toml`, what `s3t init --settings` takes; the servers' data. Every
-server listens on the loopback address only; PostgreSQL on a socket in a directory that only this user's processes find.
+Under the directory, closed to other users: `logs/`, a file a service; `env`, what a shell sources to work with it (it
+holds the bucket's keys and Prefect's credential); `settings.toml`, what `s3t init --settings` takes; the servers' data.
+Every server listens on the loopback address only; PostgreSQL on a socket in a directory that only this user's processes
+find.
 
 A service that was killed is started again by `up`, on the data it had.
 """
@@ -36,6 +37,7 @@ from typing import Any
 import psutil
 
 from flows.adapters.credentials import new_secret, read_secret, write_secret
+from flows.adapters.local import as_owner_only
 from s3t_core.errors import S3TError
 
 CONFIG = Path(__file__).with_name("stack.toml")
@@ -113,7 +115,7 @@ class Stack:
     def up(self) -> None:
         """Start what is not running, each when what it needs is healthy. Raises StackError."""
         self._want_ports()
-        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        self._close()
         self.make_database(*DATABASES)
         self._make_keys()
         self._make_credential()
@@ -124,7 +126,7 @@ class Stack:
             if service.name == "prefect":
                 self._make_pool()
         _write_private(self.folder / "env", "".join(f"export {k}='{v}'\n" for k, v in self.env.items()))
-        (self.folder / "settings.toml").write_text(self.settings())
+        _write_private(self.folder / "settings.toml", self.settings())
 
     def down(self) -> None:
         """Stop everything, workers first, the databases last. Raises StackError for what would not stop."""
@@ -184,13 +186,21 @@ class Stack:
 
     def _s3(self) -> Service:
         port = self.ports["s3"]
-        command = (str(Path(sys.executable).with_name("weed")), "server", f"-dir={self.folder / 's3'}",
+        command = (str(Path(sys.executable).with_name("weed")), "-logtostderr", "server",
+                   f"-dir={self.folder / 's3'}",
                    "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.port={port}", "-s3.port.iceberg=0",
                    "-s3.port.lance=0",
                    f"-s3.config={self.folder / 's3.json'}", f"-master.port={port + 1}", f"-volume.port={port + 2}",
                    f"-filer.port={port + 3}", "-volume.max=64", "-master.volumeSizeLimitMB=1024",
                    "-master.volumePreallocate=false", "-master.telemetry=false")
         return Service("s3", command, dict(os.environ), self._buckets_answer)
+
+    def _close(self) -> None:
+        """What the servers keep and say is people's data: nobody but this user reads it. PostgreSQL closes its own
+        directory, and has to get there where it runs as another user: root's stack itself stays open."""
+        self.folder.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        for name in ("logs", *self.names()):
+            as_owner_only(self.folder / name)
 
     def _want_ports(self) -> None:
         """Ports of what does not run are free: a stranger who answers there would look like ours."""
@@ -321,11 +331,10 @@ class Stack:
     def _start(self, service: Service) -> None:
         if self.pid(service.name) is None:
             home = self.folder / service.name
-            home.mkdir(exist_ok=True)
             with (self.folder / "logs" / f"{service.name}.log").open("ab") as log:
                 process = subprocess.Popen(service.command, cwd=home, env=dict(service.env), stdin=subprocess.DEVNULL,
-                                           stdout=log, stderr=log, start_new_session=True)
-            (self.folder / f"{service.name}.pid").write_text(json.dumps(
+                                           stdout=log, stderr=log, start_new_session=True, umask=0o077)
+            _write_private(self.folder / f"{service.name}.pid", json.dumps(
                 {"pid": process.pid, "began": psutil.Process(process.pid).create_time()}))
         until = time.monotonic() + _HEALTHY_SECONDS
         while not service.healthy():

@@ -1,6 +1,7 @@
 """Stages in a bucket: whole, verified, destroyed; and the scan that reads buckets."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,15 @@ def test_the_scan_reads_every_object_and_throws_unfinished_uploads_away(
 def test_the_server_reports_nothing_home(stack: Stack) -> None:
     said = (stack.folder / "logs" / "s3.log").read_text(errors="replace")
     assert "Start Seaweed Master" in said and "telemetry" not in said
+
+
+def test_what_the_stack_keeps_is_its_users_alone(stack: Stack) -> None:
+    """Rows, weights, logs: whoever else has an account on the machine comes no further than the directory's names.
+    PostgreSQL runs as another user where this one is root, and closes its own."""
+    opened = [p.relative_to(stack.folder).as_posix() for p in stack.folder.iterdir()
+              if p.stat().st_mode & 0o077 and p.name not in ("run", "stack.toml")]
+    assert opened == []
+    assert any((stack.folder / "s3").rglob("*.dat"))
+    assert [p for name in ("s3", "logs") for p in (stack.folder / name).rglob("*")
+            if p.is_file() and p.stat().st_mode & 0o077] == []
+    assert list(Path(tempfile.gettempdir()).glob(f"weed.*.{stack.pid('s3')}")) == []
