@@ -106,7 +106,8 @@ def told_budget(budget: dict[str, Any]) -> str:
         return "exhausted; `s3t retrain`"
     parts = []
     if budget.get("certain_requests_left") is not None:
-        parts.append(f"at least {budget['certain_requests_left']} more request(s) are certain to fit")
+        left = budget["certain_requests_left"]
+        parts.append(f"at least {left} more request(s) are certain to fit" if left else "the next request may spend it")
     expected = budget.get("forecast")
     if expected:
         numbers = expected["requests"]

@@ -26,16 +26,17 @@ from flows import admission
 from flows.adapters.sources import GIVEN, ROW, Source
 from flows.adapters.sources.cells import NOT_TEXT
 from flows.adapters.sources.delimited import DELIMITERS
-from flows.adapters.sources.labels import Undeclared, looks_like_a_label
+from flows.adapters.sources.labels import Meanings, Undeclared, looks_like_a_label
 from flows.adapters.sources.parts import parts_of
+from flows.adapters.sources.source import is_alike
 from flows.adapters.sources.tables import ROLE_WORDS, words_of
 from flows.adapters.sources.text import likely_encoding
-from flows.adapters.subjects import Spellings, under_the_rule
+from flows.adapters.subjects import UNITED, Spellings, under_the_rule
 from flows.next_steps import told_thin
 from flows.progress import current
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.capacity.placement import is_held_out, place
-from s3t_core.config import Config
+from s3t_core.config import Config, render_value
 from s3t_core.erasure.state import State
 from s3t_core.errors import ConfigError, DataError, UsageError, WorkspaceError
 from s3t_core.identity import NotAnId
@@ -45,6 +46,10 @@ from s3t_core.snapshot import DUPLICATE, SnapshotBuilder, SnapshotCounts
 _SAMPLE = 2000
 _UNDECODED = 0.01
 """Of the rows. Where more do not decode, the file is in another encoding, and what is left of it is no snapshot."""
+_FORGOTTEN = 0.05
+"""Of the rows. A label that so many have, and that is not declared, is told as a warning of its own."""
+_SUGGESTED = ("text", "label", "subject", "record", "held_out_by", "labels")
+"""Keys of [data] that are written as the source fits them; of the others what the config says is kept."""
 _NO_SPOOL = Path("nowhere")
 
 
@@ -115,8 +120,9 @@ def check(config: Config, keys: WorkspaceKeys | None, sources: Sequence[str],
             for each in standing.refusals_of(seen.builder_of(found)) if standing else ():
                 with refused():
                     each()
-        found["notes"] = source.notes + found["notes"]
-        found |= _paste(config, suggested) | (_proposed(config, sources) if undecoded else {})
+        found["notes"] = source.notes + found["notes"] + _forgotten(found)
+        unites = bool(found.get("warnings", {}).get(UNITED)) and not config.data.id_rule
+        found |= _paste(config, suggested, unites) | (_proposed(config, sources) if undecoded else {})
     takes = not problems
     problems += [undecoded] if undecoded else []
     return found | {"fits": not problems, "takes": takes}
@@ -169,6 +175,13 @@ def _not_looked_at(config: Config, standing: Standing | None) -> list[str]:
     if config.placement_tiers:
         told.append("whether one person's rows disagree about the tier")
     return told
+
+
+def _forgotten(found: dict[str, Any]) -> list[str]:
+    """Labels that stand in a good part of the rows and are not declared: forgotten, rather than wrong."""
+    return [f"{n} of {found['rows']} rows have the label {label!r}, which [data] labels lacks: declare it, or they "
+            "stay out" for label, n in found.get("refused_labels", {}).items()
+            if n >= _FORGOTTEN * found["rows"] and found["admitted"]]
 
 
 def _none_admitted(found: dict[str, Any]) -> str:
@@ -301,11 +314,13 @@ class _Seen:
 # --- a [data] to paste
 
 
-def _paste(config: Config, suggested: dict[str, Any]) -> dict[str, Any]:
-    """The text to paste, and whether s3t.toml says anything else."""
+def _paste(config: Config, suggested: dict[str, Any], unites: bool = False) -> dict[str, Any]:
+    """The text to paste, and whether s3t.toml says anything else. `unites`: whether a rule for ids would."""
     data = config.data
-    said = {"text": data.text, "label": data.label, "subject": data.subject, "labels": list(data.labels)}
-    return {"data": _pasted(config, suggested), "differs": any(suggested.get(k) != v for k, v in said.items())}
+    said = {role: getattr(data, role) for role in ("text", "label", "subject", "record", "held_out_by")}
+    said["labels"] = list(data.labels)
+    return {"data": _pasted(config, suggested, unites), "differs": any(suggested.get(k, type(v)()) != v
+                                                                       for k, v in said.items())}
 
 
 def _suggested(config: Config, source: Source) -> dict[str, Any]:
@@ -316,18 +331,29 @@ def _suggested(config: Config, source: Source) -> dict[str, Any]:
         names = []  # a whole line of names, and no column
     taken: dict[str, Any] = {}
     for role in ("text", "label", "subject"):
-        configured = getattr(data, role)
-        there = not source.tables[0].lacking([configured])
         free = [n for n in names if n not in taken.values()]
-        guess = configured if there else _guess(role, free, rows)
-        if guess:
+        if guess := _configured(getattr(data, role), source, free) or _guess(role, free, rows):
             taken[role] = guess
-    if data.record and not source.tables[0].lacking([data.record]):
-        taken["record"] = data.record
-    if data.split_by != data.subject and not source.tables[0].lacking([data.split_by]):
-        taken["held_out_by"] = data.split_by
-    labels = data.labels or _labels(taken, rows, source)
-    return taken | ({"labels": list(labels)} if labels else {})
+    for role in ("record", "held_out_by"):
+        if column := _configured(getattr(data, role), source, names):
+            taken[role] = column
+    labels = _labels(taken, rows, source)
+    if data.labels and not _are_spelt_otherwise(labels, data.labels):
+        labels = list(data.labels)
+    return taken | ({"labels": labels} if labels else {})
+
+
+def _are_spelt_otherwise(labels: Sequence[str], declared: Sequence[str]) -> bool:
+    """Whether labels of the source are declared ones in other letter case, and none is a declared one."""
+    known, folded = Meanings(declared), {label.casefold() for label in declared}
+    return any(label.casefold() in folded for label in labels) and not any(map(known.means_one, labels))
+
+
+def _configured(column: str, source: Source, names: list[str]) -> str:
+    """A column as the config names it, or the one that is nearly called so; "" where there is none."""
+    if not column or not source.tables[0].lacking([column]):
+        return column
+    return next((name for name in names if is_alike(name, column)), "")
 
 
 def _guess(role: str, names: list[str], rows: list[dict[str, Any]]) -> str:
@@ -371,7 +397,7 @@ def _labels(taken: dict[str, Any], rows: list[dict[str, Any]], source: Source) -
     return labels if 2 <= len(labels) <= 50 and len(labels) * 2 >= len(having) else []
 
 
-def _pasted(config: Config, suggested: dict[str, Any]) -> str:
+def _pasted(config: Config, suggested: dict[str, Any], unites: bool) -> str:
     lines = ["[data]"]
     ask = {"text": "which column holds the text?", "label": "which column holds the label?",
            "subject": "which column says whose row it is?"}
@@ -380,13 +406,17 @@ def _pasted(config: Config, suggested: dict[str, Any]) -> str:
     if "record" in suggested:
         lines.append(f"record = {_toml(suggested['record'])}")
     if "labels" in suggested:
+        declared = suggested["labels"] == list(config.data.labels)
         lines.append(f"labels = [{', '.join(map(_toml, suggested['labels']))}]" + (
-            "" if config.data.labels else "  # those of the first rows; see that every one there is stands here"))
+            "" if declared else "  # those of the first rows; see that every one there is stands here"))
     else:
         lines.append('# labels = ["...", "..."]  # every label there is, in a fixed order')
     if "held_out_by" in suggested:
         lines.append(f"held_out_by = {_toml(suggested['held_out_by'])}")
-    lines += [f"{key} = {_toml(value)}" for key in ("delimiter", "encoding") if (value := getattr(config.data, key))]
+    if unites:
+        lines.append('# id_rule = ["trim", "case"]  # one person in two spellings? E-mail addresses: before any data')
+    lines += [f"{key} = {render_value(value)}" for key, field in type(config.data).model_fields.items()
+              if key not in _SUGGESTED and (value := getattr(config.data, key)) != field.default]
     return "\n".join(lines) + "\n"
 
 

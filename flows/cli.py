@@ -70,6 +70,7 @@ def init(directory: Annotated[str, typer.Argument(help="Where to make it.")] = "
          as_json: JsonOption = False) -> None:
     """Make a workspace: git, DVC, s3t.toml with every setting explained, keys."""
     from flows.examples import EXAMPLE_KEY, example_config
+    from flows.progress import RichProgress, use
     from flows.settings import read_settings
     from flows.wiring import create_workspace
     from s3t_core.config import Config, merge_config
@@ -78,7 +79,9 @@ def init(directory: Annotated[str, typer.Argument(help="Where to make it.")] = "
         if not Path(settings).is_file():
             raise UsageError("expected a TOML file for --settings, got a path that is no file; check its spelling")
         config = merge_config(config, read_settings(Path(settings)), Path(settings).name)
-    place = create_workspace(Path(directory).resolve(), config, EXAMPLE_KEY if example else None)
+    use(RichProgress(console()))
+    with working("Making the workspace"):
+        place = create_workspace(Path(directory).resolve(), config, EXAMPLE_KEY if example else None)
     show(as_json, {"workspace": str(place.root), "name": place.config.system.name}, lambda _: [
         f"Workspace ready in {place.root}.",
         "Next: set [data] columns and labels in s3t.toml, then `s3t ingest FILE`." if not example else
@@ -359,7 +362,8 @@ def _told_check(d: dict[str, Any]) -> list[str]:
     lines += [f"  problem: {problem}" for problem in d["problems"]]
     lines += [f"Not looked at: {what}." for what in d["not_looked_at"]]
     if d["data"]:
-        lines += ["", "For s3t.toml:", "", d["data"]] if d["differs"] else ["s3t.toml fits."]
+        lines += ["", "For s3t.toml, in the place of the lines of [data] there:", "", d["data"]] if d["differs"] else (
+            ["s3t.toml fits."] if d["fits"] else [])
     return [*lines, f"{_told_take(d)} Nothing was changed."]
 
 
@@ -367,7 +371,7 @@ def _told_take(d: dict[str, Any]) -> str:
     if not d["takes"]:
         return "An ingest would refuse it."
     what = "it" if d["admitted"] == d["rows"] else f"{d['admitted']} of {d['rows']} rows"
-    return f"An ingest would take {what}."
+    return f"An ingest would take {what}{'' if d['fits'] else ', and lose what the problem above tells of'}."
 
 
 def _told_ingest(d: dict[str, Any]) -> list[str]:
@@ -404,6 +408,8 @@ def _told_move(d: dict[str, Any]) -> list[str]:
 
 
 def _show_trained(as_json: bool, place: Any, flow: str) -> None:
+    from flows.wiring import require_data
+    require_data(place.ledger.state())  # told before Prefect starts
     done = run_flow(place, flow)
     from flows.next_steps import thin_data, why_unmeasured
     state = place.ledger.state()

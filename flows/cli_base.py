@@ -79,8 +79,10 @@ def console() -> Any:
 
 def run_flow(place: Any, name: str, *arguments: Any) -> Any:
     """Run the flow of this name (flows.NAME.NAME) on the workspace. Where the workspace's Prefect server is not there
-    yet, it starts beside the imports of this process. Raises UsageError for a path that Prefect's API does not take."""
+    yet, it starts beside the imports of this process, once it is clear that this is a workspace with its keys. Raises
+    UsageError for a path that Prefect's API does not take."""
     _check_told([str(place.root), *arguments])
+    place.keys  # noqa: B018  # read, or it is said why not
     from flows.progress import current
     from flows.settings import begin_prefect
     with current().spinner("Starting Prefect"):

@@ -45,7 +45,7 @@ def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="[SUBJE
     `s3t request --stdin < ids.txt`, or type the ids and end with Ctrl-D."""
     place = open_workspace(workspace)
     from flows.requests import states_of, take_hashed, take_requests
-    lines = _ids(place, stdin, file, column)
+    lines, open_before = _ids(place, stdin, file, column), {r.request_id for r in place.requests.pending()}
     given = list(dict.fromkeys([*(subjects or []), *lines]))
     if hashed and (given or record):
         raise UsageError("expected ids or hashes of ids in one command, got both (or --record beside a hash); ask "
@@ -55,6 +55,7 @@ def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="[SUBJE
     show(as_json, {
         "requests": [{"id": r.request_id, "received": r.received, "due": r.due, "state": states[r.request_id]}
                      for r in taken],
+        "open_before": [r.request_id for r in taken if r.request_id in open_before],
         "found": [{**each, "line": None if each["subject"] in (subjects or []) else lines.get(each["subject"])}
                   for each in found]}, _told_taken)
     if any(state in RETURNED for state in states.values()):
@@ -94,10 +95,12 @@ def _told_taken(d: dict[str, Any]) -> list[str]:
         at = stands.get(r["id"], [])
         where = f"  line{'s' if len(at) > 1 else ''} {', '.join(at)}" if at else ""
         lines.append(f"{r['id']}{where}  " + (
-            f"closed before: {r['state']}" if r["state"] in ended else f"due {r['due']}"))
-    accepted = sum(r["state"] not in ended for r in d["requests"])
-    return [*lines, *_told_found(d["found"]),
-            f"{accepted} request(s) accepted." + (" Next: `s3t erase`." if accepted else "")]
+            f"closed before: {r['state']}" if r["state"] in ended else f"due {r['due']}" + (
+                ", asked for before: the same request" if r["id"] in d["open_before"] else "")))
+    standing = [r for r in d["requests"] if r["state"] not in ended]
+    again = len(d["open_before"])
+    accepted = f"{len(standing) - again} request(s) accepted" + (f", {again} open since before" if again else "")
+    return [*lines, *_told_found(d["found"]), f"{accepted}." + (" Next: `s3t erase`." if standing else "")]
 
 
 def _told_found(found: list[dict[str, Any]]) -> list[str]:
@@ -276,7 +279,7 @@ def _closed(place: Any, request_id: str, kind: str, as_json: bool) -> None:
 
 def _told_requests(d: dict[str, Any]) -> list[str]:
     if not d["requests"]:
-        return ["No such request."]
+        return ["No request to list."]
     return [f"{r['id']}  {told_outcome(r['state'], r['rows']):<28}  due {r['due']}" + (
         "" if r["days_left"] is None else f"  {r['days_left']:.1f} days left" if r["days_left"] >= 0 else
         f"  LATE by {-r['days_left']:.1f} days") + (f"  {told_others(r['others'])}" if r["others"] else "")

@@ -48,16 +48,18 @@ def read_ids(file: str, column: str = "", subject: str = "") -> IdFile:
     """Read a file of ids; "-" is the standard input. Raises UsageError.
 
     It is a table where `column` is named, or where its first line has the column `subject`, by which the data names its
-    people: then ids are that column's cells. Otherwise there is one id a line, as it is, blanks at its ends too: they
-    may belong to it. Only a line feed (after an optional carriage return) ends a line: whatever else Unicode knows as a
-    line's end may be part of an id, a carriage return only in double quotes. A line in double quotes is one cell of a
-    CSV file (RFC 4180, section 2)."""
+    people: then ids are that column's cells. Lines that look like a table all the same are refused. Otherwise there is
+    one id a line, as it is, blanks at its ends too: they may belong to it. Only a line feed (after an optional carriage
+    return) ends a line: whatever else Unicode knows as a line's end may be part of an id, a carriage return only in
+    double quotes. A line in double quotes is one cell of a CSV file (RFC 4180, section 2)."""
     text = re.sub(r"\Asep=[,;\t|](?=\r?\n)", "", _text(file))
     table = _table_with(text, column or subject)
     if column and table is None:
         raise UsageError(f"expected a column {column!r} in the first line of the file of ids, got a line without it; "
                          "see how the file spells it")
     found = list(_column_of(text, table) if table else _lines_of(text))
+    if table is None:
+        _refuse_table(text, subject)
     ids = [(line, each) for line, each in found if each.strip()]
     lines = {each: line for line, each in reversed(ids)}
     distinct = {each: lines[each] for _, each in ids}
@@ -155,6 +157,21 @@ def _column_of(text: str, table: _Table) -> Iterator[tuple[int, str]]:
     except csv.Error as error:
         raise UsageError(f"expected a CSV file of ids, got a line {rows.line_num} that is none ({error}); nothing was "
                          "accepted") from None
+
+
+def _refuse_table(text: str, subject: str) -> None:
+    """Raises UsageError where lines look like the rows of a table: several, with equally many cells by one delimiter,
+    and none of them in quotes as a whole. Each row would be taken for the id of somebody whom nobody knows."""
+    lines = [line for line in (each.strip() for each in text.split("\n")) if line]
+    if len(lines) < 2 or any(map(_QUOTED.fullmatch, lines)):
+        return
+    for delimiter in _DELIMITERS:
+        cells = {line.count(delimiter) + 1 for line in lines}
+        if len(cells) == 1 and cells != {1}:
+            raise UsageError(
+                f"expected one id a line, or a table with the column {subject!r}, by which the data names its people, "
+                f"got {len(lines)} lines of {cells.pop()} cells each by {delimiter!r}; name the column of ids with "
+                "--column NAME, or, where that belongs to the ids, write each in double quotes; nothing was accepted")
 
 
 def _lines_of(text: str) -> Iterator[tuple[int, str]]:

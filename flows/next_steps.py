@@ -24,7 +24,9 @@ def after_erasure(state: State, config: Config, retrain: str) -> NextStep:
         return NextStep("s3t status", "the full retrain runs elsewhere; it says when it is done")
     if retrain == "failed" or (state.retrain is not None and retrain == "no"):
         return NextStep("s3t retrain", "the full retrain is wanted, and it is not done")
-    if dataset is None or not dataset.rows():
+    if dataset is None:
+        return NextStep("s3t ingest SOURCE", "there is no data yet")
+    if not dataset.rows():
         return NextStep("s3t ingest SOURCE", "no row to train on is left")
     if release is None:
         return NextStep("s3t train", "there is data, and no version serves yet")

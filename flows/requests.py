@@ -18,7 +18,7 @@ from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_subject
-from s3t_core.erasure.closing import CLOSING_TYPE, check_reason, closing_predicate, view_of
+from s3t_core.erasure.closing import CLOSING_TYPE, STATES, check_reason, closing_predicate, view_of
 from s3t_core.erasure.state import Event, RequestRecord, State
 from s3t_core.errors import LedgerError, S3TError, UsageError
 from s3t_core.identity import EXACT, forms_of, hashed_forms, near_spellings, parse_hashed, spelt_under
@@ -76,7 +76,10 @@ def states_of(place: Workspace, requests: Iterable[DeletionRequest]) -> dict[str
 
 
 def list_requests(place: Workspace, state: str = "", due_within_days: float | None = None) -> list[dict[str, Any]]:
-    """Every request as JSON values, open ones by due time first; of one state only, or due within so many days."""
+    """Every request as JSON values, open ones by due time first; of one state only, or due within so many days. Raises
+    UsageError for a state that there is not: an empty answer would say that nothing is in it."""
+    if state and state not in STATES:
+        raise UsageError(f"expected a state of requests ({', '.join(STATES)}), got another; see how it is spelt")
     place.requests.check()
     known, now = place.ledger.state(), place.clock.now()
     views = [view_of(r, known, place.config.erasure.needs_approval, now) for r in place.requests.all()]

@@ -29,7 +29,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.progress import Advance, current
 from flows.tasks import task
-from flows.wiring import ReleaseEvaluator, Workspace, refuse_open_plan
+from flows.wiring import ReleaseEvaluator, Workspace, refuse_open_plan, require_data
 from s3t_core.canonical import sha256_hex
 from s3t_core.capacity.sequences import choose_sequences
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, StageRecord
@@ -443,9 +443,7 @@ def measure_task(place: Workspace, document: dict[str, Any], recipe: Recipe, hel
 
 
 def _usable_dataset(place: Workspace, state: State) -> DatasetVersion:
-    dataset, system = state.dataset, place.config.system
-    if dataset is None:
-        raise DataError("expected data in the workspace, got none; run `s3t ingest SOURCE`")
+    dataset, system = require_data(state), place.config.system
     if (dataset.shards, dataset.slices) != (system.shards, system.slices):
         raise DataError(f"expected data placed for {system.shards} shards of {system.slices} slices, got "
                         f"{dataset.shards} of {dataset.slices}; run `s3t ingest SOURCE` again")

@@ -40,6 +40,7 @@ from flows.budget import budget_document, budget_tags, forecast_document
 from flows.examples import EXAMPLE_KEY
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings
 from s3t_core.config import Config, parse_config, render_config
+from s3t_core.domain import DatasetVersion
 from s3t_core.erasure.checkpoint import Checkpoint
 from s3t_core.erasure.closing import DocumentProblems, check_documents
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
@@ -560,9 +561,7 @@ class Workspace:
 
     def held_out_ref(self, state: State) -> FileRef:
         """The held-out file and the digest it must have. Raises DataError without data."""
-        if state.dataset is None:
-            raise DataError("expected data in the workspace, got none; run `s3t ingest SOURCE`")
-        return FileRef(self.root / "data" / HELD_OUT_PATH, state.dataset.held_out.digest)
+        return FileRef(self.root / "data" / HELD_OUT_PATH, require_data(state).held_out.digest)
 
 
 class ReleaseEvaluator:
@@ -614,6 +613,13 @@ def create_workspace(root: Path, config: Config, workspace_key: bytes | None = N
         commit_files(root, [CONFIG_NAME, ".gitignore", ".dvc/config", ".dvc/.gitignore", ".dvcignore"],
                          "s3t: a workspace")
     return workspace
+
+
+def require_data(state: State) -> DatasetVersion:
+    """The present data version. Raises DataError without one."""
+    if state.dataset is None:
+        raise DataError("expected data in the workspace, got none; run `s3t ingest SOURCE`")
+    return state.dataset
 
 
 def refuse_open_plan(state: State) -> None:

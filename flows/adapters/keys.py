@@ -140,5 +140,6 @@ def _read_private(path: Path) -> bytes:
                                  f"{stat.filemode(mode)}; run chmod 600 on it")
         return read_regular(path, _MOST_KEY_BYTES)
     except OSError:
-        raise WorkspaceError(f"expected the key .s3t/keys/{path.name}, got none; run `s3t init` in a new workspace, "
-                             "or restore the key from its backup") from None
+        raise WorkspaceError(f"expected the key .s3t/keys/{path.name}, got none; if your workspace is another "
+                             "directory, go there or pass --workspace; run `s3t init` in a new one; where the key was "
+                             "lost, restore it from its backup") from None

@@ -137,8 +137,10 @@ def _budget(report: Report, pictures: dict[str, Picture | None]) -> list[Block]:
     if drawn is None:
         return []
     last = report.budget[-1]
-    left = f"At least {last.certain_requests_left} more request(s) are certain to fit." if (
-        last.certain_requests_left is not None and not last.exhausted) else ""
+    left = ""
+    if last.certain_requests_left is not None and not last.exhausted:
+        left = (f"At least {last.certain_requests_left} more request(s) are certain to fit."
+                if last.certain_requests_left else "The next request may spend it.")
     return [Heading("The deletion budget"),
             Text("Each erasure switches parts of the model off. When the budget is spent, the model is retrained on "
                  f"the data that remains. {left}"),

@@ -15,8 +15,8 @@ from s3t_core.config.sections import (
     TiersConfig,
     TrainingConfig,
 )
-from s3t_core.config.text import merge_config, parse_config, render_config
+from s3t_core.config.text import merge_config, parse_config, render_config, render_value
 from s3t_core.config.tree import Config
 
 __all__ = ["ADAPTER_KINDS", "AdapterConfig", "BackboneConfig", "Config", "DataConfig", "SystemConfig", "TiersConfig",
-           "TrainingConfig", "merge_config", "parse_config", "render_config"]
+           "TrainingConfig", "merge_config", "parse_config", "render_config", "render_value"]

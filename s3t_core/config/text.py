@@ -26,7 +26,9 @@ def _tables(text: str | bytes, source: str) -> dict[str, Any]:
         raise ConfigError(f"expected {source} to be TOML of tables and values, got one nested too deep; write it as "
                           "`s3t init` does") from None
     except ValueError as error:
-        raise ConfigError(f"expected {source} to be TOML, got: {error}") from None
+        twice = "Cannot declare" in str(error) or "Cannot overwrite" in str(error)
+        hint = "; a section or a key may stand there once: put new lines in the place of the old ones" if twice else ""
+        raise ConfigError(f"expected {source} to be TOML, got: {error}{hint}") from None
 
 
 def _validated(tables: dict[str, Any], source: str) -> Config:
@@ -70,19 +72,20 @@ def render_config(config: Config) -> str:
         doc = (type(section).__doc__ or "").strip()
         lines += ["", f"# {doc}", f"[{name}]"]
         for key, field in type(section).model_fields.items():
-            lines += [f"# {field.description}", f"{key} = {_toml(getattr(section, key))}"]
+            lines += [f"# {field.description}", f"{key} = {render_value(getattr(section, key))}"]
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: Any) -> str:
+def render_value(value: Any) -> str:
+    """A value of a setting as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
     if isinstance(value, tuple):
-        inner = ", ".join(_toml(v) for v in value)
+        inner = ", ".join(render_value(v) for v in value)
         if len(inner) < 90:
             return f"[{inner}]"
-        return "[\n" + "".join(f"    {_toml(v)},\n" for v in value) + "]"
+        return "[\n" + "".join(f"    {render_value(v)},\n" for v in value) + "]"
     return repr(value)

@@ -7,11 +7,12 @@ A request that is withdrawn or rejected ends in a signed document of its own, as
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.ledger import TreeHead
-from s3t_core.erasure.state import State
+from s3t_core.erasure.outcome import ErasureOutcome
+from s3t_core.erasure.state import ClosingKind, State
 from s3t_core.errors import CertificateError, LedgerError, UsageError
 from s3t_core.times import parse_time
 
@@ -63,6 +64,10 @@ def check_reason(basis: str, reason: str, ids: Iterable[str] = ()) -> str:
 def is_ready(request: DeletionRequest, state: State, needs_approval: bool) -> bool:
     """Whether an erase run may carry the request out: not held, and approved where that is needed."""
     return request.subject not in state.holds and (not needs_approval or request.request_id in state.approved)
+
+
+STATES = ("pending", "awaiting approval", "held", "erasing", *get_args(ErasureOutcome), *get_args(ClosingKind))
+"""Every state of a request."""
 
 
 def as_told(request: DeletionRequest, state: State) -> DeletionRequest:

@@ -4,14 +4,17 @@ Hazard 1 (method.md): `layer.1` is also a substring of `layer.10`. Layers are fo
 them, and modules by exact name, so nothing here knows BERT: any Hugging Face model with one stack of layers works.
 """
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers.utils import logging
 
 from s3t_core.canonical import digest_of
 from s3t_core.errors import BackboneChanged, UsageError
@@ -98,10 +101,23 @@ def load_model(backbone: Backbone, max_memory: str = "", lowest: int = 0) -> tor
     if max_memory:
         from s3t_core.learning.placement import device_map
         placed = {"device_map": device_map(backbone, max_memory, lowest)}
-    model: torch.nn.Module = AutoModel.from_pretrained(
-        backbone.path, dtype=torch.float32, use_safetensors=True, attn_implementation="eager", **placed)
+    with _no_progress_bar():
+        model: torch.nn.Module = AutoModel.from_pretrained(
+            backbone.path, dtype=torch.float32, use_safetensors=True, attn_implementation="eager", **placed)
     model.requires_grad_(False)
     return model.eval()
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Transformers draws none in the process of whoever loads a model; what they had is as it was afterwards."""
+    drawn = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()
 
 
 def load_tokenizer(backbone: Backbone) -> Any:

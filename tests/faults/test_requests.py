@@ -196,6 +196,9 @@ def test_requests_are_listed_by_the_days_they_have_left(place: Workspace) -> Non
     assert [r["state"] for r in list_requests(place, due_within_days=31)] == ["pending"] * 2
     assert list_requests(place, due_within_days=29) == [] and list_requests(place, state="held") == []
     assert all(29.9 < r["days_left"] <= 30 for r in list_requests(place, state="pending"))
+    for wrong in ("open", "Pending", "foo", " "):  # "no request" would say that nothing is left to do
+        with pytest.raises(UsageError, match=r"expected a state of requests .pending, awaiting approval, held"):
+            list_requests(place, state=wrong)
 
 
 @pytest.mark.parametrize("locked", ["IMMEDIATE", "EXCLUSIVE"])

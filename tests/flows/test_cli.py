@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from flows import cli, cli_base
 from flows.wiring import Workspace
+from s3t_core.errors import DataError, WorkspaceError
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 
 S3T = str(Path(sys.executable).with_name("s3t"))
@@ -201,6 +203,8 @@ def test_ids_come_by_the_standard_input_and_may_begin_with_a_hyphen(tmp_path: Pa
     for wrong, text in ((("hold", "--stdin", *why), "a\nb\n"), (("release", "--by", "x"), ""),
                         (("request", "--stdin", "--file", "-"), "a\n"), (("request", "--stdin"), "")):
         assert _run(*wrong, cwd=here, given=text, code=2).stderr.startswith("s3t: expected")
+    told = _run("request", "--stdin", cwd=here, given="person 2\nperson 6\n").stdout
+    assert told.count("asked for before: the same request") == 1 and "1 request(s) accepted, 1 open since" in told
     _json("request", "--stdin", "--key", "ticket 1", cwd=here, given="person 5\n")
     again = _json("request", "--stdin", "--key", "ticket 1", cwd=here, given="person 5\n")["requests"][0]
     _json("withdraw", again["id"], cwd=here)
@@ -253,6 +257,19 @@ def test_a_source_that_is_refused_is_told_at_once_in_one_sentence_before_prefect
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
     assert done.stderr.splitlines()[-1] == f"s3t: {document['message']}"
     assert not (here / ".s3t" / "prefect").exists()
+
+
+def test_what_is_missing_is_told_before_prefect_starts(make_place: Callable[..., Workspace],
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data for a training; keys for anything: in a clone of the sources, say, which have a s3t.toml."""
+    place = make_place()
+    monkeypatch.setattr("flows.settings.begin_prefect", lambda *_: pytest.fail("Prefect was started"))
+    for flow in ("train", "retrain"):
+        with pytest.raises(DataError, match="run `s3t ingest SOURCE`"):
+            cli._show_trained(False, place, flow)
+    (place.keys_dir / "workspace.key").unlink()
+    with pytest.raises(WorkspaceError, match="go there or pass --workspace"):
+        cli_base.run_flow(Workspace(place.root), "erase")
 
 
 def test_a_prefect_server_that_does_not_answer_is_told_without_a_traceback(tmp_path: Path, tiny_backbone: Path) -> None:

@@ -91,7 +91,8 @@ def test_a_training_that_is_told_to_end_ends_with_its_processes_and_keeps_what_i
     trained = 0
     for order in (signal.SIGTERM, signal.SIGINT):
         run = subprocess.Popen([S3T, "train", "--json"], cwd=place.root, env=environment(), stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, start_new_session=True)
+                               stderr=subprocess.DEVNULL, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # noqa: PLW1509
         while len(place.ledger.state().stages) == trained and run.poll() is None:
             time.sleep(0.1)
         jobs = [p for p in psutil.Process(run.pid).children(recursive=True)

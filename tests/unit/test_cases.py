@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flows.adapters.sources import MALFORMED, ROW, Source
@@ -209,6 +209,36 @@ def test_a_quote_that_spoils_its_own_line_spoils_that_row_alone(tmp_path: Path) 
     assert [bool(m) for m in frame[MALFORMED]] == [True, False, True, False]
     assert frame[MALFORMED].iloc[0] == 'the row has a quote inside a quoted cell that is not written twice ("")'
     assert frame["member"].tolist() == [None, "b", None, "d"]
+
+
+def test_a_column_of_which_only_the_texts_are_wanted_is_told_as_theirs(tmp_path: Path) -> None:
+    """As `s3t predict --file` reads a file: one column is in the place of all."""
+    (tmp_path / "a.csv").write_text("mine,other\na,b\n")
+    config = DataConfig(text="remark", label="remark", subject="remark", held_out_by="remark")
+    source = Source([str(tmp_path / "a.csv")], config)
+    assert "expected column 'remark' (text) in the source" in source.problems()[0]
+
+
+def test_quotes_that_a_backslash_escapes_are_told(tmp_path: Path) -> None:
+    """As MySQL and Spark write them: a row with two of them is spoilt, one with one is another cell's end."""
+    path = tmp_path / "a.csv"
+    path.write_text(HEADER + r'a,"he said \"so\" once",glad' + "\nb,two,sad\n")
+    frame, source = _read(path)
+    assert [bool(m) for m in frame[MALFORMED]] == [True, False]
+    assert [n for n in source.notes if n.startswith("1 row(s) have a quote") and r'written as \"' in n]
+    path.write_text(HEADER + 'a,"he said "so" once",glad\nb,two,sad\n')
+    assert not [n for n in _read(path)[1].notes if "escape" in n]
+
+
+def test_a_text_whose_lines_have_a_delimiter_by_chance_is_not_told_of(tmp_path: Path) -> None:
+    """Only where both ends of the cell look like parts of rows: one of them does in many a text."""
+    path = tmp_path / "a.csv"
+    path.write_text(HEADER + 'a,"yes, well\nthank you",glad\nb,"well\nyes, thank you",sad\n')
+    _, source = _read(path)
+    assert not [n for n in source.notes if "closed where" in n]
+    path.write_text(HEADER + 'a,"oh, yes\nb, no",glad\nb,two,sad\n')
+    _, source = _read(path)
+    assert [n for n in source.notes if "closed where" in n]
 
 
 def test_a_text_with_line_breaks_and_commas_is_read_and_told_where_it_looks_like_rows(tmp_path: Path) -> None:
@@ -450,6 +480,7 @@ def test_sources_that_cannot_be_meant_are_refused(sources: list[str], sentence: 
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(raw=b"\r", lead=b"", ending="csv")
 @given(raw=st.binary(min_size=1, max_size=200), lead=st.sampled_from([
     b"", b"member,remark,mood\n", b"\xff\xfe", b"\xef\xbb\xbf", b"[", b"{", b"PAR1", b"ARROW1\x00\x00", b"\x1f\x8b\x08",
     b"\x28\xb5\x2f\xfd", b'"', b"sep=;\n"]), ending=st.sampled_from([

@@ -163,3 +163,46 @@ def test_a_source_of_nothing_does_not_fit(tmp_path: Path, content: str, problem:
     (tmp_path / "a.csv").write_text(content)
     found = _checked(tmp_path / "a.csv")
     assert not found["fits"] and problem in found["problems"][-1]
+
+
+def test_what_is_pasted_keeps_what_is_set_and_takes_what_is_nearly_called_so(tmp_path: Path) -> None:
+    """It takes the place of the section: what it leaves out would be lost in silence."""
+    (tmp_path / "a.csv").write_text(as_csv(people()))
+    found = _checked(tmp_path / "a.csv", text="Remark", record="Entry ", held_out_by="ENTRY", id_rule=["trim", "case"],
+                     max_text_bytes=999, held_out=0.3)
+    pasted = tomllib.loads(found["data"])["data"]
+    assert pasted == GLAD | {"record": "entry", "held_out_by": "entry", "id_rule": ["trim", "case"], "held_out": 0.3,
+                             "max_text_bytes": 999}
+    assert found["differs"] and not found["fits"]
+    again = _checked(tmp_path / "a.csv", **pasted)
+    assert again["fits"] and not again["differs"]
+
+
+def test_labels_in_other_letters_are_proposed_as_the_file_has_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(as_csv(changed(mood=lambda n: ["GLAD", "SAD"][n % 2])))
+    assert tomllib.loads(_checked(tmp_path / "a.csv")["data"])["data"]["labels"] == ["GLAD", "SAD"]
+    (tmp_path / "a.csv").write_text(as_csv(changed(mood=lambda n: ["glad", "SAD"][n % 2])))
+    assert tomllib.loads(_checked(tmp_path / "a.csv")["data"])["data"]["labels"] == ["glad", "sad"]
+
+
+def test_a_label_of_many_rows_that_is_not_declared_is_told_as_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(as_csv(changed(mood=lambda n: ["glad", "sad", "calm"][n % 3])))
+    assert [n for n in _checked(tmp_path / "a.csv")["notes"] if "'calm', which [data] labels lacks" in n]
+    (tmp_path / "a.csv").write_text(as_csv(changed(mood=lambda n: ["glad", "sad"][n % 2])))
+    assert not [n for n in _checked(tmp_path / "a.csv")["notes"] if "lacks" in n]
+
+
+def test_a_rule_for_ids_is_proposed_where_it_would_unite_some(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(as_csv(changed(member=lambda n: ["anna@x.org", "Anna@X.org", "bob"][n % 3])))
+    assert '# id_rule = ["trim", "case"]' in _checked(tmp_path / "a.csv")["data"]
+    (tmp_path / "a.csv").write_text(as_csv(people()))
+    assert "id_rule" not in _checked(tmp_path / "a.csv")["data"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_proposed_as_what_it_is(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_bytes(as_csv(people()).encode(encoding))
+    found = _checked(tmp_path / "a.csv")
+    pasted = tomllib.loads(found["data"])["data"]
+    assert not found["fits"] and pasted["encoding"] == encoding
+    assert _checked(tmp_path / "a.csv", **pasted)["fits"]

@@ -117,3 +117,21 @@ def test_utf_16_without_a_mark_is_refused_and_not_quoted(tmp_path: Path, encodin
     with pytest.raises(UsageError, match="save the file as UTF-8") as refused:
         read_ids(str(tmp_path / "ids"))
     assert "ann" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["Name;Mail\nX;anna@x.org\n", "anna@x.org,1\nbob@x.org,2\n", "a\tb\nc\td\n\n",
+                                     "a|b\r\nc|d\r\n", 'Name;Mail\n"Doe, Ann";a@x.org\n'])
+def test_lines_that_look_like_a_table_are_not_taken_for_ids(tmp_path: Path, content: str) -> None:
+    """Its header and its rows would be requests for people whom nobody knows, and the real ones would stay."""
+    (tmp_path / "ids.csv").write_text(content)
+    with pytest.raises(UsageError, match=r"by which the data names its people, got 2 lines of 2 cells each.*--column"):
+        read_ids(str(tmp_path / "ids.csv"), subject="E-Mail")
+
+
+@pytest.mark.parametrize(("content", "ids"), [
+    ('"Doe, Ann"\n"Roe, Bob"\n', ["Doe, Ann", "Roe, Bob"]), ("Doe, Ann\n", ["Doe, Ann"]),
+    ("Doe, Ann\nbob\n", ["Doe, Ann", "bob"]), ("anna\nbob\n", ["anna", "bob"])])
+def test_ids_with_a_delimiter_are_taken_where_it_is_clear_that_they_are_ids(tmp_path: Path, content: str,
+                                                                           ids: list[str]) -> None:
+    (tmp_path / "ids.txt").write_text(content)
+    assert read_ids(str(tmp_path / "ids.txt"), subject="E-Mail").ids == ids

@@ -47,7 +47,7 @@ def _state(release: Release | None, dataset: DatasetVersion | None, accuracy: fl
     (_state(_release(1, 2), _data({(0, 0): 0})), "no", "", "every stage"),
     (_state(_release(2, 2), _data(mark="anew")), "no", "s3t train", "ingested anew"),
     (_state(None, _data()), "no", "s3t train", "no version serves"),
-    (_state(None, None), "no", "s3t ingest SOURCE", "no row"),
+    (_state(None, None), "no", "s3t ingest SOURCE", "no data yet"),
     (_state(_release(0, 2), _data()), "failed", "s3t retrain", "wanted"),
     (_state(_release(0, 2), _data(), retrain={"state": "wanted"}), "no", "s3t retrain", "wanted"),
     (_state(_release(0, 2), _data()), "triggered", "s3t status", "runs elsewhere"),

@@ -66,6 +66,7 @@ class DelimitedTable:
         self.encoding = name
         with readable(f"text in {name}"), open_text(part.path, part.packing, self._codec) as file:
             text = file.read(_BEGIN)
+        self._escapes, self._misquoted = '\\"' in text, 0
         self._skip, declared = _declared(text)
         lines = io.StringIO(text, newline="").readlines()[self._skip:]
         usual = _OF_ENDING.get(part.ending, ",")
@@ -178,11 +179,19 @@ class DelimitedTable:
                 yield block
         if spoilt:
             self.notes.append(undecoded_cells(spoilt))
+        if self._misquoted and self._escapes:
+            self.notes.append(f"{self._misquoted} row(s) have a quote in a quoted cell that is not written twice, and "
+                              'quotes are written as \\" here, as some programs escape them, which is not read: have '
+                              'quotes doubled ("") by the export, or export JSON Lines or Parquet')
         if self._ragged:
             self.notes.append(self._told_ragged())
         if self._odd:
             self.notes.append(f"quoted cells hold lines with as many {self._separators()} as a row, the first from "
                               f"line {self._odd}: is its quote closed where it should be?")
+
+    def count_misquoted(self) -> None:
+        """One more row with a quote in a quoted cell that is not written twice."""
+        self._misquoted += 1
 
     def count_ragged(self, row: list[str]) -> None:
         """One more row with more or fewer cells than the header."""
@@ -204,17 +213,23 @@ class DelimitedTable:
             if not inner:
                 continue
             last = inner.pop()
-            whole = [(piece, 0, len(row)) for piece in inner]
-            for piece, begin, end in [(first, place, len(row)), *whole, (last, 0, place + 1)]:
-                cells = piece.split(self.delimiter)
-                if len(cells) != end - begin or len(cells) == 1:
-                    continue
-                if begin <= self._label < end and self._meanings.means_one(cells[self._label - begin]):
-                    raise DataError(
-                        f"expected one row where a quoted cell begins on line {line}, got a cell that holds other rows "
-                        "with their labels: a quote there that is never closed? Nothing was changed. Text that really "
-                        "holds such lines can be given as JSON Lines or Parquet")
+            ends = [self._holds(first, place, len(row), line), self._holds(last, 0, place + 1, line)]
+            within = [self._holds(piece, 0, len(row), line) for piece in inner]
+            if any(within) or all(ends):
                 self._odd = self._odd or line
+
+    def _holds(self, piece: str, begin: int, end: int, line: int) -> bool:
+        """Whether a line of a quoted cell has as many cells as a row has from `begin` to `end`. Raises DataError where
+        a declared label stands in its place."""
+        cells = piece.split(self.delimiter)
+        if len(cells) != end - begin or len(cells) == 1:
+            return False
+        if begin <= self._label < end and self._meanings.means_one(cells[self._label - begin]):
+            raise DataError(
+                f"expected one row where a quoted cell begins on line {line}, got a cell that holds other rows "
+                "with their labels: a quote there that is never closed? Nothing was changed. Text that really "
+                "holds such lines can be given as JSON Lines or Parquet")
+        return True
 
 
 class _Rows:
@@ -257,6 +272,7 @@ class _Rows:
             except csv.Error as error:
                 self._misquoted(error, before + 1)
                 malformed[len(rows)] = f"the row has {_MISQUOTED}"
+                self._table.count_misquoted()
                 rows.append([])
                 before = reader.line_num
         return rows, malformed
@@ -334,7 +350,7 @@ def _fitting(lines: Sequence[str], wanted: Sequence[str], usual: str) -> str:
 def _is_even(lines: Sequence[str], delimiter: str) -> bool:
     """Whether a delimiter makes as many cells of nearly every row as of the first, and more than one."""
     widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
-    return widths[0] > 1 and len(widths) > 1 and widths.count(widths[0]) >= _NEARLY * len(widths)
+    return len(widths) > 1 and widths[0] > 1 and widths.count(widths[0]) >= _NEARLY * len(widths)
 
 
 def _escaped(delimiter: str) -> str:

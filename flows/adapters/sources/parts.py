@@ -19,8 +19,9 @@ _OTHERS = {".xlsx": "a spreadsheet: save the sheet as CSV", ".xls": "a spreadshe
            ".ods": "a spreadsheet: save the sheet as CSV", ".zip": "a zip archive: unpack it",
            ".tar": "an archive: unpack it", ".tgz": "an archive: unpack it", ".bz2": "bzip2: unpack it",
            ".xz": "xz: unpack it", ".pkl": "a Python pickle, which is never read: write it as Parquet",
-           ".pickle": "a Python pickle, which is never read: write it as Parquet"}
-_ENDINGS = ".csv, .tsv, .jsonl, .ndjson, .json, .parquet or .arrow (text also with .gz or .zst)"
+           ".pickle": "a Python pickle, which is never read: write it as Parquet",
+           ".txt": "text, which may be a table or not: give a table the ending .csv, or .tsv if tabs separate it"}
+_ENDINGS = f"{', '.join(list(_KINDS)[:-1])} or {list(_KINDS)[-1]} (text also with .gz or .zst)"
 _NO_FILE = "expected a readable file or example:NAME as the source, got a path that is no file; check its spelling"
 _DESCRIBING = frozenset({"dataset_infos.json", "dataset_info.json", "state.json"})
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"

@@ -30,7 +30,7 @@ class Source:
         """Raises DataError for what cannot be opened as a table."""
         self.columns: Columns = columns_of(config, tier_column)
         self._config = config
-        roles = {config.text: "text", config.label: "label", config.subject: "subject"}
+        roles = {config.subject: "subject", config.label: "label", config.text: "text"}
         others = {config.split_by: "held_out_by", config.record: "record", tier_column: "[tiers] column"}
         self._roles = others | roles
         self.notes: list[str] = []
@@ -92,7 +92,7 @@ class Source:
     def _missing(self, table: Table, missing: list[str]) -> str:
         names = table.names()
         alike = [f"{near!r} is nearly {column!r} (blanks, letter case or hyphens)"
-                 for column in missing for near in names if _alike(near, column)]
+                 for column in missing for near in names if is_alike(near, column)]
         told = f"columns found: {', '.join(map(repr, names[:_SHOWN]))}" if names else "it names no columns"
         hint = table.hint()
         rest = "; ".join(r for r in (told, *alike, hint) if r)
@@ -214,7 +214,8 @@ def _where(numbers: Sequence[int], parts: int) -> str:
     return f" (file {told} of {parts}, in order)"
 
 
-def _alike(one: str, other: str) -> bool:
+def is_alike(one: str, other: str) -> bool:
+    """Whether two names of columns differ, but only in blanks, letter case or what is no letter or digit."""
     def folded(name: str) -> str:
         return "".join(c for c in name.casefold() if c.isalnum())
     return one != other and folded(one) == folded(other)

@@ -112,11 +112,18 @@ def encoding_of(head: bytes, configured: str) -> tuple[str, str]:
             return codec, name
     if configured:
         return configured, configured
-    even, odd = head[0:4096:2].count(0), head[1:4096:2].count(0)
-    if max(even, odd) > 4 + 8 * min(even, odd):
+    if wide := _unmarked_utf16(head):
         raise DataError("expected text in UTF-8, got bytes of zero in every other place: is it UTF-16? Then set [data] "
-                        f"encoding = \"utf-16-{'le' if odd > even else 'be'}\", or save it as UTF-8")
+                        f"encoding = \"{wide}\", or save it as UTF-8")
     return "utf-8", "UTF-8"
+
+
+def _unmarked_utf16(head: bytes) -> str:
+    """The codec of a text that looks like UTF-16 without its mark, "" for others."""
+    even, odd = head[0:4096:2].count(0), head[1:4096:2].count(0)
+    if max(even, odd) <= 4 + 8 * min(even, odd):
+        return ""
+    return f"utf-16-{'le' if odd > even else 'be'}"
 
 
 def open_text(path: Path, packing: str, codec: str) -> IO[str]:
@@ -126,11 +133,13 @@ def open_text(path: Path, packing: str, codec: str) -> IO[str]:
 
 
 def likely_encoding(path: Path) -> str:
-    """The encoding to propose for a text whose bytes are not UTF-8: cp1252, where they fit it and no line of them is
-    UTF-8 beyond ASCII, as lines of a file in two encodings are; else ""."""
+    """The encoding to propose for a text whose bytes are not UTF-8: UTF-16, where they look like it; cp1252, where they
+    fit it and no line of them is UTF-8 beyond ASCII, as lines of a file in two encodings are; else ""."""
     found = ""
     with readable("a packed file"), open_bytes(path, packing_of(path)) as file:
         text = file.read(_LOOKED_AT)
+    if not text.startswith(tuple(mark for mark, _, _ in _MARKS)) and (wide := _unmarked_utf16(text)):
+        return wide
     for line in text.splitlines():
         if line.isascii():
             continue
