@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.adapters.s3 import S3Blobs, is_bucket
-from flows.wiring import OWNER, Workspace
+from flows.adapters.marks import OWNER, place_of
+from flows.adapters.s3 import S3Blobs
+from flows.wiring import Workspace
 from s3t_core.errors import WorkspaceError
 from s3t_core.files import is_half_written
 from s3t_core.learning.store import Blobs, LocalBlobs
@@ -32,15 +33,13 @@ class LeftPlace:
     section: str
     blobs: Blobs
     marked: bool
+    owner: str
 
     @classmethod
-    def of(cls, place: Workspace, section: str) -> "LeftPlace":
-        """The place as the workspace's settings name it."""
+    def of(cls, place: Workspace, section: str, owner: str) -> "LeftPlace":
+        """The place as the workspace's settings name it; `owner`: the workspace's mark."""
         url = place.config.store.url if section == "store" else place.config.dvc.remote
-        if is_bucket(url):
-            return cls(section, S3Blobs(url), True)
-        folder = place.root / url
-        return cls(section, LocalBlobs(folder), not folder.resolve().is_relative_to(place.root.resolve()))
+        return cls(section, *place_of(url, place.root), owner)
 
     def check_alone(self) -> None:
         """Raises WorkspaceError where something else than the system's own files is there."""
@@ -50,13 +49,14 @@ class LeftPlace:
                                  f"{others} other(s), which a move would leave where no erasure looks; move them "
                                  "elsewhere, then run the command again")
 
-    def empty(self, must_be_there: bool) -> None:
+    def empty(self) -> None:
         """Remove everything of the system's but the mark. Raises StorageError, and WorkspaceError where something else
-        is there, or where the place `must_be_there` and its mark is not: its disk may be away."""
-        if must_be_there and self.marked and self.blobs.read(OWNER) is None:
-            raise WorkspaceError(f"expected the place of [{self.section}] with its mark ({OWNER}), got none: it may be "
-                                 "away, with rows on it. Mount its disk, then run the command again. If it is lost for "
-                                 f"good, an empty place with any file {OWNER} in its stead will do")
+        is there, and for a place without the workspace's mark: its disk may be away, or it may be another's by now."""
+        if self.marked and self.blobs.read(OWNER) != self.owner.encode():
+            raise WorkspaceError(f"expected the place of [{self.section}] with this workspace's mark ({OWNER}), got "
+                                 "none or another's: it may be away, with rows on it. Mount its disk, then run the "
+                                 "command again. If it is lost for good, an empty place in its stead will do whose "
+                                 f"file {OWNER} holds {self.owner}")
         if isinstance(self.blobs, S3Blobs):
             self.blobs.abort_uploads()
         for name in self._names():
@@ -65,7 +65,13 @@ class LeftPlace:
         self.check_alone()
 
     def forget(self) -> None:
-        """Take the mark and the empty directories away: the place is nobody's. Idempotent."""
+        """Take the mark and the empty directories away: the place is nobody's. Idempotent; another's stays as it is."""
+        mark, ours = self.blobs.read(OWNER), self.owner.encode()
+        if self.marked and mark not in (None, ours):
+            return
+        for name in self._names():
+            if is_half_written(name) and ours.startswith(self.blobs.read(name) or b""):  # a mark on its way
+                self.blobs.remove(name)
         self.blobs.remove(OWNER)
         if isinstance(self.blobs, LocalBlobs):
             for folder in [*sorted(self.blobs.root.rglob("*"), reverse=True), self.blobs.root]:

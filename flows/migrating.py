@@ -142,7 +142,7 @@ def _check_begin(old: Workspace, new: Workspace) -> None:
     old.datasets.check_recorded(state.datasets)
     for section in _FILED:
         if getattr(old.config, section) != getattr(new.config, section):
-            LeftPlace.of(old, section).check_alone()
+            LeftPlace.of(old, section, old.owner).check_alone()
     new.owner = old.owner
     if len(old.datasets.remotes()) > 1:
         raise UsageError("expected one DVC remote, got several in .dvc/config; push to the others after the move, by "
@@ -192,7 +192,7 @@ class _Move:
     """From one set of places to another. Every part of it may be done again."""
 
     def __init__(self, journal: _Journal, root: Path, told: Callable[[str], None]) -> None:
-        self._journal, self._told = journal, told
+        self._journal, self._told, self._owner = journal, told, ""
         self.old, self.new = Workspace(root, journal.old), Workspace(root, journal.new)
         a, b = journal.old, journal.new
         self._moves = {"database": a.database != b.database, "store": a.store != b.store, "dvc": a.dvc != b.dvc,
@@ -239,7 +239,7 @@ class _Move:
             write_remote(root, self.new.config.dvc.remote)
         place = Workspace(root)
         state = place.ledger.state()
-        self.old.owner = place.owner
+        self._owner = self.old.owner = place.owner
         if (root / ".git").exists():
             commit_files(root, [CONFIG_NAME, ".dvc/config"], "s3t: the workspace moved")
         if state.dataset is not None:
@@ -247,7 +247,7 @@ class _Move:
         place.write_checkpoint()
         self._told("what is left at the old places")
         if self._journal.emptied != "old":
-            self._destroy(self.old, marked=True)
+            self._destroy(self.old)
             self._note(emptied="old")
         self._forget(self.old)
         return {"moved": sorted(k for k, v in self._moves.items() if v), "entries": len(place.ledger.entries()),
@@ -256,9 +256,9 @@ class _Move:
 
     def destroy_copies(self) -> None:
         """What was copied, before the database was."""
-        self.new.owner = self.old.owner
-        if self._journal.emptied != "new":
-            self._destroy(self.new, marked=self._journal.claimed)
+        self._owner = self.new.owner = self.old.owner
+        if self._journal.claimed and self._journal.emptied != "new":  # before that, nothing there is ours
+            self._destroy(self.new)
             self._note(emptied="new")
         self._forget(self.new)
 
@@ -268,7 +268,7 @@ class _Move:
         self._journal.write()
 
     def _places(self, place: Workspace) -> list[LeftPlace]:
-        return [LeftPlace.of(place, section) for section in _FILED if self._moves[section]]
+        return [LeftPlace.of(place, section, self._owner) for section in _FILED if self._moves[section]]
 
     def _forget(self, place: Workspace) -> None:
         """The end: what was emptied bears no mark any more, and there is no move."""
@@ -321,10 +321,10 @@ class _Move:
             target.serve(kept[-1].version)
         return adopted
 
-    def _destroy(self, place: Workspace, marked: bool) -> None:
-        """The places of `place` that are in the move; `marked`: whether they bear the workspace's mark, or are away."""
+    def _destroy(self, place: Workspace) -> None:
+        """What is ours at the places of `place` that are in the move."""
         for left in self._places(place):
-            left.empty(marked)
+            left.empty()
         if self._moves["registry"]:
             if _embedded(place):
                 for path in _registry_files(place):
@@ -334,7 +334,7 @@ class _Move:
                     S3Blobs(url).abort_uploads()
                 place.registry.forget()
         if self._moves["database"]:
-            _database(place).remove()
+            _database(place).remove(self._owner)
 
 
 def _database(place: Workspace) -> Database:

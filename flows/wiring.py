@@ -34,6 +34,7 @@ from flows.adapters.local import (
     close_to_others,
     workspace_lock,
 )
+from flows.adapters.marks import claim_place, place_of
 from flows.adapters.memory import SealedMemory
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.budget import budget_document, budget_tags, forecast_document
@@ -65,12 +66,11 @@ from s3t_core.learning.hub import pinned_hub_id
 from s3t_core.learning.jobs import FileRef, MeasureJob
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
-from s3t_core.learning.store import LocalBlobs, LocalStageStore, StageStore
+from s3t_core.learning.store import LocalStageStore, StageStore
 from s3t_core.release_json import release_from_json
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 from s3t_core.times import rfc3339
 
-OWNER = "s3t-owner"
 """In a store or remote outside the workspace: whose it is."""
 
 
@@ -157,25 +157,15 @@ class Workspace:
     def claim(self, begins: bool | None = None) -> None:
         """Mark store and remote as this workspace's: erasures destroy what its ledger does not know there. A directory
         in the workspace needs no mark. `begins`: whether they may be without a mark yet; by default, before the first
-        data. Raises WorkspaceError when another workspace was first, and for a place that has lost its mark: a disk
-        that is not mounted would look as if everything there were erased."""
+        data. Raises WorkspaceError for a place that is, or lies within or around, another workspace's, and for one that
+        has lost its mark (adapters.marks)."""
         begins = self.ledger.state().settled is None if begins is None else begins
         if not begins:
             self._check_cache()
         for setting, url in (("[store] url", self.config.store.url), ("[dvc] remote", self.config.dvc.remote)):
-            blobs = S3Blobs(url) if is_bucket(url) else LocalBlobs(self._inside(url))
-            if isinstance(blobs, LocalBlobs) and blobs.root.resolve().is_relative_to(self.root.resolve()):
-                continue
-            owner = blobs.read(OWNER)
-            if owner is None and begins:
-                blobs.write(OWNER, self.owner.encode())
-            elif owner is None:
-                raise WorkspaceError(f"expected {setting} to be the place that this workspace has marked, got one "
-                                     f"without its mark ({OWNER}); mount its disk or restore it from its backup: what "
-                                     "is kept there cannot be erased while it is away")
-            elif owner != self.owner.encode():
-                raise WorkspaceError(f"expected {setting} to be this workspace's, got a place that belongs to another "
-                                     "one, whose files an erasure here would destroy; name another place")
+            blobs, marked = place_of(url, self.root)
+            if marked:
+                claim_place(setting, blobs, self.owner, begins, Path(".s3t") / "keys")
 
     def _check_cache(self) -> None:
         """A cache on another disk must hold the recorded data version: where that is not mounted, an empty directory

@@ -160,10 +160,14 @@ class Database:
     def move_to(self, other: "Database", last: Event) -> None:
         """Copy everything to `other`, where what an earlier try copied is replaced, append `last` there, then take the
         tables away here, so that whoever still has this database open is refused: nobody writes in between. Raises
-        StorageError."""
+        StorageError, and WorkspaceError where another workspace's ledger is there by now."""
         with self.transaction() as here:
             tables = [t for t in METADATA.sorted_tables if t is not LEASE]
             with other.transaction() as there:
+                if _owner_of(there) not in ("", _owner_of(here)):
+                    raise WorkspaceError("expected a database without a ledger to move to, got another workspace's, "
+                                         "begun meanwhile; nothing was changed there. Run `s3t migrate --undo`, then "
+                                         "move to another database")
                 for table in tables:
                     there.execute(delete(table))
                     order = [table.c.seq] if "seq" in table.c else []
@@ -221,13 +225,20 @@ class Database:
     def _stamped(self, event: Event) -> Event:
         return {**event, "lease": self.lease} if self.lease else event
 
-    def remove(self) -> None:
-        """Take the database away: its file, or what is ours in it. Idempotent."""
+    def remove(self, owner: str) -> None:
+        """Take the database away, its file or what is ours in it, unless its ledger is another one than `owner`'s (the
+        hash of its first entry, hex): that stays as it is. Idempotent."""
         if self._path is not None:
-            for suffix in ("", "-journal"):
-                remove_file(self._path.with_name(self._path.name + suffix))
+            if not self._path.is_file():
+                return
+            with self.transaction() as connection:
+                if _owner_of(connection) in ("", owner):
+                    for suffix in ("-journal", ""):
+                        remove_file(self._path.with_name(self._path.name + suffix))
             return
         with self.transaction() as connection:
+            if _owner_of(connection) not in ("", owner):
+                return
             METADATA.drop_all(connection)
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {VERSION_TABLE}")
 
@@ -297,6 +308,14 @@ def _rows_of(connection: Connection, table: Table) -> Iterator[tuple[Any, ...]]:
     columns = [c for c in table.c if c.name != "seq"]
     found = connection.execute(select(*columns).order_by(*order), execution_options={"yield_per": _CHUNK})
     return (tuple(row) for row in found)
+
+
+def _owner_of(connection: Connection) -> str:
+    """The name of the ledger that a database holds, the hash of its first entry in hex; "" where none is begun."""
+    if not inspect(connection).has_table("ledger"):
+        return ""
+    first = connection.execute(select(_LEDGER.c.hash).where(_LEDGER.c.seq == 0)).scalar()
+    return "" if first is None else bytes(first).hex()
 
 
 def _refuse_diversions(connection: Connection) -> None:

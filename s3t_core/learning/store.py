@@ -9,6 +9,7 @@ Where the objects are is a port, `Blobs`: a directory (`LocalBlobs`), or a bucke
 
 import hmac
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from s3t_core.files import read_regular, remove_file, write_atomically
 from s3t_core.keys import keyed_digest
 
 _ARTIFACT, _SIDECAR = ".safetensors", ".json"
+_NAME = re.compile(r"[0-9a-f]{64}\.(safetensors|json)")
 
 
 class Blobs(Protocol):
@@ -98,8 +100,7 @@ class StageStore:
 
     def bindings(self) -> dict[str, str]:
         """Key to digest, of every sidecar whose seal and artifact verify: what was stored complete, recorded or not."""
-        found = {n.removesuffix(_SIDECAR): _parsed(self.blobs.read(n)) for n in self.blobs.names()
-                 if n.endswith(_SIDECAR)}
+        found = {n.removesuffix(_SIDECAR): _parsed(self.blobs.read(n)) for n in self._names() if n.endswith(_SIDECAR)}
         return {b["key"]: digest for digest, b in found.items()
                 if b and b["digest"] == digest and hmac.compare_digest(
                     b.get("seal", "").encode(), self._seal(b["key"], digest).encode()) and self.holds(digest)}
@@ -139,7 +140,11 @@ class StageStore:
 
     def digests(self) -> Iterable[str]:
         """Digests of every artifact or sidecar that is there."""
-        return sorted({n.rpartition(".")[0] for n in self.blobs.names() if n.endswith((_ARTIFACT, _SIDECAR))})
+        return sorted({n.rpartition(".")[0] for n in self._names()})
+
+    def _names(self) -> list[str]:
+        """Names of artifacts and sidecars, at the store's own level: what lies deeper is somebody else's."""
+        return [n for n in self.blobs.names() if _NAME.fullmatch(n)]
 
 
 class LocalStageStore(StageStore):

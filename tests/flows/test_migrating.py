@@ -319,6 +319,43 @@ def test_a_workspace_whose_ingest_was_interrupted_is_not_moved(
     assert facts(place.root) == before
 
 
+def test_whoever_took_a_new_place_before_it_was_marked_loses_nothing(
+        place: Workspace, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by the move, when it goes on, nor when it is undone."""
+    def cut(*_: object, **__: object) -> None:
+        raise Cut
+    before = facts(place.root)
+    with monkeypatch.context() as patched, pytest.raises(Cut):
+        claim = Workspace.claim
+        patched.setattr(Workspace, "claim", lambda self, **begins: cut() if begins else claim(self))
+        migrate(place.root, elsewhere, "there.toml", quietly)
+    stages = tmp_path / "there" / "stages"
+    stages.mkdir(parents=True)
+    (stages / "s3t-owner").write_text("another workspace's ledger")
+    (stages / ("a" * 64 + ".safetensors")).write_bytes(b"theirs")
+    with pytest.raises(WorkspaceError, match="belongs to another"):
+        migrate(place.root, "", "", quietly)
+    assert undo(place.root, quietly) == {"undone": True}
+    assert {p.name for p in stages.iterdir()} == {"s3t-owner", "a" * 64 + ".safetensors"}
+    assert facts(place.root) == before
+
+
+def test_whoever_began_a_ledger_in_the_new_database_meanwhile_loses_nothing(
+        place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    before = facts(place.root)
+    with pytest.raises(Cut):
+        migrate(place.root, elsewhere, "there.toml", _cut_at("the database"))
+    other = Database(f"sqlite:///{tmp_path}/there/s3t.db", place.root, place.keys.sealing)
+    first = {"type": "workspace", "time": "2026-01-01T00:00:00Z", "key_check": "another"}
+    other.create([first])
+    with pytest.raises(WorkspaceError, match="begun meanwhile"):
+        migrate(place.root, "", "", quietly)
+    assert SqlLedger(other).events() == [first]
+    assert undo(place.root, quietly) == {"undone": True}
+    assert SqlLedger(other).events() == [first] and not _files(tmp_path / "there" / "stages")
+    assert facts(place.root) == before
+
+
 def test_what_stands_at_the_new_place_is_left_alone(place: Workspace, elsewhere: str, tmp_path: Path) -> None:
     other = Database(f"sqlite:///{tmp_path}/there/s3t.db", place.root, place.keys.sealing)
     other.create([{"type": "workspace", "time": "2026-01-01T00:00:00Z", "key_check": "another"}])

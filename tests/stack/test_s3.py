@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from flows.adapters.local import WorkspaceResidue
+from flows.adapters.marks import claim_place
 from flows.adapters.s3 import S3Blobs
 from infra.stack import Stack
 from s3t_core.errors import ArtifactError, StorageError, WorkspaceError
@@ -103,3 +104,17 @@ def test_what_the_stack_keeps_is_its_users_alone(stack: Stack) -> None:
     assert [p for name in ("s3", "logs") for p in (stack.folder / name).rglob("*")
             if p.is_file() and p.stat().st_mode & 0o077] == []
     assert list(Path(tempfile.gettempdir()).glob(f"weed.*.{stack.pid('s3')}")) == []
+
+
+def test_a_prefix_within_or_around_anothers_is_refused(stack: Stack) -> None:
+    """Compared as paths: `a/b` lies in `a`, `ab` beside it."""
+    def claim(prefix: str, owner: str) -> None:
+        claim_place("[store] url", S3Blobs(f"s3://s3t/{prefix}"), owner, begins=True, is_workspace=Path("keys"))
+    claim("nested/a/stages", "theirs")
+    for prefix in ("nested/a", "nested", "nested/a/stages/deep/er", "nested/a/stages/x"):
+        with pytest.raises(WorkspaceError, match="within or around"):
+            claim(prefix, "mine")
+    for prefix in ("nested/ab", "nested/a/stages2", "nested/b/stages"):
+        claim(prefix, "mine")
+    assert sorted(S3Blobs("s3://s3t/nested").names()) == [
+        f"{p}/s3t-owner" for p in ("a/stages", "a/stages2", "ab", "b/stages")]

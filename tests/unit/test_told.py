@@ -11,7 +11,7 @@ from s3t_core.errors import UsageError, WorkspaceError
 CHECKED: dict[str, Any] = {
     "read_as": "CSV", "columns": [], "rows": 200, "subjects": 50, "admitted": 200, "refused": 0, "erased": 0,
     "reasons": {}, "refused_labels_told": "", "labels": {"a": 200}, "warnings": {}, "notes": [], "problems": [],
-    "not_looked_at": ["the disk"], "data": "[data]\n", "differs": False, "takes": True}
+    "not_looked_at": ["the disk"], "data": "[data]\n", "differs": False, "fits": True, "takes": True}
 
 
 def test_who_verifies_outside_a_workspace_is_asked_for_a_key(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,11 +31,13 @@ def test_an_audit_says_what_to_send_and_how_it_is_checked() -> None:
 
 @pytest.mark.parametrize(("changes", "said", "unsaid"), [
     ({}, "s3t.toml fits.\nAn ingest would take it.", "[data]"),
-    ({"differs": True}, "For s3t.toml:", "s3t.toml fits"),
+    ({"differs": True}, "For s3t.toml, in the place of the lines of [data] there:", "s3t.toml fits"),
+    ({"fits": False, "problems": ["it does not decode"], "admitted": 150}, "An ingest would take 150 of 200 rows, and "
+     "lose what the problem above tells of.", "s3t.toml fits"),
     ({"admitted": 145, "refused": 39, "erased": 16}, "16 would be left out as erased", "take it"),
     ({"admitted": 145, "refused": 39, "erased": 16}, "An ingest would take 145 of 200 rows.", "take it"),
     ({"admitted": 110, "refused": 90}, "An ingest would take 110 of 200 rows.", "erased"),
-    ({"takes": False}, "An ingest would refuse it.", "would take it"),
+    ({"takes": False, "fits": False}, "An ingest would refuse it.", "would take it"),
     ({}, "Not looked at: the disk.", "erased")])
 def test_a_check_ends_with_what_an_ingest_would_take(changes: dict[str, Any], said: str, unsaid: str) -> None:
     told = "\n".join(_told_check(CHECKED | changes))
