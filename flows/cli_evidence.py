@@ -50,6 +50,8 @@ def audit(since: Annotated[str, typer.Option("--since", metavar="TIME", help="Th
     """Write the compliance report (HTML, PDF, signed JSON), or with --bundle, --ledger, --replay other evidence."""
     _check_audit(bundle, ledger, replay)
     place = open_workspace(workspace)
+    for path in filter(None, (bundle, ledger, out)):
+        place.check_outside(Path(path))
     from flows.evidence import write_bundle, write_ledger
     from flows.reporting import parse_since, write_report
     begin = parse_since(since, place.clock.now())

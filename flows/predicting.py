@@ -87,10 +87,7 @@ def _check_out(place: Workspace, source: str, out: Path) -> None:
         raise UsageError(f"expected --out to end in {' or '.join(ENDINGS)}, got {out.suffix or 'no ending'!r}")
     if not out.parent.is_dir() or out.is_dir():
         raise UsageError("expected --out to name a file in a directory that is there, got another path")
-    own = [place.state_dir, place.root / "data"]
-    if any(out.resolve().is_relative_to(folder.resolve()) for folder in own):
-        raise UsageError("expected --out outside of what the system keeps (data, .s3t), got a path in it: it would be "
-                         "searched, swept or replaced there")
+    place.check_outside(out)
     if out.exists() and Path(source).exists() and out.samefile(source):
         raise UsageError("expected --out to be another file than --file, got the same")
 

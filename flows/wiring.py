@@ -53,8 +53,10 @@ from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.files import (
     SHARED_MODE,
+    is_half_written,
     is_written,
     open_files,
+    remove_file,
     remove_half_written,
     remove_tree,
     write_atomically,
@@ -72,6 +74,10 @@ from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 from s3t_core.times import rfc3339
 
 """In a store or remote outside the workspace: whose it is."""
+
+
+_SWEPT_APART = ("activations", "loading", "next", "tmp")
+"""Directories of `.s3t` that have a sweep of their own."""
 
 
 class Workspace:
@@ -204,12 +210,15 @@ class Workspace:
         opened = open_files()
         for folder in self._written_folders():
             remove_half_written(folder, lambda path: is_written(path, opened))
+        for path in self.state_dir.iterdir():
+            if is_half_written(path.name) and not path.is_dir() and not is_written(path, opened):
+                remove_file(path)
 
     def _written_folders(self) -> list[Path]:
         """Where the system, or DVC or git under it, writes to. Other remotes than the configured one are not among
         them: somebody else may be uploading there. Kept activations have a lock of their own, under which
         they are swept (ActivationStore.allow)."""
-        state = [self.state_dir / name for name in ("needles", "quarantine", "certificates")]
+        state = [p for p in self.state_dir.iterdir() if p.is_dir() and p.name not in _SWEPT_APART]
         return [*state, self.root / "data", self.root / ".dvc", self.root / ".git" / "objects", self.datasets.cache,
                 *self._remote_folder(), *self._store_folder()]
 
@@ -241,6 +250,16 @@ class Workspace:
         if self.migration_path.is_file():
             raise WorkspaceError("expected no unfinished move of this workspace, got one; run `s3t migrate` to finish "
                                  "it, or `s3t migrate --undo`, then this command again")
+
+    def check_outside(self, path: Path) -> None:
+        """That what a command is to write for its user lies outside of what the system keeps. Raises UsageError."""
+        kept = [self.root / name for name in ("data", ".dvc", ".git")] + [
+            self.datasets.cache, *self._store_folder(), *self._remote_folder(), self.state_dir]
+        within = any(path.resolve().is_relative_to(folder.resolve()) for folder in kept)
+        if within and not path.resolve().is_relative_to(self.reports_dir.resolve()):
+            raise UsageError("expected a path outside of what the system keeps (data, .s3t, DVC's and git's "
+                             "directories, store and remote), got one in it: it would be searched, swept or replaced "
+                             "there")
 
     def _inside(self, path: str) -> Path:
         return self.root / path

@@ -248,25 +248,49 @@ class DvcDatasets:
 
     def erase(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> DatasetVersion:
         """Rewrite every current file without the targeted rows; the result is the new version. `destroyed`: md5 of
-        objects that are destroyed, or are to be next."""
+        objects that are destroyed, or are to be next.
+
+        A file that is not the recorded one must be what an earlier run of this erasure made of it, which the stored
+        object says: whatever else lies there would become the recorded data. Raises GuaranteeError for it, and has
+        changed nothing then.
+        """
         match, dataset = _Matcher(targets), history[-1]
         content = _rows_of(dataset)
-        for slice_id, version in list(content.items()):
-            path = self.data / _file_name(slice_id)
-            if match.hits_in(path):
-                write_rows(path, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
-            if md5_of(path) != version.md5:
-                content[slice_id] = _describe_file(self._keys, path)
-        return self.add(_version_of(Topology(dataset.shards, dataset.slices, 1), content,
-                                    self._erased_index(history, destroyed), dataset.id_rule, dataset.id_columns))
+        current = {self.data / name: version for name, version in _files_of(dataset).items()}
+        other = {path: version for path, version in current.items() if not _is_whole(path, version.md5)}
+        with self._temporary() as folder, self._earlier_files({v.md5 for v in other.values()}) as stored:
+            for path, version in other.items():
+                self._check_rewritten(path, stored.get(version.md5), match, folder / "made.parquet")
+            for slice_id, version in list(content.items()):
+                path = self.data / _file_name(slice_id)
+                if match.hits_in(path):
+                    write_rows(path, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
+                if md5_of(path) != version.md5:
+                    content[slice_id] = _describe_file(self._keys, path)
+            index = self._erased_index(history, destroyed, stored)
+        return self.add(_version_of(Topology(dataset.shards, dataset.slices, 1), content, index, dataset.id_rule,
+                                    dataset.id_columns))
 
-    def _erased_index(self, history: list[DatasetVersion], destroyed: set[str]) -> SliceVersion | None:
-        """The identity index as the erasure leaves it, now that the other files are rewritten."""
+    def _check_rewritten(self, path: Path, recorded: Path | None, match: "_Matcher", made: Path) -> None:
+        """That a file is the recorded one without the targeted rows, written to `made` to compare them. The index is
+        made again from the recorded one, so that only has to be there. Raises GuaranteeError."""
+        name = path.relative_to(self.data).as_posix()
+        if recorded is not None and name != IDENTITY_PATH:
+            write_rows(made, [r for r in read_rows(recorded) if not match.one(r.subject, r.record)])
+            recorded = made if _is_whole(path, md5_of(made)) else None
+        if recorded is None:
+            raise GuaranteeError(f"expected {name} of the recorded data version, or what this erasure makes of it, got "
+                                 f"{'another file' if path.exists() else 'none'}; {_AGAIN}")
+
+    def _erased_index(self, history: list[DatasetVersion], destroyed: set[str],
+                      stored: Mapping[str, Path]) -> SliceVersion | None:
+        """The identity index as the erasure leaves it, now that the other files are rewritten; made from the recorded
+        one, which is among the `stored` where it does not stand in its place."""
         dataset, path = history[-1], self.data / IDENTITY_PATH
         if dataset.identities is None:
             return None
         rows = [self.data / _file_name(slice_id) for slice_id in _rows_of(dataset)]
-        self._write_index(path, path, rows, history, destroyed)
+        self._write_index(path, stored.get(dataset.identities.md5, path), rows, history, destroyed)
         return dataset.identities if md5_of(path) == dataset.identities.md5 else describe_index(self._keys, path)
 
     def _write_index(self, target: Path, index: Path, rows: list[Path], history: list[DatasetVersion],

@@ -209,7 +209,8 @@ def test_a_scan_looks_for_the_texts_that_were_gathered_or_says_that_they_are_los
 @pytest.mark.parametrize("path", [
     ".dvc/cache/files/md5/ab/.AbCdEfGhIjKlMnOpQrStUv.tmp", ".s3t/remote/files/md5/cd/x.AbCdEfGhIjKlMnOpQrStU-.tmp",
     ".git/objects/pack/tmp_pack_Ab12", ".git/objects/ab/tmp_obj_Ab12", "data/shard=00/.tmp-x", ".s3t/tmp/release-1/a",
-    ".s3t/next/a.parquet"])
+    ".s3t/next/a.parquet", ".s3t/reports/2026-11-26/.tmp-pdf", ".s3t/keys/.tmp-pem", ".s3t/verified/.tmp-a",
+    ".s3t/.tmp-checkpoint", ".s3t/of-a-later-release/deep/.tmp-a", ".s3t/mlartifacts/1/.tmp-a"])
 def test_every_place_that_is_written_to_is_swept(tmp_path: Path, path: str) -> None:
     place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
     half = place.root / path

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from flows.adapters.local import CertificateFiles, WorkspaceResidue
@@ -18,8 +19,12 @@ from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.erasure.dsse import statement_of
 from s3t_core.erasure.executor import Eraser
+from s3t_core.erasure.planner import targets_of
 from s3t_core.erasure.state import STEPS
-from s3t_core.errors import ResidueFound, UsageError
+from s3t_core.errors import GuaranteeError, ResidueFound, UsageError
+from s3t_core.identity_index import IDENTITY_PATH, named_in
+from s3t_core.records import subject_digest
+from s3t_core.slicefile import read_rows, write_rows
 from tests.flows.conftest import tiny_config, write_csv
 
 ANN, BOB = "ann@example.org", "bob@example.org"
@@ -189,3 +194,62 @@ def test_nothing_of_many_is_accepted_where_one_is_refused(place: Workspace) -> N
         take_requests(_again(place), [*(f"somebody {n}" for n in range(501)), ANN.upper()])
     assert _again(place).ledger.head().size == size and len(_again(place).requests.all()) == 1
     assert "somebody" not in json.dumps([p.read_text() for p in place.needles.folder.iterdir()])
+
+
+def _relabelled(path: Path) -> None:
+    rows = list(read_rows(path))
+    write_rows(path, [r._replace(label="bad" if r.label == "good" else "good") for r in rows])
+
+
+@pytest.mark.parametrize("what", ["an erased person's rows", "other labels", "nothing", "another index"])
+@pytest.mark.parametrize("after", ["the plan", "some of the rewriting"])
+def test_what_lies_in_data_while_an_erasure_is_open_does_not_become_the_data(place: Workspace, tmp_path: Path,
+                                                                             what: str, after: str) -> None:
+    """A file that is neither the recorded one nor what this erasure makes of it: certified people would be back."""
+    took = {p: (p, p.read_bytes()) for p in (place.root / "data").rglob("*.parquet")}
+    take_requests(place, [BOB])
+    with place.changing():
+        _eraser(place).run()
+    changed, with_bob = next((path, data) for path, data in took.values() if path.read_bytes() != data
+                             and path.name != IDENTITY_PATH)
+    place = _again(place)
+    take_requests(place, [ANN])
+    with place.changing():
+        eraser = _eraser(place)
+        plan = eraser.plan()
+        assert plan is not None
+        if after != "the plan":
+            state = place.ledger.state()
+            with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+                patched.setattr(type(place.datasets), "add", _killed)
+                place.datasets.erase(targets_of(place.requests.get(plan.requests), plan.subjects), state.datasets,
+                                     state.destroyed_objects | set(plan.objects))
+    path = place.root / "data" / IDENTITY_PATH if what == "another index" else changed
+    before = path.read_bytes()
+    if what == "nothing":
+        path.unlink()
+    elif what == "other labels":
+        _relabelled(path)
+    else:
+        path.write_bytes(with_bob if what != "another index" else next(
+            data for p, data in took.values() if p == path))
+        table = pq.read_table(path)
+        path.unlink()
+        pq.write_table(table.replace_schema_metadata({"by": "hand"}), path)
+    if what == "another index":
+        place.sweep()
+    else:
+        with place.changing(), pytest.raises(GuaranteeError, match="or what this erasure makes of it"):
+            _eraser(place).run()
+        assert len(place.ledger.state().certified) == 1
+        path.unlink(missing_ok=True)
+        path.write_bytes(before)
+    with place.changing():
+        assert _eraser(place).run() is not None
+    place = _again(place)
+    place.datasets.check_recorded(place.ledger.state().datasets)
+    assert len(place.ledger.state().certified) == 2
+    index = place.root / "data" / IDENTITY_PATH
+    people = {r.subject for p in (place.root / "data").rglob("*.parquet") if p != index for r in read_rows(p)}
+    assert people == named_in(index)
+    assert people.isdisjoint(subject_digest(place.keys, who) for who in (ANN, BOB)) and len(people) == 10
