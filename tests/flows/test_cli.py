@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from flows import cli, cli_base
-from flows.wiring import Workspace
-from s3t_core.errors import DataError, WorkspaceError
+from flows import cli, cli_base, cli_evidence
+from flows.wiring import Workspace, create_workspace
+from s3t_core.config import Config
+from s3t_core.errors import DataError, UsageError, WorkspaceError
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 
 S3T = str(Path(sys.executable).with_name("s3t"))
@@ -270,6 +271,19 @@ def test_what_is_missing_is_told_before_prefect_starts(make_place: Callable[...,
     (place.keys_dir / "workspace.key").unlink()
     with pytest.raises(WorkspaceError, match="go there or pass --workspace"):
         cli_base.run_flow(Workspace(place.root), "erase")
+
+
+@pytest.mark.parametrize("option", ["--out", "--bundle", "--ledger"])
+@pytest.mark.parametrize("place", ["data", ".s3t/keys", ".dvc/cache", ".git", ".s3t/stages"])
+def test_evidence_is_written_for_its_user_and_not_where_the_system_keeps_its_own(tmp_path: Path, option: str,
+                                                                                 place: str) -> None:
+    here = create_workspace(tmp_path / "w", Config(), b"\x01" * 32).root
+    (here / place).mkdir(parents=True, exist_ok=True)
+    name = {"--out": "report", "--bundle": "a.zip", "--ledger": "a.jsonl"}[option]
+    before = _tree(here / place)
+    with pytest.raises(UsageError, match="outside of what the system keeps"):
+        cli_evidence.audit(workspace=str(here), **{option[2:]: str(here / place / name)})
+    assert _tree(here / place) == before
 
 
 def test_a_prefect_server_that_does_not_answer_is_told_without_a_traceback(tmp_path: Path, tiny_backbone: Path) -> None:
