@@ -3,13 +3,14 @@
 A stage never shares a process, a thread pool or a random generator with another (method.md), and takes over none of
 the variables by which a shell could choose its kernels (learning.pins). What a job raises is
 raised here; a job whose process dies (out of memory, killed) is a TrainingError, and a rerun continues from there.
-An order to end this process (SIGINT, SIGTERM) ends the jobs with it.
+An order to end this process (SIGINT, SIGTERM) ends the jobs with it, and so does its death (kill -9).
 """
 
 import multiprocessing
 import os
+import signal
 import threading
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -97,6 +98,7 @@ class ProcessRunner:
 
 
 def _child(sending: Connection, job: Any) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         pins.pin(os.environ)  # it may come from a fork server that somebody else started
         outcome = JOBS[type(job)](job)
@@ -106,6 +108,15 @@ def _child(sending: Connection, job: Any) -> None:
         outcome = TrainingError(f"a {type(job).__name__} failed with {type(error).__name__} at {_place(error)}")
     sending.send(outcome)
     sending.close()
+
+
+def _end_with_parent() -> None:
+    """A job has the rows of its slices in memory: it does not outlive whoever asked for it, whatever ended that. Their
+    end of a pipe closes then (multiprocessing's sentinel of the parent)."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _place(error: BaseException) -> str:
