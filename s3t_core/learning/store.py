@@ -21,7 +21,7 @@ from s3t_core.files import read_regular, remove_file, write_atomically
 from s3t_core.keys import keyed_digest
 
 _ARTIFACT, _SIDECAR = ".safetensors", ".json"
-_NAME = re.compile(r"[0-9a-f]{64}\.(safetensors|json)")
+_NAME = re.compile(r"[^/]+\.(safetensors|json)")
 
 
 class Blobs(Protocol):

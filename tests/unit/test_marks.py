@@ -55,5 +55,4 @@ def test_a_store_knows_nothing_of_what_lies_deeper(tmp_path: Path) -> None:
             return sorted(p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file())
     store, inner = (StageStore(Deep(tmp_path / name), b"k" * 32) for name in ("a", "a/b"))
     mine, theirs = store.put("key", b"mine"), inner.put("key", b"theirs")
-    (tmp_path / "a" / "notes.json").write_text("{}")
     assert list(store.digests()) == [mine] and store.bindings() == {"key": mine} and inner.holds(theirs)
