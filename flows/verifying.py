@@ -116,7 +116,7 @@ def _verify_files(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise UsageError("expected certificates (*.json) in the directory, got none")
-    problems, undecided, seen = [], [], set[str]()
+    problems, undecided, seen = _unread(path, files), [], set[str]()
     found: dict[str, list[dict[str, Any]]] = {"certificates": [], "checkpoints": [], "reports": []}
     for file in files:
         try:
@@ -133,6 +133,13 @@ def _verify_files(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str
         undecided += [f"{file.name}: {doubt}"] if doubt else []
         found[kind].append({"file": file.name, **told, "key": signer, "undecided": doubt})
     return _found(keys, problems=problems, undecided=undecided, **found)
+
+
+def _unread(path: Path, files: list[Path]) -> list[str]:
+    """What of a directory looks like a document and is none of the files that are read."""
+    unread = sum(p.suffix.casefold() == ".json" for p in path.rglob("*") if p not in files) if path.is_dir() else 0
+    return [f"expected documents as *.json in the directory itself, got {unread} deeper in it or with another ending, "
+            "which were not read; name their directory too"] if unread else []
 
 
 def _told_of(statement: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -168,6 +168,11 @@ class GivenKeys:
         return ""
 
 
+_FOLDER = "certificates/"
+_DOCUMENT = re.compile(r"certificates/[^/\\]+\.json")
+"""How a bundle names a certificate: one name for each request, so that none counts twice."""
+
+
 def check_bundle(files: Mapping[str, bytes], given: Iterable[KeyFile | Ed25519PublicKey],
                  earlier: bytes | None = None) -> dict[str, Any]:
     """{"valid", "problems", "certificates", "checkpoint", "keys", "not_proved"} of a bundle's files, by name."""
@@ -186,7 +191,12 @@ def check_bundle(files: Mapping[str, bytes], given: Iterable[KeyFile | Ed25519Pu
     except NotValid as error:
         problems.append(f"checkpoint: {error}")
         checkpoint = {}
-    names = sorted(n for n in files if n.startswith("certificates/"))
+    names = sorted(n for n in files if _DOCUMENT.fullmatch(n))
+    folders = {n for n in files if n.endswith("/") and not files[n]}
+    strange = sum(_FOLDER in n.casefold().replace("\\", "/") for n in files.keys() - {*names} - folders)
+    if strange:
+        problems.append(f"{_FOLDER} expected certificates/REQUEST.json and nothing else there, got {strange} "
+                        "other name(s), which nobody checks: whoever counts documents would count them")
     for name in names if checkpoint else []:
         try:
             certificates.append(_check_certificate(files[name], Path(name).stem, keys, checkpoint, proofs))
@@ -259,7 +269,7 @@ def _signed_checkpoint(envelope: bytes, keys: _Keys) -> tuple[dict[str, Any], st
 def read_files(path: Path) -> dict[str, bytes]:
     """The files of a bundle: a zip file, or a directory it was unpacked to. Raises NotValid."""
     if path.is_dir():
-        certificates = (f"certificates/{p.name}" for p in path.glob("certificates/*.json"))
+        certificates = sorted(p.relative_to(path).as_posix() for p in path.glob("certificates/**/*"))
         names = ["checkpoint.json", "proofs.json", *certificates]
         found = [(n, path / n) for n in names if (path / n).is_file()]
         if sum(p.stat().st_size for _, p in found) > MOST_BYTES:

@@ -101,6 +101,14 @@ def test_several_documents_are_verified_at_once_and_a_copy_counts_for_none(tmp_p
     (tmp_path / "mine.json").write_bytes((here / first).read_bytes()[:-9])
     assert not _json("verify", second, str(tmp_path / "mine.json"), cwd=here, code=1)["valid"]
     assert "nothing at" in _json("verify", first, "no.json", cwd=here, code=2)["message"]
+    for unread in ("deep/er/a.json", "b.JSON"):  # "valid" would be said beside what nobody read
+        folder = tmp_path / unread.replace("/", "-")
+        (folder / unread).parent.mkdir(parents=True)
+        (folder / f"{asked[0]}.json").write_bytes((here / first).read_bytes())
+        assert _json("verify", str(folder), "--key", str(here / ".s3t/keys/signing.pub"), cwd=here)["valid"]
+        (folder / unread).write_text("forged")
+        told = _json("verify", str(folder), "--key", str(here / ".s3t/keys/signing.pub"), cwd=here, code=1)
+        assert "1 deeper in it or with another ending" in told["problems"][0]
 
 
 @pytest.mark.slow

@@ -97,6 +97,29 @@ def test_a_missing_file_is_detected(erased: World, name: str) -> None:
     assert not check_bundle(files, [_key(erased).public_key()])["valid"]
 
 
+@pytest.mark.parametrize("name", [
+    "certificates/a/req-2.json", "certificates//req-2.json", "certificates/../certificates/req-2.json",
+    "certificates/req-2.txt", "certificates/req-2.JSON", "certificates/req-2.json/", "Certificates/req-2.json",
+    "certificates\\req-2.json", "sub/certificates/req-2.json", "./certificates/req-2.json", "certificates/.json/x"])
+def test_a_document_under_another_name_is_no_further_document(erased: World, tmp_path: Path, name: str) -> None:
+    """A copy of a genuine one would count as one more erasure. In the zip and in the directory it was unpacked to."""
+    files, public = _bundle(erased), [_key(erased).public_key()]
+    more = files | {name: files["certificates/req-2.json"]}
+    found = check_bundle(more, public)
+    assert not found["valid"] and "whoever counts documents" in str(found["problems"])
+    assert [c["request"] for c in found["certificates"]] == ["req-1", "req-2", "req-3"]
+    for n, data in (more if name.startswith("certificates/a") else files).items():
+        (tmp_path / n).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / n).write_bytes(data)
+    (tmp_path / "certificates" / "empty").mkdir()
+    assert check_bundle(read_files(tmp_path), public)["valid"] is not name.startswith("certificates/a")
+
+
+def test_entries_that_only_name_folders_are_no_documents(erased: World) -> None:
+    files = _bundle(erased) | {"certificates/": b"", "certificates/empty/": b""}
+    assert check_bundle(files, [_key(erased).public_key()])["valid"]
+
+
 def test_a_swapped_certificate_another_key_or_nothing_at_all_is_not_valid(erased: World) -> None:
     files, public = _bundle(erased), [_key(erased).public_key()]
     swapped = files | {"certificates/req-1.json": files["certificates/req-2.json"]}
