@@ -16,11 +16,12 @@ import pytest
 
 from flows.adapters.footing import check_footing
 from flows.adapters.git import run_git
+from flows.adapters.marks import OWNER
 from flows.finding import look_alikes, look_up, look_up_hashed
 from flows.healing import heal
 from flows.ingest import ingest_source
 from flows.requests import take_requests
-from flows.wiring import OWNER, Workspace, create_workspace
+from flows.wiring import Workspace, create_workspace
 from s3t_core.domain import DatasetVersion
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import DataError, GuaranteeError, StorageError
