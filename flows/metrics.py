@@ -8,7 +8,7 @@ They are told to who sends the token in `.s3t/metrics-token`, which is made on f
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, get_args
+from typing import Any
 
 from prometheus_client.asgi import make_asgi_app
 from prometheus_client.core import CollectorRegistry, GaugeMetricFamily
@@ -21,8 +21,7 @@ from flows.adapters.guard import App
 from flows.requests import list_requests
 from flows.status import status_of
 from flows.wiring import Workspace
-from s3t_core.erasure.outcome import ErasureOutcome
-from s3t_core.erasure.state import ClosingKind
+from s3t_core.erasure.closing import STATES
 from s3t_core.times import parse_time
 
 TOKEN = "metrics-token"  # noqa: S105  # the name of its file
@@ -30,7 +29,6 @@ TOKEN = "metrics-token"  # noqa: S105  # the name of its file
 _OPEN = frozenset({"/health"})
 _LOOK_SECONDS = 0.5
 _PLAIN = [(b"content-type", b"text/plain; charset=utf-8")]
-STATES = ("pending", "held", "awaiting approval", *get_args(ErasureOutcome), *get_args(ClosingKind))
 
 
 class WorkspaceCollector(Collector):

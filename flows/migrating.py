@@ -23,6 +23,7 @@ from flows.adapters.database import Database, SqlLedger
 from flows.adapters.datasets import commit_files, object_name, write_remote
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.local import is_held, workspace_lock
+from flows.adapters.marks import place_of
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.leaving import LeftPlace
 from flows.settings import CONFIG_NAME
@@ -343,7 +344,7 @@ def _database(place: Workspace) -> Database:
 
 
 def _remote(place: Workspace) -> Blobs:
-    return S3Blobs(place.config.dvc.remote) if is_bucket(place.config.dvc.remote) else LocalBlobs(place.remote)
+    return place_of(place.config.dvc.remote, place.root)[0]
 
 
 def _written(target: Blobs, name: str, data: bytes) -> bytes:
