@@ -305,6 +305,8 @@ class _Move:
         target = self.new.registry
         adopted: dict[str, list[str]] = {}
         self._told("training runs")
+        if target.count():  # of a try that was cut off: no ledger knows what became of its files since
+            target.forget()
         target.copy_runs(source)
         kept = []
         for number, version in enumerate(_kept(state), 1):

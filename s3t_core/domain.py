@@ -212,6 +212,11 @@ class Release:
         replica = self.serving(shard)
         return replica.depth if replica else 0
 
+    def learned(self) -> set[SliceId]:
+        """The slices that the replicas that answer have learned from."""
+        answering = [r for r in map(self.serving, self.shards()) if r is not None]
+        return {SliceId(r.shard, i) for r in answering for i in r.stages[-1].prefix}
+
     def stage_keys(self) -> set[str]:
         """Keys of every live stage, of replicas that answer and of those that stand by."""
         return {s.key for r in self.replicas for s in r.stages}

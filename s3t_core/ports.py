@@ -188,7 +188,8 @@ class Registry(Protocol):
     def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str],
                 document: str = "") -> Published:
         """Register a version for the release, or find the one that is registered already; move the alias to it.
-        `document`: the digest that its files must have, "" where the ledger does not know it yet."""
+        `document`: the digest that its files must have for it to be found, "" where the ledger knows none: then what
+        says it is of this release is nobody's, and goes."""
 
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags on a version."""

@@ -114,15 +114,12 @@ class MlflowRegistry:
 
     def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str],
                 document: str = "") -> Published:
-        """Register a version for the release, or find the one a run before a crash registered; move the alias. One
-        whose release document is not `document`, or without it the one that its tag names, is not what was registered:
-        another version takes its place."""
+        """Register a version for the release, or find the one whose files have the digest that the ledger recorded,
+        `document`; move the alias. Every other version that says it is of this release goes, also one that a killed
+        run registered and the ledger never learned of: nobody knows what became of its files since."""
         with self._guarded():
             self._experiment()
-            known = self._find(release["id"])
-            if known is not None and (not known.document or document not in ("", known.document)):
-                self._client.delete_model_version(self.name, known.version)
-                known = None
+            known = self._find(release["id"], document)
             published = known or self._register(release, recipe, tags)
             if known:
                 self._complete(known.model_id, release)  # a file that was damaged is the store's again
@@ -200,16 +197,12 @@ class MlflowRegistry:
 
     def adopt(self, record: VersionRecord, tags: Mapping[str, str]) -> Published:
         """Register a version that another registry has, or that was lost here, under its number where that is not
-        passed already; or find it. The alias stays where it is."""
-        release = release_to_json(record.release)
+        passed already. What is here and says it is of the same release goes: the ledger knows no digest of its files.
+        The alias stays where it is."""
         with self._guarded():
             self._experiment()
-            known = self._find(record.release.release_id)
-            if known and int(known.version) < int(record.version):  # of a run that was killed while it counted up
-                self._client.delete_model_version(self.name, known.version)
-                known = None
-            published = known or self._register(release, record.recipe, tags, record)
-            self._complete(published.model_id, release)
+            self._find(record.release.release_id, "")
+            published = self._register(release_to_json(record.release), record.recipe, tags, record)
             self._check_reach(published)
             return published
 
@@ -267,12 +260,13 @@ class MlflowRegistry:
         wanted = {s.digest for shard in record.release.shards() for r in [record.release.serving(shard)] if r
                   for s in r.stages}
         with self._guarded(), _temporary_in(self._temporary), tempfile.TemporaryDirectory(prefix="check-") as folder:
-            self._mlflow.artifacts.download_artifacts(f"models:/{published.model_id}", dst_path=folder,
-                                                      tracking_uri=self._uri)
+            self._mlflow.artifacts.download_artifacts(f"models:/{published.model_id}", tracking_uri=self._uri,
+                                                      dst_path=str(Path(folder, MODEL_FOLDER)))
             document = next(Path(folder).rglob("release.json"), None)
             said = None if document is None else json.loads(document.read_bytes())["release"]
-            files = document.parent if document else Path(folder)
-            whole = said == release_to_json(record.release) and all(LocalStageStore(files).holds(d) for d in wanted)
+            stages = document.parent if document else Path(folder)
+            whole = (said == release_to_json(record.release) and all(LocalStageStore(stages).holds(d) for d in wanted)
+                     and digest_of_files(files_in(Path(folder))) == published.document)
         if not whole:
             raise StorageError(f"expected version {record.version} to be whole in the registry it was moved to, got "
                                "other files; nothing was removed: run the command again")
@@ -399,14 +393,20 @@ class MlflowRegistry:
                 self._store.place(stage.digest, folder)
         sync_directory(folder)
 
-    def _find(self, release_id: str) -> Published | None:
+    def _find(self, release_id: str, document: str) -> Published | None:
+        """The version of a release whose files have the digest `document`. Others that say they are of it go, and all
+        where that is ""."""
         from mlflow.exceptions import MlflowException
         try:
             self._client.get_registered_model(self.name)
         except MlflowException:
             self._client.create_registered_model(self.name)
-        found = [self._published(v) for v in self._versions() if v.tags.get(RELEASE_TAG) == release_id]
-        return next((p for p in found if p.document), found[0] if found else None)
+        said = [self._published(v) for v in self._versions() if v.tags.get(RELEASE_TAG) == release_id]
+        found = next((p for p in said if document and p.document == document), None)
+        for other in said:
+            if other is not found:
+                self._client.delete_model_version(self.name, other.version)
+        return found
 
     def _published(self, version: Any) -> Published:
         """A version as it is here. Its `document` is the digest of its files, "" where its tag names another release
@@ -485,13 +485,17 @@ class MlflowRegistry:
         return str(self._client.create_experiment(self.name, self._artifacts.as_uri(), {OWNER_TAG: self._owner}))
 
     def _owned(self, experiment: Any) -> str:
-        """Its id, when it is this workspace's. Raises WorkspaceError."""
+        """Its id, when it is this workspace's; one that a client of the registry deleted is there again: MLflow would
+        refuse every write to it, an erasure's too. Raises WorkspaceError."""
+        from mlflow.entities import LifecycleStage
         owner = experiment.tags.get(OWNER_TAG)
-        if owner is None:
-            self._client.set_experiment_tag(experiment.experiment_id, OWNER_TAG, self._owner)
-        elif owner != self._owner:
+        if owner not in (None, self._owner):
             raise WorkspaceError(f"expected {self.name!r} in the registry to be this workspace's, got another's, whose "
                                  "versions an erasure here would destroy; take another [system] name or server")
+        if experiment.lifecycle_stage == LifecycleStage.DELETED:
+            self._client.restore_experiment(experiment.experiment_id)
+        if owner is None:
+            self._client.set_experiment_tag(experiment.experiment_id, OWNER_TAG, self._owner)
         return str(experiment.experiment_id)
 
     @contextlib.contextmanager

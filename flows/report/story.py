@@ -95,7 +95,7 @@ def _erasures(report: Report) -> list[Block]:
                    "the operator can destroy.", "bad")] if outside else []
     return [Heading("What each erasure did"),
             Text(f"Requests are carried out in batches. {rows} record(s) of other people share a slice with an erased "
-                 "one (collateral): the model does not use them until it is retrained. Slices are the portions into "
+                 "one and are not used by the model until it is retrained (collateral). Slices are the portions into "
                  "which the data is divided, written shard/slice."),
             *warned,
             Table(("certified", "requests", "slices touched", "model parts destroyed", "collateral records",

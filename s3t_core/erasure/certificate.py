@@ -4,10 +4,11 @@ Its subject is the model version that serves after the erasure (or the data, whe
 personal data: the data subject appears as a salted commitment, rows as counts. GDPR articles 5(2), 12(3), 17.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from s3t_core.canonical import digest_of
-from s3t_core.domain import DatasetVersion, DeletionRequest
+from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId
 from s3t_core.erasure.ledger import Inclusion, TreeHead, leaf_of, outcome_in
 from s3t_core.erasure.merkle import includes, leaf_hash
 from s3t_core.erasure.planner import ErasurePlan
@@ -73,7 +74,7 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
         "batch": {"plan": plan.plan_id, "requests": len(plan.requests),
                   "slices": [{"shard": s.shard, "slice": s.index} for s in plan.slices],
                   "held_out_touched": plan.held_out,
-                  "collateral_rows": _collateral(plan, data_after)},
+                  "collateral_rows": collateral_rows(plan.slices, state)},
         "times": {"planned": plan.time, "alias_moved": state.steps["cut over"]["moved"],
                   "old_version_refused_after_seconds": state.steps["cut over"]["staleness"],
                   "offline_use_declared_seconds": state.steps["cut over"].get("offline", 0.0),
@@ -155,9 +156,12 @@ def _datasets_around(state: State) -> tuple[DatasetVersion | None, DatasetVersio
     return state.datasets[-2], state.datasets[-1]
 
 
-def _collateral(plan: ErasurePlan, after: DatasetVersion | None) -> int:
-    """Live training rows that share a slice with an erased one: what is left in the touched slices."""
-    return sum(after.slice_versions[s].rows for s in plan.slices if s in after.slice_versions) if after else 0
+def collateral_rows(slices: Iterable[SliceId], state: State) -> int:
+    """Live training rows that share one of `slices`, touched by the erasure that is open, with an erased one, and that
+    the version that serves has not learned from: none where a replacement was trained on them first."""
+    learned = state.release.learned() if state.release else set()
+    known = state.dataset.slice_versions if state.dataset else {}
+    return sum(known[s].rows for s in set(slices) - learned if s in known)
 
 
 def _live(version: VersionRecord | None) -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from s3t_core.canonical import sha256_hex
-from s3t_core.domain import Release
-from s3t_core.erasure.certificate import LIMITS
-from s3t_core.erasure.ledger import leaf_of, walk
+from s3t_core.domain import Release, SliceId
+from s3t_core.erasure.certificate import LIMITS, collateral_rows
+from s3t_core.erasure.ledger import leaf_of, outcome_in, walk
 from s3t_core.erasure.merkle import consistency_proof, leaf_hash, tree_head
 from s3t_core.erasure.offline import NOT_PROVED
 from s3t_core.erasure.outcome import ErasureOutcome
@@ -154,7 +154,7 @@ class BudgetPoint(Part):
     version: str
     live_depths: tuple[int, ...]
     mean_live_depth: float
-    requests_erased: int = Field(description="since the ledger began")
+    requests_erased: int = Field(description="since the ledger began; those that found nobody are none")
     certain_requests_left: int | None
     exhausted: bool
 
@@ -268,7 +268,8 @@ def parse_report(statement: dict[str, Any]) -> Report:
 
 @dataclass
 class _Asked:
-    """A request as the ledger tells of it so far."""
+    """A request as the ledger tells of it so far. `found`: an erasure found somebody; `unsure`: it was closed by a
+    clock that ran ahead and was put right since."""
 
     told: Event
     closed: str | None = None
@@ -278,7 +279,9 @@ class _Asked:
     approver: str = ""
     document: str = ""
     plan: str = ""
+    found: bool = False
     cut_over: str | None = None
+    unsure: bool = False
 
 
 @dataclass
@@ -309,6 +312,8 @@ class _Seen:
 
     def _clock(self, event: Event) -> None:
         self._acted(event, "clock corrected", f"it had been {event['before']}")
+        for asked in self.requests.values():
+            asked.unsure |= asked.closed is not None and asked.closed > event["time"]
 
     def _healed(self, event: Event) -> None:
         self._acted(event, "healed after a restore", f"{event['stages']} stages, {event['objects']} data objects, "
@@ -336,7 +341,8 @@ class _Seen:
         champion = self.state.champion
         self.accuracy = champion.accuracy if champion else None
         for request in event["plan"]["requests"]:
-            self.requests[request].plan = event["plan"]["plan_id"]
+            asked = self.requests[request]
+            asked.plan, asked.found = event["plan"]["plan_id"], outcome_in(self.state, request)[0] != "nothing found"
 
     def _step(self, event: Event) -> None:
         self.steps[event["step"]] = event
@@ -354,7 +360,7 @@ class _Seen:
             return
         depths = tuple(budget["live_depths"])
         self.policy = budget["policy"]
-        erased = sum(r.plan != "" for r in self.requests.values())
+        erased = sum(r.found for r in self.requests.values())
         self.budget.append(BudgetPoint(
             time=event["time"], version=champion.version, live_depths=depths,
             mean_live_depth=round(sum(depths) / max(len(depths), 1), 3), requests_erased=erased,
@@ -386,7 +392,7 @@ def _request_entry(asked: _Asked, state: State, documents: Mapping[str, bytes], 
     request_id = asked.told["request"]
     known = state.requests[request_id]
     document = _compared(asked.document, documents.get(request_id))
-    timed = asked.outcome in _CERTIFIED and not known.clock_corrected
+    timed = asked.outcome in _CERTIFIED and not known.clock_corrected and not asked.unsure
     return RequestEntry(
         id=request_id, scope=known.scope, received=known.received, due=known.due,
         clock_corrected=known.clock_corrected, outcome=asked.outcome, rows=asked.rows,
@@ -403,7 +409,7 @@ def _met(asked: _Asked, known: RequestRecord, document: Document, now: str) -> b
     if asked.closed is not None and document != "as recorded":
         return None
     if (asked.closed or now) > known.due:
-        return None if known.clock_corrected else False
+        return None if known.clock_corrected or asked.unsure else False
     return True if asked.closed else None
 
 
@@ -444,13 +450,13 @@ def _seconds(begin: str, end: str | None) -> int | None:
 def _erasure_entry(plan: dict[str, Any], steps: Mapping[str, Event], state: State,
                    accuracy: float | None) -> ErasureEntry:
     cut, destroy, scan = steps["cut over"], steps["destroy"], steps["scan"]
-    rows = {(s.shard, s.index): v.rows for s, v in state.dataset.slice_versions.items()} if state.dataset else {}
+    slices = [SliceId(*s) for s in plan["slices"]]
     after = state.champion.accuracy if state.champion else None
     return ErasureEntry(
         plan=plan["plan_id"], planned=plan["time"], cut_over=cut["moved"], certified=steps["certify"]["time"],
-        requests=len(plan["requests"]), slices=tuple(SliceName(shard=s, slice=i) for s, i in plan["slices"]),
+        requests=len(plan["requests"]), slices=tuple(SliceName(shard=s.shard, slice=s.index) for s in slices),
         held_out_touched=plan["held_out"], stages_deactivated=len(plan["deactivated"]),
-        collateral_rows=sum(rows.get((s, i), 0) for s, i in plan["slices"]),
+        collateral_rows=collateral_rows(slices, state),
         data_objects_destroyed=len(destroy["objects"]), quarantined_rows_destroyed=destroy["quarantined"],
         versions_destroyed=tuple(destroy["versions"]), old_version_refused_after_seconds=cut["staleness"],
         scanned_files=scan["files"], scanned_bytes=scan["bytes"], needles=scan["needles"],

@@ -206,7 +206,11 @@ class FakeRegistry:
     def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str],
                 document: str = "") -> Published:
         self._guard("registry.publish")
-        known = next((v for v, r in self.versions.items() if r["id"] == release["id"]), None)
+        said = [v for v, r in self.versions.items() if r["id"] == release["id"]]
+        known = next((v for v in said if document and digest_of(self.versions[v]) == document), None)
+        for other in said:
+            if other != known:
+                del self.versions[other]
         if known is None:
             known, self.next = str(self.next), self.next + 1
             self.versions[known] = release

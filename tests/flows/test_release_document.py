@@ -13,10 +13,13 @@ from typing import Any
 import mlflow
 import pytest
 
+from flows.adapters import registry
+from flows.adapters.registry import MlflowRegistry
 from flows.erase import erase
 from flows.predicting import champion_of
 from flows.replaying import replay
 from flows.reporting import report_of
+from flows.requests import take_requests
 from flows.train import train
 from flows.wiring import Workspace
 from s3t_core.canonical import canonical_json, sha256_hex
@@ -24,6 +27,7 @@ from s3t_core.errors import GuaranteeError, StaleModel
 from tests.flows.prepared import forget_connections
 
 pytestmark = pytest.mark.slow
+CODE = Path(registry.__file__).with_name("champion.py")
 
 
 def _labels_reversed(document: dict[str, Any]) -> None:
@@ -119,6 +123,101 @@ def _check_nothing_to_heal(place: Workspace, model_id: str) -> None:
     assert not any(erase(str(place.root))["healed"].values())
     assert len(Workspace(place.root).ledger.entries()) == before
     assert [p.name for p in (place.state_dir / "mlartifacts" / "models").iterdir()] == [model_id]
+
+
+class Killed(BaseException):
+    """Where a test kills a command."""
+
+
+def _killed_behind(monkeypatch: pytest.MonkeyPatch, work: str, command: Callable[[str], Any], root: Path) -> None:
+    """`command`, killed when the registry has done `work` and the ledger has not been told yet."""
+    does = getattr(MlflowRegistry, work)
+
+    def killed(*given: Any, **named: Any) -> None:
+        does(*given, **named)
+        raise Killed
+    with monkeypatch.context() as context, pytest.raises(Killed):
+        context.setattr(MlflowRegistry, work, killed)
+        command(str(root))
+    forget_connections()
+
+
+def _forge(place: Workspace, recorded: bool) -> set[str]:
+    """Other code into every logged model that the ledger records, or into those that it does not; their ids."""
+    known, folder = {v.model_id for v in place.ledger.state().versions}, place.state_dir / "mlartifacts" / "models"
+    forged = {p.name for p in folder.iterdir() if (p.name in known) == recorded and any(p.rglob("champion.py"))}
+    for file in (f for name in forged for f in (folder / name).rglob("champion.py")):
+        file.write_text(file.read_text().replace('"label": p.label', '"label": "forged"'))
+    return forged
+
+
+@pytest.mark.parametrize(("work", "command"), [("publish", erase), ("publish", train), ("adopt", erase)])
+def test_a_version_that_a_killed_command_registered_is_not_believed(
+        place: Workspace, monkeypatch: pytest.MonkeyPatch, work: str, command: Callable[[str], Any]) -> None:
+    """Its files lay there, and no ledger knew their digest: whatever was made of them meanwhile is not what serves."""
+    if (work, command) == ("publish", erase):
+        take_requests(place, ["person-003"])
+    else:
+        _forge(place, recorded=True)  # so that it is registered again
+    _killed_behind(monkeypatch, work, command, place.root)
+    orphans = _forge(place, recorded=False)
+    assert orphans
+    command(str(place.root))
+    forget_connections()
+    after = Workspace(place.root)
+    assert {p["label"] for p in champion_of(after).predict(["w1", "w2"])} <= {"bad", "good"}
+    erase(str(place.root))
+    code = {f.parents[1].name: f.read_bytes() for f in (after.state_dir / "mlartifacts").rglob("champion.py")}
+    assert code and set(code.values()) == {CODE.read_bytes()} and not code.keys() & orphans
+
+
+def _experiment(place: Workspace, client: mlflow.MlflowClient) -> None:
+    client.delete_experiment(client.get_experiment_by_name(place.registry.name).experiment_id)
+
+
+def _runs(place: Workspace, client: mlflow.MlflowClient) -> None:
+    experiment = client.get_experiment_by_name(place.registry.name).experiment_id
+    for run in client.search_runs([experiment]):
+        client.delete_run(run.info.run_id)
+
+
+def _model(place: Workspace, client: mlflow.MlflowClient) -> None:
+    client.delete_registered_model(place.registry.name)
+
+
+def _alias(place: Workspace, client: mlflow.MlflowClient) -> None:
+    client.delete_registered_model_alias(place.registry.name, "champion")
+
+
+def _version(place: Workspace, client: mlflow.MlflowClient) -> None:
+    client.delete_model_version(place.registry.name, place.registry.serving())
+
+
+def _logged(place: Workspace, client: mlflow.MlflowClient) -> None:
+    record = place.ledger.state().champion
+    assert record is not None
+    client.delete_logged_model(record.model_id)
+
+
+@pytest.mark.parametrize("delete", [_experiment, _runs, _model, _alias, _version, _logged])
+@pytest.mark.parametrize("is_open", [False, True])
+def test_whatever_somebody_deletes_in_the_registry_locks_no_erasure(
+        place: Workspace, monkeypatch: pytest.MonkeyPatch, is_open: bool,
+        delete: Callable[[Workspace, mlflow.MlflowClient], None]) -> None:
+    """With MLflow's own page: before an erasure, or while one is open that has not cut over yet."""
+    take_requests(place, ["person-003"])
+    if is_open:
+        _killed_behind(monkeypatch, "publish", erase, place.root)
+    delete(place, mlflow.MlflowClient())
+    forget_connections()
+    assert len(erase(str(place.root))["certificates"]) == 1
+    forget_connections()
+    after = Workspace(place.root)
+    assert {p["label"] for p in champion_of(after).predict(["w1", "w2"])} <= {"bad", "good"}
+    erase(str(place.root))  # a superseded version that is lost is told as such
+    assert not any(erase(str(place.root))["healed"].values())
+    train(str(place.root))
+    assert champion_of(Workspace(place.root)).predict(["w1"])
 
 
 def _evil(place: Workspace, folder: Path) -> Path:

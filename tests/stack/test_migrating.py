@@ -21,10 +21,11 @@ from flows.train import train
 from flows.verifying import verify_path
 from flows.wiring import Workspace
 from infra.stack import Stack
-from s3t_core.config import Config, render_config
+from s3t_core.config import Config, parse_config, render_config
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 from tests.flows.prepared import forget_connections
 from tests.flows.test_migrating import Cut, facts
+from tests.flows.test_release_document import CODE
 from tests.stack.conftest import EVERY, ROOT
 from tests.stack.test_walk import answers
 
@@ -130,3 +131,30 @@ def test_a_move_to_the_stack_that_is_cut_anywhere_is_finished(
     there = Workspace(place.root)
     assert steps > 6 and facts(place.root) == before and served(there) == serving
     assert len(there.registry.released()) == len({v.version for v in there.ledger.state().versions if not v.destroyed})
+
+
+def test_a_version_of_a_move_that_was_cut_off_is_not_believed(
+        stack: Stack, place: Workspace, make_config: Callable[..., Any]) -> None:
+    """Its files lay in the new registry, and no ledger knew their digest."""
+    before, serving = facts(place.root), served(place)
+
+    def told(at: str) -> None:
+        if at == "the database":
+            raise Cut
+    with pytest.raises(Cut):
+        migrate(place.root, places(make_config()), "servers.toml", told)
+    forget_connections()
+    journal = json.loads(place.migration_path.read_bytes())
+    new = Workspace(place.root, parse_config(journal["new"]))
+    new.owner = place.owner
+    url = new.registry.place()
+    blobs = S3Blobs(url)
+    codes = [n for n in blobs.names() if n.endswith("champion.py")]
+    for name in codes:
+        blobs.write(name, (blobs.read(name) or b"").replace(b'"label": p.label', b'"label": "forged"'))
+    assert codes
+    migrate(place.root, "", "", lambda _: None)
+    forget_connections()
+    there = Workspace(place.root)
+    assert facts(place.root) == before and served(there) == serving
+    assert all(blobs.read(n) == CODE.read_bytes() for n in blobs.names() if n.endswith("champion.py"))

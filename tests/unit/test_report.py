@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -19,7 +20,9 @@ from flows.report.plots import pictures
 from flows.report.story import tell
 from flows.reporting import parse_since
 from flows.verifying import verify_path
-from s3t_core.erasure.certificate import make_statement
+from s3t_core.canonical import sha256_hex
+from s3t_core.domain import SliceId
+from s3t_core.erasure.certificate import collateral_rows, make_statement
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.merkle import continues
 from s3t_core.erasure.report import REPORT_TYPE, Report, build_report
@@ -128,6 +131,35 @@ def test_versions_say_what_they_may_use_and_the_picture_what_is_silenced() -> No
     erasure = report.erasures[0]
     assert [(s.shard, s.slice) for s in erasure.slices] == [(0, 0)] and erasure.collateral_rows == 2
     assert [p.live_depths for p in report.budget] == [(3, 3), (2, 3)]
+
+
+def test_rows_that_a_replacement_has_learned_from_are_no_collateral() -> None:
+    """Where it was trained first, the version that serves uses what is left in the touched slices."""
+    world = _erased("s00-1")
+    state = world.ledger.state()
+    first, last = state.versions
+    assert collateral_rows([SliceId(0, 0)], state) == 2
+    state.versions[-1] = replace(last, release=first.release)
+    assert collateral_rows([SliceId(0, 0)], state) == 0
+
+
+def test_a_request_that_found_nobody_counts_as_none_that_was_erased() -> None:
+    assert _report(_erased("s00-1", "nobody-of-that-name")).budget[-1].requests_erased == 1
+
+
+@pytest.mark.parametrize(("closed", "met"), [("2027-02-01T00:00:00Z", None), ("2026-02-10T00:00:00Z", False)])
+def test_what_was_closed_by_a_clock_that_ran_ahead_is_not_said_to_be_late(closed: str, met: bool | None) -> None:
+    """It may have been in time. What was late by a clock that nobody put right since was late."""
+    world = make_world()
+    world.ask("req-0", "s00-1", due="2026-02-01T00:00:00Z")
+    world.ledger.take({"type": "closed", "time": closed, "request": "req-0", "kind": "withdrawal",
+                       "certificate": sha256_hex(b"{}")})
+    if met is None:
+        world.ledger.take({"type": "replayed", "time": "2026-01-20T00:00:00Z", "version": "1", "live": 9,
+                           "same_profile": True, "same": ["a"], "other": []})  # the clock was put right before it
+    report = _report(world, documents={"req-0": b"{}"})
+    assert report.requests[0].outcome == "withdrawal" and report.requests[0].met is met
+    assert report.summary.deadlines_missed == (met is False)
 
 
 def test_a_period_has_what_was_open_in_it_and_the_proof_that_the_ledger_went_on() -> None:
