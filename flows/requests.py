@@ -310,7 +310,7 @@ def _wanted(place: Workspace, unsealed: DeletionRequest, who: str, key: str, ids
         "type": "request", "time": request.received, "request": request.request_id, "subject": request.subject,
         "record": request.record, "suppression": request.suppression, "commitment": request.commitment,
         "salt": sha256_hex(salt.encode()), "due": request.due, "id_rule": list(rule_of(place)),
-        "ids": [place.needles.digest_of(request.request_id, i) for i in ids], **named}, once), ids)
+        "once": once, "ids": [place.needles.digest_of(request.request_id, i) for i in ids], **named}), ids)
 
 
 def _take(place: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:

@@ -1,24 +1,44 @@
--- Least privileges on the workspace's database (docs/operations.md). Run it in that database as its owner; then give a
--- role of these to whoever needs it: CREATE ROLE ann LOGIN IN ROLE s3t_requests.
+-- Least privileges on the workspace's database (docs/operations.md). Run it in that database as a superuser, or as its
+-- owner where that may make roles; then give a role of these to whoever needs it: CREATE ROLE ann LOGIN IN ROLE s3t_requests.
+-- Run it again after an upgrade.
 --
---   s3t_requests   takes and answers requests; cannot erase, cannot change what the ledger says
+--   s3t_requests   takes and answers requests; cannot erase, nor write in the ledger what only an erasure, a training or an
+--                  ingest tells: row-level security refuses such an entry, with or without the workspace's keys
 --   s3t_eraser     carries erasures out: all but changing or removing ledger entries
---   s3t_auditor    reads
+--   s3t_auditor    reads; holds up nobody
 --
 -- The owner migrates the schema, and is nobody's everyday role.
 DO $$
-DECLARE role text;
+DECLARE role text; made record;
 BEGIN
     FOREACH role IN ARRAY ARRAY['s3t_requests', 's3t_eraser', 's3t_auditor'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', role);
         END IF;
+        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), role);
         EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', role);
         EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA public TO %I', role);
     END LOOP;
+    -- nobody keeps anything here beside the tables: no large objects, no tables of their own, no temporary ones
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+    FOR made IN SELECT oid::regprocedure AS name FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+            AND (proname LIKE 'lo\_%' OR proname IN ('lowrite', 'loread')) LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', made.name);
+    END LOOP;
 END $$;
-GRANT INSERT ON ledger, requests, idempotency TO s3t_requests, s3t_eraser;
+GRANT INSERT ON ledger, requests TO s3t_requests, s3t_eraser;
 GRANT UPDATE (certificate) ON requests TO s3t_requests, s3t_eraser;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO s3t_requests, s3t_eraser;
 GRANT INSERT, DELETE ON suppression TO s3t_eraser;
 GRANT INSERT, UPDATE, DELETE ON lease TO s3t_requests, s3t_eraser;
+GRANT UPDATE ON writer TO s3t_requests, s3t_eraser;  -- to lock its row, which an account that only reads cannot
+
+ALTER TABLE ledger ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS read ON ledger;
+DROP POLICY IF EXISTS ask ON ledger;
+DROP POLICY IF EXISTS erase ON ledger;
+CREATE POLICY read ON ledger FOR SELECT USING (true);
+CREATE POLICY ask ON ledger FOR INSERT TO s3t_requests WITH CHECK (convert_from(leaf, 'UTF8')::json ->> 'type' IN (
+    'request', 'repeated', 'spelt', 'approved', 'hold', 'closed', 'clock'));
+CREATE POLICY erase ON ledger FOR INSERT TO s3t_eraser WITH CHECK (true);

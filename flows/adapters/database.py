@@ -8,7 +8,8 @@
 
 SQLite runs with secure_delete (freed pages are overwritten) and full synchronisation, PostgreSQL with
 synchronous_commit: what was acknowledged is on disk. Every change of requests and the ledger event that tells of it are
-one transaction; one writer at a time, on PostgreSQL by an advisory lock. The schema is in flows/migrations.
+one transaction; one writer at a time, on PostgreSQL by the lock on a row (one that anybody may take, an advisory lock,
+would let an account that only reads stop every command). The schema is in flows/migrations.
 """
 
 import contextlib
@@ -70,16 +71,17 @@ _SUPPRESSION = Table("suppression", METADATA, Column("digest", String, primary_k
                      Column("since", String, nullable=False))
 LEASE = Table("lease", METADATA, Column("name", String, primary_key=True), Column("holder", String, nullable=False),
               Column("place", String, nullable=False), Column("beat", Integer, nullable=False))
-_IDEMPOTENCY = Table("idempotency", METADATA, Column("key", String, primary_key=True),
-                     Column("request", String, nullable=False))
-
+_WRITER = Table("writer", METADATA, Column("only", Integer, primary_key=True, autoincrement=False))
+"""One row: whoever writes holds it, on PostgreSQL, and an account that may only read cannot."""
+_APART = (LEASE, _WRITER)
+"""Of the database itself, not of the workspace: they do not move with it."""
 
 _TYPES = {table.name: tuple(c.type.python_type for c in table.c) for table in METADATA.sorted_tables}
 _CHUNK = 1000
 """Rows at a time when a database is copied."""
 _SQLITE = "sqlite:///"
-_WRITER = 0x53335400
-"""The advisory lock of whoever writes, on PostgreSQL."""
+_MAKING = 0x53335400
+"""The advisory lock of whoever makes the tables, on PostgreSQL."""
 _NETWORK = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
             "tcp_user_timeout": 30_000}
 """A server that is gone without a word is noticed in half a minute, not in hours."""
@@ -88,7 +90,9 @@ _DIVERTED_SQLITE = """
 _DIVERTED_POSTGRESQL = """
     SELECT c.relname FROM pg_class c WHERE c.relname IN ({names}) AND pg_table_is_visible(c.oid) AND (
         c.relkind <> 'r' OR EXISTS (SELECT 1 FROM pg_rewrite r WHERE r.ev_class = c.oid)
-        OR EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal))"""
+        OR EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
+        OR EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*')
+                   AND pg_get_expr(p.polqual, p.polrelid) <> 'true'))"""
 _POSTGRESQL = ("synchronous_commit = on", "lock_timeout = '30s'", "idle_in_transaction_session_timeout = '20s'")
 """Acknowledged is on disk; nobody waits for ever; who stands still within a transaction loses it."""
 
@@ -162,7 +166,7 @@ class Database:
         tables away here, so that whoever still has this database open is refused: nobody writes in between. Raises
         StorageError, and WorkspaceError where another workspace's ledger is there by now."""
         with self.transaction() as here:
-            tables = [t for t in METADATA.sorted_tables if t is not LEASE]
+            tables = [t for t in METADATA.sorted_tables if t not in _APART]
             with other.transaction() as there:
                 if _owner_of(there) not in ("", _owner_of(here)):
                     raise WorkspaceError("expected a database without a ledger to move to, got another workspace's, "
@@ -246,8 +250,8 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """A write transaction: all of it or nothing. Raises StorageError."""
         with self._guarded(), self.engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if self._path else f"SELECT pg_advisory_xact_lock({_WRITER})")
             try:
+                _begin_writing(connection)
                 _refuse_diversions(connection)
                 if self.fence is not None:
                     self.fence(connection)
@@ -328,6 +332,17 @@ def _refuse_diversions(connection: Connection) -> None:
         raise LedgerError(f"expected table {found[0]} of this workspace's database without a trigger or a rule, and no "
                           "view in its place, got one: it could swallow or change what is written; find out who made "
                           "it, and take it away")
+
+
+def _begin_writing(connection: Connection) -> None:
+    """Be the one who writes until the transaction ends. Raises StorageError where the row that says so is gone."""
+    if connection.dialect.name != "postgresql":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    elif connection.exec_driver_sql("SELECT to_regclass('writer')").scalar() is None:  # the tables are still to be made
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MAKING})")
+    elif connection.execute(select(_WRITER).with_for_update()).first() is None:
+        raise StorageError("expected the row of table writer, by which commands write one at a time, got none; have "
+                           "the tables' owner run `INSERT INTO writer VALUES (1)`, and find out who removed it")
 
 
 def _configure_postgresql(connection: object, _: object) -> None:
@@ -473,13 +488,11 @@ class SqlLedger:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request to be accepted, the salt of its commitment, the event that tells of it, and the digest of the
-    idempotency key it came with ("" for none)."""
+    """A request to be accepted, the salt of its commitment, and the event that tells of it."""
 
     request: DeletionRequest
     salt: str
     told: Event
-    key: str = ""
 
 
 class SqlRequestBook:
@@ -490,7 +503,7 @@ class SqlRequestBook:
 
     def accept(self, asked: Iterable[Asked]) -> list[DeletionRequest]:
         """Make requests durable, in one transaction. The same subject or record while one is pending is that one
-        request; so is, for ever, one that was asked with the same idempotency key. Which are pending, the ledger says.
+        request; so is, for ever, one that was asked with the same idempotency key. Both the ledger says.
         Raises LedgerError where a table says otherwise: what was acknowledged by it alone would be nowhere."""
         asked = list(asked)
         with self._database.transaction() as connection:
@@ -498,7 +511,7 @@ class SqlRequestBook:
             waiting = {r.suppression: i for i, r in state.requests.items() if state.is_open(i)}
             taken = [_accepted(connection, a, state, waiting) for a in asked]
             _check_written(connection, _REQUESTS, [_row_of(a) for (_, told), a in zip(taken, asked, strict=True)
-                                                   if told is not None])
+                                                   if told is a.told])
             self._database.append(connection, [told for _, told in taken if told is not None])
         return [request for request, _ in taken]
 
@@ -570,26 +583,22 @@ class SqlRequestBook:
 
 
 # built once: building a statement costs more than running it
-_BY_KEY = select(_IDEMPOTENCY.c.request).where(_IDEMPOTENCY.c.key == bindparam("given"))
 _BY_ID = select(_REQUESTS).where(_REQUESTS.c.id == bindparam("given"))
 _NEW_REQUEST = insert(_REQUESTS)
 
 
 def _accepted(connection: Connection, asked: Asked, state: State,
               waiting: Mapping[str, str]) -> tuple[DeletionRequest, Event | None]:
-    """The request that now stands for what was asked, and what to tell if it is new. `waiting`: by suppression digest,
-    the open requests of the ledger."""
-    request, key = asked.request, asked.key
-    before = connection.execute(_BY_KEY, {"given": key}).scalar_one_or_none() if key else None
+    """The request that now stands for what was asked, and what to tell of that. `waiting`: by suppression digest, the
+    open requests of the ledger."""
+    request, once = asked.request, asked.told["once"]
+    before = state.once.get(once)
     if before is not None:
         return _known(connection, before, request, state), None
     same = waiting.get(request.suppression)
-    if key:
-        named = {"key": key, "request": same or request.request_id}
-        connection.execute(insert(_IDEMPOTENCY).values(named))
-        _check_written(connection, _IDEMPOTENCY, [named])
     if same is not None:
-        return _known(connection, same, request, state), None
+        again = {"type": "repeated", "time": asked.told["time"], "request": same, "once": once}
+        return _known(connection, same, request, state), again if once else None
     connection.execute(_NEW_REQUEST, _row_of(asked))
     return request, asked.told
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, inspect, text
 
 from s3t_core.errors import StorageError
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision of this release."""
 VERSION_TABLE = "s3t_schema"
 

@@ -15,7 +15,8 @@ follows which is in s3t_core.erasure.rules. Every event has its `time`; one that
 | stage | a stage was trained: key bound to digest |
 | release | a model version was registered and serves; `cause` says why |
 | measured | a release's accuracy on the held-out rows of its time |
-| request | a deletion request was acknowledged; its digest on the suppression list, and its commitment |
+| request | a deletion request was acknowledged; its digests: on the suppression list, commitment, idempotency key |
+| repeated | an open request was asked again, with another idempotency key, which stands for it too |
 | spelt | a pending request was asked again, by other spellings of the id |
 | approved | a request may be carried out; by whom |
 | hold | a subject's erasure is stopped for a legal reason (`set`), or no more (`released`) |
@@ -192,6 +193,12 @@ def _request(state: State, event: Event) -> None:
         event["subject"], event["record"], event["suppression"], event["commitment"], event["salt"], *times, times,
         tuple(event["id_rule"]), tuple(event["near"]), event["asked_by"], tuple(event["forms"]),
         ids=tuple(event["ids"]))
+    if event["once"]:
+        state.once[event["once"]] = event["request"]
+
+
+def _repeated(state: State, event: Event) -> None:
+    state.once[event["once"]] = event["request"]
 
 
 def _spelt(state: State, event: Event) -> None:
@@ -311,7 +318,7 @@ _HANDLERS: dict[str, Callable[[State, Event], None]] = {
     "backbone": _backbone, "stage": _stage, "release": _release, "measured": _measured, "request": _request,
     "lifted": _lifted, "replayed": _ignore, "key": _key, "healed": _ignore, "approved": _approved, "hold": _hold,
     "closed": _closed, "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain,
-    "retired": _retired, "spelt": _spelt,
+    "retired": _retired, "spelt": _spelt, "repeated": _repeated,
 }
 
 

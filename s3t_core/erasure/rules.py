@@ -14,7 +14,8 @@ that a step was done before the one it rests on, or that a stage is another than
 | stage | no erasure is open, and the key is not bound: a key is never bound again |
 | release | its stages are recorded as they are; within an erasure before its cut-over, and then the planned one |
 | measured | its release was registered |
-| request | the id is new |
+| request | the id is new, and so is the idempotency key, where it came with one |
+| repeated | the request is open, and the key is new |
 | spelt | the request is open and not being carried out; the spellings are new |
 | approved | the request is open and not being carried out |
 | hold | set: none of the subject's requests is being carried out; released: it was set |
@@ -169,6 +170,16 @@ def _request(state: State, event: Event) -> None:
     _want(by in ("id", *HASHES) and (by == "id" or not event["record"]), "how the person was named; a whole subject "
           "where the id is not known")
     _want(_TIME.fullmatch(event["due"]) is not None and event["due"] >= event["time"], "a due time after it came")
+    _want(event["once"] == "" or _is_new_key(state, event["once"]), "the digest of an idempotency key that is new")
+
+
+def _repeated(state: State, event: Event) -> None:
+    _want(state.is_open(event["request"]), "a request that is open")
+    _want(_is_new_key(state, event["once"]), "the digest of an idempotency key that is new")
+
+
+def _is_new_key(state: State, digest: Any) -> bool:
+    return isinstance(digest, str) and _DIGEST.fullmatch(digest) is not None and digest not in state.once
 
 
 def _spelt(state: State, event: Event) -> None:
@@ -368,7 +379,7 @@ _RULES: dict[str, Callable[[State, Event], None]] = {
     "backbone": _backbone, "stage": _stage, "release": _release, "measured": _measured, "request": _request,
     "approved": _approved, "hold": _hold, "closed": _closed, "key": _key, "replayed": _replayed, "lifted": _lifted,
     "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain, "healed": _healed,
-    "retired": _retired, "spelt": _spelt,
+    "retired": _retired, "spelt": _spelt, "repeated": _repeated,
 }
 KINDS = frozenset(_RULES)
 """Every kind of event."""

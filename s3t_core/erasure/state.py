@@ -101,6 +101,7 @@ class State:
     ended without one, `documents` the digest of the closing document of either kind, each by request.
     `outcomes` has what its erasure came to and how many rows it found, and `ended` when it was certified (RFC 3339), by
     certified request; `silenced` are slices that stages saw which an erasure deactivated.
+    `once` has the request by the digest of each idempotency key that it was asked with.
     `holds` has the event by subject digest; `suppressed`, by suppression digest, what it is of and the request that put
     it there.
     `retrain` is the last event of a full retrain that is wanted and not finished; `settled` the settings that must
@@ -127,6 +128,7 @@ class State:
     documents: dict[str, str] = field(default_factory=dict)
     outcomes: dict[str, tuple[ErasureOutcome, int]] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
+    once: dict[str, str] = field(default_factory=dict)
     silenced: set[SliceId] = field(default_factory=set)
     suppressed: dict[str, tuple[Scope, str]] = field(default_factory=dict)
     retrain: Event | None = None

@@ -90,15 +90,21 @@ def test_a_request_that_a_table_swallows_is_not_acknowledged(place: Workspace, t
     assert _again(place).ledger.head().size == size and len(_again(place).requests.all()) == 1
 
 
-def test_an_idempotency_key_that_a_table_swallows_is_not_acknowledged(place: Workspace) -> None:
-    take_requests(place, ["person 17"], key="first")
-    _sql(place, "DROP TABLE idempotency")
-    _sql(place, "CREATE TABLE idempotency (key VARCHAR PRIMARY KEY, request VARCHAR CHECK (1), "
-                "x INTEGER DEFAULT 1 UNIQUE ON CONFLICT IGNORE)")
-    _sql(place, "INSERT INTO idempotency (key, request) VALUES ('theirs', 'theirs')")
-    with pytest.raises(LedgerError, match="just written"):
-        take_requests(_again(place), ["person 18"], key="second")
-    assert len(_again(place).requests.all()) == 1
+def test_what_an_idempotency_key_stands_for_is_in_the_ledger_alone(place: Workspace) -> None:
+    """For ever, also the key of somebody who asked again while the first request was open."""
+    first = take_requests(place, ["person 17"], key="first")[0]
+    assert take_requests(_again(place), ["person 17"], key="second")[0].request_id == first.request_id
+    assert take_requests(_again(place), ["person 17"])[0].request_id == first.request_id
+    size = place.ledger.head().size
+    assert take_requests(_again(place), ["person 17"], key="second")[0].request_id == first.request_id
+    assert place.ledger.head().size == size  # nothing new was told
+    withdraw(_again(place), first.request_id)
+    with sqlite3.connect(place.root / ".s3t" / "s3t.db") as database:
+        names = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    assert "idempotency" not in names
+    for key in ("first", "second"):
+        assert take_requests(_again(place), ["person 17"], key=key)[0].request_id == first.request_id
+    assert take_requests(_again(place), ["person 17"], key="third")[0].request_id != first.request_id
 
 
 # --- 4: checkpoints outside
@@ -351,7 +357,7 @@ def test_another_salt_than_the_one_that_was_drawn_is_noticed_and_none_is_a_destr
 
 
 def test_a_request_is_acknowledged_only_by_what_the_ledger_has(place: Workspace) -> None:
-    """A row that was made to look open, or planted, takes no request; nor does a key that points elsewhere."""
+    """A row that was made to look open, planted, or turned at somebody else takes no request."""
     first = take_requests(place, ["person 1"], key="ticket 1")[0]
     withdraw(place, first.request_id)
     document = place.ledger.state().documents[first.request_id]
@@ -366,10 +372,9 @@ def test_a_request_is_acknowledged_only_by_what_the_ledger_has(place: Workspace)
         with pytest.raises(LedgerError, match="request book"):
             look(_again(place))
     _sql(place, "DELETE FROM requests WHERE id = 'req-f00'")
-    for elsewhere in (take_requests(_again(place), ["person 2"])[0].request_id, "req-nowhere"):
-        _sql(place, "UPDATE idempotency SET request = ?", elsewhere)
-        with pytest.raises(LedgerError, match="for the same person"):
-            take_requests(_again(place), ["person 1"], key="ticket 1")
+    _sql(place, "UPDATE requests SET suppression = 'another person' WHERE id = ?", first.request_id)
+    with pytest.raises(LedgerError, match="for the same person"):
+        take_requests(_again(place), ["person 1"], key="ticket 1")
 
 
 # --- 8: idempotency, left-over and renamed documents

@@ -175,10 +175,10 @@ def test_whoever_has_the_old_database_open_is_refused(place: Workspace, elsewher
     with pytest.raises(Cut):
         migrate(place.root, elsewhere, "there.toml", _cut_at("what is left"))
     with pytest.raises(StorageError):
-        late.accept([Asked(request, "salt", {"type": "request"})])
+        late.accept([Asked(request, "salt", {"type": "request", "once": ""})])
     migrate(place.root, "", "", quietly)
     with pytest.raises(StorageError):
-        late.accept([Asked(request, "salt", {"type": "request"})])
+        late.accept([Asked(request, "salt", {"type": "request", "once": ""})])
 
 
 def test_a_move_can_be_undone_before_the_database_has_moved(

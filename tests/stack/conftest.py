@@ -23,7 +23,7 @@ os.environ["PREFECT_API_AUTH_STRING"] = (
 
 from flows.adapters.credentials import write_secret  # noqa: E402
 from flows.wiring import Workspace, create_workspace  # noqa: E402
-from infra.stack import CREDENTIAL, Stack  # noqa: E402
+from infra.stack import ACCOUNTS, CREDENTIAL, DATABASES, OWNER, Stack  # noqa: E402
 from tests.flows.conftest import tiny_config  # noqa: E402
 from tests.tiny import build_backbone  # noqa: E402
 
@@ -42,12 +42,19 @@ def up(stack: Stack) -> None:
         raise AssertionError(done.stderr + logs)
 
 
+def _work_with(stack: Stack) -> None:
+    """As whoever sourced its `env`, and knows every account's password besides: tests make databases of their own."""
+    os.environ.update(stack.env)
+    del os.environ["PGUSER"]
+    os.environ["PGPASSFILE"] = str(stack.passwords(OWNER, *DATABASES, *ACCOUNTS))
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """A running stack; this process's environment is that of whoever sourced its `env`."""
     if RUNNING:
         there = Stack(Path(RUNNING), Path(RUNNING, "stack.toml"))
-        os.environ.update(there.env)
+        _work_with(there)
         yield there
         return
     with tempfile.TemporaryDirectory(prefix="s3t-stack-", ignore_cleanup_errors=True) as folder:
@@ -59,7 +66,7 @@ def stack() -> Iterator[Stack]:
         made = Stack(Path(folder), config)
         try:
             up(made)
-            os.environ.update(made.env)
+            _work_with(made)
             yield made
         finally:
             made.down()

@@ -63,10 +63,10 @@ def test_a_write_that_fails_leaves_nothing(database: str, tmp_path: Path) -> Non
     made = Database(database, tmp_path)
     made.create([FIRST])
     with pytest.raises(RuntimeError), made.transaction() as connection:
-        connection.execute(text("INSERT INTO idempotency VALUES ('k', 'r')"))
+        connection.execute(text("INSERT INTO suppression VALUES ('d', 'subject', 'r', 't')"))
         raise RuntimeError
     with made.reading() as connection:
-        assert connection.execute(text("SELECT count(*) FROM idempotency")).scalar_one() == 0
+        assert connection.execute(text("SELECT count(*) FROM suppression")).scalar_one() == 0
 
 
 def test_one_eraser_across_machines(database: str, tmp_path: Path) -> None:
@@ -105,19 +105,14 @@ def test_a_database_without_its_keys_is_never_taken_over(database: str, tmp_path
 
 def test_whoever_may_only_ask_can_neither_erase_nor_change_the_ledger(
         stack: Stack, database: str, tmp_path: Path) -> None:
-    import psycopg
     name = urlsplit(database).path.strip("/")
     Database(database, tmp_path).create([FIRST])
-    with psycopg.connect(stack.database(name), autocommit=True) as connection:
-        connection.execute((ROOT / "infra" / "roles.sql").read_bytes())
-        connection.execute("DROP ROLE IF EXISTS clerk")
-        connection.execute("CREATE ROLE clerk LOGIN IN ROLE s3t_requests")
-        connection.execute("DROP ROLE IF EXISTS officer")
-        connection.execute("CREATE ROLE officer LOGIN IN ROLE s3t_auditor")
-    clerk, officer = (Database(stack.database(name, user=u), tmp_path) for u in ("clerk", "officer"))
+    stack.make_roles(name)
+    clerk, auditor = (Database(stack.database(name, user=u), tmp_path) for u in ("clerk", "auditor"))
     SqlLedger(clerk).append(HOLD)
-    assert len(SqlLedger(officer).events()) == 2
+    assert len(SqlLedger(auditor).events()) == 2
     for who, statement in ((clerk, "DELETE FROM ledger"), (clerk, "UPDATE ledger SET leaf = ''"),
-                           (clerk, "DELETE FROM suppression"), (officer, "INSERT INTO idempotency VALUES ('a', 'b')")):
+                           (clerk, "DELETE FROM suppression"), (clerk, "DELETE FROM writer"),
+                           (auditor, "INSERT INTO requests (id) VALUES ('a')")):
         with pytest.raises(StorageError, match="permission denied"), who.transaction() as connection:
             connection.execute(text(statement))

@@ -1,7 +1,9 @@
 """One workspace, three PostgreSQL roles (infra/roles.sql): each does its work whole, and none does another's."""
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,22 +14,30 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from flows.adapters.database import METADATA, Database, seal_of
 from flows.ingest import ingest
 from flows.train import train
 from flows.wiring import Workspace, create_workspace
-from infra.stack import Stack
-from tests.flows.conftest import CANARY, people, write_csv
+from infra.stack import ACCOUNTS, DATABASES, OWNER, Stack
+from s3t_core.canonical import canonical_json
+from s3t_core.erasure.executor import Eraser
+from s3t_core.erasure.ledger import leaf_of
+from s3t_core.erasure.merkle import leaf_hash
+from s3t_core.erasure.rules import KINDS
+from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 from tests.stack.conftest import KEY, ROOT
+from tests.stack.test_postgresql import FIRST
 
 pytestmark = pytest.mark.timeout(600)
-ROLES = {"clerk": "s3t_requests", "carrier": "s3t_eraser", "officer": "s3t_auditor"}
 
 
-def s3t(place: Workspace, user: str, *arguments: str) -> tuple[int, Any]:
-    """A command as one of them: the exit code and the document it printed."""
-    theirs = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+def s3t(stack: Stack, place: Workspace, user: str, *arguments: str, servers: bool = False) -> tuple[int, Any]:
+    """A command as whoever sourced that account's `env`, and has the other servers' keys too if they are told: the exit
+    code and the document it printed."""
+    theirs = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_", "PREFECT_", "PG"))}
+    theirs |= {**(stack.env if servers else {}), **stack.env_of(user)}
     done = subprocess.run([sys.executable, "-m", "flows.cli", *arguments, "--workspace", str(place.root), "--json"],
-                          cwd=ROOT, capture_output=True, text=True, check=False, env={**theirs, "PGUSER": user})
+                          cwd=ROOT, capture_output=True, text=True, check=False, env=theirs)
     assert done.stdout.strip(), done.stderr[-3000:]
     return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
@@ -36,50 +46,153 @@ def s3t(place: Workspace, user: str, *arguments: str) -> tuple[int, Any]:
 def place(stack: Stack, make_config: Callable[..., Any], database: str, tmp_path: Path,
           monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """Trained by its owner; its URL names nobody, so whoever works says who with PGUSER."""
-    monkeypatch.setenv("PGUSER", "postgres")
+    monkeypatch.setenv("PGUSER", OWNER)
     name = urlsplit(database).path.strip("/")
-    config = make_config(database={"url": stack.database(name, user="").replace("//@/", "///")})
+    config = make_config(database={"url": stack.database(name, user="")})
     made = create_workspace(tmp_path / "w", config, KEY)
     ingest(str(made.root), str(write_csv(tmp_path / "people.csv", people(canary=True))))
     train(str(made.root))
-    with psycopg.connect(stack.database(name), autocommit=True) as connection:
-        connection.execute((ROOT / "infra" / "roles.sql").read_bytes())
-        for person, role in ROLES.items():
-            connection.execute(f"DROP ROLE IF EXISTS {person}")
-            connection.execute(f"CREATE ROLE {person} LOGIN IN ROLE {role}")
+    stack.make_roles(name)
     return made
 
 
 def test_each_role_does_its_work_and_no_other(stack: Stack, place: Workspace, database: str) -> None:
-    code, taken = s3t(place, "clerk", "request", CANARY)
+    code, taken = s3t(stack, place, "clerk", "request", CANARY)
     assert code == 0 and [f["found"] for f in taken["found"]] == ["not told"]
     request = (taken if isinstance(taken, list) else taken["requests"])[0]["id"]
-    code, other = s3t(place, "clerk", "request", "person-003")
+    code, other = s3t(stack, place, "clerk", "request", "person-003")
     assert code == 0
     withdrawn = (other if isinstance(other, list) else other["requests"])[0]["id"]
-    assert s3t(place, "clerk", "withdraw", withdrawn)[0] == 0
-    code, told = s3t(place, "officer", "status")
+    assert s3t(stack, place, "clerk", "withdraw", withdrawn)[0] == 0
+    code, told = s3t(stack, place, "auditor", "status")
     assert code == 0 and [p["id"] for p in told["pending"]] == [request]
 
-    for user in ("clerk", "officer"):
-        code, refused = s3t(place, user, "erase")
-        assert code == 1 and "permission denied" in refused["message"], refused
-    assert s3t(place, "officer", "request", "person-005")[0] == 1
-    assert s3t(place, "officer", "status")[1]["pending"][0]["id"] == request
+    for user in ("clerk", "auditor"):
+        assert s3t(stack, place, user, "erase")[0] == 1
+        code, refused = s3t(stack, place, user, "erase", servers=True)
+        assert code == 1 and re.search("permission denied|row-level security", refused["message"]), refused
+    assert s3t(stack, place, "auditor", "request", "person-005")[0] == 1
+    assert s3t(stack, place, "auditor", "status")[1]["pending"][0]["id"] == request
 
-    assert s3t(place, "carrier", "request", CANARY)[1]["found"][0]["found"] == "in the data"
-    code, done = s3t(place, "carrier", "erase")
+    assert s3t(stack, place, "eraser", "request", CANARY)[1]["found"][0]["found"] == "in the data"
+    code, done = s3t(stack, place, "eraser", "erase")
     assert code == 0 and [c["request"] for c in done["certificates"]] == [request]
-    assert s3t(place, "officer", "verify", str(place.certificates_dir))[0] == 0
+    assert s3t(stack, place, "auditor", "verify", str(place.certificates_dir))[0] == 0
 
 
 def test_a_request_that_only_looks_closed_stops_everything(stack: Stack, place: Workspace, database: str) -> None:
-    assert s3t(place, "clerk", "request", CANARY)[0] == 0
+    assert s3t(stack, place, "clerk", "request", CANARY)[0] == 0
     name = urlsplit(database).path.strip("/")
     with psycopg.connect(stack.database(name, user="clerk"), autocommit=True) as connection:
         connection.execute("UPDATE requests SET certificate = 'x'")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("UPDATE requests SET subject = 'somebody else'")
-    for user, command in (("officer", "status"), ("carrier", "erase")):
-        code, told = s3t(place, user, command)
+    for user, command in (("auditor", "status"), ("eraser", "erase")):
+        code, told = s3t(stack, place, user, command)
         assert code == 1 and "request book" in told["message"]
+
+
+OWN = {"clerk": {"request", "repeated", "spelt", "approved", "hold", "closed", "clock"}, "eraser": KINDS,
+       "auditor": set()}
+"""The kinds of entries that each account may write."""
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+def test_an_account_writes_its_own_kinds_of_entries_alone(stack: Stack, database: str, tmp_path: Path,
+                                                         account: str) -> None:
+    """Whatever keys whoever has it also has."""
+    name = urlsplit(database).path.strip("/")
+    Database(database, tmp_path).create([FIRST])
+    stack.make_roles(name)
+    taken = set()
+    for kind in sorted(KINDS):
+        with psycopg.connect(stack.database(name, user=account)) as connection:
+            try:
+                connection.execute("INSERT INTO ledger VALUES (1, %s, 'h', 's')", [canonical_json({"type": kind})])
+                taken.add(kind)
+            except psycopg.errors.InsufficientPrivilege:
+                pass
+            connection.rollback()
+    assert taken == OWN[account]
+    for leaf in (b"\xff", b"{}", b"[]", b'{"type": null}', b'{"type": "request", "type": "step"}'):
+        with psycopg.connect(stack.database(name, user="clerk")) as connection, pytest.raises(psycopg.Error):
+            connection.execute("INSERT INTO ledger VALUES (1, %s, 'h', 's')", [leaf])
+
+
+def test_who_takes_requests_cannot_say_that_an_erasure_did_a_step(
+        stack: Stack, place: Workspace, database: str) -> None:
+    """Copies of an older erasure's entries, of the new plan, under genuine seals, while the eraser waits."""
+    assert s3t(stack, place, "clerk", "request", "person-003")[0] == 0
+    assert s3t(stack, place, "eraser", "erase")[0] == 0
+    older = [e for e in Workspace(place.root).ledger.events() if e["type"] == "step"]
+    assert s3t(stack, place, "clerk", "request", CANARY)[0] == 0
+    open_place = Workspace(place.root)
+    with open_place.changing():
+        eraser = Eraser(open_place.erase_ports(), open_place.erase_policy(), lambda: "plan-" + "a" * 16)
+        plan = eraser.plan()
+        assert plan is not None
+        eraser.run_step("cut over", plan)
+    with open_place.database.reading() as connection:
+        known = open_place.database.folded(connection)
+    with psycopg.connect(stack.database(urlsplit(database).path.strip("/"), user="clerk"), autocommit=True) as theirs:
+        for event in older:
+            leaf = leaf_of({**event, "plan_id": plan.plan_id, "time": place.now()})
+            sealed = seal_of(place.keys.sealing, known.size, known.seal, leaf_hash(leaf))
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                theirs.execute("INSERT INTO ledger VALUES (%s, %s, %s, %s)",
+                               [known.size, leaf, leaf_hash(leaf), sealed])
+    code, done = s3t(stack, place, "eraser", "erase")
+    assert code == 0 and len(done["certificates"]) == 1
+    files = [p.read_bytes() for p in place.root.rglob("*.parquet")]
+    assert files and not any(CANARY_TEXT[:40].encode() in data for data in files)
+
+
+def test_an_account_that_looks_holds_up_nobody(stack: Stack, place: Workspace, database: str) -> None:
+    """Neither by a lock that it can take, nor by a transaction that it leaves open."""
+    name = urlsplit(database).path.strip("/")
+    with contextlib.ExitStack() as held:
+        def statement(text: str) -> None:
+            connection = held.enter_context(psycopg.connect(stack.database(name, user="auditor")))
+            with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+                connection.execute(text)
+        for number in (0x53335400, 1):
+            statement(f"SELECT pg_advisory_lock({number})")
+        for table in [*METADATA.tables, "s3t_schema"]:
+            statement(f"SELECT * FROM {table}")  # noqa: S608
+            statement(f"SELECT * FROM {table} FOR KEY SHARE")  # noqa: S608
+            for mode in ("ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE", "EXCLUSIVE", "ACCESS EXCLUSIVE"):
+                statement(f"LOCK TABLE {table} IN {mode} MODE")
+        assert s3t(stack, place, "clerk", "request", CANARY)[0] == 0
+        code, done = s3t(stack, place, "eraser", "erase")
+        assert code == 0 and len(done["certificates"]) == 1
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+def test_an_account_keeps_nothing_beside_the_tables_and_sees_no_other_database(
+        stack: Stack, database: str, tmp_path: Path, account: str) -> None:
+    name = urlsplit(database).path.strip("/")
+    Database(database, tmp_path).create([FIRST])
+    stack.make_roles(name)
+    with psycopg.connect(stack.database(name, user=account), autocommit=True) as connection:
+        for statement in ("SELECT lo_create(0)", "SELECT lo_creat(-1)", "SELECT lo_from_bytea(0, 'x')",
+                          "CREATE TABLE x ()", "CREATE TEMPORARY TABLE x ()", "CREATE SCHEMA x",
+                          "COPY ledger TO PROGRAM 'cat'", "SELECT pg_read_file('PG_VERSION')"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+    for other in DATABASES:
+        with pytest.raises(psycopg.OperationalError, match="permission denied"):
+            psycopg.connect(stack.database(other, user=account))
+
+
+def test_nobody_is_who_they_say_without_a_password(stack: Stack, database: str, tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    name = urlsplit(database).path.strip("/")
+    Database(database, tmp_path).create([FIRST])
+    stack.make_roles(name)
+    monkeypatch.setenv("PGPASSFILE", os.devnull)
+    for user in (OWNER, *DATABASES, *ACCOUNTS):
+        for password in (None, "", "postgres", user):
+            with pytest.raises(psycopg.OperationalError, match="password"):
+                psycopg.connect(stack.database(name, user=user), password=password)
+    kept = list((stack.folder / "passwords").iterdir())
+    assert kept and not any(p.stat().st_mode & 0o077 for p in (stack.folder / "passwords", *kept))

@@ -62,7 +62,7 @@ class World:
             request_id, subject, record, suppression, "commitment", time, due)
         self.ports.needles.files[request_id] = [subject]  # type: ignore[attr-defined]
         self.tell(type="request", request=request_id, subject=subject, record=record, suppression=suppression,
-                  commitment="commitment", salt="", due=due, near=[], asked_by="id", forms=[],
+                  commitment="commitment", salt="", due=due, near=[], asked_by="id", forms=[], once="",
                   id_rule=[], ids=[f"digest of {subject}"])
 
     def tell(self, **event: Any) -> None:

@@ -33,7 +33,7 @@ def test_the_last_script_is_the_head_that_the_code_names() -> None:
 
 
 def test_a_database_of_a_build_without_revisions_is_taken_over_with_all_it_holds(database: Database) -> None:
-    METADATA.create_all(database.engine, tables=[t for n, t in METADATA.tables.items() if n != "idempotency"])
+    METADATA.create_all(database.engine, tables=[t for n, t in METADATA.tables.items() if n != "writer"])
     SqlLedger(database).append(FIRST)
     assert database.exists()
     database.complete()
@@ -41,7 +41,8 @@ def test_a_database_of_a_build_without_revisions_is_taken_over_with_all_it_holds
     assert SqlLedger(database).events() == [FIRST]
     with database.reading() as connection:
         assert migrations.revision_of(connection) == migrations.HEAD
-        assert inspect(connection).has_table("idempotency")
+        assert connection.execute(text("SELECT only FROM writer")).scalars().all() == [1]
+        assert not inspect(connection).has_table("idempotency")
 
 
 def test_down_to_nothing_and_up_again(database: Database) -> None:

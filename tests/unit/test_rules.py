@@ -27,6 +27,8 @@ A = StageRecord("key a", "digest a", 0, (0,), ("content 0",))
 B = StageRecord("key b", "digest b", 0, (1,), ("content 1",))
 C = StageRecord("key c", "digest c", 0, (0,), ("content 0 later",))
 DOCUMENT = "0" * 64
+KEY = "1" * 64
+"""The digest of an idempotency key."""
 
 
 def _data(version: str) -> DatasetVersion:
@@ -46,7 +48,7 @@ def _registered(version: str, cause: str, release: Release) -> Event:
 def _asked(request: str) -> Event:
     return {"type": "request", "request": request, "subject": f"subject of {request}", "record": "", "due": DUE,
             "suppression": f"suppression of {request}", "commitment": "c", "salt": "s", "near": ["n"],
-            "asked_by": "id", "forms": [], "id_rule": [], "ids": ["i"]}
+            "asked_by": "id", "forms": [], "id_rule": [], "ids": ["i"], "once": ""}
 
 
 def _step(name: str) -> Event:
@@ -75,7 +77,7 @@ HISTORY: tuple[tuple[str, list[Event]], ...] = (
     ("trained", [{"type": "backbone", "model": "m", "digest": "b", "tokenizer_digest": "t"},
                  {"type": "stage", "stage": stage_to_json(A)}, {"type": "stage", "stage": stage_to_json(B)},
                  _registered("1", "train", _release("r1", A, B))]),
-    ("asked", [_asked("q1"), _asked("q2")]),
+    ("asked", [_asked("q1"), {**_asked("q2"), "once": KEY}]),
     ("held", [{"type": "hold", "state": "set", "subject": "subject of q2", "id_rule": []}]),
     ("planned", [{"type": "planned", "plan": PLAN}]),
     ("registered", [_registered("2", "erasure", _release("p-release", B))]),
@@ -161,6 +163,14 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "a request": (_asked("q9"), _states("begun", "rotated")),
     "a request acknowledged before": (_asked("q1"), _states("begun", "trained")),
     "a request that is due before it came": ({**_asked("q9"), "due": EARLIER}, set()),
+    "a request with an idempotency key": ({**_asked("q9"), "once": "2" * 64}, _states("begun", "rotated")),
+    "a request with the key of another": ({**_asked("q9"), "once": KEY}, _states("begun", "trained")),
+    "a request with a key that is no digest": ({**_asked("q9"), "once": "k"}, set()),
+    "a request asked again with another key": (
+        {"type": "repeated", "request": "q2", "once": "2" * 64}, _states("asked", "failed")),
+    "a request asked again with a key that was told": ({"type": "repeated", "request": "q2", "once": KEY}, set()),
+    "a request of an erasure asked again": ({"type": "repeated", "request": "q1", "once": "2" * 64},
+                                            _states("asked", "scan")),
     "an approval": ({"type": "approved", "request": "q1", "by": "x"}, {"asked", "held"}),
     "an approval of nothing known": ({"type": "approved", "request": "q9", "by": "x"}, set()),
     "a hold": ({"type": "hold", "state": "set", "subject": "subject of q1", "id_rule": []},
