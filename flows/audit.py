@@ -7,6 +7,7 @@ from prefect import flow
 
 from flows.replaying import replay
 from flows.reporting import parse_since, write_report
+from flows.status import registry_problems
 from flows.wiring import Workspace
 
 
@@ -17,4 +18,4 @@ def audit(workspace: str, since: str = "31d", out: str = "", replay_stages: int 
     if replay_stages and place.ledger.state().champion is not None:
         replay(place, replay_stages)
     folder = Path(out) if out else place.reports_dir / place.now()[:10]
-    return write_report(place, parse_since(since, place.clock.now()), folder)
+    return {**write_report(place, parse_since(since, place.clock.now()), folder), "registry": registry_problems(place)}

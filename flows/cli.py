@@ -30,6 +30,7 @@ from flows.cli_base import (
     percent,
     run_flow,
     show,
+    told_registry,
     until_signalled,
     working,
 )
@@ -222,8 +223,9 @@ def metrics(port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 946
 @app.command()
 def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """What serves, live depth per shard and replica, pending requests, what is left of the budget."""
-    from flows.status import status_of
-    show(as_json, status_of(open_workspace(workspace)), _told_status)
+    from flows.status import registry_problems, status_of
+    place = open_workspace(workspace)
+    show(as_json, {**status_of(place), "registry": registry_problems(place)}, _told_status)
 
 
 @app.command()
@@ -498,7 +500,7 @@ def _told_status(d: dict[str, Any]) -> list[str]:
                      "or `s3t retrain` sees to it.")
     if d["interrupted_erasure"]:
         lines.append("An erasure was interrupted: run `s3t erase` to finish it.")
-    return lines
+    return [*lines, *told_registry(d["registry"])]
 
 
 if __name__ == "__main__":

@@ -132,6 +132,12 @@ def show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> Non
             print(line)
 
 
+def told_registry(problems: list[str]) -> list[str]:
+    """Where registry and ledger disagree, and what to do."""
+    return [f"REGISTRY: {p}." for p in problems] + (
+        ["`s3t erase` puts the registry right; find out who wrote to it."] if problems else [])
+
+
 def percent(share: float | None) -> str:
     """A share of 0 to 1 as a percentage, "unknown" for None."""
     return "unknown" if share is None else f"{100 * share:.1f}%"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_base import JsonOption, WorkspaceOption, open_workspace, show, working
+from flows.cli_base import JsonOption, WorkspaceOption, open_workspace, show, told_registry, working
 from flows.cli_requests import ByOption
 from s3t_core.erasure.outcome import told_outcome
 from s3t_core.errors import UsageError, WorkspaceError
@@ -66,6 +66,8 @@ def audit(since: Annotated[str, typer.Option("--since", metavar="TIME", help="Th
     if since or out or not document:
         with working("Writing the report"):
             document["report"] = write_report(place, begin, Path(out) if out else place.reports_dir / place.now()[:10])
+    from flows.status import registry_problems
+    document["registry"] = registry_problems(place)
     show(as_json, document, _told_audit)
     if replay and not document["replay"]["valid"]:
         print("s3t: the replay is no pass: see each stage's result", file=sys.stderr)
@@ -163,6 +165,7 @@ def _told_audit(d: dict[str, Any]) -> list[str]:
         lines.append(f"{told['requests']} request(s), {told['deadlines_missed']} deadline(s) missed, since "
                      f"{told['since']}.")
         lines += [f"  {told[kind]}" for kind in ("html", "pdf", "json")]
+    lines += told_registry(d["registry"])
     return lines + [line for kind, name in (("bundle", "bundle"), ("ledger", "ledger"), ("report", "json"))
                     if kind in d for line in _told_sending(d[kind][name])]
 

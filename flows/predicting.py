@@ -1,12 +1,12 @@
-"""Load the serving version by MLflow, as anyone else would, but from the very files that were checked; label a file."""
+"""Load the version that serves, from the very files that were checked and by this package's own code; label a file."""
 
 import csv
 import json
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from flows.progress import current
 from flows.wiring import Workspace
@@ -23,11 +23,38 @@ Write = Callable[[int, Answer], object]
 _UNLABELLED: Answer = {"label": "", "probabilities": {}}
 
 
-def champion_of(place: Workspace) -> Any:
-    """`models:/NAME@champion`, once it is clear that its files, the code that answers among them, are those that the
-    ledger recorded. Raises UsageError when nothing serves yet, GuaranteeError for other files, and where the registry
-    names another version or other files. It answers as long as that version serves, and follows no alias: another
-    version's files would have to be held against the ledger first.
+class Answering(Protocol):
+    """A loaded version."""
+
+    def predict(self, texts: list[str]) -> list[Answer]:
+        """A label and probabilities for each text. Raises StaleModel once it serves no longer."""
+
+
+@dataclass(frozen=True)
+class _Version:
+    """What this package's own code made of a version's files."""
+
+    code: Any
+
+    def predict(self, texts: list[str]) -> list[Answer]:
+        """As `Answering` says."""
+        answers: list[Answer] = self.code.predict(None, texts)
+        return answers
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What MLflow would tell the code of a version: where its files are, and what whoever loads it asks for."""
+
+    artifacts: dict[str, str]
+    model_config: dict[str, Any]
+
+
+def champion_of(place: Workspace) -> Answering:
+    """`models:/NAME@champion`, once it is clear that its files are those that the ledger recorded. Raises UsageError
+    when nothing serves yet, GuaranteeError for other files, and where the registry names another version or other
+    files. It answers as long as that version serves, and follows no alias: another version's files would have to be held
+    against the ledger first. The code that lies among the files is not run, whoever wrote it: this package's is.
 
     From a server MLflow brings the files to a directory that it never removes, stages that a later erasure must destroy
     among them: they come into the workspace instead, and are gone when the model is in memory.
@@ -42,15 +69,16 @@ def _champion(place: Workspace) -> VersionRecord:
     return champion
 
 
-def _loaded(place: Workspace, champion: VersionRecord) -> Any:
+def _loaded(place: Workspace, champion: VersionRecord) -> Answering:
     with current().spinner("Loading the model"):
-        import mlflow
         import transformers
+
+        from flows.adapters.champion import Champion
         transformers.utils.logging.disable_progress_bar()
-        loading = place.state_dir / "loading"
-        with warnings.catch_warnings(), place.registry.checked_files(champion, loading) as folder:
-            warnings.simplefilter("ignore")  # of type hints in the model's code
-            return mlflow.pyfunc.load_model(str(folder), model_config={"pinned": True})
+        code = Champion()
+        with place.registry.checked_files(champion, place.state_dir / "loading") as files:
+            code.load_context(_Context({"release": str(files)}, {"pinned": True}))
+        return _Version(code)
 
 
 def predict_file(place: Workspace, source: str, out: Path) -> dict[str, Any]:

@@ -1,11 +1,16 @@
-"""What serves, what is pending, what is left of the budget: read from the ledger and the request book alone."""
+"""What serves, what is pending, what is left of the budget: read from the ledger and the request book alone. And, which
+takes longer, whether the registry agrees."""
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import Any
 
 from flows.next_steps import why_unmeasured
 from flows.wiring import Workspace
 from s3t_core.erasure.closing import as_told, view_of
 from s3t_core.erasure.state import State
+from s3t_core.errors import S3TError
 
 
 def _budget(place: Workspace, state: State) -> dict[str, Any]:
@@ -13,6 +18,32 @@ def _budget(place: Workspace, state: State) -> dict[str, Any]:
     if budget is None:
         return {"policy": place.config.deletion_budget.policy, "exhausted": False}
     return {**budget, "forecast": place.forecast_of(state)}
+
+
+def registry_problems(place: Workspace) -> list[str]:
+    """What the registry says otherwise than the ledger, or why it could not be asked; nothing is changed."""
+    state = place.ledger.state()
+    if not state.versions:
+        return []
+    serving = state.champion.version if state.champion and not state.champion.destroyed else ""
+    try:
+        with _briefly():
+            return list(place.registry.differences(state.versions, serving))
+    except S3TError as error:
+        return [f"the registry could not be asked: {error}"]
+
+
+@contextlib.contextmanager
+def _briefly() -> Iterator[None]:
+    """A server that does not answer is not waited for, as a change of it is."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update({name: value for name, value in wanted.items() if before[name] is None})
+    try:
+        yield
+    finally:
+        for name in (n for n, value in before.items() if value is None):
+            os.environ.pop(name, None)
 
 
 def status_of(place: Workspace) -> dict[str, Any]:

@@ -37,11 +37,14 @@ KIND_TAG = "s3t.kind"
 COPY_TAG = "s3t.copy_of"
 OWNER_TAG = "s3t.ledger"
 _RELEASE = "release"
+_CODE = Path(__file__).with_name("champion.py")
 STAGE_FILE = ".safetensors"
 _COMPILED = "__pycache__"
 _NOTE = "registered_model_meta"
 MODEL_FOLDER = "artifacts"
 """Where in a logged model's folder MLflow keeps what it loads."""
+RELEASE_FOLDER = f"{MODEL_FOLDER}/artifacts/{_RELEASE}"
+"""Where in it the release document and the stages lie."""
 _NONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """What MLflow answers for a name or alias that is not there."""
 EXAMPLE = ("words",)
@@ -63,9 +66,9 @@ class MlflowRegistry:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # stdout is for this system's own answer
-        for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
         import mlflow
+        for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):  # once it is there: it sets its own levels
+            logging.getLogger(noisy).setLevel(logging.ERROR)
         self._mlflow = mlflow
         self._uri = tracking_uri
         self._artifacts = artifacts
@@ -206,6 +209,23 @@ class MlflowRegistry:
             self._check_reach(published)
             return published
 
+    def differences(self, versions: Iterable[VersionRecord], serving: str) -> list[str]:
+        """What the registry says otherwise than the ledger, a sentence each. `serving`: the version that is to serve,
+        "" for none."""
+        kept = {v.version: v for v in versions if not v.destroyed}
+        with self._guarded():
+            there = {str(v.version): v for v in self._versions()}
+            whole = {n for n in kept.keys() & there.keys() if self._published(there[n]).document == kept[n].document}
+        named = self.serving()
+        unknown, lost, changed = (sorted(names, key=int) for names in (
+            there.keys() - kept.keys(), kept.keys() - there.keys(), kept.keys() & there.keys() - whole))
+        return [f"{what}: {', '.join(names)}" for what, names in (
+            ("versions in the registry that the ledger does not know", unknown),
+            ("versions that are gone from the registry", lost),
+            ("versions with other files than the ledger recorded", changed),
+            (f"the alias {ALIAS!r} names another version than the one that serves, {serving or 'none'}",
+             [] if named == serving else [named or "none"])) if names]
+
     def check_files(self, record: VersionRecord) -> None:
         """That the version's files are those that the ledger recorded: they decide labels, how long a loaded model may
         go on, and which code answers; and that the registry names this version, and these files as its own, to whoever
@@ -218,9 +238,10 @@ class MlflowRegistry:
 
     @contextlib.contextmanager
     def checked_files(self, record: VersionRecord, loading: Path) -> Iterator[Path]:  # noqa: ARG002
-        """The directory to load the version from: the very one whose files were checked. Raises GuaranteeError."""
+        """The directory with the version's release document and stages: the very one whose files were checked. Raises
+        GuaranteeError."""
         self.check_files(record)
-        yield self._artifacts / "models" / record.model_id / MODEL_FOLDER
+        yield self._artifacts / "models" / record.model_id / RELEASE_FOLDER
 
     def _check_named(self, record: VersionRecord) -> None:
         if self.serving() != record.version:
@@ -340,6 +361,7 @@ class MlflowRegistry:
                                             tags={KIND_TAG: "release", RELEASE_TAG: release["id"]}) as run:
                     info = self._log(Path(folder, _RELEASE))
             self._complete(str(info.model_id), release)
+            self._check_logged(str(info.model_id), document)
         version = self._number(info, run.info.run_id, tags)
         for _ in range(_AHEAD if moved else 0):
             if int(version) >= int(moved.version if moved else 0):
@@ -366,9 +388,16 @@ class MlflowRegistry:
         return Model.log(
             artifact_path=None, name="release", flavor=SimpleNamespace(save_model=save, __name__="mlflow.pyfunc"),
             validate_serving_input=False,
-            python_model=str(Path(__file__).with_name("champion.py")), artifacts={_RELEASE: str(release)},
+            python_model=str(_CODE), artifacts={_RELEASE: str(release)},
             pip_requirements=_requirements(), signature=answers, input_example=list(EXAMPLE),
             model_config=dict(UNPINNED))
+
+    def _check_logged(self, model_id: str, document: bytes) -> None:
+        """That what decides the answers came there as it is here: the ledger is about to vouch for it."""
+        there = {Path(name).name: data for name, data in self._files_of(model_id).items()}
+        if (there.get("release.json"), there.get(_CODE.name)) != (document, _CODE.read_bytes()):
+            raise StorageError("expected the registry to hold the version's files as they were sent, got others; see "
+                               "who else writes to its artifacts, then run the command again")
 
     def _number(self, info: Any, run_id: str, tags: Mapping[str, str]) -> str:
         return str(self._client.create_model_version(self.name, info.model_uri, run_id, tags=dict(tags),

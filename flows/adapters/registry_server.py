@@ -22,6 +22,7 @@ from flows.adapters.local import as_owner_only
 from flows.adapters.registry import (
     MODEL_FOLDER,
     OWNER_TAG,
+    RELEASE_FOLDER,
     STAGE_FILE,
     MlflowRegistry,
     check_digest,
@@ -75,7 +76,7 @@ class ServerRegistry(MlflowRegistry):
                 remove_compiled(folder)
                 files = files_in(folder)
             check_digest(record, digest_of_files(files), bool(files))
-            yield folder / MODEL_FOLDER
+            yield folder / RELEASE_FOLDER
 
     def _location(self) -> str:
         return str(self._client.get_experiment(self._experiment()).artifact_location)

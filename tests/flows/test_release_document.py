@@ -20,10 +20,11 @@ from flows.predicting import champion_of
 from flows.replaying import replay
 from flows.reporting import report_of
 from flows.requests import take_requests
+from flows.status import registry_problems
 from flows.train import train
 from flows.wiring import Workspace
 from s3t_core.canonical import canonical_json, sha256_hex
-from s3t_core.errors import GuaranteeError, StaleModel
+from s3t_core.errors import GuaranteeError, StaleModel, StorageError
 from tests.flows.prepared import forget_connections
 
 pytestmark = pytest.mark.slow
@@ -91,10 +92,11 @@ def test_changed_code_of_a_version_is_not_run_by_us_and_an_erase_run_puts_it_rig
     code.write_text(code.read_text().replace('"label": p.label', '"label": "forged"'))
     with pytest.raises(GuaranteeError, match="files of version"):
         champion_of(Workspace(place.root))
+    assert registry_problems(place) == [f"versions with other files than the ledger recorded: {champion.version}"]
     assert erase(str(place.root))["healed"]["registry"] is True
     forget_connections()
     place = Workspace(place.root)
-    assert champion_of(place).predict(["w1", "w2"]) == before
+    assert champion_of(place).predict(["w1", "w2"]) == before and registry_problems(place) == []
     champion = place.ledger.state().champion
     assert champion is not None
     names = next((place.state_dir / "mlartifacts" / "models" / champion.model_id).rglob("MLmodel"))
@@ -218,6 +220,52 @@ def test_whatever_somebody_deletes_in_the_registry_locks_no_erasure(
     assert not any(erase(str(place.root))["healed"].values())
     train(str(place.root))
     assert champion_of(Workspace(place.root)).predict(["w1"])
+
+
+@pytest.mark.parametrize("source", ["models:", "runs:/0/x", "s3://bucket/elsewhere", "file:///etc", "x"])
+def test_whatever_another_client_registers_is_told_not_served_and_locks_no_erasure(
+        place: Workspace, source: str) -> None:
+    """A version under our name, of no logged model of ours, with our tags, and the alias on it."""
+    take_requests(place, ["person-003"])
+    client, record = mlflow.MlflowClient(), place.ledger.state().champion
+    assert record is not None
+    if source == "models:":
+        source = client.create_logged_model(client.create_experiment("theirs"), "theirs").model_uri
+    theirs = client.create_model_version(place.registry.name, source, tags=place.registry.tags(record.version))
+    client.set_registered_model_alias(place.registry.name, "champion", theirs.version)
+    with pytest.raises(GuaranteeError, match="files of version"):
+        champion_of(place)
+    told = registry_problems(place)
+    assert [p.partition(":")[0].split(",")[0] for p in told] == [
+        "versions in the registry that the ledger does not know",
+        "the alias 'champion' names another version than the one that serves"]
+    assert len(erase(str(place.root))["certificates"]) == 1
+    forget_connections()
+    assert registry_problems(Workspace(place.root)) == [] and champion_of(Workspace(place.root)).predict(["w1"])
+
+
+def test_the_code_that_lies_in_a_version_is_not_run_by_us(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the ledger vouches for it: whoever wrote to the registry while it was recorded is not believed."""
+    folder, log = place.state_dir / "mlartifacts" / "models", MlflowRegistry._log
+
+    def logged(self: MlflowRegistry, release: Path) -> Any:
+        info = log(self, release)
+        code = next((folder / str(info.model_id)).rglob("champion.py"))
+        code.write_text(code.read_text() + "\nraise SystemExit('run')\n")
+        return info
+    take_requests(place, ["person-003"])
+    with monkeypatch.context() as context:
+        context.setattr(MlflowRegistry, "_log", logged)
+        with pytest.raises(StorageError, match="as they were sent"):
+            erase(str(place.root))
+        context.setattr(MlflowRegistry, "_check_logged", lambda *_: None)
+        erase(str(place.root))
+    forget_connections()
+    after = Workspace(place.root)
+    record = after.ledger.state().champion
+    assert record is not None
+    assert "raise SystemExit" in next((folder / record.model_id).rglob("champion.py")).read_text()
+    assert champion_of(after).predict(["w1"])
 
 
 def _evil(place: Workspace, folder: Path) -> Path:
