@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-
 from flows.replaying import replay
 from flows.reporting import parse_since, write_report
 from flows.status import registry_problems
+from flows.tasks import flow
 from flows.wiring import Workspace
 
 

@@ -194,11 +194,12 @@ def serve(port: Annotated[int | None, typer.Option("--port", min=1, max=65535, h
 
 
 @app.command()
-def stop(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def stop(forget: Annotated[bool, typer.Option("--forget", help="Remove its history of runs, too.")] = False,
+         workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """End the Prefect server that this workspace's commands share on this machine. It also ends by itself."""
     place = open_workspace(workspace)
     from flows.adapters.shared_prefect import SharedServer
-    stopped = SharedServer(place.state_dir / "prefect", place.config.prefect.idle_minutes).stop()
+    stopped = SharedServer(place.state_dir / "prefect", place.config.prefect.idle_minutes).stop(forget)
     told = "The Prefect server of this workspace has ended." if stopped else "No Prefect server of this workspace runs."
     show(as_json, {"stopped": stopped}, lambda _: [told])
 

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.adapters.lease import Lease
@@ -22,7 +21,7 @@ from flows.finding import erased_in, erased_of, look_alikes
 from flows.healing import heal
 from flows.progress import current
 from flows.retrain import have_retrained, train_first, want_retrain
-from flows.tasks import task
+from flows.tasks import flow, task
 from flows.wiring import Workspace
 from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import STEPS, Eraser

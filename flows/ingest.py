@@ -18,8 +18,6 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-
 from flows.adapters.local import as_owner_only
 from flows.adapters.processes import mapping
 from flows.adapters.sources.cells import GIVEN, MALFORMED, ROW
@@ -27,13 +25,13 @@ from flows.adapters.sources.labels import Undeclared
 from flows.admission import check_shrinkage, check_tiers, check_topology, id_basis, suppressed_by
 from flows.next_steps import told_thin
 from flows.progress import current
-from flows.tasks import task
+from flows.tasks import KEPT, flow, task
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.config import DataConfig
 from s3t_core.domain import DatasetVersion, SliceId, Tiers
 from s3t_core.erasure.ledger import dataset_to_json
 from s3t_core.erasure.state import State
-from s3t_core.errors import DataError
+from s3t_core.errors import DataError, UsageError
 from s3t_core.files import remove_tree
 from s3t_core.records import record_digest, subject_digest
 from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow
@@ -69,10 +67,37 @@ class IngestReport:
 def ingest(workspace: str, source: str | list[str], append: bool = False, shrink: bool = False,
            chunk_rows: int = 50_000) -> dict[str, Any]:
     """Ingest `source` (a path, a folder, a pattern, several of them, or example:NAME) into the workspace directory.
-    `append`: unite with what is there. `shrink`: also where much of what is there would be gone ([data] max_shrink)."""
+    `append`: unite with what is there. `shrink`: also where much of what is there would be gone ([data] max_shrink).
+    @FILE is a file of the workspace directory with a source a line: the parameters of a run that Prefect begins stay in
+    its database, so there it must be that, or an example."""
     place = Workspace(Path(workspace))
     with place.training(), place.changing():
-        return ingest_source(place, source, append, chunk_rows, shrink).__dict__
+        return ingest_source(place, _listed(place, source), append, chunk_rows, shrink).__dict__
+
+
+def _listed(place: Workspace, source: str | list[str]) -> list[str]:
+    """The sources, with those that stand in a file instead of its name. Raises UsageError."""
+    from prefect.context import FlowRunContext
+
+    from flows.adapters.sources import named
+    run, given = FlowRunContext.get(), named(source)
+    told = run.flow_run.parameters.get("source") if run is not None and run.flow_run is not None else KEPT
+    if told != KEPT and not all(s.startswith(("@", "example:")) for s in given):
+        raise UsageError("expected the source of a run that Prefect begins as @FILE, a file in the workspace directory "
+                         "with a source a line, got a source itself: Prefect keeps parameters, and the name of a file "
+                         "may be a person's. Nothing was changed: delete that run in Prefect, and begin it with "
+                         "source=@FILE")
+    found: list[str] = []
+    for text in given:
+        path = place.root / text.removeprefix("@")
+        if not text.startswith("@"):
+            found.append(text)
+        elif not path.resolve().is_relative_to(place.root.resolve()) or not path.is_file():
+            raise UsageError("expected @FILE to name a file in the workspace directory, got none there; nothing was "
+                             "changed")
+        else:
+            found += [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    return found
 
 
 def ingest_source(place: Workspace, source: str | list[str], append: bool, chunk_rows: int,

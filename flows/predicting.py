@@ -53,8 +53,8 @@ class _Context:
 def champion_of(place: Workspace) -> Answering:
     """`models:/NAME@champion`, once it is clear that its files are those that the ledger recorded. Raises UsageError
     when nothing serves yet, GuaranteeError for other files, and where the registry names another version or other
-    files. It answers as long as that version serves, and follows no alias: another version's files would have to be held
-    against the ledger first. The code that lies among the files is not run, whoever wrote it: this package's is.
+    files. It answers as long as that version serves, and follows no alias: another version's files would have to be
+    held against the ledger first. The code that lies among the files is not run, whoever wrote it: this package's is.
 
     From a server MLflow brings the files to a directory that it never removes, stages that a later erasure must destroy
     among them: they come into the workspace instead, and are gone when the model is in memory.

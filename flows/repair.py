@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.tasks import flow
 from flows.train import TrainingSession
 from flows.wiring import Workspace
 from s3t_core.erasure.state import State

@@ -17,11 +17,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.adapters.local import is_held
 from flows.settings import is_our_server
+from flows.tasks import flow
 from flows.train import TrainingSession, TrainReport, fill_in
 from flows.wiring import Workspace
 from s3t_core.domain import DatasetVersion, Release, SliceId

@@ -1,8 +1,108 @@
-"""Prefect tasks as this project uses them: nothing they are given or return is cached, hashed or stored."""
+"""Prefect flows and tasks as this project uses them. Prefect keeps what it is told, for good, in a database that may be
+a server's, where no erasure reaches it: so it is told names, states and numbers, and nothing that a person typed or a
+source said.
 
-from functools import partial
+1. What flows and tasks are given or return is neither cached, hashed nor stored. Of a flow's parameters Prefect learns
+   the workspace's path, numbers and switches; every other text stands there as `KEPT`.
+2. An error whose message may quote what was given or read (bad usage, bad data, a trace that was found, whatever is not
+   this project's own) reaches Prefect as its class alone. Whoever called the flow gets the error itself; a flow that a
+   worker or a server runs prints it, where the worker's own output goes.
+"""
 
-import prefect
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+from prefect import Flow, Task
 from prefect.cache_policies import NO_CACHE
 
-task = partial(prefect.task, cache_policy=NO_CACHE, persist_result=False)
+from s3t_core.errors import ResidueFound, S3TError, UsageError
+
+KEPT = "(kept from Prefect)"
+_TOLD = ("workspace",)
+"""Parameters that Prefect learns as they are."""
+_ANSWERED: ContextVar[bool] = ContextVar("answered", default=False)
+"""Whether somebody who called the flow gets its errors."""
+
+
+class KeptFromPrefect(Exception):
+    """Stands for `error` in what Prefect keeps."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"{type(error).__name__}: what it says stands in the output of the command or the worker")
+        self.error = error
+
+
+class QuietFlow(Flow[..., Any]):
+    """A flow of which Prefect learns no more than the first lines here say."""
+
+    def serialize_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """As Prefect keeps them."""
+        plain = {k: v if k in _TOLD or isinstance(v, bool | int | float) else KEPT for k, v in parameters.items()}
+        return dict(super().serialize_parameters(plain))
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Run it. Raises what it raised."""
+        answered = _ANSWERED.set(True)
+        try:
+            return super().__call__(*arguments, **named)
+        except KeptFromPrefect as kept:
+            error = kept.error
+        finally:
+            _ANSWERED.reset(answered)
+        raise error
+
+
+class QuietTask(Task[..., Any]):
+    """A task of which Prefect learns no more."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Run it. Raises what it raised."""
+        try:
+            return super().__call__(*arguments, **named)
+        except KeptFromPrefect as kept:
+            error = kept.error
+        raise error
+
+
+def _may_quote(error: Exception) -> bool:
+    if isinstance(error, S3TError):
+        return isinstance(error, UsageError | ResidueFound)
+    return type(error).__module__.partition(".")[0] not in ("prefect", "httpx", "httpcore")
+
+
+def _quiet(work: Callable[..., Any], tell: bool) -> Callable[..., Any]:
+    @wraps(work)
+    def run(*arguments: Any, **named: Any) -> Any:
+        try:
+            return work(*arguments, **named)
+        except Exception as error:
+            if not _may_quote(error):
+                raise
+            if tell and not _ANSWERED.get():
+                sys.stderr.write(f"s3t: {type(error).__name__}: {error}\n")
+            kept = KeptFromPrefect(error)
+        raise kept  # outside, so that it has no context to be told
+    return run
+
+
+def flow(name: str, **options: Any) -> Callable[[Callable[..., Any]], QuietFlow]:
+    """As `prefect.flow`."""
+    return lambda work: QuietFlow(_quiet(work, tell=True), name=name, persist_result=False, **options)
+
+
+def task(name: str, **options: Any) -> Callable[[Callable[..., Any]], QuietTask]:
+    """As `prefect.task`."""
+    return lambda work: QuietTask(_quiet(work, tell=False), name=name, cache_policy=NO_CACHE, persist_result=False,
+                                  **options)
+
+
+def outcome_of(future: Any) -> Any:
+    """What a submitted task returned. Raises what it raised."""
+    try:
+        return future.result(raise_on_failure=True)
+    except KeptFromPrefect as kept:
+        error = kept.error
+    raise error

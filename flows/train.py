@@ -24,11 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.progress import Advance, current
-from flows.tasks import task
+from flows.tasks import flow, outcome_of, task
 from flows.wiring import ReleaseEvaluator, Workspace, refuse_open_plan, require_data
 from s3t_core.canonical import sha256_hex
 from s3t_core.capacity.sequences import choose_sequences
@@ -400,7 +399,7 @@ class TrainingSession:
                 if not future.state.is_completed():
                     failures.append(future)
             for future in failures:
-                future.result(raise_on_failure=True)
+                outcome_of(future)
             if failures:
                 raise TrainingError(f"expected every stage to be trained, {len(failures)} were not; run it again")
 

@@ -11,11 +11,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-
 from flows.adapters.lease import CHANGE, PATIENCE_SECONDS, TRAIN, beats
 from flows.adapters.local import is_held
 from flows.serving import ERASE, why_at_once
+from flows.tasks import flow
 from flows.wiring import Workspace
 
 DEPLOYMENT = "watch/watch"

@@ -36,10 +36,12 @@ from flows.adapters.doors import Door
 from flows.adapters.local import as_owner_only
 from flows.adapters.prefect_server import ADDRESS, CREDENTIAL, SERVER_LOCK, USERS_LOCK, this_machine, try_lock
 from s3t_core.errors import Busy, OrchestrationError, WorkspaceError
-from s3t_core.files import read_regular, remove_file
+from s3t_core.files import read_regular, remove_file, remove_tree
 
 STARTING_LOCK = "starting.lock"
 LOG = "server.log"
+DATABASE, STORAGE = "prefect.db", "storage"
+"""What Prefect keeps of runs."""
 _PATIENCE_SECONDS = 60.0
 _TELLING_SECONDS = 10.0
 """How long `stop` waits for an address: as long as a server that has just been started may take to tell it."""
@@ -122,21 +124,26 @@ class SharedServer:
 
     # --- ending it
 
-    def stop(self) -> bool:
-        """End the server and wait until it is gone; False when there was none. Raises Busy while a command uses it."""
+    def stop(self, forget: bool = False) -> bool:
+        """End the server and wait until it is gone; False when there was none. `forget`: remove what it kept of runs,
+        too. Raises Busy while a command uses it."""
         if not (self.home / SERVER_LOCK).is_file():
             return False
         self.detach()
         with self._alone(), self._open(USERS_LOCK) as users:
             address = self._told(_TELLING_SECONDS)
-            if not self.is_running():
-                return False
-            if not try_lock(users, fcntl.LOCK_EX):
+            running = self.is_running()
+            if running and not try_lock(users, fcntl.LOCK_EX):
                 raise Busy("expected nobody to use the Prefect server of this workspace, but a command or `s3t serve` "
                            "does; wait for it, or stop it, then run this again")
-            self._end(address.pid if address and self._holds_lock(address.pid) else self._holder(address))
-            remove_file(self.home / ADDRESS)
-            return True
+            if running:
+                self._end(address.pid if address and self._holds_lock(address.pid) else self._holder(address))
+                remove_file(self.home / ADDRESS)
+            if forget:
+                for kept in self.home.glob(f"{DATABASE}*"):
+                    remove_file(kept)
+                remove_tree(self.home / STORAGE)
+            return running
 
     def _end(self, pid: int) -> None:
         """End the process, politely, then by force. Raises OrchestrationError when it stays, and for one that does not

@@ -321,6 +321,8 @@ def _left(report: ScanReport) -> str:
             f"{', '.join(report.residue[:5])}; no certificate was written. ")
     if set(report.residue) <= set(report.written):
         return told + "A running process is writing them: run `s3t erase` again when it has ended"
+    if any(path.startswith(".s3t/prefect/") for path in report.residue):
+        told += "Prefect's own records, in .s3t/prefect, go with `s3t stop --forget`. "
     return told + "Remove what put it there, then run `s3t erase` again"
 
 

@@ -443,6 +443,9 @@ def test_stop_ends_the_server_unless_somebody_uses_it(small: Workspace) -> None:
     assert _json("stop", cwd=small.root) == {"stopped": True}
     assert not server.is_running() and not _servers(small)
     assert SharedServer(small.state_dir / "prefect", 10).stop() is False
+    assert list((small.state_dir / "prefect").glob("prefect.db*"))
+    assert _json("stop", "--forget", cwd=small.root) == {"stopped": False}
+    assert not list((small.state_dir / "prefect").glob("prefect.db*"))
     assert address.pid not in [p.pid for p in psutil.process_iter() if p.status() != psutil.STATUS_ZOMBIE]
 
 

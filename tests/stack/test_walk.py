@@ -127,6 +127,12 @@ def in_objects(stack: Stack, needles: list[bytes]) -> Found:
                    for entry in page.get("Contents", ())), needles)
 
 
+def listed(place: Workspace, source: Path) -> str:
+    """The source of a run by a deployment, as it is told."""
+    (place.root / "sources.txt").write_text(f"{source}\n")
+    return "@sources.txt"
+
+
 def test_the_whole_walk_by_deployments_leaves_nothing_of_the_erased(
         stack: Stack, place: Workspace, tmp_path: Path) -> None:
     tokens = (secrets.token_hex(8) for _ in range(1000))  # servers keep what other tests left
@@ -134,7 +140,7 @@ def test_the_whole_walk_by_deployments_leaves_nothing_of_the_erased(
     who, said = f"canary-{token}", f"w1 w2 a very particular morning {token} in the harbour w3"
     rows = [*people(), *({"id": f"c{i}", "who": who, "what": f"{said} {i}", "kind": "good"} for i in range(3))]
     source = write_csv(tmp_path / "people.csv", rows)
-    run("ingest/ingest", source=str(source))
+    run("ingest/ingest", source=listed(place, source))
     source.unlink()
     run("train/train")
     before = place.ledger.state().champion
@@ -220,7 +226,7 @@ def test_deployments_and_places_of_another_workspace_are_left_alone(
     assert done.returncode != 0 and "another workspace" in (done.stdout + done.stderr)
     with get_client(sync_client=True) as client:
         assert client.read_deployment_by_name("erase/erase").parameters["workspace"] == str(place.root)
-    run("ingest/ingest", source=str(write_csv(tmp_path / "people.csv", people())))
+    run("ingest/ingest", source=listed(place, write_csv(tmp_path / "people.csv", people())))
     from flows.ingest import ingest
     with pytest.raises(WorkspaceError, match="belongs to another"):
         ingest(str(other.root), str(tmp_path / "people.csv"))
@@ -231,7 +237,7 @@ def test_deployments_and_places_of_another_workspace_are_left_alone(
 
 def test_two_erase_runs_at_once_work_once(place: Workspace, tmp_path: Path) -> None:
     from prefect.deployments import run_deployment
-    run("ingest/ingest", source=str(write_csv(tmp_path / "people.csv", people(canary=True))))
+    run("ingest/ingest", source=listed(place, write_csv(tmp_path / "people.csv", people(canary=True))))
     run("train/train")
     take_requests(place, [CANARY])
     first = run_deployment("erase/erase", timeout=0)

@@ -1,0 +1,137 @@
+"""Prefect keeps what it is told where no erasure reaches it, so it is told of nobody: neither by the name of a source,
+nor by what an error quotes, by whoever begins a run."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import prefect
+import pytest
+from prefect import get_client
+from prefect.flow_engine import run_flow
+from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_LOCAL_STORAGE_PATH
+
+from flows.ingest import ingest
+from flows.tasks import flow, outcome_of, task
+from flows.wiring import Workspace
+from s3t_core.errors import DataError, GuaranteeError, UsageError
+from tests.flows.conftest import CANARY, people, tiny_config, write_csv
+from tests.flows.test_cli import environment
+
+pytestmark = pytest.mark.slow
+Make = Callable[..., Workspace]
+ROOT = Path(__file__).parents[2]
+
+
+def _kept() -> str:
+    """Everything that Prefect's server tells, and the bytes of what it stores."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs()
+        told = [r.model_dump(mode="json") for r in runs]
+        told += [r.model_dump(mode="json") for r in client.read_task_runs()]
+        told += [line.model_dump(mode="json") for line in client.read_logs(limit=200)]
+        told += [s.model_dump(mode="json") for r in runs for s in client.read_flow_run_states(r.id)]
+    assert runs
+    stored = Path(PREFECT_LOCAL_STORAGE_PATH.value())
+    database = Path(PREFECT_API_DATABASE_CONNECTION_URL.value().partition("///")[2])
+    files = [p for p in (*stored.rglob("*"), *database.parent.glob(f"{database.name}*")) if p.is_file()]
+    assert database in files
+    return json.dumps(told) + "".join(p.read_bytes().decode("latin-1") for p in files)
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    """A source whose name, and one of whose labels, are a person's, with no row that can be taken."""
+    rows = people()
+    rows[0]["who"] = ""
+    for row in rows[1:]:
+        row["kind"] = CANARY
+    return write_csv(tmp_path / f"{CANARY}.csv", rows)
+
+
+def _by_a_worker(place: Workspace, source: str) -> Any:
+    """As Prefect does for a run that a deployment began, with what its parameters say."""
+    @prefect.flow(name="ingest")
+    def theirs(workspace: str, source: str) -> None:
+        """What the API is asked for; no worker has it."""
+    parameters = {"workspace": str(place.root), "source": source}
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(theirs, parameters=parameters)
+    return run_flow(ingest, flow_run=run, parameters=parameters)
+
+
+def test_neither_the_name_of_a_source_nor_what_it_says_comes_to_prefect(
+        make_place: Make, named: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+        prefect_server: None) -> None:
+    place = make_place()
+    with pytest.raises(DataError, match=CANARY):  # whoever asks is told whole
+        ingest(str(place.root), str(named))
+    assert CANARY not in capfd.readouterr().err
+    named.rename(place.root / "private.csv")
+    (place.root / "sources.txt").write_text(f"\n{place.root}/private.csv\n")
+    with pytest.raises(Exception, match="DataError: what it says stands in the output"):
+        _by_a_worker(place, "@sources.txt")
+    assert CANARY in capfd.readouterr().err  # the worker's own output
+    write_csv(place.root / "private.csv", people())
+    assert _by_a_worker(place, "@sources.txt")["records"]
+    assert CANARY not in _kept()
+
+
+@pytest.mark.parametrize("source", ["private.csv", "@../x", "@nowhere.txt", "@", "/etc/hostname"])
+def test_a_run_that_prefect_begins_takes_no_source_but_from_a_file(
+        make_place: Make, source: str, capfd: pytest.CaptureFixture[str], prefect_server: None) -> None:
+    place = make_place()
+    with pytest.raises(Exception, match="UsageError"):
+        _by_a_worker(place, source)
+    assert "nothing was changed" in capfd.readouterr().err.lower()
+
+
+def test_errors_reach_who_asked_and_their_messages_not_prefect(prefect_server: None) -> None:
+    """Of a task that is called, of one that is submitted, of the flow; what quotes nobody is told as it is."""
+    secret = "of-the-canary-person-4711"
+
+    def fails(kind: type[Exception]) -> None:
+        raise kind(f"got {secret}")
+
+    called, submitted = task(name="called")(fails), task(name="submitted")(fails)
+
+    @flow(name="tried")
+    def tried(how: str, kind: Any) -> None:
+        if how == "called":
+            called(kind)
+        elif how == "submitted":
+            outcome_of(submitted.submit(kind))
+        else:
+            fails(kind)
+    for kind in (DataError, UsageError, ValueError):
+        for how in ("called", "submitted", "raised"):
+            with pytest.raises(kind, match=secret):
+                tried(how, kind)
+    with pytest.raises(GuaranteeError, match="a stage"):
+        flow(name="guarded")(lambda: (_ for _ in ()).throw(GuaranteeError("expected a stage")))()
+    kept = _kept()
+    assert secret not in kept and "expected a stage" in kept and '"called"' not in kept
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tiny_backbone: Path) -> Iterator[Path]:
+    from flows.wiring import create_workspace
+    yield create_workspace(tmp_path / "w", tiny_config(tiny_backbone), b"\x05" * 32).root
+    subprocess.run([sys.executable, "-m", "flows.cli", "stop", "--workspace", str(tmp_path / "w")], cwd=ROOT,
+                   env=environment(), check=False, capture_output=True)
+
+
+def test_a_source_that_is_named_by_a_person_stops_no_erasure(workspace: Path, tmp_path: Path) -> None:
+    """With the commands, and the server that they start."""
+    def s3t(*arguments: str, told: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "flows.cli", *arguments, "--workspace", str(workspace)], cwd=ROOT,
+                              env=environment(), capture_output=True, text=True, input=told, check=False)
+    source = write_csv(tmp_path / f"{CANARY}.csv", people(canary=True))
+    assert s3t("ingest", str(source)).returncode == 0
+    assert s3t("request", "--stdin", told=f"{CANARY}\n").returncode == 0
+    done = s3t("erase")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((workspace / ".s3t" / "certificates").glob("*.json"))) == 1
