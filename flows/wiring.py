@@ -449,7 +449,8 @@ class Workspace:
         if runner.kind == "dask":
             from flows.adapters.dask_runner import DaskRunner, Needs
             return DaskRunner(runner.address, self.config.dvc.remote, self.datasets.object_of,
-                              Needs(training.threads, runner.task_memory_mb, int(training.device == "cuda")))
+                              Needs(training.threads, runner.task_memory_mb, int(training.device == "cuda")),
+                              plain_on_loopback=runner.plain_tcp_on_loopback)
         from flows.adapters.runner import ProcessRunner
         return ProcessRunner()
 

@@ -8,7 +8,7 @@ what was fetched is removed when the stage is done; what a killed worker left, b
 A worker that is killed costs the stage that it trained: Dask gives it to another. Tasks declare CPUs, memory and, on
 `device = "cuda"`, one GPU, so workers must be started with what they have (docs/operations.md):
 
-    dask worker tcp://HOST:8786 --no-nanny --nthreads 2 --resources "CPU=2 MEMORY=8192"
+    dask worker tls://SCHEDULER:8786 --host HOST --no-nanny --nthreads 2 --resources "CPU=2 MEMORY=8192"
 
 Prefect's own tasks stay where the flow runs (one per stage, for its states and retries): a worker needs no Prefect.
 """
@@ -26,6 +26,7 @@ from typing import Any, cast
 
 import psutil
 
+from flows.adapters.dask_connection import connect
 from flows.adapters.runner import ProcessRunner
 from flows.adapters.s3 import S3Blobs
 from s3t_core.errors import S3TError, StorageError, TrainingError, WorkspaceError
@@ -70,8 +71,10 @@ class DaskRunner:
     """A cluster by the address of its scheduler. Fills what the flows ask of a runner."""
 
     def __init__(self, address: str, remote: str, locate: Locate, needs: Needs, patience: float = _WAIT_SECONDS,
-                 ) -> None:
-        """`patience`: seconds that a job may stand without any worker that could carry it out."""
+                 plain_on_loopback: bool = False) -> None:
+        """`patience`: seconds that a job may stand without any worker that could carry it out. `plain_on_loopback`:
+        a scheduler on a loopback address may be asked without TLS."""
+        self._plain = plain_on_loopback
         self._patience = patience
         self._address = address
         self._remote = remote
@@ -155,21 +158,9 @@ class DaskRunner:
     def _connected(self) -> Any:
         with self._lock:
             if self._client is None or self._client.status not in ("running", "connecting"):
-                self._client = _connect(self._address)
+                self._client = connect(self._address, self._plain, _WAIT_SECONDS)
                 _check_workers(self._client, self._needs)
             return self._client
-
-
-def _connect(address: str) -> Any:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise WorkspaceError('expected the package distributed for [runner] kind = "dask"; install s3t[dask]') from None
-    try:
-        return Client(address, timeout=_WAIT_SECONDS, set_as_default=False)
-    except (OSError, TimeoutError):
-        raise WorkspaceError("expected a Dask scheduler at [runner] address, none answered; start it with `dask "
-                             "scheduler`, or correct the address") from None
 
 
 def _check_workers(client: Any, needs: Needs) -> None:
