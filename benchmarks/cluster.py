@@ -103,7 +103,7 @@ def _when_recorded(place: object, then: object) -> None:
 def _replace(dask: object) -> None:
     """kill -9 of one worker, and another in its directory."""
     with_children(dask.workers[0].pid)  # type: ignore[attr-defined]
-    dask.add(home="worker-0")  # type: ignore[attr-defined]
+    dask.add(home="w0")  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A Dask cluster of processes on this machine, for tests and measurements: as docs/operations.md starts one, with TLS."""
+"""A Dask cluster of processes on this machine, with TLS, for tests and measurements: as docs/operations.md has it."""
 
 import json
 import os
@@ -19,7 +19,7 @@ _CLOSED = ("--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.
 
 
 class Cluster:
-    """A scheduler and workers, each in a directory of its own, known to each other by the certificates of `known_by`."""
+    """A scheduler and workers, each in a directory of its own, with the certificates of `known_by`."""
 
     def __init__(self, folder: Path, known_by: Path) -> None:
         self.folder = folder
@@ -38,7 +38,7 @@ class Cluster:
 
     def add(self, resources: str = RESOURCES, home: str = "") -> subprocess.Popen[bytes]:
         """One more worker, in the directory of an earlier one or in its own."""
-        name = home or f"worker-{len(self.workers)}"
+        name = home or f"w{len(self.workers)}"  # short: a socket of its jobs has it in its path, of 107 bytes
         self.workers.append(self._begin(name, "distributed.cli.dask_worker", self.address, "--no-nanny", "--nthreads",
                                         "1", *_CLOSED, "--resources", resources, "--name", name))
         return self.workers[-1]
@@ -58,9 +58,13 @@ class Cluster:
         home.mkdir(exist_ok=True)
         with (home / "log").open("ab") as log:
             return subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=home, stdout=log, stderr=log,
-                                    env={**os.environ, "TMPDIR": str(home), "DASK_CONFIG": str(
-                                        self.known_by / CLUSTER), "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "warning"},
-                                    start_new_session=True)
+                                    env=self._env(home), start_new_session=True)
+
+    def _env(self, home: Path) -> dict[str, str]:
+        """Without the keys of buckets, which no worker needs."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PG", "PREFECT_", "MLFLOW_"))}
+        return {**kept, "TMPDIR": str(home), "DASK_CONFIG": str(self.known_by / CLUSTER),
+                "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "warning"}
 
 
 def with_children(pid: int) -> None:

@@ -2,9 +2,9 @@
 
     python -m flows.adapters.dask_certificates DIR [HOST ...]
 
-1. DIR/authority  the authority that signs the others. Kept when the command runs again, which renews the others; to have
+1. DIR/authority  the authority that signs the others. Kept when the command runs again, which renews the others; for
    another, begin another directory. It belongs on no machine of the cluster
-2. DIR/cluster    for the scheduler and the workers: for both ends of a connection, on the loopback addresses and HOST ...
+2. DIR/cluster    for the scheduler and the workers: for both ends of a connection, on loopback addresses and HOST ...
 3. DIR/client     for who submits jobs. It cannot stand for a scheduler or a worker: it is for the calling end only
 
 Each of the last two has a `dask.yaml`, Dask's own configuration: DASK_CONFIG=DIR/cluster and DASK_CONFIG=DIR/client are

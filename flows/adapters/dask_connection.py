@@ -1,7 +1,7 @@
 """The connection to a Dask cluster: TLS at both ends, under an authority of the operator's own.
 
-Whoever reaches a scheduler runs code on its workers (`Client.run`). So it asks for a certificate, and so do workers. The
-files are named by Dask's own configuration (DASK_CONFIG, or DASK_DISTRIBUTED__COMM__TLS__*), not by s3t.toml: their
+Whoever reaches a scheduler runs code on its workers (`Client.run`). So it asks for a certificate, and so do workers.
+The files are named by Dask's own configuration (DASK_CONFIG, or DASK_DISTRIBUTED__COMM__TLS__*), not by s3t.toml: their
 paths differ from machine to machine, and `dask scheduler`, `dask worker` and other clients read the same settings.
 """
 
@@ -21,8 +21,8 @@ def connect(address: str, plain_on_loopback: bool, timeout: float) -> Any:
     """A client of the scheduler at `address`. Raises WorkspaceError where none answers, where it would be asked without
     TLS, and where what TLS needs is missing.
 
-    `plain_on_loopback`: the operator vouches for every process and user of this machine, so tcp:// to a loopback address
-    will do."""
+    `plain_on_loopback`: the operator vouches for every process and user of this machine, so tcp:// to a loopback
+    address will do."""
     try:
         from distributed import Client
     except ImportError:

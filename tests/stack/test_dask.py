@@ -19,15 +19,18 @@ import psutil
 import pytest
 
 from flows.adapters.dask_certificates import AUTHORITY, CLIENT, CLUSTER, make_certificates
+from flows.adapters.s3 import S3Blobs
+from flows.erase import erase
 from flows.ingest import ingest
+from flows.requests import take_requests
 from flows.train import train
 from flows.wiring import Workspace, create_workspace
 from infra.cluster import Cluster, cluster, with_children
 from infra.stack import Stack
-from s3t_core.errors import GuaranteeError, TrainingError, WorkspaceError
+from s3t_core.errors import GuaranteeError, ResidueFound, TrainingError, WorkspaceError
 from s3t_core.learning.jobs import FileRef, StageJob
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path
-from tests.flows.conftest import people, write_csv
+from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 from tests.stack.conftest import KEY
 
 pytestmark = pytest.mark.timeout(600)
@@ -103,7 +106,7 @@ def test_what_a_killed_worker_fetched_is_removed_by_the_next_on_that_machine(
         stack: Stack, ingested: Callable[..., Workspace], tmp_path: Path) -> None:
     with running(tmp_path / "dask", 1) as dask:
         place = ingested(dask.address)
-        home = tmp_path / "dask" / "worker-0"
+        home = tmp_path / "dask" / "w0"
         dead = dask.workers[0].pid
         began = int(psutil.Process(dead).create_time())
         with_children(dead)
@@ -112,9 +115,122 @@ def test_what_a_killed_worker_fetched_is_removed_by_the_next_on_that_machine(
         for folder in (left, another):
             folder.mkdir()
             (folder / "0.parquet").write_bytes(b"rows")
-        dask.add(home="worker-0")
+        dask.add(home="w0")
         train(str(place.root))
         assert not left.exists() and another.exists()
+
+
+def test_nothing_is_certified_while_a_killed_workers_machine_is_away(
+        stack: Stack, ingested: Callable[..., Workspace], tmp_path: Path) -> None:
+    with running(tmp_path / "dask", 1) as dask:
+        place, home = ingested(dask.address), tmp_path / "dask" / "w0"
+        job, outcomes = _stage_job(place, *_slice_of_the_canary(place)), []
+        training = threading.Thread(target=lambda: outcomes.append(place.runner.train(job)))
+        training.start()
+        _stop_with(len(job.slices) + 1, home, dask.workers[0].pid)
+        dask.add()
+        wait_for_workers(dask, 2)
+        with_children(dask.workers[0].pid)
+        training.join(300)
+        assert outcomes[0].artifact and list(home.glob("s3t-stage-*/*.parquet"))
+        take_requests(place, [CANARY])
+        with pytest.raises(ResidueFound, match=r"127\.0\.0\.1.*same TMPDIR"):
+            erase(str(place.root))
+        assert list(home.glob("s3t-stage-*/*.parquet")) and not list(place.certificates_dir.glob("*"))
+        dask.add(home="w0")
+        wait_for_workers(dask, 2)
+        assert [c["outcome"] for c in erase(str(place.root))["certificates"]] == ["not trained on yet"]
+        assert not list(home.glob("s3t-stage-*"))
+
+
+def _slice_of_the_canary(place: Workspace) -> tuple[int, int]:
+    """A shard and slice, so that a job on it has a row of the canary's; any, where that is held out."""
+    import pyarrow.parquet as pq
+    return next(((shard, index) for shard in range(2) for index in range(2) if CANARY_TEXT in pq.read_table(
+        place.root / "data" / slice_path(shard, index))["text"].to_pylist()), (0, 0))
+
+
+def _stop_with(files: int, home: Path, pid: int) -> None:
+    """Stop the worker while it has so many files in its directory."""
+    until = time.monotonic() + 120
+    while len(list(home.glob("s3t-stage-*/*.parquet"))) < files:
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+        process.suspend()
+    assert len(list(home.glob("s3t-stage-*/*.parquet"))) == files
+
+
+def wait_for_workers(dask: Cluster, count: int) -> None:
+    from distributed import Client
+    with Client(dask.address, timeout=30, set_as_default=False) as ours:
+        ours.wait_for_workers(count, timeout=60)
+
+
+def test_a_worker_begins_no_job_before_its_place_is_on_the_lease(
+        stack: Stack, ingested: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.adapters.dask_runner import DaskRunner
+    with running(tmp_path / "dask", 1) as dask:
+        place = ingested(dask.address)
+        job = _stage_job(place)
+        known, kept = DaskRunner._places, place.away.widen
+        joined: list[Any] = []
+        monkeypatch.setattr(DaskRunner, "_places", lambda self, client: known(self, client) if joined else {})
+
+        def widen(lease: Any, places: Any) -> Any:
+            assert not lease.places and not list((tmp_path / "dask").rglob("s3t-stage-*"))
+            joined.append(kept(lease, places))
+            return joined[-1]
+        monkeypatch.setattr(place.away, "widen", widen)
+        assert place.runner.train(job).artifact
+        assert [set(lease.places.values()) for lease in joined] == [{"127.0.0.1"}]
+        assert place.away.beyond(()) == []
+
+
+def test_a_worker_has_no_key_of_a_bucket_and_spills_nothing(
+        stack: Stack, ingested: Callable[..., Workspace], tmp_path: Path) -> None:
+    import requests
+    from distributed import Client
+
+    from flows.adapters.dask_runner import Task
+    with running(tmp_path / "dask", 1) as dask:
+        place = ingested(dask.address)
+        job = _stage_job(place)
+        assert place.runner.train(job).artifact
+        assert not [k for k in psutil.Process(dask.workers[0].pid).environ() if k.startswith("AWS_")]
+        with Client(dask.address, timeout=30, set_as_default=False) as ours:
+            assert list(ours.run(_spilling).values()) == [(False, False)]
+    remote = S3Blobs(place.config.dvc.remote)
+    name, other = [n for n in remote.names() if n.startswith("files/")][:2]
+    address = remote.signed(name, 3600)
+    assert requests.get(address, timeout=30).content == remote.read(name)
+    refused = [requests.put(address, b"x", timeout=30), requests.delete(address, timeout=30),
+               requests.get(address.replace(name, other), timeout=30), requests.get(address.split("?")[0], timeout=30)]
+    assert [answer.status_code for answer in refused] == [403] * 4
+    short = remote.signed(name, 1)
+    time.sleep(2.5)
+    assert requests.get(short, timeout=30).status_code == 403 and remote.read(name)
+    assert address not in repr(Task(job, (address,)))
+
+
+def _spilling(dask_worker: Any) -> tuple[Any, Any]:
+    memory = dask_worker.memory_manager
+    return memory.memory_target_fraction, memory.memory_spill_fraction
+
+
+def _stage_job(place: Workspace, shard: int = 0, first: int = 0) -> StageJob:
+    """The first stage of a shard, on its slice `first`."""
+    from s3t_core.learning.recipe import make_recipe, wanted
+    found = place.runner.describe(_describe(place))
+    recipe = make_recipe(place.config, place.backbone, found.digest, found.tokenizer_digest, found.layers,
+                         found.profile)
+    state = place.ledger.state()
+    assert state.dataset is not None
+    spec = next(s for s in wanted(recipe, [(first, 1 - first)], state.dataset).stages
+                if s.shard == shard and len(s.prefix) == 1)
+    file = FileRef(place.root / "data" / slice_path(spec.shard, spec.prefix[0]), spec.slice_digests[0])
+    held_out = FileRef(place.root / "data" / HELD_OUT_PATH, state.dataset.held_out.digest)
+    return StageJob(recipe, spec, (file,), (), held_out, place.store, place.keys)
 
 
 def test_a_cluster_that_dies_is_an_error_and_never_a_wait_without_end(
@@ -122,7 +238,8 @@ def test_a_cluster_that_dies_is_an_error_and_never_a_wait_without_end(
     from flows.adapters.dask_runner import DaskRunner, Needs
     with running(tmp_path / "dask", 1) as dask:
         place = ingested(dask.address)
-        runner = DaskRunner(dask.address, place.config.dvc.remote, place.datasets.object_of, Needs(1, 100, 0), 3)
+        runner = DaskRunner(dask.address, place.config.dvc.remote, place.datasets.object_of, Needs(1, 100, 0),
+                            place.away, 3)
         runner.describe(_describe(place))
         with_children(dask.workers[0].pid)
         with pytest.raises(TrainingError, match="no Dask worker"):
@@ -142,19 +259,12 @@ def test_a_cluster_without_what_a_task_needs_is_told_how_to_start_workers(
 
 def test_a_worker_with_another_profile_refuses(
         stack: Stack, ingested: Callable[..., Workspace], tmp_path: Path) -> None:
-    from s3t_core.learning.recipe import make_recipe, wanted
     with running(tmp_path / "dask", 1) as dask:
         place = ingested(dask.address)
-        found = place.runner.describe(_describe(place))
-        other = replace(found.profile, torch="2.0")
-        recipe = make_recipe(place.config, place.backbone, found.digest, found.tokenizer_digest, found.layers, other)
-        state = place.ledger.state()
-        assert state.dataset is not None
-        spec = wanted(recipe, [(0, 1)], state.dataset).stages[0]
-        file = FileRef(place.root / "data" / slice_path(spec.shard, spec.prefix[0]), spec.slice_digests[0])
-        held_out = FileRef(place.root / "data" / HELD_OUT_PATH, state.dataset.held_out.digest)
+        job = _stage_job(place)
+        other = replace(job.recipe, profile=replace(job.recipe.profile, torch="2.0"))
         with pytest.raises(GuaranteeError, match="numeric profile"):
-            place.runner.train(StageJob(recipe, spec, (file,), (), held_out, place.store, place.keys))
+            place.runner.train(replace(job, recipe=other))
 
 
 def _describe(place: Workspace) -> Any:
@@ -238,11 +348,11 @@ def test_scheduler_and_worker_tell_nothing_without_a_certificate_by_http_either(
 
 
 @pytest.mark.parametrize(("address", "allowed"), [
-    ("tcp://127.0.0.1:1", False), ("tcp://10.0.0.5:8786", True), ("tcp://localhost:8786", True), ("10.0.0.5:8786", True),
-    ("ws://127.0.0.1:8786", True), ("inproc://127.0.0.1/1", True)])
+    ("tcp://127.0.0.1:1", False), ("tcp://10.0.0.5:8786", True), ("tcp://localhost:8786", True),
+    ("10.0.0.5:8786", True), ("ws://127.0.0.1:8786", True), ("inproc://127.0.0.1/1", True)])
 def test_a_scheduler_without_tls_is_refused_unless_on_loopback_and_said_so(address: str, allowed: bool) -> None:
     from flows.adapters.dask_connection import security_for
-    with pytest.raises(WorkspaceError, match="tls://HOST:PORT.*plain_tcp_on_loopback"):
+    with pytest.raises(WorkspaceError, match=r"tls://HOST:PORT.*plain_tcp_on_loopback"):
         security_for(address, allowed)
     assert not security_for("tcp://127.0.0.1:8786", True).require_encryption
     assert not security_for("tcp://[::1]:8786", True).require_encryption
@@ -261,7 +371,7 @@ def test_tls_without_a_certificate_or_with_a_key_that_others_can_read_is_refused
         with pytest.raises(WorkspaceError, match="readable by its owner only"):
             security_for("tls://127.0.0.1:8786", False)
         (tmp_path / "c" / CLIENT / "authority.pem").unlink()
-        with pytest.raises(WorkspaceError, match="got authority.pem"):
+        with pytest.raises(WorkspaceError, match=r"got authority\.pem"):
             security_for("tls://127.0.0.1:8786", False)
 
 
