@@ -351,11 +351,22 @@ def test_scheduler_and_worker_tell_nothing_without_a_certificate_by_http_either(
     ("tcp://127.0.0.1:1", False), ("tcp://10.0.0.5:8786", True), ("tcp://localhost:8786", True),
     ("10.0.0.5:8786", True), ("ws://127.0.0.1:8786", True), ("inproc://127.0.0.1/1", True)])
 def test_a_scheduler_without_tls_is_refused_unless_on_loopback_and_said_so(address: str, allowed: bool) -> None:
-    from flows.adapters.dask_connection import security_for
+    from flows.adapters.dask_connection import connect
     with pytest.raises(WorkspaceError, match=r"tls://HOST:PORT.*plain_tcp_on_loopback"):
-        security_for(address, allowed)
-    assert not security_for("tcp://127.0.0.1:8786", True).require_encryption
+        connect(address, allowed, 1)
+
+
+def test_a_plain_scheduler_on_loopback_is_asked_where_the_operator_says_so() -> None:
+    from distributed import LocalCluster
+
+    from flows.adapters.dask_connection import connect, security_for
     assert not security_for("tcp://[::1]:8786", True).require_encryption
+    with LocalCluster(n_workers=0, processes=False, protocol="tcp", host="127.0.0.1",
+                      dashboard_address="127.0.0.1:0") as plain:
+        with pytest.raises(WorkspaceError, match="plain_tcp_on_loopback"):
+            connect(plain.scheduler_address, False, 10)
+        with connect(plain.scheduler_address, True, 10) as asked:
+            assert asked.status == "running"
 
 
 def test_tls_without_a_certificate_or_with_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
