@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.bed import KEY
 from benchmarks.report import Line, at_most, tell
+from flows.adapters.dask_certificates import CLIENT
 from infra.cluster import cluster, with_children
 from infra.stack import Stack
 
@@ -47,6 +48,7 @@ def main() -> None:
     stack.up()
     try:
         os.environ.update({k: v for k, v in stack.env.items() if not k.startswith("PREFECT_")})
+        os.environ["DASK_CONFIG"] = str(folder / "certificates" / CLIENT)
         _run(folder)
     finally:
         stack.down()
@@ -58,7 +60,7 @@ def _run(folder: Path) -> None:
     alone = 0.0
     for name, workers, killing in (("one worker", 1, False), ("two workers", 2, False), ("one of two killed", 2, True)):
         place = folder / name.replace(" ", "-")
-        with cluster(folder / f"{place.name}-cluster", workers) as dask:
+        with cluster(folder / f"{place.name}-cluster", workers, known_by=folder / "certificates") as dask:
             then = partial(_replace, dask) if killing else None
             stages, seconds = _trained(place, dask.address, place.name, then)
         if stages != local:
@@ -101,7 +103,7 @@ def _when_recorded(place: object, then: object) -> None:
 def _replace(dask: object) -> None:
     """kill -9 of one worker, and another in its directory."""
     with_children(dask.workers[0].pid)  # type: ignore[attr-defined]
-    dask.add(home="worker-0")  # type: ignore[attr-defined]
+    dask.add(home="w0")  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from flows import adapters
+from flows.adapters.away import AwayFiles
 from flows.adapters.checkpoints import CheckpointFiles
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
 from flows.adapters.footing import check_footing
@@ -449,9 +450,23 @@ class Workspace:
         if runner.kind == "dask":
             from flows.adapters.dask_runner import DaskRunner, Needs
             return DaskRunner(runner.address, self.config.dvc.remote, self.datasets.object_of,
-                              Needs(training.threads, runner.task_memory_mb, int(training.device == "cuda")))
+                              Needs(training.threads, runner.task_memory_mb, int(training.device == "cuda")), self.away,
+                              plain_on_loopback=runner.plain_tcp_on_loopback)
         from flows.adapters.runner import ProcessRunner
         return ProcessRunner()
+
+    @cached_property
+    def away(self) -> AwayFiles:
+        """Where rows may lie on other machines."""
+        return AwayFiles(self.state_dir / "away")
+
+    def _check_away(self) -> None:
+        """That no machine of a cluster may hold rows of data files that are destroyed. Raises ResidueFound."""
+        state = self.ledger.state()
+        files = [f for d in state.datasets for f in d.files()]
+        gone = {f.digest for f in files if f.md5 in state.destroyed_objects}
+        self.away.check({f.digest for f in files} - gone,
+                        lambda: self.runner if self.config.runner.kind == "dask" else None)
 
     @cached_property
     def clock(self) -> SystemClock:
@@ -483,7 +498,7 @@ class Workspace:
         from flows.adapters.known_subjects import KnownSubjects
         residue = WorkspaceResidue(self.root, elsewhere, partial(self.needles.files_of, self._being_erased),
                                    self._baseline(), list(buckets.values()), self.temporary_dir, frozenset(written),
-                                   lambda: KnownSubjects(self.datasets, self.ledger.state))
+                                   lambda: KnownSubjects(self.datasets, self.ledger.state), self._check_away)
         return ErasePorts(
             ledger=self.ledger, requests=self.requests, datasets=self.datasets, stages=self.store,
             activations=self.activations, registry=self.registry, needles=self.needles, residue=residue,

@@ -1,21 +1,21 @@
 """Runs each job on a Dask cluster: many machines, with nothing in common but the buckets.
 
 A worker gets a job without paths: it fetches the slice files from the DVC remote and the earlier stages from the store,
-both checked by digest, and trains in a process of its own, as a local runner does. Of the workspace's keys it gets the
-one that checks contents, no other. Its profile must be that of the stage key, else it refuses. Nothing is kept there:
-what was fetched is removed when the stage is done; what a killed worker left, by the next job on that machine.
+both checked by digest, and trains in a process of its own, as a local runner does. It has no key of the buckets: its
+task brings addresses, each of one object, to read, for an hour. Of the workspace's keys it gets the one that checks
+contents, no other. Its profile must be that of the stage key, else it refuses. Nothing is kept there: what was fetched
+is removed when the stage is done; what a killed worker left, by the next job at that place, of which the workspace
+keeps account (adapters.away).
 
 A worker that is killed costs the stage that it trained: Dask gives it to another. Tasks declare CPUs, memory and, on
 `device = "cuda"`, one GPU, so workers must be started with what they have (docs/operations.md):
 
-    dask worker tcp://HOST:8786 --no-nanny --nthreads 2 --resources "CPU=2 MEMORY=8192"
+    dask worker tls://SCHEDULER:8786 --host HOST --no-nanny --nthreads 2 --resources "CPU=2 MEMORY=8192"
 
 Prefect's own tasks stay where the flow runs (one per stage, for its states and retries): a worker needs no Prefect.
 """
 
 import contextlib
-import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,13 +23,15 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
-import psutil
-
+from flows.adapters.away import AwayFiles, Lease, Looked
+from flows.adapters.dask_connection import connect
+from flows.adapters.places import here, look, working_directory
 from flows.adapters.runner import ProcessRunner
 from flows.adapters.s3 import S3Blobs
+from flows.adapters.signed import AddressRefused, SignedBlobs, signed_fetch
 from s3t_core.errors import S3TError, StorageError, TrainingError, WorkspaceError
-from s3t_core.files import remove_tree
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.learning.jobs import DescribeJob, Description, FileRef, MeasureJob, StageJob, StageOutcome
 from s3t_core.learning.store import StageStore
@@ -37,20 +39,35 @@ from s3t_core.learning.store import StageStore
 _WAIT_SECONDS = 60
 _LOOK_SECONDS = 10
 _GATHER_SECONDS = 600
-_FETCHED = "s3t-stage-"
+_ANSWER_SECONDS = 30
+"""How long workers may take to look at their places."""
+_SIGNED_SECONDS = 3600
+"""How long an address of an object may be used: longer than a task waits for a worker that is free."""
+_TRIES = 5
+"""Of a job that was declined: workers joined, or it waited too long."""
 _RUNNER = threading.local()
 
 Locate = Callable[[Path], str]
 """The name of a data file's object in the DVC remote, relative to it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Task:
-    """A job for another machine: its data files are objects of `remote`, named in the order of `files_of(job)`."""
+    """A job for another machine: the addresses of its data files, in the order of `files_of(job)`; the name of the job,
+    and the places whose workers may carry it out. Without `repr`: Dask logs what it cannot carry out."""
 
     job: StageJob | MeasureJob | DescribeJob
-    remote: str
-    names: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    name: str = ""
+    places: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Declined:
+    """A worker at a place that is not in the job's lease did not begin it, or one whose addresses had run out."""
+
+    place: str
+    address: str
 
 
 @dataclass(frozen=True)
@@ -69,9 +86,12 @@ class Needs:
 class DaskRunner:
     """A cluster by the address of its scheduler. Fills what the flows ask of a runner."""
 
-    def __init__(self, address: str, remote: str, locate: Locate, needs: Needs, patience: float = _WAIT_SECONDS,
-                 ) -> None:
-        """`patience`: seconds that a job may stand without any worker that could carry it out."""
+    def __init__(self, address: str, remote: str, locate: Locate, needs: Needs, away: AwayFiles,
+                 patience: float = _WAIT_SECONDS, plain_on_loopback: bool = False) -> None:
+        """`away`: where leases are kept. `patience`: seconds that a job may stand without any worker that could carry
+        it out. `plain_on_loopback`: a scheduler on a loopback address may be asked without TLS."""
+        self._away = away
+        self._plain = plain_on_loopback
         self._patience = patience
         self._address = address
         self._remote = remote
@@ -84,18 +104,23 @@ class DaskRunner:
 
     def describe(self, job: DescribeJob) -> Description:
         """What the backbone is, and the profile, on a worker."""
-        return cast(Description, self._run(Task(job, self._remote, ())))
+        return cast(Description, self._run(self._connected(), Task(job)))
 
     def train(self, job: StageJob) -> StageOutcome:
         """Train one stage on a worker."""
-        away = replace(job, keys=only_content(job.keys), store=StageStore(job.store.blobs), activations=None,
-                       spill=None)
-        return cast(StageOutcome, self._run(self._task(away)))
+        earlier = [d for d in job.earlier if d]
+        away = replace(job, keys=only_content(job.keys), activations=None, spill=None)
+        return cast(StageOutcome, self._run_leased(away, earlier))
 
     def measure(self, job: MeasureJob) -> float | None:
         """Accuracy of a release, on a worker."""
-        away = replace(job, keys=only_content(job.keys), store=StageStore(job.store.blobs))
-        return cast("float | None", self._run(self._task(away)))
+        stages = sorted({s.digest for r in job.release.replicas for s in r.stages})
+        return cast("float | None", self._run_leased(replace(job, keys=only_content(job.keys)), stages))
+
+    def look(self) -> list[Looked]:
+        """Have every worker remove what dead ones left at its place. Those that do not answer are left out. Raises
+        S3TError without a cluster."""
+        return list(self._looked(self._connected()).values())
 
     def stop(self) -> None:
         """Wait for no job any more, and begin none: this process was told to end. A worker ends the stage that it
@@ -105,12 +130,46 @@ class DaskRunner:
             for future in self._running:
                 future.cancel()
 
-    def _task(self, job: StageJob | MeasureJob) -> Task:
-        return Task(job, self._remote, tuple(self._locate(f.path) for f in files_of(job)))
-
-    def _run(self, task: Task) -> Any:
-        from distributed.scheduler import KilledWorker
+    def _run_leased(self, job: StageJob | MeasureJob, stages: list[str]) -> Any:
+        """Run a job that fetches rows, and `stages` (digests), under a lease."""
         client = self._connected()
+        lease = self._away.begin((f.digest for f in files_of(job)), self._places(client))
+        try:
+            for _ in range(_TRIES):
+                outcome = self._run(client, self._signed(job, stages, lease))
+                if not isinstance(outcome, Declined):
+                    return outcome
+                lease = self._away.widen(lease, {outcome.place: outcome.address, **self._places(client)})
+            raise TrainingError(f"a job was declined {_TRIES} times: workers came and went, the bucket refused the "
+                                "addresses that it brought, or it waited for over an hour; run the command again: what "
+                                "is trained is kept")
+        finally:
+            with contextlib.suppress(S3TError):  # then the lease stays, and the next scan has it settled
+                self._away.settle(lease, self._looked(client).values())
+
+    def _signed(self, job: StageJob | MeasureJob, stages: list[str], lease: Lease) -> Task:
+        """A task with the address of each object that it reads."""
+        remote, store = S3Blobs(self._remote), cast(S3Blobs, job.store.blobs)
+        names = [f"{digest}.safetensors" for digest in stages]
+        readable = SignedBlobs({name: store.signed(name, _SIGNED_SECONDS) for name in names})
+        files = tuple(remote.signed(self._locate(f.path), _SIGNED_SECONDS) for f in files_of(job))
+        return Task(replace(job, store=StageStore(readable)), files, lease.job, frozenset(lease.places))
+
+    def _places(self, client: Any) -> dict[str, str]:
+        """Where the workers of now work, each with the address of its machine."""
+        return {each.place: _machine(worker) for worker, each in self._looked(client).items()}
+
+    @staticmethod
+    def _looked(client: Any) -> dict[str, Looked]:
+        """What each worker that answers saw, by its address. Raises TrainingError where the cluster is lost."""
+        try:
+            answers = client.sync(client._run, look, on_error="return", callback_timeout=_ANSWER_SECONDS)
+        except (OSError, TimeoutError, CancelledError, RuntimeError) as error:
+            raise _lost(error) from None
+        return {worker: said for worker, said in answers.items() if isinstance(said, Looked)}
+
+    def _run(self, client: Any, task: Task) -> Any:
+        from distributed.scheduler import KilledWorker
         with self._lock:
             if self._stopped:
                 raise TrainingError("a job was not begun because this command was told to end; run it again: what is "
@@ -123,8 +182,7 @@ class DaskRunner:
             raise TrainingError("a job was given up because several workers died over it; look at their memory, then "
                                 "run the command again: what is trained is kept") from None
         except (OSError, TimeoutError, CancelledError) as error:
-            raise TrainingError(f"the Dask cluster was lost ({type(error).__name__}); see that its scheduler is up, "
-                                "then run the command again: what is trained is kept") from None
+            raise _lost(error) from None
         finally:
             with self._lock:
                 self._running.discard(future)
@@ -155,21 +213,19 @@ class DaskRunner:
     def _connected(self) -> Any:
         with self._lock:
             if self._client is None or self._client.status not in ("running", "connecting"):
-                self._client = _connect(self._address)
+                self._client = connect(self._address, self._plain, _WAIT_SECONDS)
                 _check_workers(self._client, self._needs)
             return self._client
 
 
-def _connect(address: str) -> Any:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise WorkspaceError('expected the package distributed for [runner] kind = "dask"; install s3t[dask]') from None
-    try:
-        return Client(address, timeout=_WAIT_SECONDS, set_as_default=False)
-    except (OSError, TimeoutError):
-        raise WorkspaceError("expected a Dask scheduler at [runner] address, none answered; start it with `dask "
-                             "scheduler`, or correct the address") from None
+def _lost(error: BaseException) -> TrainingError:
+    return TrainingError(f"the Dask cluster was lost ({type(error).__name__}); see that its scheduler is up and its "
+                         "workers answer, then run the command again: what is trained is kept")
+
+
+def _machine(worker: str) -> str:
+    """Where a worker's machine is, of the worker's address."""
+    return urlsplit(worker).hostname or ""
 
 
 def _check_workers(client: Any, needs: Needs) -> None:
@@ -203,11 +259,15 @@ def only_content(keys: WorkspaceKeys) -> WorkspaceKeys:
 def carry_out(task: Task) -> Any:
     """On a worker: fetch, run in a process of its own, remove. Returns the outcome, or the error to raise."""
     try:
+        if not isinstance(task.job, DescribeJob) and here() not in task.places:
+            return _declined()
         with _fetched(task) as job:
             runner = _runner()
             if isinstance(job, StageJob):
                 return runner.train(job)
             return runner.describe(job) if isinstance(job, DescribeJob) else runner.measure(job)
+    except AddressRefused:
+        return _declined()
     except S3TError as error:
         return error
     except AssertionError:
@@ -215,33 +275,15 @@ def carry_out(task: Task) -> Any:
                               "--no-nanny")
 
 
+def _declined() -> Declined:
+    from distributed import get_worker
+    return Declined(here(), _machine(get_worker().address))
+
+
 def _runner() -> ProcessRunner:
     if not hasattr(_RUNNER, "made"):
         _RUNNER.made = ProcessRunner()
     return cast(ProcessRunner, _RUNNER.made)
-
-
-def _me() -> str:
-    """This process, told from any other that has or had its number."""
-    return f"{os.getpid()}-{int(psutil.Process().create_time())}"
-
-
-def _sweep() -> None:
-    """Remove what workers of this machine fetched and were killed over."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FETCHED}*"):
-        number, _, rest = folder.name.removeprefix(_FETCHED).partition("-")
-        began = rest.partition("-")[0]
-        if not (number.isdecimal() and began.isdecimal()):
-            continue  # an earlier release's: nobody knows whose
-        if folder.lstat().st_uid != os.getuid():
-            continue  # another user's
-        try:
-            there = psutil.Process(int(number))
-            alive = int(there.create_time()) == int(began) and there.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            alive = False
-        if not alive:
-            remove_tree(folder)
 
 
 @contextlib.contextmanager
@@ -251,17 +293,16 @@ def _fetched(task: Task) -> Iterator[StageJob | MeasureJob | DescribeJob]:
     if isinstance(job, DescribeJob):
         yield job
         return
-    blobs = S3Blobs(task.remote)
-    _sweep()
-    with tempfile.TemporaryDirectory(prefix=f"{_FETCHED}{_me()}-") as folder:
+    look()
+    with working_directory(task.name) as folder:
         refs = []
-        for number, (ref, name) in enumerate(zip(files_of(job), task.names, strict=True)):
-            path = Path(folder) / f"{number}.parquet"
-            if not blobs.fetch(name, path):
-                raise StorageError(f"expected data object {name[-12:]} in the DVC remote, got none; run `dvc push` in "
+        for number, (ref, address) in enumerate(zip(files_of(job), task.files, strict=True)):
+            path = folder / f"{number}.parquet"
+            if not signed_fetch(address, path):
+                raise StorageError("expected a data object of this job in the DVC remote, got none; run `dvc push` in "
                                    "the workspace, then the command again")
             refs.append(FileRef(path, ref.digest))
         if isinstance(job, StageJob):
-            yield replace(job, slices=tuple(refs[:-1]), held_out=refs[-1], spill=Path(folder))
+            yield replace(job, slices=tuple(refs[:-1]), held_out=refs[-1], spill=folder)
         else:
             yield replace(job, held_out=refs[-1])

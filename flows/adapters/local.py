@@ -216,10 +216,13 @@ class WorkspaceResidue:
 
     def __init__(self, root: Path, extra_roots: list[Path], needles: Callable[[], list[Path]],
                  baseline: bytes | Iterable[bytes], buckets: Sequence[S3Blobs], temporary: Path,
-                 written: frozenset[str], known: Callable[[], Callable[[str], bool]]) -> None:
+                 written: frozenset[str], known: Callable[[], Callable[[str], bool]],
+                 check_away: Callable[[], None] = lambda: None) -> None:
         """`needles` returns the files of what is being erased, which are left out. `buckets` are searched object by
         object, each brought to `temporary` meanwhile. `written`: addresses of those that the system itself writes
-        to. `known` makes, for each scan, what says whether a subject (digest) is somebody whose rows are kept."""
+        to. `known` makes, for each scan, what says whether a subject (digest) is somebody whose rows are kept.
+        `check_away` raises ResidueFound where rows may lie on another machine."""
+        self._check_away = check_away
         self._written = written
         self._known = known
         self._root = root
@@ -231,6 +234,7 @@ class WorkspaceResidue:
 
     def scan(self, ids: list[str], texts: list[str], targets: list[Target]) -> ScanReport:
         """Search everything the system wrote, the needles of open requests themselves left out."""
+        self._check_away()
         skip = self._needles()
         wanted = make_needles(ids, texts, self._baseline)
         as_owner_only(self._temporary)

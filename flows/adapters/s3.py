@@ -82,6 +82,13 @@ class S3Blobs:
                 raise
         return True
 
+    def signed(self, name: str, seconds: int) -> str:
+        """An address by which anybody may read the object for so long."""
+        with _guarded():
+            address: str = _client().generate_presigned_url(
+                "get_object", Params={"Bucket": self.bucket, "Key": self.prefix + name}, ExpiresIn=seconds)
+            return address
+
     def abort_uploads(self) -> int:
         """Throw away what unfinished multipart uploads left under the prefix; how many."""
         with _guarded():
@@ -119,7 +126,8 @@ def _client() -> Any:
     if getattr(_CLIENT, "process", None) != os.getpid():
         _CLIENT.process = os.getpid()
         _CLIENT.client = boto3.session.Session().client("s3", config=Config(
-            retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=120,
+            signature_version="s3v4", retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10,
+            read_timeout=120,
             s3={"addressing_style": "path"} if os.environ.get("AWS_ENDPOINT_URL") else {}))
     return _CLIENT.client
 

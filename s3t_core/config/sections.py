@@ -297,7 +297,10 @@ class RunnerConfig(Section):
 
     kind: str = Field("local", description='"local" (processes of this machine) or "dask" (a cluster)')
     workers: Positive = Field(2, description="stages trained at the same time, a process each")
-    address: str = Field("", description='dask: its scheduler, as "tcp://10.0.0.5:8786"; store and remote must be s3://')
+    address: str = Field("", description='dask: its scheduler, as "tls://10.0.0.5:8786"; store and remote must be s3://')
+    plain_tcp_on_loopback: bool = Field(
+        False, description="dask: ask a scheduler on a loopback address without TLS: everybody on this machine may run "
+                           "code on its workers")
     task_memory_mb: Positive = Field(2048, description="dask: MiB of memory that one stage is given")
     max_memory: str = Field(
         "", description='for a backbone larger than a device: what each may hold of it, "0=20GiB,1=20GiB" or '

@@ -443,9 +443,11 @@ def test_stop_ends_the_server_unless_somebody_uses_it(small: Workspace) -> None:
     assert _json("stop", cwd=small.root) == {"stopped": True}
     assert not server.is_running() and not _servers(small)
     assert SharedServer(small.state_dir / "prefect", 10).stop() is False
-    assert list((small.state_dir / "prefect").glob("prefect.db*"))
+    for kept in ("prefect.db", "prefect.db-wal", "storage/result"):
+        (small.state_dir / "prefect" / kept).parent.mkdir(exist_ok=True)
+        (small.state_dir / "prefect" / kept).write_text("of an earlier release")
     assert _json("stop", "--forget", cwd=small.root) == {"stopped": False}
-    assert not list((small.state_dir / "prefect").glob("prefect.db*"))
+    assert not {p.name for p in (small.state_dir / "prefect").iterdir()} & {"prefect.db", "prefect.db-wal", "storage"}
     assert address.pid not in [p.pid for p in psutil.process_iter() if p.status() != psutil.STATUS_ZOMBIE]
 
 

@@ -1,0 +1,81 @@
+"""A place: the temporary directory of a machine, where Dask workers keep what they fetched while a job runs.
+
+1. A job's directory there bears its worker's process and its own name. It goes with the job; what a killed worker left
+   goes when any worker at the place looks.
+2. A place is told from others by the machine, the path, and, on a disk, by a file that lies there: an empty directory
+   at which a disk is not mounted is another place. A file system in memory needs none: what it held goes with it.
+"""
+
+import contextlib
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from flows.adapters.away import Looked
+from flows.adapters.credentials import secret_of
+from s3t_core.canonical import digest_of
+from s3t_core.files import remove_tree
+
+_PREFIX = "s3t-stage-"
+_IN_MEMORY = ("tmpfs", "ramfs")
+_MACHINE = Path("/etc/machine-id")
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def here() -> str:
+    """This process's place, hex. Raises WorkspaceError where somebody else's file lies in it."""
+    folder = Path(tempfile.gettempdir()).resolve()
+    machine = _MACHINE.read_text().strip() if _MACHINE.is_file() else ""
+    with _ONE_AT_A_TIME:
+        disk = "" if _in_memory(folder) else secret_of(folder / f"s3t-place-{os.getuid()}")
+    return digest_of({"host": socket.gethostname(), "machine": machine, "folder": str(folder), "disk": disk})
+
+
+def look() -> Looked:
+    """Remove what workers were killed over at this place, and say whose directories are there. Raises StorageError."""
+    place, jobs = here(), set()
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        number, _, rest = folder.name.removeprefix(_PREFIX).partition("-")
+        began, _, rest = rest.partition("-")
+        if not (number.isdecimal() and began.isdecimal() and _is_mine(folder)):
+            continue  # another user's, or an earlier release's: nobody knows whose
+        if _lives(int(number), int(began)):
+            jobs.add(rest.partition("-")[0])
+        else:
+            remove_tree(folder)
+    return Looked(place, frozenset(jobs))
+
+
+@contextlib.contextmanager
+def working_directory(job: str) -> Iterator[Path]:
+    """A directory of this process for a job, which is gone afterwards."""
+    began = int(psutil.Process().create_time())
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-{began}-{job}-") as folder:
+        yield Path(folder)
+
+
+def _is_mine(folder: Path) -> bool:
+    """False also where it is gone meanwhile."""
+    try:
+        return folder.lstat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False
+
+
+def _lives(number: int, began: int) -> bool:
+    """Whether the process with this number that began then is there: it is told from any other that has the number."""
+    try:
+        there = psutil.Process(number)
+        return int(there.create_time()) == began and there.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _in_memory(folder: Path) -> bool:
+    mounted = [p for p in psutil.disk_partitions(all=True) if folder.is_relative_to(p.mountpoint)]
+    return bool(mounted) and max(mounted, key=lambda p: len(p.mountpoint)).fstype in _IN_MEMORY
