@@ -9,8 +9,9 @@
 5. measure   accuracy of the new version on the held-out rows that remain
 6. scan      search everything the system wrote for the needles; a match stops here, without a certificate. Needles that
              a restore of older files lost are counted, and certified, as unsearchable
-7. certify   one signed certificate per request, then destroy the needles; where the scan was another run's, which was
-             cut off, search again first, on the record: files may have been put back since, and needles lost
+7. certify   one signed certificate per request, once no place keeps what was deleted from it, then destroy the needles;
+             where the scan was another run's, which was cut off, search again first, on the record: files may have been
+             put back since, and needles lost
 
 Each step is idempotent and its completion is a ledger event, so a run that was killed continues at the step that was
 cut. Nothing tainted is reachable after step 2; nothing is certified before step 6 found nothing.
@@ -289,6 +290,7 @@ class Eraser:
         subject = certificate_subject(state, proof.head)
         requests = self.ports.requests.get(uncertified)
         for begin in range(0, len(requests), _BATCH):
+            self.ports.residue.check()
             predicates = {}
             for request in requests[begin:begin + _BATCH]:
                 _, earlier = state.suppressed[request.suppression]
