@@ -79,7 +79,8 @@ class ErasePorts:
 class ErasePolicy:
     """The settings that an erasure obeys. `software`, `jurisdiction` and what `budget_of` tells go into certificates;
     `budget_tags` become tags of the version that serves. `offline_seconds`: how long a loaded model may go on without
-    reaching the registry (declared offline use)."""
+    reaching the registry (declared offline use). `deleted_bytes_seconds`: how long the server of a bucket may keep the
+    bytes of what was deleted there (declared)."""
 
     staleness_seconds: float
     keep_clean_versions_days: int
@@ -89,6 +90,7 @@ class ErasePolicy:
     needs_approval: bool = False
     jurisdiction: str = ""
     offline_seconds: float = 0.0
+    deleted_bytes_seconds: float = 0.0
 
 
 Replacement = tuple[Release, dict[str, Any]]
@@ -239,7 +241,8 @@ class Eraser:
         objects = self.ports.datasets.destroy({*plan.objects, *superseded}, targets, state.dataset)
         quarantined = self.ports.datasets.erase_quarantine(targets)
         self._done("destroy", plan, stages=sorted(gone), versions=list(plan.versions),
-                   objects=sorted(objects), quarantined=quarantined, activations=activations)
+                   objects=sorted(objects), quarantined=quarantined, activations=activations,
+                   bytes_kept=self.policy.deleted_bytes_seconds)
 
     def _measure(self, plan: ErasurePlan, state: State) -> None:
         champion = state.champion
