@@ -563,7 +563,8 @@ class Workspace:
             keep_clean_versions_days=self.config.erasure.keep_clean_versions_days, software=software,
             budget_of=self.budget_of, budget_tags=self.budget_tags,
             needs_approval=self.config.erasure.needs_approval, jurisdiction=self.config.erasure.jurisdiction,
-            offline_seconds=self.offline_seconds)
+            offline_seconds=self.offline_seconds,
+            deleted_bytes_seconds=3600 * self.config.erasure.deleted_bytes_hours)
 
     def budget_of(self, state: State) -> dict[str, Any] | None:
         """The deletion-rate budget as JSON values, None before there is a release."""

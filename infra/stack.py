@@ -9,7 +9,8 @@ on PostgreSQL, a work pool and process workers.
 Under the directory, closed to other users: `logs/`, a file a service; `env`, what a shell sources to work with it (it
 holds the bucket's keys and Prefect's credential); `settings.toml`, what `s3t init --settings` takes; `passwords/`, of
 PostgreSQL's accounts, as its clients read them; the servers' data. Every server listens on the loopback address only;
-PostgreSQL on a socket, where everybody needs a password: each of the three databases belongs to an account of its own.
+PostgreSQL on a socket, where everybody needs a password: each of the three databases belongs to an account of its own;
+SeaweedFS's own ports answer nobody without a key that lies in `s3/` (infra.seaweed).
 
 A service that was killed is started again by `up`, on the data it had.
 """
@@ -39,6 +40,7 @@ import psutil
 
 from flows.adapters.credentials import new_secret, read_secret, write_secret
 from flows.adapters.local import as_owner_only
+from infra.seaweed import CLOSED, COMPACTING, client_context, make_security, without_settings
 from s3t_core.errors import S3TError
 
 CONFIG = Path(__file__).with_name("stack.toml")
@@ -144,6 +146,7 @@ class Stack:
         self._close()
         self.make_database(*DATABASES)
         self._make_keys()
+        make_security(self.folder / "s3")
         self._make_credential()
         for service in self.services():
             self._start(service)
@@ -216,12 +219,12 @@ class Stack:
         port = self.ports["s3"]
         command = (str(Path(sys.executable).with_name("weed")), "-logtostderr", "server",
                    f"-dir={self.folder / 's3'}",
-                   "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.port={port}", "-s3.port.iceberg=0",
-                   "-s3.port.lance=0",
+                   "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.port={port}",
                    f"-s3.config={self.folder / 's3.json'}", f"-master.port={port + 1}", f"-volume.port={port + 2}",
                    f"-filer.port={port + 3}", "-volume.max=64", "-master.volumeSizeLimitMB=1024",
-                   "-master.volumePreallocate=false", "-master.telemetry=false")
-        return Service("s3", command, dict(os.environ), self._buckets_answer)
+                   "-master.volumePreallocate=false", "-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock",
+                   *CLOSED, *COMPACTING)  # sockets: where it is started, whose path may be longer than theirs may
+        return Service("s3", command, without_settings(os.environ), self._buckets_answer)
 
     def _close(self) -> None:
         """What the servers keep and say is people's data: nobody but this user reads it. PostgreSQL closes its own
@@ -281,10 +284,11 @@ class Stack:
                             config=Config(retries={"max_attempts": 1}, connect_timeout=3, read_timeout=10))
 
     def compact(self) -> None:
-        """Have SeaweedFS write its volumes anew without what was deleted: until it does so by itself, the bytes of a
-        deleted object stay in a volume file."""
-        url = f"http://127.0.0.1:{self.ports['s3'] + 1}/vol/vacuum?garbageThreshold=0.000001"
-        urllib.request.urlopen(url, timeout=120).close()
+        """Have SeaweedFS write its volumes anew, now, without what was deleted: until it does so by itself, the bytes
+        of a deleted object stay in a volume file."""
+        url = f"https://127.0.0.1:{self.ports['s3'] + 1}/vol/vacuum?garbageThreshold=0.000000001"
+        tls = urllib.request.HTTPSHandler(context=client_context(self.folder / "s3"))
+        urllib.request.build_opener(urllib.request.ProxyHandler({}), tls).open(url, timeout=120).close()
 
     def _buckets_answer(self) -> bool:
         from botocore.exceptions import BotoCoreError, ClientError

@@ -221,7 +221,10 @@ class Residue(Protocol):
     """The scan for what is left."""
 
     def scan(self, ids: list[str], texts: list[str], targets: list[Target]) -> ScanReport:
-        """Search everything the system wrote."""
+        """Search everything the system wrote. Raises WorkspaceError as `check` does."""
+
+    def check(self) -> None:
+        """That no place keeps what is deleted from it, where no scan sees it. Raises WorkspaceError."""
 
 
 class Evaluator(Protocol):

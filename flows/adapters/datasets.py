@@ -347,6 +347,8 @@ class DvcDatasets:
         if left:
             raise StorageError(f"expected {len(doomed)} data objects to be gone from cache and remotes, {len(left)} "
                                "are left; check permissions, then run `s3t erase` again")
+        for url in filter(is_bucket, self.remotes()):
+            S3Blobs(url).check_gone(map(object_name, doomed))
         return doomed
 
     def put_back(self, history: list[DatasetVersion], erased: list[Target], destroyed: set[str]) -> bool:

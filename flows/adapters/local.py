@@ -238,9 +238,16 @@ class WorkspaceResidue:
         skip = self._needles()
         wanted = make_needles(ids, texts, self._baseline)
         as_owner_only(self._temporary)
-        return scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets, self._objects(),
-                    self._temporary, lambda path: is_written(path, open_files()),
-                    lambda pack: git_objects(pack, self._temporary), self._known())
+        report = scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets, self._objects(),
+                      self._temporary, lambda path: is_written(path, open_files()),
+                      lambda pack: git_objects(pack, self._temporary), self._known())
+        self.check()
+        return report
+
+    def check(self) -> None:
+        """Of every bucket: versioning may have been switched on since it was opened."""
+        for bucket in self._buckets:
+            bucket.check()
 
     def _objects(self) -> Iterator[tuple[str, Path]]:
         """Every object of the buckets, one at a time, with the file it was brought to. Unfinished uploads hold parts

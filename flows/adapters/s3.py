@@ -1,10 +1,11 @@
-"""A bucket (S3 and what speaks like it): named objects, destroyed with every version and every unfinished upload.
+"""A bucket (S3 and what speaks like it): named objects, destroyed with every unfinished upload.
 
 Where and who: the usual AWS settings from the environment or from files (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
 AWS_SECRET_ACCESS_KEY, AWS_PROFILE). They never stand in s3t.toml, in a log or in an error.
 
-A bucket with versioning keeps what is deleted. Such a bucket is refused when it is opened to be written to: one delete
-marker forgotten would be a record that is still there.
+A bucket with versioning keeps what is deleted and what is written over, and anybody with the right may switch it on at
+any time. So it is refused when it is opened to be written to, by every removal whose object it has kept, by every scan,
+and before a certificate is signed; and so is one where versioning was on once, as long as an older version lies there.
 """
 
 import contextlib
@@ -19,6 +20,8 @@ from s3t_core.errors import StorageError, WorkspaceError
 
 SCHEME = "s3://"
 _MISSING = {"NoSuchKey", "404"}
+_CLEAN = ('suspend it, delete the versions that are not the newest (docs/operations.md, "Buckets", has the commands), '
+          "and run the command again")
 _CLIENT = threading.local()
 
 
@@ -60,9 +63,10 @@ class S3Blobs:
             _client().put_object(Bucket=self.bucket, Key=self.prefix + name, Body=data)
 
     def remove(self, name: str) -> None:
-        """Delete the object."""
+        """Delete the object. Raises WorkspaceError where the bucket has kept it."""
         with _guarded():
             _client().delete_object(Bucket=self.bucket, Key=self.prefix + name)
+        self.check_gone([name])
 
     def names(self) -> Iterable[str]:
         """Names under the prefix, folders included, in order."""
@@ -105,16 +109,33 @@ class S3Blobs:
         return [u for page in pages for u in page.get("Uploads", ())]
 
     def check(self) -> None:
-        """That the bucket is there and keeps no versions. Raises StorageError, WorkspaceError."""
+        """That the bucket is there and keeps no versions: neither those of objects to come, nor older ones of objects
+        under the prefix. A delete marker alone hides nothing and holds nothing. Raises StorageError, WorkspaceError."""
         with _guarded():
             status = _client().get_bucket_versioning(Bucket=self.bucket).get("Status")
-            pages = _client().get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=self.prefix)
-            kept = status is not None and any(
-                page.get("DeleteMarkers") or any(not v.get("IsLatest") for v in page.get("Versions", ()))
-                for page in pages)
-        if status == "Enabled" or kept:
+            older = any(not v["IsLatest"] for v in self._versions(""))
+        if status == "Enabled":
             raise WorkspaceError(f"expected bucket {self.bucket!r} without versioning, got one that keeps deleted "
-                                 "objects: what is erased would stay. Take a bucket without it")
+                                 f"objects: what is erased would stay. Take a bucket without it, or {_CLEAN}")
+        if older:
+            self._refuse_kept()
+
+    def check_gone(self, names: Iterable[str]) -> None:
+        """That the bucket has no version of these objects. Raises StorageError, WorkspaceError."""
+        with _guarded():
+            kept = any(v["Key"] == self.prefix + name for name in names for v in self._versions(name))
+        if kept:
+            self._refuse_kept()
+
+    def _versions(self, beginning: str) -> Iterator[dict[str, Any]]:
+        """Every version of every object whose name begins so, the newest among them; no delete markers."""
+        pages = _client().get_paginator("list_object_versions").paginate(
+            Bucket=self.bucket, Prefix=self.prefix + beginning)
+        return (version for page in pages for version in page.get("Versions", ()))
+
+    def _refuse_kept(self) -> None:
+        raise WorkspaceError(f"expected bucket {self.bucket!r} to keep nothing that was deleted, got an object of "
+                             f"which it keeps a version: versioning is on there, or was. Now {_CLEAN}")
 
 
 def _client() -> Any:

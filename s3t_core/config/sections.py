@@ -365,11 +365,14 @@ class ErasureConfig(Section):
     offline_hours: float = Field(
         0.0, ge=0, le=24 * 31,
         description="declared offline use: so long a loaded model goes on without its registry; certificates name it")
+    deleted_bytes_hours: float = Field(
+        0.0, ge=0, le=24 * 366,
+        description="declared: so long an S3 server may keep the bytes of deleted objects; certificates name it")
     keep_clean_versions_days: int = Field(7, ge=0, description="superseded versions without erased data are kept")
     log_checkpoints_to: str = Field(
         "", description='a directory outside the workspace that gets every ledger checkpoint too; "" = none')
 
-    @field_validator("staleness_seconds", "at_once_hours", "offline_hours", mode="before")
+    @field_validator("staleness_seconds", "at_once_hours", "offline_hours", "deleted_bytes_hours", mode="before")
     @classmethod
     def _float(cls, value: Any) -> Any:
         return _as_float(value)

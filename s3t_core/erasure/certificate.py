@@ -29,6 +29,8 @@ LIMITS = (
     "aggregates such as counts and accuracies, and keyed digests, which stay",
     "copies and backups outside the workspace: destroying them is the operator's duty; the suppression list keeps a "
     "later ingest from bringing the subject back",
+    "bytes of deleted objects that the server of a bucket keeps in its own files until it compacts them: its operator "
+    "alone can have them, and says for how long they may stay",
     "byte equality is claimed within one numeric profile (library versions, the CPU, threads, and a fingerprint of "
     "what the machine computes)",
 )
@@ -78,6 +80,7 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
         "times": {"planned": plan.time, "alias_moved": state.steps["cut over"]["moved"],
                   "old_version_refused_after_seconds": state.steps["cut over"]["staleness"],
                   "offline_use_declared_seconds": state.steps["cut over"].get("offline", 0.0),
+                  "deleted_bytes_kept_declared_seconds": destroy.get("bytes_kept", 0.0),
                   "destroyed": destroy["time"], "scanned": scan["time"], "certified": now},
         "versions": {"before": before.version if before else None, "after": after.version if after else None,
                      "destroyed": destroy["versions"],

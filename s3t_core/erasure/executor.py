@@ -9,8 +9,9 @@
 5. measure   accuracy of the new version on the held-out rows that remain
 6. scan      search everything the system wrote for the needles; a match stops here, without a certificate. Needles that
              a restore of older files lost are counted, and certified, as unsearchable
-7. certify   one signed certificate per request, then destroy the needles; where the scan was another run's, which was
-             cut off, search again first, on the record: files may have been put back since, and needles lost
+7. certify   one signed certificate per request, once no place keeps what was deleted from it, then destroy the needles;
+             where the scan was another run's, which was cut off, search again first, on the record: files may have been
+             put back since, and needles lost
 
 Each step is idempotent and its completion is a ledger event, so a run that was killed continues at the step that was
 cut. Nothing tainted is reachable after step 2; nothing is certified before step 6 found nothing.
@@ -78,7 +79,8 @@ class ErasePorts:
 class ErasePolicy:
     """The settings that an erasure obeys. `software`, `jurisdiction` and what `budget_of` tells go into certificates;
     `budget_tags` become tags of the version that serves. `offline_seconds`: how long a loaded model may go on without
-    reaching the registry (declared offline use)."""
+    reaching the registry (declared offline use). `deleted_bytes_seconds`: how long the server of a bucket may keep the
+    bytes of what was deleted there (declared)."""
 
     staleness_seconds: float
     keep_clean_versions_days: int
@@ -88,6 +90,7 @@ class ErasePolicy:
     needs_approval: bool = False
     jurisdiction: str = ""
     offline_seconds: float = 0.0
+    deleted_bytes_seconds: float = 0.0
 
 
 Replacement = tuple[Release, dict[str, Any]]
@@ -238,7 +241,8 @@ class Eraser:
         objects = self.ports.datasets.destroy({*plan.objects, *superseded}, targets, state.dataset)
         quarantined = self.ports.datasets.erase_quarantine(targets)
         self._done("destroy", plan, stages=sorted(gone), versions=list(plan.versions),
-                   objects=sorted(objects), quarantined=quarantined, activations=activations)
+                   objects=sorted(objects), quarantined=quarantined, activations=activations,
+                   bytes_kept=self.policy.deleted_bytes_seconds)
 
     def _measure(self, plan: ErasurePlan, state: State) -> None:
         champion = state.champion
@@ -289,6 +293,7 @@ class Eraser:
         subject = certificate_subject(state, proof.head)
         requests = self.ports.requests.get(uncertified)
         for begin in range(0, len(requests), _BATCH):
+            self.ports.residue.check()
             predicates = {}
             for request in requests[begin:begin + _BATCH]:
                 _, earlier = state.suppressed[request.suppression]

@@ -17,6 +17,7 @@ from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.ledger import Inclusion, TreeHead, corrected, fold, head_of, inclusion_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.state import Event, State, VersionRecord
+from s3t_core.errors import WorkspaceError
 from s3t_core.ports import Closing, Contents, Findings, NeedlesFound, Published, ScanReport, Target
 
 Guard = Callable[[str], None]
@@ -258,6 +259,7 @@ class FakeResidue:
     def __init__(self, datasets: FakeDatasets, guard: Guard) -> None:
         self.undecodable: tuple[str, ...] = ()
         self.written: tuple[str, ...] = ()
+        self.keeping = False
         self._datasets = datasets
         self._guard = guard
 
@@ -266,6 +268,11 @@ class FakeResidue:
         left = [name for name, rows in self._datasets.objects.items()
                 if any(t.matches(s, r) for t in targets for s, r in rows)]
         return ScanReport(1, 1, len(ids) + len(texts), 0, 0, tuple(left), (), self.undecodable, self.written)
+
+    def check(self) -> None:
+        self._guard("residue.check")
+        if self.keeping:
+            raise WorkspaceError("a bucket keeps what is deleted")
 
 
 class FakeEvaluator:

@@ -1,19 +1,29 @@
 """Stages in a bucket: whole, verified, destroyed; and the scan that reads buckets."""
 
 import json
+import secrets
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
+from flows.adapters.datasets import object_name
 from flows.adapters.local import WorkspaceResidue
 from flows.adapters.marks import claim_place
 from flows.adapters.s3 import S3Blobs
+from flows.requests import take_requests
+from flows.verifying import verify_path
+from flows.wiring import Workspace
 from infra.stack import Stack
+from s3t_core.erasure.executor import Eraser
+from s3t_core.erasure.planner import ErasurePlan
 from s3t_core.errors import ArtifactError, StorageError, WorkspaceError
 from s3t_core.learning.store import StageStore
 from s3t_core.ports import ScanReport
+from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
+from tests.stack.conftest import EVERY
 
 
 @pytest.fixture
@@ -49,6 +59,120 @@ def test_a_bucket_that_keeps_versions_is_refused_with_the_reason(stack: Stack, b
     with pytest.raises(WorkspaceError, match="keeps deleted objects"):
         S3Blobs("s3://versioned/x").check()
     blobs.check()
+
+
+@pytest.fixture
+def bucket(stack: Stack) -> Iterator[str]:
+    """One of the test's own, without versioning; gone with it, because each takes seven of the server's 64 volumes."""
+    name = f"t-{secrets.token_hex(6)}"
+    stack.client().create_bucket(Bucket=name)
+    yield name
+    stack.client().delete_bucket(Bucket=name)
+
+
+def _versioning(stack: Stack, bucket: str, status: str) -> None:
+    stack.client().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": status})
+
+
+def test_what_a_bucket_kept_is_told_by_each_removal_by_the_scan_and_when_versioning_is_off_again(
+        stack: Stack, bucket: str, tmp_path: Path) -> None:
+    """Of an object that is deleted, of one that is written over; until what was kept is deleted by its version."""
+    mine, beside = S3Blobs(f"s3://{bucket}/mine"), S3Blobs(f"s3://{bucket}/beside")
+    mine.write("gone", b"a very particular morning")
+    mine.write("changed", b"a very particular morning")
+    _versioning(stack, bucket, "Enabled")
+    with pytest.raises(WorkspaceError, match="keep nothing that was deleted"):
+        mine.remove("gone")
+    mine.write("changed", b"nothing of hers")
+    with pytest.raises(WorkspaceError, match="keeps deleted objects"):
+        _scan(tmp_path, mine)
+    _versioning(stack, bucket, "Suspended")
+    for refused in (lambda: _scan(tmp_path, mine), mine.check, lambda: mine.check_gone(["gone"])):
+        with pytest.raises(WorkspaceError, match="suspend it, delete the versions"):
+            refused()
+    beside.check()
+    delete_kept(stack, bucket)
+    assert _scan(tmp_path, mine).residue == ()
+    with pytest.raises(WorkspaceError, match="keep nothing that was deleted"):
+        mine.remove("changed")  # it was written while versioning was on
+    delete_kept(stack, bucket)
+    mine.remove("changed")
+    mine.check()
+
+
+def delete_kept(stack: Stack, bucket: str) -> None:
+    """What docs/operations.md, "Buckets", says to do."""
+    client = stack.client()
+    for version in client.list_object_versions(Bucket=bucket).get("Versions", []):
+        if not version["IsLatest"]:
+            client.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
+
+
+def test_a_remote_of_whoever_configured_it_is_asked_for_versions_of_what_was_destroyed(
+        stack: Stack, bucket: str, make_place: Callable[..., Workspace], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a remote in the user's own DVC settings nothing is searched; what is destroyed there has to be gone."""
+    from flows.ingest import ingest
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users" / "config").write_text(f"['remote \"elsewhere\"']\n    url = s3://{bucket}/dvc\n")
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "users"))
+    place = make_place()
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
+    state = Workspace(place.root).ledger.state()
+    assert state.dataset is not None
+    doomed, beside = state.dataset.held_out.md5, S3Blobs(f"s3://{bucket}/dvc")
+    beside.write(object_name(doomed), b"pushed there by hand")
+    _versioning(stack, bucket, "Enabled")
+    with pytest.raises(WorkspaceError, match="keep nothing that was deleted"):
+        place.datasets.destroy({doomed}, [], None)
+
+
+@pytest.mark.parametrize(("at", "off_again"), [("destroy", False), ("certify", False), ("certify", True)]
+                         + [("rewrite", False), ("scan", False)] * EVERY)
+def test_no_certificate_comes_over_a_bucket_whose_versioning_was_switched_on_meanwhile(
+        stack: Stack, bucket: str, make_place: Callable[..., Workspace], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch, at: str, off_again: bool) -> None:
+    """Before a step of the erasure; once off again, with her text in an older version. When what was kept is deleted,
+    the erasure goes on, and nothing of hers is there in any version."""
+    from flows.erase import erase
+    from flows.ingest import ingest
+    from flows.train import train
+    place = make_place(store={"url": f"s3://{bucket}/stages"}, dvc={"remote": f"s3://{bucket}/dvc"})
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people(canary=True))))
+    train(str(place.root))
+    before = _every_version(stack, bucket)
+    request = take_requests(Workspace(place.root), [CANARY])[0]
+    run_step = Eraser.run_step
+
+    def switching(eraser: Eraser, step: str, plan: ErasurePlan) -> None:
+        if step == at:
+            _versioning(stack, bucket, "Enabled")
+        if step == at and off_again:
+            blobs = S3Blobs(f"s3://{bucket}/stages")
+            blobs.write("older", CANARY_TEXT.encode())
+            stack.client().delete_object(Bucket=bucket, Key="stages/older")
+            _versioning(stack, bucket, "Suspended")
+        run_step(eraser, step, plan)
+    monkeypatch.setattr(Eraser, "run_step", switching)
+    for _ in range(2):
+        with pytest.raises(WorkspaceError, match="versioning"):
+            erase(str(place.root))
+    assert list(Workspace(place.root).certificates_dir.glob("*.json")) == []
+    monkeypatch.undo()
+    _versioning(stack, bucket, "Suspended")
+    delete_kept(stack, bucket)
+    erase(str(place.root))
+    certificate = place.certificates_dir / f"{request.request_id}.json"
+    assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
+    state, left = Workspace(place.root).ledger.state(), _every_version(stack, bucket)
+    gone = {f"dvc/{object_name(md5)}" for md5 in state.destroyed_objects}
+    gone |= {k for k in before if k.startswith("stages/") and k.endswith(".safetensors")} - {
+        f"stages/{s.digest}.safetensors" for s in state.stages.values()}
+    assert gone & before and not gone & left and "stages/older" not in left
+
+
+def _every_version(stack: Stack, bucket: str) -> set[str]:
+    return {v["Key"] for v in stack.client().list_object_versions(Bucket=bucket).get("Versions", [])}
 
 
 def test_who_may_only_read_cannot_destroy_or_write(stack: Stack, blobs: S3Blobs) -> None:

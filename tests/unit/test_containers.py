@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import kubernetes_validate
 import pytest
 import yaml
 from compose_spec import ComposeSpecification
+
+from infra.seaweed import CLOSED, COMPACTING, make_security, without_settings
 
 INFRA = Path(__file__).parents[2] / "infra"
 MANIFESTS = [(p.name, d) for p in sorted((INFRA / "kubernetes").glob("*.yaml"))
@@ -63,7 +66,7 @@ def test_no_secret_is_on_a_command_line_or_in_git() -> None:
             assert not any("$(" in word or "@" in word for word in (*container.get("args", []),
                                                                     *container.get("command", [])))
     secrets = ["infra/compose.env", "infra/compose-prefect.env", "infra/compose-postgres-password",
-               "infra/compose-s3.json"]
+               "infra/compose-s3.json", "infra/compose-s3"]
     for name in (".gitignore", ".dockerignore"):
         assert set(secrets) <= set((INFRA.parent / name).read_text().split())
 
@@ -78,6 +81,31 @@ def test_the_compose_file_is_one_and_every_service_comes_up_after_what_it_needs(
             assert "healthcheck" in services[needed], (name, needed)
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
         assert not any("PASSWORD" in k and not k.endswith("_FILE") for k in service.get("environment", {}))
+
+
+def test_of_the_s3_server_other_containers_reach_s3_alone_and_that_is_closed_as_on_one_machine() -> None:
+    s3 = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]["s3"]
+    assert {*CLOSED, *COMPACTING, "-ip.bind=127.0.0.1", "-s3.ip.bind=0.0.0.0"} <= set(s3["command"])
+    assert "./compose-s3:/etc/seaweedfs:ro" in s3["volumes"] and "ports" not in s3
+
+
+def test_what_closes_the_s3_server_names_where_it_will_lie_and_is_its_owners_alone(tmp_path: Path) -> None:
+    make_security(tmp_path / "made", Path("/etc/seaweedfs"))
+    before = {p.name: p.read_bytes() for p in (tmp_path / "made").iterdir()}
+    assert all(p.stat().st_mode & 0o077 == 0 for p in (tmp_path / "made", *(tmp_path / "made").iterdir()))
+    told = tomllib.loads((tmp_path / "made" / "security.toml").read_text())
+    for name in ("master", "volume", "filer"):
+        assert told["https"][name] | {"ca": told["grpc"]["ca"]} == told["grpc"][name] | {
+            "ca": "/etc/seaweedfs/authority.pem"}
+    tokens = [told["jwt"][n][k] for n in ("signing", "filer_signing") for k in ("key",)]
+    tokens += [told["jwt"][n]["read"]["key"] for n in ("signing", "filer_signing")]
+    assert len(set(tokens)) == 4 and min(map(len, tokens)) == 64
+    make_security(tmp_path / "made")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "made").iterdir()} == before  # a running server has them
+
+
+def test_no_setting_of_who_starts_it_goes_before_what_closes_the_s3_server() -> None:
+    assert without_settings({"WEED_JWT_SIGNING_KEY": "", "HOME": "h"}) == {"HOME": "h"}
 
 
 def test_prefects_server_is_started_by_us_alone_and_its_credential_is_a_secret() -> None:

@@ -15,7 +15,7 @@ from s3t_core.erasure.ledger import dataset_to_json
 from s3t_core.erasure.outcome import outcome_of
 from s3t_core.erasure.planner import ErasurePlan, plan_erasure, targets_of
 from s3t_core.erasure.state import State
-from s3t_core.errors import CertificateError, GuaranteeError, LedgerError, ResidueFound
+from s3t_core.errors import CertificateError, GuaranteeError, LedgerError, ResidueFound, WorkspaceError
 from s3t_core.release_json import release_to_json, stage_to_json
 from s3t_core.times import rfc3339
 from tests.fakes import POLICY, FakeDatasets, FakeLedger, FakeRegistry, FakeRequestBook, FakeStages, ports
@@ -636,6 +636,24 @@ def test_what_cannot_be_searched_to_its_end_stops_the_certificate(written: tuple
         world.eraser().run()
     assert not world.ports.certificates.files  # type: ignore[attr-defined]
     residue.undecodable = ()
+    world.eraser().run()
+    _check_finished(world, ["q1"], ["s01-2"])
+
+
+def test_a_place_that_began_to_keep_what_is_deleted_stops_the_certificate_after_the_scan_too() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    eraser = world.eraser()
+    plan = eraser.plan()
+    assert plan is not None
+    for step in STEPS[:-1]:
+        eraser.run_step(step, plan)
+    residue: Any = world.ports.residue
+    residue.keeping = True
+    with pytest.raises(WorkspaceError, match="keeps what is deleted"):
+        eraser.run_step("certify", plan)
+    assert not world.ports.certificates.files and not world.ledger.state().certified  # type: ignore[attr-defined]
+    residue.keeping = False
     world.eraser().run()
     _check_finished(world, ["q1"], ["s01-2"])
 
