@@ -165,7 +165,7 @@ def _told_audit(d: dict[str, Any]) -> list[str]:
         lines.append(f"{told['requests']} request(s), {told['deadlines_missed']} deadline(s) missed, since "
                      f"{told['since']}.")
         lines += [f"  {told[kind]}" for kind in ("html", "pdf", "json")]
-    lines += told_registry(d["registry"])
+    lines += told_registry(d.get("registry", []))
     return lines + [line for kind, name in (("bundle", "bundle"), ("ledger", "ledger"), ("report", "json"))
                     if kind in d for line in _told_sending(d[kind][name])]
 
