@@ -4,18 +4,25 @@ A backup of files that is older than the ledger brings back stages, versions and
 since. Every erase run looks before it does anything else, whether something is pending, or an erasure is open, or not:
 the registry against the recorded versions, `data/` against the recorded data version, the stage store against the
 recorded stages, kept activations against the present slices, cache and remotes against the objects that were destroyed,
-the quarantine against the erased. A ledger that is older than a checkpoint is refused before it comes to this
-(flows.adapters.checkpoints).
+the quarantine against the erased, and directories that earlier moves left, where nothing is to be. A ledger that is
+older than a checkpoint is refused before it comes to this (flows.adapters.checkpoints).
 """
 
+import os
 from dataclasses import dataclass, replace
 
+from flows.adapters.datasets import object_name
+from flows.adapters.marks import place_of
+from flows.adapters.s3 import is_bucket
+from flows.leaving import LeftPlace
 from flows.wiring import Workspace
 from s3t_core.domain import DeletionRequest
+from s3t_core.erasure.ledger import dataset_from_json
 from s3t_core.erasure.planner import subjects_in, targets_of
 from s3t_core.erasure.state import State, VersionRecord
 from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.errors import ArtifactError
+from s3t_core.files import remove_file, remove_tree
 from s3t_core.release_json import release_to_json
 
 
@@ -54,7 +61,9 @@ def heal(place: Workspace) -> Healed:
     erased = targets_of(done, subjects_in(state))
     nobody = {f for r in done if not state.requests[r.request_id].subjects for f in state.requests[r.request_id].forms}
     data = state.dataset is not None and bool(place.datasets.put_back(state.datasets, erased, state.destroyed_objects))
-    found = Healed(_destroy_stages(place, state) + _destroy_activations(place, state), _destroy_objects(place, state),
+    left_stages, left_objects = _clean_left(place, state)
+    found = Healed(_destroy_stages(place, state) + _destroy_activations(place, state) + left_stages,
+                   _destroy_objects(place, state) + left_objects,
                    place.datasets.erase_quarantine(erased, nobody), registry, data, problem)
     if not found.nothing:
         place.ledger.append({"type": "healed", "time": place.now(), "stages": found.stages, "objects": found.objects,
@@ -112,6 +121,34 @@ def _registered_again(place: Workspace, champion: VersionRecord) -> VersionRecor
         {"type": "measured", "time": place.now(), "release": champion.release.release_id,
          "accuracy": champion.accuracy})
     return now
+
+
+def _clean_left(place: Workspace, state: State) -> tuple[int, int]:
+    """What came back to directories that earlier moves left: files of stages, of data objects. A directory that lies
+    within or around one of today's is looked at with that; a bucket is not restored with files."""
+    today = [(place.root / url).resolve() for url in (place.config.store.url, place.config.dvc.remote)
+             if not is_bucket(url)]
+    removed, known = {"store": 0, "dvc": 0}, _ever_known(place) if state.left else set()
+    for section, told in state.left:
+        url = told.get("url", told.get("remote", ""))
+        folder = (place.root / url).resolve()
+        if section in removed and not is_bucket(url) and not any(
+                folder.is_relative_to(t) or t.is_relative_to(folder) for t in today):
+            left = LeftPlace(section, *place_of(url, place.root), place.owner)
+            removed[section] += left.clean(lambda name: name.rpartition(".")[0] in known or name in known)
+    if place.config.registry.tracking_uri and any(section == "registry" for section, _ in state.left):
+        for path in (place.state_dir / "mlflow.db", place.state_dir / "mlartifacts"):
+            removed["store"] += os.path.lexists(path)
+            remove_tree(path) if path.is_dir() else remove_file(path)
+    return removed["store"], removed["dvc"]
+
+
+def _ever_known(place: Workspace) -> set[str]:
+    """Digests of all stages and names of all data objects that the ledger ever told of."""
+    events = place.ledger.events()
+    datasets = [dataset_from_json(e["dataset"]) for e in events if e["type"] == "dataset"]
+    return {e["stage"]["digest"] for e in events if e["type"] == "stage"} | {
+        object_name(md5) for d in datasets for md5 in (d.version, *(f.md5 for f in d.files()))}
 
 
 def _destroy_stages(place: Workspace, state: State) -> int:

@@ -7,7 +7,7 @@ the system's own is not the system's to remove: a move does not begin while such
 
 import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,22 @@ class LeftPlace:
             if self._is_ours(name) and name != OWNER:
                 self.blobs.remove(name)
         self.check_alone()
+
+    def clean(self, known: Callable[[str], bool]) -> int:
+        """Remove what a restore brought back to a place that was left long ago; how many files. A place in the
+        workspace's own directory, or with its mark, has only the system's; where there is no mark, what is `known`
+        goes; another's place is another's."""
+        if not isinstance(self.blobs, LocalBlobs) or not self.blobs.root.is_dir():
+            return 0
+        mark = self.blobs.read(OWNER)
+        if mark not in (None, self.owner.encode()):
+            return 0
+        whole = mark is not None or not self.marked
+        doomed = [n for n in self._names() if n != OWNER and (self._is_ours(n) if whole else known(n))]
+        for name in doomed:
+            self.blobs.remove(name)
+        self.forget()
+        return len(doomed)
 
     def forget(self) -> None:
         """Take the mark and the empty directories away: the place is nobody's. Idempotent; another's stays as it is."""

@@ -1,7 +1,8 @@
 """Moving a workspace from embedded parts to servers, or back. Ledger, certificates and version numbers stay.
 
-1. `.s3t/migration.json` says where from and where to, before anything is written; from then on requests are taken, and
-   nothing else runs (Workspace.refuse_migration).
+1. `.s3t/migration.json` says where from and where to, and so does the ledger, before anything is written; from then on
+   requests are taken, and nothing else runs (Workspace.refuse_migration). The file says how far it is; where a restore
+   of older files took it away, it is made again from the ledger.
 2. Stages, data objects, model versions and runs are copied and read back. A run that was killed goes on from there.
 3. The database is copied in one transaction of the old one, with a ledger entry that tells of the move; the same
    transaction takes the old tables away. A request is acknowledged by one of them or refused, never lost in between.
@@ -111,7 +112,7 @@ def _journal(place: Workspace) -> _Journal | None:
     """The unfinished move. Raises WorkspaceError for a damaged journal."""
     path = place.migration_path
     if not path.is_file():
-        return None
+        return _begun(place)
     try:
         said = json.loads(read_regular(path))
         return _Journal(path, str(said["move"]), parse_config(str(said["old"])), parse_config(str(said["new"])),
@@ -120,6 +121,23 @@ def _journal(place: Workspace) -> _Journal | None:
         raise WorkspaceError("expected .s3t/migration.json as `s3t migrate` wrote it, got a damaged file; restore it "
                              "from its backup; without one, destroy by hand what was copied to the new places, then "
                              "take that file away") from None
+
+
+def _begun(place: Workspace) -> _Journal | None:
+    """The move that the ledger says was begun and not ended; how far it came, nobody knows any more."""
+    told = place.ledger.state().moving
+    if told is None:
+        return None
+    everything = {name: section.model_dump(mode="json") for name, section in place.config}
+    old, new = (Config.model_validate({**everything, **told[side]}) for side in ("old", "new"))
+    journal = _Journal(place.migration_path, told["move"], old, new, claimed=True)
+    journal.write()
+    return journal
+
+
+def _places_in(config: Config) -> dict[str, Any]:
+    """The sections that name places, as the ledger keeps them: nothing secret is in them."""
+    return {name: getattr(config, name).model_dump(mode="json") for name in (*_MOVABLE, *_WITH_THEM)}
 
 
 def _check_target(old: Config, new: Config) -> None:
@@ -214,6 +232,10 @@ class _Move:
               Lease(old.database, CHANGE, lock_place(old.lock_path)).held()):
             old.sweep()
             state = old.ledger.state()
+            if state.moving is None:
+                old.ledger.append({"type": "moving", "time": old.now(), "move": self._journal.move, "state": "begun",
+                                   "old": _places_in(self.old.config), "new": _places_in(self.new.config)})
+                old.write_checkpoint()
             self.new.owner = old.owner
             self.new.claim(begins=True)
             self._note(claimed=True, emptied="")
@@ -261,6 +283,10 @@ class _Move:
         if self._journal.claimed and self._journal.emptied != "new":  # before that, nothing there is ours
             self._destroy(self.new)
             self._note(emptied="new")
+        if self.old.ledger.state().moving is not None:
+            self.old.ledger.append({"type": "moving", "time": self.old.now(), "move": self._journal.move,
+                                    "state": "undone"})
+            self.old.write_checkpoint()
         self._forget(self.new)
 
     def _note(self, **changes: Any) -> None:

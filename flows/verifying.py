@@ -1,5 +1,6 @@
 """Verify evidence offline: no torch, no Prefect, no MLflow, no network. The public key comes from the auditor."""
 
+import contextlib
 import errno
 import re
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.adapters.keys import read_key
+from s3t_core.canonical import sha256_hex
 from s3t_core.erasure.certificate import check_statement
 from s3t_core.erasure.checkpoint import CHECKPOINT_TYPE, checkpoint_of, read_export
 from s3t_core.erasure.closing import CLOSING_TYPE, check_closing
@@ -52,6 +54,7 @@ def verify_paths(paths: Sequence[Path], public_key: Path | Sequence[Path],
     one's own document, and in "between" what only shows beside each other: a document of a request that was given
     twice, as two files, is a copy. A file that is named twice is checked once."""
     once = list({p.resolve(): p for p in paths}.values())
+    keys = [public_key] if isinstance(public_key, Path) else list(public_key)
     found = [{"path": str(p), **verify_path(p, public_key, earlier if len(once) == 1 or p.suffix == ".zip" else None)}
              for p in once]
     if earlier is not None and len(once) > 1 and not any(p.suffix == ".zip" for p in once):
@@ -62,11 +65,44 @@ def verify_paths(paths: Sequence[Path], public_key: Path | Sequence[Path],
                 for c in each["certificates"]]
     between = [f"expected one document of {r}, got {requests.count(r)}: the others are copies"
                for r in sorted(set(requests)) if requests.count(r) > 1]
+    between += _contradictions(once, keys)
     joined = {kind: [x for each in found for x in each.get(kind, [])] for kind in (
         "problems", "undecided", "certificates", "checkpoints", "reports")}
     joined["problems"] += between
     return {"valid": all(each["valid"] for each in found) and not between, **joined, "between": between,
             "keys": sorted({k for each in found for k in each["keys"]}), "files": found}
+
+
+def _contradictions(paths: Sequence[Path], public_keys: Sequence[Path]) -> list[str]:
+    """Requests of which pieces of evidence (documents, bundles, reports, ledgers) show more than one closing document.
+    What is not valid by itself shows nothing."""
+    keys = [read_key(p) for p in public_keys]
+    shown: dict[str, dict[str, list[str]]] = {}
+    for path in paths:
+        for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+            with contextlib.suppress(GuaranteeError, NotValid, OSError):
+                for request, digest in _documents_of(file, keys).items():
+                    shown.setdefault(request, {}).setdefault(digest, []).append(file.name)
+    return [f"expected one closing document of {request} in all that was given, got {len(by)}: " + "; ".join(
+        f"{digest[:16]}... in {', '.join(names)}" for digest, names in sorted(by.items()))
+        for request, by in sorted(shown.items()) if len(by) > 1]
+
+
+def _documents_of(file: Path, keys: list[KeyFile]) -> dict[str, str]:
+    """By request, the SHA-256 of the closing document that a piece of evidence holds or tells of, hex."""
+    if file.suffix == ".zip":
+        return {Path(name).stem: sha256_hex(data) for name, data in read_files(file).items()
+                if name.startswith("certificates/")}
+    given = GivenKeys(keys)
+    if file.suffix == ".jsonl":
+        _, events, _ = read_export(_content(file, _MOST_LEDGER_BYTES), *given.by_id.values())
+        return dict(fold(events).documents)
+    content = _content(file, _MOST_BYTES)
+    statement, _ = verify_signed(content, *given.by_id.values())
+    if statement.get("predicateType") == REPORT_TYPE:
+        return {r.id: r.document_sha256 for r in parse_report(statement).requests if r.document_sha256}
+    kind, told = _told_of(statement)
+    return {told["request"]: sha256_hex(content)} if kind == "certificates" else {}
 
 
 def _found(keys: list[KeyFile], **found: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from flows.adapters.keys import (
     read_workspace_key,
 )
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
-from flows.adapters.loading import sweep_unused
+from flows.adapters.loading import sweep_unused, wait_until_unused
 from flows.adapters.local import (
     CertificateFiles,
     NeedleFiles,
@@ -77,6 +77,10 @@ from s3t_core.times import rfc3339
 """In a store or remote outside the workspace: whose it is."""
 
 
+_SIGNING_SECONDS = 60.0
+"""A checkpoint waits so long for another process that signs one."""
+_LOADING_SECONDS = 60.0
+"""A scan waits so long for a process that loads a version."""
 _SWEPT_APART = ("activations", "loading", "next", "tmp")
 """Directories of `.s3t` that have a sweep of their own."""
 
@@ -231,7 +235,7 @@ class Workspace:
         with workspace_lock(self.lock_path, wait_seconds):
             self.refuse_migration()
             check_footing(self.root, self._store_folder(), self._remote_folder())
-            self.ledger  # noqa: B018  # the workspace is the one the ledger tells of
+            self._refuse_begun_move()
             with Lease(self.database, CHANGE, lock_place(self.lock_path)).held(wait_seconds) as lease:
                 self.settled = self.ledger.state().settled  # it may have moved since it was opened
                 self._check_settled()
@@ -242,6 +246,7 @@ class Workspace:
         """Be the one who ingests, trains or replays, from beginning to end; erasures go on. Raises Busy."""
         with workspace_lock(self.training_lock_path, wait_seconds):
             self.refuse_migration()
+            self._refuse_begun_move()
             with Lease(self.database, TRAIN, lock_place(self.training_lock_path), fences=False).held(wait_seconds):
                 yield
 
@@ -251,6 +256,12 @@ class Workspace:
         if self.migration_path.is_file():
             raise WorkspaceError("expected no unfinished move of this workspace, got one; run `s3t migrate` to finish "
                                  "it, or `s3t migrate --undo`, then this command again")
+
+    def _refuse_begun_move(self) -> None:
+        """The same, by the ledger: a restore of older files takes away what a move left of itself on disk."""
+        if self.ledger.state().moving is not None:
+            raise WorkspaceError("expected no unfinished move of this workspace, got one in its ledger; run `s3t "
+                                 "migrate` to finish it, or `s3t migrate --undo`, then this command again")
 
     def check_outside(self, path: Path) -> None:
         """That what a command is to write for its user lies outside of what the system keeps. Raises UsageError."""
@@ -343,9 +354,10 @@ class Workspace:
 
     def write_checkpoint(self) -> tuple[Checkpoint, bytes]:
         """Sign the ledger as it is now: at the end of every command that changed it; the checkpoint and its bytes."""
-        private, leaves = self.signing_key(), self.ledger.leaves()
-        checkpoint = Checkpoint(leaves[0].hex(), head_of(leaves), self.now())
-        return checkpoint, self.checkpoints.write(checkpoint, private)
+        with workspace_lock(self.state_dir / "checkpoint.lock", _SIGNING_SECONDS):  # what is read first is signed first
+            private, leaves = self.signing_key(), self.ledger.leaves()
+            checkpoint = Checkpoint(leaves[0].hex(), head_of(leaves), self.now())
+            return checkpoint, self.checkpoints.write(checkpoint, private, self.ledger.leaves)
 
     def signing_key(self) -> Ed25519PrivateKey:
         """The key that signs by the ledger. Raises WorkspaceError where another one lies in its place."""
@@ -461,7 +473,9 @@ class Workspace:
         return AwayFiles(self.state_dir / "away")
 
     def _check_away(self) -> None:
-        """That no machine of a cluster may hold rows of data files that are destroyed. Raises ResidueFound."""
+        """That no machine of a cluster may hold rows of data files that are destroyed, and no process here a copy of
+        stages that it loads. Raises ResidueFound, Busy."""
+        wait_until_unused(self.state_dir / "loading", _LOADING_SECONDS)
         state = self.ledger.state()
         files = [f for d in state.datasets for f in d.files()]
         gone = {f.digest for f in files if f.md5 in state.destroyed_objects}

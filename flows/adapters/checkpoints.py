@@ -38,8 +38,11 @@ class CheckpointFiles:
         self._publics = publics
         self._memory = memory
 
-    def write(self, checkpoint: Checkpoint, private: Ed25519PrivateKey) -> bytes:
-        """Sign and write it, outside first; returns the envelope. Raises StorageError, WorkspaceError, LedgerError."""
+    def write(self, checkpoint: Checkpoint, private: Ed25519PrivateKey,
+              leaves: Callable[[], list[bytes]]) -> bytes:
+        """Sign and write it, outside first; returns the envelope. One of a larger ledger that is there by now, another
+        machine's, stays: `leaves` reads the ledger's, which must continue it. Raises StorageError, WorkspaceError,
+        LedgerError."""
         envelope = sign_checkpoint(checkpoint, private)
         if self._outside is not None:
             path = self._reachable(self._outside) / _name(checkpoint)
@@ -47,8 +50,21 @@ class CheckpointFiles:
                 self._check_same(path, checkpoint)
             else:
                 write_atomically(path, envelope, SHARED_MODE)
-        write_atomically(self._inside, envelope)
+        newest = max((c.head.size for c in self._newer(checkpoint, leaves)), default=0)
+        if newest <= checkpoint.head.size:
+            write_atomically(self._inside, envelope)
         return envelope
+
+    def _newer(self, checkpoint: Checkpoint, leaves: Callable[[], list[bytes]]) -> list[Checkpoint]:
+        """The one in the workspace, where it is of a larger ledger of this name. Raises LedgerError."""
+        try:
+            found = [c for c, _ in self._inside_one() if c.ledger == checkpoint.ledger]
+        except CertificateError:
+            return []  # what is no checkpoint by a key of ours counts for nothing, and is replaced
+        newer = [c for c in found if c.head.size > checkpoint.head.size]
+        for other in newer:
+            check_continues(other, leaves())
+        return newer
 
     def check(self, ledger: str, changes: Callable[[], Sequence[KeyChange]], leaves: Callable[[], list[bytes]],
               whole: bool = False) -> None:

@@ -69,8 +69,8 @@ _QUARANTINED = "quarantined row"
 _OURS = re.compile(rf"{re.escape(HELD_OUT_PATH)}|{re.escape(IDENTITY_PATH)}|shard=\d+/slice=\d+\.parquet|"
                    rf"(.*/)?{re.escape(TEMPORARY_PREFIX)}[^/]*")
 """Names of files in the data directory, half-written ones among them."""
-_AGAIN = ("finish an interrupted `s3t ingest` by running it again, or bring the recorded version back with `git "
-          "checkout data.dvc` and `dvc checkout --force data.dvc`")
+_AGAIN = ("bring the recorded version back with `git checkout data.dvc` and `dvc checkout --force data.dvc`, then run "
+          "the command again; an interrupted `s3t ingest` without --append may also just be run again")
 _OBJECT_MODE = 0o400
 """Of objects in the cache: DVC lets everybody read them."""
 

@@ -4,17 +4,21 @@
    The number of a process says nothing: another one may have it by now.
 2. The sweep removes every directory whose lock is free, and holds it meanwhile. Between making a directory and locking
    it the sweep may come: then another is made.
+3. A directory may hold what is to be destroyed: who must know that it is gone waits until its process has let go of it.
 """
 
 import contextlib
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from s3t_core.errors import StorageError
+from s3t_core.errors import Busy, StorageError
 from s3t_core.files import remove_file
+
+_PAUSE_SECONDS = 0.2
 
 
 @contextlib.contextmanager
@@ -36,6 +40,22 @@ def sweep_unused(place: Path) -> None:
         with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
             if held:
                 remove_file(path)
+
+
+def wait_until_unused(place: Path, seconds: float) -> None:
+    """Until every directory that is in `place` now is gone: its process ended, and it was removed. One that comes
+    meanwhile is of no interest. Raises Busy after so many seconds."""
+    until, names = time.monotonic() + seconds, {p.name for p in place.glob("*")}
+    while True:
+        sweep_unused(place)
+        names &= {p.name for p in place.glob("*")}
+        if not names:
+            return
+        if time.monotonic() > until:
+            raise Busy(f"expected nobody to load a model any more that was loaded before, got {len(names)} process(es) "
+                       "that still do (s3t predict): their copies of destroyed stages are in .s3t/loading. Wait for "
+                       "them, or end them, then run `s3t erase` again")
+        time.sleep(_PAUSE_SECONDS)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ follows which is in s3t_core.erasure.rules. Every event has its `time`; one that
 | workspace | the workspace began; a check value of its key, and the id of the key that signs |
 | clock | a clock that had run ahead was put right: what was told of it since is in doubt, deadlines begin again |
 | settled | settings that must stay, recorded before the first data |
+| moving | a move to other places was begun, from where to where, or undone |
 | migrated | database, store, remote or registry moved: what must stay from now on; ids of versions there |
 | dataset | a data version: every slice's content digest, rows, file md5 |
 | backbone | a backbone was first used under a model id, with its digests |
@@ -292,7 +293,24 @@ def _settled(state: State, event: Event) -> None:
     state.settled = event["settings"]
 
 
+def _moving(state: State, event: Event) -> None:
+    if event["state"] == "begun":
+        state.moving = event
+    else:
+        _leave(state, "new", "old")
+
+
+def _leave(state: State, side: str, instead: str) -> None:
+    """The move is over, and the places of one side of it are left."""
+    if state.moving is not None:
+        kept = state.moving[instead]
+        state.left += [(name, section) for name, section in state.moving[side].items() if section != kept.get(name)]
+    state.moving = None
+
+
 def _migrated(state: State, event: Event) -> None:
+    if event["move"]:
+        _leave(state, "old", "new")
     state.settled = event["settings"]
     ids = event["versions"]
     state.versions = [_elsewhere(v, *ids[v.version]) if v.version in ids else v for v in state.versions]
@@ -318,7 +336,7 @@ _HANDLERS: dict[str, Callable[[State, Event], None]] = {
     "backbone": _backbone, "stage": _stage, "release": _release, "measured": _measured, "request": _request,
     "lifted": _lifted, "replayed": _ignore, "key": _key, "healed": _ignore, "approved": _approved, "hold": _hold,
     "closed": _closed, "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain,
-    "retired": _retired, "spelt": _spelt, "repeated": _repeated,
+    "retired": _retired, "spelt": _spelt, "repeated": _repeated, "moving": _moving,
 }
 
 

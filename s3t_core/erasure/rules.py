@@ -8,7 +8,8 @@ that a step was done before the one it rests on, or that a stage is another than
 | workspace | it is the first entry, and no other is |
 | clock | the clock was set back by more than its tolerance: `before` is the newest entry's time |
 | settled | nothing is settled yet |
-| migrated | no erasure is open, and it names versions that are there |
+| moving | begun: no erasure is open and no move; undone: it is the one that was begun |
+| migrated | no erasure is open, no other move was begun, and it names versions that are there |
 | dataset | no erasure is open; one of an erasure only between its cut-over and the end of its rewriting |
 | backbone | the model was not recorded yet |
 | stage | no erasure is open, and the key is not bound: a key is never bound again |
@@ -23,7 +24,7 @@ that a step was done before the one it rests on, or that a stage is another than
 | key | it replaces the key that signs, which vouches for it unless it was lost; no erasure is open |
 | replayed | its version was registered |
 | lifted | the digest is on the suppression list, no request for it is open, no erasure is |
-| planned | no erasure is open, the plan is new, its requests are open and not held, its stages and versions are there |
+| planned | no erasure or move is open, the plan is new, its requests open and not held, its stages and versions there |
 | step | it is the open erasure's next one, or a scan again; what it tells of is recorded |
 | certified | the request is in the open erasure, whose scan is done, and has no document yet |
 | retrain | wanted: none is, or the last try ended; triggered, failed: it is wanted; finished: no erasure is open |
@@ -38,7 +39,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from s3t_core.domain import Release
 from s3t_core.erasure.offline import KeyReplaced, NotValid, key_id
-from s3t_core.erasure.state import STEPS, ClosingKind, Event, HoldState, ReleaseCause, RetrainState, State
+from s3t_core.erasure.state import STEPS, ClosingKind, Event, HoldState, MoveState, ReleaseCause, RetrainState, State
 from s3t_core.identity import HASHES
 from s3t_core.release_json import release_from_json, stage_from_json
 from s3t_core.times import CLOCK_TOLERANCE, parse_time
@@ -92,8 +93,21 @@ def _settled(state: State, event: Event) -> None:
 def _migrated(state: State, event: Event) -> None:
     if event["move"]:  # else a version was registered again, under its number, where a restore had lost it
         _no_erasure(state)
+        _want(state.moving is None or state.moving["move"] == event["move"], "the move that was begun")
     _want(isinstance(event["settings"], dict), "settings")
     _versions_are_there(state, event["versions"])
+
+
+def _moving(state: State, event: Event) -> None:
+    _want(event["state"] in get_args(MoveState), f"one of {', '.join(get_args(MoveState))} as the state")
+    if event["state"] == "undone":
+        _want(state.moving is not None and state.moving["move"] == event["move"], "the move that was begun")
+        return
+    _no_erasure(state)
+    _want(state.moving is None, "no move that was begun")
+    _want(isinstance(event["move"], str) and bool(event["move"]), "the name of a move")
+    for side in (event["old"], event["new"]):
+        _want(isinstance(side, dict) and all(isinstance(s, dict) for s in side.values()), "two sets of places")
 
 
 def _dataset(state: State, event: Event) -> None:
@@ -242,6 +256,7 @@ def _lifted(state: State, event: Event) -> None:
 
 def _planned(state: State, event: Event) -> None:
     _no_erasure(state)
+    _want(state.moving is None, "no move that was begun")
     plan = event["plan"]
     _want(plan["plan_id"] not in state.plans, "a plan that is new")
     requests = plan["requests"]
@@ -379,7 +394,7 @@ _RULES: dict[str, Callable[[State, Event], None]] = {
     "backbone": _backbone, "stage": _stage, "release": _release, "measured": _measured, "request": _request,
     "approved": _approved, "hold": _hold, "closed": _closed, "key": _key, "replayed": _replayed, "lifted": _lifted,
     "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain, "healed": _healed,
-    "retired": _retired, "spelt": _spelt, "repeated": _repeated,
+    "retired": _retired, "spelt": _spelt, "repeated": _repeated, "moving": _moving,
 }
 KINDS = frozenset(_RULES)
 """Every kind of event."""

@@ -14,6 +14,7 @@ ClosingKind = Literal["withdrawal", "rejection"]
 """How a request ends without an erasure."""
 RetrainState = Literal["wanted", "triggered", "failed", "finished"]
 HoldState = Literal["set", "released"]
+MoveState = Literal["begun", "undone"]
 Scope = Literal["subject", "record"]
 STEPS = ("cut over", "rewrite", "destroy", "measure", "scan", "certify")
 """The steps of an erasure that the ledger records, in their order."""
@@ -101,6 +102,8 @@ class State:
     ended without one, `documents` the digest of the closing document of either kind, each by request.
     `outcomes` has what its erasure came to and how many rows it found, and `ended` when it was certified (RFC 3339), by
     certified request; `silenced` are slices that stages saw which an erasure deactivated.
+    `moving` is the event of a move that was begun and not ended, `left` the sections of settings, by name, that told of
+    the places which earlier moves left.
     `once` has the request by the digest of each idempotency key that it was asked with.
     `holds` has the event by subject digest; `suppressed`, by suppression digest, what it is of and the request that put
     it there.
@@ -129,6 +132,8 @@ class State:
     outcomes: dict[str, tuple[ErasureOutcome, int]] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
     once: dict[str, str] = field(default_factory=dict)
+    moving: Event | None = None
+    left: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     silenced: set[SliceId] = field(default_factory=set)
     suppressed: dict[str, tuple[Scope, str]] = field(default_factory=dict)
     retrain: Event | None = None

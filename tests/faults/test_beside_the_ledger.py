@@ -13,9 +13,11 @@ import pytest
 
 from flows.adapters.database import Database, SqlLedger, seal_of
 from flows.cli_requests import RETURNED
+from flows.evidence import write_bundle, write_ledger
+from flows.reporting import write_report
 from flows.requests import list_requests, reject, take_requests, withdraw
 from flows.status import status_of
-from flows.verifying import verify_path
+from flows.verifying import verify_path, verify_paths
 from flows.wiring import Workspace, create_workspace
 from s3t_core.canonical import sha256_hex
 from s3t_core.config import Config
@@ -400,6 +402,31 @@ def test_a_rejection_cut_before_it_closed_is_not_taken_for_the_withdrawal_that_f
     withdraw(place, request.request_id)
     assert statement_of(path.read_bytes())["predicate"]["closing"]["kind"] == "withdrawal"
     assert place.ledger.state().closed == {request.request_id: "withdrawal"} and place.check_whole().told() == []
+
+
+def test_documents_that_other_evidence_contradicts_are_not_valid_beside_it(
+        place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is genuine: of an act that was cut off, whose document somebody kept, and of what happened then."""
+    request = take_requests(place, ["person 1"])[0]
+    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+        cut.setattr(type(place.requests), "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        reject(place, request.request_id, "12(6)", "no proof of identity", "clerk")
+    path, kept = place.certificates.path_of(request.request_id), tmp_path / "kept"
+    kept.mkdir()
+    shutil.copy(path, kept / path.name)
+    place = _again(place)
+    withdraw(place, request.request_id)
+    write_bundle(place, tmp_path / "b.zip", [])
+    write_ledger(place, tmp_path / "l.jsonl")
+    report = Path(write_report(place, None, tmp_path / "report")["json"])
+    public = place.keys_dir / "signing.pub"
+    true = [tmp_path / "b.zip", tmp_path / "l.jsonl", report]
+    assert verify_paths(true, public)["valid"] and verify_paths([*true, path], public)["valid"]
+    for other in true:
+        for document in (kept / path.name, kept):
+            assert verify_paths([document], public)["valid"]
+            found = verify_paths([document, other], public)
+            assert not found["valid"] and any("closing document" in p for p in found["problems"]), other
 
 
 def test_the_same_act_cut_and_done_again_keeps_its_document(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

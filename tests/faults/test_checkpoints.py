@@ -2,11 +2,16 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from flows.adapters.checkpoints import CheckpointFiles
 from flows.adapters.database import seal_of
 from flows.adapters.keys import SIGNING_PUB, read_public_key, read_signing_key
 from flows.requests import take_requests
@@ -26,6 +31,7 @@ from s3t_core.erasure.offline import key_id
 from s3t_core.errors import CertificateError, LedgerError, StorageError, WorkspaceError
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+ROOT = Path(__file__).parents[2]
 LEAVES = [leaf_hash(bytes([n])) for n in range(9)]
 
 
@@ -117,6 +123,52 @@ def test_a_request_that_no_checkpoint_tells_of_is_not_acknowledged(place: Worksp
     (tmp_path / "outside").mkdir()
     assert len(take_requests(Workspace(place.root), ["person 1"])) == 1  # asked again, it is the same request
     assert len(Workspace(place.root).requests.pending()) == 1
+
+
+_ASKS = """
+import sys
+from pathlib import Path
+from flows.requests import take_requests
+from flows.wiring import Workspace
+take_requests(Workspace(Path(sys.argv[1])), ["person 2"])
+"""
+
+
+def test_a_slower_command_writes_no_older_checkpoint_over_a_newer_one(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is only the one in the workspace: else what came meanwhile could be rolled back unseen."""
+    place = create_workspace(tmp_path / "w", Config())
+    write, asking = CheckpointFiles.write, list[subprocess.Popen[bytes]]()
+
+    def slow(self: CheckpointFiles, *given: Any) -> bytes:
+        asking.append(subprocess.Popen([sys.executable, "-c", _ASKS, str(place.root)], cwd=ROOT))
+        until = time.monotonic() + 60
+        while place.ledger.head().size < 3 and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(1)  # the other would have signed by now
+        return write(self, *given)
+    with monkeypatch.context() as context:
+        context.setattr(CheckpointFiles, "write", slow)
+        take_requests(Workspace(place.root), ["person 1"])
+    assert asking[0].wait(60) == 0
+    signed = read_checkpoint((place.state_dir / "checkpoint.json").read_bytes(),
+                             read_public_key(place.keys_dir / SIGNING_PUB))
+    assert signed.head == place.ledger.head() and signed.head.size == 3
+
+
+def test_an_older_checkpoint_of_another_machine_takes_no_newer_ones_place(tmp_path: Path) -> None:
+    """No lock is common to both."""
+    place = create_workspace(tmp_path / "w", Config())
+    take_requests(place, ["person 1", "person 2"])
+    path, leaves = place.state_dir / "checkpoint.json", place.ledger.leaves()
+    newest, private = path.read_bytes(), read_signing_key(place.keys_dir)
+    place.checkpoints.write(_checkpoint(2, leaves), private, lambda: leaves)
+    assert path.read_bytes() == newest
+    with pytest.raises(LedgerError, match="as signed"):
+        place.checkpoints.write(_checkpoint(2, leaves), private, lambda: leaves[:2])
+    path.write_bytes(b"damaged")
+    place.checkpoints.write(_checkpoint(2, leaves), private, lambda: leaves)
+    assert path.read_bytes() != newest
 
 
 def test_the_place_outside_is_outside(tmp_path: Path) -> None:

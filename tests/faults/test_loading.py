@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.loading import folder_in_use, sweep_unused
+from flows.adapters.loading import folder_in_use, sweep_unused, wait_until_unused
 from flows.wiring import create_workspace
 from s3t_core.config import Config
-from s3t_core.errors import StorageError
+from s3t_core.errors import Busy, StorageError
 
 _LOADS = """
 import sys, time
@@ -46,6 +46,22 @@ def test_what_a_living_process_loads_stays_until_it_dies(tmp_path: Path) -> None
     assert folder.exists()
     sweep_unused(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_must_know_that_it_is_gone_waits_until_its_process_lets_go(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", _LOADS, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        try:
+            with pytest.raises(Busy, match="1 process"):
+                wait_until_unused(tmp_path, 0.5)
+            assert (folder / "stage.safetensors").exists()
+            threading.Timer(0.5, process.kill).start()
+            wait_until_unused(tmp_path, 30)
+            assert not folder.exists()
+        finally:
+            process.kill()
+    wait_until_unused(tmp_path / "nowhere", 0)
 
 
 def test_a_sweep_that_comes_between_making_and_locking_takes_nothing_from_anybody(tmp_path: Path) -> None:

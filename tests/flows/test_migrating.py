@@ -13,6 +13,7 @@ import pytest
 
 from flows.adapters.database import Asked, Database, SqlLedger, SqlRequestBook
 from flows.adapters.local import workspace_lock
+from flows.adapters.marks import OWNER
 from flows.erase import erase
 from flows.migrating import migrate, undo
 from flows.requests import take_requests
@@ -23,7 +24,7 @@ from s3t_core.config import parse_config, render_config
 from s3t_core.domain import DeletionRequest
 from s3t_core.errors import Busy, GuaranteeError, StorageError, UsageError, WorkspaceError
 from tests.flows.conftest import CANARY, CANARY_TEXT
-from tests.flows.prepared import Kept, make_trained
+from tests.flows.prepared import Kept, forget_connections, make_trained
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +66,7 @@ def facts(root: Path) -> dict[str, Any]:
     place = Workspace(root)
     state = place.ledger.state()
     return {
-        "entries": [e for e in place.ledger.entries() if json.loads(e)["type"] != "migrated"],
+        "entries": [e for e in place.ledger.entries() if json.loads(e)["type"] not in ("moving", "migrated")],
         "requests": place.requests.all(), "suppressed": place.ledger.state().suppressed,
         "stages": {k: place.store.get(s.digest) for k, s in state.stages.items()},
         "certificates": {p.name: p.read_bytes() for p in place.certificates_dir.iterdir()}}
@@ -406,3 +407,66 @@ def test_a_second_remote_is_not_forgotten_silently(prepared: Any, elsewhere: str
     place = prepared.fresh()
     with pytest.raises(UsageError, match="one DVC remote"):
         migrate(place.root, elsewhere, "there.toml", quietly)
+
+
+@pytest.fixture
+def from_elsewhere(place: Workspace, tmp_path: Path) -> Workspace:
+    """Store and remote are directories outside of the workspace already."""
+    first = f'[store]\nurl = "{tmp_path}/first/stages"\n[dvc]\nremote = "{tmp_path}/first/remote"\n'
+    migrate(place.root, first, "first.toml", quietly)
+    return Workspace(place.root)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("marked", [True, False])
+def test_what_a_restore_brings_back_to_a_place_that_was_left_is_destroyed_again(
+        place: Workspace, tmp_path: Path, inside: bool, marked: bool, request: pytest.FixtureRequest) -> None:
+    """No scan looks there; files of somebody else's, and a place that is another's by now, stay."""
+    if not inside:
+        place = request.getfixturevalue("from_elsewhere")
+    folders = [Path(place.root, place.config.store.url), Path(place.root, place.config.dvc.remote)]
+    kept = [shutil.copytree(folder, tmp_path / "kept" / folder.name) for folder in folders]
+    erase(str(place.root))
+    last = f'[store]\nurl = "{tmp_path}/last/stages"\n[dvc]\nremote = "{tmp_path}/last/remote"\n'
+    migrate(place.root, last, "last.toml", quietly)
+    forget_connections()
+    for folder, copy in zip(folders, kept, strict=True):
+        shutil.copytree(copy, folder, dirs_exist_ok=True)
+        if not marked:
+            (folder / OWNER).unlink(missing_ok=True)
+        (folder / "theirs.txt").write_text("of somebody else")
+    assert any(CANARY_TEXT[:40].encode() in p.read_bytes() for p in _files(*folders))
+    healed = erase(str(place.root))["healed"]
+    assert healed["stages"] and healed["objects"]
+    assert {p.name for p in _files(*folders)} <= {"theirs.txt"}
+    assert not any(erase(str(place.root))["healed"].values())
+    for folder, copy in zip(folders, kept, strict=True):  # and when another workspace has taken the place
+        shutil.copytree(copy, folder, dirs_exist_ok=True)
+        (folder / OWNER).write_text("0" * 64)
+    there = len(_files(*folders))
+    if not inside:
+        assert not any(erase(str(place.root))["healed"].values()) and len(_files(*folders)) == there
+
+
+@pytest.mark.parametrize("end", [migrate, undo])
+def test_an_unfinished_move_is_known_to_the_ledger_whatever_a_restore_takes_away(
+        place: Workspace, elsewhere: str, tmp_path: Path, end: Callable[..., Any]) -> None:
+    before = facts(place.root)
+    with pytest.raises(Cut):
+        migrate(place.root, elsewhere, "there.toml", _cut_at("the database"))
+    place.migration_path.unlink()
+    for command in (erase, train):
+        with pytest.raises(WorkspaceError, match="s3t migrate"):
+            command(str(place.root))
+    assert len(take_requests(Workspace(place.root), ["person-009"])) == 1  # requests are taken all the same
+    with pytest.raises(UsageError, match="others"):
+        migrate(place.root, elsewhere.replace("there", "nowhere"), "x.toml", quietly)
+    if end is migrate:
+        migrate(place.root, "", "", quietly)
+    else:
+        undo(place.root, quietly)
+        assert _files(tmp_path / "there") == []
+    after = Workspace(place.root)
+    assert after.ledger.state().moving is None and not place.migration_path.exists()
+    assert len(facts(place.root)["requests"]) == len(before["requests"]) + 1
+    assert len(erase(str(place.root))["certificates"]) == 2

@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
+from flows import wiring
+from flows.adapters.loading import folder_in_use
 from flows.adapters.registry import MlflowRegistry
+from flows.erase import erase
 from flows.healing import heal
+from flows.requests import take_requests
 from flows.wiring import Workspace
 from s3t_core.erasure.executor import ErasePorts, Eraser
-from s3t_core.errors import GuaranteeError, ResidueFound, S3TError, WorkspaceError
+from s3t_core.errors import Busy, GuaranteeError, ResidueFound, S3TError, WorkspaceError
 from tests.crash.driver import Unmeasured
 from tests.flows.conftest import CANARY, CANARY_TEXT
 from tests.flows.prepared import Prepared
@@ -202,3 +206,20 @@ def test_what_the_system_keeps_behind_a_link_is_searched(prepared: Prepared, tmp
     (place.state_dir / "logs").symlink_to(tmp_path / "disk")
     with pytest.raises(ResidueFound, match=r"a\.log"):
         _run(place)
+
+
+def test_a_process_that_loads_what_is_destroyed_is_waited_for(trained: Callable[..., Workspace],
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds its own copy of the stages, and leaves it when it is killed."""
+    place = trained(canary=True)
+    take_requests(place, [CANARY])
+    monkeypatch.setattr(wiring, "_LOADING_SECONDS", 0.5)
+    (place.state_dir / "loading").mkdir(exist_ok=True)
+    with folder_in_use(place.state_dir / "loading") as folder:
+        for stage in place.store.root.glob("*.safetensors"):
+            (folder / stage.name).write_bytes(stage.read_bytes())
+        with pytest.raises(Busy, match=r"s3t predict"):
+            erase(str(place.root))
+        assert list(place.certificates_dir.glob("*.json")) == []
+    assert len(erase(str(place.root))["certificates"]) == 1
+    assert list((place.state_dir / "loading").iterdir()) == []

@@ -63,6 +63,11 @@ def _key(old: Ed25519PrivateKey, new: Ed25519PrivateKey, **changed: Any) -> Even
             "vouched": old.sign(VOUCHED + bytes.fromhex(ids[1])).hex(), **changed}
 
 
+def _moving(state: str, move: str = "m") -> Event:
+    places = {side: {"store": {"url": url}, "dvc": {"remote": "r"}} for side, url in (("old", "a"), ("new", "b"))}
+    return {"type": "moving", "move": move, "state": state, **(places if state == "begun" else {})}
+
+
 def _retrain(state: str, attempt: int = 1, name: str = "r") -> Event:
     return {"type": "retrain", "state": state, "id": name, "attempt": attempt}
 
@@ -113,6 +118,9 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "a time of another kind": ({**_asked("q9"), "time": "2026-01-02 00:00:00"}, set()),
     "settings": ({"type": "settled", "settings": {}}, {"begun"}),
     "a move": ({"type": "migrated", "move": "m", "settings": {}, "versions": {}}, IDLE),
+    "a move begun": (_moving("begun"), IDLE),
+    "a move begun to nowhere": ({**_moving("begun"), "new": "elsewhere"}, set()),
+    "a move that was not begun, undone": (_moving("undone"), set()),
     "a move of a version that is not there": (
         {"type": "migrated", "move": "m", "settings": {}, "versions": {"9": ["r", "m", "d"]}}, set()),
     "data ingested": ({"type": "dataset", "cause": "ingest", "dataset": dataset_to_json(_data("d3"))}, IDLE),
@@ -272,6 +280,19 @@ def test_no_hold_is_set_on_whom_an_erasure_that_has_begun_found_by_a_hash() -> N
         {**_asked("q3"), "asked_by": "md5", "forms": ["f"]}, {"type": "planned", "plan": plan}))])
     hold = {"type": "hold", "state": "set", "time": NOW, "id_rule": []}
     assert not _takes(begun, {**hold, "subject": "hers"}) and _takes(begun, {**hold, "subject": "another's"})
+
+
+def test_while_a_move_is_begun_no_erasure_begins_and_each_end_of_it_leaves_a_place() -> None:
+    begun = fold([{"time": NOW, **_moving("begun")}], STATES["asked"], STATES["asked"].size)
+    moved = {"type": "migrated", "time": NOW, "move": "m", "settings": {}, "versions": {}}
+    for refused in ({"type": "planned", "plan": plan_for("q1", plan_id="p2")}, _moving("begun", "n"),
+                    _moving("undone", "n"), {**moved, "move": "n"}):
+        assert not _takes(begun, {"time": NOW, **refused})
+    for end, left in ((moved, "a"), ({"time": NOW, **_moving("undone")}, "b")):
+        state = fold([end], begun, begun.size)
+        assert state.moving is None and state.left == [("store", {"url": left})]
+        assert _takes(state, {"time": NOW, "type": "planned", "plan": plan_for("q1", plan_id="p2")})
+    assert begun.moving is not None and begun.left == []
 
 
 def test_every_kind_of_event_is_in_the_table() -> None:
