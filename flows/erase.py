@@ -18,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.adapters.lease import Lease
 from flows.adapters.local import is_held
 from flows.finding import erased_in, erased_of, look_alikes
-from flows.healing import heal
+from flows.healing import heal, putting_right
 from flows.progress import current
 from flows.retrain import have_retrained, train_first, want_retrain
 from flows.tasks import flow, task
@@ -45,7 +45,7 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     place = Workspace(Path(workspace))
     problems: list[str] = []
     training = _WAIT_SECONDS if is_held(place.training_lock_path) else 0
-    with place.changing(max(wait_seconds, training)) as lease:
+    with putting_right(place), place.changing(max(wait_seconds, training)) as lease:
         place.sweep()
         documents = place.check_whole()
         healed = heal(place)

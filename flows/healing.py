@@ -9,9 +9,12 @@ older than a checkpoint is refused before it comes to this (flows.adapters.check
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from flows.adapters.datasets import object_name
+from flows.adapters.lease import LostLease
 from flows.adapters.marks import place_of
 from flows.adapters.s3 import is_bucket
 from flows.leaving import LeftPlace
@@ -21,9 +24,32 @@ from s3t_core.erasure.ledger import dataset_from_json
 from s3t_core.erasure.planner import subjects_in, targets_of
 from s3t_core.erasure.state import State, VersionRecord
 from s3t_core.erasure.versions import accuracy_tags, release_tags
-from s3t_core.errors import ArtifactError
+from s3t_core.errors import ArtifactError, S3TError
 from s3t_core.files import remove_file, remove_tree
 from s3t_core.release_json import release_to_json
+
+_TAKEN_OVER_SECONDS = 3600.0
+"""Whoever took over may work so long until what the one who lost its lease wrote is put right."""
+
+
+@contextmanager
+def putting_right(place: Workspace) -> Iterator[None]:
+    """Where the block raises LostLease: what it wrote meanwhile was made from data, stages or a release that may be
+    destroyed since, and goes, before anybody is told. A process that is killed before that leaves it to the next erase
+    run, whose own look comes before any certificate."""
+    try:
+        yield
+    except LostLease as error:
+        again = Workspace(place.root)
+        try:
+            with again.changing(_TAKEN_OVER_SECONDS):
+                again.sweep()
+                heal(again)
+                again.write_checkpoint()
+        except S3TError as problem:
+            raise LostLease(f"{error}; what it wrote meanwhile could not be put right ({problem}): run `s3t erase`"
+                            ) from None
+        raise
 
 
 @dataclass(frozen=True)

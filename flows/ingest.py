@@ -23,6 +23,7 @@ from flows.adapters.processes import mapping
 from flows.adapters.sources.cells import GIVEN, MALFORMED, ROW
 from flows.adapters.sources.labels import Undeclared
 from flows.admission import check_shrinkage, check_tiers, check_topology, id_basis, suppressed_by
+from flows.healing import putting_right
 from flows.next_steps import told_thin
 from flows.progress import current
 from flows.tasks import KEPT, flow, task
@@ -71,7 +72,7 @@ def ingest(workspace: str, source: str | list[str], append: bool = False, shrink
     @FILE is a file of the workspace directory with a source a line: the parameters of a run that Prefect begins stay in
     its database, so there it must be that, or an example."""
     place = Workspace(Path(workspace))
-    with place.training(), place.changing():
+    with putting_right(place), place.training(), place.changing():
         return ingest_source(place, _listed(place, source), append, chunk_rows, shrink).__dict__
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.healing import putting_right
 from flows.tasks import flow
 from flows.train import TrainingSession
 from flows.wiring import Workspace
@@ -24,7 +25,7 @@ def repair(workspace: str, minutes: float = 60, wait_seconds: float = 0) -> dict
     if not 0 < minutes < 100_000:
         raise UsageError(f"expected a time limit above 0 minutes, got {minutes:g}")
     place = Workspace(Path(workspace))
-    with place.training(wait_seconds):
+    with putting_right(place), place.training(wait_seconds):
         return RepairSession(place, minutes, wait_seconds).run().__dict__
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from prefect import Flow, Task
 from prefect.cache_policies import NO_CACHE
@@ -58,6 +58,12 @@ class QuietFlow(Flow[..., Any]):
 class QuietTask(Task[..., Any]):
     """A task of which Prefect learns no more."""
 
+    def with_options(self, **options: Any) -> "QuietTask":
+        """As Prefect's, which would make a task of another class."""
+        made = super().with_options(**options)
+        made.__class__ = QuietTask
+        return cast(QuietTask, made)
+
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Run it. Raises what it raised."""
         try:
@@ -78,6 +84,8 @@ def _quiet(work: Callable[..., Any], tell: bool) -> Callable[..., Any]:
     def run(*arguments: Any, **named: Any) -> Any:
         try:
             return work(*arguments, **named)
+        except KeptFromPrefect as error:  # of a task that was submitted
+            kept = error
         except Exception as error:
             if not _may_quote(error):
                 raise

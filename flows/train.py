@@ -26,6 +26,7 @@ from typing import Any
 
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.healing import putting_right
 from flows.progress import Advance, current
 from flows.tasks import flow, outcome_of, task
 from flows.wiring import ReleaseEvaluator, Workspace, refuse_open_plan, require_data
@@ -72,7 +73,7 @@ def fill_in(place: Workspace, cause: str, wait_for_training: float = 0, wait_for
 
     Raises Busy while another trains, or changes the workspace, for longer than so many seconds.
     """
-    with place.training(wait_for_training):
+    with putting_right(place), place.training(wait_for_training):
         return TrainingSession(place, cause, wait_for_change).run()
 
 

@@ -51,7 +51,7 @@ _QUIET = {"PREFECT_SERVER_EPHEMERAL_ENABLED": "false", "PREFECT_WORKER_WEBSERVER
 _TERSE = {"PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"}
 """For what runs unseen; the command line has a level of its own."""
 DATABASES = ("s3t", "mlflow", "prefect")
-"""Each belongs to an account of the same name."""
+"""Each belongs to an account of the same name; any other database is a workspace's, and belongs to the first."""
 OWNER = "postgres"
 """PostgreSQL's first account, which makes the others."""
 ACCOUNTS = {"clerk": "s3t_requests", "eraser": "s3t_eraser", "auditor": "s3t_auditor"}
@@ -104,7 +104,7 @@ class Stack:
     def database(self, name: str, driver: str = "", user: str | None = None) -> str:
         """URL of a database, for SQLAlchemy with a driver, else for s3t.toml; as the account that it belongs to, or as
         `user`; with "" as whoever PGUSER names."""
-        user = (name if name in DATABASES else OWNER) if user is None else user
+        user = _account_of(name) if user is None else user
         return f"postgresql{'+' + driver if driver else ''}://{user}{'@' if user else ''}/{name}?host={self.socket}"
 
     def passwords(self, *users: str) -> Path:
@@ -337,9 +337,8 @@ class Stack:
         with self._as_owner() as connection:
             there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
             for name in names:
-                account = name if name in DATABASES else OWNER
-                if account != OWNER:
-                    self._make_account(connection, account)
+                account = _account_of(name)
+                self._make_account(connection, account)
                 if name not in there:
                     connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(
                         sql.Identifier(name), sql.Identifier(account)))
@@ -480,6 +479,10 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         return
+
+
+def _account_of(database: str) -> str:
+    return database if database in DATABASES else DATABASES[0]
 
 
 def _accepts(told: Mapping[str, str]) -> bool:

@@ -4,8 +4,9 @@
 2. A holder that stood under the same lock file is dead, because whoever asks holds that lock now: the lease is taken
    over at once. Of any other holder the number is watched; it is dead when it stands still for longer than it may. No
    clock is compared with another.
-3. A holder that lost its lease (it was stopped for longer than it may be) writes nothing more: every transaction of
-   its database checks the token first.
+3. A holder that lost its lease (it was stopped for longer than it may be) writes nothing more in the database: every
+   transaction checks the token first. What it wrote to files, buckets and the registry before it came to that is put
+   right by itself, under a lease of its own, as after a restore.
 """
 
 import contextlib
@@ -29,6 +30,11 @@ BEAT_SECONDS = 10.0
 _POLL_SECONDS = 0.5
 CHANGE, TRAIN = "change", "train"
 """The leases of whoever changes a workspace, and of whoever ingests or trains."""
+
+
+class LostLease(Busy):
+    """Somebody else changes the workspace by now. What this process wrote since it lost its lease, if anything, was
+    made from what it read before: whoever catches this has the workspace put right (flows.healing.putting_right)."""
 
 
 class Lease:
@@ -56,6 +62,12 @@ class Lease:
             self._database.fence, self._database.lease = self._check, self._token
         try:
             yield self
+        except LostLease:
+            raise
+        except Exception as error:
+            with contextlib.suppress(StorageError):
+                self._check_after(error)
+            raise
         finally:
             if self._fences:
                 self._database.fence, self._database.lease = None, ""
@@ -65,15 +77,22 @@ class Lease:
                 connection.execute(delete(LEASE).where(LEASE.c.name == self._name, LEASE.c.holder == self._token))
 
     def check(self) -> None:
-        """That it is still held. Raises Busy."""
+        """That it is still held. Raises LostLease."""
         with self._database.reading() as connection:
             self._check(connection)
+
+    def _check_after(self, error: Exception) -> None:
+        """Whatever fails once another took over (what was needed is destroyed by now) is told as that."""
+        try:
+            self.check()
+        except LostLease as lost:
+            raise lost from error
 
     def _check(self, connection: Connection) -> None:
         held = select(LEASE.c.holder).where(LEASE.c.name == self._name)
         if connection.execute(held).scalar_one_or_none() != self._token:
-            raise Busy("this process stood still for so long that another one took over; it goes on from the ledger, "
-                       "and this one stops")
+            raise LostLease("this process stood still for so long that another one took over; it goes on from the "
+                            "ledger, and this one stops")
 
     def _take(self, wait_seconds: float) -> None:
         """Raises Busy when the holder beats while it is watched, and there is no time left to wait."""

@@ -102,12 +102,16 @@ def test_errors_reach_who_asked_and_their_messages_not_prefect(prefect_server: N
     def tried(how: str, kind: Any) -> None:
         if how == "called":
             called(kind)
+        elif how == "named":
+            called.with_options(task_run_name="x")(kind)
+        elif how == "waited for":
+            submitted.submit(kind).result()
         elif how == "submitted":
             outcome_of(submitted.submit(kind))
         else:
             fails(kind)
     for kind in (DataError, UsageError, ValueError):
-        for how in ("called", "submitted", "raised"):
+        for how in ("called", "named", "submitted", "waited for", "raised"):
             with pytest.raises(kind, match=secret):
                 tried(how, kind)
     with pytest.raises(GuaranteeError, match="a stage"):

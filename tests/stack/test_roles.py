@@ -46,7 +46,7 @@ def s3t(stack: Stack, place: Workspace, user: str, *arguments: str, servers: boo
 def place(stack: Stack, make_config: Callable[..., Any], database: str, tmp_path: Path,
           monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """Trained by its owner; its URL names nobody, so whoever works says who with PGUSER."""
-    monkeypatch.setenv("PGUSER", OWNER)
+    monkeypatch.setenv("PGUSER", "s3t")
     name = urlsplit(database).path.strip("/")
     config = make_config(database={"url": stack.database(name, user="")})
     made = create_workspace(tmp_path / "w", config, KEY)
