@@ -201,11 +201,12 @@ def _logged(place: Workspace, client: mlflow.MlflowClient) -> None:
     client.delete_logged_model(record.model_id)
 
 
-@pytest.mark.parametrize("delete", [_experiment, _runs, _model, _alias, _version, _logged])
-@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize(("delete", "is_open"), [
+    (_experiment, False), (_experiment, True), (_runs, True), (_model, False), (_alias, True), (_version, False),
+    (_logged, True)])
 def test_whatever_somebody_deletes_in_the_registry_locks_no_erasure(
-        place: Workspace, monkeypatch: pytest.MonkeyPatch, is_open: bool,
-        delete: Callable[[Workspace, mlflow.MlflowClient], None]) -> None:
+        place: Workspace, monkeypatch: pytest.MonkeyPatch, delete: Callable[[Workspace, mlflow.MlflowClient], None],
+        is_open: bool) -> None:
     """With MLflow's own page: before an erasure, or while one is open that has not cut over yet."""
     take_requests(place, ["person-003"])
     if is_open:

@@ -18,7 +18,7 @@ import pytest
 from flows.requests import take_requests
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
-from infra.stack import Stack
+from infra.stack import OWNER, Stack
 from s3t_core.capacity.placement import is_held_out
 from s3t_core.domain import Release, SliceId
 from s3t_core.errors import WorkspaceError
@@ -84,7 +84,7 @@ def left(stack: Stack, place: Workspace, needles: list[bytes]) -> Found:
     """In files of the workspace and of every server."""
     import psycopg
     for name in ("mlflow", "prefect"):
-        with psycopg.connect(stack.database(name), autocommit=True) as connection:
+        with psycopg.connect(stack.database(name, user=OWNER), autocommit=True) as connection:
             connection.execute("CHECKPOINT")  # what is in memory to the files; the erasure has vacuumed
     stack.compact()
     files = [p for folder in (place.root, stack.folder) for p in folder.rglob("*") if p.is_file()]
