@@ -15,12 +15,18 @@ install: $(VENV)/installed
 # Every file that pip fetches has a hash in requirements/ (infra/lock.py); the package itself is built from here. Torch is
 # its build without CUDA where pip is shown a copy, else the index's with all that it wants.
 HASHED := $(BIN)/pip install --require-hashes --no-deps --no-build-isolation
+# Commands that run from there would find half of one version and half of another. (The servers of the stack come beside
+# what is there: no lock has another version of a package than constraints.txt.)
+IDLE := if pgrep -f '^$(abspath $(VENV))/bin/python' >/dev/null 2>&1; then \
+	echo "expected nothing to run from $(VENV) while packages are put there, got processes that do; stop them (s3t stop," \
+	"make stack-stop, workers), then run make again" >&2; exit 1; fi
 # What pip says, a package a line: neither where it came from nor where it went. Errors stay.
 SHOWN := | sed -u -n -e 's/^Collecting \([^ ]*\).*/  \1/p; s/^Installing collected packages.*/  ... putting them in place/p' \
 	-e '/^ERROR/p; /^THESE PACKAGES/p; /^ *Expected /p; /^ *Got /p; /^error: /p'; exit $${PIPESTATUS[0]}
 
 $(VENV)/installed: pyproject.toml requirements/build.lock requirements/run.lock requirements/dev.lock requirements/torch.lock requirements/torch-cpu.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
+	@$(IDLE)
 	@echo "Installing into $(VENV): minutes, most of them for step 3 and step 5"
 	@echo "1 of 6: an environment"
 	@$(PYTHON) -m venv $(VENV)

@@ -1028,6 +1028,8 @@ MUTANTS = (
     Mutant("release document: a training takes it as it is", "flows/adapters/registry.py",
            "(p for p in said if document and p.document == document)",
            "iter(said)", "tests/flows/test_release_document.py::training_puts"),
+    Mutant("install: packages are replaced under what runs", "Makefile", "	@$(IDLE)\n", "",
+           "tests/unit/test_lock.py::under_what_runs"),
     Mutant("lease: what a stopped eraser wrote stays", "flows/erase.py",
            "    with putting_right(place), place.changing(", "    with place.changing(",
            "tests/flows/test_taken_over.py::do_not_come_back"),

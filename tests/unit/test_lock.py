@@ -1,6 +1,7 @@
 """What is installed has a hash, and the locks are those of constraints.txt and pyproject.toml."""
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,22 @@ def _change(path: Path, change: Callable[[str], str]) -> None:
 
 def test_the_locks_fit() -> None:
     assert problems(ROOT) == []
+
+
+def test_nothing_is_installed_under_what_runs(project: Path) -> None:
+    """A server, a worker or a command of that environment would find half of one version and half of another."""
+    shutil.copy(ROOT / "Makefile", project)
+    (project / ".venv" / "bin").mkdir(parents=True)
+    with subprocess.Popen(["sleep", "60"], executable="/bin/sleep") as other:  # of another environment: is no matter
+        done = subprocess.run(["make", "-n", "install"], cwd=project, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        other.kill()
+    with subprocess.Popen([f"{project}/.venv/bin/python", "60"], executable="/bin/sleep") as running:
+        try:
+            done = subprocess.run(["make", "install"], cwd=project, capture_output=True, text=True, check=False)
+        finally:
+            running.kill()
+    assert done.returncode != 0 and "nothing to run from .venv" in done.stderr and "Installing" not in done.stdout
 
 
 @pytest.mark.parametrize(("file", "old", "new", "expected"), [
