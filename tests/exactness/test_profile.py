@@ -221,7 +221,9 @@ def test_every_part_of_the_profile_stands_in_stage_keys_and_in_those_of_kept_act
 
 
 def _changed(profile: NumericProfile, name: str) -> NumericProfile:
-    return replace(profile, **{name: {bool: True, int: 9, str: "another"}[type(getattr(profile, name))]})
+    there = getattr(profile, name)
+    other = not there if isinstance(there, bool) else there + 1 if isinstance(there, int) else "another"
+    return replace(profile, **{name: other})
 
 
 def _elsewhere(recipe: Recipe) -> Recipe:

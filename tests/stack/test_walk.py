@@ -49,9 +49,10 @@ def deploy(root: Path) -> None:
 
 
 def deploying(root: Path) -> "subprocess.CompletedProcess[str]":
+    """From another directory than the repository: the command itself, which does not look for code where it stands."""
     return subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file",
-         str(ROOT / "infra" / "prefect.yaml")], cwd=ROOT, capture_output=True, text=True, check=False,
+        [str(Path(sys.executable).with_name("prefect")), "--no-prompt", "deploy", "--all", "--prefect-file",
+         str(ROOT / "infra" / "prefect.yaml")], cwd=root.parent, capture_output=True, text=True, check=False,
         env={**os.environ, "S3T_WORKSPACE": str(root), "PREFECT_HOME": str(root / ".s3t" / "prefect")})
 
 
@@ -139,9 +140,10 @@ def test_the_whole_walk_by_deployments_leaves_nothing_of_the_erased(
     token = next(t for t in tokens if not is_held_out(place.keys.placement, f"canary-{t}", place.config.data.held_out))
     who, said = f"canary-{token}", f"w1 w2 a very particular morning {token} in the harbour w3"
     rows = [*people(), *({"id": f"c{i}", "who": who, "what": f"{said} {i}", "kind": "good"} for i in range(3))]
-    source = write_csv(tmp_path / "people.csv", rows)
+    source = write_csv(tmp_path / f"{who}.csv", rows)  # by a file that is named by the person
     run("ingest/ingest", source=listed(place, source))
     source.unlink()
+    (place.root / "sources.txt").unlink()
     run("train/train")
     before = place.ledger.state().champion
     assert before is not None and before.release.live_depth(0) == 2

@@ -1,0 +1,110 @@
+"""Whoever reaches the MLflow server, which asks nobody for anything, and whoever stood still: they decide neither what
+serves nor what is there."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from flows.adapters import datasets
+from flows.adapters.lease import LostLease
+from flows.adapters.s3 import S3Blobs
+from flows.erase import erase
+from flows.ingest import ingest
+from flows.predicting import champion_of
+from flows.requests import take_requests
+from flows.status import registry_problems
+from flows.train import train
+from flows.wiring import Workspace, create_workspace
+from infra.stack import Stack
+from s3t_core.errors import GuaranteeError
+from tests.flows.conftest import CANARY, write_csv
+from tests.flows.prepared import forget_connections
+from tests.flows.test_taken_over import _beside, _stands_still_at, _text
+from tests.stack.conftest import KEY, ROOT
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def place(stack: Stack, make_config: Callable[..., Any], tmp_path: Path) -> Workspace:
+    """Trained on people of whom several share a file with the canary."""
+    made = create_workspace(tmp_path / "w", make_config(), KEY)
+    names = [CANARY, *(f"person-{n:03d}" for n in range(24))]
+    rows = [{"id": f"r{i}", "who": who, "what": _text(who), "kind": ["good", "bad"][i % 2]}
+            for i, who in enumerate(names)]
+    ingest(str(made.root), str(write_csv(tmp_path / "people.csv", rows)))
+    (tmp_path / "people.csv").unlink()
+    train(str(made.root))
+    return Workspace(made.root)
+
+
+def _predicted(place: Workspace) -> tuple[int, str]:
+    """By the command, in a process of its own."""
+    command = [sys.executable, "-m", "flows.cli", "predict", "w1", "--json", "--workspace", str(place.root)]
+    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_no_client_of_the_registry_decides_what_answers_or_locks_an_erasure(place: Workspace, tmp_path: Path) -> None:
+    """It adds a line to the code of the serving version, through the server; and registers a version of its own, made
+    from the files of ours, to which it moves the alias."""
+    client, record = mlflow.MlflowClient(), place.ledger.state().champion
+    assert record is not None
+    before = _predicted(place)
+    assert before[0] == 0, before[1]
+    theirs = tmp_path / "theirs"
+    mlflow.artifacts.download_artifacts(f"models:/{record.model_id}", dst_path=str(theirs))
+    ran = tmp_path / "ran"
+    code = next(theirs.rglob("champion.py"))
+    code.write_text(f"{code.read_text()}\nopen({str(ran)!r}, 'w')\n")
+    experiment = client.get_experiment_by_name(place.registry.name)
+    with mlflow.start_run(experiment_id=experiment.experiment_id) as run:
+        mlflow.log_artifacts(str(theirs), "model")
+    version = client.create_model_version(place.registry.name, f"runs:/{run.info.run_id}/model", run.info.run_id,
+                                          tags=place.registry.tags(record.version))
+    client.set_registered_model_alias(place.registry.name, "champion", version.version)
+    code_of, told = _predicted(place)
+    assert code_of == 1 and "files of version" in told and not ran.exists()
+    assert [p.partition(":")[0].partition(",")[0] for p in registry_problems(place)] == [
+        "versions in the registry that the ledger does not know",
+        "the alias 'champion' names another version than the one that serves"]
+
+    client.set_registered_model_alias(place.registry.name, "champion", record.version)
+    blobs = S3Blobs(f"{place.registry.place()}/models/{record.model_id}")
+    name = next(n for n in blobs.names() if n.endswith("champion.py"))
+    blobs.write(name, code.read_bytes())
+    with pytest.raises(GuaranteeError, match="files of version"):
+        champion_of(Workspace(place.root))
+    assert any("other files" in p for p in registry_problems(place)) and not ran.exists()
+    take_requests(place, [CANARY])
+    assert len(erase(str(place.root))["certificates"]) == 1
+    forget_connections()
+    place = Workspace(place.root)
+    assert registry_problems(place) == [] and not ran.exists()
+    answered = _predicted(place)
+    assert answered[0] == 0 and json.loads(answered[1].splitlines()[0]) and not ran.exists()
+
+
+def test_rows_that_an_eraser_had_read_do_not_come_back_to_a_bucket(
+        place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = _beside(place)
+    take_requests(place, [CANARY])
+    with monkeypatch.context() as context:
+        _stands_still_at(context, datasets, "write_rows", place, other)
+        with pytest.raises(LostLease, match="stood still"):
+            erase(str(place.root))
+    forget_connections()
+    place = Workspace(place.root)
+    remote = S3Blobs(place.config.dvc.remote)
+    for who in (CANARY, other):
+        assert not [n for n in remote.names() if _text(who).encode() in (remote.read(n) or b"")]
+        assert not [p for p in place.root.rglob("*") if p.is_file() and _text(who).encode() in p.read_bytes()]
+    assert len(list(place.certificates_dir.glob("*.json"))) == 2
+    assert not any(erase(str(place.root))["healed"].values())
