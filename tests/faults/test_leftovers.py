@@ -324,6 +324,9 @@ def test_unfinished_uploads_go_only_where_the_system_writes(tmp_path: Path) -> N
 
         def names(self) -> list[str]:
             return []
+
+        def check(self) -> None:
+            """It keeps no versions."""
     buckets: Any = [Bucket("s3://a/ours"), Bucket("s3://b/theirs")]
     WorkspaceResidue(tmp_path, [], list, b"", buckets, tmp_path / "tmp", frozenset({"s3://a/ours"}),
                      lambda: lambda _: False).scan([], [], [])
