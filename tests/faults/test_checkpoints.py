@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from flows.adapters.checkpoints import CheckpointFiles
+from flows.adapters import checkpoints
 from flows.adapters.database import seal_of
 from flows.adapters.keys import SIGNING_PUB, read_public_key, read_signing_key
 from flows.requests import take_requests
@@ -138,17 +138,17 @@ def test_a_slower_command_writes_no_older_checkpoint_over_a_newer_one(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is only the one in the workspace: else what came meanwhile could be rolled back unseen."""
     place = create_workspace(tmp_path / "w", Config())
-    write, asking = CheckpointFiles.write, list[subprocess.Popen[bytes]]()
+    write, asking = checkpoints.write_atomically, list[subprocess.Popen[bytes]]()
 
-    def slow(self: CheckpointFiles, *given: Any) -> bytes:
+    def slow(*given: Any) -> None:
         asking.append(subprocess.Popen([sys.executable, "-c", _ASKS, str(place.root)], cwd=ROOT))
         until = time.monotonic() + 60
         while place.ledger.head().size < 3 and time.monotonic() < until:
             time.sleep(0.05)
         time.sleep(1)  # the other would have signed by now
-        return write(self, *given)
+        write(*given)
     with monkeypatch.context() as context:
-        context.setattr(CheckpointFiles, "write", slow)
+        context.setattr(checkpoints, "write_atomically", slow)
         take_requests(Workspace(place.root), ["person 1"])
     assert asking[0].wait(60) == 0
     signed = read_checkpoint((place.state_dir / "checkpoint.json").read_bytes(),
