@@ -133,9 +133,12 @@ def show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> Non
 
 
 def told_registry(problems: list[str]) -> list[str]:
-    """Where registry and ledger disagree, and what to do."""
-    return [f"REGISTRY: {p}." for p in problems] + (
-        ["`s3t erase` puts the registry right; find out who wrote to it."] if problems else [])
+    """Where registry and ledger disagree, and what to do; or that nobody can say."""
+    from flows.status import UNASKED
+    differ = [p for p in problems if not p.startswith(UNASKED)]
+    return [f"Whether the registry agrees is not known: {p}." for p in problems if p not in differ] + [
+        f"REGISTRY: {p}." for p in differ] + (
+        ["`s3t erase` puts the registry right; find out who wrote to it."] if differ else [])
 
 
 def percent(share: float | None) -> str:

@@ -20,6 +20,9 @@ def _budget(place: Workspace, state: State) -> dict[str, Any]:
     return {**budget, "forecast": place.forecast_of(state)}
 
 
+UNASKED = "it could not be asked"
+
+
 def registry_problems(place: Workspace) -> list[str]:
     """What the registry says otherwise than the ledger, or why it could not be asked; nothing is changed."""
     state = place.ledger.state()
@@ -30,7 +33,7 @@ def registry_problems(place: Workspace) -> list[str]:
         with _briefly():
             return list(place.registry.differences(state.versions, serving))
     except S3TError as error:
-        return [f"the registry could not be asked: {error}"]
+        return [f"{UNASKED}: {error}"]
 
 
 @contextlib.contextmanager

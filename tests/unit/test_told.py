@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from flows.cli import _told_check
+from flows.cli_base import told_registry
 from flows.cli_evidence import _own_public_keys, _told_audit
+from flows.status import UNASKED
 from s3t_core.errors import UsageError, WorkspaceError
 
 CHECKED: dict[str, Any] = {
@@ -42,3 +44,9 @@ def test_an_audit_says_what_to_send_and_how_it_is_checked() -> None:
 def test_a_check_ends_with_what_an_ingest_would_take(changes: dict[str, Any], said: str, unsaid: str) -> None:
     told = "\n".join(_told_check(CHECKED | changes))
     assert said in told and unsaid not in told
+
+
+def test_a_registry_that_cannot_be_asked_is_not_said_to_be_wrong() -> None:
+    unknown, wrong = told_registry([f"{UNASKED}: no key"]), told_registry(["versions that are gone from the registry: 3"])
+    assert len(unknown) == 1 and "not known" in unknown[0] and "s3t erase" not in unknown[0]
+    assert wrong[0].startswith("REGISTRY") and "s3t erase" in wrong[1] and told_registry([]) == []
