@@ -47,6 +47,6 @@ def test_a_check_ends_with_what_an_ingest_would_take(changes: dict[str, Any], sa
 
 
 def test_a_registry_that_cannot_be_asked_is_not_said_to_be_wrong() -> None:
-    unknown, wrong = told_registry([f"{UNASKED}: no key"]), told_registry(["versions that are gone from the registry: 3"])
+    unknown, wrong = told_registry([f"{UNASKED}: no key"]), told_registry(["versions that are gone: 3"])
     assert len(unknown) == 1 and "not known" in unknown[0] and "s3t erase" not in unknown[0]
     assert wrong[0].startswith("REGISTRY") and "s3t erase" in wrong[1] and told_registry([]) == []
