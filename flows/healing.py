@@ -151,10 +151,14 @@ def _registered_again(place: Workspace, champion: VersionRecord) -> VersionRecor
 
 def _clean_left(place: Workspace, state: State) -> tuple[int, int]:
     """What came back to directories that earlier moves left: files of stages, of data objects. A directory that lies
-    within or around one of today's is looked at with that; a bucket is not restored with files."""
-    today = [(place.root / url).resolve() for url in (place.config.store.url, place.config.dvc.remote)
-             if not is_bucket(url)]
-    removed, known = {"store": 0, "dvc": 0}, _ever_known(place) if state.left else set()
+    within or around one of today's, a remote that the operator made of it among them, is looked at with that; a bucket
+    is not restored with files."""
+    removed = {"store": 0, "dvc": 0}
+    if not state.left:
+        return 0, 0
+    today = [p.resolve() for p in (*place.datasets.local_remotes(), *(
+        place.root / url for url in (place.config.store.url, place.config.dvc.remote) if not is_bucket(url)))]
+    known = _ever_known(place)
     for section, told in state.left:
         url = told.get("url", told.get("remote", ""))
         folder = (place.root / url).resolve()

@@ -77,7 +77,8 @@ class LeftPlace:
         doomed = [n for n in self._names() if n != OWNER and (self._is_ours(n) if whole else known(n))]
         for name in doomed:
             self.blobs.remove(name)
-        self.forget()
+        if whole:
+            self.forget()
         return len(doomed)
 
     def forget(self) -> None:

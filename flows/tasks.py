@@ -5,11 +5,12 @@ source said.
 1. What flows and tasks are given or return is neither cached, hashed nor stored. Of a flow's parameters Prefect learns
    the workspace's path, numbers and switches; every other text stands there as `KEPT`.
 2. An error whose message may quote what was given or read (bad usage, bad data, a trace that was found, whatever is not
-   this project's own) reaches Prefect as its class alone. Whoever called the flow gets the error itself; a flow that a
-   worker or a server runs prints it, where the worker's own output goes.
+   this project's own) reaches Prefect as its class alone, and no log. Whoever called the flow gets the error itself; of
+   a flow that a worker or a server runs, the command by hand tells, and of a fault of ours its place is told.
 """
 
 import sys
+import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
@@ -18,7 +19,7 @@ from typing import Any, cast
 from prefect import Flow, Task
 from prefect.cache_policies import NO_CACHE
 
-from s3t_core.errors import ResidueFound, S3TError, UsageError
+from s3t_core.errors import ConfigError, ResidueFound, S3TError, UsageError, WorkspaceError
 
 KEPT = "(kept from Prefect)"
 _TOLD = ("workspace",)
@@ -31,7 +32,8 @@ class KeptFromPrefect(Exception):
     """Stands for `error` in what Prefect keeps."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(f"{type(error).__name__}: what it says stands in the output of the command or the worker")
+        super().__init__(f"{type(error).__name__}: what it says may quote somebody, so it is not kept here; the same "
+                         "command by hand tells")
         self.error = error
 
 
@@ -75,7 +77,7 @@ class QuietTask(Task[..., Any]):
 
 def _may_quote(error: Exception) -> bool:
     if isinstance(error, S3TError):
-        return isinstance(error, UsageError | ResidueFound)
+        return isinstance(error, UsageError | ResidueFound) and not isinstance(error, ConfigError | WorkspaceError)
     return type(error).__module__.partition(".")[0] not in ("prefect", "httpx", "httpcore")
 
 
@@ -89,8 +91,8 @@ def _quiet(work: Callable[..., Any], tell: bool) -> Callable[..., Any]:
         except Exception as error:
             if not _may_quote(error):
                 raise
-            if tell and not _ANSWERED.get():
-                sys.stderr.write(f"s3t: {type(error).__name__}: {error}\n")
+            if tell and not isinstance(error, S3TError) and not _ANSWERED.get():
+                sys.stderr.write(f"s3t: {type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}")
             kept = KeptFromPrefect(error)
         raise kept  # outside, so that it has no context to be told
     return run

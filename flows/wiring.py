@@ -77,6 +77,8 @@ from s3t_core.times import rfc3339
 """In a store or remote outside the workspace: whose it is."""
 
 
+_UNFINISHED_MOVE = ("expected no unfinished move of this workspace, got one; run `s3t migrate` to finish it, or `s3t "
+                    "migrate --undo`, then this command again")
 _SIGNING_SECONDS = 60.0
 """A checkpoint waits so long for another process that signs one."""
 _LOADING_SECONDS = 60.0
@@ -254,14 +256,12 @@ class Workspace:
         """Nothing but requests while a move is unfinished: what is at the new places, no erasure would reach. Raises
         WorkspaceError."""
         if self.migration_path.is_file():
-            raise WorkspaceError("expected no unfinished move of this workspace, got one; run `s3t migrate` to finish "
-                                 "it, or `s3t migrate --undo`, then this command again")
+            raise WorkspaceError(_UNFINISHED_MOVE)
 
     def _refuse_begun_move(self) -> None:
         """The same, by the ledger: a restore of older files takes away what a move left of itself on disk."""
         if self.ledger.state().moving is not None:
-            raise WorkspaceError("expected no unfinished move of this workspace, got one in its ledger; run `s3t "
-                                 "migrate` to finish it, or `s3t migrate --undo`, then this command again")
+            raise WorkspaceError(_UNFINISHED_MOVE)
 
     def check_outside(self, path: Path) -> None:
         """That what a command is to write for its user lies outside of what the system keeps. Raises UsageError."""

@@ -435,10 +435,12 @@ def test_what_a_restore_brings_back_to_a_place_that_was_left_is_destroyed_again(
         if not marked:
             (folder / OWNER).unlink(missing_ok=True)
         (folder / "theirs.txt").write_text("of somebody else")
+        (folder / "theirs, and empty").mkdir()
     assert any(CANARY_TEXT[:40].encode() in p.read_bytes() for p in _files(*folders))
     healed = erase(str(place.root))["healed"]
     assert healed["stages"] and healed["objects"]
     assert {p.name for p in _files(*folders)} <= {"theirs.txt"}
+    assert inside or marked or all((folder / "theirs, and empty").is_dir() for folder in folders)
     assert not any(erase(str(place.root))["healed"].values())
     for folder, copy in zip(folders, kept, strict=True):  # and when another workspace has taken the place
         shutil.copytree(copy, folder, dirs_exist_ok=True)

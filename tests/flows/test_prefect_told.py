@@ -72,9 +72,9 @@ def test_neither_the_name_of_a_source_nor_what_it_says_comes_to_prefect(
     assert CANARY not in capfd.readouterr().err
     named.rename(place.root / "private.csv")
     (place.root / "sources.txt").write_text(f"\n{place.root}/private.csv\n")
-    with pytest.raises(Exception, match="DataError: what it says stands in the output"):
+    with pytest.raises(Exception, match="DataError: what it says may quote somebody"):
         _by_a_worker(place, "@sources.txt")
-    assert CANARY in capfd.readouterr().err  # the worker's own output
+    assert CANARY not in "".join(capfd.readouterr())  # a worker's output is a log
     write_csv(place.root / "private.csv", people())
     assert _by_a_worker(place, "@sources.txt")["records"]
     assert CANARY not in _kept()
@@ -86,7 +86,7 @@ def test_a_run_that_prefect_begins_takes_no_source_but_from_a_file(
     place = make_place()
     with pytest.raises(Exception, match="UsageError"):
         _by_a_worker(place, source)
-    assert "nothing was changed" in capfd.readouterr().err.lower()
+    assert f"{source!r}" not in "".join(capfd.readouterr()) and place.ledger.state().dataset is None
 
 
 def test_errors_reach_who_asked_and_their_messages_not_prefect(prefect_server: None) -> None:

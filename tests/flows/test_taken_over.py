@@ -53,12 +53,16 @@ def _text(who: str) -> str:
 
 @pytest.fixture
 def place(make_place: Callable[..., Workspace], tmp_path: Path, prefect_server: None) -> Workspace:
-    made = make_place()
+    return trained(make_place(), tmp_path)
+
+
+def trained(made: Workspace, folder: Path) -> Workspace:
+    """On people of whom several share a file with the canary."""
     names = [CANARY, *(f"person-{n:03d}" for n in range(24))]
     rows = [{"id": f"r{i}", "who": who, "what": _text(who), "kind": ["good", "bad"][i % 2]}
             for i, who in enumerate(names)]
-    ingest(str(made.root), str(write_csv(tmp_path / "people.csv", rows)))
-    (tmp_path / "people.csv").unlink()
+    ingest(str(made.root), str(write_csv(folder / "people.csv", rows)))
+    (folder / "people.csv").unlink()
     train(str(made.root))
     return Workspace(made.root)
 

@@ -16,17 +16,15 @@ from flows.adapters import datasets
 from flows.adapters.lease import LostLease
 from flows.adapters.s3 import S3Blobs
 from flows.erase import erase
-from flows.ingest import ingest
 from flows.predicting import champion_of
 from flows.requests import take_requests
 from flows.status import registry_problems
-from flows.train import train
 from flows.wiring import Workspace, create_workspace
 from infra.stack import Stack
 from s3t_core.errors import GuaranteeError
-from tests.flows.conftest import CANARY, write_csv
+from tests.flows.conftest import CANARY
 from tests.flows.prepared import forget_connections
-from tests.flows.test_taken_over import _beside, _stands_still_at, _text
+from tests.flows.test_taken_over import _beside, _stands_still_at, _text, trained
 from tests.stack.conftest import KEY, ROOT
 
 pytestmark = pytest.mark.timeout(600)
@@ -34,15 +32,8 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture
 def place(stack: Stack, make_config: Callable[..., Any], tmp_path: Path) -> Workspace:
-    """Trained on people of whom several share a file with the canary."""
-    made = create_workspace(tmp_path / "w", make_config(), KEY)
-    names = [CANARY, *(f"person-{n:03d}" for n in range(24))]
-    rows = [{"id": f"r{i}", "who": who, "what": _text(who), "kind": ["good", "bad"][i % 2]}
-            for i, who in enumerate(names)]
-    ingest(str(made.root), str(write_csv(tmp_path / "people.csv", rows)))
-    (tmp_path / "people.csv").unlink()
-    train(str(made.root))
-    return Workspace(made.root)
+    """On the servers."""
+    return trained(create_workspace(tmp_path / "w", make_config(), KEY), tmp_path)
 
 
 def _predicted(place: Workspace) -> tuple[int, str]:
