@@ -193,13 +193,17 @@ def test_a_worker_has_no_key_of_a_bucket_and_spills_nothing(
     from distributed import Client
 
     from flows.adapters.dask_runner import Task
+
+    def spilling(dask_worker: Any) -> tuple[Any, Any]:  # within: a worker has not this module, so it gets the code
+        memory = dask_worker.memory_manager
+        return memory.memory_target_fraction, memory.memory_spill_fraction
     with running(tmp_path / "dask", 1) as dask:
         place = ingested(dask.address)
         job = _stage_job(place)
         assert place.runner.train(job).artifact
         assert not [k for k in psutil.Process(dask.workers[0].pid).environ() if k.startswith("AWS_")]
         with Client(dask.address, timeout=30, set_as_default=False) as ours:
-            assert list(ours.run(_spilling).values()) == [(False, False)]
+            assert list(ours.run(spilling).values()) == [(False, False)]
     remote = S3Blobs(place.config.dvc.remote)
     name, other = [n for n in remote.names() if n.startswith("files/")][:2]
     address = remote.signed(name, 3600)
@@ -211,11 +215,6 @@ def test_a_worker_has_no_key_of_a_bucket_and_spills_nothing(
     time.sleep(2.5)
     assert requests.get(short, timeout=30).status_code == 403 and remote.read(name)
     assert address not in repr(Task(job, (address,)))
-
-
-def _spilling(dask_worker: Any) -> tuple[Any, Any]:
-    memory = dask_worker.memory_manager
-    return memory.memory_target_fraction, memory.memory_spill_fraction
 
 
 def _stage_job(place: Workspace, shard: int = 0, first: int = 0) -> StageJob:
