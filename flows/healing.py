@@ -80,6 +80,8 @@ def heal(place: Workspace) -> Healed:
     for bucket in place.buckets:
         bucket.check()
     place.claim()  # what is another's must not be looked at as what came back
+    place.note_cache()
+    place.datasets.put_remote_right()
     registry, problem = False, ""
     if state.plan is None or "cut over" in state.steps:  # else the cut-over makes them agree
         registry, problem = _heal_registry(place, state)  # first: what answers must not be what is gone

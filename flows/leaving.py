@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.adapters.footing import check_place, refuse_link
 from flows.adapters.marks import OWNER, place_of
 from flows.adapters.s3 import S3Blobs
 from flows.wiring import Workspace
@@ -49,6 +50,12 @@ class LeftPlace:
                                  f"{others} other(s), which a move would leave where no erasure looks; move them "
                                  "elsewhere, then run the command again")
 
+    def check_footing(self) -> None:
+        """Raises GuaranteeError for a link in the place of a file of the system's, of which the link would be removed
+        and what it leads to would stay, and for a pipe, a device or a socket."""
+        if isinstance(self.blobs, LocalBlobs):
+            check_place(self.blobs.root)
+
     def empty(self) -> None:
         """Remove everything of the system's but the mark. Raises StorageError, and WorkspaceError where something else
         is there, and for a place without the workspace's mark: its disk may be away, or it may be another's by now."""
@@ -59,6 +66,7 @@ class LeftPlace:
                                  f"file {OWNER} holds {self.owner}")
         if isinstance(self.blobs, S3Blobs):
             self.blobs.abort_uploads()
+        self.check_footing()
         for name in self._names():
             if self._is_ours(name) and name != OWNER:
                 self.blobs.remove(name)
@@ -75,6 +83,8 @@ class LeftPlace:
             return 0
         whole = mark is not None or not self.marked
         doomed = [n for n in self._names() if n != OWNER and (self._is_ours(n) if whole else known(n))]
+        for name in doomed:
+            refuse_link(self.blobs.root / name, self.blobs.root)
         for name in doomed:
             self.blobs.remove(name)
         if whole:

@@ -137,15 +137,21 @@ def _budget(budget: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
 
 
 def _seconds_to_cut_over(place: Workspace) -> float | None:
-    received = {r.request_id: r.received for r in place.requests.all()}
+    """None too where the clock was put right in between, or since: nobody can say how long it took."""
+    received: dict[str, str] = {}
     asked: dict[str, list[str]] = {}
     took = None
     for event in place.ledger.events():
-        if event["type"] == "planned":
+        if event["type"] == "request":
+            received[event["request"]] = event["time"]
+        elif event["type"] == "clock":
+            received, took = {}, None
+        elif event["type"] == "planned":
             asked[event["plan"]["plan_id"]] = event["plan"]["requests"]
         elif event["type"] == "step" and event["step"] == "cut over":
-            began = min(parse_time(received[r]) for r in asked[event["plan_id"]])
-            took = (parse_time(event["moved"]) - began).total_seconds()
+            known = [received.get(r) for r in asked[event["plan_id"]]]
+            took = None if None in known else max(0.0, (
+                parse_time(event["moved"]) - min(parse_time(r) for r in known if r)).total_seconds())
     return took
 
 

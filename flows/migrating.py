@@ -86,6 +86,7 @@ def _alone(root: Path) -> Iterator[Workspace]:
     if is_held(place.serve_lock_path):
         raise Busy("expected no `s3t serve` in this workspace, got one that runs; stop it, then run the command again")
     with workspace_lock(place.training_lock_path), workspace_lock(place.lock_path):
+        place.check_footing()
         yield place
 
 
@@ -162,6 +163,7 @@ def _check_begin(old: Workspace, new: Workspace) -> None:
     for section in _FILED:
         if getattr(old.config, section) != getattr(new.config, section):
             LeftPlace.of(old, section, old.owner).check_alone()
+            LeftPlace.of(new, section, old.owner).check_footing()
     new.owner = old.owner
     if len(old.datasets.remotes()) > 1:
         raise UsageError("expected one DVC remote, got several in .dvc/config; push to the others after the move, by "
@@ -231,6 +233,7 @@ class _Move:
         with (Lease(old.database, TRAIN, lock_place(old.training_lock_path), fences=False).held(),
               Lease(old.database, CHANGE, lock_place(old.lock_path)).held()):
             old.sweep()
+            old.note_cache()
             state = old.ledger.state()
             if state.moving is None:
                 old.ledger.append({"type": "moving", "time": old.now(), "move": self._journal.move, "state": "begun",

@@ -18,7 +18,7 @@ from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_subject
-from s3t_core.erasure.closing import CLOSING_TYPE, STATES, check_reason, closing_predicate, view_of
+from s3t_core.erasure.closing import CLOSING_TYPE, STATES, as_told, check_reason, closing_predicate, view_of
 from s3t_core.erasure.state import Event, RequestRecord, State
 from s3t_core.errors import LedgerError, S3TError, UsageError
 from s3t_core.identity import EXACT, forms_of, hashed_forms, near_spellings, parse_hashed, spelt_under
@@ -220,7 +220,7 @@ def _open_request(place: Workspace, state: State, request_id: str) -> DeletionRe
     if state.plan is not None and request_id in state.plan["plan"]["requests"]:
         raise UsageError(f"expected a request that is not being carried out, got {request_id}, whose erasure has "
                          "begun; run `s3t erase` to finish it")
-    return found
+    return as_told(found, state)
 
 
 def _close(place: Workspace, request_id: str, kind: str, by: str, basis: str, reason: str) -> None:

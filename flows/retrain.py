@@ -25,6 +25,7 @@ from flows.tasks import flow
 from flows.train import TrainingSession, TrainReport, fill_in
 from flows.wiring import Workspace
 from s3t_core.domain import DatasetVersion, Release, SliceId
+from s3t_core.erasure.closing import as_told
 from s3t_core.erasure.executor import Replacement
 from s3t_core.erasure.planner import ErasurePlan, targets_of
 from s3t_core.erasure.state import Event, State
@@ -179,7 +180,8 @@ def train_first(place: Workspace, problems: list[str], plan: ErasurePlan) -> Rep
     state = place.ledger.state()
     requests = place.requests.get(plan.requests)
     margin = timedelta(hours=place.config.deletion_budget.retrain_first_margin_hours)
-    until = min(parse_time(r.due) for r in place.requests.pending()) - margin  # those not ready yet need the lock too
+    due = min(parse_time(as_told(r, state).due) for r in place.requests.pending())  # those not ready yet count too
+    until = due - margin
     if until <= place.clock.now() or state.dataset is None or not _would_spend(place, state, plan, state.dataset):
         return None
     try:

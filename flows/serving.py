@@ -29,7 +29,7 @@ from flows.adapters.shared_prefect import Address, SharedServer
 from flows.deployments import deployments, to_prefect
 from flows.settings import operators_server, use_server
 from flows.wiring import Workspace
-from s3t_core.erasure.closing import is_ready
+from s3t_core.erasure.closing import as_told, is_ready
 from s3t_core.errors import Busy, OrchestrationError, S3TError, StorageError, UsageError
 from s3t_core.times import parse_time
 
@@ -219,7 +219,7 @@ def why_at_once(place: Workspace) -> str:
     if state.retrain is not None and state.retrain["state"] == "wanted" and not is_held(place.training_lock_path):
         return "a full retrain is wanted"
     now, hours = place.clock.now(), place.config.erasure.at_once_hours
-    soon = [r for r in place.requests.pending()
+    soon = [r for r in (as_told(p, state) for p in place.requests.pending())
             if is_ready(r, state, place.config.erasure.needs_approval)
             and (parse_time(r.due) - now) / timedelta(hours=1) <= hours]
     return f"{soon[0].request_id} is due {soon[0].due}" if soon else ""

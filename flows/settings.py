@@ -60,6 +60,7 @@ def prepare_environment(root: Path) -> None:
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_CLIENT_METRICS_ENABLED": "false",
         "PREFECT_RUNNER_SERVER_ENABLE": "false",
+        "PREFECT_DEBUG_MODE": "false",
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
         "PREFECT_LOCAL_STORAGE_PATH": str(state / "prefect" / "storage"),
@@ -71,7 +72,8 @@ def prepare_environment(root: Path) -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    forced = {"PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "DVC_SITE_CACHE_DIR", *_PORTS_OF_PREFECT}
+    forced = {"PREFECT_HOME", "PREFECT_DEBUG_MODE", "PREFECT_LOCAL_STORAGE_PATH", "DVC_SITE_CACHE_DIR",
+              *_PORTS_OF_PREFECT}
     for key, value in settings.items():
         if key in forced:
             os.environ[key] = value

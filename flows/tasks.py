@@ -3,7 +3,8 @@ a server's, where no erasure reaches it: so it is told names, states and numbers
 source said.
 
 1. What flows and tasks are given or return is neither cached, hashed nor stored. Of a flow's parameters Prefect learns
-   the workspace's path, numbers and switches; every other text stands there as `KEPT`.
+   the workspace's path, numbers and switches; every other text stands there as `KEPT`. What they return it holds in
+   an envelope that shows nothing: its debug mode logs states with their results.
 2. An error whose message may quote what was given or read (bad usage, bad data, a trace that was found, whatever is not
    this project's own) reaches Prefect as its class alone, and no log. Whoever called the flow gets the error itself; of
    a flow that a worker or a server runs, the command by hand tells, and of a fault of ours its place is told.
@@ -37,6 +38,16 @@ class KeptFromPrefect(Exception):
         self.error = error
 
 
+class Returned:
+    """What a flow or task returned, in what Prefect holds of it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return KEPT
+
+
 class QuietFlow(Flow[..., Any]):
     """A flow of which Prefect learns no more than the first lines here say."""
 
@@ -49,7 +60,7 @@ class QuietFlow(Flow[..., Any]):
         """Run it. Raises what it raised."""
         answered = _ANSWERED.set(True)
         try:
-            return super().__call__(*arguments, **named)
+            return _opened(super().__call__(*arguments, **named))
         except KeptFromPrefect as kept:
             error = kept.error
         finally:
@@ -69,10 +80,14 @@ class QuietTask(Task[..., Any]):
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Run it. Raises what it raised."""
         try:
-            return super().__call__(*arguments, **named)
+            return _opened(super().__call__(*arguments, **named))
         except KeptFromPrefect as kept:
             error = kept.error
         raise error
+
+
+def _opened(result: Any) -> Any:
+    return result.value if isinstance(result, Returned) else result
 
 
 def _may_quote(error: Exception) -> bool:
@@ -85,7 +100,7 @@ def _quiet(work: Callable[..., Any], tell: bool) -> Callable[..., Any]:
     @wraps(work)
     def run(*arguments: Any, **named: Any) -> Any:
         try:
-            return work(*arguments, **named)
+            return Returned(work(*arguments, **named))
         except KeptFromPrefect as error:  # of a task that was submitted
             kept = error
         except Exception as error:
@@ -112,7 +127,7 @@ def task(name: str, **options: Any) -> Callable[[Callable[..., Any]], QuietTask]
 def outcome_of(future: Any) -> Any:
     """What a submitted task returned. Raises what it raised."""
     try:
-        return future.result(raise_on_failure=True)
+        return _opened(future.result(raise_on_failure=True))
     except KeptFromPrefect as kept:
         error = kept.error
     raise error

@@ -182,14 +182,30 @@ class Workspace:
 
     def _check_cache(self) -> None:
         """A cache on another disk must hold the recorded data version: where that is not mounted, an empty directory
-        would look as if everything in it were erased, and be filled anew. Raises WorkspaceError."""
-        dataset, cache = self.ledger.state().dataset, self.datasets.cache
-        if dataset is None or cache.resolve().is_relative_to(self.root.resolve()):
+        would look as if everything in it were erased, and be filled anew. One that DVC used before must be there.
+        Raises WorkspaceError."""
+        dataset, root = self.ledger.state().dataset, self.root.resolve()
+        if dataset is None:
             return
-        if not (cache / dataset.version[:2] / dataset.version[2:]).is_file():
+        now, *before = self.datasets.caches
+        outside = not now.resolve().is_relative_to(root)
+        if outside and not (now / dataset.version[:2] / dataset.version[2:]).is_file():
             raise WorkspaceError("expected DVC's cache outside this workspace to hold the recorded data version, got "
                                  "one without it; mount its disk, or, where the cache is lost for good, run `dvc fetch "
                                  "data.dvc`, then the command again")
+        away = [p for p in before if not p.resolve().is_relative_to(root) and not p.is_dir()]
+        if away:
+            raise WorkspaceError(f"expected every directory that DVC ever kept this workspace's data in, got "
+                                 f"{len(away)} that is not there ({away[0].parents[1]}): rows may be in it. Mount its "
+                                 "disk, then run the command again; if it was destroyed or moved, make an empty "
+                                 "directory files/md5 in its stead")
+
+    def note_cache(self) -> None:
+        """Tell the ledger where DVC keeps data now, before anything is written there: erasures look there from then
+        on, whoever runs them. The caller holds the workspace."""
+        found = self.datasets.new_cache()
+        if found is not None:
+            self.ledger.append({"type": "cache", "time": self.now(), "dir": found[0], "shared": found[1]})
 
     @property
     def backbone(self) -> str:
@@ -212,7 +228,7 @@ class Workspace:
         remove_tree(self.temporary_dir)
         remove_tree(self.next_dir)
         sweep_unused(self.state_dir / "loading")
-        for folder in (self.root / "data", self.datasets.cache, *self._remote_folder(), *self._store_folder()):
+        for folder in (self.root / "data", *self.datasets.caches, *self._remote_folder(), *self._store_folder()):
             close_to_others(folder)
         opened = open_files()
         for folder in self._written_folders():
@@ -226,7 +242,7 @@ class Workspace:
         them: somebody else may be uploading there. Kept activations have a lock of their own, under which
         they are swept (ActivationStore.allow)."""
         state = [p for p in self.state_dir.iterdir() if p.is_dir() and p.name not in _SWEPT_APART]
-        return [*state, self.root / "data", self.root / ".dvc", self.root / ".git" / "objects", self.datasets.cache,
+        return [*state, self.root / "data", self.root / ".dvc", self.root / ".git" / "objects", *self.datasets.caches,
                 *self._remote_folder(), *self._store_folder()]
 
     @contextlib.contextmanager
@@ -236,12 +252,17 @@ class Workspace:
         link or a pipe lies in the place of a file of the system's."""
         with workspace_lock(self.lock_path, wait_seconds):
             self.refuse_migration()
-            check_footing(self.root, self._store_folder(), self._remote_folder())
+            self.check_footing()
             self._refuse_begun_move()
             with Lease(self.database, CHANGE, lock_place(self.lock_path)).held(wait_seconds) as lease:
                 self.settled = self.ledger.state().settled  # it may have moved since it was opened
                 self._check_settled()
                 yield lease
+
+    def check_footing(self) -> None:
+        """Look at what the workspace keeps, store and remote too. Raises GuaranteeError where a link or a pipe lies in
+        the place of a file of the system's (adapters.footing)."""
+        check_footing(self.root, self._store_folder(), self._remote_folder())
 
     @contextlib.contextmanager
     def training(self, wait_seconds: float = 0) -> Iterator[None]:
@@ -266,7 +287,7 @@ class Workspace:
     def check_outside(self, path: Path) -> None:
         """That what a command is to write for its user lies outside of what the system keeps. Raises UsageError."""
         kept = [self.root / name for name in ("data", ".dvc", ".git")] + [
-            self.datasets.cache, *self._store_folder(), *self._remote_folder(), self.state_dir]
+            *self.datasets.caches, *self._store_folder(), *self._remote_folder(), self.state_dir]
         within = any(path.resolve().is_relative_to(folder.resolve()) for folder in kept)
         if within and not path.resolve().is_relative_to(self.reports_dir.resolve()):
             raise UsageError("expected a path outside of what the system keeps (data, .s3t, DVC's and git's "
@@ -379,6 +400,7 @@ class Workspace:
             write_remote(self.root, self.config.dvc.remote)
             self.settled = self.lasting_settings()
             ledger.append({"type": "settled", "time": self.now(), "settings": self.settled})
+        self.note_cache()
 
     def lasting_settings(self) -> dict[str, str]:
         """Settings that versions and files stand under."""
@@ -429,7 +451,8 @@ class Workspace:
     def datasets(self) -> Any:
         """Versioned data."""
         from flows.adapters.datasets import DvcDatasets
-        return DvcDatasets(self.root, self.keys, self.config.data.label)
+        return DvcDatasets(self.root, self.keys, self.config.data.label, self.config.dvc.remote,
+                           lambda: self.ledger.state().caches)
 
     @cached_property
     def registry(self) -> Any:
@@ -499,9 +522,10 @@ class Workspace:
     # --- the eraser's parts
 
     def erase_ports(self) -> ErasePorts:
-        """Everything the eraser works through."""
+        """Everything the eraser works through. The caller holds the workspace."""
+        self.note_cache()
         artifacts = self.registry.place() if self.config.registry.tracking_uri else ""
-        elsewhere = [*self._present_remotes(), *self.datasets.own_cache(), *self._remote_folder(),
+        elsewhere = [*self._present_remotes(), *self.datasets.own_caches(), *self._remote_folder(),
                      *self._store_folder(), *([Path(artifacts)] if artifacts and not is_bucket(artifacts) else [])]
         places = (self.config.store.url, self.config.dvc.remote, artifacts)
         written = {b.url: b for b in map(S3Blobs, filter(is_bucket, places))}

@@ -441,7 +441,7 @@ MUTANTS = (
     Mutant("a remote that is away counts as clean", "flows/wiring.py", "        if away:\n", "        if False:\n",
            "tests/flows/test_nothing_left.py::is_away"),
     Mutant("residue: a cache elsewhere is not searched", "flows/wiring.py",
-           "*self.datasets.own_cache(), ", "", "tests/flows/test_nothing_left.py::cache_outside"),
+           "*self.datasets.own_caches(), ", "", "tests/flows/test_nothing_left.py::cache_outside"),
     Mutant("ingest: whatever lies in data is removed", "flows/adapters/datasets.py",
            "        self._check_ours()\n", "", "tests/flows/test_ingest.py::somebody_elses"),
     Mutant("ids: what is no text is written as JSON", "flows/adapters/sources/cells.py",

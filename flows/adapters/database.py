@@ -48,7 +48,7 @@ from sqlalchemy.pool import NullPool
 from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
-from s3t_core.erasure.closing import check_book
+from s3t_core.erasure.closing import as_told, check_book
 from s3t_core.erasure.ledger import Inclusion, TreeHead, corrected, fold, head_of, inclusion_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.state import Event, State
@@ -618,7 +618,7 @@ def _known(connection: Connection, request_id: str, asked: DeletionRequest, stat
         raise LedgerError("expected a request that was asked before to stand in the ledger, for the same person, got a "
                           "row of a table that says otherwise; nothing was accepted: restore the database from its "
                           "backup, or find out who wrote to it")
-    return _request(row)
+    return as_told(_request(row), state)
 
 
 def new_salt() -> str:

@@ -71,6 +71,10 @@ _OURS = re.compile(rf"{re.escape(HELD_OUT_PATH)}|{re.escape(IDENTITY_PATH)}|shar
 """Names of files in the data directory, half-written ones among them."""
 _AGAIN = ("bring the recorded version back with `git checkout data.dvc` and `dvc checkout --force data.dvc`, then run "
           "the command again; an interrupted `s3t ingest` without --append may also just be run again")
+DEFAULT_CACHE = ".dvc/cache"
+_OBJECTS = Path("files") / "md5"
+"""Where the objects are, below a cache or a remote."""
+_REMOTE = "s3t"
 _OBJECT_MODE = 0o400
 """Of objects in the cache: DVC lets everybody read them."""
 
@@ -86,8 +90,12 @@ class IndexFound:
 class DvcDatasets:
     """The data directory of a workspace and its versions. Fills the port `Datasets`."""
 
-    def __init__(self, root: Path, keys: WorkspaceKeys, label_column: str) -> None:
+    def __init__(self, root: Path, keys: WorkspaceKeys, label_column: str, remote: str = "",
+                 recorded: Callable[[], Mapping[str, bool]] = dict) -> None:
+        """`remote`: [dvc] remote, wherever DVC's own configuration says that versions are pushed. `recorded`: the
+        directories that the ledger tells of as caches, with whether other projects share them."""
         self.root = root
+        self._remote, self._recorded = remote, recorded
         self.data = root / "data"
         self._keys = keys
         self._label_column = label_column
@@ -218,7 +226,7 @@ class DvcDatasets:
         remote: nobody can say whose their rows are. Only where both lie in the workspace: in a cache that others share
         they may be another workspace's."""
         recorded, root = {v.md5 for d in history for v in d.files()}, self.root.resolve()
-        places = [self.cache, *(p / "files" / "md5" for p in self.local_remotes())] if history else []
+        places = [*self.caches, *(p / "files" / "md5" for p in self.local_remotes())] if history else []
         return {_md5_named(p) for place in places if place.resolve().is_relative_to(root) for p in _objects_in(place)
                 if _md5_named(p) not in recorded and (is_slice_file(p) or is_index(p))}
 
@@ -331,7 +339,7 @@ class DvcDatasets:
             match.hits_in(p) if is_slice_file(p) else is_index(p) and holds_any(p, match.whole))}
         doomed = sorted((set(objects) | unrecorded) - needed)
         with self._repo() as repo:
-            stores = _stores_of(repo)
+            stores = self._stores_of(repo)
             for store in stores:
                 for md5 in doomed if store.fs.protocol == "local" else ():
                     refuse_link(Path(store.oid_to_path(md5)), self.root)
@@ -433,7 +441,7 @@ class DvcDatasets:
         if not asked:
             return set()
         with self._repo() as repo:
-            stores = _stores_of(repo)
+            stores = self._stores_of(repo)
             return {str(md5) for store in stores for md5 in store.oids_exist(asked)}
 
     def quarantined(self) -> list[dict[str, Any]]:
@@ -510,14 +518,15 @@ class DvcDatasets:
     def _leads_to_object(self, link: Path) -> bool:
         """Whether a link leads to an object of the cache's, which is a file itself."""
         found = Path(os.path.realpath(link))
-        there = self._in_cache(_md5_named(found))
-        return leads_to_object(link) and not there.is_symlink() and os.path.realpath(there) == str(found)
+        there = [cache / found.parent.name / found.name for cache in self.caches]
+        return leads_to_object(link) and any(
+            not path.is_symlink() and os.path.realpath(path) == str(found) for path in there)
 
     def check_footing(self) -> None:
         """Look at what the workspace keeps, and at the cache and its own remotes wherever they are. Raises
         GuaranteeError where a link or a pipe lies in the place of a file."""
         check_footing(self.root)
-        check_objects(self.root, [self.cache, *(p / "files" / "md5" for p in self.local_remotes())])
+        check_objects(self.root, [*self.caches, *(p / "files" / "md5" for p in self.local_remotes())])
 
     @contextlib.contextmanager
     def _earlier_files(self, objects: Iterable[str]) -> Iterator[dict[str, Path]]:
@@ -536,7 +545,7 @@ class DvcDatasets:
     def _fetched(self, objects: list[str], folder: Path) -> dict[str, Path]:
         found: dict[str, Path] = {}
         with self._repo() as repo:
-            for store in _stores_of(repo)[1:]:
+            for store in self._stores_of(repo)[1:]:
                 for md5 in (m for m in objects if m not in found):
                     with contextlib.suppress(FileNotFoundError):
                         store.fs.get_file(store.oid_to_path(md5), str(folder / md5))
@@ -653,7 +662,7 @@ class DvcDatasets:
 
     def cached(self) -> list[str]:
         """md5 of every object in the cache."""
-        return [_md5_named(p) for p in self.cache.glob("??/*")]
+        return [_md5_named(p) for cache in self.caches for p in cache.glob("??/*")]
 
     def remotes(self) -> list[str]:
         """Addresses of the configured remotes, also of those that a user's or the system's configuration adds."""
@@ -674,15 +683,56 @@ class DvcDatasets:
         with self._repo() as repo:
             return Path(repo.cache.local.path)
 
-    def own_cache(self) -> list[Path]:
-        """The cache, where this repository's own configuration moves it out of the repository. One that a user's or the
-        system's configuration names is other projects' as well, as with remotes."""
+    @property
+    def caches(self) -> list[Path]:
+        """Where DVC keeps objects now, then where it ever kept them: the directory of a workspace that says nothing
+        else, and what the ledger tells of. Which it is may depend on who runs a command (HOME, `.dvc/config.local`)."""
+        places = [self.cache, *(self.root / name / _OBJECTS for name in (DEFAULT_CACHE, *self._recorded()))]
+        return list({place.resolve(): place for place in places}.values())
+
+    def new_cache(self) -> tuple[str, bool] | None:
+        """The directory that DVC keeps objects in now, where neither the default nor the ledger names it, and whether
+        other projects share it: as a user's or the system's configuration names it, and not this repository's own. A
+        path below the workspace is relative to it."""
+        place, known = self.cache.parents[1], (DEFAULT_CACHE, *self._recorded())
+        if place.resolve() in {(self.root / name).resolve() for name in known}:
+            return None
         with self._repo() as repo:
-            moved = any("dir" in repo.config.load_one(level).get("cache", {}) for level in ("repo", "local"))
-        return [self.cache] if moved else []
+            own = any("dir" in repo.config.load_one(level).get("cache", {}) for level in ("repo", "local"))
+        within = place.resolve().is_relative_to(self.root.resolve())
+        return place.resolve().relative_to(self.root.resolve()).as_posix() if within else str(place), not own
+
+    def own_caches(self) -> list[Path]:
+        """Caches that this repository's own configuration moved out of the repository. One that a user's or the
+        system's configuration names is other projects' as well, as with remotes."""
+        return [self.root / name / _OBJECTS for name, shared in self._recorded().items() if not shared]
+
+    def put_remote_right(self) -> None:
+        """Name [dvc] remote in `.dvc/config`, where a restore of older files brought another back: who runs `dvc`
+        would push there. The rest of that file stays."""
+        with self._repo() as repo:
+            named = repo.config.load_one("repo")
+            if (named["core"].get("remote"), named["remote"].get(_REMOTE, {}).get("url")) == (
+                    _REMOTE, self._remote_url):
+                return
+            with repo.config.edit("repo") as config:
+                config["core"]["remote"] = _REMOTE
+                config["remote"].setdefault(_REMOTE, {})["url"] = self._remote_url
+
+    @property
+    def _remote_url(self) -> str:
+        return self._remote if is_bucket(self._remote) else str((self.root / self._remote).absolute())
+
+    def _stores_of(self, repo: Any) -> list[Any]:
+        """Where a repository's objects can lie: its cache, those of before, and every remote that it knows of."""
+        from dvc_data.hashfile.db.local import LocalHashFileDB
+        cache = repo.cache.local
+        others = [p for p in self.caches if p.resolve() != Path(cache.path).resolve() and p.is_dir()]
+        return [cache, *(LocalHashFileDB(cache.fs, str(p)) for p in others),
+                *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"])]
 
     def _cached(self) -> Iterator[Path]:
-        return _objects_in(self.cache)
+        return (path for cache in self.caches for path in _objects_in(cache))
 
     def _stored_files(self) -> Iterator[Path]:
         """Every slice file there is, one of each content: a version's files lie in the data directory and the cache.
@@ -711,6 +761,10 @@ class DvcDatasets:
                                "fix its permissions, then run the command again") from None
         yield from (_quarantined(line, self._keys) for line in lines)
 
+    def _overriding(self) -> dict[str, Any]:
+        """Versions are pushed where the settings say, whatever DVC's configuration of this user or machine says."""
+        return {"core": {"remote": _REMOTE}, "remote": {_REMOTE: {"url": self._remote_url}}} if self._remote else {}
+
     @contextlib.contextmanager
     def _repo(self) -> Iterator[Any]:
         from dvc.exceptions import DvcException
@@ -718,16 +772,11 @@ class DvcDatasets:
         from dvc_data.hashfile.db.local import LocalHashFileDB
         LocalHashFileDB.CACHE_MODE = _OBJECT_MODE
         try:
-            with quiet(), Repo(str(self.root)) as repo:
+            with quiet(), Repo(str(self.root), config=self._overriding()) as repo:
                 yield repo
         except (DvcException, OSError, sqlite3.Error) as error:
             raise StorageError(f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and free "
                                "space, then run the command again") from error
-
-
-def _stores_of(repo: Any) -> list[Any]:
-    """Where a repository's objects can lie: its cache and every remote that it knows of."""
-    return [repo.cache.local, *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"])]
 
 
 def _objects_in(place: Path) -> Iterator[Path]:
@@ -896,7 +945,7 @@ def write_remote(root: Path, remote: str) -> None:
     path = remote if is_bucket(remote) or Path(remote).is_absolute() else Path("..") / remote
     write_atomically(root / ".dvc" / "config", (
         "[core]\n    analytics = false\n    check_update = false\n    remote = s3t\n"
-        f"['remote \"s3t\"']\n    url = {path}\n").encode(), SHARED_MODE)
+        f"['remote \"{_REMOTE}\"']\n    url = {path}\n").encode(), SHARED_MODE)
 
 
 def commit_files(root: Path, names: list[str], message: str) -> None:

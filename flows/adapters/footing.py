@@ -53,6 +53,11 @@ def check_objects(root: Path, places: Iterable[Path]) -> None:
         _check(place, root, folders=_OBJECTS)
 
 
+def check_place(place: Path) -> None:
+    """The same for one place of stages or of data objects, wherever it is."""
+    _check(place, place, folders=_OBJECTS)
+
+
 def refuse_link(path: Path, root: Path) -> None:
     """Raises GuaranteeError for a link, wherever it leads."""
     if path.is_symlink():

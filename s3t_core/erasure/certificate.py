@@ -15,6 +15,7 @@ from s3t_core.erasure.planner import ErasurePlan
 from s3t_core.erasure.state import RequestRecord, State, VersionRecord
 from s3t_core.errors import CertificateError
 from s3t_core.release_json import release_to_json
+from s3t_core.times import CLOCK_TOLERANCE, parse_time
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:s3t:erasure-certificate:v1"
@@ -81,7 +82,8 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
                   "old_version_refused_after_seconds": state.steps["cut over"]["staleness"],
                   "offline_use_declared_seconds": state.steps["cut over"].get("offline", 0.0),
                   "deleted_bytes_kept_declared_seconds": destroy.get("bytes_kept", 0.0),
-                  "destroyed": destroy["time"], "scanned": scan["time"], "certified": now},
+                  "destroyed": destroy["time"], "scanned": scan["time"], "certified": now,
+                  "clock_corrected": _is_corrected(state, now)},
         "versions": {"before": before.version if before else None, "after": after.version if after else None,
                      "destroyed": destroy["versions"],
                      "live_depths": _depths(after)},
@@ -101,6 +103,12 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
         "software": software,
         "not_covered": list(LIMITS),
     }
+
+
+def _is_corrected(state: State, now: str) -> bool:
+    """Whether the clock was put right since the plan: the times then do not follow each other."""
+    back = parse_time(state.time) - parse_time(now)
+    return state.corrected != state.corrected_before_plan or back > CLOCK_TOLERANCE
 
 
 def _met(asked: RequestRecord, now: str) -> bool | None:
@@ -123,7 +131,8 @@ def check_statement(statement: dict[str, Any]) -> dict[str, Any]:
     for part in ("request", "subject", "found", "times", "versions", "dataset", "deactivated", "scan", "ledger"):
         if part not in predicate:
             raise CertificateError(f"expected the certificate to say {part!r}, got nothing there")
-    if predicate["scan"].get("residue") != 0:
+    residue = predicate["scan"].get("residue") if isinstance(predicate["scan"], dict) else None
+    if type(residue) is not int or residue != 0:
         raise CertificateError("expected a scan that found nothing, got a certificate that says otherwise")
     _check_included(predicate)
     return predicate

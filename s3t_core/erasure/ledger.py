@@ -9,6 +9,7 @@ follows which is in s3t_core.erasure.rules. Every event has its `time`; one that
 | workspace | the workspace began; a check value of its key, and the id of the key that signs |
 | clock | a clock that had run ahead was put right: what was told of it since is in doubt, deadlines begin again |
 | settled | settings that must stay, recorded before the first data |
+| cache | DVC keeps data in another directory from now on, which other projects share or not |
 | moving | a move to other places was begun, from where to where, or undone |
 | migrated | database, store, remote or registry moved: what must stay from now on; ids of versions there |
 | dataset | a data version: every slice's content digest, rows, file md5 |
@@ -210,7 +211,7 @@ def _spelt(state: State, event: Event) -> None:
 
 def _planned(state: State, event: Event) -> None:
     plan = event["plan"]
-    state.plan, state.steps = event, {}
+    state.plan, state.steps, state.corrected_before_plan = event, {}, state.corrected
     state.planned_on = state.dataset.version if state.dataset else ""
     state.plans.add(plan["plan_id"])
     state.requests_since_training += len(plan["requests"])
@@ -293,6 +294,10 @@ def _settled(state: State, event: Event) -> None:
     state.settled = event["settings"]
 
 
+def _cache(state: State, event: Event) -> None:
+    state.caches[event["dir"]] = event["shared"]
+
+
 def _moving(state: State, event: Event) -> None:
     if event["state"] == "begun":
         state.moving = event
@@ -336,7 +341,7 @@ _HANDLERS: dict[str, Callable[[State, Event], None]] = {
     "backbone": _backbone, "stage": _stage, "release": _release, "measured": _measured, "request": _request,
     "lifted": _lifted, "replayed": _ignore, "key": _key, "healed": _ignore, "approved": _approved, "hold": _hold,
     "closed": _closed, "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain,
-    "retired": _retired, "spelt": _spelt, "repeated": _repeated, "moving": _moving,
+    "retired": _retired, "spelt": _spelt, "repeated": _repeated, "moving": _moving, "cache": _cache,
 }
 
 

@@ -21,6 +21,7 @@ import argparse
 import base64
 import hashlib
 import json
+import math
 import re
 import struct
 import sys
@@ -28,6 +29,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -378,7 +380,7 @@ def _statement(envelope: bytes, publics: Mapping[str, Ed25519PublicKey],
             {"keyid": signer, "sig": base64.b64encode(signature).decode()}]}
         statement = json.loads(payload)
         kind, predicate = statement["predicateType"], statement["predicate"]
-        if _canonical(canonical) != envelope or kind not in kinds:
+        if _canonical(canonical) != envelope or _canonical(statement) != payload or kind not in kinds:
             raise ValueError
         if not isinstance(predicate, dict):
             raise TypeError
@@ -414,18 +416,42 @@ def _leaf(entry: Any) -> bytes:
 
 
 def _canonical(value: Any) -> bytes:
-    """RFC 8785 for what is hashed here: strings, whole numbers, lists and objects with ASCII names."""
-    if any(isinstance(v, float) for v in _values(value)):
-        raise ValueError("a number with a fraction")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    """RFC 8785: names in the order of their UTF-16 units, numbers as ECMAScript writes them. Raises ValueError for what
+    has no such spelling."""
+    return _spelt(value).encode()
 
 
-def _values(value: Any) -> Iterator[Any]:
-    if isinstance(value, (dict, list)):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _values(part)
+def _spelt(value: Any) -> str:
+    if isinstance(value, dict):
+        names = sorted(value, key=lambda name: name.encode("utf-16-be"))
+        return "{" + ",".join(f"{_spelt(name)}:{_spelt(value[name])}" for name in names) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_spelt, value)) + "]"
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) >= 2**53):
+        return _number(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _number(value: float) -> str:
+    """ECMAScript's Number::toString (ECMA-262, section 6.1.6.1.20)."""
+    if isinstance(value, int) or not math.isfinite(value):
+        raise ValueError("a number that JSON cannot hold")
+    if value == 0:
+        return "0"
+    sign, figures, exponent = Decimal(repr(value)).as_tuple()
+    digits = "".join(map(str, figures))
+    point = int(exponent) + len(digits)
+    digits = digits.rstrip("0")
+    if len(digits) <= point <= 21:
+        told = digits.ljust(point, "0")
+    elif 0 < point <= 21:
+        told = f"{digits[:point]}.{digits[point:]}"
+    elif -6 < point <= 0:
+        told = f"0.{'0' * -point}{digits}"
     else:
-        yield value
+        fraction = f".{digits[1:]}" if digits[1:] else ""
+        told = f"{digits[0]}{fraction}e{'+' if point > 0 else '-'}{abs(point - 1)}"
+    return f"{'-' if sign else ''}{told}"
 
 
 def _rows(found: dict[str, Any]) -> str:

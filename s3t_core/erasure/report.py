@@ -269,7 +269,8 @@ def parse_report(statement: dict[str, Any]) -> Report:
 @dataclass
 class _Asked:
     """A request as the ledger tells of it so far. `found`: an erasure found somebody; `unsure`: it was closed by a
-    clock that ran ahead and was put right since."""
+    clock that ran ahead and was put right since; `between`: the clock was put right after it came and before it was
+    closed; `untimed_cut_over`: before its alias moved, or from a time before that: nobody can say how long it took."""
 
     told: Event
     closed: str | None = None
@@ -282,6 +283,8 @@ class _Asked:
     found: bool = False
     cut_over: str | None = None
     unsure: bool = False
+    between: bool = False
+    untimed_cut_over: bool = False
 
 
 @dataclass
@@ -314,6 +317,9 @@ class _Seen:
         self._acted(event, "clock corrected", f"it had been {event['before']}")
         for asked in self.requests.values():
             asked.unsure |= asked.closed is not None and asked.closed > event["time"]
+            asked.between |= asked.closed is None
+            moved = asked.cut_over
+            asked.untimed_cut_over |= moved > event["time"] if moved else asked.closed is None
 
     def _healed(self, event: Event) -> None:
         self._acted(event, "healed after a restore", f"{event['stages']} stages, {event['objects']} data objects, "
@@ -392,13 +398,14 @@ def _request_entry(asked: _Asked, state: State, documents: Mapping[str, bytes], 
     request_id = asked.told["request"]
     known = state.requests[request_id]
     document = _compared(asked.document, documents.get(request_id))
-    timed = asked.outcome in _CERTIFIED and not known.clock_corrected and not asked.unsure
+    timed = asked.outcome in _CERTIFIED and not known.clock_corrected and not asked.unsure and not asked.between
+    moved = known.clock_corrected or asked.unsure or asked.untimed_cut_over
     return RequestEntry(
         id=request_id, scope=known.scope, received=known.received, due=known.due,
         clock_corrected=known.clock_corrected, outcome=asked.outcome, rows=asked.rows,
         closed=asked.closed,
         met=_met(asked, known, document, now), approver=asked.approver, legal_basis=asked.basis, plan=asked.plan,
-        seconds_to_cut_over=None if known.clock_corrected else _seconds(known.received, asked.cut_over),
+        seconds_to_cut_over=None if moved else _seconds(known.received, asked.cut_over),
         seconds_to_certificate=_seconds(known.received, asked.closed) if timed else None,
         document_sha256=asked.document, document=document)
 

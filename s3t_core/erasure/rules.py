@@ -8,6 +8,7 @@ that a step was done before the one it rests on, or that a stage is another than
 | workspace | it is the first entry, and no other is |
 | clock | the clock was set back by more than its tolerance: `before` is the newest entry's time |
 | settled | nothing is settled yet |
+| cache | settings are settled, and the directory was not recorded yet |
 | moving | begun: no erasure is open and no move; undone: it is the one that was begun |
 | migrated | no erasure is open, no other move was begun, and it names versions that are there |
 | dataset | no erasure is open; one of an erasure only between its cut-over and the end of its rewriting |
@@ -96,6 +97,13 @@ def _migrated(state: State, event: Event) -> None:
         _want(state.moving is None or state.moving["move"] == event["move"], "the move that was begun")
     _want(isinstance(event["settings"], dict), "settings")
     _versions_are_there(state, event["versions"])
+
+
+def _cache(state: State, event: Event) -> None:
+    _want(state.settled is not None, "settings that are settled")
+    _want(isinstance(event["dir"], str) and bool(event["dir"]), "a directory")
+    _want(isinstance(event["shared"], bool), "whether others share it")
+    _want(event["dir"] not in state.caches, "a directory that was not recorded yet")
 
 
 def _moving(state: State, event: Event) -> None:
@@ -394,7 +402,7 @@ _RULES: dict[str, Callable[[State, Event], None]] = {
     "backbone": _backbone, "stage": _stage, "release": _release, "measured": _measured, "request": _request,
     "approved": _approved, "hold": _hold, "closed": _closed, "key": _key, "replayed": _replayed, "lifted": _lifted,
     "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain, "healed": _healed,
-    "retired": _retired, "spelt": _spelt, "repeated": _repeated, "moving": _moving,
+    "retired": _retired, "spelt": _spelt, "repeated": _repeated, "moving": _moving, "cache": _cache,
 }
 KINDS = frozenset(_RULES)
 """Every kind of event."""

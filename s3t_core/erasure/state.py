@@ -104,12 +104,14 @@ class State:
     certified request; `silenced` are slices that stages saw which an erasure deactivated.
     `moving` is the event of a move that was begun and not ended, `left` the sections of settings, by name, that told of
     the places which earlier moves left.
+    `caches` are the directories that DVC kept data in, beside the one in the workspace, with whether others share them.
     `once` has the request by the digest of each idempotency key that it was asked with.
     `holds` has the event by subject digest; `suppressed`, by suppression digest, what it is of and the request that put
     it there.
     `retrain` is the last event of a full retrain that is wanted and not finished; `settled` the settings that must
     stay, None before the first data; `signing` the id of the key that signs, `key_changes` how it came to that;
-    `corrected` counts how often a clock was put right.
+    `corrected` counts how often a clock was put right, `corrected_before_plan` how often it had been when the open
+    erasure was planned.
     """
 
     size: int = 0
@@ -134,6 +136,7 @@ class State:
     once: dict[str, str] = field(default_factory=dict)
     moving: Event | None = None
     left: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    caches: dict[str, bool] = field(default_factory=dict)
     silenced: set[SliceId] = field(default_factory=set)
     suppressed: dict[str, tuple[Scope, str]] = field(default_factory=dict)
     retrain: Event | None = None
@@ -142,6 +145,7 @@ class State:
     signing: str = ""
     key_changes: list[KeyChange] = field(default_factory=list)
     corrected: int = 0
+    corrected_before_plan: int = 0
 
     @property
     def dataset(self) -> DatasetVersion | None:

@@ -14,8 +14,10 @@ import pytest
 from flows.adapters.database import Database, SqlLedger, seal_of
 from flows.cli_requests import RETURNED
 from flows.evidence import write_bundle, write_ledger
+from flows.metrics import text_of
 from flows.reporting import write_report
 from flows.requests import list_requests, reject, take_requests, withdraw
+from flows.serving import why_at_once
 from flows.status import status_of
 from flows.verifying import verify_path, verify_paths
 from flows.wiring import Workspace, create_workspace
@@ -502,6 +504,40 @@ def test_a_clock_that_ran_700_days_ahead_buys_no_time(place: Workspace) -> None:
     clock.at = today + timedelta(days=40)  # the deadline counts from when the clock was put right
     late = {r["id"]: r["days_left"] for r in list_requests(_with(place, clock))}
     assert late[_again_asked.request_id] == -10
+
+
+def test_whoever_tells_of_a_request_tells_the_times_that_hold_since_the_clock_was_put_right(place: Workspace) -> None:
+    """The answer to who asks again, the signed withdrawal, what is due at once, metrics."""
+    clock = _Clock()
+    today = clock.at
+    clock.at = today + timedelta(days=700)
+    asked = take_requests(_with(place, clock), ["person 1"])[0]
+    clock.at = today
+    other = take_requests(_with(place, clock), ["person 2"])[0]
+    again = take_requests(_with(place, clock), ["person 1"])[0]
+    assert again.request_id == asked.request_id and (again.received, again.due) == (other.received, other.due)
+    clock.at = today + timedelta(days=29, hours=23)
+    opened = _with(place, clock)
+    assert other.due in why_at_once(opened)
+    withdraw(opened, asked.request_id)
+    told = statement_of(opened.certificates.path_of(asked.request_id).read_bytes())["predicate"]["request"]
+    assert (told["received"], told["due"]) == (other.received, other.due)
+
+
+def test_metrics_tell_no_time_that_a_clock_made(place: Workspace) -> None:
+    clock = _Clock()
+    today = clock.at
+    clock.at = today + timedelta(days=700)
+    asked = take_requests(_with(place, clock), ["person 1"])[0]
+    clock.at = today
+    opened = _with(place, clock)
+    carry_out(opened, opened.requests.get([asked.request_id])[0])
+    assert "s3t_cut_over_seconds" not in text_of(_again(place))
+    clock.at = today + timedelta(days=1)
+    opened = _with(place, clock)
+    asked = take_requests(opened, ["person 2"])[0]
+    carry_out(opened, asked, "p2")
+    assert "s3t_cut_over_seconds" in text_of(_again(place))
 
 
 def test_one_command_under_a_clock_that_is_behind_makes_nothing_missed(place: Workspace) -> None:

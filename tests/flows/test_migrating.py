@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from flows import migrating
 from flows.adapters.database import Asked, Database, SqlLedger, SqlRequestBook
 from flows.adapters.local import workspace_lock
 from flows.adapters.marks import OWNER
@@ -22,7 +23,7 @@ from flows.verifying import verify_path
 from flows.wiring import Workspace
 from s3t_core.config import parse_config, render_config
 from s3t_core.domain import DeletionRequest
-from s3t_core.errors import Busy, GuaranteeError, StorageError, UsageError, WorkspaceError
+from s3t_core.errors import Busy, GuaranteeError, S3TError, StorageError, UsageError, WorkspaceError
 from tests.flows.conftest import CANARY, CANARY_TEXT
 from tests.flows.prepared import Kept, forget_connections, make_trained
 
@@ -211,7 +212,6 @@ def test_a_place_that_is_left_keeps_nothing_of_ours_whatever_the_ledger_knows_of
         (remote / name).write_bytes(rows)
     for name in ("a" * 64 + ".safetensors", "b" * 64 + ".json", ".tmp-def"):
         (stages / name).write_bytes(rows)
-    (stages / ("c" * 64 + ".json")).symlink_to(remote / ".tmp-nowhere")
     back = f'[store]\nurl = "{tmp_path}/last/stages"\n[dvc]\nremote = "{tmp_path}/last/remote"\n'
     before = facts(place.root)
     migrate(place.root, back, "back.toml", quietly)
@@ -401,6 +401,50 @@ def test_a_damaged_stage_stops_the_move_and_nothing_is_removed(
     before = facts(place.root)
     migrate(place.root, "", "", quietly)
     assert facts(place.root) == before
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("where", ["stages", "remote"])
+def test_a_link_or_a_pipe_in_the_place_of_a_file_stops_the_move_before_it_begins_and_before_it_ends(
+        place: Workspace, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str,
+        where: str) -> None:
+    """Of a link only the link would be removed, and what it leads to would outlive every certificate."""
+    file = next(p for p in sorted((place.state_dir / where).rglob("*")) if p.is_file() and p.name != OWNER)
+    kept, content = tmp_path / "disk", file.read_bytes()
+
+    def put() -> None:
+        file.unlink()
+        if kind == "pipe":
+            os.mkfifo(file)
+        else:
+            kept.write_bytes(content)
+            file.symlink_to(kept)
+
+    def mend() -> None:
+        file.unlink()
+        file.write_bytes(content)
+        kept.unlink(missing_ok=True)
+    put()
+    with pytest.raises(GuaranteeError, match="expected"):
+        migrate(place.root, elsewhere, "there.toml", quietly)
+    assert not place.migration_path.exists() and not (tmp_path / "there").exists()
+    mend()
+    empty = migrating.LeftPlace.empty
+
+    def emptied(left: Any) -> None:
+        put()
+        empty(left)
+    monkeypatch.setattr(migrating.LeftPlace, "empty", emptied)
+    with pytest.raises(GuaranteeError, match="expected"):
+        migrate(place.root, elsewhere, "there.toml", quietly)
+    assert place.migration_path.exists() and (kept.is_file() or kind == "pipe")
+    with pytest.raises(S3TError):
+        erase(str(place.root))
+    monkeypatch.undo()
+    mend()
+    migrate(place.root, "", "", quietly)
+    assert not file.exists() and not place.migration_path.exists()
+    assert erase(str(place.root))["certificates"]
 
 
 def test_a_second_remote_is_not_forgotten_silently(prepared: Any, elsewhere: str) -> None:

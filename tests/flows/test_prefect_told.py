@@ -12,7 +12,13 @@ import prefect
 import pytest
 from prefect import get_client
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_LOCAL_STORAGE_PATH
+from prefect.settings import (
+    PREFECT_API_DATABASE_CONNECTION_URL,
+    PREFECT_DEBUG_MODE,
+    PREFECT_LOCAL_STORAGE_PATH,
+    PREFECT_LOGGING_LEVEL,
+    temporary_settings,
+)
 
 from flows.ingest import ingest
 from flows.tasks import flow, outcome_of, task
@@ -76,7 +82,7 @@ def test_neither_the_name_of_a_source_nor_what_it_says_comes_to_prefect(
         _by_a_worker(place, "@sources.txt")
     assert CANARY not in "".join(capfd.readouterr())  # a worker's output is a log
     write_csv(place.root / "private.csv", people())
-    assert _by_a_worker(place, "@sources.txt")["records"]
+    assert _by_a_worker(place, "@sources.txt").value["records"]
     assert CANARY not in _kept()
 
 
@@ -118,6 +124,40 @@ def test_errors_reach_who_asked_and_their_messages_not_prefect(prefect_server: N
         flow(name="guarded")(lambda: (_ for _ in ()).throw(GuaranteeError("expected a stage")))()
     kept = _kept()
     assert secret not in kept and "expected a stage" in kept and '"called"' not in kept
+
+
+def test_what_flows_and_tasks_return_is_told_in_no_mode(prefect_server: None, caplog: pytest.LogCaptureFixture) -> None:
+    """In its debug mode Prefect logs states with their results."""
+    secret = "of-the-canary-person-4711"
+
+    @task(name="read")
+    def read() -> list[dict[str, str]]:
+        return [{"what": secret}]
+
+    @flow(name="reads")
+    def reads() -> Any:
+        return [read(), outcome_of(read.submit()), read.with_options(task_run_name="x")()]
+    with temporary_settings({PREFECT_DEBUG_MODE: True, PREFECT_LOGGING_LEVEL: "DEBUG"}):
+        assert reads() == [[{"what": secret}]] * 3
+    assert secret not in caplog.text and secret not in _kept()
+    assert "Completed" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["variable", "prefect.toml", ".env", "pyproject.toml"])
+def test_no_setting_of_prefects_turns_its_debug_mode_on(workspace: Path, tmp_path: Path, how: str) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    text = {"prefect.toml": "debug_mode = true\n", ".env": "PREFECT_DEBUG_MODE=true\n",
+            "pyproject.toml": "[tool.prefect]\ndebug_mode = true\n"}
+    if how in text:
+        (here / how).write_text(text[how])
+    asked = ("import os, sys; from pathlib import Path; from flows.settings import prepare_environment; "
+             "prepare_environment(Path(sys.argv[1])); from prefect.settings import PREFECT_DEBUG_MODE as mode; "
+             "print(mode.value())")
+    variables = environment() | {"PYTHONPATH": str(ROOT)} | ({"PREFECT_DEBUG_MODE": "1"} if how == "variable" else {})
+    done = subprocess.run([sys.executable, "-c", asked, str(workspace)], cwd=here, env=variables, check=True,
+                          capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
 
 
 @pytest.fixture

@@ -4,20 +4,27 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given, settings
 
+from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.bundle import make_bundle, standalone_verifier
+from s3t_core.erasure.certificate import check_statement
 from s3t_core.erasure.checkpoint import Checkpoint, sign_checkpoint
+from s3t_core.erasure.dsse import PAYLOAD_TYPE, _envelope, pre_authentication, statement_of, verify
 from s3t_core.erasure.ledger import head_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash
-from s3t_core.erasure.offline import VOUCHED, NotValid, check_bundle, key_id, read_files
+from s3t_core.erasure.offline import VOUCHED, NotValid, _canonical, check_bundle, key_id, read_files
 from s3t_core.erasure.state import Event
 from s3t_core.errors import CertificateError
+from tests.unit.test_canonical import VALUES
 from tests.unit.test_executor import World, make_world
 
 OTHER = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
@@ -162,6 +169,48 @@ def test_a_certificate_that_the_ledger_does_not_know_is_not_bundled(erased: Worl
         _bundle(erased, certificates={"req-9": certificates["req-2"]})
 
 
+@pytest.mark.parametrize(("written", "instead"), [
+    (b'"residue":0', b'"residue":1,"residue":0'), (b'"residue":0', b'"residue":false'),
+    (b'"residue":0', b'"residue":0.0'), (b'"residue":0', b'"residue": 0'), (b'"residue":0', b'"\\u0072esidue":0'),
+    (b'"outcome":"erased"', b'"outcome":"nothing found","outcome":"erased"'), (b"", b"")])
+def test_the_bundles_verifier_and_ours_say_the_same_of_a_document_that_readers_may_read_in_two_ways(
+        written: bytes, instead: bytes) -> None:
+    """The controller signed it so, and its ledger has it: of a name that stands twice some readers take the first."""
+    world = make_world()
+    world.ask("req-1", "s01-2")
+    key, issue = _key(world), world.ports.certificates.issue
+
+    def issued(predicates: Mapping[str, Any], subject: dict[str, Any]) -> dict[str, str]:
+        issue(predicates, subject)
+        files = world.ports.certificates.files  # type: ignore[attr-defined]
+        payload = canonical_json(statement_of(files["req-1"]))
+        assert written in payload
+        payload = payload.replace(written, instead, 1)
+        signature = key.sign(pre_authentication(PAYLOAD_TYPE, payload))
+        files["req-1"] = canonical_json(_envelope(payload, key_id(key.public_key()), signature))
+        return {"req-1": sha256_hex(files["req-1"])}
+    world.ports.certificates.issue = issued  # type: ignore[method-assign]
+    world.eraser().run()
+    ours = True
+    try:
+        check_statement(verify(world.ports.certificates.files["req-1"], key.public_key()))  # type: ignore[attr-defined]
+    except CertificateError:
+        ours = False
+    assert check_bundle(_bundle(world), [key.public_key()])["valid"] is ours is (not written)
+
+
+@settings(max_examples=300)
+@given(VALUES)
+def test_the_bundles_verifier_spells_as_the_library_does(value: Any) -> None:
+    assert _canonical(json.loads(json.dumps(value))) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**53, "\ud800", {"\ud800": 1}])
+def test_the_bundles_verifier_spells_nothing_that_the_library_refuses(value: Any) -> None:
+    with pytest.raises(ValueError):
+        _canonical(value)
+
+
 def test_a_replaced_key_closes_nothing_that_the_ledger_has_later() -> None:
     """The key was replaced between two erasures; a thief who has the old one signed the second's certificate, and the
     ledger closed the request with it."""
@@ -175,13 +224,13 @@ def test_a_replaced_key_closes_nothing_that_the_ledger_has_later() -> None:
     world.ask("req-2", "s02-1")
     world.eraser().run()
     files = _bundle(world, signed=sign_checkpoint(_checkpoint(world.ledger.events), OTHER))
-    for given in ([OTHER.public_key()], [old, OTHER.public_key()], [OTHER.public_key(), old]):
-        found = check_bundle(files, given)
+    for keys in ([OTHER.public_key()], [old, OTHER.public_key()], [OTHER.public_key(), old]):
+        found = check_bundle(files, keys)
         assert [c["request"] for c in found["certificates"]] == ["req-1"] and not found["valid"]
         assert "a replaced key signs nothing" in found["problems"][0]
     by_the_old = _bundle(world)  # the checkpoint too
-    for given in ([old], [old, OTHER.public_key()]):
-        assert not check_bundle(by_the_old, given)["valid"]
+    for keys in ([old], [old, OTHER.public_key()]):
+        assert not check_bundle(by_the_old, keys)["valid"]
     proofs = json.loads(files["proofs.json"])
     proofs["keys"] = []  # the change is left out
     cut = files | {"proofs.json": json.dumps(proofs).encode()}

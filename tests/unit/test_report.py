@@ -23,11 +23,14 @@ from flows.verifying import verify_path
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import SliceId
 from s3t_core.erasure.certificate import collateral_rows, make_statement
-from s3t_core.erasure.dsse import sign
+from s3t_core.erasure.dsse import sign, statement_of
+from s3t_core.erasure.executor import STEPS
 from s3t_core.erasure.merkle import continues
 from s3t_core.erasure.report import REPORT_TYPE, Report, build_report
 from s3t_core.erasure.state import ReleaseCause, State
 from s3t_core.errors import UsageError
+from s3t_core.times import rfc3339
+from tests.fakes import FakeClock
 from tests.unit.test_executor import World, make_world
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x03" * 32)
@@ -160,6 +163,37 @@ def test_what_was_closed_by_a_clock_that_ran_ahead_is_not_said_to_be_late(closed
     report = _report(world, documents={"req-0": b"{}"})
     assert report.requests[0].outcome == "withdrawal" and report.requests[0].met is met
     assert report.summary.deadlines_missed == (met is False)
+
+
+@pytest.mark.parametrize("ahead_from", ["before it came", "its plan"])
+@pytest.mark.parametrize("until", ["plan", *STEPS[:-1]])
+def test_no_time_is_told_over_a_clock_that_was_put_right_in_between(ahead_from: str, until: str) -> None:
+    """It ran 700 days ahead up to and with this step. The certificate says so as well."""
+    world, clock = make_world(), FakeClock()
+    ahead = timedelta(days=700)
+    world.ports = replace(world.ports, clock=clock)
+    asked = clock.time + (ahead if ahead_from == "before it came" else timedelta())
+    world.ledger.take({"type": "replayed", "time": rfc3339(asked), "version": "1", "live": 9, "same_profile": True,
+                       "same": ["a"], "other": []})
+    world.ask("req-0", "s00-1", due=rfc3339(asked + timedelta(days=30)))
+    clock.time += ahead
+    eraser = world.eraser()
+    plan = eraser.plan()
+    assert plan is not None
+    for step in ("plan", *STEPS):
+        if step != "plan":
+            eraser.run_step(step, plan)
+        if step == until:
+            clock.time -= ahead
+    report = _report(world)
+    entry = report.requests[0]
+    assert entry.outcome == "erased" and entry.met is not False
+    assert entry.seconds_to_cut_over is None and entry.seconds_to_certificate is None
+    assert report.summary.to_cut_over.worst is None and report.summary.to_certificate.worst is None
+    files = world.ports.certificates.files  # type: ignore[attr-defined]
+    assert statement_of(files["req-0"])["predicate"]["times"]["clock_corrected"] is True
+    assert statement_of(_erased("s00-1").ports.certificates.files["req-0"])[  # type: ignore[attr-defined]
+        "predicate"]["times"]["clock_corrected"] is False
 
 
 def test_a_period_has_what_was_open_in_it_and_the_proof_that_the_ledger_went_on() -> None:
