@@ -223,8 +223,27 @@ def hold(basis: BasisOption, reason: ReasonOption, by: ByOption, subject: Subjec
     """A legal hold: no erasure of this subject until `s3t release`."""
     place = open_workspace(workspace)
     from flows.requests import hold as act
-    waiting = act(place, _one_id(place, subject, stdin, file), basis, reason, by)
-    _done(as_json, {"held": True, "waiting": waiting}, f"Held. {waiting} open request(s) wait; their deadlines run on.")
+    given = _one_id(place, subject, stdin, file)
+    waiting = act(place, given, basis, reason, by)
+    found = [{**each, "line": None if subject else 1} for each in _found(place, [given], [], "", [""])]
+    show(as_json, {"held": True, "waiting": waiting, "found": found}, _told_held)
+
+
+def _told_held(d: dict[str, Any]) -> list[str]:
+    """Another spelling of the id is another person's, as far as anybody can say: who is meant may stay without it."""
+    lines = [f"Held. {d['waiting']} open request(s) wait; their deadlines run on."]
+    for found in d["found"]:
+        if found["found"] == "not told":
+            lines.append(f"  Whether they are in the data is not told: {found['why']}.")
+        elif found["found"] != "in the data" and not found["erased"]:
+            near = f", but nearly so: {_named(found)}" if found["spellings"] else (
+                f", but {found['others']} nearly so" if found["found"] == "nearly" else "")
+            lines += [f"  not in the data as {'it is' if found['line'] else _who(found) + ' is'} spelt{near}",
+                      "  The hold stops erasures of that spelling alone; hold the one in the data as well."]
+        elif found["others"]:
+            lines.append(f"  {found['others']} other spelling(s) of it are there too, and are not held"
+                         + (f": {_named(found)}" if found["spellings"] else ""))
+    return lines
 
 
 def release(by: ByOption, subject: SubjectArgument = None, stdin: StdinOption = False, file: FileOption = None,

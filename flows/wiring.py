@@ -651,7 +651,7 @@ class ReleaseEvaluator:
 def create_workspace(root: Path, config: Config, workspace_key: bytes | None = None) -> Workspace:
     """Make a workspace, or fill in what one lacks. Never overwrites settings or keys. Raises StorageError."""
     from flows.adapters.datasets import commit_files, init_repositories
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(mode=0o755, parents=True, exist_ok=True)
     if (root / CONFIG_NAME).exists():
         config = parse_config(read_settings(root / CONFIG_NAME))
     prepare_environment(root)

@@ -15,7 +15,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, TextIO
 
-from s3t_core.errors import StorageError
+from filelock import FileLock
+
+from s3t_core.errors import StorageError, WorkspaceError
 
 TEMPORARY_PREFIX = ".tmp-"
 """Names of files that are being written; one that stays was left by a killed process."""
@@ -213,6 +215,45 @@ def open_regular(path: Path) -> BufferedReader:
         return file
     file.close()  # another took its place just now
     raise OSError(errno.EINVAL, "not a regular file")
+
+
+def open_to_lock(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+    """The descriptor of a file that is locked or written to, made where there is none, its owner's alone. Raises
+    WorkspaceError for a directory, a pipe (which would be waited for) or anything else in its place; FileNotFoundError
+    where there is none that `flags` do not ask to make."""
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        reason = "something else"
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not flags & os.O_CREAT:
+            raise
+        reason = error.strerror or type(error).__name__
+    raise WorkspaceError(f"expected {'/'.join(path.parts[-2:])} to be a file of its own, got {reason}; take away what "
+                         "lies there, or fix its permissions, then run the command again")
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait_seconds: float = -1) -> Iterator[None]:
+    """Hold a lock file, which a dead holder loses; waits for ever by default. Raises TimeoutError when another holds it
+    for longer than `wait_seconds`, WorkspaceError for anything but a file in its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(open_to_lock(path))
+    lock = FileLock(path, is_singleton=False)
+    try:
+        lock.acquire(timeout=wait_seconds)
+    except OSError as error:
+        if isinstance(error, TimeoutError):
+            raise
+        raise WorkspaceError(f"expected {'/'.join(path.parts[-2:])} to be a file that can be locked, got "
+                             f"{error.strerror or type(error).__name__}; take away what lies there, then run the "
+                             "command again") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from filelock import FileLock, Timeout
 
 from flows.adapters.git import git_objects
 from flows.adapters.s3 import S3Blobs
@@ -23,6 +22,7 @@ from s3t_core.erasure.residue import make_needles, scan
 from s3t_core.errors import Busy, CertificateError, GuaranteeError
 from s3t_core.files import (
     is_written,
+    locked,
     open_files,
     read_regular,
     remove_file,
@@ -103,7 +103,7 @@ class NeedleFiles:
     def accepting(self) -> Iterator[None]:
         """Hold this from before ids are kept until it is known whether their requests were accepted: meanwhile nobody
         takes them for what was left, and afterwards everybody may."""
-        with FileLock(self.folder.with_name("accepting.lock"), is_singleton=False):
+        with locked(self.folder.with_name("accepting.lock")):
             yield
 
     def prune(self, keep: Callable[[], Iterable[str]]) -> None:
@@ -128,7 +128,7 @@ class NeedleFiles:
         write again."""
         if not self.folder.is_dir():
             return
-        with FileLock(self.folder.with_name("needles.lock"), is_singleton=False):
+        with locked(self.folder.with_name("needles.lock")):
             for path, kept in self._asked():
                 rest = {r: ids for r, ids in kept.items() if wanted(r)}
                 if not rest and path.is_dir() and not path.is_symlink():
@@ -288,17 +288,13 @@ def workspace_lock(path: Path, wait_seconds: float = 0) -> Iterator[None]:
 
     Raises Busy when another holds it for longer than `wait_seconds`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, is_singleton=False)
-    try:
-        lock.acquire(timeout=wait_seconds)
-    except Timeout:
-        raise Busy("another s3t process is changing this workspace (ingest, train, retrain or erase); "
-                   "wait for it to finish, then run the command again") from None
-    try:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(path, wait_seconds))
+        except TimeoutError:
+            raise Busy("another s3t process is changing this workspace (ingest, train, retrain or erase); "
+                       "wait for it to finish, then run the command again") from None
         yield
-    finally:
-        lock.release()
 
 
 def is_held(path: Path) -> bool:

@@ -36,7 +36,7 @@ from flows.adapters.doors import Door
 from flows.adapters.local import as_owner_only
 from flows.adapters.prefect_server import ADDRESS, CREDENTIAL, SERVER_LOCK, USERS_LOCK, this_machine, try_lock
 from s3t_core.errors import Busy, OrchestrationError, WorkspaceError
-from s3t_core.files import read_regular, remove_file, remove_tree
+from s3t_core.files import open_to_lock, read_regular, remove_file, remove_tree
 
 STARTING_LOCK = "starting.lock"
 LOG = "server.log"
@@ -276,7 +276,7 @@ class SharedServer:
 
     def _hold(self, name: str, kind: int, busy: str) -> int:
         """A lock, held. Raises Busy when that takes too long."""
-        descriptor = os.open(self.home / name, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = open_to_lock(self.home / name)
         until = time.monotonic() + _PATIENCE_SECONDS
         while not try_lock(descriptor, kind):
             if time.monotonic() > until:
@@ -287,7 +287,7 @@ class SharedServer:
 
     @contextlib.contextmanager
     def _open(self, name: str, flags: int = os.O_RDWR | os.O_CREAT) -> Iterator[int]:
-        descriptor = os.open(self.home / name, flags, 0o600)
+        descriptor = open_to_lock(self.home / name, flags)
         try:
             yield descriptor
         finally:

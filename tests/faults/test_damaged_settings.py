@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,12 +16,14 @@ from typer.testing import CliRunner
 
 from flows import migrating, settings
 from flows.adapters import prefect_server, shared_prefect
+from flows.adapters.local import workspace_lock
 from flows.adapters.shared_prefect import SharedServer
 from flows.cli import app
 from flows.cli_base import run_flow
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config, parse_config, render_config
 from s3t_core.errors import Busy, OrchestrationError, UsageError, WorkspaceError
+from s3t_core.files import locked
 
 DEEP = "[" * 100_000
 SETTINGS = {"Latin-1": "[system]\nname = 'caf\u00e9'\n".encode("latin-1"), "UTF-16": "[system]\n".encode("utf-16"),
@@ -167,3 +170,42 @@ def test_a_path_that_is_not_utf8_is_refused_in_words_before_prefect_is_told_and_
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
                           env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
     assert done.stdout.splitlines()[1:] == ["\\udcff"] and done.returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a directory", "a link to nowhere", "a link to a pipe"])
+@pytest.mark.parametrize("name", ["workspace.lock", "accepting.lock", "needles.lock", "checkpoint.lock", "train.lock",
+                                  "prefect/users.lock", "prefect/server.log", "prefect/starting.lock"])
+def test_what_lies_in_the_place_of_a_lock_or_a_log_is_refused_in_words_and_not_waited_for(
+        tmp_path: Path, name: str, kind: str) -> None:
+    path = tmp_path / ".s3t" / name
+    path.parent.mkdir(parents=True)
+    if kind == "a directory":
+        path.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "elsewhere" / "x")
+        if kind == "a link to a pipe":
+            (tmp_path / "elsewhere").mkdir()
+            os.mkfifo(tmp_path / "elsewhere" / "x")
+    uses: dict[str, Callable[[], Any]] = {
+        "prefect": lambda: SharedServer(path.parent, 1)._open(path.name),
+        "prefect/server.log": SharedServer(path.parent, 1)._log,
+        ".s3t": lambda: locked(path, 1)}
+    signal.alarm(30)
+    try:
+        with pytest.raises(WorkspaceError, match=rf"expected .*{path.name} to be a file of its own"), \
+                uses.get(name, uses[path.parent.name])():
+            pass
+    finally:
+        signal.alarm(0)
+
+
+def test_a_lock_that_is_held_is_waited_for_no_longer_than_was_said(tmp_path: Path) -> None:
+    with locked(tmp_path / "a.lock"):
+        with pytest.raises(TimeoutError), locked(tmp_path / "a.lock", 0.1):
+            pass
+        with pytest.raises(Busy), workspace_lock(tmp_path / "a.lock", 0.1):
+            pass
+    with locked(tmp_path / "a.lock", 0.1):
+        assert (tmp_path / "a.lock").stat().st_mode & 0o777 == 0o600

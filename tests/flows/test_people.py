@@ -659,6 +659,18 @@ def test_other_spellings_are_told_by_request_requests_and_erase(spellings: Works
     assert any("3 other spellings stay in the data: req-" in line for line in lines) and "etra" not in "".join(lines)
 
 
+def test_a_hold_on_a_look_alike_or_on_nobody_is_told_so(place: Workspace) -> None:
+    """Whom it was meant for would be erased, and nobody could undo that."""
+    law = ("--basis", "other", "--reason", "a law", "--by", "counsel")
+    assert _said(place, "hold", BOB, *law).count("\n") == 1
+    near = _said(place, "hold", ANN.lower(), *law)
+    assert "not in the data as" in near and "but 1 nearly so" in near and "hold the one in the data as well" in near
+    nobody = _said(place, "hold", "--stdin", *law, given="nobody at all\n")
+    assert "not in the data as it is spelt\n" in nobody and "nobody at all" not in nobody
+    told = json.loads(_said(place, "hold", "--json", "somebody else", *law))
+    assert told["held"] is True and [f["found"] for f in told["found"]] == ["nobody"]
+
+
 def test_who_was_erased_already_is_told_so_by_request_and_by_erase(place: Workspace) -> None:
     first, = take_requests(place, [ANN])
     _erase(place)
