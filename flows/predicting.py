@@ -73,7 +73,7 @@ def _loaded(place: Workspace, champion: VersionRecord) -> Answering:
     with current().spinner("Loading the model"):
         import transformers
 
-        from flows.adapters.champion import Champion
+        from flows.champion import Champion
         transformers.utils.logging.disable_progress_bar()
         code = Champion()
         with place.registry.checked_files(champion, place.state_dir / "loading") as files:

@@ -50,7 +50,7 @@ _NONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 EXAMPLE = ("words",)
 """What a version gives as an example of its input: nobody's row, and too short to be looked for as one."""
 UNPINNED = {"pinned": False}
-"""The settings that whoever loads a version may change (champion.py)."""
+"""The settings that whoever loads a version may change (served_model.py)."""
 _AHEAD = 1000
 """Version numbers that are passed over at most, so that a moved version keeps its own."""
 
@@ -62,7 +62,7 @@ class MlflowRegistry:
     def __init__(self, tracking_uri: str, artifacts: Path, temporary: Path, name: str, store: StageStore,
                  serving: Mapping[str, float | str], owner: str) -> None:
         """`serving`: staleness and declared offline use in seconds and the column of texts, for the code that answers
-        (champion.py). `owner`: the name of the ledger whose versions these are; nobody else's are touched."""
+        (served_model.py). `owner`: the name of the ledger whose versions these are; nobody else's are touched."""
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # stdout is for this system's own answer

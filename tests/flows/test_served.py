@@ -150,8 +150,7 @@ def test_no_code_of_a_fetched_version_is_run(prepared: Prepared) -> None:
     place = _erased(prepared)
     right = champion_of(place).predict(TEXTS)
     code = next(_files_of_champion(place).rglob("champion.py"))
-    code.write_text(code.read_text().replace('"label": p.label', '"label": "forged"'))
-    assert "forged" in code.read_text()
+    code.write_text("raise SystemExit('this code was run')\n")
     assert model.predict(TEXTS) == right
 
 

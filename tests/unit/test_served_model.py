@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flows.adapters import champion
+from flows.adapters import served_model
 from s3t_core.errors import DataError, NoLiveShard, StaleModel
 from s3t_core.times import Moment
 
@@ -22,10 +22,10 @@ def _loaded(label: str, model: Any = None) -> Any:
             model.answered.append(label)
         return [SimpleNamespace(label=label, probabilities={label: 1.0}) for _ in texts]
     document = SimpleNamespace(serving={"staleness_seconds": 0, "text": "body"}, release_id=label, digest=label)
-    return champion._Loaded(document, SimpleNamespace(predict=predict, lives=True), "1")
+    return served_model._Loaded(document, SimpleNamespace(predict=predict, lives=True), "1")
 
 
-class _Changing(champion.Champion):  # type: ignore[misc]
+class _Changing(served_model.Champion):  # type: ignore[misc]
     """Is confirmed to be each of these in turn."""
 
     def __init__(self, *turns: str) -> None:
@@ -47,8 +47,8 @@ def test_an_answer_that_outlives_its_release_is_given_anew_by_the_next_one() -> 
 
 
 @pytest.mark.parametrize(("error", "kind", "status"), [
-    (champion._Stale, StaleModel, 503), (champion._NothingLives, NoLiveShard, 503),
-    (champion._Misread, DataError, 400)])
+    (served_model._Stale, StaleModel, 503), (served_model._NothingLives, NoLiveShard, 503),
+    (served_model._Misread, DataError, 400)])
 def test_mlflows_server_can_put_nothing_that_was_asked_before_the_sentence_of_a_refusal(
         error: Any, kind: type[Exception], status: int) -> None:
     raised = error("expected this, got that")
@@ -58,26 +58,26 @@ def test_mlflows_server_can_put_nothing_that_was_asked_before_the_sentence_of_a_
 
 
 def test_who_waited_for_a_failure_takes_it_as_the_answer_and_who_comes_later_tries_anew() -> None:
-    class Failing(champion.Champion):  # type: ignore[misc]
+    class Failing(served_model.Champion):  # type: ignore[misc]
         tries = 0
 
         def _settled(self) -> Any:
             self.tries += 1
-            raise champion._Stale("the registry is away")
+            raise served_model._Stale("the registry is away")
     model = Failing()
     for tries in (1, 2):
         with pytest.raises(StaleModel, match="away"):
             model.predict(None, ["x"])
         assert model.tries == tries
     later = Moment(Moment.now().running + 5, Moment.now().wall + 5)
-    model._failed = (later, champion._Stale("the registry was away while you waited"))
+    model._failed = (later, served_model._Stale("the registry was away while you waited"))
     with pytest.raises(StaleModel, match="while you waited"):
         model.predict(None, ["x"])
     assert model.tries == 2
 
 
 def test_health_does_not_wait_for_a_model_that_is_being_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(champion, "_PATIENCE", 0.01)
+    monkeypatch.setattr(served_model, "_PATIENCE", 0.01)
     model = _Changing("now", "now")
     with model._lock:
         assert "loaded" in model.refusal()
@@ -91,14 +91,14 @@ def test_health_does_not_wait_for_a_model_that_is_being_loaded(monkeypatch: pyte
     (["mlflow", "models", "serve", "--model-uri", "runs:/r/release", "--workers", "2"], "runs:/r/release"),
     (["mlflow", "models", "serve", "-mmodels:/n/3"], "models:/n/3"), (["mlflow", "models", "serve"], "")])
 def test_what_a_server_was_asked_for_is_read_from_the_command_that_began_it(words: list[str], uri: str) -> None:
-    assert champion._option(words[words.index("serve"):]) == uri
+    assert served_model._option(words[words.index("serve"):]) == uri
 
 
 @pytest.mark.parametrize(("uri", "name", "one"), [
     ("models:/n@champion", "n", False), ("models:/n@prod", "n", True), ("models:/n/3", "n", True),
     ("models:/m-0123", "", True), ("runs:/r/release", "", True), ("s3://b/models/m", "", True), ("", "", False)])
 def test_only_the_alias_champion_is_followed(uri: str, name: str, one: bool) -> None:
-    assert (champion._name_in(uri), champion._is_one_version(uri)) == (name, one)
+    assert (served_model._name_in(uri), served_model._is_one_version(uri)) == (name, one)
 
 
 @pytest.mark.parametrize(("uri", "found"), [
@@ -108,8 +108,8 @@ def test_only_the_alias_champion_is_followed(uri: str, name: str, one: bool) -> 
 def test_what_load_model_was_asked_for_is_found_and_a_path_tells_nothing(uri: str, found: str) -> None:
     module = types.ModuleType("mlflow.pyfunc")
     exec("def load_model(model_uri, ask):\n    return ask()\n", module.__dict__)  # noqa: S102
-    assert champion._SERVER not in sys.modules
-    assert module.load_model(uri, champion.asked_for) == found
+    assert served_model._SERVER not in sys.modules
+    assert module.load_model(uri, served_model.asked_for) == found
 
 
 @pytest.mark.parametrize(("below", "place", "removed"), [
@@ -126,8 +126,8 @@ def test_stages_that_mlflow_brought_go_with_their_release_and_nobody_elses_do(
     folder.mkdir(parents=True)
     (folder / "x.safetensors").write_bytes(b"a stage")
     (folder / "release.json").write_bytes(b"{}")
-    model = champion.Champion()
-    model._brought = champion._brought(folder, place)
+    model = served_model.Champion()
+    model._brought = served_model._brought(folder, place)
     model._remove_brought()
     assert (folder / "x.safetensors").exists() != removed and (folder / "release.json").exists()
 
@@ -139,5 +139,5 @@ def test_what_a_killed_process_left_where_models_are_brought_to_goes_with_the_ne
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.safetensors").write_bytes(b"a stage")
         os.utime(tmp_path / name, (time.time() - age,) * 2)
-    champion._remove_forgotten()
+    served_model._remove_forgotten()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s3t-champion-now", "tmpold"]
