@@ -1,0 +1,1 @@
+"""What an earlier build of this project wrote is gone on with by this one."""

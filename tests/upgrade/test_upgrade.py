@@ -1,0 +1,139 @@
+"""A workspace that an earlier build made is opened by this one at the same path, and nothing is lost."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from flows.audit import audit
+from flows.erase import erase
+from flows.predicting import champion_of
+from flows.requests import approve, list_requests, release
+from flows.retrain import retrain
+from flows.status import status_of
+from flows.train import train
+from flows.verifying import verify_path
+from flows.wiring import Workspace
+from s3t_core.domain import SliceId
+from s3t_core.erasure.state import State
+from tests.flows.conftest import prefect_server  # noqa: F401  # a fixture
+from tests.flows.prepared import Kept
+from tests.flows.test_cli import environment
+
+BEGINNING = "HEAD"
+"""The commit whose workspaces every later build opens."""
+ROOT = Path(__file__).parents[2]
+TEXTS = ["w1 w2", "w3", "nothing of the vocabulary"]
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the earlier build left: evidence of its own, and what it told."""
+
+    kept: Kept
+    told: Path
+
+    @property
+    def said(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.told / "told.json").read_text())
+        return found
+
+    def open(self) -> Workspace:
+        """The workspace as the earlier build left it, at the same path."""
+        return self.kept.fresh()
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Before]:
+    folder = tmp_path_factory.mktemp("upgrade")
+    code, told = folder / "code", folder / "told"
+    added = subprocess.run(["git", "worktree", "add", "--detach", str(code), BEGINNING], cwd=ROOT, capture_output=True,
+                           text=True, check=False)
+    assert added.returncode == 0, f"expected the commit {BEGINNING} in this clone (git fetch --unshallow): {added.stderr}"
+    try:
+        def make(root: Path) -> None:
+            done = subprocess.run([sys.executable, str(Path(__file__).with_name("before.py")), str(root), str(told)],
+                                  cwd=code, env={**environment(), "PYTHONPATH": str(code)}, capture_output=True,
+                                  text=True, check=False, timeout=600)
+            assert done.returncode == 0, done.stderr[-3000:]
+        yield Before(Kept(folder, make), told)
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", str(code)], cwd=ROOT, capture_output=True, check=False)
+
+
+def _states(place: Workspace) -> dict[str, str]:
+    return {r["id"]: r["state"] for r in list_requests(place)}
+
+
+def _live(state: State) -> dict[str, str]:
+    """Digest by key, of every stage that serves."""
+    assert state.release is not None
+    return {s.key: s.digest for r in state.release.replicas for s in r.stages}
+
+
+def test_every_state_of_a_request_is_told_as_before(before: Before) -> None:
+    place = before.open()
+    said = before.said
+    assert set(_states(place).values()) >= {"pending", "held", "awaiting approval", "erasing", "erased", "withdrawal",
+                                            "rejection"}
+    assert _states(place) == {name: r["state"] for name, r in said["requests"].items()}
+    assert [{k: v for k, v in r.items() if k != "days_left"} for r in list_requests(place)] == [
+        {k: v for k, v in r.items() if k != "days_left"} for r in said["requests"].values()]
+
+
+def test_its_evidence_verifies_and_so_does_its_ledger(before: Before) -> None:
+    place = before.open()
+    keys = sorted(place.keys_dir.glob("*.pub"))
+    for evidence in (before.told / "bundle.zip", before.told / "ledger.jsonl", before.told / "report.json",
+                     place.certificates_dir):
+        found = verify_path(evidence, keys)
+        assert found["valid"], (evidence.name, found)
+    assert audit(str(place.root), since="all")["deadlines_missed"] == 0
+
+
+def test_the_version_it_registered_answers_as_it_did(before: Before) -> None:
+    place = before.open()
+    state = place.ledger.state()
+    assert state.champion is not None and status_of(place)["version"] == state.champion.version
+    answers = champion_of(place).predict(TEXTS)
+    with place.registry._guarded():
+        model = mlflow.pyfunc.load_model("models:/tiny@champion")
+    assert model.predict(TEXTS) == answers
+
+
+def test_an_open_erasure_is_ended_and_what_waited_is_carried_out(before: Before) -> None:
+    place = before.open()
+    names = before.said["names"]
+    done = {c["request"] for c in erase(str(place.root))["certificates"]}
+    assert done == {names["erasing"], names["pending"]}
+    place = Workspace(place.root)
+    release(place, "person-007", "counsel")
+    approve(place, [names["awaiting approval"]], "officer")
+    done = {c["request"] for c in erase(str(place.root))["certificates"]}
+    assert done == {names["held"], names["awaiting approval"]}
+    place = Workspace(place.root)
+    assert not {"pending", "held", "awaiting approval", "erasing"} & set(_states(place).values())
+    found = verify_path(place.certificates_dir, sorted(place.keys_dir.glob("*.pub")))
+    assert found["valid"], found
+    assert status_of(place)["problems"] == []
+
+
+def test_a_retrain_keeps_every_stage_whose_inputs_did_not_change(before: Before) -> None:
+    place = before.open()
+    erase(str(place.root))
+    state = Workspace(place.root).ledger.state()
+    live, dataset = _live(state), state.dataset
+    assert live and dataset is not None
+    done = retrain(str(place.root))
+    state = Workspace(place.root).ledger.state()
+    now = _live(state)
+    assert live.items() <= now.items() and done["trained"] == len(now) - len(live) > 0
+    assert {SliceId(s.shard, i) for r in state.release.replicas for s in r.stages for i in s.prefix} == {  # type: ignore[union-attr]
+        k for k, v in dataset.slice_versions.items() if v.rows}
+    assert train(str(place.root))["trained"] == 0
