@@ -1,6 +1,6 @@
-"""Makes a workspace with the build that PYTHONPATH names: python before.py ROOT TOLD, with TOLD a directory for evidence.
+"""Makes a workspace with the build that PYTHONPATH names, and evidence in another directory: python before.py ROOT TOLD
 
-It is run by the tests of this directory, on the code of the commit that they name, so what it imports stands still.
+It is run by the tests of this directory on the code of the commit that they name, so what it imports stands still.
 Afterwards ROOT has: data of two ingests, a trained and a retrained version, requests in every state there is (one of
 them in an erasure that is open, cut over and not rewritten), a replaced signing key; TOLD has the lists of requests
 that this build shows, a report, a bundle, an exported ledger, and answers of the version that serves.
@@ -44,7 +44,7 @@ def _make(root: Path, told: Path) -> None:
     train(str(root))
     place = Workspace(root)
     names = {name: _ask(place, *asked) for name, asked in {
-        "erased": ("person-000",), "record": ("person-001", "r1"), "not found": ("nobody",)}.items()}
+        "erased": ("person-000",), "record": ("person-001", "r1"), "not found": ("no-such-person",)}.items()}
     erase(str(root))
     take_requests(place, ["person-002", "person-003"])
     open_now = {r["id"] for r in list_requests(place, "awaiting approval")}
@@ -52,7 +52,7 @@ def _make(root: Path, told: Path) -> None:
         if close == "withdraw":
             withdraw(place, request, "officer")
         else:
-            reject(place, request, "12(6)", "nobody could say who asked", "officer")
+            reject(place, request, "12(6)", "who asked could not be confirmed", "officer")
     rotate_signing_key(place, "officer", lost=False)
     place = Workspace(root)
     names |= {"again": _ask(place, "person-004")}
@@ -70,7 +70,7 @@ def _make(root: Path, told: Path) -> None:
     names |= {"pending": _ask(place, "person-006"), "held": _ask(place, "person-007"),
               "awaiting approval": _ask(place, "person-008", approved=False)}
     hold(place, "person-007", "17(3)(e)", "a claim", "counsel")
-    shown = {request: each for request, each in ((r["id"], r) for r in list_requests(Workspace(root)))}
+    shown = {each["id"]: each for each in list_requests(Workspace(root))}
     (told / "told.json").write_text(json.dumps({"names": names, "requests": shown, "answers": answers}))
 
 
