@@ -1,0 +1,609 @@
+"""Database, locks, keys, registry."""
+
+from tests.mutants.mutant import Mutant
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        name="clock: who asks again is told the wrong time",
+        where="flows/adapters/database.py::_known",
+        takes="as_told(_request(row), state)",
+        puts="_request(row)",
+        fails="tests/faults/test_beside_the_ledger.py::times_that_hold",
+    ),
+    Mutant(
+        name="destroy: a run the ledger never learned of stays",
+        where="flows/adapters/registry.py::MlflowRegistry._delete_runs",
+        takes="STAGE_TAG in tags and tags[STAGE_TAG] not in live_stages",
+        puts="False",
+        fails="tests/flows/test_walk.py::record_to_a_certificate",
+    ),
+    Mutant(
+        name="evidence: who lost the lease goes on writing",
+        where="flows/adapters/database.py::Database.transaction",
+        takes="self.fence is not None",
+        puts="self.fence is None",
+        fails="tests/faults/test_lease.py::stood_still",
+    ),
+    Mutant(
+        name="a dead holder keeps the lease",
+        where="flows/adapters/lease.py::Lease._take",
+        takes="time.monotonic() - began > self._patience",
+        puts="False",
+        fails="tests/faults/test_lease.py::killed",
+    ),
+    Mutant(
+        name="residue: packed git objects are not searched",
+        where="flows/adapters/local.py::WorkspaceResidue.scan",
+        takes="lambda pack: git_objects(pack, self._temporary)",
+        puts="lambda _: iter(())",
+        fails="tests/flows/test_nothing_left.py::packed_git",
+    ),
+    Mutant(
+        name="sweep: uploads to any bucket are thrown away",
+        where="flows/adapters/local.py::WorkspaceResidue._objects",
+        takes="bucket.url in self._written",
+        puts="True",
+        fails="tests/faults/test_leftovers.py::unfinished_uploads",
+    ),
+    Mutant(
+        name="a release document is believed before the registry vouched for it",
+        where="flows/adapters/served_model.py::Serving.load_context",
+        takes="self._check(own, version)",
+        puts="",
+        fails="tests/flows/test_release_document.py::is_not_loaded",
+    ),
+    Mutant(
+        name="offline use needs no declaration",
+        where="flows/adapters/served_model.py::Serving._settled",
+        takes="self._loaded and since <= serving.get('offline_seconds', 0)",
+        puts="self._loaded",
+        fails="tests/flows/test_offline.py::offline",
+    ),
+    Mutant(
+        name="children outlive a killed parent",
+        where="flows/adapters/child.py::_watch",
+        takes="os.killpg(0, signal.SIGKILL)",
+        puts="pass",
+        fails="tests/flows/test_serving.py::die_with",
+    ),
+    Mutant(
+        name="a damaged version is not mended",
+        where="flows/adapters/registry.py::MlflowRegistry.publish",
+        takes="if known: ...",
+        puts="if known and False: ...",
+        fails="tests/flows/test_walk.py::damaged_or_lost",
+    ),
+    Mutant(
+        name="profile: torch may have read what chooses kernels",
+        where="flows/adapters/runner.py::_child",
+        takes="pins.pin(os.environ)",
+        puts="pass",
+        fails="tests/exactness/test_profile.py::may_have_read",
+    ),
+    Mutant(
+        name="schema: a later release's database is taken",
+        where="flows/migrations/__init__.py::upgrade",
+        takes=(
+            "raise StorageError(f'expected a database of revision {HEAD} or earlier, got "
+            "{revision_of(connection)!r}, made by a later release; install that release') "
+            "from None"
+        ),
+        puts=(
+            "return\n"
+            "raise StorageError(f'expected a database of revision {HEAD} or earlier, got "
+            "{revision_of(connection)!r}, made by a later release; install that release') "
+            "from None"
+        ),
+        fails="tests/unit/test_migrations.py::later_release",
+    ),
+    Mutant(
+        name="roles: an account that looks holds up the others",
+        where="flows/adapters/database.py::_begin_writing",
+        takes="connection.execute(select(_WRITER).with_for_update())",
+        puts="connection.exec_driver_sql('SELECT pg_advisory_xact_lock(1)')",
+        fails="tests/stack/test_roles.py::holds_up_nobody",
+    ),
+    Mutant(
+        name="requests: another key for an open request is on no record",
+        where="flows/adapters/database.py::_accepted",
+        takes="again if once else None",
+        puts="None",
+        fails="tests/faults/test_beside_the_ledger.py::ledger_alone",
+    ),
+    Mutant(
+        name="PostgreSQL: writers do not wait for each other",
+        where="flows/adapters/database.py::_begin_writing",
+        takes="select(_WRITER).with_for_update()",
+        puts="select(_WRITER)",
+        fails="tests/stack/test_postgresql.py::append_at_once",
+    ),
+    Mutant(
+        name="buckets: a scan of the newest versions alone",
+        where="flows/adapters/local.py::WorkspaceResidue.scan",
+        takes="self.check()",
+        puts="",
+        fails="tests/stack/test_s3.py::told_by_each_removal",
+    ),
+    Mutant(
+        name="buckets: the scan leaves them out",
+        where="flows/adapters/local.py::WorkspaceResidue.scan",
+        takes="self._objects()",
+        puts="()",
+        fails="tests/stack/test_s3.py::reads_every_object",
+    ),
+    Mutant(
+        name="registry: a server's files of destroyed versions stay",
+        where="flows/adapters/registry_server.py::ServerRegistry.remove_leftovers",
+        takes=(
+            "for path in full:\n"
+            "    repository.delete_artifacts(path)\n"
+            "left = [f for path in gone for f in _files(repository, path)]"
+        ),
+        puts=(
+            "for path in full:\n"
+            "    pass\n"
+            "left = []"
+        ),
+        fails="tests/stack/test_walk.py::whole_walk",
+    ),
+    Mutant(
+        name="move: the old database stays",
+        where="flows/adapters/database.py::Database.move_to",
+        takes=(
+            "for table in tables:\n"
+            "    table.drop(here)"
+        ),
+        puts="",
+        fails="tests/flows/test_migrating.py::old_database_open",
+    ),
+    Mutant(
+        name="move: another workspace's ledger is written over",
+        where="flows/adapters/database.py::Database.move_to",
+        takes="_owner_of(there) not in ('', _owner_of(here))",
+        puts="False",
+        fails="tests/flows/test_migrating.py::began_a_ledger",
+    ),
+    Mutant(
+        name="move: another workspace's ledger is taken away",
+        where="flows/adapters/database.py::Database.remove",
+        takes="_owner_of(connection) in ('', owner)",
+        puts="True",
+        fails="tests/flows/test_migrating.py::began_a_ledger",
+    ),
+    Mutant(
+        name="a job outlives whoever asked for it",
+        where="flows/adapters/runner.py::_end_with_parent",
+        takes=(
+            "wait([parent.sentinel])\n"
+            "os.kill(os.getpid(), signal.SIGKILL)"
+        ),
+        puts="pass",
+        fails="tests/unit/test_runner.py::is_killed",
+    ),
+    Mutant(
+        name="servers: another workspace's versions are taken",
+        where="flows/adapters/registry.py::MlflowRegistry._owned",
+        takes="owner not in (None, self._owner)",
+        puts="False",
+        fails="tests/stack/test_walk.py::left_alone",
+    ),
+    Mutant(
+        name="Dask: certified while a worker's machine is away",
+        where="flows/adapters/local.py::WorkspaceResidue.scan",
+        takes="self._check_away()",
+        puts="",
+        fails="tests/stack/test_dask.py::machine_is_away",
+    ),
+    Mutant(
+        name="ledger: seals are not checked",
+        where="flows/adapters/database.py::_check_rows",
+        takes="not hmac.compare_digest(seal, row.seal)",
+        puts="False",
+        fails="tests/faults/test_beside_the_ledger.py::may_only_insert",
+    ),
+    Mutant(
+        name="ledger: a sealed entry may be repeated elsewhere",
+        where="flows/adapters/database.py::seal_of",
+        takes="b's3t ledger entry\\x00' + struct.pack('>Q', number) + before",
+        puts="b's3t ledger entry\\x00'",
+        fails="tests/faults/test_beside_the_ledger.py::not_believed_anywhere",
+    ),
+    Mutant(
+        name="ledger: what does not follow is appended",
+        where="flows/adapters/database.py::Database.append",
+        takes="fold((json.loads(leaf) for leaf in leaves), before.state, before.size)",
+        puts="",
+        fails="tests/faults/test_beside_the_ledger.py::before_it_is_appended",
+    ),
+    Mutant(
+        name="checkpoint: names count, not what is said",
+        where="flows/adapters/checkpoints.py::CheckpointFiles._read",
+        takes="path.name != _name(checkpoint)",
+        puts="False",
+        fails="tests/faults/test_beside_the_ledger.py::hides_no_newer",
+    ),
+    Mutant(
+        name="checkpoint: a name that is taken is passed over",
+        where="flows/adapters/checkpoints.py::CheckpointFiles.write",
+        takes="self._check_same(path, checkpoint)",
+        puts="pass",
+        fails="tests/faults/test_beside_the_ledger.py::other_bytes",
+    ),
+    Mutant(
+        name="checkpoint: what is remembered counts no more",
+        where="flows/adapters/checkpoints.py::CheckpointFiles._outside_ones",
+        takes="new or c.head.size == largest",
+        puts="new",
+        fails="tests/faults/test_beside_the_ledger.py::largest_signed",
+    ),
+    Mutant(
+        name="checkpoint: a replaced key's counts",
+        where="flows/adapters/checkpoints.py::_check_signer",
+        takes="replaced is not None and checkpoint.head.size > replaced.entry",
+        puts="False",
+        fails="tests/faults/test_beside_the_ledger.py::counts_only",
+    ),
+    Mutant(
+        name="keys: the next key is not on disk before the ledger tells of it",
+        where="flows/adapters/keys.py::write_next_key",
+        takes="_write_private(folder / SIGNING_NEXT, private)",
+        puts="",
+        fails="tests/faults/test_rotating.py::killed_anywhere",
+    ),
+    Mutant(
+        name="needles: a lost id locks its request",
+        where="flows/adapters/local.py::NeedleFiles.read",
+        takes="given.get(r, ())",
+        puts="given[r]",
+        fails="tests/faults/test_beside_the_ledger.py::asking_again",
+    ),
+    Mutant(
+        name="needles: a spelling that a restore lost is not missed",
+        where="flows/adapters/local.py::NeedleFiles.read",
+        takes=(
+            "[r for r, digests in told.items() if not given.get(r) or not set(digests) <= "
+            "{self.digest_of(r, i) for i in given[r]}]"
+        ),
+        puts="[r for r in told if not given.get(r)]",
+        fails="tests/faults/test_beside_the_ledger.py::that_a_restore_lost_counts",
+    ),
+    Mutant(
+        name="documents: what another act left is kept",
+        where="flows/adapters/local.py::CertificateFiles._signed_before",
+        takes=(
+            "statement.get('predicateType') == kind and _act(statement['predicate']) == "
+            "_act(predicate)"
+        ),
+        puts="statement.get('predicateType') == kind",
+        fails="tests/faults/test_beside_the_ledger.py::rejection_cut",
+    ),
+    Mutant(
+        name="documents: what is remembered needs no seal",
+        where="flows/adapters/memory.py::SealedMemory._read",
+        takes="not hmac.compare_digest(seal, self._seal(body).hex().encode())",
+        puts="False",
+        fails="tests/faults/test_beside_the_ledger.py::only_under_our_seal",
+    ),
+    Mutant(
+        name="release document: a loaded model does not ask",
+        where="flows/adapters/served_model.py::Serving._agreed",
+        takes="self._check(held.document, version)",
+        puts="pass",
+        fails="tests/flows/test_release_document.py::erase_run",
+    ),
+    Mutant(
+        name="release document: the registry is believed",
+        where="flows/adapters/registry.py::MlflowRegistry.checked_files",
+        takes="self.check_files(record)",
+        puts="",
+        fails="tests/flows/test_release_document.py::erase_run",
+    ),
+    Mutant(
+        name="release document: a replay does not look",
+        where="flows/adapters/registry.py::check_digest",
+        takes="digest != record.document",
+        puts="False",
+        fails="tests/flows/test_release_document.py::erase_run",
+    ),
+    Mutant(
+        name="release document: a training takes it as it is",
+        where="flows/adapters/registry.py::MlflowRegistry._find",
+        takes="(p for p in said if document and p.document == document)",
+        puts="iter(said)",
+        fails="tests/flows/test_release_document.py::training_puts",
+    ),
+    Mutant(
+        name="checkpoint: an older one replaces a newer",
+        where="flows/adapters/checkpoints.py::CheckpointFiles.write",
+        takes="newest <= checkpoint.head.size",
+        puts="True",
+        fails="tests/faults/test_checkpoints.py::another_machine",
+    ),
+    Mutant(
+        name="version: what came to the registry is not looked at",
+        where="flows/adapters/registry.py::MlflowRegistry._check_logged",
+        takes="(there.get('release.json'), there.get(_CODE.name)) != (document, _CODE.read_bytes())",
+        puts="False",
+        fails="tests/flows/test_release_document.py::not_run_by_us",
+    ),
+    Mutant(
+        name="registry: strangers' versions are not told of",
+        where="flows/adapters/registry.py::MlflowRegistry.differences",
+        takes="there.keys() - kept.keys()",
+        puts="set()",
+        fails="tests/flows/test_release_document.py::another_client",
+    ),
+    Mutant(
+        name="version: what a killed command registered is believed",
+        where="flows/adapters/registry.py::MlflowRegistry._find",
+        takes="document and p.document == document",
+        puts="p.document and document in ('', p.document)",
+        fails="tests/flows/test_release_document.py::killed_command",
+    ),
+    Mutant(
+        name="registry: a deleted experiment locks every erasure",
+        where="flows/adapters/registry.py::MlflowRegistry._owned",
+        takes="self._client.restore_experiment(experiment.experiment_id)",
+        puts="pass",
+        fails="tests/flows/test_release_document.py::locks_no_erasure",
+    ),
+    Mutant(
+        name="request: a row that no ledger has is acknowledged",
+        where="flows/adapters/database.py::_known",
+        takes=(
+            "row is None or told is None or (not row.suppression == told.suppression == "
+            "asked.suppression)"
+        ),
+        puts="row is None",
+        fails="tests/faults/test_beside_the_ledger.py::acknowledged_only",
+    ),
+    Mutant(
+        name="needles: a damaged file stops everybody",
+        where="flows/adapters/local.py::NeedleFiles._kept",
+        takes="(OSError, ValueError, RecursionError, LookupError, TypeError)",
+        puts="OSError",
+        fails="tests/faults/test_beside_the_ledger.py::damaged_file",
+    ),
+    Mutant(
+        name="version: what lies beside the release document may change",
+        where="flows/adapters/registry.py::digest_of_files",
+        takes="{name: sha256_hex(files[name]) for name in sorted(files)}",
+        puts="{name: sha256_hex(files[name]) for name in sorted(files) if name.endswith('.json')}",
+        fails="tests/flows/test_release_document.py::changed_code",
+    ),
+    Mutant(
+        name="version: the registry may name other files",
+        where="flows/adapters/registry.py::MlflowRegistry._check_named",
+        takes="not named",
+        puts="False",
+        fails="tests/flows/test_release_document.py::storage and erase or moved_workspace",
+    ),
+    Mutant(
+        name="version: the alias may name another version",
+        where="flows/adapters/registry.py::MlflowRegistry._check_named",
+        takes="self.serving() != record.version",
+        puts="False",
+        fails="tests/flows/test_release_document.py::another_version",
+    ),
+    Mutant(
+        name="version: one whose files the registry has elsewhere is not healed",
+        where="flows/adapters/registry.py::MlflowRegistry._published",
+        takes="same = same and self._is_named_rightly(version, model_id)",
+        puts="",
+        fails="tests/flows/test_release_document.py::storage",
+    ),
+    Mutant(
+        name="needles: what nobody asked for stays where it looks new",
+        where="flows/adapters/local.py::NeedleFiles.prune",
+        takes="request_id in kept",
+        puts="True",
+        fails="tests/faults/test_leftovers.py::never_came",
+    ),
+    Mutant(
+        name="needles: the scan passes over those of nobody",
+        where="flows/adapters/local.py::NeedleFiles.files_of",
+        takes="asked and asked.keys() <= kept",
+        puts="",
+        fails="tests/faults/test_leftovers.py::never_came",
+    ),
+    Mutant(
+        name="needles: a folder under the name of one stops everybody",
+        where="flows/adapters/local.py::NeedleFiles._keep_only",
+        takes="not rest and path.is_dir() and (not path.is_symlink())",
+        puts="False",
+        fails="tests/faults/test_leftovers.py::under_the_name",
+    ),
+    Mutant(
+        name="needles: what somebody changed is searched for",
+        where="flows/adapters/local.py::NeedleFiles._kept",
+        takes="found['kept'] if genuine else None",
+        puts="found['kept']",
+        fails="tests/faults/test_leftovers.py::looks_for",
+    ),
+    Mutant(
+        name="needles: one plan's texts pass for another's",
+        where="flows/adapters/local.py::NeedleFiles.read",
+        takes="self._kept(self.folder / f'{plan_id}.json', plan_id)",
+        puts="self._kept(self.folder / f'{plan_id}.json', 'plan-2')",
+        fails="tests/faults/test_leftovers.py::texts_that_were",
+    ),
+    Mutant(
+        name="requests: what was written is not looked for",
+        where="flows/adapters/database.py::_check_written",
+        takes=(
+            "any((found.get(row[key], {}).get(name) != value for row in rows for name, "
+            "value in row.items()))"
+        ),
+        puts="False",
+        fails="tests/faults/test_beside_the_ledger.py::that_a_table_swallows",
+    ),
+    Mutant(
+        name="ledger: values of another type stop all with a traceback",
+        where="flows/adapters/database.py::_check_types",
+        takes="tuple(map(type, row)) != _TYPES[table.name]",
+        puts="False",
+        fails="tests/faults/test_ledger.py::no_entry_of_a_ledger",
+    ),
+    Mutant(
+        name="requests: values of another type stop all with a traceback",
+        where="flows/adapters/database.py::_request",
+        takes="_check_types(row, _REQUESTS)",
+        puts="",
+        fails="tests/faults/test_beside_the_ledger.py::other_types_than_ours",
+    ),
+    Mutant(
+        name="ledger: a beginning that cannot be read stops all with a traceback",
+        where="flows/adapters/database.py::SqlLedger.beginning",
+        takes="(ValueError, RecursionError)",
+        puts="UnicodeError",
+        fails="tests/faults/test_ledger.py::no_entry_of_a_ledger",
+    ),
+    Mutant(
+        name="ledger: what was written is not looked for",
+        where="flows/adapters/database.py::Database.append",
+        takes="there != [(r['seq'], r['leaf'], r['hash'], r['seal']) for r in rows]",
+        puts="False",
+        fails="tests/faults/test_ledger.py::did_not_come",
+    ),
+    Mutant(
+        name="database: a trigger may swallow what is written",
+        where="flows/adapters/database.py::_refuse_diversions",
+        takes="found is not None",
+        puts="False",
+        fails="tests/faults/test_ledger.py::something_else",
+    ),
+    Mutant(
+        name="checkpoint: what is no file stops all with a traceback",
+        where="flows/adapters/checkpoints.py::_content",
+        takes="OSError",
+        puts="FileNotFoundError",
+        fails="tests/faults/test_beside_the_ledger.py::no_file_among",
+    ),
+    Mutant(
+        name="documents: what is no file stops all with a traceback",
+        where="flows/adapters/memory.py::SealedMemory.digest_of",
+        takes="OSError",
+        puts="PermissionError",
+        fails="tests/faults/test_beside_the_ledger.py::closing_documents_place",
+    ),
+    Mutant(
+        name="serving: a stale model goes on",
+        where="flows/adapters/served_model.py::Serving._agreed",
+        takes=(
+            "if held is not None and held.document.release_id == "
+            "version.tags.get('s3t.release'):\n"
+            "    if self._pinned or version.version == held.number or held.document.digest "
+            "== _vouched(version):\n"
+            "        self._check(held.document, version)\n"
+            "        return held\n"
+            "elif self._pinned:\n"
+            "    self._over = self._moved_on()\n"
+            "    self._loaded = None\n"
+            "    self._remove_brought()\n"
+            "    raise self._over"
+        ),
+        puts=(
+            "if held is not None:\n"
+            "    return held\n"
+            "if False:\n"
+            "    if self._pinned or version.version == held.number or held.document.digest "
+            "== _vouched(version):\n"
+            "        self._check(held.document, version)\n"
+            "        return held\n"
+            "elif self._pinned:\n"
+            "    self._over = self._moved_on()\n"
+            "    self._loaded = None\n"
+            "    self._remove_brought()\n"
+            "    raise self._over"
+        ),
+        fails="tests/flows/test_served.py::who_asked",
+    ),
+    Mutant(
+        name="serving: one version follows the alias",
+        where="flows/adapters/served_model.py::_is_one_version",
+        takes="bool(uri)",
+        puts="False",
+        fails="tests/flows/test_served.py::who_asked",
+    ),
+    Mutant(
+        name="serving: refused for good is asked again",
+        where="flows/adapters/served_model.py::Serving._settled",
+        takes="if self._over: ...",
+        puts="if False: ...",
+        fails="tests/flows/test_served.py::who_asked",
+    ),
+    Mutant(
+        name="serving: what is fetched is believed",
+        where="flows/adapters/served_model.py::Serving._fetched",
+        takes="self._check(document, version)",
+        puts="",
+        fails="tests/flows/test_served.py::trusting",
+    ),
+    Mutant(
+        name="serving: a fetched document may name another model or release",
+        where="flows/adapters/served_model.py::Serving._fetched",
+        takes=(
+            "(document.release_id, document.serving['name']) != "
+            "(version.tags.get('s3t.release'), self._name)"
+        ),
+        puts="False and (version.tags.get('s3t.release'), self._name)",
+        fails="tests/flows/test_served.py::names_another",
+    ),
+    Mutant(
+        name="serving: what was fetched stays in a directory",
+        where="flows/adapters/served_model.py::Serving._fetched",
+        takes="tempfile.TemporaryDirectory(prefix=_OURS)",
+        puts="__import__('contextlib').nullcontext(tempfile.mkdtemp(prefix=_OURS))",
+        fails="tests/flows/test_served.py::who_asked",
+    ),
+    Mutant(
+        name="serving: an answer that outlived its release is given",
+        where="flows/adapters/served_model.py::Serving.predict",
+        takes="still is loaded",
+        puts="True",
+        fails="tests/unit/test_served_model.py::outlives",
+    ),
+    Mutant(
+        name="serving: health does not ask the model",
+        where="flows/adapters/served_model.py::_put_health.health",
+        takes="503 if refusal else 200",
+        puts="200",
+        fails="tests/flows/test_served.py::mlflows_server",
+    ),
+    Mutant(
+        name="serving: a refusal quotes what was asked",
+        where="flows/adapters/served_model.py::_Told",
+        takes=(
+            "@message.setter\n"
+            "def message(self, _: str) -> None:\n"
+            "    pass"
+        ),
+        puts=(
+            "@message.setter\n"
+            "def message(self, said: str) -> None:\n"
+            "    self._sentence = said"
+        ),
+        fails="tests/unit/test_served_model.py::sentence_of_a_refusal",
+    ),
+    Mutant(
+        name="loading: a living process loses its directory",
+        where="flows/adapters/loading.py::_locked",
+        takes="fcntl.flock(descriptor, kind)",
+        puts="",
+        fails="tests/faults/test_loading.py::stays_until_it_dies",
+    ),
+    Mutant(
+        name="loading: the sweep comes between making and locking",
+        where="flows/adapters/loading.py::folder_in_use",
+        takes="held and os.path.lexists(name)",
+        puts="True",
+        fails="tests/faults/test_loading.py::between_making_and_locking",
+    ),
+    Mutant(
+        name="loading: what a link leads to",
+        where="flows/adapters/loading.py::sweep_unused",
+        takes="path.is_symlink() or not path.is_dir()",
+        puts="not path.is_dir()",
+        fails="tests/faults/test_loading.py::link_goes",
+    ),
+)
