@@ -276,7 +276,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="restore: a version that came back serves",
         where="flows/healing.py::_heal_registry",
-        takes="registry.destroy(list(whole.values()), state.stages)",
+        takes="registry.destroy(list(whole.values()), state.runs_of(state.stages))",
         puts="",
         fails="tests/flows/test_healing.py::serves_no_more",
     ),
