@@ -265,6 +265,8 @@ class MlflowRegistry:
             there = {str(v.version): v for v in self._versions()}
             whole = {n for n in kept.keys() & there.keys() if self._published(there[n]).document == kept[n].document}
             moved = self._own.problems()
+            if any(self._prompts()):
+                moved.append("the registry hides this workspace's versions, as if they were prompts")
         named = self.serving()
         unknown, lost, changed = (sorted(names, key=int) for names in (
             there.keys() - kept.keys(), kept.keys() - there.keys(), kept.keys() & there.keys() - whole))
@@ -298,12 +300,23 @@ class MlflowRegistry:
                                  "got another version or none; somebody moved it, or another command has just moved "
                                  "on: run `s3t erase`, which puts it right")
         with self._guarded():
-            named = self._is_named_rightly(self._client.get_model_version(self.name, record.version), record.model_id)
+            version = self._version(record.version)
+            named = version is not None and self._is_named_rightly(version, record.model_id)
         if not named:
             raise GuaranteeError(f"expected the registry to name the files of version {record.version} where this "
                                  "workspace keeps them, got another place: somebody changed it, or the workspace was "
                                  "moved or copied. Where it was moved, move it back; else run `s3t erase`, which puts "
                                  "it right")
+
+    def _version(self, number: str) -> Any | None:
+        """As MLflow tells whoever asks, None where it tells of none."""
+        from mlflow.exceptions import MlflowException
+        try:
+            return self._client.get_model_version(self.name, number)
+        except MlflowException as error:
+            if error.error_code in GONE:
+                return None
+            raise
 
     def _is_named_rightly(self, version: Any, model_id: str) -> bool:
         """Whether everything that MLflow would find a version's files by names the logged model of that id, here."""
@@ -311,11 +324,11 @@ class MlflowRegistry:
         here = f"{self._location()}/models/{model_id}/{MODEL_FOLDER}"
         try:
             logged = self._client.get_logged_model(model_id).artifact_location
+            told = self._client.get_model_version_download_uri(self.name, version.version)
         except MlflowException as error:
             if error.error_code in GONE:
                 return False
             raise
-        told = self._client.get_model_version_download_uri(self.name, version.version)
         return version.source == f"models:/{model_id}" and told == here and logged == here
 
     def _location(self) -> str:
@@ -518,24 +531,27 @@ class MlflowRegistry:
             found |= {(version.name, version.version): version for version in pages}
         return list(found.values())
 
-    def _unhide(self) -> bool:
-        """Make MLflow answer for the registered model and its versions again, where somebody made prompts of them;
-        whether somebody had."""
+    def _prompts(self) -> tuple[bool, list[str]]:
+        """Whether somebody made a prompt of the registered model, and of which of its versions: MLflow answers then as
+        if they were not there."""
         from mlflow.exceptions import MlflowException
-        registry = self._client._get_registry_client()  # MlflowClient itself refuses whatever is a prompt
-        try:
-            model = registry.get_registered_model(self.name)
+        try:  # MlflowClient itself refuses whatever is a prompt
+            model = self._client._get_registry_client().get_registered_model(self.name)
         except MlflowException as error:
             if error.error_code in GONE:
-                return False
+                return False, []
             raise
-        is_prompt = _PROMPT in model._tags
-        if is_prompt:
+        return _PROMPT in model._tags, [str(v.version) for v in self._versions() if _PROMPT in v.tags]
+
+    def _unhide(self) -> bool:
+        """Make MLflow answer for registered model and versions again; whether it did not."""
+        registry = self._client._get_registry_client()
+        model, versions = self._prompts()
+        if model:
             registry.delete_registered_model_tag(self.name, _PROMPT)
-        hidden = [version for version in self._versions() if _PROMPT in version.tags]
-        for version in hidden:
-            registry.delete_model_version_tag(self.name, version.version, _PROMPT)
-        return bool(hidden) or is_prompt
+        for version in versions:
+            registry.delete_model_version_tag(self.name, version, _PROMPT)
+        return model or bool(versions)
 
     def _delete_versions(self, keep: set[str]) -> None:
         for version in self._versions():

@@ -211,6 +211,7 @@ def test_a_version_that_somebody_hides_as_a_prompt_serves_again_under_its_number
         client.set_registered_model_tag(place.registry.name, PROMPT, "true")
     with pytest.raises(GuaranteeError, match="erase"):
         champion_of(place)
+    assert "the registry hides this workspace's versions, as if they were prompts" in registry_problems(place)
     done = erase(str(place.root))
     assert done["healed"]["registry"] is True and done["problem"] == "" and done["version"] == before.version
     forget_connections()
