@@ -109,19 +109,20 @@ def test_an_erasure_goes_on_by_the_number_where_another_experiment_has_the_name(
     assert client.get_experiment(number).name == place.registry.name
 
 
-@pytest.mark.parametrize("tagged", [True, False])
-@pytest.mark.parametrize("elsewhere", [True, False])
+@pytest.mark.parametrize("what", ["without our tag", "elsewhere", "with a run in it"])
 def test_an_experiment_that_was_there_before_the_first_training_is_not_taken(
-        fresh: Workspace, tmp_path: Path, tagged: bool, elsewhere: bool) -> None:
+        fresh: Workspace, tmp_path: Path, what: str) -> None:
     client, victim = fresh.registry._client, tmp_path / "victim"
     victim.mkdir()
-    place = victim if elsewhere else fresh.state_dir / "mlartifacts"
+    (victim / "theirs").touch()
+    place = victim if what == "elsewhere" else fresh.state_dir / "mlartifacts"
     number = client.create_experiment(fresh.registry.name, place.as_uri(),
-                                      {"s3t.ledger": fresh.owner} if tagged else {})
-    client.create_run(number)
+                                      {} if what == "without our tag" else {"s3t.ledger": fresh.owner})
+    runs = [client.create_run(number).info.run_id] if what == "with a run in it" else []
     with pytest.raises(WorkspaceError, match="expected"):
         train(str(fresh.root))
-    assert not list(victim.iterdir()) and len(client.search_runs([number])) == 1
+    assert [p.name for p in victim.iterdir()] == ["theirs"]
+    assert [r.info.run_id for r in client.search_runs([number])] == runs
     assert not Workspace(fresh.root).ledger.state().experiments
 
 
@@ -141,6 +142,21 @@ def test_an_experiment_that_a_killed_training_made_and_could_not_record_is_taken
         with pytest.raises(TypeError):
             fresh.registry.start_training({})
     assert train(str(fresh.root))["trained"] and len(Workspace(fresh.root).ledger.state().experiments) == 1
+
+
+def test_a_number_that_a_registry_begun_anew_was_given_anew_by_is_not_ours(place: Workspace) -> None:
+    """Its database was lost, and somebody made an experiment before our next command."""
+    number, artifacts = _number(place), (place.state_dir / "mlartifacts").as_uri()
+    forget_connections()
+    for path in place.state_dir.glob("mlflow.db*"):
+        path.unlink()
+    client = mlflow.MlflowClient()
+    assert client.create_experiment("theirs", artifacts) == number
+    run = client.create_run(number).info.run_id
+    place, done = _erased(place)
+    assert done["healed"]["registry"] is True
+    assert client.get_experiment(number).name == "theirs" and client.get_run(run).info.lifecycle_stage == "active"
+    assert _number(place) != number and champion_of(place).predict(["w1"])
 
 
 @pytest.mark.parametrize("key", ["s3t.stage_key", "s3t.kind", "mlflow.parentRunId"])
