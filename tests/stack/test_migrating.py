@@ -151,7 +151,7 @@ def test_a_version_of_a_move_that_was_cut_off_is_not_believed(
     blobs = S3Blobs(url)
     codes = [n for n in blobs.names() if n.endswith("champion.py")]
     for name in codes:
-        blobs.write(name, (blobs.read(name) or b"").replace(b'"label": p.label', b'"label": "forged"'))
+        blobs.write(name, (blobs.read(name) or b"") + b"\nChampion.predict = None\n")
     assert codes
     migrate(place.root, "", "", lambda _: None)
     forget_connections()
