@@ -59,6 +59,10 @@ ACCOUNTS = {"clerk": "s3t_requests", "eraser": "s3t_eraser", "auditor": "s3t_aud
 _ROLES = Path(__file__).with_name("roles.sql")
 _HBA = "local all all scram-sha-256\n"
 """Everybody who connects needs a password, at the socket, which is the only way in."""
+CONNECTIONS = 20
+"""That an account of ACCOUNTS may have at a time."""
+_SETTINGS = {"log_min_error_statement": "panic", "log_error_verbosity": "terse", "reserved_connections": "8"}
+"""PostgreSQL's own: the last of them counts from its next start."""
 BUCKETS = ("s3t", "mlflow")
 CREDENTIAL = "prefect-credential"
 """The file with what Prefect's server asks for, `USER:PASSWORD`, 0600."""
@@ -343,6 +347,19 @@ class Stack:
                     connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(
                         sql.Identifier(name), sql.Identifier(account)))
                     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+        self.close_server()
+
+    def close_server(self) -> None:
+        """What every account may do at the server by default, and may not here. Its own databases, in which whoever has
+        an account could keep something, are for nobody else; its log quotes no statement that failed; an account takes
+        so many connections, and the last ones are kept for who erases. Idempotent."""
+        with self._as_owner() as connection:
+            for database in (OWNER, "template1"):
+                connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
+            for name, value in _SETTINGS.items():
+                if connection.execute(f"SHOW {name}").fetchone() != (value,):
+                    connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+            connection.execute("SELECT pg_reload_conf()")
 
     def make_roles(self, database: str = "s3t") -> None:
         """The roles of infra/roles.sql in a workspace's database, an account in each, and for each account a file that
@@ -357,6 +374,9 @@ class Stack:
             for account, role in ACCOUNTS.items():
                 self._make_account(connection, account)
                 connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(account)))
+                connection.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(
+                    sql.Identifier(account), sql.Literal(CONNECTIONS)))
+            connection.execute("GRANT pg_use_reserved_connections TO s3t_eraser")
         for account in ACCOUNTS:
             _write_private(self.folder / f"env-{account}", "".join(
                 f"export {k}='{v}'\n" for k, v in self.env_of(account).items()))
