@@ -278,6 +278,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/stack/test_roles.py::own_kinds",
     ),
     TextMutant(
+        name="Dask: the scheduler keeps tasks that are done",
+        where="flows/adapters/dask_certificates.py",
+        takes="  admin: {{low-level-log-length: 0}}\n",
+        puts="",
+        fails="tests/stack/test_dask.py::no_key_of_a_bucket",
+    ),
+    TextMutant(
         name="roles: whoever may take a lease writes what they like in it",
         where="infra/roles.sql",
         takes="name IN ('change', 'train') AND holder ~ '^[0-9a-f]{32}$' AND place ~ '^[0-9a-f]{64}$');",
