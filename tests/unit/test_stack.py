@@ -37,11 +37,11 @@ def test_prefects_server_is_asked_with_the_credential_and_never_told_it_on_a_com
                       + '[workers]\ncount = 1\npool = "p"\n')
     stack = Stack(tmp_path, config)
     stack._make_keys()
-    stack._make_credential()
+    stack._make_credentials()
     monkeypatch.setattr(Stack, "socket", str(tmp_path))
     secret = (tmp_path / CREDENTIAL).read_text().strip()
     assert (tmp_path / CREDENTIAL).stat().st_mode & 0o077 == 0 and stack.env["PREFECT_API_AUTH_STRING"] == secret
-    stack._make_credential()
+    stack._make_credentials()
     assert stack.env["PREFECT_API_AUTH_STRING"] == secret  # the one that is there stays
     services = {s.name: s for s in stack.services()}
     assert services["prefect"].command[1:3] == ("-m", "flows.adapters.prefect_server")
