@@ -65,8 +65,9 @@ CREDENTIAL = "prefect-credential"
 MLFLOW_CREDENTIAL = "mlflow-credential"
 """The same of MLflow's server."""
 S3_ROLES = {"s3t": ("Admin", "Read", "Write", "List", "Tagging"), "auditor": ("Read:s3t", "List:s3t"),
-            "mlflow": ("Read:mlflow", "Write:mlflow", "List:mlflow", "Tagging:mlflow")}
-"""Who has keys of S3, and for what. MLflow opens what its clients name: nothing but its own bucket."""
+            "mlflow": tuple(f"{what}:mlflow/artifacts/*" for what in ("Read", "Write", "List", "Tagging"))}
+"""Who has keys of S3, and for what. MLflow opens what its clients name: nothing but its own artifacts, and no setting of
+their bucket."""
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """No proxy gets to see a credential."""
 _HEALTHY_SECONDS = 180
@@ -152,9 +153,8 @@ class Stack:
         self._want_ports()
         self._close()
         self.make_database(*DATABASES)
-        if self._make_keys():  # what runs is of an earlier build: neither knows the new keys
-            self._stop("mlflow")
-            self._stop("s3")
+        if self._make_keys():
+            self._stop_services()  # what runs is of an earlier build, which knows neither these keys nor the credential
         make_security(self.folder / "s3")
         self._make_credentials()
         for service in self.services():
@@ -168,8 +168,7 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything, workers first, the databases last. Raises StackError for what would not stop."""
-        for name in reversed(self.names()):
-            self._stop(name)
+        self._stop_services()
         pid = self.pid("postgres")
         if pid is not None:
             os.kill(pid, signal.SIGINT)  # PostgreSQL's fast shutdown: sessions are ended, everything is written
@@ -460,6 +459,11 @@ class Stack:
                                  f"{self.folder.name}")
             time.sleep(0.3)
 
+    def _stop_services(self) -> None:
+        """All but PostgreSQL, in the opposite order of starting."""
+        for name in reversed(self.names()):
+            self._stop(name)
+
     def _stop(self, name: str) -> None:
         pid = self.pid(name)
         if pid is None:
@@ -470,6 +474,9 @@ class Stack:
             process.wait(_GRACE_SECONDS)
         _kill_group(pid)
         (self.folder / f"{name}.pid").unlink(missing_ok=True)
+        until = time.monotonic() + _GRACE_SECONDS
+        while any(map(taken, listens(self.ports).get(name, ()))) and time.monotonic() < until:
+            time.sleep(0.1)  # what was killed has its ports for a moment
 
     def kill(self, name: str) -> None:
         """kill -9 of a service and all it started: what the fault tests do."""

@@ -106,23 +106,26 @@ def test_files_go_to_the_servers_own_artifacts_and_come_back(stack: Stack, tmp_p
         mlflow.log_text('{"source": "s3://s3t/x"}', "model/x.json")
     client = mlflow.MlflowClient()
     client.create_registered_model(name)
-    version = client.create_model_version(name, f"runs:/{run.info.run_id}/model", run.info.run_id)
+    version = client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
     there = mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}", dst_path=str(tmp_path))
     assert Path(there, "x.json").read_text() == '{"source": "s3://s3t/x"}'
     shown = _ask(stack, "GET", f"/get-artifact?run_uuid={run.info.run_id}&path=model/x.json")
     assert shown.json() == {"source": "s3://s3t/x"}
     got = _ask(stack, "GET", f"/model-versions/get-artifact?name={name}&version={version.version}&path=x.json")
-    assert got.status_code == 200
+    assert got.json() == {"source": "s3://s3t/x"}
+    mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/model", dst_path=str(tmp_path / "by-the-run"))
+    assert list((tmp_path / "by-the-run").rglob("x.json"))
 
 
-def test_the_servers_keys_open_its_own_bucket_alone(stack: Stack) -> None:
-    key = f"of-a-test/{uuid.uuid4().hex}"
+def test_the_servers_keys_open_its_own_artifacts_alone(stack: Stack) -> None:
+    key = f"artifacts/of-a-test/{uuid.uuid4().hex}"
     theirs, ours = stack.client("mlflow"), stack.client()
     ours.put_object(Bucket="s3t", Key=key, Body=b"a row")
     for refused in (lambda: theirs.get_object(Bucket="s3t", Key=key), lambda: theirs.list_objects_v2(Bucket="s3t"),
                     lambda: theirs.put_object(Bucket="s3t", Key=key, Body=b"another"),
                     lambda: theirs.delete_object(Bucket="s3t", Key=key),
-                    lambda: theirs.create_bucket(Bucket="of-mlflow"),
+                    lambda: theirs.copy_object(Bucket="mlflow", Key=key, CopySource=f"s3t/{key}"),
+                    lambda: theirs.create_bucket(Bucket="of-mlflow"), lambda: theirs.list_objects_v2(Bucket="mlflow"),
                     lambda: theirs.put_bucket_versioning(Bucket="mlflow",
                                                          VersioningConfiguration={"Status": "Enabled"})):
         with pytest.raises(ClientError, match="AccessDenied"):
