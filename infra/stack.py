@@ -8,9 +8,9 @@ on PostgreSQL, a work pool and process workers.
 
 Under the directory, closed to other users: `logs/`, a file a service; `env`, what a shell sources to work with it (it
 holds the bucket's keys and the credentials of Prefect and MLflow); `settings.toml`, what `s3t init --settings` takes;
-`passwords/`, of PostgreSQL's accounts, as its clients read them; the servers' data. Every server listens on the loopback
-address only; PostgreSQL on a socket, where everybody needs a password: each of the three databases belongs to an account
-of its own; SeaweedFS's own ports answer nobody without a key that lies in `s3/` (infra.seaweed).
+`passwords/`, of PostgreSQL's accounts, as its clients read them; the servers' data. Every server listens on the
+loopback address only; PostgreSQL on a socket, where everybody needs a password: each of the three databases belongs to
+an account of its own; SeaweedFS's own ports answer nobody without a key that lies in `s3/` (infra.seaweed).
 
 A service that was killed is started again by `up`, on the data it had.
 """
@@ -66,8 +66,8 @@ MLFLOW_CREDENTIAL = "mlflow-credential"
 """The same of MLflow's server."""
 S3_ROLES = {"s3t": ("Admin", "Read", "Write", "List", "Tagging"), "auditor": ("Read:s3t", "List:s3t"),
             "mlflow": tuple(f"{what}:mlflow/artifacts/*" for what in ("Read", "Write", "List", "Tagging"))}
-"""Who has keys of S3, and for what. MLflow opens what its clients name: nothing but its own artifacts, and no setting of
-their bucket."""
+"""Who has keys of S3, and for what. MLflow opens what its clients name: nothing but its own artifacts, and no setting
+of their bucket."""
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """No proxy gets to see a credential."""
 _HEALTHY_SECONDS = 180

@@ -28,7 +28,8 @@ def addresses() -> list[str]:
     done = subprocess.run([sys.executable, "-c", WALK], capture_output=True, text=True, check=True)
     native, flask = json.loads(done.stdout.splitlines()[-1])
     filled = {r.replace("<path:", "<").replace("{", "<").replace("}", ">") for r in (*native, *flask)}
-    return sorted("".join(p if n % 2 == 0 else "x" for n, p in enumerate(r.replace(">", "<").split("<"))) for r in filled)
+    parts = [r.replace(">", "<").split("<") for r in filled]
+    return sorted("".join(p if n % 2 == 0 else "x" for n, p in enumerate(each)) for each in parts)
 
 
 def _ask(stack: Stack, method: str, path: str, known: bool = True, **more: Any) -> "requests.Response":
@@ -62,8 +63,8 @@ def test_with_the_credential_assistant_jobs_and_gateway_are_not_there(stack: Sta
 def test_the_pages_and_what_they_ask_for_are_there(stack: Stack) -> None:
     page = _ask(stack, "GET", "/")
     assert page.status_code == 200 and "static-files/" in page.text
-    for path in ("/version", "/ajax-api/3.0/mlflow/server-info", "/ajax-api/2.0/mlflow/experiments/search?max_results=5",
-                 "/ajax-api/2.0/mlflow/registered-models/search"):
+    for path in ("/version", "/ajax-api/3.0/mlflow/server-info", "/ajax-api/2.0/mlflow/registered-models/search",
+                 "/ajax-api/2.0/mlflow/experiments/search?max_results=5"):
         assert _ask(stack, "GET", path).status_code == 200, path
 
 
