@@ -62,7 +62,8 @@ def served(place: Workspace) -> tuple[str, list[dict[str, Any]]]:
 def moved_to(root: Path, settings: str, folder: Path) -> dict[str, Any]:
     """As a user does it, in a process of its own."""
     (folder / "places.toml").write_text(settings)
-    theirs = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    theirs = {k: v for k, v in os.environ.items()
+              if not k.startswith("MLFLOW_") or k in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")}
     done = subprocess.run([sys.executable, "-m", "flows.cli", "migrate", "--settings", str(folder / "places.toml"),
                            "--workspace", str(root), "--json"], cwd=ROOT, capture_output=True, text=True, check=False,
                           env=theirs)
