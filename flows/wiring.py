@@ -381,7 +381,7 @@ class Workspace:
         with workspace_lock(self.state_dir / "checkpoint.lock", _SIGNING_SECONDS):  # what is read first is signed first
             private, leaves = self.signing_key(), self.ledger.leaves()
             checkpoint = Checkpoint(leaves[0].hex(), head_of(leaves), self.now())
-            return checkpoint, self.checkpoints.write(checkpoint, private, self.ledger.leaves)
+            return checkpoint, self.checkpoints.write(checkpoint, private, leaves, self.ledger.leaves)
 
     def signing_key(self) -> Ed25519PrivateKey:
         """The key that signs by the ledger. Raises WorkspaceError where another one lies in its place."""
@@ -434,7 +434,8 @@ class Workspace:
     @cached_property
     def certificates(self) -> CertificateFiles:
         """Where closing documents are signed and kept."""
-        return CertificateFiles(self.certificates_dir, self.signing_key())
+        return CertificateFiles(self.certificates_dir, self.signing_key(),
+                                lambda: self._check_checkpoints(self.ledger))
 
     @cached_property
     def store(self) -> StageStore:

@@ -7,10 +7,10 @@ on PostgreSQL, a work pool and process workers.
     python -m infra.stack roles [--dir .stack]     accounts of their own for who takes requests, erases, looks
 
 Under the directory, closed to other users: `logs/`, a file a service; `env`, what a shell sources to work with it (it
-holds the bucket's keys and Prefect's credential); `settings.toml`, what `s3t init --settings` takes; `passwords/`, of
-PostgreSQL's accounts, as its clients read them; the servers' data. Every server listens on the loopback address only;
-PostgreSQL on a socket, where everybody needs a password: each of the three databases belongs to an account of its own;
-SeaweedFS's own ports answer nobody without a key that lies in `s3/` (infra.seaweed).
+holds the bucket's keys and the credentials of Prefect and MLflow); `settings.toml`, what `s3t init --settings` takes;
+`passwords/`, of PostgreSQL's accounts, as its clients read them; the servers' data. Every server listens on the
+loopback address only; PostgreSQL on a socket, where everybody needs a password: each of the three databases belongs to
+an account of its own; SeaweedFS's own ports answer nobody without a key that lies in `s3/` (infra.seaweed).
 
 A service that was killed is started again by `up`, on the data it had.
 """
@@ -59,9 +59,19 @@ ACCOUNTS = {"clerk": "s3t_requests", "eraser": "s3t_eraser", "auditor": "s3t_aud
 _ROLES = Path(__file__).with_name("roles.sql")
 _HBA = "local all all scram-sha-256\n"
 """Everybody who connects needs a password, at the socket, which is the only way in."""
+CONNECTIONS = 20
+"""That an account of ACCOUNTS may have at a time."""
+_SETTINGS = {"log_min_error_statement": "panic", "log_error_verbosity": "terse", "reserved_connections": "8"}
+"""PostgreSQL's own: the last of them counts from its next start."""
 BUCKETS = ("s3t", "mlflow")
 CREDENTIAL = "prefect-credential"
 """The file with what Prefect's server asks for, `USER:PASSWORD`, 0600."""
+MLFLOW_CREDENTIAL = "mlflow-credential"
+"""The same of MLflow's server."""
+S3_ROLES = {"s3t": ("Admin", "Read", "Write", "List", "Tagging"), "auditor": ("Read:s3t", "List:s3t"),
+            "mlflow": tuple(f"{what}:mlflow/artifacts/*" for what in ("Read", "Write", "List", "Tagging"))}
+"""Who has keys of S3, and for what. MLflow opens what its clients name: nothing but its own artifacts, and no setting
+of their bucket."""
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """No proxy gets to see a credential."""
 _HEALTHY_SECONDS = 180
@@ -124,9 +134,11 @@ class Stack:
     @property
     def env(self) -> dict[str, str]:
         """What a process needs to work with the stack."""
+        user, _, password = read_secret(self.folder / MLFLOW_CREDENTIAL).partition(":")
         return {**_QUIET, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.ports['s3']}", "AWS_DEFAULT_REGION": "us-east-1",
                 "AWS_EC2_METADATA_DISABLED": "true", **self._keys("s3t"),
                 "PGUSER": "s3t", "PGPASSFILE": str(self.passwords("s3t", "mlflow")),
+                "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password,
                 "PREFECT_API_URL": f"http://127.0.0.1:{self.ports['prefect']}/api",
                 "PREFECT_API_AUTH_STRING": read_secret(self.folder / CREDENTIAL)}
 
@@ -145,9 +157,10 @@ class Stack:
         self._want_ports()
         self._close()
         self.make_database(*DATABASES)
-        self._make_keys()
+        if self._make_keys():
+            self._stop_services()  # what runs is of an earlier build, which knows neither these keys nor the credential
         make_security(self.folder / "s3")
-        self._make_credential()
+        self._make_credentials()
         for service in self.services():
             self._start(service)
             if service.name == "s3":
@@ -159,8 +172,7 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything, workers first, the databases last. Raises StackError for what would not stop."""
-        for name in reversed(self.names()):
-            self._stop(name)
+        self._stop_services()
         pid = self.pid("postgres")
         if pid is not None:
             os.kill(pid, signal.SIGINT)  # PostgreSQL's fast shutdown: sessions are ended, everything is written
@@ -192,13 +204,6 @@ class Stack:
         """All but PostgreSQL, in the order of starting."""
         web = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
         python, base = sys.executable, {**os.environ, **self.env, **_TERSE}
-        unrelated = {k: v for k, v in base.items() if not k.startswith("PREFECT_")}
-        mlflow = Service("mlflow", (
-            python, "-m", "mlflow", "server", "--backend-store-uri", self.database("mlflow", "psycopg"),
-            "--artifacts-destination", "s3://mlflow/artifacts", "--host", "127.0.0.1", "--port",
-            str(self.ports["mlflow"]), "--workers", "1"),
-            {**unrelated, "MLFLOW_S3_ENDPOINT_URL": web["s3"], "PGPASSFILE": str(self.passwords("mlflow"))},
-            lambda: _answers(f"{web['mlflow']}/health"))
         home = {**base, "PREFECT_HOME": str(self.folder / "prefect")}
         prefect = Service("prefect", (
             python, "-m", "flows.adapters.prefect_server", "--host", "127.0.0.1", "--port", str(self.ports["prefect"])),
@@ -211,9 +216,20 @@ class Stack:
         workers = [Service(name, (python, "-m", "prefect", "worker", "start", "--pool", pool, "--name", name, "--type",
                                   "process"), home, lambda n=name: n in self._workers_online())  # type: ignore[misc]
                    for name in self.names()[3:]]
-        return [self._s3(), mlflow, prefect, *workers]
+        return [self._s3(), self._mlflow(base), prefect, *workers]
 
     # --- parts
+
+    def _mlflow(self, base: Mapping[str, str]) -> Service:
+        url = f"http://127.0.0.1:{self.ports['mlflow']}"
+        related = {k: v for k, v in base.items() if not k.startswith("PREFECT_")}
+        return Service("mlflow", (
+            sys.executable, "-m", "flows.adapters.mlflow_server", "--host", "127.0.0.1", "--port",
+            str(self.ports["mlflow"])),
+            {**related, **self._keys("mlflow"), "MLFLOW_S3_ENDPOINT_URL": self.env["AWS_ENDPOINT_URL"],
+             "MLFLOW_BACKEND_STORE_URI": self.database("mlflow", "psycopg"),
+             "MLFLOW_ARTIFACTS_DESTINATION": "s3://mlflow/artifacts", "PGPASSFILE": str(self.passwords("mlflow"))},
+            lambda: _answers(f"{url}/health"))
 
     def _s3(self) -> Service:
         port = self.ports["s3"]
@@ -240,24 +256,29 @@ class Stack:
                 raise StackError(f"expected port {port} to be free for {name}, something listens there; stop that or "
                                  "change [ports] in infra/stack.toml")
 
-    def _make_keys(self) -> None:
-        """Keys of whoever works with the buckets, and of whoever only reads them."""
-        roles = {"s3t": ["Admin", "Read", "Write", "List", "Tagging"], "auditor": ["Read:s3t", "List:s3t"]}
-        if not (self.folder / "s3.json").exists():
-            _write_private(self.folder / "s3.json", json.dumps({"identities": [
-                {"name": name, "actions": actions, "credentials": [
-                    {"accessKey": f"{name}-{secrets.token_hex(4)}", "secretKey": secrets.token_hex(24)}]}
-                for name, actions in roles.items()]}))
+    def _make_keys(self) -> bool:
+        """Keys of whoever works with the buckets, one set for each role; those that are there stay. Returns whether
+        some were added to others."""
+        path = self.folder / "s3.json"
+        identities = json.loads(path.read_bytes())["identities"] if path.exists() else []
+        known = {i["name"] for i in identities}
+        new = [{"name": name, "actions": actions, "credentials": [
+            {"accessKey": f"{name}-{secrets.token_hex(4)}", "secretKey": secrets.token_hex(24)}]}
+            for name, actions in S3_ROLES.items() if name not in known]
+        if new:
+            _write_private(path, json.dumps({"identities": [*identities, *new]}))
+        return bool(new and known)
 
     def _keys(self, role: str) -> dict[str, str]:
         told = json.loads((self.folder / "s3.json").read_bytes())
         keys = next(i["credentials"][0] for i in told["identities"] if i["name"] == role)
         return {"AWS_ACCESS_KEY_ID": keys["accessKey"], "AWS_SECRET_ACCESS_KEY": keys["secretKey"]}
 
-    def _make_credential(self) -> None:
-        """What Prefect's server asks for; the one that is there stays."""
-        if not (self.folder / CREDENTIAL).exists():
-            write_secret(self.folder / CREDENTIAL, f"s3t:{new_secret()}")
+    def _make_credentials(self) -> None:
+        """What Prefect's server and MLflow's ask for; those that are there stay."""
+        for name in (CREDENTIAL, MLFLOW_CREDENTIAL):
+            if not (self.folder / name).exists():
+                write_secret(self.folder / name, f"s3t:{new_secret()}")
 
     def _ask_prefect(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """What Prefect's API answers: to a question, or to a change, which takes a CSRF token of its own. Raises
@@ -343,6 +364,19 @@ class Stack:
                     connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(
                         sql.Identifier(name), sql.Identifier(account)))
                     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+        self.close_server()
+
+    def close_server(self) -> None:
+        """What every account may do at the server by default, and may not here. Its own databases, in which whoever has
+        an account could keep something, are for nobody else; its log quotes no statement that failed; an account takes
+        so many connections, and the last ones are kept for who erases. Idempotent."""
+        with self._as_owner() as connection:
+            for database in (OWNER, "template1"):
+                connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
+            for name, value in _SETTINGS.items():
+                if connection.execute(f"SHOW {name}").fetchone() != (value,):
+                    connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+            connection.execute("SELECT pg_reload_conf()")
 
     def make_roles(self, database: str = "s3t") -> None:
         """The roles of infra/roles.sql in a workspace's database, an account in each, and for each account a file that
@@ -357,6 +391,9 @@ class Stack:
             for account, role in ACCOUNTS.items():
                 self._make_account(connection, account)
                 connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(account)))
+                connection.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(
+                    sql.Identifier(account), sql.Literal(CONNECTIONS)))
+            connection.execute("GRANT pg_use_reserved_connections TO s3t_eraser")
         for account in ACCOUNTS:
             _write_private(self.folder / f"env-{account}", "".join(
                 f"export {k}='{v}'\n" for k, v in self.env_of(account).items()))
@@ -442,6 +479,11 @@ class Stack:
                                  f"{self.folder.name}")
             time.sleep(0.3)
 
+    def _stop_services(self) -> None:
+        """All but PostgreSQL, in the opposite order of starting."""
+        for name in reversed(self.names()):
+            self._stop(name)
+
     def _stop(self, name: str) -> None:
         pid = self.pid(name)
         if pid is None:
@@ -452,6 +494,9 @@ class Stack:
             process.wait(_GRACE_SECONDS)
         _kill_group(pid)
         (self.folder / f"{name}.pid").unlink(missing_ok=True)
+        until = time.monotonic() + _GRACE_SECONDS
+        while any(map(taken, listens(self.ports).get(name, ()))) and time.monotonic() < until:
+            time.sleep(0.1)  # what was killed has its ports for a moment
 
     def kill(self, name: str) -> None:
         """kill -9 of a service and all it started: what the fault tests do."""
@@ -554,7 +599,7 @@ def _tell(stack: Stack) -> None:
     there = Path(os.path.relpath(stack.folder))
     print(f"PostgreSQL  {stack.database('s3t')} (passwords: {there}/passwords)\n"
           f"S3          {stack.env['AWS_ENDPOINT_URL']}\n"
-          f"MLflow      http://127.0.0.1:{stack.ports['mlflow']}\n"
+          f"MLflow      http://127.0.0.1:{stack.ports['mlflow']} (its user and password are in {there}/env)\n"
           f"Prefect     {stack.env['PREFECT_API_URL']} (its credential is in {there}/env), "
           f"work pool {stack.config['workers']['pool']!r}, "
           f"{stack.config['workers']['count']} workers\n"

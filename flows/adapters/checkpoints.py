@@ -38,11 +38,13 @@ class CheckpointFiles:
         self._publics = publics
         self._memory = memory
 
-    def write(self, checkpoint: Checkpoint, private: Ed25519PrivateKey,
+    def write(self, checkpoint: Checkpoint, private: Ed25519PrivateKey, signed: list[bytes],
               leaves: Callable[[], list[bytes]]) -> bytes:
-        """Sign and write it, outside first; returns the envelope. One of a larger ledger that is there by now, another
-        machine's, stays: `leaves` reads the ledger's, which must continue it. Raises StorageError, WorkspaceError,
-        LedgerError."""
+        """Sign and write it, outside first; returns the envelope. It must continue the one that is there, whichever is
+        the larger: a database that an older copy took the place of meanwhile has lost what that one tells of. One of a
+        larger ledger, another machine's, stays. `signed` are the leaf hashes that it signs, `leaves` reads the ledger's
+        as they are now. Raises StorageError, WorkspaceError, LedgerError."""
+        newest = self._continued(checkpoint, signed, leaves)
         envelope = sign_checkpoint(checkpoint, private)
         if self._outside is not None:
             path = self._reachable(self._outside) / _name(checkpoint)
@@ -50,21 +52,20 @@ class CheckpointFiles:
                 self._check_same(path, checkpoint)
             else:
                 write_atomically(path, envelope, SHARED_MODE)
-        newest = max((c.head.size for c in self._newer(checkpoint, leaves)), default=0)
         if newest <= checkpoint.head.size:
             write_atomically(self._inside, envelope)
         return envelope
 
-    def _newer(self, checkpoint: Checkpoint, leaves: Callable[[], list[bytes]]) -> list[Checkpoint]:
-        """The one in the workspace, where it is of a larger ledger of this name. Raises LedgerError."""
+    def _continued(self, checkpoint: Checkpoint, signed: list[bytes], leaves: Callable[[], list[bytes]]) -> int:
+        """The size of the ledger of this name that the checkpoint in the workspace is of, 0 without one. Raises
+        LedgerError where this ledger does not continue it."""
         try:
             found = [c for c, _ in self._inside_one() if c.ledger == checkpoint.ledger]
         except CertificateError:
-            return []  # what is no checkpoint by a key of ours counts for nothing, and is replaced
-        newer = [c for c in found if c.head.size > checkpoint.head.size]
-        for other in newer:
-            check_continues(other, leaves())
-        return newer
+            return 0  # what is no checkpoint by a key of ours counts for nothing, and is replaced
+        for other in found:
+            check_continues(other, leaves() if other.head.size > checkpoint.head.size else signed)
+        return max((c.head.size for c in found), default=0)
 
     def check(self, ledger: str, changes: Callable[[], Sequence[KeyChange]], leaves: Callable[[], list[bytes]],
               whole: bool = False) -> None:

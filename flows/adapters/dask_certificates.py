@@ -44,6 +44,8 @@ _CLUSTER_SETTINGS = """distributed:
       ca-file: {folder}/authority.pem
       scheduler: {{cert: {folder}/cluster.pem, key: {folder}/cluster.key}}
       worker: {{cert: {folder}/cluster.pem, key: {folder}/cluster.key}}
+  # neither keeps the last messages that it sent: tasks are in them, with the addresses of data files
+  admin: {{low-level-log-length: 0}}
   # the HTTP server of each asks for no credential: it has no pages
   scheduler: {{http: {{routes: []}}}}
   worker:

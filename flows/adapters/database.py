@@ -210,7 +210,9 @@ class Database:
         seal = _check_rows(self.sealing, rows, 0, b"")
         known = self._known
         if known.size > len(rows) or (known.size and rows[known.size - 1].seal != known.seal):
-            known = Folded(0, b"", State())
+            raise LedgerError("expected the ledger to continue what this command has read of it, got an older or "
+                              "another one: a copy of the database took its place meanwhile, and what was acknowledged "
+                              "since may be lost. Put the newest copy back, then run the command again")
         self._known = _continued(known, rows[known.size:], seal)
         return self._known
 

@@ -116,10 +116,12 @@ class Door:
             names += own
         return frozenset(name.lower() for name in names)
 
-    def guarded(self, app: App, port: int, scheme: str, secret: str, open_paths: frozenset[str]) -> Guard:
-        """The application behind the guard, for who asks at this address."""
+    def guarded(self, app: App, port: int, scheme: str, secret: str, open_paths: frozenset[str],
+                realm: str = "") -> Guard:
+        """The application behind the guard, for who asks at this address; a browser is asked for the credential where
+        there is a `realm`."""
         schemes = ("https",) if self.tls_cert else ("http", "https") if self.proxies else ("http",)
-        return Guard(app, Rules(self.hosts(port), scheme, secret, open_paths, schemes))
+        return Guard(app, Rules(self.hosts(port), scheme, secret, open_paths, schemes, realm))
 
     def server(self, app: Guard) -> Any:
         """A uvicorn server for it. It believes no header about where a request came from, and logs none."""

@@ -49,7 +49,9 @@ class Rules:
 
     `hosts`: what a Host header may say, lower case, with the port where the address has one. `scheme`: "basic" or
     "bearer". `secret`: for basic "USER:PASSWORD". `open_paths`: exact paths that GET and HEAD reach without it.
-    `schemes`: what this server's own address may begin with in an Origin.
+    `schemes`: what this server's own address may begin with in an Origin. `realm`: how a browser that comes without
+    the credential is asked for it; "" where no pages are served. It then keeps it and sends it along for other pages
+    too, whose requests are refused by where they come from.
     """
 
     hosts: frozenset[str]
@@ -57,6 +59,7 @@ class Rules:
     secret: str
     open_paths: frozenset[str] = frozenset()
     schemes: tuple[str, ...] = ("http",)
+    realm: str = ""
 
     def __post_init__(self) -> None:
         if not self.secret or not self.hosts or self.scheme not in ("basic", "bearer"):
@@ -119,7 +122,7 @@ class Guard:
         if status is None and not (self._rules.is_open(scope) or self._rules.is_authorised(scope)):
             status = 401
         if status is not None:
-            await _refuse(status, send)
+            await _refuse(status, send, self._rules.realm)
         elif scope["method"] == "HEAD" and self._rules.is_open(scope):
             await self._app({**scope, "method": "GET"}, receive, _without_body(send))
         else:
@@ -229,10 +232,11 @@ def _without_body(send: Send) -> Send:
     return pass_on
 
 
-async def _refuse(status: int, send: Send) -> None:
+async def _refuse(status: int, send: Send, realm: str) -> None:
     body = json.dumps({"exception_message": _TOLD[status]}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()),
                (b"connection", b"close"), (b"cache-control", b"no-store")]
-    # No WWW-Authenticate: a browser would ask for the credential, keep it, and send it along for other pages.
+    if status == 401 and realm:
+        headers.append((b"www-authenticate", f'Basic realm="{realm}"'.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -168,14 +168,17 @@ def _strings(value: Any) -> list[str] | None:
 class CertificateFiles:
     """Signed certificates, `REQUEST_ID.json`. Fills the port `Certificates`."""
 
-    def __init__(self, folder: Path, key: Ed25519PrivateKey) -> None:
+    def __init__(self, folder: Path, key: Ed25519PrivateKey, check: Callable[[], None]) -> None:
+        """`check` raises where the ledger that is signed over has lost anything: asked each time before a signature,
+        because another copy of the database may have taken its place since the command began."""
         self.folder = folder
-        self._key = key
+        self._key, self._check = key, check
 
     def issue(self, predicates: Mapping[str, dict[str, Any]], subject: dict[str, Any],
               kind: str = PREDICATE_TYPE) -> dict[str, str]:
         """Sign and write one per request id; returns each file's SHA-256. One that a run before a crash signed for the
         same act is kept; one for another act, which never came to be, is written over."""
+        self._check()
         kept = {r: e for r, p in predicates.items() if (e := self._signed_before(r, kind, p)) is not None}
         new = {r: sign(make_statement(p, subject, kind), self._key) for r, p in predicates.items() if r not in kept}
         write_each_atomically(self.folder, {f"{r}.json": envelope for r, envelope in new.items()})

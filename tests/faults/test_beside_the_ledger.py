@@ -141,12 +141,16 @@ def test_an_old_genuine_checkpoint_under_another_name_hides_no_newer_one(place: 
             _again(place).ledger.state()
 
 
-def test_the_largest_signed_size_counts_whatever_sorts_last_and_whatever_is_remembered(place: Workspace) -> None:
+@pytest.mark.parametrize("remembered", [False, True])
+def test_the_largest_signed_size_counts_whatever_sorts_last_and_whatever_is_remembered(
+        place: Workspace, remembered: bool) -> None:
     kept = place.root.parent / "older"
     take_requests(place, ["person 1"])
     shutil.copytree(place.state_dir, kept)
     _again(place).ledger.state()  # everything there is remembered
     take_requests(place, ["person 2"])
+    if remembered:
+        _again(place).ledger.state()
     for file in ("s3t.db", "checkpoint.json"):
         shutil.copy(kept / file, place.state_dir)
     with pytest.raises(LedgerError, match="an older copy took its place"):
@@ -662,6 +666,10 @@ def test_a_ledger_or_bundle_made_from_before_the_change_by_the_old_key_is_refuse
         for name in ("b.zip", "l.jsonl"):
             found = verify_path(thief.root / name, keys)
             assert not found["valid"] and "key" in found["problems"][0], name
+    bare = new.with_name("bare.pem")  # of which nothing says that it vouches for another
+    bare.write_bytes(new.read_bytes()[new.read_bytes().index(b"-----BEGIN"):])
+    found = verify_path(thief.root / "b.zip", [old, bare])
+    assert not found["valid"] and "neither in use nor replaced" in found["problems"][0]
     for path in (place.root.parent / "outside").iterdir():
         path.unlink()  # the thief's own came there too: every command here would have refused them
     assert thief.ledger.state().signing == key_id(read_signing_key(thief.keys_dir).public_key())

@@ -29,6 +29,7 @@ from s3t_core.erasure.ledger import TreeHead, leaf_of
 from s3t_core.erasure.merkle import leaf_hash, tree_head
 from s3t_core.erasure.offline import key_id
 from s3t_core.errors import CertificateError, LedgerError, StorageError, WorkspaceError
+from tests.faults.carried import plan_for, step
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
 ROOT = Path(__file__).parents[2]
@@ -162,13 +163,55 @@ def test_an_older_checkpoint_of_another_machine_takes_no_newer_ones_place(tmp_pa
     take_requests(place, ["person 1", "person 2"])
     path, leaves = place.state_dir / "checkpoint.json", place.ledger.leaves()
     newest, private = path.read_bytes(), read_signing_key(place.keys_dir)
-    place.checkpoints.write(_checkpoint(2, leaves), private, lambda: leaves)
+    place.checkpoints.write(_checkpoint(2, leaves), private, leaves[:2], lambda: leaves)
     assert path.read_bytes() == newest
     with pytest.raises(LedgerError, match="as signed"):
-        place.checkpoints.write(_checkpoint(2, leaves), private, lambda: leaves[:2])
+        place.checkpoints.write(_checkpoint(2, leaves), private, leaves[:2], lambda: leaves[:2])
     path.write_bytes(b"damaged")
-    place.checkpoints.write(_checkpoint(2, leaves), private, lambda: leaves)
+    place.checkpoints.write(_checkpoint(2, leaves), private, leaves[:2], lambda: leaves)
     assert path.read_bytes() != newest
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_no_certificate_is_signed_over_a_database_whose_older_copy_took_its_place_under_a_command(
+        tmp_path: Path, read: bool) -> None:
+    """A failover to a lagging replica in the middle of an erasure, with and without the eraser having read what was
+    acknowledged meanwhile: it was acknowledged, and its checkpoint lies here."""
+    place = create_workspace(tmp_path / "w", Config())
+    first, = take_requests(place, ["person 1"])
+    eraser = Workspace(place.root)
+    eraser.ledger.append({"type": "planned", "time": eraser.now(), "plan": plan_for(first.request_id)})
+    eraser.requests.suppress([first], eraser.now())
+    for name in ("cut over", "rewrite", "destroy", "measure", "scan"):
+        eraser.ledger.append(step(eraser, name))
+    before = eraser.ledger.head().size
+    lost, = take_requests(Workspace(place.root), ["person 2"])
+    if read:
+        assert lost.request_id in eraser.ledger.state().requests
+    with sqlite3.connect(place.state_dir / "s3t.db") as connection:
+        connection.execute("DELETE FROM ledger WHERE seq >= ?", [before])
+        connection.execute("DELETE FROM requests WHERE id = ?", [lost.request_id])
+    predicate = {"request": {"id": first.request_id}, "batch": {"plan": "p"}}
+    for act in (lambda: eraser.certificates.issue({first.request_id: predicate}, {"name": "x", "digest": {}}),
+                eraser.write_checkpoint, lambda: Workspace(place.root).ledger):
+        with pytest.raises(LedgerError, match=r"an older copy took its place|took its place meanwhile"):
+            act()
+    assert not list(place.certificates_dir.glob("*.json"))
+
+
+def test_a_ledger_that_grew_again_after_an_older_copy_took_its_place_is_not_signed(tmp_path: Path) -> None:
+    place = create_workspace(tmp_path / "w", Config())
+    take_requests(place, ["person 1"])
+    running = Workspace(place.root)
+    before = running.ledger.head().size
+    lost, = take_requests(Workspace(place.root), ["person 2"])
+    with sqlite3.connect(place.state_dir / "s3t.db") as connection:
+        connection.execute("DELETE FROM ledger WHERE seq >= ?", [before])
+        connection.execute("DELETE FROM requests WHERE id = ?", [lost.request_id])
+    with pytest.raises(LedgerError, match="as they were signed"):
+        take_requests(running, ["person 3", "person 4"])
+    with pytest.raises(LedgerError, match="as they were signed"):
+        assert Workspace(place.root).ledger
 
 
 def test_the_place_outside_is_outside(tmp_path: Path) -> None:

@@ -53,12 +53,23 @@ def test_what_was_folded_before_is_folded_on_and_stays_as_it_was_given(ledger: S
     second.holds["s7"] = {}  # whoever got a state cannot change the next one's
     ledger.append(_hold(8))
     assert "s7" not in first.holds and ledger.state().holds["s7"] == _hold(7) and "s8" in ledger.state().holds
-    with sqlite3.connect(tmp_path / "l.db") as connection:  # an older copy was put back, and went another way
+
+
+def test_who_has_read_more_of_a_ledger_believes_no_older_copy(ledger: SqlLedger, tmp_path: Path) -> None:
+    """One was put in its place, and went another way: a command that began before would take what it has for what is
+    there."""
+    ledger.append(_hold(7), _hold(8))
+    assert "s8" in ledger.state().holds
+    with sqlite3.connect(tmp_path / "l.db") as connection:
         connection.execute("DELETE FROM ledger WHERE seq > 5")
-    assert ledger.state().holds.keys() == {"s0", "s1", "s2", "s3", "s7"}
-    SqlLedger(Database("sqlite:///l.db", tmp_path)).append(_hold(9))
-    assert ledger.state().holds.keys() == {"s0", "s1", "s2", "s3", "s7", "s9"} == SqlLedger(
-        Database("sqlite:///l.db", tmp_path)).state().holds.keys()
+    with pytest.raises(LedgerError, match="took its place meanwhile"):
+        ledger.state()
+    other = SqlLedger(Database("sqlite:///l.db", tmp_path))
+    other.append(_hold(9))
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="took its place meanwhile"):
+            ledger.append(_hold(10))
+    assert other.state().holds.keys() == {"s0", "s1", "s2", "s3", "s7", "s9"}
 
 
 def test_appending_is_all_or_nothing(ledger: SqlLedger) -> None:

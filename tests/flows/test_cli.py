@@ -21,8 +21,11 @@ S3T = str(Path(sys.executable).with_name("s3t"))
 
 
 def environment() -> dict[str, str]:
-    """A user's own: what other tests set in this process (MLflow's registry, Prefect's server) is left out."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "S3T_"))}
+    """A user's own: what other tests set in this process (MLflow's registry, Prefect's server) is left out; the
+    credential for an MLflow server is the user's."""
+    credential = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    return {k: v for k, v in os.environ.items()
+            if k in credential or not k.startswith(("PREFECT_", "MLFLOW_", "S3T_"))}
 
 
 def _run(*arguments: str, cwd: Path, code: int = 0, given: str = "") -> subprocess.CompletedProcess[str]:

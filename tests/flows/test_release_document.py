@@ -29,6 +29,8 @@ from tests.flows.prepared import forget_connections
 
 pytestmark = pytest.mark.slow
 CODE = Path(registry.__file__).with_name("champion.py")
+FORGED = "\nChampion.predict = lambda *_: [{'label': 'forged'}]\n"
+"""Code at the end of a version's, by which it answers otherwise."""
 
 
 def _labels_reversed(document: dict[str, Any]) -> None:
@@ -89,7 +91,7 @@ def test_changed_code_of_a_version_is_not_run_by_us_and_an_erase_run_puts_it_rig
     assert champion is not None
     folder = place.state_dir / "mlartifacts" / "models" / champion.model_id
     code = next(folder.rglob("champion.py"))
-    code.write_text(code.read_text().replace('"label": p.label', '"label": "forged"'))
+    code.write_text(code.read_text() + FORGED)
     with pytest.raises(GuaranteeError, match="files of version"):
         champion_of(Workspace(place.root))
     assert registry_problems(place) == [f"versions with other files than the ledger recorded: {champion.version}"]
@@ -149,7 +151,7 @@ def _forge(place: Workspace, recorded: bool) -> set[str]:
     known, folder = {v.model_id for v in place.ledger.state().versions}, place.state_dir / "mlartifacts" / "models"
     forged = {p.name for p in folder.iterdir() if (p.name in known) == recorded and any(p.rglob("champion.py"))}
     for file in (f for name in forged for f in (folder / name).rglob("champion.py")):
-        file.write_text(file.read_text().replace('"label": p.label', '"label": "forged"'))
+        file.write_text(file.read_text() + FORGED)
     return forged
 
 
@@ -276,7 +278,7 @@ def _evil(place: Workspace, folder: Path) -> Path:
     files = folder / champion.model_id / "artifacts"
     shutil.copytree(place.state_dir / "mlartifacts" / "models" / champion.model_id / "artifacts", files)
     code = next(files.rglob("champion.py"))
-    code.write_text(code.read_text().replace('"label": p.label', '"label": "forged"'))
+    code.write_text(code.read_text() + FORGED)
     return files
 
 

@@ -4,6 +4,28 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="failover: a process takes an older copy for the ledger it has read",
+        where="flows/adapters/database.py::Database.folded",
+        takes="if known.size > len(rows) or (known.size and rows[known.size - 1].seal != known.seal): ...",
+        puts="if known.size > len(rows) or (known.size and rows[known.size - 1].seal != known.seal):\n"
+        "    known = Folded(0, b'', State())",
+        fails="tests/faults/test_ledger.py::believes_no_older_copy",
+    ),
+    Mutant(
+        name="failover: a certificate is signed over a ledger that lost an entry",
+        where="flows/adapters/local.py::CertificateFiles.issue",
+        takes="self._check()",
+        puts="",
+        fails="tests/faults/test_checkpoints.py::took_its_place_under_a_command",
+    ),
+    Mutant(
+        name="failover: a checkpoint is held against larger ones alone",
+        where="flows/adapters/checkpoints.py::CheckpointFiles._continued",
+        takes="for other in found: ...",
+        puts="for other in [c for c in found if c.head.size > checkpoint.head.size]: ...",
+        fails="tests/faults/test_checkpoints.py::grew_again",
+    ),
+    Mutant(
         name="clock: who asks again is told the wrong time",
         where="flows/adapters/database.py::_known",
         takes="as_told(_request(row), state)",

@@ -197,6 +197,11 @@ def test_a_worker_has_no_key_of_a_bucket_and_spills_nothing(
     def spilling(dask_worker: Any) -> tuple[Any, Any]:  # within: a worker has not this module, so it gets the code
         memory = dask_worker.memory_manager
         return memory.memory_target_fraction, memory.memory_spill_fraction
+
+    def remembered(dask_scheduler: Any) -> list[bytes]:
+        import pickle
+        streams = [*dask_scheduler.stream_comms.values(), *dask_scheduler.client_comms.values()]
+        return [pickle.dumps(message) for stream in streams for message in stream.recent_message_log]
     with running(tmp_path / "dask", 1) as dask:
         place = ingested(dask.address)
         job = _stage_job(place)
@@ -204,6 +209,7 @@ def test_a_worker_has_no_key_of_a_bucket_and_spills_nothing(
         assert not [k for k in psutil.Process(dask.workers[0].pid).environ() if k.startswith("AWS_")]
         with Client(dask.address, timeout=30, set_as_default=False) as ours:
             assert list(ours.run(spilling).values()) == [(False, False)]
+            assert not [m for m in ours.run_on_scheduler(remembered) if b"X-Amz" in m or place.root.name.encode() in m]
     remote = S3Blobs(place.config.dvc.remote)
     name, other = [n for n in remote.names() if n.startswith("files/")][:2]
     address = remote.signed(name, 3600)

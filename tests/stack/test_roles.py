@@ -151,10 +151,16 @@ def test_an_account_that_looks_holds_up_nobody(stack: Stack, place: Workspace, d
     """Neither by a lock that it can take, nor by a transaction that it leaves open."""
     name = urlsplit(database).path.strip("/")
     with contextlib.ExitStack() as held:
+        free: list[psycopg.Connection] = []
+
         def statement(text: str) -> None:
-            connection = held.enter_context(psycopg.connect(stack.database(name, user="auditor")))
-            with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
-                connection.execute(text)
+            connection = free.pop() if free else held.enter_context(
+                psycopg.connect(stack.database(name, user="auditor")))
+            try:
+                connection.execute(text)  # stays open
+            except psycopg.errors.InsufficientPrivilege:
+                connection.rollback()
+                free.append(connection)
         for number in (0x53335400, 1):
             statement(f"SELECT pg_advisory_lock({number})")
         for table in [*METADATA.tables, "s3t_schema"]:
@@ -179,9 +185,35 @@ def test_an_account_keeps_nothing_beside_the_tables_and_sees_no_other_database(
                           "COPY ledger TO PROGRAM 'cat'", "SELECT pg_read_file('PG_VERSION')"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement)
-    for other in DATABASES:
+        with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.InsufficientPrivilege)):
+            connection.execute("INSERT INTO lease VALUES ('change', %s, 'x', 1)", [f"{CANARY} was here"])
+    log = "".join(p.read_text(errors="replace") for p in [stack.folder / "postgres" / "log"] if p.is_file())
+    assert log and CANARY not in log
+    for other in (*DATABASES, "postgres", "template1"):
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
             psycopg.connect(stack.database(other, user=account))
+
+
+def test_an_account_that_looks_takes_no_connections_from_who_erases_and_holds_up_no_upgrade(
+        stack: Stack, place: Workspace, database: str) -> None:
+    name = urlsplit(database).path.strip("/")
+    with contextlib.ExitStack() as held:
+        def connected() -> psycopg.Connection:
+            return held.enter_context(psycopg.connect(stack.database(name, user="auditor")))
+        kept = connected()
+        kept.execute("SELECT * FROM ledger")
+        with pytest.raises(psycopg.OperationalError, match="too many connections"):
+            for _ in range(200):
+                connected()
+        stack.make_roles(name)  # as after an upgrade: nothing changes, so it waits for nobody
+        kept.execute("SELECT 1")
+        with psycopg.connect(stack.database(name, user="postgres"), autocommit=True) as owner:
+            owner.execute("COMMENT ON POLICY ask ON ledger IS 'earlier'")
+        stack.make_roles(name)  # and where something does, it waits for nobody who only looks
+        with pytest.raises(psycopg.OperationalError):
+            kept.execute("SELECT 1")
+        assert s3t(stack, place, "clerk", "request", CANARY)[0] == 0
+        assert s3t(stack, place, "eraser", "erase")[0] == 0
 
 
 def test_nobody_is_who_they_say_without_a_password(stack: Stack, database: str, tmp_path: Path,

@@ -1,5 +1,5 @@
-"""Whoever reaches the MLflow server, which asks nobody for anything, and whoever stood still: they decide neither what
-serves nor what is there."""
+"""Whoever has the MLflow server's credential, and whoever stood still: they decide neither what serves nor what is
+there."""
 
 import json
 import os

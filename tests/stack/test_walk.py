@@ -69,7 +69,8 @@ def answers(place: Workspace, texts: list[str]) -> list[dict[str, Any]]:
     code = ("import json, sys, mlflow; mlflow.set_tracking_uri(sys.argv[1]);"
             "print(json.dumps(mlflow.pyfunc.load_model(sys.argv[2]).predict(json.loads(sys.argv[3]))))")
     name = f"models:/{place.config.system.name}@champion"
-    theirs = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}  # MLflow keeps this process's there
+    theirs = {k: v for k, v in os.environ.items()  # MLflow keeps this process's there
+              if not k.startswith("MLFLOW_") or k in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")}
     done = subprocess.run([sys.executable, "-c", code, place.tracking_uri, name, json.dumps(texts)],
                           capture_output=True, text=True, check=False, cwd="/", env=theirs)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -65,8 +65,8 @@ def test_no_secret_is_on_a_command_line_or_in_git() -> None:
         for container in pod["containers"]:
             assert not any("$(" in word or "@" in word for word in (*container.get("args", []),
                                                                     *container.get("command", [])))
-    secrets = ["infra/compose.env", "infra/compose-prefect.env", "infra/compose-postgres-password",
-               "infra/compose-s3.json", "infra/compose-s3"]
+    secrets = ["infra/compose.env", "infra/compose-prefect.env", "infra/compose-mlflow.env",
+               "infra/compose-postgres-password", "infra/compose-s3.json", "infra/compose-s3"]
     for name in (".gitignore", ".dockerignore"):
         assert set(secrets) <= set((INFRA.parent / name).read_text().split())
 
@@ -123,6 +123,21 @@ def test_prefects_server_is_started_by_us_alone_and_its_credential_is_a_secret()
     assert "./compose-prefect.env" not in services["mlflow"]["env_file"]
 
 
+def test_mlflows_server_is_started_by_us_alone_and_its_keys_are_its_own() -> None:
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    containers = {c["name"]: c for pod in _pods() for c in pod["containers"]}
+    for command in (services["mlflow"]["command"], containers["mlflow"]["args"]):
+        assert command[:3] == ["python", "-m", "flows.adapters.mlflow_server"]
+        assert command[command.index("--behind-proxy") + 1] == "mlflow"
+    for text in (p.read_text() for p in INFRA.rglob("*") if p.suffix in (".py", ".yaml")):
+        assert '"mlflow", "server"' not in text and "mlflow server" not in text
+    assert services["mlflow"]["env_file"] == ["./compose-mlflow.env"]
+    assert not any("./compose-mlflow.env" in s.get("env_file", []) for name, s in services.items() if name != "mlflow")
+    taken = {name: [e["secretRef"]["name"] for e in c.get("envFrom", [])] for name, c in containers.items()}
+    assert [name for name, secrets in taken.items() if "s3t-mlflow" in secrets] == ["mlflow"]
+    assert taken["mlflow"] == ["s3t-mlflow"]
+
+
 def test_a_workers_pages_are_its_pods_own() -> None:
     worker = next(c for pod in _pods() for c in pod["containers"] if c["name"] == "worker")
     assert {e["name"]: e.get("value") for e in worker["env"]}["PREFECT_WORKER_WEBSERVER_HOST"] == "127.0.0.1"
@@ -130,7 +145,8 @@ def test_a_workers_pages_are_its_pods_own() -> None:
     assert "PREFECT_WORKER_WEBSERVER_HOST=127.0.0.1" in (INFRA / "Dockerfile").read_text()
 
 
-def test_the_probes_of_prefects_server_ask_under_its_name() -> None:
-    server = next(c for pod in _pods() for c in pod["containers"] if c["name"] == "prefect")
+@pytest.mark.parametrize("name", ["prefect", "mlflow"])
+def test_the_probes_of_a_server_ask_under_its_name(name: str) -> None:
+    server = next(c for pod in _pods() for c in pod["containers"] if c["name"] == name)
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert server[probe]["httpGet"]["httpHeaders"] == [{"name": "Host", "value": "prefect"}]
+        assert server[probe]["httpGet"]["httpHeaders"] == [{"name": "Host", "value": name}]
