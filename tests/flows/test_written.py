@@ -58,9 +58,11 @@ def _walk(place: Workspace, source: Path) -> None:
 
 def shape_of(value: Any, name: str = "") -> Any:
     """The value, where keys, data and settings decide it; else what kind of value it is."""
+    if isinstance(value, dict) and name in BY_REQUEST:  # ids are of one run, and so is which of them comes first
+        return sorted(([_kind_of(k), shape_of(v, name if name in OF_ONE_RUN else k)] for k, v in value.items()),
+                      key=canonical_json)
     if isinstance(value, dict):
-        return {_kind_of(k) if name in BY_REQUEST else k: shape_of(v, name if name in OF_ONE_RUN else k)
-                for k, v in value.items()}
+        return {k: shape_of(v, name if name in OF_ONE_RUN else k) for k, v in value.items()}
     if isinstance(value, list):
         return [shape_of(v, name) for v in value]
     return _kind_of(value) if name in OF_ONE_RUN or _is_of_a_run(value) else value
