@@ -4,11 +4,14 @@ Beyond it a request could be read and changed on its way, so a server goes there
 the operator names and that brings it. In front of every application stands the guard (flows.adapters.guard).
 """
 
+import argparse
 import contextlib
 import ipaddress
+import os
 import re
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from typing import Any
 from cryptography import x509
 
 from flows.adapters.guard import App, Guard, Rules
-from s3t_core.errors import UsageError
+from s3t_core.errors import S3TError, UsageError
 from s3t_core.files import read_regular
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -145,3 +148,29 @@ def listening(door: Door) -> Iterator[socket.socket]:
 def names_of(text: str) -> tuple[str, ...]:
     """The names in a comma-separated list."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def door_options(prog: str, port: int) -> argparse.ArgumentParser:
+    """What every server of ours is told on its command line: where it listens, and what stands before it."""
+    options = argparse.ArgumentParser(prog=prog, allow_abbrev=False)
+    options.add_argument("--host", default="127.0.0.1")
+    options.add_argument("--port", type=int, default=port)
+    options.add_argument("--tls-cert", default="")
+    options.add_argument("--tls-key", default="")
+    options.add_argument("--behind-proxy", default="", metavar="NAME,...")
+    return options
+
+
+def door_of(given: argparse.Namespace) -> Door:
+    """The door that those options name. Raises UsageError."""
+    return Door(given.host, given.port, given.tls_cert, given.tls_key, names_of(given.behind_proxy))
+
+
+def serve_or_tell(name: str, serve: Callable[[argparse.Namespace], None], given: argparse.Namespace) -> None:
+    """Serve; what is written is its owner's alone. Exits with the code of an error of ours, which it tells."""
+    os.umask(0o077)
+    try:
+        serve(given)
+    except S3TError as error:
+        print(f"{name} server: {error}", file=sys.stderr)  # noqa: T201  # it has no other voice yet
+        sys.exit(error.exit_code)

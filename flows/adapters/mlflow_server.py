@@ -16,16 +16,15 @@ MLflow opens places with the keys that it has. Give it keys of its own, for its 
 
 import argparse
 import os
-import sys
 import uuid
 import warnings
 from collections.abc import Iterable, Mapping
 
 from flows.adapters.credentials import check_secret
-from flows.adapters.doors import Door, listening, names_of
+from flows.adapters.doors import door_of, door_options, listening, serve_or_tell
 from flows.adapters.guard import App
 from flows.adapters.mlflow_guard import OPEN_PATHS, REALM, OwnArtifactsOnly
-from s3t_core.errors import S3TError, WorkspaceError
+from s3t_core.errors import WorkspaceError
 
 USER = "MLFLOW_TRACKING_USERNAME"
 PASSWORD = "MLFLOW_TRACKING_PASSWORD"  # noqa: S105  # a variable's name
@@ -49,27 +48,11 @@ _CLOSED: Mapping[str, str] = {
 
 def main() -> None:
     """Serve until a signal."""
-    given = _arguments()
-    os.umask(0o077)
-    try:
-        _serve(given)
-    except S3TError as error:
-        print(f"mlflow server: {error}", file=sys.stderr)  # noqa: T201  # it has no other voice yet
-        sys.exit(error.exit_code)
-
-
-def _arguments() -> argparse.Namespace:
-    options = argparse.ArgumentParser(prog="mlflow_server", allow_abbrev=False)
-    options.add_argument("--host", default="127.0.0.1")
-    options.add_argument("--port", type=int, default=5500)
-    options.add_argument("--tls-cert", default="")
-    options.add_argument("--tls-key", default="")
-    options.add_argument("--behind-proxy", default="", metavar="NAME,...")
-    return options.parse_args()
+    serve_or_tell("mlflow", _serve, door_options("mlflow_server", 5500).parse_args())
 
 
 def _serve(given: argparse.Namespace) -> None:
-    door = Door(given.host, given.port, given.tls_cert, given.tls_key, names_of(given.behind_proxy))
+    door = door_of(given)
     secret = _credential()
     backend, artifacts = _told(BACKEND), _told(ARTIFACTS)
     with listening(door) as bound:

@@ -22,15 +22,14 @@ import os
 import platform
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from flows.adapters.credentials import check_secret, read_secret
-from flows.adapters.doors import Door, names_of
-from s3t_core.errors import Busy, S3TError, WorkspaceError
+from flows.adapters.doors import door_of, door_options, serve_or_tell
+from s3t_core.errors import Busy, WorkspaceError
 from s3t_core.files import write_atomically
 
 CREDENTIAL = "credential"
@@ -61,22 +60,11 @@ _CLOSED: Mapping[str, str] = {
 
 def main() -> None:
     """Serve until a signal, or, for a workspace, until nobody needs it any more."""
-    given = _arguments()
-    os.umask(0o077)
-    try:
-        _serve(given)
-    except S3TError as error:
-        print(f"prefect server: {error}", file=sys.stderr)  # noqa: T201  # it has no other voice yet
-        sys.exit(error.exit_code)
+    serve_or_tell("prefect", _serve, _arguments())
 
 
 def _arguments() -> argparse.Namespace:
-    options = argparse.ArgumentParser(prog="prefect_server", allow_abbrev=False)
-    options.add_argument("--host", default="127.0.0.1")
-    options.add_argument("--port", type=int, default=4200)
-    options.add_argument("--tls-cert", default="")
-    options.add_argument("--tls-key", default="")
-    options.add_argument("--behind-proxy", default="", metavar="NAME,...")
+    options = door_options("prefect_server", 4200)
     options.add_argument("--shared", type=float, default=None, metavar="IDLE_MINUTES", help=argparse.SUPPRESS)
     options.add_argument("--socket-fd", type=int, default=None, help=argparse.SUPPRESS)
     options.add_argument("--lock-fd", type=int, default=None, help=argparse.SUPPRESS)
@@ -85,7 +73,7 @@ def _arguments() -> argparse.Namespace:
 
 def _serve(given: argparse.Namespace) -> None:
     home = prefect_home()
-    door = Door(given.host, given.port, given.tls_cert, given.tls_key, names_of(given.behind_proxy))
+    door = door_of(given)
     secret = _credential(home, given.shared is not None)
     lock = _lock(home) if given.lock_fd is None else given.lock_fd
     os.set_inheritable(lock, False)
