@@ -1,5 +1,7 @@
 """What is ours in the registry is what the ledger names: not what bears our name or our tags, which anybody sets."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,13 @@ from tests.flows.prepared import forget_connections
 
 pytestmark = pytest.mark.slow
 PROMPT = "mlflow.prompt.is_prompt"
+_STRANGER = """
+import sys
+import mlflow
+client = mlflow.MlflowClient(sys.argv[1], sys.argv[1])
+number = client.create_experiment("theirs", sys.argv[2])
+print(number, client.create_run(number).info.run_id)
+"""
 
 
 @pytest.fixture
@@ -47,6 +56,11 @@ def _erased(place: Workspace) -> tuple[Workspace, dict[str, Any]]:
     return Workspace(place.root), done
 
 
+def _client(place: Workspace) -> mlflow.MlflowClient:
+    """Of its registry, whichever this process asked last."""
+    return mlflow.MlflowClient(place.tracking_uri, place.tracking_uri)
+
+
 def _number(place: Workspace) -> str:
     return place.ledger.state().experiments[-1].id
 
@@ -59,7 +73,7 @@ def _champion(place: Workspace) -> VersionRecord:
 
 def _is_right(place: Workspace) -> None:
     """The registry has what the ledger keeps and nothing else, under our name, and serves it."""
-    client, state = mlflow.MlflowClient(), place.ledger.state()
+    client, state = _client(place), place.ledger.state()
     kept = [v for v in state.versions if not v.destroyed]
     numbers = [e.experiment_id for e in client.search_experiments(ViewType.ALL)]
     runs = {r.info.run_id for r in client.search_runs(numbers, run_view_type=ViewType.ALL)}
@@ -74,13 +88,13 @@ def test_the_ledger_names_the_experiment_before_anything_is_logged_there(place: 
     kinds = [e["type"] for e in place.ledger.events()]
     assert kinds.index("experiment") < kinds.index("training") < kinds.index("stage")
     [told] = place.ledger.state().experiments
-    found = mlflow.MlflowClient().get_experiment(told.id)
+    found = _client(place).get_experiment(told.id)
     assert (found.name, found.creation_time) == (place.registry.name, told.created)
     assert told.location == ".s3t/mlartifacts" and Path(place.root / told.location).as_uri() == found.artifact_location
 
 
 def test_an_erasure_reaches_an_experiment_that_somebody_renamed(place: Workspace) -> None:
-    client, number = mlflow.MlflowClient(), _number(place)
+    client, number = _client(place), _number(place)
     client.rename_experiment(number, "theirs")
     assert any("has another name: 'theirs'" in p for p in registry_problems(place))
     place, _ = _erased(place)
@@ -91,7 +105,7 @@ def test_an_erasure_reaches_an_experiment_that_somebody_renamed(place: Workspace
 def test_an_erasure_goes_on_by_the_number_where_another_experiment_has_the_name(
         place: Workspace, tmp_path: Path) -> None:
     """And touches nothing of the other's, though it bears our tag and names a place of others as its own."""
-    client, number = mlflow.MlflowClient(), _number(place)
+    client, number = _client(place), _number(place)
     ours = client.get_experiment(number)
     victim = tmp_path / "victim" / "models" / "m-theirs" / "weights.bin"
     victim.parent.mkdir(parents=True)
@@ -150,9 +164,10 @@ def test_a_number_that_a_registry_begun_anew_was_given_anew_by_is_not_ours(place
     forget_connections()
     for path in place.state_dir.glob("mlflow.db*"):
         path.unlink()
-    client = mlflow.MlflowClient()
-    assert client.create_experiment("theirs", artifacts) == number
-    run = client.create_run(number).info.run_id
+    made = subprocess.run([sys.executable, "-c", _STRANGER, place.tracking_uri, artifacts], check=True,
+                          capture_output=True, text=True)  # this process takes the tables for there
+    client, (theirs, run) = _client(place), made.stdout.split()
+    assert theirs == number
     place, done = _erased(place)
     assert done["healed"]["registry"] is True
     assert client.get_experiment(number).name == "theirs" and client.get_run(run).info.lifecycle_stage == "active"
@@ -161,7 +176,7 @@ def test_a_number_that_a_registry_begun_anew_was_given_anew_by_is_not_ours(place
 
 @pytest.mark.parametrize("key", ["s3t.stage_key", "s3t.kind", "mlflow.parentRunId"])
 def test_runs_of_destroyed_stages_go_whatever_their_tags_say(place: Workspace, key: str) -> None:
-    client, number = mlflow.MlflowClient(), _number(place)
+    client, number = _client(place), _number(place)
     for run in client.search_runs([number]):
         if key in run.data.tags:
             client.delete_tag(run.info.run_id, key)
@@ -170,7 +185,7 @@ def test_runs_of_destroyed_stages_go_whatever_their_tags_say(place: Workspace, k
 
 
 def test_runs_and_logged_models_that_somebody_deleted_go_for_good(place: Workspace) -> None:
-    client, number, record = mlflow.MlflowClient(), _number(place), _champion(place)
+    client, number, record = _client(place), _number(place), _champion(place)
     other = client.create_logged_model(number, "theirs").model_id
     for run in client.search_runs([number]):
         client.delete_run(run.info.run_id)
@@ -183,7 +198,7 @@ def test_runs_and_logged_models_that_somebody_deleted_go_for_good(place: Workspa
 
 
 def test_a_registered_model_that_somebody_renamed_leaves_no_row_of_what_is_destroyed(place: Workspace) -> None:
-    client, record = mlflow.MlflowClient(), _champion(place)
+    client, record = _client(place), _champion(place)
     client.rename_registered_model(place.registry.name, "theirs")
     assert any("gone from the registry" in p for p in registry_problems(place))
     place, _ = _erased(place)
@@ -194,7 +209,7 @@ def test_a_registered_model_that_somebody_renamed_leaves_no_row_of_what_is_destr
 
 @pytest.mark.parametrize("change", ["another's", "nobody's"])
 def test_an_owner_tag_that_somebody_changed_is_put_back(place: Workspace, change: str) -> None:
-    client, number = mlflow.MlflowClient(), _number(place)
+    client, number = _client(place), _number(place)
     if change == "another's":
         client.set_experiment_tag(number, "s3t.ledger", "x")
     else:
@@ -220,7 +235,7 @@ def test_what_somebody_logs_at_our_place_goes_and_locks_no_erasure(place: Worksp
 
 @pytest.mark.parametrize("on", ["version", "model"])
 def test_a_version_that_somebody_hides_as_a_prompt_serves_again_under_its_number(place: Workspace, on: str) -> None:
-    client, before = mlflow.MlflowClient(), _champion(place)
+    client, before = _client(place), _champion(place)
     if on == "version":
         client.set_model_version_tag(place.registry.name, before.version, PROMPT, "true")
     else:
@@ -238,7 +253,7 @@ def test_a_version_that_somebody_hides_as_a_prompt_serves_again_under_its_number
 
 def test_an_erase_run_that_leaves_another_version_serving_says_so(
         place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = mlflow.MlflowClient()
+    client = _client(place)
 
     def does_nothing(*_: Any) -> None:
         client.delete_registered_model_alias(place.registry.name, "champion")
