@@ -18,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.adapters.lease import Lease
 from flows.adapters.local import is_held
 from flows.finding import erased_in, erased_of, look_alikes
-from flows.healing import heal, putting_right
+from flows.healing import heal, putting_right, unserved
 from flows.progress import current
 from flows.retrain import have_retrained, train_first, want_retrain
 from flows.tasks import flow, task
@@ -53,7 +53,7 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
                         partial(train_first, place, problems))
         alike: dict[str, frozenset[str]] = {}
         plans = list(_erase(place, eraser, lease, alike))
-        problems += [healed.problem, *documents.told(), want_retrain(place)]
+        problems += [healed.problem or unserved(place), *documents.told(), want_retrain(place)]
         place.write_checkpoint()
     outcome, reason = have_retrained(place)
     if outcome == "no" and any(p.recipe for p in plans):

@@ -106,6 +106,7 @@ def _heal_registry(place: Workspace, state: State) -> tuple[bool, str]:
         return False, ""
     registry = place.make_registry()  # a lost database begins anew: what it must hold is in the ledger
     place.registry = registry
+    put_back = registry.claim()
     champion = state.champion
     kept = {v.version: v for v in state.versions if not v.destroyed}
     there = {(release, *vars(made).values()) for release, made in registry.released()}
@@ -113,8 +114,8 @@ def _heal_registry(place: Workspace, state: State) -> tuple[bool, str]:
         v.release.release_id, v.version, v.run_id, v.model_id, v.document) in there}
     serving = champion.version if champion and champion.version in kept else ""
     if whole == kept and registry.count() == len(kept) and registry.serving() == serving:
-        return registry.remove_leftovers({v.model_id for v in kept.values()}), ""
-    registry.destroy(list(whole.values()), state.stages)
+        return registry.remove_leftovers(kept.values()) or put_back, ""
+    registry.destroy(list(whole.values()), state.runs_of(state.stages))
     lost = sorted(kept.keys() - whole.keys() - {serving})
     if lost:
         place.ledger.append({"type": "retired", "time": place.now(), "versions": lost, "stages": []})
@@ -128,6 +129,15 @@ def _heal_registry(place: Workspace, state: State) -> tuple[bool, str]:
     registry.serve(champion.version)
     registry.tag(champion.version, place.budget_tags(place.ledger.state()))
     return True, ""
+
+
+def unserved(place: Workspace) -> str:
+    """Says that the registry does not serve the version that it is to serve, "" where it does."""
+    champion = place.ledger.state().champion
+    if champion is None or champion.destroyed or place.registry.serving() == champion.version:
+        return ""
+    return (f"the registry does not answer with version {champion.version} to whoever asks for the one that serves; "
+            "see who else writes to it, then run `s3t erase` again")
 
 
 def _registered_again(place: Workspace, champion: VersionRecord) -> VersionRecord:

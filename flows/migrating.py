@@ -164,7 +164,7 @@ def _check_begin(old: Workspace, new: Workspace) -> None:
         if getattr(old.config, section) != getattr(new.config, section):
             LeftPlace.of(old, section, old.owner).check_alone()
             LeftPlace.of(new, section, old.owner).check_footing()
-    new.owner = old.owner
+    new.teller = old
     if len(old.datasets.remotes()) > 1:
         raise UsageError("expected one DVC remote, got several in .dvc/config; push to the others after the move, by "
                          "hand: take them out of .dvc/config first")
@@ -239,16 +239,17 @@ class _Move:
                 old.ledger.append({"type": "moving", "time": old.now(), "move": self._journal.move, "state": "begun",
                                    "old": _places_in(self.old.config), "new": _places_in(self.new.config)})
                 old.write_checkpoint()
-            self.new.owner = old.owner
+            self.new.teller = old
             self.new.claim(begins=True)
             self._note(claimed=True, emptied="")
             if self._moves["store"]:
                 self._copy_stages(state)
             if self._moves["dvc"]:
                 self._copy_objects(state)
-            versions = self._copy_versions(state) if self._moves["registry"] else {}
             event: Event = {"type": "migrated", "time": old.now(), "move": self._journal.move,
-                            "settings": self.new.lasting_settings(), "versions": versions}
+                            "settings": self.new.lasting_settings(), "versions": {}}
+            if self._moves["registry"]:
+                event |= self._copy_registry()
             self._told("the database")
             if self._moves["database"]:
                 there = _database(self.new)
@@ -265,7 +266,7 @@ class _Move:
             write_remote(root, self.new.config.dvc.remote)
         place = Workspace(root)
         state = place.ledger.state()
-        self._owner = self.old.owner = place.owner
+        self.old.teller, self._owner = place, place.owner
         if (root / ".git").exists():
             commit_files(root, [CONFIG_NAME, ".dvc/config"], "s3t: the workspace moved")
         if state.dataset is not None:
@@ -282,7 +283,7 @@ class _Move:
 
     def destroy_copies(self) -> None:
         """What was copied, before the database was."""
-        self._owner = self.new.owner = self.old.owner
+        self.new.teller, self._owner = self.old, self.old.owner
         if self._journal.claimed and self._journal.emptied != "new":  # before that, nothing there is ours
             self._destroy(self.new)
             self._note(emptied="new")
@@ -328,15 +329,22 @@ class _Move:
                     raise StorageError(f"expected data object {md5[:12]}... unchanged, got other bytes; nothing was "
                                        "removed: restore it from its backup, then run the command again")
 
-    def _copy_versions(self, state: State) -> dict[str, list[str]]:
+    def _copy_registry(self) -> dict[str, Any]:
+        """Runs and versions; the ids of their copies."""
+        self.old.registry.claim()  # from here on the ledger names both experiments
+        self.new.registry.claim()
+        state = self.old.ledger.state()
+        self._told("training runs")
+        if self.new.registry.count():  # of a try that was cut off: no ledger knows what became of its files since
+            self.new.registry.forget()
+        runs = self.new.registry.copy_runs(self.old.registry, state.runs_of(state.stages))
+        return {"runs": runs, "versions": self._copy_versions(state, set(runs.values()))}
+
+    def _copy_versions(self, state: State, runs: set[str]) -> dict[str, list[str]]:
         source = self.old.registry
         tags = {v.version: source.tags(v.version) for v in _kept(state)}
         target = self.new.registry
         adopted: dict[str, list[str]] = {}
-        self._told("training runs")
-        if target.count():  # of a try that was cut off: no ledger knows what became of its files since
-            target.forget()
-        target.copy_runs(source)
         kept = []
         for number, version in enumerate(_kept(state), 1):
             self._told(f"model version {number} of {len(tags)}")
@@ -348,7 +356,7 @@ class _Move:
             target.check_adopted(version, made)
             adopted[version.version] = [made.run_id, made.model_id, made.document]
             kept.append(replace(version, run_id=made.run_id, model_id=made.model_id, document=made.document))
-        target.destroy(kept, state.stages)  # what a killed try left
+        target.destroy(kept, runs)  # what a killed try left
         if kept:
             target.serve(kept[-1].version)
         return adopted
@@ -362,7 +370,7 @@ class _Move:
                 for path in _registry_files(place):
                     remove_tree(path)
             else:
-                if place.registry.owner() == place.owner and is_bucket(url := place.registry.place()):
+                for url in filter(is_bucket, place.registry.places()):
                     S3Blobs(url).abort_uploads()
                 place.registry.forget()
         if self._moves["database"]:

@@ -190,6 +190,7 @@ class TrainingSession:
             if missing and not self.parent:
                 self.parent = place.registry.start_training(
                     _parameters(place, self.recipe, self.dataset, self.plan))
+                place.ledger.append({"type": "training", "time": place.now(), "run": self.parent})
         return missing
 
     def sweep(self) -> None:
@@ -310,7 +311,7 @@ class TrainingSession:
         unneeded = [k for k in state.stages if k not in needed]
         if not old and not unneeded and not replaced:
             return
-        place.registry.destroy(keep, [k for k in state.stages if k in needed])
+        place.registry.destroy(keep, state.runs_of(k for k in state.stages if k in needed))
         live = {s.digest for k, s in state.stages.items() if k in needed}
         for digest in {state.stages[k].digest for k in unneeded} - live:
             place.store.delete(digest)

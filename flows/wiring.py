@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ from flows import adapters
 from flows.adapters.away import AwayFiles
 from flows.adapters.checkpoints import CheckpointFiles
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
+from flows.adapters.experiment import ExperimentBook
 from flows.adapters.footing import check_footing
 from flows.adapters.keys import (
     WORKSPACE_KEY,
@@ -50,7 +52,7 @@ from s3t_core.erasure.ledger import head_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.needles import NeedleSet, make_needles
 from s3t_core.erasure.offline import key_id
-from s3t_core.erasure.state import State
+from s3t_core.erasure.state import ExperimentRecord, State
 from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.files import (
     SHARED_MODE,
@@ -96,6 +98,7 @@ class Workspace:
         self.state_dir = root / ".s3t"
         self.settled: dict[str, str] | None = None
         self._moving = config is not None
+        self.teller = self  # whose ledger tells: another's while this one's is elsewhere (flows.migrating)
         self.config: Config = config or parse_config(read_settings(root / CONFIG_NAME))
         prepare_environment(root)
 
@@ -165,7 +168,7 @@ class Workspace:
     @cached_property
     def owner(self) -> str:
         """The name of the ledger: the hash of its first entry, hex."""
-        return self.ledger.leaves()[0].hex()
+        return self.teller.ledger.leaves()[0].hex()
 
     def claim(self, begins: bool | None = None) -> None:
         """Mark store and remote as this workspace's: erasures destroy what its ledger does not know there. A directory
@@ -473,11 +476,19 @@ class Workspace:
         serving = {"staleness_seconds": self.config.erasure.staleness_seconds, "offline_seconds": self.offline_seconds,
                    "text": self.config.data.text}
         parts = (self.tracking_uri, self.state_dir / "mlartifacts", self.temporary_dir, self.config.system.name,
-                 self.store, serving, self.owner)
+                 self.store, serving, self.owner, self._experiments())
         if remote.tracking_uri:
             folder = remote.artifacts if is_bucket(remote.artifacts) else str(self._inside(remote.artifacts))
             return ServerRegistry(remote.backend, folder, *parts)
         return MlflowRegistry(*parts)
+
+    def _experiments(self) -> ExperimentBook:
+        def state() -> State:
+            return self.teller.ledger.state()
+
+        def append(record: ExperimentRecord) -> None:
+            self.teller.ledger.append({"type": "experiment", "time": self.now(), **asdict(record)})
+        return ExperimentBook(self.config.registry.tracking_uri, state, append)
 
     @cached_property
     def runner(self) -> Any:
@@ -525,10 +536,10 @@ class Workspace:
     def erase_ports(self) -> ErasePorts:
         """Everything the eraser works through. The caller holds the workspace."""
         self.note_cache()
-        artifacts = self.registry.place() if self.config.registry.tracking_uri else ""
+        artifacts = self.registry.places()
         elsewhere = [*self._present_remotes(), *self.datasets.own_caches(), *self._remote_folder(),
-                     *self._store_folder(), *([Path(artifacts)] if artifacts and not is_bucket(artifacts) else [])]
-        places = (self.config.store.url, self.config.dvc.remote, artifacts)
+                     *self._store_folder(), *(Path(p) for p in artifacts if not is_bucket(p) and Path(p).is_dir())]
+        places = (self.config.store.url, self.config.dvc.remote, *artifacts)
         written = {b.url: b for b in map(S3Blobs, filter(is_bucket, places))}
         buckets = written | {b.url: b for b in self.datasets.bucket_remotes()}
         for bucket in buckets.values():

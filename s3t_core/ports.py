@@ -194,8 +194,8 @@ class Registry(Protocol):
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags on a version."""
 
-    def destroy(self, keep: Iterable[VersionRecord], live_stages: Iterable[str]) -> None:
-        """Destroy every version but those in `keep`, and every stage's run but those of the given keys, with their
+    def destroy(self, keep: Iterable[VersionRecord], runs: Iterable[str]) -> None:
+        """Destroy every version but those in `keep`, and every run but theirs and those of the ids `runs`, with their
         files, in database and artifact store: what a crash left unrecorded goes too. Idempotent."""
 
 

@@ -21,11 +21,12 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
+from flows.adapters.experiment import GONE, OWNER_TAG, ExperimentBook, OwnExperiment
 from s3t_core.canonical import canonical_json, digest_of, sha256_hex
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.erasure.versions import DOCUMENT_TAG, RELEASE_TAG
 from s3t_core.errors import GuaranteeError, StorageError, WorkspaceError
-from s3t_core.files import remove_tree, sync_directory, write_atomically
+from s3t_core.files import remove_file, remove_tree, sync_directory, write_atomically
 from s3t_core.learning.release import FORMAT
 from s3t_core.learning.store import LocalStageStore, StageStore
 from s3t_core.ports import Published
@@ -35,7 +36,6 @@ ALIAS = "champion"
 STAGE_TAG = "s3t.stage_key"
 KIND_TAG = "s3t.kind"
 COPY_TAG = "s3t.copy_of"
-OWNER_TAG = "s3t.ledger"
 _RELEASE = "release"
 _CODE = Path(__file__).with_name("champion.py")
 STAGE_FILE = ".safetensors"
@@ -45,8 +45,12 @@ MODEL_FOLDER = "artifacts"
 """Where in a logged model's folder MLflow keeps what it loads."""
 RELEASE_FOLDER = f"{MODEL_FOLDER}/artifacts/{_RELEASE}"
 """Where in it the release document and the stages lie."""
-_NONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-"""What MLflow answers for a name or alias that is not there."""
+_PROMPT = "mlflow.prompt.is_prompt"
+"""A tag that anybody sets: MLflow answers then as if the model or version were not there."""
+_LONGEST = 250
+"""Characters of an experiment's name, at most."""
+_AT_ONCE = 100
+"""So many runs a search asks for."""
 EXAMPLE = ("words",)
 """What a version gives as an example of its input: nobody's row, and too short to be looked for as one."""
 UNPINNED = {"pinned": False}
@@ -60,9 +64,10 @@ class MlflowRegistry:
     the port `Registry`. On a server: flows.adapters.registry_server."""
 
     def __init__(self, tracking_uri: str, artifacts: Path, temporary: Path, name: str, store: StageStore,
-                 serving: Mapping[str, float | str], owner: str) -> None:
+                 serving: Mapping[str, float | str], owner: str, book: ExperimentBook) -> None:
         """`serving`: staleness and declared offline use in seconds and the column of texts, for the code that answers
-        (served_model.py). `owner`: the name of the ledger whose versions these are; nobody else's are touched."""
+        (served_model.py). `owner`: the name of the ledger whose versions these are; nobody else's are touched. `book`:
+        what that ledger knows of the experiments here."""
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # stdout is for this system's own answer
@@ -77,10 +82,43 @@ class MlflowRegistry:
         self._store = store
         self._serving = dict(serving)
         self._owner = owner
+        self._book = book
         mlflow.set_tracking_uri(tracking_uri)
         mlflow.set_registry_uri(tracking_uri)
         with self._guarded():
             self._client = mlflow.MlflowClient(tracking_uri, tracking_uri)
+        self._own = OwnExperiment(self._client, name, owner, book, self)
+
+    # --- where it is
+
+    def claim(self) -> bool:
+        """Make experiment and registered model as the ledger tells, where somebody renamed, deleted or hid them;
+        whether anything was otherwise. The caller holds the workspace. Raises WorkspaceError for another's."""
+        with self._guarded():
+            _, changed = self._own.hold(lambda: bool(self._versions()))
+            return self._unhide() or changed
+
+    def places(self) -> list[str]:
+        """Where else than in the workspace files of its runs and versions lie, or ever lay: buckets' URLs,
+        directories."""
+        return []
+
+    def new_location(self) -> str | None:
+        """Where files of a new experiment shall lie."""
+        self._artifacts.mkdir(parents=True, exist_ok=True)
+        return self._artifacts.as_uri()
+
+    def location_of(self, experiment: Any) -> str:
+        """Where they lie, relative to the workspace. Raises WorkspaceError where they lie elsewhere."""
+        if experiment.artifact_location != self._artifacts.as_uri():
+            raise WorkspaceError("expected the model files where this workspace was made, got a registry that points "
+                                 "elsewhere: the workspace was moved or copied, and MLflow keeps absolute paths. Move "
+                                 "it back, or make a new one with the same keys and s3t.toml")
+        return f"{self._artifacts.parent.name}/{self._artifacts.name}"
+
+    def check_expected(self, experiment: Any) -> None:
+        """That they lie in the workspace. Raises WorkspaceError."""
+        self.location_of(experiment)
 
     # --- runs
 
@@ -141,24 +179,32 @@ class MlflowRegistry:
             for key, value in tags.items():
                 self._client.set_model_version_tag(self.name, version, key, value)
 
-    def destroy(self, keep: Iterable[VersionRecord], live_stages: Iterable[str]) -> None:
-        """Destroy every version but those in `keep` and every stage's run but those of the given keys, with their
-        files: also what a crash left that the ledger never learned of."""
+    def destroy(self, keep: Iterable[VersionRecord], runs: Iterable[str]) -> None:
+        """Destroy every version but those in `keep` and every run but theirs and `runs`, with their files: also what a
+        crash left that the ledger never learned of, and whatever tags say."""
         kept = list(keep)
-        with self._guarded():
-            self._experiment()  # another workspace's is refused before anything goes
-            self._delete_versions({v.version for v in kept})
-            models = self._delete_logged_models({v.model_id for v in kept})
-            self._delete_runs({v.run_id for v in kept}, set(live_stages))
-            self._collect(models)
-        self.remove_leftovers({v.model_id for v in kept})
+        if self._is_begun():
+            with self._guarded():
+                self._experiment()  # another workspace's is refused before anything goes
+                self._unhide()
+                self._delete_versions({v.version for v in kept})
+                models = self._delete_logged_models({v.model_id for v in kept})
+                self._delete_runs({*(v.run_id for v in kept), *runs})
+                self._collect(models)
+        self.remove_leftovers(kept)
 
-    def remove_leftovers(self, models: set[str]) -> bool:
-        """Remove folders of other models than these; whether there were any. MLflow's deletions leave empty ones, and
-        would leave bytes where they failed half-way; a restore of files alone brings back what no database names."""
-        doomed = [f for f in (self._artifacts / "models").glob("*") if f.name not in models]
-        for folder in doomed:
-            remove_tree(folder)
+    def remove_leftovers(self, keep: Iterable[VersionRecord]) -> bool:
+        """Remove every file that belongs to none of these versions; whether there were any. MLflow's deletions leave
+        empty folders, and would leave bytes where they failed half-way; a restore of files alone brings back what no
+        database names; and whoever reaches the registry logs there what he likes."""
+        kept = stages_by_model(keep)
+        models = self._artifacts / "models"
+        doomed = [p for p in self._artifacts.glob("*") if p.name != models.name]
+        doomed += [p for p in models.glob("*") if p.name not in kept]
+        doomed += [p for model in kept for p in (models / model).rglob(f"*{STAGE_FILE}")
+                   if not is_part(p.relative_to(self._artifacts).as_posix(), kept)]
+        for path in doomed:
+            remove_tree(path) if path.is_dir() and not path.is_symlink() else remove_file(path)
         return bool(doomed)
 
     # --- moving
@@ -183,7 +229,7 @@ class MlflowRegistry:
             try:
                 return str(self._client.get_model_version_by_alias(self.name, ALIAS).version)
             except MlflowException as error:
-                if error.error_code in _NONE:
+                if error.error_code in GONE:
                     return ""
                 raise
 
@@ -193,10 +239,12 @@ class MlflowRegistry:
             self._client.set_registered_model_alias(self.name, ALIAS, version)
 
     def owner(self) -> str:
-        """Whose the name is: its ledger's name, "" for nobody's."""
+        """Whose the name is: its ledger's name, "" where there is nothing of it."""
         with self._guarded():
+            if self._own.now() is not None:
+                return self._owner
             found = self._client.get_experiment_by_name(self.name)
-            return str(found.tags.get(OWNER_TAG, "")) if found is not None else ""
+            return "" if found is None else str(found.tags.get(OWNER_TAG, "nobody"))
 
     def adopt(self, record: VersionRecord, tags: Mapping[str, str]) -> Published:
         """Register a version that another registry has, or that was lost here, under its number where that is not
@@ -216,10 +264,13 @@ class MlflowRegistry:
         with self._guarded():
             there = {str(v.version): v for v in self._versions()}
             whole = {n for n in kept.keys() & there.keys() if self._published(there[n]).document == kept[n].document}
+            moved = self._own.problems()
+            if any(self._prompts()):
+                moved.append("the registry hides this workspace's versions, as if they were prompts")
         named = self.serving()
         unknown, lost, changed = (sorted(names, key=int) for names in (
             there.keys() - kept.keys(), kept.keys() - there.keys(), kept.keys() & there.keys() - whole))
-        return [f"{what}: {', '.join(names)}" for what, names in (
+        return moved + [f"{what}: {', '.join(names)}" for what, names in (
             ("versions in the registry that the ledger does not know", unknown),
             ("versions that are gone from the registry", lost),
             ("versions with other files than the ledger recorded", changed),
@@ -249,12 +300,23 @@ class MlflowRegistry:
                                  "got another version or none; somebody moved it, or another command has just moved "
                                  "on: run `s3t erase`, which puts it right")
         with self._guarded():
-            named = self._is_named_rightly(self._client.get_model_version(self.name, record.version), record.model_id)
+            version = self._version(record.version)
+            named = version is not None and self._is_named_rightly(version, record.model_id)
         if not named:
             raise GuaranteeError(f"expected the registry to name the files of version {record.version} where this "
                                  "workspace keeps them, got another place: somebody changed it, or the workspace was "
                                  "moved or copied. Where it was moved, move it back; else run `s3t erase`, which puts "
                                  "it right")
+
+    def _version(self, number: str) -> Any | None:
+        """As MLflow tells whoever asks, None where it tells of none."""
+        from mlflow.exceptions import MlflowException
+        try:
+            return self._client.get_model_version(self.name, number)
+        except MlflowException as error:
+            if error.error_code in GONE:
+                return None
+            raise
 
     def _is_named_rightly(self, version: Any, model_id: str) -> bool:
         """Whether everything that MLflow would find a version's files by names the logged model of that id, here."""
@@ -262,11 +324,11 @@ class MlflowRegistry:
         here = f"{self._location()}/models/{model_id}/{MODEL_FOLDER}"
         try:
             logged = self._client.get_logged_model(model_id).artifact_location
+            told = self._client.get_model_version_download_uri(self.name, version.version)
         except MlflowException as error:
-            if error.error_code in _NONE:
+            if error.error_code in GONE:
                 return False
             raise
-        told = self._client.get_model_version_download_uri(self.name, version.version)
         return version.source == f"models:/{model_id}" and told == here and logged == here
 
     def _location(self) -> str:
@@ -292,16 +354,16 @@ class MlflowRegistry:
             raise StorageError(f"expected version {record.version} to be whole in the registry it was moved to, got "
                                "other files; nothing was removed: run the command again")
 
-    def copy_runs(self, other: "MlflowRegistry") -> int:
-        """Copy the runs of trainings and stages: names, tags, parameters, measurements, times. Those that are here
-        already are passed over; how many there are."""
+    def copy_runs(self, other: "MlflowRegistry", wanted: set[str]) -> dict[str, str]:
+        """Copy the runs of the ids `wanted`: names, tags, parameters, measurements, times. Those that are here already
+        are passed over. Returns the copies' ids by theirs."""
         with self._guarded():
             here = {r.data.tags[COPY_TAG]: r.info.run_id for r in self._runs() if COPY_TAG in r.data.tags}
-            theirs = [r for r in other._runs() if r.data.tags.get(KIND_TAG) in ("training", "stage")]
+            theirs = [r for r in other._runs() if r.info.run_id in wanted]
             for run in sorted(theirs, key=lambda r: "mlflow.parentRunId" in r.data.tags):  # parents first
                 if run.info.run_id not in here:
                     here[run.info.run_id] = self._copy_run(run, here)
-            return len(theirs)
+            return {r.info.run_id: here[r.info.run_id] for r in theirs}
 
     def run_facts(self) -> list[tuple[Any, ...]]:
         """Of every training's and stage's run, in order: name, kind, stage, end, parameters, measurements."""
@@ -313,24 +375,31 @@ class MlflowRegistry:
     def forget(self) -> None:
         """Remove the registered model and everything under it, where the name is this workspace's. Idempotent."""
         from mlflow.exceptions import MlflowException
-        if self.owner() != self._owner:
-            return
+        with self._guarded():
+            if self._own.now() is None:
+                return
         self.destroy([], [])
         with self._guarded():
-            for run in self._runs():
-                self._client.delete_run(run.info.run_id)
             try:
                 self._client.delete_registered_model(self.name)
             except MlflowException as error:
-                if error.error_code not in _NONE:
+                if error.error_code not in GONE:
                     raise
             self._collect([])
-            self._client.delete_experiment_tag(self._experiment(), OWNER_TAG)
+            number = self._experiment()
+            self._client.rename_experiment(number, f"{self.name} left {self._owner}"[:_LONGEST])
+            self._client.delete_experiment_tag(number, OWNER_TAG)
 
     def _runs(self, kind: int = 1) -> list[Any]:
         """Of `kind` mlflow.entities.ViewType: those that are there, or those that are deleted."""
-        return _pages(lambda token: self._client.search_runs([self._experiment()], run_view_type=kind,
-                                                             page_token=token))
+        numbers = self._numbers()
+        return _pages(lambda token: self._client.search_runs(numbers, run_view_type=kind, page_token=token)
+                      ) if numbers else []
+
+    def _numbers(self) -> list[str]:
+        """Of every experiment that is this workspace's."""
+        found = self._own.there() or [self._own.now()]
+        return [str(experiment.experiment_id) for experiment in found if experiment is not None]
 
     def _copy_run(self, run: Any, copies: Mapping[str, str]) -> str:
         from mlflow.entities import Metric, Param
@@ -426,6 +495,7 @@ class MlflowRegistry:
         """The version of a release whose files have the digest `document`. Others that say they are of it go, and all
         where that is ""."""
         from mlflow.exceptions import MlflowException
+        self._unhide()
         try:
             self._client.get_registered_model(self.name)
         except MlflowException:
@@ -451,26 +521,66 @@ class MlflowRegistry:
         return digest_of_files(self._files_of(model_id))
 
     def _versions(self) -> list[Any]:
-        return _pages(lambda token: self._client.search_model_versions(f"name = '{self.name}'", page_token=token))
+        return self._search_versions(f"name = '{self.name}'")
+
+    def _search_versions(self, wanted: str) -> list[Any]:
+        """Those that somebody made prompts of too. MLflow hides every version of a name that has one."""
+        found = {}
+        for asked in (wanted, f"{wanted} and tag.`{_PROMPT}` = 'true'", f"{wanted} and tag.`{_PROMPT}` != 'true'"):
+            pages = _pages(lambda token, asked=asked: self._client.search_model_versions(asked, page_token=token))
+            found |= {(version.name, version.version): version for version in pages}
+        return list(found.values())
+
+    def _prompts(self) -> tuple[bool, list[str]]:
+        """Whether somebody made a prompt of the registered model, and of which of its versions: MLflow answers then as
+        if they were not there."""
+        from mlflow.exceptions import MlflowException
+        try:  # MlflowClient itself refuses whatever is a prompt
+            model = self._client._get_registry_client().get_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code in GONE:
+                return False, []
+            raise
+        return _PROMPT in model._tags, [str(v.version) for v in self._versions() if _PROMPT in v.tags]
+
+    def _unhide(self) -> bool:
+        """Make MLflow answer for registered model and versions again; whether it did not."""
+        registry = self._client._get_registry_client()
+        model, versions = self._prompts()
+        if model:
+            registry.delete_registered_model_tag(self.name, _PROMPT)
+        for version in versions:
+            registry.delete_model_version_tag(self.name, version, _PROMPT)
+        return model or bool(versions)
 
     def _delete_versions(self, keep: set[str]) -> None:
         for version in self._versions():
             if str(version.version) not in keep:
                 self._client.delete_model_version(self.name, version.version)
 
+    def _delete_elsewhere(self, runs: list[str]) -> None:
+        """Versions of these runs, under whatever name somebody gave them."""
+        registry = self._client._get_registry_client()
+        for first in range(0, len(runs), _AT_ONCE):
+            wanted = "run_id IN (" + ", ".join(f"'{run}'" for run in runs[first:first + _AT_ONCE]) + ")"
+            for version in self._search_versions(wanted):
+                registry.delete_model_version(version.name, version.version)
+
     def _delete_logged_models(self, keep: set[str]) -> list[str]:
-        found = _pages(lambda token: self._client.search_logged_models([self._experiment()], page_token=token))
+        numbers = self._numbers()
+        found = _pages(lambda token: self._client.search_logged_models(numbers, page_token=token))
         gone = [m.model_id for m in found if m.model_id not in keep]
         for model_id in gone:
             self._client.delete_logged_model(model_id)
         return gone
 
-    def _delete_runs(self, keep: set[str], live_stages: set[str]) -> None:
-        for run in self._runs():
-            tags = run.data.tags
-            stale_release = tags.get(KIND_TAG) == "release" and run.info.run_id not in keep
-            if stale_release or (STAGE_TAG in tags and tags[STAGE_TAG] not in live_stages):
-                self._client.delete_run(run.info.run_id)
+    def _delete_runs(self, keep: set[str]) -> None:
+        from mlflow.entities import ViewType
+        doomed = [run.info.run_id for run in self._runs() if run.info.run_id not in keep]
+        trash = [run.info.run_id for run in self._runs(ViewType.DELETED_ONLY)]
+        self._delete_elsewhere([*doomed, *trash])
+        for run_id in doomed:
+            self._client.delete_run(run_id)
 
     def _document(self, model_id: str) -> bytes | None:
         """The release document of a logged model, None without one."""
@@ -503,29 +613,14 @@ class MlflowRegistry:
             raise StorageError(f"mlflow gc failed ({type(result.exception).__name__}); run `s3t erase` again")
 
     def _experiment(self) -> str:
-        found = self._client.get_experiment_by_name(self.name)
-        if found is not None:
-            if found.artifact_location != self._artifacts.as_uri():
-                raise WorkspaceError("expected the model files where this workspace was made, got a registry that "
-                                     "points elsewhere: the workspace was moved or copied, and MLflow keeps absolute "
-                                     "paths. Move it back, or make a new one with the same keys and s3t.toml")
-            return self._owned(found)
-        self._artifacts.mkdir(parents=True, exist_ok=True)
-        return str(self._client.create_experiment(self.name, self._artifacts.as_uri(), {OWNER_TAG: self._owner}))
+        """The number of this workspace's experiment, which is there afterwards. The caller holds the workspace. Raises
+        WorkspaceError."""
+        return self._own.hold(lambda: bool(self._versions()))[0]
 
-    def _owned(self, experiment: Any) -> str:
-        """Its id, when it is this workspace's; one that a client of the registry deleted is there again: MLflow would
-        refuse every write to it, an erasure's too. Raises WorkspaceError."""
-        from mlflow.entities import LifecycleStage
-        owner = experiment.tags.get(OWNER_TAG)
-        if owner not in (None, self._owner):
-            raise WorkspaceError(f"expected {self.name!r} in the registry to be this workspace's, got another's, whose "
-                                 "versions an erasure here would destroy; take another [system] name or server")
-        if experiment.lifecycle_stage == LifecycleStage.DELETED:
-            self._client.restore_experiment(experiment.experiment_id)
-        if owner is None:
-            self._client.set_experiment_tag(experiment.experiment_id, OWNER_TAG, self._owner)
-        return str(experiment.experiment_id)
+    def _is_begun(self) -> bool:
+        """Whether anything was ever logged here."""
+        with self._guarded():
+            return bool(self._book.known()) or self._own.now() is not None
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -545,6 +640,21 @@ def files_in(folder: Path) -> dict[str, bytes]:
     files = (p for p in folder.rglob("*")
              if p.is_file() and p.suffix != STAGE_FILE and p.name != _NOTE and _COMPILED not in p.parts)
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+
+
+def stages_by_model(versions: Iterable[VersionRecord]) -> dict[str, set[str]]:
+    """Digests of the stages that lie in each version's logged model, by its id."""
+    return {v.model_id: {s.digest for shard in v.release.shards() for r in [v.release.serving(shard)] if r
+                         for s in r.stages} for v in versions}
+
+
+def is_part(name: str, kept: Mapping[str, set[str]]) -> bool:
+    """Whether a file of that name below the experiment's place belongs to one of the models that are `kept`, by id with
+    the digests of their stages."""
+    parts = name.split("/")
+    if len(parts) < 3 or parts[0] != "models" or parts[1] not in kept:
+        return False
+    return not name.endswith(STAGE_FILE) or parts[-1].removesuffix(STAGE_FILE) in kept[parts[1]]
 
 
 def remove_compiled(folder: Path) -> None:

@@ -4,13 +4,14 @@ What a deletion must reach there: `mlflow gc` needs the server's database (`[reg
 through the server, artifacts; then the folders of models that no version has any more, which gc leaves; then VACUUM,
 so that dead rows are gone. The stage files that answer are logged with each version: a bucket has no second names.
 
-The server may have other users. Nothing but what stands under this workspace's experiment is deleted, collected or
-searched; before a version serves it is looked for where `backend` and `artifacts` say it is.
+The server may have other users. Nothing but what stands under this workspace's experiments, which the ledger names
+(flows/adapters/experiment.py), is deleted, collected or searched; before a version serves it is looked for where
+`backend` and `artifacts` say it is.
 """
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,15 @@ from flows.adapters.loading import folder_in_use
 from flows.adapters.local import as_owner_only
 from flows.adapters.registry import (
     MODEL_FOLDER,
-    OWNER_TAG,
     RELEASE_FOLDER,
     STAGE_FILE,
     MlflowRegistry,
     check_digest,
     digest_of_files,
     files_in,
+    is_part,
     remove_compiled,
+    stages_by_model,
 )
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.erasure.state import VersionRecord
@@ -53,6 +55,34 @@ class ServerRegistry(MlflowRegistry):
         """Where the files of this workspace's runs and versions are: a bucket's URL or a directory."""
         with self._guarded():
             location = self._location()
+        if not location:
+            raise WorkspaceError(f"expected the experiment {self.name!r} on the MLflow server, got none of this "
+                                 "workspace's; run `s3t erase`, which makes it anew")
+        return self._place_of(location)
+
+    def places(self) -> list[str]:
+        """Where they lie, or ever lay, the present place last."""
+        with self._guarded():
+            return [self._place_of(location) for location in self._own.locations()]
+
+    def new_location(self) -> str | None:
+        """The server says where."""
+        return None
+
+    def location_of(self, experiment: Any) -> str:
+        """In the server's words."""
+        return str(experiment.artifact_location)
+
+    def check_expected(self, experiment: Any) -> None:
+        """That they lie where the server puts those of an experiment that nobody says another place for. Raises
+        WorkspaceError."""
+        place = self._place_of(str(experiment.artifact_location))
+        if place != f"{self._destination}/{experiment.experiment_id}":
+            raise WorkspaceError(f"expected the files of the experiment {self.name!r} where the server keeps those of "
+                                 f"new ones, got another place: somebody made it before this workspace did. Take "
+                                 "another [system] name, or have that experiment deleted there for good (mlflow gc)")
+
+    def _place_of(self, location: str) -> str:
         if location.startswith(_PROXIED):
             return f"{self._destination}/{location.removeprefix(_PROXIED).strip('/')}"
         return location.removeprefix("file://")
@@ -79,7 +109,8 @@ class ServerRegistry(MlflowRegistry):
             yield folder / RELEASE_FOLDER
 
     def _location(self) -> str:
-        return str(self._client.get_experiment(self._experiment()).artifact_location)
+        now = self._own.now()
+        return "" if now is None else str(now.artifact_location)
 
     def _files_of(self, model_id: str) -> dict[str, bytes]:
         if not model_id:
@@ -96,27 +127,48 @@ class ServerRegistry(MlflowRegistry):
             raise WorkspaceError("expected [registry] artifacts to name where the MLflow server keeps its files, got a "
                                  "place without the version that was just registered: no erasure would reach it. "
                                  "Correct it in s3t.toml, then run the command again")
+        now = self._client.get_experiment(self._experiment())
         with self._engine().connect() as connection:
-            known = connection.execute(text("SELECT 1 FROM experiments WHERE name = :name"), {"name": self.name})
+            known = connection.execute(text("SELECT 1 FROM experiments WHERE experiment_id = :id AND name = :name"),
+                                       {"id": int(now.experiment_id), "name": now.name})
             if known.first() is None:
                 raise WorkspaceError("expected [registry] backend to be the MLflow server's database, got another: no "
                                      "erasure would reach its rows. Correct it in s3t.toml, then run the command again")
 
-    def remove_leftovers(self, models: set[str]) -> bool:
-        """Remove files of other models than these; whether there were any."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    def remove_leftovers(self, keep: Iterable[VersionRecord]) -> bool:
+        """Remove every file that belongs to none of these versions, wherever this workspace's ever lay; whether there
+        were any."""
+        if not self._is_begun():
+            return False
+        kept = stages_by_model(keep)
         with self._guarded():
-            place = self._client.get_experiment(self._experiment()).artifact_location
-            repository = get_artifact_repository(f"{place}/models", tracking_uri=self._uri)
-            gone = [e.path for e in repository.list_artifacts() if Path(e.path).name not in models]
-            full = [path for path in gone if _files(repository, path)]
-            for path in full:
-                repository.delete_artifacts(path)
-            left = [f for path in gone for f in _files(repository, path)]
+            *before, now = self._own.locations()
+            left = [self._clean(location, {}) for location in before]
+            return any([*left, self._clean(now, kept)])
+
+    def _clean(self, location: str, kept: Mapping[str, set[str]]) -> bool:
+        """By the server, whose files they are; what it does not come to, in the bucket itself. Raises StorageError."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        repository, place = get_artifact_repository(location, tracking_uri=self._uri), self._place_of(location)
+        doomed = {*_strange(repository, kept), *_strange_in(place, kept)}
+        for name in doomed:
+            with contextlib.suppress(MlflowException, OSError):  # of a name that the server refuses
+                repository.delete_artifacts(name)
+        for name in _strange_in(place, kept) if is_bucket(place) else []:
+            S3Blobs(place).remove(name)
+        left = {*_strange(repository, kept), *_strange_in(place, kept)}
         if left:
-            raise StorageError(f"expected the files of destroyed versions to be gone from the registry's artifacts, "
-                               f"{len(left)} are there; check the server's rights, then run `s3t erase` again")
-        return bool(full)
+            raise StorageError(f"expected nothing but the files of kept versions among the registry's artifacts, "
+                               f"{len(left)} others are there; check the server's rights, then run `s3t erase` again")
+        return bool(doomed)
+
+    def _deleted_models(self) -> list[str]:
+        """Logged models of this workspace's experiments that somebody deleted: MLflow lists them to nobody."""
+        wanted = text("SELECT model_id FROM logged_models WHERE lifecycle_stage = 'deleted' AND experiment_id = :id")
+        with self._engine().connect() as connection:
+            return [str(row[0]) for number in self._numbers()
+                    for row in connection.execute(wanted, {"id": int(number)})]
 
     def _collect(self, models: list[str]) -> None:
         """gc takes what it is told of each kind, and everything in the server's trash where it is told nothing: so one
@@ -128,9 +180,9 @@ class ServerRegistry(MlflowRegistry):
         self._client.delete_run(run)
         self._client.delete_logged_model(model)
         self._client.delete_experiment(trash)
-        runs = self._runs(ViewType.DELETED_ONLY)
+        runs, models = self._runs(ViewType.DELETED_ONLY), [*models, *self._deleted_models()]
         self._gc(self._backend, "--run-ids", ",".join([run, *(r.info.run_id for r in runs)]),
-                 "--logged-model-ids", ",".join([model, *models]), "--experiment-ids", trash)
+                 "--logged-model-ids", ",".join(dict.fromkeys([model, *models])), "--experiment-ids", trash)
         self._vacuum()
 
     def _vacuum(self) -> None:
@@ -154,11 +206,21 @@ class ServerRegistry(MlflowRegistry):
     def _engine(self) -> Engine:
         return create_engine(self._backend, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True)
 
-    def _experiment(self) -> str:
-        found = self._client.get_experiment_by_name(self.name)
-        if found is None:
-            return str(self._client.create_experiment(self.name, tags={OWNER_TAG: self._owner}))
-        return self._owned(found)
+
+def _strange(repository: Any, kept: Mapping[str, set[str]]) -> list[str]:
+    """Files that the server lists below an experiment's place, outside of the models that are `kept`."""
+    entries = [e for e in repository.list_artifacts() if e.path != "models"]
+    entries += [e for e in repository.list_artifacts("models") if Path(e.path).name not in kept]
+    return [name for e in entries for name in (_files(repository, e.path) if e.is_dir else [e.path])]
+
+
+def _strange_in(place: str, kept: Mapping[str, set[str]]) -> list[str]:
+    """Files that lie there and belong to no model that is `kept`."""
+    if is_bucket(place):
+        names = [n for n in S3Blobs(place).names() if not n.endswith("/")]
+    else:
+        names = [p.relative_to(place).as_posix() for p in Path(place).rglob("*") if not p.is_dir()]
+    return [name for name in names if not is_part(name, kept)]
 
 
 def _files(repository: Any, path: str) -> list[str]:

@@ -231,7 +231,7 @@ class Eraser:
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
         keep = [v for v in state.versions if v.version not in plan.versions and not v.destroyed]
         gone = {s.key for s in plan.deactivated} | _unaccounted(state)
-        self.ports.registry.destroy(keep, sorted(state.stages.keys() - gone))
+        self.ports.registry.destroy(keep, state.runs_of(state.stages.keys() - gone))
         known = {s.digest for s in state.stages.values() if s.key not in gone}
         for digest in self.ports.stages.digests():
             if digest not in known:  # tainted, or left by a crash before the ledger knew what it saw

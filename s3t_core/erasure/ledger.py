@@ -10,8 +10,10 @@ follows which is in s3t_core.erasure.rules. Every event has its `time`; one that
 | clock | a clock that had run ahead was put right: what was told of it since is in doubt, deadlines begin again |
 | settled | settings that must stay, recorded before the first data |
 | cache | DVC keeps data in another directory from now on, which other projects share or not |
+| experiment | what the registry keeps of this workspace is in this experiment, whose files lie at this place |
+| training | a training began, whose run in the registry this is |
 | moving | a move to other places was begun, from where to where, or undone |
-| migrated | database, store, remote or registry moved: what must stay from now on; ids of versions there |
+| migrated | database, store, remote or registry moved: what must stay from now on; ids of versions and runs there |
 | dataset | a data version: every slice's content digest, rows, file md5 |
 | backbone | a backbone was first used under a model id, with its digests |
 | stage | a stage was trained: key bound to digest |
@@ -44,7 +46,7 @@ from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion
 from s3t_core.erasure.merkle import inclusion_proof, leaf_hash, tree_head
 from s3t_core.erasure.outcome import ErasureOutcome, outcome_of
 from s3t_core.erasure.rules import KINDS, NotAllowed, check
-from s3t_core.erasure.state import Event, KeyChange, RequestRecord, State, VersionRecord
+from s3t_core.erasure.state import Event, ExperimentRecord, KeyChange, RequestRecord, State, VersionRecord
 from s3t_core.errors import LedgerError
 from s3t_core.identity import EXACT
 from s3t_core.release_json import release_from_json, stage_from_json
@@ -298,6 +300,14 @@ def _cache(state: State, event: Event) -> None:
     state.caches[event["dir"]] = event["shared"]
 
 
+def _experiment(state: State, event: Event) -> None:
+    state.experiments.append(ExperimentRecord(event["registry"], event["id"], event["location"], event["created"]))
+
+
+def _training(state: State, event: Event) -> None:
+    state.trainings.add(event["run"])
+
+
 def _moving(state: State, event: Event) -> None:
     if event["state"] == "begun":
         state.moving = event
@@ -317,8 +327,16 @@ def _migrated(state: State, event: Event) -> None:
     if event["move"]:
         _leave(state, "old", "new")
     state.settled = event["settings"]
+    _copy_runs(state, event.get("runs", {}))
     ids = event["versions"]
     state.versions = [_elsewhere(v, *ids[v.version]) if v.version in ids else v for v in state.versions]
+
+
+def _copy_runs(state: State, copies: dict[str, str]) -> None:
+    """`copies`: the new id by the one before, which may be a copy's itself."""
+    before = set(state.copies.values())
+    state.copies = {run: copies.get(made, made) for run, made in state.copies.items()}
+    state.copies |= {run: made for run, made in copies.items() if run not in before}
 
 
 def _elsewhere(version: VersionRecord, run_id: str, model_id: str, document: str) -> VersionRecord:
@@ -342,6 +360,7 @@ _HANDLERS: dict[str, Callable[[State, Event], None]] = {
     "lifted": _lifted, "replayed": _ignore, "key": _key, "healed": _ignore, "approved": _approved, "hold": _hold,
     "closed": _closed, "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain,
     "retired": _retired, "spelt": _spelt, "repeated": _repeated, "moving": _moving, "cache": _cache,
+    "experiment": _experiment, "training": _training,
 }
 
 

@@ -9,6 +9,8 @@ that a step was done before the one it rests on, or that a stage is another than
 | clock | the clock was set back by more than its tolerance: `before` is the newest entry's time |
 | settled | nothing is settled yet |
 | cache | settings are settled, and the directory was not recorded yet |
+| experiment | settings are settled, and the experiment was not recorded yet |
+| training | no erasure is open, and the run was not recorded yet |
 | moving | begun: no erasure is open and no move; undone: it is the one that was begun |
 | migrated | no erasure is open, no other move was begun, and it names versions that are there |
 | dataset | no erasure is open; one of an erasure only between its cut-over and the end of its rewriting |
@@ -40,7 +42,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from s3t_core.domain import Release
 from s3t_core.erasure.offline import KeyReplaced, NotValid, key_id
-from s3t_core.erasure.state import STEPS, ClosingKind, Event, HoldState, MoveState, ReleaseCause, RetrainState, State
+from s3t_core.erasure.state import (
+    STEPS,
+    ClosingKind,
+    Event,
+    ExperimentRecord,
+    HoldState,
+    MoveState,
+    ReleaseCause,
+    RetrainState,
+    State,
+)
 from s3t_core.identity import HASHES
 from s3t_core.release_json import release_from_json, stage_from_json
 from s3t_core.times import CLOCK_TOLERANCE, parse_time
@@ -97,6 +109,8 @@ def _migrated(state: State, event: Event) -> None:
         _want(state.moving is None or state.moving["move"] == event["move"], "the move that was begun")
     _want(isinstance(event["settings"], dict), "settings")
     _versions_are_there(state, event["versions"])
+    runs = event.get("runs", {})
+    _want(all(isinstance(run, str) for run in (*runs.keys(), *runs.values())), "runs and their copies by their ids")
 
 
 def _cache(state: State, event: Event) -> None:
@@ -104,6 +118,22 @@ def _cache(state: State, event: Event) -> None:
     _want(isinstance(event["dir"], str) and bool(event["dir"]), "a directory")
     _want(isinstance(event["shared"], bool), "whether others share it")
     _want(event["dir"] not in state.caches, "a directory that was not recorded yet")
+
+
+def _experiment(state: State, event: Event) -> None:
+    _want(state.settled is not None, "settings that are settled")
+    record = ExperimentRecord(event["registry"], event["id"], event["location"], event["created"])
+    _want(isinstance(record.registry, str), "the tracking URI of a registry")
+    _want(isinstance(record.id, str) and bool(record.id), "the id of an experiment")
+    _want(isinstance(record.location, str) and bool(record.location), "the place of its files")
+    _want(type(record.created) is int, "when it was made, in milliseconds")
+    _want(record not in state.experiments, "an experiment that was not recorded yet")
+
+
+def _training(state: State, event: Event) -> None:
+    _no_erasure(state)
+    _want(isinstance(event["run"], str) and bool(event["run"]), "the id of a run")
+    _want(event["run"] not in state.trainings, "a run that was not recorded yet")
 
 
 def _moving(state: State, event: Event) -> None:
@@ -403,6 +433,7 @@ _RULES: dict[str, Callable[[State, Event], None]] = {
     "approved": _approved, "hold": _hold, "closed": _closed, "key": _key, "replayed": _replayed, "lifted": _lifted,
     "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain, "healed": _healed,
     "retired": _retired, "spelt": _spelt, "repeated": _repeated, "moving": _moving, "cache": _cache,
+    "experiment": _experiment, "training": _training,
 }
 KINDS = frozenset(_RULES)
 """Every kind of event."""

@@ -1,5 +1,6 @@
 """The state of the system as the ledger's entries make it: what `s3t_core.erasure.ledger.fold` builds."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -39,6 +40,18 @@ class VersionRecord:
     destroyed: bool = False
     offline: float = 0.0
     document: str = ""
+
+
+@dataclass(frozen=True)
+class ExperimentRecord:
+    """The experiment that this workspace's runs and versions are in, at the tracking URI `registry`, "" for the one in
+    the workspace. `created` is when the registry made it, in milliseconds since 1970: a number may be given again,
+    that time is not. `location`: where its files lie, as the registry says it, or relative to the workspace."""
+
+    registry: str
+    id: str
+    location: str
+    created: int
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,8 @@ class State:
     `moving` is the event of a move that was begun and not ended, `left` the sections of settings, by name, that told of
     the places which earlier moves left.
     `caches` are the directories that DVC kept data in, beside the one in the workspace, with whether others share them.
+    `experiments` are those that runs and versions ever were in, oldest first; `trainings` the runs of trainings, and
+    `copies` what the id of a run became when the registry moved.
     `once` has the request by the digest of each idempotency key that it was asked with.
     `holds` has the event by subject digest; `suppressed`, by suppression digest, what it is of and the request that put
     it there.
@@ -137,6 +152,9 @@ class State:
     moving: Event | None = None
     left: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     caches: dict[str, bool] = field(default_factory=dict)
+    experiments: list[ExperimentRecord] = field(default_factory=list)
+    trainings: set[str] = field(default_factory=set)
+    copies: dict[str, str] = field(default_factory=dict)
     silenced: set[SliceId] = field(default_factory=set)
     suppressed: dict[str, tuple[Scope, str]] = field(default_factory=dict)
     retrain: Event | None = None
@@ -161,6 +179,11 @@ class State:
     def release(self) -> Release | None:
         """The release that serves."""
         return self.versions[-1].release if self.versions else None
+
+    def runs_of(self, stages: Iterable[str]) -> set[str]:
+        """Ids, as they are now, of the runs in which stages of these keys were trained, and of all trainings."""
+        runs = {self.stages[key].run_id for key in stages} | self.trainings
+        return {self.copies.get(run, run) for run in runs if run}
 
     @property
     def planned(self) -> list[str]:

@@ -222,7 +222,7 @@ class FakeRegistry:
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         self._guard("registry.tag")
 
-    def destroy(self, keep: Iterable[VersionRecord], live_stages: Iterable[str]) -> None:
+    def destroy(self, keep: Iterable[VersionRecord], runs: Iterable[str]) -> None:
         kept = {v.version for v in keep}
         for version in list(self.versions):
             self._guard("registry.destroy")

@@ -32,6 +32,8 @@ pytestmark = pytest.mark.slow
 
 class Cut(Exception):
     """Where a test kills the move."""
+_OF_MOVES = ("moving", "migrated", "experiment")
+"""Kinds of events that a move may write."""
 
 
 def quietly(_: str) -> None:
@@ -67,7 +69,7 @@ def facts(root: Path) -> dict[str, Any]:
     place = Workspace(root)
     state = place.ledger.state()
     return {
-        "entries": [e for e in place.ledger.entries() if json.loads(e)["type"] not in ("moving", "migrated")],
+        "entries": [e for e in place.ledger.entries() if json.loads(e)["type"] not in _OF_MOVES],
         "requests": place.requests.all(), "suppressed": place.ledger.state().suppressed,
         "stages": {k: place.store.get(s.digest) for k, s in state.stages.items()},
         "certificates": {p.name: p.read_bytes() for p in place.certificates_dir.iterdir()}}

@@ -276,7 +276,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="restore: a version that came back serves",
         where="flows/healing.py::_heal_registry",
-        takes="registry.destroy(list(whole.values()), state.stages)",
+        takes="registry.destroy(list(whole.values()), state.runs_of(state.stages))",
         puts="",
         fails="tests/flows/test_healing.py::serves_no_more",
     ),
@@ -373,8 +373,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="version: a move that was cut off goes on with what is there",
-        where="flows/migrating.py::_Move._copy_versions",
-        takes="target.count()",
+        where="flows/migrating.py::_Move._copy_registry",
+        takes="self.new.registry.count()",
         puts="False",
         fails="tests/stack/test_migrating.py::cut_off_is_not",
     ),
@@ -418,7 +418,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="healing: files of models that no database names stay",
         where="flows/healing.py::_heal_registry",
-        takes="registry.remove_leftovers({v.model_id for v in kept.values()})",
+        takes="registry.remove_leftovers(kept.values())",
         puts="False",
         fails="tests/flows/test_healing.py::kept_activations",
     ),

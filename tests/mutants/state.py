@@ -35,7 +35,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="destroy: a run the ledger never learned of stays",
         where="flows/adapters/registry.py::MlflowRegistry._delete_runs",
-        takes="STAGE_TAG in tags and tags[STAGE_TAG] not in live_stages",
+        takes="run.info.run_id not in keep",
         puts="False",
         fails="tests/flows/test_walk.py::record_to_a_certificate",
     ),
@@ -156,16 +156,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="registry: a server's files of destroyed versions stay",
         where="flows/adapters/registry_server.py::ServerRegistry.remove_leftovers",
-        takes=(
-            "for path in full:\n"
-            "    repository.delete_artifacts(path)\n"
-            "left = [f for path in gone for f in _files(repository, path)]"
-        ),
-        puts=(
-            "for path in full:\n"
-            "    pass\n"
-            "left = []"
-        ),
+        takes="[*left, self._clean(now, kept)]",
+        puts="left",
         fails="tests/stack/test_walk.py::whole_walk",
     ),
     Mutant(
@@ -204,10 +196,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="servers: another workspace's versions are taken",
-        where="flows/adapters/registry.py::MlflowRegistry._owned",
-        takes="owner not in (None, self._owner)",
+        where="flows/adapters/experiment.py::OwnExperiment._check_adoptable",
+        takes="experiment.tags.get(OWNER_TAG) != self._owner",
         puts="False",
-        fails="tests/stack/test_walk.py::left_alone",
+        fails="tests/flows/test_registry_ids.py::before_the_first_training_is_not_taken",
     ),
     Mutant(
         name="Dask: certified while a worker's machine is away",
@@ -364,7 +356,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="registry: a deleted experiment locks every erasure",
-        where="flows/adapters/registry.py::MlflowRegistry._owned",
+        where="flows/adapters/experiment.py::OwnExperiment._restored",
         takes="self._client.restore_experiment(experiment.experiment_id)",
         puts="pass",
         fails="tests/flows/test_release_document.py::locks_no_erasure",
@@ -627,5 +619,110 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="path.is_symlink() or not path.is_dir()",
         puts="not path.is_dir()",
         fails="tests/faults/test_loading.py::link_goes",
+    ),
+    Mutant(
+        name="registry: an experiment is found by its name",
+        where="flows/adapters/experiment.py::OwnExperiment.there",
+        takes="self._recorded(record)",
+        puts="None",
+        fails="tests/flows/test_registry_ids.py::somebody_renamed",
+    ),
+    Mutant(
+        name="registry: a number that was given anew is ours",
+        where="flows/adapters/experiment.py::OwnExperiment._recorded",
+        takes="found is None or found.creation_time != record.created",
+        puts="found is None",
+        fails="tests/flows/test_registry_ids.py::given_anew",
+    ),
+    Mutant(
+        name="registry: an experiment with runs of others is taken",
+        where="flows/adapters/experiment.py::OwnExperiment._check_adoptable",
+        takes="not self._is_empty(experiment)",
+        puts="False",
+        fails="tests/flows/test_registry_ids.py::before_the_first_training_is_not_taken",
+    ),
+    Mutant(
+        name="registry: a registered model of others is taken",
+        where="flows/adapters/experiment.py::OwnExperiment._begun",
+        takes="others()",
+        puts="False",
+        fails="tests/flows/test_registry_ids.py::registered_model_that_was_there",
+    ),
+    Mutant(
+        name="registry: a changed owner tag stays",
+        where="flows/adapters/experiment.py::OwnExperiment._tagged",
+        takes="self._client.set_experiment_tag(experiment.experiment_id, OWNER_TAG, self._owner)",
+        puts="pass",
+        fails="tests/flows/test_registry_ids.py::put_back",
+    ),
+    Mutant(
+        name="registry: a changed name stays",
+        where="flows/adapters/experiment.py::OwnExperiment._renamed",
+        takes="self._client.rename_experiment(experiment.experiment_id, self._name)",
+        puts="pass",
+        fails="tests/flows/test_registry_ids.py::somebody_renamed",
+    ),
+    Mutant(
+        name="destroy: runs are chosen by their tags",
+        where="flows/adapters/registry.py::MlflowRegistry._delete_runs",
+        takes="run.info.run_id not in keep",
+        puts="run.info.run_id not in keep and STAGE_TAG in run.data.tags",
+        fails="tests/flows/test_registry_ids.py::whatever_their_tags",
+    ),
+    Mutant(
+        name="destroy: versions under another name stay",
+        where="flows/adapters/registry.py::MlflowRegistry._delete_runs",
+        takes="self._delete_elsewhere([*doomed, *trash])",
+        puts="",
+        fails="tests/flows/test_registry_ids.py::leaves_no_row",
+    ),
+    Mutant(
+        name="registry: what others log at our place stays",
+        where="flows/adapters/registry.py::MlflowRegistry.remove_leftovers",
+        takes="p.name != models.name",
+        puts="False",
+        fails="tests/flows/test_registry_ids.py::locks_no_erasure",
+    ),
+    Mutant(
+        name="registry: a stage of nobody's in a kept version stays",
+        where="flows/adapters/registry.py::is_part",
+        takes="parts[-1].removesuffix(STAGE_FILE) in kept[parts[1]]",
+        puts="True",
+        fails="tests/flows/test_registry_ids.py::locks_no_erasure",
+    ),
+    Mutant(
+        name="registry: a hidden version stays hidden",
+        where="flows/adapters/registry.py::MlflowRegistry._unhide",
+        takes="registry.delete_model_version_tag(self.name, version, _PROMPT)",
+        puts="pass",
+        fails="tests/flows/test_registry_ids.py::as_a_prompt",
+    ),
+    Mutant(
+        name="registry: a hidden registered model stays hidden",
+        where="flows/adapters/registry.py::MlflowRegistry._unhide",
+        takes="registry.delete_registered_model_tag(self.name, _PROMPT)",
+        puts="pass",
+        fails="tests/flows/test_registry_ids.py::as_a_prompt",
+    ),
+    Mutant(
+        name="erase: nobody is told that another version serves",
+        where="flows/healing.py::unserved",
+        takes="place.registry.serving() == champion.version",
+        puts="True",
+        fails="tests/flows/test_registry_ids.py::says_so",
+    ),
+    Mutant(
+        name="servers: an experiment whose files lie elsewhere is taken",
+        where="flows/adapters/registry_server.py::ServerRegistry.check_expected",
+        takes="place != f'{self._destination}/{experiment.experiment_id}'",
+        puts="False",
+        fails="tests/stack/test_strangers.py::made_for_us",
+    ),
+    Mutant(
+        name="servers: rows of logged models that somebody deleted stay",
+        where="flows/adapters/registry_server.py::ServerRegistry._collect",
+        takes="[*models, *self._deleted_models()]",
+        puts="models",
+        fails="tests/stack/test_strangers.py::renames_deletes",
     ),
 )

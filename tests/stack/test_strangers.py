@@ -11,6 +11,7 @@ from typing import Any
 
 import mlflow
 import pytest
+from mlflow.entities import ViewType
 
 from flows.adapters import datasets
 from flows.adapters.lease import LostLease
@@ -21,7 +22,7 @@ from flows.requests import take_requests
 from flows.status import registry_problems
 from flows.wiring import Workspace, create_workspace
 from infra.stack import Stack
-from s3t_core.errors import GuaranteeError
+from s3t_core.errors import GuaranteeError, WorkspaceError
 from tests.flows.conftest import CANARY
 from tests.flows.prepared import forget_connections
 from tests.flows.test_taken_over import _beside, _stands_still_at, _text, trained
@@ -81,6 +82,54 @@ def test_no_client_of_the_registry_decides_what_answers_or_locks_an_erasure(plac
     assert registry_problems(place) == [] and not ran.exists()
     answered = _predicted(place)
     assert answered[0] == 0 and json.loads(answered[1].splitlines()[0]) and not ran.exists()
+
+
+def test_no_client_of_the_registry_renames_deletes_or_logs_anything_past_an_erasure(place: Workspace) -> None:
+    """It renames the experiment, changes its tags, takes the name for an experiment of its own at another's place,
+    deletes a logged model, takes the tags from runs, and logs what nobody can decode."""
+    client, record, name = mlflow.MlflowClient(), place.ledger.state().champion, place.registry.name
+    assert record is not None
+    [told] = place.ledger.state().experiments
+    ours, url = client.get_experiment(told.id), place.registry.place()
+    victim, blobs = S3Blobs(f"s3://mlflow/victim-{name}"), S3Blobs(url)
+    victim.write("models/m-theirs/weights", b"theirs")
+    for run in client.search_runs([told.id]):
+        for tag in ("s3t.stage_key", "s3t.kind"):
+            if tag in run.data.tags:
+                client.delete_tag(run.info.run_id, tag)
+    client.delete_logged_model(record.model_id)
+    client.set_experiment_tag(told.id, "s3t.ledger", "x")
+    client.rename_experiment(told.id, f"{name} elsewhere")
+    theirs = client.create_experiment(name, victim.url, ours.tags)
+    blobs.write("junk/cut.gz", b"\x1f\x8b\x08\x00cut")
+    blobs.write(f"models/{record.model_id}/cut.gz.safetensors", b"\x1f\x8b\x08\x00cut")
+    assert registry_problems(place)
+    take_requests(place, [CANARY])
+    done = erase(str(place.root))
+    assert len(done["certificates"]) == 1 and done["problem"] == ""
+    forget_connections()
+    place = Workspace(place.root)
+    state = place.ledger.state()
+    kept = [v for v in state.versions if not v.destroyed]
+    runs = {r.info.run_id for r in client.search_runs([told.id], run_view_type=ViewType.ALL)}
+    assert runs == state.runs_of(state.stages) | {v.run_id for v in kept}
+    assert {"/".join(n.split("/")[:2]) for n in blobs.names()} == {f"models/{v.model_id}" for v in kept}
+    assert place.registry._deleted_models() == [] and list(victim.names()) == ["models/m-theirs/weights"]
+    assert client.get_experiment(told.id).tags["s3t.ledger"] == place.owner and place.registry.place() == url
+    client.rename_experiment(theirs, f"{name} theirs")
+    assert erase(str(place.root))["healed"]["registry"] is True and registry_problems(place) == []
+    assert client.get_experiment(told.id).name == name and _predicted(place)[0] == 0
+
+
+def test_an_experiment_that_a_client_made_for_us_at_another_place_is_not_taken(
+        stack: Stack, make_config: Callable[..., Any], tmp_path: Path) -> None:
+    place = create_workspace(tmp_path / "w", make_config(), KEY)
+    client, victim = place.registry._client, S3Blobs(f"s3://mlflow/victim-{place.registry.name}")
+    victim.write("models/m-theirs/weights", b"theirs")
+    client.create_experiment(place.registry.name, victim.url, {"s3t.ledger": place.owner})
+    with pytest.raises(WorkspaceError, match="another place"):
+        trained(place, tmp_path)
+    assert list(victim.names()) == ["models/m-theirs/weights"]
 
 
 def test_rows_that_an_eraser_had_read_do_not_come_back_to_a_bucket(

@@ -68,6 +68,10 @@ def _moving(state: str, move: str = "m") -> Event:
     return {"type": "moving", "move": move, "state": state, **(places if state == "begun" else {})}
 
 
+def _experiment(**changed: Any) -> Event:
+    return {"type": "experiment", "registry": "", "id": "1", "location": "l", "created": 1, **changed}
+
+
 def _retrain(state: str, attempt: int = 1, name: str = "r") -> Event:
     return {"type": "retrain", "state": state, "id": name, "attempt": attempt}
 
@@ -120,6 +124,13 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "another cache": ({"type": "cache", "dir": "/c", "shared": True}, DATA),
     "a cache without a name": ({"type": "cache", "dir": "", "shared": True}, set()),
     "a cache that nobody says who shares": ({"type": "cache", "dir": "/c", "shared": None}, set()),
+    "an experiment": (_experiment(), DATA),
+    "an experiment at no place": (_experiment(location=""), set()),
+    "an experiment that nobody knows when it was made": (_experiment(created="1"), set()),
+    "a training": ({"type": "training", "run": "r"}, IDLE),
+    "a training in no run": ({"type": "training", "run": ""}, set()),
+    "a move of runs that are no ids": (
+        {"type": "migrated", "move": "m", "settings": {}, "versions": {}, "runs": {"r": 1}}, set()),
     "a move": ({"type": "migrated", "move": "m", "settings": {}, "versions": {}}, IDLE),
     "a move begun": (_moving("begun"), IDLE),
     "a move begun to nowhere": ({**_moving("begun"), "new": "elsewhere"}, set()),
