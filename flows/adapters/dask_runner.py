@@ -193,22 +193,24 @@ class DaskRunner:
 
     def _result(self, client: Any, future: Any) -> Any:
         """Wait for it, as long as there is a worker that can carry it out. Raises TrainingError, TimeoutError."""
-        from distributed import wait
         since = time.monotonic()
-        while True:
-            try:
-                with client.as_current():  # `wait` asks for the current one, and there may be several
-                    wait([future], timeout=min(_LOOK_SECONDS, self._patience))
-                return future.result(timeout=_GATHER_SECONDS)
-            except TimeoutError:
-                if future.done() or client.status != "running":
-                    raise
-                if _able(client, self._needs):
-                    since = time.monotonic()
-                elif time.monotonic() - since > self._patience:
-                    future.cancel()
-                    raise TrainingError(f"no Dask worker with what a task takes was there for {self._patience:g} s; "
-                                        "start one, then run the command again: what is trained is kept") from None
+        while not self._is_done(client, future):
+            if client.status != "running":
+                raise CancelledError
+            if _able(client, self._needs):
+                since = time.monotonic()
+            elif time.monotonic() - since > self._patience:
+                future.cancel()
+                raise TrainingError(f"no Dask worker with what a task takes was there for {self._patience:g} s; "
+                                    "start one, then run the command again: what is trained is kept")
+        return future.result(timeout=_GATHER_SECONDS)
+
+    def _is_done(self, client: Any, future: Any) -> bool:
+        """After a while of waiting. It may end just when the waiting does: what it is now counts, not how that went."""
+        from distributed import wait
+        with contextlib.suppress(TimeoutError), client.as_current():  # `wait` asks for the current one of several
+            wait([future], timeout=min(_LOOK_SECONDS, self._patience))
+        return bool(future.done())
 
     def _connected(self) -> Any:
         with self._lock:

@@ -281,6 +281,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/flows/test_healing.py::serves_no_more",
     ),
     Mutant(
+        name="Dask: how the waiting for a job ended counts, not whether it is done",
+        where="flows/adapters/dask_runner.py::DaskRunner._is_done",
+        takes="contextlib.suppress(TimeoutError)",
+        puts="contextlib.nullcontext()",
+        fails="tests/stack/test_dask.py::no_lost_cluster",
+    ),
+    Mutant(
         name="Dask: a lease of destroyed data counts for nothing",
         where="flows/wiring.py::Workspace._check_away",
         takes="{f.digest for f in files} - gone",

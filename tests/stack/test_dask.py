@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
 
+from flows.adapters.away import AwayFiles
 from flows.adapters.dask_certificates import AUTHORITY, CLIENT, CLUSTER, make_certificates
+from flows.adapters.dask_runner import DaskRunner, Needs
 from flows.adapters.s3 import S3Blobs
 from flows.erase import erase
 from flows.ingest import ingest
@@ -252,6 +255,31 @@ def test_a_cluster_that_dies_is_an_error_and_never_a_wait_without_end(
         with_children(dask.scheduler.pid)
         with pytest.raises((TrainingError, WorkspaceError), match="Dask"):
             runner.describe(_describe(place))
+
+
+class _EndsLate:
+    """A job that is done just after the waiting for it gave up, as a machine under load has them."""
+
+    def __init__(self) -> None:
+        self.over = False
+
+    def done(self) -> bool:
+        return self.over
+
+    def result(self, timeout: float) -> str:
+        return "trained"
+
+
+def test_a_job_that_ends_when_the_waiting_for_it_does_is_no_lost_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    future = _EndsLate()
+
+    def wait(futures: list[_EndsLate], timeout: float) -> None:
+        futures[0].over = True
+        raise TimeoutError(timeout)
+    monkeypatch.setattr("distributed.wait", wait)
+    runner = DaskRunner("tls://127.0.0.1:1", "", str, Needs(1, 1, 0), cast(AwayFiles, None))
+    client = SimpleNamespace(as_current=contextlib.nullcontext, status="running")
+    assert runner._result(client, future) == "trained"
 
 
 def test_a_cluster_without_what_a_task_needs_is_told_how_to_start_workers(
