@@ -37,6 +37,12 @@ def place(stack: Stack, make_config: Callable[..., Any], tmp_path: Path) -> Work
     return trained(create_workspace(tmp_path / "w", make_config(), KEY), tmp_path)
 
 
+def _unguarded(place: Workspace) -> mlflow.MlflowClient:
+    """What a client of a server without the stack's guard could do: that guard refuses places of a client's own."""
+    backend = place.registry._backend
+    return mlflow.MlflowClient(backend, backend)
+
+
 def _predicted(place: Workspace) -> tuple[int, str]:
     """By the command, in a process of its own."""
     command = [sys.executable, "-m", "flows.cli", "predict", "w1", "--json", "--workspace", str(place.root)]
@@ -100,7 +106,7 @@ def test_no_client_of_the_registry_renames_deletes_or_logs_anything_past_an_eras
     client.delete_logged_model(record.model_id)
     client.set_experiment_tag(told.id, "s3t.ledger", "x")
     client.rename_experiment(told.id, f"{name} elsewhere")
-    theirs = client.create_experiment(name, victim.url, ours.tags)
+    theirs = _unguarded(place).create_experiment(name, victim.url, ours.tags)
     blobs.write("junk/cut.gz", b"\x1f\x8b\x08\x00cut")
     blobs.write(f"models/{record.model_id}/cut.gz.safetensors", b"\x1f\x8b\x08\x00cut")
     assert registry_problems(place)
@@ -124,9 +130,9 @@ def test_no_client_of_the_registry_renames_deletes_or_logs_anything_past_an_eras
 def test_an_experiment_that_a_client_made_for_us_at_another_place_is_not_taken(
         stack: Stack, make_config: Callable[..., Any], tmp_path: Path) -> None:
     place = create_workspace(tmp_path / "w", make_config(), KEY)
-    client, victim = place.registry._client, S3Blobs(f"s3://mlflow/victim-{place.registry.name}")
+    victim = S3Blobs(f"s3://mlflow/victim-{place.registry.name}")
     victim.write("models/m-theirs/weights", b"theirs")
-    client.create_experiment(place.registry.name, victim.url, {"s3t.ledger": place.owner})
+    _unguarded(place).create_experiment(place.registry.name, victim.url, {"s3t.ledger": place.owner})
     with pytest.raises(WorkspaceError, match="another place"):
         trained(place, tmp_path)
     assert list(victim.names()) == ["models/m-theirs/weights"]
