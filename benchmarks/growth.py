@@ -77,6 +77,7 @@ def registering(folder: Path) -> list[Line]:
         place = create_workspace(folder / f"m{shards}", Config.model_validate({
             "data": {"labels": ["0", "1"]}, "system": {"shards": shards}}), KEY)
         full = _release(place, shards, 3)
+        place.settle()
         place.registry.publish(_named(full, "release-first"), {}, {})
         before = _bytes(place.state_dir / "mlartifacts")
         lost = [Release("", "", (Replica(0, 0, (0, 1, 2), full.replicas[0].stages[:1 + n % 2]), *full.replicas[1:]))
