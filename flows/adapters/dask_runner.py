@@ -192,7 +192,8 @@ class DaskRunner:
         return outcome
 
     def _result(self, client: Any, future: Any) -> Any:
-        """Wait for it, as long as there is a worker that can carry it out. Raises TrainingError, TimeoutError."""
+        """Wait for it, as long as there is a worker that can carry it out. Raises TrainingError, TimeoutError,
+        CancelledError."""
         since = time.monotonic()
         while not self._is_done(client, future):
             if client.status != "running":
