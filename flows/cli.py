@@ -35,7 +35,7 @@ from flows.cli_base import (
     working,
 )
 from s3t_core.erasure.outcome import told_outcome
-from s3t_core.errors import S3TError, UsageError
+from s3t_core.errors import RequestsDeferred, S3TError, UsageError
 
 
 def main() -> None:
@@ -161,12 +161,19 @@ for _command in cli_requests.COMMANDS:
 def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Carry out every pending request, now: deactivate, cut over, destroy, scan, certify."""
     place = open_workspace(workspace)
-    done = run_flow(place, "erase")
+    deferred: RequestsDeferred | None = None
+    try:
+        done = run_flow(place, "erase")
+    except RequestsDeferred as error:
+        deferred, done = error, error.done
     from flows.next_steps import after_erasure
     step = after_erasure(place.ledger.state(), place.config, done["retrain"])
     show(as_json, {**done, "next": {"command": step.command, "why": step.why}}, _told_erasure)
     if done["retrain"] == "failed":
         print(f"s3t: the erasure is complete, but the full retrain failed: {done['problem']}", file=sys.stderr)
+    if deferred is not None:
+        print(f"s3t: {deferred}", file=sys.stderr)
+    if deferred is not None or done["retrain"] == "failed":
         sys.exit(1)
 
 
@@ -450,7 +457,8 @@ def _told_erasure(d: dict[str, Any]) -> list[str]:
     nobody = any(c["outcome"] == "nothing found" and not c["others"] and not c["erased_before"]
                  for c in d["certificates"])
     if not d["certificates"]:
-        return [f"Nothing was pending. Full retrain: {told}.", *waiting, _told_next(d["next"])]
+        none = "could be carried out" if any(w["state"] == "deferred" for w in d["waiting"]) else "was pending"
+        return [f"Nothing {none}. Full retrain: {told}.", *waiting, _told_next(d["next"])]
     return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "
             f"deactivated and destroyed; version {d['version'] or 'none'} serves. Full retrain: {told}.",
             *(f"  {told_outcome(c['outcome'], c['rows'])}: {c['path']}" for c in d["certificates"]),

@@ -170,9 +170,9 @@ def _some(lines: list[str], what: str) -> list[str]:
     return lines if rest <= 0 else [*lines[:_SHOWN], f"  and {rest} more {what} (all with --json)"]
 
 
-def requests(state: Annotated[str, typer.Option("--state", help="pending, awaiting approval, held, erasing, erased, "
-                                                "held out only, not trained on yet, nothing found, withdrawal or "
-                                                "rejection.")] = "",
+def requests(state: Annotated[str, typer.Option("--state", help="pending, awaiting approval, held, erasing, deferred, "
+                                                "erased, held out only, not trained on yet, nothing found, withdrawal "
+                                                "or rejection.")] = "",
              due_within: Annotated[float | None, typer.Option("--due-within", metavar="DAYS", help="Open ones due in "
                                                               "so many days; 0: those that are late.")] = None,
              workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:

@@ -7,7 +7,7 @@ ensemble keeps serving meanwhile.
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import STEPS, Eraser
 from s3t_core.erasure.planner import ErasurePlan
 from s3t_core.erasure.state import State
+from s3t_core.errors import RequestsDeferred
 from s3t_core.identity import EXACT
 
 _WAIT_SECONDS = 600
@@ -40,7 +41,8 @@ _TOLD = {"cut over": "Cutting over to a version without the tainted stages", "re
 @flow(name="erase", task_runner=ThreadPoolTaskRunner(max_workers=64))
 def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     """Erase everything pending in the workspace directory; retrain when the budget is spent. Waits so long for another
-    command that changes the workspace, and for a training that is writing in any case."""
+    command that changes the workspace, and for a training that is writing in any case. Raises RequestsDeferred once all
+    is done that could be, ResidueFound where the scan stops an erasure."""
     started = time.monotonic()
     place = Workspace(Path(workspace))
     problems: list[str] = []
@@ -61,15 +63,28 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     problem = "; ".join(p for p in [*problems, reason] if p)
     _show_budget(place, outcome, problem)
     state = place.ledger.state()
-    done = [r for plan in plans for r in plan.requests]
-    return {
+    carried_out = [r for plan in plans for r in plan.requests if r in state.certified]
+    done = {
         "version": state.champion.version if state.champion else None,
-        "certificates": _closed(place, state, done, alike),
+        "certificates": _closed(place, state, carried_out, alike),
         "deactivated": len({s.key for plan in plans for s in plan.deactivated}),
         "seconds": round(time.monotonic() - started, 1), "retrain": outcome, "problem": problem,
         "found_outside": list(eraser.outside), "ids_lost": sum(eraser.ids_lost), "documents": asdict(documents),
         "healed": asdict(healed), "waiting": _waiting(place, state),
     }
+    if eraser.deferred:
+        raise RequestsDeferred(_deferred(eraser.deferred), done)
+    return done
+
+
+def _deferred(found_in: Mapping[str, tuple[str, ...]]) -> str:
+    """What is told of requests that stay open."""
+    files = sorted({name for names in found_in.values() for name in names})
+    return (f"expected an id that no row in the data has to stand nowhere else either, got {len(found_in)} request(s) "
+            f"by such ids, which stand in {len(files)} file(s): {', '.join(files[:5])}. They stay open "
+            f"({', '.join(sorted(found_in)[:5])}); everything else is carried out. Where somebody's data was put "
+            "there, remove it, then run `s3t erase` again; Prefect's own records, in .s3t/prefect, go with `s3t stop "
+            "--forget`. Where it is no person's id, `s3t reject` the request, or `s3t withdraw` it for who asked")
 
 
 def _closed(place: Workspace, state: State, done: list[str], alike: dict[str, frozenset[str]]) -> list[dict[str, Any]]:

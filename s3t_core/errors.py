@@ -7,6 +7,7 @@ JSON take: it may tell the name of a file, which is any bytes.
 """
 
 import re
+from typing import Any
 
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line and direction marks, and what bytes that are not UTF-8 become in the name of a file."""
@@ -87,6 +88,15 @@ class StaleModel(GuaranteeError):
 
 class ResidueFound(GuaranteeError):
     """A trace of an erased record is left in something the system wrote."""
+
+
+class RequestsDeferred(ResidueFound):
+    """Requests stay open, because what they ask for stands in what the system wrote, and in no row; everything else is
+    done, and `done` tells of it."""
+
+    def __init__(self, message: str, done: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.done = done
 
 
 class CertificateError(GuaranteeError):

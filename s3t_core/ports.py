@@ -1,7 +1,7 @@
 """What the core needs from the outside, as Protocols. `flows/adapters` fills them; tests fill them with fakes."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -61,12 +61,18 @@ class Published:
 
 @dataclass(frozen=True)
 class NeedlesFound:
-    """What a scan looks for. `ids_lost`: requests whose ids as given are not there any more, or not in every spelling
-    that was told; `texts` is None when those that were gathered are lost: a restore of older files does both."""
+    """What a scan looks for. `ids_of`: the ids as given, by request; `ids_lost`: requests whose ids as given are not
+    there any more, or not in every spelling that was told; `texts` is None when those that were gathered are lost: a
+    restore of older files does both."""
 
-    ids: list[str]
+    ids_of: Mapping[str, list[str]]
     ids_lost: list[str]
     texts: list[str] | None
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids as given of every request."""
+        return [given for ids in self.ids_of.values() for given in ids]
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class ScanReport:
     """What the residue scan did. `residue` and `outside` are file paths relative to the workspace; `shared` counts
     matches inside rows of other live subjects; `unsearchable` counts needles too short to tell from chance;
     `undecodable`: the system's own files that could not be searched to their end; `written`: those of them that a
-    process has open."""
+    process has open. `needles_found`: what was found in `residue`, as it is searched for; rows have none."""
 
     files: int
     bytes: int
@@ -85,6 +91,7 @@ class ScanReport:
     outside: tuple[str, ...]
     undecodable: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
+    needles_found: frozenset[bytes] = field(default_factory=frozenset, repr=False)
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,9 @@ class RequestBook(Protocol):
 
     def close(self, closings: Iterable[Closing]) -> None:
         """Close requests and append what is told of them, in one transaction."""
+
+    def defer(self, requests: Iterable[DeletionRequest], told: Event) -> None:
+        """Take what these requests put on the suppression list off it and append `told`, in one transaction."""
 
 
 class Datasets(Protocol):

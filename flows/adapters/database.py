@@ -575,6 +575,12 @@ class SqlRequestBook:
             _check_written(connection, _REQUESTS, [{"id": c.request_id, "certificate": c.document} for c in closed])
             self._database.append(connection, [c.event for c in closed])
 
+    def defer(self, requests: Iterable[DeletionRequest], told: Event) -> None:
+        """Take what these requests put on the suppression list off it and append `told`, in one transaction."""
+        with self._database.transaction() as connection:
+            connection.execute(delete(_SUPPRESSION).where(_SUPPRESSION.c.request.in_([r.request_id for r in requests])))
+            self._database.append(connection, [told])
+
     def lift(self, suppression: str, told: Event) -> bool:
         """Take a digest off the suppression list and append `told`, in one transaction; whether it was there."""
         with self._database.transaction() as connection:

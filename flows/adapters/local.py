@@ -64,7 +64,7 @@ class NeedleFiles:
         lost = [r for r, digests in told.items() if not given.get(r) or not
                 set(digests) <= {self.digest_of(r, i) for i in given[r]}]
         texts = _strings(self._kept(self.folder / f"{plan_id}.json", plan_id))
-        return NeedlesFound([i for r in told for i in given.get(r, ())], lost, texts)
+        return NeedlesFound({r: given.get(r, []) for r in told}, lost, texts)
 
     def digest_of(self, request_id: str, given: str) -> str:
         """By what the ledger knows an id as given of one request: it says nothing of another's, nor without the key.

@@ -66,7 +66,8 @@ def is_ready(request: DeletionRequest, state: State, needs_approval: bool) -> bo
     return request.subject not in state.holds and (not needs_approval or request.request_id in state.approved)
 
 
-STATES = ("pending", "awaiting approval", "held", "erasing", *get_args(ErasureOutcome), *get_args(ClosingKind))
+STATES = ("pending", "awaiting approval", "held", "erasing", "deferred", *get_args(ErasureOutcome),
+          *get_args(ClosingKind))
 """Every state of a request."""
 
 
@@ -92,8 +93,10 @@ def view_of(asked: DeletionRequest, state: State, needs_approval: bool, now: dat
         told = "erasing"
     elif request.subject in state.holds:
         told = "held"
+    elif not is_ready(request, state, needs_approval):
+        told = "awaiting approval"
     else:
-        told = "pending" if is_ready(request, state, needs_approval) else "awaiting approval"
+        told = "deferred" if request.request_id in state.deferred else "pending"
     return RequestView(request, told, round((parse_time(request.due) - now) / timedelta(days=1), 2))
 
 

@@ -8,7 +8,9 @@
              the live ones, old data objects, quarantined rows
 5. measure   accuracy of the new version on the held-out rows that remain
 6. scan      search everything the system wrote for the needles; a match stops here, without a certificate. Needles that
-             a restore of older files lost are counted, and certified, as unsearchable
+             a restore of older files lost are counted, and certified, as unsearchable. An id that no row has, anywhere,
+             may be anything, a name of the system's own among it: a request by such an id that is found keeps nobody
+             else. It is deferred, open as before, and looked for again by the next run
 7. certify   one signed certificate per request, once no place keeps what was deleted from it, then destroy the needles;
              where the scan was another run's, which was cut off, search again first, on the record: files may have been
              put back since, and needles lost
@@ -21,10 +23,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from s3t_core.domain import DeletionRequest, Release
+from s3t_core.domain import DeletionRequest, Release, RowCounts
 from s3t_core.erasure.certificate import certificate_predicate, certificate_subject
 from s3t_core.erasure.closing import is_ready
 from s3t_core.erasure.ledger import dataset_to_json
+from s3t_core.erasure.needles import is_among
 from s3t_core.erasure.planner import (
     ErasurePlan,
     plan_erasure,
@@ -45,6 +48,7 @@ from s3t_core.ports import (
     Findings,
     Ledger,
     Needles,
+    NeedlesFound,
     Registry,
     RequestBook,
     Residue,
@@ -114,6 +118,8 @@ class Eraser:
         """Files beside the system's own in which the scan found a match: for the operator's eyes, never recorded."""
         self.ids_lost: list[int] = []
         """Of each scan: how many requests had no id as given, lost or never told (a hash of it was)."""
+        self.deferred: dict[str, tuple[str, ...]] = {}
+        """Requests that this run deferred, or left so, with the files in which what they ask for was found."""
 
     def plan(self) -> ErasurePlan | None:
         """Step 1: the plan that a killed run left open, else a new one for all pending requests that are neither held
@@ -126,6 +132,8 @@ class Eraser:
             return begun
         pending = self.ports.requests.pending()
         requests = [r for r in pending if is_ready(r, state, self.policy.needs_approval)]
+        self._look_again([r for r in requests if r.request_id in state.deferred], state)
+        requests = [r for r in requests if r.request_id not in self.deferred]
         if not requests:
             return None
         try:
@@ -160,6 +168,7 @@ class Eraser:
         state = self.ports.ledger.state()
         if state.plan is None:
             return  # certified: all is done
+        plan = replace(plan, requests=tuple(state.planned))  # without what was deferred
         missing = [s for s in STEPS[:STEPS.index(step)] if s not in state.steps]
         if missing:
             raise GuaranteeError(f"expected step {missing[0]!r} to be complete before {step!r}; run `s3t erase` again")
@@ -257,21 +266,44 @@ class Eraser:
                                                        **self.policy.budget_tags(self.ports.ledger.state())})
         self._done("measure", plan)
 
+    def _look_again(self, requests: list[DeletionRequest], state: State) -> None:
+        """Leave deferred those requests, of earlier runs, that are found again, and of which there still is no row.
+        What they ask for is looked for alone, since it may be found in others' rows that are going to be erased."""
+        requests = [r for r in requests if r.request_id not in self.deferred]
+        targets = targets_of(requests, {})
+        found = self.ports.datasets.find(targets, state.datasets, state.destroyed_objects) if requests else None
+        nobodys = [r for r in requests if found and not found.rows.get(r.request_id, RowCounts()).known]
+        if nobodys:
+            ids_of = self._ids_of([r.request_id for r in nobodys], state).ids_of
+            ids = [given for each in ids_of.values() for given in each]
+            report = self.ports.residue.scan(ids, [], targets_of(nobodys, {}))
+            self.deferred |= dict.fromkeys(_found_by_id(report, ids_of), report.residue)
+
+    def _ids_of(self, requests: Iterable[str], state: State, plan_id: str = "") -> NeedlesFound:
+        return self.ports.needles.read(plan_id, {r: state.requests[r].ids for r in requests})
+
     def _scan(self, plan: ErasurePlan, state: State) -> None:
         seen = self._looked(plan, state)
+        if seen is None:  # without those it searches once more: nothing may be left that they did not explain
+            state = self.ports.ledger.state()
+            self._scan(replace(plan, requests=tuple(state.planned)), state)
+            return
         self.ids_lost.append(len(seen["ids_lost"]))
         self._done("scan", plan, **seen)
 
-    def _looked(self, plan: ErasurePlan, state: State) -> dict[str, Any]:
-        """Search everything; what the scan's event tells. Raises ResidueFound."""
-        told = {r: state.requests[r].ids for r in plan.requests}
-        found = self.ports.needles.read(plan.plan_id, told)
+    def _looked(self, plan: ErasurePlan, state: State) -> dict[str, Any] | None:
+        """Search everything; what the scan's event tells, None where requests were deferred. Raises ResidueFound."""
+        found = self._ids_of(plan.requests, state, plan.plan_id)
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
         texts = found.texts if found.texts is not None and len(set(found.texts)) == plan.texts else None
         report = self.ports.residue.scan(found.ids, found.texts or [], targets)
         self.outside = report.outside
         hashed = [r for r in plan.requests if state.requests[r].asked_by != "id"]
         unknown = sorted({*found.ids_lost, *hashed})
+        deferred = _found_by_id(report, {r: ids for r, ids in found.ids_of.items() if _is_of_nobody(r, plan, state)})
+        if deferred:
+            self._defer(deferred, plan, report)
+            return None
         if report.residue:
             raise ResidueFound(_left(report))
         if report.undecodable:
@@ -279,9 +311,14 @@ class Eraser:
         lost = len(unknown) + (plan.texts if texts is None else 0)
         self._scanned = plan.plan_id
         return {"files": report.files, "bytes": report.bytes, "needles": report.needles,
-                "spellings": sum(map(len, told.values())),
+                "spellings": sum(len(state.requests[r].ids) for r in plan.requests),
                 "unsearchable": report.unsearchable + lost, "lost": lost, "ids_lost": unknown, "shared": report.shared,
                 "outside": len(report.outside)}
+
+    def _defer(self, requests: list[str], plan: ErasurePlan, report: ScanReport) -> None:
+        self.deferred |= dict.fromkeys(requests, report.residue)
+        self.ports.requests.defer(self.ports.requests.get(requests), {
+            "type": "deferred", "time": self._now(), "plan_id": plan.plan_id, "requests": requests})
 
     def _certify(self, plan: ErasurePlan, state: State) -> None:
         uncertified = [r for r in plan.requests if r not in state.certified]
@@ -289,6 +326,8 @@ class Eraser:
             self.ports.certificates.discard(uncertified)
             self._scan(plan, state)
             state = self.ports.ledger.state()
+            plan, uncertified = replace(plan, requests=tuple(state.planned)), [
+                r for r in uncertified if r in state.planned]
         proof, budget = self.ports.ledger.prove(state.steps["scan"]), self.policy.budget_of(state)
         subject = certificate_subject(state, proof.head)
         requests = self.ports.requests.get(uncertified)
@@ -318,6 +357,18 @@ class Eraser:
     def _done(self, step: str, plan: ErasurePlan, **outcome: Any) -> None:
         self.ports.ledger.append({"type": "step", "step": step, "plan_id": plan.plan_id, "time": self._now(),
                                   **outcome})
+
+
+def _found_by_id(report: ScanReport, ids_of: Mapping[str, Iterable[str]]) -> list[str]:
+    """The requests of which an id as given is what was found."""
+    return [r for r, ids in ids_of.items() if any(is_among(given, report.needles_found) for given in ids)]
+
+
+def _is_of_nobody(request: str, plan: ErasurePlan, state: State) -> bool:
+    """Whether the erasure found no row of whom an open request asks for by an id: nothing that it erases can have left
+    the id anywhere."""
+    return (not plan.rows[request].known and state.requests[request].asked_by == "id"
+            and request not in state.certified)
 
 
 def _left(report: ScanReport) -> str:

@@ -30,6 +30,7 @@ follows which is in s3t_core.erasure.rules. Every event has its `time`; one that
 | lifted | a subject or record left the suppression list: the person returned |
 | planned | an erasure plan, written ahead; from here on its subjects and records are suppressed |
 | step | a step of the plan is complete, with its outcome |
+| deferred | what these requests asked for stands in what the system wrote, and in no row: they are open as before |
 | certified | a request ended in a certificate |
 | retrain | a full retrain is wanted (the budget is spent), triggered, failed, or finished |
 | healed | what a restore had brought back was destroyed again: how many of each kind |
@@ -219,9 +220,24 @@ def _planned(state: State, event: Event) -> None:
     state.requests_since_training += len(plan["requests"])
     for request_id in plan["requests"]:
         request = state.requests[request_id]
+        state.deferred.discard(request_id)
         state.suppressed.setdefault(request.suppression, (request.scope, request_id))
         state.requests[request_id] = replace(request, subjects=tuple(plan["subjects"].get(request_id, ())),
                                              near=(*request.near, *plan["near"].get(request_id, ())))
+
+
+def _deferred(state: State, event: Event) -> None:
+    gone = set(event["requests"])
+    for request_id in event["requests"]:
+        asked = state.requests[request_id]
+        if state.suppressed.get(asked.suppression) == (asked.scope, request_id):
+            del state.suppressed[asked.suppression]
+        state.deferred.add(request_id)
+    if state.plan is not None:
+        plan = state.plan["plan"]
+        kept = [r for r in plan["requests"] if r not in gone]
+        state.plan = state.plan | {"plan": plan | {"requests": kept}}
+    state.requests_since_training = max(0, state.requests_since_training - len(gone))
 
 
 def _step(state: State, event: Event) -> None:
@@ -273,6 +289,7 @@ def _hold(state: State, event: Event) -> None:
 
 
 def _closed(state: State, event: Event) -> None:
+    state.deferred.discard(event["request"])
     state.closed[event["request"]] = event["kind"]
     state.documents[event["request"]] = event["certificate"]
 
@@ -360,7 +377,7 @@ _HANDLERS: dict[str, Callable[[State, Event], None]] = {
     "lifted": _lifted, "replayed": _ignore, "key": _key, "healed": _ignore, "approved": _approved, "hold": _hold,
     "closed": _closed, "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain,
     "retired": _retired, "spelt": _spelt, "repeated": _repeated, "moving": _moving, "cache": _cache,
-    "experiment": _experiment, "training": _training,
+    "experiment": _experiment, "training": _training, "deferred": _deferred,
 }
 
 

@@ -11,7 +11,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +23,9 @@ MIN_ID_BYTES = 6
 MIN_WORD_BYTES = 12
 MIN_TEXT_BYTES = 16
 WINDOW_BYTES = 48
+_BEFORE_FRACTION = re.compile(rb"(\d\d:\d\d:\d\d|(?<!\d)[12]\d{9})\.\Z")
+"""What stands before a fraction of a second: databases are full of them, and every six digits are some customer's."""
+_BEFORE_BYTES = 12
 _FEW = 16
 """Up to so many needles are looked for one by one, which is faster."""
 
@@ -45,6 +48,10 @@ class NeedleSet:
     def told_in(self, chunk: bytes) -> bool:
         """Whether any needle is in `chunk`, however it is written there."""
         return any(self.found_in(spelling) for spelling in spellings_of(chunk))
+
+    def which_told(self, chunk: bytes) -> set[bytes]:
+        """The needles that are in `chunk`, however they are written there."""
+        return set().union(*self.which_in([chunk]))
 
     def which_in(self, parts: Iterable[bytes]) -> tuple[set[bytes], set[bytes]]:
         """The ids and the windows that are in any of `parts`, however they are written there."""
@@ -88,6 +95,11 @@ def make_needles(ids: list[str], texts: list[str], baseline: bytes | Iterable[by
                      sum(w <= usual_ids for w in words) + sum(w <= usual_windows for w in windows))
 
 
+def is_among(given: str, found: Collection[bytes]) -> bool:
+    """Whether an id as given is among needles that were found, in any of its forms."""
+    return any(form in found for form in _forms(given))
+
+
 def _forms(text: str) -> set[bytes]:
     raw = text.encode()
     escaped = (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
@@ -103,11 +115,19 @@ def _windows(data: bytes) -> list[bytes]:
 
 
 def _word_in(word: bytes, data: bytes) -> bool:
-    if word not in data:
-        return False
-    return re.search(rb"(?<![0-9A-Za-z_-])" + re.escape(word) + rb"(?![0-9A-Za-z_-])", data) is not None
+    begin = data.find(word)
+    while begin >= 0:
+        if _stands_alone(data, begin, begin + len(word)):
+            return True
+        begin = data.find(word, begin + 1)
+    return False
 
 
 def _stands_alone(data: bytes, begin: int, end: int) -> bool:
-    """Whether no letter, digit, _ or - of ASCII is beside data[begin:end]."""
-    return not any(c.isalnum() or c in b"_-" for c in (data[max(begin - 1, 0):begin], data[end:end + 1]) if c)
+    """Whether data[begin:end] is a whole word: no letter, digit, _ or - of ASCII is beside it, and it is not what a
+    time of day, or seconds since 1970, have behind the point."""
+    beside = (data[max(begin - 1, 0):begin], data[end:end + 1])
+    if any(c.isalnum() or c in b"_-" for c in beside if c):
+        return False
+    return not (beside[0] == b"." and data[begin:end].isdigit()
+                and _BEFORE_FRACTION.search(data, max(begin - _BEFORE_BYTES, 0), begin))

@@ -192,7 +192,7 @@ class Act(Part):
     time: str
     kind: Literal["hold set", "hold released", "suppression lifted", "signing key changed", "signing key lost",
                   "retrain wanted", "retrain triggered", "retrain failed", "retrain finished",
-                  "clock corrected", "healed after a restore", "moved"]
+                  "clock corrected", "healed after a restore", "moved", "request deferred"]
     by: str
     detail: str
 
@@ -349,6 +349,13 @@ class _Seen:
         for request in event["plan"]["requests"]:
             asked = self.requests[request]
             asked.plan, asked.found = event["plan"]["plan_id"], outcome_in(self.state, request)[0] != "nothing found"
+
+    def _deferred(self, event: Event) -> None:
+        self.plan = self.state.plan
+        for request in event["requests"]:
+            asked = self.requests[request]
+            asked.plan, asked.found, asked.cut_over = "", False, None
+            self._acted(event, "request deferred", request)
 
     def _step(self, event: Event) -> None:
         self.steps[event["step"]] = event

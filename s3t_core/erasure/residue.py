@@ -29,7 +29,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -63,6 +63,7 @@ _IN_GIT = re.compile(r"(^|/)\.git/")
 """Names there are the operator's: a branch may be called as they like."""
 _GIT_LINKS = re.compile(r"(^|/)(objects/info/alternates|\.git|commondir)$")
 """Files of git's in which other directories of git's are named."""
+_NONE = frozenset[bytes]()
 _WHOLE_BYTES = 2**16
 """Files of a known kind from here on are told from each other by digest, and equal ones searched once."""
 
@@ -84,27 +85,29 @@ def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: lis
     names = _Names(needles)
     for path, own, base in _walk(root, extra_roots, system_paths):
         if path not in skipped:
-            shown, told = names(path, base, _shown(path, root)) if own else (_shown(path, root), False)
-            found.add(shown, search(path, path.as_posix()), own, told)
+            shown, named = names(path, base, _shown(path, root)) if own else (_shown(path, root), _NONE)
+            found.add(shown, search(path, path.as_posix()), own, named)
             if not found.whole and own and is_open(path):
                 found.written.append(shown)
     for name, path in objects:
-        shown, told = names.masked(name)
-        found.add(shown, search(path, name), own=True, told=told)
+        shown, named = names.masked(name)
+        found.add(shown, search(path, name), own=True, named=named)
     return ScanReport(found.files, found.size, len(needles.ids) + len(needles.windows), needles.unsearchable,
                       found.shared, _sorted(found.residue), _sorted(found.outside), _sorted(found.undecodable),
-                      _sorted(found.written))
+                      _sorted(found.written), frozenset(found.needles))
 
 
 @dataclass
 class _Verdict:
-    """What one file said. `whole`: it was decoded to its end. `files`: none for a link and an empty directory."""
+    """What one file said. `whole`: it was decoded to its end. `files`: none for a link and an empty directory.
+    `needles`: those that the residue in it is of; none where it is of rows."""
 
     size: int = 0
     residue: bool = False
     shared: int = 0
     whole: bool = True
     files: int = 1
+    needles: set[bytes] = field(default_factory=set)
 
 
 class _Found:
@@ -117,15 +120,17 @@ class _Found:
         self.outside: list[str] = []
         self.undecodable: list[str] = []
         self.written: list[str] = []
+        self.needles: set[bytes] = set()
 
-    def add(self, name: str, verdict: _Verdict, own: bool, told: bool = False) -> None:
-        """Count a verdict. `own`: of something that the system wrote. `told`: its name says what was erased."""
+    def add(self, name: str, verdict: _Verdict, own: bool, named: frozenset[bytes]) -> None:
+        """Count a verdict. `own`: of something that the system wrote. `named`: the needles that its name says."""
         self.files += verdict.files
         self.size += verdict.size
         self.shared += verdict.shared
         self.whole = verdict.whole
-        if verdict.residue or told:
+        if verdict.residue or named:
             (self.residue if own else self.outside).append(name)
+            self.needles |= {*verdict.needles, *named} if own else set()
         if own and not verdict.whole:
             self.undecodable.append(name)
 
@@ -136,35 +141,37 @@ class _Names:
 
     def __init__(self, needles: NeedleSet) -> None:
         self._needles = needles
-        self._told: dict[str, bool] = {}
+        self._told: dict[str, frozenset[bytes]] = {}
         self._numbers: dict[str, int] = {}
 
-    def __call__(self, path: Path, base: Path, shown: str) -> tuple[str, bool]:
-        """What to show of a file below `base`, and whether its name says what was erased."""
+    def __call__(self, path: Path, base: Path, shown: str) -> tuple[str, frozenset[bytes]]:
+        """What to show of a file below `base`, and what its name says of what was erased."""
         beyond = path.relative_to(base).parts if path.is_relative_to(base) else path.parts[-1:]
         told = [part for part in beyond if self._says(part)]
         if path.is_symlink():
             with contextlib.suppress(OSError):
                 told += [part for part in path.readlink().parts if self._says(part)]
-        return (self.masked(shown)[0], True) if told else (shown, False)
+        named = _NONE.union(*map(self._says, told))
+        return (self.masked(shown)[0], named) if told else (shown, _NONE)
 
-    def masked(self, name: str) -> tuple[str, bool]:
-        """A name, its parts in which something is found replaced by numbers, and whether there are any."""
+    def masked(self, name: str) -> tuple[str, frozenset[bytes]]:
+        """A name, its parts in which something is found replaced by numbers, and what that is."""
         parts = name.split("/")
         told = [self._says(part) for part in parts]
-        if not any(told) and not self._needles.told_in(name.encode("utf-8", "replace")):
-            return name, False
+        whole = name.encode("utf-8", "replace")
+        if not any(told) and not self._needles.told_in(whole):
+            return name, _NONE
         if not any(told):
-            told = [True] * len(parts)
+            told = [frozenset(self._needles.which_told(whole))] * len(parts)
         return "/".join(f"(name {self._numbers.setdefault(part, len(self._numbers) + 1)})" if says else part
-                        for part, says in zip(parts, told, strict=True)), True
+                        for part, says in zip(parts, told, strict=True)), _NONE.union(*told)
 
-    def _says(self, part: str) -> bool:
+    def _says(self, part: str) -> frozenset[bytes]:
         """A directory is asked about once. Names that are digests are not decoded: they are ids only as they are."""
         if part not in self._told:
             name = part.encode("utf-8", "surrogateescape")
             look = self._needles.found_in if _HEX.fullmatch(part) else self._needles.told_in
-            self._told[part] = look(name)
+            self._told[part] = frozenset(self._needles.which_told(name)) if look(name) else _NONE
         return self._told[part]
 
 
@@ -212,7 +219,7 @@ class _Searcher:
             self._known[key] = self._search(file, path, name, kind, lines)
         verdict = self._known[key]
         whole = verdict.whole and (not named or named[1] + named[2] == md5)
-        return _Verdict(verdict.size, verdict.residue, verdict.shared, whole)
+        return replace(verdict, whole=whole)
 
     def _search(self, file: IO[bytes], path: Path, name: str, kind: Kind | None, lines: bool) -> _Verdict:
         verdict = _Verdict(file.seek(0, io.SEEK_END), whole=_is_what_it_is_called(name, kind, file) and
@@ -242,7 +249,7 @@ class _Searcher:
                     if isinstance(part, Rows):
                         rows = self._rows(part, verdict) or rows
                     elif isinstance(part, bytes):
-                        verdict.residue = verdict.residue or self._needles.told_in(part)
+                        self._found_in(part, self._needles.told_in, verdict)
                     else:
                         self._member(part, depth + 1, verdict, kind.theirs)
             except Undecodable as error:
@@ -275,7 +282,13 @@ class _Searcher:
     def _stream(self, head: bytes, stream: Readable, verdict: _Verdict, packed: bool = False) -> None:
         look = self._needles.found_in if packed else self._needles.told_in
         for chunk in _chunks(head, stream, self._needles.longest * _SPELT):
-            verdict.residue = verdict.residue or look(chunk)
+            self._found_in(chunk, look, verdict)
+
+    def _found_in(self, data: bytes, look: Callable[[bytes], bool], verdict: _Verdict) -> None:
+        """Whatever is found here is residue, and whose it is matters: `look` goes first, since mostly nothing is."""
+        if look(data):
+            verdict.residue = True
+            verdict.needles |= self._needles.which_told(data)
 
     def _rows(self, rows: Rows, verdict: _Verdict) -> bool:
         """Whether the rows say whose they are, all of them."""
@@ -283,8 +296,10 @@ class _Searcher:
         mine = not self._by_subject.keys().isdisjoint(subjects)
         named = bool(subjects) and all(map(_DIGEST.fullmatch, subjects))
         known = named and all(map(self._is_known, set(subjects)))  # else it may be anything, however it is written
-        if self._needles.digests and not self._needles.digests.isdisjoint((*subjects, *rows.digests("record"))):
+        digests = self._needles.digests and self._needles.digests.intersection((*subjects, *rows.digests("record")))
+        if digests:
             verdict.residue = True
+            verdict.needles |= {digest.encode() for digest in digests}
         if mine or (self._needles.found_in(joined) if known else self._needles.told_in(joined)):
             records = rows.told_apart()
             for index, (subject, record) in enumerate(zip(subjects, records, strict=True)):
@@ -332,6 +347,7 @@ class _Searcher:
                 (subject, record)) and self._is_known(subject)
             verdict.shared += named
             verdict.residue = verdict.residue or not named
+            verdict.needles |= set() if named else self._needles.which_told(content)
 
 
 def _is_empty(path: Path) -> bool:

@@ -29,6 +29,7 @@ that a step was done before the one it rests on, or that a stage is another than
 | lifted | the digest is on the suppression list, no request for it is open, no erasure is |
 | planned | no erasure or move is open, the plan is new, its requests open and not held, its stages and versions there |
 | step | it is the open erasure's next one, or a scan again; what it tells of is recorded |
+| deferred | the requests are in the open erasure, which destroyed; nobody has a row of whom they ask by an id |
 | certified | the request is in the open erasure, whose scan is done, and has no document yet |
 | retrain | wanted: none is, or the last try ended; triggered, failed: it is wanted; finished: no erasure is open |
 | healed, retired | no erasure is open; what serves is not retired |
@@ -368,6 +369,16 @@ _OUTCOMES: dict[str, Callable[[State, dict[str, Any], Event], None]] = {
     "cut over": _cut_over, "rewrite": _rewritten, "destroy": _destroyed, "scan": _scanned, "certify": _certify}
 
 
+def _deferred(state: State, event: Event) -> None:
+    plan, requests = _plan(state), event["requests"]
+    _want(event["plan_id"] == plan["plan_id"] and "destroy" in state.steps, "an open erasure that has destroyed")
+    _want(len(set(requests)) == len(requests) > 0, "at least one request, each once")
+    for request in requests:
+        _want(request in state.planned and state.is_open(request), "requests of the erasure that have no document yet")
+        _want(state.requests[request].asked_by == "id", "requests by an id")
+        _want(not any(plan["rows"][request].values()), "requests of which no row was found")
+
+
 def _certified(state: State, event: Event) -> None:
     request = event["request"]
     _want(request in state.planned and "scan" in state.steps, "a request of an open erasure whose scan is done")
@@ -433,7 +444,7 @@ _RULES: dict[str, Callable[[State, Event], None]] = {
     "approved": _approved, "hold": _hold, "closed": _closed, "key": _key, "replayed": _replayed, "lifted": _lifted,
     "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain, "healed": _healed,
     "retired": _retired, "spelt": _spelt, "repeated": _repeated, "moving": _moving, "cache": _cache,
-    "experiment": _experiment, "training": _training,
+    "experiment": _experiment, "training": _training, "deferred": _deferred,
 }
 KINDS = frozenset(_RULES)
 """Every kind of event."""

@@ -121,6 +121,7 @@ class State:
     `experiments` are those that runs and versions ever were in, oldest first; `trainings` the runs of trainings, and
     `copies` what the id of a run became when the registry moved.
     `once` has the request by the digest of each idempotency key that it was asked with.
+    `deferred` are requests that an erasure left open, because what was asked for stands where no row is.
     `holds` has the event by subject digest; `suppressed`, by suppression digest, what it is of and the request that put
     it there.
     `retrain` is the last event of a full retrain that is wanted and not finished; `settled` the settings that must
@@ -145,6 +146,7 @@ class State:
     approved: dict[str, str] = field(default_factory=dict)
     holds: dict[str, Event] = field(default_factory=dict)
     closed: dict[str, str] = field(default_factory=dict)
+    deferred: set[str] = field(default_factory=set)
     documents: dict[str, str] = field(default_factory=dict)
     outcomes: dict[str, tuple[ErasureOutcome, int]] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)

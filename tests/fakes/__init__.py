@@ -76,6 +76,14 @@ class FakeRequestBook:
             self._ledger.take(closing.event)
         self._guard("requests.closed")
 
+    def defer(self, requests: Iterable[DeletionRequest], told: Event) -> None:
+        self._guard("requests.defer")
+        for request in requests:  # one transaction
+            if self.suppression.get(request.suppression) == request.request_id:
+                del self.suppression[request.suppression]
+        self._ledger.take(told)
+        self._guard("requests.deferred")
+
 
 Rows = dict[SliceId | None, list[tuple[str, str]]]
 
@@ -243,7 +251,7 @@ class FakeNeedles:
     def read(self, plan_id: str, told: Mapping[str, Iterable[str]]) -> NeedlesFound:
         lost = [r for r, digests in told.items() if not self.files.get(r) or not
                 set(digests) <= {f"digest of {i}" for i in self.files[r]}]
-        return NeedlesFound([i for r in told for i in self.files.get(r, ())], lost, self.files.get(plan_id))
+        return NeedlesFound({r: self.files.get(r, []) for r in told}, lost, self.files.get(plan_id))
 
     def forget(self, plan_id: str, request_ids: Iterable[str]) -> None:
         for name in [*request_ids, plan_id]:
@@ -260,6 +268,8 @@ class FakeResidue:
         self.undecodable: tuple[str, ...] = ()
         self.written: tuple[str, ...] = ()
         self.keeping = False
+        self.words: dict[str, str] = {}
+        """What else stands in files, an id in each."""
         self._datasets = datasets
         self._guard = guard
 
@@ -267,7 +277,9 @@ class FakeResidue:
         self._guard("residue.scan")
         left = [name for name, rows in self._datasets.objects.items()
                 if any(t.matches(s, r) for t in targets for s, r in rows)]
-        return ScanReport(1, 1, len(ids) + len(texts), 0, 0, tuple(left), (), self.undecodable, self.written)
+        said = {name: word for name, word in self.words.items() if word in ids}
+        return ScanReport(1, 1, len(ids) + len(texts), 0, 0, (*left, *said), (), self.undecodable, self.written,
+                          frozenset(word.encode() for word in said.values()))
 
     def check(self) -> None:
         self._guard("residue.check")

@@ -21,6 +21,7 @@ from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.needles import make_needles
 from s3t_core.errors import DataError, ResidueFound, UsageError
 from s3t_core.identity import HASHES
+from s3t_core.slicefile import read_rows
 from tests.flows.conftest import tiny_config, write_csv
 from tests.flows.prepared import forget_connections
 
@@ -71,7 +72,8 @@ def _erase(place: Workspace) -> dict[str, str]:
     place = Workspace(place.root)
     plan = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}").run()
     assert plan is not None
-    return {r: place.ledger.state().outcomes[r][0] for r in plan.requests}
+    state = place.ledger.state()
+    return {r: state.outcomes[r][0] for r in plan.requests if r in state.outcomes}
 
 
 def _members(value: Any) -> Iterator[str]:
@@ -147,6 +149,35 @@ def test_requests_by_what_the_system_wrote_are_certified_and_keep_nobody(place: 
                                                   .read_bytes())["payload"]))["predicate"]["scan"]
     assert scan["unsearchable"] == len(names)
     assert _found_again(place, SPACED)
+
+
+def _digests_of_data(place: Workspace) -> dict[str, str]:
+    """Keyed digests of people and records who stay, from where a reader of the files sees them."""
+    history = place.ledger.state().datasets
+    row, *_ = next(rows for p in place.datasets.recorded_row_files(history) if (rows := read_rows(p)))
+    return {"subject": row.subject, "record": row.record,
+            "quarantined": place.datasets.quarantined()[0]["subject_digest"]}
+
+
+@pytest.mark.parametrize("what", ["subject", "record", "quarantined", "a stage", "a run", "a line of a log"])
+def test_who_asks_for_what_stands_in_a_file_of_the_systems_keeps_nobody_else(place: Workspace, what: str) -> None:
+    """Whoever may ask, and sees a file, a page of MLflow's or of Prefect's, knows such names. There are more of them
+    than anybody can list: a request of such an id waits alone."""
+    log, named = place.state_dir / "prefect" / "serve.log", "0192f0c1-7e5a-7d2c-9f3e-5b1a2c3d4e5f"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text(f"2026-11-26 flow run {named} of user-8842A began\n")
+    _ingest(place, place.root.parent, ANN, BOB, SPACED, NUMBER, REFUSED)
+    place = Workspace(place.root)
+    asked = _digests_of_data(place) | {"a stage": named, "a run": "user-8842A", "a line of a log": "flow run " + named}
+    request, bob = take_requests(place, [asked[what], BOB])
+    assert _erase(place) == {bob.request_id: "held out only"}
+    assert {r.request_id for r in place.requests.pending()} == {request.request_id} == place.ledger.state().deferred
+    assert not (place.certificates_dir / f"{request.request_id}.json").exists()
+    assert asked[what].encode() not in b"".join(place.ledger.entries())
+    assert _found_again(place, SPACED)
+    place.requests.check()
+    withdraw(place, request.request_id)
+    assert not Workspace(place.root).ledger.state().deferred
 
 
 def _found_again(place: Workspace, who: str) -> bool:

@@ -383,13 +383,13 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/erasure/executor.py::Eraser._looked",
         takes=(
             "{'files': report.files, 'bytes': report.bytes, 'needles': report.needles, "
-            "'spellings': sum(map(len, told.values())), 'unsearchable': "
+            "'spellings': sum((len(state.requests[r].ids) for r in plan.requests)), 'unsearchable': "
             "report.unsearchable + lost, 'lost': lost, 'ids_lost': unknown, 'shared': "
             "report.shared, 'outside': len(report.outside)}"
         ),
         puts=(
             "{'files': report.files, 'bytes': report.bytes, 'needles': report.needles, "
-            "'spellings': sum(map(len, told.values())), 'unsearchable': "
+            "'spellings': sum((len(state.requests[r].ids) for r in plan.requests)), 'unsearchable': "
             "report.unsearchable, 'lost': 0, 'ids_lost': unknown, 'shared': report.shared, "
             "'outside': len(report.outside)}"
         ),

@@ -350,6 +350,76 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/unit/test_residue.py::pages_behind_the_last",
     ),
     Mutant(
+        name="words: a fraction of a second is an id",
+        where="s3t_core/erasure/needles.py::_stands_alone",
+        takes="data[begin:end].isdigit()",
+        puts="False",
+        fails="tests/unit/test_residue.py::fraction_of_a_second",
+    ),
+    Mutant(
+        name="words: any number behind a point is no id",
+        where="s3t_core/erasure/needles.py::_stands_alone",
+        takes="_BEFORE_FRACTION.search(data, max(begin - _BEFORE_BYTES, 0), begin)",
+        puts="True",
+        fails="tests/unit/test_residue.py::fraction_of_a_second",
+    ),
+    Mutant(
+        name="deferred: whoever's id is found",
+        where="s3t_core/erasure/executor.py::_is_of_nobody",
+        takes="not plan.rows[request].known",
+        puts="True",
+        fails="tests/unit/test_executor.py::left_of_an_erased_person",
+    ),
+    Mutant(
+        name="deferred: for ever, whatever came into the data",
+        where="s3t_core/erasure/executor.py::Eraser._look_again",
+        takes="not found.rows.get(r.request_id, RowCounts()).known",
+        puts="True",
+        fails="tests/unit/test_executor.py::once_there_are_rows",
+    ),
+    Mutant(
+        name="deferred: planned anew by each run",
+        where="s3t_core/erasure/executor.py::Eraser.plan",
+        takes="self._look_again([r for r in requests if r.request_id in state.deferred], state)",
+        puts="",
+        fails="tests/unit/test_executor.py::keeps_nobody_else",
+    ),
+    Mutant(
+        name="deferred: who may have rows",
+        where="s3t_core/erasure/rules.py::_deferred",
+        takes="_want(not any(plan['rows'][request].values()), 'requests of which no row was found')",
+        puts="",
+        fails="tests/unit/test_rules.py::may_mean_somebody",
+    ),
+    Mutant(
+        name="deferred: who was asked for by a hash",
+        where="s3t_core/erasure/rules.py::_deferred",
+        takes="_want(state.requests[request].asked_by == 'id', 'requests by an id')",
+        puts="",
+        fails="tests/unit/test_rules.py::may_mean_somebody",
+    ),
+    Mutant(
+        name="deferred: left on the suppression list",
+        where="flows/adapters/database.py::SqlRequestBook.defer",
+        takes="connection.execute(delete(_SUPPRESSION).where(_SUPPRESSION.c.request.in_([r.request_id for r in requests])))",
+        puts="",
+        fails="tests/faults/test_words.py::keeps_nobody_else",
+    ),
+    Mutant(
+        name="deferred: for what stands in rows of others",
+        where="s3t_core/erasure/residue.py::_Searcher._row",
+        takes="set() if named else self._needles.which_told(content)",
+        puts="self._needles.which_told(content)",
+        fails="tests/unit/test_residue.py::what_it_found",
+    ),
+    Mutant(
+        name="deferred: for what the operator wrote",
+        where="s3t_core/erasure/residue.py::_Found.add",
+        takes="{*verdict.needles, *named} if own else set()",
+        puts="{*verdict.needles, *named}",
+        fails="tests/unit/test_residue.py::what_it_found",
+    ),
+    Mutant(
         name="words: what the system writes is a person's",
         where="s3t_core/erasure/needles.py::make_needles",
         takes="every.which_in(parts)",
@@ -409,12 +479,12 @@ MUTANTS: tuple[Mutant, ...] = (
         name="residue: ids like digests among packed digests",
         where="s3t_core/erasure/residue.py::_Searcher._rows",
         takes=(
-            "self._needles.digests and (not self._needles.digests.isdisjoint((*subjects, "
-            "*rows.digests('record'))))"
+            "self._needles.digests and self._needles.digests.intersection((*subjects, "
+            "*rows.digests('record')))"
         ),
         puts=(
-            "False and (not self._needles.digests.isdisjoint((*subjects, "
-            "*rows.digests('record'))))"
+            "False and self._needles.digests.intersection((*subjects, "
+            "*rows.digests('record')))"
         ),
         fails="tests/unit/test_residue.py::among_digests",
     ),

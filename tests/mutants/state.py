@@ -267,7 +267,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: a lost id locks its request",
         where="flows/adapters/local.py::NeedleFiles.read",
-        takes="given.get(r, ())",
+        takes="given.get(r, [])",
         puts="given[r]",
         fails="tests/faults/test_beside_the_ledger.py::asking_again",
     ),

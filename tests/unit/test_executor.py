@@ -504,6 +504,102 @@ def test_killed_again_and_again_it_still_finishes() -> None:
         _check_finished(world, ["q1", "q2"], ["s01-2", "s00-0"])
 
 
+RUN_ID = "5f3aa10c44b24f0c9d4b7a3f0c1e2d4b"
+
+
+def _asked_for_a_run(at: int = -1) -> World:
+    """Somebody asks, by an id that is nobody's, for the id of a run, which stands in MLflow's database."""
+    world = make_world(kill_at=at)
+    world.ports.residue.words = {"mlflow.db": RUN_ID}  # type: ignore[attr-defined]
+    world.ask("q1", "s01-2")
+    world.ask("q2", RUN_ID)
+    world.ask("q3", "nobody at all")
+    return world
+
+
+def _check_deferred(world: World) -> None:
+    """What was asked for stays open, and is told nothing; everybody else's request is carried out."""
+    state = world.ledger.state()
+    assert state.plan is None and state.deferred == {"q2"} and state.outcomes.keys() == {"q1", "q3"}
+    assert [r.request_id for r in world.requests.pending()] == ["q2"]
+    assert set(world.ports.certificates.files) == {"q1", "q3"}  # type: ignore[attr-defined]
+    assert not any(s == "s01-2" for rows in world.datasets.objects.values() for s, _ in rows)
+    assert set(world.requests.suppression.values()) == {r for _, r in state.suppressed.values()} == {"q1", "q3"}
+    assert world.ports.needles.files.keys() == {"q2"}  # type: ignore[attr-defined]
+
+
+def test_what_is_asked_for_and_stands_where_nobodys_row_is_keeps_nobody_else() -> None:
+    world = _asked_for_a_run()
+    eraser = world.eraser()
+    assert eraser.run() is not None
+    assert eraser.deferred == {"q2": ("mlflow.db",)}
+    _check_deferred(world)
+    size = len(world.ledger.events)
+    assert eraser.run() is None and world.eraser().run() is None
+    assert len(world.ledger.events) == size  # it costs no entries, however often it is found
+    world.ask("q4", "s11-0")
+    world.eraser().run()
+    assert world.ledger.state().outcomes["q4"][0] == "erased" and world.ledger.state().deferred == {"q2"}
+    assert _predicate(world, "q4")["batch"]["requests"] == 1
+    world.ports.residue.words = {}  # type: ignore[attr-defined]
+    world.eraser().run()
+    state = world.ledger.state()
+    assert state.outcomes["q2"][0] == "nothing found" and not state.deferred and not world.requests.pending()
+
+
+def test_a_deferred_request_is_carried_out_once_there_are_rows() -> None:
+    """They may be what was found: whose data it is, is erased, and the scan says what is left."""
+    world = _asked_for_a_run()
+    world.eraser().run()
+    world.datasets.rows[SliceId(1, 2)].append((RUN_ID, "r0"))
+    world.tell(type="dataset", cause="ingest", dataset=dataset_to_json(world.datasets.version()))
+    with pytest.raises(ResidueFound, match=r"mlflow\.db"):
+        world.eraser().run()
+    assert world.ledger.state().planned == ["q2"] and not world.ledger.state().deferred
+    world.ports.residue.words = {}  # type: ignore[attr-defined]
+    world.eraser().run()
+    assert world.ledger.state().outcomes["q2"] == ("not trained on yet", 1)
+
+
+def test_a_deferred_request_may_be_withdrawn() -> None:
+    world = _asked_for_a_run()
+    world.eraser().run()
+    world.tell(type="closed", request="q2", kind="withdrawal", certificate="0" * 64, by="x", basis="")
+    assert not world.ledger.state().deferred
+
+
+@pytest.mark.parametrize("left", ["row", "id"])
+def test_what_is_left_of_an_erased_person_stops_the_erasure_whatever_else_is_found(left: str) -> None:
+    world = _asked_for_a_run()
+    if left == "row":
+        world.datasets.objects["a copy"] = [("s01-2", "r2")]
+    else:
+        world.ports.residue.words["a log"] = "s01-2"  # type: ignore[attr-defined]
+    with pytest.raises(ResidueFound, match="a copy" if left == "row" else "a log"):
+        world.eraser().run()
+    state = world.ledger.state()
+    assert state.planned == ["q1", "q3"] and not state.outcomes and state.deferred == {"q2"}
+    world.datasets.objects.pop("a copy", None)
+    world.ports.residue.words.pop("a log", None)  # type: ignore[attr-defined]
+    world.eraser().run()
+    _check_deferred(world)
+
+
+def _calls_where_one_is_deferred() -> int:
+    world = _asked_for_a_run()
+    world.eraser().run()
+    return world.reaper.calls
+
+
+@pytest.mark.parametrize("at", range(1, _calls_where_one_is_deferred() + 1))
+def test_killed_at_any_call_where_a_request_is_deferred_a_rerun_finishes(at: int) -> None:
+    world = _asked_for_a_run(at)
+    with pytest.raises(Killed):
+        world.eraser().run()
+    world.eraser().run()
+    _check_deferred(world)
+
+
 def test_a_replacement_trained_first_is_cut_over_to_with_its_own_recipe_also_after_a_crash() -> None:
     world = make_world()
     world.ask("q1", "s00-0")

@@ -439,6 +439,37 @@ def test_equal_files_are_searched_once_and_each_is_told(tmp_path: Path) -> None:
     assert report.residue == ("a", "b") and report.undecodable == ("c",)
 
 
+TIMES = ["2026-11-27 13:43:04.597350", "T13:43:04.597350Z", "13:43:04.597350+00:00", "1795786989.597350"]
+LEAKS = ["597350", "id=597350", "100.597350", "13:43:04,597350", "43:04.597350", "/597350/", "597350.13:43:04",
+         "11795786989.597350", "\"597350\"", "12.597350"]
+
+
+@pytest.mark.parametrize("others", [0, 40], ids=["alone", "among many"])
+@pytest.mark.parametrize(("said", "leaks"), [*((t, False) for t in TIMES), *((t, True) for t in LEAKS)])
+def test_a_fraction_of_a_second_is_nobodys_id(tmp_path: Path, said: str, leaks: bool, others: int) -> None:
+    """Databases keep times to the microsecond: every six digits stand there sooner or later."""
+    (tmp_path / "log.txt").write_text(f"began {said} ended")
+    needles = make_needles(["597350", *(f"somebody-{n}" for n in range(others))], [])
+    report = scan(tmp_path, [], ["log.txt"], [], needles, [])
+    assert (report.residue == ("log.txt",)) == leaks
+    assert report.needles_found == ({b"597350"} if leaks else set())
+
+
+def test_a_scan_says_what_it_found_and_where_it_is_somebodys_does_not(tmp_path: Path) -> None:
+    """What stands in rows of others, and in the operator's own files, is no residue."""
+    (tmp_path / "own").mkdir()
+    encoded = base64.b64encode(b"a letter to person-5 came").decode()
+    (tmp_path / "own" / "log of person-3").write_text(f"person-1 here; person-4 there, and {encoded} too")
+    row = {"subject_digest": "a" * 64, "said": "ask person-2"}
+    (tmp_path / "own" / "rows.jsonl").write_text(f'{json.dumps(row)}\n{{"said": "ask person-7"}}\n')
+    (tmp_path / "notes").write_text("call person-6")
+    needles = make_needles([f"person-{n}" for n in range(1, 8)], [])
+    report = scan(tmp_path, [], ["own"], [], needles, [])
+    assert report.needles_found == {f"person-{n}".encode() for n in (1, 3, 4, 5, 7)}
+    assert (report.shared, report.outside, len(report.residue)) == (1, ("notes",), 2)
+    assert "person-1" not in repr(report)
+
+
 def test_a_row_in_an_archive_is_as_much_its_subjects_as_one_beside_it(tmp_path: Path) -> None:
     write_rows(tmp_path / "slice.parquet", [Row("r", "b" * 64, TEXT, "a")])
     (tmp_path / "x.zip").write_bytes(_zip((tmp_path / "slice.parquet").read_bytes()))

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, SliceVersion, StageRecord
 from s3t_core.erasure.ledger import corrected, dataset_to_json, fold
 from s3t_core.erasure.offline import VOUCHED, key_id
-from s3t_core.erasure.rules import KINDS
+from s3t_core.erasure.rules import KINDS, NotAllowed, check
 from s3t_core.erasure.state import STEPS, Event, State
 from s3t_core.errors import LedgerError
 from s3t_core.release_json import release_to_json, stage_to_json
@@ -74,6 +74,10 @@ def _experiment(**changed: Any) -> Event:
 
 def _retrain(state: str, attempt: int = 1, name: str = "r") -> Event:
     return {"type": "retrain", "state": state, "id": name, "attempt": attempt}
+
+
+def _deferred(*requests: str) -> Event:
+    return {"type": "deferred", "plan_id": "p", "requests": list(requests)}
 
 
 PLAN = plan_for("q1") | {"slices": [[0, 0]], "deactivated": [stage_to_json(A)], "versions": ["1"],
@@ -235,6 +239,11 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
         {"type": "planned", "plan": plan_for("q1", plan_id="p2") | {"versions": ["9"]}}, set()),
     "a plan that serves what it deactivates": (
         {"type": "planned", "plan": PLAN | {"release": release_to_json(_release("x", A))}}, set()),
+    "a request of nobody, deferred": (_deferred("q1"), _states("destroy", "scan")),
+    "a request of another erasure, deferred": ({**_deferred("q1"), "plan_id": "other"}, set()),
+    "a request that is not carried out, deferred": (_deferred("q1", "q2"), set()),
+    "a request deferred twice": (_deferred("q1", "q1"), set()),
+    "no request, deferred": (_deferred(), set()),
     "a certificate": ({"type": "certified", "request": "q1", "certificate": DOCUMENT}, {"scan"}),
     "a certificate for another request": ({"type": "certified", "request": "q2", "certificate": DOCUMENT}, set()),
     "a certificate without a document": ({"type": "certified", "request": "q1", "certificate": "x"}, set()),
@@ -271,6 +280,20 @@ def _history(until: str) -> list[Event]:
 
 
 STATES = {name: fold(_history(name)) for name in NAMES}
+
+
+@pytest.mark.parametrize("asked", ["by a hash", *(f"a row {where}" for where in PLAN["rows"]["q1"])])
+def test_a_request_that_may_mean_somebody_is_not_deferred(asked: str) -> None:
+    told = _history("measure")
+    for event in told:
+        if event["type"] == "request" and event["request"] == "q1" and asked == "by a hash":
+            event |= {"asked_by": "sha256", "forms": ["f"]}
+        elif event["type"] == "planned" and asked == "by a hash":
+            event["plan"] = event["plan"] | {"subjects": {"q1": []}, "near": {"q1": []}}
+        elif event["type"] == "planned":
+            event["plan"] = event["plan"] | {"rows": {"q1": PLAN["rows"]["q1"] | {asked.removeprefix("a row "): 1}}}
+    with pytest.raises(NotAllowed, match="by an id" if asked == "by a hash" else "no row was found"):
+        check(fold(told), {"time": NOW, **_deferred("q1")})
 
 
 @pytest.mark.parametrize("what", LEGAL)
