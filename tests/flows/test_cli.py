@@ -1,8 +1,10 @@
 """The command line as a user types it, in processes of its own, from nothing to a certificate."""
 
 import ast
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -161,6 +163,23 @@ def test_the_whole_walk_on_data_of_ones_own(tmp_path: Path, tiny_backbone: Path)
     out = _json("predict", "--file", str(tmp_path / "new.csv"), "--out", str(tmp_path / "out.jsonl"), cwd=here)
     assert out["rows"] == 1 and json.loads((tmp_path / "out.jsonl").read_text())["row"] == 1
     assert erased["next"]["command"] in ("s3t repair", "") and erased["next"]["why"]
+    _asks_for_a_flow_run(here)
+
+
+def _asks_for_a_flow_run(here: Path) -> None:
+    """Nobody's id, which stands in Prefect's database: the others are carried out, and it is told what is with it."""
+    with contextlib.closing(sqlite3.connect(here / ".s3t" / "prefect" / "prefect.db")) as database:
+        run, = database.execute("SELECT id FROM flow_run ORDER BY created LIMIT 1").fetchone()
+    asked = _json("request", run, "person-006", cwd=here)["requests"]
+    done = _run("erase", "--json", cwd=here, code=1)
+    told = json.loads(done.stdout)
+    assert asked[1]["id"] in {c["request"] for c in told["certificates"]}
+    assert [(w["request"], w["state"]) for w in told["waiting"]] == [(asked[0]["id"], "deferred")]
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("s3t: expected an id that no row") and ".s3t/prefect/prefect.db" in last and run not in last
+    assert [r["id"] for r in _json("requests", "--state", "deferred", cwd=here)["requests"]] == [asked[0]["id"]]
+    _run("withdraw", asked[0]["id"], cwd=here)
+    assert _json("erase", cwd=here)["waiting"] == []
 
 
 def _audits(here: Path, folder: Path) -> None:
