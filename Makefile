@@ -66,9 +66,10 @@ test-stack-faults: install-stack  ## kill -9 of every server during train, erase
 demo: install  ## the whole story on real data, in .demo/
 	$(BIN)/s3t demo --dir .demo
 
-check: install  ## locks, ruff, mypy, import-linter
+check: install  ## locks, ruff (lint, format), mypy, import-linter
 	$(BIN)/python -m infra.lock check
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

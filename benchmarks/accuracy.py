@@ -1,7 +1,9 @@
-"""The champion on the example data against logistic regression on frozen MiniLM embeddings of the same split.
+"""The champion on the example data against logistic regression on frozen MiniLM embeddings of the
+same split.
 
-The regression's strength is chosen on a tuning part (a fifth of the training subjects), never on the held-out part.
-Intervals are 95% bootstrap percentiles over conversations, because the rows of one conversation share a label.
+The regression's strength is chosen on a tuning part (a fifth of the training subjects), never on
+the held-out part. Intervals are 95% bootstrap percentiles over conversations, because the rows of
+one conversation share a label.
 """
 
 import argparse
@@ -27,8 +29,11 @@ STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 def main() -> None:
     """Print one table, and JSON with --json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workspace", default=".bench-example",
-                        help="a workspace with the example trained; made when missing")
+    parser.add_argument(
+        "--workspace",
+        default=".bench-example",
+        help="a workspace with the example trained; made when missing",
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     result = compare(_trained(Path(arguments.workspace).resolve()))
@@ -37,9 +42,14 @@ def main() -> None:
         return
     for name in ("champion", "regression", "difference"):
         low, high = result[name]["interval"]
-        print(f"{name:12} {100 * result[name]['value']:5.1f}%  (95%: {100 * low:.1f} to {100 * high:.1f})")
-    print(f"held-out rows {result['rows']}, conversations {result['conversations']}; C = {result['strength']} chosen "
-          f"on the tuning part; {result['hardware']}")
+        print(
+            f"{name:12} {100 * result[name]['value']:5.1f}%  (95%: {100 * low:.1f} to "
+            f"{100 * high:.1f})"
+        )
+    print(
+        f"held-out rows {result['rows']}, conversations {result['conversations']}; C = "
+        f"{result['strength']} chosen on the tuning part; {result['hardware']}"
+    )
 
 
 def compare(place: Workspace) -> dict[str, Any]:
@@ -48,12 +58,18 @@ def compare(place: Workspace) -> dict[str, Any]:
     state = place.ledger.state()
     if state.dataset is None:
         raise SystemExit("no data in the workspace")
-    training = [r for s in state.dataset.slice_versions for r in place.datasets.recorded_rows(state.dataset, s)]
+    training = [
+        r
+        for s in state.dataset.slice_versions
+        for r in place.datasets.recorded_rows(state.dataset, s)
+    ]
     held_out = place.datasets.recorded_rows(state.dataset, None)
     labels = config.require_labels()
     model, strength = _regression(training, config.backbone.max_length)
     truth = np.array([r.label for r in held_out])
-    regression = model.predict(_embed([r.text for r in held_out], config.backbone.max_length)) == truth
+    regression = (
+        model.predict(_embed([r.text for r in held_out], config.backbone.max_length)) == truth
+    )
     answers = champion_of(place).predict([r.text for r in held_out])
     champion = np.array([a["label"] for a in answers]) == truth
     clusters = _conversations(place, held_out)
@@ -62,9 +78,12 @@ def compare(place: Workspace) -> dict[str, Any]:
         "champion": _interval(champion.astype(float), clusters),
         "regression": _interval(regression.astype(float), clusters),
         "difference": _interval(champion.astype(float) - regression, clusters),
-        "rows": len(held_out), "conversations": len(set(clusters)), "strength": strength,
-        "hardware": f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, "
-                    f"{platform.machine()}, torch {torch.__version__}",
+        "rows": len(held_out),
+        "conversations": len(set(clusters)),
+        "strength": strength,
+        "hardware": f"{torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}, {platform.machine()}, torch "
+        f"{torch.__version__}",
     }
 
 
@@ -75,6 +94,7 @@ def _trained(root: Path) -> Workspace:
     if place.ledger.state().champion is None:
         from flows.ingest import ingest
         from flows.train import train
+
         ingest(str(root), "example:chitchat")
         train(str(root))
     return place
@@ -102,7 +122,7 @@ def _embed(texts: list[str], max_length: int) -> np.ndarray[Any, Any]:
     tokens = reader.items(texts)
     parts = []
     for start in range(0, len(tokens), 64):
-        batch = reader.batch(tokens[start:start + 64])
+        batch = reader.batch(tokens[start : start + 64])
         states = model(**batch).last_hidden_state
         mask = batch["attention_mask"].unsqueeze(-1)
         parts.append(torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1)))
@@ -110,8 +130,12 @@ def _embed(texts: list[str], max_length: int) -> np.ndarray[Any, Any]:
 
 
 def _conversations(place: Workspace, held_out: list[Row]) -> list[str]:
-    """The conversation of each held-out row; data files do not hold it, so it is looked up in the source."""
-    found = {(subject_digest(place.keys, r["subject"]), r["text"]): r["conversation"] for r in rows("chitchat")}
+    """The conversation of each held-out row; data files do not hold it, so it is looked up in the
+    source."""
+    found = {
+        (subject_digest(place.keys, r["subject"]), r["text"]): r["conversation"]
+        for r in rows("chitchat")
+    }
     return [found[r.subject, r.text] for r in held_out]
 
 
@@ -120,7 +144,10 @@ def _interval(values: np.ndarray[Any, Any], clusters: list[str]) -> dict[str, An
     sums, sizes = np.bincount(member, values), np.bincount(member)
     draws = np.random.default_rng(0).integers(0, len(names), (5000, len(names)))
     means = sums[draws].sum(1) / sizes[draws].sum(1)
-    return {"value": float(values.mean()), "interval": [float(np.percentile(means, p)) for p in (2.5, 97.5)]}
+    return {
+        "value": float(values.mean()),
+        "interval": [float(np.percentile(means, p)) for p in (2.5, 97.5)],
+    }
 
 
 if __name__ == "__main__":

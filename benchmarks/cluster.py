@@ -1,10 +1,12 @@
-"""Row i: the example system trained on a Dask cluster of one and of two worker processes, and with one of two killed.
+"""Row i: the example system trained on a Dask cluster of one and of two worker processes, and with
+one of two killed.
 
     python -m benchmarks.cluster --dir DIR
 
-A stack of its own (infra.stack) gives the bucket, a cluster the workers, each with one CPU and a directory of its own.
-Every run trains a fresh workspace of the example data on MiniLM; the stages must be the bytes that processes of this
-machine train. In the third run a worker is killed when the first stage is recorded, and started again.
+A stack of its own (infra.stack) gives the bucket, a cluster the workers, each with one CPU and a
+directory of its own. Every run trains a fresh workspace of the example data on MiniLM; the stages
+must be the bytes that processes of this machine train. In the third run a worker is killed when the
+first stage is recorded, and started again.
 """
 
 import argparse
@@ -36,8 +38,11 @@ pool = "s3t"
 
 def main() -> None:
     """The stack, the runs, the lines."""
-    options = argparse.ArgumentParser(prog="benchmarks.cluster", description=__doc__,
-                                      formatter_class=argparse.RawTextHelpFormatter)
+    options = argparse.ArgumentParser(
+        prog="benchmarks.cluster",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
     options.add_argument("--dir", default=".bench-cluster")
     folder = Path(options.parse_args().dir).resolve()
     shutil.rmtree(folder, ignore_errors=True)
@@ -56,34 +61,56 @@ def main() -> None:
 
 def _run(folder: Path) -> None:
     local, seconds = _trained(folder / "local", "", "")
-    lines = [Line("i", "training the example system by two processes of this machine", round(seconds), "s")]
+    lines = [
+        Line(
+            "i", "training the example system by two processes of this machine", round(seconds), "s"
+        )
+    ]
     alone = 0.0
-    for name, workers, killing in (("one worker", 1, False), ("two workers", 2, False), ("one of two killed", 2, True)):
+    for name, workers, killing in (
+        ("one worker", 1, False),
+        ("two workers", 2, False),
+        ("one of two killed", 2, True),
+    ):
         place = folder / name.replace(" ", "-")
-        with cluster(folder / f"{place.name}-cluster", workers, known_by=folder / "certificates") as dask:
+        with cluster(
+            folder / f"{place.name}-cluster", workers, known_by=folder / "certificates"
+        ) as dask:
             then = partial(_replace, dask) if killing else None
             stages, seconds = _trained(place, dask.address, place.name, then)
         if stages != local:
             raise SystemExit(f"{name}: expected the bytes that this machine trained, got others")
         alone = alone or seconds
         told = f"{seconds:.0f} s, the same {len(local)} stages"
-        lines.append(at_most("i", f"Dask, {name}, over one worker", seconds / alone, _MOST, "x", told)
-                     if name == "two workers" else Line("i", f"Dask, {name}", round(seconds), "s", told))
+        lines.append(
+            at_most("i", f"Dask, {name}, over one worker", seconds / alone, _MOST, "x", told)
+            if name == "two workers"
+            else Line("i", f"Dask, {name}", round(seconds), "s", told)
+        )
         sys.stderr.write(f"{lines[-1]}\n")
     tell(lines)
 
 
-def _trained(root: Path, address: str, prefix: str, first: object = None) -> tuple[dict[str, str], float]:
-    """Key to digest of every stage, and how long the training took; `first` is called when a stage is recorded."""
+def _trained(
+    root: Path, address: str, prefix: str, first: object = None
+) -> tuple[dict[str, str], float]:
+    """Key to digest of every stage, and how long the training took; `first` is called when a stage
+    is recorded."""
     from flows.examples import example_config
     from flows.ingest import ingest
     from flows.settings import start_prefect
     from flows.train import train
     from flows.wiring import Workspace, create_workspace
     from s3t_core.config import merge_config
-    more = "" if not address else (
-        f'[store]\nurl = "s3://s3t/{prefix}/stages"\n[dvc]\nremote = "s3://s3t/{prefix}/dvc"\n'
-        f'[runner]\nkind = "dask"\naddress = "{address}"\n')
+
+    more = (
+        ""
+        if not address
+        else (
+            f'[store]\nurl = "s3://s3t/{prefix}/stages"\n[dvc]\nremote = "s3://s3t/{prefix}/dvc"\n'
+            f'[runner]\nkind = "dask"\naddress = "{address}"\n'
+        )
+    )
     place = create_workspace(root, merge_config(example_config(), more, "cluster"), KEY)
     start_prefect()
     ingest(str(root), "example:chitchat")

@@ -1,11 +1,13 @@
-"""Seconds of whole commands, as a user waits for them: `make bench-commands`, or python -m benchmarks.commands
-[--tree DIR]... [--rounds N --dir DIR].
+"""Seconds of whole commands, as a user waits for them: `make bench-commands`, or python -m
+benchmarks.commands [--tree DIR]... [--rounds N --dir DIR].
 
-A workspace of 200 rows of 60 subjects on a tiny backbone: what is measured is start-up, Prefect and bookkeeping. Each
-command is called twice; before the first `erase` nothing of ours runs. `--tree`: a checkout to measure, several to take
-turns (an earlier commit: `git worktree add DIR COMMIT`), all with the packages that are installed here.
+A workspace of 200 rows of 60 subjects on a tiny backbone: what is measured is start-up, Prefect and
+bookkeeping. Each command is called twice; before the first `erase` nothing of ours runs. `--tree`:
+a checkout to measure, several to take turns (an earlier commit: `git worktree add DIR COMMIT`), all
+with the packages that are installed here.
 
-Prints one JSON document: per tree and command, the seconds of the first calls and of the second ones, a round each.
+Prints one JSON document: per tree and command, the seconds of the first calls and of the second
+ones, a round each.
 """
 
 import argparse
@@ -56,9 +58,14 @@ def walked(tree: Path, folder: Path) -> dict[str, tuple[float, float]]:
     """Seconds of each command, first and second call, by the code in `tree`."""
     folder.mkdir(parents=True)
     source = folder / "people.csv"
-    source.write_text("id,who,what,kind\n" + "".join(
-        f"r{i},person-{i % 60:03d},w{i % 50} w{i * 7 % 50} w{i * 3 % 50},{'good' if i % 2 else 'bad'}\n"
-        for i in range(200)))
+    source.write_text(
+        "id,who,what,kind\n"
+        + "".join(
+            f"r{i},person-{i % 60:03d},w{i % 50} w{i * 7 % 50} "
+            f"w{i * 3 % 50},{'good' if i % 2 else 'bad'}\n"
+            for i in range(200)
+        )
+    )
     backbone = build_backbone(folder / "backbone", layers=3)
     (folder / "settings.toml").write_text(_SETTINGS.format(backbone=backbone))
     _seconds(tree, folder, "init", "w", "--settings", "settings.toml")
@@ -66,11 +73,15 @@ def walked(tree: Path, folder: Path) -> dict[str, tuple[float, float]]:
 
     def twice(name: str) -> tuple[float, float]:
         return _seconds(tree, folder / "w", name, *given.get(name, [])), _seconds(
-            tree, folder / "w", name, *given.get(name, []))
+            tree, folder / "w", name, *given.get(name, [])
+        )
+
     told = {"ingest": twice("ingest")}
     _seconds(tree, folder / "w", "train")
     told["predict"] = twice("predict")
-    shared = (tree / "flows/adapters/shared_prefect.py").is_file()  # else each command starts a server of its own
+    shared = (
+        tree / "flows/adapters/shared_prefect.py"
+    ).is_file()  # else each command starts a server of its own
     if shared:
         _seconds(tree, folder / "w", "stop")
     told["erase"] = twice("erase")
@@ -82,12 +93,22 @@ def walked(tree: Path, folder: Path) -> dict[str, tuple[float, float]]:
 
 def _seconds(tree: Path, place: Path, *command: str) -> float:
     """How long one command takes, from its start to its end."""
-    settings = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "S3T_"))}
+    settings = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "S3T_"))
+    }
     begun = time.monotonic()
-    done = subprocess.run([_S3T, *command], cwd=place, env={**settings, "PYTHONPATH": str(tree)}, check=False,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [_S3T, *command],
+        cwd=place,
+        env={**settings, "PYTHONPATH": str(tree)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
-        sys.exit(f"benchmarks.commands: expected s3t {command[0]} to end well, got {done.stderr[-2000:]}")
+        sys.exit(
+            f"benchmarks.commands: expected s3t {command[0]} to end well, got {done.stderr[-2000:]}"
+        )
     return round(time.monotonic() - begun, 1)
 
 

@@ -1,10 +1,11 @@
-"""Row c: one erasure, from the request to the alias moved, against SISA's retraining and a full one.
+"""Row c: one erasure, from the request to the alias moved, against SISA's retraining and a full
+one.
 
     python -m benchmarks.deleting --dir DIR [--rows N]
 
-A workspace is made of the bed's rows by the real flows; its stages are the bed's, so nothing is trained twice. One
-person of each slice asks, one after another: three erasures by the eraser alone, three by the flow in a process where
-Prefect is up, three by the command `s3t erase`.
+A workspace is made of the bed's rows by the real flows; its stages are the bed's, so nothing is
+trained twice. One person of each slice asks, one after another: three erasures by the eraser alone,
+three by the flow in a process where Prefect is up, three by the command `s3t erase`.
 """
 
 import json
@@ -47,20 +48,68 @@ def _lines(bed: Bed, place: Workspace, asking: Iterator[str]) -> list[Line]:
     if not (bed.folder / "plain" / "sisa-0-0.safetensors").exists():
         run_plain(bed, "sisa")
     plain, joint = run_plain(bed, "retrain")["seconds"], run_plain(bed, "joint")["seconds"]
-    engine = bed.train([s for s in bed.plan.stages if s.shard == 0 and len(s.prefix) > RETRAINED
-                        and s.prefix == bed.plan.replicas[0].sequence[:len(s.prefix)]])
+    engine = bed.train(
+        [
+            s
+            for s in bed.plan.stages
+            if s.shard == 0
+            and len(s.prefix) > RETRAINED
+            and s.prefix == bed.plan.replicas[0].sequence[: len(s.prefix)]
+        ]
+    )
     return [
-        Line("c", "one erasure, request to alias moved, without Prefect", alias, "s", "median of 3"),
-        Line("c", "the same to the certificate", whole, "s", "rewriting, destroying, measuring, scanning, signing"),
-        Line("c", "the same by the flow, Prefect up", median(flow), "s", "median of 3, to the certificate"),
-        Line("c", "the same by the command `s3t erase`", median(command), "s", "median of 3, interpreter and Prefect "
-             "started each time, to the certificate"),
-        Line("c", "SISA retrains, plain recipe", plain, "s", "from the last clean checkpoint, second of "
-             f"{bed.topology.slices} slices"),
+        Line(
+            "c", "one erasure, request to alias moved, without Prefect", alias, "s", "median of 3"
+        ),
+        Line(
+            "c",
+            "the same to the certificate",
+            whole,
+            "s",
+            "rewriting, destroying, measuring, scanning, signing",
+        ),
+        Line(
+            "c",
+            "the same by the flow, Prefect up",
+            median(flow),
+            "s",
+            "median of 3, to the certificate",
+        ),
+        Line(
+            "c",
+            "the same by the command `s3t erase`",
+            median(command),
+            "s",
+            "median of 3, interpreter and Prefect started each time, to the certificate",
+        ),
+        Line(
+            "c",
+            "SISA retrains, plain recipe",
+            plain,
+            "s",
+            f"from the last clean checkpoint, second of {bed.topology.slices} slices",
+        ),
         at_least("c", "SISA's retraining, plain recipe / ours to the alias", plain / alias, 100),
-        Line("c", "SISA's retraining, our engine / ours to the alias", engine / alias, "x", f"{engine:.3g} s"),
-        Line("c", "SISA's retraining, plain recipe / ours by the command", plain / median(command), "x"),
-        Line("c", "full retrain (one plain LoRA) / ours to the alias", joint / alias, "x", f"{joint:.3g} s"),
+        Line(
+            "c",
+            "SISA's retraining, our engine / ours to the alias",
+            engine / alias,
+            "x",
+            f"{engine:.3g} s",
+        ),
+        Line(
+            "c",
+            "SISA's retraining, plain recipe / ours by the command",
+            plain / median(command),
+            "x",
+        ),
+        Line(
+            "c",
+            "full retrain (one plain LoRA) / ours to the alias",
+            joint / alias,
+            "x",
+            f"{joint:.3g} s",
+        ),
     ]
 
 
@@ -68,23 +117,31 @@ def workspace_of(bed: Bed) -> Workspace:
     """Ingested, and a version of the bed's stages registered and serving."""
     root = bed.folder.with_name(bed.folder.name + "-workspace")
     shutil.rmtree(root, ignore_errors=True)
-    config = Config.model_validate({
-        **bed.config.model_dump(mode="json"), "erasure": {"staleness_seconds": 0},
-        "prefect": {"idle_minutes": 1},
-        "deletion_budget": {"policy": "requests", "max_requests": 1000}})
+    config = Config.model_validate(
+        {
+            **bed.config.model_dump(mode="json"),
+            "erasure": {"staleness_seconds": 0},
+            "prefect": {"idle_minutes": 1},
+            "deletion_budget": {"policy": "requests", "max_requests": 1000},
+        }
+    )
     place = create_workspace(root, config, KEY)
     source = root.with_suffix(".jsonl")
     source.write_text("".join(json.dumps(r) + "\n" for r in sample(bed.limit)))
     from flows.settings import start_prefect
+
     start_prefect()
     from flows.ingest import ingest
     from flows.train import train
+
     ingest(str(root), str(source))
     source.unlink()
     shutil.copytree(bed.store.root, place.store.root, dirs_exist_ok=True)
     trained = train(str(root))
     if trained["trained"]:
-        raise SystemExit(f"expected the workspace to take over the bed's stages, it trained {trained['trained']}")
+        raise SystemExit(
+            f"expected the workspace to take over the bed's stages, it trained {trained['trained']}"
+        )
     return place
 
 
@@ -101,7 +158,9 @@ def _alone(place: Workspace, subject: str) -> tuple[float, float]:
     begun = time.monotonic()
     take_requests(place, [subject])
     with place.changing():
-        eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
+        eraser = Eraser(
+            place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+        )
         plan = eraser.plan()
         if plan is None:
             raise SystemExit("expected something to erase")
@@ -119,6 +178,7 @@ def _by_flow(place: Workspace, subject: str) -> float:
     def work() -> None:
         take_requests(place, [subject])
         erase(str(place.root))
+
     return timed(work)
 
 

@@ -1,8 +1,10 @@
-"""What one erase run costs: `make bench-erase`, or python -m benchmarks.erase [--subjects N --requests N --dir DIR].
+"""What one erase run costs: `make bench-erase`, or python -m benchmarks.erase [--subjects N
+--requests N --dir DIR].
 
-A workspace of N subjects with one or two records each, of whom some ask all at once; the eraser on the real database,
-DVC repository, registry, scan and certificates. No model is trained: what a version costs to cut over and to destroy
-does not grow with requests (tests/flows/test_costs.py has one request against a trained model).
+A workspace of N subjects with one or two records each, of whom some ask all at once; the eraser on
+the real database, DVC repository, registry, scan and certificates. No model is trained: what a
+version costs to cut over and to destroy does not grow with requests (tests/flows/test_costs.py has
+one request against a trained model).
 
 Prints one JSON document: seconds of each step, and the peak of memory.
 """
@@ -36,7 +38,9 @@ def main() -> None:
     folder = Path(given.dir).resolve()
     shutil.rmtree(folder, ignore_errors=True)
     place, told = workspace_of_subjects(folder, given.subjects), {}
-    asking = [f"subject-{n:07d}" for n in random.Random(0).sample(range(given.subjects), given.requests)]
+    asking = [
+        f"subject-{n:07d}" for n in random.Random(0).sample(range(given.subjects), given.requests)
+    ]
     told["take"] = _timed(lambda: take_requests(place, asking))
     told |= erase_timed(place)
     told["beyond rewriting"] = round(sum(told[s] for s in ("plan", *STEPS)) - told["rewrite"], 2)
@@ -49,7 +53,9 @@ def erase_timed(place: Workspace) -> dict[str, float]:
     """Seconds of each step of one erase run."""
     with place.changing():
         begun = time.monotonic()
-        eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
+        eraser = Eraser(
+            place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+        )
         told = {"start": round(time.monotonic() - begun, 2)}
         begun = time.monotonic()
         plan: Any = eraser.plan()
@@ -62,8 +68,13 @@ def erase_timed(place: Workspace) -> dict[str, float]:
 
 def workspace_of_subjects(folder: Path, subjects: int) -> Workspace:
     """`subjects` people with one or two records each, ingested by the real flow; no model."""
-    config = Config.model_validate({"data": {"labels": ["a", "b"]}, "erasure": {"staleness_seconds": 0},
-                                    "prefect": {"idle_minutes": 1}})
+    config = Config.model_validate(
+        {
+            "data": {"labels": ["a", "b"]},
+            "erasure": {"staleness_seconds": 0},
+            "prefect": {"idle_minutes": 1},
+        }
+    )
     place = create_workspace(folder, config, b"\x09" * 32)
     chance = random.Random(1)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -72,9 +83,13 @@ def workspace_of_subjects(folder: Path, subjects: int) -> Workspace:
         for n in range(subjects):
             for _ in range(chance.choice((1, 2))):
                 text = " ".join(chance.choices(WORDS, k=12))
-                file.write(json.dumps({"subject": f"subject-{n:07d}", "text": text, "label": "ab"[n % 2]}) + "\n")
+                file.write(
+                    json.dumps({"subject": f"subject-{n:07d}", "text": text, "label": "ab"[n % 2]})
+                    + "\n"
+                )
     from flows.ingest import ingest
     from flows.settings import start_prefect
+
     start_prefect()
     ingest(str(folder), str(source))
     source.unlink()
@@ -83,6 +98,7 @@ def workspace_of_subjects(folder: Path, subjects: int) -> Workspace:
 
 def _check(place: Workspace, requests: int) -> None:
     from flows.verifying import verify_path
+
     found = verify_path(place.certificates_dir, place.keys_dir / "signing.pub")
     assert found["valid"] and len(found["certificates"]) == requests
 

@@ -1,15 +1,17 @@
-"""The plain recipes, really run: Hugging Face Trainer, dynamic padding, float32, one process with every core.
+"""The plain recipes, really run: Hugging Face Trainer, dynamic padding, float32, one process with
+every core.
 
     python -m benchmarks.plain FOLDER {stages|joint|sisa|retrain} THREADS
 
-`stages`: the same stages as the system's, with correct layer matching and no wiping: each replica in turn, stage by
-stage, every row through the whole backbone in every step. `joint`: one plain LoRA fine-tune on all training rows.
-`sisa`: per shard one LoRA on every layer, trained on slice 1, then on from there on slices 1 and 2, and so on, a
-checkpoint at each (Bourtoule et al., section IV). `retrain`: what SISA does when a record of the second slice of shard
-0 is deleted: from the last clean checkpoint on, without the record.
+`stages`: the same stages as the system's, with correct layer matching and no wiping: each replica
+in turn, stage by stage, every row through the whole backbone in every step. `joint`: one plain LoRA
+fine-tune on all training rows. `sisa`: per shard one LoRA on every layer, trained on slice 1, then
+on from there on slices 1 and 2, and so on, a checkpoint at each (Bourtoule et al., section IV).
+`retrain`: what SISA does when a record of the second slice of shard 0 is deleted: from the last
+clean checkpoint on, without the record.
 
-FOLDER holds job.pickle, a `PlainJob`; the answer is one line of JSON, checkpoints go to FOLDER. Not shipped in the
-package.
+FOLDER holds job.pickle, a `PlainJob`; the answer is one line of JSON, checkpoints go to FOLDER. Not
+shipped in the package.
 """
 
 import json
@@ -33,8 +35,8 @@ RETRAINED = 1
 
 @dataclass(frozen=True)
 class PlainJob:
-    """What to train. `stages` with their rows, those of one replica after another; `shards`: rows by shard and slice,
-    in the order of the shard's first sequence."""
+    """What to train. `stages` with their rows, those of one replica after another; `shards`: rows
+    by shard and slice, in the order of the shard's first sequence."""
 
     recipe: Recipe
     stages: list[tuple[StageSpec, list[Row]]]
@@ -48,7 +50,9 @@ def plain_recipe(recipe: Recipe) -> Recipe:
 
 def whole_recipe(recipe: Recipe) -> Recipe:
     """The recipe with one block of every layer."""
-    return replace(recipe, blocks=(tuple(sorted(layer for block in recipe.blocks for layer in block)),))
+    return replace(
+        recipe, blocks=(tuple(sorted(layer for block in recipe.blocks for layer in block)),)
+    )
 
 
 def sisa_file(shard: int, position: int) -> str:
@@ -78,7 +82,12 @@ def main() -> None:
     job: PlainJob = pickle.loads((folder / "job.pickle").read_bytes())  # noqa: S301  # written by the benchmark
     trainer = _Plain(job, folder)
     begun = time.monotonic()
-    ways = {"stages": trainer.stages, "joint": trainer.joint, "sisa": trainer.sisa, "retrain": trainer.retrain}
+    ways = {
+        "stages": trainer.stages,
+        "joint": trainer.joint,
+        "sisa": trainer.sisa,
+        "retrain": trainer.retrain,
+    }
     trained = ways[what]()
     sys.stdout.write(json.dumps({"seconds": time.monotonic() - begun, "trained": trained}) + "\n")
 
@@ -86,6 +95,7 @@ def main() -> None:
 class _Plain:
     def __init__(self, job: PlainJob, folder: Path) -> None:
         from s3t_core.learning.backbone import find_backbone, load_tokenizer
+
         self.job = job
         self.folder = folder
         self.backbone = find_backbone(job.recipe.model)
@@ -124,16 +134,21 @@ class _Plain:
 
     def retrain(self) -> int:
         """Shard 0 without one record of the slice at `RETRAINED`."""
-        slices = [part[1:] if position == RETRAINED else part for position, part in enumerate(self.job.shards[0])]
+        slices = [
+            part[1:] if position == RETRAINED else part
+            for position, part in enumerate(self.job.shards[0])
+        ]
         clean = (self.folder / sisa_file(0, RETRAINED - 1)).read_bytes()
         again = self.folder / "retrained"
         again.mkdir(exist_ok=True)
         self._sisa(0, RETRAINED, slices, clean, again)
         return len(slices) - RETRAINED
 
-    def _sisa(self, shard: int, first: int, slices: list[list[Row]], weights: bytes | None, folder: Path) -> None:
+    def _sisa(
+        self, shard: int, first: int, slices: list[list[Row]], weights: bytes | None, folder: Path
+    ) -> None:
         for position in range(first, len(slices)):
-            weights = self._whole(weights, [r for part in slices[:position + 1] for r in part])
+            weights = self._whole(weights, [r for part in slices[: position + 1] for r in part])
             (folder / sisa_file(shard, position)).write_bytes(weights)
 
     def _whole(self, weights: bytes | None, rows: list[Row]) -> bytes:
@@ -150,28 +165,64 @@ class _Plain:
 
     def _model(self, recipe: Recipe) -> StagedModel:
         from s3t_core.learning.backbone import load_model
+
         return StagedModel(load_model(self.backbone), recipe)
 
     def _fit(self, staged: StagedModel, name: str, rows: list[Row]) -> None:
-        from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, get_linear_schedule_with_warmup
+        from transformers import (
+            DataCollatorWithPadding,
+            Trainer,
+            TrainingArguments,
+            get_linear_schedule_with_warmup,
+        )
+
         recipe, parameters = self.job.recipe, staged.trainable(name)
         training, labels = recipe.training, {v: i for i, v in enumerate(recipe.labels)}
-        encoded = self.tokenizer([r.text for r in rows], truncation=True, max_length=recipe.max_length)
-        data = [{"input_ids": ids, "attention_mask": mask, "labels": labels[r.label]}
-                for ids, mask, r in zip(encoded["input_ids"], encoded["attention_mask"], rows, strict=True)]
+        encoded = self.tokenizer(
+            [r.text for r in rows], truncation=True, max_length=recipe.max_length
+        )
+        data = [
+            {"input_ids": ids, "attention_mask": mask, "labels": labels[r.label]}
+            for ids, mask, r in zip(
+                encoded["input_ids"], encoded["attention_mask"], rows, strict=True
+            )
+        ]
         steps = -(-len(rows) // training["batch_size"]) * training["epochs"]
-        optimizer = torch.optim.AdamW([
-            {"params": [p for n, p in parameters.items() if not n.startswith("head.")],
-             "lr": training["learning_rate"]},
-            {"params": [p for n, p in parameters.items() if n.startswith("head.")],
-             "lr": training["head_learning_rate"]}], weight_decay=0.01)
+        optimizer = torch.optim.AdamW(
+            [
+                {
+                    "params": [p for n, p in parameters.items() if not n.startswith("head.")],
+                    "lr": training["learning_rate"],
+                },
+                {
+                    "params": [p for n, p in parameters.items() if n.startswith("head.")],
+                    "lr": training["head_learning_rate"],
+                },
+            ],
+            weight_decay=0.01,
+        )
         arguments = TrainingArguments(
-            output_dir=str(self.folder / "trainer"), num_train_epochs=training["epochs"], report_to=[],
-            per_device_train_batch_size=training["batch_size"], save_strategy="no", logging_strategy="no",
-            disable_tqdm=True, use_cpu=True, seed=training["seed"], max_grad_norm=0.0)
-        Trainer(model=_Classifier(staged, name), args=arguments, train_dataset=data,
-                data_collator=DataCollatorWithPadding(self.tokenizer),
-                optimizers=(optimizer, get_linear_schedule_with_warmup(optimizer, max(1, steps // 10), steps))).train()
+            output_dir=str(self.folder / "trainer"),
+            num_train_epochs=training["epochs"],
+            report_to=[],
+            per_device_train_batch_size=training["batch_size"],
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+            seed=training["seed"],
+            max_grad_norm=0.0,
+        )
+        Trainer(
+            model=_Classifier(staged, name),
+            args=arguments,
+            train_dataset=data,
+            data_collator=DataCollatorWithPadding(self.tokenizer),
+            optimizers=(
+                optimizer,
+                get_linear_schedule_with_warmup(optimizer, max(1, steps // 10), steps),
+            ),
+        ).train()
         staged.model.requires_grad_(False)
 
 

@@ -2,8 +2,9 @@
 
     python -m benchmarks.serving --dir DIR [--rows N]
 
-The shards are replicas that benchmarks.training trained: with nine of them, up to eight answer as shards of their own.
-The three ways take turns, request by request, so that what else the machine does falls on all alike.
+The shards are replicas that benchmarks.training trained: with nine of them, up to eight answer as
+shards of their own. The three ways take turns, request by request, so that what else the machine
+does falls on all alike.
 """
 
 from collections.abc import Callable
@@ -25,26 +26,45 @@ def main() -> None:
     bed = bed_of(parser("benchmarks.serving", __doc__).parse_args())
     if bed.missing():
         bed.train(bed.missing())
-    tell([line for shards in SHARDS for depth in (bed.topology.slices, 1) for line in _measured(bed, shards, depth)])
+    tell(
+        [
+            line
+            for shards in SHARDS
+            for depth in (bed.topology.slices, 1)
+            for line in _measured(bed, shards, depth)
+        ]
+    )
 
 
 def _measured(bed: Bed, shards: int, depth: int) -> list[Line]:
-    members = [replace(r, shard=n, number=0, stages=r.stages[:depth]) for n, r in enumerate(_in_turn(bed)[:shards])]
+    members = [
+        replace(r, shard=n, number=0, stages=r.stages[:depth])
+        for n, r in enumerate(_in_turn(bed)[:shards])
+    ]
     together = bed.ensemble(_release(members))
     apart = [bed.ensemble(_release([m])) for m in members]
     texts = [r.text for r in bed.held_out]
     ways: dict[str, Callable[[list[str]], object]] = {
-        "ensemble": together.predict, "separate": lambda batch: [a.predict(batch) for a in apart],
-        "one": apart[0].predict}
+        "ensemble": together.predict,
+        "separate": lambda batch: [a.predict(batch) for a in apart],
+        "one": apart[0].predict,
+    }
     told = []
     for rows, requests in BATCHES:
         seconds = _in_turns(ways, texts, rows, requests)
         middle = {way: median(s) for way, s in seconds.items()}
         name = f"m={shards}, depth {depth} of {bed.topology.slices}, batch {rows}"
         p99 = sorted(seconds["ensemble"])[int(0.99 * requests)]
-        told.append(Line("e", f"ensemble, {name}", rows / middle["ensemble"], "rows/s",
-                         f"p50 {1000 * middle['ensemble']:.1f} ms, p99 {1000 * p99:.1f} ms; separate models "
-                         f"{rows / middle['separate']:.3g}, one model {rows / middle['one']:.3g} rows/s"))
+        told.append(
+            Line(
+                "e",
+                f"ensemble, {name}",
+                rows / middle["ensemble"],
+                "rows/s",
+                f"p50 {1000 * middle['ensemble']:.1f} ms, p99 {1000 * p99:.1f} ms; separate models "
+                f"{rows / middle['separate']:.3g}, one model {rows / middle['one']:.3g} rows/s",
+            )
+        )
         gain = middle["separate"] / middle["ensemble"]
         if shards == SHARDS[0]:
             reach = (1.5 if rows == 1 else 1.0) if depth > bed.topology.slices / 2 else 1.3
@@ -63,8 +83,9 @@ def _release(members: list[Replica]) -> Release:
     return Release("release-bench", "", tuple(members))
 
 
-def _in_turns(ways: dict[str, Callable[[list[str]], object]], texts: list[str], rows: int,
-              requests: int) -> dict[str, list[float]]:
+def _in_turns(
+    ways: dict[str, Callable[[list[str]], object]], texts: list[str], rows: int, requests: int
+) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(-3, requests):  # the first three warm up
         batch = [texts[(number * rows + i) % len(texts)] for i in range(rows)]

@@ -1,1 +1,2 @@
-"""Wiring: thin Prefect flows over the core; the only place that reads environment and command line."""
+"""Wiring: thin Prefect flows over the core; the only place that reads environment and command
+line."""

@@ -1,5 +1,6 @@
-"""What an ingest asks of the workspace before it changes anything, and a check asks as well: by what ids the data that
-is there was placed, who was erased, whether slices, tiers and amounts fit. Imports no Prefect: a check starts none."""
+"""What an ingest asks of the workspace before it changes anything, and a check asks as well: by
+what ids the data that is there was placed, who was erased, whether slices, tiers and amounts fit.
+Imports no Prefect: a check starts none."""
 
 import json
 from typing import Any
@@ -13,35 +14,49 @@ from s3t_core.snapshot import SnapshotBuilder, Suppressed, check_shrunk
 _ID_COLUMNS = ("subject", "record")
 
 
-def id_basis(place: Workspace, state: State, append: bool, anyway: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The rule for ids, and the columns of subjects and records, that this ingest goes by. Raises UsageError where
-    they are others than those of the data there is: people would be others by them, and what earlier versions hold of
-    somebody could not be told any more."""
+def id_basis(
+    place: Workspace, state: State, append: bool, anyway: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The rule for ids, and the columns of subjects and records, that this ingest goes by. Raises
+    UsageError where they are others than those of the data there is: people would be others by
+    them, and what earlier versions hold of somebody could not be told any more."""
     settings, dataset = place.config.data, state.dataset
     rule, columns = settings.id_rule, (settings.subject, settings.record)
     told = {tuple(h["id_rule"]) for h in state.holds.values()}
     told |= {r.id_rule for i, r in state.requests.items() if state.is_open(i)}
     for other in sorted(told - {rule}):
-        raise UsageError(f"expected [data] id_rule = {list(other)} in s3t.toml, by which a request or a hold that is "
-                         f"open was told, got {list(rule)}: it would be about nobody. Put it back, or `s3t erase` and "
-                         "`s3t release` first; nothing was changed")
+        raise UsageError(
+            f"expected [data] id_rule = {list(other)} in s3t.toml, by which a request or a hold "
+            f"that is open was told, got {list(rule)}: it would be about nobody. Put it back, or "
+            "`s3t erase` and `s3t release` first; nothing was changed"
+        )
     if dataset is None or (dataset.id_rule, dataset.id_columns) == (rule, columns):
         return rule, columns
     there, wanted = (dict(zip(_ID_COLUMNS, c, strict=False)) for c in (dataset.id_columns, columns))
-    was, now = _differing({"id_rule": list(dataset.id_rule), **there}, {"id_rule": list(rule), **wanted})
+    was, now = _differing(
+        {"id_rule": list(dataset.id_rule), **there}, {"id_rule": list(rule), **wanted}
+    )
     change = f"expected [data] {was} in s3t.toml, as the data there is was placed by, got {now}: "
     if told and dataset.id_columns != columns:
-        raise UsageError(change + "a request or a hold that is open would be about nobody. Put it back, or `s3t erase` "
-                                  "and `s3t release` first; nothing was changed")
+        raise UsageError(
+            change
+            + "a request or a hold that is open would be about nobody. Put it back, or `s3t erase` "
+            "and `s3t release` first; nothing was changed"
+        )
     if append:
-        raise UsageError(change + "people may be others by it. Put it back, or ingest a whole snapshot without "
-                                  "--append")
+        raise UsageError(
+            change + "people may be others by it. Put it back, or ingest a whole snapshot without "
+            "--append"
+        )
     if not anyway:
-        raise UsageError(change + "people may be others by it and are placed anew, and the next `s3t train` trains "
-                                  "their slices again; who was erased is known by the ids of then alone; and the next "
-                                  "erasure, whoever it is for, takes all earlier data with it, and what was trained on "
-                                  "it: nobody could say who is in it. Put it back, or ingest with --yes, then "
-                                  "`s3t train`; nothing was changed")
+        raise UsageError(
+            change
+            + "people may be others by it and are placed anew, and the next `s3t train` trains "
+            "their slices again; who was erased is known by the ids of then alone; and the next "
+            "erasure, whoever it is for, takes all earlier data with it, and what was trained on "
+            "it: nobody could say who is in it. Put it back, or ingest with --yes, then "
+            "`s3t train`; nothing was changed"
+        )
     return rule, columns
 
 
@@ -57,23 +72,40 @@ def suppressed_by(state: State) -> Suppressed:
     subjects = {digest for digest, (scope, _) in state.suppressed.items() if scope == "subject"}
     records = state.suppressed.keys() - subjects
     partly = {r.subject for r in state.requests.values() if r.record and r.suppression in records}
-    near = {digest for r in state.requests.values() if r.suppression in state.suppressed for digest in r.near}
+    near = {
+        digest
+        for r in state.requests.values()
+        if r.suppression in state.suppressed
+        for digest in r.near
+    }
     return Suppressed(frozenset(subjects), frozenset(records), frozenset(partly), frozenset(near))
 
 
 def check_topology(place: Workspace, state: State) -> None:
     topology = place.config.topology
-    if state.dataset and (state.dataset.shards, state.dataset.slices) != (topology.shards, topology.slices):
-        raise UsageError(f"expected data placed for {topology.shards} shards of {topology.slices} slices, got "
-                         f"{state.dataset.shards} of {state.dataset.slices}; ingest a whole snapshot without --append")
+    if state.dataset and (state.dataset.shards, state.dataset.slices) != (
+        topology.shards,
+        topology.slices,
+    ):
+        raise UsageError(
+            f"expected data placed for {topology.shards} shards of {topology.slices} slices, got "
+            f"{state.dataset.shards} of {state.dataset.slices}; ingest a whole snapshot without "
+            "--append"
+        )
 
 
 def check_shrinkage(place: Workspace, state: State, builder: SnapshotBuilder) -> None:
-    """Against the recorded version, as far as its files are there to be counted. Raises DataError."""
+    """Against the recorded version, as far as its files are there to be counted. Raises
+    DataError."""
     if state.dataset is None:
         return
     counts, most = builder.counts, place.config.data.max_shrink
-    check_shrunk(sum(v.rows for v in state.dataset.row_files()), counts.records + counts.held_out, most, "records")
+    check_shrunk(
+        sum(v.rows for v in state.dataset.row_files()),
+        counts.records + counts.held_out,
+        most,
+        "records",
+    )
     try:
         there = count_subjects(place.datasets.data.rglob("*.parquet"))
     except DataError:
@@ -82,9 +114,12 @@ def check_shrinkage(place: Workspace, state: State, builder: SnapshotBuilder) ->
 
 
 def check_tiers(place: Workspace, builder: SnapshotBuilder) -> None:
-    """A tier that matches nobody is a misspelt value or column: refuse before anything is changed."""
+    """A tier that matches nobody is a misspelt value or column: refuse before anything is
+    changed."""
     tiers = place.config.placement_tiers
     for tier, values in enumerate(tiers.values if tiers and builder.tiers_seen else ()):
         if tier not in builder.tiers_seen:
-            raise DataError(f"expected valid rows in every tier, got none whose {place.config.tiers.column!r} is one "
-                            f"of {list(values)}; see [tiers] values in s3t.toml; nothing was changed")
+            raise DataError(
+                f"expected valid rows in every tier, got none whose {place.config.tiers.column!r} "
+                f"is one of {list(values)}; see [tiers] values in s3t.toml; nothing was changed"
+            )

@@ -11,10 +11,16 @@ from flows.wiring import Workspace
 
 
 @flow(name="audit")
-def audit(workspace: str, since: str = "31d", out: str = "", replay_stages: int = 0) -> dict[str, Any]:
-    """Report about the time since `since` into `out` (default: `.s3t/reports/DAY`), after a replay of some stages."""
+def audit(
+    workspace: str, since: str = "31d", out: str = "", replay_stages: int = 0
+) -> dict[str, Any]:
+    """Report about the time since `since` into `out` (default: `.s3t/reports/DAY`), after a replay
+    of some stages."""
     place = Workspace(Path(workspace))
     if replay_stages and place.ledger.state().champion is not None:
         replay(place, replay_stages)
     folder = Path(out) if out else place.reports_dir / place.now()[:10]
-    return {**write_report(place, parse_since(since, place.clock.now()), folder), "registry": registry_problems(place)}
+    return {
+        **write_report(place, parse_since(since, place.clock.now()), folder),
+        "registry": registry_problems(place),
+    }

@@ -1,4 +1,5 @@
-"""The deletion-rate budget of a workspace: its state, and how long it will last at the present request rate."""
+"""The deletion-rate budget of a workspace: its state, and how long it will last at the present
+request rate."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -14,8 +15,8 @@ RATE_DAYS = 30
 """The request rate is counted over so many days, or since the first data when that is less."""
 
 WEEK = 7
-"""A rate counted over fewer days is told without dates: what came in the first days says nothing of the months to
-come."""
+"""A rate counted over fewer days is told without dates: what came in the first days says nothing of
+the months to come."""
 
 ENOUGH = 5
 """A rate counted from fewer requests is told with how many they are."""
@@ -24,7 +25,9 @@ ENOUGH = 5
 def policy_of(config: Config) -> BudgetPolicy:
     """The configured policy."""
     budget = config.deletion_budget
-    return BudgetPolicy(budget.policy, budget.min_mean_depth, budget.min_accuracy, budget.max_requests)
+    return BudgetPolicy(
+        budget.policy, budget.min_mean_depth, budget.min_accuracy, budget.max_requests
+    )
 
 
 def spent_of(state: State) -> Spent:
@@ -33,22 +36,34 @@ def spent_of(state: State) -> Spent:
 
 
 def budget_document(config: Config, state: State) -> dict[str, Any] | None:
-    """Where the budget stands, as JSON values; None before there is a release. Goes into certificates."""
+    """Where the budget stands, as JSON values; None before there is a release. Goes into
+    certificates."""
     if state.release is None:
         return None
-    filled = {s.shard for s, v in state.dataset.slice_versions.items() if v.rows} if state.dataset else set()
+    filled = (
+        {s.shard for s, v in state.dataset.slice_versions.items() if v.rows}
+        if state.dataset
+        else set()
+    )
     empty = frozenset(state.release.shards()) - filled
     budget = budget_state(policy_of(config), state.release, empty, spent_of(state))
-    return {"policy": budget.policy, "exhausted": budget.exhausted, "dead_shards": list(budget.dead_shards),
-            "live_depths": list(budget.live_depths), "certain_requests_left": budget.certain_requests}
+    return {
+        "policy": budget.policy,
+        "exhausted": budget.exhausted,
+        "dead_shards": list(budget.dead_shards),
+        "live_depths": list(budget.live_depths),
+        "certain_requests_left": budget.certain_requests,
+    }
 
 
-def forecast_document(config: Config, state: State, events: Iterable[Event],
-                      now: datetime) -> dict[str, Any] | None:
-    """Expected requests left with a 5 to 95% interval, and dates at the present rate, with how many requests that rate
-    was counted from, over how many days; None where nothing is foreseen.
+def forecast_document(
+    config: Config, state: State, events: Iterable[Event], now: datetime
+) -> dict[str, Any] | None:
+    """Expected requests left with a 5 to 95% interval, and dates at the present rate, with how many
+    requests that rate was counted from, over how many days; None where nothing is foreseen.
 
-    `dates` is None while there is no rate to count with: no request came yet, or none that found anybody.
+    `dates` is None while there is no rate to count with: no request came yet, or none that found
+    anybody.
     """
     if state.release is None or state.dataset is None:
         return None
@@ -63,14 +78,22 @@ def forecast_document(config: Config, state: State, events: Iterable[Event],
     numbers = {k: round(v, 1) for k, v in asdict(found).items()}
     counted, days = requests_counted(events, state, now)
     rate = counted / days
-    dates = {k: date_after(now, min(v / rate, 365_000)) for k, v in numbers.items()} if rate else None
-    return {"requests": numbers, "requests_per_day": round(rate, 3), "counted_requests": counted,
-            "counted_days": round(days, 1), "dates": dates}
+    dates = (
+        {k: date_after(now, min(v / rate, 365_000)) for k, v in numbers.items()} if rate else None
+    )
+    return {
+        "requests": numbers,
+        "requests_per_day": round(rate, 3),
+        "counted_requests": counted,
+        "counted_days": round(days, 1),
+        "dates": dates,
+    }
 
 
 def requests_counted(events: Iterable[Event], state: State, now: datetime) -> tuple[int, float]:
-    """How many requests were acknowledged, over how many days: the last 30, or since the first data came when that is
-    less, at least one. One whose erasure found nobody spends no budget, and is not counted."""
+    """How many requests were acknowledged, over how many days: the last 30, or since the first data
+    came when that is less, at least one. One whose erasure found nobody spends no budget, and is
+    not counted."""
     times: list[float] = []
     began = 0.0
     for event in events:
@@ -85,17 +108,27 @@ def requests_counted(events: Iterable[Event], state: State, now: datetime) -> tu
     return counted, window
 
 
-def budget_tags(config: Config, state: State, events: Iterable[Event], now: datetime) -> dict[str, str]:
+def budget_tags(
+    config: Config, state: State, events: Iterable[Event], now: datetime
+) -> dict[str, str]:
     """The budget as tags of the version that serves."""
     budget, expected = budget_document(config, state), forecast_document(config, state, events, now)
     if budget is None:
         return {}
-    tags = {"s3t.budget.policy": budget["policy"], "s3t.budget.exhausted": str(budget["exhausted"]).lower(),
-            "s3t.budget.certain_requests": _known(budget["certain_requests_left"])}
+    tags = {
+        "s3t.budget.policy": budget["policy"],
+        "s3t.budget.exhausted": str(budget["exhausted"]).lower(),
+        "s3t.budget.certain_requests": _known(budget["certain_requests_left"]),
+    }
     if expected:
         numbers = expected["requests"]
-        tags |= {"s3t.budget.expected_requests": f"{numbers['mean']} ({numbers['p5']} to {numbers['p95']})",
-                 "s3t.budget.expected_until": expected["dates"]["mean"] if expected["dates"] else "no request rate yet"}
+        tags |= {
+            "s3t.budget.expected_requests": f"{numbers['mean']} ({numbers['p5']} to "
+            f"{numbers['p95']})",
+            "s3t.budget.expected_until": expected["dates"]["mean"]
+            if expected["dates"]
+            else "no request rate yet",
+        }
         tags["s3t.budget.counted_requests"] = str(expected["counted_requests"])
     return tags
 
@@ -107,15 +140,21 @@ def told_budget(budget: dict[str, Any]) -> str:
     parts = []
     if budget.get("certain_requests_left") is not None:
         left = budget["certain_requests_left"]
-        parts.append(f"at least {left} more request(s) are certain to fit" if left else "the next request may spend it")
+        parts.append(
+            f"at least {left} more request(s) are certain to fit"
+            if left
+            else "the next request may spend it"
+        )
     expected = budget.get("forecast")
     if expected:
         numbers = expected["requests"]
         parts.append(f"{numbers['mean']:g} are expected ({numbers['p5']:g} to {numbers['p95']:g})")
         if expected["dates"] and expected["counted_days"] >= WEEK:
-            parts.append(f"until about {expected['dates']['mean']} ({expected['dates']['p5']} to "
-                         f"{expected['dates']['p95']}) at {expected['requests_per_day']:g} requests a day"
-                         f"{_told_basis(expected['counted_requests'])}")
+            parts.append(
+                f"until about {expected['dates']['mean']} ({expected['dates']['p5']} to "
+                f"{expected['dates']['p95']}) at {expected['requests_per_day']:g} requests a day"
+                f"{_told_basis(expected['counted_requests'])}"
+            )
     elif budget["policy"] == "accuracy_floor":
         parts.append("how long accuracy holds cannot be foreseen")
     return ", ".join(parts) or "counted once a version serves"

@@ -1,7 +1,9 @@
-"""The command line: `s3t`. Thin: it reads arguments, starts a flow or asks the core, and shows what came back.
+"""The command line: `s3t`. Thin: it reads arguments, starts a flow or asks the core, and shows what
+came back.
 
-Every command takes `--json` (one JSON document on stdout, everything else on stderr) and exits 0, 1 (it failed) or 2
-(bad usage or input). Heavy modules are imported inside the command that needs them.
+Every command takes `--json` (one JSON document on stdout, everything else on stderr) and exits 0, 1
+(it failed) or 2 (bad usage or input). Heavy modules are imported inside the command that needs
+them.
 """
 
 import io
@@ -64,54 +66,99 @@ def _fail(error: S3TError) -> None:
 
 
 @app.command()
-def init(directory: Annotated[str, typer.Argument(help="Where to make it.")] = ".",
-         example: Annotated[bool, typer.Option("--example", help="The example workspace, with its published key.")]
-         = False, settings: Annotated[str, typer.Option("--settings", metavar="FILE", help="TOML that s3t.toml begins "
-                                                        "with: servers, columns, anything it can say.")] = "",
-         as_json: JsonOption = False) -> None:
+def init(
+    directory: Annotated[str, typer.Argument(help="Where to make it.")] = ".",
+    example: Annotated[
+        bool, typer.Option("--example", help="The example workspace, with its published key.")
+    ] = False,
+    settings: Annotated[
+        str,
+        typer.Option(
+            "--settings",
+            metavar="FILE",
+            help="TOML that s3t.toml begins with: servers, columns, anything it can say.",
+        ),
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
     """Make a workspace: git, DVC, s3t.toml with every setting explained, keys."""
     from flows.examples import EXAMPLE_KEY, example_config
     from flows.progress import RichProgress, use
     from flows.settings import read_settings
     from flows.wiring import create_workspace
     from s3t_core.config import Config, merge_config
+
     config = example_config() if example else Config()
     if settings:
         if not Path(settings).is_file():
-            raise UsageError("expected a TOML file for --settings, got a path that is no file; check its spelling")
+            raise UsageError(
+                "expected a TOML file for --settings, got a path that is no file; check its "
+                "spelling"
+            )
         config = merge_config(config, read_settings(Path(settings)), Path(settings).name)
     use(RichProgress(console()))
     with working("Making the workspace"):
-        place = create_workspace(Path(directory).resolve(), config, EXAMPLE_KEY if example else None)
-    show(as_json, {"workspace": str(place.root), "name": place.config.system.name}, lambda _: [
-        f"Workspace ready in {place.root}.",
-        "Next: set [data] columns and labels in s3t.toml, then `s3t ingest FILE`." if not example else
-        "Next: `s3t ingest example:chitchat`, then `s3t train`.",
-        "Keep a backup of .s3t/keys: without it nothing can be placed, erased or signed."])
+        place = create_workspace(
+            Path(directory).resolve(), config, EXAMPLE_KEY if example else None
+        )
+    show(
+        as_json,
+        {"workspace": str(place.root), "name": place.config.system.name},
+        lambda _: [
+            f"Workspace ready in {place.root}.",
+            "Next: set [data] columns and labels in s3t.toml, then `s3t ingest FILE`."
+            if not example
+            else "Next: `s3t ingest example:chitchat`, then `s3t train`.",
+            "Keep a backup of .s3t/keys: without it nothing can be placed, erased or signed.",
+        ],
+    )
 
 
 @app.command()
-def ingest(source: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="CSV, TSV, JSON or Parquet: a file, "
-                                                       "several, a folder of parts or a pattern; or example:chitchat, "
-                                                       "example:rotten-tomatoes.")],
-           append: Annotated[bool, typer.Option("--append", help="Unite with the present data.")] = False,
-           yes: Annotated[bool, typer.Option("--yes", help="Also where much of what is there is missing in the source "
-                                             "([data] max_shrink).")] = False,
-           only_check: Annotated[bool, typer.Option("--check", help="Say what the source is and what would be taken; "
-                                                    "change nothing.")] = False,
-           workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def ingest(
+    source: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="CSV, TSV, JSON or Parquet: a file, "
+            "several, a folder of parts or a pattern; or example:chitchat, "
+            "example:rotten-tomatoes.",
+        ),
+    ],
+    append: Annotated[bool, typer.Option("--append", help="Unite with the present data.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            help="Also where much of what is there is missing in the source ([data] max_shrink).",
+        ),
+    ] = False,
+    only_check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Say what the source is and what would be taken; change nothing."
+        ),
+    ] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Take a snapshot of the data: validate, place, version."""
     if only_check:
         _check_source(source, append, yes, workspace, as_json)
         return
     from flows.adapters.sources.preflight import preflight
+
     place = open_workspace(workspace)
     for each in source:
         place.check_example_key(each)
     with working("Looking at the source"):
         preflight(place.config, source)
     sources = [s if s.startswith("example:") else str(Path(s).absolute()) for s in source]
-    show(as_json, run_flow(place, "ingest", sources[0] if len(sources) == 1 else sources, append, yes), _told_ingest)
+    show(
+        as_json,
+        run_flow(place, "ingest", sources[0] if len(sources) == 1 else sources, append, yes),
+        _told_ingest,
+    )
 
 
 @app.command()
@@ -122,34 +169,63 @@ def train(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
 
 @app.command()
 def retrain(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """The full retrain, now: on the data that is there, re-using every stage that did not change."""
+    """The full retrain, now: on the data that is there, re-using every stage that did not
+    change."""
     _show_trained(as_json, open_workspace(workspace), "retrain")
 
 
 @app.command()
-def repair(minutes: Annotated[float, typer.Option("--minutes", help="Begin no stage after so many.")] = 60,
-           workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def repair(
+    minutes: Annotated[float, typer.Option("--minutes", help="Begin no stage after so many.")] = 60,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Train again what erasures deactivated, the worst shards first, within a time limit."""
     place = open_workspace(workspace)
     done = run_flow(place, "repair", minutes)
     from flows.next_steps import why_unmeasured
-    show(as_json, {**done, "unmeasured": why_unmeasured(place.ledger.state(), place.config)}, _told_repair)
+
+    show(
+        as_json,
+        {**done, "unmeasured": why_unmeasured(place.ledger.state(), place.config)},
+        _told_repair,
+    )
 
 
 @app.command()
-def migrate(settings: Annotated[str, typer.Option("--settings", metavar="FILE", help="TOML that names the new places: "
-                                                  "[database], [store], [dvc], [registry], [runner].")] = "",
-            undo: Annotated[bool, typer.Option("--undo", help="Destroy what an unfinished move copied.")] = False,
-            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def migrate(
+    settings: Annotated[
+        str,
+        typer.Option(
+            "--settings",
+            metavar="FILE",
+            help="TOML that names the new places: "
+            "[database], [store], [dvc], [registry], [runner].",
+        ),
+    ] = "",
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Destroy what an unfinished move copied.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Move the workspace to servers, or back: ledger, certificates and version numbers stay."""
     from flows import migrating
     from flows.settings import read_settings
+
     root = open_workspace(workspace).root
     if settings and not Path(settings).is_file():
-        raise UsageError("expected a TOML file for --settings, got a path that is no file; check its spelling")
+        raise UsageError(
+            "expected a TOML file for --settings, got a path that is no file; check its spelling"
+        )
     with working("Moving") as told:
-        done = migrating.undo(root, told) if undo else migrating.migrate(
-            root, read_settings(Path(settings)) if settings else b"", Path(settings).name, told)
+        done = (
+            migrating.undo(root, told)
+            if undo
+            else migrating.migrate(
+                root, read_settings(Path(settings)) if settings else b"", Path(settings).name, told
+            )
+        )
     show(as_json, done, _told_move)
 
 
@@ -167,10 +243,14 @@ def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
     except RequestsDeferred as error:
         deferred, done = error, error.done
     from flows.next_steps import after_erasure
+
     step = after_erasure(place.ledger.state(), place.config, done["retrain"])
     show(as_json, {**done, "next": {"command": step.command, "why": step.why}}, _told_erasure)
     if done["retrain"] == "failed":
-        print(f"s3t: the erasure is complete, but the full retrain failed: {done['problem']}", file=sys.stderr)
+        print(
+            f"s3t: the erasure is complete, but the full retrain failed: {done['problem']}",
+            file=sys.stderr,
+        )
     if deferred is not None:
         print(f"s3t: {deferred}", file=sys.stderr)
     if deferred is not None or done["retrain"] == "failed":
@@ -178,99 +258,198 @@ def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
 
 
 @app.command()
-def serve(port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of the Prefect server (default: "
-                                                   "where it runs already, else 4200).")] = None,
-          host: HostOption = None, tls_cert: CertificateOption = "", tls_key: KeyOption = "",
-          behind_proxy: ProxyOption = "", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Run the scheduled deployments on this machine (Prefect server, erase, audit, ...), until stopped."""
+def serve(
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            min=1,
+            max=65535,
+            help="Of the Prefect server (default: where it runs already, else 4200).",
+        ),
+    ] = None,
+    host: HostOption = None,
+    tls_cert: CertificateOption = "",
+    tls_key: KeyOption = "",
+    behind_proxy: ProxyOption = "",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the scheduled deployments on this machine (Prefect server, erase, audit, ...), until
+    stopped."""
     place = open_workspace(workspace)
     from flows.adapters.doors import Door, names_of
     from flows.serving import Serving, told_deployments
+
     door = Door(host or "127.0.0.1", port or 4200, tls_cert, tls_key, names_of(behind_proxy))
     insists = port is not None or host is not None or bool(tls_cert or behind_proxy)
     stop = until_signalled()
 
     def tell(what: str) -> None:
         print(f"s3t: {what}", file=sys.stderr, flush=True)
+
     serving = Serving(place.root, door, tell, stop, insists)
 
     def began() -> None:
         show(as_json, {"url": serving.url, "deployments": told_deployments(place)}, _told_serving)
         sys.stdout.flush()
+
     serving.run(began)
 
 
 @app.command()
-def stop(forget: Annotated[bool, typer.Option("--forget", help="Remove its history of runs, too.")] = False,
-         workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """End the Prefect server that this workspace's commands share on this machine. It also ends by itself."""
+def stop(
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Remove its history of runs, too.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End the Prefect server that this workspace's commands share on this machine. It also ends by
+    itself."""
     place = open_workspace(workspace)
     from flows.adapters.shared_prefect import SharedServer
-    stopped = SharedServer(place.state_dir / "prefect", place.config.prefect.idle_minutes).stop(forget)
-    told = "The Prefect server of this workspace has ended." if stopped else "No Prefect server of this workspace runs."
+
+    stopped = SharedServer(place.state_dir / "prefect", place.config.prefect.idle_minutes).stop(
+        forget
+    )
+    told = (
+        "The Prefect server of this workspace has ended."
+        if stopped
+        else "No Prefect server of this workspace runs."
+    )
     show(as_json, {"stopped": stopped}, lambda _: [told])
 
 
 @app.command()
-def metrics(port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 9464, host: HostOption = None,
-            tls_cert: CertificateOption = "", tls_key: KeyOption = "", behind_proxy: ProxyOption = "",
-            once: Annotated[bool, typer.Option("--once", help="Print them and end.")] = False,
-            workspace: WorkspaceOption = None) -> None:
-    """Metrics for Prometheus: requests, days left, depths, budget. Answers scrapes until stopped."""
+def metrics(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 9464,
+    host: HostOption = None,
+    tls_cert: CertificateOption = "",
+    tls_key: KeyOption = "",
+    behind_proxy: ProxyOption = "",
+    once: Annotated[bool, typer.Option("--once", help="Print them and end.")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Metrics for Prometheus: requests, days left, depths, budget. Answers scrapes until
+    stopped."""
     place = open_workspace(workspace)
     from flows import metrics as found
+
     if once:
         print(found.text_of(place), end="")
         return
     from flows.adapters.doors import Door, names_of
+
     door = Door(host or "127.0.0.1", port, tls_cert, tls_key, names_of(behind_proxy))
-    found.serve(place, door, until_signalled(), lambda url: print(
-        f"s3t: {url}/metrics, for who sends the token in .s3t/{found.TOKEN}", file=sys.stderr, flush=True))
+    found.serve(
+        place,
+        door,
+        until_signalled(),
+        lambda url: print(
+            f"s3t: {url}/metrics, for who sends the token in .s3t/{found.TOKEN}",
+            file=sys.stderr,
+            flush=True,
+        ),
+    )
 
 
 @app.command()
 def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """What serves, live depth per shard and replica, pending requests, what is left of the budget."""
+    """What serves, live depth per shard and replica, pending requests, what is left of the
+    budget."""
     from flows.status import registry_problems, status_of
+
     place = open_workspace(workspace)
     show(as_json, {**status_of(place), "registry": registry_problems(place)}, _told_status)
 
 
 @app.command()
-def plan(shards: Annotated[str, typer.Option("--shards", metavar="M[,M...]", help="m, one or several.")] = "",
-         slices: Annotated[str, typer.Option("--slices", metavar="L[,L...]", help="L, one or several.")] = "",
-         budget: Annotated[str, typer.Option("--budget", metavar="B[,B...]", help="B, one or several.")] = "",
-         sequences: Annotated[str, typer.Option("--sequences", help="cyclic, bms or optimised.")] = "",
-         prior: Annotated[str, typer.Option("--prior", metavar="P,P,...|uniform",
-                                            help="Chance of the next request per slice of a shard.")] = "",
-         subjects: Annotated[int, typer.Option("--subjects", min=0, help="How many there are. 0: requests name slices, "
-                                               "without end.")] = 0,
-         once: Annotated[bool, typer.Option("--once", help="Each subject asks at most once.")] = False,
-         zipf: Annotated[float, typer.Option("--zipf", help="Exponent: few subjects ask most.")] = 0.0,
-         burst: Annotated[int, typer.Option("--burst", min=1, help="Whoever asks, asks so often in a row.")] = 1,
-         skew: Annotated[str, typer.Option("--skew", metavar="SUBJECTS:REQUESTS", help="A likely group: 0.2:0.8 = 20% "
-                                           "of subjects make 80% of requests.")] = "",
-         tiers: Annotated[str, typer.Option("--tiers", metavar="N,N", help="Slices of the likely group and of the "
-                                            "others.")] = "",
-         records: Annotated[int, typer.Option("--records", min=0, help="Records, for collateral and repair.")] = 0,
-         policy: Annotated[str, typer.Option("--policy", help="first_shard_dead, all_shards_dead or mean_depth.")] = "",
-         floor: Annotated[float, typer.Option("--floor", help="Mean live depth that counts as spent.")] = 0.0,
-         requests_per_day: Annotated[float, typer.Option("--requests-per-day", help="Turns requests into dates.")] = 0,
-         target: Annotated[str, typer.Option("--target", metavar="TIME", help='Search the cheapest layout that lasts, '
-                                             'as "90 days".')] = "",
-         rows_per_second: Annotated[float, typer.Option("--rows-per-second", help="Training speed: shows what repair "
-                                                        "keeps up with.")] = 0.0,
-         suggest_prior: Annotated[bool, typer.Option("--suggest-prior", help="A prior for s3t.toml; nothing is "
-                                                     "changed.")] = False,
-         plot: Annotated[str, typer.Option("--plot", metavar="FILE", help="Depth against requests: .png, .svg or "
-                                           ".html.")] = "",
-         runs: Annotated[int, typer.Option("--runs", min=10, max=1_000_000)] = 4000,
-         seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-         workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """What a layout would take and how long it would last: before any training, in or outside a workspace."""
+def plan(
+    shards: Annotated[
+        str, typer.Option("--shards", metavar="M[,M...]", help="m, one or several.")
+    ] = "",
+    slices: Annotated[
+        str, typer.Option("--slices", metavar="L[,L...]", help="L, one or several.")
+    ] = "",
+    budget: Annotated[
+        str, typer.Option("--budget", metavar="B[,B...]", help="B, one or several.")
+    ] = "",
+    sequences: Annotated[str, typer.Option("--sequences", help="cyclic, bms or optimised.")] = "",
+    prior: Annotated[
+        str,
+        typer.Option(
+            "--prior",
+            metavar="P,P,...|uniform",
+            help="Chance of the next request per slice of a shard.",
+        ),
+    ] = "",
+    subjects: Annotated[
+        int,
+        typer.Option(
+            "--subjects", min=0, help="How many there are. 0: requests name slices, without end."
+        ),
+    ] = 0,
+    once: Annotated[bool, typer.Option("--once", help="Each subject asks at most once.")] = False,
+    zipf: Annotated[float, typer.Option("--zipf", help="Exponent: few subjects ask most.")] = 0.0,
+    burst: Annotated[
+        int, typer.Option("--burst", min=1, help="Whoever asks, asks so often in a row.")
+    ] = 1,
+    skew: Annotated[
+        str,
+        typer.Option(
+            "--skew",
+            metavar="SUBJECTS:REQUESTS",
+            help="A likely group: 0.2:0.8 = 20% of subjects make 80% of requests.",
+        ),
+    ] = "",
+    tiers: Annotated[
+        str,
+        typer.Option(
+            "--tiers", metavar="N,N", help="Slices of the likely group and of the others."
+        ),
+    ] = "",
+    records: Annotated[
+        int, typer.Option("--records", min=0, help="Records, for collateral and repair.")
+    ] = 0,
+    policy: Annotated[
+        str, typer.Option("--policy", help="first_shard_dead, all_shards_dead or mean_depth.")
+    ] = "",
+    floor: Annotated[
+        float, typer.Option("--floor", help="Mean live depth that counts as spent.")
+    ] = 0.0,
+    requests_per_day: Annotated[
+        float, typer.Option("--requests-per-day", help="Turns requests into dates.")
+    ] = 0,
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", metavar="TIME", help='Search the cheapest layout that lasts, as "90 days".'
+        ),
+    ] = "",
+    rows_per_second: Annotated[
+        float,
+        typer.Option("--rows-per-second", help="Training speed: shows what repair keeps up with."),
+    ] = 0.0,
+    suggest_prior: Annotated[
+        bool, typer.Option("--suggest-prior", help="A prior for s3t.toml; nothing is changed.")
+    ] = False,
+    plot: Annotated[
+        str,
+        typer.Option("--plot", metavar="FILE", help="Depth against requests: .png, .svg or .html."),
+    ] = "",
+    runs: Annotated[int, typer.Option("--runs", min=10, max=1_000_000)] = 4000,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a layout would take and how long it would last: before any training, in or outside a
+    workspace."""
     from flows import planning
+
     place = open_if_there(workspace)
     from s3t_core.config import Config
+
     config = place.config if place else Config()
     if suggest_prior:
         _suggest_prior(place, skew, tiers, as_json)
@@ -278,11 +457,31 @@ def plan(shards: Annotated[str, typer.Option("--shards", metavar="M[,M...]", hel
     if plot:
         planning.check_plot(Path(plot))
     known = place.ledger.state().dataset if place and (place.root / "data.dvc").exists() else None
-    question = planning.question_of(config, known.rows() if known else 0, {
-        "shards": shards, "slices": slices, "budget": budget, "sequences": sequences, "prior": prior,
-        "subjects": subjects, "once": once, "zipf": zipf, "burst": burst, "skew": skew, "tiers": tiers,
-        "records": records, "policy": policy, "floor": floor, "requests_per_day": requests_per_day, "target": target,
-        "rows_per_second": rows_per_second, "runs": runs, "seed": seed})
+    question = planning.question_of(
+        config,
+        known.rows() if known else 0,
+        {
+            "shards": shards,
+            "slices": slices,
+            "budget": budget,
+            "sequences": sequences,
+            "prior": prior,
+            "subjects": subjects,
+            "once": once,
+            "zipf": zipf,
+            "burst": burst,
+            "skew": skew,
+            "tiers": tiers,
+            "records": records,
+            "policy": policy,
+            "floor": floor,
+            "requests_per_day": requests_per_day,
+            "target": target,
+            "rows_per_second": rows_per_second,
+            "runs": runs,
+            "seed": seed,
+        },
+    )
     with working("Simulating request streams"):
         document = planning.plan(question, config)
     if plot:
@@ -291,27 +490,65 @@ def plan(shards: Annotated[str, typer.Option("--shards", metavar="M[,M...]", hel
 
 
 @app.command()
-def predict(texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT...]", help="Texts to label.")] = None,
-            file: Annotated[str, typer.Option("--file", metavar="IN", help="Label each row of a CSV, JSONL or Parquet "
-                                              "file, by the column that [data] text names.")] = "",
-            out: Annotated[str, typer.Option("--out", metavar="OUT", help="Where the labels of --file go: .csv or "
-                                             ".jsonl, a line a row, without texts and ids.")] = "",
-            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def predict(
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT...]", help="Texts to label.")
+    ] = None,
+    file: Annotated[
+        str,
+        typer.Option(
+            "--file",
+            metavar="IN",
+            help="Label each row of a CSV, JSONL or Parquet "
+            "file, by the column that [data] text names.",
+        ),
+    ] = "",
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            metavar="OUT",
+            help="Where the labels of --file go: .csv or "
+            ".jsonl, a line a row, without texts and ids.",
+        ),
+    ] = "",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Answers of the model version that serves: to texts, or to every row of a file."""
     if bool(texts) == bool(file) or bool(file) != bool(out):
-        raise UsageError("expected texts, or --file IN with --out OUT, got neither, both or half of it")
+        raise UsageError(
+            "expected texts, or --file IN with --out OUT, got neither, both or half of it"
+        )
     place = open_workspace(workspace)
     from flows.predicting import champion_of, predict_file
+
     if file:
-        show(as_json, predict_file(place, file, Path(out)), lambda d: [
-            f"{d['rows'] - d['unlabelled']} rows labelled by version {d['version']} in {d['seconds']:.0f} s: "
-            f"{d['out']}",
-            *([f"{d['unlabelled']} rows have no text: their label is empty."] if d["unlabelled"] else [])])
+        show(
+            as_json,
+            predict_file(place, file, Path(out)),
+            lambda d: [
+                f"{d['rows'] - d['unlabelled']} rows labelled by version {d['version']} in "
+                f"{d['seconds']:.0f} s: {d['out']}",
+                *(
+                    [f"{d['unlabelled']} rows have no text: their label is empty."]
+                    if d["unlabelled"]
+                    else []
+                ),
+            ],
+        )
         return
     asked = list(texts or [])
     answers = champion_of(place).predict(asked)
-    show(as_json, answers, lambda found: [
-        line for text, answer in zip(asked, found, strict=True) for line in _told_answer(text, answer)])
+    show(
+        as_json,
+        answers,
+        lambda found: [
+            line
+            for text, answer in zip(asked, found, strict=True)
+            for line in _told_answer(text, answer)
+        ],
+    )
 
 
 for _name, _command in cli_evidence.COMMANDS.items():
@@ -319,10 +556,13 @@ for _name, _command in cli_evidence.COMMANDS.items():
 
 
 @app.command()
-def demo(directory: Annotated[str, typer.Option("--dir", help="Where its workspace goes.")] = ".demo",
-         as_json: JsonOption = False) -> None:
+def demo(
+    directory: Annotated[str, typer.Option("--dir", help="Where its workspace goes.")] = ".demo",
+    as_json: JsonOption = False,
+) -> None:
     """The whole story on the example data, in a workspace of its own."""
     from flows.demo import run_demo
+
     result = run_demo(Path(directory).resolve(), console())
     show(as_json, result, lambda _: [])
 
@@ -333,23 +573,35 @@ def demo(directory: Annotated[str, typer.Option("--dir", help="Where its workspa
 def _suggest_prior(place: Any, skew: str, tiers: str, as_json: bool) -> None:
     """From a skew and tiers, else from the slices that past erasures silenced in the workspace."""
     from flows import planning
+
     found, origin = planning.suggested(place, skew, tiers)
-    show(as_json, {"suggested_prior": list(found), "from": origin}, lambda d: [
-        f"prior = [{', '.join(f'{p:g}' for p in d['suggested_prior'])}]   # {d['from']}",
-        "Nothing was changed. Writing it under [system] in s3t.toml is your choice, outside the guarantee "
-        "(docs/threat-model.md), and needs sequences = \"bms\" or \"optimised\"."])
+    show(
+        as_json,
+        {"suggested_prior": list(found), "from": origin},
+        lambda d: [
+            f"prior = [{', '.join(f'{p:g}' for p in d['suggested_prior'])}]   # {d['from']}",
+            "Nothing was changed. Writing it under [system] in s3t.toml is your choice, outside "
+            "the guarantee "
+            '(docs/threat-model.md), and needs sequences = "bms" or "optimised".',
+        ],
+    )
 
 
-def _check_source(sources: list[str], append: bool, yes: bool, workspace: str | None, as_json: bool) -> None:
-    """In a workspace by its settings, elsewhere by the usual ones. Exits 2 where an ingest would refuse the source, or
-    where much of it does not decode."""
+def _check_source(
+    sources: list[str], append: bool, yes: bool, workspace: str | None, as_json: bool
+) -> None:
+    """In a workspace by its settings, elsewhere by the usual ones. Exits 2 where an ingest would
+    refuse the source, or where much of it does not decode."""
     from flows.checking import Standing, check
     from s3t_core.config import Config
+
     place = open_if_there(workspace)
     if place is None:
         found = check(Config(), None, sources)
     else:
-        found = check(place.config, place.keys, sources, Standing(place, place.ledger.state(), append, yes))
+        found = check(
+            place.config, place.keys, sources, Standing(place, place.ledger.state(), append, yes)
+        )
     show(as_json, found, _told_check)
     if not found["fits"]:
         sys.exit(2)
@@ -362,18 +614,29 @@ def _told_check(d: dict[str, Any]) -> list[str]:
     if "rows" in d:
         held_out = f", of which {d['held_out']} would be held out" if "held_out" in d else ""
         erased = f", {d['erased']} would be left out as erased" if d["erased"] else ""
-        lines += [f"{d['rows']} rows: {d['admitted']} of {d['subjects']} subjects would be taken{held_out}, "
-                  f"{d['refused']} refused{erased}.",
-                  *(f"  refused: {n} x {reason}" for reason, n in d["reasons"].items()),
-                  *([f"  undeclared labels: {d['refused_labels_told']}"] if d["refused_labels_told"] else []),
-                  "Rows per label: " + ", ".join(f"{label!r} {n}" for label, n in d["labels"].items()) + ".",
-                  *(f"  warning: {n} x {kind}" for kind, n in d["warnings"].items())]
+        lines += [
+            f"{d['rows']} rows: {d['admitted']} of {d['subjects']} subjects would be "
+            f"taken{held_out}, {d['refused']} refused{erased}.",
+            *(f"  refused: {n} x {reason}" for reason, n in d["reasons"].items()),
+            *(
+                [f"  undeclared labels: {d['refused_labels_told']}"]
+                if d["refused_labels_told"]
+                else []
+            ),
+            "Rows per label: "
+            + ", ".join(f"{label!r} {n}" for label, n in d["labels"].items())
+            + ".",
+            *(f"  warning: {n} x {kind}" for kind, n in d["warnings"].items()),
+        ]
     lines += [f"  note: {note}" for note in d["notes"]]
     lines += [f"  problem: {problem}" for problem in d["problems"]]
     lines += [f"Not looked at: {what}." for what in d["not_looked_at"]]
     if d["data"]:
-        lines += ["", "For s3t.toml, in the place of the lines of [data] there:", "", d["data"]] if d["differs"] else (
-            ["s3t.toml fits."] if d["fits"] else [])
+        lines += (
+            ["", "For s3t.toml, in the place of the lines of [data] there:", "", d["data"]]
+            if d["differs"]
+            else (["s3t.toml fits."] if d["fits"] else [])
+        )
     return [*lines, f"{_told_take(d)} Nothing was changed."]
 
 
@@ -381,94 +644,170 @@ def _told_take(d: dict[str, Any]) -> str:
     if not d["takes"]:
         return "An ingest would refuse it."
     what = "it" if d["admitted"] == d["rows"] else f"{d['admitted']} of {d['rows']} rows"
-    return f"An ingest would take {what}{'' if d['fits'] else ', and lose what the problem above tells of'}."
+    return (
+        "An ingest would take "
+        f"{what}{'' if d['fits'] else ', and lose what the problem above tells of'}."
+    )
 
 
 def _told_ingest(d: dict[str, Any]) -> list[str]:
-    lines = [f"{d['records']} training records and {d['held_out']} held-out ones of {d['subjects']} subjects; "
-             f"{d['quarantined']} quarantined, {d['suppressed']} left out as erased.",
-             f"Data version {d['dataset_version']}{'' if d['changed'] else ' (nothing changed)'}.",
-             "Rows per slice, a shard a line: " + "; ".join(
-                 f"shard {i}: {' '.join(map(str, row))}" for i, row in enumerate(d["rows_per_slice"])) + ".",
-             f"Rows of the largest subjects: {' '.join(map(str, d['largest_subjects']))}."]
+    lines = [
+        f"{d['records']} training records and {d['held_out']} held-out ones of {d['subjects']} "
+        f"subjects; {d['quarantined']} quarantined, {d['suppressed']} left out as erased.",
+        f"Data version {d['dataset_version']}{'' if d['changed'] else ' (nothing changed)'}.",
+        "Rows per slice, a shard a line: "
+        + "; ".join(
+            f"shard {i}: {' '.join(map(str, row))}" for i, row in enumerate(d["rows_per_slice"])
+        )
+        + ".",
+        f"Rows of the largest subjects: {' '.join(map(str, d['largest_subjects']))}.",
+    ]
     lines += [f"Read as {d['read_as']}.", *(f"  note: {note}" for note in d["notes"])]
     lines += [f"  quarantined: {n} x {reason}" for reason, n in d["reasons"].items()]
     if d["refused_labels"]:
-        lines.append("  undeclared labels: " + ", ".join(f"{v!r} ({n})" for v, n in d["refused_labels"].items()))
+        lines.append(
+            "  undeclared labels: "
+            + ", ".join(f"{v!r} ({n})" for v, n in d["refused_labels"].items())
+        )
     lines += [f"  warning: {n} x {kind}" for kind, n in d["warnings"].items()]
     if d["nearly"]:
-        lines.append(f"  warning: {d['nearly']} of the rows left out are of ids that are spelt nearly like an erased "
-                     "one (letter case, blanks, Unicode form, .0). Where those are other people, see "
-                     "docs/your-data.md, A person who was erased.")
+        lines.append(
+            f"  warning: {d['nearly']} of the rows left out are of ids that are spelt nearly like "
+            "an erased one (letter case, blanks, Unicode form, .0). Where those are other people, "
+            "see docs/your-data.md, A person who was erased."
+        )
     if d["warnings"]:
-        lines.append("  Those rows were taken. Look at them in the source, and ingest again where they are mistakes; "
-                     "docs/your-data.md says what each warning means.")
+        lines.append(
+            "  Those rows were taken. Look at them in the source, and ingest again where they are "
+            "mistakes; docs/your-data.md says what each warning means."
+        )
     if d["quarantined"]:
-        lines.append("Refused rows are in .s3t/quarantine/rows.jsonl, by their place in the source.")
+        lines.append(
+            "Refused rows are in .s3t/quarantine/rows.jsonl, by their place in the source."
+        )
     return [*lines, "Next: `s3t train`."]
 
 
 def _told_move(d: dict[str, Any]) -> list[str]:
     if "undone" in d:
         return ["The workspace is where it was; what was copied is destroyed."]
-    return [f"Moved: {', '.join(d['moved'])}. {d['entries']} ledger entries, {d['requests']} request(s), "
-            f"{d['stages']} stages, {d['objects']} data objects, version(s) {', '.join(d['versions']) or 'none'}.",
-            "s3t.toml names the new places; what was at the old ones is destroyed.",
-            "Whoever loaded the model loads it again from the new registry; next: docs/operations.md, Moving."]
+    return [
+        f"Moved: {', '.join(d['moved'])}. {d['entries']} ledger entries, {d['requests']} "
+        f"request(s), {d['stages']} stages, {d['objects']} data objects, version(s) "
+        f"{', '.join(d['versions']) or 'none'}.",
+        "s3t.toml names the new places; what was at the old ones is destroyed.",
+        "Whoever loaded the model loads it again from the new registry; next: docs/operations.md, "
+        "Moving.",
+    ]
 
 
 def _show_trained(as_json: bool, place: Any, flow: str) -> None:
     from flows.wiring import require_data
+
     require_data(place.ledger.state())  # told before Prefect starts
     done = run_flow(place, flow)
     from flows.next_steps import thin_data, why_unmeasured
+
     state = place.ledger.state()
-    show(as_json, {**done, "unmeasured": why_unmeasured(state, place.config),
-                   "thin": thin_data(state.dataset, place.config)}, _told_training)
+    show(
+        as_json,
+        {
+            **done,
+            "unmeasured": why_unmeasured(state, place.config),
+            "thin": thin_data(state.dataset, place.config),
+        },
+        _told_training,
+    )
 
 
 def _told_training(d: dict[str, Any]) -> list[str]:
     share = d["reused"] / max(d["trained"] + d["reused"], 1)
-    return [f"{d['trained']} stages trained, {d['reused']} re-used ({percent(share)}), in {d['seconds']:.0f} s.",
-            f"Version {d['version']} serves; held-out accuracy {accuracy(d['accuracy'], d['unmeasured'])}.",
-            *(f"  warning: {each}." for each in d["thin"]),
-            "Next: `s3t predict TEXT`, or `s3t request --stdin` and `s3t erase`."]
+    return [
+        f"{d['trained']} stages trained, {d['reused']} re-used ({percent(share)}), in "
+        f"{d['seconds']:.0f} s.",
+        f"Version {d['version']} serves; held-out accuracy "
+        f"{accuracy(d['accuracy'], d['unmeasured'])}.",
+        *(f"  warning: {each}." for each in d["thin"]),
+        "Next: `s3t predict TEXT`, or `s3t request --stdin` and `s3t erase`.",
+    ]
 
 
 def _told_repair(d: dict[str, Any]) -> list[str]:
-    left = f"{d['missing']} stages are still missing; run it again." if d["missing"] else "Every stage is there."
-    return [f"{d['trained']} stages trained in {d['seconds']:.0f} s; version {d['version']} serves; held-out accuracy "
-            f"{accuracy(d['accuracy'], d['unmeasured'])}. {left}"]
+    left = (
+        f"{d['missing']} stages are still missing; run it again."
+        if d["missing"]
+        else "Every stage is there."
+    )
+    return [
+        f"{d['trained']} stages trained in {d['seconds']:.0f} s; version {d['version']} serves; "
+        f"held-out accuracy {accuracy(d['accuracy'], d['unmeasured'])}. {left}"
+    ]
 
 
 _RETRAIN_TOLD = {
-    "no": "none", "done": "done: the budget was spent, and what was missing is trained and serves",
+    "no": "none",
+    "done": "done: the budget was spent, and what was missing is trained and serves",
     "first": "done before the cut-over, because the requests would have spent the budget",
-    "triggered": "the full-retrain deployment has been triggered", "running": "another process is at it",
-    "failed": "failed; what is left keeps serving, and the next `s3t erase` tries again"}
+    "triggered": "the full-retrain deployment has been triggered",
+    "running": "another process is at it",
+    "failed": "failed; what is left keeps serving, and the next `s3t erase` tries again",
+}
 
 
 def _told_erasure(d: dict[str, Any]) -> list[str]:
-    told = _RETRAIN_TOLD[d["retrain"]] + (f" ({d['problem']})" if d["problem"] and d["retrain"] != "failed" else "")
+    told = _RETRAIN_TOLD[d["retrain"]] + (
+        f" ({d['problem']})" if d["problem"] and d["retrain"] != "failed" else ""
+    )
     back = {k: n for k, n in d["healed"].items() if k != "problem" and n}
-    waiting = [] if not back else [
-        f"  Back from a restore or left by a crash, put right: {', '.join(f'{n} {k}' for k, n in back.items())}."]
-    waiting += [f"  not carried out: {w['request']}, {w['state']}, due {w['due']}" for w in d["waiting"]]
-    nobody = any(c["outcome"] == "nothing found" and not c["others"] and not c["erased_before"]
-                 for c in d["certificates"])
+    waiting = (
+        []
+        if not back
+        else [
+            "  Back from a restore or left by a crash, put right: "
+            f"{', '.join(f'{n} {k}' for k, n in back.items())}."
+        ]
+    )
+    waiting += [
+        f"  not carried out: {w['request']}, {w['state']}, due {w['due']}" for w in d["waiting"]
+    ]
+    nobody = any(
+        c["outcome"] == "nothing found" and not c["others"] and not c["erased_before"]
+        for c in d["certificates"]
+    )
     if not d["certificates"]:
-        none = "could be carried out" if any(w["state"] == "deferred" for w in d["waiting"]) else "was pending"
+        none = (
+            "could be carried out"
+            if any(w["state"] == "deferred" for w in d["waiting"])
+            else "was pending"
+        )
         return [f"Nothing {none}. Full retrain: {told}.", *waiting, _told_next(d["next"])]
-    return [f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: {d['deactivated']} stages "
-            f"deactivated and destroyed; version {d['version'] or 'none'} serves. Full retrain: {told}.",
-            *(f"  {told_outcome(c['outcome'], c['rows'])}: {c['path']}" for c in d["certificates"]),
-            *cli_requests.told_beside(d["certificates"]),
-            *(["  Nothing found: the data held no row of that id, now or in an earlier version; see that it is spelt "
-               "as in the source."] if nobody else []),
-            *([f"  The ids of {d['ids_lost']} request(s) could not be searched for: they were asked for by a hash, or "
-               "lost by a restore. Their rows were found by digest."] if d["ids_lost"] else []),
-            *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
-            *waiting, "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`.", _told_next(d["next"])]
+    return [
+        f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: "
+        f"{d['deactivated']} stages deactivated and destroyed; version {d['version'] or 'none'} "
+        f"serves. Full retrain: {told}.",
+        *(f"  {told_outcome(c['outcome'], c['rows'])}: {c['path']}" for c in d["certificates"]),
+        *cli_requests.told_beside(d["certificates"]),
+        *(
+            [
+                "  Nothing found: the data held no row of that id, now or in an earlier version; "
+                "see that it is spelt as in the source."
+            ]
+            if nobody
+            else []
+        ),
+        *(
+            [
+                f"  The ids of {d['ids_lost']} request(s) could not be searched for: they were "
+                "asked for by a hash, or lost by a restore. Their rows were found by digest."
+            ]
+            if d["ids_lost"]
+            else []
+        ),
+        *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
+        *waiting,
+        "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`.",
+        _told_next(d["next"]),
+    ]
 
 
 def _told_next(step: dict[str, str]) -> str:
@@ -479,12 +818,17 @@ def _told_next(step: dict[str, str]) -> str:
 
 
 def _told_serving(d: dict[str, Any]) -> list[str]:
-    return ["Starting. Stop it with Ctrl-C; a kill loses nothing: start it again.",
-            *(f"  {each['name']:<13} {each['cron'] + ' UTC' if each['active'] else 'when asked':<16} {each['does']}"
-              for each in d["deployments"]),
-            f"The Prefect server is at {d['url']}, for who has the credential in .s3t/prefect.",
-            "Where to look: .s3t/certificates, .s3t/reports, .s3t/prefect/serve.log; `s3t requests`, `s3t status` in "
-            "another terminal."]
+    return [
+        "Starting. Stop it with Ctrl-C; a kill loses nothing: start it again.",
+        *(
+            f"  {each['name']:<13} {each['cron'] + ' UTC' if each['active'] else 'when asked':<16} "
+            f"{each['does']}"
+            for each in d["deployments"]
+        ),
+        f"The Prefect server is at {d['url']}, for who has the credential in .s3t/prefect.",
+        "Where to look: .s3t/certificates, .s3t/reports, .s3t/prefect/serve.log; `s3t requests`, "
+        "`s3t status` in another terminal.",
+    ]
 
 
 def _told_answer(text: str, answer: dict[str, Any]) -> list[str]:
@@ -493,20 +837,33 @@ def _told_answer(text: str, answer: dict[str, Any]) -> list[str]:
 
 
 def _told_status(d: dict[str, Any]) -> list[str]:
-    lines = [f"{d['name']}: version {d['version'] or 'none yet'}, held-out accuracy "
-             f"{accuracy(d['accuracy'], d['unmeasured'])}, "
-             f"{d['records']} records."]
+    lines = [
+        f"{d['name']}: version {d['version'] or 'none yet'}, held-out accuracy "
+        f"{accuracy(d['accuracy'], d['unmeasured'])}, "
+        f"{d['records']} records."
+    ]
     for shard in d["shards"]:
-        replicas = "  ".join(f"{'-'.join(map(str, r['sequence']))}: {r['depth']}" for r in shard["replicas"])
-        lines.append(f"  shard {shard['shard']}: live depth {shard['live_depth']}   (replicas {replicas})")
+        replicas = "  ".join(
+            f"{'-'.join(map(str, r['sequence']))}: {r['depth']}" for r in shard["replicas"]
+        )
+        lines.append(
+            f"  shard {shard['shard']}: live depth {shard['live_depth']}   (replicas {replicas})"
+        )
     from flows.budget import told_budget
-    lines.append(f"Deletion budget ({d['deletion_budget']['policy']}): {told_budget(d['deletion_budget'])}.")
-    lines.append(f"Pending: {len(d['pending'])}; certified: {d['certified']}; withdrawn or rejected: "
-                 f"{d['withdrawn_or_rejected']}; ledger entries: {d['ledger']['size']}.")
+
+    lines.append(
+        f"Deletion budget ({d['deletion_budget']['policy']}): {told_budget(d['deletion_budget'])}."
+    )
+    lines.append(
+        f"Pending: {len(d['pending'])}; certified: {d['certified']}; withdrawn or rejected: "
+        f"{d['withdrawn_or_rejected']}; ledger entries: {d['ledger']['size']}."
+    )
     lines += [f"  {p['id']}  {p['state']}, due {p['due']}" for p in d["pending"]]
     if d["full_retrain"]:
-        lines.append(f"A full retrain is {d['full_retrain']['state']} since {d['full_retrain']['time']}; `s3t erase` "
-                     "or `s3t retrain` sees to it.")
+        lines.append(
+            f"A full retrain is {d['full_retrain']['state']} since {d['full_retrain']['time']}; "
+            "`s3t erase` or `s3t retrain` sees to it."
+        )
     if d["interrupted_erasure"]:
         lines.append("An erasure was interrupted: run `s3t erase` to finish it.")
     return [*lines, *told_registry(d["registry"])]

@@ -1,4 +1,5 @@
-"""What every command of the command line uses: options, opening a workspace, showing what came back."""
+"""What every command of the command line uses: options, opening a workspace, showing what came
+back."""
 
 import importlib
 import json
@@ -13,29 +14,56 @@ import typer
 
 from s3t_core.errors import OrchestrationError, S3TError, UsageError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
-                  help="Exact machine unlearning: train so that a deletion is a deactivation, erase, prove it.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Exact machine unlearning: train so that a deletion is a deactivation, erase, prove it.",
+)
 
-WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="The workspace (default: S3T_WORKSPACE, "
-                                                     "else the current directory).")]
-HostOption = Annotated[str | None, typer.Option("--host", help="Where it listens (default 127.0.0.1). Beyond this "
-                                                "machine only with TLS or a proxy.")]
-CertificateOption = Annotated[str, typer.Option("--tls-cert", metavar="FILE", help="Certificate (PEM) and its chain.")]
+WorkspaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--workspace", help="The workspace (default: S3T_WORKSPACE, else the current directory)."
+    ),
+]
+HostOption = Annotated[
+    str | None,
+    typer.Option(
+        "--host",
+        help="Where it listens (default 127.0.0.1). Beyond this machine only with TLS or a proxy.",
+    ),
+]
+CertificateOption = Annotated[
+    str, typer.Option("--tls-cert", metavar="FILE", help="Certificate (PEM) and its chain.")
+]
 KeyOption = Annotated[str, typer.Option("--tls-key", metavar="FILE", help="Its key (PEM).")]
-ProxyOption = Annotated[str, typer.Option("--behind-proxy", metavar="NAME[,NAME]", help="Names under which a proxy of "
-                                          "yours, which brings TLS, is asked.")]
+ProxyOption = Annotated[
+    str,
+    typer.Option(
+        "--behind-proxy",
+        metavar="NAME[,NAME]",
+        help="Names under which a proxy of yours, which brings TLS, is asked.",
+    ),
+]
 
 
 def _version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
+
         print(f"s3t {version('s3t')}")
         raise typer.Exit
 
 
 @app.callback()
-def _whole(version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version,
-                                                 help="Which release this is.")] = False) -> None:
+def _whole(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Which release this is."),
+    ] = False,
+) -> None:
     """Exact machine unlearning: train so that a deletion is a deactivation, erase, prove it."""
     del version
 
@@ -48,6 +76,7 @@ def open_workspace(workspace: str | None) -> Any:
     from flows.progress import RichProgress, use
     from flows.settings import workspace_root
     from flows.wiring import Workspace
+
     place = Workspace(workspace_root(workspace))
     use(RichProgress(console()))
     return place
@@ -56,11 +85,13 @@ def open_workspace(workspace: str | None) -> Any:
 def open_if_there(workspace: str | None) -> Any:
     """The workspace named or stood in, or None: `plan` works without one."""
     from flows.settings import CONFIG_NAME
+
     named = workspace or os.environ.get("S3T_WORKSPACE")
     if named or Path(CONFIG_NAME).is_file():
         place = open_workspace(workspace)
         return place if named or place.state_dir.is_dir() else None
     from flows.progress import RichProgress, use
+
     use(RichProgress(console()))
     return None
 
@@ -68,23 +99,27 @@ def open_if_there(workspace: str | None) -> Any:
 def working(told: str) -> Any:
     """A spinner on stderr."""
     from flows.progress import current
+
     return current().spinner(told)
 
 
 def console() -> Any:
     """The terminal, on stderr."""
     from rich.console import Console
+
     return Console(stderr=True)
 
 
 def run_flow(place: Any, name: str, *arguments: Any) -> Any:
-    """Run the flow of this name (flows.NAME.NAME) on the workspace. Where the workspace's Prefect server is not there
-    yet, it starts beside the imports of this process, once it is clear that this is a workspace with its keys. Raises
-    UsageError for a path that Prefect's API does not take."""
+    """Run the flow of this name (flows.NAME.NAME) on the workspace. Where the workspace's Prefect
+    server is not there yet, it starts beside the imports of this process, once it is clear that
+    this is a workspace with its keys. Raises UsageError for a path that Prefect's API does not
+    take."""
     _check_told([str(place.root), *arguments])
     place.keys  # noqa: B018  # read, or it is said why not
     from flows.progress import current
     from flows.settings import begin_prefect
+
     with current().spinner("Starting Prefect"):
         wait = begin_prefect(place.root, place.config.prefect.idle_minutes)
         flow = getattr(importlib.import_module(f"flows.{name}"), name)
@@ -93,12 +128,16 @@ def run_flow(place: Any, name: str, *arguments: Any) -> Any:
 
 
 def _check_told(arguments: Any) -> None:
-    """What Prefect is told goes over the network as UTF-8; the name of a file may be any bytes. Raises UsageError."""
+    """What Prefect is told goes over the network as UTF-8; the name of a file may be any bytes.
+    Raises UsageError."""
     for told in arguments:
         if isinstance(told, list | tuple):
             _check_told(told)
         elif isinstance(told, str) and told != told.encode("utf-8", "replace").decode():
-            raise UsageError(f"expected a path whose name is UTF-8, got {told}; rename it, then run the command again")
+            raise UsageError(
+                f"expected a path whose name is UTF-8, got {told}; rename it, then run the command "
+                "again"
+            )
 
 
 def until_signalled() -> threading.Event:
@@ -110,8 +149,8 @@ def until_signalled() -> threading.Event:
 
 
 def meaning(error: Exception) -> S3TError | None:
-    """What an error of Prefect or of its client comes down to: the error of ours that it could not report, which is why
-    the run failed, else that its server failed. None for anybody else's."""
+    """What an error of Prefect or of its client comes down to: the error of ours that it could not
+    report, which is why the run failed, else that its server failed. None for anybody else's."""
     if type(error).__module__.partition(".")[0] not in ("prefect", "httpx", "httpcore"):
         return None
     at: BaseException | None = error
@@ -119,8 +158,10 @@ def meaning(error: Exception) -> S3TError | None:
         if isinstance(at, S3TError):
             return at
         at = at.__cause__ or at.__context__
-    return OrchestrationError(f"expected Prefect's server (PREFECT_API_URL) to answer, got {type(error).__name__}; see "
-                              "that it and its database are up, then run the command again: what was done stands")
+    return OrchestrationError(
+        f"expected Prefect's server (PREFECT_API_URL) to answer, got {type(error).__name__}; see "
+        "that it and its database are up, then run the command again: what was done stands"
+    )
 
 
 def show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> None:
@@ -135,10 +176,13 @@ def show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> Non
 def told_registry(problems: list[str]) -> list[str]:
     """Where registry and ledger disagree, and what to do; or that nobody can say."""
     from flows.status import UNASKED
+
     differ = [p for p in problems if not p.startswith(UNASKED)]
-    return [f"Whether the registry agrees is not known: {p}." for p in problems if p not in differ] + [
-        f"REGISTRY: {p}." for p in differ] + (
-        ["`s3t erase` puts the registry right; find out who wrote to it."] if differ else [])
+    return (
+        [f"Whether the registry agrees is not known: {p}." for p in problems if p not in differ]
+        + [f"REGISTRY: {p}." for p in differ]
+        + (["`s3t erase` puts the registry right; find out who wrote to it."] if differ else [])
+    )
 
 
 def percent(share: float | None) -> str:

@@ -15,49 +15,109 @@ UNDECIDED = 3
 """The exit code of `s3t verify` for evidence that is signed, and undecided all the same."""
 
 
-def verify(paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="A certificate, a directory of them, a "
-                                                      "report, a checkpoint, an evidence bundle (.zip) or an exported "
-                                                      "ledger (.jsonl); several, each checked.")],
-           key: Annotated[list[str] | None, typer.Option("--key", help="The controller's public key (PEM); again for "
-                                                         "each they used. Default: the workspace's own, which lies "
-                                                         "beside the evidence and so proves less.")] = None,
-           checkpoint: Annotated[str | None, typer.Option("--checkpoint", help="An earlier checkpoint that you kept: a "
-                                                          "bundle must continue it.")] = None,
-           workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Check certificates, reports, bundles, checkpoints and ledgers offline. Exits 3 when all is signed, but a document
-    by a key that was replaced: alone it proves nothing."""
+def verify(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="A certificate, a directory of them, a "
+            "report, a checkpoint, an evidence bundle (.zip) or an exported "
+            "ledger (.jsonl); several, each checked.",
+        ),
+    ],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key",
+            help="The controller's public key (PEM); again for "
+            "each they used. Default: the workspace's own, which lies "
+            "beside the evidence and so proves less.",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint", help="An earlier checkpoint that you kept: a bundle must continue it."
+        ),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check certificates, reports, bundles, checkpoints and ledgers offline. Exits 3 when all is
+    signed, but a document by a key that was replaced: alone it proves nothing."""
     from flows.verifying import verify_paths
+
     publics = [Path(k) for k in key] if key else _own_public_keys(workspace)
-    result = verify_paths([Path(p) for p in paths], publics, Path(checkpoint) if checkpoint else None)
+    result = verify_paths(
+        [Path(p) for p in paths], publics, Path(checkpoint) if checkpoint else None
+    )
     show(as_json, {**result, "own_key": not key}, _told_verified)
     if not result["valid"]:
         sys.exit(1 if result["problems"] else UNDECIDED)
 
 
-def audit(since: Annotated[str, typer.Option("--since", metavar="TIME", help="The report's period begins here: a day, "
-                                             "a time, or how far back (30d). Default: with the ledger.")] = "",
-          out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the report goes (default: "
-                                           ".s3t/reports/DAY).")] = "",
-          bundle: Annotated[str, typer.Option("--bundle", metavar="FILE.zip", help="Every certificate with its proofs "
-                                              "and a verifier that runs by itself.")] = "",
-          ledger: Annotated[str, typer.Option("--ledger", metavar="FILE.jsonl", help="The whole ledger, signed.")] = "",
-          kept: Annotated[list[str] | None, typer.Option("--checkpoint", metavar="FILE", help="A checkpoint that the "
-                                                         "auditor kept; the bundle proves that the ledger continues "
-                                                         "it.")] = None,
-          replay: Annotated[str, typer.Option("--replay", metavar="N|all", help="Train so many random live stages "
-                                              "again and compare bytes.")] = "",
-          workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Write the compliance report (HTML, PDF, signed JSON), or with --bundle, --ledger, --replay other evidence."""
+def audit(
+    since: Annotated[
+        str,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="The report's period begins here: a day, "
+            "a time, or how far back (30d). Default: with the ledger.",
+        ),
+    ] = "",
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", metavar="DIR", help="Where the report goes (default: .s3t/reports/DAY)."
+        ),
+    ] = "",
+    bundle: Annotated[
+        str,
+        typer.Option(
+            "--bundle",
+            metavar="FILE.zip",
+            help="Every certificate with its proofs and a verifier that runs by itself.",
+        ),
+    ] = "",
+    ledger: Annotated[
+        str, typer.Option("--ledger", metavar="FILE.jsonl", help="The whole ledger, signed.")
+    ] = "",
+    kept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE",
+            help="A checkpoint that the "
+            "auditor kept; the bundle proves that the ledger continues "
+            "it.",
+        ),
+    ] = None,
+    replay: Annotated[
+        str,
+        typer.Option(
+            "--replay",
+            metavar="N|all",
+            help="Train so many random live stages again and compare bytes.",
+        ),
+    ] = "",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the compliance report (HTML, PDF, signed JSON), or with --bundle, --ledger, --replay
+    other evidence."""
     _check_audit(bundle, ledger, replay)
     place = open_workspace(workspace)
     for path in filter(None, (bundle, ledger, out)):
         place.check_outside(Path(path))
     from flows.evidence import write_bundle, write_ledger
     from flows.reporting import parse_since, write_report
+
     begin = parse_since(since, place.clock.now())
     document: dict[str, Any] = {}
     if replay:
         from flows.replaying import replay as again
+
         document["replay"] = again(place, None if replay == "all" else int(replay))
     if bundle:
         document["bundle"] = write_bundle(place, Path(bundle), [Path(c) for c in kept or []])
@@ -65,8 +125,11 @@ def audit(since: Annotated[str, typer.Option("--since", metavar="TIME", help="Th
         document["ledger"] = write_ledger(place, Path(ledger))
     if since or out or not document:
         with working("Writing the report"):
-            document["report"] = write_report(place, begin, Path(out) if out else place.reports_dir / place.now()[:10])
+            document["report"] = write_report(
+                place, begin, Path(out) if out else place.reports_dir / place.now()[:10]
+            )
     from flows.status import registry_problems
+
     document["registry"] = registry_problems(place)
     show(as_json, document, _told_audit)
     if replay and not document["replay"]["valid"]:
@@ -75,24 +138,43 @@ def audit(since: Annotated[str, typer.Option("--since", metavar="TIME", help="Th
 
 
 def _check_audit(bundle: str, ledger: str, replay: str) -> None:
-    if replay and replay != "all" and (not replay.isascii() or not replay.isdigit() or int(replay) < 1):
+    if (
+        replay
+        and replay != "all"
+        and (not replay.isascii() or not replay.isdigit() or int(replay) < 1)
+    ):
         raise UsageError('expected --replay to be a number of stages or "all", got something else')
     for name, ending in ((bundle, ".zip"), (ledger, ".jsonl")):
         if name and (Path(name).suffix != ending or not Path(name).absolute().parent.is_dir()):
-            raise UsageError(f"expected a file name ending in {ending}, in a directory that is there, got another")
+            raise UsageError(
+                f"expected a file name ending in {ending}, in a directory that is there, got "
+                "another"
+            )
 
 
-def rotate_key(by: ByOption,
-               lost: Annotated[bool, typer.Option("--lost", help="The old key is gone and cannot vouch.")] = False,
-               workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Sign with another key from now on, on the record. Hand its public part to whoever verifies."""
+def rotate_key(
+    by: ByOption,
+    lost: Annotated[
+        bool, typer.Option("--lost", help="The old key is gone and cannot vouch.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign with another key from now on, on the record. Hand its public part to whoever
+    verifies."""
     place = open_workspace(workspace)
     from flows.rotating import rotate_signing_key
+
     changed = rotate_signing_key(place, by, lost)
-    show(as_json, changed, lambda _: [
-        f"Key {changed['new'][:16]}... signs from now on; hand .s3t/keys/signing.pub to whoever "
-                            "verifies, and back .s3t/keys up. What the old key signed counts where the ledger shows it "
-                            "to be older: `s3t audit --bundle`."])
+    show(
+        as_json,
+        changed,
+        lambda _: [
+            f"Key {changed['new'][:16]}... signs from now on; hand .s3t/keys/signing.pub to "
+            "whoever verifies, and back .s3t/keys up. What the old key signed counts where the "
+            "ledger shows it to be older: `s3t audit --bundle`."
+        ],
+    )
 
 
 COMMANDS = {"verify": verify, "rotate-key": rotate_key, "audit": audit}
@@ -100,44 +182,78 @@ COMMANDS = {"verify": verify, "rotate-key": rotate_key, "audit": audit}
 
 def _own_public_keys(workspace: str | None) -> list[Path]:
     from flows.settings import workspace_root
+
     try:
         workspace_root(workspace)
     except WorkspaceError:
         if workspace is not None:
             raise
-        raise UsageError("expected the controller's public key, got none, and no workspace is here that has its own: "
-                         "pass --key signing.pub, as they gave it to you") from None
+        raise UsageError(
+            "expected the controller's public key, got none, and no workspace is here that has its "
+            "own: pass --key signing.pub, as they gave it to you"
+        ) from None
     return sorted((workspace_root(workspace) / ".s3t" / "keys").glob("*.pub"), reverse=True)
 
 
 def _told_verified(d: dict[str, Any]) -> list[str]:
     if "files" in d:
-        own = [line for each in d["files"] for line in (f"{each['path']}:", *(
-            f"  {told}" for told in _told_verified({**each, "own_key": False})))]
+        own = [
+            line
+            for each in d["files"]
+            for line in (
+                f"{each['path']}:",
+                *(f"  {told}" for told in _told_verified({**each, "own_key": False})),
+            )
+        ]
         return [*own, *(f"NOT VALID: {p}" for p in d["between"]), *_told_own_key(d)]
-    lines = [f"{_word(c)}: {c['request']}{_file_of(c)}, {told_outcome(c['closed'], c.get('rows', 0))} "
-             f"{c['certified']}" for c in d["certificates"]]
-    lines += [f"{_word(c)}: {c['file']}, a checkpoint of {c['size']} entries, signed {c['signed']}"
-              for c in d.get("checkpoints", [])]
-    lines += [f"{_word(r)}: {r['file']}, a report on {r['since']} to {r['until']}: {r['requests']} request(s), "
-              f"{r['deadlines_missed']} deadline(s) missed" for r in d.get("reports", [])]
+    lines = [
+        f"{_word(c)}: {c['request']}{_file_of(c)}, {told_outcome(c['closed'], c.get('rows', 0))} "
+        f"{c['certified']}"
+        for c in d["certificates"]
+    ]
+    lines += [
+        f"{_word(c)}: {c['file']}, a checkpoint of {c['size']} entries, signed {c['signed']}"
+        for c in d.get("checkpoints", [])
+    ]
+    lines += [
+        f"{_word(r)}: {r['file']}, a report on {r['since']} to {r['until']}: {r['requests']} "
+        f"request(s), {r['deadlines_missed']} deadline(s) missed"
+        for r in d.get("reports", [])
+    ]
     if d.get("checkpoint"):
-        lines.append(f"The ledger of {d['checkpoint']['size']} entries, signed {d['checkpoint']['time']}, closes each.")
+        lines.append(
+            f"The ledger of {d['checkpoint']['size']} entries, signed {d['checkpoint']['time']}, "
+            "closes each."
+        )
     if d.get("ledger"):
         told = d["ledger"]
-        lines.append(f"valid: {told['size']} entries, signed {told['signed']}: {told['requests']} request(s), "
-                     f"{told['certified']} closed by a certificate.")
+        lines.append(
+            f"valid: {told['size']} entries, signed {told['signed']}: {told['requests']} "
+            f"request(s), {told['certified']} closed by a certificate."
+        )
     lines += [f"UNDECIDED: {p}" for p in d["undecided"]]
     lines += [f"NOT VALID: {p}" for p in d["problems"]]
     lines += [f"Verified with key {k}." for k in d["keys"]]
     lines += _told_own_key(d)
-    return [*lines, *(["What a bundle alone does not prove:", *(f"  - {p}" for p in d["not_proved"])]
-                      if d.get("not_proved") else [])]
+    return [
+        *lines,
+        *(
+            ["What a bundle alone does not prove:", *(f"  - {p}" for p in d["not_proved"])]
+            if d.get("not_proved")
+            else []
+        ),
+    ]
 
 
 def _told_own_key(d: dict[str, Any]) -> list[str]:
-    return ["That key lies in the workspace, beside the evidence: whoever changes the one can change the other. Pass "
-            "--key with the public key that you were given another way."] if d["own_key"] else []
+    return (
+        [
+            "That key lies in the workspace, beside the evidence: whoever changes the one can "
+            "change the other. Pass --key with the public key that you were given another way."
+        ]
+        if d["own_key"]
+        else []
+    )
 
 
 def _word(found: dict[str, Any]) -> str:
@@ -152,26 +268,42 @@ def _file_of(found: dict[str, Any]) -> str:
 def _told_audit(d: dict[str, Any]) -> list[str]:
     lines = []
     if "replay" in d:
-        lines += [f"shard {s['shard']}, slices {'-'.join(map(str, s['slices']))}: {s['result']}"
-                  for s in d["replay"]["stages"]]
-        lines.append(f"{len(d['replay']['stages'])} of {d['replay']['live']} live stages trained again.")
+        lines += [
+            f"shard {s['shard']}, slices {'-'.join(map(str, s['slices']))}: {s['result']}"
+            for s in d["replay"]["stages"]
+        ]
+        lines.append(
+            f"{len(d['replay']['stages'])} of {d['replay']['live']} live stages trained again."
+        )
     if "bundle" in d:
-        lines += [f"{d['bundle']['certificates']} closing document(s) with their proofs in {d['bundle']['bundle']}.",
-                  "Whoever checks them unpacks it, reads README.txt, and needs your public key by another way."]
+        lines += [
+            f"{d['bundle']['certificates']} closing document(s) with their proofs in "
+            f"{d['bundle']['bundle']}.",
+            "Whoever checks them unpacks it, reads README.txt, and needs your public key by "
+            "another way.",
+        ]
     if "ledger" in d:
         lines.append(f"{d['ledger']['entries']} ledger entries in {d['ledger']['ledger']}.")
     if "report" in d:
         told = d["report"]
-        lines.append(f"{told['requests']} request(s), {told['deadlines_missed']} deadline(s) missed, since "
-                     f"{told['since']}.")
+        lines.append(
+            f"{told['requests']} request(s), {told['deadlines_missed']} deadline(s) missed, since "
+            f"{told['since']}."
+        )
         lines += [f"  {told[kind]}" for kind in ("html", "pdf", "json")]
     lines += told_registry(d.get("registry", []))
-    return lines + [line for kind, name in (("bundle", "bundle"), ("ledger", "ledger"), ("report", "json"))
-                    if kind in d for line in _told_sending(d[kind][name])]
+    return lines + [
+        line
+        for kind, name in (("bundle", "bundle"), ("ledger", "ledger"), ("report", "json"))
+        if kind in d
+        for line in _told_sending(d[kind][name])
+    ]
 
 
 def _told_sending(file: str) -> list[str]:
     """What to do with a piece of evidence."""
     alone = ", or, unpacked: python verify.py --key signing.pub" if file.endswith(".zip") else ""
-    return [f"Send {file}, and .s3t/keys/signing.pub by another way.",
-            f"  They check it with: s3t verify {Path(file).name} --key signing.pub{alone}"]
+    return [
+        f"Send {file}, and .s3t/keys/signing.pub by another way.",
+        f"  They check it with: s3t verify {Path(file).name} --key signing.pub{alone}",
+    ]

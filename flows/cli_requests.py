@@ -1,4 +1,5 @@
-"""The commands about requests: take, list, approve, hold, withdraw, reject, and let a person return."""
+"""The commands about requests: take, list, approve, hold, withdraw, reject, and let a person
+return."""
 
 import sys
 from typing import Annotated, Any, get_args
@@ -9,79 +10,183 @@ from flows.cli_base import JsonOption, WorkspaceOption, open_workspace, show
 from s3t_core.erasure.outcome import ErasureOutcome, told_outcome
 from s3t_core.errors import UsageError
 
-ByOption = Annotated[str, typer.Option("--by", help=(
-    "Who decides: a role, as 'privacy officer'. It stands in the ledger, so it may quote nobody's id."))]
+ByOption = Annotated[
+    str,
+    typer.Option(
+        "--by",
+        help=(
+            "Who decides: a role, as 'privacy officer'. It stands in the ledger, so it may quote "
+            "nobody's id."
+        ),
+    ),
+]
 RecordOption = Annotated[str, typer.Option("--record", help="Only this record of the subject.")]
-BasisOption = Annotated[str, typer.Option("--basis", help="GDPR article: 12(5), 12(6), 17(3)(a) to (e), or other.")]
+BasisOption = Annotated[
+    str, typer.Option("--basis", help="GDPR article: 12(5), 12(6), 17(3)(a) to (e), or other.")
+]
 ReasonOption = Annotated[str, typer.Option("--reason", help="In a sentence that names nobody.")]
-RequestArgument = Annotated[str, typer.Argument(metavar="REQUEST", help="The id that `s3t request` gave.")]
-SubjectArgument = Annotated[str | None, typer.Argument(metavar="[SUBJECT]", help=(
-    "The id as in the source. Better with --stdin: what stands on a command line stands in `ps` and in the shell's "
-    "history. One that begins with - comes after --, as in `-- -17`."))]
-StdinOption = Annotated[bool, typer.Option("--stdin", help="Read ids from the standard input, one a line.")]
-FileOption = Annotated[str | None, typer.Option("--file", metavar="FILE", help="Read ids from a file, one a line; - is "
-                                                "the standard input.")]
+RequestArgument = Annotated[
+    str, typer.Argument(metavar="REQUEST", help="The id that `s3t request` gave.")
+]
+SubjectArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SUBJECT]",
+        help=(
+            "The id as in the source. Better with --stdin: what stands on a command line stands in "
+            "`ps` and in the shell's history. One that begins with - comes after --, as in `-- "
+            "-17`."
+        ),
+    ),
+]
+StdinOption = Annotated[
+    bool, typer.Option("--stdin", help="Read ids from the standard input, one a line.")
+]
+FileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--file", metavar="FILE", help="Read ids from a file, one a line; - is the standard input."
+    ),
+]
 _SHOWN = 20
 RETURNED = ("withdrawal", "rejection")
 """States in which a request ended, and nothing was erased."""
 
 
-def request(subjects: Annotated[list[str] | None, typer.Argument(metavar="[SUBJECT]...", help=(
-                "Ids as in the source. Better with --stdin or --file: what stands on a command line stands in `ps` and "
-                "in the shell's history. Ids that begin with - come after --."))] = None,
-            stdin: StdinOption = False, file: FileOption = None,
-            column: Annotated[str, typer.Option("--column", metavar="NAME", help="The file is a table (CSV) with ids "
-                                                "in this column. Without it: one a line, or a table that has the "
-                                                "column [data] subject.")] = "",
-            record: RecordOption = "",
-            hashed: Annotated[list[str] | None, typer.Option("--hashed", metavar="sha256:HEX", help=(
-                "Who has an id with this hash (sha256, sha1 or md5; where nobody has, of the id in lower case without "
-                "blanks) when it is carried out. May stand several times."))] = None,
-            key: Annotated[str, typer.Option("--key", help="An idempotency key of yours: asked again with it, the "
-                                             "request is the same one, also when it is closed.")] = "",
-            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Take deletion requests. They are durable before this command says so; `s3t erase` carries them out.
+def request(
+    subjects: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SUBJECT]...",
+            help=(
+                "Ids as in the source. Better with --stdin or --file: what stands on a command "
+                "line stands in `ps` and in the shell's history. Ids that begin with - come after "
+                "--."
+            ),
+        ),
+    ] = None,
+    stdin: StdinOption = False,
+    file: FileOption = None,
+    column: Annotated[
+        str,
+        typer.Option(
+            "--column",
+            metavar="NAME",
+            help="The file is a table (CSV) with ids "
+            "in this column. Without it: one a line, or a table that has the "
+            "column [data] subject.",
+        ),
+    ] = "",
+    record: RecordOption = "",
+    hashed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hashed",
+            metavar="sha256:HEX",
+            help=(
+                "Who has an id with this hash (sha256, sha1 or md5; where nobody has, of the id in "
+                "lower case without blanks) when it is carried out. May stand several times."
+            ),
+        ),
+    ] = None,
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key",
+            help="An idempotency key of yours: asked again with it, the "
+            "request is the same one, also when it is closed.",
+        ),
+    ] = "",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take deletion requests. They are durable before this command says so; `s3t erase` carries
+    them out.
 
     `s3t request --stdin < ids.txt`, or type the ids and end with Ctrl-D."""
     place = open_workspace(workspace)
     from flows.requests import states_of, take_hashed, take_requests
-    lines, open_before = _ids(place, stdin, file, column), {r.request_id for r in place.requests.pending()}
+
+    lines, open_before = (
+        _ids(place, stdin, file, column),
+        {r.request_id for r in place.requests.pending()},
+    )
     given = list(dict.fromkeys([*(subjects or []), *lines]))
     if hashed and (given or record):
-        raise UsageError("expected ids or hashes of ids in one command, got both (or --record beside a hash); ask "
-                         "twice")
+        raise UsageError(
+            "expected ids or hashes of ids in one command, got both (or --record beside a hash); "
+            "ask twice"
+        )
     taken = take_hashed(place, hashed, key) if hashed else take_requests(place, given, record, key)
-    states, found = states_of(place, taken), _found(place, given, hashed or [], record, [r.request_id for r in taken])
-    show(as_json, {
-        "requests": [{"id": r.request_id, "received": r.received, "due": r.due, "state": states[r.request_id]}
-                     for r in taken],
-        "open_before": [r.request_id for r in taken if r.request_id in open_before],
-        "found": [{**each, "line": None if each["subject"] in (subjects or []) else lines.get(each["subject"])}
-                  for each in found]}, _told_taken)
+    states, found = (
+        states_of(place, taken),
+        _found(place, given, hashed or [], record, [r.request_id for r in taken]),
+    )
+    show(
+        as_json,
+        {
+            "requests": [
+                {
+                    "id": r.request_id,
+                    "received": r.received,
+                    "due": r.due,
+                    "state": states[r.request_id],
+                }
+                for r in taken
+            ],
+            "open_before": [r.request_id for r in taken if r.request_id in open_before],
+            "found": [
+                {
+                    **each,
+                    "line": None
+                    if each["subject"] in (subjects or [])
+                    else lines.get(each["subject"]),
+                }
+                for each in found
+            ],
+        },
+        _told_taken,
+    )
     if any(state in RETURNED for state in states.values()):
-        print("s3t: what was asked with this key before was withdrawn or rejected, so nothing of it is pending; ask "
-              "anew with another --key", file=sys.stderr)
+        print(
+            "s3t: what was asked with this key before was withdrawn or rejected, so nothing of it "
+            "is pending; ask anew with another --key",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 
-def _found(place: Any, given: list[str], hashed: list[str], record: str, taken: list[str]) -> list[dict[str, Any]]:
-    """Who of those that were asked for is in the data, with the request that each is in: `taken`, one for each person
-    in the order in which they were given."""
+def _found(
+    place: Any, given: list[str], hashed: list[str], record: str, taken: list[str]
+) -> list[dict[str, Any]]:
+    """Who of those that were asked for is in the data, with the request that each is in: `taken`,
+    one for each person in the order in which they were given."""
     from flows.finding import look_up, look_up_hashed, spelt
+
     if hashed:
         by_hash = look_up_hashed(place, hashed)
-        return [{"subject": "", "hashed": who, "request": request, **_as_json(finding)}
-                for (who, finding), request in zip(by_hash.items(), taken, strict=True)]
+        return [
+            {"subject": "", "hashed": who, "request": request, **_as_json(finding)}
+            for (who, finding), request in zip(by_hash.items(), taken, strict=True)
+        ]
     under = spelt(place, given)
     request_of = dict(zip(dict.fromkeys(under.values()), taken, strict=True))
-    return [{"subject": who, "hashed": "", "request": request_of[under[who]], **_as_json(finding)}
-            for who, finding in look_up(place, under, record).items()]
+    return [
+        {"subject": who, "hashed": "", "request": request_of[under[who]], **_as_json(finding)}
+        for who, finding in look_up(place, under, record).items()
+    ]
 
 
 def _as_json(finding: Any) -> dict[str, Any]:
-    return {"found": finding.found, "nearly": next(iter(finding.near), ""), "spellings": list(finding.near),
-            "others": finding.others, "why": finding.why,
-            "erased": finding.erased and {"request": finding.erased.request, "time": finding.erased.time}}
+    return {
+        "found": finding.found,
+        "nearly": next(iter(finding.near), ""),
+        "spellings": list(finding.near),
+        "others": finding.others,
+        "why": finding.why,
+        "erased": finding.erased
+        and {"request": finding.erased.request, "time": finding.erased.time},
+    }
 
 
 def _told_taken(d: dict[str, Any]) -> list[str]:
@@ -94,61 +199,124 @@ def _told_taken(d: dict[str, Any]) -> list[str]:
     for r in d["requests"]:
         at = stands.get(r["id"], [])
         where = f"  line{'s' if len(at) > 1 else ''} {', '.join(at)}" if at else ""
-        lines.append(f"{r['id']}{where}  " + (
-            f"closed before: {r['state']}" if r["state"] in ended else f"due {r['due']}" + (
-                ", asked for before: the same request" if r["id"] in d["open_before"] else "")))
+        lines.append(
+            f"{r['id']}{where}  "
+            + (
+                f"closed before: {r['state']}"
+                if r["state"] in ended
+                else f"due {r['due']}"
+                + (", asked for before: the same request" if r["id"] in d["open_before"] else "")
+            )
+        )
     standing = [r for r in d["requests"] if r["state"] not in ended]
     again = len(d["open_before"])
-    accepted = f"{len(standing) - again} request(s) accepted" + (f", {again} open since before" if again else "")
-    return [*lines, *_told_found(d["found"]), f"{accepted}." + (" Next: `s3t erase`." if standing else "")]
+    accepted = f"{len(standing) - again} request(s) accepted" + (
+        f", {again} open since before" if again else ""
+    )
+    return [
+        *lines,
+        *_told_found(d["found"]),
+        f"{accepted}." + (" Next: `s3t erase`." if standing else ""),
+    ]
 
 
 def _told_found(found: list[dict[str, Any]]) -> list[str]:
-    """Who of those that were asked for is in the data, and who is not. An id that was given on the command line stands
-    there already; one of a file is told by its line."""
-    kinds = {kind: [f for f in found if f["found"] == kind] for kind in ("in the data", "nearly", "nobody", "not told")}
-    here, erased = kinds["in the data"], [f for f in [*kinds["nobody"], *kinds["nearly"]] if f["erased"]]
+    """Who of those that were asked for is in the data, and who is not. An id that was given on the
+    command line stands there already; one of a file is told by its line."""
+    kinds = {
+        kind: [f for f in found if f["found"] == kind]
+        for kind in ("in the data", "nearly", "nobody", "not told")
+    }
+    here, erased = (
+        kinds["in the data"],
+        [f for f in [*kinds["nobody"], *kinds["nearly"]] if f["erased"]],
+    )
     lines = _told_here(here, len(found) - len(kinds["not told"]))
     lines += _told_nearly(kinds["nearly"])
-    lines += _some([f"  {_who(f)}: already erased by {f['erased']['request']} on {f['erased']['time'][:10]}; nothing "
-                    "new is there" for f in erased], "that were erased before")
+    lines += _some(
+        [
+            f"  {_who(f)}: already erased by {f['erased']['request']} on "
+            f"{f['erased']['time'][:10]}; nothing new is there"
+            for f in erased
+        ],
+        "that were erased before",
+    )
     nobody = [f for f in kinds["nobody"] if not f["erased"]]
-    lines += _some([f"  nobody with this hash is in the data: {f['request']}" if f["hashed"] else
-                    f"  not in the data: {_who(f)}" for f in nobody], "that are not in the data")
+    lines += _some(
+        [
+            f"  nobody with this hash is in the data: {f['request']}"
+            if f["hashed"]
+            else f"  not in the data: {_who(f)}"
+            for f in nobody
+        ],
+        "that are not in the data",
+    )
     if any(not f["hashed"] for f in nobody):
         lines.append("  Nothing will be found for them: see that they are spelt as in the source.")
     if any(f["hashed"] for f in nobody):
         lines.append("  Who has an id with the hash when the request is carried out is meant too.")
-    return [*lines, *dict.fromkeys(f"  Whether they are in the data is not told: {f['why']}."
-                                   for f in kinds["not told"])]
+    return [
+        *lines,
+        *dict.fromkeys(
+            f"  Whether they are in the data is not told: {f['why']}." for f in kinds["not told"]
+        ),
+    ]
 
 
 def _told_here(here: list[dict[str, Any]], of: int) -> list[str]:
     """Who is there, and who else is under another spelling, and stays."""
-    hashed = [f"  somebody with this hash is in the data: {f['request']}" for f in here if f["hashed"]]
+    hashed = [
+        f"  somebody with this hash is in the data: {f['request']}" for f in here if f["hashed"]
+    ]
     lines = _some(hashed, "of whom somebody is in the data")
     if not hashed and here:
         lines.append(f"  in the data: {len(here)} of {of}")
-    more = [f"  {_who(f)}: {f['others']} other spelling{'s' if f['others'] > 1 else ''} of it "
-            f"{'are' if f['others'] > 1 else 'is'} there too and {'stay' if f['others'] > 1 else 'stays'}"
-            + (f": {_named(f)}" if f["spellings"] else "") for f in here if f["others"]]
+    more = [
+        f"  {_who(f)}: {f['others']} other spelling{'s' if f['others'] > 1 else ''} of it "
+        f"{'are' if f['others'] > 1 else 'is'} there too and "
+        f"{'stay' if f['others'] > 1 else 'stays'}" + (f": {_named(f)}" if f["spellings"] else "")
+        for f in here
+        if f["others"]
+    ]
     lines += _some(more, "with other spellings that stay")
     if more:
-        lines.append("  If that is the same person, ask for it as well, or set [data] id_rule (docs/your-data.md).")
-    return lines + list(dict.fromkeys(f"  Whether other spellings of them are there is not told: {f['why']}."
-                                      for f in here if f["why"]))
+        lines.append(
+            "  If that is the same person, ask for it as well, or set [data] id_rule "
+            "(docs/your-data.md)."
+        )
+    return lines + list(
+        dict.fromkeys(
+            f"  Whether other spellings of them are there is not told: {f['why']}."
+            for f in here
+            if f["why"]
+        )
+    )
 
 
 def _told_nearly(nearly: list[dict[str, Any]]) -> list[str]:
-    lines = _some([f"  not in the data: {_who(f)}, but " + (
-        f"{_named(f)} {'is' if f['others'] == 1 else 'are'} there" if f["spellings"] else
-        "somebody is whose id differs only in letter case, blanks, Unicode form or .0") for f in nearly],
-        "that are not in the data, but nearly")
+    lines = _some(
+        [
+            f"  not in the data: {_who(f)}, but "
+            + (
+                f"{_named(f)} {'is' if f['others'] == 1 else 'are'} there"
+                if f["spellings"]
+                else "somebody is whose id differs only in letter case, blanks, Unicode form or .0"
+            )
+            for f in nearly
+        ],
+        "that are not in the data, but nearly",
+    )
     if nearly:
         asked = " ".join(dict.fromkeys(f["request"] for f in nearly[:_SHOWN]))
-        withdraw = f"`s3t withdraw {asked}`" if " " not in asked else f"`s3t withdraw REQUEST` for each of {asked}"
-        lines.append(f"  Withdraw what is misspelt, {withdraw}, and ask with the spelling in the data, or set [data] "
-                     "id_rule (docs/your-data.md).")
+        withdraw = (
+            f"`s3t withdraw {asked}`"
+            if " " not in asked
+            else f"`s3t withdraw REQUEST` for each of {asked}"
+        )
+        lines.append(
+            f"  Withdraw what is misspelt, {withdraw}, and ask with the spelling in the data, or "
+            "set [data] id_rule (docs/your-data.md)."
+        )
     return lines
 
 
@@ -170,96 +338,183 @@ def _some(lines: list[str], what: str) -> list[str]:
     return lines if rest <= 0 else [*lines[:_SHOWN], f"  and {rest} more {what} (all with --json)"]
 
 
-def requests(state: Annotated[str, typer.Option("--state", help="pending, awaiting approval, held, erasing, deferred, "
-                                                "erased, held out only, not trained on yet, nothing found, withdrawal "
-                                                "or rejection.")] = "",
-             due_within: Annotated[float | None, typer.Option("--due-within", metavar="DAYS", help="Open ones due in "
-                                                              "so many days; 0: those that are late.")] = None,
-             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def requests(
+    state: Annotated[
+        str,
+        typer.Option(
+            "--state",
+            help="pending, awaiting approval, held, erasing, deferred, "
+            "erased, held out only, not trained on yet, nothing found, withdrawal "
+            "or rejection.",
+        ),
+    ] = "",
+    due_within: Annotated[
+        float | None,
+        typer.Option(
+            "--due-within",
+            metavar="DAYS",
+            help="Open ones due in so many days; 0: those that are late.",
+        ),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List requests by state and by the days they have left."""
     place = open_workspace(workspace)
     from flows.finding import look_alikes
     from flows.requests import list_requests
+
     listed = list_requests(place, state, due_within)
     open_ones = {r["id"] for r in listed if r["days_left"] is not None}
-    near = look_alikes(place, [r for r in place.requests.pending() if r.request_id in open_ones]) if open_ones else {}
+    near = (
+        look_alikes(place, [r for r in place.requests.pending() if r.request_id in open_ones])
+        if open_ones
+        else {}
+    )
     asked = {r.subject for r in place.requests.pending() if not r.record} if near else set()
     others = {request: len(found - asked) for request, found in near.items()}
-    show(as_json, {"requests": [{**r, "others": others.get(r["id"])} for r in listed]}, _told_requests)
+    show(
+        as_json,
+        {"requests": [{**r, "others": others.get(r["id"])} for r in listed]},
+        _told_requests,
+    )
 
 
-def approve(request_ids: Annotated[list[str], typer.Argument(metavar="REQUEST...")], by: ByOption,
-            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def approve(
+    request_ids: Annotated[list[str], typer.Argument(metavar="REQUEST...")],
+    by: ByOption,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Let requests be carried out, where [erasure] needs_approval asks for it."""
     place = open_workspace(workspace)
     from flows.requests import approve as act
+
     act(place, request_ids, by)
-    _done(as_json, {"approved": request_ids}, f"{len(request_ids)} request(s) approved. Next: `s3t erase`.")
+    _done(
+        as_json,
+        {"approved": request_ids},
+        f"{len(request_ids)} request(s) approved. Next: `s3t erase`.",
+    )
 
 
-def withdraw(request_id: RequestArgument, by: Annotated[str, typer.Option("--by", help=(
-                 "The role that takes it back for the person; never the person's own name or id: it stands in the "
-                 "ledger."))] = "",
-             workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def withdraw(
+    request_id: RequestArgument,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            help=(
+                "The role that takes it back for the person; never the person's own name or id: it "
+                "stands in the ledger."
+            ),
+        ),
+    ] = "",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Close a request that was taken back. It ends in a signed document, and nothing is erased."""
     place = open_workspace(workspace)
     from flows.requests import withdraw as act
+
     act(place, request_id, by)
     _closed(place, request_id, "withdrawal", as_json)
 
 
-def reject(request_id: RequestArgument, basis: BasisOption, reason: ReasonOption, by: ByOption,
-           workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def reject(
+    request_id: RequestArgument,
+    basis: BasisOption,
+    reason: ReasonOption,
+    by: ByOption,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Close a request without an erasure, on a legal basis. It ends in a signed document."""
     place = open_workspace(workspace)
     from flows.requests import reject as act
+
     act(place, request_id, basis, reason, by)
     _closed(place, request_id, "rejection", as_json)
 
 
-def hold(basis: BasisOption, reason: ReasonOption, by: ByOption, subject: SubjectArgument = None,
-         stdin: StdinOption = False, file: FileOption = None, workspace: WorkspaceOption = None,
-         as_json: JsonOption = False) -> None:
+def hold(
+    basis: BasisOption,
+    reason: ReasonOption,
+    by: ByOption,
+    subject: SubjectArgument = None,
+    stdin: StdinOption = False,
+    file: FileOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """A legal hold: no erasure of this subject until `s3t release`."""
     place = open_workspace(workspace)
     from flows.requests import hold as act
+
     given = _one_id(place, subject, stdin, file)
     waiting = act(place, given, basis, reason, by)
-    found = [{**each, "line": None if subject else 1} for each in _found(place, [given], [], "", [""])]
+    found = [
+        {**each, "line": None if subject else 1} for each in _found(place, [given], [], "", [""])
+    ]
     show(as_json, {"held": True, "waiting": waiting, "found": found}, _told_held)
 
 
 def _told_held(d: dict[str, Any]) -> list[str]:
-    """Another spelling of the id is another person's, as far as anybody can say: who is meant may stay without it."""
+    """Another spelling of the id is another person's, as far as anybody can say: who is meant may
+    stay without it."""
     lines = [f"Held. {d['waiting']} open request(s) wait; their deadlines run on."]
     for found in d["found"]:
         if found["found"] == "not told":
             lines.append(f"  Whether they are in the data is not told: {found['why']}.")
         elif found["found"] != "in the data" and not found["erased"]:
-            near = f", but nearly so: {_named(found)}" if found["spellings"] else (
-                f", but {found['others']} nearly so" if found["found"] == "nearly" else "")
-            lines += [f"  not in the data as {'it is' if found['line'] else _who(found) + ' is'} spelt{near}",
-                      "  The hold stops erasures of that spelling alone; hold the one in the data as well."]
+            near = (
+                f", but nearly so: {_named(found)}"
+                if found["spellings"]
+                else (f", but {found['others']} nearly so" if found["found"] == "nearly" else "")
+            )
+            lines += [
+                f"  not in the data as {'it is' if found['line'] else _who(found) + ' is'} "
+                f"spelt{near}",
+                "  The hold stops erasures of that spelling alone; hold the one in the data as "
+                "well.",
+            ]
         elif found["others"]:
-            lines.append(f"  {found['others']} other spelling(s) of it are there too, and are not held"
-                         + (f": {_named(found)}" if found["spellings"] else ""))
+            lines.append(
+                f"  {found['others']} other spelling(s) of it are there too, and are not held"
+                + (f": {_named(found)}" if found["spellings"] else "")
+            )
     return lines
 
 
-def release(by: ByOption, subject: SubjectArgument = None, stdin: StdinOption = False, file: FileOption = None,
-            workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def release(
+    by: ByOption,
+    subject: SubjectArgument = None,
+    stdin: StdinOption = False,
+    file: FileOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """End a legal hold: what was asked for is carried out by the next erase run."""
     place = open_workspace(workspace)
     from flows.requests import release as act
+
     act(place, _one_id(place, subject, stdin, file), by)
     _done(as_json, {"held": False}, "Released. Next: `s3t erase`, if something is pending.")
 
 
-def lift(by: ByOption, subject: SubjectArgument = None, stdin: StdinOption = False, file: FileOption = None,
-         record: RecordOption = "", workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+def lift(
+    by: ByOption,
+    subject: SubjectArgument = None,
+    stdin: StdinOption = False,
+    file: FileOption = None,
+    record: RecordOption = "",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Take a person who returned off the suppression list: later ingests may hold them again."""
     place = open_workspace(workspace)
     from flows.requests import lift as act
+
     act(place, _one_id(place, subject, stdin, file), record, by)
     _done(as_json, {"lifted": True}, "Lifted. The next `s3t ingest` takes their rows again.")
 
@@ -268,17 +523,32 @@ COMMANDS = (request, requests, approve, withdraw, reject, hold, release, lift)
 
 
 def told_beside(certificates: list[dict[str, Any]]) -> list[str]:
-    """What an erasure says beside its outcomes: of whom nothing was there but a look-alike, who was erased before, and
-    who is left under another spelling. Counts and requests, never ids."""
+    """What an erasure says beside its outcomes: of whom nothing was there but a look-alike, who was
+    erased before, and who is left under another spelling. Counts and requests, never ids."""
     nobody = [c for c in certificates if c["outcome"] == "nothing found"]
-    near = [f"  nothing found, but a nearly equal id is there: {c['request']}; ask again with the spelling in the data"
-            for c in nobody if c["others"]]
-    before = [f"  nothing found, already erased by {c['erased_before']['request']} on "
-              f"{c['erased_before']['time'][:10]}: {c['request']}" for c in nobody if c["erased_before"]]
-    stay = [f"  {told_others(c['others'])}: {c['request']}; if that is the same person, ask for it as well"
-            for c in certificates if c["others"] and c["outcome"] != "nothing found"]
-    return [*_some(near, "with nearly equal ids"), *_some(before, "that were erased before"),
-            *_some(stay, "with other spellings that stay")]
+    near = [
+        f"  nothing found, but a nearly equal id is there: {c['request']}; ask again with the "
+        "spelling in the data"
+        for c in nobody
+        if c["others"]
+    ]
+    before = [
+        f"  nothing found, already erased by {c['erased_before']['request']} on "
+        f"{c['erased_before']['time'][:10]}: {c['request']}"
+        for c in nobody
+        if c["erased_before"]
+    ]
+    stay = [
+        f"  {told_others(c['others'])}: {c['request']}; if that is the same person, ask for it as "
+        "well"
+        for c in certificates
+        if c["others"] and c["outcome"] != "nothing found"
+    ]
+    return [
+        *_some(near, "with nearly equal ids"),
+        *_some(before, "that were erased before"),
+        *_some(stay, "with other spellings that stay"),
+    ]
 
 
 def told_others(others: int) -> str:
@@ -292,21 +562,33 @@ def _done(as_json: bool, document: dict[str, Any], told: str) -> None:
 
 def _closed(place: Any, request_id: str, kind: str, as_json: bool) -> None:
     path = str(place.certificates_dir / f"{request_id}.json")
-    show(as_json, {"request": request_id, "closed": kind, "document": path}, lambda d: [
-        f"{request_id} is closed by a {kind}.", f"  document: {d['document']}"])
+    show(
+        as_json,
+        {"request": request_id, "closed": kind, "document": path},
+        lambda d: [f"{request_id} is closed by a {kind}.", f"  document: {d['document']}"],
+    )
 
 
 def _told_requests(d: dict[str, Any]) -> list[str]:
     if not d["requests"]:
         return ["No request to list."]
-    return [f"{r['id']}  {told_outcome(r['state'], r['rows']):<28}  due {r['due']}" + (
-        "" if r["days_left"] is None else f"  {r['days_left']:.1f} days left" if r["days_left"] >= 0 else
-        f"  LATE by {-r['days_left']:.1f} days") + (f"  {told_others(r['others'])}" if r["others"] else "")
-        for r in d["requests"]]
+    return [
+        f"{r['id']}  {told_outcome(r['state'], r['rows']):<28}  due {r['due']}"
+        + (
+            ""
+            if r["days_left"] is None
+            else f"  {r['days_left']:.1f} days left"
+            if r["days_left"] >= 0
+            else f"  LATE by {-r['days_left']:.1f} days"
+        )
+        + (f"  {told_others(r['others'])}" if r["others"] else "")
+        for r in d["requests"]
+    ]
 
 
 def _ids(place: Any, stdin: bool, file: str | None, column: str = "") -> dict[str, int]:
-    """The ids that do not stand on the command line, with the line of the file where each stands."""
+    """The ids that do not stand on the command line, with the line of the file where each
+    stands."""
     if stdin and file is not None:
         raise UsageError("expected ids from one place, got --stdin and --file; leave one out")
     if not stdin and file is None:
@@ -314,6 +596,7 @@ def _ids(place: Any, stdin: bool, file: str | None, column: str = "") -> dict[st
             raise UsageError("expected --column beside --file or --stdin, got it alone")
         return {}
     from flows.id_files import read_ids
+
     found = read_ids("-" if stdin or file is None else file, column, place.config.data.subject)
     if found.column or found.repeated or found.blank:
         print(f"s3t: {found.told()}.", file=sys.stderr)
@@ -324,5 +607,7 @@ def _one_id(place: Any, subject: str | None, stdin: bool, file: str | None) -> s
     """The one id that hold, release and lift are about. Raises UsageError."""
     given = [*([] if subject is None else [subject]), *_ids(place, stdin, file)]
     if len(given) != 1:
-        raise UsageError(f"expected one subject id, with --stdin, --file or as an argument, got {len(given)}")
+        raise UsageError(
+            f"expected one subject id, with --stdin, --file or as an argument, got {len(given)}"
+        )
     return given[0]

@@ -1,4 +1,5 @@
-"""The whole story on real data, for a newcomer: from records to a certificate, in a workspace of its own."""
+"""The whole story on real data, for a newcomer: from records to a certificate, in a workspace of
+its own."""
 
 import os
 import shutil
@@ -31,60 +32,96 @@ _RESULT = Path(__file__).parent.parent / "data.dvc"
 
 
 def run_demo(folder: Path, console: Any) -> dict[str, Any]:
-    """Run every step in `folder`, which is made anew. Returns the numbers that the closing screen shows."""
+    """Run every step in `folder`, which is made anew. Returns the numbers that the closing screen
+    shows."""
     started = time.monotonic()
     use(RichProgress(console))
     place = _fresh(folder)
     say = _Speaker(console)
 
-    say.step("1. Ingest", "Real conversations (chitchat); each sender is a data subject, placed by a keyed hash of the "
-             "id.")
+    say.step(
+        "1. Ingest",
+        "Real conversations (chitchat); each sender is a data subject, placed by a keyed hash of "
+        "the id.",
+    )
     with current().spinner("Starting Prefect"):
         start_prefect()
     from flows.ingest import ingest
+
     taken = ingest(str(folder), "example:chitchat")
-    say.tell(f"{taken['records']} training records, {taken['held_out']} held out, {taken['subjects']} people; "
-             f"slice contents {_compare(folder)}.")
+    say.tell(
+        f"{taken['records']} training records, {taken['held_out']} held out, {taken['subjects']} "
+        f"people; slice contents {_compare(folder)}."
+    )
 
-    say.step("2. Train", "3 shards x 3 slices x 3 orders of the slices. Stage i of a replica adapts one block of "
-             "MiniLM and sees only the first i slices.")
+    say.step(
+        "2. Train",
+        "3 shards x 3 slices x 3 orders of the slices. Stage i of a replica adapts one block of "
+        "MiniLM and sees only the first i slices.",
+    )
     from flows.train import train
-    trained = train(str(folder))
-    say.tell(f"{trained['trained']} stages in {trained['seconds']:.0f} s; version {trained['version']} serves; "
-             f"held-out accuracy {_percent(trained['accuracy'])}.")
 
-    say.step("3. Ask the model", "Loaded from the registry as anyone would: models:/"
-             f"{place.config.system.name}@champion.")
+    trained = train(str(folder))
+    say.tell(
+        f"{trained['trained']} stages in {trained['seconds']:.0f} s; version {trained['version']} "
+        f"serves; held-out accuracy {_percent(trained['accuracy'])}."
+    )
+
+    say.step(
+        "3. Ask the model",
+        f"Loaded from the registry as anyone would: models:/{place.config.system.name}@champion.",
+    )
     from flows.predicting import champion_of
+
     old = champion_of(place)
     _answers(say, old)
 
-    say.step("4. Three people ask to be erased", "Their ids go to a file only the eraser reads; everything else knows "
-             "keyed digests.")
+    say.step(
+        "4. Three people ask to be erased",
+        "Their ids go to a file only the eraser reads; everything else knows keyed digests.",
+    )
     from flows.requests import take_requests
+
     requests = take_requests(place, _three_subjects())
     for request in requests:
         say.tell(f"{request.request_id}, due {request.due}")
 
-    say.step("5. Erase", "No retraining: the stages that saw their slices are deactivated, then destroyed.")
+    say.step(
+        "5. Erase",
+        "No retraining: the stages that saw their slices are deactivated, then destroyed.",
+    )
     from flows.erase import erase
+
     erased = erase(str(folder))
-    say.tell(f"{erased['deactivated']} of {trained['trained']} stages deactivated and destroyed in "
-             f"{erased['seconds']:.0f} s; version {erased['version']} serves.")
+    say.tell(
+        f"{erased['deactivated']} of {trained['trained']} stages deactivated and destroyed in "
+        f"{erased['seconds']:.0f} s; version {erased['version']} serves."
+    )
     refused = _refuses(old)
     say.tell(f"The model that was loaded before now says: {refused}")
     _answers(say, champion_of(place))
 
-    say.step("6. Verify", "Each certificate is signed; checking needs the public key and nothing else of the system.")
+    say.step(
+        "6. Verify",
+        "Each certificate is signed; checking needs the public key and nothing else of the system.",
+    )
     from flows.verifying import verify_path
+
     result = verify_path(folder / ".s3t" / "certificates", folder / ".s3t" / "keys" / "signing.pub")
     if not result["valid"]:
         raise GuaranteeError(f"expected valid certificates, got: {result['problems']}")
     from flows.status import status_of
+
     status = status_of(place)
     _closing(console, folder, taken, trained, erased, status, result, time.monotonic() - started)
-    return {"ingest": taken, "train": trained, "erase": erased, "status": status, "verify": result,
-            "seconds": round(time.monotonic() - started, 1)}
+    return {
+        "ingest": taken,
+        "train": trained,
+        "erase": erased,
+        "status": status,
+        "verify": result,
+        "seconds": round(time.monotonic() - started, 1),
+    }
 
 
 class _Speaker:
@@ -99,11 +136,14 @@ class _Speaker:
 
 
 def _fresh(folder: Path) -> Workspace:
-    """An empty demo workspace; only an earlier demo's is ever removed. Raises UsageError for anything else."""
+    """An empty demo workspace; only an earlier demo's is ever removed. Raises UsageError for
+    anything else."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / ".s3t" / _MARKER).is_file():
-            raise UsageError(f"expected an empty directory or an earlier demo at {folder.name}, got something else; "
-                             "name another with --dir")
+            raise UsageError(
+                f"expected an empty directory or an earlier demo at {folder.name}, got something "
+                "else; name another with --dir"
+            )
         SharedServer(folder / ".s3t" / "prefect", 0).stop()
         shutil.rmtree(folder)
     with current().spinner("Making a workspace (git, DVC, keys)"):
@@ -113,13 +153,19 @@ def _fresh(folder: Path) -> Workspace:
 
 
 def _compare(folder: Path) -> str:
-    """The example key places and digests the example the same everywhere: compare with the committed data.dvc."""
+    """The example key places and digests the example the same everywhere: compare with the
+    committed data.dvc."""
     if not _RESULT.is_file():
         return "not compared (no data.dvc of the project at hand)"
-    committed, mine = (yaml.safe_load(p.read_text())["meta"]["s3t"]["content"] for p in (_RESULT, folder / "data.dvc"))
+    committed, mine = (
+        yaml.safe_load(p.read_text())["meta"]["s3t"]["content"]
+        for p in (_RESULT, folder / "data.dvc")
+    )
     if committed != mine:
-        raise GuaranteeError("expected the slice contents that the project's data.dvc records, got others; the example "
-                             "data or the way it is read has changed")
+        raise GuaranteeError(
+            "expected the slice contents that the project's data.dvc records, got others; the "
+            "example data or the way it is read has changed"
+        )
     return "equal the committed ones"
 
 
@@ -131,7 +177,10 @@ def _three_subjects() -> list[str]:
 
 def _answers(say: _Speaker, model: Any) -> None:
     for question, answer in zip(QUESTIONS, model.predict(list(QUESTIONS)), strict=True):
-        say.tell(f'"{question[:48]}..." -> {answer["label"]} ({_percent(answer["probabilities"][answer["label"]])})')
+        say.tell(
+            f'"{question[:48]}..." -> {answer["label"]} '
+            f"({_percent(answer['probabilities'][answer['label']])})"
+        )
 
 
 def _refuses(model: Any) -> str:
@@ -146,10 +195,19 @@ def _percent(share: float | None) -> str:
     return "unknown" if share is None else f"{100 * share:.1f}%"
 
 
-def _closing(console: Any, folder: Path, taken: dict[str, Any], trained: dict[str, Any], erased: dict[str, Any],
-             status: dict[str, Any], verified: dict[str, Any], seconds: float) -> None:
+def _closing(
+    console: Any,
+    folder: Path,
+    taken: dict[str, Any],
+    trained: dict[str, Any],
+    erased: dict[str, Any],
+    status: dict[str, Any],
+    verified: dict[str, Any],
+    seconds: float,
+) -> None:
     from rich.panel import Panel
     from rich.table import Table
+
     table = Table(show_header=True, header_style="bold", box=None, padding=(0, 3, 0, 0))
     table.add_column("")
     table.add_column("before")
@@ -159,16 +217,22 @@ def _closing(console: Any, folder: Path, taken: dict[str, Any], trained: dict[st
     table.add_row("training records", str(taken["records"]), str(status["records"]))
     table.add_row("live depth of the shards", "3, 3, 3", depths)
     table.add_row("held-out accuracy", _percent(trained["accuracy"]), _percent(status["accuracy"]))
-    table.add_row("stages", str(trained["trained"]), str(trained["trained"] - erased["deactivated"]))
+    table.add_row(
+        "stages", str(trained["trained"]), str(trained["trained"] - erased["deactivated"])
+    )
     console.print(Panel(table, title="Three people erased, nothing retrained", expand=False))
     budget = status["deletion_budget"]
     name = folder.name if folder.parent == Path.cwd() else str(folder)
     activate = Path(sys.executable).with_name("activate")
-    enter = [] if shutil.which("s3t") or not activate.exists() else [f"  source {os.path.relpath(activate)}"]
+    enter = (
+        []
+        if shutil.which("s3t") or not activate.exists()
+        else [f"  source {os.path.relpath(activate)}"]
+    )
     certificate = verified["certificates"][0]["file"]
     for line in (
-        f"Certificates: {len(verified['certificates'])}, all valid. Budget: no shard is dead; at least "
-        f"{budget['certain_requests_left']} more request(s) cannot kill one, whoever asks.",
+        f"Certificates: {len(verified['certificates'])}, all valid. Budget: no shard is dead; at "
+        f"least {budget['certain_requests_left']} more request(s) cannot kill one, whoever asks.",
         f"The whole story took {seconds:.0f} s.",
         "",
         "What to try next:",

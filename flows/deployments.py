@@ -1,7 +1,8 @@
-"""The flows as Prefect deployments: what `s3t serve` brings up. infra/prefect.yaml says the same for a work pool.
+"""The flows as Prefect deployments: what `s3t serve` brings up. infra/prefect.yaml says the same
+for a work pool.
 
-Each runs one at a time; the workspace lock and the lease guard the rest. Parameters are paths and numbers, never ids or
-rows: Prefect keeps them.
+Each runs one at a time; the workspace lock and the lease guard the rest. Parameters are paths and
+numbers, never ids or rows: Prefect keeps them.
 """
 
 import importlib
@@ -18,7 +19,8 @@ WAIT_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Deployment:
-    """One flow, when it runs ("" = when it is asked for), and with what. `active`: whether the schedule is on."""
+    """One flow, when it runs ("" = when it is asked for), and with what. `active`: whether the
+    schedule is on."""
 
     entrypoint: str
     name: str
@@ -38,24 +40,57 @@ def deployments(config: Config, workspace: Path) -> list[Deployment]:
     place = {"workspace": str(workspace)}
     waiting = {**place, "wait_seconds": WAIT_SECONDS}
     return [
-        Deployment("flows.ingest.ingest", "ingest", "take a snapshot of the data at `source`", parameters=place),
-        Deployment("flows.train.train", "train", "train what is missing and serve it", parameters=place),
-        Deployment("flows.erase.erase", "erase", "carry out every pending request", config.erasure.cron,
-                   parameters=waiting),
-        Deployment("flows.retrain.retrain", "full-retrain", "when the deletion-rate budget is spent: erase starts it",
-                   parameters=waiting),
-        Deployment("flows.repair.repair", "repair", "train again what erasures silenced; its schedule is off",
-                   "0 4 * * *", active=False, parameters={**waiting, "minutes": 60}),
-        Deployment("flows.audit.audit", "audit", "the compliance report", config.audit.cron, parameters={
-            **place, "since": config.audit.since, "replay_stages": config.audit.replay_stages}),
+        Deployment(
+            "flows.ingest.ingest",
+            "ingest",
+            "take a snapshot of the data at `source`",
+            parameters=place,
+        ),
+        Deployment(
+            "flows.train.train", "train", "train what is missing and serve it", parameters=place
+        ),
+        Deployment(
+            "flows.erase.erase",
+            "erase",
+            "carry out every pending request",
+            config.erasure.cron,
+            parameters=waiting,
+        ),
+        Deployment(
+            "flows.retrain.retrain",
+            "full-retrain",
+            "when the deletion-rate budget is spent: erase starts it",
+            parameters=waiting,
+        ),
+        Deployment(
+            "flows.repair.repair",
+            "repair",
+            "train again what erasures silenced; its schedule is off",
+            "0 4 * * *",
+            active=False,
+            parameters={**waiting, "minutes": 60},
+        ),
+        Deployment(
+            "flows.audit.audit",
+            "audit",
+            "the compliance report",
+            config.audit.cron,
+            parameters={
+                **place,
+                "since": config.audit.since,
+                "replay_stages": config.audit.replay_stages,
+            },
+        ),
     ]
 
 
 def refuse_another_workspace(workspace: str) -> dict[str, Any]:
-    """A step of `prefect deploy` (infra/prefect.yaml). Raises WorkspaceError when the server's deployments are another
-    workspace's: theirs would be replaced, and its schedule would stop without a word."""
+    """A step of `prefect deploy` (infra/prefect.yaml). Raises WorkspaceError when the server's
+    deployments are another workspace's: theirs would be replaced, and its schedule would stop
+    without a word."""
     from prefect import get_client
     from prefect.exceptions import ObjectNotFound
+
     with get_client(sync_client=True) as client:
         for each in deployments(Config(), Path(workspace)):
             try:
@@ -64,9 +99,11 @@ def refuse_another_workspace(workspace: str) -> dict[str, Any]:
                 continue
             if there.parameters.get("workspace") not in (None, workspace):
                 raise WorkspaceError(
-                    "expected a Prefect server without deployments of another workspace, got one with them: they would "
-                    "be replaced. Deploy to a server of this workspace's own; if the workspace has moved here, delete "
-                    "the old deployments first (`prefect deployment delete NAME`)")
+                    "expected a Prefect server without deployments of another workspace, got one "
+                    "with them: they would be replaced. Deploy to a server of this workspace's "
+                    "own; if the workspace has moved here, delete the old deployments first "
+                    "(`prefect deployment delete NAME`)"
+                )
     return {}
 
 
@@ -76,15 +113,24 @@ def to_prefect(deployment: Deployment) -> Any:
     from prefect.client.schemas.schedules import CronSchedule
     from prefect.schedules import Schedule
     from prefect.types.entrypoint import EntrypointType
+
     schedules = []
     if deployment.cron:
         try:
             CronSchedule(cron=deployment.cron)
         except ValueError:
-            raise ConfigError(f"expected a cron expression such as '0 3 * * *' for the {deployment.name} deployment, "
-                              f"got {deployment.cron!r}") from None
+            raise ConfigError(
+                f"expected a cron expression such as '0 3 * * *' for the {deployment.name} "
+                f"deployment, got {deployment.cron!r}"
+            ) from None
         schedules = [Schedule(cron=deployment.cron, timezone="UTC", active=deployment.active)]
     return deployment.flow().to_deployment(
-        name=deployment.name, schedules=schedules, parameters=deployment.parameters, description=deployment.told,
-        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
-        entrypoint_type=EntrypointType.MODULE_PATH)
+        name=deployment.name,
+        schedules=schedules,
+        parameters=deployment.parameters,
+        description=deployment.told,
+        concurrency_limit=ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
+        ),
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )

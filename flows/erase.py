@@ -1,8 +1,9 @@
-"""Erase: carry out every pending deletion request (s3t_core.erasure.executor), a Prefect task per step.
+"""Erase: carry out every pending deletion request (s3t_core.erasure.executor), a Prefect task per
+step.
 
-When a batch would spend the deletion-rate budget and its deadlines allow, its replacement is trained first. Else, when
-the budget is spent, the full retrain is triggered, or runs in this process (flows/retrain.py); what is left of the
-ensemble keeps serving meanwhile.
+When a batch would spend the deletion-rate budget and its deadlines allow, its replacement is
+trained first. Else, when the budget is spent, the full retrain is triggered, or runs in this
+process (flows/retrain.py); what is left of the ensemble keeps serving meanwhile.
 """
 
 import time
@@ -31,18 +32,25 @@ from s3t_core.errors import RequestsDeferred
 from s3t_core.identity import EXACT
 
 _WAIT_SECONDS = 600
-"""How long an erase run waits for a training that is writing: it writes for seconds, now and then."""
+"""How long an erase run waits for a training that is writing: it writes for seconds, now and
+then."""
 
-_TOLD = {"cut over": "Cutting over to a version without the tainted stages", "rewrite": "Rewriting the data",
-         "destroy": "Destroying what is tainted", "measure": "Measuring the new version",
-         "scan": "Scanning for residue", "certify": "Writing certificates"}
+_TOLD = {
+    "cut over": "Cutting over to a version without the tainted stages",
+    "rewrite": "Rewriting the data",
+    "destroy": "Destroying what is tainted",
+    "measure": "Measuring the new version",
+    "scan": "Scanning for residue",
+    "certify": "Writing certificates",
+}
 
 
 @flow(name="erase", task_runner=ThreadPoolTaskRunner(max_workers=64))
 def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
-    """Erase everything pending in the workspace directory; retrain when the budget is spent. Waits so long for another
-    command that changes the workspace, and for a training that is writing in any case. Raises RequestsDeferred once all
-    is done that could be, ResidueFound where the scan stops an erasure."""
+    """Erase everything pending in the workspace directory; retrain when the budget is spent. Waits
+    so long for another command that changes the workspace, and for a training that is writing in
+    any case. Raises RequestsDeferred once all is done that could be, ResidueFound where the scan
+    stops an erasure."""
     started = time.monotonic()
     place = Workspace(Path(workspace))
     problems: list[str] = []
@@ -51,8 +59,12 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
         place.sweep()
         documents = place.check_whole()
         healed = heal(place)
-        eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}",
-                        partial(train_first, place, problems))
+        eraser = Eraser(
+            place.erase_ports(),
+            place.erase_policy(),
+            lambda: f"plan-{uuid.uuid4().hex[:16]}",
+            partial(train_first, place, problems),
+        )
         alike: dict[str, frozenset[str]] = {}
         plans = list(_erase(place, eraser, lease, alike))
         problems += [healed.problem or unserved(place), *documents.told(), want_retrain(place)]
@@ -68,9 +80,14 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
         "version": state.champion.version if state.champion else None,
         "certificates": _closed(place, state, carried_out, alike),
         "deactivated": len({s.key for plan in plans for s in plan.deactivated}),
-        "seconds": round(time.monotonic() - started, 1), "retrain": outcome, "problem": problem,
-        "found_outside": list(eraser.outside), "ids_lost": sum(eraser.ids_lost), "documents": asdict(documents),
-        "healed": asdict(healed), "waiting": _waiting(place, state),
+        "seconds": round(time.monotonic() - started, 1),
+        "retrain": outcome,
+        "problem": problem,
+        "found_outside": list(eraser.outside),
+        "ids_lost": sum(eraser.ids_lost),
+        "documents": asdict(documents),
+        "healed": asdict(healed),
+        "waiting": _waiting(place, state),
     }
     if eraser.deferred:
         raise RequestsDeferred(_deferred(eraser.deferred), done)
@@ -80,16 +97,21 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
 def _deferred(found_in: Mapping[str, tuple[str, ...]]) -> str:
     """What is told of requests that stay open."""
     files = sorted({name for names in found_in.values() for name in names})
-    return (f"expected an id that no row in the data has to stand nowhere else either, got {len(found_in)} request(s) "
-            f"by such ids, which stand in {len(files)} file(s): {', '.join(files[:5])}. They stay open "
-            f"({', '.join(sorted(found_in)[:5])}); everything else is carried out. Where somebody's data was put "
-            "there, remove it, then run `s3t erase` again; Prefect's own records, in .s3t/prefect, go with `s3t stop "
-            "--forget`. Where it is no person's id, `s3t reject` the request, or `s3t withdraw` it for who asked")
+    return (
+        "expected an id that no row in the data has to stand nowhere else either, got "
+        f"{len(found_in)} request(s) by such ids, which stand in {len(files)} file(s): "
+        f"{', '.join(files[:5])}. They stay open ({', '.join(sorted(found_in)[:5])}); everything "
+        "else is carried out. Where somebody's data was put there, remove it, then run `s3t erase` "
+        "again; Prefect's own records, in .s3t/prefect, go with `s3t stop --forget`. Where it is "
+        "no person's id, `s3t reject` the request, or `s3t withdraw` it for who asked"
+    )
 
 
-def _closed(place: Workspace, state: State, done: list[str], alike: dict[str, frozenset[str]]) -> list[dict[str, Any]]:
-    """What each request came to. `others`: how many people in the data have an id spelt nearly so, and stay, None where
-    nobody can say; `erased_before`: what erased who was not there any more."""
+def _closed(
+    place: Workspace, state: State, done: list[str], alike: dict[str, frozenset[str]]
+) -> list[dict[str, Any]]:
+    """What each request came to. `others`: how many people in the data have an id spelt nearly so,
+    and stay, None where nobody can say; `erased_before`: what erased who was not there any more."""
     gone = {r.subject for r in (state.requests[i] for i in done) if not r.record}
     before, told = erased_in(state), []
     for request in done:
@@ -98,15 +120,24 @@ def _closed(place: Workspace, state: State, done: list[str], alike: dict[str, fr
         near = alike.get(request)
         others = None if near is None else 0 if exact and not nobody else len(near - gone)
         erased = erased_of(before, asked) if nobody else None
-        told.append({"request": request, "outcome": outcome, "rows": rows,
-                     "path": str(place.certificates_dir / f"{request}.json"), "others": others,
-                     "erased_before": asdict(erased) if erased else None})
+        told.append(
+            {
+                "request": request,
+                "outcome": outcome,
+                "rows": rows,
+                "path": str(place.certificates_dir / f"{request}.json"),
+                "others": others,
+                "erased_before": asdict(erased) if erased else None,
+            }
+        )
     return told
 
 
-def _erase(place: Workspace, eraser: Eraser, lease: Lease, alike: dict[str, frozenset[str]]) -> Iterator[ErasurePlan]:
-    """Plan after plan until nothing is pending: an interrupted one first, then what came since. `alike` takes who is
-    spelt nearly as it was asked, while the ids as given are there."""
+def _erase(
+    place: Workspace, eraser: Eraser, lease: Lease, alike: dict[str, frozenset[str]]
+) -> Iterator[ErasurePlan]:
+    """Plan after plan until nothing is pending: an interrupted one first, then what came since.
+    `alike` takes who is spelt nearly as it was asked, while the ids as given are there."""
     while True:
         with current().spinner("Planning"):
             plan: ErasurePlan | None = plan_task(eraser)
@@ -124,25 +155,40 @@ def _waiting(place: Workspace, state: State) -> list[dict[str, Any]]:
     """Open requests that no erase run may carry out: held, or not approved yet."""
     needs, now = place.config.erasure.needs_approval, place.clock.now()
     views = [view_of(r, state, needs, now) for r in place.requests.pending()]
-    return [{"request": v.request.request_id, "state": v.state, "due": v.request.due} for v in views]
+    return [
+        {"request": v.request.request_id, "state": v.state, "due": v.request.due} for v in views
+    ]
 
 
 def _show_budget(place: Workspace, outcome: str, problem: str) -> None:
     """The budget as an artifact of this run, on the Prefect server's page. Numbers only."""
     from prefect.artifacts import create_table_artifact
+
     state = place.ledger.state()
     budget = place.budget_of(state)
     if budget is None:
         return
-    row = {"version": state.champion.version if state.champion else "", "policy": budget["policy"],
-           "exhausted": budget["exhausted"], "live depths": " ".join(map(str, budget["live_depths"])),
-           "certain requests left": budget["certain_requests_left"], "full retrain": outcome}
+    row = {
+        "version": state.champion.version if state.champion else "",
+        "policy": budget["policy"],
+        "exhausted": budget["exhausted"],
+        "live depths": " ".join(map(str, budget["live_depths"])),
+        "certain requests left": budget["certain_requests_left"],
+        "full retrain": outcome,
+    }
     expected = place.forecast_of(state)
     if expected:
         row |= {f"expected requests left ({k})": v for k, v in expected["requests"].items()}
         row |= {f"expected until ({k})": v for k, v in (expected["dates"] or {}).items()}
-    create_table_artifact(key="deletion-budget", table=[row], description=problem or (
-        "The deletion-rate budget after this erase run. Expected numbers come from a simulation of the present state."))
+    create_table_artifact(
+        key="deletion-budget",
+        table=[row],
+        description=problem
+        or (
+            "The deletion-rate budget after this erase run. Expected numbers come from a "
+            "simulation of the present state."
+        ),
+    )
 
 
 @task(name="plan")

@@ -17,11 +17,11 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[str, Any]:
-    """Every certificate with its proofs, as a zip file. `earlier`: checkpoints that an auditor kept; the bundle proves
-    that the ledger continues them.
+    """Every certificate with its proofs, as a zip file. `earlier`: checkpoints that an auditor
+    kept; the bundle proves that the ledger continues them.
 
-    Raises LedgerError when it does not, CertificateError when a certificate is not as the ledger recorded it,
-    UsageError when there is none.
+    Raises LedgerError when it does not, CertificateError when a certificate is not as the ledger
+    recorded it, UsageError when there is none.
     """
     place.check_whole()
     leaves = place.ledger.leaves()
@@ -30,19 +30,29 @@ def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[st
         check_continues(checkpoint, leaves)
     state = place.ledger.state()
     if not state.certified and not state.closed:
-        raise UsageError("expected at least one certificate, got none; `s3t request` and `s3t erase` make them")
-    certificates = {request: _certificate(place, request) for request in (*state.certified, *state.closed)}
+        raise UsageError(
+            "expected at least one certificate, got none; `s3t request` and `s3t erase` make them"
+        )
+    certificates = {
+        request: _certificate(place, request) for request in (*state.certified, *state.closed)
+    }
     newest, signed = place.write_checkpoint()
     files = make_bundle(certificates, newest, signed, place.ledger.events(), kept)
     write_atomically(target, _zipped(files), SHARED_MODE)
-    return {"bundle": str(target), "certificates": len(certificates), "ledger": newest.head.__dict__,
-            "checkpoint": newest.time}
+    return {
+        "bundle": str(target),
+        "certificates": len(certificates),
+        "ledger": newest.head.__dict__,
+        "checkpoint": newest.time,
+    }
 
 
 def write_ledger(place: Workspace, target: Path) -> dict[str, Any]:
     """The whole ledger with a checkpoint of it, as a text file: keyed digests, no personal data."""
     newest, signed = place.write_checkpoint()
-    write_atomically(target, export_ledger(signed, place.ledger.entries()[:newest.head.size]), SHARED_MODE)
+    write_atomically(
+        target, export_ledger(signed, place.ledger.entries()[: newest.head.size]), SHARED_MODE
+    )
     return {"ledger": str(target), "entries": newest.head.size, "root": newest.head.root}
 
 
@@ -50,15 +60,19 @@ def _certificate(place: Workspace, request: str) -> bytes:
     try:
         return read_regular(place.certificates_dir / f"{request}.json")
     except OSError:
-        raise CertificateError(f"expected the certificate of {request} in .s3t/certificates, got none; restore it from "
-                               "the backup: it cannot be made again, its request is closed") from None
+        raise CertificateError(
+            f"expected the certificate of {request} in .s3t/certificates, got none; restore it "
+            "from the backup: it cannot be made again, its request is closed"
+        ) from None
 
 
 def _read(path: Path) -> bytes:
     try:
         return read_regular(path)
     except OSError as error:
-        raise UsageError(f"expected a readable checkpoint at {path.name}, got {type(error).__name__}") from None
+        raise UsageError(
+            f"expected a readable checkpoint at {path.name}, got {type(error).__name__}"
+        ) from None
 
 
 def _zipped(files: Mapping[str, bytes]) -> bytes:

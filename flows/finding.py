@@ -1,7 +1,9 @@
-"""Who a request is about: what its id is under the workspace's rule, whether somebody in the data has it, and whether
-somebody else's there is spelt nearly so: who is erased under one spelling stays under another.
+"""Who a request is about: what its id is under the workspace's rule, whether somebody in the data
+has it, and whether somebody else's there is spelt nearly so: who is erased under one spelling stays
+under another.
 
-Whether somebody is in the data is told only to who may erase them: on a server, the role that may."""
+Whether somebody is in the data is told only to who may erase them: on a server, the role that
+may."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +14,15 @@ from flows.wiring import Workspace
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.state import RequestRecord, State
 from s3t_core.errors import DataError, GuaranteeError, StorageError, UsageError
-from s3t_core.identity import EXACT, folded, form_of, hashed_forms, near_spellings, parse_hashed, spelt_under
+from s3t_core.identity import (
+    EXACT,
+    folded,
+    form_of,
+    hashed_forms,
+    near_spellings,
+    parse_hashed,
+    spelt_under,
+)
 from s3t_core.records import record_digest, subject_digest
 
 Found = Literal["in the data", "nearly", "nobody", "not told"]
@@ -29,9 +39,10 @@ class Erased:
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether somebody has an id. `others`: how many in the data have one that is spelt nearly so and are not asked
-    for; `near`: as those are spelt of whom it can be guessed; `erased`: what erased who is not there any more; `why`:
-    why it is not told, or, of somebody who is there, why it is not told who else is."""
+    """Whether somebody has an id. `others`: how many in the data have one that is spelt nearly so
+    and are not asked for; `near`: as those are spelt of whom it can be guessed; `erased`: what
+    erased who is not there any more; `why`: why it is not told, or, of somebody who is there, why
+    it is not told who else is."""
 
     found: Found
     near: tuple[str, ...] = ()
@@ -41,18 +52,22 @@ class Finding:
 
 
 def rule_of(place: Workspace) -> tuple[str, ...]:
-    """The rule for ids that the data was placed by; before the first data, the one of the settings."""
+    """The rule for ids that the data was placed by; before the first data, the one of the
+    settings."""
     state = place.ledger.state()
     return state.dataset.id_rule if state.dataset else place.config.data.id_rule
 
 
 def spelt(place: Workspace, given: Iterable[str]) -> dict[str, str]:
-    """Ids under the rule, by the ids as given. Raises UsageError for one of which nothing is left."""
+    """Ids under the rule, by the ids as given. Raises UsageError for one of which nothing is
+    left."""
     rule = rule_of(place)
     found = {each: spelt_under(rule, each) for each in given}
     if any(given and not under for given, under in found.items()):
-        raise UsageError(f"expected ids of which something is left under [data] id_rule = {list(rule)}, got one of "
-                         "blanks alone; nothing was accepted")
+        raise UsageError(
+            f"expected ids of which something is left under [data] id_rule = {list(rule)}, got one "
+            "of blanks alone; nothing was accepted"
+        )
     return found
 
 
@@ -62,9 +77,9 @@ def may_tell(place: Workspace) -> bool:
 
 
 def look_up(place: Workspace, ids: Mapping[str, str], record: str = "") -> dict[str, Finding]:
-    """For every id as given (`ids`: with how it is spelt under the rule), whether somebody has it; who is asked for by
-    one `record` alone counts as found where any of their rows is. Raises nothing: a request is taken whatever the data
-    is like."""
+    """For every id as given (`ids`: with how it is spelt under the rule), whether somebody has it;
+    who is asked for by one `record` alone counts as found where any of their rows is. Raises
+    nothing: a request is taken whatever the data is like."""
     if why := _not_told(place):
         return dict.fromkeys(ids, Finding("not told", why=why))
     state, keys, rule = place.ledger.state(), place.keys, rule_of(place)
@@ -80,32 +95,46 @@ def look_up(place: Workspace, ids: Mapping[str, str], record: str = "") -> dict[
         near = index.subjects_by_form.get(folds[given], set()) - {digest}
         if digest in index.subjects:
             near = set() if EXACT in rule else near - asked
-            findings[given] = Finding("in the data", _guessed(place, rule, given, near), len(near), why)
+            findings[given] = Finding(
+                "in the data", _guessed(place, rule, given, near), len(near), why
+            )
             continue
-        gone = erased.get((digest, "")) or erased.get((digest, _record_of(place, ids[given], record)))
-        findings[given] = Finding("nearly" if near else "nobody", _guessed(place, rule, given, near), len(near),
-                                  erased=gone)
+        gone = erased.get((digest, "")) or erased.get(
+            (digest, _record_of(place, ids[given], record))
+        )
+        findings[given] = Finding(
+            "nearly" if near else "nobody",
+            _guessed(place, rule, given, near),
+            len(near),
+            erased=gone,
+        )
     return findings
 
 
 def look_up_hashed(place: Workspace, hashed: Iterable[str]) -> dict[str, Finding]:
-    """For every hash of an id (`sha256:HEX`), whether somebody has an id that it is of, or is of in lower case. Raises
-    UsageError for what is no such hash."""
+    """For every hash of an id (`sha256:HEX`), whether somebody has an id that it is of, or is of in
+    lower case. Raises UsageError for what is no such hash."""
     parsed = {f"{name}:{digits}": (name, digits) for name, digits in map(parse_hashed, hashed)}
     if why := _not_told(place):
         return dict.fromkeys(parsed, Finding("not told", why=why))
-    state, forms = place.ledger.state(), {told: hashed_forms(place.keys, *each) for told, each in parsed.items()}
+    state, forms = (
+        place.ledger.state(),
+        {told: hashed_forms(place.keys, *each) for told, each in parsed.items()},
+    )
     try:
         index = earlier_too(place, state, set(), {form for each in forms.values() for form in each})
     except (DataError, GuaranteeError, StorageError) as error:
         return dict.fromkeys(parsed, Finding("not told", why=str(error)))
-    return {told: Finding("in the data" if any(f in index.subjects_by_form for f in each) else "nobody")
-            for told, each in forms.items()}
+    return {
+        told: Finding("in the data" if any(f in index.subjects_by_form for f in each) else "nobody")
+        for told, each in forms.items()
+    }
 
 
 def look_alikes(place: Workspace, requests: Iterable[DeletionRequest]) -> dict[str, frozenset[str]]:
-    """By open request, the subjects (digests) in the data whose id is spelt nearly as it was asked for. A request of
-    which nobody can say that is left out: for one record, by a hash, or one that lost its id."""
+    """By open request, the subjects (digests) in the data whose id is spelt nearly as it was asked
+    for. A request of which nobody can say that is left out: for one record, by a hash, or one that
+    lost its id."""
     state, keys, rule = place.ledger.state(), place.keys, rule_of(place)
     wanted = {r.subject: r.request_id for r in requests if not r.record}
     if not wanted or _not_told(place):
@@ -119,13 +148,15 @@ def look_alikes(place: Workspace, requests: Iterable[DeletionRequest]) -> dict[s
         index = earlier_too(place, state, set(), set(folds.values()))
     except (DataError, GuaranteeError, StorageError):
         return {}
-    return {wanted[digest]: frozenset(index.subjects_by_form.get(fold, set()) - {digest})
-            for digest, fold in folds.items()}
+    return {
+        wanted[digest]: frozenset(index.subjects_by_form.get(fold, set()) - {digest})
+        for digest, fold in folds.items()
+    }
 
 
 def erased_in(state: State) -> dict[tuple[str, str], Erased]:
-    """What erased each (subject, record) last, record "" for the whole subject. A request that found nobody erased
-    nobody."""
+    """What erased each (subject, record) last, record "" for the whole subject. A request that
+    found nobody erased nobody."""
     found: dict[tuple[str, str], Erased] = {}
     for request, (outcome, _) in state.outcomes.items():
         if outcome != "nothing found":
@@ -136,8 +167,13 @@ def erased_in(state: State) -> dict[tuple[str, str], Erased]:
 
 
 def erased_of(erased: Mapping[tuple[str, str], Erased], asked: RequestRecord) -> Erased | None:
-    """What erased whom a request asks for (`erased`: as `erased_in` says it), the whole subject or the record."""
-    told = [erased.get(each) for who in (asked.subject, *asked.subjects) for each in ((who, ""), (who, asked.record))]
+    """What erased whom a request asks for (`erased`: as `erased_in` says it), the whole subject or
+    the record."""
+    told = [
+        erased.get(each)
+        for who in (asked.subject, *asked.subjects)
+        for each in ((who, ""), (who, asked.record))
+    ]
     return next((each for each in told if each), None)
 
 
@@ -148,24 +184,38 @@ def _not_told(place: Workspace) -> str:
     return "" if place.ledger.state().datasets else "there is no data yet"
 
 
-def _indexed(place: Workspace, state: State, subjects: set[str], forms: set[str]) -> tuple[IndexFound, str]:
-    """What every index says; where an earlier one cannot be read, and the subjects are all in the current data, what
-    that says, and why it is not all. Raises DataError, GuaranteeError."""
+def _indexed(
+    place: Workspace, state: State, subjects: set[str], forms: set[str]
+) -> tuple[IndexFound, str]:
+    """What every index says; where an earlier one cannot be read, and the subjects are all in the
+    current data, what that says, and why it is not all. Raises DataError, GuaranteeError."""
     try:
         return earlier_too(place, state, subjects, forms), ""
     except (DataError, GuaranteeError, StorageError) as error:
-        return _with_quarantine(place, place.datasets.look_up(state.datasets, state.destroyed_objects, subjects, forms),
-                                subjects, forms), str(error)
+        return _with_quarantine(
+            place,
+            place.datasets.look_up(state.datasets, state.destroyed_objects, subjects, forms),
+            subjects,
+            forms,
+        ), str(error)
 
 
 def earlier_too(place: Workspace, state: State, subjects: set[str], forms: set[str]) -> IndexFound:
-    """What every stored index and quarantine say: stages of an earlier data version may still answer."""
-    found = place.datasets.look_up(state.datasets, state.destroyed_objects, subjects, forms, earlier=True)
+    """What every stored index and quarantine say: stages of an earlier data version may still
+    answer."""
+    found = place.datasets.look_up(
+        state.datasets, state.destroyed_objects, subjects, forms, earlier=True
+    )
     return _with_quarantine(place, found, subjects, forms)
 
 
-def _with_quarantine(place: Workspace, found: IndexFound, subjects: set[str], forms: set[str]) -> IndexFound:
-    known, by_form = set(found.subjects), {form: set(who) for form, who in found.subjects_by_form.items()}
+def _with_quarantine(
+    place: Workspace, found: IndexFound, subjects: set[str], forms: set[str]
+) -> IndexFound:
+    known, by_form = (
+        set(found.subjects),
+        {form: set(who) for form, who in found.subjects_by_form.items()},
+    )
     for line in place.datasets.quarantined():
         digest = line.get("subject_digest", "")
         known |= {digest} & subjects
@@ -174,8 +224,11 @@ def _with_quarantine(place: Workspace, found: IndexFound, subjects: set[str], fo
     return IndexFound(known, by_form)
 
 
-def _guessed(place: Workspace, rule: Collection[str], given: str, near: Collection[str]) -> tuple[str, ...]:
-    """As the ids of those are spelt, of whom it follows from what was given: one spelling of each."""
+def _guessed(
+    place: Workspace, rule: Collection[str], given: str, near: Collection[str]
+) -> tuple[str, ...]:
+    """As the ids of those are spelt, of whom it follows from what was given: one spelling of
+    each."""
     found: dict[str, str] = {}
     for spelling in near_spellings(given) if near else ():
         digest = subject_digest(place.keys, spelt_under(rule, spelling))

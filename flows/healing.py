@@ -1,11 +1,14 @@
-"""After a restore: what the ledger says is destroyed goes again, and the version it says serves, serves again.
+"""After a restore: what the ledger says is destroyed goes again, and the version it says serves,
+serves again.
 
-A backup of files that is older than the ledger brings back stages, versions and data objects of people who were erased
-since. Every erase run looks before it does anything else, whether something is pending, or an erasure is open, or not:
-the registry against the recorded versions, `data/` against the recorded data version, the stage store against the
-recorded stages, kept activations against the present slices, cache and remotes against the objects that were destroyed,
-the quarantine against the erased, and directories that earlier moves left, where nothing is to be. A ledger that is
-older than a checkpoint is refused before it comes to this (flows.adapters.checkpoints).
+A backup of files that is older than the ledger brings back stages, versions and data objects of
+people who were erased since. Every erase run looks before it does anything else, whether something
+is pending, or an erasure is open, or not: the registry against the recorded versions, `data/`
+against the recorded data version, the stage store against the recorded stages, kept activations
+against the present slices, cache and remotes against the objects that were destroyed, the
+quarantine against the erased, and directories that earlier moves left, where nothing is to be. A
+ledger that is older than a checkpoint is refused before it comes to this
+(flows.adapters.checkpoints).
 """
 
 import os
@@ -34,9 +37,9 @@ _TAKEN_OVER_SECONDS = 3600.0
 
 @contextmanager
 def putting_right(place: Workspace) -> Iterator[None]:
-    """Where the block raises LostLease: what it wrote meanwhile was made from data, stages or a release that may be
-    destroyed since, and goes, before anybody is told. A process that is killed before that leaves it to the next erase
-    run, whose own look comes before any certificate."""
+    """Where the block raises LostLease: what it wrote meanwhile was made from data, stages or a
+    release that may be destroyed since, and goes, before anybody is told. A process that is killed
+    before that leaves it to the next erase run, whose own look comes before any certificate."""
     try:
         yield
     except LostLease as error:
@@ -47,15 +50,18 @@ def putting_right(place: Workspace) -> Iterator[None]:
                 heal(again)
                 again.write_checkpoint()
         except S3TError as problem:
-            raise LostLease(f"{error}; what it wrote meanwhile could not be put right ({problem}): run `s3t erase`"
-                            ) from None
+            raise LostLease(
+                f"{error}; what it wrote meanwhile could not be put right ({problem}): run `s3t "
+                "erase`"
+            ) from None
         raise
 
 
 @dataclass(frozen=True)
 class Healed:
-    """How many of each came back and were destroyed again (kept activations count with the stages); whether registry
-    and data directory were made to agree with the ledger; what could not be put right."""
+    """How many of each came back and were destroyed again (kept activations count with the stages);
+    whether registry and data directory were made to agree with the ledger; what could not be put
+    right."""
 
     stages: int = 0
     objects: int = 0
@@ -71,9 +77,9 @@ class Healed:
 
 
 def heal(place: Workspace) -> Healed:
-    """The caller holds the workspace. What a step of an open erasure did is held against the ledger like the rest;
-    what its next steps do is left to them. Before the first data there is nothing: then nothing is done. Raises
-    StorageError, WorkspaceError."""
+    """The caller holds the workspace. What a step of an open erasure did is held against the ledger
+    like the rest; what its next steps do is left to them. Before the first data there is nothing:
+    then nothing is done. Raises StorageError, WorkspaceError."""
     state = place.ledger.state()
     if state.settled is None:
         return Healed()
@@ -84,41 +90,71 @@ def heal(place: Workspace) -> Healed:
     place.datasets.put_remote_right()
     registry, problem = False, ""
     if state.plan is None or "cut over" in state.steps:  # else the cut-over makes them agree
-        registry, problem = _heal_registry(place, state)  # first: what answers must not be what is gone
+        registry, problem = _heal_registry(
+            place, state
+        )  # first: what answers must not be what is gone
     done = _erased(place, state)
     erased = targets_of(done, subjects_in(state))
-    nobody = {f for r in done if not state.requests[r.request_id].subjects for f in state.requests[r.request_id].forms}
-    data = state.dataset is not None and bool(place.datasets.put_back(state.datasets, erased, state.destroyed_objects))
+    nobody = {
+        f
+        for r in done
+        if not state.requests[r.request_id].subjects
+        for f in state.requests[r.request_id].forms
+    }
+    data = state.dataset is not None and bool(
+        place.datasets.put_back(state.datasets, erased, state.destroyed_objects)
+    )
     left_stages, left_objects = _clean_left(place, state)
-    found = Healed(_destroy_stages(place, state) + _destroy_activations(place, state) + left_stages,
-                   _destroy_objects(place, state) + left_objects,
-                   place.datasets.erase_quarantine(erased, nobody), registry, data, problem)
+    found = Healed(
+        _destroy_stages(place, state) + _destroy_activations(place, state) + left_stages,
+        _destroy_objects(place, state) + left_objects,
+        place.datasets.erase_quarantine(erased, nobody),
+        registry,
+        data,
+        problem,
+    )
     if not found.nothing:
-        place.ledger.append({"type": "healed", "time": place.now(), "stages": found.stages, "objects": found.objects,
-                             "quarantined": found.quarantined, "registry": found.registry, "data": found.data})
+        place.ledger.append(
+            {
+                "type": "healed",
+                "time": place.now(),
+                "stages": found.stages,
+                "objects": found.objects,
+                "quarantined": found.quarantined,
+                "registry": found.registry,
+                "data": found.data,
+            }
+        )
     return found
 
 
 def _heal_registry(place: Workspace, state: State) -> tuple[bool, str]:
-    """Versions that the ledger does not know go, with all that came back; superseded ones that are lost are told as
-    such; the one that serves is registered again where it is lost."""
+    """Versions that the ledger does not know go, with all that came back; superseded ones that are
+    lost are told as such; the one that serves is registered again where it is lost."""
     if not state.versions:
         return False, ""
-    registry = place.make_registry()  # a lost database begins anew: what it must hold is in the ledger
+    registry = (
+        place.make_registry()
+    )  # a lost database begins anew: what it must hold is in the ledger
     place.registry = registry
     put_back = registry.claim()
     champion = state.champion
     kept = {v.version: v for v in state.versions if not v.destroyed}
     there = {(release, *vars(made).values()) for release, made in registry.released()}
-    whole = {n: v for n, v in kept.items() if (
-        v.release.release_id, v.version, v.run_id, v.model_id, v.document) in there}
+    whole = {
+        n: v
+        for n, v in kept.items()
+        if (v.release.release_id, v.version, v.run_id, v.model_id, v.document) in there
+    }
     serving = champion.version if champion and champion.version in kept else ""
     if whole == kept and registry.count() == len(kept) and registry.serving() == serving:
         return registry.remove_leftovers(kept.values()) or put_back, ""
     registry.destroy(list(whole.values()), state.runs_of(state.stages))
     lost = sorted(kept.keys() - whole.keys() - {serving})
     if lost:
-        place.ledger.append({"type": "retired", "time": place.now(), "versions": lost, "stages": []})
+        place.ledger.append(
+            {"type": "retired", "time": place.now(), "versions": lost, "stages": []}
+        )
     if champion is None or not serving:
         return True, ""
     if serving not in whole:
@@ -136,49 +172,95 @@ def unserved(place: Workspace) -> str:
     champion = place.ledger.state().champion
     if champion is None or champion.destroyed or place.registry.serving() == champion.version:
         return ""
-    return (f"the registry does not answer with version {champion.version} to whoever asks for the one that serves; "
-            "see who else writes to it, then run `s3t erase` again")
+    return (
+        f"the registry does not answer with version {champion.version} to whoever asks for the one "
+        "that serves; see who else writes to it, then run `s3t erase` again"
+    )
 
 
 def _registered_again(place: Workspace, champion: VersionRecord) -> VersionRecord:
     """Under its number, or, where the registry has passed that, a new one."""
-    made = place.registry.adopt(champion, {**release_tags(champion.release, place.ledger.head()),
-                                           **accuracy_tags(champion.accuracy)})
-    now = replace(champion, version=made.version, run_id=made.run_id, model_id=made.model_id,
-                  document=made.document)
+    made = place.registry.adopt(
+        champion,
+        {**release_tags(champion.release, place.ledger.head()), **accuracy_tags(champion.accuracy)},
+    )
+    now = replace(
+        champion,
+        version=made.version,
+        run_id=made.run_id,
+        model_id=made.model_id,
+        document=made.document,
+    )
     if made.version == champion.version:
-        place.ledger.append({"type": "migrated", "time": place.now(), "move": "", "settings": place.lasting_settings(),
-                             "versions": {made.version: [made.run_id, made.model_id, made.document]}})
+        place.ledger.append(
+            {
+                "type": "migrated",
+                "time": place.now(),
+                "move": "",
+                "settings": place.lasting_settings(),
+                "versions": {made.version: [made.run_id, made.model_id, made.document]},
+            }
+        )
         return now
     place.ledger.append(
-        {"type": "release", "time": place.now(), "cause": "restored", "release": release_to_json(champion.release),
-         "recipe": champion.recipe, "version": made.version, "run_id": made.run_id, "model_id": made.model_id,
-         "document": made.document,
-         "staleness": champion.staleness, "offline": champion.offline},
+        {
+            "type": "release",
+            "time": place.now(),
+            "cause": "restored",
+            "release": release_to_json(champion.release),
+            "recipe": champion.recipe,
+            "version": made.version,
+            "run_id": made.run_id,
+            "model_id": made.model_id,
+            "document": made.document,
+            "staleness": champion.staleness,
+            "offline": champion.offline,
+        },
         {"type": "retired", "time": place.now(), "versions": [champion.version], "stages": []},
-        {"type": "measured", "time": place.now(), "release": champion.release.release_id,
-         "accuracy": champion.accuracy})
+        {
+            "type": "measured",
+            "time": place.now(),
+            "release": champion.release.release_id,
+            "accuracy": champion.accuracy,
+        },
+    )
     return now
 
 
 def _clean_left(place: Workspace, state: State) -> tuple[int, int]:
-    """What came back to directories that earlier moves left: files of stages, of data objects. A directory that lies
-    within or around one of today's, a remote that the operator made of it among them, is looked at with that; a bucket
-    is not restored with files."""
+    """What came back to directories that earlier moves left: files of stages, of data objects. A
+    directory that lies within or around one of today's, a remote that the operator made of it among
+    them, is looked at with that; a bucket is not restored with files."""
     removed = {"store": 0, "dvc": 0}
     if not state.left:
         return 0, 0
-    today = [p.resolve() for p in (*place.datasets.local_remotes(), *(
-        place.root / url for url in (place.config.store.url, place.config.dvc.remote) if not is_bucket(url)))]
+    today = [
+        p.resolve()
+        for p in (
+            *place.datasets.local_remotes(),
+            *(
+                place.root / url
+                for url in (place.config.store.url, place.config.dvc.remote)
+                if not is_bucket(url)
+            ),
+        )
+    ]
     known = _ever_known(place)
     for section, told in state.left:
         url = told.get("url", told.get("remote", ""))
         folder = (place.root / url).resolve()
-        if section in removed and not is_bucket(url) and not any(
-                folder.is_relative_to(t) or t.is_relative_to(folder) for t in today):
+        if (
+            section in removed
+            and not is_bucket(url)
+            and not any(folder.is_relative_to(t) or t.is_relative_to(folder) for t in today)
+        ):
             left = LeftPlace(section, *place_of(url, place.root), place.owner)
-            removed[section] += left.clean(lambda name: name.rpartition(".")[0] in known or name in known)
-    if place.config.registry.tracking_uri and any(section == "registry" for section, _ in state.left):
+            removed[section] += left.clean(
+                lambda name: name.rpartition(".")[0] in known or name in known
+            )
+    if place.config.registry.tracking_uri and any(
+        section == "registry" for section, _ in state.left
+    ):
         for path in (place.state_dir / "mlflow.db", place.state_dir / "mlartifacts"):
             removed["store"] += os.path.lexists(path)
             remove_tree(path) if path.is_dir() else remove_file(path)
@@ -190,7 +272,8 @@ def _ever_known(place: Workspace) -> set[str]:
     events = place.ledger.events()
     datasets = [dataset_from_json(e["dataset"]) for e in events if e["type"] == "dataset"]
     return {e["stage"]["digest"] for e in events if e["type"] == "stage"} | {
-        object_name(md5) for d in datasets for md5 in (d.version, *(f.md5 for f in d.files()))}
+        object_name(md5) for d in datasets for md5 in (d.version, *(f.md5 for f in d.files()))
+    }
 
 
 def _destroy_stages(place: Workspace, state: State) -> int:
@@ -202,12 +285,16 @@ def _destroy_stages(place: Workspace, state: State) -> int:
 
 
 def _destroy_activations(place: Workspace, state: State) -> int:
-    return place.activations.allow({v.digest for v in state.dataset.files()} if state.dataset else ())
+    return place.activations.allow(
+        {v.digest for v in state.dataset.files()} if state.dataset else ()
+    )
 
 
 def _destroy_objects(place: Workspace, state: State) -> int:
     there = place.datasets.stored(state.destroyed_objects)
-    live = {f.md5 for f in state.dataset.files()} | {state.dataset.version} if state.dataset else set()
+    live = (
+        {f.md5 for f in state.dataset.files()} | {state.dataset.version} if state.dataset else set()
+    )
     back = sorted(there - live)
     if back:
         place.datasets.destroy(back, [], state.dataset)
@@ -215,7 +302,11 @@ def _destroy_objects(place: Workspace, state: State) -> int:
 
 
 def _erased(place: Workspace, state: State) -> list[DeletionRequest]:
-    """Requests that were carried out, but for people who have returned since; and those of an open erasure, once it
-    has destroyed their rows."""
+    """Requests that were carried out, but for people who have returned since; and those of an open
+    erasure, once it has destroyed their rows."""
     done = {*state.certified, *(state.planned if "destroy" in state.steps else ())}
-    return [r for r in place.requests.all() if r.request_id in done and r.suppression in state.suppressed]
+    return [
+        r
+        for r in place.requests.all()
+        if r.request_id in done and r.suppression in state.suppressed
+    ]

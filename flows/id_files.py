@@ -1,4 +1,5 @@
-"""Files of ids, as people have them: one id a line, or a table exported as CSV, with whatever such exports bring."""
+"""Files of ids, as people have them: one id a line, or a table exported as CSV, with whatever such
+exports bring."""
 
 import csv
 import io
@@ -15,17 +16,25 @@ from s3t_core.errors import UsageError
 from s3t_core.files import read_regular
 
 _DELIMITERS = (",", ";", "\t", "|")
-_MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-"""UTF-16 and UTF-32 with their mark, as spreadsheets export them; everything else is read as UTF-8, with or without."""
+_MARKS = (
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+"""UTF-16 and UTF-32 with their mark, as spreadsheets export them; everything else is read as UTF-8,
+with or without."""
 _LONGEST = 131_072
-"""Characters of a cell or a line: the limit that `csv` has until somebody in this process raises it."""
+"""Characters of a cell or a line: the limit that `csv` has until somebody in this process raises
+it."""
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
 @dataclass(frozen=True)
 class IdFile:
-    """The ids of a file in its order, each once, with the line where each stands first, from 1. `column` they stood in,
-    "" for one a line; how many were there again, and how many lines had none."""
+    """The ids of a file in its order, each once, with the line where each stands first, from 1.
+    `column` they stood in, "" for one a line; how many were there again, and how many lines had
+    none."""
 
     lines: dict[str, int]
     column: str
@@ -40,30 +49,39 @@ class IdFile:
     def told(self) -> str:
         """Returns what was read, in a sentence without an id."""
         column = f" from column {self.column!r}" if self.column else ""
-        rest = [f"{n} {what}" for n, what in ((self.repeated, "given again"), (self.blank, "blank")) if n]
+        rest = [
+            f"{n} {what}"
+            for n, what in ((self.repeated, "given again"), (self.blank, "blank"))
+            if n
+        ]
         return f"{len(self.lines)} id(s) read{column}" + (f" ({', '.join(rest)})" if rest else "")
 
 
 def read_ids(file: str, column: str = "", subject: str = "") -> IdFile:
     """Read a file of ids; "-" is the standard input. Raises UsageError.
 
-    It is a table where `column` is named, or where its first line has the column `subject`, by which the data names its
-    people: then ids are that column's cells. Lines that look like a table all the same are refused. Otherwise there is
-    one id a line, as it is, blanks at its ends too: they may belong to it. Only a line feed (after an optional carriage
-    return) ends a line: whatever else Unicode knows as a line's end may be part of an id, a carriage return only in
+    It is a table where `column` is named, or where its first line has the column `subject`, by
+    which the data names its people: then ids are that column's cells. Lines that look like a table
+    all the same are refused. Otherwise there is one id a line, as it is, blanks at its ends too:
+    they may belong to it. Only a line feed (after an optional carriage return) ends a line:
+    whatever else Unicode knows as a line's end may be part of an id, a carriage return only in
     double quotes. A line in double quotes is one cell of a CSV file (RFC 4180, section 2)."""
     text = re.sub(r"\Asep=[,;\t|](?=\r?\n)", "", _text(file))
     table = _table_with(text, column or subject)
     if column and table is None:
-        raise UsageError(f"expected a column {column!r} in the first line of the file of ids, got a line without it; "
-                         "see how the file spells it")
+        raise UsageError(
+            f"expected a column {column!r} in the first line of the file of ids, got a line "
+            "without it; see how the file spells it"
+        )
     found = list(_column_of(text, table) if table else _lines_of(text))
     if table is None:
         _refuse_table(text, subject)
     ids = [(line, each) for line, each in found if each.strip()]
     lines = {each: line for line, each in reversed(ids)}
     distinct = {each: lines[each] for _, each in ids}
-    return IdFile(distinct, table.column if table else "", len(ids) - len(distinct), len(found) - len(ids))
+    return IdFile(
+        distinct, table.column if table else "", len(ids) - len(distinct), len(found) - len(ids)
+    )
 
 
 def _text(file: str) -> str:
@@ -72,18 +90,27 @@ def _text(file: str) -> str:
         encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8-sig")
         text = raw.decode(encoding)
         if text.count("\0") * 4 > len(text):  # one may be an id's
-            raise UsageError("expected a UTF-8 file of ids with --file, or UTF-16 with its mark, got characters of "
-                             "value zero, as UTF-16 or UTF-32 without a mark has them; save the file as UTF-8")
+            raise UsageError(
+                "expected a UTF-8 file of ids with --file, or UTF-16 with its mark, got characters "
+                "of value zero, as UTF-16 or UTF-32 without a mark has them; save the file as UTF-8"
+            )
         return text
     except (OSError, UnicodeDecodeError) as error:
-        got = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        raise UsageError(f"expected a readable UTF-8 file of ids with --file, got {got}; a pipe or a device is read as "
-                         "the standard input only: `--file - < FILE`") from None
+        got = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else type(error).__name__
+        )
+        raise UsageError(
+            f"expected a readable UTF-8 file of ids with --file, got {got}; a pipe or a device is "
+            "read as the standard input only: `--file - < FILE`"
+        ) from None
 
 
 def _bytes_of(path: Path) -> bytes:
-    """The bytes of a file, or of what this process was given open under a name of its own: /dev/stdin, and what a
-    shell makes of `<(...)`. Another pipe or device would be waited for, maybe for ever. Raises OSError."""
+    """The bytes of a file, or of what this process was given open under a name of its own:
+    /dev/stdin, and what a shell makes of `<(...)`. Another pipe or device would be waited for,
+    maybe for ever. Raises OSError."""
     given = re.fullmatch(r"/dev/(?:stdin|fd/(\d+))|/proc/self/fd/(\d+)", str(path))
     if given is None:
         return read_regular(path)
@@ -93,8 +120,8 @@ def _bytes_of(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class _Table:
-    """A table by its header: the delimiter, the column of ids as the header spells it, its place, and how many cells
-    every row has."""
+    """A table by its header: the delimiter, the column of ids as the header spells it, its place,
+    and how many cells every row has."""
 
     delimiter: str
     column: str
@@ -103,7 +130,8 @@ class _Table:
 
 
 def _rows(text: str, delimiter: str) -> Any:
-    """A reader for which only a line feed ends a line: it refuses a carriage return inside a cell without quotes."""
+    """A reader for which only a line feed ends a line: it refuses a carriage return inside a cell
+    without quotes."""
     return csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter, strict=True)
 
 
@@ -118,28 +146,37 @@ def _bounded(row: list[str]) -> list[str]:
 
 
 def _table_with(text: str, column: str) -> _Table | None:
-    """The table that has a column of this name, None when the first line is no header with it. The very name goes
-    before one that differs in blanks around it, and that before one in another letter case. Raises UsageError where two
-    columns are as good as each other: which of them is meant, nobody can tell."""
+    """The table that has a column of this name, None when the first line is no header with it. The
+    very name goes before one that differs in blanks around it, and that before one in another
+    letter case. Raises UsageError where two columns are as good as each other: which of them is
+    meant, nobody can tell."""
     headers = {}
     for delimiter in _DELIMITERS if column.strip() else ():
-        with suppress(csv.Error):  # then it is no table; as lines it is read, or refused with a sentence
+        with suppress(
+            csv.Error
+        ):  # then it is no table; as lines it is read, or refused with a sentence
             headers[delimiter] = _header(_rows(text, delimiter))
     for spelt in (str, str.strip, lambda name: name.strip().casefold()):
-        found = [_Table(d, cell, place, len(header)) for d, header in headers.items()
-                 for place, cell in enumerate(header) if spelt(cell) == spelt(column)]
+        found = [
+            _Table(d, cell, place, len(header))
+            for d, header in headers.items()
+            for place, cell in enumerate(header)
+            if spelt(cell) == spelt(column)
+        ]
         if len({(t.place, t.width) for t in found}) > 1:
-            raise UsageError(f"expected one column {column!r} in the first line of the file of ids, got more than one, "
-                             "or one by each of two delimiters; leave one there; nothing was accepted")
+            raise UsageError(
+                f"expected one column {column!r} in the first line of the file of ids, got more "
+                "than one, or one by each of two delimiters; leave one there; nothing was accepted"
+            )
         if found:
             return found[0]
     return None
 
 
 def _column_of(text: str, table: _Table) -> Iterator[tuple[int, str]]:
-    """The cells of the column, each with the line on which its row begins. Raises UsageError for a row that has more or
-    fewer cells than the header: a delimiter in a cell without quotes has shifted it, so that another person may stand
-    in the column, or a part of an id."""
+    """The cells of the column, each with the line on which its row begins. Raises UsageError for a
+    row that has more or fewer cells than the header: a delimiter in a cell without quotes has
+    shifted it, so that another person may stand in the column, or a part of an id."""
     rows = _rows(text, table.delimiter)
     try:
         _header(rows)
@@ -149,19 +186,24 @@ def _column_of(text: str, table: _Table) -> Iterator[tuple[int, str]]:
             if not any(cell.strip() for cell in row):
                 yield first, ""
             elif len(row) != table.width:
-                raise UsageError(f"expected {table.width} cell(s), as the header has, on line {rows.line_num} of the "
-                                 f"file of ids, got {len(row)}; write a cell with {table.delimiter!r} in it in double "
-                                 "quotes; nothing was accepted")
+                raise UsageError(
+                    f"expected {table.width} cell(s), as the header has, on line {rows.line_num} "
+                    f"of the file of ids, got {len(row)}; write a cell with {table.delimiter!r} in "
+                    "it in double quotes; nothing was accepted"
+                )
             else:
                 yield first, row[table.place]
     except csv.Error as error:
-        raise UsageError(f"expected a CSV file of ids, got a line {rows.line_num} that is none ({error}); nothing was "
-                         "accepted") from None
+        raise UsageError(
+            f"expected a CSV file of ids, got a line {rows.line_num} that is none ({error}); "
+            "nothing was accepted"
+        ) from None
 
 
 def _refuse_table(text: str, subject: str) -> None:
-    """Raises UsageError where lines look like the rows of a table: several, with equally many cells by one delimiter,
-    and none of them in quotes as a whole. Each row would be taken for the id of somebody whom nobody knows."""
+    """Raises UsageError where lines look like the rows of a table: several, with equally many cells
+    by one delimiter, and none of them in quotes as a whole. Each row would be taken for the id of
+    somebody whom nobody knows."""
     lines = [line for line in (each.strip() for each in text.split("\n")) if line]
     if len(lines) < 2 or any(map(_QUOTED.fullmatch, lines)):
         return
@@ -169,17 +211,23 @@ def _refuse_table(text: str, subject: str) -> None:
         cells = {line.count(delimiter) + 1 for line in lines}
         if len(cells) == 1 and cells != {1}:
             raise UsageError(
-                f"expected one id a line, or a table with the column {subject!r}, by which the data names its people, "
-                f"got {len(lines)} lines of {cells.pop()} cells each by {delimiter!r}; name the column of ids with "
-                "--column NAME, or, where that belongs to the ids, write each in double quotes; nothing was accepted")
+                f"expected one id a line, or a table with the column {subject!r}, by which the "
+                f"data names its people, got {len(lines)} lines of {cells.pop()} cells each by "
+                f"{delimiter!r}; name the column of ids with --column NAME, or, where that belongs "
+                "to the ids, write each in double quotes; nothing was accepted"
+            )
 
 
 def _lines_of(text: str) -> Iterator[tuple[int, str]]:
-    """One id a line, each with its number. Raises UsageError for a line that only a file with other line ends has."""
+    """One id a line, each with its number. Raises UsageError for a line that only a file with other
+    line ends has."""
     for number, whole in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
         line = whole.removesuffix("\r")
         quoted = _QUOTED.fullmatch(line)
         if len(line) > _LONGEST or ("\r" in line and not quoted):
-            raise UsageError(f"expected one id a line, got a line {number} with a carriage return in it or longer than "
-                             f"{_LONGEST:,} characters; see that a line feed ends every line; nothing was accepted")
+            raise UsageError(
+                f"expected one id a line, got a line {number} with a carriage return in it or "
+                f"longer than {_LONGEST:,} characters; see that a line feed ends every line; "
+                "nothing was accepted"
+            )
         yield number, quoted[1].replace('""', '"') if quoted else line

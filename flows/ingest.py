@@ -1,12 +1,15 @@
 """Ingest: a snapshot of the source, validated row by row, placed, written as slices, versioned.
 
 0. the source is looked at as a whole: every problem that keeps it from being read is told at once
-1. read in chunks; each row is admitted or refused by expectations about that row alone (or its own subject's rows)
+1. read in chunks; each row is admitted or refused by expectations about that row alone (or its own
+   subject's rows)
 2. refused rows go to quarantine with the reason; suppressed subjects and records are left out
 3. rows are placed by keyed hash and the slice files are written anew
-4. the new directory replaces the old one, `dvc add` makes it a version, the ledger records it, push and commit follow
+4. the new directory replaces the old one, `dvc add` makes it a version, the ledger records it, push
+   and commit follow
 
-Bad input stops before step 4, so it never costs what is there. The same input again changes nothing.
+Bad input stops before step 4, so it never costs what is there. The same input again changes
+nothing.
 """
 
 import json
@@ -38,14 +41,15 @@ from s3t_core.records import record_digest, subject_digest
 from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow
 
 _MANY_ROWS = 200_000
-"""From here on several processes settle the slices; below, starting them takes longer than they save."""
+"""From here on several processes settle the slices; below, starting them takes longer than they
+save."""
 
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What an ingest did. Counts of rows, except `subjects`; `largest_subjects` are row counts, no names. `read_as`:
-    what kind of source it was; `notes`: sentences about it; `refused_labels`: of the undeclared labels those that may
-    be shown, with their counts."""
+    """What an ingest did. Counts of rows, except `subjects`; `largest_subjects` are row counts, no
+    names. `read_as`: what kind of source it was; `notes`: sentences about it; `refused_labels`: of
+    the undeclared labels those that may be shown, with their counts."""
 
     records: int
     held_out: int
@@ -65,12 +69,18 @@ class IngestReport:
 
 
 @flow(name="ingest")
-def ingest(workspace: str, source: str | list[str], append: bool = False, shrink: bool = False,
-           chunk_rows: int = 50_000) -> dict[str, Any]:
-    """Ingest `source` (a path, a folder, a pattern, several of them, or example:NAME) into the workspace directory.
-    `append`: unite with what is there. `shrink`: also where much of what is there would be gone ([data] max_shrink).
-    @FILE is a file of the workspace directory with a source a line: the parameters of a run that Prefect begins stay in
-    its database, so there it must be that, or an example."""
+def ingest(
+    workspace: str,
+    source: str | list[str],
+    append: bool = False,
+    shrink: bool = False,
+    chunk_rows: int = 50_000,
+) -> dict[str, Any]:
+    """Ingest `source` (a path, a folder, a pattern, several of them, or example:NAME) into the
+    workspace directory. `append`: unite with what is there. `shrink`: also where much of what is
+    there would be gone ([data] max_shrink). @FILE is a file of the workspace directory with a
+    source a line: the parameters of a run that Prefect begins stay in its database, so there it
+    must be that, or an example."""
     place = Workspace(Path(workspace))
     with putting_right(place), place.training(), place.changing():
         return ingest_source(place, _listed(place, source), append, chunk_rows, shrink).__dict__
@@ -81,31 +91,46 @@ def _listed(place: Workspace, source: str | list[str]) -> list[str]:
     from prefect.context import FlowRunContext
 
     from flows.adapters.sources import named
+
     run, given = FlowRunContext.get(), named(source)
-    told = run.flow_run.parameters.get("source") if run is not None and run.flow_run is not None else KEPT
+    told = (
+        run.flow_run.parameters.get("source")
+        if run is not None and run.flow_run is not None
+        else KEPT
+    )
     if told != KEPT and not all(s.startswith(("@", "example:")) for s in given):
-        raise UsageError("expected the source of a run that Prefect begins as @FILE, a file in the workspace directory "
-                         "with a source a line, got a source itself: Prefect keeps parameters, and the name of a file "
-                         "may be a person's. Nothing was changed: delete that run in Prefect, and begin it with "
-                         "source=@FILE")
+        raise UsageError(
+            "expected the source of a run that Prefect begins as @FILE, a file in the workspace "
+            "directory with a source a line, got a source itself: Prefect keeps parameters, and "
+            "the name of a file may be a person's. Nothing was changed: delete that run in "
+            "Prefect, and begin it with source=@FILE"
+        )
     found: list[str] = []
     for text in given:
         path = place.root / text.removeprefix("@")
         if not text.startswith("@"):
             found.append(text)
         elif not path.resolve().is_relative_to(place.root.resolve()) or not path.is_file():
-            raise UsageError("expected @FILE to name a file in the workspace directory, got none there; nothing was "
-                             "changed")
+            raise UsageError(
+                "expected @FILE to name a file in the workspace directory, got none there; nothing "
+                "was changed"
+            )
         else:
-            found += [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+            found += [
+                line.strip()
+                for line in path.read_text(errors="replace").splitlines()
+                if line.strip()
+            ]
     return found
 
 
-def ingest_source(place: Workspace, source: str | list[str], append: bool, chunk_rows: int,
-                  shrink: bool = False) -> IngestReport:
+def ingest_source(
+    place: Workspace, source: str | list[str], append: bool, chunk_rows: int, shrink: bool = False
+) -> IngestReport:
     """The work of the flow; the caller holds the lock."""
     from flows.adapters.sources import named
     from flows.adapters.sources.preflight import preflight
+
     sources = named(source)
     for each in sources:
         place.check_example_key(each)
@@ -123,26 +148,58 @@ def ingest_source(place: Workspace, source: str | list[str], append: bool, chunk
         remove_tree(place.temporary_dir)
 
 
-def _ingest(place: Workspace, state: State, sources: list[str], append: bool, chunk_rows: int, folder: Path,
-            shrink: bool) -> IngestReport:
+def _ingest(
+    place: Workspace,
+    state: State,
+    sources: list[str],
+    append: bool,
+    chunk_rows: int,
+    folder: Path,
+    shrink: bool,
+) -> IngestReport:
     config, topology = place.config, place.config.topology
     place.requests.check()
     rule, columns = id_basis(place, state, append, shrink)
-    builder = SnapshotBuilder(place.keys, topology, config.data.held_out, folder / "spool", suppressed_by(state),
-                              config.placement_tiers, rule)
+    builder = SnapshotBuilder(
+        place.keys,
+        topology,
+        config.data.held_out,
+        folder / "spool",
+        suppressed_by(state),
+        config.placement_tiers,
+        rule,
+    )
     try:
         taken = read_and_place(place, sources, chunk_rows, builder)
         if not append:
             check_tiers(place, builder)
-        described, late = _write_slices(place, builder, folder / "data", state.dataset if append else None,
-                                        taken.rows >= _MANY_ROWS, rule, columns)
+        described, late = _write_slices(
+            place,
+            builder,
+            folder / "data",
+            state.dataset if append else None,
+            taken.rows >= _MANY_ROWS,
+            rule,
+            columns,
+        )
     finally:
         builder.close()
-    refused = taken.refused + [{"row": r.number, "reasons": [r.reason], "subject_digest": r.subject_digest,
-                                "record_digest": "", "values": {}, "forms": []} for r in late]
+    refused = taken.refused + [
+        {
+            "row": r.number,
+            "reasons": [r.reason],
+            "subject_digest": r.subject_digest,
+            "record_digest": "",
+            "values": {},
+            "forms": [],
+        }
+        for r in late
+    ]
     if builder.counts.records + builder.counts.held_out == 0 and builder.counts.suppressed == 0:
-        raise DataError(f"expected at least one valid row in the source, got {taken.rows} that were all refused: "
-                        f"{_count_reasons(refused)}{taken.told_labels()}; nothing was changed")
+        raise DataError(
+            f"expected at least one valid row in the source, got {taken.rows} that were all "
+            f"refused: {_count_reasons(refused)}{taken.told_labels()}; nothing was changed"
+        )
     if not append and not shrink:
         check_shrinkage(place, state, builder)
     version, changed = version_files(place, state, folder / "data", described)
@@ -150,17 +207,28 @@ def _ingest(place: Workspace, state: State, sources: list[str], append: bool, ch
     place.write_checkpoint()
     counts = builder.counts
     return IngestReport(
-        counts.records, counts.held_out, len(refused), counts.suppressed, counts.nearly, counts.subjects,
-        _count_reasons(refused), {k: v for k, v in taken.warned.items() if v},
-        _skew(counts.rows_per_slice, topology.shards, topology.slices), counts.largest_subjects, version, changed,
+        counts.records,
+        counts.held_out,
+        len(refused),
+        counts.suppressed,
+        counts.nearly,
+        counts.subjects,
+        _count_reasons(refused),
+        {k: v for k, v in taken.warned.items() if v},
+        _skew(counts.rows_per_slice, topology.shards, topology.slices),
+        counts.largest_subjects,
+        version,
+        changed,
         taken.read_as,
         [*taken.notes, *told_thin(counts.held_out, counts.rows_per_slice.values(), config)],
-        taken.undeclared.shown())
+        taken.undeclared.shown(),
+    )
 
 
 @dataclass
 class Taken:
-    """What was read: refused rows, warnings by kind, rows read, and what the source turned out to be."""
+    """What was read: refused rows, warnings by kind, rows read, and what the source turned out to
+    be."""
 
     read_as: str
     undeclared: Undeclared
@@ -175,10 +243,13 @@ class Taken:
 
 
 @task(name="validate-and-place")
-def read_and_place(place: Workspace, sources: list[str], chunk_rows: int, builder: SnapshotBuilder) -> Taken:
+def read_and_place(
+    place: Workspace, sources: list[str], chunk_rows: int, builder: SnapshotBuilder
+) -> Taken:
     """Step 1 and 2."""
     from flows.adapters.sources import Source
     from flows.adapters.subjects import Spellings, under_the_rule
+
     config, tiers = place.config.data, place.config.placement_tiers
     labels = place.config.require_labels()
     source = Source(sources, config, place.config.tiers.column)
@@ -188,6 +259,7 @@ def read_and_place(place: Workspace, sources: list[str], chunk_rows: int, builde
         raise DataError("expected rows in the source, got none")
     with current().spinner("Loading the checks"):
         from flows.adapters.validation import RowValidator
+
         validator = RowValidator(config, labels, tiers)
     taken, spellings = Taken(source.told, Undeclared(labels)), Spellings()
     with current().spinner("Reading, validating and placing rows"):
@@ -201,8 +273,10 @@ def read_and_place(place: Workspace, sources: list[str], chunk_rows: int, builde
             if verdicts.refused:
                 spoilt = chunk[ROW].isin(list(verdicts.refused))
                 taken.undeclared.add_refused(chunk[spoilt], config)
-                taken.refused += [_quarantined(place, values, verdicts.refused[values[ROW]], builder)
-                                  for values in admitted[spoilt].to_dict("records")]
+                taken.refused += [
+                    _quarantined(place, values, verdicts.refused[values[ROW]], builder)
+                    for values in admitted[spoilt].to_dict("records")
+                ]
                 admitted = admitted[~spoilt]
             taken.undeclared.beside_declared |= not admitted.empty
             spellings.add(admitted[config.subject])
@@ -212,11 +286,17 @@ def read_and_place(place: Workspace, sources: list[str], chunk_rows: int, builde
     return taken
 
 
-def _write_slices(place: Workspace, builder: SnapshotBuilder, folder: Path, recorded: DatasetVersion | None,
-                  many: bool, rule: tuple[str, ...],
-                  columns: tuple[str, ...]) -> tuple[DatasetVersion, list[Refused]]:
-    """Step 3: what every file holds, and the rows refused on the way. Rows of `recorded` stay; without it the slices
-    of many rows are settled in several processes."""
+def _write_slices(
+    place: Workspace,
+    builder: SnapshotBuilder,
+    folder: Path,
+    recorded: DatasetVersion | None,
+    many: bool,
+    rule: tuple[str, ...],
+    columns: tuple[str, ...],
+) -> tuple[DatasetVersion, list[Refused]]:
+    """Step 3: what every file holds, and the rows refused on the way. Rows of `recorded` stay;
+    without it the slices of many rows are settled in several processes."""
     existing = partial(place.datasets.recorded_rows, recorded) if recorded else None
     identities = place.datasets.recorded_index(recorded) if recorded else None
     with current().spinner("Writing the slices"), mapping(many and existing is None) as each:
@@ -225,7 +305,9 @@ def _write_slices(place: Workspace, builder: SnapshotBuilder, folder: Path, reco
 
 
 @task(name="version-data")
-def version_files(place: Workspace, state: State, folder: Path, described: DatasetVersion) -> tuple[str, bool]:
+def version_files(
+    place: Workspace, state: State, folder: Path, described: DatasetVersion
+) -> tuple[str, bool]:
     """Step 4: (version, whether it is a new one)."""
     place.settle()
     with current().spinner("Versioning the data with DVC"):
@@ -233,44 +315,67 @@ def version_files(place: Workspace, state: State, folder: Path, described: Datas
         place.datasets.replace(folder)
         dataset = place.datasets.add(described)
         if not same:
-            place.ledger.append({"type": "dataset", "time": place.now(), "cause": "ingest",
-                                 "dataset": dataset_to_json(dataset)})
+            place.ledger.append(
+                {
+                    "type": "dataset",
+                    "time": place.now(),
+                    "cause": "ingest",
+                    "dataset": dataset_to_json(dataset),
+                }
+            )
         place.datasets.publish(dataset)
     return dataset.version, not same
 
 
 def _source_rows(data: DataConfig, tiers: Tiers | None, chunk: Any) -> Iterator[SourceRow]:
-    columns = [chunk[c].tolist() if c else repeat("") for c in (
-        ROW, data.subject, data.record, data.text, data.label, data.split_by)]
+    columns = [
+        chunk[c].tolist() if c else repeat("")
+        for c in (ROW, data.subject, data.record, data.text, data.label, data.split_by)
+    ]
     found = map(tiers.tier_of, chunk[tiers.column].tolist()) if tiers else repeat(None)
     return map(SourceRow._make, zip(*columns, found, chunk[GIVEN].tolist(), strict=False))
 
 
-def _quarantined(place: Workspace, values: dict[str, Any], reasons: list[str],
-                 builder: SnapshotBuilder) -> dict[str, Any]:
-    """A refused row as it is kept. Without a readable subject only its place is: nobody could erase its values; and of
-    a subject or a record that was erased nothing comes back."""
+def _quarantined(
+    place: Workspace, values: dict[str, Any], reasons: list[str], builder: SnapshotBuilder
+) -> dict[str, Any]:
+    """A refused row as it is kept. Without a readable subject only its place is: nobody could erase
+    its values; and of a subject or a record that was erased nothing comes back."""
     data = place.config.data
     subject, record = _id_in(values, data.subject, data), _id_in(values, data.record, data)
-    line = {"row": int(values[ROW]), "reasons": reasons, "values": {}, "subject_digest": "", "record_digest": "",
-            "forms": []}
+    line = {
+        "row": int(values[ROW]),
+        "reasons": reasons,
+        "values": {},
+        "subject_digest": "",
+        "record_digest": "",
+        "forms": [],
+    }
     if not subject or builder.is_suppressed(subject, record, values[GIVEN]):
         return line
     kept = {c: v for c, v in values.items() if c not in (ROW, MALFORMED, GIVEN, data.subject)}
-    return line | {"values": kept, "subject_digest": subject_digest(place.keys, subject),
-                   "forms": sorted(builder.forms_of(subject, values[GIVEN])),
-                   "record_digest": record_digest(place.keys, subject, record) if record else ""}
+    return line | {
+        "values": kept,
+        "subject_digest": subject_digest(place.keys, subject),
+        "forms": sorted(builder.forms_of(subject, values[GIVEN])),
+        "record_digest": record_digest(place.keys, subject, record) if record else "",
+    }
 
 
 def _id_in(values: dict[str, Any], column: str, data: DataConfig) -> str:
     """The id that a refused row has in `column`, "" when it cannot be read."""
     value = values[column] if column else ""
-    readable = isinstance(value, str) and not values[MALFORMED] and len(value.encode()) <= data.max_id_bytes
+    readable = (
+        isinstance(value, str)
+        and not values[MALFORMED]
+        and len(value.encode()) <= data.max_id_bytes
+    )
     return value if readable else ""
 
 
 def _write_quarantine(place: Workspace, refused: list[dict[str, Any]], append: bool) -> None:
     from flows.adapters.datasets import QUARANTINE, write_quarantine
+
     path = place.state_dir / QUARANTINE
     earlier = place.datasets.quarantined() if append else []
     if refused or path.exists():

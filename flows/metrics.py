@@ -1,9 +1,11 @@
-"""Metrics for Prometheus, read from the ledger and the request book at each scrape: counts, days, depths; no ids.
+"""Metrics for Prometheus, read from the ledger and the request book at each scrape: counts, days,
+depths; no ids.
 
-`s3t_up` is 0 when the workspace cannot be read, and then nothing else is told: old numbers would look like good ones.
+`s3t_up` is 0 when the workspace cannot be read, and then nothing else is told: old numbers would
+look like good ones.
 
-They are told to who sends the token in `.s3t/metrics-token`, which is made on first use (flows.adapters.guard).
-`/health` answers everybody, and says nothing but that it answers.
+They are told to who sends the token in `.s3t/metrics-token`, which is made on first use
+(flows.adapters.guard). `/health` answers everybody, and says nothing but that it answers.
 """
 
 import threading
@@ -32,7 +34,8 @@ _PLAIN = [(b"content-type", b"text/plain; charset=utf-8")]
 
 
 class WorkspaceCollector(Collector):
-    """The metrics of one workspace, opened anew at each scrape: settings and keys may have changed."""
+    """The metrics of one workspace, opened anew at each scrape: settings and keys may have
+    changed."""
 
     def __init__(self, root: Any) -> None:
         self._root = root
@@ -41,7 +44,9 @@ class WorkspaceCollector(Collector):
         """Every family."""
         try:
             families = list(_families(Workspace(self._root)))
-        except Exception:  # a volume that is not mounted, a database that is gone: whatever it is, it must be told
+        except (
+            Exception
+        ):  # a volume that is not mounted, a database that is gone: whatever it is, it must be told
             yield _one("s3t_up", "whether the workspace can be read", 0)
             return
         yield _one("s3t_up", "whether the workspace can be read", 1)
@@ -60,9 +65,14 @@ def text_of(place: Workspace) -> str:
     return generate_latest(registry_of(place)).decode()
 
 
-def serve(place: Workspace, door: Door, stop: threading.Event, began: Callable[[str], None] = lambda _: None) -> None:
-    """Answer scrapes of /metrics at this door until stopped; `began` gets the address. Raises UsageError for a port
-    that is taken, WorkspaceError for a token that others can read."""
+def serve(
+    place: Workspace,
+    door: Door,
+    stop: threading.Event,
+    began: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Answer scrapes of /metrics at this door until stopped; `began` gets the address. Raises
+    UsageError for a port that is taken, WorkspaceError for a token that others can read."""
     token = secret_of(place.state_dir / TOKEN)
     with listening(door) as bound:
         port = bound.getsockname()[1]
@@ -91,6 +101,7 @@ def _pages(registry: CollectorRegistry) -> App:
         status, body = (200, b"ok") if scope["path"] in _OPEN else (404, b"not found")
         await send({"type": "http.response.start", "status": status, "headers": _PLAIN})
         await send({"type": "http.response.body", "body": body})
+
     return pages
 
 
@@ -100,35 +111,74 @@ def _families(place: Workspace) -> Iterator[GaugeMetricFamily]:
     for state in sorted({*STATES, *(r["state"] for r in requests)}):
         counts.add_metric([state], sum(r["state"] == state for r in requests))
     yield counts
-    days = _labelled("s3t_request_days_left", "days until the next open request is due, by state; negative when "
-                     "overdue", "state")
+    days = _labelled(
+        "s3t_request_days_left",
+        "days until the next open request is due, by state; negative when overdue",
+        "state",
+    )
     for state in sorted({r["state"] for r in requests if r["days_left"] is not None}):
-        days.add_metric([state], min(r["days_left"] for r in requests
-                                     if r["state"] == state and r["days_left"] is not None))
+        days.add_metric(
+            [state],
+            min(
+                r["days_left"]
+                for r in requests
+                if r["state"] == state and r["days_left"] is not None
+            ),
+        )
     yield days
     took = _seconds_to_cut_over(place)
     if took is not None:
-        yield _one("s3t_cut_over_seconds", "last erasure: from the oldest request in it to the move of the alias", took)
-    depths = _labelled("s3t_live_depth", "live depth of the replica that answers, by shard", "shard")
+        yield _one(
+            "s3t_cut_over_seconds",
+            "last erasure: from the oldest request in it to the move of the alias",
+            took,
+        )
+    depths = _labelled(
+        "s3t_live_depth", "live depth of the replica that answers, by shard", "shard"
+    )
     for shard in status["shards"]:
         depths.add_metric([str(shard["shard"])], shard["live_depth"])
     yield depths
     if status["accuracy"] is not None:
-        yield _one("s3t_held_out_accuracy", "held-out accuracy of the version that serves, 0 to 1", status["accuracy"])
+        yield _one(
+            "s3t_held_out_accuracy",
+            "held-out accuracy of the version that serves, 0 to 1",
+            status["accuracy"],
+        )
     yield from _budget(status["deletion_budget"])
     retrain = status["full_retrain"]
-    yield _one("s3t_full_retrain_wanted", "whether a full retrain is wanted and not finished", retrain is not None)
-    yield _one("s3t_full_retrain_failed", "whether the full retrain that is wanted has failed",
-               retrain is not None and retrain["state"] == "failed")
-    yield _one("s3t_erasure_open", "whether an erasure was begun and is not certified", status["interrupted_erasure"])
+    yield _one(
+        "s3t_full_retrain_wanted",
+        "whether a full retrain is wanted and not finished",
+        retrain is not None,
+    )
+    yield _one(
+        "s3t_full_retrain_failed",
+        "whether the full retrain that is wanted has failed",
+        retrain is not None and retrain["state"] == "failed",
+    )
+    yield _one(
+        "s3t_erasure_open",
+        "whether an erasure was begun and is not certified",
+        status["interrupted_erasure"],
+    )
     yield _one("s3t_training_records", "training records", status["records"])
-    yield _one("s3t_ledger_entries", "entries of the ledger; it only grows", status["ledger"]["size"])
+    yield _one(
+        "s3t_ledger_entries", "entries of the ledger; it only grows", status["ledger"]["size"]
+    )
 
 
 def _budget(budget: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
-    yield _one("s3t_deletion_budget_exhausted", "whether the deletion-rate budget is spent", budget["exhausted"])
-    left = _labelled("s3t_deletion_budget_requests_left", "requests that the budget still takes: certain, and expected",
-                     "estimate")
+    yield _one(
+        "s3t_deletion_budget_exhausted",
+        "whether the deletion-rate budget is spent",
+        budget["exhausted"],
+    )
+    left = _labelled(
+        "s3t_deletion_budget_requests_left",
+        "requests that the budget still takes: certain, and expected",
+        "estimate",
+    )
     if budget.get("certain_requests_left") is not None:
         left.add_metric(["certain"], budget["certain_requests_left"])
     for name, value in ((budget.get("forecast") or {}).get("requests") or {}).items():
@@ -137,7 +187,8 @@ def _budget(budget: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
 
 
 def _seconds_to_cut_over(place: Workspace) -> float | None:
-    """None too where the clock was put right in between, or since: nobody can say how long it took."""
+    """None too where the clock was put right in between, or since: nobody can say how long it
+    took."""
     received: dict[str, str] = {}
     asked: dict[str, list[str]] = {}
     took = None
@@ -150,8 +201,16 @@ def _seconds_to_cut_over(place: Workspace) -> float | None:
             asked[event["plan"]["plan_id"]] = event["plan"]["requests"]
         elif event["type"] == "step" and event["step"] == "cut over":
             known = [received.get(r) for r in asked[event["plan_id"]]]
-            took = None if None in known else max(0.0, (
-                parse_time(event["moved"]) - min(parse_time(r) for r in known if r)).total_seconds())
+            took = (
+                None
+                if None in known
+                else max(
+                    0.0,
+                    (
+                        parse_time(event["moved"]) - min(parse_time(r) for r in known if r)
+                    ).total_seconds(),
+                )
+            )
     return took
 
 

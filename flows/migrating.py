@@ -1,12 +1,17 @@
-"""Moving a workspace from embedded parts to servers, or back. Ledger, certificates and version numbers stay.
+"""Moving a workspace from embedded parts to servers, or back. Ledger, certificates and version
+numbers stay.
 
-1. `.s3t/migration.json` says where from and where to, and so does the ledger, before anything is written; from then on
-   requests are taken, and nothing else runs (Workspace.refuse_migration). The file says how far it is; where a restore
-   of older files took it away, it is made again from the ledger.
-2. Stages, data objects, model versions and runs are copied and read back. A run that was killed goes on from there.
-3. The database is copied in one transaction of the old one, with a ledger entry that tells of the move; the same
-   transaction takes the old tables away. A request is acknowledged by one of them or refused, never lost in between.
-4. s3t.toml says the new places; the old ones are emptied (flows/leaving.py): no erasure would reach them any more.
+1. `.s3t/migration.json` says where from and where to, and so does the ledger, before anything is
+   written; from then on requests are taken, and nothing else runs (Workspace.refuse_migration). The
+   file says how far it is; where a restore of older files took it away, it is made again from the
+   ledger.
+2. Stages, data objects, model versions and runs are copied and read back. A run that was killed
+   goes on from there.
+3. The database is copied in one transaction of the old one, with a ledger entry that tells of the
+   move; the same transaction takes the old tables away. A request is acknowledged by one of them or
+   refused, never lost in between.
+4. s3t.toml says the new places; the old ones are emptied (flows/leaving.py): no erasure would reach
+   them any more.
 
 Until step 3 the move can be undone: the new places are emptied, the old ones are as they were.
 """
@@ -44,9 +49,12 @@ _FILED = ("store", "dvc")
 _SIDES: dict[str, Literal["", "old", "new"]] = {"": "", "old": "old", "new": "new"}
 
 
-def migrate(root: Path, settings: str | bytes, source: str, told: Callable[[str], None]) -> dict[str, Any]:
-    """Move the workspace to the places that `settings` (TOML, of the file `source`; "" to finish a move that was begun)
-    names. Returns what was moved. Raises UsageError, StorageError, WorkspaceError, Busy."""
+def migrate(
+    root: Path, settings: str | bytes, source: str, told: Callable[[str], None]
+) -> dict[str, Any]:
+    """Move the workspace to the places that `settings` (TOML, of the file `source`; "" to finish a
+    move that was begun) names. Returns what was moved. Raises UsageError, StorageError,
+    WorkspaceError, Busy."""
     with _alone(root) as place:
         journal = _journal(place)
         if journal is None:
@@ -56,8 +64,10 @@ def migrate(root: Path, settings: str | bytes, source: str, told: Callable[[str]
             journal = _Journal(place.migration_path, uuid.uuid4().hex, old, new)
             journal.write()
         elif settings and merge_config(journal.old, settings, source) != journal.new:
-            raise UsageError("expected the settings of the move that was begun, got others; run `s3t migrate` "
-                             "without --settings to finish it, or `s3t migrate --undo` first")
+            raise UsageError(
+                "expected the settings of the move that was begun, got others; run `s3t migrate` "
+                "without --settings to finish it, or `s3t migrate --undo` first"
+            )
         move = _Move(journal, root, told)
         if not move.cut_over():
             move.copy()
@@ -65,16 +75,18 @@ def migrate(root: Path, settings: str | bytes, source: str, told: Callable[[str]
 
 
 def undo(root: Path, told: Callable[[str], None]) -> dict[str, Any]:
-    """Destroy what an unfinished move copied; the workspace stays where it was. Raises UsageError when there is none,
-    or when the database has moved already."""
+    """Destroy what an unfinished move copied; the workspace stays where it was. Raises UsageError
+    when there is none, or when the database has moved already."""
     with _alone(root) as place:
         journal = _journal(place)
         if journal is None:
             raise UsageError("expected an unfinished move, got none; there is nothing to undo")
         move = _Move(journal, root, told)
         if move.cut_over():
-            raise UsageError("expected a move whose database is where it was, got one that has moved; run `s3t "
-                             "migrate` to finish it, then move back with settings that name the old places")
+            raise UsageError(
+                "expected a move whose database is where it was, got one that has moved; run `s3t "
+                "migrate` to finish it, then move back with settings that name the old places"
+            )
         move.destroy_copies()
         return {"undone": True}
 
@@ -84,7 +96,10 @@ def _alone(root: Path) -> Iterator[Workspace]:
     """Nobody else trains, erases or serves on this machine."""
     place = Workspace(root)
     if is_held(place.serve_lock_path):
-        raise Busy("expected no `s3t serve` in this workspace, got one that runs; stop it, then run the command again")
+        raise Busy(
+            "expected no `s3t serve` in this workspace, got one that runs; stop it, then run the "
+            "command again"
+        )
     with workspace_lock(place.training_lock_path), workspace_lock(place.lock_path):
         place.check_footing()
         yield place
@@ -92,8 +107,9 @@ def _alone(root: Path) -> Iterator[Workspace]:
 
 @dataclass(frozen=True)
 class _Journal:
-    """What `.s3t/migration.json` says: the move's name, where from, where to, and how far it is: whether the new places
-    bear the workspace's mark (`claimed`: from then on something may be there), and which places are `emptied`."""
+    """What `.s3t/migration.json` says: the move's name, where from, where to, and how far it is:
+    whether the new places bear the workspace's mark (`claimed`: from then on something may be
+    there), and which places are `emptied`."""
 
     path: Path
     move: str
@@ -104,9 +120,18 @@ class _Journal:
 
     def write(self) -> None:
         """Durable when this returns. Raises StorageError."""
-        write_atomically(self.path, canonical_json({
-            "move": self.move, "old": render_config(self.old), "new": render_config(self.new),
-            "claimed": self.claimed, "emptied": self.emptied}))
+        write_atomically(
+            self.path,
+            canonical_json(
+                {
+                    "move": self.move,
+                    "old": render_config(self.old),
+                    "new": render_config(self.new),
+                    "claimed": self.claimed,
+                    "emptied": self.emptied,
+                }
+            ),
+        )
 
 
 def _journal(place: Workspace) -> _Journal | None:
@@ -116,16 +141,25 @@ def _journal(place: Workspace) -> _Journal | None:
         return _begun(place)
     try:
         said = json.loads(read_regular(path))
-        return _Journal(path, str(said["move"]), parse_config(str(said["old"])), parse_config(str(said["new"])),
-                        {False: False, True: True}[said["claimed"]], _SIDES[said["emptied"]])
+        return _Journal(
+            path,
+            str(said["move"]),
+            parse_config(str(said["old"])),
+            parse_config(str(said["new"])),
+            {False: False, True: True}[said["claimed"]],
+            _SIDES[said["emptied"]],
+        )
     except (OSError, ValueError, LookupError, TypeError, RecursionError, ConfigError):
-        raise WorkspaceError("expected .s3t/migration.json as `s3t migrate` wrote it, got a damaged file; restore it "
-                             "from its backup; without one, destroy by hand what was copied to the new places, then "
-                             "take that file away") from None
+        raise WorkspaceError(
+            "expected .s3t/migration.json as `s3t migrate` wrote it, got a damaged file; restore "
+            "it from its backup; without one, destroy by hand what was copied to the new places, "
+            "then take that file away"
+        ) from None
 
 
 def _begun(place: Workspace) -> _Journal | None:
-    """The move that the ledger says was begun and not ended; how far it came, nobody knows any more."""
+    """The move that the ledger says was begun and not ended; how far it came, nobody knows any
+    more."""
     told = place.ledger.state().moving
     if told is None:
         return None
@@ -138,7 +172,9 @@ def _begun(place: Workspace) -> _Journal | None:
 
 def _places_in(config: Config) -> dict[str, Any]:
     """The sections that name places, as the ledger keeps them: nothing secret is in them."""
-    return {name: getattr(config, name).model_dump(mode="json") for name in (*_MOVABLE, *_WITH_THEM)}
+    return {
+        name: getattr(config, name).model_dump(mode="json") for name in (*_MOVABLE, *_WITH_THEM)
+    }
 
 
 def _check_target(old: Config, new: Config) -> None:
@@ -146,15 +182,20 @@ def _check_target(old: Config, new: Config) -> None:
     changed = [name for name, section in new if section != getattr(old, name)]
     others = [n for n in changed if n not in (*_MOVABLE, *_WITH_THEM)]
     if others:
-        raise UsageError(f"expected settings of [{'], ['.join((*_MOVABLE, *_WITH_THEM))}] to move to, got others of "
-                         f"[{'], ['.join(others)}]; change those in s3t.toml, before or after")
+        raise UsageError(
+            f"expected settings of [{'], ['.join((*_MOVABLE, *_WITH_THEM))}] to move to, got "
+            f"others of [{'], ['.join(others)}]; change those in s3t.toml, before or after"
+        )
     if not set(changed) & set(_MOVABLE):
-        raise UsageError("expected settings that name another place, got those of s3t.toml; nothing is to be moved")
+        raise UsageError(
+            "expected settings that name another place, got those of s3t.toml; nothing is to be "
+            "moved"
+        )
 
 
 def _check_begin(old: Workspace, new: Workspace) -> None:
-    """Before anything is written. Raises UsageError, WorkspaceError, and GuaranteeError while the data is not the
-    recorded version: an ingest was interrupted."""
+    """Before anything is written. Raises UsageError, WorkspaceError, and GuaranteeError while the
+    data is not the recorded version: an ingest was interrupted."""
     state = old.ledger.state()
     refuse_open_plan(state)
     _check_apart(old, new)
@@ -166,8 +207,10 @@ def _check_begin(old: Workspace, new: Workspace) -> None:
             LeftPlace.of(new, section, old.owner).check_footing()
     new.teller = old
     if len(old.datasets.remotes()) > 1:
-        raise UsageError("expected one DVC remote, got several in .dvc/config; push to the others after the move, by "
-                         "hand: take them out of .dvc/config first")
+        raise UsageError(
+            "expected one DVC remote, got several in .dvc/config; push to the others after the "
+            "move, by hand: take them out of .dvc/config first"
+        )
     for bucket in new.buckets:
         bucket.check()
     occupied = []
@@ -177,30 +220,41 @@ def _check_begin(old: Workspace, new: Workspace) -> None:
         occupied.append("[dvc] remote")
     if old.config.store != new.config.store and list(new.store.digests()):
         occupied.append("[store] url")
-    if old.config.registry.tracking_uri != new.config.registry.tracking_uri and _embedded(new) and any(
-            p.exists() for p in _registry_files(new)):
+    if (
+        old.config.registry.tracking_uri != new.config.registry.tracking_uri
+        and _embedded(new)
+        and any(p.exists() for p in _registry_files(new))
+    ):
         occupied.append("[registry]")
     elif new.config.registry.tracking_uri not in ("", old.config.registry.tracking_uri) and (
-            new.registry.count() or new.registry.owner() not in ("", old.owner)):
+        new.registry.count() or new.registry.owner() not in ("", old.owner)
+    ):
         occupied.append(f"a registered model {new.config.system.name!r}")
     if occupied:
-        raise WorkspaceError(f"expected empty places to move to, got something at {', '.join(occupied)}: it may be "
-                             "another workspace's; name other places")
+        raise WorkspaceError(
+            f"expected empty places to move to, got something at {', '.join(occupied)}: it may be "
+            "another workspace's; name other places"
+        )
 
 
 def _check_apart(old: Workspace, new: Workspace) -> None:
-    """Raises UsageError for a place that is, or lies within, one that is there already: destroying what is left at the
-    one would destroy the other."""
+    """Raises UsageError for a place that is, or lies within, one that is there already: destroying
+    what is left at the one would destroy the other."""
+
     def where(place: Workspace, url: str) -> str:
         return f"{url.rstrip('/')}/" if is_bucket(url) else f"{(place.root / url).resolve()}/"
+
     before = [where(old, old.config.store.url), where(old, old.config.dvc.remote)]
     after = [where(new, new.config.store.url), where(new, new.config.dvc.remote)]
     for moves, place, others in (
-            (old.config.store != new.config.store, after[0], [*before, after[1]]),
-            (old.config.dvc != new.config.dvc, after[1], [*before, after[0]])):
+        (old.config.store != new.config.store, after[0], [*before, after[1]]),
+        (old.config.dvc != new.config.dvc, after[1], [*before, after[0]]),
+    ):
         if moves and any(place.startswith(o) or o.startswith(place) for o in others):
-            raise UsageError("expected a new place beside the old ones, got one that is the same as, within or around "
-                             "another of them; name another")
+            raise UsageError(
+                "expected a new place beside the old ones, got one that is the same as, within or "
+                "around another of them; name another"
+            )
 
 
 def _holds(blobs: Blobs) -> bool:
@@ -216,28 +270,44 @@ class _Move:
         self._journal, self._told, self._owner = journal, told, ""
         self.old, self.new = Workspace(root, journal.old), Workspace(root, journal.new)
         a, b = journal.old, journal.new
-        self._moves = {"database": a.database != b.database, "store": a.store != b.store, "dvc": a.dvc != b.dvc,
-                       "registry": a.registry.tracking_uri != b.registry.tracking_uri}
+        self._moves = {
+            "database": a.database != b.database,
+            "store": a.store != b.store,
+            "dvc": a.dvc != b.dvc,
+            "registry": a.registry.tracking_uri != b.registry.tracking_uri,
+        }
 
     def cut_over(self) -> bool:
         """Whether the ledger tells of this move, and no other database does not."""
         if self._moves["database"] and _database(self.old).exists():
             return False
         there = _database(self.new)
-        return there.exists() and any(e["type"] == "migrated" and e["move"] == self._journal.move
-                                      for e in SqlLedger(there).events())
+        return there.exists() and any(
+            e["type"] == "migrated" and e["move"] == self._journal.move
+            for e in SqlLedger(there).events()
+        )
 
     def copy(self) -> None:
         """Everything to the new places, the database last. Raises StorageError."""
         old = self.old
-        with (Lease(old.database, TRAIN, lock_place(old.training_lock_path), fences=False).held(),
-              Lease(old.database, CHANGE, lock_place(old.lock_path)).held()):
+        with (
+            Lease(old.database, TRAIN, lock_place(old.training_lock_path), fences=False).held(),
+            Lease(old.database, CHANGE, lock_place(old.lock_path)).held(),
+        ):
             old.sweep()
             old.note_cache()
             state = old.ledger.state()
             if state.moving is None:
-                old.ledger.append({"type": "moving", "time": old.now(), "move": self._journal.move, "state": "begun",
-                                   "old": _places_in(self.old.config), "new": _places_in(self.new.config)})
+                old.ledger.append(
+                    {
+                        "type": "moving",
+                        "time": old.now(),
+                        "move": self._journal.move,
+                        "state": "begun",
+                        "old": _places_in(self.old.config),
+                        "new": _places_in(self.new.config),
+                    }
+                )
                 old.write_checkpoint()
             self.new.teller = old
             self.new.claim(begins=True)
@@ -246,8 +316,13 @@ class _Move:
                 self._copy_stages(state)
             if self._moves["dvc"]:
                 self._copy_objects(state)
-            event: Event = {"type": "migrated", "time": old.now(), "move": self._journal.move,
-                            "settings": self.new.lasting_settings(), "versions": {}}
+            event: Event = {
+                "type": "migrated",
+                "time": old.now(),
+                "move": self._journal.move,
+                "settings": self.new.lasting_settings(),
+                "versions": {},
+            }
             if self._moves["registry"]:
                 event |= self._copy_registry()
             self._told("the database")
@@ -277,19 +352,32 @@ class _Move:
             self._destroy(self.old)
             self._note(emptied="old")
         self._forget(self.old)
-        return {"moved": sorted(k for k, v in self._moves.items() if v), "entries": len(place.ledger.entries()),
-                "requests": len(place.requests.all()), "stages": len(state.stages), "objects": len(_objects(state)),
-                "versions": sorted((v.version for v in _kept(state)), key=int)}
+        return {
+            "moved": sorted(k for k, v in self._moves.items() if v),
+            "entries": len(place.ledger.entries()),
+            "requests": len(place.requests.all()),
+            "stages": len(state.stages),
+            "objects": len(_objects(state)),
+            "versions": sorted((v.version for v in _kept(state)), key=int),
+        }
 
     def destroy_copies(self) -> None:
         """What was copied, before the database was."""
         self.new.teller, self._owner = self.old, self.old.owner
-        if self._journal.claimed and self._journal.emptied != "new":  # before that, nothing there is ours
+        if (
+            self._journal.claimed and self._journal.emptied != "new"
+        ):  # before that, nothing there is ours
             self._destroy(self.new)
             self._note(emptied="new")
         if self.old.ledger.state().moving is not None:
-            self.old.ledger.append({"type": "moving", "time": self.old.now(), "move": self._journal.move,
-                                    "state": "undone"})
+            self.old.ledger.append(
+                {
+                    "type": "moving",
+                    "time": self.old.now(),
+                    "move": self._journal.move,
+                    "state": "undone",
+                }
+            )
             self.old.write_checkpoint()
         self._forget(self.new)
 
@@ -299,7 +387,9 @@ class _Move:
         self._journal.write()
 
     def _places(self, place: Workspace) -> list[LeftPlace]:
-        return [LeftPlace.of(place, section, self._owner) for section in _FILED if self._moves[section]]
+        return [
+            LeftPlace.of(place, section, self._owner) for section in _FILED if self._moves[section]
+        ]
 
     def _forget(self, place: Workspace) -> None:
         """The end: what was emptied bears no mark any more, and there is no move."""
@@ -325,9 +415,13 @@ class _Move:
             if data is None:
                 continue  # never pushed: the present version's come from the cache, in the end
             for found in (data, _written(target, object_name(md5), data)):
-                if hashlib.md5(found, usedforsecurity=False).hexdigest() != md5.removesuffix(".dir"):
-                    raise StorageError(f"expected data object {md5[:12]}... unchanged, got other bytes; nothing was "
-                                       "removed: restore it from its backup, then run the command again")
+                if hashlib.md5(found, usedforsecurity=False).hexdigest() != md5.removesuffix(
+                    ".dir"
+                ):
+                    raise StorageError(
+                        f"expected data object {md5[:12]}... unchanged, got other bytes; nothing "
+                        "was removed: restore it from its backup, then run the command again"
+                    )
 
     def _copy_registry(self) -> dict[str, Any]:
         """Runs and versions; the ids of their copies."""
@@ -335,7 +429,9 @@ class _Move:
         self.new.registry.claim()
         state = self.old.ledger.state()
         self._told("training runs")
-        if self.new.registry.count():  # of a try that was cut off: no ledger knows what became of its files since
+        if (
+            self.new.registry.count()
+        ):  # of a try that was cut off: no ledger knows what became of its files since
             self.new.registry.forget()
         runs = self.new.registry.copy_runs(self.old.registry, state.runs_of(state.stages))
         return {"runs": runs, "versions": self._copy_versions(state, set(runs.values()))}
@@ -350,12 +446,16 @@ class _Move:
             self._told(f"model version {number} of {len(tags)}")
             made = target.adopt(version, tags[version.version])
             if made.version != version.version:
-                raise StorageError(f"expected version {version.version} to be free under its name in the new registry, "
-                                   f"got {made.version}: there were versions before; take another server, or have the "
-                                   "registered model deleted there, then run the command again")
+                raise StorageError(
+                    f"expected version {version.version} to be free under its name in the new "
+                    f"registry, got {made.version}: there were versions before; take another "
+                    "server, or have the registered model deleted there, then run the command again"
+                )
             target.check_adopted(version, made)
             adopted[version.version] = [made.run_id, made.model_id, made.document]
-            kept.append(replace(version, run_id=made.run_id, model_id=made.model_id, document=made.document))
+            kept.append(
+                replace(version, run_id=made.run_id, model_id=made.model_id, document=made.document)
+            )
         target.destroy(kept, runs)  # what a killed try left
         if kept:
             target.serve(kept[-1].version)
@@ -403,7 +503,10 @@ def _objects(state: State) -> list[str]:
 
 def _kept(state: State) -> list[VersionRecord]:
     """Versions that are there, oldest first, each once."""
-    return sorted({v.version: v for v in state.versions if not v.destroyed}.values(), key=lambda v: int(v.version))
+    return sorted(
+        {v.version: v for v in state.versions if not v.destroyed}.values(),
+        key=lambda v: int(v.version),
+    )
 
 
 def _embedded(place: Workspace) -> bool:

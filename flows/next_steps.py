@@ -1,4 +1,5 @@
-"""What to do next, and why: read from the ledger's state alone, so that every command can say it."""
+"""What to do next, and why: read from the ledger's state alone, so that every command can say
+it."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ class NextStep:
 
 
 def after_erasure(state: State, config: Config, retrain: str) -> NextStep:
-    """Which of train, retrain and repair follows an erasure, if any. `retrain`: what came of the full retrain, as
-    flows.erase says it."""
+    """Which of train, retrain and repair follows an erasure, if any. `retrain`: what came of the
+    full retrain, as flows.erase says it."""
     dataset, release = state.dataset, state.release
     if retrain in ("triggered", "running"):
         return NextStep("s3t status", "the full retrain runs elsewhere; it says when it is done")
@@ -38,18 +39,27 @@ def _of_release(release: Release, dataset: DatasetVersion, config: Config) -> Ne
     if len(dead) == len(_filled(dataset)):
         return NextStep("s3t retrain", "every shard is dead, so nothing answers")
     if _was_ingested_since(release, dataset):
-        return NextStep("s3t train", "the data was ingested anew since the version that serves was trained")
+        return NextStep(
+            "s3t train", "the data was ingested anew since the version that serves was trained"
+        )
     if dead:
-        return NextStep("s3t repair", f"shard {', '.join(map(str, dead))} no longer answers, the others do; it trains "
-                        "the worst shards first, within a time limit (`s3t retrain`: all at once)")
+        return NextStep(
+            "s3t repair",
+            f"shard {', '.join(map(str, dead))} no longer answers, the others do; it trains "
+            "the worst shards first, within a time limit (`s3t retrain`: all at once)",
+        )
     if missing:
-        return NextStep("s3t repair", f"{missing} of the stages that there can be are deactivated; every shard still "
-                        "answers, so it can wait, but each further request may take more")
+        return NextStep(
+            "s3t repair",
+            f"{missing} of the stages that there can be are deactivated; every shard still "
+            "answers, so it can wait, but each further request may take more",
+        )
     return NextStep("", "every stage that there can be is live")
 
 
 def why_unmeasured(state: State, config: Config) -> str:
-    """Why nobody knows the held-out accuracy of the version that serves, "" where it is known or none serves."""
+    """Why nobody knows the held-out accuracy of the version that serves, "" where it is known or
+    none serves."""
     champion, dataset = state.champion, state.dataset
     if champion is None or champion.accuracy is not None or dataset is None:
         return ""
@@ -59,16 +69,20 @@ def why_unmeasured(state: State, config: Config) -> str:
         return "it was not measured when it was registered; the next training or erasure measures"
     if not config.data.held_out:
         return "[data] held_out is 0, so no row is kept for measuring"
-    return (f"no row is held out: all rows of one {config.data.split_by!r} ([data] held_out_by) are kept for "
-            f"measuring or none, a share of {config.data.held_out:g} by chance, and there are too few; with more of "
-            "them it is known, or with another column there")
+    return (
+        f"no row is held out: all rows of one {config.data.split_by!r} ([data] held_out_by) are "
+        f"kept for measuring or none, a share of {config.data.held_out:g} by chance, and there are "
+        "too few; with more of them it is known, or with another column there"
+    )
 
 
 def thin_data(dataset: DatasetVersion | None, config: Config) -> list[str]:
     """What is too thin in the data, a sentence each with whether to act."""
     if dataset is None or not dataset.rows():
         return []
-    return told_thin(dataset.held_out.rows, [v.rows for v in dataset.slice_versions.values()], config)
+    return told_thin(
+        dataset.held_out.rows, [v.rows for v in dataset.slice_versions.values()], config
+    )
 
 
 def told_thin(held_out: int, rows_per_slice: Collection[int], config: Config) -> list[str]:
@@ -76,14 +90,25 @@ def told_thin(held_out: int, rows_per_slice: Collection[int], config: Config) ->
     told, system, data = [], config.system, config.data
     empty = sum(not rows for rows in rows_per_slice)
     if empty:
-        told.append(f"{empty} of {len(rows_per_slice)} slices are empty: too few people for {system.shards} shards of "
-                    f"{system.slices} slices. It trains and erases rightly all the same; with fewer [system] shards or "
-                    "slices an erasure silences less (`s3t plan`), and then ingest again")
+        told.append(
+            f"{empty} of {len(rows_per_slice)} slices are empty: too few people for "
+            f"{system.shards} shards of {system.slices} slices. It trains and erases rightly all "
+            "the same; with fewer [system] shards or slices an erasure silences less (`s3t plan`), "
+            "and then ingest again"
+        )
     if not held_out:
-        why = "[data] held_out is 0" if not data.held_out else (
-            f"too few {data.split_by!r} ([data] held_out_by), of which each is held out whole or not at all")
-        told.append(f"no row is held out ({why}), so no accuracy will be known. Nothing has to be done where you "
-                    "measure elsewhere")
+        why = (
+            "[data] held_out is 0"
+            if not data.held_out
+            else (
+                f"too few {data.split_by!r} ([data] held_out_by), of which each is held out whole "
+                "or not at all"
+            )
+        )
+        told.append(
+            f"no row is held out ({why}), so no accuracy will be known. Nothing has to be done "
+            "where you measure elsewhere"
+        )
     return told
 
 
@@ -107,9 +132,12 @@ def _missing(release: Release, dataset: DatasetVersion, config: Config) -> int:
     rows = {(s.shard, s.index): v.rows for s, v in dataset.slice_versions.items()}
     missing = 0
     for replica in release.replicas:
-        held = [sum(rows.get((replica.shard, i), 0) for i in replica.sequence[:n + 1])
-                for n in range(len(replica.sequence))]
+        held = [
+            sum(rows.get((replica.shard, i), 0) for i in replica.sequence[: n + 1])
+            for n in range(len(replica.sequence))
+        ]
         missing += sum(1 for n in held if n) - replica.depth
     absent = config.system.budget * len(_filled(dataset)) - sum(
-        1 for r in release.replicas if r.shard in _filled(dataset))
+        1 for r in release.replicas if r.shard in _filled(dataset)
+    )
     return max(missing + max(absent, 0) * config.system.slices, 0)

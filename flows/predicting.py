@@ -1,4 +1,5 @@
-"""Load the version that serves, from the very files that were checked and by this package's own code; label a file."""
+"""Load the version that serves, from the very files that were checked and by this package's own
+code; label a file."""
 
 import csv
 import json
@@ -44,20 +45,23 @@ class _Version:
 
 @dataclass(frozen=True)
 class _Context:
-    """What MLflow would tell the code of a version: where its files are, and what whoever loads it asks for."""
+    """What MLflow would tell the code of a version: where its files are, and what whoever loads it
+    asks for."""
 
     artifacts: dict[str, str]
     model_config: dict[str, Any]
 
 
 def champion_of(place: Workspace) -> Answering:
-    """`models:/NAME@champion`, once it is clear that its files are those that the ledger recorded. Raises UsageError
-    when nothing serves yet, GuaranteeError for other files, and where the registry names another version or other
-    files. It answers as long as that version serves, and follows no alias: another version's files would have to be
-    held against the ledger first. The code that lies among the files is not run, whoever wrote it: this package's is.
+    """`models:/NAME@champion`, once it is clear that its files are those that the ledger recorded.
+    Raises UsageError when nothing serves yet, GuaranteeError for other files, and where the
+    registry names another version or other files. It answers as long as that version serves, and
+    follows no alias: another version's files would have to be held against the ledger first. The
+    code that lies among the files is not run, whoever wrote it: this package's is.
 
-    From a server MLflow brings the files to a directory that it never removes, stages that a later erasure must destroy
-    among them: they come into the workspace instead, and are gone when the model is in memory.
+    From a server MLflow brings the files to a directory that it never removes, stages that a later
+    erasure must destroy among them: they come into the workspace instead, and are gone when the
+    model is in memory.
     """
     return _loaded(place, _champion(place))
 
@@ -65,7 +69,9 @@ def champion_of(place: Workspace) -> Answering:
 def _champion(place: Workspace) -> VersionRecord:
     champion = place.ledger.state().champion
     if champion is None:
-        raise UsageError("expected a model version to serve, got none; run `s3t ingest SOURCE` and `s3t train`")
+        raise UsageError(
+            "expected a model version to serve, got none; run `s3t ingest SOURCE` and `s3t train`"
+        )
     return champion
 
 
@@ -74,6 +80,7 @@ def _loaded(place: Workspace, champion: VersionRecord) -> Answering:
         import transformers
 
         from flows.champion import Champion
+
         transformers.utils.logging.disable_progress_bar()
         code = Champion()
         with place.registry.checked_files(champion, place.state_dir / "loading") as files:
@@ -82,15 +89,18 @@ def _loaded(place: Workspace, champion: VersionRecord) -> Answering:
 
 
 def predict_file(place: Workspace, source: str, out: Path) -> dict[str, Any]:
-    """Label each row of a source by its column `[data] text`, into a CSV or JSON Lines file: row number, label and
-    probabilities, no text and no id. A row without a text has no label, and is counted (`unlabelled`). The file is its
-    owner's alone, and whole or not there.
+    """Label each row of a source by its column `[data] text`, into a CSV or JSON Lines file: row
+    number, label and probabilities, no text and no id. A row without a text has no label, and is
+    counted (`unlabelled`). The file is its owner's alone, and whole or not there.
 
-    Raises UsageError, and DataError for a source with a row that cannot be read: then nothing is written.
+    Raises UsageError, and DataError for a source with a row that cannot be read: then nothing is
+    written.
     """
     _check_out(place, source, out)
     started, champion = time.monotonic(), _champion(place)
-    next(iter(_texts(place, source)), None)  # a source that cannot be read is told before a model is loaded
+    next(
+        iter(_texts(place, source)), None
+    )  # a source that cannot be read is told before a model is loaded
     model, rows, unlabelled = _loaded(place, champion), 0, 0
     with current().spinner("Labelling") as say, writing_atomically(out) as file:
         write = _writer(out, file, list(place.config.data.labels))
@@ -99,54 +109,75 @@ def predict_file(place: Workspace, source: str, out: Path) -> dict[str, Any]:
                 texts = [text for text in batch if text is not None]
                 answers = iter(model.predict(texts) if texts else ())
             except StaleModel:
-                raise StaleModel("expected one version to serve until every row was labelled, got another meanwhile "
-                                 "(an erasure or a training); nothing was written: run the command again") from None
+                raise StaleModel(
+                    "expected one version to serve until every row was labelled, got another "
+                    "meanwhile (an erasure or a training); nothing was written: run the command "
+                    "again"
+                ) from None
             for text in batch:
                 rows += 1
                 write(rows, _UNLABELLED if text is None else next(answers))
             unlabelled += batch.count(None)
             say(f"{rows:,} rows")
-    return {"rows": rows, "unlabelled": unlabelled, "out": str(out), "version": champion.version,
-            "seconds": round(time.monotonic() - started, 1)}
+    return {
+        "rows": rows,
+        "unlabelled": unlabelled,
+        "out": str(out),
+        "version": champion.version,
+        "seconds": round(time.monotonic() - started, 1),
+    }
 
 
 def _check_out(place: Workspace, source: str, out: Path) -> None:
     if out.suffix.lower() not in ENDINGS:
-        raise UsageError(f"expected --out to end in {' or '.join(ENDINGS)}, got {out.suffix or 'no ending'!r}")
+        raise UsageError(
+            f"expected --out to end in {' or '.join(ENDINGS)}, got {out.suffix or 'no ending'!r}"
+        )
     if not out.parent.is_dir() or out.is_dir():
-        raise UsageError("expected --out to name a file in a directory that is there, got another path")
+        raise UsageError(
+            "expected --out to name a file in a directory that is there, got another path"
+        )
     place.check_outside(out)
     if out.exists() and Path(source).exists() and out.samefile(source):
         raise UsageError("expected --out to be another file than --file, got the same")
 
 
 def _texts(place: Workspace, source: str) -> Iterator[list[str | None]]:
-    """The texts of a source, in its order, some at a time; None for a row without one. Raises DataError for a row that
-    cannot be read."""
+    """The texts of a source, in its order, some at a time; None for a row without one. Raises
+    DataError for a row that cannot be read."""
     from flows.adapters.sources import read_chunks
+
     text = place.config.data.text
-    only = place.config.data.model_copy(update={"label": text, "subject": text, "held_out_by": text, "record": ""})
+    only = place.config.data.model_copy(
+        update={"label": text, "subject": text, "held_out_by": text, "record": ""}
+    )
     for chunk in read_chunks(source, only):
         _check_rows(chunk, text)
         texts = chunk[text].tolist()
         for begin in range(0, len(texts), BATCH):
-            yield [text or None for text in texts[begin:begin + BATCH]]
+            yield [text or None for text in texts[begin : begin + BATCH]]
 
 
 def _check_rows(chunk: Any, text: str) -> None:
     from flows.adapters.sources import MALFORMED, ROW
+
     wrong = chunk[chunk[MALFORMED] != ""]
     if len(wrong):
         first = wrong.iloc[0]
-        raise DataError(f"expected rows whose column {text!r} can be read, got {len(wrong)} that cannot among "
-                        f"{len(chunk)}; the first is row {first[ROW]}: {first[MALFORMED]}. Nothing was written: mend "
-                        "or leave out those rows")
+        raise DataError(
+            f"expected rows whose column {text!r} can be read, got {len(wrong)} that cannot among "
+            f"{len(chunk)}; the first is row {first[ROW]}: {first[MALFORMED]}. Nothing was "
+            "written: mend or leave out those rows"
+        )
 
 
 def _writer(out: Path, file: TextIO, labels: Iterable[str]) -> Write:
     if out.suffix.lower() == ".jsonl":
-        return lambda row, answer: file.write(json.dumps({"row": row, **answer}, ensure_ascii=False) + "\n")
+        return lambda row, answer: file.write(
+            json.dumps({"row": row, **answer}, ensure_ascii=False) + "\n"
+        )
     table, named = csv.writer(file, lineterminator="\n"), list(labels)
     table.writerow(["row", "label", *(f"probability {label}" for label in named)])
-    return lambda row, answer: table.writerow([row, answer["label"], *(answer["probabilities"].get(label, "")
-                                                                       for label in named)])
+    return lambda row, answer: table.writerow(
+        [row, answer["label"], *(answer["probabilities"].get(label, "") for label in named)]
+    )

@@ -1,4 +1,5 @@
-"""Progress for whoever waits: a bar or a spinner on stderr. Flows take plain parameters, so they find it here."""
+"""Progress for whoever waits: a bar or a spinner on stderr. Flows take plain parameters, so they
+find it here."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -31,10 +32,24 @@ class RichProgress(Progress):
     @contextlib.contextmanager
     def bar(self, what: str, total: int) -> Iterator[Advance]:
         """A bar of `total` steps with elapsed and remaining time."""
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
         from rich.progress import Progress as Bars
-        with Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                  TextColumn("left"), TimeRemainingColumn(), console=self._console) as bars:
+
+        with Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+        ) as bars:
             task = bars.add_task(what, total=total)
             yield lambda: bars.advance(task)
 
@@ -43,7 +58,13 @@ class RichProgress(Progress):
         """A bar that pulses until the work is done."""
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
-        with Bars(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=self._console) as bars:
+
+        with Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+        ) as bars:
             task = bars.add_task(what, total=None)
             yield lambda at: bars.update(task, description=f"{what}: {at}")
             bars.update(task, total=1, completed=1)

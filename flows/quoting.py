@@ -1,8 +1,10 @@
-"""Free text in evidence: who decided, and why. It stays for ever, so it may quote nobody whose erasure it would stop.
+"""Free text in evidence: who decided, and why. It stays for ever, so it may quote nobody whose
+erasure it would stop.
 
-Every run of words in it is looked up by its keyed digests, as an id is: in the index of the data and of stored earlier
-versions, in quarantine, among requests and holds. Whoever may not erase is told nothing of who is in the data, also not
-by a refusal: of them no text is taken that could hold an id other than plain words, whoever it is of.
+Every run of words in it is looked up by its keyed digests, as an id is: in the index of the data
+and of stored earlier versions, in quarantine, among requests and holds. Whoever may not erase is
+told nothing of who is in the data, also not by a refusal: of them no text is taken that could hold
+an id other than plain words, whoever it is of.
 """
 
 import re
@@ -31,14 +33,20 @@ _BETWEEN = re.compile(r"[\s,.;:()'\"\u2019!?-]+")
 
 
 def check_quotes_nobody(place: Workspace, text: str, what: str, own: Collection[str] = ()) -> None:
-    """That free text quotes nobody who is known. `what`: how it is called; `own`: ids as given of whom it is about.
-    Raises UsageError, which never tells whom."""
+    """That free text quotes nobody who is known. `what`: how it is called; `own`: ids as given of
+    whom it is about. Raises UsageError, which never tells whom."""
     runs = set(_runs(text, place.config.data.max_id_bytes))
     if len(runs) > _MOST:
-        raise UsageError(f"expected {what} in plain words, got characters that may spell many things; say it in a "
-                         "sentence; nothing was changed")
-    mine = {f for given in own if len(given) >= _LEAST
-            for f in forms_of(place.keys, given, spelt_under(rule_of(place), given))}
+        raise UsageError(
+            f"expected {what} in plain words, got characters that may spell many things; say it in "
+            "a sentence; nothing was changed"
+        )
+    mine = {
+        f
+        for given in own
+        if len(given) >= _LEAST
+        for f in forms_of(place.keys, given, spelt_under(rule_of(place), given))
+    }
     if any(not mine.isdisjoint(_shown_forms(place, run)) for run in runs):
         raise _refused(what)
     try:
@@ -48,15 +56,19 @@ def check_quotes_nobody(place: Workspace, text: str, what: str, own: Collection[
     if known:
         raise _refused(what)
     if known is None and not _is_plain(text):
-        raise UsageError(f"expected {what} in words of letters alone, got a digit, an @ or another sign that ids have; "
-                         "write a role, and numbers in words: whether it is somebody's id is not told here; nothing "
-                         "was changed")
+        raise UsageError(
+            f"expected {what} in words of letters alone, got a digit, an @ or another sign that "
+            "ids have; write a role, and numbers in words: whether it is somebody's id is not told "
+            "here; nothing was changed"
+        )
 
 
 def _refused(what: str) -> UsageError:
-    return UsageError(f"expected {what} that names nobody whose data is, was, or is asked to be erased here, got one "
-                      "that quotes an id; it stands in evidence for ever: write a role, or leave the id out; nothing "
-                      "was changed")
+    return UsageError(
+        f"expected {what} that names nobody whose data is, was, or is asked to be erased here, got "
+        "one that quotes an id; it stands in evidence for ever: write a role, or leave the id out; "
+        "nothing was changed"
+    )
 
 
 def _is_plain(text: str) -> bool:
@@ -65,20 +77,32 @@ def _is_plain(text: str) -> bool:
 
 def _runs(text: str, longest: int) -> Iterator[str]:
     """Everything in a text that stands alone there, however it is spelt, as the scan finds ids."""
-    for spelling in dict.fromkeys(s.decode("utf-8", "replace") for s in spellings_of(text.encode())):
-        edges = [i for i in range(len(spelling) + 1)
-                 if not (0 < i < len(spelling) and _WORD.match(spelling[i - 1]) and _WORD.match(spelling[i]))]
+    for spelling in dict.fromkeys(
+        s.decode("utf-8", "replace") for s in spellings_of(text.encode())
+    ):
+        edges = [
+            i
+            for i in range(len(spelling) + 1)
+            if not (
+                0 < i < len(spelling) and _WORD.match(spelling[i - 1]) and _WORD.match(spelling[i])
+            )
+        ]
         for place, begin in enumerate(edges):
-            for end in edges[place + 1:]:
+            for end in edges[place + 1 :]:
                 run = spelling[begin:end].strip()
                 if _LEAST <= len(run) <= longest:
                     yield run
 
 
 def _shown_forms(place: Workspace, run: str) -> set[str]:
-    """The forms of an id that a run of words would show: without all in which two spellings differ, or as a hash."""
-    hashed = {form for name, (size, _) in HASHES.items() if len(run) == size and _HEX.fullmatch(run)
-              for form in hashed_forms(place.keys, name, run.lower())}
+    """The forms of an id that a run of words would show: without all in which two spellings differ,
+    or as a hash."""
+    hashed = {
+        form
+        for name, (size, _) in HASHES.items()
+        if len(run) == size and _HEX.fullmatch(run)
+        for form in hashed_forms(place.keys, name, run.lower())
+    }
     return hashed | {form_of(place.keys, "folded", folded(run))}
 
 
@@ -97,15 +121,24 @@ def _asked(place: Workspace, state: State) -> _Asked:
     requests = state.requests.values()
     open_ones = [r.request_id for r in place.requests.pending()]
     given = place.needles.read("", dict.fromkeys(open_ones, ())).ids
-    return _Asked(frozenset(s for r in requests for s in (r.subject, *r.subjects)) | state.holds.keys(),
-                  frozenset(n for r in requests for n in r.near), frozenset(f for r in requests for f in r.forms),
-                  frozenset(map(folded, given)),
-                  frozenset([rule_of(place), *(r.id_rule for r in requests),
-                             *(tuple(h["id_rule"]) for h in state.holds.values())]))
+    return _Asked(
+        frozenset(s for r in requests for s in (r.subject, *r.subjects)) | state.holds.keys(),
+        frozenset(n for r in requests for n in r.near),
+        frozenset(f for r in requests for f in r.forms),
+        frozenset(map(folded, given)),
+        frozenset(
+            [
+                rule_of(place),
+                *(r.id_rule for r in requests),
+                *(tuple(h["id_rule"]) for h in state.holds.values()),
+            ]
+        ),
+    )
 
 
 def _is_known(place: Workspace, runs: Iterable[str]) -> bool:
-    """Whether a run of words is the id of anybody in stored data, in quarantine, in a request or under a hold."""
+    """Whether a run of words is the id of anybody in stored data, in quarantine, in a request or
+    under a hold."""
     state, keys = place.ledger.state(), place.keys
     asked = _asked(place, state)
     subjects: set[str] = set()
@@ -115,8 +148,11 @@ def _is_known(place: Workspace, runs: Iterable[str]) -> bool:
         mine, shown = {subject_digest(keys, u) for u in under if u}, _shown_forms(place, run)
         near = {form_digest(keys, f) for f in (*shown, form_of(keys, "given", run))}
         hashed = {f for u in under for f in forms_of(keys, run, u)} if asked.forms else set()
-        if folded(run) in asked.ids or not (asked.subjects.isdisjoint(mine) and asked.near.isdisjoint(near)
-                                            and asked.forms.isdisjoint(hashed | shown)):
+        if folded(run) in asked.ids or not (
+            asked.subjects.isdisjoint(mine)
+            and asked.near.isdisjoint(near)
+            and asked.forms.isdisjoint(hashed | shown)
+        ):
             return True
         subjects |= mine
         forms |= shown

@@ -1,7 +1,9 @@
-"""Repair: train again, within a time limit, what erasures deactivated, the worst shards first. Off by default.
+"""Repair: train again, within a time limit, what erasures deactivated, the worst shards first. Off
+by default.
 
-The same engine as a full retrain, and as exact: a stage is what training from nothing on the remaining records would
-give. What is done when the time is up is served; the next repair goes on from there.
+The same engine as a full retrain, and as exact: a stage is what training from nothing on the
+remaining records would give. What is done when the time is up is served; the next repair goes on
+from there.
 """
 
 import time
@@ -30,28 +32,35 @@ def repair(workspace: str, minutes: float = 60, wait_seconds: float = 0) -> dict
 
 
 class RepairSession(TrainingSession):
-    """Trains the missing stages of the worst shards until the time is up. A stage that has begun is finished."""
+    """Trains the missing stages of the worst shards until the time is up. A stage that has begun is
+    finished."""
 
     def __init__(self, place: Workspace, minutes: float, wait_seconds: float = 0) -> None:
         super().__init__(place, "repair", wait_seconds)
         self._until = time.monotonic() + 60 * minutes
 
     def order(self, missing: list[StageSpec], state: State) -> list[StageSpec]:
-        """Worst shard first, then those that others build on. Raises UsageError when what serves is not a part of what
-        the settings and the data call for: then it cannot be repaired, only retrained."""
+        """Worst shard first, then those that others build on. Raises UsageError when what serves is
+        not a part of what the settings and the data call for: then it cannot be repaired, only
+        retrained."""
         if state.release is None:
             raise UsageError("expected a version to repair, got none; run `s3t train`")
         wanted = {s.key for s in self.plan.stages}
         if not state.release.stage_keys() <= wanted:
-            raise UsageError("expected the settings, the data and the machine that the serving version was trained "
-                             "with, got others; run `s3t retrain`")
+            raise UsageError(
+                "expected the settings, the data and the machine that the serving version was "
+                "trained with, got others; run `s3t retrain`"
+            )
         release = state.release
-        return sorted(missing, key=lambda s: (release.live_depth(s.shard), s.shard, len(s.prefix), s.prefix))
+        return sorted(
+            missing, key=lambda s: (release.live_depth(s.shard), s.shard, len(s.prefix), s.prefix)
+        )
 
     def out_of_time(self) -> bool:
         """Whether the time is up."""
         return time.monotonic() >= self._until
 
     def check_floor(self, accuracy: float | None) -> None:
-        """A repaired version has all that the serving one has, and more: the floor is for replacements."""
+        """A repaired version has all that the serving one has, and more: the floor is for
+        replacements."""
         del accuracy

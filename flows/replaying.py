@@ -1,7 +1,8 @@
 """Replay: train live stages again from their recorded inputs and compare bytes.
 
-It is evidence that the model that serves is what the ledger says it is, and of the numeric profile that exactness is
-claimed within: on another machine or with other libraries bytes differ, which is told as that and never as a pass.
+It is evidence that the model that serves is what the ledger says it is, and of the numeric profile
+that exactness is claimed within: on another machine or with other libraries bytes differ, which is
+told as that and never as a pass.
 """
 
 import random
@@ -24,11 +25,13 @@ _SAME, _OTHER = "same bytes", "OTHER BYTES"
 
 
 def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict[str, Any]:
-    """Train `count` random live stages again (None: all of them) and hold their bytes against the recorded digests.
+    """Train `count` random live stages again (None: all of them) and hold their bytes against the
+    recorded digests.
 
-    {"valid", "profile", "live", "stages": [{"key", "shard", "slices", "result"}]}. `result`: "same bytes", "OTHER
-    BYTES", or why nothing can be said ("its data changed since": ingested anew, and not trained yet). `valid` is false
-    unless something was replayed and every replayed stage had the same bytes. Erasures go on meanwhile.
+    {"valid", "profile", "live", "stages": [{"key", "shard", "slices", "result"}]}. `result`: "same
+    bytes", "OTHER BYTES", or why nothing can be said ("its data changed since": ingested anew, and
+    not trained yet). `valid` is false unless something was replayed and every replayed stage had
+    the same bytes. Erasures go on meanwhile.
 
     Raises UsageError when nothing serves, BackboneChanged when the backbone is another.
     """
@@ -40,27 +43,47 @@ def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict
         recipe = recipe_from_json(state.champion.recipe)
         with current().spinner("Loading torch and the backbone"):
             found = place.runner.describe(
-                DescribeJob(recipe.model, recipe.profile.threads, recipe.training["device"]))
-        live = sorted({s.key: s for r in state.champion.release.replicas for s in r.stages}.values(),
-                      key=lambda s: s.key)
+                DescribeJob(recipe.model, recipe.profile.threads, recipe.training["device"])
+            )
+        live = sorted(
+            {s.key: s for r in state.champion.release.replicas for s in r.stages}.values(),
+            key=lambda s: s.key,
+        )
         same_profile = found.profile == recipe.profile
         chosen = live if count is None else random.Random(seed).sample(live, min(count, len(live)))
-        results = _results(place, state, recipe, chosen) if same_profile else [
-            "not comparable: another numeric profile"] * len(chosen)
+        results = (
+            _results(place, state, recipe, chosen)
+            if same_profile
+            else ["not comparable: another numeric profile"] * len(chosen)
+        )
         document = {
-            "valid": _SAME in results and _OTHER not in results, "live": len(live),
-            "profile": recipe.profile.__dict__ | ({} if same_profile else {"here": found.profile.__dict__}),
-            "stages": [{"key": s.key, "shard": s.shard, "slices": list(s.prefix), "result": r}
-                       for s, r in zip(chosen, results, strict=True)]}
-        place.ledger.append({"type": "replayed", "time": place.now(), "version": state.champion.version,
-                             "live": len(live), "same_profile": same_profile,
-                             "same": [s.key for s, r in zip(chosen, results, strict=True) if r == _SAME],
-                             "other": [s.key for s, r in zip(chosen, results, strict=True) if r == _OTHER]})
+            "valid": _SAME in results and _OTHER not in results,
+            "live": len(live),
+            "profile": recipe.profile.__dict__
+            | ({} if same_profile else {"here": found.profile.__dict__}),
+            "stages": [
+                {"key": s.key, "shard": s.shard, "slices": list(s.prefix), "result": r}
+                for s, r in zip(chosen, results, strict=True)
+            ],
+        }
+        place.ledger.append(
+            {
+                "type": "replayed",
+                "time": place.now(),
+                "version": state.champion.version,
+                "live": len(live),
+                "same_profile": same_profile,
+                "same": [s.key for s, r in zip(chosen, results, strict=True) if r == _SAME],
+                "other": [s.key for s, r in zip(chosen, results, strict=True) if r == _OTHER],
+            }
+        )
         place.write_checkpoint()
     return document
 
 
-def _results(place: Workspace, state: State, recipe: Recipe, chosen: Iterable[StageRecord]) -> list[str]:
+def _results(
+    place: Workspace, state: State, recipe: Recipe, chosen: Iterable[StageRecord]
+) -> list[str]:
     """What became of each; `state` has data and a version that serves."""
     stages, release, dataset = list(chosen), state.champion.release, state.dataset
     sequences = list(dict.fromkeys(r.sequence for r in release.replicas))
@@ -82,14 +105,28 @@ def _results(place: Workspace, state: State, recipe: Recipe, chosen: Iterable[St
             advance()
         return _SAME if sha256_hex(outcome.artifact) == record.digest else _OTHER
 
-    with (current().bar(f"Training {len(stages)} stages again", len(stages)) as advance,
-          ThreadPoolExecutor(place.config.runner.workers) as pool):
+    with (
+        current().bar(f"Training {len(stages)} stages again", len(stages)) as advance,
+        ThreadPoolExecutor(place.config.runner.workers) as pool,
+    ):
         return list(pool.map(one, stages))
 
 
-def _job(place: Workspace, state: State, recipe: Recipe, spec: StageSpec, held_out: FileRef) -> StageJob:
-    files = tuple(FileRef(place.root / "data" / slice_path(spec.shard, s), d)
-                  for s, d in zip(spec.prefix, spec.slice_digests, strict=True))
+def _job(
+    place: Workspace, state: State, recipe: Recipe, spec: StageSpec, held_out: FileRef
+) -> StageJob:
+    files = tuple(
+        FileRef(place.root / "data" / slice_path(spec.shard, s), d)
+        for s, d in zip(spec.prefix, spec.slice_digests, strict=True)
+    )
     earlier = tuple(state.stages[k].digest if k else None for k in spec.earlier)
-    return StageJob(recipe, spec, files, earlier, held_out, place.store, place.keys,
-                    max_memory=place.config.runner.max_memory)
+    return StageJob(
+        recipe,
+        spec,
+        files,
+        earlier,
+        held_out,
+        place.store,
+        place.keys,
+        max_memory=place.config.runner.max_memory,
+    )

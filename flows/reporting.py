@@ -1,4 +1,5 @@
-"""Audit reports: `report.html` and `report.pdf` for people, `report.json` signed for whoever checks."""
+"""Audit reports: `report.html` and `report.pdf` for people, `report.json` signed for whoever
+checks."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,53 +17,83 @@ _WINDOWS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 def write_report(place: Workspace, since: datetime | None, folder: Path) -> dict[str, Any]:
-    """Write the three files into `folder`; {"html", "pdf", "json", "requests", "deadlines_missed", ...}."""
+    """Write the three files into `folder`; {"html", "pdf", "json", "requests", "deadlines_missed",
+    ...}."""
     from flows.report.page import write_page
     from flows.report.paper import write_paper
     from flows.report.plots import pictures
     from flows.report.story import tell
+
     now = place.clock.now()
     if since is not None and since > now:
         raise UsageError(f"expected --since in the past, got {rfc3339(since)}")
     place.check_whole()
     report = report_of(place, since, now)
     story = tell(report, pictures(report))
-    statement = make_statement(report.model_dump(mode="json"),
-                               certificate_subject(place.ledger.state(), place.ledger.head()), REPORT_TYPE)
-    files = {"html": ("report.html", write_page(story)), "pdf": ("report.pdf", write_paper(story)),
-             "json": ("report.json", sign(statement, place.signing_key()))}
+    statement = make_statement(
+        report.model_dump(mode="json"),
+        certificate_subject(place.ledger.state(), place.ledger.head()),
+        REPORT_TYPE,
+    )
+    files = {
+        "html": ("report.html", write_page(story)),
+        "pdf": ("report.pdf", write_paper(story)),
+        "json": ("report.json", sign(statement, place.signing_key())),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"could not make the directory for the report ({type(error).__name__}); pass another one "
-                           "with --out") from None
+        raise StorageError(
+            f"could not make the directory for the report ({type(error).__name__}); pass another "
+            "one with --out"
+        ) from None
     for name, content in files.values():
         write_atomically(folder / name, content, SHARED_MODE)
-    return {**{kind: str(folder / name) for kind, (name, _) in files.items()}, "since": report.period.since,
-            "until": report.period.until, **report.summary.model_dump(mode="json")}
+    return {
+        **{kind: str(folder / name) for kind, (name, _) in files.items()},
+        "since": report.period.since,
+        "until": report.period.until,
+        **report.summary.model_dump(mode="json"),
+    }
 
 
 def report_of(place: Workspace, since: datetime | None, now: datetime) -> Report:
     """The report's content."""
-    recorded = (place.certificates_dir / f"{request}.json" for request in place.ledger.state().documents)
+    recorded = (
+        place.certificates_dir / f"{request}.json" for request in place.ledger.state().documents
+    )
     documents = {path.stem: path.read_bytes() for path in recorded if path.is_file()}
-    return build_report(place.config.system.name, place.ledger.events(), documents, since, now, place.budget_of,
-                        len(place.ledger.state().suppressed), place.erase_policy().software)
+    return build_report(
+        place.config.system.name,
+        place.ledger.events(),
+        documents,
+        since,
+        now,
+        place.budget_of,
+        len(place.ledger.state().suppressed),
+        place.erase_policy().software,
+    )
 
 
 def parse_since(text: str, now: datetime) -> datetime | None:
-    """A day (2026-10-01), a time with zone, or how far back (30d, 12h, 2w). "" is the beginning. Raises UsageError."""
+    """A day (2026-10-01), a time with zone, or how far back (30d, 12h, 2w). "" is the beginning.
+    Raises UsageError."""
     if not text:
         return None
     number, unit = text[:-1], text[-1]
     if unit in _WINDOWS and number.isdecimal():
         try:
             return now - timedelta(**{_WINDOWS[unit]: int(number)})
-        except (OverflowError, ValueError):  # from before there was a calendar, or more digits than Python reads
+        except (
+            OverflowError,
+            ValueError,
+        ):  # from before there was a calendar, or more digits than Python reads
             return None
     try:
         found = datetime.fromisoformat(text)
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise UsageError("expected --since as a day (2026-10-01), a time (2026-10-01T12:00:00Z) or how far back (30d, "
-                         "12h), got something else") from None
+        raise UsageError(
+            "expected --since as a day (2026-10-01), a time (2026-10-01T12:00:00Z) or how far back "
+            "(30d, 12h), got something else"
+        ) from None

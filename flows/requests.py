@@ -1,7 +1,7 @@
 """Deletion requests: taken, listed, approved, held, withdrawn, rejected; and a person who returns.
 
-A request is durable, and a checkpoint tells of it, before it is acknowledged. The id as given goes to a 0600 file,
-nowhere else. Whatever happens to a request is a ledger event.
+A request is durable, and a checkpoint tells of it, before it is acknowledged. The id as given goes
+to a 0600 file, nowhere else. Whatever happens to a request is a ledger event.
 """
 
 import hmac
@@ -18,10 +18,24 @@ from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_subject
-from s3t_core.erasure.closing import CLOSING_TYPE, STATES, as_told, check_reason, closing_predicate, view_of
+from s3t_core.erasure.closing import (
+    CLOSING_TYPE,
+    STATES,
+    as_told,
+    check_reason,
+    closing_predicate,
+    view_of,
+)
 from s3t_core.erasure.state import Event, RequestRecord, State
 from s3t_core.errors import LedgerError, S3TError, UsageError
-from s3t_core.identity import EXACT, forms_of, hashed_forms, near_spellings, parse_hashed, spelt_under
+from s3t_core.identity import (
+    EXACT,
+    forms_of,
+    hashed_forms,
+    near_spellings,
+    parse_hashed,
+    spelt_under,
+)
 from s3t_core.keys import keyed_digest
 from s3t_core.ports import Closing
 from s3t_core.records import record_digest, subject_digest
@@ -34,9 +48,11 @@ _BATCH = 500
 """Requests that are accepted in one transaction."""
 
 
-def take_requests(place: Workspace, subjects: list[str], record: str = "", key: str = "") -> list[DeletionRequest]:
-    """One request per distinct subject (or for one record of one subject). Asked twice while pending, or ever again
-    with the same idempotency `key`: one request.
+def take_requests(
+    place: Workspace, subjects: list[str], record: str = "", key: str = ""
+) -> list[DeletionRequest]:
+    """One request per distinct subject (or for one record of one subject). Asked twice while
+    pending, or ever again with the same idempotency `key`: one request.
 
     Raises UsageError for an empty or over-long id, or a record id where the data has none.
     """
@@ -47,24 +63,40 @@ def take_requests(place: Workspace, subjects: list[str], record: str = "", key: 
     for given, under in spelt(place, subjects).items():
         people.setdefault(under, []).append(given)
     under = spelt_under(rule_of(place), record)
-    return _take_all(place, [_asked(place, given, subject, under, key, [record, under] if record else [*given, subject])
-                             for subject, given in people.items()])
+    return _take_all(
+        place,
+        [
+            _asked(
+                place, given, subject, under, key, [record, under] if record else [*given, subject]
+            )
+            for subject, given in people.items()
+        ],
+    )
 
 
 def take_hashed(place: Workspace, hashed: list[str], key: str = "") -> list[DeletionRequest]:
-    """A request for whoever has an id with one of these hashes (`sha256:HEX`, `sha1:`, `md5:`) when it is carried out.
-    Where nobody has it as it is, who has it with blanks or in other letter case is meant. Raises UsageError for what is
-    no such hash."""
+    """A request for whoever has an id with one of these hashes (`sha256:HEX`, `sha1:`, `md5:`) when
+    it is carried out. Where nobody has it as it is, who has it with blanks or in other letter case
+    is meant. Raises UsageError for what is no such hash."""
     if not hashed:
         raise UsageError("expected at least one hashed id, got none")
-    return _take_all(place, [_asked_by_hash(place, algorithm, digits, key)
-                             for algorithm, digits in dict.fromkeys(map(parse_hashed, hashed))])
+    return _take_all(
+        place,
+        [
+            _asked_by_hash(place, algorithm, digits, key)
+            for algorithm, digits in dict.fromkeys(map(parse_hashed, hashed))
+        ],
+    )
 
 
 def _take_all(place: Workspace, asked: list["_Wanted"]) -> list[DeletionRequest]:
     if len(asked) > _BATCH:
         _check_not_begun(place, asked)
-    taken = [request for begin in range(0, len(asked), _BATCH) for request in _take(place, asked[begin:begin + _BATCH])]
+    taken = [
+        request
+        for begin in range(0, len(asked), _BATCH)
+        for request in _take(place, asked[begin : begin + _BATCH])
+    ]
     place.write_checkpoint()
     return taken
 
@@ -75,99 +107,171 @@ def states_of(place: Workspace, requests: Iterable[DeletionRequest]) -> dict[str
     return {r.request_id: view_of(r, known, needs, now).state for r in requests}
 
 
-def list_requests(place: Workspace, state: str = "", due_within_days: float | None = None) -> list[dict[str, Any]]:
-    """Every request as JSON values, open ones by due time first; of one state only, or due within so many days. Raises
-    UsageError for a state that there is not: an empty answer would say that nothing is in it."""
+def list_requests(
+    place: Workspace, state: str = "", due_within_days: float | None = None
+) -> list[dict[str, Any]]:
+    """Every request as JSON values, open ones by due time first; of one state only, or due within
+    so many days. Raises UsageError for a state that there is not: an empty answer would say that
+    nothing is in it."""
     if state and state not in STATES:
-        raise UsageError(f"expected a state of requests ({', '.join(STATES)}), got another; see how it is spelt")
+        raise UsageError(
+            f"expected a state of requests ({', '.join(STATES)}), got another; see how it is spelt"
+        )
     place.requests.check()
     known, now = place.ledger.state(), place.clock.now()
-    views = [view_of(r, known, place.config.erasure.needs_approval, now) for r in place.requests.all()]
-    found = [v for v in views if (not state or v.state == state) and (
-        due_within_days is None or (v.days_left is not None and v.days_left <= due_within_days))]
-    return [{"id": v.request.request_id, "state": v.state, "received": v.request.received, "due": v.request.due,
-             "days_left": v.days_left, "rows": v.rows, "scope": "record" if v.request.record else "subject"}
-            for v in sorted(found, key=lambda v: (v.days_left is None, v.request.due))]
+    views = [
+        view_of(r, known, place.config.erasure.needs_approval, now) for r in place.requests.all()
+    ]
+    found = [
+        v
+        for v in views
+        if (not state or v.state == state)
+        and (
+            due_within_days is None or (v.days_left is not None and v.days_left <= due_within_days)
+        )
+    ]
+    return [
+        {
+            "id": v.request.request_id,
+            "state": v.state,
+            "received": v.request.received,
+            "due": v.request.due,
+            "days_left": v.days_left,
+            "rows": v.rows,
+            "scope": "record" if v.request.record else "subject",
+        }
+        for v in sorted(found, key=lambda v: (v.days_left is None, v.request.due))
+    ]
 
 
 def approve(place: Workspace, request_ids: list[str], by: str) -> None:
-    """Let requests be carried out. Raises UsageError for one that is unknown or closed, and for a name or role that
-    quotes somebody's id."""
+    """Let requests be carried out. Raises UsageError for one that is unknown or closed, and for a
+    name or role that quotes somebody's id."""
     who = _name(place, by)
     with _changing(place) as state:
         requests = [_open_request(place, state, r) for r in request_ids]
         new = [r for r in requests if r.request_id not in state.approved]
         if new:
-            place.ledger.append(*({"type": "approved", "time": place.now(), "request": r.request_id, "by": who}
-                                  for r in new))
+            place.ledger.append(
+                *(
+                    {"type": "approved", "time": place.now(), "request": r.request_id, "by": who}
+                    for r in new
+                )
+            )
 
 
 def withdraw(place: Workspace, request_id: str, by: str = "") -> None:
-    """Close a request because whoever asked took it back. `by`: a role, as what stays must not name the person. Raises
-    UsageError once it is being carried out."""
+    """Close a request because whoever asked took it back. `by`: a role, as what stays must not name
+    the person. Raises UsageError once it is being carried out."""
     who = _name(place, by, place.needles.ids_of(request_id)) if by else _WHO_ASKED
     _close(place, request_id, "withdrawal", who, "", "withdrawn by whoever asked")
 
 
 def reject(place: Workspace, request_id: str, basis: str, reason: str, by: str) -> None:
-    """Close a request without an erasure, on a legal basis (`closing.BASES`), with a reason that names nobody. Raises
-    UsageError also where the ids that were asked with are lost: nobody could say whether the reason quotes them."""
+    """Close a request without an erasure, on a legal basis (`closing.BASES`), with a reason that
+    names nobody. Raises UsageError also where the ids that were asked with are lost: nobody could
+    say whether the reason quotes them."""
     ids = place.needles.ids_of(request_id)
     asked = place.ledger.state().requests.get(request_id)
-    if asked is not None and place.ledger.state().is_open(request_id) and not set(asked.ids) <= {
-            place.needles.digest_of(request_id, i) for i in ids}:
-        raise UsageError("expected the ids that this request was asked with, got fewer: a restore lost them, and "
-                         "nobody can say whether the reason quotes them; ask again with the same ids, then reject it, "
-                         "or withdraw it; nothing was changed")
-    _close(place, request_id, "rejection", _name(place, by, ids), basis, _reason(place, basis, reason, ids))
+    if (
+        asked is not None
+        and place.ledger.state().is_open(request_id)
+        and not set(asked.ids) <= {place.needles.digest_of(request_id, i) for i in ids}
+    ):
+        raise UsageError(
+            "expected the ids that this request was asked with, got fewer: a restore lost them, "
+            "and nobody can say whether the reason quotes them; ask again with the same ids, then "
+            "reject it, or withdraw it; nothing was changed"
+        )
+    _close(
+        place,
+        request_id,
+        "rejection",
+        _name(place, by, ids),
+        basis,
+        _reason(place, basis, reason, ids),
+    )
 
 
 def hold(place: Workspace, subject: str, basis: str, reason: str, by: str) -> int:
-    """Stop every erasure of a subject, asked for or yet to be; returns how many open requests wait now."""
-    digest, clean, who = (_digest_of(place, subject), _reason(place, basis, reason, [subject]),
-                          _name(place, by, [subject]))
+    """Stop every erasure of a subject, asked for or yet to be; returns how many open requests wait
+    now."""
+    digest, clean, who = (
+        _digest_of(place, subject),
+        _reason(place, basis, reason, [subject]),
+        _name(place, by, [subject]),
+    )
     with _changing(place) as state:
         pending = place.requests.pending()
         waiting = [r for r in pending if r.subject == digest]
-        for request in [*waiting, *(r for r in pending if digest in state.requests[r.request_id].subjects)]:
+        for request in [
+            *waiting,
+            *(r for r in pending if digest in state.requests[r.request_id].subjects),
+        ]:
             _open_request(place, state, request.request_id)
-        place.ledger.append({"type": "hold", "state": "set", "time": place.now(), "subject": digest, "basis": basis,
-                             "id_rule": list(rule_of(place)),
-                             "reason": clean, "by": who})
+        place.ledger.append(
+            {
+                "type": "hold",
+                "state": "set",
+                "time": place.now(),
+                "subject": digest,
+                "basis": basis,
+                "id_rule": list(rule_of(place)),
+                "reason": clean,
+                "by": who,
+            }
+        )
     return len(waiting)
 
 
 def release(place: Workspace, subject: str, by: str) -> None:
-    """End a hold: what was asked for is carried out by the next erase run. Raises UsageError when there is none."""
+    """End a hold: what was asked for is carried out by the next erase run. Raises UsageError when
+    there is none."""
     digest, who = _digest_of(place, subject), _name(place, by, [subject])
     with _changing(place) as state:
         if digest not in state.holds:
-            raise UsageError("expected a subject with a legal hold, got one without; nothing was changed")
-        place.ledger.append({"type": "hold", "state": "released", "time": place.now(), "subject": digest,
-                             "by": who})
+            raise UsageError(
+                "expected a subject with a legal hold, got one without; nothing was changed"
+            )
+        place.ledger.append(
+            {"type": "hold", "state": "released", "time": place.now(), "subject": digest, "by": who}
+        )
 
 
 def lift(place: Workspace, subject: str, record: str, by: str) -> None:
-    """Take a subject, or one record, off the suppression list because the person returned: later ingests may hold them
-    again. Raises UsageError when they are not on it, or a request of theirs is open."""
+    """Take a subject, or one record, off the suppression list because the person returned: later
+    ingests may hold them again. Raises UsageError when they are not on it, or a request of theirs
+    is open."""
     digest, who = _digest_of(place, subject, record), _name(place, by, [subject, record])
     with _changing(place) as state:
         refuse_open_plan(state)
         if any(r.subject == digest for r in place.requests.pending()):
-            raise UsageError("expected no open request of this subject, got one; `s3t erase` or `s3t withdraw` it "
-                             "first")
+            raise UsageError(
+                "expected no open request of this subject, got one; `s3t erase` or `s3t withdraw` "
+                "it first"
+            )
         listed = _listed(place, state, subject, record)
         for suppression in listed:
-            place.requests.lift(suppression, {"type": "lifted", "time": place.now(), "suppression": suppression,
-                                              "by": who, "kind": state.suppressed[suppression][0]})
+            place.requests.lift(
+                suppression,
+                {
+                    "type": "lifted",
+                    "time": place.now(),
+                    "suppression": suppression,
+                    "by": who,
+                    "kind": state.suppressed[suppression][0],
+                },
+            )
         if not listed:
-            raise UsageError("expected a subject (or record) on the suppression list, got one that is not on it"
-                             f"{_told_near(place, state, subject, record)}; nothing was changed")
+            raise UsageError(
+                "expected a subject (or record) on the suppression list, got one that is not on it"
+                f"{_told_near(place, state, subject, record)}; nothing was changed"
+            )
 
 
 def _listed(place: Workspace, state: State, subject: str, record: str) -> list[str]:
-    """The digests on the suppression list that keep out who has this id: each under the rule that it was asked by, and
-    by a hash those that meant this very person."""
+    """The digests on the suppression list that keep out who has this id: each under the rule that
+    it was asked by, and by a hash those that meant this very person."""
     keys, found = place.keys, []
     for digest, (_, request) in state.suppressed.items():
         asked = state.requests[request]
@@ -183,16 +287,23 @@ def _listed(place: Workspace, state: State, subject: str, record: str) -> list[s
 
 
 def _told_near(place: Workspace, state: State, subject: str, record: str) -> str:
-    """What to say where somebody was erased who is spelt nearly so: nobody but whoever asks knows whether it is the
-    same person, and another's erasure is not undone by a look-alike."""
+    """What to say where somebody was erased who is spelt nearly so: nobody but whoever asks knows
+    whether it is the same person, and another's erasure is not undone by a look-alike."""
     under = spelt_under(rule_of(place), subject)
     near = set(near_digests(place.keys, subject, under, record, ()))
-    near |= set() if record else {form_digest(place.keys, f) for f in forms_of(place.keys, subject, under)}
-    if all(near.isdisjoint(state.requests[request].near) for _, request in state.suppressed.values()):
+    near |= (
+        set()
+        if record
+        else {form_digest(place.keys, f) for f in forms_of(place.keys, subject, under)}
+    )
+    if all(
+        near.isdisjoint(state.requests[request].near) for _, request in state.suppressed.values()
+    ):
         return ""
     meant = next((s for s in near_spellings(subject) if _listed(place, state, s, record)), "")
-    return ", though one that is spelt nearly so; lift that one" + (f": {meant!r}" if meant else
-                                                                    ", as it was spelt when it was erased")
+    return ", though one that is spelt nearly so; lift that one" + (
+        f": {meant!r}" if meant else ", as it was spelt when it was erased"
+    )
 
 
 def _digest_of(place: Workspace, subject: str, record: str = "") -> str:
@@ -203,7 +314,8 @@ def _digest_of(place: Workspace, subject: str, record: str = "") -> str:
 
 @contextmanager
 def _changing(place: Workspace) -> Iterator[State]:
-    """Between erase runs: what is decided here is seen by the next one. The ledger is signed before anyone is told."""
+    """Between erase runs: what is decided here is seen by the next one. The ledger is signed before
+    anyone is told."""
     with place.changing(_WAIT_SECONDS):
         place.requests.check()
         yield place.ledger.state()
@@ -213,24 +325,44 @@ def _changing(place: Workspace) -> Iterator[State]:
 def _open_request(place: Workspace, state: State, request_id: str) -> DeletionRequest:
     found = next((r for r in place.requests.all() if r.request_id == request_id), None)
     if found is None:
-        raise UsageError("expected the id of a request (`s3t requests` lists them), got another; nothing was changed")
+        raise UsageError(
+            "expected the id of a request (`s3t requests` lists them), got another; nothing was "
+            "changed"
+        )
     if found.certificate:
-        raise UsageError(f"expected an open request, got {request_id}, which is closed already "
-                         f"({state.closed.get(request_id, 'by a certificate')}); nothing was changed")
+        raise UsageError(
+            f"expected an open request, got {request_id}, which is closed already "
+            f"({state.closed.get(request_id, 'by a certificate')}); nothing was changed"
+        )
     if state.plan is not None and request_id in state.plan["plan"]["requests"]:
-        raise UsageError(f"expected a request that is not being carried out, got {request_id}, whose erasure has "
-                         "begun; run `s3t erase` to finish it")
+        raise UsageError(
+            f"expected a request that is not being carried out, got {request_id}, whose erasure "
+            "has begun; run `s3t erase` to finish it"
+        )
     return as_told(found, state)
 
 
 def _close(place: Workspace, request_id: str, kind: str, by: str, basis: str, reason: str) -> None:
     with _changing(place) as state:
-        request, head, now = _open_request(place, state, request_id), place.ledger.head(), place.now()
-        predicate = closing_predicate(request, kind, now, by, basis, reason, place.ledger.leaves()[0].hex(), head)
-        digest = place.certificates.issue({request_id: predicate}, certificate_subject(state, head),
-                                          CLOSING_TYPE)[request_id]
-        told: Event = {"type": "closed", "time": now, "request": request_id, "kind": kind, "certificate": digest,
-                       "basis": basis}
+        request, head, now = (
+            _open_request(place, state, request_id),
+            place.ledger.head(),
+            place.now(),
+        )
+        predicate = closing_predicate(
+            request, kind, now, by, basis, reason, place.ledger.leaves()[0].hex(), head
+        )
+        digest = place.certificates.issue(
+            {request_id: predicate}, certificate_subject(state, head), CLOSING_TYPE
+        )[request_id]
+        told: Event = {
+            "type": "closed",
+            "time": now,
+            "request": request_id,
+            "kind": kind,
+            "certificate": digest,
+            "basis": basis,
+        }
         place.requests.close([Closing(request_id, digest, told)])
         place.needles.forget("", [request_id])
 
@@ -239,8 +371,10 @@ def _name(place: Workspace, by: str, ids: Collection[str] = ()) -> str:
     """Who decides, as it can be kept. `ids`: of whom it is about. Raises UsageError."""
     clean = " ".join(by.split())
     if not clean or len(clean) > 100 or not clean.isprintable():
-        raise UsageError("expected who decides with --by, a name or role of 1 to 100 printable characters, got "
-                         "something else")
+        raise UsageError(
+            "expected who decides with --by, a name or role of 1 to 100 printable characters, got "
+            "something else"
+        )
     check_quotes_nobody(place, clean, "who decides with --by, a name or role", ids)
     return clean
 
@@ -254,17 +388,27 @@ def _reason(place: Workspace, basis: str, reason: str, ids: Collection[str]) -> 
 
 def _check_ids(place: Workspace, subjects: list[str], record: str) -> None:
     longest = place.config.data.max_id_bytes
-    for what, value in [*(("subject", s) for s in subjects), *([("record", record)] if record else [])]:
+    for what, value in [
+        *(("subject", s) for s in subjects),
+        *([("record", record)] if record else []),
+    ]:
         size = len(value.encode(errors="surrogatepass"))
         if not value or size > longest:
-            raise UsageError(f"expected a {what} id of 1 to {longest} bytes, got {size}; nothing was accepted")
+            raise UsageError(
+                f"expected a {what} id of 1 to {longest} bytes, got {size}; nothing was accepted"
+            )
         if any("\ud800" <= c <= "\udfff" for c in value):
-            raise UsageError(f"expected a {what} id in UTF-8, got other bytes; nothing was accepted")
+            raise UsageError(
+                f"expected a {what} id in UTF-8, got other bytes; nothing was accepted"
+            )
     if record and len(subjects) != 1:
         raise UsageError(f"expected one subject with --record, got {len(subjects)}")
     if record and not place.config.data.record:
-        raise UsageError('expected [data] record in s3t.toml to name the id column, got ""; without record ids only a '
-                         "whole subject can be erased")
+        raise UsageError(
+            'expected [data] record in s3t.toml to name the id column, got ""; without record ids '
+            "only a "
+            "whole subject can be erased"
+        )
 
 
 @dataclass(frozen=True)
@@ -275,47 +419,102 @@ class _Wanted:
     ids: list[str]
 
 
-def _asked(place: Workspace, given: list[str], subject: str, record: str, key: str, ids: list[str]) -> _Wanted:
+def _asked(
+    place: Workspace, given: list[str], subject: str, record: str, key: str, ids: list[str]
+) -> _Wanted:
     keys, rule = place.keys, rule_of(place)
     near = {n: None for each in given for n in near_digests(keys, each, subject, record, rule)}
-    request = _request(place, subject_digest(keys, subject), record_digest(keys, subject, record) if record else "",
-                       suppression_digest(keys, subject, record))
-    return _wanted(place, request, f"{subject}\0{record}" if record else subject, key, list(dict.fromkeys(ids)),
-                   {"near": list(near), "asked_by": "id", "forms": []})
+    request = _request(
+        place,
+        subject_digest(keys, subject),
+        record_digest(keys, subject, record) if record else "",
+        suppression_digest(keys, subject, record),
+    )
+    return _wanted(
+        place,
+        request,
+        f"{subject}\0{record}" if record else subject,
+        key,
+        list(dict.fromkeys(ids)),
+        {"near": list(near), "asked_by": "id", "forms": []},
+    )
 
 
 def _asked_by_hash(place: Workspace, algorithm: str, digits: str, key: str) -> _Wanted:
     keys, forms = place.keys, hashed_forms(place.keys, algorithm, digits)
     near = [form_digest(keys, form) for form in forms]
-    request = _request(place, keyed_digest(keys.subject, "hashed", algorithm, digits).hex(), "", near[0])
-    return _wanted(place, request, f"{algorithm}:{digits}", key, [digits],
-                   {"near": near, "asked_by": algorithm, "forms": list(forms)})
+    request = _request(
+        place, keyed_digest(keys.subject, "hashed", algorithm, digits).hex(), "", near[0]
+    )
+    return _wanted(
+        place,
+        request,
+        f"{algorithm}:{digits}",
+        key,
+        [digits],
+        {"near": near, "asked_by": algorithm, "forms": list(forms)},
+    )
 
 
 def _request(place: Workspace, subject: str, record: str, suppression: str) -> DeletionRequest:
     received = place.clock.now()
     return DeletionRequest(
-        request_id=f"req-{uuid.uuid4().hex[:16]}", subject=subject, record=record, suppression=suppression,
-        commitment="", received=rfc3339(received),
-        due=rfc3339(later(received, days=place.config.erasure.deadline_days)))
+        request_id=f"req-{uuid.uuid4().hex[:16]}",
+        subject=subject,
+        record=record,
+        suppression=suppression,
+        commitment="",
+        received=rfc3339(received),
+        due=rfc3339(later(received, days=place.config.erasure.deadline_days)),
+    )
 
 
-def _wanted(place: Workspace, unsealed: DeletionRequest, who: str, key: str, ids: list[str],
-            named: dict[str, Any]) -> _Wanted:
-    """`who`: what its commitment is of; `named`: how the person was named, as the ledger tells it."""
+def _wanted(
+    place: Workspace,
+    unsealed: DeletionRequest,
+    who: str,
+    key: str,
+    ids: list[str],
+    named: dict[str, Any],
+) -> _Wanted:
+    """`who`: what its commitment is of; `named`: how the person was named, as the ledger tells
+    it."""
     salt = new_salt()
-    request = replace(unsealed, commitment=commitment(place.keys.commitment, salt, *who.split("\0", 1)))
-    once = keyed_digest(place.keys.suppression, "idempotency", key, request.suppression).hex() if key else ""
-    return _Wanted(Asked(request, salt, {
-        "type": "request", "time": request.received, "request": request.request_id, "subject": request.subject,
-        "record": request.record, "suppression": request.suppression, "commitment": request.commitment,
-        "salt": sha256_hex(salt.encode()), "due": request.due, "id_rule": list(rule_of(place)),
-        "once": once, "ids": [place.needles.digest_of(request.request_id, i) for i in ids], **named}), ids)
+    request = replace(
+        unsealed, commitment=commitment(place.keys.commitment, salt, *who.split("\0", 1))
+    )
+    once = (
+        keyed_digest(place.keys.suppression, "idempotency", key, request.suppression).hex()
+        if key
+        else ""
+    )
+    return _Wanted(
+        Asked(
+            request,
+            salt,
+            {
+                "type": "request",
+                "time": request.received,
+                "request": request.request_id,
+                "subject": request.subject,
+                "record": request.record,
+                "suppression": request.suppression,
+                "commitment": request.commitment,
+                "salt": sha256_hex(salt.encode()),
+                "due": request.due,
+                "id_rule": list(rule_of(place)),
+                "once": once,
+                "ids": [place.needles.digest_of(request.request_id, i) for i in ids],
+                **named,
+            },
+        ),
+        ids,
+    )
 
 
 def _take(place: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:
-    """The ids as given are on disk before the requests are; those of a request that was there already go again, and so
-    do all of them where none was accepted."""
+    """The ids as given are on disk before the requests are; those of a request that was there
+    already go again, and so do all of them where none was accepted."""
     asked = [w.asked for w in wanted]
     with place.needles.accepting():
         try:
@@ -325,7 +524,11 @@ def _take(place: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:
         except BaseException:
             _forget(place, asked)
             raise
-        again = [(w, r) for w, r in zip(wanted, accepted, strict=True) if w.asked.request.request_id != r.request_id]
+        again = [
+            (w, r)
+            for w, r in zip(wanted, accepted, strict=True)
+            if w.asked.request.request_id != r.request_id
+        ]
         if again:
             _fill_in(place, [(w, r) for w, r in again if not r.certificate])
             place.needles.destroy("", [w.asked.request.request_id for w, _ in again])
@@ -333,17 +536,18 @@ def _take(place: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:
 
 
 def _forget(place: Workspace, asked: Iterable[Asked]) -> None:
-    """Destroy the ids of requests that were not accepted. A server may have accepted them and died before it said so:
-    where nobody can tell, they stay until the next erase run asks again."""
+    """Destroy the ids of requests that were not accepted. A server may have accepted them and died
+    before it said so: where nobody can tell, they stay until the next erase run asks again."""
     with suppress(S3TError):
         known = {r.request_id for r in place.requests.all()}
         place.needles.destroy("", {a.request.request_id for a in asked} - known)
 
 
 def _fill_in(place: Workspace, again: Sequence[tuple[_Wanted, DeletionRequest]]) -> None:
-    """Asking again gives the id back to an open request that has lost it, after a restore of older files, and adds
-    another spelling of it, of which the ledger is told: what it was told of, a restore does not lose in silence.
-    `again`: what was asked, with the request that stands for it."""
+    """Asking again gives the id back to an open request that has lost it, after a restore of older
+    files, and adds another spelling of it, of which the ledger is told: what it was told of, a
+    restore does not lose in silence. `again`: what was asked, with the request that stands for
+    it."""
     state, kept = place.ledger.state(), {}
     told: list[Event] = []
     for wanted, request in again:
@@ -352,7 +556,15 @@ def _fill_in(place: Workspace, again: Sequence[tuple[_Wanted, DeletionRequest]])
         new = _new_spellings(place, wanted, request.request_id, asked)
         if new:
             near = [n for n in wanted.asked.told["near"] if n not in asked.near]
-            told.append({"type": "spelt", "time": place.now(), "request": request.request_id, "ids": new, "near": near})
+            told.append(
+                {
+                    "type": "spelt",
+                    "time": place.now(),
+                    "request": request.request_id,
+                    "ids": new,
+                    "near": near,
+                }
+            )
     place.needles.keep_ids({r: ids for r, ids in kept.items() if ids})
     if told:
         try:
@@ -362,24 +574,38 @@ def _fill_in(place: Workspace, again: Sequence[tuple[_Wanted, DeletionRequest]])
             raise
 
 
-def _new_spellings(place: Workspace, wanted: _Wanted, request_id: str, asked: RequestRecord) -> list[str]:
+def _new_spellings(
+    place: Workspace, wanted: _Wanted, request_id: str, asked: RequestRecord
+) -> list[str]:
     """Digests of the ids as given that the ledger was not told of for a request."""
-    return [d for d in (place.needles.digest_of(request_id, i) for i in wanted.ids) if d not in asked.ids]
+    return [
+        d
+        for d in (place.needles.digest_of(request_id, i) for i in wanted.ids)
+        if d not in asked.ids
+    ]
 
 
-def _check_not_begun(place: Workspace, wanted: Iterable[_Wanted], others: str = "Nothing was accepted") -> None:
-    """Raises UsageError for another spelling of an id whose erasure has begun: what it searches for is settled."""
+def _check_not_begun(
+    place: Workspace, wanted: Iterable[_Wanted], others: str = "Nothing was accepted"
+) -> None:
+    """Raises UsageError for another spelling of an id whose erasure has begun: what it searches for
+    is settled."""
     state = place.ledger.state()
     begun = {state.requests[r].suppression: r for r in state.planned if state.is_open(r)}
     for each in wanted:
         request_id = begun.get(each.asked.request.suppression)
         if request_id and _new_spellings(place, each, request_id, state.requests[request_id]):
-            raise UsageError(f"expected the id as it was given before, got another spelling of it for {request_id}, "
-                             f"whose erasure has begun; when `s3t erase` has ended, ask again. {others}")
+            raise UsageError(
+                "expected the id as it was given before, got another spelling of it for "
+                f"{request_id}, whose erasure has begun; when `s3t erase` has ended, ask again. "
+                f"{others}"
+            )
 
 
 def commitment(key: bytes, salt: str, subject: str, record: str = "") -> str:
-    """The salted commitment that a certificate holds: HMAC-SHA256(key, salt || id). Without key and salt it says
-    nothing; destroying the salt makes it unopenable for ever."""
-    message = bytes.fromhex(salt) + subject.encode() + (b"\x00" + record.encode() if record else b"")
+    """The salted commitment that a certificate holds: HMAC-SHA256(key, salt || id). Without key and
+    salt it says nothing; destroying the salt makes it unopenable for ever."""
+    message = (
+        bytes.fromhex(salt) + subject.encode() + (b"\x00" + record.encode() if record else b"")
+    )
     return hmac.digest(key, message, "sha256").hex()

@@ -1,11 +1,14 @@
-"""The full retrain: train on the remaining data beside the serving version, register, move the alias.
+"""The full retrain: train on the remaining data beside the serving version, register, move the
+alias.
 
-It is filling in what is missing, so every stage whose inputs did not change is re-used. An erase run that spends the
-budget records in the ledger that a full retrain is wanted, and then has it run exactly once: by the `full-retrain`
-deployment where a Prefect server has one (the idempotency key is the ledger's, so a rerun after a crash triggers no
-second run), else in its own process. It stays wanted until a training registers a version or finds nothing missing.
+It is filling in what is missing, so every stage whose inputs did not change is re-used. An erase
+run that spends the budget records in the ledger that a full retrain is wanted, and then has it run
+exactly once: by the `full-retrain` deployment where a Prefect server has one (the idempotency key
+is the ledger's, so a rerun after a crash triggers no second run), else in its own process. It stays
+wanted until a training registers a version or finds nothing missing.
 
-A batch whose deadlines allow it gets its replacement first: trained on the data as it will be, then cut over to.
+A batch whose deadlines allow it gets its replacement first: trained on the data as it will be, then
+cut over to.
 """
 
 import contextlib
@@ -40,12 +43,15 @@ _WAIT_SECONDS = 3600.0
 
 @flow(name="full-retrain", task_runner=ThreadPoolTaskRunner(max_workers=64))
 def retrain(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
-    """Retrain the workspace directory's model on what is there now; waits so long for another run to end."""
+    """Retrain the workspace directory's model on what is there now; waits so long for another run
+    to end."""
     place = Workspace(Path(workspace))
     return run_retrain(place, wait_seconds, wait_seconds).__dict__
 
 
-def run_retrain(place: Workspace, wait_for_training: float = 0, wait_for_change: float = 0) -> TrainReport:
+def run_retrain(
+    place: Workspace, wait_for_training: float = 0, wait_for_change: float = 0
+) -> TrainReport:
     """Fill in; when that fails and a retrain is wanted, the ledger says that it failed."""
     try:
         return fill_in(place, "retrain", wait_for_training, wait_for_change)
@@ -63,7 +69,8 @@ def run_retrain(place: Workspace, wait_for_training: float = 0, wait_for_change:
 
 
 def want_retrain(place: Workspace) -> str:
-    """Record that a full retrain is wanted when the budget is spent; the caller holds the workspace lock.
+    """Record that a full retrain is wanted when the budget is spent; the caller holds the workspace
+    lock.
 
     Returns why none is of use although the budget is spent, else "".
     """
@@ -74,18 +81,29 @@ def want_retrain(place: Workspace) -> str:
     if state.dataset is None or state.dataset.rows() == 0:
         return "the budget is spent, and no records are left to train on"
     if state.release and is_complete(state.release, state.dataset):
-        return (f"the budget ({budget['policy']}) is spent although no stage is missing: a retrain would give the same "
-                "version; change [deletion_budget] or the data")
-    place.ledger.append({"type": "retrain", "time": place.now(), "id": f"retrain-{uuid.uuid4().hex[:16]}",
-                         "attempt": 1, "state": "wanted", "reason": budget["policy"]})
+        return (
+            f"the budget ({budget['policy']}) is spent although no stage is missing: a retrain "
+            "would give the same version; change [deletion_budget] or the data"
+        )
+    place.ledger.append(
+        {
+            "type": "retrain",
+            "time": place.now(),
+            "id": f"retrain-{uuid.uuid4().hex[:16]}",
+            "attempt": 1,
+            "state": "wanted",
+            "reason": budget["policy"],
+        }
+    )
     return ""
 
 
 def have_retrained(place: Workspace) -> tuple[str, str]:
     """See to a wanted retrain, without the workspace lock. Returns (outcome, problem).
 
-    "no": none is wanted. "triggered": the deployment runs or will. "running": another process trains. "done", "failed":
-    it ran here; what is left of the ensemble keeps serving, and the next erase tries again.
+    "no": none is wanted. "triggered": the deployment runs or will. "running": another process
+    trains. "done", "failed": it ran here; what is left of the ensemble keeps serving, and the next
+    erase tries again.
     """
     wanted = place.ledger.state().retrain
     if wanted is None:
@@ -98,20 +116,30 @@ def have_retrained(place: Workspace) -> tuple[str, str]:
             return "triggered", ""
         run_retrain(place, wait_for_change=_WAIT_SECONDS)
     except Busy:
-        return ("failed", "the workspace was busy, so it was not triggered") if deployed else ("running", "")
+        return (
+            ("failed", "the workspace was busy, so it was not triggered")
+            if deployed
+            else ("running", "")
+        )
     except S3TError as error:
         return "failed", str(error)
-    except Exception as error:  # the erasure is complete: whatever Prefect raises, that must be told
+    except (
+        Exception
+    ) as error:  # the erasure is complete: whatever Prefect raises, that must be told
         return "failed", f"it could not be started ({type(error).__name__})"
     return "done", ""
 
 
 def is_complete(release: Release, dataset: DatasetVersion) -> bool:
-    """Whether every replica has every stage that the data calls for, trained on the data as it is."""
+    """Whether every replica has every stage that the data calls for, trained on the data as it
+    is."""
     for replica in release.replicas:
         versions = [dataset.slice_versions.get(SliceId(replica.shard, s)) for s in replica.sequence]
-        wanted = [tuple(v.digest for v in versions[:i] if v) for i in range(1, len(versions) + 1)
-                  if any(v and v.rows for v in versions[:i])]
+        wanted = [
+            tuple(v.digest for v in versions[:i] if v)
+            for i in range(1, len(versions) + 1)
+            if any(v and v.rows for v in versions[:i])
+        ]
         if [s.slice_digests for s in replica.stages] != wanted:
             return False
     return True
@@ -120,6 +148,7 @@ def is_complete(release: Release, dataset: DatasetVersion) -> bool:
 def _trigger(place: Workspace) -> None:
     """Start the deployment for what is wanted, once per attempt."""
     from prefect.deployments import run_deployment
+
     with place.changing(60):
         wanted = place.ledger.state().retrain
         if wanted is None or (wanted["state"] == "triggered" and not _ended(wanted)):
@@ -128,22 +157,36 @@ def _trigger(place: Workspace) -> None:
             _say(place, wanted, "wanted", attempt=wanted.get("attempt", 1) + 1)
             wanted = place.ledger.state().retrain or wanted
         run: Any = run_deployment(
-            DEPLOYMENT, timeout=0, idempotency_key=f"{wanted.get('id')}:{wanted.get('attempt', 1)}",
-            parameters={"workspace": str(place.root), "wait_seconds": _WAIT_SECONDS}, as_subflow=False)
+            DEPLOYMENT,
+            timeout=0,
+            idempotency_key=f"{wanted.get('id')}:{wanted.get('attempt', 1)}",
+            parameters={"workspace": str(place.root), "wait_seconds": _WAIT_SECONDS},
+            as_subflow=False,
+        )
         _say(place, wanted, "triggered", flow_run=str(run.id))
 
 
 def _say(place: Workspace, wanted: Event, state: str, **more: Any) -> None:
-    place.ledger.append({"type": "retrain", "time": place.now(), "id": wanted.get("id", ""),
-                         "attempt": wanted.get("attempt", 1), "state": state, **more})
+    place.ledger.append(
+        {
+            "type": "retrain",
+            "time": place.now(),
+            "id": wanted.get("id", ""),
+            "attempt": wanted.get("attempt", 1),
+            "state": state,
+            **more,
+        }
+    )
 
 
 def deployment_exists(place: Workspace) -> bool:
-    """Whether somebody carries out the deployment: a Prefect server of the operator's knows it, or `s3t serve` runs.
-    The workspace's own server knows it from the last `s3t serve`, which may be long gone."""
+    """Whether somebody carries out the deployment: a Prefect server of the operator's knows it, or
+    `s3t serve` runs. The workspace's own server knows it from the last `s3t serve`, which may be
+    long gone."""
     from prefect import get_client
     from prefect.exceptions import ObjectNotFound
     from prefect.settings import PREFECT_API_URL
+
     url = os.environ.get("PREFECT_API_URL") or PREFECT_API_URL.value()
     if not url or (is_our_server(url) and not is_held(place.serve_lock_path)):
         return False
@@ -156,9 +199,11 @@ def deployment_exists(place: Workspace) -> bool:
 
 
 def _ended(wanted: Event) -> bool:
-    """Whether the triggered run is over without having finished the retrain: it crashed, or its server forgot it."""
+    """Whether the triggered run is over without having finished the retrain: it crashed, or its
+    server forgot it."""
     from prefect import get_client
     from prefect.exceptions import ObjectNotFound
+
     with get_client(sync_client=True) as client:
         try:
             found = client.read_flow_run(uuid.UUID(wanted["flow_run"]))
@@ -171,22 +216,31 @@ def _ended(wanted: Event) -> bool:
 
 
 def train_first(place: Workspace, problems: list[str], plan: ErasurePlan) -> Replacement | None:
-    """A replacement for what the plan would cut over to, when that would spend the budget and no request is due soon.
+    """A replacement for what the plan would cut over to, when that would spend the budget and no
+    request is due soon.
 
-    The caller holds the workspace lock. None: go on without one. A replacement that cannot be trained is no reason to
-    miss a deadline: whatever goes wrong, and when the margin is reached, the erasure goes on without it, and `problems`
-    gets the reason.
+    The caller holds the workspace lock. None: go on without one. A replacement that cannot be
+    trained is no reason to miss a deadline: whatever goes wrong, and when the margin is reached,
+    the erasure goes on without it, and `problems` gets the reason.
     """
     state = place.ledger.state()
     requests = place.requests.get(plan.requests)
     margin = timedelta(hours=place.config.deletion_budget.retrain_first_margin_hours)
-    due = min(parse_time(as_told(r, state).due) for r in place.requests.pending())  # those not ready yet count too
+    due = min(
+        parse_time(as_told(r, state).due) for r in place.requests.pending()
+    )  # those not ready yet count too
     until = due - margin
-    if until <= place.clock.now() or state.dataset is None or not _would_spend(place, state, plan, state.dataset):
+    if (
+        until <= place.clock.now()
+        or state.dataset is None
+        or not _would_spend(place, state, plan, state.dataset)
+    ):
         return None
     try:
         with place.training():
-            future = place.datasets.preview(targets_of(requests, plan.subjects), state.dataset, place.next_dir)
+            future = place.datasets.preview(
+                targets_of(requests, plan.subjects), state.dataset, place.next_dir
+            )
             if not _would_spend(place, state, plan, future):
                 return None  # a shard that the erasure empties does not count as dead
             return ReplacementSession(place, future, until).replacement()
@@ -200,17 +254,23 @@ def train_first(place: Workspace, problems: list[str], plan: ErasurePlan) -> Rep
     return None
 
 
-def _would_spend(place: Workspace, state: State, plan: ErasurePlan, dataset: DatasetVersion) -> bool:
+def _would_spend(
+    place: Workspace, state: State, plan: ErasurePlan, dataset: DatasetVersion
+) -> bool:
     if state.champion is None or plan.release is None or state.retrain is not None:
         return False
-    after = State(datasets=[dataset], versions=[replace(state.champion, release=plan.release, accuracy=None)],
-                  requests_since_training=state.requests_since_training + len(plan.requests))
+    after = State(
+        datasets=[dataset],
+        versions=[replace(state.champion, release=plan.release, accuracy=None)],
+        requests_since_training=state.requests_since_training + len(plan.requests),
+    )
     budgets = [place.budget_of(s) for s in (state, after)]
     return [bool(b and b["exhausted"]) for b in budgets] == [False, True]
 
 
 class ReplacementSession(TrainingSession):
-    """Trains on the data as it will be after an erasure, under the workspace lock that the erase run holds."""
+    """Trains on the data as it will be after an erasure, under the workspace lock that the erase
+    run holds."""
 
     def __init__(self, place: Workspace, future: DatasetVersion, until: datetime) -> None:
         super().__init__(place, "retrain")
@@ -246,15 +306,20 @@ class ReplacementSession(TrainingSession):
         return self.place.clock.now() >= self._until
 
     def replacement(self) -> Replacement | None:
-        """The release, measured and found good enough, and its recipe; None when there is nothing to train on."""
+        """The release, measured and found good enough, and its recipe; None when there is nothing
+        to train on."""
         if not self._future.rows():
             return None
         try:
             self.train_missing(self.list_missing(self.describe()))
             if any(s.key not in self.done for s in self.plan.stages):
-                raise TrainingError("expected every stage before the requests had to go on, got fewer; raise [erasure] "
-                                    "deadline_days or lower [deletion_budget] retrain_first_margin_hours")
-            release = Release(f"release-{uuid.uuid4().hex[:16]}", self._future.version, self.replicas())
+                raise TrainingError(
+                    "expected every stage before the requests had to go on, got fewer; raise "
+                    "[erasure] deadline_days or lower [deletion_budget] retrain_first_margin_hours"
+                )
+            release = Release(
+                f"release-{uuid.uuid4().hex[:16]}", self._future.version, self.replicas()
+            )
             check_one_recipe(release, self.recipe)
             if self.place.config.deletion_budget.min_accuracy:
                 self.check_floor(self.measured(release))

@@ -1,4 +1,5 @@
-"""Change the key that signs certificates and checkpoints: on a schedule, after it leaked, or when it is lost."""
+"""Change the key that signs certificates and checkpoints: on a schedule, after it leaked, or when
+it is lost."""
 
 from typing import Any
 
@@ -21,25 +22,37 @@ _WAIT_SECONDS = 60
 
 
 def rotate_signing_key(place: Workspace, by: str, lost: bool) -> dict[str, Any]:
-    """{"old", "new"}: key ids (SHA-256 of the raw public key, hex). The ledger records the change; the old key signs
-    the new one's id, unless it is `lost`. From that entry on the old key counts for nothing; its public part stays, to
-    verify what it signed before.
+    """{"old", "new"}: key ids (SHA-256 of the raw public key, hex). The ledger records the change;
+    the old key signs the new one's id, unless it is `lost`. From that entry on the old key counts
+    for nothing; its public part stays, to verify what it signed before.
 
-    Raises UsageError when `lost` is said of a key that is there, where `by` quotes somebody who is known, or while an
-    erasure is unfinished: its certificates are signed by one key.
+    Raises UsageError when `lost` is said of a key that is there, where `by` quotes somebody who is
+    known, or while an erasure is unfinished: its certificates are signed by one key.
     """
     check_quotes_nobody(place, by, "who decides with --by, a name or role")
     folder = place.keys_dir
     if lost and (folder / SIGNING_KEY).exists():
-        raise UsageError(f"expected no .s3t/keys/{SIGNING_KEY} with --lost, got one; leave --lost out: the old key "
-                         "vouches for the new one")
+        raise UsageError(
+            f"expected no .s3t/keys/{SIGNING_KEY} with --lost, got one; leave --lost out: the old "
+            "key vouches for the new one"
+        )
     with place.changing(_WAIT_SECONDS):
         refuse_open_plan(place.ledger.state())
         old = read_public_key(folder / SIGNING_PUB)
         new = key_id(write_next_key(folder).public_key())
         vouched = "" if lost else read_signing_key(folder).sign(VOUCHED + bytes.fromhex(new)).hex()
-        place.ledger.append({"type": "key", "time": place.now(), "old": key_id(old), "new": new, "by": by, "lost": lost,
-                             "old_public": old.public_bytes(Encoding.Raw, PublicFormat.Raw).hex(), "vouched": vouched})
+        place.ledger.append(
+            {
+                "type": "key",
+                "time": place.now(),
+                "old": key_id(old),
+                "new": new,
+                "by": by,
+                "lost": lost,
+                "old_public": old.public_bytes(Encoding.Raw, PublicFormat.Raw).hex(),
+                "vouched": vouched,
+            }
+        )
         adopt_next_key(folder, place.ledger.state())
         place.write_checkpoint()
     return {"old": key_id(old), "new": new}

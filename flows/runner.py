@@ -1,4 +1,5 @@
-"""Prefect's runner as a child of `s3t serve`: python -m flows.runner WORKSPACE. Starts a process per flow run."""
+"""Prefect's runner as a child of `s3t serve`: python -m flows.runner WORKSPACE. Starts a process
+per flow run."""
 
 import sys
 from pathlib import Path
@@ -13,8 +14,12 @@ def main() -> None:
     die_with_parent()
     place = Workspace(Path(sys.argv[1]))
     from prefect import serve
-    serve(*(to_prefect(d) for d in deployments(place.config, place.root)), pause_on_shutdown=False,
-          print_starting_message=False)
+
+    serve(
+        *(to_prefect(d) for d in deployments(place.config, place.root)),
+        pause_on_shutdown=False,
+        print_starting_message=False,
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""Serve: the deployments of one workspace on this machine, until stopped, on the server that its commands share.
+"""Serve: the deployments of one workspace on this machine, until stopped, on the server that its
+commands share.
 
-1. one at a time per workspace. It takes over the Prefect server that runs, or starts it at its port; it holds it, so
-   that it does not end for want of use; the runner is a process that dies with this one
-2. flow runs that a killed runner left as running are marked as crashed: else they would keep their deployment's only
-   place for ever. The ledger has what they did, the next run goes on from there
-3. the server or the runner dies: the runner is ended, with every flow run, and both are there again. An erasure
-   survives that at any time
-4. an erase run is started at once, not by schedule, when a request is due soon, when an erasure is open that no process
-   carries out, or when a full retrain is wanted
-5. stopped politely, it ends the server too, unless a command uses it just then; killed, the server ends by itself
+1. one at a time per workspace. It takes over the Prefect server that runs, or starts it at its
+   port; it holds it, so that it does not end for want of use; the runner is a process that dies
+   with this one
+2. flow runs that a killed runner left as running are marked as crashed: else they would keep their
+   deployment's only place for ever. The ledger has what they did, the next run goes on from there
+3. the server or the runner dies: the runner is ended, with every flow run, and both are there
+   again. An erasure survives that at any time
+4. an erase run is started at once, not by schedule, when a request is due soon, when an erasure is
+   open that no process carries out, or when a full retrain is wanted
+5. stopped politely, it ends the server too, unless a command uses it just then; killed, the server
+   ends by itself
 """
 
 import os
@@ -47,14 +50,19 @@ Told = Callable[[str], None]
 class Serving:
     """The server and the runner of one workspace, and what watches them."""
 
-    def __init__(self, root: Path, door: Door, told: Told, stop: threading.Event, insists: bool = False) -> None:
-        """`door`: where a server listens that is started from here. `insists`: one that runs elsewhere will not do."""
+    def __init__(
+        self, root: Path, door: Door, told: Told, stop: threading.Event, insists: bool = False
+    ) -> None:
+        """`door`: where a server listens that is started from here. `insists`: one that runs
+        elsewhere will not do."""
         self.place = Workspace(root)
         self._door = door
         self._insists = insists
         self._told = told
         self._stop = stop
-        self._server = SharedServer(self.place.state_dir / "prefect", self.place.config.prefect.idle_minutes, door)
+        self._server = SharedServer(
+            self.place.state_dir / "prefect", self.place.config.prefect.idle_minutes, door
+        )
         self._address: Address | None = None
         self._runner: Child | None = None
         self._asked: dict[str, float] = {}
@@ -66,12 +74,15 @@ class Serving:
         return self._address.url if self._address else ""
 
     def run(self, began: Callable[[], None] = lambda: None) -> None:
-        """Until stopped; `began` is called once the server's address is known. Raises Busy when another serves this
-        workspace, or when a command uses the server that would have to move, UsageError for a port that is taken or a
-        server of the operator's, ConfigError for a schedule that is none."""
+        """Until stopped; `began` is called once the server's address is known. Raises Busy when
+        another serves this workspace, or when a command uses the server that would have to move,
+        UsageError for a port that is taken or a server of the operator's, ConfigError for a
+        schedule that is none."""
         if operators_server():
-            raise UsageError("expected no PREFECT_API_URL for `s3t serve`, got one: deploy to that server with "
-                             "`prefect deploy --all --prefect-file infra/prefect.yaml` and a worker, or unset it")
+            raise UsageError(
+                "expected no PREFECT_API_URL for `s3t serve`, got one: deploy to that server with "
+                "`prefect deploy --all --prefect-file infra/prefect.yaml` and a worker, or unset it"
+            )
         self.place.ledger  # noqa: B018  # refuse a workspace that no flow could use
         for each in deployments(self.place.config, self.place.root):
             to_prefect(each)  # and settings that none could be made of
@@ -109,12 +120,15 @@ class Serving:
         use_server(address, self._server.credential())
 
     def _moved(self, there: Address, wanted: str) -> Address:
-        """The server, made to listen there instead. Raises Busy while a command uses it where it is."""
+        """The server, made to listen there instead. Raises Busy while a command uses it where it
+        is."""
         try:
             self._server.stop()
         except Busy:
-            raise Busy(f"expected this workspace's Prefect server at {wanted}, got one at {there.url} that a command "
-                       "uses; wait for that command, or leave out --host and --port") from None
+            raise Busy(
+                f"expected this workspace's Prefect server at {wanted}, got one at {there.url} "
+                "that a command uses; wait for that command, or leave out --host and --port"
+            ) from None
         return self._server.attach()
 
     def _start(self) -> bool:
@@ -128,12 +142,16 @@ class Serving:
         until = time.monotonic() + _START_SECONDS
         log = self._server.home / "serve.log"
         log.touch(mode=0o600)
-        self._runner = Child("flows.runner", str(self.place.root), cwd=self.place.root, env=os.environ, log=log)
+        self._runner = Child(
+            "flows.runner", str(self.place.root), cwd=self.place.root, env=os.environ, log=log
+        )
         while not self._deployed():
             if self._stop.wait(_POLL_SECONDS):
                 return False
             if not self._runner.is_alive() or time.monotonic() > until:
-                raise StorageError("Prefect's runner did not start; .s3t/prefect/serve.log says why")
+                raise StorageError(
+                    "Prefect's runner did not start; .s3t/prefect/serve.log says why"
+                )
         return True
 
     def _is_ready(self, address: Address) -> bool:
@@ -173,8 +191,12 @@ class Serving:
         """Start an erase run if there is a reason not to wait for the schedule."""
         try:
             reason = why_at_once(Workspace(self.place.root))
-            if reason and time.monotonic() - self._asked.get(reason, float("-inf")) > _AGAIN_SECONDS:
+            if (
+                reason
+                and time.monotonic() - self._asked.get(reason, float("-inf")) > _AGAIN_SECONDS
+            ):
                 from prefect.deployments import run_deployment
+
                 run_deployment(ERASE, timeout=0, as_subflow=False)
                 self._asked[reason] = time.monotonic()
                 self._told(f"An erase run was started at once: {reason}")
@@ -187,6 +209,7 @@ class Serving:
         """Whether the runner has registered them all: the last one is there."""
         from prefect import get_client
         from prefect.exceptions import ObjectNotFound
+
         with get_client(sync_client=True) as client:
             try:
                 client.read_deployment_by_name("audit/audit")
@@ -195,18 +218,32 @@ class Serving:
         return True
 
     def _mark_lost_runs(self) -> None:
-        """Runs of deployments that no process carries out any more: the runner was killed with them."""
+        """Runs of deployments that no process carries out any more: the runner was killed with
+        them."""
         from prefect import get_client
-        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+        from prefect.client.schemas.filters import (
+            FlowRunFilter,
+            FlowRunFilterState,
+            FlowRunFilterStateType,
+        )
         from prefect.client.schemas.objects import StateType
         from prefect.states import Crashed
+
         begun = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
         with get_client(sync_client=True) as client:
-            lost = client.read_flow_runs(flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=begun))))
+            lost = client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(
+                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=begun))
+                )
+            )
             for run in (r for r in lost if r.deployment_id):
-                client.set_flow_run_state(run.id, Crashed(
-                    message="The process that ran it was killed; the ledger has what it did."), force=True)
+                client.set_flow_run_state(
+                    run.id,
+                    Crashed(
+                        message="The process that ran it was killed; the ledger has what it did."
+                    ),
+                    force=True,
+                )
 
 
 def why_at_once(place: Workspace) -> str:
@@ -216,16 +253,25 @@ def why_at_once(place: Workspace) -> str:
     state = place.ledger.state()
     if state.plan is not None:
         return f"an erasure is unfinished ({state.plan['plan']['plan_id']})"
-    if state.retrain is not None and state.retrain["state"] == "wanted" and not is_held(place.training_lock_path):
+    if (
+        state.retrain is not None
+        and state.retrain["state"] == "wanted"
+        and not is_held(place.training_lock_path)
+    ):
         return "a full retrain is wanted"
     now, hours = place.clock.now(), place.config.erasure.at_once_hours
-    soon = [r for r in (as_told(p, state) for p in place.requests.pending())
-            if is_ready(r, state, place.config.erasure.needs_approval)
-            and (parse_time(r.due) - now) / timedelta(hours=1) <= hours]
+    soon = [
+        r
+        for r in (as_told(p, state) for p in place.requests.pending())
+        if is_ready(r, state, place.config.erasure.needs_approval)
+        and (parse_time(r.due) - now) / timedelta(hours=1) <= hours
+    ]
     return f"{soon[0].request_id} is due {soon[0].due}" if soon else ""
 
 
 def told_deployments(place: Workspace) -> list[dict[str, Any]]:
     """{"name", "cron", "active", "does"} of each deployment."""
-    return [{"name": d.name, "cron": d.cron, "active": bool(d.cron) and d.active, "does": d.told}
-            for d in deployments(place.config, place.root)]
+    return [
+        {"name": d.name, "cron": d.cron, "active": bool(d.cron) and d.active, "does": d.told}
+        for d in deployments(place.config, place.root)
+    ]

@@ -1,7 +1,7 @@
 """Environment and workspace directory: the only place, with the command line, that reads them.
 
-Everything the tools under us would write to a home directory goes into the workspace, and nothing phones home. A
-setting that the operator made (a Prefect server's address, say) is left as it is.
+Everything the tools under us would write to a home directory goes into the workspace, and nothing
+phones home. A setting that the operator made (a Prefect server's address, say) is left as it is.
 """
 
 import os
@@ -20,36 +20,47 @@ from s3t_core.learning.pins import wait_without_spinning
 
 CONFIG_NAME = "s3t.toml"
 _OURS = "S3T_PREFECT_URL"
-"""The address that PREFECT_API_URL has where it was not the operator who set it: for the processes that we start."""
+"""The address that PREFECT_API_URL has where it was not the operator who set it: for the processes
+that we start."""
 
-_PORTS_OF_PREFECT = ("PREFECT_SERVER_EPHEMERAL_ENABLED", "PREFECT_CLIENT_METRICS_ENABLED",
-                     "PREFECT_RUNNER_SERVER_ENABLE")
-"""What would have Prefect open a port by itself, to everybody: a server in a command, metrics, a runner's pages."""
+_PORTS_OF_PREFECT = (
+    "PREFECT_SERVER_EPHEMERAL_ENABLED",
+    "PREFECT_CLIENT_METRICS_ENABLED",
+    "PREFECT_RUNNER_SERVER_ENABLE",
+)
+"""What would have Prefect open a port by itself, to everybody: a server in a command, metrics, a
+runner's pages."""
 
 
 def workspace_root(given: str | None) -> Path:
-    """The workspace: `--workspace`, else S3T_WORKSPACE, else the current directory. Raises WorkspaceError."""
+    """The workspace: `--workspace`, else S3T_WORKSPACE, else the current directory. Raises
+    WorkspaceError."""
     root = Path(given or os.environ.get("S3T_WORKSPACE") or ".").resolve()
     if not (root / CONFIG_NAME).is_file():
-        raise WorkspaceError(f"expected a workspace (a directory with {CONFIG_NAME}), got {root.name or root}; "
-                             "run `s3t init DIR`, then work in it or pass --workspace")
+        raise WorkspaceError(
+            f"expected a workspace (a directory with {CONFIG_NAME}), got {root.name or root}; "
+            "run `s3t init DIR`, then work in it or pass --workspace"
+        )
     return root
 
 
 def read_settings(path: Path) -> bytes:
-    """The bytes of a file of settings, which may be in any encoding. Raises UsageError where it cannot be read."""
+    """The bytes of a file of settings, which may be in any encoding. Raises UsageError where it
+    cannot be read."""
     try:
         return read_regular(path)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise UsageError(f"expected {path.name} to be a file that can be read, got {reason}; put that right, then run "
-                         "the command again") from None
+        raise UsageError(
+            f"expected {path.name} to be a file that can be read, got {reason}; put that right, "
+            "then run the command again"
+        ) from None
 
 
 def prepare_environment(root: Path) -> None:
-    """Point Prefect, MLflow and DVC at the workspace, quiet, offline, without telemetry; what they and we write from
-    now on is its owner's alone. What would have git look at another repository is dropped: DVC asks git as well. Before
-    they are imported: DVC reads the mask once."""
+    """Point Prefect, MLflow and DVC at the workspace, quiet, offline, without telemetry; what they
+    and we write from now on is its owner's alone. What would have git look at another repository is
+    dropped: DVC asks git as well. Before they are imported: DVC reads the mask once."""
     os.umask(0o077)
     for key in REDIRECTING:
         os.environ.pop(key, None)
@@ -72,8 +83,13 @@ def prepare_environment(root: Path) -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    forced = {"PREFECT_HOME", "PREFECT_DEBUG_MODE", "PREFECT_LOCAL_STORAGE_PATH", "DVC_SITE_CACHE_DIR",
-              *_PORTS_OF_PREFECT}
+    forced = {
+        "PREFECT_HOME",
+        "PREFECT_DEBUG_MODE",
+        "PREFECT_LOCAL_STORAGE_PATH",
+        "DVC_SITE_CACHE_DIR",
+        *_PORTS_OF_PREFECT,
+    }
     for key, value in settings.items():
         if key in forced:
             os.environ[key] = value
@@ -83,7 +99,8 @@ def prepare_environment(root: Path) -> None:
 
 
 def operators_server() -> str:
-    """The API address of a Prefect server that the operator named, "" where commands use the workspace's own."""
+    """The API address of a Prefect server that the operator named, "" where commands use the
+    workspace's own."""
     url = os.environ.get("PREFECT_API_URL", "")
     return "" if url == os.environ.get(_OURS) else url
 
@@ -95,21 +112,30 @@ def is_our_server(url: str | None) -> bool:
 
 def use_server(address: Address, credential: str) -> None:
     """Let Prefect in this process, and in those that it starts, use the workspace's own server."""
-    os.environ.update({"PREFECT_API_URL": address.url, _OURS: address.url, "PREFECT_API_AUTH_STRING": credential,
-                       "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true"})
+    os.environ.update(
+        {
+            "PREFECT_API_URL": address.url,
+            _OURS: address.url,
+            "PREFECT_API_AUTH_STRING": credential,
+            "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
+        }
+    )
     if address.certificate:
         os.environ.setdefault("PREFECT_API_SSL_CERT_FILE", address.certificate)
     _past_proxies(str(urlsplit(address.url).hostname))
     if "prefect" in sys.modules:
         from prefect.context import refresh_global_settings_context
+
         refresh_global_settings_context()  # it has read its settings already
 
 
 def begin_prefect(root: Path, idle_minutes: float) -> Callable[[], None]:
-    """See to a Prefect API for this process: the operator's (PREFECT_API_URL), else the server that the commands of
-    this workspace share, which is used until this process ends. Before Prefect is imported.
+    """See to a Prefect API for this process: the operator's (PREFECT_API_URL), else the server that
+    the commands of this workspace share, which is used until this process ends. Before Prefect is
+    imported.
 
-    Returns what waits until it answers: a server that is only starting does so beside this process's own work.
+    Returns what waits until it answers: a server that is only starting does so beside this
+    process's own work.
     """
     if operators_server():
         return _ask_for_server
@@ -120,13 +146,15 @@ def begin_prefect(root: Path, idle_minutes: float) -> Callable[[], None]:
 
 
 def start_prefect() -> None:
-    """Begin, and wait until the API answers: for the workspace that the environment was prepared for."""
+    """Begin, and wait until the API answers: for the workspace that the environment was prepared
+    for."""
     root = Path(os.environ["PREFECT_HOME"]).parents[1]
     begin_prefect(root, parse_config(read_settings(root / CONFIG_NAME)).prefect.idle_minutes)()
 
 
 def _ask_for_server() -> None:
     from prefect import get_client
+
     with get_client(sync_client=True) as client:
         client.hello()
 

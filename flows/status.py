@@ -1,5 +1,5 @@
-"""What serves, what is pending, what is left of the budget: read from the ledger and the request book alone. And, which
-takes longer, whether the registry agrees."""
+"""What serves, what is pending, what is left of the budget: read from the ledger and the request
+book alone. And, which takes longer, whether the registry agrees."""
 
 import contextlib
 import os
@@ -24,7 +24,8 @@ UNASKED = "it could not be asked"
 
 
 def registry_problems(place: Workspace) -> list[str]:
-    """What the registry says otherwise than the ledger, or why it could not be asked; nothing is changed."""
+    """What the registry says otherwise than the ledger, or why it could not be asked; nothing is
+    changed."""
     state = place.ledger.state()
     if not state.versions:
         return []
@@ -64,17 +65,37 @@ def status_of(place: Workspace) -> dict[str, Any]:
         "dataset_version": state.dataset.version if state.dataset else None,
         "records": state.dataset.rows() if state.dataset else 0,
         "held_out": state.dataset.held_out.rows if state.dataset else 0,
-        "shards": [{
-            "shard": shard, "live_depth": release.live_depth(shard),
-            "replicas": [{"sequence": list(r.sequence), "depth": r.depth}
-                         for r in release.replicas if r.shard == shard],
-        } for shard in release.shards()] if release else [],
-        "pending": [{"id": r.request_id, "received": r.received, "due": r.due,
-                     "state": view_of(r, state, place.config.erasure.needs_approval, place.clock.now()).state}
-                    for r in (as_told(p, state) for p in place.requests.pending())],
+        "shards": [
+            {
+                "shard": shard,
+                "live_depth": release.live_depth(shard),
+                "replicas": [
+                    {"sequence": list(r.sequence), "depth": r.depth}
+                    for r in release.replicas
+                    if r.shard == shard
+                ],
+            }
+            for shard in release.shards()
+        ]
+        if release
+        else [],
+        "pending": [
+            {
+                "id": r.request_id,
+                "received": r.received,
+                "due": r.due,
+                "state": view_of(
+                    r, state, place.config.erasure.needs_approval, place.clock.now()
+                ).state,
+            }
+            for r in (as_told(p, state) for p in place.requests.pending())
+        ],
         "documents": {"missing": list(documents.missing), "changed": list(documents.changed)},
-        "certified": len(state.certified), "withdrawn_or_rejected": len(state.closed),
-        "full_retrain": {"state": state.retrain["state"], "time": state.retrain["time"]} if state.retrain else None,
+        "certified": len(state.certified),
+        "withdrawn_or_rejected": len(state.closed),
+        "full_retrain": {"state": state.retrain["state"], "time": state.retrain["time"]}
+        if state.retrain
+        else None,
         "interrupted_erasure": state.plan is not None,
         "deletion_budget": _budget(place, state),
         "ledger": {"size": place.ledger.head().size, "root": place.ledger.head().root},

@@ -1,13 +1,15 @@
-"""Prefect flows and tasks as this project uses them. Prefect keeps what it is told, for good, in a database that may be
-a server's, where no erasure reaches it: so it is told names, states and numbers, and nothing that a person typed or a
-source said.
+"""Prefect flows and tasks as this project uses them. Prefect keeps what it is told, for good, in a
+database that may be a server's, where no erasure reaches it: so it is told names, states and
+numbers, and nothing that a person typed or a source said.
 
-1. What flows and tasks are given or return is neither cached, hashed nor stored. Of a flow's parameters Prefect learns
-   the workspace's path, numbers and switches; every other text stands there as `KEPT`. What they return it holds in
-   an envelope that shows nothing: its debug mode logs states with their results.
-2. An error whose message may quote what was given or read (bad usage, bad data, a trace that was found, whatever is not
-   this project's own) reaches Prefect as its class alone, and no log. Whoever called the flow gets the error itself; of
-   a flow that a worker or a server runs, the command by hand tells, and of a fault of ours its place is told.
+1. What flows and tasks are given or return is neither cached, hashed nor stored. Of a flow's
+   parameters Prefect learns the workspace's path, numbers and switches; every other text stands
+   there as `KEPT`. What they return it holds in an envelope that shows nothing: its debug mode logs
+   states with their results.
+2. An error whose message may quote what was given or read (bad usage, bad data, a trace that was
+   found, whatever is not this project's own) reaches Prefect as its class alone, and no log.
+   Whoever called the flow gets the error itself; of a flow that a worker or a server runs, the
+   command by hand tells, and of a fault of ours its place is told.
 """
 
 import sys
@@ -33,8 +35,10 @@ class KeptFromPrefect(Exception):
     """Stands for `error` in what Prefect keeps."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(f"{type(error).__name__}: what it says may quote somebody, so it is not kept here; the same "
-                         "command by hand tells")
+        super().__init__(
+            f"{type(error).__name__}: what it says may quote somebody, so it is not kept here; the "
+            "same command by hand tells"
+        )
         self.error = error
 
 
@@ -53,7 +57,10 @@ class QuietFlow(Flow[..., Any]):
 
     def serialize_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """As Prefect keeps them."""
-        plain = {k: v if k in _TOLD or isinstance(v, bool | int | float) else KEPT for k, v in parameters.items()}
+        plain = {
+            k: v if k in _TOLD or isinstance(v, bool | int | float) else KEPT
+            for k, v in parameters.items()
+        }
         return dict(super().serialize_parameters(plain))
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
@@ -92,7 +99,9 @@ def _opened(result: Any) -> Any:
 
 def _may_quote(error: Exception) -> bool:
     if isinstance(error, S3TError):
-        return isinstance(error, UsageError | ResidueFound) and not isinstance(error, ConfigError | WorkspaceError)
+        return isinstance(error, UsageError | ResidueFound) and not isinstance(
+            error, ConfigError | WorkspaceError
+        )
     return type(error).__module__.partition(".")[0] not in ("prefect", "httpx", "httpcore")
 
 
@@ -107,21 +116,28 @@ def _quiet(work: Callable[..., Any], tell: bool) -> Callable[..., Any]:
             if not _may_quote(error):
                 raise
             if tell and not isinstance(error, S3TError) and not _ANSWERED.get():
-                sys.stderr.write(f"s3t: {type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}")
+                sys.stderr.write(
+                    "s3t: "
+                    f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"
+                )
             kept = KeptFromPrefect(error)
         raise kept  # outside, so that it has no context to be told
+
     return run
 
 
 def flow(name: str, **options: Any) -> Callable[[Callable[..., Any]], QuietFlow]:
     """As `prefect.flow`."""
-    return lambda work: QuietFlow(_quiet(work, tell=True), name=name, persist_result=False, **options)
+    return lambda work: QuietFlow(
+        _quiet(work, tell=True), name=name, persist_result=False, **options
+    )
 
 
 def task(name: str, **options: Any) -> Callable[[Callable[..., Any]], QuietTask]:
     """As `prefect.task`."""
-    return lambda work: QuietTask(_quiet(work, tell=False), name=name, cache_policy=NO_CACHE, persist_result=False,
-                                  **options)
+    return lambda work: QuietTask(
+        _quiet(work, tell=False), name=name, cache_policy=NO_CACHE, persist_result=False, **options
+    )
 
 
 def outcome_of(future: Any) -> Any:

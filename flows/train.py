@@ -1,17 +1,21 @@
-"""Train: fill in the stages that data and config call for and that are not there, then register and serve a version.
+"""Train: fill in the stages that data and config call for and that are not there, then register and
+serve a version.
 
-1. describe the backbone (digests, layers) and the numeric profile; refuse a backbone that changed under its name
-2. list the stage keys that should exist; take over what a crash left complete; train the rest, replicas in parallel,
-   a process each, one MLflow run per stage under a parent run
+1. describe the backbone (digests, layers) and the numeric profile; refuse a backbone that changed
+   under its name
+2. list the stage keys that should exist; take over what a crash left complete; train the rest,
+   replicas in parallel, a process each, one MLflow run per stage under a parent run
 3. measure the release on the held-out rows; register it as a new version and move the alias
 4. retire versions past their time, and stages that nothing needs any more
 
-A rerun with the same inputs trains nothing and registers nothing. The full retrain is the same work: stages whose
-inputs did not change are re-used, and the result equals, byte for byte, training from nothing on the remaining rows.
+A rerun with the same inputs trains nothing and registers nothing. The full retrain is the same
+work: stages whose inputs did not change are re-used, and the result equals, byte for byte, training
+from nothing on the remaining rows.
 
-Erasures go on meanwhile: the workspace is locked only while something is written, a stage is stored only if what it
-saw is still the data, and a version is registered only if the data is still what its stages were listed for. Otherwise
-the list is made anew, so every erasure that came in between is honoured.
+Erasures go on meanwhile: the workspace is locked only while something is written, a stage is stored
+only if what it saw is still the data, and a version is registered only if the data is still what
+its stages were listed for. Otherwise the list is made anew, so every erasure that came in between
+is honoured.
 """
 
 import contextlib
@@ -44,12 +48,14 @@ from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 from s3t_core.times import has_passed
 
 _WAIT_SECONDS = 6 * 3600
-"""How long a training waits for an erasure that holds the workspace, before it gives up what it is about to write."""
+"""How long a training waits for an erasure that holds the workspace, before it gives up what it is
+about to write."""
 
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training did: stages trained and re-used, the version that serves, its held-out accuracy (0 to 1).
+    """What a training did: stages trained and re-used, the version that serves, its held-out
+    accuracy (0 to 1).
 
     `missing`: stages still not there, because a time limit was reached (repair only).
     """
@@ -68,7 +74,9 @@ def train(workspace: str) -> dict[str, Any]:
     return fill_in(Workspace(Path(workspace)), "train").__dict__
 
 
-def fill_in(place: Workspace, cause: str, wait_for_training: float = 0, wait_for_change: float = 0) -> TrainReport:
+def fill_in(
+    place: Workspace, cause: str, wait_for_training: float = 0, wait_for_change: float = 0
+) -> TrainReport:
     """The work of the train and retrain flows (`cause`), inside a flow.
 
     Raises Busy while another trains, or changes the workspace, for longer than so many seconds.
@@ -115,7 +123,8 @@ class TrainingSession:
         return self.place.root / "data" / relative
 
     def has_moved(self, state: State, spec: StageSpec | None = None) -> bool:
-        """Whether the data is no longer what was listed: all of it, or what one stage sees and builds on."""
+        """Whether the data is no longer what was listed: all of it, or what one stage sees and
+        builds on."""
         refuse_open_plan(state)
         if state.dataset is None:
             return True
@@ -123,7 +132,8 @@ class TrainingSession:
             return state.dataset.version != self.dataset.version
         seen = [state.dataset.slice_versions.get(SliceId(spec.shard, s)) for s in spec.prefix]
         return [v.digest if v else "" for v in seen] != list(spec.slice_digests) or not all(
-            k in state.stages for k in spec.earlier if k)
+            k in state.stages for k in spec.earlier if k
+        )
 
     def order(self, missing: list[StageSpec], state: State) -> list[StageSpec]:
         """The missing stages to train, those that others build on first."""
@@ -146,33 +156,49 @@ class TrainingSession:
                 self.train_missing(self.list_missing(description))
                 served = None if self.moved else self.register()
         except BaseException:
-            with contextlib.suppress(Exception):  # what happened is told, not that its run could not be closed
+            with contextlib.suppress(
+                Exception
+            ):  # what happened is told, not that its run could not be closed
                 self.finish(failed=True)
             raise
         self.finish(failed=False)
         self.place.write_checkpoint()
         left = sum(s.key not in self.done for s in self.plan.stages)
         reused = len(self.plan.stages) - left - sum(s.key in self.fresh for s in self.plan.stages)
-        return TrainReport(len(self.fresh), reused, *served, round(time.monotonic() - started, 1), left)
+        return TrainReport(
+            len(self.fresh), reused, *served, round(time.monotonic() - started, 1), left
+        )
 
     def finish(self, failed: bool) -> None:
         """Close the MLflow run of this training, if there is one."""
         if self.parent:
             with self.changing():
-                self.place.registry.finish(self.parent, {"stages_trained": float(len(self.fresh))}, failed)
+                self.place.registry.finish(
+                    self.parent, {"stages_trained": float(len(self.fresh))}, failed
+                )
 
     def describe(self) -> Description:
         """Look at the backbone and the numeric profile."""
         with current().spinner("Loading torch and the backbone"):
             found: Description = self.place.runner.describe(
-                DescribeJob(self.place.backbone, self.place.config.training.threads, self.place.config.training.device))
+                DescribeJob(
+                    self.place.backbone,
+                    self.place.config.training.threads,
+                    self.place.config.training.device,
+                )
+            )
         return found
 
     def list_missing(self, description: Description) -> list[StageSpec]:
         """What should exist and does not."""
         place, system = self.place, self.place.config.system
-        sequences = choose_sequences(system.sequences, system.slices, system.budget, system.slice_prior,
-                                     place.config.training.seed)
+        sequences = choose_sequences(
+            system.sequences,
+            system.slices,
+            system.budget,
+            system.slice_prior,
+            place.config.training.seed,
+        )
         with self.changing():
             state = place.ledger.state()
             refuse_open_plan(state)
@@ -180,16 +206,25 @@ class TrainingSession:
             self.sweep()
             self.dataset = self.present(state)
             _check_recorded(place, state, description)
-            self.recipe = make_recipe(place.config, place.backbone, description.digest, description.tokenizer_digest,
-                                      description.layers, description.profile)
+            self.recipe = make_recipe(
+                place.config,
+                place.backbone,
+                description.digest,
+                description.tokenizer_digest,
+                description.layers,
+                description.profile,
+            )
             self.plan = wanted(self.recipe, sequences, self.dataset)
             self.recorded, self.moved, self.done = state.stages, False, {}
             self._take_over()
-            place.activations.allow({v.digest for d in (state.dataset, self.dataset) if d for v in d.files()})
+            place.activations.allow(
+                {v.digest for d in (state.dataset, self.dataset) if d for v in d.files()}
+            )
             missing = self.order([s for s in self.plan.stages if s.key not in self.done], state)
             if missing and not self.parent:
                 self.parent = place.registry.start_training(
-                    _parameters(place, self.recipe, self.dataset, self.plan))
+                    _parameters(place, self.recipe, self.dataset, self.plan)
+                )
                 place.ledger.append({"type": "training", "time": place.now(), "run": self.parent})
         return missing
 
@@ -217,14 +252,18 @@ class TrainingSession:
         return tuple(found)
 
     def register(self) -> tuple[str, float | None] | None:
-        """Measure and serve the release unless it is what serves already: (version, held-out accuracy), None when the
-        data moved. Raises TrainingError when it is worse than the configured floor, GuaranteeError when its stages are
-        not of one recipe; what serves stays."""
+        """Measure and serve the release unless it is what serves already: (version, held-out
+        accuracy), None when the data moved. Raises TrainingError when it is worse than the
+        configured floor, GuaranteeError when its stages are not of one recipe; what serves
+        stays."""
         place, replicas = self.place, self.replicas()
         champion = place.ledger.state().champion
         same = bool(champion and not champion.destroyed and same_stages(champion.release, replicas))
-        release = champion.release if champion and same else Release(
-            f"release-{uuid.uuid4().hex[:16]}", self.dataset.version, replicas)
+        release = (
+            champion.release
+            if champion and same
+            else Release(f"release-{uuid.uuid4().hex[:16]}", self.dataset.version, replicas)
+        )
         check_one_recipe(release, self.recipe)
         document, recipe = release_to_json(release), recipe_to_json(self.recipe)
         with current().spinner("Measuring the version and registering it"):
@@ -240,14 +279,17 @@ class TrainingSession:
                 state = place.ledger.state()
                 if self.has_moved(state):
                     return None
-                if state.champion and (champion is None or state.champion.version != champion.version):
+                if state.champion and (
+                    champion is None or state.champion.version != champion.version
+                ):
                     return None  # an erasure without a change of the data moved the version on
                 version = self._serve(state, release, document, recipe, accuracy)
                 self._retire(replaced=bool(champion and same and champion.version != version))
         return version, accuracy
 
     def measured(self, release: Release) -> float | None:
-        """Held-out accuracy of a release, 0 to 1; None without held-out rows, or when the data moved."""
+        """Held-out accuracy of a release, 0 to 1; None without held-out rows, or when the data
+        moved."""
         try:
             return measure_task(self.place, release_to_json(release), self.recipe, self._held_out())
         except S3TError:
@@ -264,48 +306,119 @@ class TrainingSession:
         floor = self.place.config.deletion_budget.min_accuracy
         if floor and (accuracy is None or accuracy < floor):
             raise TrainingError(
-                f"expected a held-out accuracy of at least {floor:g} ([deletion_budget] min_accuracy), got "
-                f"{'none: nothing is held out' if accuracy is None else f'{accuracy:.4f}'}; the version that serves "
-                "stays; ingest more data, train longer or lower the floor, then run `s3t retrain`")
+                f"expected a held-out accuracy of at least {floor:g} ([deletion_budget] "
+                "min_accuracy), got "
+                f"{'none: nothing is held out' if accuracy is None else f'{accuracy:.4f}'}; the "
+                "version that serves stays; ingest more data, train longer or lower the floor, "
+                "then run `s3t retrain`"
+            )
 
-    def _serve(self, state: State, release: Release, document: dict[str, Any], recipe: dict[str, Any],
-               accuracy: float | None) -> str:
-        """Make `release` the version that serves, in registry and ledger; what is so already stays."""
+    def _serve(
+        self,
+        state: State,
+        release: Release,
+        document: dict[str, Any],
+        recipe: dict[str, Any],
+        accuracy: float | None,
+    ) -> str:
+        """Make `release` the version that serves, in registry and ledger; what is so already
+        stays."""
         place, champion = self.place, state.champion
-        recorded = champion.document if champion and champion.release.release_id == release.release_id else ""
-        published = place.registry.publish(document, recipe, release_tags(release, place.ledger.head()), recorded)
+        recorded = (
+            champion.document
+            if champion and champion.release.release_id == release.release_id
+            else ""
+        )
+        published = place.registry.publish(
+            document, recipe, release_tags(release, place.ledger.head()), recorded
+        )
         events: list[dict[str, Any]] = []
         if champion is None or (champion.version, champion.release.release_id) != (
-                published.version, release.release_id):
-            events.append({
-                "type": "release", "time": place.now(), "cause": self.cause, "release": document, "recipe": recipe,
-                "version": published.version, "run_id": published.run_id, "model_id": published.model_id,
-                "document": published.document, "staleness": place.config.erasure.staleness_seconds,
-                "offline": place.offline_seconds})
-            if champion and champion.release.release_id == release.release_id and not champion.destroyed:
-                events.append({"type": "retired", "time": place.now(), "versions": [champion.version], "stages": []})
+            published.version,
+            release.release_id,
+        ):
+            events.append(
+                {
+                    "type": "release",
+                    "time": place.now(),
+                    "cause": self.cause,
+                    "release": document,
+                    "recipe": recipe,
+                    "version": published.version,
+                    "run_id": published.run_id,
+                    "model_id": published.model_id,
+                    "document": published.document,
+                    "staleness": place.config.erasure.staleness_seconds,
+                    "offline": place.offline_seconds,
+                }
+            )
+            if (
+                champion
+                and champion.release.release_id == release.release_id
+                and not champion.destroyed
+            ):
+                events.append(
+                    {
+                        "type": "retired",
+                        "time": place.now(),
+                        "versions": [champion.version],
+                        "stages": [],
+                    }
+                )
         elif (champion.run_id, champion.model_id) != (published.run_id, published.model_id):
-            events.append({"type": "migrated", "time": place.now(), "move": "", "settings": place.lasting_settings(),
-                           "versions": {published.version: [published.run_id, published.model_id, published.document]}})
+            events.append(
+                {
+                    "type": "migrated",
+                    "time": place.now(),
+                    "move": "",
+                    "settings": place.lasting_settings(),
+                    "versions": {
+                        published.version: [
+                            published.run_id,
+                            published.model_id,
+                            published.document,
+                        ]
+                    },
+                }
+            )
         if events or (champion and champion.accuracy != accuracy):
-            events.append({"type": "measured", "time": place.now(), "accuracy": accuracy,
-                           "release": release.release_id})
+            events.append(
+                {
+                    "type": "measured",
+                    "time": place.now(),
+                    "accuracy": accuracy,
+                    "release": release.release_id,
+                }
+            )
         spent = state.retrain is not None or (not events and state.requests_since_training > 0)
         if spent and self.cause in ("train", "retrain"):
-            events.append({"type": "retrain", "time": place.now(), "state": "finished",
-                           "id": state.retrain.get("id", "") if state.retrain else ""})
+            events.append(
+                {
+                    "type": "retrain",
+                    "time": place.now(),
+                    "state": "finished",
+                    "id": state.retrain.get("id", "") if state.retrain else "",
+                }
+            )
         if events:
             place.ledger.append(*events)
-        place.registry.tag(published.version, {**accuracy_tags(accuracy), **place.budget_tags(place.ledger.state())})
+        place.registry.tag(
+            published.version,
+            {**accuracy_tags(accuracy), **place.budget_tags(place.ledger.state())},
+        )
         return str(published.version)
 
     def _retire(self, replaced: bool) -> None:
-        """Destroy clean versions that were replaced and are past their time, and stages that nothing needs any more.
-        `replaced`: a version was registered anew, and what is left of the one before goes too."""
+        """Destroy clean versions that were replaced and are past their time, and stages that
+        nothing needs any more. `replaced`: a version was registered anew, and what is left of the
+        one before goes too."""
         place, state = self.place, self.place.ledger.state()
         now, days = place.clock.now(), place.config.erasure.keep_clean_versions_days
-        old = [v for v in state.versions[:-1] if not v.destroyed and v.superseded
-               and has_passed(v.superseded, now, days=days)]
+        old = [
+            v
+            for v in state.versions[:-1]
+            if not v.destroyed and v.superseded and has_passed(v.superseded, now, days=days)
+        ]
         keep = [v for v in state.versions if not v.destroyed and v not in old]
         needed = {s.key for s in self.plan.stages}.union(*(v.release.stage_keys() for v in keep))
         unneeded = [k for k in state.stages if k not in needed]
@@ -316,20 +429,38 @@ class TrainingSession:
         for digest in {state.stages[k].digest for k in unneeded} - live:
             place.store.delete(digest)
         if old or unneeded:
-            place.ledger.append({"type": "retired", "time": place.now(), "versions": [v.version for v in old],
-                                 "stages": unneeded})
+            place.ledger.append(
+                {
+                    "type": "retired",
+                    "time": place.now(),
+                    "versions": [v.version for v in old],
+                    "stages": unneeded,
+                }
+            )
 
     def train_one(self, spec: StageSpec, pool: ThreadPoolExecutor) -> StageRecord | None:
-        """Train, log and record one stage whose predecessors are done; None when the data moved under it or time is
-        up, now or for a stage it builds on."""
+        """Train, log and record one stage whose predecessors are done; None when the data moved
+        under it or time is up, now or for a stage it builds on."""
         place = self.place
         if self.moved or not all(k in self.done for k in spec.earlier if k):
             return None
-        files = tuple(FileRef(self.file_of(slice_path(spec.shard, s)), d)
-                      for s, d in zip(spec.prefix, spec.slice_digests, strict=True))
-        job = StageJob(self.recipe, spec, files, tuple(self.done[k].digest if k else None for k in spec.earlier),
-                       self._held_out(), place.store, place.keys, place.activations,
-                       place.config.runner.measure_rows, place.activations.root, place.config.runner.max_memory)
+        files = tuple(
+            FileRef(self.file_of(slice_path(spec.shard, s)), d)
+            for s, d in zip(spec.prefix, spec.slice_digests, strict=True)
+        )
+        job = StageJob(
+            self.recipe,
+            spec,
+            files,
+            tuple(self.done[k].digest if k else None for k in spec.earlier),
+            self._held_out(),
+            place.store,
+            place.keys,
+            place.activations,
+            place.config.runner.measure_rows,
+            place.activations.root,
+            place.config.runner.max_memory,
+        )
         outcome = self._outcome(job, pool)
         if outcome is None:
             return None
@@ -342,6 +473,7 @@ class TrainingSession:
     def _outcome(self, job: StageJob, pool: ThreadPoolExecutor) -> StageOutcome | None:
         def begin() -> StageOutcome | None:
             return None if self.moved or self.out_of_time() else self.place.runner.train(job)
+
         try:
             return pool.submit(begin).result()
         except S3TError:
@@ -358,27 +490,45 @@ class TrainingSession:
         place = self.place
         recorded = self.recorded.get(spec.key)
         if recorded is not None and recorded.digest != sha256_hex(outcome.artifact):
-            raise GuaranteeError("expected a lost stage to be trained again to the bytes the ledger recorded, got "
-                                 "others; this machine does not repeat its numeric profile: report it, and `s3t init` "
-                                 "a new workspace here")
+            raise GuaranteeError(
+                "expected a lost stage to be trained again to the bytes the ledger recorded, got "
+                "others; this machine does not repeat its numeric profile: report it, and `s3t "
+                "init` a new workspace here"
+            )
         digest = place.store.put(spec.key, outcome.artifact)
         self.fresh.add(spec.key)
         if recorded is not None:
             return recorded
-        run_id = place.registry.log_stage(self.parent, spec.key, _stage_name(spec), {
-            "key": spec.key, "digest": digest, "shard": spec.shard, "slices": list(spec.prefix),
-            "block": list(self.recipe.blocks[len(spec.prefix) - 1]), "steps": outcome.steps,
-        }, {"loss": outcome.loss, "held_out_accuracy": outcome.accuracy,
-            "artifact_bytes": float(len(outcome.artifact))})
+        run_id = place.registry.log_stage(
+            self.parent,
+            spec.key,
+            _stage_name(spec),
+            {
+                "key": spec.key,
+                "digest": digest,
+                "shard": spec.shard,
+                "slices": list(spec.prefix),
+                "block": list(self.recipe.blocks[len(spec.prefix) - 1]),
+                "steps": outcome.steps,
+            },
+            {
+                "loss": outcome.loss,
+                "held_out_accuracy": outcome.accuracy,
+                "artifact_bytes": float(len(outcome.artifact)),
+            },
+        )
         return self._record(spec, digest, run_id)
 
     def _record(self, spec: StageSpec, digest: str, run_id: str) -> StageRecord:
         record = spec.record(digest, run_id)
-        self.place.ledger.append({"type": "stage", "time": self.place.now(), "stage": stage_to_json(record)})
+        self.place.ledger.append(
+            {"type": "stage", "time": self.place.now(), "stage": stage_to_json(record)}
+        )
         return record
 
     def _take_over(self) -> None:
-        """Stages that are there: recorded and whole, or stored complete by a run that died before it could say so."""
+        """Stages that are there: recorded and whole, or stored complete by a run that died before
+        it could say so."""
         stored = self.place.store.bindings()
         for spec in self.plan.stages:
             record = self.recorded.get(spec.key)
@@ -388,13 +538,18 @@ class TrainingSession:
                 self.done[spec.key] = self._record(spec, stored[spec.key], "")
 
     def _submit(self, missing: list[StageSpec], advance: Advance) -> None:
-        """One Prefect task per stage; a stage waits for those it builds on. At most `workers` processes at a time."""
+        """One Prefect task per stage; a stage waits for those it builds on. At most `workers`
+        processes at a time."""
         futures: dict[str, Any] = {}
-        with ThreadPoolExecutor(self.place.config.runner.workers) as pool, _ending(self.place.runner):
+        with (
+            ThreadPoolExecutor(self.place.config.runner.workers) as pool,
+            _ending(self.place.runner),
+        ):
             for spec in missing:
                 waits = [futures[k] for k in spec.earlier if k in futures]
                 futures[spec.key] = stage_task.with_options(task_run_name=_stage_name(spec)).submit(
-                    Unmapped(self, spec, pool, advance), wait_for=waits)
+                    Unmapped(self, spec, pool, advance), wait_for=waits
+                )
             failures = []
             for future in futures.values():
                 future.wait()
@@ -403,12 +558,15 @@ class TrainingSession:
             for future in failures:
                 outcome_of(future)
             if failures:
-                raise TrainingError(f"expected every stage to be trained, {len(failures)} were not; run it again")
+                raise TrainingError(
+                    f"expected every stage to be trained, {len(failures)} were not; run it again"
+                )
 
 
 @contextlib.contextmanager
 def _ending(runner: Any) -> Iterator[None]:
-    """An order to end this process (SIGINT, SIGTERM: no Exception) ends what the runner runs, too, and what waits."""
+    """An order to end this process (SIGINT, SIGTERM: no Exception) ends what the runner runs, too,
+    and what waits."""
     try:
         yield
     except Exception:
@@ -438,7 +596,9 @@ def stage_task(work: Unmapped) -> None:
 
 
 @task(name="measure")
-def measure_task(place: Workspace, document: dict[str, Any], recipe: Recipe, held_out: FileRef) -> float | None:
+def measure_task(
+    place: Workspace, document: dict[str, Any], recipe: Recipe, held_out: FileRef
+) -> float | None:
     """Held-out accuracy of a release."""
     return ReleaseEvaluator(place).accuracy_on(document, recipe, held_out)
 
@@ -446,46 +606,71 @@ def measure_task(place: Workspace, document: dict[str, Any], recipe: Recipe, hel
 def _usable_dataset(place: Workspace, state: State) -> DatasetVersion:
     dataset, system = require_data(state), place.config.system
     if (dataset.shards, dataset.slices) != (system.shards, system.slices):
-        raise DataError(f"expected data placed for {system.shards} shards of {system.slices} slices, got "
-                        f"{dataset.shards} of {dataset.slices}; run `s3t ingest SOURCE` again")
+        raise DataError(
+            f"expected data placed for {system.shards} shards of {system.slices} slices, got "
+            f"{dataset.shards} of {dataset.slices}; run `s3t ingest SOURCE` again"
+        )
     if dataset.rows() == 0:
         raise DataError("expected training records, got none at all; ingest a source with records")
     for slice_id, version in dataset.slice_versions.items():
         path = place.root / "data" / slice_path(slice_id.shard, slice_id.index)
         if version.rows and not path.exists():
-            raise DataError(f"expected {path.parent.name}/{path.name} in the data directory, got none; run "
-                            "`dvc checkout --force data.dvc`")
+            raise DataError(
+                f"expected {path.parent.name}/{path.name} in the data directory, got none; run "
+                "`dvc checkout --force data.dvc`"
+            )
     return dataset
 
 
 def _check_recorded(place: Workspace, state: State, found: Description) -> None:
-    """A backbone is recorded under its name when it is first used; other files under that name are refused."""
+    """A backbone is recorded under its name when it is first used; other files under that name are
+    refused."""
     model = place.backbone
     recorded = state.backbones.get(model)
     if recorded is None:
-        place.ledger.append({"type": "backbone", "time": place.now(), "model": model, "digest": found.digest,
-                             "tokenizer_digest": found.tokenizer_digest})
+        place.ledger.append(
+            {
+                "type": "backbone",
+                "time": place.now(),
+                "model": model,
+                "digest": found.digest,
+                "tokenizer_digest": found.tokenizer_digest,
+            }
+        )
     elif recorded != (found.digest, found.tokenizer_digest):
-        raise BackboneChanged(f"expected the recorded backbone {recorded[0][:16]}... under [backbone] model, got "
-                              f"{found.digest[:16]}...; put the recorded files back, or name the new model by another "
-                              "id or path and train")
+        raise BackboneChanged(
+            f"expected the recorded backbone {recorded[0][:16]}... under [backbone] model, got "
+            f"{found.digest[:16]}...; put the recorded files back, or name the new model by "
+            "another id or path and train"
+        )
 
 
 def same_stages(release: Release, replicas: tuple[Replica, ...]) -> bool:
-    """Whether a release has exactly these replicas' live stages: by key too, because stages of another numeric profile
-    may have the same bytes, and are not of this recipe all the same."""
+    """Whether a release has exactly these replicas' live stages: by key too, because stages of
+    another numeric profile may have the same bytes, and are not of this recipe all the same."""
     mine = [(r.shard, r.number, [(s.key, s.digest) for s in r.stages]) for r in replicas]
     theirs = [(r.shard, r.number, [(s.key, s.digest) for s in r.stages]) for r in release.replicas]
     return mine == theirs
 
 
-def _parameters(place: Workspace, recipe: Recipe, dataset: DatasetVersion, plan: Wanted) -> dict[str, Any]:
+def _parameters(
+    place: Workspace, recipe: Recipe, dataset: DatasetVersion, plan: Wanted
+) -> dict[str, Any]:
     config = place.config
-    return {"shards": config.system.shards, "slices": config.system.slices, "budget": config.system.budget,
-            "backbone": config.backbone.model, "max_length": config.backbone.max_length, "stages": len(plan.stages),
-            "dataset": dataset.version, "dtype": recipe.training["dtype"], "epochs": config.training.epochs}
+    return {
+        "shards": config.system.shards,
+        "slices": config.system.slices,
+        "budget": config.system.budget,
+        "backbone": config.backbone.model,
+        "max_length": config.backbone.max_length,
+        "stages": len(plan.stages),
+        "dataset": dataset.version,
+        "dtype": recipe.training["dtype"],
+        "epochs": config.training.epochs,
+    }
 
 
 def _stage_name(spec: StageSpec) -> str:
-    return f"shard {spec.shard} stage {len(spec.prefix)} of slices {'-'.join(map(str, spec.prefix))}"
-
+    return (
+        f"shard {spec.shard} stage {len(spec.prefix)} of slices {'-'.join(map(str, spec.prefix))}"
+    )

@@ -1,4 +1,5 @@
-"""Verify evidence offline: no torch, no Prefect, no MLflow, no network. The public key comes from the auditor."""
+"""Verify evidence offline: no torch, no Prefect, no MLflow, no network. The public key comes from
+the auditor."""
 
 import contextlib
 import errno
@@ -25,17 +26,23 @@ _MOST_LEDGER_BYTES = 4 * 2**30
 _REQUEST = re.compile(r"req-[0-9a-z]")
 
 
-def verify_path(path: Path, public_key: Path | Sequence[Path], earlier: Path | None = None) -> dict[str, Any]:
-    """{"valid", "problems", "undecided", "certificates", "keys"} and more by kind: a certificate, a directory of them,
-    a report, a checkpoint, an evidence bundle (.zip) or an exported ledger (.jsonl). `earlier`: a checkpoint that the
-    bundle must continue. Several public keys, when the controller changed theirs.
+def verify_path(
+    path: Path, public_key: Path | Sequence[Path], earlier: Path | None = None
+) -> dict[str, Any]:
+    """{"valid", "problems", "undecided", "certificates", "keys"} and more by kind: a certificate, a
+    directory of them, a report, a checkpoint, an evidence bundle (.zip) or an exported ledger
+    (.jsonl). `earlier`: a checkpoint that the bundle must continue. Several public keys, when the
+    controller changed theirs.
 
-    "undecided" are documents that are signed, but by a key that was replaced: alone they prove nothing, because whoever
-    got hold of that key since could have made them. Then "valid" is false, and "problems" may be empty.
+    "undecided" are documents that are signed, but by a key that was replaced: alone they prove
+    nothing, because whoever got hold of that key since could have made them. Then "valid" is false,
+    and "problems" may be empty.
     """
     if not path.exists():
-        raise UsageError("expected a certificate, a directory of them, a bundle or a ledger, got nothing at "
-                         f"{path.name}")
+        raise UsageError(
+            "expected a certificate, a directory of them, a bundle or a ledger, got nothing at "
+            f"{path.name}"
+        )
     keys = [read_key(p) for p in ([public_key] if isinstance(public_key, Path) else public_key)]
     if earlier is not None and path.suffix != ".zip":
         raise UsageError("expected a bundle (.zip) with --checkpoint, got another kind of file")
@@ -45,37 +52,62 @@ def verify_path(path: Path, public_key: Path | Sequence[Path], earlier: Path | N
         given = GivenKeys(keys)
     except NotValid as error:
         return _found(keys, problems=[str(error)])
-    return _verify_ledger(path, keys, given) if path.suffix == ".jsonl" else _verify_files(path, keys, given)
+    return (
+        _verify_ledger(path, keys, given)
+        if path.suffix == ".jsonl"
+        else _verify_files(path, keys, given)
+    )
 
 
-def verify_paths(paths: Sequence[Path], public_key: Path | Sequence[Path],
-                 earlier: Path | None = None) -> dict[str, Any]:
-    """`verify_path` of each. For one path it is that one's document; for several the lists of all, "files" with each
-    one's own document, and in "between" what only shows beside each other: a document of a request that was given
-    twice, as two files, is a copy. A file that is named twice is checked once."""
+def verify_paths(
+    paths: Sequence[Path], public_key: Path | Sequence[Path], earlier: Path | None = None
+) -> dict[str, Any]:
+    """`verify_path` of each. For one path it is that one's document; for several the lists of all,
+    "files" with each one's own document, and in "between" what only shows beside each other: a
+    document of a request that was given twice, as two files, is a copy. A file that is named twice
+    is checked once."""
     once = list({p.resolve(): p for p in paths}.values())
     keys = [public_key] if isinstance(public_key, Path) else list(public_key)
-    found = [{"path": str(p), **verify_path(p, public_key, earlier if len(once) == 1 or p.suffix == ".zip" else None)}
-             for p in once]
+    found = [
+        {
+            "path": str(p),
+            **verify_path(p, public_key, earlier if len(once) == 1 or p.suffix == ".zip" else None),
+        }
+        for p in once
+    ]
     if earlier is not None and len(once) > 1 and not any(p.suffix == ".zip" for p in once):
         raise UsageError("expected a bundle (.zip) with --checkpoint, got other kinds of files")
     if len(found) == 1:
         return {k: v for k, v in found[0].items() if k != "path"}
-    requests = [c["request"] for p, each in zip(once, found, strict=True) if p.suffix != ".zip"
-                for c in each["certificates"]]
-    between = [f"expected one document of {r}, got {requests.count(r)}: the others are copies"
-               for r in sorted(set(requests)) if requests.count(r) > 1]
+    requests = [
+        c["request"]
+        for p, each in zip(once, found, strict=True)
+        if p.suffix != ".zip"
+        for c in each["certificates"]
+    ]
+    between = [
+        f"expected one document of {r}, got {requests.count(r)}: the others are copies"
+        for r in sorted(set(requests))
+        if requests.count(r) > 1
+    ]
     between += _contradictions(once, keys)
-    joined = {kind: [x for each in found for x in each.get(kind, [])] for kind in (
-        "problems", "undecided", "certificates", "checkpoints", "reports")}
+    joined = {
+        kind: [x for each in found for x in each.get(kind, [])]
+        for kind in ("problems", "undecided", "certificates", "checkpoints", "reports")
+    }
     joined["problems"] += between
-    return {"valid": all(each["valid"] for each in found) and not between, **joined, "between": between,
-            "keys": sorted({k for each in found for k in each["keys"]}), "files": found}
+    return {
+        "valid": all(each["valid"] for each in found) and not between,
+        **joined,
+        "between": between,
+        "keys": sorted({k for each in found for k in each["keys"]}),
+        "files": found,
+    }
 
 
 def _contradictions(paths: Sequence[Path], public_keys: Sequence[Path]) -> list[str]:
-    """Requests of which pieces of evidence (documents, bundles, reports, ledgers) show more than one closing document.
-    What is not valid by itself shows nothing."""
+    """Requests of which pieces of evidence (documents, bundles, reports, ledgers) show more than
+    one closing document. What is not valid by itself shows nothing."""
     keys = [read_key(p) for p in public_keys]
     shown: dict[str, dict[str, list[str]]] = {}
     for path in paths:
@@ -83,16 +115,25 @@ def _contradictions(paths: Sequence[Path], public_keys: Sequence[Path]) -> list[
             with contextlib.suppress(GuaranteeError, NotValid, OSError):
                 for request, digest in _documents_of(file, keys).items():
                     shown.setdefault(request, {}).setdefault(digest, []).append(file.name)
-    return [f"expected one closing document of {request} in all that was given, got {len(by)}: " + "; ".join(
-        f"{digest[:16]}... in {', '.join(names)}" for digest, names in sorted(by.items()))
-        for request, by in sorted(shown.items()) if len(by) > 1]
+    return [
+        f"expected one closing document of {request} in all that was given, got {len(by)}: "
+        + "; ".join(
+            f"{digest[:16]}... in {', '.join(names)}" for digest, names in sorted(by.items())
+        )
+        for request, by in sorted(shown.items())
+        if len(by) > 1
+    ]
 
 
 def _documents_of(file: Path, keys: list[KeyFile]) -> dict[str, str]:
-    """By request, the SHA-256 of the closing document that a piece of evidence holds or tells of, hex."""
+    """By request, the SHA-256 of the closing document that a piece of evidence holds or tells of,
+    hex."""
     if file.suffix == ".zip":
-        return {Path(name).stem: sha256_hex(data) for name, data in read_files(file).items()
-                if name.startswith("certificates/")}
+        return {
+            Path(name).stem: sha256_hex(data)
+            for name, data in read_files(file).items()
+            if name.startswith("certificates/")
+        }
     given = GivenKeys(keys)
     if file.suffix == ".jsonl":
         _, events, _ = read_export(_content(file, _MOST_LEDGER_BYTES), *given.by_id.values())
@@ -100,14 +141,22 @@ def _documents_of(file: Path, keys: list[KeyFile]) -> dict[str, str]:
     content = _content(file, _MOST_BYTES)
     statement, _ = verify_signed(content, *given.by_id.values())
     if statement.get("predicateType") == REPORT_TYPE:
-        return {r.id: r.document_sha256 for r in parse_report(statement).requests if r.document_sha256}
+        return {
+            r.id: r.document_sha256 for r in parse_report(statement).requests if r.document_sha256
+        }
     kind, told = _told_of(statement)
     return {told["request"]: sha256_hex(content)} if kind == "certificates" else {}
 
 
 def _found(keys: list[KeyFile], **found: Any) -> dict[str, Any]:
     """What is told of evidence: valid unless there is a problem or something undecided."""
-    document = {"problems": [], "undecided": [], "certificates": [], "keys": [k.id for k in keys], **found}
+    document = {
+        "problems": [],
+        "undecided": [],
+        "certificates": [],
+        "keys": [k.id for k in keys],
+        **found,
+    }
     return {"valid": not document["problems"] and not document["undecided"], **document}
 
 
@@ -121,31 +170,46 @@ def _verify_bundle(path: Path, keys: list[KeyFile], earlier: Path | None) -> dic
 
 
 def _verify_ledger(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str, Any]:
-    """The whole ledger shows by itself which key signed when, and that each vouched for the next."""
+    """The whole ledger shows by itself which key signed when, and that each vouched for the
+    next."""
     try:
-        checkpoint, events, signer = read_export(_content(path, _MOST_LEDGER_BYTES), *given.by_id.values())
+        checkpoint, events, signer = read_export(
+            _content(path, _MOST_LEDGER_BYTES), *given.by_id.values()
+        )
         state = fold(events)
         _check_ledger_keys(state, signer, given)
     except GuaranteeError as error:
         return _found(keys, problems=[f"{path.name}: {error}"])
-    return _found(keys, ledger={
-        "size": checkpoint.head.size, "root": checkpoint.head.root, "signed": checkpoint.time,
-        "requests": len(state.requests), "certified": len(state.certified), "clock_corrected": state.corrected})
+    return _found(
+        keys,
+        ledger={
+            "size": checkpoint.head.size,
+            "root": checkpoint.head.root,
+            "signed": checkpoint.time,
+            "requests": len(state.requests),
+            "certified": len(state.certified),
+            "clock_corrected": state.corrected,
+        },
+    )
 
 
 def _check_ledger_keys(state: State, signer: str, given: GivenKeys) -> None:
     if state.signing and signer != state.signing:
-        raise CertificateError(f"expected the checkpoint to be signed by the key that signs by this ledger, "
-                               f"{state.signing[:16]}..., got one by key {signer[:16]}..., which it replaced")
+        raise CertificateError(
+            f"expected the checkpoint to be signed by the key that signs by this ledger, "
+            f"{state.signing[:16]}..., got one by key {signer[:16]}..., which it replaced"
+        )
     try:
         given.check_chain(signer, ((c.old, c.new, not c.vouched) for c in state.key_changes))
     except NotValid as error:
         raise CertificateError(str(error)) from None
     strange = sorted(given.by_id.keys() - {signer} - {c.old for c in state.key_changes})
     if strange:
-        raise CertificateError(f"expected a ledger that says how key {strange[0][:16]}... came or went, got one that "
-                               "does not know it: it was cut before that, and signed with a key that is replaced, or "
-                               "that key is not this controller's")
+        raise CertificateError(
+            f"expected a ledger that says how key {strange[0][:16]}... came or went, got one that "
+            "does not know it: it was cut before that, and signed with a key that is replaced, or "
+            "that key is not this controller's"
+        )
 
 
 def _verify_files(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str, Any]:
@@ -160,7 +224,9 @@ def _verify_files(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str
             kind, told = _told_of(statement)
             _check_name(file, told.get("request"), alone=not path.is_dir())
             if told.get("request") in seen:
-                raise CertificateError(f"expected one document of {told['request']}, got another: it is a copy")
+                raise CertificateError(
+                    f"expected one document of {told['request']}, got another: it is a copy"
+                )
             seen |= {told["request"]} if "request" in told else set()
         except CertificateError as error:
             problems.append(f"{file.name}: {error}")
@@ -173,9 +239,19 @@ def _verify_files(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str
 
 def _unread(path: Path, files: list[Path]) -> list[str]:
     """What of a directory looks like a document and is none of the files that are read."""
-    unread = sum(p.suffix.casefold() == ".json" for p in path.rglob("*") if p not in files) if path.is_dir() else 0
-    return [f"expected documents as *.json in the directory itself, got {unread} deeper in it or with another ending, "
-            "which were not read; name their directory too"] if unread else []
+    unread = (
+        sum(p.suffix.casefold() == ".json" for p in path.rglob("*") if p not in files)
+        if path.is_dir()
+        else 0
+    )
+    return (
+        [
+            f"expected documents as *.json in the directory itself, got {unread} deeper in it or "
+            "with another ending, which were not read; name their directory too"
+        ]
+        if unread
+        else []
+    )
 
 
 def _told_of(statement: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -186,32 +262,45 @@ def _told_of(statement: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         return "checkpoints", {"size": read.head.size, "root": read.head.root, "signed": read.time}
     if kind == CLOSING_TYPE:
         told = check_closing(statement)
-        return "certificates", {"request": told["request"]["id"], "closed": told["closing"]["kind"],
-                                "certified": told["closing"]["time"]}
+        return "certificates", {
+            "request": told["request"]["id"],
+            "closed": told["closing"]["kind"],
+            "certified": told["closing"]["time"],
+        }
     if kind == REPORT_TYPE:
         report = parse_report(statement)
         return "reports", {**report.period.model_dump(), **report.summary.model_dump()}
     predicate = check_statement(statement)
-    return "certificates", {"request": predicate["request"]["id"], "closed": predicate["found"]["outcome"],
-                            "rows": predicate["found"]["rows"],
-                            "certified": predicate["times"]["certified"], "versions": predicate["versions"],
-                            "found": predicate["found"], "deactivated": len(predicate["deactivated"])}
+    return "certificates", {
+        "request": predicate["request"]["id"],
+        "closed": predicate["found"]["outcome"],
+        "rows": predicate["found"]["rows"],
+        "certified": predicate["times"]["certified"],
+        "versions": predicate["versions"],
+        "found": predicate["found"],
+        "deactivated": len(predicate["deactivated"]),
+    }
 
 
 def _check_name(file: Path, request: str | None, alone: bool) -> None:
-    """A closing document under another request's name would be taken for that request's, and in a directory of them so
-    would one under a name that only looks like one. One that is given alone may have a name of its own, which is told.
-    Raises CertificateError."""
+    """A closing document under another request's name would be taken for that request's, and in a
+    directory of them so would one under a name that only looks like one. One that is given alone
+    may have a name of its own, which is told. Raises CertificateError."""
     named = not alone or _REQUEST.match(file.name.casefold())
     if request is not None and named and file.name != f"{request}.json":
-        raise CertificateError(f"expected the document of the request that the file is named by, got that of "
-                               f"{request}: it is a renamed copy")
+        raise CertificateError(
+            f"expected the document of the request that the file is named by, got that of "
+            f"{request}: it is a renamed copy"
+        )
 
 
 def _content(file: Path, most: int) -> bytes:
     try:
         return read_regular(file, most)
     except OSError as error:
-        got = f"a file of more than {most} bytes" if error.errno == errno.EFBIG else (
-            f"what is no file that can be read ({error.strerror or type(error).__name__})")
+        got = (
+            f"a file of more than {most} bytes"
+            if error.errno == errno.EFBIG
+            else (f"what is no file that can be read ({error.strerror or type(error).__name__})")
+        )
         raise CertificateError(f"expected evidence, got {got}") from None

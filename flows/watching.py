@@ -1,9 +1,12 @@
-"""Watch a workspace whose deployments run on a work pool: what `s3t serve` does by itself (flows.serving).
+"""Watch a workspace whose deployments run on a work pool: what `s3t serve` does by itself
+(flows.serving).
 
-1. A run whose machine died stays "running" for Prefect and keeps its deployment's only place. Whoever changes or trains
-   holds a lease that beats (flows.adapters.lease): a run of ours that was begun a while ago, while nobody holds one, is
-   marked as crashed. The ledger has what it did; the next run goes on from there.
-2. An erase run is started at once when a request is due soon, an erasure is open, or a full retrain is wanted.
+1. A run whose machine died stays "running" for Prefect and keeps its deployment's only place.
+   Whoever changes or trains holds a lease that beats (flows.adapters.lease): a run of ours that was
+   begun a while ago, while nobody holds one, is marked as crashed. The ledger has what it did; the
+   next run goes on from there.
+2. An erase run is started at once when a request is due soon, an erasure is open, or a full retrain
+   is wanted.
 """
 
 import time
@@ -33,51 +36,74 @@ def watch(workspace: str, young_seconds: float = _YOUNG.total_seconds()) -> dict
     reason = why_at_once(place)
     if reason and not _open_runs([ERASE], timedelta()) and not _ended_lately():
         from prefect.deployments import run_deployment
+
         run_deployment(ERASE, timeout=0, as_subflow=False)
     return {"lost": lost, "started": reason}
 
 
 def mark_lost_runs(place: Workspace, young: timedelta) -> int:
-    """Mark runs of the workspace's deployments that no process carries out any more as crashed; how many."""
+    """Mark runs of the workspace's deployments that no process carries out any more as crashed; how
+    many."""
     suspects = _open_runs(_WATCHED, young)
     if not suspects:
         return 0
     living = _leases_that_live(place)
     still = {r.id for r in _open_runs(_WATCHED, young)}  # one may have ended while we looked
     erase = {r.id for r in _open_runs([ERASE], young)}
-    lost = [r for r in suspects if r.id in still and not living & ({CHANGE} if r.id in erase else {CHANGE, TRAIN})]
+    lost = [
+        r
+        for r in suspects
+        if r.id in still and not living & ({CHANGE} if r.id in erase else {CHANGE, TRAIN})
+    ]
     from prefect import get_client
     from prefect.states import Crashed
+
     with get_client(sync_client=True) as client:
         for run in lost:
-            client.set_flow_run_state(run.id, Crashed(
-                message="The process that ran it is gone; the ledger has what it did."), force=True)
+            client.set_flow_run_state(
+                run.id,
+                Crashed(message="The process that ran it is gone; the ledger has what it did."),
+                force=True,
+            )
     return len(lost)
 
 
 def _leases_that_live(place: Workspace) -> set[str]:
-    """Names of the leases that somebody held while we looked: a lock of this machine, or a beat in the database. It
-    takes as long as a holder may stand still, so that a run that is just ending has ended."""
+    """Names of the leases that somebody held while we looked: a lock of this machine, or a beat in
+    the database. It takes as long as a holder may stand still, so that a run that is just ending
+    has ended."""
     living: set[str] = set()
     before, until = beats(place.database), time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until and living != {CHANGE, TRAIN}:
         now = beats(place.database)
         living |= {name for name in now if now[name] != before.get(name)}
-        living |= {name for name, path in ((CHANGE, place.lock_path), (TRAIN, place.training_lock_path))
-                   if is_held(path)}
+        living |= {
+            name
+            for name, path in ((CHANGE, place.lock_path), (TRAIN, place.training_lock_path))
+            if is_held(path)
+        }
         time.sleep(1)
     return living
 
 
 def _ended_lately() -> bool:
-    """Whether an erase run came to its end, good or bad, a short while ago: what it could not do needs a person."""
-    return any(r.state.timestamp > datetime.now(UTC) - _AGAIN for r in _runs([ERASE], ("COMPLETED", "FAILED")))
+    """Whether an erase run came to its end, good or bad, a short while ago: what it could not do
+    needs a person."""
+    return any(
+        r.state.timestamp > datetime.now(UTC) - _AGAIN
+        for r in _runs([ERASE], ("COMPLETED", "FAILED"))
+    )
 
 
 def _open_runs(names: Any, young: timedelta) -> list[Any]:
-    """Runs of these deployments that Prefect holds for running, or about to, and that began so long ago."""
+    """Runs of these deployments that Prefect holds for running, or about to, and that began so long
+    ago."""
     long_ago = datetime.now(UTC) - young
-    return [r for r in _runs(names, ("RUNNING", "PENDING", "CANCELLING")) if r.state.timestamp < long_ago]
+    return [
+        r
+        for r in _runs(names, ("RUNNING", "PENDING", "CANCELLING"))
+        if r.state.timestamp < long_ago
+    ]
 
 
 def _runs(names: Any, states: tuple[str, ...]) -> list[Any]:
@@ -93,6 +119,7 @@ def _runs(names: Any, states: tuple[str, ...]) -> list[Any]:
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
     from prefect.exceptions import ObjectNotFound
+
     with get_client(sync_client=True) as client:
         ids = []
         for name in names:
@@ -106,5 +133,6 @@ def _runs(names: Any, states: tuple[str, ...]) -> list[Any]:
         found = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=kinds)),
             deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=ids)),
-            sort=FlowRunSort.EXPECTED_START_TIME_DESC)
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        )
     return [r for r in found if r.state is not None]

@@ -1,4 +1,5 @@
-"""A Dask cluster of processes on this machine, with TLS, for tests and measurements: as docs/operations.md has it."""
+"""A Dask cluster of processes on this machine, with TLS, for tests and measurements: as
+docs/operations.md has it."""
 
 import json
 import os
@@ -19,15 +20,23 @@ _CLOSED = ("--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.
 
 
 class Cluster:
-    """A scheduler and workers, each in a directory of its own, with the certificates of `known_by`."""
+    """A scheduler and workers, each in a directory of its own, with the certificates of
+    `known_by`."""
 
     def __init__(self, folder: Path, known_by: Path) -> None:
         self.folder = folder
         self.known_by = known_by
         make_certificates(known_by, [])
         self.workers: list[subprocess.Popen[bytes]] = []
-        self.scheduler = self._begin("scheduler", "distributed.cli.dask_scheduler", "--port", "0", *_CLOSED,
-                                      "--scheduler-file", str(folder / "scheduler.json"))
+        self.scheduler = self._begin(
+            "scheduler",
+            "distributed.cli.dask_scheduler",
+            "--port",
+            "0",
+            *_CLOSED,
+            "--scheduler-file",
+            str(folder / "scheduler.json"),
+        )
         until = time.monotonic() + 60
         while not (folder / "scheduler.json").exists():
             if time.monotonic() > until:
@@ -38,9 +47,24 @@ class Cluster:
 
     def add(self, resources: str = RESOURCES, home: str = "") -> subprocess.Popen[bytes]:
         """One more worker, in the directory of an earlier one or in its own."""
-        name = home or f"w{len(self.workers)}"  # short: a socket of its jobs has it in its path, of 107 bytes
-        self.workers.append(self._begin(name, "distributed.cli.dask_worker", self.address, "--no-nanny", "--nthreads",
-                                        "1", *_CLOSED, "--resources", resources, "--name", name))
+        name = (
+            home or f"w{len(self.workers)}"
+        )  # short: a socket of its jobs has it in its path, of 107 bytes
+        self.workers.append(
+            self._begin(
+                name,
+                "distributed.cli.dask_worker",
+                self.address,
+                "--no-nanny",
+                "--nthreads",
+                "1",
+                *_CLOSED,
+                "--resources",
+                resources,
+                "--name",
+                name,
+            )
+        )
         return self.workers[-1]
 
     @property
@@ -57,14 +81,28 @@ class Cluster:
         home = self.folder / name
         home.mkdir(exist_ok=True)
         with (home / "log").open("ab") as log:
-            return subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=home, stdout=log, stderr=log,
-                                    env=self._env(home), start_new_session=True)
+            return subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                cwd=home,
+                stdout=log,
+                stderr=log,
+                env=self._env(home),
+                start_new_session=True,
+            )
 
     def _env(self, home: Path) -> dict[str, str]:
         """Without the keys of buckets, which no worker needs."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PG", "PREFECT_", "MLFLOW_"))}
-        return {**kept, "TMPDIR": str(home), "DASK_CONFIG": str(self.known_by / CLUSTER),
-                "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "warning"}
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("AWS_", "PG", "PREFECT_", "MLFLOW_"))
+        }
+        return {
+            **kept,
+            "TMPDIR": str(home),
+            "DASK_CONFIG": str(self.known_by / CLUSTER),
+            "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "warning",
+        }
 
 
 def with_children(pid: int) -> None:
@@ -81,9 +119,11 @@ def with_children(pid: int) -> None:
 
 
 @contextmanager
-def cluster(folder: Path, workers: int = 2, resources: str = RESOURCES,
-            known_by: Path | None = None) -> Iterator[Cluster]:
-    """A running cluster in `folder`, which must not be there. `known_by`: where its certificates are, or are made."""
+def cluster(
+    folder: Path, workers: int = 2, resources: str = RESOURCES, known_by: Path | None = None
+) -> Iterator[Cluster]:
+    """A running cluster in `folder`, which must not be there. `known_by`: where its certificates
+    are, or are made."""
     folder.mkdir()
     made = Cluster(folder, known_by or folder / "certificates")
     try:

@@ -1,6 +1,7 @@
 """The nouns of the system: frozen, and valid or not constructed.
 
-Terms are the field's (SISA, S3T, GDPR): docs/glossary.md. Slices and shards count from 0; stages and positions from 1.
+Terms are the field's (SISA, S3T, GDPR): docs/glossary.md. Slices and shards count from 0; stages
+and positions from 1.
 """
 
 import math
@@ -22,7 +23,9 @@ class SliceId:
 
     def __post_init__(self) -> None:
         if self.shard < 0 or self.index < 0:
-            raise UsageError(f"expected a shard and a slice of at least 0, got {self.shard} and {self.index}")
+            raise UsageError(
+                f"expected a shard and a slice of at least 0, got {self.shard} and {self.index}"
+            )
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,21 @@ class Topology:
 
     def __post_init__(self) -> None:
         if self.shards < 1 or self.slices < 1:
-            raise UsageError(f"expected at least one shard and one slice, got {self.shards} and {self.slices}")
+            raise UsageError(
+                f"expected at least one shard and one slice, got {self.shards} and {self.slices}"
+            )
         most = math.factorial(self.slices)
         if not 1 <= self.budget <= most:
             raise UsageError(
-                f"expected a budget from 1 to {most} ({self.slices} slices have {most} orders), got {self.budget}"
+                f"expected a budget from 1 to {most} ({self.slices} slices have {most} orders), "
+                f"got {self.budget}"
             )
 
     def slice_ids(self) -> list[SliceId]:
         """All m·L slices, by shard then index."""
-        return [SliceId(shard, index) for shard in range(self.shards) for index in range(self.slices)]
+        return [
+            SliceId(shard, index) for shard in range(self.shards) for index in range(self.slices)
+        ]
 
     def span(self) -> tuple[int, int]:
         """All slice indices of a shard, as (first, how many)."""
@@ -53,10 +61,12 @@ class Topology:
 
 @dataclass(frozen=True)
 class Tiers:
-    """Which slices of every shard each tier of subjects is placed in (method.md, propensity-aware placement).
+    """Which slices of every shard each tier of subjects is placed in (method.md, propensity-aware
+    placement).
 
-    A row is in the first tier whose `values` hold its value of `column`; "*" stands for every other value. Tier i takes
-    the next `slices[i]` slice indices. All of it is literal: nothing here is computed from records or requests.
+    A row is in the first tier whose `values` hold its value of `column`; "*" stands for every other
+    value. Tier i takes the next `slices[i]` slice indices. All of it is literal: nothing here is
+    computed from records or requests.
     """
 
     column: str
@@ -65,12 +75,16 @@ class Tiers:
 
     def __post_init__(self) -> None:
         if not self.column or len(self.values) != len(self.slices) or len(self.slices) < 2:
-            raise UsageError("expected a column and, for at least two tiers, a list of values and a number of slices "
-                             f"each, got {len(self.values)} lists and {len(self.slices)} numbers")
+            raise UsageError(
+                "expected a column and, for at least two tiers, a list of values and a number of "
+                f"slices each, got {len(self.values)} lists and {len(self.slices)} numbers"
+            )
         every = [v for tier in self.values for v in tier]
         if not all(self.values) or len(set(every)) != len(every):
-            raise UsageError("expected every tier to have values, and every value in one tier only "
-                             '("*", everyone else, included)')
+            raise UsageError(
+                "expected every tier to have values, and every value in one tier only "
+                '("*", everyone else, included)'
+            )
         if min(self.slices) < 1:
             raise UsageError(f"expected at least one slice for every tier, got {list(self.slices)}")
 
@@ -94,21 +108,30 @@ EVERYONE_ELSE = "*"
 def check_prior(prior: Collection[float], slices: int) -> tuple[float, ...]:
     """`prior`, the probability of each slice of a shard, as it must be.
 
-    Raises UsageError unless it has one positive, finite probability per slice and they sum to 1 (within 1e-6).
+    Raises UsageError unless it has one positive, finite probability per slice and they sum to 1
+    (within 1e-6).
     """
     if len(prior) != slices:
-        raise UsageError(f"expected a prior with one probability per slice, {slices} of them, got {len(prior)}")
+        raise UsageError(
+            f"expected a prior with one probability per slice, {slices} of them, got {len(prior)}"
+        )
     if not all(math.isfinite(p) and p > 0 for p in prior):
-        raise UsageError("expected every probability of the prior to be above 0 (that nobody of a slice will ever ask "
-                         f"cannot be promised), got {list(prior)}")
+        raise UsageError(
+            "expected every probability of the prior to be above 0 (that nobody of a slice will "
+            f"ever ask cannot be promised), got {list(prior)}"
+        )
     if abs(sum(prior) - 1) > 1e-6:
-        raise UsageError(f"expected a prior that sums to 1, got {sum(prior):.6g}; divide each probability by the sum")
+        raise UsageError(
+            f"expected a prior that sums to 1, got {sum(prior):.6g}; divide each probability by "
+            "the sum"
+        )
     return tuple(float(p) for p in prior)
 
 
 @dataclass(frozen=True)
 class SliceVersion:
-    """One slice's content at one time: its keyed content digest, row count, and the md5 of its file (DVC's name)."""
+    """One slice's content at one time: its keyed content digest, row count, and the md5 of its file
+    (DVC's name)."""
 
     digest: str
     rows: int
@@ -117,9 +140,10 @@ class SliceVersion:
 
 @dataclass(frozen=True)
 class DatasetVersion:
-    """One version of the data: every slice of every shard, the held-out rows, and by what its people may be asked for
-    (None before there was such an index). What its digests of people and records are made of: `id_rule`, what does not
-    tell two ids apart in it, and `id_columns`, where the ids of subjects and records stood ("" for none)."""
+    """One version of the data: every slice of every shard, the held-out rows, and by what its
+    people may be asked for (None before there was such an index). What its digests of people and
+    records are made of: `id_rule`, what does not tell two ids apart in it, and `id_columns`, where
+    the ids of subjects and records stood ("" for none)."""
 
     version: str
     shards: int
@@ -136,7 +160,8 @@ class DatasetVersion:
             raise UsageError(f"expected {expected} slices, got {len(self.slice_versions)}")
 
     def says_who_as(self, other: "DatasetVersion") -> bool:
-        """Whether one id has one digest in both: else nobody can say whether a person of the one is in the other."""
+        """Whether one id has one digest in both: else nobody can say whether a person of the one is
+        in the other."""
         return (self.id_rule, self.id_columns) == (other.id_rule, other.id_columns)
 
     def rows(self) -> int:
@@ -156,7 +181,8 @@ class DatasetVersion:
 class StageRecord:
     """A trained stage: what it was trained on (key) and what came out (digest).
 
-    `prefix` are the slice indices it saw, `slice_digests` their contents at that time, in the same order.
+    `prefix` are the slice indices it saw, `slice_digests` their contents at that time, in the same
+    order.
     """
 
     key: str
@@ -176,7 +202,8 @@ class StageRecord:
 class Replica:
     """One model of one shard. `stages` are its live stages, top block first; empty means dead.
 
-    A stage all of whose slices are empty is never trained (void): it is absent here and does not count as depth.
+    A stage all of whose slices are empty is never trained (void): it is absent here and does not
+    count as depth.
     """
 
     shard: int
@@ -203,7 +230,8 @@ class Release:
         return sorted({r.shard for r in self.replicas})
 
     def serving(self, shard: int) -> Replica | None:
-        """The shard's deepest live replica (the lowest number among equals), or None when the shard is dead."""
+        """The shard's deepest live replica (the lowest number among equals), or None when the shard
+        is dead."""
         live = [r for r in self.replicas if r.shard == shard and r.depth]
         return max(live, key=lambda r: (r.depth, -r.number), default=None)
 
@@ -224,10 +252,11 @@ class Release:
 
 @dataclass(frozen=True)
 class DeletionRequest:
-    """One acknowledged request. Everything here is a keyed digest or a time; the id as given is in the needles file.
+    """One acknowledged request. Everything here is a keyed digest or a time; the id as given is in
+    the needles file.
 
-    `record` is empty when the whole subject is to be erased. `commitment` is salted and goes into the certificate.
-    Times are RFC 3339 UTC.
+    `record` is empty when the whole subject is to be erased. `commitment` is salted and goes into
+    the certificate. Times are RFC 3339 UTC.
     """
 
     request_id: str
@@ -242,7 +271,8 @@ class DeletionRequest:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows of one request: in the present training slices, held out, in earlier data versions only, in quarantine."""
+    """Rows of one request: in the present training slices, held out, in earlier data versions only,
+    in quarantine."""
 
     training: int = 0
     held_out: int = 0

@@ -1,22 +1,26 @@
 """One small tree of errors. A message says what was expected, what came, and what to do next.
 
-A caller's misuse, bad data and a broken guarantee are different types, because they have different remedies: fix the
-call, fix the data, or stop trusting what is on disk. `exit_code` is what the command line returns: 2 for bad usage or
-input, 1 for a failure. No message carries a subject id, a record or a text. A message is text that terminals, logs and
-JSON take: it may tell the name of a file, which is any bytes.
+A caller's misuse, bad data and a broken guarantee are different types, because they have different
+remedies: fix the call, fix the data, or stop trusting what is on disk. `exit_code` is what the
+command line returns: 2 for bad usage or input, 1 for a failure. No message carries a subject id, a
+record or a text. A message is text that terminals, logs and JSON take: it may tell the name of a
+file, which is any bytes.
 """
 
 import re
 from typing import Any
 
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, line and direction marks, and what bytes that are not UTF-8 become in the name of a file."""
+"""Control characters, line and direction marks, and what bytes that are not UTF-8 become in the
+name of a file."""
 
 
 def printable(text: str, keep: str = "") -> str:
-    """A text that can be told anywhere: characters that no terminal, log or JSON takes as they are, but for those to
-    `keep`, stand as escapes."""
-    return _UNSHOWN.sub(lambda c: c[0] if c[0] in keep else c[0].encode("unicode_escape").decode(), text)
+    """A text that can be told anywhere: characters that no terminal, log or JSON takes as they are,
+    but for those to `keep`, stand as escapes."""
+    return _UNSHOWN.sub(
+        lambda c: c[0] if c[0] in keep else c[0].encode("unicode_escape").decode(), text
+    )
 
 
 class S3TError(Exception):
@@ -55,7 +59,8 @@ class Busy(S3TError):
 
 
 class OrchestrationError(S3TError):
-    """Prefect's server could not be reached, or failed: what was done stands, the rest is done by the next run."""
+    """Prefect's server could not be reached, or failed: what was done stands, the rest is done by
+    the next run."""
 
 
 class TrainingError(S3TError):
@@ -83,7 +88,8 @@ class NoLiveShard(GuaranteeError):
 
 
 class StaleModel(GuaranteeError):
-    """The loaded model version is no longer, or cannot be confirmed to be, the one that may serve."""
+    """The loaded model version is no longer, or cannot be confirmed to be, the one that may
+    serve."""
 
 
 class ResidueFound(GuaranteeError):
@@ -91,8 +97,8 @@ class ResidueFound(GuaranteeError):
 
 
 class RequestsDeferred(ResidueFound):
-    """Requests stay open, because what they ask for stands in what the system wrote, and in no row; everything else is
-    done, and `done` tells of it."""
+    """Requests stay open, because what they ask for stands in what the system wrote, and in no row;
+    everything else is done, and `done` tells of it."""
 
     def __init__(self, message: str, done: dict[str, Any]) -> None:
         super().__init__(message)

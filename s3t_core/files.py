@@ -24,9 +24,11 @@ TEMPORARY_PREFIX = ".tmp-"
 _HALF_WRITTEN = re.compile(
     rf"{re.escape(TEMPORARY_PREFIX)}.*"  # ours; git's repack
     r"|.*\.[A-Za-z0-9_-]{22}\.tmp"  # DVC's, in its cache, in a remote, beside a file it replaces
-    r"|tmp_(obj|pack|idx|rev|midx|bitmap)_\w+")  # git's
+    r"|tmp_(obj|pack|idx|rev|midx|bitmap)_\w+"
+)  # git's
 SHARED_MODE = 0o644
-"""Of what is meant for others: settings without secrets, public keys, reports, bundles. The default is 0600."""
+"""Of what is meant for others: settings without secrets, public keys, reports, bundles. The default
+is 0600."""
 _TRIES = 3
 _YOUNG_SECONDS = 3600
 _KERNEL = re.match(r"(\d+)\.(\d+)", os.uname().release) if sys.platform == "linux" else None
@@ -36,16 +38,17 @@ _OPEN = 200
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Temporary file, sync, rename, sync the directory: `path` is whole or as it was. Raises StorageError."""
+    """Temporary file, sync, rename, sync the directory: `path` is whole or as it was. Raises
+    StorageError."""
     write_each_atomically(path.parent, {path.name: data}, mode)
 
 
 def write_each_atomically(folder: Path, files: Mapping[str, bytes], mode: int = 0o600) -> None:
-    """The same for many files of one directory: each is whole or as it was, and all are durable when this returns.
-    Raises StorageError."""
+    """The same for many files of one directory: each is whole or as it was, and all are durable
+    when this returns. Raises StorageError."""
     names = list(files)
     for begin in range(0, len(names), _OPEN):
-        _write_each(folder, {name: files[name] for name in names[begin:begin + _OPEN]}, mode)
+        _write_each(folder, {name: files[name] for name in names[begin : begin + _OPEN]}, mode)
 
 
 def _write_each(folder: Path, files: Mapping[str, bytes], mode: int) -> None:
@@ -64,8 +67,10 @@ def _write_each(folder: Path, files: Mapping[str, bytes], mode: int) -> None:
     except OSError as error:
         for _, temporary in opened.values():
             Path(temporary).unlink(missing_ok=True)
-        raise StorageError(f"could not write {name}: {error.strerror or type(error).__name__}; "
-                           "free space or fix permissions, then run the command again") from None
+        raise StorageError(
+            f"could not write {name}: {error.strerror or type(error).__name__}; "
+            "free space or fix permissions, then run the command again"
+        ) from None
     finally:
         for descriptor, _ in opened.values():
             os.close(descriptor)
@@ -73,8 +78,8 @@ def _write_each(folder: Path, files: Mapping[str, bytes], mode: int) -> None:
 
 @contextlib.contextmanager
 def writing_atomically(path: Path, mode: int = 0o600) -> Iterator[TextIO]:
-    """A text file (UTF-8) to write in parts; it takes the name `path` when the block ends, and is gone when it fails.
-    Raises StorageError."""
+    """A text file (UTF-8) to write in parts; it takes the name `path` when the block ends, and is
+    gone when it fails. Raises StorageError."""
     descriptor, temporary = -1, ""
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
@@ -86,18 +91,21 @@ def writing_atomically(path: Path, mode: int = 0o600) -> Iterator[TextIO]:
         os.replace(temporary, path)
         sync_directory(path.parent)
     except OSError as error:
-        raise StorageError(f"could not write {path.name}: {error.strerror or type(error).__name__}; "
-                           "free space or fix permissions, then run the command again") from None
+        raise StorageError(
+            f"could not write {path.name}: {error.strerror or type(error).__name__}; "
+            "free space or fix permissions, then run the command again"
+        ) from None
     finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
 
 
 def _sync(descriptors: list[int]) -> None:
-    """Make open files of one directory durable: many at once where the system can do that and tell of errors, which
-    takes one flush of the disk instead of one for each (syncfs(2), Linux 5.8)."""
+    """Make open files of one directory durable: many at once where the system can do that and tell
+    of errors, which takes one flush of the disk instead of one for each (syncfs(2), Linux 5.8)."""
     if len(descriptors) > 1 and _HAS_SYNCFS:
         import ctypes
+
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.syncfs(descriptors[0]) == 0:
             return
@@ -110,23 +118,29 @@ def _sync(descriptors: list[int]) -> None:
 def _write(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(descriptor, rest):]
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def is_half_written(name: str) -> bool:
-    """Whether a file of this name is on its way to another name, in any of the tools that write a workspace."""
+    """Whether a file of this name is on its way to another name, in any of the tools that write a
+    workspace."""
     return _HALF_WRITTEN.fullmatch(name) is not None
 
 
 def remove_half_written(folder: Path, is_open: Callable[[Path], bool]) -> None:
-    """Remove what killed processes left half-written under `folder`; what a process has open stays. Raises
-    StorageError."""
-    for path in [p for p in folder.rglob("*") if is_half_written(p.name) and not p.is_dir() and not is_open(p)]:
+    """Remove what killed processes left half-written under `folder`; what a process has open stays.
+    Raises StorageError."""
+    for path in [
+        p
+        for p in folder.rglob("*")
+        if is_half_written(p.name) and not p.is_dir() and not is_open(p)
+    ]:
         remove_file(path)
 
 
 def open_files() -> frozenset[tuple[int, int]]:
-    """(device, inode) of every file that a process of this user has open, where the system tells (/proc)."""
+    """(device, inode) of every file that a process of this user has open, where the system tells
+    (/proc)."""
     found: set[tuple[int, int]] = set()
     for folder in Path("/proc").glob("[0-9]*/fd"):
         with contextlib.suppress(OSError):  # another user's, or it has ended
@@ -138,7 +152,8 @@ def open_files() -> frozenset[tuple[int, int]]:
 
 
 def is_written(path: Path, opened: frozenset[tuple[int, int]]) -> bool:
-    """Whether a process writes the file: one of `opened`, or, where the system does not tell, younger than an hour."""
+    """Whether a process writes the file: one of `opened`, or, where the system does not tell,
+    younger than an hour."""
     try:
         status = path.stat()
     except OSError:
@@ -149,22 +164,27 @@ def is_written(path: Path, opened: frozenset[tuple[int, int]]) -> bool:
 
 
 def remove_tree(place: Path) -> None:
-    """Remove a directory with all that is in it; no error when there is none. Where `place` is a link to a directory on
-    another disk, that directory is emptied and link and directory stay. Raises StorageError when anything is left, and
-    for a link to a directory that `place` itself lies under."""
+    """Remove a directory with all that is in it; no error when there is none. Where `place` is a
+    link to a directory on another disk, that directory is emptied and link and directory stay.
+    Raises StorageError when anything is left, and for a link to a directory that `place` itself
+    lies under."""
     target = place.resolve()
     if place.is_symlink() and place.parent.resolve().is_relative_to(target):
-        raise StorageError(f"expected {place.name} to lead to a directory of its own, got one that holds this "
-                           "workspace as well; link it to a directory made for it, then run the command again")
+        raise StorageError(
+            f"expected {place.name} to lead to a directory of its own, got one that holds this "
+            "workspace as well; link it to a directory made for it, then run the command again"
+        )
     for _ in range(_TRIES):
         doomed = _below_link(target) if place.is_symlink() else [place]
         for path in doomed:
             _remove_all(path)
         if not any(os.path.lexists(path) for path in doomed):
             return
-    raise StorageError(f"expected everything in {place.name} to be removed, got files that cannot be: they may hold "
-                       "rows; fix the permissions there (or end the process that holds them), then run the command "
-                       "again")
+    raise StorageError(
+        f"expected everything in {place.name} to be removed, got files that cannot be: they may "
+        "hold rows; fix the permissions there (or end the process that holds them), then run the "
+        "command again"
+    )
 
 
 def _below_link(target: Path) -> list[Path]:
@@ -187,12 +207,14 @@ def _remove_all(doomed: Path) -> None:
             with contextlib.suppress(OSError):
                 if folder.is_relative_to(doomed) and folder.is_dir() and not folder.is_symlink():
                     folder.chmod(0o700)
+
     shutil.rmtree(doomed, onerror=open_up)
 
 
 def remove_file(path: Path) -> None:
-    """Remove what has this name, a directory with all that is in it, and sync the directory above, so that a crash does
-    not bring it back; of a link, the link alone. No error when it is gone. Raises StorageError when it stays."""
+    """Remove what has this name, a directory with all that is in it, and sync the directory above,
+    so that a crash does not bring it back; of a link, the link alone. No error when it is gone.
+    Raises StorageError when it stays."""
     try:
         if path.is_dir() and not path.is_symlink():
             remove_tree(path)
@@ -201,13 +223,16 @@ def remove_file(path: Path) -> None:
         if path.parent.is_dir():
             sync_directory(path.parent)
     except OSError as error:
-        raise StorageError(f"expected {path.name} to be gone, got {error.strerror or type(error).__name__}; fix the "
-                           "permissions of its directory, then run the command again") from None
+        raise StorageError(
+            f"expected {path.name} to be gone, got {error.strerror or type(error).__name__}; fix "
+            "the permissions of its directory, then run the command again"
+        ) from None
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """A regular file, open to be read. Raises OSError for anything else that has a name: a directory, a link that leads
-    nowhere or to itself, a pipe (which would be waited for), a socket, a device."""
+    """A regular file, open to be read. Raises OSError for anything else that has a name: a
+    directory, a link that leads nowhere or to itself, a pipe (which would be waited for), a socket,
+    a device."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
@@ -218,9 +243,9 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def open_to_lock(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
-    """The descriptor of a file that is locked or written to, made where there is none, its owner's alone. Raises
-    WorkspaceError for a directory, a pipe (which would be waited for) or anything else in its place; FileNotFoundError
-    where there is none that `flags` do not ask to make."""
+    """The descriptor of a file that is locked or written to, made where there is none, its owner's
+    alone. Raises WorkspaceError for a directory, a pipe (which would be waited for) or anything
+    else in its place; FileNotFoundError where there is none that `flags` do not ask to make."""
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -231,14 +256,17 @@ def open_to_lock(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
         if isinstance(error, FileNotFoundError) and not flags & os.O_CREAT:
             raise
         reason = error.strerror or type(error).__name__
-    raise WorkspaceError(f"expected {'/'.join(path.parts[-2:])} to be a file of its own, got {reason}; take away what "
-                         "lies there, or fix its permissions, then run the command again")
+    raise WorkspaceError(
+        f"expected {'/'.join(path.parts[-2:])} to be a file of its own, got {reason}; take away "
+        "what lies there, or fix its permissions, then run the command again"
+    )
 
 
 @contextlib.contextmanager
 def locked(path: Path, wait_seconds: float = -1) -> Iterator[None]:
-    """Hold a lock file, which a dead holder loses; waits for ever by default. Raises TimeoutError when another holds it
-    for longer than `wait_seconds`, WorkspaceError for anything but a file in its place."""
+    """Hold a lock file, which a dead holder loses; waits for ever by default. Raises TimeoutError
+    when another holds it for longer than `wait_seconds`, WorkspaceError for anything but a file in
+    its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(open_to_lock(path))
     lock = FileLock(path, is_singleton=False)
@@ -247,9 +275,11 @@ def locked(path: Path, wait_seconds: float = -1) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, TimeoutError):
             raise
-        raise WorkspaceError(f"expected {'/'.join(path.parts[-2:])} to be a file that can be locked, got "
-                             f"{error.strerror or type(error).__name__}; take away what lies there, then run the "
-                             "command again") from None
+        raise WorkspaceError(
+            f"expected {'/'.join(path.parts[-2:])} to be a file that can be locked, got "
+            f"{error.strerror or type(error).__name__}; take away what lies there, then run the "
+            "command again"
+        ) from None
     try:
         yield
     finally:
@@ -257,8 +287,8 @@ def locked(path: Path, wait_seconds: float = -1) -> Iterator[None]:
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """The bytes of a regular file, of `most` at most. Raises OSError for anything else that has a name (open_regular),
-    and for a larger file."""
+    """The bytes of a regular file, of `most` at most. Raises OSError for anything else that has a
+    name (open_regular), and for a larger file."""
     with open_regular(path) as file:
         if most is None:
             return file.read()

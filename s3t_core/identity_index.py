@@ -1,9 +1,10 @@
 """The identity index: by what the id of each person in the data may be asked for, as keyed digests.
 
-A row of it says that a person (their keyed subject digest) may be asked for by one form of their id. Raw ids are
-nowhere; whoever has the file without the key learns nothing from it, and with key and file whether somebody is in the
-data. It is one file of each data version, so it is rewritten when one of its people is erased, and its earlier contents
-are destroyed with the data. What forms there are, `s3t_core.identity.forms_of` says.
+A row of it says that a person (their keyed subject digest) may be asked for by one form of their
+id. Raw ids are nowhere; whoever has the file without the key learns nothing from it, and with key
+and file whether somebody is in the data. It is one file of each data version, so it is rewritten
+when one of its people is erased, and its earlier contents are destroyed with the data. What forms
+there are, `s3t_core.identity.forms_of` says.
 """
 
 import hmac
@@ -28,7 +29,9 @@ _ROW_GROUP_ROWS = 64 * 1024
 def make_index(entries: Iterable[tuple[str, str]]) -> pa.Table:
     """An index of (subject digest, form), each once, in order."""
     columns = list(zip(*entries, strict=True)) or [(), ()]
-    return _ordered(pa.Table.from_arrays([pa.array(c, pa.string()) for c in columns], schema=SCHEMA))
+    return _ordered(
+        pa.Table.from_arrays([pa.array(c, pa.string()) for c in columns], schema=SCHEMA)
+    )
 
 
 def united(first: pa.Table, second: pa.Table, subjects: Collection[str]) -> pa.Table:
@@ -36,11 +39,13 @@ def united(first: pa.Table, second: pa.Table, subjects: Collection[str]) -> pa.T
     return _ordered(_of(pa.concat_tables([first, second]), subjects))
 
 
-def remaining(index: pa.Table, others: Iterable[pa.Table], present: Collection[str],
-              earlier: Collection[str]) -> pa.Table:
-    """The index as an erasure leaves it, with nobody but those of whom rows are left: who is in the `present` data, as
-    the index says it; who is in stored `earlier` versions alone, as the index says it, or any of the `others`, which
-    are those of earlier versions that the erasure destroys. Else nobody could find these people by a hash."""
+def remaining(
+    index: pa.Table, others: Iterable[pa.Table], present: Collection[str], earlier: Collection[str]
+) -> pa.Table:
+    """The index as an erasure leaves it, with nobody but those of whom rows are left: who is in the
+    `present` data, as the index says it; who is in stored `earlier` versions alone, as the index
+    says it, or any of the `others`, which are those of earlier versions that the erasure destroys.
+    Else nobody could find these people by a hash."""
     kept = [_of(index, set(present))]
     alone = set(earlier) - set(present)
     kept += [_of(each, alone) for each in (index, *others)] if alone else []
@@ -52,12 +57,17 @@ def _of(index: pa.Table, subjects: Collection[str]) -> pa.Table:
 
 
 def _ordered(index: pa.Table) -> pa.Table:
-    return index.group_by(SCHEMA.names).aggregate([]).select(SCHEMA.names).sort_by(
-        [(name, "ascending") for name in SCHEMA.names])
+    return (
+        index.group_by(SCHEMA.names)
+        .aggregate([])
+        .select(SCHEMA.names)
+        .sort_by([(name, "ascending") for name in SCHEMA.names])
+    )
 
 
 def write_index(path: Path, index: pa.Table) -> None:
-    """Write it: equal indexes give equal bytes (within one pyarrow version). Raises StorageError."""
+    """Write it: equal indexes give equal bytes (within one pyarrow version). Raises
+    StorageError."""
     sink = io.BytesIO()
     pq.write_table(index.combine_chunks(), sink, row_group_size=_ROW_GROUP_ROWS, compression="zstd")
     write_atomically(path, sink.getvalue())
@@ -78,8 +88,11 @@ def named_in(path: Path) -> set[str]:
     return set(pc.unique(_read(path, None).column("subject")).to_pylist())
 
 
-def matching(path: Path, subjects: Collection[str], forms: Collection[str]) -> list[tuple[str, str]]:
-    """Its rows, (subject, form), about any of these subjects or with any of these forms. Raises DataError."""
+def matching(
+    path: Path, subjects: Collection[str], forms: Collection[str]
+) -> list[tuple[str, str]]:
+    """Its rows, (subject, form), about any of these subjects or with any of these forms. Raises
+    DataError."""
     where = _is_any("subject", subjects) | _is_any("form", forms)
     found = _read(path, where)
     return list(zip(*(found.column(n).to_pylist() for n in SCHEMA.names), strict=True))
@@ -109,7 +122,11 @@ def _is_any(column: str, values: Collection[str]) -> pc.Expression:
 
 def _read(path: Path, where: pc.Expression | None) -> pa.Table:
     try:
-        return pq.read_table(pa.BufferReader(read_regular(path)), columns=SCHEMA.names, filters=where)
+        return pq.read_table(
+            pa.BufferReader(read_regular(path)), columns=SCHEMA.names, filters=where
+        )
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"expected the identity index at {path.name}, got {type(error).__name__}; restore the data "
-                        "with `dvc checkout --force data.dvc` or ingest again") from None
+        raise DataError(
+            f"expected the identity index at {path.name}, got {type(error).__name__}; restore the "
+            "data with `dvc checkout --force data.dvc` or ingest again"
+        ) from None

@@ -1,7 +1,8 @@
 """Keys: one workspace key, and a separate derived key for each purpose (HKDF-SHA256, RFC 5869).
 
-Purposes are kept apart so that what is published for one (a commitment in a certificate) says nothing about another
-(which slice a subject is in), and so that a digest of one kind can never be passed off as another.
+Purposes are kept apart so that what is published for one (a commitment in a certificate) says
+nothing about another (which slice a subject is in), and so that a digest of one kind can never be
+passed off as another.
 """
 
 import hmac
@@ -22,7 +23,8 @@ _LENGTH = struct.Struct(">Q").pack
 
 @dataclass(frozen=True, repr=False)
 class WorkspaceKeys:
-    """The derived keys of one workspace, 32 bytes each. Never logged: `repr` is left out on purpose."""
+    """The derived keys of one workspace, 32 bytes each. Never logged: `repr` is left out on
+    purpose."""
 
     placement: bytes
     subject: bytes
@@ -34,7 +36,8 @@ class WorkspaceKeys:
 
     @classmethod
     def derive(cls, workspace_key: bytes) -> "WorkspaceKeys":
-        """Derive every purpose's key from the workspace key. Raises WorkspaceError unless it has 32 bytes."""
+        """Derive every purpose's key from the workspace key. Raises WorkspaceError unless it has 32
+        bytes."""
         if len(workspace_key) != KEY_BYTES:
             raise WorkspaceError(
                 f"expected a workspace key of {KEY_BYTES} bytes, got {len(workspace_key)}; "
@@ -56,13 +59,14 @@ def _expand(key: bytes, purpose: str) -> bytes:
 
 
 def key_check(keys: WorkspaceKeys) -> str:
-    """A value that only these keys give: recorded when a workspace begins, so that a lost or foreign key is noticed
-    before it certifies a real person as unknown."""
+    """A value that only these keys give: recorded when a workspace begins, so that a lost or
+    foreign key is noticed before it certifies a real person as unknown."""
     return hmac.digest(keys.subject, b"s3t key check", "sha256").hex()
 
 
 def keyed_digest(key: bytes, *fields: str) -> bytes:
-    """HMAC-SHA256 over `fields`, each behind its length, so that no two field lists share an encoding. 32 bytes."""
+    """HMAC-SHA256 over `fields`, each behind its length, so that no two field lists share an
+    encoding. 32 bytes."""
     mac = _keyed(key).copy()
     mac.update(encode_fields(*fields))
     return mac.digest()
@@ -75,14 +79,19 @@ def _keyed(key: bytes) -> hmac.HMAC:
 
 
 def seal_over(key: bytes, purpose: str, value: Any) -> str:
-    """The seal of a JSON value: keyed, over what it is for and how Python writes it with sorted keys. 64 hexadecimal
-    digits. Whoever has not the key can neither change such a value nor pass it off as one of another purpose."""
+    """The seal of a JSON value: keyed, over what it is for and how Python writes it with sorted
+    keys. 64 hexadecimal digits. Whoever has not the key can neither change such a value nor pass it
+    off as one of another purpose."""
     return keyed_digest(key, "s3t seal", purpose, json.dumps(value, sort_keys=True)).hex()
 
 
 def is_sealed(key: bytes, purpose: str, value: Any, seal: object) -> bool:
     """Whether this is the value's seal."""
-    return isinstance(seal, str) and seal.isascii() and hmac.compare_digest(seal_over(key, purpose, value), seal)
+    return (
+        isinstance(seal, str)
+        and seal.isascii()
+        and hmac.compare_digest(seal_over(key, purpose, value), seal)
+    )
 
 
 def encode_fields(*fields: str) -> bytes:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def without_collections() -> Iterator[None]:
-    """No cycle collections meanwhile: rows have no cycles, and each collection would look at every row again."""
+    """No cycle collections meanwhile: rows have no cycles, and each collection would look at every
+    row again."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,5 @@
-"""What the core needs from the outside, as Protocols. `flows/adapters` fills them; tests fill them with fakes."""
+"""What the core needs from the outside, as Protocols. `flows/adapters` fills them; tests fill them
+with fakes."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,8 @@ from s3t_core.erasure.state import Event, State, VersionRecord
 
 @dataclass(frozen=True)
 class Target:
-    """What one request asks to be erased: a subject, or one record of it (`record` not empty). Keyed digests."""
+    """What one request asks to be erased: a subject, or one record of it (`record` not empty).
+    Keyed digests."""
 
     request_id: str
     subject: str
@@ -27,9 +29,10 @@ class Target:
 class Findings:
     """Where targeted rows are.
 
-    `tainted`: content digests of slice versions (current and earlier) that hold a targeted row, or that cannot be read
-    any more and so may hold one. `objects`: md5 of every data file, current or earlier, that holds one. `slices` and
-    `held_out`: which current files hold one. `rows`: counts per request.
+    `tainted`: content digests of slice versions (current and earlier) that hold a targeted row, or
+    that cannot be read any more and so may hold one. `objects`: md5 of every data file, current or
+    earlier, that holds one. `slices` and `held_out`: which current files hold one. `rows`: counts
+    per request.
     """
 
     tainted: frozenset[str]
@@ -41,8 +44,8 @@ class Findings:
 
 @dataclass(frozen=True)
 class Contents:
-    """`texts` of targeted rows: the needles of the scan. `commitments`: keyed, one per distinct stored row, by request
-    (s3t_core.records.row_commitment)."""
+    """`texts` of targeted rows: the needles of the scan. `commitments`: keyed, one per distinct
+    stored row, by request (s3t_core.records.row_commitment)."""
 
     texts: tuple[str, ...]
     commitments: Mapping[str, tuple[str, ...]]
@@ -61,9 +64,9 @@ class Published:
 
 @dataclass(frozen=True)
 class NeedlesFound:
-    """What a scan looks for. `ids_of`: the ids as given, by request; `ids_lost`: requests whose ids as given are not
-    there any more, or not in every spelling that was told; `texts` is None when those that were gathered are lost: a
-    restore of older files does both."""
+    """What a scan looks for. `ids_of`: the ids as given, by request; `ids_lost`: requests whose ids
+    as given are not there any more, or not in every spelling that was told; `texts` is None when
+    those that were gathered are lost: a restore of older files does both."""
 
     ids_of: Mapping[str, list[str]]
     ids_lost: list[str]
@@ -77,10 +80,11 @@ class NeedlesFound:
 
 @dataclass(frozen=True)
 class ScanReport:
-    """What the residue scan did. `residue` and `outside` are file paths relative to the workspace; `shared` counts
-    matches inside rows of other live subjects; `unsearchable` counts needles too short to tell from chance;
-    `undecodable`: the system's own files that could not be searched to their end; `written`: those of them that a
-    process has open. `needles_found`: what was found in `residue`, as it is searched for; rows have none."""
+    """What the residue scan did. `residue` and `outside` are file paths relative to the workspace;
+    `shared` counts matches inside rows of other live subjects; `unsearchable` counts needles too
+    short to tell from chance; `undecodable`: the system's own files that could not be searched to
+    their end; `written`: those of them that a process has open. `needles_found`: what was found in
+    `residue`, as it is searched for; rows have none."""
 
     files: int
     bytes: int
@@ -96,7 +100,8 @@ class ScanReport:
 
 @dataclass(frozen=True)
 class Closing:
-    """That a request ended, by the document with this digest, and the ledger event that tells of it."""
+    """That a request ended, by the document with this digest, and the ledger event that tells of
+    it."""
 
     request_id: str
     document: str
@@ -129,47 +134,62 @@ class RequestBook(Protocol):
         """The given requests, in that order."""
 
     def suppress(self, requests: Iterable[DeletionRequest], time: str) -> None:
-        """Put the requests' subjects or records on the suppression list, so that no ingest brings them back."""
+        """Put the requests' subjects or records on the suppression list, so that no ingest brings
+        them back."""
 
     def close(self, closings: Iterable[Closing]) -> None:
         """Close requests and append what is told of them, in one transaction."""
 
     def defer(self, requests: Iterable[DeletionRequest], told: Event) -> None:
-        """Take what these requests put on the suppression list off it and append `told`, in one transaction."""
+        """Take what these requests put on the suppression list off it and append `told`, in one
+        transaction."""
 
 
 class Datasets(Protocol):
     """The versioned data."""
 
-    def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str],
-             by_hash: bool = False) -> Findings:
-        """Look for targeted rows in the current data and in every earlier version that is still stored. `by_hash`:
-        somebody is asked for by a hash, so that rows of whom no index tells may be theirs."""
+    def find(
+        self,
+        targets: list[Target],
+        history: list[DatasetVersion],
+        destroyed: set[str],
+        by_hash: bool = False,
+    ) -> Findings:
+        """Look for targeted rows in the current data and in every earlier version that is still
+        stored. `by_hash`: somebody is asked for by a hash, so that rows of whom no index tells may
+        be theirs."""
 
-    def resolve(self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion],
-                destroyed: set[str]) -> dict[str, dict[str, tuple[str, ...]]]:
-        """Whose ids have forms of the identity index: `forms`, by request, of the id itself first, then of what others
-        make of it, which count where nobody has the first. By request and subject (digest), what keeps them out under
-        other spellings (`s3t_core.snapshot.form_digest`). Quarantined rows count too."""
+    def resolve(
+        self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion], destroyed: set[str]
+    ) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Whose ids have forms of the identity index: `forms`, by request, of the id itself first,
+        then of what others make of it, which count where nobody has the first. By request and
+        subject (digest), what keeps them out under other spellings
+        (`s3t_core.snapshot.form_digest`). Quarantined rows count too."""
 
     def contents(self, targets: list[Target]) -> Contents:
         """What the targeted rows say, in any stored version and in quarantine."""
 
-    def erase(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> DatasetVersion:
-        """Rewrite every file of the last version of `history` without the targeted rows and make that the new version;
-        it is the same one where nothing changed. `destroyed`: md5 of the objects that are destroyed, or are to be by
-        this erasure. Idempotent."""
+    def erase(
+        self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]
+    ) -> DatasetVersion:
+        """Rewrite every file of the last version of `history` without the targeted rows and make
+        that the new version; it is the same one where nothing changed. `destroyed`: md5 of the
+        objects that are destroyed, or are to be by this erasure. Idempotent."""
 
     def publish(self, dataset: DatasetVersion) -> None:
         """Push the version to the remote and commit its name. Idempotent."""
 
-    def destroy(self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None) -> list[str]:
-        """Remove data objects from cache and remote, unless a file of `live` needs them, and whatever else in the
-        local cache holds a targeted row; returns the md5 that are gone. Idempotent."""
+    def destroy(
+        self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None
+    ) -> list[str]:
+        """Remove data objects from cache and remote, unless a file of `live` needs them, and
+        whatever else in the local cache holds a targeted row; returns the md5 that are gone.
+        Idempotent."""
 
     def erase_quarantine(self, targets: list[Target]) -> int:
-        """Drop the targeted rows from quarantine, and those of a targeted record's subject of which nobody can say
-        which record they are; returns how many."""
+        """Drop the targeted rows from quarantine, and those of a targeted record's subject of which
+        nobody can say which record they are; returns how many."""
 
 
 class StageArtifacts(Protocol):
@@ -186,45 +206,56 @@ class StageArtifacts(Protocol):
 
 
 class Activations(Protocol):
-    """What frozen layers made of slices, kept for later stages: as much a person's data as the rows."""
+    """What frozen layers made of slices, kept for later stages: as much a person's data as the
+    rows."""
 
     def allow(self, digests: Collection[str]) -> int:
-        """Destroy those of every slice version but the given ones, which alone may be kept from now on. How many."""
+        """Destroy those of every slice version but the given ones, which alone may be kept from now
+        on. How many."""
 
 
 class Registry(Protocol):
     """Model versions."""
 
-    def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str],
-                document: str = "") -> Published:
-        """Register a version for the release, or find the one that is registered already; move the alias to it.
-        `document`: the digest that its files must have for it to be found, "" where the ledger knows none: then what
-        says it is of this release is nobody's, and goes."""
+    def publish(
+        self,
+        release: dict[str, Any],
+        recipe: dict[str, Any],
+        tags: Mapping[str, str],
+        document: str = "",
+    ) -> Published:
+        """Register a version for the release, or find the one that is registered already; move the
+        alias to it. `document`: the digest that its files must have for it to be found, "" where
+        the ledger knows none: then what says it is of this release is nobody's, and goes."""
 
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags on a version."""
 
     def destroy(self, keep: Iterable[VersionRecord], runs: Iterable[str]) -> None:
-        """Destroy every version but those in `keep`, and every run but theirs and those of the ids `runs`, with their
-        files, in database and artifact store: what a crash left unrecorded goes too. Idempotent."""
+        """Destroy every version but those in `keep`, and every run but theirs and those of the ids
+        `runs`, with their files, in database and artifact store: what a crash left unrecorded goes
+        too. Idempotent."""
 
 
 class Needles(Protocol):
-    """The only place that holds what a person's data looked like while it is being erased (0600)."""
+    """The only place that holds what a person's data looked like while it is being erased
+    (0600)."""
 
     def gather(self, plan_id: str, texts: list[str]) -> None:
         """Keep the texts that the scan will look for."""
 
     def read(self, plan_id: str, told: Mapping[str, Iterable[str]]) -> NeedlesFound:
-        """What to look for. `told`: digests of the ids as given, by request, as the ledger knows them."""
+        """What to look for. `told`: digests of the ids as given, by request, as the ledger knows
+        them."""
 
     def forget(self, plan_id: str, request_ids: Iterable[str]) -> None:
-        """Remove those of a plan and of requests that are closed, once no request is being accepted: who asks again
-        just now may keep an id for one that is closed meanwhile. Idempotent."""
+        """Remove those of a plan and of requests that are closed, once no request is being
+        accepted: who asks again just now may keep an id for one that is closed meanwhile.
+        Idempotent."""
 
     def prune(self, keep: Callable[[], Iterable[str]]) -> None:
-        """Remove what a crash or a refused request left: of plans and requests that are not among what `keep` returns,
-        which is asked while no request is being accepted."""
+        """Remove what a crash or a refused request left: of plans and requests that are not among
+        what `keep` returns, which is asked while no request is being accepted."""
 
 
 class Residue(Protocol):
@@ -234,26 +265,30 @@ class Residue(Protocol):
         """Search everything the system wrote. Raises WorkspaceError as `check` does."""
 
     def check(self) -> None:
-        """That no place keeps what is deleted from it, where no scan sees it. Raises WorkspaceError."""
+        """That no place keeps what is deleted from it, where no scan sees it. Raises
+        WorkspaceError."""
 
 
 class Evaluator(Protocol):
     """Measures a release."""
 
     def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:
-        """Accuracy on the held-out rows that are there now, 0 to 1; None without rows or without a live shard."""
+        """Accuracy on the held-out rows that are there now, 0 to 1; None without rows or without a
+        live shard."""
 
 
 class Certificates(Protocol):
     """Where certificates are signed and kept."""
 
-    def issue(self, predicates: Mapping[str, dict[str, Any]], subject: dict[str, Any]) -> dict[str, str]:
-        """Sign and write one certificate per request id; returns the SHA-256 of each file. An existing, valid
-        certificate is kept."""
+    def issue(
+        self, predicates: Mapping[str, dict[str, Any]], subject: dict[str, Any]
+    ) -> dict[str, str]:
+        """Sign and write one certificate per request id; returns the SHA-256 of each file. An
+        existing, valid certificate is kept."""
 
     def discard(self, request_ids: Iterable[str]) -> None:
-        """Remove what a run that was cut off signed for these requests, which no ledger entry tells of: it vouches for
-        an earlier scan. Idempotent."""
+        """Remove what a run that was cut off signed for these requests, which no ledger entry tells
+        of: it vouches for an earlier scan. Idempotent."""
 
 
 class Clock(Protocol):

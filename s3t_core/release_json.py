@@ -8,26 +8,56 @@ from s3t_core.domain import Release, Replica, StageRecord
 def release_to_json(release: Release) -> dict[str, Any]:
     """A release as JSON values."""
     return {
-        "id": release.release_id, "dataset": release.dataset,
-        "replicas": [{"shard": r.shard, "number": r.number, "sequence": list(r.sequence),
-                      "stages": [stage_to_json(s) for s in r.stages]} for r in release.replicas],
+        "id": release.release_id,
+        "dataset": release.dataset,
+        "replicas": [
+            {
+                "shard": r.shard,
+                "number": r.number,
+                "sequence": list(r.sequence),
+                "stages": [stage_to_json(s) for s in r.stages],
+            }
+            for r in release.replicas
+        ],
     }
 
 
 def release_from_json(value: dict[str, Any]) -> Release:
     """The inverse of `release_to_json`."""
-    return Release(value["id"], value["dataset"], tuple(
-        Replica(r["shard"], r["number"], tuple(r["sequence"]), tuple(stage_from_json(s) for s in r["stages"]))
-        for r in value["replicas"]))
+    return Release(
+        value["id"],
+        value["dataset"],
+        tuple(
+            Replica(
+                r["shard"],
+                r["number"],
+                tuple(r["sequence"]),
+                tuple(stage_from_json(s) for s in r["stages"]),
+            )
+            for r in value["replicas"]
+        ),
+    )
 
 
 def stage_to_json(stage: StageRecord) -> dict[str, Any]:
     """A stage record as JSON values."""
-    return {"key": stage.key, "digest": stage.digest, "shard": stage.shard, "prefix": list(stage.prefix),
-            "slice_digests": list(stage.slice_digests), "run_id": stage.run_id}
+    return {
+        "key": stage.key,
+        "digest": stage.digest,
+        "shard": stage.shard,
+        "prefix": list(stage.prefix),
+        "slice_digests": list(stage.slice_digests),
+        "run_id": stage.run_id,
+    }
 
 
 def stage_from_json(value: dict[str, Any]) -> StageRecord:
     """The inverse of `stage_to_json`."""
-    return StageRecord(value["key"], value["digest"], value["shard"], tuple(value["prefix"]),
-                       tuple(value["slice_digests"]), value["run_id"])
+    return StageRecord(
+        value["key"],
+        value["digest"],
+        value["shard"],
+        tuple(value["prefix"]),
+        tuple(value["slice_digests"]),
+        value["run_id"],
+    )

@@ -1,7 +1,9 @@
-"""From admitted source rows to slices: placement, digests, duplicates, spooled so that memory stays bounded.
+"""From admitted source rows to slices: placement, digests, duplicates, spooled so that memory stays
+bounded.
 
-Nothing depends on source order or chunk size: rows are placed by keyed hashes, a slice is a set, and when a record id
-stands twice within one subject *both* rows go to quarantine, because which came first is no property of the data.
+Nothing depends on source order or chunk size: rows are placed by keyed hashes, a slice is a set,
+and when a record id stands twice within one subject *both* rows go to quarantine, because which
+came first is no property of the data.
 """
 
 from collections import Counter
@@ -28,19 +30,26 @@ _CACHED = 400_000
 _SPOOL_BUFFER = 64 * 1024
 _ERASED, _NEARLY = "erased", "spelt nearly like an erased one"
 
-DUPLICATE = "the record id stands more than once within its subject: all rows that have it are refused"
+DUPLICATE = (
+    "the record id stands more than once within its subject: all rows that have it are refused"
+)
 TIERS_DISAGREE = "its subject's rows disagree about the tier"
-STANDS_ELSEWHERE = "its subject already stands in another slice; a snapshot (without --append) places it anew"
+STANDS_ELSEWHERE = (
+    "its subject already stands in another slice; a snapshot (without --append) places it anew"
+)
 CONFLICT = "the record id already holds other content; a snapshot (without --append) replaces it"
 
 
 def _not_spooled(error: OSError) -> StorageError:
-    return StorageError(f"could not spool the source: {error.strerror}; free space, then ingest again")
+    return StorageError(
+        f"could not spool the source: {error.strerror}; free space, then ingest again"
+    )
 
 
 class SourceRow(NamedTuple):
-    """An admitted row: its ids under the workspace's rule, the rest as the source gave it. `number` is its place in the
-    source, from 1; `tier` is None without tiers; `given` is the subject's id before the rule, "" where it is that."""
+    """An admitted row: its ids under the workspace's rule, the rest as the source gave it. `number`
+    is its place in the source, from 1; `tier` is None without tiers; `given` is the subject's id
+    before the rule, "" where it is that."""
 
     number: int
     subject: str
@@ -54,9 +63,9 @@ class SourceRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Suppressed:
-    """Whom and what an ingest leaves out. `subjects`, `records`: digests on the suppression list. `partly`: digests of
-    the subjects of whom single records are. `near`: digests of ids that nobody can tell apart from an erased one's
-    (`near_digests`, `form_digest`)."""
+    """Whom and what an ingest leaves out. `subjects`, `records`: digests on the suppression list.
+    `partly`: digests of the subjects of whom single records are. `near`: digests of ids that nobody
+    can tell apart from an erased one's (`near_digests`, `form_digest`)."""
 
     subjects: frozenset[str] = frozenset()
     records: frozenset[str] = frozenset()
@@ -75,8 +84,8 @@ class Refused:
 
 @dataclass
 class SnapshotCounts:
-    """What a snapshot holds. `suppressed`: rows left out; `nearly`: those of them whose id is spelt otherwise than the
-    erased one. `largest_subjects` are row counts, largest first."""
+    """What a snapshot holds. `suppressed`: rows left out; `nearly`: those of them whose id is spelt
+    otherwise than the erased one. `largest_subjects` are row counts, largest first."""
 
     records: int = 0
     held_out: int = 0
@@ -89,8 +98,9 @@ class SnapshotCounts:
 
 @dataclass(frozen=True)
 class SliceJob:
-    """One slice to settle: its spooled rows, where its file goes, the training rows that stand in it and the held-out
-    ones (of all slices, by record) to unite with, and subjects whose rows are refused, with the reason."""
+    """One slice to settle: its spooled rows, where its file goes, the training rows that stand in
+    it and the held-out ones (of all slices, by record) to unite with, and subjects whose rows are
+    refused, with the reason."""
 
     keys: WorkspaceKeys
     spooled: Path
@@ -102,7 +112,8 @@ class SliceJob:
 
 @dataclass(frozen=True)
 class Settled:
-    """A slice that was written: its number of rows, those of each subject, its new held-out rows, what was refused."""
+    """A slice that was written: its number of rows, those of each subject, its new held-out rows,
+    what was refused."""
 
     rows: int
     per_subject: Counter[str]
@@ -113,25 +124,34 @@ class Settled:
 class Each(Protocol):
     """How slices are settled: `map`, or one that does it in other processes. In order."""
 
-    def __call__(self, work: Callable[[SliceJob], Settled], jobs: Iterator[SliceJob], /) -> Iterable[Settled]:
+    def __call__(
+        self, work: Callable[[SliceJob], Settled], jobs: Iterator[SliceJob], /
+    ) -> Iterable[Settled]:
         """Each job's outcome."""
 
 
 def suppression_digest(keys: WorkspaceKeys, subject: str, record: str = "") -> str:
-    """The digest of a subject, or of one of its records, on the suppression list: under a key of its own."""
+    """The digest of a subject, or of one of its records, on the suppression list: under a key of
+    its own."""
     if record:
         return keyed_digest(keys.suppression, "record", subject, record).hex()
     return keyed_digest(keys.suppression, "subject", subject).hex()
 
 
-def near_digests(keys: WorkspaceKeys, given: str, spelt: str, record: str, rule: Collection[str]) -> list[str]:
-    """What keeps an erased person, or record, out under every spelling of the id that nobody can tell apart from it;
-    then what keeps a person with the very id out under any other rule, and that alone where the rule is that each
-    spelling is another person's."""
+def near_digests(
+    keys: WorkspaceKeys, given: str, spelt: str, record: str, rule: Collection[str]
+) -> list[str]:
+    """What keeps an erased person, or record, out under every spelling of the id that nobody can
+    tell apart from it; then what keeps a person with the very id out under any other rule, and that
+    alone where the rule is that each spelling is another person's."""
     if record:
-        return [] if EXACT in rule else [_near_record(keys, spelt, record), _near_partly(keys, spelt)]
+        return (
+            [] if EXACT in rule else [_near_record(keys, spelt, record), _near_partly(keys, spelt)]
+        )
     own = form_digest(keys, form_of(keys, "given", given))
-    return [own] if EXACT in rule else [form_digest(keys, form_of(keys, "folded", folded(spelt))), own]
+    return (
+        [own] if EXACT in rule else [form_digest(keys, form_of(keys, "folded", folded(spelt))), own]
+    )
 
 
 def form_digest(keys: WorkspaceKeys, form: str) -> str:
@@ -148,20 +168,31 @@ def _near_partly(keys: WorkspaceKeys, subject: str) -> str:
 
 
 def check_shrunk(there: int, now: int, most: float, what: str) -> None:
-    """That a new snapshot lacks no larger share of what is there than `most`. Raises DataError: a source that was cut,
-    or that a quote which is never closed swallows, would take the place of a good one."""
+    """That a new snapshot lacks no larger share of what is there than `most`. Raises DataError: a
+    source that was cut, or that a quote which is never closed swallows, would take the place of a
+    good one."""
     if there - now > most * there:
-        raise DataError(f"expected a snapshot with about the {there} {what} that are there, got {now}: more than "
-                        f"[data] max_shrink = {most:g} of them are missing; nothing was changed. See that the source "
-                        "is whole; if it is, `s3t ingest --yes` takes it")
+        raise DataError(
+            f"expected a snapshot with about the {there} {what} that are there, got {now}: more "
+            f"than [data] max_shrink = {most:g} of them are missing; nothing was changed. See that "
+            "the source is whole; if it is, `s3t ingest --yes` takes it"
+        )
 
 
 class SnapshotBuilder:
-    """Spools rows per slice into `spool` (0700, removed by the caller), then writes the slice files."""
+    """Spools rows per slice into `spool` (0700, removed by the caller), then writes the slice
+    files."""
 
-    def __init__(self, keys: WorkspaceKeys, topology: Topology, held_out_share: float, spool: Path,
-                 suppressed: Suppressed | None = None, tiers: Tiers | None = None,
-                 id_rule: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        keys: WorkspaceKeys,
+        topology: Topology,
+        held_out_share: float,
+        spool: Path,
+        suppressed: Suppressed | None = None,
+        tiers: Tiers | None = None,
+        id_rule: Collection[str] = (),
+    ) -> None:
         self._tiers = tiers
         self._rule = id_rule
         self._keys = keys
@@ -178,7 +209,8 @@ class SnapshotBuilder:
         self.counts = SnapshotCounts()
 
     def add(self, rows: Iterable[SourceRow]) -> None:
-        """Place rows. Suppressed subjects and records are left out and counted. Raises StorageError."""
+        """Place rows. Suppressed subjects and records are left out and counted. Raises
+        StorageError."""
         try:
             with without_collections():
                 for row in rows:
@@ -187,10 +219,16 @@ class SnapshotBuilder:
             raise _not_spooled(error) from None
 
     def _add(self, row: SourceRow) -> None:
-        slice_id, digest, left_out = self._placed.get((row.subject, row.tier)) or self._subject(row.subject, row.tier)
+        slice_id, digest, left_out = self._placed.get((row.subject, row.tier)) or self._subject(
+            row.subject, row.tier
+        )
         given = row.given or row.subject
-        left_out = left_out or self._record_left_out(row.subject, digest, row.record) or (
-            given not in self._indexed and self._take_forms(given, row.subject, digest)) or ""
+        left_out = (
+            left_out
+            or self._record_left_out(row.subject, digest, row.record)
+            or (given not in self._indexed and self._take_forms(given, row.subject, digest))
+            or ""
+        )
         if left_out:
             self.counts.suppressed += 1
             self.counts.nearly += left_out == _NEARLY
@@ -200,8 +238,12 @@ class SnapshotBuilder:
             held = self._is_held_out(row.held_out_value)
         record = record_digest(self._keys, row.subject, row.record) if row.record else ""
         file = self._files.get(slice_id) or self._file(slice_id)
-        file.write(orjson.dumps((row.number, digest, record, row.text, row.label, held),
-                                option=orjson.OPT_APPEND_NEWLINE))
+        file.write(
+            orjson.dumps(
+                (row.number, digest, record, row.text, row.label, held),
+                option=orjson.OPT_APPEND_NEWLINE,
+            )
+        )
 
     @property
     def suppresses(self) -> bool:
@@ -209,11 +251,14 @@ class SnapshotBuilder:
         return self._suppressed != Suppressed()
 
     def is_suppressed(self, subject: str, record: str, given: str = "") -> bool:
-        """Whether a row is one that was erased, or may be: where its record id cannot be read (""), it may be any of
-        its subject's records."""
+        """Whether a row is one that was erased, or may be: where its record id cannot be read (""),
+        it may be any of its subject's records."""
         digest = subject_digest(self._keys, subject)
-        return bool(self._subject_left_out(subject) or self._record_left_out(subject, digest, record)
-                    or self._form_left_out(subject, self.forms_of(subject, given)))
+        return bool(
+            self._subject_left_out(subject)
+            or self._record_left_out(subject, digest, record)
+            or self._form_left_out(subject, self.forms_of(subject, given))
+        )
 
     def forms_of(self, subject: str, given: str = "") -> set[str]:
         """The forms of an id under the rule, that was `given` so."""
@@ -237,7 +282,8 @@ class SnapshotBuilder:
         return _NEARLY if _near_record(self._keys, subject, record) in listed.near else ""
 
     def _take_forms(self, given: str, subject: str, digest: str) -> str:
-        """Take the forms of an id that was not seen yet, or is seen again after many others; why they are left out."""
+        """Take the forms of an id that was not seen yet, or is seen again after many others; why
+        they are left out."""
         forms = self.forms_of(subject, given)
         left_out = self._form_left_out(subject, forms)
         if left_out:
@@ -256,19 +302,28 @@ class SnapshotBuilder:
             return ""
         return _NEARLY if found == {form_of(self._keys, "folded", folded(subject))} else _ERASED
 
-    def write(self, folder: Path, existing: Callable[[SliceId | None], list[Row]] | None = None,
-              each: Each = map, identities: pa.Table | None = None) -> Iterator[Refused]:
-        """Write every slice file, the held-out file and the identity index under `folder`; yields the rows refused on
-        the way.
+    def write(
+        self,
+        folder: Path,
+        existing: Callable[[SliceId | None], list[Row]] | None = None,
+        each: Each = map,
+        identities: pa.Table | None = None,
+    ) -> Iterator[Refused]:
+        """Write every slice file, the held-out file and the identity index under `folder`; yields
+        the rows refused on the way.
 
-        `existing` gives the rows of a slice, or the held-out ones (None), to unite with, and `identities` is the index
-        of those; without them the snapshot replaces what is there, and `each` may settle slices in other processes.
+        `existing` gives the rows of a slice, or the held-out ones (None), to unite with, and
+        `identities` is the index of those; without them the snapshot replaces what is there, and
+        `each` may settle slices in other processes.
         """
         self.close()
         held = {r.record: r for r in existing(None)} if existing else {}
         per_subject: Counter[str] = Counter()
-        for slice_id, settled in zip(self._topology.slice_ids(), each(settle, self._jobs(folder, held, existing)),
-                                     strict=True):
+        for slice_id, settled in zip(
+            self._topology.slice_ids(),
+            each(settle, self._jobs(folder, held, existing)),
+            strict=True,
+        ):
             yield from settled.refused
             self.counts.rows_per_slice[slice_id] = settled.rows
             self.counts.records += settled.rows
@@ -276,22 +331,36 @@ class SnapshotBuilder:
             per_subject.update(settled.per_subject)
         write_rows(folder / HELD_OUT_PATH, held.values())
         per_subject.update(r.subject for r in held.values())
-        write_index(folder / IDENTITY_PATH, united(self._identities(), identities or make_index(()), per_subject))
+        write_index(
+            folder / IDENTITY_PATH,
+            united(self._identities(), identities or make_index(()), per_subject),
+        )
         self.counts.held_out = len(held)
         self.counts.subjects = len(per_subject)
         self.counts.largest_subjects = [n for _, n in per_subject.most_common(5)]
 
-    def _jobs(self, folder: Path, held: dict[str, Row],
-              existing: Callable[[SliceId | None], list[Row]] | None) -> Iterator["SliceJob"]:
+    def _jobs(
+        self,
+        folder: Path,
+        held: dict[str, Row],
+        existing: Callable[[SliceId | None], list[Row]] | None,
+    ) -> Iterator["SliceJob"]:
         refused: dict[str, str] = {}
         for slice_id in self._topology.slice_ids():
             if slice_id.index == 0:
                 refused = self._several_slices(slice_id.shard, existing)
-            yield SliceJob(self._keys, self._spooled(slice_id), folder / slice_path(slice_id.shard, slice_id.index),
-                           existing(slice_id) if existing else [], held if existing else {}, refused)
+            yield SliceJob(
+                self._keys,
+                self._spooled(slice_id),
+                folder / slice_path(slice_id.shard, slice_id.index),
+                existing(slice_id) if existing else [],
+                held if existing else {},
+                refused,
+            )
 
     def close(self) -> None:
-        """Close the spool files, whatever happened. Raises StorageError when their last rows could not be written."""
+        """Close the spool files, whatever happened. Raises StorageError when their last rows could
+        not be written."""
         problems = []
         for file in (*self._files.values(), *([self._index] if self._index else [])):
             try:
@@ -301,8 +370,11 @@ class SnapshotBuilder:
         if problems:
             raise _not_spooled(problems[0]) from None
 
-    def _several_slices(self, shard: int, existing: Callable[[SliceId | None], list[Row]] | None) -> dict[str, str]:
-        """Subjects (digests) whose new rows would make them stand in more than one slice, with the reason.
+    def _several_slices(
+        self, shard: int, existing: Callable[[SliceId | None], list[Row]] | None
+    ) -> dict[str, str]:
+        """Subjects (digests) whose new rows would make them stand in more than one slice, with the
+        reason.
 
         A subject stays in its shard, so only slices of one shard can disagree.
         """
@@ -314,17 +386,26 @@ class SnapshotBuilder:
         for slice_id in slices:
             for line in _read(self._spooled(slice_id)):
                 new.setdefault(line[1], set()).add(slice_id)
-        return {digest: TIERS_DISAGREE if len(found) > 1 else STANDS_ELSEWHERE for digest, found in new.items()
-                if len(found | ({standing[digest]} if digest in standing else set())) > 1}
+        return {
+            digest: TIERS_DISAGREE if len(found) > 1 else STANDS_ELSEWHERE
+            for digest, found in new.items()
+            if len(found | ({standing[digest]} if digest in standing else set())) > 1
+        }
 
     def _identities(self) -> pa.Table:
         path = self._spool / "identities.jsonl"
-        return make_index((digest, form) for digest, forms in (_read(path) if path.exists() else ()) for form in forms)
+        return make_index(
+            (digest, form)
+            for digest, forms in (_read(path) if path.exists() else ())
+            for form in forms
+        )
 
     def _subject(self, subject: str, tier: int | None) -> tuple[SliceId, str, str]:
         if len(self._placed) > _CACHED:
             self._placed.clear()
-        span = self._topology.span() if self._tiers is None or tier is None else self._tiers.span(tier)
+        span = (
+            self._topology.span() if self._tiers is None or tier is None else self._tiers.span(tier)
+        )
         slice_id = place(self._keys.placement, subject, self._topology.shards, span)
         self.tiers_seen.add(tier)
         digest = subject_digest(self._keys, subject)
@@ -347,7 +428,8 @@ class SnapshotBuilder:
 
 
 def settle(job: SliceJob) -> Settled:
-    """Unite one slice's new rows with what stands: duplicate ids refused, rows without ids numbered; write its file.
+    """Unite one slice's new rows with what stands: duplicate ids refused, rows without ids
+    numbered; write its file.
 
     A subject stands in one slice, so slices can be settled in any order, or at the same time.
     """
@@ -379,7 +461,9 @@ def _settle(job: SliceJob, spooled: list[tuple[int, str, str, str, str, bool]]) 
         elif old is None:
             (held if is_held else training)[record] = row
     write_rows(job.path, training.values())
-    return Settled(len(training), Counter(r.subject for r in training.values()), list(held.values()), refused)
+    return Settled(
+        len(training), Counter(r.subject for r in training.values()), list(held.values()), refused
+    )
 
 
 def _read(spooled: Path) -> list[tuple[Any, ...]]:

@@ -1,4 +1,5 @@
-"""Times as this system writes and measures them: RFC 3339 in UTC, and seconds that no suspended machine stretches."""
+"""Times as this system writes and measures them: RFC 3339 in UTC, and seconds that no suspended
+machine stretches."""
 
 import time
 from dataclasses import dataclass
@@ -7,9 +8,11 @@ from datetime import datetime, timedelta
 from s3t_core.errors import GuaranteeError
 
 CLOCK_TOLERANCE = timedelta(seconds=300)
-"""So far may one machine's clock be behind another's, and a transaction behind the time that it carries."""
+"""So far may one machine's clock be behind another's, and a transaction behind the time that it
+carries."""
 _RUNS_IN_SLEEP = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Linux: CLOCK_MONOTONIC stands still while the machine is suspended, CLOCK_BOOTTIME does not (clock_gettime(2))."""
+"""Linux: CLOCK_MONOTONIC stands still while the machine is suspended, CLOCK_BOOTTIME does not
+(clock_gettime(2))."""
 
 
 def rfc3339(moment: datetime) -> str:
@@ -23,14 +26,17 @@ def parse_time(text: str) -> datetime:
 
 
 def later(moment: datetime, **span: float) -> datetime:
-    """Returns the time that is so much later (`days=`, `hours=`, as timedelta takes them). Raises GuaranteeError where
-    the calendar ends before: no deadline can be counted by such a clock, or by such a setting."""
+    """Returns the time that is so much later (`days=`, `hours=`, as timedelta takes them). Raises
+    GuaranteeError where the calendar ends before: no deadline can be counted by such a clock, or by
+    such a setting."""
     try:
         return moment + timedelta(**span)
     except OverflowError:
-        raise GuaranteeError(f"expected a time before the year 10000, got one that is {_told(span)} after "
-                             f"{rfc3339(moment)}; set this machine's clock, or the setting that says so much, then run "
-                             "the command again") from None
+        raise GuaranteeError(
+            f"expected a time before the year 10000, got one that is {_told(span)} after "
+            f"{rfc3339(moment)}; set this machine's clock, or the setting that says so much, then "
+            "run the command again"
+        ) from None
 
 
 def _told(span: dict[str, float]) -> str:
@@ -53,8 +59,8 @@ def has_passed(begin: str, now: datetime, **span: float) -> bool:
 
 @dataclass(frozen=True)
 class Moment:
-    """A moment of this machine, by two clocks: the one that no setting changes, and the one that a paused virtual
-    machine sets right when it goes on. Seconds."""
+    """A moment of this machine, by two clocks: the one that no setting changes, and the one that a
+    paused virtual machine sets right when it goes on. Seconds."""
 
     running: float
     wall: float
@@ -65,6 +71,6 @@ class Moment:
         return cls(time.clock_gettime(_RUNS_IN_SLEEP), time.time())
 
     def seconds_until(self, later: "Moment") -> float:
-        """Returns the seconds from this moment to a later one: the longer of what the two clocks say, so that neither
-        sleep nor a clock that was set back makes it look shorter."""
+        """Returns the seconds from this moment to a later one: the longer of what the two clocks
+        say, so that neither sleep nor a clock that was set back makes it look shorter."""
         return max(later.running - self.running, later.wall - self.wall)

@@ -7,23 +7,34 @@ from pathlib import Path
 import pytest
 
 _HOME = tempfile.mkdtemp(prefix="s3t-tests-")
-os.environ.update({
-    "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL", "MLFLOW_DISABLE_TELEMETRY": "true",
-    "GX_ANALYTICS_ENABLED": "false", "TOKENIZERS_PARALLELISM": "false", "PREFECT_HOME": _HOME,
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-})
+os.environ.update(
+    {
+        "HF_HUB_OFFLINE": "1",
+        "DO_NOT_TRACK": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GX_ANALYTICS_ENABLED": "false",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PREFECT_HOME": _HOME,
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    }
+)
 
 
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of three layers with its tokenizer."""
     from tests.tiny import build_backbone
+
     return build_backbone(tmp_path_factory.mktemp("backbone"), layers=3)
 
 
 @pytest.fixture(scope="session")
 def twelve_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT of twelve layers: `layer.1` is also a substring of `layer.10` and `layer.11`."""
+    """A random BERT of twelve layers: `layer.1` is also a substring of `layer.10` and
+    `layer.11`."""
     from tests.tiny import build_backbone
+
     return build_backbone(tmp_path_factory.mktemp("backbone12"), layers=12)

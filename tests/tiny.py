@@ -1,4 +1,5 @@
-"""Tiny backbones built in code, with a tokenizer or image processor: real training in well under a second a stage."""
+"""Tiny backbones built in code, with a tokenizer or image processor: real training in well under a
+second a stage."""
 
 import base64
 import io
@@ -29,27 +30,50 @@ def build_backbone(path: Path, layers: int = 3, seed: int = 1) -> Path:
     """A random BERT of `layers` layers, hidden size 16, saved as safetensors with its tokenizer."""
     torch.manual_seed(seed)
     vocabulary = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
-    config = BertConfig(vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=layers, num_attention_heads=2,
-                        intermediate_size=32, max_position_embeddings=64)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
     BertModel(config).save_pretrained(path)
     return _with_tokenizer(path, vocabulary)
 
 
 def build_decoder(path: Path, layers: int = 3, seed: int = 1) -> Path:
-    """A random Llama of `layers` layers with two key-value heads of four, and the same tokenizer."""
+    """A random Llama of `layers` layers with two key-value heads of four, and the same
+    tokenizer."""
     torch.manual_seed(seed)
     vocabulary = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
-    LlamaModel(LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=layers, num_attention_heads=4,
-        num_key_value_heads=2, intermediate_size=32, max_position_embeddings=64)).save_pretrained(path)
+    LlamaModel(
+        LlamaConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=16,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=64,
+        )
+    ).save_pretrained(path)
     return _with_tokenizer(path, vocabulary)
 
 
 def build_vision(path: Path, layers: int = 3, seed: int = 1) -> Path:
     """A random ViT of `layers` layers for images of 8 x 8 pixels, with its image processor."""
     torch.manual_seed(seed)
-    ViTModel(ViTConfig(hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32,
-                       image_size=8, patch_size=4)).save_pretrained(path)
+    ViTModel(
+        ViTConfig(
+            hidden_size=16,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            intermediate_size=32,
+            image_size=8,
+            patch_size=4,
+        )
+    ).save_pretrained(path)
     ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(path)
     return path
 
@@ -65,7 +89,14 @@ def picture(number: int) -> str:
 def _with_tokenizer(path: Path, vocabulary: dict[str, int]) -> Path:
     raw = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     raw.pre_tokenizer = Whitespace()
-    raw.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-                            sep_token="[SEP]").save_pretrained(path)
+    raw.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    ).save_pretrained(path)
     return path

@@ -1,15 +1,19 @@
-"""Where rows may lie that jobs on other machines fetched: leases of the temporary directories of Dask workers.
+"""Where rows may lie that jobs on other machines fetched: leases of the temporary directories of
+Dask workers.
 
-1. Before a job goes to the cluster, its lease is a file of the workspace: the digests of its data files, and every
-   place (a temporary directory of a machine) whose workers may carry it out. A worker elsewhere declines the job.
-2. A worker works in a directory that bears the job's name, and removes it. Any worker at that place removes what dead
-   ones left, with its next job, or when it is asked to look.
-3. A place comes out of a lease when a worker there has looked and has nothing of the job. A lease without a place goes.
-4. A scan finds a lease of a data file that is destroyed: it has the workers look, waits for a job that still works on
-   it, and stops where a place is left. Nobody can say what is there, so nothing is certified.
+1. Before a job goes to the cluster, its lease is a file of the workspace: the digests of its data
+   files, and every place (a temporary directory of a machine) whose workers may carry it out. A
+   worker elsewhere declines the job.
+2. A worker works in a directory that bears the job's name, and removes it. Any worker at that place
+   removes what dead ones left, with its next job, or when it is asked to look.
+3. A place comes out of a lease when a worker there has looked and has nothing of the job. A lease
+   without a place goes.
+4. A scan finds a lease of a data file that is destroyed: it has the workers look, waits for a job
+   that still works on it, and stops where a place is left. Nobody can say what is there, so nothing
+   is certified.
 
-A lease holds no personal data: digests, and the address of the machine. Only the workspace writes leases, so no worker
-and no other user of the bucket can take one away.
+A lease holds no personal data: digests, and the address of the machine. Only the workspace writes
+leases, so no worker and no other user of the bucket can take one away.
 """
 
 import json
@@ -38,8 +42,8 @@ class Looked:
 
 @dataclass(frozen=True)
 class Lease:
-    """Where rows of a job's files may lie. `places`: digest of each to the address of its machine. `files` is None
-    where the lease cannot be read: it may be of any file, at any place."""
+    """Where rows of a job's files may lie. `places`: digest of each to the address of its machine.
+    `files` is None where the lease cannot be read: it may be of any file, at any place."""
 
     job: str
     files: frozenset[str] | None
@@ -50,7 +54,8 @@ class Looking(Protocol):
     """A runner whose workers look after their places."""
 
     def look(self) -> list[Looked]:
-        """Have every worker remove what dead ones left at its place. Raises S3TError without a cluster."""
+        """Have every worker remove what dead ones left at its place. Raises S3TError without a
+        cluster."""
 
 
 class AwayFiles:
@@ -85,17 +90,29 @@ class AwayFiles:
     def beyond(self, live: Collection[str]) -> list[Lease]:
         """Leases of files that are not all `live` (digests), and those that cannot be read."""
         found = [self._read(path) for path in sorted(self._folder.glob("*.json"))]
-        return [lease for lease in found if lease is not None and (
-            lease.files is None or not lease.files <= set(live))]
+        return [
+            lease
+            for lease in found
+            if lease is not None and (lease.files is None or not lease.files <= set(live))
+        ]
 
-    def check(self, live: Collection[str], runner: Callable[[], Looking | None],
-              wait_seconds: float = _WAIT_SECONDS) -> None:
-        """That no worker's directory may hold rows of files that are not `live` (digests). `runner`: the one whose
-        workers can look, None where there is no cluster. Raises ResidueFound."""
+    def check(
+        self,
+        live: Collection[str],
+        runner: Callable[[], Looking | None],
+        wait_seconds: float = _WAIT_SECONDS,
+    ) -> None:
+        """That no worker's directory may hold rows of files that are not `live` (digests).
+        `runner`: the one whose workers can look, None where there is no cluster. Raises
+        ResidueFound."""
         until = time.monotonic() + wait_seconds
         while left := self.beyond(live):
             looked, problem = _look(runner)
-            left = [rest for lease in left if (rest := self.settle(lease, looked)).places or rest.files is None]
+            left = [
+                rest
+                for lease in left
+                if (rest := self.settle(lease, looked)).places or rest.files is None
+            ]
             if not left:
                 return
             here = {each.place for each in looked}
@@ -105,8 +122,12 @@ class AwayFiles:
             time.sleep(_LOOK_SECONDS)
 
     def _keep(self, lease: Lease) -> Lease:
-        write_atomically(self._path(lease.job), canonical_json({
-            "files": sorted(lease.files or ()), "job": lease.job, "places": dict(lease.places)}))
+        write_atomically(
+            self._path(lease.job),
+            canonical_json(
+                {"files": sorted(lease.files or ()), "job": lease.job, "places": dict(lease.places)}
+            ),
+        )
         return lease
 
     def _path(self, job: str) -> Path:
@@ -118,7 +139,9 @@ class AwayFiles:
         try:
             said = json.loads(read_regular(path))
             files, places = said["files"], said["places"]
-            whole = said["job"] == path.stem and all(isinstance(v, str) for v in (*files, *places, *places.values()))
+            whole = said["job"] == path.stem and all(
+                isinstance(v, str) for v in (*files, *places, *places.values())
+            )
         except FileNotFoundError:
             return None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -139,11 +162,21 @@ def _told(left: list[Lease], trained: bool, problem: str) -> str:
     machines = sorted({address for lease in left for address in lease.places.values()})
     files = ", ".join(f".s3t/away/{lease.job}.json" for lease in left[:5])
     where = f" at {', '.join(machines[:5])}" if machines else ""
-    told = (f"expected no Dask worker's temporary directory to hold rows of destroyed data, got {len(left)} job(s) "
-            f"that may have left some{where}; no certificate was written. ")
+    told = (
+        "expected no Dask worker's temporary directory to hold rows of destroyed data, got "
+        f"{len(left)} job(s) that may have left some{where}; no certificate was written. "
+    )
     if trained:
-        return told + "A job there is still working on them: run `s3t erase` again when it has ended"
+        return (
+            told + "A job there is still working on them: run `s3t erase` again when it has ended"
+        )
     asked = f"Nobody could be asked ({problem}). " if problem else ""
-    return told + asked + (
-        "Start a worker on that machine with the same TMPDIR, then run `s3t erase` again: it removes what was left. "
-        f"Where the machine is gone for good, see that its disk is destroyed, and take away {files}")
+    return (
+        told
+        + asked
+        + (
+            "Start a worker on that machine with the same TMPDIR, then run `s3t erase` again: it "
+            "removes what was left. Where the machine is gone for good, see that its disk is "
+            f"destroyed, and take away {files}"
+        )
+    )

@@ -1,6 +1,6 @@
-"""What the system writes whoever is in the data: what of it is a person's id, or text, nobody can say, and no search
-for it would tell anything. Whoever may ask could otherwise stop every erasure for ever, by an id that stands in the
-ledger: evidence is append-only.
+"""What the system writes whoever is in the data: what of it is a person's id, or text, nobody can
+say, and no search for it would tell anything. Whoever may ask could otherwise stop every erasure
+for ever, by an id that stands in the ledger: evidence is append-only.
 
 | what | from |
 |---|---|
@@ -10,9 +10,9 @@ ledger: evidence is append-only.
 | settings, the model's code, labels, paths of the data | the workspace |
 | what DVC, git, MLflow and Prefect write of their own | schemas of databases, a new repository, a list (foreign.py) |
 
-Free text is the one thing there that a person wrote. Where it quotes somebody whose rows are being erased, that entry,
-or document, is left out: it is residue.
-"""
+Free text is the one thing there that a person wrote. Where it quotes somebody whose rows are being
+erased, that entry, or document, is left out: it is residue.
+"""  # noqa: E501
 
 import ast
 import base64
@@ -39,7 +39,8 @@ from s3t_core.errors import CertificateError, StorageError
 from s3t_core.files import read_regular
 
 _UNWRITTEN = ("cli", "demo", "examples")
-"""Modules, by how their names begin, that talk to people and write nothing; examples may name somebody."""
+"""Modules, by how their names begin, that talk to people and write nothing; examples may name
+somebody."""
 _MD5 = re.compile(rb"(?<![0-9a-f])([0-9a-f]{2})([0-9a-f]{10})([0-9a-f]{20})(?![0-9a-f])")
 _FREE = frozenset({"by", "reason", "detail", "approver", "problem"})
 """Members whose values somebody typed."""
@@ -48,9 +49,10 @@ _PART = 2**20
 
 @dataclass(frozen=True)
 class Baseline:
-    """Read anew by each scan, in parts: evidence of many requests need not fit into memory. `fixed`: what is known
-    beforehand; `entries`: the ledger's; `documents`: files and folders of signed ones; `databases`: where they lie;
-    `root`: of the repository; `erased`: makes what is looked for of people whose rows are being erased."""
+    """Read anew by each scan, in parts: evidence of many requests need not fit into memory.
+    `fixed`: what is known beforehand; `entries`: the ledger's; `documents`: files and folders of
+    signed ones; `databases`: where they lie; `root`: of the repository; `erased`: makes what is
+    looked for of people whose rows are being erased."""
 
     fixed: tuple[bytes, ...]
     entries: Callable[[], list[bytes]]
@@ -63,26 +65,51 @@ class Baseline:
     def __iter__(self) -> Iterator[bytes]:
         """Returns bytes to be read as a scan reads them."""
         erased = self.erased()
-        yield from (*self.fixed, constants(), foreign.NAMES.encode(), *_schemas(self.databases), *_of_git(self.root))
-        yield from _joined(e + _as_objects(e) for e in self.entries() if not _quotes(json.loads(e), erased))
+        yield from (
+            *self.fixed,
+            constants(),
+            foreign.NAMES.encode(),
+            *_schemas(self.databases),
+            *_of_git(self.root),
+        )
+        yield from _joined(
+            e + _as_objects(e) for e in self.entries() if not _quotes(json.loads(e), erased)
+        )
         yield from _joined(self._signed(erased))
 
     def _signed(self, erased: NeedleSet) -> Iterator[bytes]:
-        """Envelopes and what is signed in them. A file that nobody of ours signed says nothing of what we write."""
-        for path in (p for place in self.documents for p in ([place] if place.is_file() else place.rglob("*.json"))):
+        """Envelopes and what is signed in them. A file that nobody of ours signed says nothing of
+        what we write."""
+        for path in (
+            p
+            for place in self.documents
+            for p in ([place] if place.is_file() else place.rglob("*.json"))
+        ):
             with contextlib.suppress(OSError, CertificateError):
                 envelope = read_regular(path)
                 if not _quotes(verify(envelope, *self.publics), erased):
-                    yield b"\n".join((path.name.encode(), envelope, base64.b64decode(json.loads(envelope)["payload"])))
+                    yield b"\n".join(
+                        (
+                            path.name.encode(),
+                            envelope,
+                            base64.b64decode(json.loads(envelope)["payload"]),
+                        )
+                    )
 
 
 @cache
 def constants() -> bytes:
-    """Every text in our code, docstrings apart, and the names of members: what evidence is made of."""
-    files = [path for package in (flows, s3t_core) for path in sorted(Path(package.__path__[0]).rglob("*.py"))
-             if not path.name.startswith(_UNWRITTEN)]
-    return "\n".join(dict.fromkeys(text for path in files for text in _texts(ast.parse(path.read_bytes())))).encode(
-        errors="replace")
+    """Every text in our code, docstrings apart, and the names of members: what evidence is made
+    of."""
+    files = [
+        path
+        for package in (flows, s3t_core)
+        for path in sorted(Path(package.__path__[0]).rglob("*.py"))
+        if not path.name.startswith(_UNWRITTEN)
+    ]
+    return "\n".join(
+        dict.fromkeys(text for path in files for text in _texts(ast.parse(path.read_bytes())))
+    ).encode(errors="replace")
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:
@@ -97,27 +124,40 @@ def _texts(tree: ast.AST) -> Iterator[str]:
 
 
 def _schemas(folder: Path) -> Iterator[bytes]:
-    """How the databases below a folder call their tables and columns. One that cannot be read says nothing here, nor
-    does a table that no program would call so."""
+    """How the databases below a folder call their tables and columns. One that cannot be read says
+    nothing here, nor does a table that no program would call so."""
     for path in sorted(folder.rglob("*.db")):
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(
-                sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
-            yield "\n".join(told for (told,) in connection.execute(
-                "SELECT type || name || tbl_name || char(10) || name || char(10) || coalesce(sql, '') "
-                "FROM sqlite_master WHERE tbl_name NOT GLOB '*[^A-Za-z0-9_]*'")).encode()
+        with (
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(
+                sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
+            ) as connection,
+        ):
+            yield "\n".join(
+                told
+                for (told,) in connection.execute(
+                    "SELECT type || name || tbl_name || char(10) || name || char(10) || "
+                    "coalesce(sql, '') FROM sqlite_master WHERE tbl_name NOT GLOB '*[^A-Za-z0-9_]*'"
+                )
+            ).encode()
 
 
 def _as_objects(entry: bytes) -> bytes:
     """Digests of data objects as DVC spells them in paths, and as messages of commits do."""
-    return b"".join(b"\nfiles/md5/%s/%s%s\nfiles/md5/%s/%s%s.dir\n%s%s" % (*(m * 2), m[0], m[1])
-                    for m in _MD5.findall(entry))
+    return b"".join(
+        b"\nfiles/md5/%s/%s%s\nfiles/md5/%s/%s%s.dir\n%s%s" % (*(m * 2), m[0], m[1])
+        for m in _MD5.findall(entry)
+    )
 
 
 def _of_git(root: Path) -> Iterator[bytes]:
-    """What git puts into every repository, and what the system's own commits are called. Without git, nothing."""
+    """What git puts into every repository, and what the system's own commits are called. Without
+    git, nothing."""
     with contextlib.suppress(OSError, StorageError), tempfile.TemporaryDirectory() as folder:
         run_git("init", "-q", folder)
-        yield from (p.name.encode() + b"\n" + p.read_bytes() for p in Path(folder).rglob("*") if p.is_file())
+        yield from (
+            p.name.encode() + b"\n" + p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()
+        )
         log = ["log", "--all", "--format=%H%n%T%n%at", "--", "data.dvc", "s3t.toml"]
         names = run_git("-C", str(root), *log).stdout.encode()
         yield names + b"\n" + re.sub(rb"(?m)^([0-9a-f]{2})([0-9a-f]{38,})$", rb"\1/\2", names)
@@ -129,7 +169,13 @@ def _quotes(value: Any, erased: NeedleSet) -> bool:
 
 
 def _free_text(value: Any) -> Iterator[str]:
-    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    members = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for name, member in members:
         if isinstance(member, str) and name in _FREE:
             yield member

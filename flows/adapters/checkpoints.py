@@ -1,11 +1,14 @@
 """Signed checkpoints of the ledger: the newest in the workspace, every one in a place outside it.
 
-Outside they are named `LEDGER-SIZE.json`, LEDGER being the first 16 hex digits of the ledger's name, so that many
-workspaces can share one place. What counts is what they say, not how they are named:
+Outside they are named `LEDGER-SIZE.json`, LEDGER being the first 16 hex digits of the ledger's
+name, so that many workspaces can share one place. What counts is what they say, not how they are
+named:
 
-1. every file there that bears this ledger's name, or says that it is this ledger's, must be a checkpoint by a key that
-   signed when the ledger was of that size, under the name that its content calls for
-2. the ledger must continue every one of them; those that were held against it before are remembered under a seal
+1. every file there that bears this ledger's name, or says that it is this ledger's, must be a
+   checkpoint by a key that signed when the ledger was of that size, under the name that its content
+   calls for
+2. the ledger must continue every one of them; those that were held against it before are remembered
+   under a seal
 3. none is ever written over: other content under a name that is to be written is an error
 """
 
@@ -17,7 +20,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from flows.adapters.memory import SealedMemory
-from s3t_core.erasure.checkpoint import Checkpoint, check_continues, read_signed_checkpoint, sign_checkpoint
+from s3t_core.erasure.checkpoint import (
+    Checkpoint,
+    check_continues,
+    read_signed_checkpoint,
+    sign_checkpoint,
+)
 from s3t_core.erasure.ledger import TreeHead
 from s3t_core.erasure.state import KeyChange
 from s3t_core.errors import CertificateError, LedgerError, WorkspaceError
@@ -28,22 +36,34 @@ _KIND = "checkpoints"
 
 
 class CheckpointFiles:
-    """Writes a checkpoint where it belongs, and holds the ledger against those that were written."""
+    """Writes a checkpoint where it belongs, and holds the ledger against those that were
+    written."""
 
-    def __init__(self, inside: Path, outside: Path | None, publics: Callable[[], list[Ed25519PublicKey]],
-                 memory: SealedMemory) -> None:
+    def __init__(
+        self,
+        inside: Path,
+        outside: Path | None,
+        publics: Callable[[], list[Ed25519PublicKey]],
+        memory: SealedMemory,
+    ) -> None:
         """`publics` reads the workspace's public keys: the one in use and those before it."""
         self._inside = inside
         self._outside = outside
         self._publics = publics
         self._memory = memory
 
-    def write(self, checkpoint: Checkpoint, private: Ed25519PrivateKey, signed: list[bytes],
-              leaves: Callable[[], list[bytes]]) -> bytes:
-        """Sign and write it, outside first; returns the envelope. It must continue the one that is there, whichever is
-        the larger: a database that an older copy took the place of meanwhile has lost what that one tells of. One of a
-        larger ledger, another machine's, stays. `signed` are the leaf hashes that it signs, `leaves` reads the ledger's
-        as they are now. Raises StorageError, WorkspaceError, LedgerError."""
+    def write(
+        self,
+        checkpoint: Checkpoint,
+        private: Ed25519PrivateKey,
+        signed: list[bytes],
+        leaves: Callable[[], list[bytes]],
+    ) -> bytes:
+        """Sign and write it, outside first; returns the envelope. It must continue the one that is
+        there, whichever is the larger: a database that an older copy took the place of meanwhile
+        has lost what that one tells of. One of a larger ledger, another machine's, stays. `signed`
+        are the leaf hashes that it signs, `leaves` reads the ledger's as they are now. Raises
+        StorageError, WorkspaceError, LedgerError."""
         newest = self._continued(checkpoint, signed, leaves)
         envelope = sign_checkpoint(checkpoint, private)
         if self._outside is not None:
@@ -56,9 +76,11 @@ class CheckpointFiles:
             write_atomically(self._inside, envelope)
         return envelope
 
-    def _continued(self, checkpoint: Checkpoint, signed: list[bytes], leaves: Callable[[], list[bytes]]) -> int:
-        """The size of the ledger of this name that the checkpoint in the workspace is of, 0 without one. Raises
-        LedgerError where this ledger does not continue it."""
+    def _continued(
+        self, checkpoint: Checkpoint, signed: list[bytes], leaves: Callable[[], list[bytes]]
+    ) -> int:
+        """The size of the ledger of this name that the checkpoint in the workspace is of, 0 without
+        one. Raises LedgerError where this ledger does not continue it."""
         try:
             found = [c for c, _ in self._inside_one() if c.ledger == checkpoint.ledger]
         except CertificateError:
@@ -67,12 +89,19 @@ class CheckpointFiles:
             check_continues(other, leaves() if other.head.size > checkpoint.head.size else signed)
         return max((c.head.size for c in found), default=0)
 
-    def check(self, ledger: str, changes: Callable[[], Sequence[KeyChange]], leaves: Callable[[], list[bytes]],
-              whole: bool = False) -> None:
-        """That the ledger of that name continues what was signed. Raises LedgerError, CertificateError, WorkspaceError.
+    def check(
+        self,
+        ledger: str,
+        changes: Callable[[], Sequence[KeyChange]],
+        leaves: Callable[[], list[bytes]],
+        whole: bool = False,
+    ) -> None:
+        """That the ledger of that name continues what was signed. Raises LedgerError,
+        CertificateError, WorkspaceError.
 
-        `changes` reads its changes of keys and `leaves` its leaf hashes: after the checkpoints, because another process
-        may append to the one and write the other meanwhile. `whole`: nothing is taken from memory.
+        `changes` reads its changes of keys and `leaves` its leaf hashes: after the checkpoints,
+        because another process may append to the one and write the other meanwhile. `whole`:
+        nothing is taken from memory.
         """
         signed = [*self._outside_ones(ledger, whole), *self._inside_one()]
         if not signed:
@@ -105,25 +134,39 @@ class CheckpointFiles:
         return [(c, signer) for c, signer, new in ours if new or c.head.size == largest]
 
     def _read(self, path: Path, ledger: str) -> list[tuple[Checkpoint, str]]:
-        """One that says it is this ledger's, whatever its name; another workspace's is passed over."""
+        """One that says it is this ledger's, whatever its name; another workspace's is passed
+        over."""
         named = path.name.startswith(f"{ledger[:16]}-")
         content = _content(path, "[erasure] log_checkpoints_to")
         try:
             checkpoint, signer = read_signed_checkpoint(content, *self._publics())
         except CertificateError:
             if named:
-                raise LedgerError(f"expected a checkpoint of this ledger in {path.name} under [erasure] "
-                                  "log_checkpoints_to, got other bytes; find out who wrote them, and put the true file "
-                                  "back") from None
+                raise LedgerError(
+                    f"expected a checkpoint of this ledger in {path.name} under [erasure] "
+                    "log_checkpoints_to, got other bytes; find out who wrote them, and put the "
+                    "true file back"
+                ) from None
             return self._pass_over(path)
         if checkpoint.ledger != ledger and not named:
             return self._pass_over(path)
         if checkpoint.ledger != ledger or path.name != _name(checkpoint):
-            raise LedgerError(f"expected the checkpoint in {path.name} under the name that its content calls for, "
-                              f"{_name(checkpoint)}, got a copy or a renamed one: it could hide a newer one; find out "
-                              "who put it there, and take it away")
-        self._memory.keep(_KIND, path, [checkpoint.ledger, checkpoint.head.size, checkpoint.head.root, checkpoint.time,
-                                        signer])
+            raise LedgerError(
+                f"expected the checkpoint in {path.name} under the name that its content calls "
+                f"for, {_name(checkpoint)}, got a copy or a renamed one: it could hide a newer "
+                "one; find out who put it there, and take it away"
+            )
+        self._memory.keep(
+            _KIND,
+            path,
+            [
+                checkpoint.ledger,
+                checkpoint.head.size,
+                checkpoint.head.root,
+                checkpoint.time,
+                signer,
+            ],
+        )
         return [(checkpoint, signer)]
 
     def _pass_over(self, path: Path) -> list[tuple[Checkpoint, str]]:
@@ -134,28 +177,35 @@ class CheckpointFiles:
         """Rule 3. The same head may have been signed at another time."""
         there = self._read(path, checkpoint.ledger)
         if [(c.ledger, c.head) for c, _ in there] != [(checkpoint.ledger, checkpoint.head)]:
-            raise LedgerError(f"expected no other checkpoint under the name {path.name}, got one of another history; "
-                              "find out who wrote it: either it or this ledger is not the true one")
+            raise LedgerError(
+                f"expected no other checkpoint under the name {path.name}, got one of another "
+                "history; find out who wrote it: either it or this ledger is not the true one"
+            )
 
     @staticmethod
     def _reachable(folder: Path) -> Path:
         if not folder.is_dir():
-            raise WorkspaceError("expected the directory that [erasure] log_checkpoints_to names, got none; mount it, "
-                                 "or make it if it never was: without it nobody can tell whether the ledger was "
-                                 "rolled back")
+            raise WorkspaceError(
+                "expected the directory that [erasure] log_checkpoints_to names, got none; mount "
+                "it, or make it if it never was: without it nobody can tell whether the ledger was "
+                "rolled back"
+            )
         return folder
 
 
 def _content(path: Path, place: str) -> bytes:
-    """What is in a file, "" for one that is too large to be a checkpoint. Raises WorkspaceError for what is no file."""
+    """What is in a file, "" for one that is too large to be a checkpoint. Raises WorkspaceError for
+    what is no file."""
     try:
         return read_regular(path, _MOST_BYTES)
     except OSError as error:
         if error.errno == errno.EFBIG:
             return b""
-        raise WorkspaceError(f"expected a file that can be read under the name {path.name} in {place}, got none "
-                             f"({error.strerror or type(error).__name__}): a directory, a pipe, or a link that leads "
-                             "nowhere; find out who put it there, and take it away") from None
+        raise WorkspaceError(
+            f"expected a file that can be read under the name {path.name} in {place}, got none "
+            f"({error.strerror or type(error).__name__}): a directory, a pipe, or a link that "
+            "leads nowhere; find out who put it there, and take it away"
+        ) from None
 
 
 def _name(checkpoint: Checkpoint) -> str:
@@ -169,6 +219,8 @@ def _from_memory(known: list[object]) -> tuple[Checkpoint, str]:
 
 def _check_signer(checkpoint: Checkpoint, replaced: KeyChange | None) -> None:
     if replaced is not None and checkpoint.head.size > replaced.entry:
-        raise LedgerError(f"expected the checkpoint of {checkpoint.head.size} entries to be signed by the key that was "
-                          f"in use then, got one by key {replaced.old[:16]}..., which was replaced at entry "
-                          f"{replaced.entry}: whoever has that key made it; take it away")
+        raise LedgerError(
+            f"expected the checkpoint of {checkpoint.head.size} entries to be signed by the key "
+            f"that was in use then, got one by key {replaced.old[:16]}..., which was replaced at "
+            f"entry {replaced.entry}: whoever has that key made it; take it away"
+        )

@@ -1,7 +1,7 @@
 """A process that lives no longer than the one that started it, whatever ends that one: kill -9 too.
 
-The parent holds one end of a pipe, the child's standard input is the other. When the parent is gone its end closes, and
-the child kills its process group: itself, and every process that it started.
+The parent holds one end of a pipe, the child's standard input is the other. When the parent is gone
+its end closes, and the child kills its process group: itself, and every process that it started.
 """
 
 import contextlib
@@ -15,12 +15,22 @@ from pathlib import Path
 
 
 class Child:
-    """`python -m MODULE ARGUMENTS`, a group of its own, told to a log file. MODULE calls `die_with_parent` first."""
+    """`python -m MODULE ARGUMENTS`, a group of its own, told to a log file. MODULE calls
+    `die_with_parent` first."""
 
-    def __init__(self, module: str, *arguments: str, cwd: Path, env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, module: str, *arguments: str, cwd: Path, env: Mapping[str, str], log: Path
+    ) -> None:
         with log.open("ab") as out:
-            self._process = subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=cwd, env=dict(env),
-                                             stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                cwd=cwd,
+                env=dict(env),
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
 
     def is_alive(self) -> bool:
         """Whether it runs."""

@@ -1,4 +1,5 @@
-"""Credentials of the ports that commands open: one file each, made by chance, for its owner alone."""
+"""Credentials of the ports that commands open: one file each, made by chance, for its owner
+alone."""
 
 import os
 import secrets
@@ -18,17 +19,22 @@ def new_secret() -> str:
 
 
 def read_secret(path: Path) -> str:
-    """The secret in a file. Raises WorkspaceError when there is none, or when others than its owner could read it."""
+    """The secret in a file. Raises WorkspaceError when there is none, or when others than its owner
+    could read it."""
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        with open(
+            path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
+        ) as file:
             info = os.fstat(file.fileno())
             _check_private(path, info)
             if not stat.S_ISREG(info.st_mode):
                 raise OSError("not a regular file")
             text = file.read().decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
-        raise WorkspaceError(f"expected a credential in {path.name}, got none that can be read; remove that file and "
-                             "run the command again, which makes another") from None
+        raise WorkspaceError(
+            f"expected a credential in {path.name}, got none that can be read; remove that file "
+            "and run the command again, which makes another"
+        ) from None
     check_secret(text, path.name)
     return text
 
@@ -36,8 +42,10 @@ def read_secret(path: Path) -> str:
 def check_secret(text: str, where: str) -> None:
     """Raises WorkspaceError for one that could be guessed, or that no header can carry."""
     if len(text) < _LEAST or not text.isascii() or not text.isprintable() or " " in text:
-        raise WorkspaceError(f"expected a credential of at least {_LEAST} printable characters in {where}, got "
-                             "another; make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`")
+        raise WorkspaceError(
+            f"expected a credential of at least {_LEAST} printable characters in {where}, got "
+            "another; make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`"
+        )
 
 
 def write_secret(path: Path, secret: str) -> None:
@@ -46,13 +54,16 @@ def write_secret(path: Path, secret: str) -> None:
 
 
 def secret_of(path: Path) -> str:
-    """The secret in this file, which is made with a new one where there is none. Raises WorkspaceError."""
+    """The secret in this file, which is made with a new one where there is none. Raises
+    WorkspaceError."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         mine = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}")
         write_secret(mine, new_secret())
         try:
-            os.link(mine, path)  # not a rename: of two who begin at once, the second takes what the first has made
+            os.link(
+                mine, path
+            )  # not a rename: of two who begin at once, the second takes what the first has made
         except FileExistsError:
             pass
         finally:
@@ -62,6 +73,8 @@ def secret_of(path: Path) -> str:
 
 def _check_private(path: Path, info: os.stat_result) -> None:
     if info.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or info.st_uid != os.geteuid():
-        raise WorkspaceError(f"expected {path.name} to be readable by its owner only, got mode "
-                             f"{stat.filemode(info.st_mode)}; others may know it: remove the file and run the command "
-                             "again, which makes another")
+        raise WorkspaceError(
+            f"expected {path.name} to be readable by its owner only, got mode "
+            f"{stat.filemode(info.st_mode)}; others may know it: remove the file and run the "
+            "command again, which makes another"
+        )

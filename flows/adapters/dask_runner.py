@@ -1,18 +1,22 @@
 """Runs each job on a Dask cluster: many machines, with nothing in common but the buckets.
 
-A worker gets a job without paths: it fetches the slice files from the DVC remote and the earlier stages from the store,
-both checked by digest, and trains in a process of its own, as a local runner does. It has no key of the buckets: its
-task brings addresses, each of one object, to read, for an hour. Of the workspace's keys it gets the one that checks
-contents, no other. Its profile must be that of the stage key, else it refuses. Nothing is kept there: what was fetched
-is removed when the stage is done; what a killed worker left, by the next job at that place, of which the workspace
+A worker gets a job without paths: it fetches the slice files from the DVC remote and the earlier
+stages from the store, both checked by digest, and trains in a process of its own, as a local runner
+does. It has no key of the buckets: its task brings addresses, each of one object, to read, for an
+hour. Of the workspace's keys it gets the one that checks contents, no other. Its profile must be
+that of the stage key, else it refuses. Nothing is kept there: what was fetched is removed when the
+stage is done; what a killed worker left, by the next job at that place, of which the workspace
 keeps account (adapters.away).
 
-A worker that is killed costs the stage that it trained: Dask gives it to another. Tasks declare CPUs, memory and, on
-`device = "cuda"`, one GPU, so workers must be started with what they have (docs/operations.md):
+A worker that is killed costs the stage that it trained: Dask gives it to another. Tasks declare
+CPUs, memory and, on `device = "cuda"`, one GPU, so workers must be started with what they have
+(docs/operations.md):
 
-    dask worker tls://SCHEDULER:8786 --host HOST --no-nanny --nthreads 2 --resources "CPU=2 MEMORY=8192"
+    dask worker tls://SCHEDULER:8786 --host HOST --no-nanny --nthreads 2 --resources "CPU=2
+    MEMORY=8192"
 
-Prefect's own tasks stay where the flow runs (one per stage, for its states and retries): a worker needs no Prefect.
+Prefect's own tasks stay where the flow runs (one per stage, for its states and retries): a worker
+needs no Prefect.
 """
 
 import contextlib
@@ -33,7 +37,14 @@ from flows.adapters.s3 import S3Blobs
 from flows.adapters.signed import AddressRefused, SignedBlobs, signed_fetch
 from s3t_core.errors import S3TError, StorageError, TrainingError, WorkspaceError
 from s3t_core.keys import WorkspaceKeys
-from s3t_core.learning.jobs import DescribeJob, Description, FileRef, MeasureJob, StageJob, StageOutcome
+from s3t_core.learning.jobs import (
+    DescribeJob,
+    Description,
+    FileRef,
+    MeasureJob,
+    StageJob,
+    StageOutcome,
+)
 from s3t_core.learning.store import StageStore
 
 _WAIT_SECONDS = 60
@@ -42,7 +53,8 @@ _GATHER_SECONDS = 600
 _ANSWER_SECONDS = 30
 """How long workers may take to look at their places."""
 _SIGNED_SECONDS = 3600
-"""How long an address of an object may be used: longer than a task waits for a worker that is free."""
+"""How long an address of an object may be used: longer than a task waits for a worker that is
+free."""
 _TRIES = 5
 """Of a job that was declined: workers joined, or it waited too long."""
 _RUNNER = threading.local()
@@ -53,8 +65,9 @@ Locate = Callable[[Path], str]
 
 @dataclass(frozen=True, repr=False)
 class Task:
-    """A job for another machine: the addresses of its data files, in the order of `files_of(job)`; the name of the job,
-    and the places whose workers may carry it out. Without `repr`: Dask logs what it cannot carry out."""
+    """A job for another machine: the addresses of its data files, in the order of `files_of(job)`;
+    the name of the job, and the places whose workers may carry it out. Without `repr`: Dask logs
+    what it cannot carry out."""
 
     job: StageJob | MeasureJob | DescribeJob
     files: tuple[str, ...] = ()
@@ -64,7 +77,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Declined:
-    """A worker at a place that is not in the job's lease did not begin it, or one whose addresses had run out."""
+    """A worker at a place that is not in the job's lease did not begin it, or one whose addresses
+    had run out."""
 
     place: str
     address: str
@@ -80,16 +94,29 @@ class Needs:
 
     def resources(self) -> dict[str, float]:
         """As Dask counts them."""
-        return {"CPU": self.cpus, "MEMORY": self.memory_mib, **({"GPU": self.gpus} if self.gpus else {})}
+        return {
+            "CPU": self.cpus,
+            "MEMORY": self.memory_mib,
+            **({"GPU": self.gpus} if self.gpus else {}),
+        }
 
 
 class DaskRunner:
     """A cluster by the address of its scheduler. Fills what the flows ask of a runner."""
 
-    def __init__(self, address: str, remote: str, locate: Locate, needs: Needs, away: AwayFiles,
-                 patience: float = _WAIT_SECONDS, plain_on_loopback: bool = False) -> None:
-        """`away`: where leases are kept. `patience`: seconds that a job may stand without any worker that could carry
-        it out. `plain_on_loopback`: a scheduler on a loopback address may be asked without TLS."""
+    def __init__(
+        self,
+        address: str,
+        remote: str,
+        locate: Locate,
+        needs: Needs,
+        away: AwayFiles,
+        patience: float = _WAIT_SECONDS,
+        plain_on_loopback: bool = False,
+    ) -> None:
+        """`away`: where leases are kept. `patience`: seconds that a job may stand without any
+        worker that could carry it out. `plain_on_loopback`: a scheduler on a loopback address may
+        be asked without TLS."""
         self._away = away
         self._plain = plain_on_loopback
         self._patience = patience
@@ -115,16 +142,18 @@ class DaskRunner:
     def measure(self, job: MeasureJob) -> float | None:
         """Accuracy of a release, on a worker."""
         stages = sorted({s.digest for r in job.release.replicas for s in r.stages})
-        return cast("float | None", self._run_leased(replace(job, keys=only_content(job.keys)), stages))
+        return cast(
+            "float | None", self._run_leased(replace(job, keys=only_content(job.keys)), stages)
+        )
 
     def look(self) -> list[Looked]:
-        """Have every worker remove what dead ones left at its place. Those that do not answer are left out. Raises
-        S3TError without a cluster."""
+        """Have every worker remove what dead ones left at its place. Those that do not answer are
+        left out. Raises S3TError without a cluster."""
         return list(self._looked(self._connected()).values())
 
     def stop(self) -> None:
-        """Wait for no job any more, and begin none: this process was told to end. A worker ends the stage that it
-        trains, for nobody."""
+        """Wait for no job any more, and begin none: this process was told to end. A worker ends the
+        stage that it trains, for nobody."""
         with self._lock:
             self._stopped = True
             for future in self._running:
@@ -139,12 +168,18 @@ class DaskRunner:
                 outcome = self._run(client, self._signed(job, stages, lease))
                 if not isinstance(outcome, Declined):
                     return outcome
-                lease = self._away.widen(lease, {outcome.place: outcome.address, **self._places(client)})
-            raise TrainingError(f"a job was declined {_TRIES} times: workers came and went, the bucket refused the "
-                                "addresses that it brought, or it waited for over an hour; run the command again: what "
-                                "is trained is kept")
+                lease = self._away.widen(
+                    lease, {outcome.place: outcome.address, **self._places(client)}
+                )
+            raise TrainingError(
+                f"a job was declined {_TRIES} times: workers came and went, the bucket refused the "
+                "addresses that it brought, or it waited for over an hour; run the command again: "
+                "what is trained is kept"
+            )
         finally:
-            with contextlib.suppress(S3TError):  # then the lease stays, and the next scan has it settled
+            with contextlib.suppress(
+                S3TError
+            ):  # then the lease stays, and the next scan has it settled
                 self._away.settle(lease, self._looked(client).values())
 
     def _signed(self, job: StageJob | MeasureJob, stages: list[str], lease: Lease) -> Task:
@@ -153,7 +188,9 @@ class DaskRunner:
         names = [f"{digest}.safetensors" for digest in stages]
         readable = SignedBlobs({name: store.signed(name, _SIGNED_SECONDS) for name in names})
         files = tuple(remote.signed(self._locate(f.path), _SIGNED_SECONDS) for f in files_of(job))
-        return Task(replace(job, store=StageStore(readable)), files, lease.job, frozenset(lease.places))
+        return Task(
+            replace(job, store=StageStore(readable)), files, lease.job, frozenset(lease.places)
+        )
 
     def _places(self, client: Any) -> dict[str, str]:
         """Where the workers of now work, each with the address of its machine."""
@@ -161,26 +198,36 @@ class DaskRunner:
 
     @staticmethod
     def _looked(client: Any) -> dict[str, Looked]:
-        """What each worker that answers saw, by its address. Raises TrainingError where the cluster is lost."""
+        """What each worker that answers saw, by its address. Raises TrainingError where the cluster
+        is lost."""
         try:
-            answers = client.sync(client._run, look, on_error="return", callback_timeout=_ANSWER_SECONDS)
+            answers = client.sync(
+                client._run, look, on_error="return", callback_timeout=_ANSWER_SECONDS
+            )
         except (OSError, TimeoutError, CancelledError, RuntimeError) as error:
             raise _lost(error) from None
         return {worker: said for worker, said in answers.items() if isinstance(said, Looked)}
 
     def _run(self, client: Any, task: Task) -> Any:
         from distributed.scheduler import KilledWorker
+
         with self._lock:
             if self._stopped:
-                raise TrainingError("a job was not begun because this command was told to end; run it again: what is "
-                                    "trained is kept")
-            future = client.submit(carry_out, task, pure=False, resources=self._needs.resources(), retries=0)
+                raise TrainingError(
+                    "a job was not begun because this command was told to end; run it again: what "
+                    "is trained is kept"
+                )
+            future = client.submit(
+                carry_out, task, pure=False, resources=self._needs.resources(), retries=0
+            )
             self._running.add(future)
         try:
             outcome = self._result(client, future)
         except KilledWorker:
-            raise TrainingError("a job was given up because several workers died over it; look at their memory, then "
-                                "run the command again: what is trained is kept") from None
+            raise TrainingError(
+                "a job was given up because several workers died over it; look at their memory, "
+                "then run the command again: what is trained is kept"
+            ) from None
         except (OSError, TimeoutError, CancelledError) as error:
             raise _lost(error) from None
         finally:
@@ -192,8 +239,8 @@ class DaskRunner:
         return outcome
 
     def _result(self, client: Any, future: Any) -> Any:
-        """Wait for it, as long as there is a worker that can carry it out. Raises TrainingError, TimeoutError,
-        CancelledError."""
+        """Wait for it, as long as there is a worker that can carry it out. Raises TrainingError,
+        TimeoutError, CancelledError."""
         since = time.monotonic()
         while not self._is_done(client, future):
             if client.status != "running":
@@ -202,14 +249,21 @@ class DaskRunner:
                 since = time.monotonic()
             elif time.monotonic() - since > self._patience:
                 future.cancel()
-                raise TrainingError(f"no Dask worker with what a task takes was there for {self._patience:g} s; "
-                                    "start one, then run the command again: what is trained is kept")
+                raise TrainingError(
+                    f"no Dask worker with what a task takes was there for {self._patience:g} s; "
+                    "start one, then run the command again: what is trained is kept"
+                )
         return future.result(timeout=_GATHER_SECONDS)
 
     def _is_done(self, client: Any, future: Any) -> bool:
-        """After a while of waiting. It may end just when the waiting does: what it is now counts, not how that went."""
+        """After a while of waiting. It may end just when the waiting does: what it is now counts,
+        not how that went."""
         from distributed import wait
-        with contextlib.suppress(TimeoutError), client.as_current():  # `wait` asks for the current one of several
+
+        with (
+            contextlib.suppress(TimeoutError),
+            client.as_current(),
+        ):  # `wait` asks for the current one of several
             wait([future], timeout=min(_LOOK_SECONDS, self._patience))
         return bool(future.done())
 
@@ -222,8 +276,10 @@ class DaskRunner:
 
 
 def _lost(error: BaseException) -> TrainingError:
-    return TrainingError(f"the Dask cluster was lost ({type(error).__name__}); see that its scheduler is up and its "
-                         "workers answer, then run the command again: what is trained is kept")
+    return TrainingError(
+        f"the Dask cluster was lost ({type(error).__name__}); see that its scheduler is up and its "
+        "workers answer, then run the command again: what is trained is kept"
+    )
 
 
 def _machine(worker: str) -> str:
@@ -232,14 +288,17 @@ def _machine(worker: str) -> str:
 
 
 def _check_workers(client: Any, needs: Needs) -> None:
-    """Raises WorkspaceError unless a worker has what a task takes: Dask would wait for one for ever."""
+    """Raises WorkspaceError unless a worker has what a task takes: Dask would wait for one for
+    ever."""
     with contextlib.suppress(TimeoutError):
         client.wait_for_workers(1, timeout=_WAIT_SECONDS)
     if not _able(client, needs):
         wanted = " ".join(f"{k}={v:g}" for k, v in needs.resources().items())
         others = len(client.scheduler_info(n_workers=-1)["workers"])
-        raise WorkspaceError(f"expected a Dask worker with {wanted}, got {others} without; start workers with "
-                             f'`dask worker ADDRESS --no-nanny --resources "{wanted}"`')
+        raise WorkspaceError(
+            f"expected a Dask worker with {wanted}, got {others} without; start workers with "
+            f'`dask worker ADDRESS --no-nanny --resources "{wanted}"`'
+        )
 
 
 def _able(client: Any, needs: Needs) -> bool:
@@ -254,13 +313,22 @@ def files_of(job: StageJob | MeasureJob) -> tuple[FileRef, ...]:
 
 
 def only_content(keys: WorkspaceKeys) -> WorkspaceKeys:
-    """The key that checks contents, without those that place, name or suppress people or seal stages."""
-    return WorkspaceKeys(placement=b"", subject=b"", content=keys.content, suppression=b"", commitment=b"",
-                         sealing=b"", identity=b"")
+    """The key that checks contents, without those that place, name or suppress people or seal
+    stages."""
+    return WorkspaceKeys(
+        placement=b"",
+        subject=b"",
+        content=keys.content,
+        suppression=b"",
+        commitment=b"",
+        sealing=b"",
+        identity=b"",
+    )
 
 
 def carry_out(task: Task) -> Any:
-    """On a worker: fetch, run in a process of its own, remove. Returns the outcome, or the error to raise."""
+    """On a worker: fetch, run in a process of its own, remove. Returns the outcome, or the error to
+    raise."""
     try:
         if not isinstance(task.job, DescribeJob) and here() not in task.places:
             return _declined()
@@ -274,12 +342,15 @@ def carry_out(task: Task) -> Any:
     except S3TError as error:
         return error
     except AssertionError:
-        return WorkspaceError("expected a Dask worker that may start processes, got one under a nanny; start it with "
-                              "--no-nanny")
+        return WorkspaceError(
+            "expected a Dask worker that may start processes, got one under a nanny; start it with "
+            "--no-nanny"
+        )
 
 
 def _declined() -> Declined:
     from distributed import get_worker
+
     return Declined(here(), _machine(get_worker().address))
 
 
@@ -302,8 +373,10 @@ def _fetched(task: Task) -> Iterator[StageJob | MeasureJob | DescribeJob]:
         for number, (ref, address) in enumerate(zip(files_of(job), task.files, strict=True)):
             path = folder / f"{number}.parquet"
             if not signed_fetch(address, path):
-                raise StorageError("expected a data object of this job in the DVC remote, got none; run `dvc push` in "
-                                   "the workspace, then the command again")
+                raise StorageError(
+                    "expected a data object of this job in the DVC remote, got none; run `dvc "
+                    "push` in the workspace, then the command again"
+                )
             refs.append(FileRef(path, ref.digest))
         if isinstance(job, StageJob):
             yield replace(job, slices=tuple(refs[:-1]), held_out=refs[-1], spill=folder)

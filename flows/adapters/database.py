@@ -1,15 +1,19 @@
-"""Requests, ledger and suppression list in a database (SQLAlchemy). Rows hold keyed digests and times, nothing else.
+"""Requests, ledger and suppression list in a database (SQLAlchemy). Rows hold keyed digests and
+times, nothing else.
 
-1. An entry of the ledger is appended only if its rules allow it (s3t_core.erasure.rules), in the transaction that
-   changes what it tells of, with the lease it was written under, and after a correction where the clock ran back.
-2. It is sealed: HMAC-SHA256, under a key of the workspace, over its place, the seal before it and its leaf hash.
-   Whoever can only write to the table can add, change, move and repeat nothing.
-3. The book of requests and the suppression list are held against the ledger (s3t_core.erasure.closing.check_book).
+1. An entry of the ledger is appended only if its rules allow it (s3t_core.erasure.rules), in the
+   transaction that changes what it tells of, with the lease it was written under, and after a
+   correction where the clock ran back.
+2. It is sealed: HMAC-SHA256, under a key of the workspace, over its place, the seal before it and
+   its leaf hash. Whoever can only write to the table can add, change, move and repeat nothing.
+3. The book of requests and the suppression list are held against the ledger
+   (s3t_core.erasure.closing.check_book).
 
-SQLite runs with secure_delete (freed pages are overwritten) and full synchronisation, PostgreSQL with
-synchronous_commit: what was acknowledged is on disk. Every change of requests and the ledger event that tells of it are
-one transaction; one writer at a time, on PostgreSQL by the lock on a row (one that anybody may take, an advisory lock,
-would let an account that only reads stop every command). The schema is in flows/migrations.
+SQLite runs with secure_delete (freed pages are overwritten) and full synchronisation, PostgreSQL
+with synchronous_commit: what was acknowledged is on disk. Every change of requests and the ledger
+event that tells of it are one transaction; one writer at a time, on PostgreSQL by the lock on a row
+(one that anybody may take, an advisory lock, would let an account that only reads stop every
+command). The schema is in flows/migrations.
 """
 
 import contextlib
@@ -49,7 +53,15 @@ from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.closing import as_told, check_book
-from s3t_core.erasure.ledger import Inclusion, TreeHead, corrected, fold, head_of, inclusion_of, leaf_of
+from s3t_core.erasure.ledger import (
+    Inclusion,
+    TreeHead,
+    corrected,
+    fold,
+    head_of,
+    inclusion_of,
+    leaf_of,
+)
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.state import Event, State
 from s3t_core.errors import LedgerError, StorageError, WorkspaceError
@@ -57,64 +69,112 @@ from s3t_core.files import remove_file
 from s3t_core.ports import Closing
 
 METADATA = MetaData()
-_LEDGER = Table("ledger", METADATA, Column("seq", Integer, primary_key=True, autoincrement=False),
-                Column("leaf", LargeBinary, nullable=False), Column("hash", LargeBinary, nullable=False),
-                Column("seal", LargeBinary, nullable=False))
+_LEDGER = Table(
+    "ledger",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("leaf", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("seal", LargeBinary, nullable=False),
+)
 _REQUESTS = Table(
-    "requests", METADATA, Column("seq", Integer, primary_key=True), Column("id", String, unique=True, nullable=False),
-    Column("subject", String, nullable=False), Column("record", String, nullable=False),
-    Column("suppression", String, nullable=False, index=True), Column("commitment", String, nullable=False),
-    Column("salt", String, nullable=False), Column("received", String, nullable=False),
-    Column("due", String, nullable=False), Column("certificate", String, nullable=False, default=""))
-_SUPPRESSION = Table("suppression", METADATA, Column("digest", String, primary_key=True),
-                     Column("kind", String, nullable=False), Column("request", String, nullable=False),
-                     Column("since", String, nullable=False))
-LEASE = Table("lease", METADATA, Column("name", String, primary_key=True), Column("holder", String, nullable=False),
-              Column("place", String, nullable=False), Column("beat", Integer, nullable=False))
+    "requests",
+    METADATA,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String, unique=True, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("record", String, nullable=False),
+    Column("suppression", String, nullable=False, index=True),
+    Column("commitment", String, nullable=False),
+    Column("salt", String, nullable=False),
+    Column("received", String, nullable=False),
+    Column("due", String, nullable=False),
+    Column("certificate", String, nullable=False, default=""),
+)
+_SUPPRESSION = Table(
+    "suppression",
+    METADATA,
+    Column("digest", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("request", String, nullable=False),
+    Column("since", String, nullable=False),
+)
+LEASE = Table(
+    "lease",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("place", String, nullable=False),
+    Column("beat", Integer, nullable=False),
+)
 _WRITER = Table("writer", METADATA, Column("only", Integer, primary_key=True, autoincrement=False))
 """One row: whoever writes holds it, on PostgreSQL, and an account that may only read cannot."""
 _APART = (LEASE, _WRITER)
 """Of the database itself, not of the workspace: they do not move with it."""
 
-_TYPES = {table.name: tuple(c.type.python_type for c in table.c) for table in METADATA.sorted_tables}
+_TYPES = {
+    table.name: tuple(c.type.python_type for c in table.c) for table in METADATA.sorted_tables
+}
 _CHUNK = 1000
 """Rows at a time when a database is copied."""
 _SQLITE = "sqlite:///"
 _MAKING = 0x53335400
 """The advisory lock of whoever makes the tables, on PostgreSQL."""
-_NETWORK = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
-            "tcp_user_timeout": 30_000}
+_NETWORK = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 """A server that is gone without a word is noticed in half a minute, not in hours."""
 _DIVERTED_SQLITE = """
-    SELECT tbl_name FROM sqlite_master WHERE type IN ('trigger', 'view') AND lower(tbl_name) IN ({names})"""
+    SELECT tbl_name FROM sqlite_master WHERE type IN ('trigger', 'view') AND lower(tbl_name) IN ({names})"""  # noqa: E501
 _DIVERTED_POSTGRESQL = """
     SELECT c.relname FROM pg_class c WHERE c.relname IN ({names}) AND pg_table_is_visible(c.oid) AND (
         c.relkind <> 'r' OR EXISTS (SELECT 1 FROM pg_rewrite r WHERE r.ev_class = c.oid)
         OR EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
         OR EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*')
-                   AND pg_get_expr(p.polqual, p.polrelid) <> 'true'))"""
-_POSTGRESQL = ("synchronous_commit = on", "lock_timeout = '30s'", "idle_in_transaction_session_timeout = '20s'")
-"""Acknowledged is on disk; nobody waits for ever; who stands still within a transaction loses it."""
+                   AND pg_get_expr(p.polqual, p.polrelid) <> 'true'))"""  # noqa: E501
+_POSTGRESQL = (
+    "synchronous_commit = on",
+    "lock_timeout = '30s'",
+    "idle_in_transaction_session_timeout = '20s'",
+)
+"""Acknowledged is on disk; nobody waits for ever; who stands still within a transaction loses
+it."""
 
 
 class Database:
     """One engine; transactions that hold the write lock from their start."""
 
     def __init__(self, url: str, root: Path, sealing: bytes = b"") -> None:
-        """`sealing`: the key of the ledger's seals; with another one, or none, its entries are refused."""
+        """`sealing`: the key of the ledger's seals; with another one, or none, its entries are
+        refused."""
         self._path = root / url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else None
         if self._path is None and find_spec("psycopg") is None:
-            raise WorkspaceError("expected the package psycopg for a postgresql:// URL, got none; install "
-                                 "s3t[postgresql]")
+            raise WorkspaceError(
+                "expected the package psycopg for a postgresql:// URL, got none; install "
+                "s3t[postgresql]"
+            )
         self.engine: Engine = create_engine(
-            f"{_SQLITE}{self._path}" if self._path else f"postgresql+psycopg://{url.partition('://')[2]}",
-            poolclass=NullPool, hide_parameters=True, connect_args={} if self._path else _NETWORK)
-        event.listen(self.engine, "connect", _configure_sqlite if self._path else _configure_postgresql)
+            f"{_SQLITE}{self._path}"
+            if self._path
+            else f"postgresql+psycopg://{url.partition('://')[2]}",
+            poolclass=NullPool,
+            hide_parameters=True,
+            connect_args={} if self._path else _NETWORK,
+        )
+        event.listen(
+            self.engine, "connect", _configure_sqlite if self._path else _configure_postgresql
+        )
         self.sealing = sealing
         self.fence: Callable[[Connection], None] | None = None
-        """Asked at the start of every write: whoever lost the lease (flows.adapters.lease) is stopped by it."""
+        """Asked at the start of every write: whoever lost the lease (flows.adapters.lease) is
+        stopped by it."""
         self.lease = ""
-        """The token of the lease that is held: it stands in every entry that is written under it."""
+        """The token of the lease that is held: it stands in every entry that is written under
+        it."""
         self._known = Folded(0, b"", State())
 
     def exists(self) -> bool:
@@ -127,12 +187,16 @@ class Database:
             return begun and connection.execute(select(_LEDGER.c.seq)).first() is not None
 
     def may_erase(self) -> bool:
-        """Whether this account may put people on the suppression list: on a server not everybody may (infra/roles.sql).
-        """
+        """Whether this account may put people on the suppression list: on a server not everybody
+        may (infra/roles.sql)."""
         if self._path is not None:
             return True
         with self.reading() as connection:
-            return bool(connection.exec_driver_sql("SELECT has_table_privilege('suppression', 'INSERT')").scalar())
+            return bool(
+                connection.exec_driver_sql(
+                    "SELECT has_table_privilege('suppression', 'INSERT')"
+                ).scalar()
+            )
 
     def create(self, first: list[Event]) -> None:
         """Create the tables and begin the ledger with `first`."""
@@ -147,7 +211,8 @@ class Database:
         self.complete()
 
     def complete(self) -> None:
-        """Bring the tables of an earlier release to this one's. Raises StorageError for those of a later one."""
+        """Bring the tables of an earlier release to this one's. Raises StorageError for those of a
+        later one."""
         with self.reading() as connection:
             if revision_of(connection) == HEAD:
                 return
@@ -155,27 +220,35 @@ class Database:
             upgrade(connection)
 
     def occupied(self) -> bool:
-        """Whether there is anything that could be taken for ours: tables of our names, whoever's they are."""
+        """Whether there is anything that could be taken for ours: tables of our names, whoever's
+        they are."""
         if self._path is not None and not self._path.is_file():
             return False
         with self.reading() as connection:
-            return bool({*inspect(connection).get_table_names()} & {*METADATA.tables, VERSION_TABLE})
+            return bool(
+                {*inspect(connection).get_table_names()} & {*METADATA.tables, VERSION_TABLE}
+            )
 
     def move_to(self, other: "Database", last: Event) -> None:
-        """Copy everything to `other`, where what an earlier try copied is replaced, append `last` there, then take the
-        tables away here, so that whoever still has this database open is refused: nobody writes in between. Raises
-        StorageError, and WorkspaceError where another workspace's ledger is there by now."""
+        """Copy everything to `other`, where what an earlier try copied is replaced, append `last`
+        there, then take the tables away here, so that whoever still has this database open is
+        refused: nobody writes in between. Raises StorageError, and WorkspaceError where another
+        workspace's ledger is there by now."""
         with self.transaction() as here:
             tables = [t for t in METADATA.sorted_tables if t not in _APART]
             with other.transaction() as there:
                 if _owner_of(there) not in ("", _owner_of(here)):
-                    raise WorkspaceError("expected a database without a ledger to move to, got another workspace's, "
-                                         "begun meanwhile; nothing was changed there. Run `s3t migrate --undo`, then "
-                                         "move to another database")
+                    raise WorkspaceError(
+                        "expected a database without a ledger to move to, got another workspace's, "
+                        "begun meanwhile; nothing was changed there. Run `s3t migrate --undo`, "
+                        "then move to another database"
+                    )
                 for table in tables:
                     there.execute(delete(table))
                     order = [table.c.seq] if "seq" in table.c else []
-                    rows = here.execute(select(table).order_by(*order), execution_options={"yield_per": _CHUNK})
+                    rows = here.execute(
+                        select(table).order_by(*order), execution_options={"yield_per": _CHUNK}
+                    )
                     for chunk in rows.mappings().partitions():
                         there.execute(insert(table), [_without_number(table, row) for row in chunk])
                 other.append(there, [last])
@@ -184,8 +257,8 @@ class Database:
                 table.drop(here)
 
     def append(self, connection: Connection, events: Iterable[Event]) -> None:
-        """Append within a transaction that holds the write lock. Raises LedgerError for what the ledger's rules do not
-        allow in its present state; then nothing is appended."""
+        """Append within a transaction that holds the write lock. Raises LedgerError for what the
+        ledger's rules do not allow in its present state; then nothing is appended."""
         before = self.caught_up(connection)
         stamped = corrected((self._stamped(e) for e in events), before.state.time)
         leaves = [leaf_of(e) for e in stamped]
@@ -199,21 +272,28 @@ class Database:
             connection.execute(insert(_LEDGER), rows)
             there = [(r.seq, r.leaf, r.hash, r.seal) for r in _rows_from(connection, before.size)]
             if there != [(r["seq"], r["leaf"], r["hash"], r["seal"]) for r in rows]:
-                raise LedgerError("expected the ledger's table to hold the entries that were just written to it, got "
-                                  "others or none: the database does something else with them; nothing was changed. "
-                                  "Find out who made it do so (a trigger, a rule, a constraint), and take that away")
+                raise LedgerError(
+                    "expected the ledger's table to hold the entries that were just written to it, "
+                    "got others or none: the database does something else with them; nothing was "
+                    "changed. Find out who made it do so (a trigger, a rule, a constraint), and "
+                    "take that away"
+                )
 
     def folded(self, connection: Connection) -> "Folded":
-        """Returns the ledger, read whole: every entry held against its hash and its seal, then folded. What this
-        process folded before is not folded again, as long as it is what it was. Raises LedgerError."""
+        """Returns the ledger, read whole: every entry held against its hash and its seal, then
+        folded. What this process folded before is not folded again, as long as it is what it was.
+        Raises LedgerError."""
         rows = _rows_from(connection, 0)
         seal = _check_rows(self.sealing, rows, 0, b"")
         known = self._known
         if known.size > len(rows) or (known.size and rows[known.size - 1].seal != known.seal):
-            raise LedgerError("expected the ledger to continue what this command has read of it, got an older or "
-                              "another one: a copy of the database took its place meanwhile, and what was acknowledged "
-                              "since may be lost. Put the newest copy back, then run the command again")
-        self._known = _continued(known, rows[known.size:], seal)
+            raise LedgerError(
+                "expected the ledger to continue what this command has read of it, got an older or "
+                "another one: a copy of the database took its place meanwhile, and what was "
+                "acknowledged since may be lost. Put the newest copy back, then run the command "
+                "again"
+            )
+        self._known = _continued(known, rows[known.size :], seal)
         return self._known
 
     def caught_up(self, connection: Connection) -> "Folded":
@@ -232,8 +312,8 @@ class Database:
         return {**event, "lease": self.lease} if self.lease else event
 
     def remove(self, owner: str) -> None:
-        """Take the database away, its file or what is ours in it, unless its ledger is another one than `owner`'s (the
-        hash of its first entry, hex): that stays as it is. Idempotent."""
+        """Take the database away, its file or what is ours in it, unless its ledger is another one
+        than `owner`'s (the hash of its first entry, hex): that stays as it is. Idempotent."""
         if self._path is not None:
             if not self._path.is_file():
                 return
@@ -271,7 +351,8 @@ class Database:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A connection to read several tables with, as they were at one moment. Raises StorageError."""
+        """A connection to read several tables with, as they were at one moment. Raises
+        StorageError."""
         with self.reading() as connection:
             if self._path is None:
                 connection.execution_options(isolation_level="REPEATABLE READ")
@@ -287,12 +368,15 @@ class Database:
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             reason = (str(cause).strip() or "no reason given").splitlines()[0]
-            raise StorageError(f"the database refused ({type(cause).__name__}: {reason}); see that it is up, has space "
-                               "and may be written to, then run the command again") from None
+            raise StorageError(
+                f"the database refused ({type(cause).__name__}: {reason}); see that it is up, has "
+                "space and may be written to, then run the command again"
+            ) from None
 
 
 def _without_number(table: Table, row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A row to insert. Requests are numbered by the database: in order, so that the next one finds its number free."""
+    """A row to insert. Requests are numbered by the database: in order, so that the next one finds
+    its number free."""
     return {k: v for k, v in row.items() if not (table is _REQUESTS and k == "seq")}
 
 
@@ -301,23 +385,31 @@ def _check_copied(here: Connection, other: Database, tables: list[Table]) -> Non
     with other.reading() as there:
         for table in tables:
             numbered = "seq" in table.c
-            mine, theirs = (_rows_of(c, table) if numbered else sorted(_rows_of(c, table)) for c in (here, there))
+            mine, theirs = (
+                _rows_of(c, table) if numbered else sorted(_rows_of(c, table))
+                for c in (here, there)
+            )
             new = [b for a, b in zip_longest(mine, theirs) if a != b]
             if len(new) != int(table is _LEDGER):  # the last entry tells of the move
-                raise StorageError(f"expected table {table.name} to be whole in the database it was moved to, got "
-                                   "other rows; nothing was removed: run the command again")
+                raise StorageError(
+                    f"expected table {table.name} to be whole in the database it was moved to, got "
+                    "other rows; nothing was removed: run the command again"
+                )
 
 
 def _rows_of(connection: Connection, table: Table) -> Iterator[tuple[Any, ...]]:
     """Rows without the number that the database gave them, by it where there is one."""
     order = [table.c.seq] if "seq" in table.c else []
     columns = [c for c in table.c if c.name != "seq"]
-    found = connection.execute(select(*columns).order_by(*order), execution_options={"yield_per": _CHUNK})
+    found = connection.execute(
+        select(*columns).order_by(*order), execution_options={"yield_per": _CHUNK}
+    )
     return (tuple(row) for row in found)
 
 
 def _owner_of(connection: Connection) -> str:
-    """The name of the ledger that a database holds, the hash of its first entry in hex; "" where none is begun."""
+    """The name of the ledger that a database holds, the hash of its first entry in hex; "" where
+    none is begun."""
     if not inspect(connection).has_table("ledger"):
         return ""
     first = connection.execute(select(_LEDGER.c.hash).where(_LEDGER.c.seq == 0)).scalar()
@@ -325,26 +417,37 @@ def _owner_of(connection: Connection) -> str:
 
 
 def _refuse_diversions(connection: Connection) -> None:
-    """That what is written to our tables goes there: no trigger, no rule, no view in place of one. None of our
-    revisions makes any. Raises LedgerError."""
+    """That what is written to our tables goes there: no trigger, no rule, no view in place of one.
+    None of our revisions makes any. Raises LedgerError."""
     names = ", ".join(f"'{name}'" for name in METADATA.tables)
-    found = connection.exec_driver_sql((_DIVERTED_POSTGRESQL if connection.dialect.name == "postgresql" else
-                                        _DIVERTED_SQLITE).format(names=names)).first()
+    found = connection.exec_driver_sql(
+        (
+            _DIVERTED_POSTGRESQL if connection.dialect.name == "postgresql" else _DIVERTED_SQLITE
+        ).format(names=names)
+    ).first()
     if found is not None:
-        raise LedgerError(f"expected table {found[0]} of this workspace's database without a trigger or a rule, and no "
-                          "view in its place, got one: it could swallow or change what is written; find out who made "
-                          "it, and take it away")
+        raise LedgerError(
+            f"expected table {found[0]} of this workspace's database without a trigger or a rule, "
+            "and no view in its place, got one: it could swallow or change what is written; find "
+            "out who made it, and take it away"
+        )
 
 
 def _begin_writing(connection: Connection) -> None:
-    """Be the one who writes until the transaction ends. Raises StorageError where the row that says so is gone."""
+    """Be the one who writes until the transaction ends. Raises StorageError where the row that says
+    so is gone."""
     if connection.dialect.name != "postgresql":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-    elif connection.exec_driver_sql("SELECT to_regclass('writer')").scalar() is None:  # the tables are still to be made
+    elif (
+        connection.exec_driver_sql("SELECT to_regclass('writer')").scalar() is None
+    ):  # the tables are still to be made
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MAKING})")
     elif connection.execute(select(_WRITER).with_for_update()).first() is None:
-        raise StorageError("expected the row of table writer, by which commands write one at a time, got none; have "
-                           "the tables' owner run `INSERT INTO writer VALUES (1)`, and find out who removed it")
+        raise StorageError(
+            "expected the row of table writer, by which commands write one at a time, got none; "
+            "have the tables' owner run `INSERT INTO writer VALUES (1)`, and find out who removed "
+            "it"
+        )
 
 
 def _configure_postgresql(connection: object, _: object) -> None:
@@ -356,7 +459,12 @@ def _configure_postgresql(connection: object, _: object) -> None:
 
 def _configure_sqlite(connection: object, _: object) -> None:
     connection.isolation_level = None  # type: ignore[attr-defined]  # transactions are begun by hand
-    for pragma in ("busy_timeout = 30000", "secure_delete = ON", "synchronous = FULL", "journal_mode = DELETE"):
+    for pragma in (
+        "busy_timeout = 30000",
+        "secure_delete = ON",
+        "synchronous = FULL",
+        "journal_mode = DELETE",
+    ):
         connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
 
 
@@ -370,55 +478,76 @@ class Folded:
 
 
 def seal_of(key: bytes, number: int, before: bytes, hashed: bytes) -> bytes:
-    """Returns the seal of entry `number`, 32 bytes: HMAC-SHA256 over its place, the seal before it ("" for the first)
-    and its leaf hash. So an entry cannot be repeated elsewhere, and none before it can be changed."""
-    return hmac.digest(key, b"s3t ledger entry\0" + struct.pack(">Q", number) + before + hashed, "sha256")
+    """Returns the seal of entry `number`, 32 bytes: HMAC-SHA256 over its place, the seal before it
+    ("" for the first) and its leaf hash. So an entry cannot be repeated elsewhere, and none before
+    it can be changed."""
+    return hmac.digest(
+        key, b"s3t ledger entry\0" + struct.pack(">Q", number) + before + hashed, "sha256"
+    )
 
 
 def _rows_from(connection: Connection, first: int) -> list[Any]:
-    """Entries of the ledger from `first` on. Raises LedgerError where one is of other types than were written."""
-    rows = list(connection.execute(select(_LEDGER).where(_LEDGER.c.seq >= first).order_by(_LEDGER.c.seq)))
+    """Entries of the ledger from `first` on. Raises LedgerError where one is of other types than
+    were written."""
+    rows = list(
+        connection.execute(select(_LEDGER).where(_LEDGER.c.seq >= first).order_by(_LEDGER.c.seq))
+    )
     for row in rows:
         _check_types(row, _LEDGER)
     return rows
 
 
 def _check_types(row: Any, table: Table) -> None:
-    """That a row has the types of our columns: SQLite keeps what it is given, and a table may be made anew. Raises
-    LedgerError."""
+    """That a row has the types of our columns: SQLite keeps what it is given, and a table may be
+    made anew. Raises LedgerError."""
     if tuple(map(type, row)) != _TYPES[table.name]:
-        wrong = [c.name for c, value in zip(table.c, row, strict=True) if type(value) is not c.type.python_type]
-        raise LedgerError(f"expected table {table.name} as it was written, got another type in {', '.join(wrong)}; "
-                          "restore the database from its backup and find out who wrote to it")
+        wrong = [
+            c.name
+            for c, value in zip(table.c, row, strict=True)
+            if type(value) is not c.type.python_type
+        ]
+        raise LedgerError(
+            f"expected table {table.name} as it was written, got another type in "
+            f"{', '.join(wrong)}; restore the database from its backup and find out who wrote to it"
+        )
 
 
 def _check_written(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """That rows which were just written to a table of requests stand in it, whatever else it may do with them: refuse
-    a duplicate in silence, keep other values. Raises LedgerError."""
+    """That rows which were just written to a table of requests stand in it, whatever else it may do
+    with them: refuse a duplicate in silence, keep other values. Raises LedgerError."""
     key = next(iter(rows[0])) if rows else ""
     found: dict[str, dict[str, Any]] = {}
     for begin in range(0, len(rows), _CHUNK):
-        names = [row[key] for row in rows[begin:begin + _CHUNK]]
+        names = [row[key] for row in rows[begin : begin + _CHUNK]]
         for there in connection.execute(select(table).where(table.c[key].in_(names))):
             found[there._mapping[key]] = dict(there._mapping)
-    if any(found.get(row[key], {}).get(name) != value for row in rows for name, value in row.items()):
-        raise LedgerError(f"expected table {table.name} to hold the rows that were just written to it, got others or "
-                          "none: the database does something else with them; nothing was changed. Find out who made "
-                          "it do so (a trigger, a rule, a constraint), and take that away")
+    if any(
+        found.get(row[key], {}).get(name) != value for row in rows for name, value in row.items()
+    ):
+        raise LedgerError(
+            f"expected table {table.name} to hold the rows that were just written to it, got "
+            "others or none: the database does something else with them; nothing was changed. Find "
+            "out who made it do so (a trigger, a rule, a constraint), and take that away"
+        )
 
 
 def _check_rows(key: bytes, rows: list[Any], first: int, seal: bytes) -> bytes:
-    """That the rows are the entries from `first` on, whose predecessor has the given seal; the last one's seal. Raises
-    LedgerError."""
+    """That the rows are the entries from `first` on, whose predecessor has the given seal; the last
+    one's seal. Raises LedgerError."""
     for number, row in enumerate(rows, first):
         if row.seq != number or leaf_hash(row.leaf) != row.hash:
-            raise LedgerError(f"expected ledger entry {number} unchanged, got one that does not match its hash; "
-                              "restore the database from its backup and compare with a certificate")
+            raise LedgerError(
+                f"expected ledger entry {number} unchanged, got one that does not match its hash; "
+                "restore the database from its backup and compare with a certificate"
+            )
         seal = seal_of(key, number, seal, row.hash)
         if not hmac.compare_digest(seal, row.seal):
-            raise LedgerError(f"expected ledger entry {number} with the seal of this workspace, got one that somebody "
-                              "without its key wrote, changed or moved, or that a build before the first release made; "
-                              "restore the database from its backup and find out who wrote to it")
+            raise LedgerError(
+                f"expected ledger entry {number} with the seal of this workspace, got one that "
+                "somebody without its key wrote, changed or moved, or that a build before the "
+                "first release made; restore the database from its backup and find out who wrote "
+                "to it"
+            )
     return seal
 
 
@@ -436,24 +565,31 @@ class SqlLedger:
         self._database = database
 
     def append(self, *events: Event) -> None:
-        """Append in one transaction, durably. Raises StorageError, and LedgerError for what does not follow."""
+        """Append in one transaction, durably. Raises StorageError, and LedgerError for what does
+        not follow."""
         with self._database.transaction() as connection:
             self._database.append(connection, events)
 
     def beginning(self) -> Event:
-        """The first event, held against its hash alone: it says which key the others are sealed with. Raises
-        LedgerError."""
+        """The first event, held against its hash alone: it says which key the others are sealed
+        with. Raises LedgerError."""
         with self._database.reading() as connection:
             row = connection.execute(select(_LEDGER).where(_LEDGER.c.seq == 0)).first()
         if row is not None:
             _check_types(row, _LEDGER)
         try:
-            begun = json.loads(row.leaf) if row is not None and leaf_hash(row.leaf) == row.hash else None
+            begun = (
+                json.loads(row.leaf)
+                if row is not None and leaf_hash(row.leaf) == row.hash
+                else None
+            )
         except (ValueError, RecursionError):
             begun = None
         if not isinstance(begun, dict):
-            raise LedgerError("expected the beginning of this workspace's ledger, got none or another; restore the "
-                              "database from its backup and find out who wrote to it")
+            raise LedgerError(
+                "expected the beginning of this workspace's ledger, got none or another; restore "
+                "the database from its backup and find out who wrote to it"
+            )
         return begun
 
     def events(self) -> list[Event]:
@@ -464,8 +600,8 @@ class SqlLedger:
         return [json.loads(row.leaf) for row in rows]
 
     def state(self) -> State:
-        """The fold of all events, each checked against its hash and seal. Raises LedgerError. Whoever gets it may
-        change it: it is a copy."""
+        """The fold of all events, each checked against its hash and seal. Raises LedgerError.
+        Whoever gets it may change it: it is a copy."""
         with self._database.reading() as connection:
             return fold((), self._database.folded(connection).state)
 
@@ -504,38 +640,50 @@ class SqlRequestBook:
         self._database = database
 
     def accept(self, asked: Iterable[Asked]) -> list[DeletionRequest]:
-        """Make requests durable, in one transaction. The same subject or record while one is pending is that one
-        request; so is, for ever, one that was asked with the same idempotency key. Both the ledger says.
-        Raises LedgerError where a table says otherwise: what was acknowledged by it alone would be nowhere."""
+        """Make requests durable, in one transaction. The same subject or record while one is
+        pending is that one request; so is, for ever, one that was asked with the same idempotency
+        key. Both the ledger says. Raises LedgerError where a table says otherwise: what was
+        acknowledged by it alone would be nowhere."""
         asked = list(asked)
         with self._database.transaction() as connection:
             state = self._database.caught_up(connection).state
             waiting = {r.suppression: i for i, r in state.requests.items() if state.is_open(i)}
             taken = [_accepted(connection, a, state, waiting) for a in asked]
-            _check_written(connection, _REQUESTS, [_row_of(a) for (_, told), a in zip(taken, asked, strict=True)
-                                                   if told is a.told])
+            _check_written(
+                connection,
+                _REQUESTS,
+                [_row_of(a) for (_, told), a in zip(taken, asked, strict=True) if told is a.told],
+            )
             self._database.append(connection, [told for _, told in taken if told is not None])
         return [request for request, _ in taken]
 
     def pending(self) -> list[DeletionRequest]:
         """Acknowledged requests without a certificate, oldest first."""
         with self._database.reading() as connection:
-            return [_request(r) for r in connection.execute(
-                select(_REQUESTS).where(_REQUESTS.c.certificate == "").order_by(_REQUESTS.c.seq))]
+            return [
+                _request(r)
+                for r in connection.execute(
+                    select(_REQUESTS).where(_REQUESTS.c.certificate == "").order_by(_REQUESTS.c.seq)
+                )
+            ]
 
     def all(self) -> list[DeletionRequest]:
         """Every request there ever was, oldest first."""
         with self._database.reading() as connection:
-            return [_request(r) for r in connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))]
+            return [
+                _request(r) for r in connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))
+            ]
 
     def check(self) -> None:
-        """That requests and suppression list say what the ledger says, as all three were at one moment. Raises
-        LedgerError."""
+        """That requests and suppression list say what the ledger says, as all three were at one
+        moment. Raises LedgerError."""
         with self._database.snapshot() as connection:
             state = self._database.folded(connection).state
             rows = list(connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq)))
             asked = [_request(row) for row in rows]
-            listed = {r.digest: (r.kind, r.request) for r in connection.execute(select(_SUPPRESSION))}
+            listed = {
+                r.digest: (r.kind, r.request) for r in connection.execute(select(_SUPPRESSION))
+            }
         ahead = {r.suppression for r in map(state.requests.get, state.planned) if r}
         # the list is written by the step after the one that writes the plan ahead
         missing = {k: v for k, v in state.suppressed.items() if k in ahead and k not in listed}
@@ -549,42 +697,68 @@ class SqlRequestBook:
         try:
             return [found[i] for i in request_ids]
         except KeyError:
-            raise StorageError("expected every planned request in the database, got one that is missing; restore the "
-                               "database from its backup") from None
+            raise StorageError(
+                "expected every planned request in the database, got one that is missing; restore "
+                "the database from its backup"
+            ) from None
 
     def suppress(self, requests: Iterable[DeletionRequest], time: str) -> None:
-        """Put the requests' subjects or records on the suppression list. Idempotent; the first request stays named."""
+        """Put the requests' subjects or records on the suppression list. Idempotent; the first
+        request stays named."""
         with self._database.transaction() as connection:
             known = set(connection.execute(select(_SUPPRESSION.c.digest)).scalars())
             new = {r.suppression: r for r in reversed(list(requests)) if r.suppression not in known}
-            rows = [{"digest": digest, "kind": "record" if r.record else "subject", "request": r.request_id,
-                     "since": time} for digest, r in reversed(new.items())]
+            rows = [
+                {
+                    "digest": digest,
+                    "kind": "record" if r.record else "subject",
+                    "request": r.request_id,
+                    "since": time,
+                }
+                for digest, r in reversed(new.items())
+            ]
             if rows:
                 connection.execute(insert(_SUPPRESSION), rows)
             _check_written(connection, _SUPPRESSION, rows)
 
     def close(self, closings: Iterable[Closing]) -> None:
-        """Close requests with their documents' digests and append what is told of them, in one transaction."""
+        """Close requests with their documents' digests and append what is told of them, in one
+        transaction."""
         closed = list(closings)
         if not closed:
             return
         with self._database.transaction() as connection:
             connection.execute(
-                update(_REQUESTS).where(_REQUESTS.c.id == bindparam("which")).values(certificate=bindparam("document")),
-                [{"which": c.request_id, "document": c.document} for c in closed])
-            _check_written(connection, _REQUESTS, [{"id": c.request_id, "certificate": c.document} for c in closed])
+                update(_REQUESTS)
+                .where(_REQUESTS.c.id == bindparam("which"))
+                .values(certificate=bindparam("document")),
+                [{"which": c.request_id, "document": c.document} for c in closed],
+            )
+            _check_written(
+                connection,
+                _REQUESTS,
+                [{"id": c.request_id, "certificate": c.document} for c in closed],
+            )
             self._database.append(connection, [c.event for c in closed])
 
     def defer(self, requests: Iterable[DeletionRequest], told: Event) -> None:
-        """Take what these requests put on the suppression list off it and append `told`, in one transaction."""
+        """Take what these requests put on the suppression list off it and append `told`, in one
+        transaction."""
         with self._database.transaction() as connection:
-            connection.execute(delete(_SUPPRESSION).where(_SUPPRESSION.c.request.in_([r.request_id for r in requests])))
+            connection.execute(
+                delete(_SUPPRESSION).where(
+                    _SUPPRESSION.c.request.in_([r.request_id for r in requests])
+                )
+            )
             self._database.append(connection, [told])
 
     def lift(self, suppression: str, told: Event) -> bool:
-        """Take a digest off the suppression list and append `told`, in one transaction; whether it was there."""
+        """Take a digest off the suppression list and append `told`, in one transaction; whether it
+        was there."""
         with self._database.transaction() as connection:
-            gone = connection.execute(delete(_SUPPRESSION).where(_SUPPRESSION.c.digest == suppression)).rowcount
+            gone = connection.execute(
+                delete(_SUPPRESSION).where(_SUPPRESSION.c.digest == suppression)
+            ).rowcount
             if gone:
                 self._database.append(connection, [told])
         return bool(gone)
@@ -595,10 +769,11 @@ _BY_ID = select(_REQUESTS).where(_REQUESTS.c.id == bindparam("given"))
 _NEW_REQUEST = insert(_REQUESTS)
 
 
-def _accepted(connection: Connection, asked: Asked, state: State,
-              waiting: Mapping[str, str]) -> tuple[DeletionRequest, Event | None]:
-    """The request that now stands for what was asked, and what to tell of that. `waiting`: by suppression digest, the
-    open requests of the ledger."""
+def _accepted(
+    connection: Connection, asked: Asked, state: State, waiting: Mapping[str, str]
+) -> tuple[DeletionRequest, Event | None]:
+    """The request that now stands for what was asked, and what to tell of that. `waiting`: by
+    suppression digest, the open requests of the ledger."""
     request, once = asked.request, asked.told["once"]
     before = state.once.get(once)
     if before is not None:
@@ -613,19 +788,32 @@ def _accepted(connection: Connection, asked: Asked, state: State,
 
 def _row_of(asked: Asked) -> dict[str, Any]:
     request = asked.request
-    return {"id": request.request_id, "subject": request.subject, "record": request.record,
-            "suppression": request.suppression, "commitment": request.commitment, "salt": asked.salt,
-            "received": request.received, "due": request.due, "certificate": ""}
+    return {
+        "id": request.request_id,
+        "subject": request.subject,
+        "record": request.record,
+        "suppression": request.suppression,
+        "commitment": request.commitment,
+        "salt": asked.salt,
+        "received": request.received,
+        "due": request.due,
+        "certificate": "",
+    }
 
 
-def _known(connection: Connection, request_id: str, asked: DeletionRequest, state: State) -> DeletionRequest:
-    """The request of this id, which must be for whom it was asked, in its row and in the ledger. Raises LedgerError."""
+def _known(
+    connection: Connection, request_id: str, asked: DeletionRequest, state: State
+) -> DeletionRequest:
+    """The request of this id, which must be for whom it was asked, in its row and in the ledger.
+    Raises LedgerError."""
     row = connection.execute(_BY_ID, {"given": request_id}).first()
     told = state.requests.get(request_id)
     if row is None or told is None or not row.suppression == told.suppression == asked.suppression:
-        raise LedgerError("expected a request that was asked before to stand in the ledger, for the same person, got a "
-                          "row of a table that says otherwise; nothing was accepted: restore the database from its "
-                          "backup, or find out who wrote to it")
+        raise LedgerError(
+            "expected a request that was asked before to stand in the ledger, for the same person, "
+            "got a row of a table that says otherwise; nothing was accepted: restore the database "
+            "from its backup, or find out who wrote to it"
+        )
     return as_told(_request(row), state)
 
 
@@ -636,5 +824,13 @@ def new_salt() -> str:
 
 def _request(row: object) -> DeletionRequest:
     _check_types(row, _REQUESTS)
-    return DeletionRequest(row.id, row.subject, row.record, row.suppression, row.commitment,  # type: ignore[attr-defined]
-                           row.received, row.due, row.certificate)  # type: ignore[attr-defined]
+    return DeletionRequest(
+        row.id,
+        row.subject,
+        row.record,
+        row.suppression,
+        row.commitment,  # type: ignore[attr-defined]
+        row.received,
+        row.due,
+        row.certificate,
+    )  # type: ignore[attr-defined]

@@ -1,8 +1,10 @@
-"""Versioned data (DVC). `data.dvc` at the root is the version; each ingest and each erasure makes a new one.
+"""Versioned data (DVC). `data.dvc` at the root is the version; each ingest and each erasure makes a
+new one.
 
-DVC's own `gc` is never used: without `--workspace` it erases nothing that history references, with it it would erase
-other workspaces' objects on a shared remote. Objects are deleted one by one, by the md5 the ledger lists, after
-checking that no live file needs them (facts about dvc 3.67, which is pinned: only `dvc.api` is documented).
+DVC's own `gc` is never used: without `--workspace` it erases nothing that history references, with
+it it would erase other workspaces' objects on a shared remote. Objects are deleted one by one, by
+the md5 the ledger lists, after checking that no live file needs them (facts about dvc 3.67, which
+is pinned: only `dvc.api` is documented).
 """
 
 import contextlib
@@ -66,11 +68,16 @@ from s3t_core.snapshot import form_digest
 
 QUARANTINE = "quarantine/rows.jsonl"
 _QUARANTINED = "quarantined row"
-_OURS = re.compile(rf"{re.escape(HELD_OUT_PATH)}|{re.escape(IDENTITY_PATH)}|shard=\d+/slice=\d+\.parquet|"
-                   rf"(.*/)?{re.escape(TEMPORARY_PREFIX)}[^/]*")
+_OURS = re.compile(
+    rf"{re.escape(HELD_OUT_PATH)}|{re.escape(IDENTITY_PATH)}|shard=\d+/slice=\d+\.parquet|"
+    rf"(.*/)?{re.escape(TEMPORARY_PREFIX)}[^/]*"
+)
 """Names of files in the data directory, half-written ones among them."""
-_AGAIN = ("bring the recorded version back with `git checkout data.dvc` and `dvc checkout --force data.dvc`, then run "
-          "the command again; an interrupted `s3t ingest` without --append may also just be run again")
+_AGAIN = (
+    "bring the recorded version back with `git checkout data.dvc` and `dvc checkout --force "
+    "data.dvc`, then run the command again; an interrupted `s3t ingest` without --append may also "
+    "just be run again"
+)
 DEFAULT_CACHE = ".dvc/cache"
 _OBJECTS = Path("files") / "md5"
 """Where the objects are, below a cache or a remote."""
@@ -81,7 +88,8 @@ _OBJECT_MODE = 0o400
 
 @dataclass(frozen=True)
 class IndexFound:
-    """What the identity index says: subjects that are in the data, and digests of subjects by the form of their id."""
+    """What the identity index says: subjects that are in the data, and digests of subjects by the
+    form of their id."""
 
     subjects: set[str]
     subjects_by_form: dict[str, set[str]]
@@ -90,10 +98,17 @@ class IndexFound:
 class DvcDatasets:
     """The data directory of a workspace and its versions. Fills the port `Datasets`."""
 
-    def __init__(self, root: Path, keys: WorkspaceKeys, label_column: str, remote: str = "",
-                 recorded: Callable[[], Mapping[str, bool]] = dict) -> None:
-        """`remote`: [dvc] remote, wherever DVC's own configuration says that versions are pushed. `recorded`: the
-        directories that the ledger tells of as caches, with whether other projects share them."""
+    def __init__(
+        self,
+        root: Path,
+        keys: WorkspaceKeys,
+        label_column: str,
+        remote: str = "",
+        recorded: Callable[[], Mapping[str, bool]] = dict,
+    ) -> None:
+        """`remote`: [dvc] remote, wherever DVC's own configuration says that versions are pushed.
+        `recorded`: the directories that the ledger tells of as caches, with whether other projects
+        share them."""
         self.root = root
         self._remote, self._recorded = remote, recorded
         self.data = root / "data"
@@ -102,19 +117,37 @@ class DvcDatasets:
 
     # --- versions
 
-    def describe(self, topology: Topology, folder: Path, each: Callable[..., Iterable[SliceVersion]] = map,
-                 id_rule: tuple[str, ...] = (), id_columns: tuple[str, ...] = ()) -> DatasetVersion:
-        """The version that `folder` would be: digest, row count and md5 of every file; DVC has not named it yet.
-        `each`: `map`, or one that does it in other processes."""
+    def describe(
+        self,
+        topology: Topology,
+        folder: Path,
+        each: Callable[..., Iterable[SliceVersion]] = map,
+        id_rule: tuple[str, ...] = (),
+        id_columns: tuple[str, ...] = (),
+    ) -> DatasetVersion:
+        """The version that `folder` would be: digest, row count and md5 of every file; DVC has not
+        named it yet. `each`: `map`, or one that does it in other processes."""
         named: list[SliceId | None] = [*topology.slice_ids(), None]
-        content = dict(zip(named, each(partial(_describe_file, self._keys), [folder / _file_name(n) for n in named]),
-                           strict=True))
-        return _version_of(topology, content, describe_index(self._keys, folder / IDENTITY_PATH), id_rule, id_columns)
+        content = dict(
+            zip(
+                named,
+                each(partial(_describe_file, self._keys), [folder / _file_name(n) for n in named]),
+                strict=True,
+            )
+        )
+        return _version_of(
+            topology,
+            content,
+            describe_index(self._keys, folder / IDENTITY_PATH),
+            id_rule,
+            id_columns,
+        )
 
     def replace(self, folder: Path) -> None:
-        """Put the finished `folder` in place of the data directory; the old one is removed beside `folder`, in the
-        temporary directory, so that a kill in between leaves nothing that is not swept. Raises DataError where other
-        files than the system's lie there: they would be gone."""
+        """Put the finished `folder` in place of the data directory; the old one is removed beside
+        `folder`, in the temporary directory, so that a kill in between leaves nothing that is not
+        swept. Raises DataError where other files than the system's lie there: they would be
+        gone."""
         self._check_ours()
         old = folder.with_name(folder.name + ".old")
         try:
@@ -122,40 +155,55 @@ class DvcDatasets:
                 self.data.rename(old)
             folder.rename(self.data)
         except OSError as error:
-            raise StorageError(f"could not replace the data directory: {error.strerror}; ingest again") from None
+            raise StorageError(
+                f"could not replace the data directory: {error.strerror}; ingest again"
+            ) from None
         remove_tree(old)
 
     def _check_ours(self) -> None:
         if self.data.is_symlink() or (self.data.exists() and not self.data.is_dir()):
-            raise DataError("expected data to be a directory, or not there yet, got a link or a file; an ingest puts a "
-                            "directory of its own in its place: move it elsewhere")
+            raise DataError(
+                "expected data to be a directory, or not there yet, got a link or a file; an "
+                "ingest puts a directory of its own in its place: move it elsewhere"
+            )
         others = [p for p in self.data.rglob("*") if not self._is_ours(p)]
         if others:
-            raise DataError(f"expected nothing but the system's own files in data, got {len(others)} other(s), which "
-                            "an ingest would remove; move them elsewhere")
+            raise DataError(
+                f"expected nothing but the system's own files in data, got {len(others)} other(s), "
+                "which an ingest would remove; move them elsewhere"
+            )
 
     def _is_ours(self, path: Path) -> bool:
-        """Whether an ingest may remove what lies in the data directory: of a link, what it leads to would stay."""
+        """Whether an ingest may remove what lies in the data directory: of a link, what it leads to
+        would stay."""
         if path.is_symlink():
-            return _OURS.fullmatch(path.relative_to(self.data).as_posix()) is not None and self._leads_to_object(path)
+            return _OURS.fullmatch(
+                path.relative_to(self.data).as_posix()
+            ) is not None and self._leads_to_object(path)
         return path.is_dir() or _OURS.fullmatch(path.relative_to(self.data).as_posix()) is not None
 
     def add(self, dataset: DatasetVersion) -> DatasetVersion:
-        """`dvc add data`: the present data directory, which is `dataset`, becomes a version in the local cache, named
-        by data.dvc; the version as it is named."""
+        """`dvc add data`: the present data directory, which is `dataset`, becomes a version in the
+        local cache, named by data.dvc; the version as it is named."""
         content = {_name(k): [v.digest, v.rows] for k, v in _rows_of(dataset).items()}
         with self._repo() as repo:
             repo.add(str(self.data))
         path = self.root / "data.dvc"
         document = yaml.safe_load(path.read_text())
-        write_atomically(path, yaml.safe_dump({**document, "meta": {"s3t": {"content": content}}},
-                                              sort_keys=False).encode(), SHARED_MODE)
+        write_atomically(
+            path,
+            yaml.safe_dump(
+                {**document, "meta": {"s3t": {"content": content}}}, sort_keys=False
+            ).encode(),
+            SHARED_MODE,
+        )
         return replace(dataset, version=document["outs"][0]["md5"])
 
     def publish(self, dataset: DatasetVersion) -> None:
-        """Push to the remote and commit data.dvc. Idempotent. DVC takes a version whose list of files is in the remote
-        for one that is there whole: what the remote has lost of it since is added here. Raises StorageError where the
-        remote still lacks it, and GuaranteeError, before anything is pushed, while data.dvc names another version."""
+        """Push to the remote and commit data.dvc. Idempotent. DVC takes a version whose list of
+        files is in the remote for one that is there whole: what the remote has lost of it since is
+        added here. Raises StorageError where the remote still lacks it, and GuaranteeError, before
+        anything is pushed, while data.dvc names another version."""
         self._check_named(dataset)
         wanted = {v.md5 for v in dataset.files()} | {dataset.version}
         with self._repo() as repo:
@@ -165,21 +213,29 @@ class DvcDatasets:
                 remote.add(cache.oid_to_path(md5), cache.fs, md5)
             lacking = wanted - set(remote.oids_exist(sorted(wanted)))
         if lacking:
-            raise StorageError(f"expected the remote to have the {len(wanted)} objects of the data version after the "
-                               f"push, got {len(lacking)} missing; check its permissions and free space, then run the "
-                               "command again")
+            raise StorageError(
+                f"expected the remote to have the {len(wanted)} objects of the data version after "
+                f"the push, got {len(lacking)} missing; check its permissions and free space, then "
+                "run the command again"
+            )
         _commit(self.root, f"data: version {dataset.version.removesuffix('.dir')[:12]}")
 
     # --- erasure
 
-    def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str],
-             by_hash: bool = False) -> Findings:
-        """Look for targeted rows in the current data, in every stored earlier version, and in quarantine. What the
-        cache lacks of an earlier version, or has damaged, is brought back into it from a remote; what is whole nowhere
-        counts as holding targeted rows, and so does what no recorded version has. `by_hash`: so does what has rows of
-        somebody whom no index names.
+    def find(
+        self,
+        targets: list[Target],
+        history: list[DatasetVersion],
+        destroyed: set[str],
+        by_hash: bool = False,
+    ) -> Findings:
+        """Look for targeted rows in the current data, in every stored earlier version, and in
+        quarantine. What the cache lacks of an earlier version, or has damaged, is brought back into
+        it from a remote; what is whole nowhere counts as holding targeted rows, and so does what no
+        recorded version has. `by_hash`: so does what has rows of somebody whom no index names.
 
-        Raises GuaranteeError while the data directory is not the recorded version: nobody could say what is in it.
+        Raises GuaranteeError while the data directory is not the recorded version: nobody could say
+        what is in it.
         """
         self.check_footing()
         match = _Matcher(targets)
@@ -201,16 +257,27 @@ class DvcDatasets:
         identities = history[-1].identities if history else None
         if identities and holds_any(self._current_file(IDENTITY_PATH, identities), match.subjects):
             objects.add(identities.md5)
-        known = {version.md5 for _, version, _ in current} | ({identities.md5} if identities else set())
+        known = {version.md5 for _, version, _ in current} | (
+            {identities.md5} if identities else set()
+        )
         told = {v.md5 for d in history if d.says_who_as(history[-1]) for v in d.files()}
         stored = self._brought(told - known - destroyed)
         objects |= self._unrecorded(history)
-        objects |= {d.identities.md5 for d in history if d.identities and d.identities.md5 not in known | destroyed
-                    and _may_hold(stored.get(d.identities.md5), match.subjects)}
+        objects |= {
+            d.identities.md5
+            for d in history
+            if d.identities
+            and d.identities.md5 not in known | destroyed
+            and _may_hold(stored.get(d.identities.md5), match.subjects)
+        }
         named = self._named(history, stored) if by_hash else None
-        for version in {v.md5: v for d in history for v in d.row_files() if v.md5 not in known | destroyed}.values():
+        for version in {
+            v.md5: v for d in history for v in d.row_files() if v.md5 not in known | destroyed
+        }.values():
             hits = _earlier_hits(stored.get(version.md5), match, named)
-            if hits is None or hits:  # what cannot be read, or names people otherwise, may hold a targeted row
+            if (
+                hits is None or hits
+            ):  # what cannot be read, or names people otherwise, may hold a targeted row
                 tainted.add(version.digest)
                 objects.add(version.md5)
             for request_id, count in (hits or {}).items():
@@ -218,102 +285,172 @@ class DvcDatasets:
         for line in self._quarantine():
             for request_id in match.requests_of(line):
                 counts[request_id][3] += 1
-        return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held_out,
-                        {k: RowCounts(*v) for k, v in counts.items()})
+        return Findings(
+            frozenset(tainted),
+            frozenset(objects),
+            frozenset(slices),
+            held_out,
+            {k: RowCounts(*v) for k, v in counts.items()},
+        )
 
     def _unrecorded(self, history: list[DatasetVersion]) -> set[str]:
-        """Data files and indexes of versions that never came to be, which killed ingests left in the cache or in a
-        remote: nobody can say whose their rows are. Only where both lie in the workspace: in a cache that others share
-        they may be another workspace's."""
+        """Data files and indexes of versions that never came to be, which killed ingests left in
+        the cache or in a remote: nobody can say whose their rows are. Only where both lie in the
+        workspace: in a cache that others share they may be another workspace's."""
         recorded, root = {v.md5 for d in history for v in d.files()}, self.root.resolve()
-        places = [*self.caches, *(p / "files" / "md5" for p in self.local_remotes())] if history else []
-        return {_md5_named(p) for place in places if place.resolve().is_relative_to(root) for p in _objects_in(place)
-                if _md5_named(p) not in recorded and (is_slice_file(p) or is_index(p))}
+        places = (
+            [*self.caches, *(p / "files" / "md5" for p in self.local_remotes())] if history else []
+        )
+        return {
+            _md5_named(p)
+            for place in places
+            if place.resolve().is_relative_to(root)
+            for p in _objects_in(place)
+            if _md5_named(p) not in recorded and (is_slice_file(p) or is_index(p))
+        }
 
     def _named(self, history: list[DatasetVersion], stored: Mapping[str, Path]) -> set[str]:
-        """The subjects (digests) of whom any index tells: the current one, and those that are `stored` of earlier
-        versions. One that was lost with a version may be of people whose rows are still there."""
-        indexes = [stored[d.identities.md5] for d in history if d.identities and d.identities.md5 in stored]
+        """The subjects (digests) of whom any index tells: the current one, and those that are
+        `stored` of earlier versions. One that was lost with a version may be of people whose rows
+        are still there."""
+        indexes = [
+            stored[d.identities.md5] for d in history if d.identities and d.identities.md5 in stored
+        ]
         current = history[-1].identities if history else None
         indexes += [self._current_file(IDENTITY_PATH, current)] if current else []
         return {subject for path in indexes for subject in named_in(path)}
 
     def contents(self, targets: list[Target]) -> Contents:
-        """Texts of the targeted rows, in any stored version and in quarantine, and a commitment per stored row. Labels
-        are not a person's data."""
+        """Texts of the targeted rows, in any stored version and in quarantine, and a commitment per
+        stored row. Labels are not a person's data."""
         match = _Matcher(targets)
-        rows = {r for path in self._stored_files() for r in read_rows(path, match.subjects)
-                if match.one(r.subject, r.record)}
+        rows = {
+            r
+            for path in self._stored_files()
+            for r in read_rows(path, match.subjects)
+            if match.one(r.subject, r.record)
+        }
         commitments: dict[str, list[str]] = {}
         for row in rows:
             for request_id in match.hits([(row.subject, row.record)]):
-                commitments.setdefault(request_id, []).append(row_commitment(self._keys, request_id, row))
+                commitments.setdefault(request_id, []).append(
+                    row_commitment(self._keys, request_id, row)
+                )
         found = {r.text for r in rows}
         for line in self._quarantine():
             if match.requests_of(line):
-                found |= {v for k, v in line["values"].items() if isinstance(v, str) and k != self._label_column}
+                found |= {
+                    v
+                    for k, v in line["values"].items()
+                    if isinstance(v, str) and k != self._label_column
+                }
         return Contents(tuple(sorted(found)), {k: tuple(sorted(v)) for k, v in commitments.items()})
 
-    def erase(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> DatasetVersion:
-        """Rewrite every current file without the targeted rows; the result is the new version. `destroyed`: md5 of
-        objects that are destroyed, or are to be next.
+    def erase(
+        self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]
+    ) -> DatasetVersion:
+        """Rewrite every current file without the targeted rows; the result is the new version.
+        `destroyed`: md5 of objects that are destroyed, or are to be next.
 
-        A file that is not the recorded one must be what an earlier run of this erasure made of it, which the stored
-        object says: whatever else lies there would become the recorded data. Raises GuaranteeError for it, and has
-        changed nothing then.
+        A file that is not the recorded one must be what an earlier run of this erasure made of it,
+        which the stored object says: whatever else lies there would become the recorded data.
+        Raises GuaranteeError for it, and has changed nothing then.
         """
         match, dataset = _Matcher(targets), history[-1]
         content = _rows_of(dataset)
         current = {self.data / name: version for name, version in _files_of(dataset).items()}
-        other = {path: version for path, version in current.items() if not _is_whole(path, version.md5)}
-        with self._temporary() as folder, self._earlier_files({v.md5 for v in other.values()}) as stored:
+        other = {
+            path: version for path, version in current.items() if not _is_whole(path, version.md5)
+        }
+        with (
+            self._temporary() as folder,
+            self._earlier_files({v.md5 for v in other.values()}) as stored,
+        ):
             for path, version in other.items():
                 self._check_rewritten(path, stored.get(version.md5), match, folder / "made.parquet")
             for slice_id, version in list(content.items()):
                 path = self.data / _file_name(slice_id)
                 if match.hits_in(path):
-                    write_rows(path, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
+                    write_rows(
+                        path, [r for r in read_rows(path) if not match.one(r.subject, r.record)]
+                    )
                 if md5_of(path) != version.md5:
                     content[slice_id] = _describe_file(self._keys, path)
             index = self._erased_index(history, destroyed, stored)
-        return self.add(_version_of(Topology(dataset.shards, dataset.slices, 1), content, index, dataset.id_rule,
-                                    dataset.id_columns))
+        return self.add(
+            _version_of(
+                Topology(dataset.shards, dataset.slices, 1),
+                content,
+                index,
+                dataset.id_rule,
+                dataset.id_columns,
+            )
+        )
 
-    def _check_rewritten(self, path: Path, recorded: Path | None, match: "_Matcher", made: Path) -> None:
-        """That a file is the recorded one without the targeted rows, written to `made` to compare them. The index is
-        made again from the recorded one, so that only has to be there. Raises GuaranteeError."""
+    def _check_rewritten(
+        self, path: Path, recorded: Path | None, match: "_Matcher", made: Path
+    ) -> None:
+        """That a file is the recorded one without the targeted rows, written to `made` to compare
+        them. The index is made again from the recorded one, so that only has to be there. Raises
+        GuaranteeError."""
         name = path.relative_to(self.data).as_posix()
         if recorded is not None and name != IDENTITY_PATH:
             write_rows(made, [r for r in read_rows(recorded) if not match.one(r.subject, r.record)])
             recorded = made if _is_whole(path, md5_of(made)) else None
         if recorded is None:
-            raise GuaranteeError(f"expected {name} of the recorded data version, or what this erasure makes of it, got "
-                                 f"{'another file' if path.exists() else 'none'}; {_AGAIN}")
+            raise GuaranteeError(
+                f"expected {name} of the recorded data version, or what this erasure makes of it, "
+                f"got {'another file' if path.exists() else 'none'}; {_AGAIN}"
+            )
 
-    def _erased_index(self, history: list[DatasetVersion], destroyed: set[str],
-                      stored: Mapping[str, Path]) -> SliceVersion | None:
-        """The identity index as the erasure leaves it, now that the other files are rewritten; made from the recorded
-        one, which is among the `stored` where it does not stand in its place."""
+    def _erased_index(
+        self, history: list[DatasetVersion], destroyed: set[str], stored: Mapping[str, Path]
+    ) -> SliceVersion | None:
+        """The identity index as the erasure leaves it, now that the other files are rewritten; made
+        from the recorded one, which is among the `stored` where it does not stand in its place."""
         dataset, path = history[-1], self.data / IDENTITY_PATH
         if dataset.identities is None:
             return None
         rows = [self.data / _file_name(slice_id) for slice_id in _rows_of(dataset)]
         self._write_index(path, stored.get(dataset.identities.md5, path), rows, history, destroyed)
-        return dataset.identities if md5_of(path) == dataset.identities.md5 else describe_index(self._keys, path)
+        return (
+            dataset.identities
+            if md5_of(path) == dataset.identities.md5
+            else describe_index(self._keys, path)
+        )
 
-    def _write_index(self, target: Path, index: Path, rows: list[Path], history: list[DatasetVersion],
-                     destroyed: set[str]) -> None:
-        """Write to `target` what an erasure leaves of an `index` (`s3t_core.identity_index.remaining`): of whom there
-        are `rows`, or whole files of earlier versions that are not `destroyed`. The others are those of earlier
-        versions that are, and name people as the present one does, as far as they are there. Raises DataError."""
-        others = {d.identities.md5 for d in history if d.identities and d.says_who_as(history[-1])} & destroyed
+    def _write_index(
+        self,
+        target: Path,
+        index: Path,
+        rows: list[Path],
+        history: list[DatasetVersion],
+        destroyed: set[str],
+    ) -> None:
+        """Write to `target` what an erasure leaves of an `index`
+        (`s3t_core.identity_index.remaining`): of whom there are `rows`, or whole files of earlier
+        versions that are not `destroyed`. The others are those of earlier versions that are, and
+        name people as the present one does, as far as they are there. Raises DataError."""
+        others = {
+            d.identities.md5 for d in history if d.identities and d.says_who_as(history[-1])
+        } & destroyed
         there = [p for p in map(self._in_cache, sorted(others)) if _is_whole(p, _md5_named(p))]
-        write_index(target, remaining(read_index(index), map(read_index, there), subjects_of(rows),
-                                      self.earlier_subjects(history, destroyed)))
+        write_index(
+            target,
+            remaining(
+                read_index(index),
+                map(read_index, there),
+                subjects_of(rows),
+                self.earlier_subjects(history, destroyed),
+            ),
+        )
 
-    def preview(self, targets: list[Target], dataset: DatasetVersion, folder: Path) -> DatasetVersion:
-        """The version that `erase` will make: changed files are written under `folder` only, the rest stays in the
-        data directory. Its `version` is still that of `dataset`: DVC names it when it is made."""
+    def preview(
+        self, targets: list[Target], dataset: DatasetVersion, folder: Path
+    ) -> DatasetVersion:
+        """The version that `erase` will make: changed files are written under `folder` only, the
+        rest stays in the data directory. Its `version` is still that of `dataset`: DVC names it
+        when it is made."""
         match = _Matcher(targets)
         content = _rows_of(dataset)
         for slice_id, version in list(content.items()):
@@ -326,17 +463,26 @@ class DvcDatasets:
         slices = {k: v for k, v in content.items() if k is not None}
         return replace(dataset, slice_versions=slices, held_out=content[None])
 
-    def destroy(self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None) -> list[str]:
-        """Remove data objects from the cache and every configured remote unless `live` needs them, and any slice file
-        in the local cache that holds a targeted row: a crash may have left it before the ledger knew it. Nobody can say
-        what is in a damaged Parquet file of the cache: it goes from there, whosever it was. Other people's objects in a
-        shared repository are not touched."""
+    def destroy(
+        self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None
+    ) -> list[str]:
+        """Remove data objects from the cache and every configured remote unless `live` needs them,
+        and any slice file in the local cache that holds a targeted row: a crash may have left it
+        before the ledger knew it. Nobody can say what is in a damaged Parquet file of the cache: it
+        goes from there, whosever it was. Other people's objects in a shared repository are not
+        touched."""
         match = _Matcher(targets)
         needed = {v.md5 for v in live.files()} | {live.version} if live else set()
-        damaged = [p for p in self._cached() if _is_parquet(p) and not _is_whole(p, _md5_named(p))
-                   and not is_half_written(p.name)]  # what is still on its way is the sweep's, and the scan's
-        unrecorded = {_md5_named(p) for p in set(self._cached()).difference(damaged) if (
-            match.hits_in(p) if is_slice_file(p) else is_index(p) and holds_any(p, match.whole))}
+        damaged = [
+            p
+            for p in self._cached()
+            if _is_parquet(p) and not _is_whole(p, _md5_named(p)) and not is_half_written(p.name)
+        ]  # what is still on its way is the sweep's, and the scan's
+        unrecorded = {
+            _md5_named(p)
+            for p in set(self._cached()).difference(damaged)
+            if (match.hits_in(p) if is_slice_file(p) else is_index(p) and holds_any(p, match.whole))
+        }
         doomed = sorted((set(objects) | unrecorded) - needed)
         with self._repo() as repo:
             stores = self._stores_of(repo)
@@ -353,19 +499,24 @@ class DvcDatasets:
                             store.delete(md5)
             left = [md5 for md5 in doomed if any(store.exists(md5) for store in stores)]
         if left:
-            raise StorageError(f"expected {len(doomed)} data objects to be gone from cache and remotes, {len(left)} "
-                               "are left; check permissions, then run `s3t erase` again")
+            raise StorageError(
+                f"expected {len(doomed)} data objects to be gone from cache and remotes, "
+                f"{len(left)} are left; check permissions, then run `s3t erase` again"
+            )
         for url in filter(is_bucket, self.remotes()):
             S3Blobs(url).check_gone(map(object_name, doomed))
         return doomed
 
-    def put_back(self, history: list[DatasetVersion], erased: list[Target], destroyed: set[str]) -> bool:
-        """Bring the recorded version (the last of `history`) back where files of an earlier one stand in the data
-        directory, or objects of it are lost: from the files themselves without the rows of the `erased`, which gives
-        the same bytes, else from cache or remote. `destroyed`: md5 of objects that were destroyed, which may be back.
-        Whether it was done. Files that nobody recorded are left alone: they may be a new snapshot, and `find` refuses
-        them. Raises StorageError, and has changed nothing then, where a file of the recorded version can be had
-        nowhere."""
+    def put_back(
+        self, history: list[DatasetVersion], erased: list[Target], destroyed: set[str]
+    ) -> bool:
+        """Bring the recorded version (the last of `history`) back where files of an earlier one
+        stand in the data directory, or objects of it are lost: from the files themselves without
+        the rows of the `erased`, which gives the same bytes, else from cache or remote.
+        `destroyed`: md5 of objects that were destroyed, which may be back. Whether it was done.
+        Files that nobody recorded are left alone: they may be a new snapshot, and `find` refuses
+        them. Raises StorageError, and has changed nothing then, where a file of the recorded
+        version can be had nowhere."""
         self.check_footing()
         dataset = history[-1]
         files = _files_of(dataset)
@@ -376,64 +527,100 @@ class DvcDatasets:
         if not whole:
             if not self._is_earlier(set(paths), history):
                 return False
-            with self._temporary() as folder, self._earlier_files(
-                    {v.md5 for v in self._rebuild(files, _Matcher(erased), folder)}) as stored:
-                sources = {name: self._source(name, version, folder, stored) for name, version in files.items()}
+            with (
+                self._temporary() as folder,
+                self._earlier_files(
+                    {v.md5 for v in self._rebuild(files, _Matcher(erased), folder)}
+                ) as stored,
+            ):
+                sources = {
+                    name: self._source(name, version, folder, stored)
+                    for name, version in files.items()
+                }
                 if IDENTITY_PATH in sources and sources[IDENTITY_PATH] is None:
-                    sources[IDENTITY_PATH] = self._rebuilt_index(sources, folder, history, destroyed)
+                    sources[IDENTITY_PATH] = self._rebuilt_index(
+                        sources, folder, history, destroyed
+                    )
                 lost = sum(source is None for source in sources.values())
                 if lost:
-                    raise StorageError(f"expected the {len(files)} files of the recorded data version in the data "
-                                       f"directory, in the cache or in a remote, got {lost} of them nowhere; nothing "
-                                       "was changed: ingest the source again, without those who were erased since")
+                    raise StorageError(
+                        f"expected the {len(files)} files of the recorded data version in the data "
+                        f"directory, in the cache or in a remote, got {lost} of them nowhere; "
+                        "nothing was changed: ingest the source again, without those who were "
+                        "erased since"
+                    )
                 for name, source in sources.items():
                     if source and source != self.data / name:
                         write_atomically(self.data / name, source.read_bytes())
         found = self.add(dataset)
         if found.version != dataset.version or not _is_version(self.data, paths):
-            raise StorageError("expected the recorded data version back in the data directory, got another; ingest "
-                               "the source again, without those who were erased since")
+            raise StorageError(
+                "expected the recorded data version back in the data directory, got another; "
+                "ingest the source again, without those who were erased since"
+            )
         self.publish(dataset)
         return True
 
-    def _rebuild(self, files: dict[str, SliceVersion], match: "_Matcher", folder: Path) -> list[SliceVersion]:
-        """Write to `folder` those of the recorded files of rows that the data directory's, without the erased, are
-        equal to; the recorded files, the index among them, that neither are."""
+    def _rebuild(
+        self, files: dict[str, SliceVersion], match: "_Matcher", folder: Path
+    ) -> list[SliceVersion]:
+        """Write to `folder` those of the recorded files of rows that the data directory's, without
+        the erased, are equal to; the recorded files, the index among them, that neither are."""
         lacking = []
         for name, version in files.items():
             path, made = self.data / name, folder / name
             if not _is_whole(path, version.md5):
                 if name != IDENTITY_PATH:
                     with contextlib.suppress(DataError):  # a file of another kind: it is lacking
-                        write_rows(made, [r for r in read_rows(path) if not match.one(r.subject, r.record)])
+                        write_rows(
+                            made, [r for r in read_rows(path) if not match.one(r.subject, r.record)]
+                        )
                 if not _is_whole(made, version.md5):
                     lacking.append(version)
                     made.unlink(missing_ok=True)
         return lacking
 
-    def _rebuilt_index(self, sources: Mapping[str, Path | None], folder: Path, history: list[DatasetVersion],
-                       destroyed: set[str]) -> Path | None:
-        """The recorded index, written to `folder` as the erasures since left it, or None where it is another."""
+    def _rebuilt_index(
+        self,
+        sources: Mapping[str, Path | None],
+        folder: Path,
+        history: list[DatasetVersion],
+        destroyed: set[str],
+    ) -> Path | None:
+        """The recorded index, written to `folder` as the erasures since left it, or None where it
+        is another."""
         rows = [path for name, path in sources.items() if path and name != IDENTITY_PATH]
         recorded, made = history[-1].identities, folder / IDENTITY_PATH
         with contextlib.suppress(DataError):  # of a file of another kind
             self._write_index(made, self.data / IDENTITY_PATH, rows, history, destroyed)
         return made if recorded and _is_whole(made, recorded.md5) else None
 
-    def _source(self, name: str, version: SliceVersion, folder: Path, stored: dict[str, Path]) -> Path | None:
-        """Where a recorded file is to be had from: as it is, as it was written to `folder`, or as it is stored."""
-        return next((p for p in (self.data / name, folder / name, stored.get(version.md5))
-                     if p and _is_whole(p, version.md5)), None)
+    def _source(
+        self, name: str, version: SliceVersion, folder: Path, stored: dict[str, Path]
+    ) -> Path | None:
+        """Where a recorded file is to be had from: as it is, as it was written to `folder`, or as
+        it is stored."""
+        return next(
+            (
+                p
+                for p in (self.data / name, folder / name, stored.get(version.md5))
+                if p and _is_whole(p, version.md5)
+            ),
+            None,
+        )
 
     def _is_earlier(self, paths: set[Path], history: list[DatasetVersion]) -> bool:
         known = {f.md5 for version in history for f in version.files()}
         return {p for p in self.data.rglob("*") if p.is_file()} == paths and all(
-            not p.is_symlink() and _md5_of(p) in known for p in paths)
+            not p.is_symlink() and _md5_of(p) in known for p in paths
+        )
 
     def _stored_everywhere(self, objects: set[str]) -> bool:
         with self._repo() as repo:
-            return all(set(store.oids_exist(sorted(objects))) == objects
-                       for store in (repo.cache.local, repo.cloud.get_remote_odb()))
+            return all(
+                set(store.oids_exist(sorted(objects))) == objects
+                for store in (repo.cache.local, repo.cloud.get_remote_odb())
+            )
 
     def stored(self, objects: Iterable[str]) -> set[str]:
         """Those of the given md5 that lie in the cache or in a configured remote."""
@@ -449,12 +636,16 @@ class DvcDatasets:
         return [line for line in self._quarantine() if line]
 
     def erase_quarantine(self, targets: list[Target], forms: Collection[str] = ()) -> int:
-        """Drop the targeted rows from quarantine, those of a targeted record's subject of which nobody can say which
-        record they are, and those of whose id has any of these forms; returns how many."""
+        """Drop the targeted rows from quarantine, those of a targeted record's subject of which
+        nobody can say which record they are, and those of whose id has any of these forms; returns
+        how many."""
         match = _Matcher(targets)
         lines = list(self._quarantine())
-        kept = [line for line in lines if line and not match.requests_of(line)
-                and set(forms).isdisjoint(line.get("forms", ()))]
+        kept = [
+            line
+            for line in lines
+            if line and not match.requests_of(line) and set(forms).isdisjoint(line.get("forms", ()))
+        ]
         if len(kept) < len(lines):
             write_quarantine(self.root / ".s3t" / QUARANTINE, kept, self._keys)
         return len(lines) - len(kept)
@@ -462,27 +653,33 @@ class DvcDatasets:
     # --- files
 
     def recorded_rows(self, dataset: DatasetVersion, slice_id: SliceId | None) -> list[Row]:
-        """Rows of a current slice, or the held-out ones (None), checked against the recorded digest."""
+        """Rows of a current slice, or the held-out ones (None), checked against the recorded
+        digest."""
         version = dataset.slice_versions[slice_id] if slice_id else dataset.held_out
         return read_verified(self.data / _file_name(slice_id), self._keys, version.digest)
 
     def recorded_row_files(self, history: list[DatasetVersion]) -> list[Path]:
-        """The files of the current data that hold rows. Raises GuaranteeError for one that is not the recorded."""
+        """The files of the current data that hold rows. Raises GuaranteeError for one that is not
+        the recorded."""
         return [path for _, _, path in self._recorded_files(history)]
 
     def earlier_subjects(self, history: list[DatasetVersion], destroyed: set[str]) -> set[str]:
-        """Of whom (digests) stored earlier versions have rows that tell whose they are as the current one's do."""
-        wanted = {v.md5 for d in history[:-1] if d.says_who_as(history[-1]) for v in d.row_files()} - destroyed
+        """Of whom (digests) stored earlier versions have rows that tell whose they are as the
+        current one's do."""
+        wanted = {
+            v.md5 for d in history[:-1] if d.says_who_as(history[-1]) for v in d.row_files()
+        } - destroyed
         with self._earlier_files(wanted) as found:
             return subjects_of(found.values())
 
     def recorded_index(self, dataset: DatasetVersion) -> Any:
-        """The identity index of the current data. Raises DataError where there is none yet, GuaranteeError for another
-        one than the recorded."""
+        """The identity index of the current data. Raises DataError where there is none yet,
+        GuaranteeError for another one than the recorded."""
         return read_index(next(self._indexes([dataset], set())))
 
     def check_recorded(self, history: list[DatasetVersion]) -> None:
-        """Raises GuaranteeError unless data directory and data.dvc are the recorded version, the last of `history`."""
+        """Raises GuaranteeError unless data directory and data.dvc are the recorded version, the
+        last of `history`."""
         self._recorded_files(history)
         if history:
             self._check_named(history[-1])
@@ -493,18 +690,26 @@ class DvcDatasets:
         except (OSError, UnicodeError, yaml.YAMLError, LookupError, TypeError):
             named = None
         if named != dataset.version:
-            raise GuaranteeError("expected data.dvc to name the recorded data version, got "
-                                 f"{'no version' if named is None else 'another one'}; {_AGAIN}")
+            raise GuaranteeError(
+                "expected data.dvc to name the recorded data version, got "
+                f"{'no version' if named is None else 'another one'}; {_AGAIN}"
+            )
 
-    def _recorded_files(self, history: list[DatasetVersion]) -> list[tuple[SliceId | None, SliceVersion, Path]]:
+    def _recorded_files(
+        self, history: list[DatasetVersion]
+    ) -> list[tuple[SliceId | None, SliceVersion, Path]]:
         """The current version's files, each the recorded one. Raises GuaranteeError."""
         if not history:
             if any(self.data.rglob("*.parquet")):
-                raise GuaranteeError("expected no data before the first recorded ingest, got files of one that was "
-                                     "interrupted; run that `s3t ingest` again, then the command")
+                raise GuaranteeError(
+                    "expected no data before the first recorded ingest, got files of one that was "
+                    "interrupted; run that `s3t ingest` again, then the command"
+                )
             return []
-        return [(slice_id, version, self._current_file(_file_name(slice_id), version))
-                for slice_id, version in _rows_of(history[-1]).items()]
+        return [
+            (slice_id, version, self._current_file(_file_name(slice_id), version))
+            for slice_id, version in _rows_of(history[-1]).items()
+        ]
 
     def _current_file(self, name: str, version: SliceVersion) -> Path:
         path = self.data / name
@@ -512,27 +717,33 @@ class DvcDatasets:
             refuse_link(path, self.data)
         if _is_whole(path, version.md5):
             return path
-        raise GuaranteeError(f"expected {name} of the recorded data version, got "
-                             f"{'another file' if path.exists() else 'none'}; {_AGAIN}")
+        raise GuaranteeError(
+            f"expected {name} of the recorded data version, got "
+            f"{'another file' if path.exists() else 'none'}; {_AGAIN}"
+        )
 
     def _leads_to_object(self, link: Path) -> bool:
         """Whether a link leads to an object of the cache's, which is a file itself."""
         found = Path(os.path.realpath(link))
         there = [cache / found.parent.name / found.name for cache in self.caches]
         return leads_to_object(link) and any(
-            not path.is_symlink() and os.path.realpath(path) == str(found) for path in there)
+            not path.is_symlink() and os.path.realpath(path) == str(found) for path in there
+        )
 
     def check_footing(self) -> None:
-        """Look at what the workspace keeps, and at the cache and its own remotes wherever they are. Raises
-        GuaranteeError where a link or a pipe lies in the place of a file."""
+        """Look at what the workspace keeps, and at the cache and its own remotes wherever they are.
+        Raises GuaranteeError where a link or a pipe lies in the place of a file."""
         check_footing(self.root)
-        check_objects(self.root, [*self.caches, *(p / "files" / "md5" for p in self.local_remotes())])
+        check_objects(
+            self.root, [*self.caches, *(p / "files" / "md5" for p in self.local_remotes())]
+        )
 
     @contextlib.contextmanager
     def _earlier_files(self, objects: Iterable[str]) -> Iterator[dict[str, Path]]:
-        """Stored files of earlier versions by their md5, compared with it: those of the cache, and for what is not
-        there, or not whole, those of the remotes, brought to the workspace's temporary directory until the block ends.
-        One that is whole nowhere is not among them. Raises StorageError."""
+        """Stored files of earlier versions by their md5, compared with it: those of the cache, and
+        for what is not there, or not whole, those of the remotes, brought to the workspace's
+        temporary directory until the block ends. One that is whole nowhere is not among them.
+        Raises StorageError."""
         wanted = sorted(set(objects))
         found = {md5: self._in_cache(md5) for md5 in wanted if _is_whole(self._in_cache(md5), md5)}
         lacking = [md5 for md5 in wanted if md5 not in found]
@@ -554,8 +765,8 @@ class DvcDatasets:
         return found
 
     def _brought(self, objects: Iterable[str]) -> dict[str, Path]:
-        """The same, each put into the cache where a whole one was not there. The caller holds the workspace: what is
-        destroyed meanwhile would be back."""
+        """The same, each put into the cache where a whole one was not there. The caller holds the
+        workspace: what is destroyed meanwhile would be back."""
         with self._earlier_files(objects) as found:
             for md5, path in found.items():
                 if path != self._in_cache(md5):
@@ -567,22 +778,34 @@ class DvcDatasets:
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[Path]:
-        """A directory of its own, for its owner only, where a sweep removes what a killed process left."""
+        """A directory of its own, for its owner only, where a sweep removes what a killed process
+        left."""
         place = self.root / ".s3t" / "tmp"
         try:
             place.mkdir(parents=True, exist_ok=True)
-            folder = tempfile.TemporaryDirectory(dir=place, prefix="data-", ignore_cleanup_errors=True)
+            folder = tempfile.TemporaryDirectory(
+                dir=place, prefix="data-", ignore_cleanup_errors=True
+            )
         except OSError as error:
-            raise StorageError(f"could not make a directory in .s3t/tmp: {error.strerror}; see to its permissions and "
-                               "to free space, then run the command again") from None
+            raise StorageError(
+                f"could not make a directory in .s3t/tmp: {error.strerror}; see to its permissions "
+                "and to free space, then run the command again"
+            ) from None
         with folder as name:
             yield Path(name)
 
-    def look_up(self, history: list[DatasetVersion], destroyed: set[str], subjects: set[str], forms: set[str],
-                earlier: bool = False) -> "IndexFound":
-        """Which of the subjects (digests) the data has rows of, and whose ids have which of the forms; where a subject
-        is not in it, or always with `earlier`, also in the stored earlier versions. Raises DataError where no index
-        says so, GuaranteeError for an index that is not the recorded one."""
+    def look_up(
+        self,
+        history: list[DatasetVersion],
+        destroyed: set[str],
+        subjects: set[str],
+        forms: set[str],
+        earlier: bool = False,
+    ) -> "IndexFound":
+        """Which of the subjects (digests) the data has rows of, and whose ids have which of the
+        forms; where a subject is not in it, or always with `earlier`, also in the stored earlier
+        versions. Raises DataError where no index says so, GuaranteeError for an index that is not
+        the recorded one."""
         known: set[str] = set()
         by_form: dict[str, set[str]] = {}
         for path in self._indexes(history, destroyed):
@@ -594,19 +817,26 @@ class DvcDatasets:
                 break
         return IndexFound(known, by_form)
 
-    def resolve(self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion],
-                destroyed: set[str]) -> dict[str, dict[str, tuple[str, ...]]]:
-        """Whose ids have forms of the identity index, by request, with what keeps them out under other spellings.
-        Raises DataError or GuaranteeError where no index tells."""
+    def resolve(
+        self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion], destroyed: set[str]
+    ) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Whose ids have forms of the identity index, by request, with what keeps them out under
+        other spellings. Raises DataError or GuaranteeError where no index tells."""
         wanted = {form for each in forms.values() for form in each}
         if not wanted:
             return {}
-        kept = [(str(line.get("subject_digest", "")), set(line.get("forms", ()))) for line in self._quarantine()]
+        kept = [
+            (str(line.get("subject_digest", "")), set(line.get("forms", ())))
+            for line in self._quarantine()
+        ]
         having = self.look_up(history, destroyed, set(), wanted, earlier=True).subjects_by_form
         for subject, known in kept:
             for form in known & wanted:
                 having.setdefault(form, set()).add(subject)
-        meant = {request: next((having[f] for f in each if f in having), set()) for request, each in forms.items()}
+        meant = {
+            request: next((having[f] for f in each if f in having), set())
+            for request, each in forms.items()
+        }
         subjects = {s for each in meant.values() for s in each}
         of: dict[str, set[str]] = {s: set() for s in subjects}
         for path in self._indexes(history, destroyed):
@@ -615,32 +845,43 @@ class DvcDatasets:
         for subject, known in kept:
             if subject in of:
                 of[subject] |= known
-        return {request: {s: tuple(sorted(form_digest(self._keys, f) for f in of[s])) for s in each}
-                for request, each in meant.items()}
+        return {
+            request: {s: tuple(sorted(form_digest(self._keys, f) for f in of[s])) for s in each}
+            for request, each in meant.items()
+        }
 
     def _indexes(self, history: list[DatasetVersion], destroyed: set[str]) -> Iterator[Path]:
-        """The index of the current data, which must be the recorded one, and those of earlier versions, each whole: one
-        that nobody can read might have named anybody. Raises DataError, GuaranteeError."""
+        """The index of the current data, which must be the recorded one, and those of earlier
+        versions, each whole: one that nobody can read might have named anybody. Raises DataError,
+        GuaranteeError."""
         known: set[str] = set()
         for dataset in history[-1:]:
             if dataset.identities is None:
-                raise DataError("expected an index of who is in the data, got data from before there was one; ingest "
-                                "the source again")
+                raise DataError(
+                    "expected an index of who is in the data, got data from before there was one; "
+                    "ingest the source again"
+                )
             yield self._current_file(IDENTITY_PATH, dataset.identities)
             known = {dataset.identities.md5}
-        for md5 in sorted({d.identities.md5 for d in history[:-1] if d.identities} - destroyed - known):
+        for md5 in sorted(
+            {d.identities.md5 for d in history[:-1] if d.identities} - destroyed - known
+        ):
             try:
                 with self._earlier_files([md5]) as found:
                     if md5 not in found:
                         raise DataError(
-                            "expected the index of who was in an earlier data version, got none that is whole, neither "
-                            "in the cache nor in a remote, so nobody can say whether somebody was in it; bring "
-                            f"{object_name(md5)} back from a backup of either, or ask by the id itself: that erasure "
-                            "destroys what cannot be read")
+                            "expected the index of who was in an earlier data version, got none "
+                            "that is whole, neither in the cache nor in a remote, so nobody can "
+                            f"say whether somebody was in it; bring {object_name(md5)} back from a "
+                            "backup of either, or ask by the id itself: that erasure destroys what "
+                            "cannot be read"
+                        )
                     yield found[md5]
             except StorageError as error:
-                raise DataError("expected the index of who was in an earlier data version, got none in the cache and "
-                                f"no answer from a remote: {error}") from error
+                raise DataError(
+                    "expected the index of who was in an earlier data version, got none in the "
+                    f"cache and no answer from a remote: {error}"
+                ) from error
 
     def object_of(self, path: Path) -> str:
         """The name of a data file's object in a remote, as DVC 3 lays them out."""
@@ -651,13 +892,21 @@ class DvcDatasets:
         return [Path(url) for url in self.own_remotes() if "://" not in url]
 
     def bucket_remotes(self) -> list[S3Blobs]:
-        """Buckets among this repository's own remotes. Raises StorageError for a remote of another kind, whoever
-        configured it: no object can be searched or destroyed there."""
-        strange = sorted({url.partition("://")[0] for url in self.remotes() if "://" in url and not is_bucket(url)})
+        """Buckets among this repository's own remotes. Raises StorageError for a remote of another
+        kind, whoever configured it: no object can be searched or destroyed there."""
+        strange = sorted(
+            {
+                url.partition("://")[0]
+                for url in self.remotes()
+                if "://" in url and not is_bucket(url)
+            }
+        )
         if strange:
-            raise StorageError(f"expected DVC remotes that are directories or s3:// buckets, got {', '.join(strange)}; "
-                               "the scan cannot search there: remove such a remote from .dvc/config, or from the "
-                               "user's or system's DVC configuration")
+            raise StorageError(
+                "expected DVC remotes that are directories or s3:// buckets, got "
+                f"{', '.join(strange)}; the scan cannot search there: remove such a remote from "
+                ".dvc/config, or from the user's or system's DVC configuration"
+            )
         return [S3Blobs(url) for url in self.own_remotes() if is_bucket(url)]
 
     def cached(self) -> list[str]:
@@ -665,17 +914,24 @@ class DvcDatasets:
         return [_md5_named(p) for cache in self.caches for p in cache.glob("??/*")]
 
     def remotes(self) -> list[str]:
-        """Addresses of the configured remotes, also of those that a user's or the system's configuration adds."""
+        """Addresses of the configured remotes, also of those that a user's or the system's
+        configuration adds."""
         with self._repo() as repo:
             return [str(remote["url"]) for remote in repo.config["remote"].values()]
 
     def own_remotes(self) -> list[str]:
-        """Addresses of the remotes that this repository's own configuration names. One that comes from a user's or
-        the system's configuration is other projects' as well: nothing there is ours but the objects that we know by
-        their md5 (`destroy`, `stored`)."""
+        """Addresses of the remotes that this repository's own configuration names. One that comes
+        from a user's or the system's configuration is other projects' as well: nothing there is
+        ours but the objects that we know by their md5 (`destroy`, `stored`)."""
         with self._repo() as repo:
-            return list(dict.fromkeys(str(remote["url"]) for level in ("repo", "local")
-                                      for remote in repo.config.load_one(level)["remote"].values() if "url" in remote))
+            return list(
+                dict.fromkeys(
+                    str(remote["url"])
+                    for level in ("repo", "local")
+                    for remote in repo.config.load_one(level)["remote"].values()
+                    if "url" in remote
+                )
+            )
 
     @cached_property
     def cache(self) -> Path:
@@ -685,35 +941,47 @@ class DvcDatasets:
 
     @property
     def caches(self) -> list[Path]:
-        """Where DVC keeps objects now, then where it ever kept them: the directory of a workspace that says nothing
-        else, and what the ledger tells of. Which it is may depend on who runs a command (HOME, `.dvc/config.local`)."""
-        places = [self.cache, *(self.root / name / _OBJECTS for name in (DEFAULT_CACHE, *self._recorded()))]
+        """Where DVC keeps objects now, then where it ever kept them: the directory of a workspace
+        that says nothing else, and what the ledger tells of. Which it is may depend on who runs a
+        command (HOME, `.dvc/config.local`)."""
+        places = [
+            self.cache,
+            *(self.root / name / _OBJECTS for name in (DEFAULT_CACHE, *self._recorded())),
+        ]
         return list({place.resolve(): place for place in places}.values())
 
     def new_cache(self) -> tuple[str, bool] | None:
-        """The directory that DVC keeps objects in now, where neither the default nor the ledger names it, and whether
-        other projects share it: as a user's or the system's configuration names it, and not this repository's own. A
-        path below the workspace is relative to it."""
+        """The directory that DVC keeps objects in now, where neither the default nor the ledger
+        names it, and whether other projects share it: as a user's or the system's configuration
+        names it, and not this repository's own. A path below the workspace is relative to it."""
         place, known = self.cache.parents[1], (DEFAULT_CACHE, *self._recorded())
         if place.resolve() in {(self.root / name).resolve() for name in known}:
             return None
         with self._repo() as repo:
-            own = any("dir" in repo.config.load_one(level).get("cache", {}) for level in ("repo", "local"))
+            own = any(
+                "dir" in repo.config.load_one(level).get("cache", {}) for level in ("repo", "local")
+            )
         within = place.resolve().is_relative_to(self.root.resolve())
-        return place.resolve().relative_to(self.root.resolve()).as_posix() if within else str(place), not own
+        return place.resolve().relative_to(self.root.resolve()).as_posix() if within else str(
+            place
+        ), not own
 
     def own_caches(self) -> list[Path]:
-        """Caches that this repository's own configuration moved out of the repository. One that a user's or the
-        system's configuration names is other projects' as well, as with remotes."""
-        return [self.root / name / _OBJECTS for name, shared in self._recorded().items() if not shared]
+        """Caches that this repository's own configuration moved out of the repository. One that a
+        user's or the system's configuration names is other projects' as well, as with remotes."""
+        return [
+            self.root / name / _OBJECTS for name, shared in self._recorded().items() if not shared
+        ]
 
     def put_remote_right(self) -> None:
-        """Name [dvc] remote in `.dvc/config`, where a restore of older files brought another back: who runs `dvc`
-        would push there. The rest of that file stays."""
+        """Name [dvc] remote in `.dvc/config`, where a restore of older files brought another back:
+        who runs `dvc` would push there. The rest of that file stays."""
         with self._repo() as repo:
             named = repo.config.load_one("repo")
             if (named["core"].get("remote"), named["remote"].get(_REMOTE, {}).get("url")) == (
-                    _REMOTE, self._remote_url):
+                _REMOTE,
+                self._remote_url,
+            ):
                 return
             with repo.config.edit("repo") as config:
                 config["core"]["remote"] = _REMOTE
@@ -721,25 +989,38 @@ class DvcDatasets:
 
     @property
     def _remote_url(self) -> str:
-        return self._remote if is_bucket(self._remote) else str((self.root / self._remote).absolute())
+        return (
+            self._remote if is_bucket(self._remote) else str((self.root / self._remote).absolute())
+        )
 
     def _stores_of(self, repo: Any) -> list[Any]:
-        """Where a repository's objects can lie: its cache, those of before, and every remote that it knows of."""
+        """Where a repository's objects can lie: its cache, those of before, and every remote that
+        it knows of."""
         from dvc_data.hashfile.db.local import LocalHashFileDB
+
         cache = repo.cache.local
-        others = [p for p in self.caches if p.resolve() != Path(cache.path).resolve() and p.is_dir()]
-        return [cache, *(LocalHashFileDB(cache.fs, str(p)) for p in others),
-                *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"])]
+        others = [
+            p for p in self.caches if p.resolve() != Path(cache.path).resolve() and p.is_dir()
+        ]
+        return [
+            cache,
+            *(LocalHashFileDB(cache.fs, str(p)) for p in others),
+            *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"]),
+        ]
 
     def _cached(self) -> Iterator[Path]:
         return (path for cache in self.caches for path in _objects_in(cache))
 
     def _stored_files(self) -> Iterator[Path]:
-        """Every slice file there is, one of each content: a version's files lie in the data directory and the cache.
-        One in the cache that is not what its name says is nobody's rows: `find` brought back what it should be, and
-        `destroy` removes it."""
+        """Every slice file there is, one of each content: a version's files lie in the data
+        directory and the cache. One in the cache that is not what its name says is nobody's rows:
+        `find` brought back what it should be, and `destroy` removes it."""
         seen: set[str] = set()
-        for path in (p for p in self.data.rglob("*.parquet") if p != self.data / IDENTITY_PATH and p.is_file()):
+        for path in (
+            p
+            for p in self.data.rglob("*.parquet")
+            if p != self.data / IDENTITY_PATH and p.is_file()
+        ):
             md5 = md5_of(path)
             if md5 not in seen:
                 seen.add(md5)
@@ -749,34 +1030,44 @@ class DvcDatasets:
                 yield path
 
     def _quarantine(self) -> Iterator[dict[str, Any]]:
-        """Every quarantined row; {} for one that is damaged: it may be anybody's, so it goes with the next erasure.
-        Raises StorageError for what cannot be read, or is no file."""
+        """Every quarantined row; {} for one that is damaged: it may be anybody's, so it goes with
+        the next erasure. Raises StorageError for what cannot be read, or is no file."""
         try:
             lines = read_regular(self.root / ".s3t" / QUARANTINE).splitlines()
         except FileNotFoundError:
             return
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise StorageError(f"expected .s3t/{QUARANTINE} to be a file, got {reason}; take away what lies there, or "
-                               "fix its permissions, then run the command again") from None
+            raise StorageError(
+                f"expected .s3t/{QUARANTINE} to be a file, got {reason}; take away what lies "
+                "there, or fix its permissions, then run the command again"
+            ) from None
         yield from (_quarantined(line, self._keys) for line in lines)
 
     def _overriding(self) -> dict[str, Any]:
-        """Versions are pushed where the settings say, whatever DVC's configuration of this user or machine says."""
-        return {"core": {"remote": _REMOTE}, "remote": {_REMOTE: {"url": self._remote_url}}} if self._remote else {}
+        """Versions are pushed where the settings say, whatever DVC's configuration of this user or
+        machine says."""
+        return (
+            {"core": {"remote": _REMOTE}, "remote": {_REMOTE: {"url": self._remote_url}}}
+            if self._remote
+            else {}
+        )
 
     @contextlib.contextmanager
     def _repo(self) -> Iterator[Any]:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
         from dvc_data.hashfile.db.local import LocalHashFileDB
+
         LocalHashFileDB.CACHE_MODE = _OBJECT_MODE
         try:
             with quiet(), Repo(str(self.root), config=self._overriding()) as repo:
                 yield repo
         except (DvcException, OSError, sqlite3.Error) as error:
-            raise StorageError(f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and free "
-                               "space, then run the command again") from error
+            raise StorageError(
+                f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and "
+                "free space, then run the command again"
+            ) from error
 
 
 def _objects_in(place: Path) -> Iterator[Path]:
@@ -813,11 +1104,18 @@ def _is_parquet(path: Path) -> bool:
         return False
 
 
-def _earlier_hits(path: Path | None, match: "_Matcher", named: set[str] | None) -> dict[str, int] | None:
-    """Targeted rows per request in a stored file; None when there is none, or it cannot be read, or has rows of
-    somebody who is not among the `named` where those are given: nobody can say whose it is."""
+def _earlier_hits(
+    path: Path | None, match: "_Matcher", named: set[str] | None
+) -> dict[str, int] | None:
+    """Targeted rows per request in a stored file; None when there is none, or it cannot be read, or
+    has rows of somebody who is not among the `named` where those are given: nobody can say whose it
+    is."""
     try:
-        if path is None or not is_slice_file(path) or (named is not None and not subjects_of([path]) <= named):
+        if (
+            path is None
+            or not is_slice_file(path)
+            or (named is not None and not subjects_of([path]) <= named)
+        ):
             return None
         return match.hits_in(path)
     except DataError:
@@ -833,11 +1131,12 @@ def _may_hold(path: Path | None, subjects: list[str]) -> bool:
 
 
 def is_remote(folder: Path) -> bool:
-    """Whether a directory has been a remote of DVC's: it has the directories that DVC 3, or DVC before it, keeps
-    objects in. They stay when the objects go."""
+    """Whether a directory has been a remote of DVC's: it has the directories that DVC 3, or DVC
+    before it, keeps objects in. They stay when the objects go."""
     try:
         return (folder / "files" / "md5").is_dir() or any(
-            p.is_dir() and re.fullmatch(r"[0-9a-f]{2}", p.name) for p in folder.iterdir())
+            p.is_dir() and re.fullmatch(r"[0-9a-f]{2}", p.name) for p in folder.iterdir()
+        )
     except OSError:
         return False
 
@@ -858,10 +1157,17 @@ def _files_of(dataset: DatasetVersion) -> dict[str, SliceVersion]:
     return found | ({IDENTITY_PATH: dataset.identities} if dataset.identities else {})
 
 
-def _version_of(topology: Topology, content: dict[SliceId | None, SliceVersion], identities: SliceVersion | None,
-                id_rule: tuple[str, ...], id_columns: tuple[str, ...]) -> DatasetVersion:
+def _version_of(
+    topology: Topology,
+    content: dict[SliceId | None, SliceVersion],
+    identities: SliceVersion | None,
+    id_rule: tuple[str, ...],
+    id_columns: tuple[str, ...],
+) -> DatasetVersion:
     slices = {k: v for k, v in content.items() if k is not None}
-    return DatasetVersion("", topology.shards, topology.slices, slices, content[None], identities, id_rule, id_columns)
+    return DatasetVersion(
+        "", topology.shards, topology.slices, slices, content[None], identities, id_rule, id_columns
+    )
 
 
 def _describe_file(keys: WorkspaceKeys, path: Path) -> SliceVersion:
@@ -886,7 +1192,9 @@ class _Matcher:
         for target in targets:
             self._by_subject.setdefault(target.subject, []).append(target)
         self.subjects = sorted(self._by_subject)
-        self.whole = sorted(s for s, asked in self._by_subject.items() if not all(t.record for t in asked))
+        self.whole = sorted(
+            s for s, asked in self._by_subject.items() if not all(t.record for t in asked)
+        )
 
     def hits_in(self, path: Path) -> dict[str, int]:
         """Rows per request in a slice file. Raises DataError when it is not one."""
@@ -906,14 +1214,19 @@ class _Matcher:
         return any(t.matches(subject, record) for t in self._by_subject.get(subject, ()))
 
     def requests_of(self, line: Mapping[str, Any]) -> list[str]:
-        """Requests that target a quarantined row. Without a record id it may be any of its subject's records."""
+        """Requests that target a quarantined row. Without a record id it may be any of its
+        subject's records."""
         subject, record = line.get("subject_digest", ""), line.get("record_digest", "")
-        return [t.request_id for t in self._by_subject.get(subject, ()) if t.matches(subject, record) or not record]
+        return [
+            t.request_id
+            for t in self._by_subject.get(subject, ())
+            if t.matches(subject, record) or not record
+        ]
 
 
 def _quarantined(line: bytes, keys: WorkspaceKeys) -> dict[str, Any]:
-    """A row as it was quarantined; {} for one that is damaged, or not under our seal: whose it is, its line alone says.
-    """
+    """A row as it was quarantined; {} for one that is damaged, or not under our seal: whose it is,
+    its line alone says."""
     try:
         value = json.loads(line)
         genuine = is_sealed(keys.sealing, _QUARANTINED, value, value.pop("seal"))
@@ -930,30 +1243,53 @@ def write_quarantine(path: Path, lines: Iterable[dict[str, Any]], keys: Workspac
 
 
 def init_repositories(root: Path, remote: str) -> None:
-    """Make `root` a git and a DVC repository with its remote, analytics off. Leaves existing ones as they are."""
+    """Make `root` a git and a DVC repository with its remote, analytics off. Leaves existing ones
+    as they are."""
     if not (root / ".git").exists():
         _git(root, "init", "-q", "-b", "main")
     if not (root / ".dvc" / "config").exists():
         from dvc.repo import Repo
+
         with quiet():
             Repo.init(str(root)).close()
         write_remote(root, remote)
 
 
 def write_remote(root: Path, remote: str) -> None:
-    """Write `.dvc/config`: where versions are pushed, no analytics. A path in it is relative to `.dvc`."""
+    """Write `.dvc/config`: where versions are pushed, no analytics. A path in it is relative to
+    `.dvc`."""
     path = remote if is_bucket(remote) or Path(remote).is_absolute() else Path("..") / remote
-    write_atomically(root / ".dvc" / "config", (
-        "[core]\n    analytics = false\n    check_update = false\n    remote = s3t\n"
-        f"['remote \"{_REMOTE}\"']\n    url = {path}\n").encode(), SHARED_MODE)
+    write_atomically(
+        root / ".dvc" / "config",
+        (
+            "[core]\n    analytics = false\n    check_update = false\n    remote = s3t\n"
+            f"['remote \"{_REMOTE}\"']\n    url = {path}\n"
+        ).encode(),
+        SHARED_MODE,
+    )
 
 
 def commit_files(root: Path, names: list[str], message: str) -> None:
     """Commit exactly these files, where they changed. Raises StorageError when git refuses."""
     _git(root, "add", "-f", "--", *names)
     if _git(root, "diff", "--cached", "--name-only", "--", *names).strip():
-        _git(root, "-c", "user.name=s3t", "-c", "user.email=s3t@localhost", "-c", "commit.gpgsign=false",
-             "commit", "-q", "--no-verify", "-m", message, "--only", "--", *names)
+        _git(
+            root,
+            "-c",
+            "user.name=s3t",
+            "-c",
+            "user.email=s3t@localhost",
+            "-c",
+            "commit.gpgsign=false",
+            "commit",
+            "-q",
+            "--no-verify",
+            "-m",
+            message,
+            "--only",
+            "--",
+            *names,
+        )
 
 
 def _commit(root: Path, message: str) -> None:
@@ -965,8 +1301,10 @@ def _git(root: Path, *arguments: str) -> str:
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
         reason = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])
-        raise StorageError(f"git {arguments[0] if arguments[0] != '-c' else 'commit'} failed: {reason}; put that right "
-                           "(a lock that a dead git left may be removed), then run the command again")
+        raise StorageError(
+            f"git {arguments[0] if arguments[0] != '-c' else 'commit'} failed: {reason}; put that "
+            "right (a lock that a dead git left may be removed), then run the command again"
+        )
     return done.stdout
 
 

@@ -1,7 +1,8 @@
 """Where a command listens, and for whom: the loopback address, unless told otherwise.
 
-Beyond it a request could be read and changed on its way, so a server goes there only with TLS, or behind a proxy that
-the operator names and that brings it. In front of every application stands the guard (flows.adapters.guard).
+Beyond it a request could be read and changed on its way, so a server goes there only with TLS, or
+behind a proxy that the operator names and that brings it. In front of every application stands the
+guard (flows.adapters.guard).
 """
 
 import argparse
@@ -31,8 +32,8 @@ _ANY = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
 class Door:
     """An address to listen at.
 
-    `port` 0: one that is free. `tls_cert`, `tls_key`: PEM files. `proxies`: names under which a proxy is asked, or
-    other machines ask, where the operator vouches for the way in between.
+    `port` 0: one that is free. `tls_cert`, `tls_key`: PEM files. `proxies`: names under which a
+    proxy is asked, or other machines ask, where the operator vouches for the way in between.
     """
 
     host: str = "127.0.0.1"
@@ -43,21 +44,31 @@ class Door:
 
     def __post_init__(self) -> None:
         if bool(self.tls_cert) != bool(self.tls_key):
-            raise UsageError("expected --tls-cert and --tls-key together, got one of them; name both files")
+            raise UsageError(
+                "expected --tls-cert and --tls-key together, got one of them; name both files"
+            )
         for file in filter(None, (self.tls_cert, self.tls_key)):
             if not Path(file).is_file():
-                raise UsageError("expected PEM files for --tls-cert and --tls-key, got a path that is no file; check "
-                                 "its spelling")
+                raise UsageError(
+                    "expected PEM files for --tls-cert and --tls-key, got a path that is no file; "
+                    "check its spelling"
+                )
         if not all(_NAME.fullmatch(name) for name in self.proxies):
-            raise UsageError("expected names such as s3t.example.org or s3t.example.org:8443 for --behind-proxy, got "
-                             "something else; leave out scheme and path")
+            raise UsageError(
+                "expected names such as s3t.example.org or s3t.example.org:8443 for "
+                "--behind-proxy, got something else; leave out scheme and path"
+            )
         if not (self.is_loopback or self.tls_cert or self.proxies):
-            raise UsageError(f"expected the loopback address for --host, got {self.host}: beyond this machine anybody "
-                             "on the way could read the credential. Pass --tls-cert and --tls-key, or --behind-proxy "
-                             "NAME when a proxy of yours at NAME brings TLS")
+            raise UsageError(
+                f"expected the loopback address for --host, got {self.host}: beyond this machine "
+                "anybody on the way could read the credential. Pass --tls-cert and --tls-key, or "
+                "--behind-proxy NAME when a proxy of yours at NAME brings TLS"
+            )
         if self.tls_cert and not (self.certified or self.proxies):
-            raise UsageError("expected a certificate with names (subjectAltName) for --tls-cert, got one without; make "
-                             "another, or say the names with --behind-proxy")
+            raise UsageError(
+                "expected a certificate with names (subjectAltName) for --tls-cert, got one "
+                "without; make another, or say the names with --behind-proxy"
+            )
 
     @property
     def is_loopback(self) -> bool:
@@ -69,17 +80,21 @@ class Door:
 
     @property
     def certified(self) -> tuple[str, ...]:
-        """The names and addresses that the certificate is for; () without one. Raises UsageError for no certificate."""
+        """The names and addresses that the certificate is for; () without one. Raises UsageError
+        for no certificate."""
         if not self.tls_cert:
             return ()
         try:
             certificate = x509.load_pem_x509_certificate(read_regular(Path(self.tls_cert)))
-            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            names = certificate.extensions.get_extension_for_class(
+                x509.SubjectAlternativeName
+            ).value
         except x509.ExtensionNotFound:
             return ()
         except (OSError, ValueError):
-            raise UsageError("expected a certificate (PEM) for --tls-cert, got something else; name another file"
-                             ) from None
+            raise UsageError(
+                "expected a certificate (PEM) for --tls-cert, got something else; name another file"
+            ) from None
         addresses = [str(a) for a in names.get_values_for_type(x509.IPAddress)]
         named = [n for n in names.get_values_for_type(x509.DNSName) if "*" not in n]
         return tuple(named + [f"[{a}]" if ":" in a else a for a in addresses])
@@ -95,8 +110,10 @@ class Door:
             bound.listen(512)
         except OSError as error:
             bound.close()
-            raise UsageError(f"expected a free port, got {self.port} ({error.strerror}); pass another with --port"
-                             ) from None
+            raise UsageError(
+                f"expected a free port, got {self.port} ({error.strerror}); pass another with "
+                "--port"
+            ) from None
         return bound
 
     def origin(self, port: int) -> str:
@@ -108,8 +125,9 @@ class Door:
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
 
     def hosts(self, port: int) -> frozenset[str]:
-        """What a Host header may say: this machine's loopback names and the certificate's, with the port unless it is
-        the scheme's own; and the names that the operator gave, as given, and with this port."""
+        """What a Host header may say: this machine's loopback names and the certificate's, with the
+        port unless it is the scheme's own; and the names that the operator gave, as given, and with
+        this port."""
         own = [*_LOOPBACK, *self.certified]
         if self.host not in _ANY:
             own.append(f"[{self.host}]" if ":" in self.host else self.host)
@@ -119,19 +137,36 @@ class Door:
             names += own
         return frozenset(name.lower() for name in names)
 
-    def guarded(self, app: App, port: int, scheme: str, secret: str, open_paths: frozenset[str],
-                realm: str = "") -> Guard:
-        """The application behind the guard, for who asks at this address; a browser is asked for the credential where
-        there is a `realm`."""
+    def guarded(
+        self,
+        app: App,
+        port: int,
+        scheme: str,
+        secret: str,
+        open_paths: frozenset[str],
+        realm: str = "",
+    ) -> Guard:
+        """The application behind the guard, for who asks at this address; a browser is asked for
+        the credential where there is a `realm`."""
         schemes = ("https",) if self.tls_cert else ("http", "https") if self.proxies else ("http",)
         return Guard(app, Rules(self.hosts(port), scheme, secret, open_paths, schemes, realm))
 
     def server(self, app: Guard) -> Any:
-        """A uvicorn server for it. It believes no header about where a request came from, and logs none."""
+        """A uvicorn server for it. It believes no header about where a request came from, and logs
+        none."""
         import uvicorn
+
         tls = {"ssl_certfile": self.tls_cert, "ssl_keyfile": self.tls_key} if self.tls_cert else {}
-        config = uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False, server_header=False,
-                                timeout_graceful_shutdown=5, lifespan="auto", **tls)  # type: ignore[arg-type]
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+            lifespan="auto",
+            **tls,
+        )  # type: ignore[arg-type]
         return uvicorn.Server(config)
 
 
@@ -151,7 +186,8 @@ def names_of(text: str) -> tuple[str, ...]:
 
 
 def door_options(prog: str, port: int) -> argparse.ArgumentParser:
-    """What every server of ours is told on its command line: where it listens, and what stands before it."""
+    """What every server of ours is told on its command line: where it listens, and what stands
+    before it."""
     options = argparse.ArgumentParser(prog=prog, allow_abbrev=False)
     options.add_argument("--host", default="127.0.0.1")
     options.add_argument("--port", type=int, default=port)
@@ -166,8 +202,11 @@ def door_of(given: argparse.Namespace) -> Door:
     return Door(given.host, given.port, given.tls_cert, given.tls_key, names_of(given.behind_proxy))
 
 
-def serve_or_tell(name: str, serve: Callable[[argparse.Namespace], None], given: argparse.Namespace) -> None:
-    """Serve; what is written is its owner's alone. Exits with the code of an error of ours, which it tells."""
+def serve_or_tell(
+    name: str, serve: Callable[[argparse.Namespace], None], given: argparse.Namespace
+) -> None:
+    """Serve; what is written is its owner's alone. Exits with the code of an error of ours, which
+    it tells."""
     os.umask(0o077)
     try:
         serve(given)

@@ -1,14 +1,17 @@
-"""Which experiment of an MLflow registry is this workspace's: the ledger says so, by its number and when it was made.
+"""Which experiment of an MLflow registry is this workspace's: the ledger says so, by its number and
+when it was made.
 
-A registry asks nobody for anything: whoever reaches it renames an experiment, takes its name, or sets any tag. So:
+A registry asks nobody for anything: whoever reaches it renames an experiment, takes its name, or
+sets any tag. So:
 
-1. An experiment is looked up by the number that the ledger recorded; one that was made at another time, or whose files
-   lie elsewhere, is another's that was given the number anew.
+1. An experiment is looked up by the number that the ledger recorded; one that was made at another
+   time, or whose files lie elsewhere, is another's that was given the number anew.
 2. Name and owner tag are put back where somebody changed them. One that was deleted is there again.
 3. One that is gone for good is made anew, and recorded, before anything is logged there.
-4. One that is found by its name, and was not recorded, is taken only with this workspace's tag, where its files lie
-   where they belong, and with nothing in it: what a process that was killed before it could record it left behind. A
-   ledger of before there were such entries takes it with what is in it.
+4. One that is found by its name, and was not recorded, is taken only with this workspace's tag,
+   where its files lie where they belong, and with nothing in it: what a process that was killed
+   before it could record it left behind. A ledger of before there were such entries takes it with
+   what is in it.
 """
 
 from collections.abc import Callable
@@ -25,8 +28,8 @@ GONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 @dataclass(frozen=True)
 class ExperimentBook:
-    """What the ledger knows of the experiments at one tracking URI. `state` reads it, `append` adds a record to it: its
-    caller holds the workspace."""
+    """What the ledger knows of the experiments at one tracking URI. `state` reads it, `append` adds
+    a record to it: its caller holds the workspace."""
 
     registry: str
     state: Callable[[], State]
@@ -37,7 +40,8 @@ class ExperimentBook:
         return [e for e in self.state().experiments if e.registry == self.registry]
 
     def began_before(self) -> bool:
-        """Whether this ledger began before experiments were recorded, and something was trained since."""
+        """Whether this ledger began before experiments were recorded, and something was trained
+        since."""
         state = self.state()
         return not state.experiments and bool(state.stages or state.versions)
 
@@ -49,7 +53,8 @@ class Lying(Protocol):
         """Where those of a new experiment shall lie; None where the server says so."""
 
     def location_of(self, experiment: Any) -> str:
-        """Where they lie, as the ledger keeps it. Raises WorkspaceError where the workspace was moved."""
+        """Where they lie, as the ledger keeps it. Raises WorkspaceError where the workspace was
+        moved."""
 
     def check_expected(self, experiment: Any) -> None:
         """That they lie where this workspace's belong. Raises WorkspaceError."""
@@ -58,12 +63,15 @@ class Lying(Protocol):
 class OwnExperiment:
     """The experiment that this workspace's runs and versions are in."""
 
-    def __init__(self, client: Any, name: str, owner: str, book: ExperimentBook, lying: Lying) -> None:
+    def __init__(
+        self, client: Any, name: str, owner: str, book: ExperimentBook, lying: Lying
+    ) -> None:
         self._client, self._name, self._owner = client, name, owner
         self._book, self._lying = book, lying
 
     def there(self) -> list[Any]:
-        """Every one that the ledger knows and the registry has, deleted ones too, oldest first. Nothing is changed."""
+        """Every one that the ledger knows and the registry has, deleted ones too, oldest first.
+        Nothing is changed."""
         found = [self._recorded(record) for record in self._book.known()]
         return [experiment for experiment in found if experiment is not None]
 
@@ -77,8 +85,9 @@ class OwnExperiment:
         return named if ours and self._book.began_before() else None
 
     def locations(self) -> list[str]:
-        """Every place where files of this workspace ever lay, as the ledger keeps them, the present one last. Raises
-        WorkspaceError where another's experiment has the place of one that is gone."""
+        """Every place where files of this workspace ever lay, as the ledger keeps them, the present
+        one last. Raises WorkspaceError where another's experiment has the place of one that is
+        gone."""
         now = self.now()
         present = [] if now is None else [self._lying.location_of(now)]
         before = dict.fromkeys(record.location for record in self._book.known())
@@ -88,8 +97,9 @@ class OwnExperiment:
         return [*(place for place in before if place not in present), *present]
 
     def hold(self, others: Callable[[], bool]) -> tuple[str, bool]:
-        """Make it as the ledger tells; its number, and whether anything was otherwise. `others`: whether versions are
-        registered under the name. The caller holds the workspace. Raises WorkspaceError."""
+        """Make it as the ledger tells; its number, and whether anything was otherwise. `others`:
+        whether versions are registered under the name. The caller holds the workspace. Raises
+        WorkspaceError."""
         there = self.there()
         changed = [self._restored(experiment) for experiment in there]
         now, is_new = (there[-1], False) if there else self._begun(others)
@@ -105,13 +115,16 @@ class OwnExperiment:
         if now.name != self._name:
             told.append(f"the experiment of this workspace's runs has another name: {now.name!r}")
         if now.tags.get(OWNER_TAG) != self._owner:
-            told.append("the experiment of this workspace's runs says that it is another's, or nobody's")
+            told.append(
+                "the experiment of this workspace's runs says that it is another's, or nobody's"
+            )
         if now.lifecycle_stage != "active":
             told.append("the experiment of this workspace's runs was deleted")
         return told
 
     def _get(self, number: str) -> Any | None:
         from mlflow.exceptions import MlflowException
+
         try:
             return self._client.get_experiment(number)
         except MlflowException as error:
@@ -131,10 +144,12 @@ class OwnExperiment:
     def _check_free(self, record: ExperimentRecord) -> None:
         found = self._get(record.id)
         if found is not None and self._recorded(record) is None:
-            raise WorkspaceError(f"expected nobody else's experiment under the number {record.id}, whose files would "
-                                 f"lie where this workspace's lay ({record.location}), got one: the registry lost its "
-                                 "database. Have that experiment deleted there for good (mlflow gc), then run the "
-                                 "command again")
+            raise WorkspaceError(
+                f"expected nobody else's experiment under the number {record.id}, whose files "
+                f"would lie where this workspace's lay ({record.location}), got one: the registry "
+                "lost its database. Have that experiment deleted there for good (mlflow gc), then "
+                "run the command again"
+            )
 
     def _begun(self, others: Callable[[], bool]) -> tuple[Any, bool]:
         """One that is recorded before anything is logged there; whether it is a new one."""
@@ -143,13 +158,21 @@ class OwnExperiment:
         if is_new:
             if not self._book.known() and not self._book.began_before() and others():
                 raise self._anothers("a registered model of that name")
-            number = self._client.create_experiment(self._name, self._lying.new_location(), {OWNER_TAG: self._owner})
+            number = self._client.create_experiment(
+                self._name, self._lying.new_location(), {OWNER_TAG: self._owner}
+            )
             found = self._client.get_experiment(number)
         else:
             self._check_adoptable(found)
             self._restored(found)
-        self._book.append(ExperimentRecord(self._book.registry, str(found.experiment_id),
-                                           self._lying.location_of(found), int(found.creation_time)))
+        self._book.append(
+            ExperimentRecord(
+                self._book.registry,
+                str(found.experiment_id),
+                self._lying.location_of(found),
+                int(found.creation_time),
+            )
+        )
         return found, is_new
 
     def _check_adoptable(self, experiment: Any) -> None:
@@ -160,12 +183,15 @@ class OwnExperiment:
             raise self._anothers("an experiment of that name, with runs in it")
 
     def _anothers(self, what: str) -> WorkspaceError:
-        return WorkspaceError(f"expected {self._name!r} in the registry to be this workspace's, got {what} that is "
-                              "another's or nobody's: an erasure here would destroy what is in it. Take another "
-                              "[system] name or server, or have it deleted there for good (mlflow gc)")
+        return WorkspaceError(
+            f"expected {self._name!r} in the registry to be this workspace's, got {what} that is "
+            "another's or nobody's: an erasure here would destroy what is in it. Take another "
+            "[system] name or server, or have it deleted there for good (mlflow gc)"
+        )
 
     def _is_empty(self, experiment: Any) -> bool:
         from mlflow.entities import ViewType
+
         number = [experiment.experiment_id]
         runs = self._client.search_runs(number, run_view_type=ViewType.ALL, max_results=1)
         return not runs and not self._client.search_logged_models(number, max_results=1)
@@ -173,6 +199,7 @@ class OwnExperiment:
     def _restored(self, experiment: Any) -> bool:
         """MLflow would refuse every write to one that is deleted, an erasure's too."""
         from mlflow.entities import LifecycleStage
+
         deleted = experiment.lifecycle_stage == LifecycleStage.DELETED
         if deleted:
             self._client.restore_experiment(experiment.experiment_id)
@@ -185,7 +212,8 @@ class OwnExperiment:
         return True
 
     def _renamed(self, experiment: Any) -> bool:
-        """Where another's has the name by now, it goes on under the one it was given: the number is what counts."""
+        """Where another's has the name by now, it goes on under the one it was given: the number is
+        what counts."""
         named = None if experiment.name == self._name else self._named()
         if experiment.name == self._name or named is not None:
             return False

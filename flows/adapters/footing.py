@@ -1,12 +1,14 @@
 """What the system keeps stands on files of its own: seen to before anything is changed.
 
-1. A link in the place of a file of ours is refused. What is destroyed or written anew there is the link: what it leads
-   to would keep the rows, and no scan would come there any more. A directory that holds such files may be a link: an
-   operator puts the stages, or DVC's cache, on another disk so. Within it only DVC's directories of objects may.
-2. A pipe, a device or a socket is refused where a file is opened by its name: it would be waited for.
+1. A link in the place of a file of ours is refused. What is destroyed or written anew there is the
+   link: what it leads to would keep the rows, and no scan would come there any more. A directory
+   that holds such files may be a link: an operator puts the stages, or DVC's cache, on another disk
+   so. Within it only DVC's directories of objects may.
+2. A pipe, a device or a socket is refused where a file is opened by its name: it would be waited
+   for.
 
-Only names and kinds are read, which costs one look at each directory. A second name of a file (a hard link) is none of
-this: it is a copy (docs/threat-model.md).
+Only names and kinds are read, which costs one look at each directory. A second name of a file (a
+hard link) is none of this: it is a copy (docs/threat-model.md).
 """
 
 import os
@@ -20,24 +22,45 @@ from s3t_core.errors import GuaranteeError
 _KEPT = ("quarantine", "needles", "activations", "stages", "mlartifacts", "dvc-site")
 _SWEPT = ("tmp", "next", "loading")
 """What else lies there than files goes with the next sweep."""
-_OPENED = ("s3t.toml", "data.dvc", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/config.local", ".dvc/.gitignore",
-           ".git/HEAD", ".git/index", ".git/config",
-           *(f".s3t/{name}.db{more}" for name in ("s3t", "mlflow") for more in ("", "-journal", "-wal", "-shm")))
+_OPENED = (
+    "s3t.toml",
+    "data.dvc",
+    ".dvcignore",
+    ".gitignore",
+    ".dvc/config",
+    ".dvc/config.local",
+    ".dvc/.gitignore",
+    ".git/HEAD",
+    ".git/index",
+    ".git/config",
+    *(
+        f".s3t/{name}.db{more}"
+        for name in ("s3t", "mlflow")
+        for more in ("", "-journal", "-wal", "-shm")
+    ),
+)
 """Files that are opened by their name; what an operator links there is theirs."""
 _OBJECTS = re.compile(r"[0-9a-f]{2}")
 _OBJECT = re.compile(r"(.*/)?[0-9a-f]{2}/[0-9a-f]{30}")
 _NONE = re.compile(r"(?!)")
-_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def check_footing(root: Path, stores: Iterable[Path] = (), remotes: Iterable[Path] = ()) -> None:
-    """Look at what the workspace keeps below `root`, and in stores and remotes wherever they are. Raises
-    GuaranteeError, which names the first that is no file of its own."""
+    """Look at what the workspace keeps below `root`, and in stores and remotes wherever they are.
+    Raises GuaranteeError, which names the first that is no file of its own."""
     state, objects = root / ".s3t", root / ".git" / "objects"
     for name in _OPENED:
         _check_opened(root / name, root)
     _check(root / "data", root, leads_to_object)
-    _check(root / ".git", root, lambda path: objects not in path.parents, sockets=True)  # of git's watcher of files
+    _check(
+        root / ".git", root, lambda path: objects not in path.parents, sockets=True
+    )  # of git's watcher of files
     _check(root / ".dvc" / "tmp", root)
     kept = [root / ".dvc" / "cache", *dict.fromkeys([state / "remote", *remotes])]
     check_objects(root, [place / "files" / "md5" for place in kept])
@@ -48,7 +71,8 @@ def check_footing(root: Path, stores: Iterable[Path] = (), remotes: Iterable[Pat
 
 
 def check_objects(root: Path, places: Iterable[Path]) -> None:
-    """The same for directories of DVC's that hold objects, of which some may be links to directories."""
+    """The same for directories of DVC's that hold objects, of which some may be links to
+    directories."""
     for place in places:
         _check(place, root, folders=_OBJECTS)
 
@@ -61,22 +85,32 @@ def check_place(place: Path) -> None:
 def refuse_link(path: Path, root: Path) -> None:
     """Raises GuaranteeError for a link, wherever it leads."""
     if path.is_symlink():
-        raise GuaranteeError(f"expected {_shown(path, root)} to be a file, got a link to one elsewhere, which no "
-                             "erasure would reach; put the file itself there, and destroy the other")
+        raise GuaranteeError(
+            f"expected {_shown(path, root)} to be a file, got a link to one elsewhere, which no "
+            "erasure would reach; put the file itself there, and destroy the other"
+        )
 
 
 def leads_to_object(link: Path) -> bool:
-    """Whether a link leads to a file that is named as DVC names objects: DVC may put links to its cache in the place of
-    data files (`cache.type`)."""
+    """Whether a link leads to a file that is named as DVC names objects: DVC may put links to its
+    cache in the place of data files (`cache.type`)."""
     found = os.path.realpath(link)
     return _OBJECT.fullmatch(found) is not None and Path(found).is_file()
 
 
-def _check(place: Path, root: Path, may_link: Callable[[Path], bool] = lambda _: False,
-           folders: re.Pattern[str] = _NONE, swept: bool = False, sockets: bool = False) -> None:
+def _check(
+    place: Path,
+    root: Path,
+    may_link: Callable[[Path], bool] = lambda _: False,
+    folders: re.Pattern[str] = _NONE,
+    swept: bool = False,
+    sockets: bool = False,
+) -> None:
     if place.is_symlink() and not place.is_dir():
-        raise GuaranteeError(f"expected {_shown(place, root)} to lead to a directory, got a link that leads to none; "
-                             "mount its disk, or take the link away, then run the command again")
+        raise GuaranteeError(
+            f"expected {_shown(place, root)} to lead to a directory, got a link that leads to "
+            "none; mount its disk, or take the link away, then run the command again"
+        )
     for path, is_link in _odd_ones(place, folders):
         if is_link and not may_link(path):
             refuse_link(path, root)
@@ -85,8 +119,9 @@ def _check(place: Path, root: Path, may_link: Callable[[Path], bool] = lambda _:
 
 
 def _odd_ones(place: Path, folders: re.Pattern[str]) -> Iterator[tuple[Path, bool]]:
-    """What is neither file nor directory below a place, and whether it is a link. Links to directories of such names as
-    `folders` has are gone into. What cannot be listed, or goes meanwhile, is left to who opens it."""
+    """What is neither file nor directory below a place, and whether it is a link. Links to
+    directories of such names as `folders` has are gone into. What cannot be listed, or goes
+    meanwhile, is left to who opens it."""
     waiting, seen = [os.fspath(place)], {os.path.realpath(place)}
     while waiting:
         try:
@@ -114,9 +149,15 @@ def _check_opened(path: Path, root: Path) -> None:
     except OSError:
         return  # there is none, or who opens it is told
     if kind:
-        raise GuaranteeError(f"expected {_shown(path, root)} to be a file, got {kind}, which would be waited for; take "
-                             "it away, and restore the file if there was one, then run the command again")
+        raise GuaranteeError(
+            f"expected {_shown(path, root)} to be a file, got {kind}, which would be waited for; "
+            "take it away, and restore the file if there was one, then run the command again"
+        )
 
 
 def _shown(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else "/".join(path.parts[-3:])
+    return (
+        path.relative_to(root).as_posix()
+        if path.is_relative_to(root)
+        else "/".join(path.parts[-3:])
+    )

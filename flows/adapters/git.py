@@ -1,4 +1,5 @@
-"""git, as the system calls it: on the repository that it names, whatever the operator's shell says, and for so long."""
+"""git, as the system calls it: on the repository that it names, whatever the operator's shell says,
+and for so long."""
 
 import contextlib
 import os
@@ -13,13 +14,30 @@ from typing import IO, cast
 from s3t_core.errors import StorageError
 
 REDIRECTING = (
-    "GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_NAMESPACE", "GIT_CEILING_DIRECTORIES",
-    "GIT_DISCOVERY_ACROSS_FILESYSTEM", "GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT", "GIT_GRAFT_FILE",
-    "GIT_SHALLOW_FILE", "GIT_REPLACE_REF_BASE", "GIT_NO_REPLACE_OBJECTS", "GIT_PREFIX", "GIT_INTERNAL_SUPER_PREFIX",
-    "GIT_TEMPLATE_DIR")
-"""What would have git read or write another repository, or another part of it, than the one it is asked about. A hook
-sets some of them for what it runs."""
+    "GIT_DIR",
+    "GIT_COMMON_DIR",
+    "GIT_WORK_TREE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_QUARANTINE_PATH",
+    "GIT_NAMESPACE",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_DISCOVERY_ACROSS_FILESYSTEM",
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_CONFIG_COUNT",
+    "GIT_GRAFT_FILE",
+    "GIT_SHALLOW_FILE",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_PREFIX",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_TEMPLATE_DIR",
+)
+"""What would have git read or write another repository, or another part of it, than the one it is
+asked about. A hook sets some of them for what it runs."""
 _FORMATS = ("sha1", "sha256")
 _PATIENCE_SECONDS = 600
 _SLOWEST_BYTES_A_SECOND = 2**20
@@ -31,24 +49,38 @@ def git_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in REDIRECTING}
 
 
-def run_git(*arguments: str, patience: float = _PATIENCE_SECONDS) -> "subprocess.CompletedProcess[str]":
-    """What git answers; it asks nobody for anything. Raises StorageError when it takes longer than `patience` seconds,
-    and where there is none: it is ended then with all that it started, as it is whatever else ends the wait."""
+def run_git(
+    *arguments: str, patience: float = _PATIENCE_SECONDS
+) -> "subprocess.CompletedProcess[str]":
+    """What git answers; it asks nobody for anything. Raises StorageError when it takes longer than
+    `patience` seconds, and where there is none: it is ended then with all that it started, as it is
+    whatever else ends the wait."""
     try:
-        git = subprocess.Popen(["git", *arguments], env={**git_environment(), "GIT_TERMINAL_PROMPT": "0"}, text=True,
-                               errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, start_new_session=True)
+        git = subprocess.Popen(
+            ["git", *arguments],
+            env={**git_environment(), "GIT_TERMINAL_PROMPT": "0"},
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
     except OSError as error:
-        raise StorageError(f"expected git to run, got {error.strerror or type(error).__name__}; install it, then run "
-                           "the command again") from None
+        raise StorageError(
+            f"expected git to run, got {error.strerror or type(error).__name__}; install it, then "
+            "run the command again"
+        ) from None
     with git:
         try:
             out, told = git.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
             _end(git)
-            raise StorageError(f"expected git to answer within {patience:g} seconds, got nothing; see whether the disk "
-                               "of its repository answers, and that nothing but files lies in its .git, then run the "
-                               "command again") from None
+            raise StorageError(
+                f"expected git to answer within {patience:g} seconds, got nothing; see whether the "
+                "disk of its repository answers, and that nothing but files lies in its .git, then "
+                "run the command again"
+            ) from None
         except BaseException:
             _end(git)
             raise
@@ -61,8 +93,9 @@ def _end(git: "subprocess.Popen[str]") -> None:
 
 
 def git_objects(pack: IO[bytes], temporary: Path | None) -> Iterator["GitObject"]:
-    """Every object of a pack, each to be read before the next. A copy is indexed anew, in a repository of its own, so
-    that nothing counts but the pack. Raises StorageError: one that is not whole may hold anything."""
+    """Every object of a pack, each to be read before the next. A copy is indexed anew, in a
+    repository of its own, so that nothing counts but the pack. Raises StorageError: one that is not
+    whole may hold anything."""
     with tempfile.TemporaryDirectory(dir=temporary, prefix="scan-") as name:
         folder = Path(name)
         for number, object_format in enumerate(_FORMATS):
@@ -84,8 +117,18 @@ def _indexed(pack: IO[bytes], folder: Path, object_format: str) -> bool:
 
 
 def _objects_in(folder: Path) -> Iterator["GitObject"]:
-    command = ["git", "-C", str(folder), "cat-file", "--batch", "--batch-all-objects", "--unordered"]
-    with subprocess.Popen(command, env=git_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as git:
+    command = [
+        "git",
+        "-C",
+        str(folder),
+        "cat-file",
+        "--batch",
+        "--batch-all-objects",
+        "--unordered",
+    ]
+    with subprocess.Popen(
+        command, env=git_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as git:
         yield from _batch(cast("IO[bytes]", git.stdout))
     if git.returncode != 0:
         raise _unreadable()
@@ -109,7 +152,8 @@ class GitObject:
 
 
 def _batch(stream: IO[bytes]) -> Iterator[GitObject]:
-    """What `git cat-file --batch` writes: a line that names an object, its kind and size, the content, a line's end."""
+    """What `git cat-file --batch` writes: a line that names an object, its kind and size, the
+    content, a line's end."""
     while header := stream.readline():
         told = header.split()
         if len(told) != 3 or not told[2].isdigit():
@@ -122,5 +166,8 @@ def _batch(stream: IO[bytes]) -> Iterator[GitObject]:
 
 
 def _unreadable() -> StorageError:
-    return StorageError("expected a git pack that git reads to its end, got one that is cut, damaged or takes from "
-                        "another; run `git fsck` in its repository and repair or remove it, then run the command again")
+    return StorageError(
+        "expected a git pack that git reads to its end, got one that is cut, damaged or takes from "
+        "another; run `git fsck` in its repository and repair or remove it, then run the command "
+        "again"
+    )

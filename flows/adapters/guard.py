@@ -1,20 +1,25 @@
-"""What stands in front of every port that a command of ours opens: an ASGI application around another one.
+"""What stands in front of every port that a command of ours opens: an ASGI application around
+another one.
 
-A port on the loopback address is open to every user of the machine and, through the operator's browser, to every page
-that the operator visits. So each request is asked, in this order:
+A port on the loopback address is open to every user of the machine and, through the operator's
+browser, to every page that the operator visits. So each request is asked, in this order:
 
-1. is it HTTP or a websocket, with a plain path? A server's own start and stop pass; anything else is refused
-2. does its one `Host` header name this server? Else a page may have pointed a name of its own at the loopback address
-   (DNS rebinding): 421
-3. if it names an `Origin`, is that this server itself? If a browser says where it comes from (`Sec-Fetch-Site`), is it
-   from here? Else it is another page's request, a preflight among them: 403
+1. is it HTTP or a websocket, with a plain path? A server's own start and stop pass; anything else
+   is refused
+2. does its one `Host` header name this server? Else a page may have pointed a name of its own at
+   the loopback address (DNS rebinding): 421
+3. if it names an `Origin`, is that this server itself? If a browser says where it comes from
+   (`Sec-Fetch-Site`), is it from here? Else it is another page's request, a preflight among them:
+   403
 4. does it carry the credential? Only the paths that say "I am well" answer without: 401
 
-Prefect's client sends the credential on some websockets as a header and on others only in the first message, as its
-server's protocol asks. So a websocket without the header is watched: nothing but that message passes in, and nothing at
-all passes out, until the credential has come. A route that forgot to ask for it is closed all the same.
+Prefect's client sends the credential on some websockets as a header and on others only in the first
+message, as its server's protocol asks. So a websocket without the header is watched: nothing but
+that message passes in, and nothing at all passes out, until the credential has come. A route that
+forgot to ask for it is closed all the same.
 
-Sources: RFC 9110 (Host, 421 and 401), RFC 6455 section 10.2 (origins of websockets), Fetch Metadata (Sec-Fetch-Site).
+Sources: RFC 9110 (Host, 421 and 401), RFC 6455 section 10.2 (origins of websockets), Fetch Metadata
+(Sec-Fetch-Site).
 """
 
 import asyncio
@@ -47,11 +52,12 @@ _TOLD = {
 class Rules:
     """Whom a server answers.
 
-    `hosts`: what a Host header may say, lower case, with the port where the address has one. `scheme`: "basic" or
-    "bearer". `secret`: for basic "USER:PASSWORD". `open_paths`: exact paths that GET and HEAD reach without it.
-    `schemes`: what this server's own address may begin with in an Origin. `realm`: how a browser that comes without
-    the credential is asked for it; "" where no pages are served. It then keeps it and sends it along for other pages
-    too, whose requests are refused by where they come from.
+    `hosts`: what a Host header may say, lower case, with the port where the address has one.
+    `scheme`: "basic" or "bearer". `secret`: for basic "USER:PASSWORD". `open_paths`: exact paths
+    that GET and HEAD reach without it. `schemes`: what this server's own address may begin with in
+    an Origin. `realm`: how a browser that comes without the credential is asked for it; "" where no
+    pages are served. It then keeps it and sends it along for other pages too, whose requests are
+    refused by where they come from.
     """
 
     hosts: frozenset[str]
@@ -63,10 +69,13 @@ class Rules:
 
     def __post_init__(self) -> None:
         if not self.secret or not self.hosts or self.scheme not in ("basic", "bearer"):
-            raise ValueError("expected a credential, its scheme and at least one host name, got less")
+            raise ValueError(
+                "expected a credential, its scheme and at least one host name, got less"
+            )
 
     def refusal(self, scope: Scope) -> int | None:
-        """The HTTP status that a request is refused with before its credential is looked at; None: go on."""
+        """The HTTP status that a request is refused with before its credential is looked at; None:
+        go on."""
         hosts = _values(scope, b"host")
         if not _is_plain(scope):
             return 400
@@ -81,8 +90,12 @@ class Rules:
 
     def is_open(self, scope: Scope) -> bool:
         """Whether this is a question after the server's health, which anybody may ask."""
-        return (scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] in self.open_paths
-                and not scope.get("root_path"))
+        return (
+            scope["type"] == "http"
+            and scope["method"] in ("GET", "HEAD")
+            and scope["path"] in self.open_paths
+            and not scope.get("root_path")
+        )
 
     def is_authorised(self, scope: Scope) -> bool:
         """Whether the one Authorization header is the credential."""
@@ -95,7 +108,8 @@ class Rules:
         return self.is_secret(_from_basic(value) if self.scheme == "basic" else value.strip())
 
     def is_secret(self, given: bytes) -> bool:
-        """Whether these bytes are the secret, in a time that does not tell how much of it was right."""
+        """Whether these bytes are the secret, in a time that does not tell how much of it was
+        right."""
         return hmac.compare_digest(given, self.secret.encode())
 
 
@@ -132,16 +146,23 @@ class Guard:
         rules = self._rules
         if rules.refusal(scope) is None and rules.is_authorised(scope):
             await self._app(scope, receive, send)
-        elif rules.refusal(scope) is None and rules.scheme == "basic" and not _values(scope, b"authorization"):
+        elif (
+            rules.refusal(scope) is None
+            and rules.scheme == "basic"
+            and not _values(scope, b"authorization")
+        ):
             watched = _Watched(rules, receive, send)
             await self._app(scope, watched.receive, watched.send)
         else:
-            await receive()  # the handshake; refused before it is accepted, so the client sees HTTP 403
+            await (
+                receive()
+            )  # the handshake; refused before it is accepted, so the client sees HTTP 403
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
 
 
 class _Watched:
-    """A websocket whose credential must come in its first message, as `{"type": "auth", "token": ...}`."""
+    """A websocket whose credential must come in its first message, as `{"type": "auth", "token":
+    ...}`."""
 
     def __init__(self, rules: Rules, receive: Receive, send: Send) -> None:
         self._rules = rules
@@ -168,7 +189,8 @@ class _Watched:
         return message
 
     async def send(self, message: Message) -> None:
-        """Let the handshake and the end out at any time, everything else once the credential is right."""
+        """Let the handshake and the end out at any time, everything else once the credential is
+        right."""
         if self._closed:
             return
         if message["type"] == "websocket.close":
@@ -194,7 +216,11 @@ def _token(message: Message) -> bytes:
         said = json.loads(message.get("text") or "")
     except (ValueError, RecursionError):
         return b""
-    if not isinstance(said, dict) or said.get("type") != "auth" or not isinstance(said.get("token"), str):
+    if (
+        not isinstance(said, dict)
+        or said.get("type") != "auth"
+        or not isinstance(said.get("token"), str)
+    ):
         return b""
     return str(said["token"]).encode(errors="surrogatepass")
 
@@ -216,26 +242,39 @@ def _lower(value: bytes) -> str:
 
 
 def _is_plain(scope: Scope) -> bool:
-    """Whether the path says one thing only: it is absolute, and nobody can read another one into it."""
+    """Whether the path says one thing only: it is absolute, and nobody can read another one into
+    it."""
     path = scope["path"]
     parts = path.split("/")
-    return path.startswith("/") and "." not in parts and ".." not in parts and "\\" not in path and "//" not in path
+    return (
+        path.startswith("/")
+        and "." not in parts
+        and ".." not in parts
+        and "\\" not in path
+        and "//" not in path
+    )
 
 
 def _without_body(send: Send) -> Send:
-    """What HEAD gets of the answer to GET: the same but for the content (RFC 9110, 9.3.2). Not every application knows
-    HEAD, or asks for no credential then."""
+    """What HEAD gets of the answer to GET: the same but for the content (RFC 9110, 9.3.2). Not
+    every application knows HEAD, or asks for no credential then."""
+
     async def pass_on(message: Message) -> None:
         if message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await send(message)
+
     return pass_on
 
 
 async def _refuse(status: int, send: Send, realm: str) -> None:
     body = json.dumps({"exception_message": _TOLD[status]}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()),
-               (b"connection", b"close"), (b"cache-control", b"no-store")]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+        (b"cache-control", b"no-store"),
+    ]
     if status == 401 and realm:
         headers.append((b"www-authenticate", f'Basic realm="{realm}"'.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -1,8 +1,10 @@
-"""Key files of a workspace: `.s3t/keys/workspace.key` and the signing pair. Refused when others could read them.
+"""Key files of a workspace: `.s3t/keys/workspace.key` and the signing pair. Refused when others
+could read them.
 
-A signing key is changed in this order, so that a kill at any place leaves one that signs and is on the record: the next
-one is written to `signing.next`; the ledger tells of it; it takes the place of the old one, whose public part is kept.
-`signing.pub` says, before the key itself, which keys it replaced: whoever verifies needs no other file to know that.
+A signing key is changed in this order, so that a kill at any place leaves one that signs and is on
+the record: the next one is written to `signing.next`; the ledger tells of it; it takes the place of
+the old one, whose public part is kept. `signing.pub` says, before the key itself, which keys it
+replaced: whoever verifies needs no other file to know that.
 """
 
 import secrets
@@ -39,23 +41,30 @@ def create_keys(folder: Path, workspace_key: bytes | None = None) -> None:
         key = workspace_key or secrets.token_bytes(KEY_BYTES)
         write_atomically(folder / WORKSPACE_KEY, key.hex().encode() + b"\n", 0o600)
     if not (folder / SIGNING_KEY).exists() and (folder / SIGNING_PUB).exists():
-        raise WorkspaceError(f"expected .s3t/keys/{SIGNING_KEY} beside its public part, got none; restore it from its "
-                             "backup, or, when it is lost for good, run `s3t rotate-key --lost`")
+        raise WorkspaceError(
+            f"expected .s3t/keys/{SIGNING_KEY} beside its public part, got none; restore it from "
+            "its backup, or, when it is lost for good, run `s3t rotate-key --lost`"
+        )
     if not (folder / SIGNING_KEY).exists():
         _write_private(folder / SIGNING_KEY, Ed25519PrivateKey.generate())
     if not (folder / SIGNING_PUB).exists():
-        write_atomically(folder / SIGNING_PUB, _pem(read_signing_key(folder).public_key()), SHARED_MODE)
+        write_atomically(
+            folder / SIGNING_PUB, _pem(read_signing_key(folder).public_key()), SHARED_MODE
+        )
     folder.chmod(0o700)
 
 
 def read_workspace_key(folder: Path) -> bytes:
-    """The workspace key. Raises WorkspaceError when it is missing, readable by others, or not one."""
+    """The workspace key. Raises WorkspaceError when it is missing, readable by others, or not
+    one."""
     text = _read_private(folder / WORKSPACE_KEY)
     try:
         return bytes.fromhex(text.decode().strip())
     except ValueError:
-        raise WorkspaceError(f"expected {KEY_BYTES * 2} hex digits in .s3t/keys/{WORKSPACE_KEY}, got something else; "
-                             "restore it from its backup") from None
+        raise WorkspaceError(
+            f"expected {KEY_BYTES * 2} hex digits in .s3t/keys/{WORKSPACE_KEY}, got something "
+            "else; restore it from its backup"
+        ) from None
 
 
 def read_keys(folder: Path) -> WorkspaceKeys:
@@ -70,8 +79,10 @@ def read_signing_key(folder: Path, name: str = SIGNING_KEY) -> Ed25519PrivateKey
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
-        raise WorkspaceError(f"expected an Ed25519 private key in .s3t/keys/{name}, got something else; "
-                             "restore it from its backup")
+        raise WorkspaceError(
+            f"expected an Ed25519 private key in .s3t/keys/{name}, got something else; "
+            "restore it from its backup"
+        )
     return key
 
 
@@ -88,7 +99,8 @@ def adopt_next_key(folder: Path, state: State) -> None:
         return
     private = read_signing_key(folder, SIGNING_NEXT)
     if key_id(private.public_key()) != state.signing:
-        return  # the ledger does not tell of it: a run was killed before, and the old key goes on signing
+        # the ledger does not tell of it: a run was killed before, and the old key goes on signing
+        return
     old = read_public_key(folder / SIGNING_PUB)
     if key_id(old) != state.signing:
         write_atomically(folder / f"{_RETIRED}{key_id(old)[:16]}.pub", _pem(old), SHARED_MODE)
@@ -104,14 +116,22 @@ def _with_history(public: Ed25519PublicKey, state: State) -> bytes:
 
 
 def _write_private(path: Path, private: Ed25519PrivateKey) -> None:
-    write_atomically(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    write_atomically(
+        path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600
+    )
 
 
 def read_public_keys(folder: Path) -> list[Ed25519PublicKey]:
     """The workspace's own public keys: the one in use and those before it."""
     used = [read_signing_key(folder).public_key()] if (folder / SIGNING_KEY).exists() else []
-    return [*used, *(read_public_key(p) for p in [folder / SIGNING_PUB, *sorted(folder.glob(f"{_RETIRED}*.pub"))]
-                     if p.exists())]
+    return [
+        *used,
+        *(
+            read_public_key(p)
+            for p in [folder / SIGNING_PUB, *sorted(folder.glob(f"{_RETIRED}*.pub"))]
+            if p.exists()
+        ),
+    ]
 
 
 def _pem(public: Ed25519PublicKey) -> bytes:
@@ -128,18 +148,24 @@ def read_key(path: Path) -> KeyFile:
     try:
         return read_key_file(read_regular(path, _MOST_KEY_BYTES))
     except (OSError, ValueError):
-        raise WorkspaceError(f"expected an Ed25519 public key (PEM) in {path.name}, got none; "
-                             "name the controller's public key with --key") from None
+        raise WorkspaceError(
+            f"expected an Ed25519 public key (PEM) in {path.name}, got none; "
+            "name the controller's public key with --key"
+        ) from None
 
 
 def _read_private(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise WorkspaceError(f"expected .s3t/keys/{path.name} to be readable by its owner only, got mode "
-                                 f"{stat.filemode(mode)}; run chmod 600 on it")
+            raise WorkspaceError(
+                f"expected .s3t/keys/{path.name} to be readable by its owner only, got mode "
+                f"{stat.filemode(mode)}; run chmod 600 on it"
+            )
         return read_regular(path, _MOST_KEY_BYTES)
     except OSError:
-        raise WorkspaceError(f"expected the key .s3t/keys/{path.name}, got none; if your workspace is another "
-                             "directory, go there or pass --workspace; run `s3t init` in a new one; where the key was "
-                             "lost, restore it from its backup") from None
+        raise WorkspaceError(
+            f"expected the key .s3t/keys/{path.name}, got none; if your workspace is another "
+            "directory, go there or pass --workspace; run `s3t init` in a new one; where the key "
+            "was lost, restore it from its backup"
+        ) from None

@@ -1,5 +1,6 @@
-"""Whose rows the system keeps. What a residue scan finds in the row of such a person is their own data, whoever said
-the same; in a row of anybody else it is residue: nobody can say that it is not the erased person's under another name.
+"""Whose rows the system keeps. What a residue scan finds in the row of such a person is their own
+data, whoever said the same; in a row of anybody else it is residue: nobody can say that it is not
+the erased person's under another name.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,9 @@ from s3t_core.slicefile import subjects_of
 
 
 class KnownSubjects:
-    """Answers for one scan whether a subject (digest) has rows in the recorded data, in a stored earlier version whose
-    ids are told as the present one's are, or in quarantine. The earlier ones are read only where nothing else knows the
-    subject."""
+    """Answers for one scan whether a subject (digest) has rows in the recorded data, in a stored
+    earlier version whose ids are told as the present one's are, or in quarantine. The earlier ones
+    are read only where nothing else knows the subject."""
 
     def __init__(self, datasets: DvcDatasets, state: Callable[[], State]) -> None:
         self._datasets = datasets

@@ -1,12 +1,13 @@
 """A lease in the database: one at a time changes the workspace, across processes and machines.
 
 1. A holder writes its token and beats: every few seconds it raises a number.
-2. A holder that stood under the same lock file is dead, because whoever asks holds that lock now: the lease is taken
-   over at once. Of any other holder the number is watched; it is dead when it stands still for longer than it may. No
-   clock is compared with another.
-3. A holder that lost its lease (it was stopped for longer than it may be) writes nothing more in the database: every
-   transaction checks the token first. What it wrote to files, buckets and the registry before it came to that is put
-   right by itself, under a lease of its own, as after a restore.
+2. A holder that stood under the same lock file is dead, because whoever asks holds that lock now:
+   the lease is taken over at once. Of any other holder the number is watched; it is dead when it
+   stands still for longer than it may. No clock is compared with another.
+3. A holder that lost its lease (it was stopped for longer than it may be) writes nothing more in
+   the database: every transaction checks the token first. What it wrote to files, buckets and the
+   registry before it came to that is put right by itself, under a lease of its own, as after a
+   restore.
 """
 
 import contextlib
@@ -33,16 +34,25 @@ CHANGE, TRAIN = "change", "train"
 
 
 class LostLease(Busy):
-    """Somebody else changes the workspace by now. What this process wrote since it lost its lease, if anything, was
-    made from what it read before: whoever catches this has the workspace put right (flows.healing.putting_right)."""
+    """Somebody else changes the workspace by now. What this process wrote since it lost its lease,
+    if anything, was made from what it read before: whoever catches this has the workspace put right
+    (flows.healing.putting_right)."""
 
 
 class Lease:
     """One named lease. `place` says which lock file a holder stands under (`lock_place`)."""
 
-    def __init__(self, database: Database, name: str, place: str, patience: float = PATIENCE_SECONDS,
-                 beat: float = BEAT_SECONDS, fences: bool = True) -> None:
-        """`fences`: whether writes are refused when it is lost; one lease of a database object can do that."""
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        place: str,
+        patience: float = PATIENCE_SECONDS,
+        beat: float = BEAT_SECONDS,
+        fences: bool = True,
+    ) -> None:
+        """`fences`: whether writes are refused when it is lost; one lease of a database object can
+        do that."""
         self._fences = fences
         self._database = database
         self._name = name
@@ -53,7 +63,8 @@ class Lease:
 
     @contextlib.contextmanager
     def held(self, wait_seconds: float = 0) -> Iterator["Lease"]:
-        """Hold it. Raises Busy when a living holder elsewhere has it for longer than `wait_seconds`."""
+        """Hold it. Raises Busy when a living holder elsewhere has it for longer than
+        `wait_seconds`."""
         self._take(wait_seconds)
         done = threading.Event()
         beating = threading.Thread(target=self._keep_beating, args=(done,), daemon=True)
@@ -74,7 +85,9 @@ class Lease:
             done.set()
             beating.join()
             with contextlib.suppress(StorageError), self._database.transaction() as connection:
-                connection.execute(delete(LEASE).where(LEASE.c.name == self._name, LEASE.c.holder == self._token))
+                connection.execute(
+                    delete(LEASE).where(LEASE.c.name == self._name, LEASE.c.holder == self._token)
+                )
 
     def check(self) -> None:
         """That it is still held. Raises LostLease."""
@@ -82,7 +95,8 @@ class Lease:
             self._check(connection)
 
     def _check_after(self, error: Exception) -> None:
-        """Whatever fails once another took over (what was needed is destroyed by now) is told as that."""
+        """Whatever fails once another took over (what was needed is destroyed by now) is told as
+        that."""
         try:
             self.check()
         except LostLease as lost:
@@ -91,27 +105,38 @@ class Lease:
     def _check(self, connection: Connection) -> None:
         held = select(LEASE.c.holder).where(LEASE.c.name == self._name)
         if connection.execute(held).scalar_one_or_none() != self._token:
-            raise LostLease("this process stood still for so long that another one took over; it goes on from the "
-                            "ledger, and this one stops")
+            raise LostLease(
+                "this process stood still for so long that another one took over; it goes on from "
+                "the ledger, and this one stops"
+            )
 
     def _take(self, wait_seconds: float) -> None:
-        """Raises Busy when the holder beats while it is watched, and there is no time left to wait."""
+        """Raises Busy when the holder beats while it is watched, and there is no time left to
+        wait."""
         began, seen = time.monotonic(), None
         until = began + wait_seconds
         while True:
             with self._database.transaction() as connection:
                 row = connection.execute(select(LEASE).where(LEASE.c.name == self._name)).first()
-                still = (row is not None and seen == (row.holder, row.beat)
-                         and time.monotonic() - began > self._patience)
+                still = (
+                    row is not None
+                    and seen == (row.holder, row.beat)
+                    and time.monotonic() - began > self._patience
+                )
                 if row is None or row.place == self._place or still:
                     connection.execute(delete(LEASE).where(LEASE.c.name == self._name))
-                    connection.execute(insert(LEASE).values(name=self._name, holder=self._token, place=self._place,
-                                                            beat=0))
+                    connection.execute(
+                        insert(LEASE).values(
+                            name=self._name, holder=self._token, place=self._place, beat=0
+                        )
+                    )
                     return
             if seen != (row.holder, row.beat):
                 if seen is not None and time.monotonic() > until:
-                    raise Busy("another machine is changing this workspace (ingest, train, retrain or erase); wait "
-                               "for it to finish, then run the command again")
+                    raise Busy(
+                        "another machine is changing this workspace (ingest, train, retrain or "
+                        "erase); wait for it to finish, then run the command again"
+                    )
                 began = time.monotonic()  # watched from now on
             seen = row.holder, row.beat
             time.sleep(_POLL_SECONDS)
@@ -119,22 +144,31 @@ class Lease:
     def _keep_beating(self, done: threading.Event) -> None:
         mine = update(LEASE).where(LEASE.c.name == self._name, LEASE.c.holder == self._token)
         while not done.wait(self._beat):
-            with contextlib.suppress(StorageError, Busy), self._database.transaction() as connection:
+            with (
+                contextlib.suppress(StorageError, Busy),
+                self._database.transaction() as connection,
+            ):
                 connection.execute(mine.values(beat=LEASE.c.beat + 1))
 
 
 def beats(database: Database) -> dict[str, tuple[str, int]]:
-    """Holder and beat of every lease: the same twice, more than BEAT_SECONDS apart, when nobody alive holds one."""
+    """Holder and beat of every lease: the same twice, more than BEAT_SECONDS apart, when nobody
+    alive holds one."""
     with database.reading() as connection:
         return {row.name: (row.holder, row.beat) for row in connection.execute(select(LEASE))}
 
 
 def lock_place(lock: Path) -> str:
-    """What tells this lock file from any other: equal for two processes only when the same kernel keeps the lock."""
+    """What tells this lock file from any other: equal for two processes only when the same kernel
+    keeps the lock."""
     found = lock.stat()
     return sha256_hex(f"{_kernel()} {found.st_dev} {found.st_ino}".encode())
 
 
 def _kernel() -> str:
     boot = Path("/proc/sys/kernel/random/boot_id")
-    return boot.read_text().strip() if boot.is_file() else f"{socket.gethostname()} {uuid.getnode()} {os.name}"
+    return (
+        boot.read_text().strip()
+        if boot.is_file()
+        else f"{socket.gethostname()} {uuid.getnode()} {os.name}"
+    )

@@ -38,37 +38,47 @@ _FIRST_YEAR, _LAST_YEAR = 2025, 2199
 
 
 class NeedleFiles:
-    """The only files that hold what is being erased, 0600, each under a seal: a scan that looked for something else
-    would find nothing. One that somebody without the key changed, or put in another's place, counts as lost, and the
-    certificate says so. Fills the port `Needles`."""
+    """The only files that hold what is being erased, 0600, each under a seal: a scan that looked
+    for something else would find nothing. One that somebody without the key changed, or put in
+    another's place, counts as lost, and the certificate says so. Fills the port `Needles`."""
 
     def __init__(self, folder: Path, key: bytes) -> None:
         self.folder = folder
         self._key = key
 
     def keep_ids(self, ids: Mapping[str, list[str]]) -> None:
-        """Keep the ids as given, by request, in one file, before any of the requests is acknowledged."""
+        """Keep the ids as given, by request, in one file, before any of the requests is
+        acknowledged."""
         if ids:
             path = self.folder / f"{min(ids)}.json"
-            path = path if not path.exists() else path.with_name(f"{min(ids)}-{uuid.uuid4().hex[:8]}.json")
+            path = (
+                path
+                if not path.exists()
+                else path.with_name(f"{min(ids)}-{uuid.uuid4().hex[:8]}.json")
+            )
             write_atomically(path, self._sealed("ids", dict(ids)), 0o600)
 
     def gather(self, plan_id: str, texts: list[str]) -> None:
         """Keep the texts that the scan will look for."""
-        write_atomically(self.folder / f"{plan_id}.json", self._sealed(plan_id, sorted(set(texts))), 0o600)
+        write_atomically(
+            self.folder / f"{plan_id}.json", self._sealed(plan_id, sorted(set(texts))), 0o600
+        )
 
     def read(self, plan_id: str, told: Mapping[str, Iterable[str]]) -> NeedlesFound:
-        """What to look for, and what is lost of it. `told`: digests of the ids as given, by request, as the ledger
-        knows them."""
+        """What to look for, and what is lost of it. `told`: digests of the ids as given, by
+        request, as the ledger knows them."""
         given = self._given()
-        lost = [r for r, digests in told.items() if not given.get(r) or not
-                set(digests) <= {self.digest_of(r, i) for i in given[r]}]
+        lost = [
+            r
+            for r, digests in told.items()
+            if not given.get(r) or not set(digests) <= {self.digest_of(r, i) for i in given[r]}
+        ]
         texts = _strings(self._kept(self.folder / f"{plan_id}.json", plan_id))
         return NeedlesFound({r: given.get(r, []) for r in told}, lost, texts)
 
     def digest_of(self, request_id: str, given: str) -> str:
-        """By what the ledger knows an id as given of one request: it says nothing of another's, nor without the key.
-        """
+        """By what the ledger knows an id as given of one request: it says nothing of another's, nor
+        without the key."""
         return keyed_digest(self._key, "id as given", request_id, given).hex()
 
     def known(self) -> set[str]:
@@ -95,19 +105,21 @@ class NeedleFiles:
             remove_file(self.folder / f"{plan_id}.json")
 
     def forget(self, plan_id: str, request_ids: Iterable[str]) -> None:
-        """Remove those of a plan and of requests that are closed, once no request is being accepted. Idempotent."""
+        """Remove those of a plan and of requests that are closed, once no request is being
+        accepted. Idempotent."""
         with self.accepting():
             self.destroy(plan_id, request_ids)
 
     @contextlib.contextmanager
     def accepting(self) -> Iterator[None]:
-        """Hold this from before ids are kept until it is known whether their requests were accepted: meanwhile nobody
-        takes them for what was left, and afterwards everybody may."""
+        """Hold this from before ids are kept until it is known whether their requests were
+        accepted: meanwhile nobody takes them for what was left, and afterwards everybody may."""
         with locked(self.folder.with_name("accepting.lock")):
             yield
 
     def prune(self, keep: Callable[[], Iterable[str]]) -> None:
-        """Remove what a crash or a refused request left, however new it looks: everything but what `keep` returns."""
+        """Remove what a crash or a refused request left, however new it looks: everything but what
+        `keep` returns."""
         with self.accepting():
             kept = set(keep())
             self._keep_only(lambda request_id: request_id in kept)
@@ -116,16 +128,16 @@ class NeedleFiles:
                     remove_file(path)
 
     def files_of(self, keep: Callable[[], Iterable[str]]) -> list[Path]:
-        """The files that hold nothing but what belongs to the plans and requests that `keep` returns: a scan passes
-        over them, and over no other."""
+        """The files that hold nothing but what belongs to the plans and requests that `keep`
+        returns: a scan passes over them, and over no other."""
         with self.accepting():
             kept = set(keep())
             plans = [p for p in self.folder.glob("plan-*.json") if p.stem in kept]
             return plans + [p for p, asked in self._asked() if asked and asked.keys() <= kept]
 
     def _keep_only(self, wanted: Callable[[str], bool]) -> None:
-        """Drop the ids of every request that is not `wanted`. One process at a time: what one dropped, another must not
-        write again."""
+        """Drop the ids of every request that is not `wanted`. One process at a time: what one
+        dropped, another must not write again."""
         if not self.folder.is_dir():
             return
         with locked(self.folder.with_name("needles.lock")):
@@ -140,12 +152,19 @@ class NeedleFiles:
             sync_directory(self.folder)
 
     def _asked(self) -> Iterator[tuple[Path, dict[str, list[str]]]]:
-        """Every file of ids as given, with what it holds by request. A damaged one holds nothing: its ids are lost, and
-        it goes with the next that are destroyed."""
+        """Every file of ids as given, with what it holds by request. A damaged one holds nothing:
+        its ids are lost, and it goes with the next that are destroyed."""
         for path in self.folder.glob("req-*.json"):
             value = self._kept(path, "ids")
             kept = value if isinstance(value, dict) else {}
-            yield path, {request: ids for request, given in kept.items() if (ids := _strings(given)) is not None}
+            yield (
+                path,
+                {
+                    request: ids
+                    for request, given in kept.items()
+                    if (ids := _strings(given)) is not None
+                },
+            )
 
     def _sealed(self, what: str, kept: Any) -> bytes:
         return canonical_json({"kept": kept, "seal": seal_over(self._key, f"needles {what}", kept)})
@@ -169,18 +188,32 @@ class CertificateFiles:
     """Signed certificates, `REQUEST_ID.json`. Fills the port `Certificates`."""
 
     def __init__(self, folder: Path, key: Ed25519PrivateKey, check: Callable[[], None]) -> None:
-        """`check` raises where the ledger that is signed over has lost anything: asked each time before a signature,
-        because another copy of the database may have taken its place since the command began."""
+        """`check` raises where the ledger that is signed over has lost anything: asked each time
+        before a signature, because another copy of the database may have taken its place since the
+        command began."""
         self.folder = folder
         self._key, self._check = key, check
 
-    def issue(self, predicates: Mapping[str, dict[str, Any]], subject: dict[str, Any],
-              kind: str = PREDICATE_TYPE) -> dict[str, str]:
-        """Sign and write one per request id; returns each file's SHA-256. One that a run before a crash signed for the
-        same act is kept; one for another act, which never came to be, is written over."""
+    def issue(
+        self,
+        predicates: Mapping[str, dict[str, Any]],
+        subject: dict[str, Any],
+        kind: str = PREDICATE_TYPE,
+    ) -> dict[str, str]:
+        """Sign and write one per request id; returns each file's SHA-256. One that a run before a
+        crash signed for the same act is kept; one for another act, which never came to be, is
+        written over."""
         self._check()
-        kept = {r: e for r, p in predicates.items() if (e := self._signed_before(r, kind, p)) is not None}
-        new = {r: sign(make_statement(p, subject, kind), self._key) for r, p in predicates.items() if r not in kept}
+        kept = {
+            r: e
+            for r, p in predicates.items()
+            if (e := self._signed_before(r, kind, p)) is not None
+        }
+        new = {
+            r: sign(make_statement(p, subject, kind), self._key)
+            for r, p in predicates.items()
+            if r not in kept
+        }
         write_each_atomically(self.folder, {f"{r}.json": envelope for r, envelope in new.items()})
         return {r: sha256_hex(envelope) for r, envelope in (kept | new).items()}
 
@@ -197,17 +230,22 @@ class CertificateFiles:
         with contextlib.suppress(OSError, CertificateError):
             envelope = read_regular(self.path_of(request_id))
             statement = verify(envelope, self._key.public_key())
-            if statement.get("predicateType") == kind and _act(statement["predicate"]) == _act(predicate):
+            if statement.get("predicateType") == kind and _act(statement["predicate"]) == _act(
+                predicate
+            ):
                 return envelope
         return None
 
 
 def _act(predicate: dict[str, Any]) -> tuple[Any, ...]:
-    """What a closing document tells of, apart from when it was signed: the request, and the erasure that carried it out
-    or how, by whom and why it was closed without one."""
+    """What a closing document tells of, apart from when it was signed: the request, and the erasure
+    that carried it out or how, by whom and why it was closed without one."""
     closing = predicate.get("closing", {})
-    return (predicate["request"]["id"], predicate.get("batch", {}).get("plan"),
-            *(closing.get(k) for k in ("kind", "by", "legal_basis", "reason")))
+    return (
+        predicate["request"]["id"],
+        predicate.get("batch", {}).get("plan"),
+        *(closing.get(k) for k in ("kind", "by", "legal_basis", "reason")),
+    )
 
 
 SYSTEM_PATHS = (".s3t", ".dvc", ".git", ".dvcignore", ".gitignore", "data", "data.dvc", "s3t.toml")
@@ -217,14 +255,23 @@ SYSTEM_PATHS = (".s3t", ".dvc", ".git", ".dvcignore", ".gitignore", "data", "dat
 class WorkspaceResidue:
     """Scans a workspace and its stores. Fills the port `Residue`."""
 
-    def __init__(self, root: Path, extra_roots: list[Path], needles: Callable[[], list[Path]],
-                 baseline: bytes | Iterable[bytes], buckets: Sequence[S3Blobs], temporary: Path,
-                 written: frozenset[str], known: Callable[[], Callable[[str], bool]],
-                 check_away: Callable[[], None] = lambda: None) -> None:
-        """`needles` returns the files of what is being erased, which are left out. `buckets` are searched object by
-        object, each brought to `temporary` meanwhile. `written`: addresses of those that the system itself writes
-        to. `known` makes, for each scan, what says whether a subject (digest) is somebody whose rows are kept.
-        `check_away` raises ResidueFound where rows may lie on another machine."""
+    def __init__(
+        self,
+        root: Path,
+        extra_roots: list[Path],
+        needles: Callable[[], list[Path]],
+        baseline: bytes | Iterable[bytes],
+        buckets: Sequence[S3Blobs],
+        temporary: Path,
+        written: frozenset[str],
+        known: Callable[[], Callable[[str], bool]],
+        check_away: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`needles` returns the files of what is being erased, which are left out. `buckets` are
+        searched object by object, each brought to `temporary` meanwhile. `written`: addresses of
+        those that the system itself writes to. `known` makes, for each scan, what says whether a
+        subject (digest) is somebody whose rows are kept. `check_away` raises ResidueFound where
+        rows may lie on another machine."""
         self._check_away = check_away
         self._written = written
         self._known = known
@@ -241,9 +288,19 @@ class WorkspaceResidue:
         skip = self._needles()
         wanted = make_needles(ids, texts, self._baseline)
         as_owner_only(self._temporary)
-        report = scan(self._root, self._extra, list(SYSTEM_PATHS), skip, wanted, targets, self._objects(),
-                      self._temporary, lambda path: is_written(path, open_files()),
-                      lambda pack: git_objects(pack, self._temporary), self._known())
+        report = scan(
+            self._root,
+            self._extra,
+            list(SYSTEM_PATHS),
+            skip,
+            wanted,
+            targets,
+            self._objects(),
+            self._temporary,
+            lambda path: is_written(path, open_files()),
+            lambda pack: git_objects(pack, self._temporary),
+            self._known(),
+        )
         self.check()
         return report
 
@@ -253,8 +310,9 @@ class WorkspaceResidue:
             bucket.check()
 
     def _objects(self) -> Iterator[tuple[str, Path]]:
-        """Every object of the buckets, one at a time, with the file it was brought to. Unfinished uploads hold parts
-        that nobody can read: they are thrown away where the system writes; elsewhere they may be somebody's."""
+        """Every object of the buckets, one at a time, with the file it was brought to. Unfinished
+        uploads hold parts that nobody can read: they are thrown away where the system writes;
+        elsewhere they may be somebody's."""
         if not self._buckets:
             return
         with tempfile.TemporaryDirectory(dir=self._temporary, prefix="scan-") as folder:
@@ -272,11 +330,14 @@ class SystemClock:
     """Real time. Fills the port `Clock`."""
 
     def now(self) -> datetime:
-        """Now, UTC. Raises GuaranteeError for a clock that cannot be right: deadlines are counted by it."""
+        """Now, UTC. Raises GuaranteeError for a clock that cannot be right: deadlines are counted
+        by it."""
         now = datetime.now(UTC)
         if not _FIRST_YEAR <= now.year <= _LAST_YEAR:
-            raise GuaranteeError(f"expected a clock between {_FIRST_YEAR} and {_LAST_YEAR}, got one that says "
-                                 f"{now.year}; set this machine's clock, then run the command again")
+            raise GuaranteeError(
+                f"expected a clock between {_FIRST_YEAR} and {_LAST_YEAR}, got one that says "
+                f"{now.year}; set this machine's clock, then run the command again"
+            )
         return now
 
     def sleep(self, seconds: float) -> None:
@@ -286,8 +347,8 @@ class SystemClock:
 
 @contextlib.contextmanager
 def workspace_lock(path: Path, wait_seconds: float = 0) -> Iterator[None]:
-    """Hold a lock of the workspace on this machine: the one under which it changes, or the one of who trains. A dead
-    holder loses it.
+    """Hold a lock of the workspace on this machine: the one under which it changes, or the one of
+    who trains. A dead holder loses it.
 
     Raises Busy when another holds it for longer than `wait_seconds`.
     """
@@ -295,8 +356,10 @@ def workspace_lock(path: Path, wait_seconds: float = 0) -> Iterator[None]:
         try:
             held.enter_context(locked(path, wait_seconds))
         except TimeoutError:
-            raise Busy("another s3t process is changing this workspace (ingest, train, retrain or erase); "
-                       "wait for it to finish, then run the command again") from None
+            raise Busy(
+                "another s3t process is changing this workspace (ingest, train, retrain or erase); "
+                "wait for it to finish, then run the command again"
+            ) from None
         yield
 
 
@@ -310,7 +373,8 @@ def is_held(path: Path) -> bool:
 
 
 def close_to_others(path: Path) -> None:
-    """Make a directory its owner's alone, if there is one; another user's is theirs to open and close."""
+    """Make a directory its owner's alone, if there is one; another user's is theirs to open and
+    close."""
     with contextlib.suppress(FileNotFoundError, PermissionError):
         path.chmod(0o700)
 

@@ -1,7 +1,8 @@
-"""Whose a place is: the mark that a workspace leaves in its stage store and its DVC remote, a file or an object there.
+"""Whose a place is: the mark that a workspace leaves in its stage store and its DVC remote, a file
+or an object there.
 
-Erasures destroy what their ledger does not know, so one place serves one workspace, and no place of one lies within or
-around a place of another: places are compared as paths, in both directions.
+Erasures destroy what their ledger does not know, so one place serves one workspace, and no place of
+one lies within or around a place of another: places are compared as paths, in both directions.
 """
 
 from collections.abc import Iterator
@@ -16,26 +17,34 @@ OWNER = "s3t-owner"
 
 
 def claim_place(setting: str, blobs: Blobs, owner: str, begins: bool, is_workspace: Path) -> None:
-    """Mark the place that a setting names, or see that it bears the owner's mark. `begins`: whether it may be without
-    one yet; `is_workspace`: what a directory has in it that is a workspace, relative to it.
+    """Mark the place that a setting names, or see that it bears the owner's mark. `begins`: whether
+    it may be without one yet; `is_workspace`: what a directory has in it that is a workspace,
+    relative to it.
 
-    Raises WorkspaceError for a place of another workspace, for one within or around such a place, and for one that has
-    lost its mark: a disk that is not mounted would look as if everything there were erased.
+    Raises WorkspaceError for a place of another workspace, for one within or around such a place,
+    and for one that has lost its mark: a disk that is not mounted would look as if everything there
+    were erased.
     """
     mark = blobs.read(OWNER)
     if mark == owner.encode():
         return
     if mark is not None:
-        raise WorkspaceError(f"expected {setting} to be this workspace's, got a place that belongs to another one, "
-                             "whose files an erasure here would destroy; name another place")
+        raise WorkspaceError(
+            f"expected {setting} to be this workspace's, got a place that belongs to another one, "
+            "whose files an erasure here would destroy; name another place"
+        )
     if not begins:
-        raise WorkspaceError(f"expected {setting} to be the place that this workspace has marked, got one without its "
-                             f"mark ({OWNER}); mount its disk or restore it from its backup: what is kept there cannot "
-                             "be erased while it is away")
+        raise WorkspaceError(
+            f"expected {setting} to be the place that this workspace has marked, got one without "
+            f"its mark ({OWNER}); mount its disk or restore it from its backup: what is kept there "
+            "cannot be erased while it is away"
+        )
     if any(True for _ in _marks_beside(blobs)) or _in_workspace(blobs, is_workspace):
-        raise WorkspaceError(f"expected {setting} to lie beside the places of other workspaces, got one within or "
-                             "around such a place, whose files an erasure here would destroy, or theirs these; name "
-                             "another place")
+        raise WorkspaceError(
+            f"expected {setting} to lie beside the places of other workspaces, got one within or "
+            "around such a place, whose files an erasure here would destroy, or theirs these; name "
+            "another place"
+        )
     blobs.write(OWNER, owner.encode())
 
 
@@ -49,19 +58,22 @@ def _marks_beside(blobs: Blobs) -> Iterator[str]:
     yield from (name for name in blobs.names() if name.rpartition("/")[2] == OWNER)
     if isinstance(blobs, S3Blobs):
         parts = blobs.prefix.strip("/").split("/") if blobs.prefix else []
-        around = (S3Blobs(f"{SCHEME}{'/'.join([blobs.bucket, *parts[:n]])}") for n in range(len(parts)))
+        around = (
+            S3Blobs(f"{SCHEME}{'/'.join([blobs.bucket, *parts[:n]])}") for n in range(len(parts))
+        )
         yield from (each.url for each in around if each.read(OWNER) is not None)
 
 
 def _in_workspace(blobs: Blobs, is_workspace: Path) -> bool:
     """Whether a directory lies in a workspace: its places there bear no marks."""
-    return isinstance(blobs, LocalBlobs) and any((p / is_workspace).exists() for p in [
-        blobs.root.resolve(), *blobs.root.resolve().parents])
+    return isinstance(blobs, LocalBlobs) and any(
+        (p / is_workspace).exists() for p in [blobs.root.resolve(), *blobs.root.resolve().parents]
+    )
 
 
 def place_of(url: str, root: Path) -> tuple[Blobs, bool]:
-    """The place that a setting of the workspace at `root` names, and whether it bears a mark: one in the workspace's
-    own directory needs none."""
+    """The place that a setting of the workspace at `root` names, and whether it bears a mark: one
+    in the workspace's own directory needs none."""
     if is_bucket(url):
         return S3Blobs(url), True
     folder = root / url

@@ -1,8 +1,9 @@
-"""What was verified before, so that a command need not verify all of history again: a small file under a seal.
+"""What was verified before, so that a command need not verify all of history again: a small file
+under a seal.
 
-It says of files what stat(2) said when they were verified, and what was found. Where the seal does not fit, where the
-memory is lost, or where a file is another than it was, nothing is remembered and the file is verified again. `erase`,
-`audit` and `verify` ask for nothing to be remembered.
+It says of files what stat(2) said when they were verified, and what was found. Where the seal does
+not fit, where the memory is lost, or where a file is another than it was, nothing is remembered and
+the file is verified again. `erase`, `audit` and `verify` ask for nothing to be remembered.
 """
 
 import hmac
@@ -19,7 +20,8 @@ Stat = list[int]
 
 
 class SealedMemory:
-    """What was found in files, by kind and name. `key` is the workspace's; without the same key it is empty."""
+    """What was found in files, by kind and name. `key` is the workspace's; without the same key it
+    is empty."""
 
     def __init__(self, path: Path, key: bytes) -> None:
         self._path = path
@@ -40,8 +42,8 @@ class SealedMemory:
             self._changed = True
 
     def digest_of(self, kind: str, path: Path, whole: bool) -> str | None:
-        """Returns the SHA-256 of a file, None without one, "" for what cannot be read or is no file; read anew when
-        `whole`, or when it is not remembered."""
+        """Returns the SHA-256 of a file, None without one, "" for what cannot be read or is no
+        file; read anew when `whole`, or when it is not remembered."""
         known = None if whole else self.recall(kind, path)
         if known is not None:
             return str(known)
@@ -69,18 +71,28 @@ class SealedMemory:
         if not hmac.compare_digest(seal, self._seal(body).hex().encode()):
             return {}
         kinds: dict[str, dict[str, tuple[Stat, Any]]] = json.loads(body)
-        return {kind: {name: (then, found) for name, (then, found) in files.items()} for kind, files in kinds.items()}
+        return {
+            kind: {name: (then, found) for name, (then, found) in files.items()}
+            for kind, files in kinds.items()
+        }
 
     def _seal(self, body: bytes) -> bytes:
         return hmac.digest(self._key, _PURPOSE + body, "sha256")
 
 
 def _stat(path: Path) -> Stat | None:
-    """What changes when a file does: its time of change (ctime) cannot be set by hand. None without a file."""
+    """What changes when a file does: its time of change (ctime) cannot be set by hand. None without
+    a file."""
     try:
         found = path.stat()
     except OSError:
         return None
     if not stat.S_ISREG(found.st_mode):
         return None
-    return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns // 1000, found.st_ctime_ns // 1000]
+    return [
+        found.st_dev,
+        found.st_ino,
+        found.st_size,
+        found.st_mtime_ns // 1000,
+        found.st_ctime_ns // 1000,
+    ]

@@ -1,16 +1,19 @@
 """What of MLflow's server is reached, and where it is told to keep files.
 
-MLflow serves much more than runs and models: an assistant that runs commands, jobs, a gateway, webhooks. And it opens
-whatever place a client names as the source of a version or as the home of an experiment, with its own keys. So behind
-the guard that asks for the credential (flows.adapters.guard), each request is asked:
+MLflow serves much more than runs and models: an assistant that runs commands, jobs, a gateway,
+webhooks. And it opens whatever place a client names as the source of a version or as the home of an
+experiment, with its own keys. So behind the guard that asks for the credential
+(flows.adapters.guard), each request is asked:
 
-1. is its path one that S3T or a person who looks at runs needs? Else: 404. What a later MLflow adds is closed
+1. is its path one that S3T or a person who looks at runs needs? Else: 404. What a later MLflow adds
+   is closed
 2. is it HTTP? MLflow has no websocket that anybody needs here: closed
-3. does its document name a place for files? Then one within MLflow's own artifacts, in MLflow's own words
-   (`mlflow-artifacts:`, `models:`, `runs:`): another bucket, directory or address is refused, 403. A document that is
-   not JSON is one that MLflow might read otherwise: 400
+3. does its document name a place for files? Then one within MLflow's own artifacts, in MLflow's own
+   words (`mlflow-artifacts:`, `models:`, `runs:`): another bucket, directory or address is refused,
+   403. A document that is not JSON is one that MLflow might read otherwise: 400
 
-A document is read as MLflow reads it: members by their names or protobuf's JSON names, also where a text holds it.
+A document is read as MLflow reads it: members by their names or protobuf's JSON names, also where a
+text holds it.
 """
 
 import json
@@ -28,7 +31,8 @@ _ROUTED = re.compile(
     r"|/(ajax-)?api/2\.0/mlflow/runs/(?!create-promptlab-run).+"
     r"|/ajax-api/2\.0/mlflow/upload-artifact"
     r"|/(ajax-)?api/2\.0/mlflow-artifacts/.+"
-    r"|/(ajax-)?api/3\.0/mlflow/server-info")
+    r"|/(ajax-)?api/3\.0/mlflow/server-info"
+)
 _OF_FILES = re.compile(r"/(ajax-)?api/2\.0/(mlflow-artifacts/artifacts/.+|mlflow/upload-artifact)")
 """What is sent there is a file's content, whatever it looks like."""
 _PLACES = frozenset({"source", "artifactlocation", "artifacturi"})
@@ -37,15 +41,22 @@ _OWN_PLACE = re.compile(r"(mlflow-artifacts|models|runs):(/[^/\\%?#\x00-\x1f\x7f
 _POLICY_VIOLATION = 1008
 _TOLD = {
     400: ("MALFORMED_REQUEST", "expected a JSON document, got something else; send one"),
-    403: ("PERMISSION_DENIED", "expected a source or artifact_location within this server's own artifacts (models:, "
-                               "runs:, mlflow-artifacts:), got another place; log the files to a run here first"),
-    404: ("ENDPOINT_NOT_FOUND", "expected a page or an address for runs, models and experiments, got another one; this "
-                                "server answers no others, see docs/operations.md, Ports"),
+    403: (
+        "PERMISSION_DENIED",
+        "expected a source or artifact_location within this server's own artifacts (models:, "
+        "runs:, mlflow-artifacts:), got another place; log the files to a run here first",
+    ),
+    404: (
+        "ENDPOINT_NOT_FOUND",
+        "expected a page or an address for runs, models and experiments, got another one; this "
+        "server answers no others, see docs/operations.md, Ports",
+    ),
 }
 
 
 class OwnArtifactsOnly:
-    """MLflow's application `app`, for runs and models alone, with files in its own artifacts alone."""
+    """MLflow's application `app`, for runs and models alone, with files in its own artifacts
+    alone."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -84,7 +95,9 @@ def refusal(body: bytes) -> int | None:
         return None
     try:
         document = json.loads(body)
-        while isinstance(document, str):  # MLflow takes JSON in a text, as its older clients send it
+        while isinstance(
+            document, str
+        ):  # MLflow takes JSON in a text, as its older clients send it
             document = json.loads(document)
     except (ValueError, RecursionError):
         return 400
@@ -92,7 +105,8 @@ def refusal(body: bytes) -> int | None:
 
 
 def is_own_place(place: Any) -> bool:
-    """Whether what a document names is no place at all, or one within MLflow's own artifacts, which reads one way."""
+    """Whether what a document names is no place at all, or one within MLflow's own artifacts, which
+    reads one way."""
     if place is None or place == "":
         return True
     if not isinstance(place, str) or not _OWN_PLACE.fullmatch(place):
@@ -106,7 +120,9 @@ def _places(document: Any) -> Iterator[Any]:
     while left:
         value = left.pop()
         if isinstance(value, dict):
-            yield from (inner for name, inner in value.items() if name.replace("_", "").lower() in _PLACES)
+            yield from (
+                inner for name, inner in value.items() if name.replace("_", "").lower() in _PLACES
+            )
             left += value.values()
         elif isinstance(value, list):
             left += value
@@ -129,13 +145,17 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
     async def next_message() -> Message:
         return told.pop() if told else await receive()
+
     return next_message
 
 
 async def _refuse(status: int, send: Send) -> None:
     code, text = _TOLD[status]
     body = json.dumps({"error_code": code, "message": text}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()),
-               (b"cache-control", b"no-store")]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

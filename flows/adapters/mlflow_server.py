@@ -1,17 +1,19 @@
 """The one way in which an MLflow server of ours is started: for `make stack` and containers.
 
-    python -m flows.adapters.mlflow_server --host H --port P [--tls-cert F --tls-key F | --behind-proxy NAME,...]
+    python -m flows.adapters.mlflow_server --host H --port P [--tls-cert F --tls-key F |
+    --behind-proxy NAME,...]
 
-1. a credential, or no start: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, which clients send under the same
-   names. Never from the command line, which every user of the machine can read
-2. its database and artifacts: MLFLOW_BACKEND_STORE_URI, MLFLOW_ARTIFACTS_DESTINATION. No other setting of MLflow's is
-   taken from the environment, but for those of its S3 client
+1. a credential, or no start: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, which clients
+   send under the same names. Never from the command line, which every user of the machine can read
+2. its database and artifacts: MLFLOW_BACKEND_STORE_URI, MLFLOW_ARTIFACTS_DESTINATION. No other
+   setting of MLflow's is taken from the environment, but for those of its S3 client
 3. no jobs: their consumers are other processes, which `mlflow server` starts and this does not
-4. in front stand the guard (flows.adapters.guard) and what lets through runs and models alone, with files in MLflow's
-   own artifacts alone (flows.adapters.mlflow_guard)
+4. in front stand the guard (flows.adapters.guard) and what lets through runs and models alone, with
+   files in MLflow's own artifacts alone (flows.adapters.mlflow_guard)
 5. what it writes is its owner's alone
 
-MLflow opens places with the keys that it has. Give it keys of its own, for its artifacts and nothing else.
+MLflow opens places with the keys that it has. Give it keys of its own, for its artifacts and
+nothing else.
 """
 
 import argparse
@@ -43,7 +45,8 @@ _CLOSED: Mapping[str, str] = {
     "_MLFLOW_SGI_NAME": "uvicorn",
     "_MLFLOW_IN_JOB_EXECUTOR": "false",
 }
-"""MLflow's settings; those with an underscore are what `mlflow server` tells the process that answers."""
+"""MLflow's settings; those with an underscore are what `mlflow server` tells the process that
+answers."""
 
 
 def main() -> None:
@@ -68,8 +71,10 @@ def _credential() -> str:
     password = os.environ.get(PASSWORD, "")
     check_secret(password, PASSWORD)
     if ":" in user:
-        raise WorkspaceError(f"expected a name without a colon in {USER}, got one with it; HTTP could not tell it from "
-                             "the password: take another")
+        raise WorkspaceError(
+            f"expected a name without a colon in {USER}, got one with it; HTTP could not tell it "
+            "from the password: take another"
+        )
     return f"{user}:{password}"
 
 
@@ -77,18 +82,30 @@ def _told(name: str) -> str:
     """A variable of the environment. Raises WorkspaceError when it is not set."""
     value = os.environ.get(name, "")
     if not value:
-        raise WorkspaceError(f"expected {name} in the environment, got nothing; set it, see docs/operations.md, Ports")
+        raise WorkspaceError(
+            f"expected {name} in the environment, got nothing; set it, see docs/operations.md, "
+            "Ports"
+        )
     return value
 
 
 def close_settings(backend: str, artifacts: str, hosts: Iterable[str]) -> None:
-    """Settings that leave nothing open, before MLflow reads them; whoever started this has no say in the others."""
-    for name in [n for n in os.environ if n.lstrip("_").startswith("MLFLOW_") and not n.startswith(_KEPT)]:
+    """Settings that leave nothing open, before MLflow reads them; whoever started this has no say
+    in the others."""
+    for name in [
+        n for n in os.environ if n.lstrip("_").startswith("MLFLOW_") and not n.startswith(_KEPT)
+    ]:
         del os.environ[name]
     os.environ.update(_CLOSED)
-    os.environ.update({"_MLFLOW_SERVER_FILE_STORE": backend, "_MLFLOW_SERVER_REGISTRY_STORE": backend,
-                       "_MLFLOW_SERVER_ARTIFACT_DESTINATION": artifacts, "_MLFLOW_SERVER_BOOT_ID": uuid.uuid4().hex,
-                       "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(sorted(hosts))})
+    os.environ.update(
+        {
+            "_MLFLOW_SERVER_FILE_STORE": backend,
+            "_MLFLOW_SERVER_REGISTRY_STORE": backend,
+            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": artifacts,
+            "_MLFLOW_SERVER_BOOT_ID": uuid.uuid4().hex,
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(sorted(hosts)),
+        }
+    )
 
 
 def _application(backend: str) -> App:

@@ -1,9 +1,11 @@
-"""A place: the temporary directory of a machine, where Dask workers keep what they fetched while a job runs.
+"""A place: the temporary directory of a machine, where Dask workers keep what they fetched while a
+job runs.
 
-1. A job's directory there bears its worker's process and its own name. It goes with the job; what a killed worker left
-   goes when any worker at the place looks.
-2. A place is told from others by the machine, the path, and, on a disk, by a file that lies there: an empty directory
-   at which a disk is not mounted is another place. A file system in memory needs none: what it held goes with it.
+1. A job's directory there bears its worker's process and its own name. It goes with the job; what a
+   killed worker left goes when any worker at the place looks.
+2. A place is told from others by the machine, the path, and, on a disk, by a file that lies there:
+   an empty directory at which a disk is not mounted is another place. A file system in memory needs
+   none: what it held goes with it.
 """
 
 import contextlib
@@ -33,11 +35,14 @@ def here() -> str:
     machine = _MACHINE.read_text().strip() if _MACHINE.is_file() else ""
     with _ONE_AT_A_TIME:
         disk = "" if _in_memory(folder) else secret_of(folder / f"s3t-place-{os.getuid()}")
-    return digest_of({"host": socket.gethostname(), "machine": machine, "folder": str(folder), "disk": disk})
+    return digest_of(
+        {"host": socket.gethostname(), "machine": machine, "folder": str(folder), "disk": disk}
+    )
 
 
 def look() -> Looked:
-    """Remove what workers were killed over at this place, and say whose directories are there. Raises StorageError."""
+    """Remove what workers were killed over at this place, and say whose directories are there.
+    Raises StorageError."""
     place, jobs = here(), set()
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         number, _, rest = folder.name.removeprefix(_PREFIX).partition("-")
@@ -68,7 +73,8 @@ def _is_mine(folder: Path) -> bool:
 
 
 def _lives(number: int, began: int) -> bool:
-    """Whether the process with this number that began then is there: it is told from any other that has the number."""
+    """Whether the process with this number that began then is there: it is told from any other that
+    has the number."""
     try:
         there = psutil.Process(number)
         return int(there.create_time()) == began and there.status() != psutil.STATUS_ZOMBIE

@@ -1,17 +1,23 @@
-"""The one way in which a Prefect server of ours is started: for commands, `s3t serve`, `make stack`, containers.
+"""The one way in which a Prefect server of ours is started: for commands, `s3t serve`, `make
+stack`, containers.
 
-    python -m flows.adapters.prefect_server --host H --port P [--tls-cert F --tls-key F | --behind-proxy NAME,...]
+    python -m flows.adapters.prefect_server --host H --port P [--tls-cert F --tls-key F |
+    --behind-proxy NAME,...]
 
-1. a credential, or no start: from `credential` in PREFECT_HOME (`--shared`), else PREFECT_SERVER_API_AUTH_STRING, which
-   is `USER:PASSWORD`. Never from the command line, which every user of the machine can read
-2. one server per Prefect home: it holds `server.lock` there as long as it lives, and a second one ends at once
-3. Prefect's own protection is on as well, whatever the environment says: its credential, CSRF tokens, no CORS, and no
-   pages. In front of it stands the guard, which Prefect has no setting for
+1. a credential, or no start: from `credential` in PREFECT_HOME (`--shared`), else
+   PREFECT_SERVER_API_AUTH_STRING, which is `USER:PASSWORD`. Never from the command line, which
+   every user of the machine can read
+2. one server per Prefect home: it holds `server.lock` there as long as it lives, and a second one
+   ends at once
+3. Prefect's own protection is on as well, whatever the environment says: its credential, CSRF
+   tokens, no CORS, and no pages. In front of it stands the guard, which Prefect has no setting for
 4. what it writes is its owner's alone
-5. `--shared`: it belongs to a workspace (flows.adapters.shared_prefect). It ends by itself when no command has used it
-   for so many minutes, and at once when its directory is gone or another one stands in its place
+5. `--shared`: it belongs to a workspace (flows.adapters.shared_prefect). It ends by itself when no
+   command has used it for so many minutes, and at once when its directory is gone or another one
+   stands in its place
 
-Whoever may write Prefect's deployments may run commands as whoever carries them out, so this port is a shell.
+Whoever may write Prefect's deployments may run commands as whoever carries them out, so this port
+is a shell.
 """
 
 import argparse
@@ -38,7 +44,8 @@ USERS_LOCK = "users.lock"
 ADDRESS = "server.json"
 OPEN_PATHS = frozenset({"/api/health", "/api/ready"})
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
-"""A workspace's server has its database beside its lock, whatever the environment says: never two on one."""
+"""A workspace's server has its database beside its lock, whatever the environment says: never two
+on one."""
 _LOCK_SECONDS = 15.0
 """A server that is just ending still holds the lock."""
 _LOOK_SECONDS = 1.0
@@ -65,7 +72,9 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     options = door_options("prefect_server", 4200)
-    options.add_argument("--shared", type=float, default=None, metavar="IDLE_MINUTES", help=argparse.SUPPRESS)
+    options.add_argument(
+        "--shared", type=float, default=None, metavar="IDLE_MINUTES", help=argparse.SUPPRESS
+    )
     options.add_argument("--socket-fd", type=int, default=None, help=argparse.SUPPRESS)
     options.add_argument("--lock-fd", type=int, default=None, help=argparse.SUPPRESS)
     return options.parse_args()
@@ -88,15 +97,19 @@ def _serve(given: argparse.Namespace) -> None:
         threading.Thread(target=watch.run, daemon=True).start()
     _close(url, secret)
     from prefect.server.api.server import create_app
+
     refuse_open_settings(secret)
     app = door.guarded(create_app(), port, "basic", secret, OPEN_PATHS)
     door.server(app).run(sockets=[bound])
 
 
 def prefect_home() -> Path:
-    """PREFECT_HOME. Raises WorkspaceError when it is not set: the server's database must lie where one meant it to."""
+    """PREFECT_HOME. Raises WorkspaceError when it is not set: the server's database must lie where
+    one meant it to."""
     if not os.environ.get("PREFECT_HOME"):
-        raise WorkspaceError("expected PREFECT_HOME to name the directory of Prefect's database, got nothing; set it")
+        raise WorkspaceError(
+            "expected PREFECT_HOME to name the directory of Prefect's database, got nothing; set it"
+        )
     home = Path(os.environ["PREFECT_HOME"])
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     return home
@@ -116,8 +129,10 @@ def _lock(home: Path) -> int:
     until = time.monotonic() + _LOCK_SECONDS
     while not try_lock(lock, fcntl.LOCK_EX):
         if time.monotonic() > until:
-            raise Busy("expected no other Prefect server on this Prefect home, got one; two on one database would both "
-                       "schedule: stop that one, or set another PREFECT_HOME")
+            raise Busy(
+                "expected no other Prefect server on this Prefect home, got one; two on one "
+                "database would both schedule: stop that one, or set another PREFECT_HOME"
+            )
         time.sleep(0.1)
     return lock
 
@@ -133,13 +148,18 @@ def try_lock(descriptor: int, kind: int) -> bool:
 
 def tell_address(home: Path, url: str, certificate: str) -> None:
     """Write where the server of this home is, for the commands of its workspace."""
-    write_atomically(home / ADDRESS, json.dumps({
-        "url": url, "pid": os.getpid(), "machine": this_machine(), "certificate": certificate}).encode(), 0o600)
+    write_atomically(
+        home / ADDRESS,
+        json.dumps(
+            {"url": url, "pid": os.getpid(), "machine": this_machine(), "certificate": certificate}
+        ).encode(),
+        0o600,
+    )
 
 
 def this_machine() -> str:
-    """Where the loopback address is the same: a name for this run of the system and, on Linux, its network namespace,
-    as a container has one of its own."""
+    """Where the loopback address is the same: a name for this run of the system and, on Linux, its
+    network namespace, as a container has one of its own."""
     try:
         run = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{run}-{Path('/proc/self/ns/net').stat().st_ino}"
@@ -150,25 +170,39 @@ def this_machine() -> str:
 def _close(url: str, secret: str) -> None:
     """Settings that leave nothing open, before Prefect reads them."""
     os.environ.update(_CLOSED)
-    os.environ.update({"PREFECT_SERVER_API_AUTH_STRING": secret, "PREFECT_API_AUTH_STRING": secret,
-                       "PREFECT_API_URL": url})
+    os.environ.update(
+        {
+            "PREFECT_SERVER_API_AUTH_STRING": secret,
+            "PREFECT_API_AUTH_STRING": secret,
+            "PREFECT_API_URL": url,
+        }
+    )
 
 
 def refuse_open_settings(secret: str) -> None:
-    """Raises WorkspaceError when Prefect has read other settings than `_CLOSED`: a later release may call them
-    otherwise."""
+    """Raises WorkspaceError when Prefect has read other settings than `_CLOSED`: a later release
+    may call them otherwise."""
     from prefect.settings import get_current_settings
+
     server = get_current_settings().server
     there = server.api.auth_string.get_secret_value() if server.api.auth_string else ""
-    closed = (there == secret and server.api.csrf_protection_enabled and not server.api.cors_allowed_origins
-              and not server.ui.enabled and not server.ephemeral.enabled)
+    closed = (
+        there == secret
+        and server.api.csrf_protection_enabled
+        and not server.api.cors_allowed_origins
+        and not server.ui.enabled
+        and not server.ephemeral.enabled
+    )
     if not closed:
-        raise WorkspaceError("expected Prefect to take the settings that close its server, got others; install the "
-                             "release of Prefect that pyproject.toml names")
+        raise WorkspaceError(
+            "expected Prefect to take the settings that close its server, got others; install the "
+            "release of Prefect that pyproject.toml names"
+        )
 
 
 class Watch:
-    """Ends this process when it is not needed: nobody holds `users.lock`, or its directory is gone."""
+    """Ends this process when it is not needed: nobody holds `users.lock`, or its directory is
+    gone."""
 
     def __init__(self, home: Path, lock: int, idle_seconds: float) -> None:
         self._home = home
@@ -188,7 +222,9 @@ class Watch:
         while True:
             time.sleep(min(_LOOK_SECONDS, self._idle_seconds / 10 or _LOOK_SECONDS))
             if not self.is_at_home():
-                os.kill(os.getpid(), signal.SIGKILL)  # an orderly end would write where nothing of ours is any more
+                os.kill(
+                    os.getpid(), signal.SIGKILL
+                )  # an orderly end would write where nothing of ours is any more
             if not try_lock(self._users, fcntl.LOCK_EX):
                 used = time.monotonic()
             elif time.monotonic() - used < self._idle_seconds:

@@ -15,9 +15,11 @@ MOST = 8
 
 @contextlib.contextmanager
 def mapping(worth_it: bool) -> Iterator[Any]:
-    """`map` over as many processes as there are cores (at most MOST), or the built-in one where it is not worth it.
+    """`map` over as many processes as there are cores (at most MOST), or the built-in one where it
+    is not worth it.
 
-    The processes are new ones (spawn): a fork of a process with threads may hang. Raises StorageError when one dies.
+    The processes are new ones (spawn): a fork of a process with threads may hang. Raises
+    StorageError when one dies.
     """
     workers = min(os.cpu_count() or 1, MOST)
     if not worth_it or workers == 1:
@@ -27,5 +29,7 @@ def mapping(worth_it: bool) -> Iterator[Any]:
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
             yield pool.map
     except BrokenProcessPool:
-        raise StorageError("a process that settled slices died; check free memory, then run the command again: "
-                           "nothing was changed") from None
+        raise StorageError(
+            "a process that settled slices died; check free memory, then run the command again: "
+            "nothing was changed"
+        ) from None

@@ -1,12 +1,13 @@
 """Model versions and runs on an MLflow server: its database and its artifacts are elsewhere.
 
-What a deletion must reach there: `mlflow gc` needs the server's database (`[registry] backend`) to remove rows and,
-through the server, artifacts; then the folders of models that no version has any more, which gc leaves; then VACUUM,
-so that dead rows are gone. The stage files that answer are logged with each version: a bucket has no second names.
+What a deletion must reach there: `mlflow gc` needs the server's database (`[registry] backend`) to
+remove rows and, through the server, artifacts; then the folders of models that no version has any
+more, which gc leaves; then VACUUM, so that dead rows are gone. The stage files that answer are
+logged with each version: a bucket has no second names.
 
-The server may have other users. Nothing but what stands under this workspace's experiments, which the ledger names
-(flows/adapters/experiment.py), is deleted, collected or searched; before a version serves it is looked for where
-`backend` and `artifacts` say it is.
+The server may have other users. Nothing but what stands under this workspace's experiments, which
+the ledger names (flows/adapters/experiment.py), is deleted, collected or searched; before a version
+serves it is looked for where `backend` and `artifacts` say it is.
 """
 
 import contextlib
@@ -44,20 +45,26 @@ class ServerRegistry(MlflowRegistry):
     """A registered model on a server. Fills the port `Registry`."""
 
     def __init__(self, backend: str, destination: str, *arguments: Any) -> None:
-        """`backend`: the SQLAlchemy URL of the server's database; `destination`: where it keeps artifacts, a bucket or
-        a directory; the others as MlflowRegistry takes them."""
+        """`backend`: the SQLAlchemy URL of the server's database; `destination`: where it keeps
+        artifacts, a bucket or a directory; the others as MlflowRegistry takes them."""
         super().__init__(*arguments)
         self._destination = destination.rstrip("/")
-        self._backend = backend if not backend.startswith("postgresql://") else (
-            f"postgresql+psycopg://{backend.partition('://')[2]}")
+        self._backend = (
+            backend
+            if not backend.startswith("postgresql://")
+            else (f"postgresql+psycopg://{backend.partition('://')[2]}")
+        )
 
     def place(self) -> str:
-        """Where the files of this workspace's runs and versions are: a bucket's URL or a directory."""
+        """Where the files of this workspace's runs and versions are: a bucket's URL or a
+        directory."""
         with self._guarded():
             location = self._location()
         if not location:
-            raise WorkspaceError(f"expected the experiment {self.name!r} on the MLflow server, got none of this "
-                                 "workspace's; run `s3t erase`, which makes it anew")
+            raise WorkspaceError(
+                f"expected the experiment {self.name!r} on the MLflow server, got none of this "
+                "workspace's; run `s3t erase`, which makes it anew"
+            )
         return self._place_of(location)
 
     def places(self) -> list[str]:
@@ -74,13 +81,15 @@ class ServerRegistry(MlflowRegistry):
         return str(experiment.artifact_location)
 
     def check_expected(self, experiment: Any) -> None:
-        """That they lie where the server puts those of an experiment that nobody says another place for. Raises
-        WorkspaceError."""
+        """That they lie where the server puts those of an experiment that nobody says another place
+        for. Raises WorkspaceError."""
         place = self._place_of(str(experiment.artifact_location))
         if place != f"{self._destination}/{experiment.experiment_id}":
-            raise WorkspaceError(f"expected the files of the experiment {self.name!r} where the server keeps those of "
-                                 f"new ones, got another place: somebody made it before this workspace did. Take "
-                                 "another [system] name, or have that experiment deleted there for good (mlflow gc)")
+            raise WorkspaceError(
+                f"expected the files of the experiment {self.name!r} where the server keeps those "
+                "of new ones, got another place: somebody made it before this workspace did. Take "
+                "another [system] name, or have that experiment deleted there for good (mlflow gc)"
+            )
 
     def _place_of(self, location: str) -> str:
         if location.startswith(_PROXIED):
@@ -95,14 +104,18 @@ class ServerRegistry(MlflowRegistry):
 
     @contextlib.contextmanager
     def checked_files(self, record: VersionRecord, loading: Path) -> Iterator[Path]:
-        """What MLflow brings from the server to a directory in `loading`, checked there: that is what is loaded. It is
-        gone when the model is in memory: stages that a later erasure must destroy are among it."""
+        """What MLflow brings from the server to a directory in `loading`, checked there: that is
+        what is loaded. It is gone when the model is in memory: stages that a later erasure must
+        destroy are among it."""
         self._check_named(record)
         as_owner_only(loading)  # what a killed process left there is swept by the next command
         with folder_in_use(loading) as folder:
             with self._guarded():
                 self._mlflow.artifacts.download_artifacts(
-                    f"models:/{record.model_id}", dst_path=f"{folder}/{MODEL_FOLDER}", tracking_uri=self._uri)
+                    f"models:/{record.model_id}",
+                    dst_path=f"{folder}/{MODEL_FOLDER}",
+                    tracking_uri=self._uri,
+                )
                 remove_compiled(folder)
                 files = files_in(folder)
             check_digest(record, digest_of_files(files), bool(files))
@@ -124,20 +137,27 @@ class ServerRegistry(MlflowRegistry):
 
     def _check_reach(self, published: Published) -> None:
         if self._document(published.model_id) is None:
-            raise WorkspaceError("expected [registry] artifacts to name where the MLflow server keeps its files, got a "
-                                 "place without the version that was just registered: no erasure would reach it. "
-                                 "Correct it in s3t.toml, then run the command again")
+            raise WorkspaceError(
+                "expected [registry] artifacts to name where the MLflow server keeps its files, "
+                "got a place without the version that was just registered: no erasure would reach "
+                "it. Correct it in s3t.toml, then run the command again"
+            )
         now = self._client.get_experiment(self._experiment())
         with self._engine().connect() as connection:
-            known = connection.execute(text("SELECT 1 FROM experiments WHERE experiment_id = :id AND name = :name"),
-                                       {"id": int(now.experiment_id), "name": now.name})
+            known = connection.execute(
+                text("SELECT 1 FROM experiments WHERE experiment_id = :id AND name = :name"),
+                {"id": int(now.experiment_id), "name": now.name},
+            )
             if known.first() is None:
-                raise WorkspaceError("expected [registry] backend to be the MLflow server's database, got another: no "
-                                     "erasure would reach its rows. Correct it in s3t.toml, then run the command again")
+                raise WorkspaceError(
+                    "expected [registry] backend to be the MLflow server's database, got another: "
+                    "no erasure would reach its rows. Correct it in s3t.toml, then run the command "
+                    "again"
+                )
 
     def remove_leftovers(self, keep: Iterable[VersionRecord]) -> bool:
-        """Remove every file that belongs to none of these versions, wherever this workspace's ever lay; whether there
-        were any."""
+        """Remove every file that belongs to none of these versions, wherever this workspace's ever
+        lay; whether there were any."""
         if not self._is_begun():
             return False
         kept = stages_by_model(keep)
@@ -147,10 +167,15 @@ class ServerRegistry(MlflowRegistry):
             return any([*left, self._clean(now, kept)])
 
     def _clean(self, location: str, kept: Mapping[str, set[str]]) -> bool:
-        """By the server, whose files they are; what it does not come to, in the bucket itself. Raises StorageError."""
+        """By the server, whose files they are; what it does not come to, in the bucket itself.
+        Raises StorageError."""
         from mlflow.exceptions import MlflowException
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-        repository, place = get_artifact_repository(location, tracking_uri=self._uri), self._place_of(location)
+
+        repository, place = (
+            get_artifact_repository(location, tracking_uri=self._uri),
+            self._place_of(location),
+        )
         doomed = {*_strange(repository, kept), *_strange_in(place, kept)}
         for name in doomed:
             with contextlib.suppress(MlflowException, OSError):  # of a name that the server refuses
@@ -159,21 +184,32 @@ class ServerRegistry(MlflowRegistry):
             S3Blobs(place).remove(name)
         left = {*_strange(repository, kept), *_strange_in(place, kept)}
         if left:
-            raise StorageError(f"expected nothing but the files of kept versions among the registry's artifacts, "
-                               f"{len(left)} others are there; check the server's rights, then run `s3t erase` again")
+            raise StorageError(
+                "expected nothing but the files of kept versions among the registry's artifacts, "
+                f"{len(left)} others are there; check the server's rights, then run `s3t erase` "
+                "again"
+            )
         return bool(doomed)
 
     def _deleted_models(self) -> list[str]:
-        """Logged models of this workspace's experiments that somebody deleted: MLflow lists them to nobody."""
-        wanted = text("SELECT model_id FROM logged_models WHERE lifecycle_stage = 'deleted' AND experiment_id = :id")
+        """Logged models of this workspace's experiments that somebody deleted: MLflow lists them to
+        nobody."""
+        wanted = text(
+            "SELECT model_id FROM logged_models WHERE lifecycle_stage = 'deleted' AND "
+            "experiment_id = :id"
+        )
         with self._engine().connect() as connection:
-            return [str(row[0]) for number in self._numbers()
-                    for row in connection.execute(wanted, {"id": int(number)})]
+            return [
+                str(row[0])
+                for number in self._numbers()
+                for row in connection.execute(wanted, {"id": int(number)})
+            ]
 
     def _collect(self, models: list[str]) -> None:
-        """gc takes what it is told of each kind, and everything in the server's trash where it is told nothing: so one
-        of each kind is made for it."""
+        """gc takes what it is told of each kind, and everything in the server's trash where it is
+        told nothing: so one of each kind is made for it."""
         from mlflow.entities import ViewType
+
         trash = str(self._client.create_experiment(f"{self.name} collected {uuid.uuid4().hex}"))
         run = self._client.create_run(trash, run_name="collected").info.run_id
         model = self._client.create_logged_model(trash, name="collected").model_id
@@ -181,8 +217,15 @@ class ServerRegistry(MlflowRegistry):
         self._client.delete_logged_model(model)
         self._client.delete_experiment(trash)
         runs, models = self._runs(ViewType.DELETED_ONLY), [*models, *self._deleted_models()]
-        self._gc(self._backend, "--run-ids", ",".join([run, *(r.info.run_id for r in runs)]),
-                 "--logged-model-ids", ",".join(dict.fromkeys([model, *models])), "--experiment-ids", trash)
+        self._gc(
+            self._backend,
+            "--run-ids",
+            ",".join([run, *(r.info.run_id for r in runs)]),
+            "--logged-model-ids",
+            ",".join(dict.fromkeys([model, *models])),
+            "--experiment-ids",
+            trash,
+        )
         self._vacuum()
 
     def _vacuum(self) -> None:
@@ -195,23 +238,33 @@ class ServerRegistry(MlflowRegistry):
         refused: list[str] = []
         with engine.connect() as connection:
             driver: Any = connection.connection.driver_connection
-            driver.add_notice_handler(lambda notice: refused.append(str(notice.severity_nonlocalized)))
+            driver.add_notice_handler(
+                lambda notice: refused.append(str(notice.severity_nonlocalized))
+            )
             quote = engine.dialect.identifier_preparer.quote
             for table in inspect(connection).get_table_names():
                 connection.execute(text(f"VACUUM {quote(table)}"))
         if "WARNING" in refused:
-            raise StorageError("expected a user in [registry] backend who may VACUUM the server's tables, got one who "
-                               "may not: dead rows would stay. Let it be their owner, then run `s3t erase` again")
+            raise StorageError(
+                "expected a user in [registry] backend who may VACUUM the server's tables, got one "
+                "who may not: dead rows would stay. Let it be their owner, then run `s3t erase` "
+                "again"
+            )
 
     def _engine(self) -> Engine:
-        return create_engine(self._backend, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True)
+        return create_engine(
+            self._backend, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True
+        )
 
 
 def _strange(repository: Any, kept: Mapping[str, set[str]]) -> list[str]:
-    """Files that the server lists below an experiment's place, outside of the models that are `kept`."""
+    """Files that the server lists below an experiment's place, outside of the models that are
+    `kept`."""
     entries = [e for e in repository.list_artifacts() if e.path != "models"]
     entries += [e for e in repository.list_artifacts("models") if Path(e.path).name not in kept]
-    return [name for e in entries for name in (_files(repository, e.path) if e.is_dir else [e.path])]
+    return [
+        name for e in entries for name in (_files(repository, e.path) if e.is_dir else [e.path])
+    ]
 
 
 def _strange_in(place: str, kept: Mapping[str, set[str]]) -> list[str]:
@@ -224,7 +277,8 @@ def _strange_in(place: str, kept: Mapping[str, set[str]]) -> list[str]:
 
 
 def _files(repository: Any, path: str) -> list[str]:
-    """Files under a path, however deep. Some stores go on listing a folder whose last file is gone."""
+    """Files under a path, however deep. Some stores go on listing a folder whose last file is
+    gone."""
     found = []
     for entry in repository.list_artifacts(path):
         found += _files(repository, entry.path) if entry.is_dir else [entry.path]

@@ -1,9 +1,10 @@
 """Runs each job in a process of its own, forked from one that has torch imported already.
 
-A stage never shares a process, a thread pool or a random generator with another (method.md), and takes over none of
-the variables by which a shell could choose its kernels (learning.pins). What a job raises is
-raised here; a job whose process dies (out of memory, killed) is a TrainingError, and a rerun continues from there.
-An order to end this process (SIGINT, SIGTERM) ends the jobs with it, and so does its death (kill -9).
+A stage never shares a process, a thread pool or a random generator with another (method.md), and
+takes over none of the variables by which a shell could choose its kernels (learning.pins). What a
+job raises is raised here; a job whose process dies (out of memory, killed) is a TrainingError, and
+a rerun continues from there. An order to end this process (SIGINT, SIGTERM) ends the jobs with it,
+and so does its death (kill -9).
 """
 
 import multiprocessing
@@ -16,7 +17,14 @@ from typing import Any, TypeVar, cast
 
 from s3t_core.errors import S3TError, TrainingError
 from s3t_core.learning import pins
-from s3t_core.learning.jobs import JOBS, DescribeJob, Description, MeasureJob, StageJob, StageOutcome
+from s3t_core.learning.jobs import (
+    JOBS,
+    DescribeJob,
+    Description,
+    MeasureJob,
+    StageJob,
+    StageOutcome,
+)
 
 T = TypeVar("T")
 
@@ -45,8 +53,8 @@ class ProcessRunner:
         return cast("float | None", self._run(job))
 
     def stop(self) -> None:
-        """End every job that runs, and begin no other: this process was told to end, and nobody would take what they
-        bring. Their callers get a TrainingError."""
+        """End every job that runs, and begin no other: this process was told to end, and nobody
+        would take what they bring. Their callers get a TrainingError."""
         with self._lock:
             self._stopped = True
             for process in self._running:
@@ -81,20 +89,25 @@ class ProcessRunner:
             try:
                 process.start()
             except (OSError, EOFError) as error:  # the fork server is gone, or never came to be
-                raise TrainingError(f"the process of a {type(job).__name__} could not be started "
-                                    f"({type(error).__name__}); see what this Python imports at its start "
-                                    "(sitecustomize, .pth files) and check free memory, then run the command again"
-                                    ) from None
+                raise TrainingError(
+                    f"the process of a {type(job).__name__} could not be started "
+                    f"({type(error).__name__}); see what this Python imports at its start "
+                    "(sitecustomize, .pth files) and check free memory, then run the command again"
+                ) from None
             self._running.add(process)
         sending.close()
         return process, receiving
 
     def _died(self, job: Any, exit_code: int | None) -> TrainingError:
         if self._stopped:
-            return TrainingError(f"a {type(job).__name__} was ended as this command was told to end; run it again: "
-                                 "what is trained is kept")
-        return TrainingError(f"the process of a {type(job).__name__} died (exit code {exit_code}); check free memory, "
-                             "then run the command again: what is trained is kept")
+            return TrainingError(
+                f"a {type(job).__name__} was ended as this command was told to end; run it again: "
+                "what is trained is kept"
+            )
+        return TrainingError(
+            f"the process of a {type(job).__name__} died (exit code {exit_code}); check free "
+            "memory, then run the command again: what is trained is kept"
+        )
 
 
 def _child(sending: Connection, job: Any) -> None:
@@ -105,14 +118,17 @@ def _child(sending: Connection, job: Any) -> None:
     except S3TError as error:
         outcome = error
     except BaseException as error:  # the message may quote data: only its type leaves the process
-        outcome = TrainingError(f"a {type(job).__name__} failed with {type(error).__name__} at {_place(error)}")
+        outcome = TrainingError(
+            f"a {type(job).__name__} failed with {type(error).__name__} at {_place(error)}"
+        )
     sending.send(outcome)
     sending.close()
 
 
 def _end_with_parent() -> None:
-    """A job has the rows of its slices in memory: it does not outlive whoever asked for it, whatever ended that. Their
-    end of a pipe closes then (multiprocessing's sentinel of the parent)."""
+    """A job has the rows of its slices in memory: it does not outlive whoever asked for it,
+    whatever ended that. Their end of a pipe closes then (multiprocessing's sentinel of the
+    parent)."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -123,4 +139,8 @@ def _place(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "an unknown place"
+    return (
+        f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        if trace
+        else "an unknown place"
+    )

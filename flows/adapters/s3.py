@@ -1,11 +1,13 @@
 """A bucket (S3 and what speaks like it): named objects, destroyed with every unfinished upload.
 
-Where and who: the usual AWS settings from the environment or from files (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_PROFILE). They never stand in s3t.toml, in a log or in an error.
+Where and who: the usual AWS settings from the environment or from files (AWS_ENDPOINT_URL,
+AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE). They never stand in s3t.toml, in a log or in
+an error.
 
-A bucket with versioning keeps what is deleted and what is written over, and anybody with the right may switch it on at
-any time. So it is refused when it is opened to be written to, by every removal whose object it has kept, by every scan,
-and before a certificate is signed; and so is one where versioning was on once, as long as an older version lies there.
+A bucket with versioning keeps what is deleted and what is written over, and anybody with the right
+may switch it on at any time. So it is refused when it is opened to be written to, by every removal
+whose object it has kept, by every scan, and before a certificate is signed; and so is one where
+versioning was on once, as long as an older version lies there.
 """
 
 import contextlib
@@ -20,8 +22,11 @@ from s3t_core.errors import StorageError, WorkspaceError
 
 SCHEME = "s3://"
 _MISSING = {"NoSuchKey", "404"}
-_CLEAN = ('suspend it, delete the versions that are not the newest (docs/operations.md, "Buckets", has the commands), '
-          "and run the command again")
+_CLEAN = (
+    'suspend it, delete the versions that are not the newest (docs/operations.md, "Buckets", has '
+    "the commands), "
+    "and run the command again"
+)
 _CLIENT = threading.local()
 
 
@@ -32,7 +37,8 @@ def is_bucket(url: str) -> bool:
 
 @dataclass(frozen=True)
 class S3Blobs:
-    """Objects under a prefix of a bucket, `s3://BUCKET/PREFIX`. Fills the port `Blobs`; may go to other processes."""
+    """Objects under a prefix of a bucket, `s3://BUCKET/PREFIX`. Fills the port `Blobs`; may go to
+    other processes."""
 
     url: str
     bucket: str = field(init=False)
@@ -43,14 +49,19 @@ class S3Blobs:
         if not parts.netloc:
             raise WorkspaceError("expected s3://BUCKET/PREFIX, got a URL without a bucket")
         object.__setattr__(self, "bucket", parts.netloc)
-        object.__setattr__(self, "prefix", f"{parts.path.strip('/')}/" if parts.path.strip("/") else "")
+        object.__setattr__(
+            self, "prefix", f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
+        )
 
     def read(self, name: str) -> bytes | None:
         """The object's bytes."""
         with _guarded():
             from botocore.exceptions import ClientError
+
             try:
-                found: bytes = _client().get_object(Bucket=self.bucket, Key=self.prefix + name)["Body"].read()
+                found: bytes = (
+                    _client().get_object(Bucket=self.bucket, Key=self.prefix + name)["Body"].read()
+                )
             except ClientError as error:
                 if error.response["Error"]["Code"] in _MISSING:
                     return None
@@ -71,13 +82,22 @@ class S3Blobs:
     def names(self) -> Iterable[str]:
         """Names under the prefix, folders included, in order."""
         with _guarded():
-            pages = _client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
-            return sorted(o["Key"].removeprefix(self.prefix) for page in pages for o in page.get("Contents", ()))
+            pages = (
+                _client()
+                .get_paginator("list_objects_v2")
+                .paginate(Bucket=self.bucket, Prefix=self.prefix)
+            )
+            return sorted(
+                o["Key"].removeprefix(self.prefix)
+                for page in pages
+                for o in page.get("Contents", ())
+            )
 
     def fetch(self, name: str, path: Path) -> bool:
         """Bring an object to a file; False when it is gone meanwhile."""
         with _guarded():
             from botocore.exceptions import ClientError
+
             try:
                 _client().download_file(self.bucket, self.prefix + name, str(path))
             except ClientError as error:
@@ -90,7 +110,10 @@ class S3Blobs:
         """An address by which anybody may read the object for so long."""
         with _guarded():
             address: str = _client().generate_presigned_url(
-                "get_object", Params={"Bucket": self.bucket, "Key": self.prefix + name}, ExpiresIn=seconds)
+                "get_object",
+                Params={"Bucket": self.bucket, "Key": self.prefix + name},
+                ExpiresIn=seconds,
+            )
             return address
 
     def abort_uploads(self) -> int:
@@ -98,44 +121,63 @@ class S3Blobs:
         with _guarded():
             left = self._uploads()
             for upload in left:
-                _client().abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+                _client().abort_multipart_upload(
+                    Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
             if self._uploads():
-                raise StorageError(f"expected no unfinished uploads in bucket {self.bucket!r} after they were thrown "
-                                   "away, got some; see what uploads there, then run the command again")
+                raise StorageError(
+                    f"expected no unfinished uploads in bucket {self.bucket!r} after they were "
+                    "thrown away, got some; see what uploads there, then run the command again"
+                )
             return len(left)
 
     def _uploads(self) -> list[Any]:
-        pages = _client().get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self.prefix)
+        pages = (
+            _client()
+            .get_paginator("list_multipart_uploads")
+            .paginate(Bucket=self.bucket, Prefix=self.prefix)
+        )
         return [u for page in pages for u in page.get("Uploads", ())]
 
     def check(self) -> None:
-        """That the bucket is there and keeps no versions: neither those of objects to come, nor older ones of objects
-        under the prefix. A delete marker alone hides nothing and holds nothing. Raises StorageError, WorkspaceError."""
+        """That the bucket is there and keeps no versions: neither those of objects to come, nor
+        older ones of objects under the prefix. A delete marker alone hides nothing and holds
+        nothing. Raises StorageError, WorkspaceError."""
         with _guarded():
             status = _client().get_bucket_versioning(Bucket=self.bucket).get("Status")
             older = any(not v["IsLatest"] for v in self._versions(""))
         if status == "Enabled":
-            raise WorkspaceError(f"expected bucket {self.bucket!r} without versioning, got one that keeps deleted "
-                                 f"objects: what is erased would stay. Take a bucket without it, or {_CLEAN}")
+            raise WorkspaceError(
+                f"expected bucket {self.bucket!r} without versioning, got one that keeps deleted "
+                f"objects: what is erased would stay. Take a bucket without it, or {_CLEAN}"
+            )
         if older:
             self._refuse_kept()
 
     def check_gone(self, names: Iterable[str]) -> None:
         """That the bucket has no version of these objects. Raises StorageError, WorkspaceError."""
         with _guarded():
-            kept = any(v["Key"] == self.prefix + name for name in names for v in self._versions(name))
+            kept = any(
+                v["Key"] == self.prefix + name for name in names for v in self._versions(name)
+            )
         if kept:
             self._refuse_kept()
 
     def _versions(self, beginning: str) -> Iterator[dict[str, Any]]:
-        """Every version of every object whose name begins so, the newest among them; no delete markers."""
-        pages = _client().get_paginator("list_object_versions").paginate(
-            Bucket=self.bucket, Prefix=self.prefix + beginning)
+        """Every version of every object whose name begins so, the newest among them; no delete
+        markers."""
+        pages = (
+            _client()
+            .get_paginator("list_object_versions")
+            .paginate(Bucket=self.bucket, Prefix=self.prefix + beginning)
+        )
         return (version for page in pages for version in page.get("Versions", ()))
 
     def _refuse_kept(self) -> None:
-        raise WorkspaceError(f"expected bucket {self.bucket!r} to keep nothing that was deleted, got an object of "
-                             f"which it keeps a version: versioning is on there, or was. Now {_CLEAN}")
+        raise WorkspaceError(
+            f"expected bucket {self.bucket!r} to keep nothing that was deleted, got an object of "
+            f"which it keeps a version: versioning is on there, or was. Now {_CLEAN}"
+        )
 
 
 def _client() -> Any:
@@ -144,12 +186,19 @@ def _client() -> Any:
 
     import boto3
     from botocore.config import Config
+
     if getattr(_CLIENT, "process", None) != os.getpid():
         _CLIENT.process = os.getpid()
-        _CLIENT.client = boto3.session.Session().client("s3", config=Config(
-            signature_version="s3v4", retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10,
-            read_timeout=120,
-            s3={"addressing_style": "path"} if os.environ.get("AWS_ENDPOINT_URL") else {}))
+        _CLIENT.client = boto3.session.Session().client(
+            "s3",
+            config=Config(
+                signature_version="s3v4",
+                retries={"mode": "standard", "max_attempts": 5},
+                connect_timeout=10,
+                read_timeout=120,
+                s3={"addressing_style": "path"} if os.environ.get("AWS_ENDPOINT_URL") else {},
+            ),
+        )
     return _CLIENT.client
 
 
@@ -158,12 +207,18 @@ def _guarded() -> Iterator[None]:
     try:
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:
-        raise WorkspaceError("expected the package boto3 for an s3:// URL; install s3t[s3]") from None
+        raise WorkspaceError(
+            "expected the package boto3 for an s3:// URL; install s3t[s3]"
+        ) from None
     try:
         yield
     except ClientError as error:
-        raise StorageError(f"the bucket refused ({error.response['Error']['Code']}); check its name, the AWS "
-                           "settings in the environment and their rights, then run the command again") from None
+        raise StorageError(
+            f"the bucket refused ({error.response['Error']['Code']}); check its name, the AWS "
+            "settings in the environment and their rights, then run the command again"
+        ) from None
     except (BotoCoreError, OSError) as error:
-        raise StorageError(f"the bucket could not be reached ({type(error).__name__}); check AWS_ENDPOINT_URL and that "
-                           "it is up, then run the command again") from None
+        raise StorageError(
+            f"the bucket could not be reached ({type(error).__name__}); check AWS_ENDPOINT_URL and "
+            "that it is up, then run the command again"
+        ) from None

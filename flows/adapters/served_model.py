@@ -2,20 +2,23 @@
 
 It fails closed:
 
-1. The version knows its release from its own files; the registry says by tags which release the alias serves, and the
-   digest of its release document, which decides labels and bounds. They must agree when the model is loaded, and again
-   whenever the last confirmation is older than the staleness bound, by a clock that runs while the machine sleeps. When
-   they differ, or the registry cannot be asked, it refuses. Declared offline use ([erasure] offline_hours) is the one
-   exception: so long after its last confirmation a loaded model goes on without a registry.
-2. Where the alias has moved on, the old release answers nothing any more. A model that was asked for by the alias
-   fetches what the alias names now: the release document, believed only when the registry vouches for its digest, and
-   the stages that it names, each verified by its digest. No code is fetched: this code goes on. What was brought to a
-   directory is removed when it is in memory, and so are the old stages where MLflow brought them from a server.
-3. A model that was asked for by a number, a run or an id, or is pinned (`model_config={"pinned": True}`), refuses for
-   good instead. MLflow does not tell a model what it was asked for: `asked_for` finds it out. Where nobody can say, the
-   model was the alias's own when it was loaded, and follows it.
-4. In MLflow's scoring server, a refusal is a 503, and /ping and /health ask the model: they answer 503 as long as it
-   would refuse.
+1. The version knows its release from its own files; the registry says by tags which release the
+   alias serves, and the digest of its release document, which decides labels and bounds. They must
+   agree when the model is loaded, and again whenever the last confirmation is older than the
+   staleness bound, by a clock that runs while the machine sleeps. When they differ, or the registry
+   cannot be asked, it refuses. Declared offline use ([erasure] offline_hours) is the one exception:
+   so long after its last confirmation a loaded model goes on without a registry.
+2. Where the alias has moved on, the old release answers nothing any more. A model that was asked
+   for by the alias fetches what the alias names now: the release document, believed only when the
+   registry vouches for its digest, and the stages that it names, each verified by its digest. No
+   code is fetched: this code goes on. What was brought to a directory is removed when it is in
+   memory, and so are the old stages where MLflow brought them from a server.
+3. A model that was asked for by a number, a run or an id, or is pinned (`model_config={"pinned":
+   True}`), refuses for good instead. MLflow does not tell a model what it was asked for:
+   `asked_for` finds it out. Where nobody can say, the model was the alias's own when it was loaded,
+   and follows it.
+4. In MLflow's scoring server, a refusal is a 503, and /ping and /health ask the model: they answer
+   503 as long as it would refuse.
 """
 
 import gc
@@ -53,7 +56,8 @@ _OURS = "s3t-champion-"
 
 
 class _Told(MlflowException):  # type: ignore[misc]
-    """An error whose sentence MLflow's server passes on as it is: it would put what was asked before it, texts too."""
+    """An error whose sentence MLflow's server passes on as it is: it would put what was asked
+    before it, texts too."""
 
     code = TEMPORARILY_UNAVAILABLE
 
@@ -86,7 +90,8 @@ class _Misread(_Told, DataError):
 
 @dataclass(frozen=True)
 class _Document:
-    """A release document as it was read: not believed before the registry vouches for its digest."""
+    """A release document as it was read: not believed before the registry vouches for its
+    digest."""
 
     digest: str
     value: dict[str, Any]
@@ -126,15 +131,18 @@ class Serving:
         self._brought: Path | None = None
 
     def load_context(self, context: Any) -> None:
-        """Build the ensemble from the version's own stage files, each verified by digest. Raises StaleModel."""
+        """Build the ensemble from the version's own stage files, each verified by digest. Raises
+        StaleModel."""
         wait_without_spinning(os.environ)
         folder = Path(context.artifacts["release"])
         own, asked = _Document.read(folder), asked_for()
         self._name = str(own.serving["name"])
         self._pinned = bool((context.model_config or {}).get("pinned")) or _is_one_version(asked)
         if _name_in(asked) not in ("", self._name):
-            raise _Stale("expected the files of the model that was asked for, got those of another; somebody "
-                         "changed them: run `s3t erase`, which puts it right")
+            raise _Stale(
+                "expected the files of the model that was asked for, got those of another; "
+                "somebody changed them: run `s3t erase`, which puts it right"
+            )
         version = self._named()
         if own.release_id == version.tags.get("s3t.release"):
             self._check(own, version)  # before anything in the document is believed
@@ -150,38 +158,47 @@ class Serving:
         _answer_pings(self)
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
-        """A list of {"label": ..., "probabilities": {label: share}}, one per text. Raises StaleModel, NoLiveShard,
-        and DataError for what is no text."""
+        """A list of {"label": ..., "probabilities": {label: share}}, one per text. Raises
+        StaleModel, NoLiveShard, and DataError for what is no text."""
         loaded = self._current()
         try:
             texts = texts_of(model_input, loaded.document.serving.get("text", ""))
             for _ in range(_TRIES):
                 predictions = loaded.ensemble.predict(texts)
-                still = self._current()  # a long batch may have outlived the confirmation it began with
+                still = (
+                    self._current()
+                )  # a long batch may have outlived the confirmation it began with
                 if still is loaded:
-                    return [{"label": p.label, "probabilities": p.probabilities} for p in predictions]
+                    return [
+                        {"label": p.label, "probabilities": p.probabilities} for p in predictions
+                    ]
                 loaded = still
         except DataError as error:
             raise _Misread(str(error)) from None
         except NoLiveShard as error:
             raise _NothingLives(str(error)) from None
-        raise _Stale(f"expected a release that serves as long as it takes to answer, got {_TRIES} in a row that "
-                     "were replaced meanwhile; ask again, with fewer texts at a time")
+        raise _Stale(
+            f"expected a release that serves as long as it takes to answer, got {_TRIES} in a row "
+            "that were replaced meanwhile; ask again, with fewer texts at a time"
+        )
 
     def refusal(self) -> str:
-        """Why it would not answer now, "" where it would. Fetches what the alias names where it moved on; does not
-        wait for another thread that is at it."""
+        """Why it would not answer now, "" where it would. Fetches what the alias names where it
+        moved on; does not wait for another thread that is at it."""
         if not self._lock.acquire(timeout=_PATIENCE):
             return "it is being loaded, or the registry has not answered yet"
         try:
-            return "" if self._settled().ensemble.lives else "every shard is dead; run `s3t retrain`"
+            return (
+                "" if self._settled().ensemble.lives else "every shard is dead; run `s3t retrain`"
+            )
         except S3TError as error:
             return str(error)
         finally:
             self._lock.release()
 
     def _current(self) -> _Loaded:
-        """What may answer now. Threads ask one at a time; who waited for a failure takes it as the answer."""
+        """What may answer now. Threads ask one at a time; who waited for a failure takes it as the
+        answer."""
         came = Moment.now()
         with self._lock:
             if self._failed and came.seconds_until(self._failed[0]) >= 0:
@@ -197,14 +214,20 @@ class Serving:
         if self._over:
             raise self._over
         serving = self._loaded.document.serving if self._loaded else {}
-        since = self._confirmed.seconds_until(Moment.now()) if self._confirmed and self._loaded else float("inf")
+        since = (
+            self._confirmed.seconds_until(Moment.now())
+            if self._confirmed and self._loaded
+            else float("inf")
+        )
         if self._loaded and since <= serving["staleness_seconds"]:
             return self._loaded
         try:
             version = self._named()
         except _Stale:
             if self._loaded and since <= serving.get("offline_seconds", 0):
-                return self._loaded  # declared, and named in certificates; never without one confirmation
+                return (
+                    self._loaded
+                )  # declared, and named in certificates; never without one confirmation
             raise
         asked = self._asked
         self._loaded = self._agreed(version)
@@ -215,7 +238,11 @@ class Serving:
         """What is loaded where it is what the alias names; else that, loaded."""
         held = self._loaded
         if held is not None and held.document.release_id == version.tags.get("s3t.release"):
-            if self._pinned or version.version == held.number or held.document.digest == _vouched(version):
+            if (
+                self._pinned
+                or version.version == held.number
+                or held.document.digest == _vouched(version)
+            ):
                 self._check(held.document, version)
                 return held
         elif self._pinned:
@@ -235,59 +262,79 @@ class Serving:
         try:
             return mlflow.MlflowClient().get_model_version_by_alias(self._name, ALIAS)
         except Exception as error:
-            raise _Stale(f"expected the registry to confirm this model version, got {type(error).__name__}; "
-                         "set the tracking URI to the registry it was loaded from") from None
+            raise _Stale(
+                f"expected the registry to confirm this model version, got {type(error).__name__}; "
+                "set the tracking URI to the registry it was loaded from"
+            ) from None
 
     def _place_of(self, version: Any) -> str:
         """Where the registry keeps a version's files, "" where it does not say."""
         try:
-            return str(mlflow.MlflowClient().get_model_version_download_uri(self._name, version.version))
+            return str(
+                mlflow.MlflowClient().get_model_version_download_uri(self._name, version.version)
+            )
         except Exception:
             return ""
 
     def _remove_brought(self) -> None:
-        """The stages of a release that serves no longer, where MLflow brought them for this model: it never removes
-        them, and an erasure may have destroyed them everywhere else."""
+        """The stages of a release that serves no longer, where MLflow brought them for this model:
+        it never removes them, and an erasure may have destroyed them everywhere else."""
         for path in self._brought.glob("*.safetensors") if self._brought else ():
             path.unlink(missing_ok=True)
         self._brought = None
 
     def _check(self, document: _Document, version: Any) -> None:
         if document.digest != _vouched(version):
-            raise _Stale("expected the release document that the registry vouches for beside this model, got "
-                         "another: somebody changed it, and it decides what is answered; run `s3t erase`, which "
-                         "puts it right")
+            raise _Stale(
+                "expected the release document that the registry vouches for beside this model, "
+                "got another: somebody changed it, and it decides what is answered; run `s3t "
+                "erase`, which puts it right"
+            )
 
     def _fetched(self, version: Any) -> _Loaded:
         """What a version of the alias holds, in memory, checked as when a model is first loaded."""
         _remove_forgotten()
         try:
             with tempfile.TemporaryDirectory(prefix=_OURS) as folder:
-                place = Path(mlflow.artifacts.download_artifacts(
-                    f"models:/{self._name}/{version.version}/artifacts/release", dst_path=folder))
+                place = Path(
+                    mlflow.artifacts.download_artifacts(
+                        f"models:/{self._name}/{version.version}/artifacts/release", dst_path=folder
+                    )
+                )
                 document = _Document.read(place)
                 self._check(document, version)  # before anything in it is believed
-                if (document.release_id, document.serving["name"]) != (version.tags.get("s3t.release"), self._name):
-                    raise _Stale("expected the release that the registry names, got another; run `s3t erase`, "
-                                 "which puts it right")
+                if (document.release_id, document.serving["name"]) != (
+                    version.tags.get("s3t.release"),
+                    self._name,
+                ):
+                    raise _Stale(
+                        "expected the release that the registry names, got another; run `s3t "
+                        "erase`, which puts it right"
+                    )
                 return _built(document, place, version)
         except _Stale:
             raise
         except S3TError as error:
-            raise _Stale(f"the version that the alias {ALIAS!r} names now cannot be loaded: {error}") from None
+            raise _Stale(
+                f"the version that the alias {ALIAS!r} names now cannot be loaded: {error}"
+            ) from None
         except Exception as error:
-            raise _Stale(f"expected the version that the alias {ALIAS!r} names now to be loaded, got "
-                         f"{type(error).__name__}; see that the registry and its files can be reached, and that "
-                         "the temporary directory has room: the next question tries again") from None
+            raise _Stale(
+                f"expected the version that the alias {ALIAS!r} names now to be loaded, got "
+                f"{type(error).__name__}; see that the registry and its files can be reached, and "
+                "that the temporary directory has room: the next question tries again"
+            ) from None
 
     def _moved_on(self) -> _Stale:
-        return _Stale(f"expected this model version to be the one that serves, but the alias {ALIAS!r} has moved "
-                      f"on; load models:/{self._name}@{ALIAS} again")
+        return _Stale(
+            f"expected this model version to be the one that serves, but the alias {ALIAS!r} has "
+            f"moved on; load models:/{self._name}@{ALIAS} again"
+        )
 
 
 class Champion(Serving, PythonModel):  # type: ignore[misc]
-    """The ensemble of the release that serves. Input: what s3t_core.learning.payload takes. MLflow reads the type hints
-    of a `predict` that stands here, and would refuse all but lists by them."""
+    """The ensemble of the release that serves. Input: what s3t_core.learning.payload takes. MLflow
+    reads the type hints of a `predict` that stands here, and would refuse all but lists by them."""
 
 
 def _vouched(version: Any) -> str:
@@ -299,29 +346,38 @@ def _built(document: _Document, folder: Path, version: Any) -> _Loaded:
     from s3t_core.learning.ensemble import Ensemble
     from s3t_core.learning.release import parse_release_document
     from s3t_core.learning.store import LocalStageStore
+
     release, recipe = parse_release_document(document.value)
     ensemble = Ensemble(find_backbone(recipe.model), recipe, release, LocalStageStore(folder).get)
     return _Loaded(document, ensemble, str(version.version))
 
 
 def _brought(folder: Path, place: str) -> Path | None:
-    """The files that a model is loaded from, where they are a copy that MLflow brought from the registry's `place`, on
-    another machine or in a bucket, to a temporary directory of its own; None where they are anybody else's."""
+    """The files that a model is loaded from, where they are a copy that MLflow brought from the
+    registry's `place`, on another machine or in a bucket, to a temporary directory of its own; None
+    where they are anybody else's."""
     temporary, found = Path(tempfile.gettempdir()).resolve(), folder.resolve()
-    is_elsewhere = re.match(r"[a-z][a-z0-9+.-]*:", place) is not None and not place.startswith("file:")
+    is_elsewhere = re.match(r"[a-z][a-z0-9+.-]*:", place) is not None and not place.startswith(
+        "file:"
+    )
     if not is_elsewhere or not found.is_relative_to(temporary) or found == temporary:
         return None
     return folder if found.relative_to(temporary).parts[0].startswith("tmp") else None
 
 
 def _remove_forgotten() -> None:
-    """What killed processes of this user left where models are brought to: stages, which an erasure may have destroyed
-    everywhere else."""
+    """What killed processes of this user left where models are brought to: stages, which an erasure
+    may have destroyed everywhere else."""
     import shutil
+
     for path in Path(tempfile.gettempdir()).glob(f"{_OURS}*"):
         try:
             known = path.lstat()
-            if known.st_uid == os.getuid() and known.st_mtime < time.time() - _FORGOTTEN and not path.is_symlink():
+            if (
+                known.st_uid == os.getuid()
+                and known.st_mtime < time.time() - _FORGOTTEN
+                and not path.is_symlink()
+            ):
                 shutil.rmtree(path, ignore_errors=True)
         except OSError:
             continue
@@ -330,8 +386,8 @@ def _remove_forgotten() -> None:
 def asked_for() -> str:
     """The URI that MLflow was asked for, "" where nobody can say.
 
-    `mlflow.pyfunc.load_model` holds it while it loads. `mlflow models serve` downloads first and starts a server with a
-    path: there the command that began it tells.
+    `mlflow.pyfunc.load_model` holds it while it loads. `mlflow models serve` downloads first and
+    starts a server with a path: there the command that began it tells.
     """
     held = _held_by_load_model()
     is_a_path = held.startswith("file:") or not re.match(r"[a-z][a-z0-9+.-]*:", held)
@@ -341,7 +397,10 @@ def asked_for() -> str:
 def _held_by_load_model() -> str:
     frame: Any = sys._getframe()
     while frame is not None:
-        if frame.f_code.co_name == "load_model" and frame.f_globals.get("__name__") == "mlflow.pyfunc":
+        if (
+            frame.f_code.co_name == "load_model"
+            and frame.f_globals.get("__name__") == "mlflow.pyfunc"
+        ):
             return str(frame.f_locals.get("model_uri", ""))
         frame = frame.f_back
     return ""
@@ -352,12 +411,14 @@ def _told_to_a_server() -> str:
     process = os.getppid() if _SERVER in sys.modules else 0
     while process > 1:
         try:
-            words = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
+            words = (
+                Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
+            )
             process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError, IndexError):
             return ""
         if "models" in words and "serve" in words:
-            return _option(words[words.index("serve"):])
+            return _option(words[words.index("serve") :])
     return ""
 
 
@@ -372,8 +433,8 @@ def _option(words: list[str]) -> str:
 
 
 def _is_one_version(uri: str) -> bool:
-    """Whether it names a version for good: by its number, its run, its id or its place. Another alias is one that
-    somebody else moves: nor is that followed."""
+    """Whether it names a version for good: by its number, its run, its id or its place. Another
+    alias is one that somebody else moves: nor is that followed."""
     return bool(uri) and not (uri.startswith("models:/") and uri.endswith(f"@{ALIAS}"))
 
 
@@ -384,8 +445,8 @@ def _name_in(uri: str) -> str:
 
 
 def _answer_pings(model: Champion) -> None:
-    """MLflow's scoring server says that all is well as long as its process runs: let it ask the model. Its app is made
-    when the model is loaded, so a thread waits for it."""
+    """MLflow's scoring server says that all is well as long as its process runs: let it ask the
+    model. Its app is made when the model is loaded, so a thread waits for it."""
     module = sys.modules.get(_SERVER)
     if module is not None:
         threading.Thread(target=_put_health, args=(model, module), daemon=True).start()
@@ -398,6 +459,7 @@ def _put_health(model: Champion, module: Any) -> None:
     def health(_: Request) -> Response:
         refusal = model.refusal()
         return Response(f"{refusal}\n", 503 if refusal else 200, media_type="text/plain")
+
     for _ in range(600):
         app = getattr(module, "app", None)
         if app is not None:

@@ -1,17 +1,20 @@
-"""The one Prefect server that the commands of a workspace share on this machine, as they find, start and end it.
+"""The one Prefect server that the commands of a workspace share on this machine, as they find,
+start and end it.
 
-In the Prefect home of the workspace, 0700: `server.lock`, held by the server as long as it lives; `users.lock`, held
-(shared) by every command that uses it, so that a kill -9 lets go too; `starting.lock`; `server.json`, where it is;
-`credential`, another one at every start; `server.log`.
+In the Prefect home of the workspace, 0700: `server.lock`, held by the server as long as it lives;
+`users.lock`, held (shared) by every command that uses it, so that a kill -9 lets go too;
+`starting.lock`; `server.json`, where it is; `credential`, another one at every start; `server.log`.
 
-1. a command first takes its part of `users.lock`. The server ends only while it holds all of it, so a server that is
-   found from here on stays
-2. then, one command at a time: does somebody hold `server.lock`? Then that is the server, or one that is just starting
-   or ending, and its address appears or the lock comes free
-3. else it makes a credential, takes the lock and listens at a port, and starts a server that inherits both: there is no
-   moment at which another command could start a second one, and whoever connects waits until the server is ready
+1. a command first takes its part of `users.lock`. The server ends only while it holds all of it, so
+   a server that is found from here on stays
+2. then, one command at a time: does somebody hold `server.lock`? Then that is the server, or one
+   that is just starting or ending, and its address appears or the lock comes free
+3. else it makes a credential, takes the lock and listens at a port, and starts a server that
+   inherits both: there is no moment at which another command could start a second one, and whoever
+   connects waits until the server is ready
 
-The server is in a session of its own and outlives the command. It ends by itself (flows.adapters.prefect_server).
+The server is in a session of its own and outlives the command. It ends by itself
+(flows.adapters.prefect_server).
 """
 
 import contextlib
@@ -34,7 +37,14 @@ from flows.adapters import prefect_server
 from flows.adapters.credentials import new_secret, read_secret, write_secret
 from flows.adapters.doors import Door
 from flows.adapters.local import as_owner_only
-from flows.adapters.prefect_server import ADDRESS, CREDENTIAL, SERVER_LOCK, USERS_LOCK, this_machine, try_lock
+from flows.adapters.prefect_server import (
+    ADDRESS,
+    CREDENTIAL,
+    SERVER_LOCK,
+    USERS_LOCK,
+    this_machine,
+    try_lock,
+)
 from s3t_core.errors import Busy, OrchestrationError, WorkspaceError
 from s3t_core.files import open_to_lock, read_regular, remove_file, remove_tree
 
@@ -44,7 +54,8 @@ DATABASE, STORAGE = "prefect.db", "storage"
 """What Prefect keeps of runs."""
 _PATIENCE_SECONDS = 60.0
 _TELLING_SECONDS = 10.0
-"""How long `stop` waits for an address: as long as a server that has just been started may take to tell it."""
+"""How long `stop` waits for an address: as long as a server that has just been started may take to
+tell it."""
 _READY_SECONDS = 180.0
 _ANSWER_SECONDS = 10.0
 _GRACE_SECONDS = 15.0
@@ -56,7 +67,8 @@ _SLOT_WAIT = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5"}
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is: `url` of its API, its process, the machine (`this_machine`), its certificate's file or ""."""
+    """Where a server is: `url` of its API, its process, the machine (`this_machine`), its
+    certificate's file or ""."""
 
     url: str
     pid: int
@@ -65,7 +77,8 @@ class Address:
 
 
 class SharedServer:
-    """The server of one Prefect home. `door`: where one listens that is started from here, unless it is changed."""
+    """The server of one Prefect home. `door`: where one listens that is started from here, unless
+    it is changed."""
 
     def __init__(self, home: Path, idle_minutes: float, door: Door | None = None) -> None:
         self.home = home
@@ -77,14 +90,17 @@ class SharedServer:
     # --- using it
 
     def attach(self) -> Address:
-        """Use the server from now on, until `detach` or the end of this process; start it when there is none.
+        """Use the server from now on, until `detach` or the end of this process; start it when
+        there is none.
 
-        It may still be starting: `wait` for it before the first request. Raises Busy, and UsageError for a port that is
-        taken.
+        It may still be starting: `wait` for it before the first request. Raises Busy, and
+        UsageError for a port that is taken.
         """
         as_owner_only(self.home)
         self.detach()
-        self._users = self._hold(USERS_LOCK, fcntl.LOCK_SH, "the Prefect server of this workspace is just ending")
+        self._users = self._hold(
+            USERS_LOCK, fcntl.LOCK_SH, "the Prefect server of this workspace is just ending"
+        )
         try:
             with self._alone():
                 return self._found() or self._start()
@@ -99,19 +115,23 @@ class SharedServer:
             self._users = None
 
     def credential(self) -> str:
-        """What the server asks for. Raises WorkspaceError when it cannot be read, or others could read it."""
+        """What the server asks for. Raises WorkspaceError when it cannot be read, or others could
+        read it."""
         try:
             return read_secret(self.home / CREDENTIAL)
         except WorkspaceError as error:
             raise WorkspaceError(f"{error}; here: `s3t stop`, then the command again") from None
 
     def wait(self, address: Address, seconds: float = _READY_SECONDS) -> None:
-        """Until it answers. Raises OrchestrationError when it ends before, or does not in so long."""
+        """Until it answers. Raises OrchestrationError when it ends before, or does not in so
+        long."""
         until = time.monotonic() + seconds
         while not answers(address):
             if not self.is_running() or time.monotonic() > until:
-                raise OrchestrationError("expected the Prefect server of this workspace to start, it did not; "
-                                         f".s3t/prefect/{LOG} says why")
+                raise OrchestrationError(
+                    "expected the Prefect server of this workspace to start, it did not; "
+                    f".s3t/prefect/{LOG} says why"
+                )
             time.sleep(_PAUSE_SECONDS)
 
     def is_running(self) -> bool:
@@ -125,8 +145,8 @@ class SharedServer:
     # --- ending it
 
     def stop(self, forget: bool = False) -> bool:
-        """End the server and wait until it is gone; False when there was none. `forget`: remove what it kept of runs,
-        too. Raises Busy while a command uses it."""
+        """End the server and wait until it is gone; False when there was none. `forget`: remove
+        what it kept of runs, too. Raises Busy while a command uses it."""
         if not (self.home / SERVER_LOCK).is_file():
             return False
         self.detach()
@@ -134,10 +154,16 @@ class SharedServer:
             address = self._told(_TELLING_SECONDS)
             running = self.is_running()
             if running and not try_lock(users, fcntl.LOCK_EX):
-                raise Busy("expected nobody to use the Prefect server of this workspace, but a command or `s3t serve` "
-                           "does; wait for it, or stop it, then run this again")
+                raise Busy(
+                    "expected nobody to use the Prefect server of this workspace, but a command or "
+                    "`s3t serve` does; wait for it, or stop it, then run this again"
+                )
             if running:
-                self._end(address.pid if address and self._holds_lock(address.pid) else self._holder(address))
+                self._end(
+                    address.pid
+                    if address and self._holds_lock(address.pid)
+                    else self._holder(address)
+                )
                 remove_file(self.home / ADDRESS)
             if forget:
                 for kept in self.home.glob(f"{DATABASE}*"):
@@ -146,32 +172,40 @@ class SharedServer:
             return running
 
     def _end(self, pid: int) -> None:
-        """End the process, politely, then by force. Raises OrchestrationError when it stays, and for one that does not
-        hold the server's lock: its number is another process's, as seen from another container."""
+        """End the process, politely, then by force. Raises OrchestrationError when it stays, and
+        for one that does not hold the server's lock: its number is another process's, as seen from
+        another container."""
         if not self._holds_lock(pid):
             if not self.is_running():
                 return
-            raise OrchestrationError(f"expected process {pid} to be the Prefect server of this workspace, got another; "
-                                     f"end the process that holds .s3t/prefect/{SERVER_LOCK} where it runs")
+            raise OrchestrationError(
+                f"expected process {pid} to be the Prefect server of this workspace, got another; "
+                f"end the process that holds .s3t/prefect/{SERVER_LOCK} where it runs"
+            )
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
             if self._is_gone(_GRACE_SECONDS):
                 return
-        raise OrchestrationError("expected the Prefect server of this workspace to end, it did not; end the process "
-                                 f"that holds .s3t/prefect/{SERVER_LOCK}")
+        raise OrchestrationError(
+            "expected the Prefect server of this workspace to end, it did not; end the process "
+            f"that holds .s3t/prefect/{SERVER_LOCK}"
+        )
 
     def _holder(self, address: Address | None) -> int:
-        """The server's process, where its address is damaged or is not its own: who has its lock open, while nobody
-        uses it. Raises OrchestrationError where none can be seen, or it is no server of ours."""
+        """The server's process, where its address is damaged or is not its own: who has its lock
+        open, while nobody uses it. Raises OrchestrationError where none can be seen, or it is no
+        server of ours."""
         found = [pid for pid in psutil.pids() if pid != os.getpid() and self._holds_lock(pid)]
         if len(found) == 1 and _is_server(found[0]):
             return found[0]
         if not found and address is not None:
             return address.pid
         numbers = ", ".join(map(str, found)) or "none that this process may see"
-        raise OrchestrationError(f"expected one Prefect server to hold .s3t/prefect/{SERVER_LOCK}, got no address in "
-                                 f"{ADDRESS} and these processes: {numbers}; end the one that holds it where it runs")
+        raise OrchestrationError(
+            f"expected one Prefect server to hold .s3t/prefect/{SERVER_LOCK}, got no address in "
+            f"{ADDRESS} and these processes: {numbers}; end the one that holds it where it runs"
+        )
 
     def _holds_lock(self, pid: int) -> bool:
         with contextlib.suppress(psutil.Error, ValueError, OverflowError):
@@ -191,22 +225,28 @@ class SharedServer:
     # --- finding or starting it
 
     def _found(self) -> Address | None:
-        """The server that runs, None when there is none. Raises Busy when it runs on another machine, or does not tell
-        where."""
+        """The server that runs, None when there is none. Raises Busy when it runs on another
+        machine, or does not tell where."""
         address = self._told(_PATIENCE_SECONDS)
         if address is None and self.is_running():
-            raise Busy("expected the Prefect server of this workspace to tell its address, it does not; run "
-                       "`s3t stop`, then the command again")
+            raise Busy(
+                "expected the Prefect server of this workspace to tell its address, it does not; "
+                "run `s3t stop`, then the command again"
+            )
         return address
 
     def _told(self, seconds: float) -> Address | None:
-        """What the server that runs tells within so long. Raises Busy when it runs on another machine."""
+        """What the server that runs tells within so long. Raises Busy when it runs on another
+        machine."""
         until = time.monotonic() + seconds
         while self.is_running():
             address = self._address()
             if address is not None and address.machine != this_machine():
-                raise Busy("expected this workspace's Prefect server on this machine, got one that runs on another, or "
-                           "in a container; work there, or name a server of your own with PREFECT_API_URL")
+                raise Busy(
+                    "expected this workspace's Prefect server on this machine, got one that runs "
+                    "on another, or in a container; work there, or name a server of your own with "
+                    "PREFECT_API_URL"
+                )
             if address is not None:
                 return address
             if time.monotonic() > until:
@@ -221,20 +261,37 @@ class SharedServer:
             self._take(lock)
             port = bound.getsockname()[1]
             self._child = self._spawn(lock, bound.fileno())
-        return Address(f"{self.door.origin(port)}/api", self._child.pid, this_machine(), self.door.tls_cert)
+        return Address(
+            f"{self.door.origin(port)}/api", self._child.pid, this_machine(), self.door.tls_cert
+        )
 
     def _take(self, lock: int) -> None:
-        """The server's lock, for the server to inherit. Whoever looks whether it is held holds it for that moment."""
+        """The server's lock, for the server to inherit. Whoever looks whether it is held holds it
+        for that moment."""
         until = time.monotonic() + _LOOKING_SECONDS
         while not try_lock(lock, fcntl.LOCK_EX):
             if time.monotonic() > until:
-                raise Busy("another process starts a Prefect server for this workspace; run the command again")
+                raise Busy(
+                    "another process starts a Prefect server for this workspace; run the command "
+                    "again"
+                )
             time.sleep(_PAUSE_SECONDS / 10)
 
     def _spawn(self, lock: int, listener: int) -> "subprocess.Popen[bytes]":
         door = self.door
-        command = [sys.executable, "-m", "flows.adapters.prefect_server", "--shared", str(self._idle_minutes),
-                   "--lock-fd", str(lock), "--socket-fd", str(listener), "--host", door.host]
+        command = [
+            sys.executable,
+            "-m",
+            "flows.adapters.prefect_server",
+            "--shared",
+            str(self._idle_minutes),
+            "--lock-fd",
+            str(lock),
+            "--socket-fd",
+            str(listener),
+            "--host",
+            door.host,
+        ]
         if door.tls_cert:
             command += ["--tls-cert", str(Path(door.tls_cert).resolve())]
             command += ["--tls-key", str(Path(door.tls_key).resolve())]
@@ -242,8 +299,16 @@ class SharedServer:
             command += ["--behind-proxy", ",".join(door.proxies)]
         environment = {**os.environ, **_SLOT_WAIT, "PREFECT_HOME": str(self.home)}
         with self._log() as log:
-            return subprocess.Popen(command, cwd=self.home, env=environment, stdin=subprocess.DEVNULL, stdout=log,
-                                    stderr=log, start_new_session=True, pass_fds=(lock, listener))
+            return subprocess.Popen(
+                command,
+                cwd=self.home,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(lock, listener),
+            )
 
     @contextlib.contextmanager
     def _log(self) -> Iterator[int]:
@@ -261,14 +326,22 @@ class SharedServer:
         except (OSError, ValueError, TypeError, RecursionError):
             return None
         texts = (address.url, address.machine, address.certificate)
-        return address if type(address.pid) is int and all(isinstance(text, str) for text in texts) else None
+        return (
+            address
+            if type(address.pid) is int and all(isinstance(text, str) for text in texts)
+            else None
+        )
 
     # --- locks
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """One command at a time looks for the server."""
-        lock = self._hold(STARTING_LOCK, fcntl.LOCK_EX, "another command is starting this workspace's Prefect server")
+        lock = self._hold(
+            STARTING_LOCK,
+            fcntl.LOCK_EX,
+            "another command is starting this workspace's Prefect server",
+        )
         try:
             yield
         finally:
@@ -312,14 +385,17 @@ def answers(address: Address) -> bool:
     if address.url.startswith("https:"):
         handlers.append(urllib.request.HTTPSHandler(context=ssl_context(address.certificate)))
     try:
-        with urllib.request.build_opener(*handlers).open(f"{address.url}/health", timeout=_ANSWER_SECONDS) as answer:
+        with urllib.request.build_opener(*handlers).open(
+            f"{address.url}/health", timeout=_ANSWER_SECONDS
+        ) as answer:
             return bool(answer.status == 200)
     except (OSError, ValueError):
         return False
 
 
 def ssl_context(certificate: str) -> ssl.SSLContext:
-    """Whom to believe: what PREFECT_API_SSL_CERT_FILE names, else the server's own certificate and the system's."""
+    """Whom to believe: what PREFECT_API_SSL_CERT_FILE names, else the server's own certificate and
+    the system's."""
     context = ssl.create_default_context(cafile=os.environ.get("PREFECT_API_SSL_CERT_FILE") or None)
     if certificate and Path(certificate).is_file():
         context.load_verify_locations(cafile=certificate)

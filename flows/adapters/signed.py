@@ -1,7 +1,8 @@
-"""Objects by addresses that somebody with the bucket's key has signed: each of one object, to read, for a while.
+"""Objects by addresses that somebody with the bucket's key has signed: each of one object, to read,
+for a while.
 
-So a worker needs no key of the bucket. Whoever reads such an address may read that object until then, or until it is
-destroyed: it goes into no log and no error.
+So a worker needs no key of the bucket. Whoever reads such an address may read that object until
+then, or until it is destroyed: it goes into no log and no error.
 """
 
 import shutil
@@ -31,8 +32,10 @@ class SignedBlobs:
     def read(self, name: str) -> bytes | None:
         """The object's bytes. Raises StorageError for one of which there is no address."""
         if name not in self.addresses:
-            raise StorageError("expected the address of each stage that a job reads, got none for one; run the command "
-                               "again")
+            raise StorageError(
+                "expected the address of each stage that a job reads, got none for one; run the "
+                "command again"
+            )
         with _asked(self.addresses[name]) as answer:
             return None if answer.status_code == _GONE else bytes(answer.content)
 
@@ -69,11 +72,16 @@ def _asked(address: str) -> Any:
     except requests.RequestException as error:
         raise _unreachable(error) from None
     if answer.status_code not in (_OK, _GONE):
-        raise AddressRefused(f"the bucket refused a worker ({answer.status_code}): the address that its task brought "
-                             "may have run out, or may not be reached as it is signed; run the command again")
+        raise AddressRefused(
+            f"the bucket refused a worker ({answer.status_code}): the address that its task "
+            "brought may have run out, or may not be reached as it is signed; run the command again"
+        )
     return answer
 
 
 def _unreachable(error: Exception) -> StorageError:
-    return StorageError(f"a worker could not reach the bucket ({type(error).__name__}); check that AWS_ENDPOINT_URL of "
-                        "who submits jobs is an address that workers reach too, then run the command again")
+    return StorageError(
+        f"a worker could not reach the bucket ({type(error).__name__}); check that "
+        "AWS_ENDPOINT_URL of who submits jobs is an address that workers reach too, then run the "
+        "command again"
+    )

@@ -1,5 +1,5 @@
-"""Ids of a source that may not be what they seem: two spellings of one person, or no id at all. They only warn: the
-system takes every id as it is."""
+"""Ids of a source that may not be what they seem: two spellings of one person, or no id at all.
+They only warn: the system takes every id as it is."""
 
 from typing import Any
 
@@ -9,14 +9,20 @@ import pandas as pd
 from s3t_core.config import DataConfig
 from s3t_core.identity import folded, looks_like_a_float, looks_missing, spelt_under
 
-UNITED = ("ids that differ from another one only in letter case, blanks, Unicode form or .0: two people to the system; "
-          "where they are one, say so by [data] id_rule before the first ingest")
-MISSING = "ids that look like a missing value (nan, None, NULL, N/A, ...): whoever has one is one person to the system"
+UNITED = (
+    "ids that differ from another one only in letter case, blanks, Unicode form or .0: two people "
+    "to the system; where they are one, say so by [data] id_rule before the first ingest"
+)
+MISSING = (
+    "ids that look like a missing value (nan, None, NULL, N/A, ...): whoever has one is one person "
+    "to the system"
+)
 FLOATS = "ids that are whole numbers with .0: who asks with the number alone is not found"
 
 
 class Spellings:
-    """Looks at the ids of a source, chunk by chunk, and keeps two numbers of 8 bytes for each that a chunk brings."""
+    """Looks at the ids of a source, chunk by chunk, and keeps two numbers of 8 bytes for each that
+    a chunk brings."""
 
     def __init__(self) -> None:
         self._seen: list[Any] = []
@@ -31,7 +37,11 @@ class Spellings:
             return
         self._seen.append(np.stack([pd.util.hash_array(forms), pd.util.hash_array(distinct)]))
         self._missing.update(s for s in distinct if looks_missing(s))
-        self._floats.append(pd.util.hash_array(np.array([s for s in distinct if looks_like_a_float(s)], dtype=object)))
+        self._floats.append(
+            pd.util.hash_array(
+                np.array([s for s in distinct if looks_like_a_float(s)], dtype=object)
+            )
+        )
 
     def warned(self) -> dict[str, int]:
         """Counts of distinct ids, by what is odd about them."""
@@ -44,10 +54,15 @@ class Spellings:
 
 
 def under_the_rule(chunk: Any, config: DataConfig) -> Any:
-    """A chunk with its ids as [data] id_rule writes them; one of which nothing is left is missing."""
-    columns = dict.fromkeys([config.subject, config.record, config.split_by]) if config.id_rule else {}
+    """A chunk with its ids as [data] id_rule writes them; one of which nothing is left is
+    missing."""
+    columns = (
+        dict.fromkeys([config.subject, config.record, config.split_by]) if config.id_rule else {}
+    )
     chunk = chunk.copy(deep=False)
     for c in filter(None, columns):
-        spelt = {each: spelt_under(config.id_rule, each) or None for each in chunk[c].dropna().unique()}
+        spelt = {
+            each: spelt_under(config.id_rule, each) or None for each in chunk[c].dropna().unique()
+        }
         chunk[c] = chunk[c].map(spelt).astype(object).where(chunk[c].notna(), None)
     return chunk

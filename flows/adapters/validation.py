@@ -1,7 +1,9 @@
-"""Validation with Great Expectations: expectations about one row admit or refuse it; table-level ones only warn.
+"""Validation with Great Expectations: expectations about one row admit or refuse it; table-level
+ones only warn.
 
-A row must never be refused because of another subject's row: that would be a trace of it (method.md, hazard 8).
-Results are asked for without values, so nothing of a row is written by Great Expectations.
+A row must never be refused because of another subject's row: that would be a trace of it
+(method.md, hazard 8). Results are asked for without values, so nothing of a row is written by Great
+Expectations.
 """
 
 import logging
@@ -18,14 +20,17 @@ from s3t_core.domain import EVERYONE_ELSE, Tiers
 
 _TEXT_BYTES, _SUBJECT_BYTES, _RECORD_BYTES = "\0text_bytes", "\0subject_bytes", "\0record_bytes"
 _NO_VALUES: dict[str, Any] = {
-    "result_format": "COMPLETE", "unexpected_index_column_names": [ROW], "exclude_unexpected_values": True,
+    "result_format": "COMPLETE",
+    "unexpected_index_column_names": [ROW],
+    "exclude_unexpected_values": True,
     "partial_unexpected_count": 0,
 }
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Reasons to refuse a row, by its source row number; warnings by what they are about, with counts."""
+    """Reasons to refuse a row, by its source row number; warnings by what they are about, with
+    counts."""
 
     refused: dict[int, list[str]]
     warned: dict[str, int]
@@ -34,12 +39,16 @@ class Verdicts:
 class RowValidator:
     """The expectation suite that a config asks for."""
 
-    def __init__(self, config: DataConfig, labels: tuple[str, ...], tiers: Tiers | None = None) -> None:
+    def __init__(
+        self, config: DataConfig, labels: tuple[str, ...], tiers: Tiers | None = None
+    ) -> None:
         os.environ["GX_ANALYTICS_ENABLED"] = "false"
         import great_expectations as gx
+
         for noisy in ("great_expectations", "great_expectations.data_context.types.base"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         from great_expectations.data_context.types.base import ProgressBarsConfig
+
         self._config = config
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = ProgressBarsConfig(globally=False)
@@ -51,16 +60,20 @@ class RowValidator:
             self._reasons.append(reason)
             self._suite.add_expectation(expectation)
         self._table = gx.ExpectationSuite("table")
-        self._table.add_expectation(gx.expectations.ExpectColumnValuesToBeUnique(column=config.text))
+        self._table.add_expectation(
+            gx.expectations.ExpectColumnValuesToBeUnique(column=config.text)
+        )
 
     def check(self, chunk: pd.DataFrame) -> Verdicts:
         """Verdicts on the rows of one chunk, as `sources` makes them."""
         config = self._config
-        frame = chunk.assign(**{
-            _TEXT_BYTES: [_bytes(v) for v in chunk[config.text]],
-            _SUBJECT_BYTES: [_bytes(v) for v in chunk[config.subject]],
-            _RECORD_BYTES: [_bytes(v) for v in chunk[config.record]] if config.record else 1,
-        })
+        frame = chunk.assign(
+            **{
+                _TEXT_BYTES: [_bytes(v) for v in chunk[config.text]],
+                _SUBJECT_BYTES: [_bytes(v) for v in chunk[config.subject]],
+                _RECORD_BYTES: [_bytes(v) for v in chunk[config.record]] if config.record else 1,
+            }
+        )
         malformed = {int(r): [m] for r, m in zip(frame[ROW], frame[MALFORMED], strict=True) if m}
         refused: dict[int, list[str]] = dict(malformed)
         for reason, failed in self._failures(frame, self._suite):
@@ -68,7 +81,9 @@ class RowValidator:
                 if row not in malformed:  # it could not be read: nothing more can be said of it
                     refused.setdefault(row, []).append(reason)
         repeated = [f for _, f in self._failures(frame, self._table)]
-        return Verdicts(refused, {"texts that stand in more than one row": len(repeated[0]) if repeated else 0})
+        return Verdicts(
+            refused, {"texts that stand in more than one row": len(repeated[0]) if repeated else 0}
+        )
 
     def _failures(self, frame: pd.DataFrame, suite: Any) -> list[tuple[str, list[int]]]:
         with warnings.catch_warnings():
@@ -78,10 +93,15 @@ class RowValidator:
         found = []
         for outcome in result.results:
             kwargs = outcome.expectation_config
-            rows = [int(i) for group in outcome.result.get("unexpected_index_list") or []
-                    for i in (group[ROW] if isinstance(group[ROW], list) else [group[ROW]])]
+            rows = [
+                int(i)
+                for group in outcome.result.get("unexpected_index_list") or []
+                for i in (group[ROW] if isinstance(group[ROW], list) else [group[ROW]])
+            ]
             if outcome.exception_info.get("raised_exception"):
-                raise RuntimeError("a Great Expectations check could not be run")  # fail closed: admits nothing
+                raise RuntimeError(
+                    "a Great Expectations check could not be run"
+                )  # fail closed: admits nothing
             found.append((kwargs.meta.get("reason", "") if kwargs.meta else "", rows))
         return found
 
@@ -90,8 +110,9 @@ def _bytes(value: Any) -> int:
     return len(value.encode()) if isinstance(value, str) else 0
 
 
-def _row_expectations(gxe: Any, config: DataConfig, labels: tuple[str, ...],
-                      tiers: Tiers | None) -> list[tuple[str, Any]]:
+def _row_expectations(
+    gxe: Any, config: DataConfig, labels: tuple[str, ...], tiers: Tiers | None
+) -> list[tuple[str, Any]]:
     def about(reason: str, kind: Any, **kwargs: Any) -> tuple[str, Any]:
         return reason, kind(meta={"reason": reason}, **kwargs)
 
@@ -102,21 +123,47 @@ def _row_expectations(gxe: Any, config: DataConfig, labels: tuple[str, ...],
         required.append(("held_out_by", config.split_by))
     if tiers:
         required.append(("tier", tiers.column))
-    checks = [about(f"the {what} is missing", gxe.ExpectColumnValuesToNotBeNull, column=column)
-              for what, column in required]
+    checks = [
+        about(f"the {what} is missing", gxe.ExpectColumnValuesToNotBeNull, column=column)
+        for what, column in required
+    ]
     checks += [
-        about("the text is empty", gxe.ExpectColumnValuesToMatchRegex, column=config.text, regex=r"\S"),
-        about(f"the text is longer than {config.max_text_bytes} bytes", gxe.ExpectColumnValuesToBeBetween,
-              column=_TEXT_BYTES, max_value=config.max_text_bytes),
-        about(f"the subject id is longer than {config.max_id_bytes} bytes", gxe.ExpectColumnValuesToBeBetween,
-              column=_SUBJECT_BYTES, max_value=config.max_id_bytes),
-        about(f"the record id is longer than {config.max_id_bytes} bytes", gxe.ExpectColumnValuesToBeBetween,
-              column=_RECORD_BYTES, max_value=config.max_id_bytes),
-        about("the label is not one of the declared ones", gxe.ExpectColumnValuesToBeInSet, column=config.label,
-              value_set=list(labels)),
+        about(
+            "the text is empty", gxe.ExpectColumnValuesToMatchRegex, column=config.text, regex=r"\S"
+        ),
+        about(
+            f"the text is longer than {config.max_text_bytes} bytes",
+            gxe.ExpectColumnValuesToBeBetween,
+            column=_TEXT_BYTES,
+            max_value=config.max_text_bytes,
+        ),
+        about(
+            f"the subject id is longer than {config.max_id_bytes} bytes",
+            gxe.ExpectColumnValuesToBeBetween,
+            column=_SUBJECT_BYTES,
+            max_value=config.max_id_bytes,
+        ),
+        about(
+            f"the record id is longer than {config.max_id_bytes} bytes",
+            gxe.ExpectColumnValuesToBeBetween,
+            column=_RECORD_BYTES,
+            max_value=config.max_id_bytes,
+        ),
+        about(
+            "the label is not one of the declared ones",
+            gxe.ExpectColumnValuesToBeInSet,
+            column=config.label,
+            value_set=list(labels),
+        ),
     ]
     declared = [v for values in tiers.values for v in values] if tiers else []
     if tiers and EVERYONE_ELSE not in declared:
-        checks.append(about("the tier is not one of the declared ones", gxe.ExpectColumnValuesToBeInSet,
-                            column=tiers.column, value_set=declared))
+        checks.append(
+            about(
+                "the tier is not one of the declared ones",
+                gxe.ExpectColumnValuesToBeInSet,
+                column=tiers.column,
+                value_set=declared,
+            )
+        )
     return checks

@@ -1,7 +1,9 @@
-"""The schema of the workspace's database, by Alembic: which revision a database has, and bringing it to this one's.
+"""The schema of the workspace's database, by Alembic: which revision a database has, and bringing
+it to this one's.
 
-A database of a later release is refused, never guessed at. Each revision runs in the caller's transaction, so that a
-killed upgrade leaves the schema as it was (SQLite and PostgreSQL roll back changes of tables too).
+A database of a later release is refused, never guessed at. Each revision runs in the caller's
+transaction, so that a killed upgrade leaves the schema as it was (SQLite and PostgreSQL roll back
+changes of tables too).
 """
 
 from pathlib import Path
@@ -17,32 +19,40 @@ VERSION_TABLE = "s3t_schema"
 
 
 def revision_of(connection: Connection) -> str:
-    """The database's revision, "" for none: an empty one, or one made before there were revisions."""
+    """The database's revision, "" for none: an empty one, or one made before there were
+    revisions."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return ""
-    found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one_or_none()  # noqa: S608
+    asked = text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
+    found = connection.execute(asked).scalar_one_or_none()
     return str(found or "")
 
 
 def upgrade(connection: Connection) -> None:
-    """To HEAD, inside the caller's transaction. Raises StorageError for a database of a later release."""
+    """To HEAD, inside the caller's transaction. Raises StorageError for a database of a later
+    release."""
     from alembic import command
     from alembic.util import CommandError
+
     try:
         command.upgrade(_config(connection), "head")
     except CommandError:
-        raise StorageError(f"expected a database of revision {HEAD} or earlier, got {revision_of(connection)!r}, made "
-                           "by a later release; install that release") from None
+        raise StorageError(
+            f"expected a database of revision {HEAD} or earlier, got {revision_of(connection)!r}, "
+            "made by a later release; install that release"
+        ) from None
 
 
 def downgrade(connection: Connection, revision: str) -> None:
     """To an earlier revision; "base" takes every table out."""
     from alembic import command
+
     command.downgrade(_config(connection), revision)
 
 
 def _config(connection: Connection) -> Any:
     from alembic.config import Config
+
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent))
     return config

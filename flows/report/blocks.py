@@ -1,4 +1,5 @@
-"""What a report is made of: headings, paragraphs, tables, figures. Rendered by `page` (HTML) and `paper` (PDF)."""
+"""What a report is made of: headings, paragraphs, tables, figures. Rendered by `page` (HTML) and
+`paper` (PDF)."""
 
 from dataclasses import dataclass
 from typing import Literal

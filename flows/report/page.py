@@ -36,7 +36,7 @@ figcaption { color: #555; font-size: .87rem; }
 <figcaption>{{ block.told }}</figcaption></figure>
 {% endif %}{% endfor %}
 </body></html>
-"""
+"""  # noqa: E501
 
 
 def write_page(story: Story) -> bytes:

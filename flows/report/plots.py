@@ -1,4 +1,5 @@
-"""The figures of the report. Colours that colour-blind readers can tell apart (Okabe and Ito); shapes differ too."""
+"""The figures of the report. Colours that colour-blind readers can tell apart (Okabe and Ito);
+shapes differ too."""
 
 import io
 from collections.abc import Sequence
@@ -15,8 +16,11 @@ from s3t_core.times import parse_time
 
 _GOOD, _WARM, _BAD, _QUIET, _INK = "#009E73", "#E69F00", "#D55E00", "#DDDDDD", "#222222"
 _USES: dict[Use, tuple[str, str]] = {
-    "answers": (_GOOD, "in use"), "stands by": (_WARM, "only in a reserve model"),
-    "silenced": (_BAD, "not used until retrained"), "empty": (_QUIET, "no records")}
+    "answers": (_GOOD, "in use"),
+    "stands by": (_WARM, "only in a reserve model"),
+    "silenced": (_BAD, "not used until retrained"),
+    "empty": (_QUIET, "no records"),
+}
 _MOST_SHARDS = 40
 
 
@@ -28,22 +32,31 @@ def budget_burn_down(points: Sequence[BudgetPoint], policy: str, until: str) -> 
     mean = [p.mean_live_depth for p in points]
     worst = [min(p.live_depths, default=0) for p in points]
     axes.step(times, [*mean, mean[-1]], where="post", color=_INK, label="mean of all shards")
-    axes.step(times, [*worst, worst[-1]], where="post", color=_BAD, linestyle="--", label="worst shard")
+    axes.step(
+        times, [*worst, worst[-1]], where="post", color=_BAD, linestyle="--", label="worst shard"
+    )
     spent = [(parse_time(p.time), min(p.live_depths, default=0)) for p in points if p.exhausted]
     if spent:
         moments: list[Any] = [t for t, _ in spent]
-        axes.plot(moments, [d for _, d in spent], "x", color=_BAD, markersize=9, label="budget spent")
+        axes.plot(
+            moments, [d for _, d in spent], "x", color=_BAD, markersize=9, label="budget spent"
+        )
     axes.set_ylim(bottom=0)
     axes.set_ylabel("live depth")
     axes.legend(loc="lower left", fontsize=8, frameon=False)
     _dates(axes)
-    return _picture(figure, f"Deletion-rate budget ({policy}): from {mean[0]:g} blocks live on average to {mean[-1]:g} "
-                            f"in {len(points)} version(s); the worst shard has {worst[-1]}.")
+    return _picture(
+        figure,
+        f"Deletion-rate budget ({policy}): from {mean[0]:g} blocks live on average to {mean[-1]:g} "
+        f"in {len(points)} version(s); the worst shard has {worst[-1]}.",
+    )
 
 
 def accuracy_over_time(versions: Sequence[VersionEntry]) -> Picture | None:
     """Held-out accuracy of each version when it began to serve; None when none was measured."""
-    measured = [(parse_time(v.served_from), v.accuracy, v.cause) for v in versions if v.accuracy is not None]
+    measured = [
+        (parse_time(v.served_from), v.accuracy, v.cause) for v in versions if v.accuracy is not None
+    ]
     if not measured:
         return None
     figure = Figure(figsize=(7.2, 2.2), layout="constrained")
@@ -51,18 +64,28 @@ def accuracy_over_time(versions: Sequence[VersionEntry]) -> Picture | None:
     times: list[Any] = [m[0] for m in measured]
     shares = [100 * m[1] for m in measured]
     axes.plot(times, shares, color=_INK, linewidth=1)
-    for causes, mark, told in ((("erasure",), "o", "after an erasure"),
-                               (("train", "retrain", "repair"), "s", "after a training")):
+    for causes, mark, told in (
+        (("erasure",), "o", "after an erasure"),
+        (("train", "retrain", "repair"), "s", "after a training"),
+    ):
         some = [(t, s) for t, s, m in zip(times, shares, measured, strict=True) if m[2] in causes]
         if some:
-            axes.plot([t for t, _ in some], [s for _, s in some], mark, label=told,
-                      color=_BAD if mark == "o" else _GOOD)
+            axes.plot(
+                [t for t, _ in some],
+                [s for _, s in some],
+                mark,
+                label=told,
+                color=_BAD if mark == "o" else _GOOD,
+            )
     axes.set_ylabel("correct answers, %")
     axes.legend(loc="best", fontsize=8, frameon=False)
     axes.margins(x=0.05, y=0.25)
     _dates(axes)
-    return _picture(figure, f"Held-out accuracy of {len(measured)} version(s): first {shares[0]:.1f}%, last "
-                            f"{shares[-1]:.1f}%, lowest {min(shares):.1f}%.")
+    return _picture(
+        figure,
+        f"Held-out accuracy of {len(measured)} version(s): first {shares[0]:.1f}%, last "
+        f"{shares[-1]:.1f}%, lowest {min(shares):.1f}%.",
+    )
 
 
 def live_picture(shards: Sequence[ShardPicture]) -> Picture:
@@ -73,13 +96,26 @@ def live_picture(shards: Sequence[ShardPicture]) -> Picture:
     axes = figure.subplots()
     for y, shard in enumerate(shown):
         for x, cell in enumerate(shard.slices):
-            axes.add_patch(mpl.patches.Rectangle((x, y), 1, 1, facecolor=_USES[cell.use][0], edgecolor="white"))
-            axes.text(x + 0.5, y + 0.5, str(cell.rows), ha="center", va="center", fontsize=8,
-                      color=_INK if cell.use in ("empty", "stands by") else "white")
+            axes.add_patch(
+                mpl.patches.Rectangle((x, y), 1, 1, facecolor=_USES[cell.use][0], edgecolor="white")
+            )
+            axes.text(
+                x + 0.5,
+                y + 0.5,
+                str(cell.rows),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=_INK if cell.use in ("empty", "stands by") else "white",
+            )
     axes.set_xlim(0, columns)
     axes.set_ylim(len(shown), 0)
-    axes.set_xticks([x + 0.5 for x in range(columns)], [f"slice {x}" for x in range(columns)], fontsize=8)
-    axes.set_yticks([y + 0.5 for y in range(len(shown))], [f"shard {s.shard}" for s in shown], fontsize=8)
+    axes.set_xticks(
+        [x + 0.5 for x in range(columns)], [f"slice {x}" for x in range(columns)], fontsize=8
+    )
+    axes.set_yticks(
+        [y + 0.5 for y in range(len(shown))], [f"shard {s.shard}" for s in shown], fontsize=8
+    )
     axes.tick_params(length=0)
     axes.xaxis.tick_top()
     for side in axes.spines.values():
@@ -87,18 +123,28 @@ def live_picture(shards: Sequence[ShardPicture]) -> Picture:
     patches = [mpl.patches.Patch(color=colour, label=told) for colour, told in _USES.values()]
     figure.legend(handles=patches, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     cells = [c.use for s in shards for c in s.slices]
-    return _picture(figure, f"{cells.count('answers')} of {len(cells)} slices are in use, {cells.count('stands by')} "
-                            f"only in a reserve model, {cells.count('silenced')} not used until retrained. Numbers are "
-                            "records." + (f" The first {_MOST_SHARDS} of {len(shards)} shards are shown."
-                                          if len(shards) > _MOST_SHARDS else ""))
+    return _picture(
+        figure,
+        f"{cells.count('answers')} of {len(cells)} slices are in use, {cells.count('stands by')} "
+        f"only in a reserve model, {cells.count('silenced')} not used until retrained. Numbers are "
+        "records."
+        + (
+            f" The first {_MOST_SHARDS} of {len(shards)} shards are shown."
+            if len(shards) > _MOST_SHARDS
+            else ""
+        ),
+    )
 
 
 def pictures(report: Report) -> dict[str, Picture | None]:
     """All figures; None where there is nothing to show."""
-    return {"budget": budget_burn_down(report.budget, report.budget_policy, report.period.until)
-            if report.budget else None,
-            "accuracy": accuracy_over_time(report.versions),
-            "live": live_picture(report.picture) if report.picture else None}
+    return {
+        "budget": budget_burn_down(report.budget, report.budget_policy, report.period.until)
+        if report.budget
+        else None,
+        "accuracy": accuracy_over_time(report.versions),
+        "live": live_picture(report.picture) if report.picture else None,
+    }
 
 
 def _dates(axes: Any) -> None:
@@ -118,4 +164,6 @@ def _picture(figure: Figure, told: str) -> Picture:
     figure.savefig(raster, format="png", dpi=170)
     drawn = vector.getvalue()
     width, height = figure.get_size_inches()
-    return Picture(drawn[drawn.index("<svg"):], raster.getvalue(), told, (float(width), float(height)))
+    return Picture(
+        drawn[drawn.index("<svg") :], raster.getvalue(), told, (float(width), float(height))
+    )

@@ -1,1 +1,2 @@
-"""Capacity: where a subject is placed, which sequences are trained, how much of the budget is left."""
+"""Capacity: where a subject is placed, which sequences are trained, how much of the budget is
+left."""

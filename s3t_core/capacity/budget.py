@@ -1,8 +1,10 @@
-"""The deletion-rate budget: what is left before a full retrain (method.md, "The deletion-rate budget").
+"""The deletion-rate budget: what is left before a full retrain (method.md, "The deletion-rate
+budget").
 
-Two answers, never mixed. What is *certain*: a replica dies when a slice that its first live stage saw is silenced, so a
-shard survives any r requests as long as r is below the number of distinct such slices among its live replicas. What is
-*expected*: a simulation from the present state, with an interval.
+Two answers, never mixed. What is *certain*: a replica dies when a slice that its first live stage
+saw is silenced, so a shard survives any r requests as long as r is below the number of distinct
+such slices among its live replicas. What is *expected*: a simulation from the present state, with
+an interval.
 """
 
 from collections.abc import Mapping
@@ -17,8 +19,8 @@ POLICIES = ("first_shard_dead", "all_shards_dead", "mean_depth", "accuracy_floor
 class BudgetPolicy:
     """When the budget is spent. Whatever the policy, it is spent when no shard is left to answer.
 
-    `min_mean_depth` in stages, `min_accuracy` from 0 to 1, `max_requests` since the last training: each for the policy
-    of its name.
+    `min_mean_depth` in stages, `min_accuracy` from 0 to 1, `max_requests` since the last training:
+    each for the policy of its name.
     """
 
     name: str
@@ -29,8 +31,8 @@ class BudgetPolicy:
 
 @dataclass(frozen=True)
 class BudgetState:
-    """Where the budget stands. `certain_requests`: so many more requests cannot trip the policy, whichever they are;
-    None where the policy gives no such bound."""
+    """Where the budget stands. `certain_requests`: so many more requests cannot trip the policy,
+    whichever they are; None where the policy gives no such bound."""
 
     policy: str
     exhausted: bool
@@ -46,14 +48,19 @@ class BudgetState:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a policy looks at besides the release: held-out accuracy (None = unknown), requests since training."""
+    """What a policy looks at besides the release: held-out accuracy (None = unknown), requests
+    since training."""
 
     accuracy: float | None = None
     requests: int = 0
 
 
-def budget_state(policy: BudgetPolicy, release: Release, empty_shards: frozenset[int] = frozenset(),
-                 spent: Spent | None = None) -> BudgetState:
+def budget_state(
+    policy: BudgetPolicy,
+    release: Release,
+    empty_shards: frozenset[int] = frozenset(),
+    spent: Spent | None = None,
+) -> BudgetState:
     """The budget of a release under `policy`.
 
     `empty_shards` have no records, so no retrain could revive them: they are left out.
@@ -72,7 +79,10 @@ def budget_state(policy: BudgetPolicy, release: Release, empty_shards: frozenset
     elif policy.name == "mean_depth":
         tripped, certain = tripped or sum(depths) / len(depths) < policy.min_mean_depth, None
     elif policy.name == "accuracy_floor":
-        tripped, certain = tripped or (spent.accuracy is not None and spent.accuracy < policy.min_accuracy), None
+        tripped, certain = (
+            tripped or (spent.accuracy is not None and spent.accuracy < policy.min_accuracy),
+            None,
+        )
     elif policy.name == "requests":
         left = max(policy.max_requests - spent.requests - 1, 0)
         tripped, certain = tripped or spent.requests >= policy.max_requests, min(left, certain or 0)
@@ -81,31 +91,46 @@ def budget_state(policy: BudgetPolicy, release: Release, empty_shards: frozenset
 
 @dataclass(frozen=True)
 class Forecast:
-    """Expected requests until the policy trips, from the present state: mean, and 5th and 95th percentile of runs."""
+    """Expected requests until the policy trips, from the present state: mean, and 5th and 95th
+    percentile of runs."""
 
     mean: float
     p5: float
     p95: float
 
 
-def forecast(policy: BudgetPolicy, release: Release, rows: Mapping[tuple[int, int], int],
-             prior: tuple[float, ...] | None = None, spent: Spent | None = None, runs: int = 2000,
-             seed: int = 0) -> Forecast | None:
-    """The forecast for requests that fall on slices by their present rows, or within a shard by `prior`.
+def forecast(
+    policy: BudgetPolicy,
+    release: Release,
+    rows: Mapping[tuple[int, int], int],
+    prior: tuple[float, ...] | None = None,
+    spent: Spent | None = None,
+    runs: int = 2000,
+    seed: int = 0,
+) -> Forecast | None:
+    """The forecast for requests that fall on slices by their present rows, or within a shard by
+    `prior`.
 
-    `rows` per (shard, slice). None where nothing can be foreseen: an accuracy floor, no rows, a live stage that no
-    request can reach.
+    `rows` per (shard, slice). None where nothing can be foreseen: an accuracy floor, no rows, a
+    live stage that no request can reach.
     """
     import numpy as np
 
     from s3t_core.capacity.deletion_rate import Distribution, simulate_from
+
     spent = spent or Spent()
     slices = max((len(r.sequence) for r in release.replicas), default=0)
     shards = [s for s in release.shards() if any(rows.get((s, i)) for i in range(slices))]
     if policy.name == "accuracy_floor" or not shards:
         return None
-    live = [[(r.sequence, tuple(len(s.prefix) for s in r.stages)) for r in release.replicas
-             if r.shard == shard and r.stages] for shard in shards]
+    live = [
+        [
+            (r.sequence, tuple(len(s.prefix) for s in r.stages))
+            for r in release.replicas
+            if r.shard == shard and r.stages
+        ]
+        for shard in shards
+    ]
     chances = [_chances([rows.get((s, i), 0) for i in range(slices)], prior) for s in shards]
     survival = simulate_from(live, chances, runs, seed)
     values = survival.all_shards_dead()
@@ -130,11 +155,14 @@ def _chances(rows: list[int], prior: tuple[float, ...] | None) -> list[float]:
 
 def _slices_to_kill(release: Release, shard: int) -> int:
     """The fewest slices whose silencing kills every live replica of the shard."""
-    return min_hitting_set([frozenset(r.stages[0].prefix) for r in release.replicas if r.shard == shard and r.depth])
+    return min_hitting_set(
+        [frozenset(r.stages[0].prefix) for r in release.replicas if r.shard == shard and r.depth]
+    )
 
 
 def min_hitting_set(sets: list[frozenset[int]]) -> int:
-    """Size of a smallest set that meets every one of `sets`. Exact; the sets are almost always singletons."""
+    """Size of a smallest set that meets every one of `sets`. Exact; the sets are almost always
+    singletons."""
     if not sets:
         return 0
     smallest = min(sets, key=lambda s: (len(s), sorted(s)))

@@ -1,8 +1,9 @@
-"""How long a layout lasts: the paper's two lemmas, and a simulator of request streams (method.md, "How long it lasts").
+"""How long a layout lasts: the paper's two lemmas, and a simulator of request streams (method.md,
+"How long it lasts").
 
-Requests are counted from 1. A request "ends" depth k of a shard when no live replica of the shard reaches k after it.
-The simulator draws, per run, the request that first hits each slice; every other figure follows from that table, so
-10,000 runs of a large system take seconds.
+Requests are counted from 1. A request "ends" depth k of a shard when no live replica of the shard
+reaches k after it. The simulator draws, per run, the request that first hits each slice; every
+other figure follows from that table, so 10,000 runs of a large system take seconds.
 """
 
 import math
@@ -28,20 +29,26 @@ def harmonic(n: int) -> float:
 
 
 def deletion_rate(topology: Topology) -> float:
-    """Expected uniform requests until every shard is dead: m L H(m min(B, L)) (paper, lemma 1). SISA is B = 1."""
+    """Expected uniform requests until every shard is dead: m L H(m min(B, L)) (paper, lemma 1).
+    SISA is B = 1."""
     m, slices, budget = topology.shards, topology.slices, topology.budget
     return m * slices * harmonic(m * min(budget, slices))
 
 
 def retention(slices: int, budget: int, depth: int, requests: int) -> float:
-    """Probability that a shard keeps at least `depth` after `requests` uniform requests to it (paper, lemma 2).
+    """Probability that a shard keeps at least `depth` after `requests` uniform requests to it
+    (paper, lemma 2).
 
-    1 - (1 - (1 - k/L)^r)^B'' with B'' = min(B, L!/(L-k)!). It takes the sequences as independent: an approximation,
-    not a bound. Raises UsageError unless 1 <= depth <= L, requests >= 0 and 1 <= B <= L!.
+    1 - (1 - (1 - k/L)^r)^B'' with B'' = min(B, L!/(L-k)!). It takes the sequences as independent:
+    an approximation, not a bound. Raises UsageError unless 1 <= depth <= L, requests >= 0 and 1 <=
+    B <= L!.
     """
     Topology(1, slices, budget)
     if not 1 <= depth <= slices or requests < 0:
-        raise UsageError(f"expected a depth from 1 to {slices} and requests of at least 0, got {depth} and {requests}")
+        raise UsageError(
+            f"expected a depth from 1 to {slices} and requests of at least 0, got {depth} and "
+            f"{requests}"
+        )
     one = (1 - depth / slices) ** requests
     return float(1 - (1 - one) ** min(budget, math.perm(slices, depth)))
 
@@ -50,11 +57,12 @@ def retention(slices: int, budget: int, depth: int, requests: int) -> float:
 class RequestStream:
     """Who asks.
 
-    `subjects` 0: requests name slices, drawn without end from `prior` (per slice of a shard; None = uniform; shards
-    alike). Otherwise that many subjects are placed at random, and each asks at most once (`once`) or again and again;
-    `zipf` s > 0 gives the subject of rank i a rate of i^-s. `likely` = (share of subjects, their share of requests)
-    makes two groups; `tiers` = (slices of the likely, slices of the others) places each group in slices of its own,
-    the likely ones first. `burst` k: whoever asks, asks k times in a row (record by record).
+    `subjects` 0: requests name slices, drawn without end from `prior` (per slice of a shard; None =
+    uniform; shards alike). Otherwise that many subjects are placed at random, and each asks at most
+    once (`once`) or again and again; `zipf` s > 0 gives the subject of rank i a rate of i^-s.
+    `likely` = (share of subjects, their share of requests) makes two groups; `tiers` = (slices of
+    the likely, slices of the others) places each group in slices of its own, the likely ones first.
+    `burst` k: whoever asks, asks k times in a row (record by record).
     """
 
     prior: tuple[float, ...] | None = None
@@ -67,20 +75,33 @@ class RequestStream:
 
     def __post_init__(self) -> None:
         if self.subjects < 0 or self.burst < 1 or self.zipf < 0 or not math.isfinite(self.zipf):
-            raise UsageError("expected subjects and a Zipf exponent of at least 0 and bursts of at least 1, got "
-                             f"{self.subjects}, {self.zipf:g} and {self.burst}")
+            raise UsageError(
+                "expected subjects and a Zipf exponent of at least 0 and bursts of at least 1, got "
+                f"{self.subjects}, {self.zipf:g} and {self.burst}"
+            )
         if (self.once or self.zipf) and not self.subjects:
-            raise UsageError("expected the number of subjects with --once or --zipf, got none; add --subjects")
+            raise UsageError(
+                "expected the number of subjects with --once or --zipf, got none; add --subjects"
+            )
         if self.prior is not None and (self.subjects or self.likely):
-            raise UsageError("expected either a prior per slice, or subjects or a skew (which make one), got both")
+            raise UsageError(
+                "expected either a prior per slice, or subjects or a skew (which make one), got "
+                "both"
+            )
         if self.zipf and self.likely:
             raise UsageError("expected either a Zipf exponent or a skew of two groups, got both")
         if self.likely is not None and not all(0 < share < 1 for share in self.likely):
-            raise UsageError("expected a skew of two shares between 0 and 1 (subjects, requests), such as 0.2:0.8, "
-                             f"got {self.likely[0]:g}:{self.likely[1]:g}")
-        if self.tiers is not None and (self.likely is None or len(self.tiers) != 2 or min(self.tiers) < 1):
-            raise UsageError("expected tiers as two slice counts of at least 1, with a skew, "
-                             f"got {self.tiers} and {'no skew' if self.likely is None else 'a skew'}")
+            raise UsageError(
+                "expected a skew of two shares between 0 and 1 (subjects, requests), such as "
+                f"0.2:0.8, got {self.likely[0]:g}:{self.likely[1]:g}"
+            )
+        if self.tiers is not None and (
+            self.likely is None or len(self.tiers) != 2 or min(self.tiers) < 1
+        ):
+            raise UsageError(
+                "expected tiers as two slice counts of at least 1, with a skew, "
+                f"got {self.tiers} and {'no skew' if self.likely is None else 'a skew'}"
+            )
 
     def slice_shares(self, slices: int) -> tuple[float, ...]:
         """The probability of each slice of a shard: the prior for sequences. Raises UsageError."""
@@ -101,7 +122,9 @@ class RequestStream:
 
     def _check(self, slices: int) -> None:
         if self.tiers is not None and sum(self.tiers) != slices:
-            raise UsageError(f"expected tiers whose slices sum to {slices}, got {'+'.join(map(str, self.tiers))}")
+            raise UsageError(
+                f"expected tiers whose slices sum to {slices}, got {'+'.join(map(str, self.tiers))}"
+            )
 
 
 @dataclass(frozen=True)
@@ -123,7 +146,8 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Survival:
-    """What the runs did: `hits` [run, shard, slice] and `ends` [run, shard, depth - 1], in requests from 1."""
+    """What the runs did: `hits` [run, shard, slice] and `ends` [run, shard, depth - 1], in requests
+    from 1."""
 
     hits: Floats
     ends: Floats
@@ -139,7 +163,8 @@ class Survival:
     def mean_depth_under(self, floor: float) -> Floats:
         """Per run, the request after which the mean live depth of the shards is under `floor`.
 
-        Raises UsageError for a floor that is not above 0, or above the number of slices (which no state meets).
+        Raises UsageError for a floor that is not above 0, or above the number of slices (which no
+        state meets).
         """
         runs, shards, slices = self.ends.shape
         check_floor(floor, slices)
@@ -152,11 +177,14 @@ class Survival:
         standing = ends.size - np.searchsorted(ends, np.asarray(after), side="right")
         return np.asarray(standing / (self.ends.shape[0] * self.ends.shape[1]))
 
-    def collateral(self, after: int, records: int, row_shares: Listing[float], subjects: int = 0) -> float:
+    def collateral(
+        self, after: int, records: int, row_shares: Listing[float], subjects: int = 0
+    ) -> float:
         """Expected live records that share a slice with a deleted one after `after` requests.
 
-        `records` in all, spread over the shards alike and over each shard's slices by `row_shares`; an erased subject's
-        own records (records / subjects) do not count. `subjects` 0 = one record each.
+        `records` in all, spread over the shards alike and over each shard's slices by `row_shares`;
+        an erased subject's own records (records / subjects) do not count. `subjects` 0 = one record
+        each.
         """
         rows = records / self.hits.shape[1] * np.asarray(row_shares)
         silenced = float(((self.hits <= after).mean(axis=0) * rows).sum())
@@ -164,34 +192,54 @@ class Survival:
 
 
 def check_floor(floor: float, slices: int) -> None:
-    """Raises UsageError for a mean-depth floor that no state can meet, or that every state meets."""
+    """Raises UsageError for a mean-depth floor that no state can meet, or that every state
+    meets."""
     if not 0 < floor <= slices:
-        raise UsageError(f"expected a mean-depth floor above 0 and at most {slices} (the full depth), got {floor:g}")
+        raise UsageError(
+            f"expected a mean-depth floor above 0 and at most {slices} (the full depth), got "
+            f"{floor:g}"
+        )
 
 
-def simulate(topology: Topology, sequences: Listing[Sequence], stream: RequestStream, runs: int = 2000,
-             seed: int = 0) -> Survival:
-    """`runs` streams against a system that has just been trained: every shard with every sequence at full depth.
+def simulate(
+    topology: Topology,
+    sequences: Listing[Sequence],
+    stream: RequestStream,
+    runs: int = 2000,
+    seed: int = 0,
+) -> Survival:
+    """`runs` streams against a system that has just been trained: every shard with every sequence
+    at full depth.
 
-    Deterministic in `seed`. Raises UsageError for sequences or a stream that do not fit the topology.
+    Deterministic in `seed`. Raises UsageError for sequences or a stream that do not fit the
+    topology.
     """
     for sequence in sequences:
         if sorted(sequence) != list(range(topology.slices)):
-            raise UsageError(f"expected sequences of slices 0 to {topology.slices - 1}, got {sequence}")
+            raise UsageError(
+                f"expected sequences of slices 0 to {topology.slices - 1}, got {sequence}"
+            )
     if runs < 1:
         raise UsageError(f"expected at least one run, got {runs}")
     hits = _first_hits(topology, stream, runs, np.random.default_rng(seed))
     full = tuple(range(1, topology.slices + 1))
-    replicas = [(shard, sequence, full) for shard in range(topology.shards) for sequence in sequences]
+    replicas = [
+        (shard, sequence, full) for shard in range(topology.shards) for sequence in sequences
+    ]
     return Survival(hits, _ends(hits, replicas))
 
 
-def simulate_from(shards: Listing[Listing[tuple[Sequence, tuple[int, ...]]]], shares: Listing[Listing[float]],
-                  runs: int = 2000, seed: int = 0) -> Survival:
+def simulate_from(
+    shards: Listing[Listing[tuple[Sequence, tuple[int, ...]]]],
+    shares: Listing[Listing[float]],
+    runs: int = 2000,
+    seed: int = 0,
+) -> Survival:
     """`runs` streams of endless requests against a system that is already worn.
 
-    `shards` holds, per shard, each live replica's sequence and the lengths of its live stages' prefixes; `shares` the
-    chance of each slice of each shard, in any unit. Raises UsageError when no slice has a chance.
+    `shards` holds, per shard, each live replica's sequence and the lengths of its live stages'
+    prefixes; `shares` the chance of each slice of each shard, in any unit. Raises UsageError when
+    no slice has a chance.
     """
     probabilities = np.asarray(shares, dtype=np.float64)
     if not probabilities.sum() > 0:
@@ -199,20 +247,28 @@ def simulate_from(shards: Listing[Listing[tuple[Sequence, tuple[int, ...]]]], sh
     rng = np.random.default_rng(seed)
     hits = _endless(np.broadcast_to(probabilities.ravel(), (runs, probabilities.size)), rng)
     hits = hits.reshape(runs, *probabilities.shape)
-    return Survival(hits, _ends(hits, [(s, *replica) for s, replicas in enumerate(shards) for replica in replicas]))
+    return Survival(
+        hits,
+        _ends(hits, [(s, *replica) for s, replicas in enumerate(shards) for replica in replicas]),
+    )
 
 
 def _ends(hits: Floats, replicas: list[tuple[int, Sequence, tuple[int, ...]]]) -> Floats:
-    """A stage dies with the first hit in its prefix; a shard has depth k while one replica has k live stages."""
+    """A stage dies with the first hit in its prefix; a shard has depth k while one replica has k
+    live stages."""
     ends = np.zeros_like(hits)
     for shard, sequence, lengths in replicas:
-        died = np.minimum.accumulate(hits[:, shard, list(sequence)], axis=1)[:, [n - 1 for n in lengths]]
+        died = np.minimum.accumulate(hits[:, shard, list(sequence)], axis=1)[
+            :, [n - 1 for n in lengths]
+        ]
         depth = len(lengths)
         np.maximum(ends[:, shard, :depth], died, out=ends[:, shard, :depth])
     return ends
 
 
-def _first_hits(topology: Topology, stream: RequestStream, runs: int, rng: np.random.Generator) -> Floats:
+def _first_hits(
+    topology: Topology, stream: RequestStream, runs: int, rng: np.random.Generator
+) -> Floats:
     """[run, shard, slice]: the request that hits the slice first."""
     m, slices = topology.shards, topology.slices
     if stream.subjects:
@@ -225,19 +281,29 @@ def _first_hits(topology: Topology, stream: RequestStream, runs: int, rng: np.ra
             if stream.once:
                 hits[run] = _once(rates, where, len(shares) * m, rng)
             else:
-                hits[run] = _endless(np.bincount(where, rates, m * slices)[None].astype(np.float64), rng)[0]
+                hits[run] = _endless(
+                    np.bincount(where, rates, m * slices)[None].astype(np.float64), rng
+                )[0]
     else:
         shares = stream.slice_shares(slices)
         size = max(_CHUNK // (m * slices), 1)
         chance = np.tile(np.asarray(shares) / m, m)
-        hits = np.concatenate([_endless(np.broadcast_to(chance, (min(size, runs - done), m * slices)), rng)
-                               for done in range(0, runs, size)])
+        hits = np.concatenate(
+            [
+                _endless(np.broadcast_to(chance, (min(size, runs - done), m * slices)), rng)
+                for done in range(0, runs, size)
+            ]
+        )
     return ((hits - 1) * stream.burst + 1).reshape(runs, m, slices)
 
 
 def _likely(stream: RequestStream) -> int:
     """How many of the subjects, the first ones, are the likely group."""
-    return 0 if stream.likely is None else min(max(round(stream.likely[0] * stream.subjects), 1), stream.subjects)
+    return (
+        0
+        if stream.likely is None
+        else min(max(round(stream.likely[0] * stream.subjects), 1), stream.subjects)
+    )
 
 
 def _rates(stream: RequestStream) -> Floats:
@@ -250,22 +316,33 @@ def _rates(stream: RequestStream) -> Floats:
     return rates
 
 
-def _placed(subjects: int, likely: int, tiers: tuple[int, int] | None, shards: int, slices: int,
-            rng: np.random.Generator) -> NDArray[np.int64]:
+def _placed(
+    subjects: int,
+    likely: int,
+    tiers: tuple[int, int] | None,
+    shards: int,
+    slices: int,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
     """The number shard x slices + slice of each subject, as the keyed hash would spread them."""
     if tiers is None:
         return rng.integers(shards * slices, size=subjects)
-    index = np.concatenate([rng.integers(tiers[0], size=likely),
-                            tiers[0] + rng.integers(tiers[1], size=subjects - likely)])
+    index = np.concatenate(
+        [
+            rng.integers(tiers[0], size=likely),
+            tiers[0] + rng.integers(tiers[1], size=subjects - likely),
+        ]
+    )
     return np.asarray(rng.integers(shards, size=subjects) * slices + index)
 
 
 def _endless(chances: NDArray[np.float64], rng: np.random.Generator) -> Floats:
-    """[run, slice]: the number of the request that hits each slice first, for requests drawn without end.
+    """[run, slice]: the number of the request that hits each slice first, for requests drawn
+    without end.
 
-    An exponential race: slice s rings first at A_s ~ Exp(p_s). Between two first rings only slices that have rung
-    ring again, so the requests in between are Poisson with their summed rate. A slice without a chance is never hit
-    (infinity).
+    An exponential race: slice s rings first at A_s ~ Exp(p_s). Between two first rings only slices
+    that have rung ring again, so the requests in between are Poisson with their summed rate. A
+    slice without a chance is never hit (infinity).
     """
     with np.errstate(divide="ignore"):
         first = rng.standard_exponential(chances.shape) / chances

@@ -1,12 +1,16 @@
-"""Which B orders of its L slices a shard trains (paper section 3.4, method.md "Choosing the B sequences").
+"""Which B orders of its L slices a shard trains (paper section 3.4, method.md "Choosing the B
+sequences").
 
 Three selections, none of which looks at a record:
 
 - `cyclic_sequences`, for a uniform prior: iterative cyclic rotation.
-- `bms_sequences`, for a known prior: bipartite-matching selection, one maximum-weight assignment per position.
-- `optimised_sequences`, ours: local search for the set with the highest expected depth over a horizon of requests.
+- `bms_sequences`, for a known prior: bipartite-matching selection, one maximum-weight assignment
+  per position.
+- `optimised_sequences`, ours: local search for the set with the highest expected depth over a
+  horizon of requests.
 
-A prior holds, per slice of a shard, the probability that the next request which names that shard falls there.
+A prior holds, per slice of a shard, the probability that the next request which names that shard
+falls there.
 """
 
 import math
@@ -19,7 +23,8 @@ from s3t_core.domain import Sequence, check_prior
 from s3t_core.errors import UsageError
 
 EXACT_SLICES = 12
-"""Up to so many slices the objective is exact (all 2^L sets of silenced slices); above, it is sampled."""
+"""Up to so many slices the objective is exact (all 2^L sets of silenced slices); above, it is
+sampled."""
 
 KINDS = ("cyclic", "bms", "optimised")
 
@@ -27,16 +32,18 @@ _MOST_SLICES = 60
 _STREAMS = 128
 _SEARCH_WORK = 2e9
 _MOST_ROUNDS = 400
-"""Bounds of one local search: candidates tried x slices x sets weighed, and restarts. Counts, not seconds, so that the
-result depends on the seed alone."""
+"""Bounds of one local search: candidates tried x slices x sets weighed, and restarts. Counts, not
+seconds, so that the result depends on the seed alone."""
 
 Floats = NDArray[np.float64]
 Masks = NDArray[np.int64]
 
 
-def choose_sequences(kind: str, slices: int, budget: int, prior: Listing[float] | None = None,
-                     seed: int = 0) -> list[Sequence]:
-    """The sequences that `[system] sequences = kind` trains. `prior` None = uniform. Raises UsageError."""
+def choose_sequences(
+    kind: str, slices: int, budget: int, prior: Listing[float] | None = None, seed: int = 0
+) -> list[Sequence]:
+    """The sequences that `[system] sequences = kind` trains. `prior` None = uniform. Raises
+    UsageError."""
     if kind == "cyclic":
         return cyclic_sequences(slices, budget)
     if kind == "bms":
@@ -52,12 +59,14 @@ def prior_of(prior: Listing[float] | None, slices: int) -> tuple[float, ...]:
 
 
 def cyclic_sequences(slices: int, budget: int) -> list[Sequence]:
-    """`budget` distinct orders of slices 0..L-1 by iterative cyclic rotation. UsageError unless 1 <= budget <= L!.
+    """`budget` distinct orders of slices 0..L-1 by iterative cyclic rotation. UsageError unless 1
+    <= budget <= L!.
 
-    For B <= L: rotations of one order, so that every slice stands first at most once and takes each position at most
-    once. Ours: for B < L they are spaced evenly. For B > L: the extra sequences are spread over the L first slices so
-    that the number per first slice differs by at most one, and within each the tail is rotated by the same rule, and
-    so on: balanced at every level of prefix, all distinct, up to L! of them.
+    For B <= L: rotations of one order, so that every slice stands first at most once and takes each
+    position at most once. Ours: for B < L they are spaced evenly. For B > L: the extra sequences
+    are spread over the L first slices so that the number per first slice differs by at most one,
+    and within each the tail is rotated by the same rule, and so on: balanced at every level of
+    prefix, all distinct, up to L! of them.
     """
     _check_budget(slices, budget)
     return _expand(tuple(range(slices)), budget)
@@ -68,7 +77,9 @@ def _check_budget(slices: int, budget: int) -> None:
         raise UsageError(f"expected at least one slice, got {slices}")
     most = math.factorial(slices)
     if not 1 <= budget <= most:
-        raise UsageError(f"expected a budget from 1 to {most} ({slices} slices have {most} orders), got {budget}")
+        raise UsageError(
+            f"expected a budget from 1 to {most} ({slices} slices have {most} orders), got {budget}"
+        )
 
 
 def _rotations(order: Sequence, count: int) -> list[Sequence]:
@@ -78,7 +89,8 @@ def _rotations(order: Sequence, count: int) -> list[Sequence]:
 
 
 def _expand(order: Sequence, count: int) -> list[Sequence]:
-    """`count` orders of the members of `order`: whole rotations while they last, then each one's tail rotated."""
+    """`count` orders of the members of `order`: whole rotations while they last, then each one's
+    tail rotated."""
     if count <= len(order):
         return _rotations(order, count)
     rotations = _rotations(order, len(order))
@@ -93,27 +105,33 @@ def _expand(order: Sequence, count: int) -> list[Sequence]:
 def sequence_score(sequence: Sequence, prior: Listing[float], horizon: int) -> float:
     """The score of a (partial) sequence under BMS: sum over n of n (1 - C_n)^t (paper section 3.4).
 
-    C_n is the probability that one request falls in the first n slices, t = `horizon` the number of requests.
+    C_n is the probability that one request falls in the first n slices, t = `horizon` the number of
+    requests.
     """
     alive = np.clip(1 - np.cumsum([prior[s] for s in sequence]), 0, 1)
     return float(np.sum(np.arange(1, len(sequence) + 1) * alive**horizon))
 
 
 def bms_sequences(prior: Listing[float], budget: int, horizon: int = 0) -> list[Sequence]:
-    """The `budget` best-scoring sequences of a Latin square built by bipartite matching (paper section 3.4).
+    """The `budget` best-scoring sequences of a Latin square built by bipartite matching (paper
+    section 3.4).
 
-    One partial sequence starts at each slice; at every position one maximum-weight assignment extends them all, an
-    edge weighing the score of the extended prefix over `horizon` requests (0 = as many as there are slices). Every
-    column is a permutation, so any two sequences differ at every position. Best-scoring first.
+    One partial sequence starts at each slice; at every position one maximum-weight assignment
+    extends them all, an edge weighing the score of the extended prefix over `horizon` requests (0 =
+    as many as there are slices). Every column is a permutation, so any two sequences differ at
+    every position. Best-scoring first.
 
     Raises UsageError unless 1 <= budget <= L and the prior is one.
     """
     from scipy.optimize import linear_sum_assignment
+
     slices = len(prior)
     prior = check_prior(prior, slices)
     if not 1 <= budget <= slices:
-        raise UsageError(f"expected a budget from 1 to {slices} with sequences = \"bms\" (a Latin square has one "
-                         f'sequence per slice), got {budget}; "cyclic" and "optimised" take more')
+        raise UsageError(
+            f'expected a budget from 1 to {slices} with sequences = "bms" (a Latin square has one '
+            f'sequence per slice), got {budget}; "cyclic" and "optimised" take more'
+        )
     horizon = horizon or slices
     partial: list[Sequence] = [(s,) for s in range(slices)]
     for _ in range(slices - 1):
@@ -130,11 +148,12 @@ def bms_sequences(prior: Listing[float], budget: int, horizon: int = 0) -> list[
 class DepthObjective:
     """The summed expected live depth of one shard over requests 0..h-1 that name the shard.
 
-    Each request names one slice, drawn from the prior, so all of a set A still stand after r requests with probability
-    (1 - P(A))^r; a Moebius transform over the subsets gives the weight of "exactly A stands", summed over the horizon.
-    (Independent Poisson streams, the textbook approximation, put the same quantity 10% higher at L = 6.) Exact up to
-    12 slices; above, over streams drawn from `seed`. The default horizon is 40 requests up to 6 slices and 20L/3 above,
-    by when hardly any slice stands.
+    Each request names one slice, drawn from the prior, so all of a set A still stand after r
+    requests with probability (1 - P(A))^r; a Moebius transform over the subsets gives the weight of
+    "exactly A stands", summed over the horizon. (Independent Poisson streams, the textbook
+    approximation, put the same quantity 10% higher at L = 6.) Exact up to 12 slices; above, over
+    streams drawn from `seed`. The default horizon is 40 requests up to 6 slices and 20L/3 above, by
+    when hardly any slice stands.
     """
 
     def __init__(self, prior: Listing[float], horizon: int = 0, seed: int = 0) -> None:
@@ -142,13 +161,18 @@ class DepthObjective:
         self.prior = check_prior(prior, len(prior))
         self.slices = len(self.prior)
         if self.slices > _MOST_SLICES:
-            raise UsageError(f"expected at most {_MOST_SLICES} slices for optimised sequences, got {self.slices}; "
-                             'use sequences = "cyclic"')
+            raise UsageError(
+                f"expected at most {_MOST_SLICES} slices for optimised sequences, got "
+                f"{self.slices}; "
+                'use sequences = "cyclic"'
+            )
         self.horizon = horizon or max(40, math.ceil(20 * self.slices / 3))
         if self.slices <= EXACT_SLICES:
             self._masks, self._weights = _exact_weights(self.prior, self.horizon)
         else:
-            self._masks, self._weights = _sampled_weights(self.prior, self.horizon, np.random.default_rng(seed))
+            self._masks, self._weights = _sampled_weights(
+                self.prior, self.horizon, np.random.default_rng(seed)
+            )
 
     @property
     def sets(self) -> int:
@@ -178,7 +202,7 @@ class DepthObjective:
 
 
 def _exact_weights(prior: tuple[float, ...], horizon: int) -> tuple[Masks, Floats]:
-    masks = np.arange(2**len(prior), dtype=np.int64)
+    masks = np.arange(2 ** len(prior), dtype=np.int64)
     mass = np.zeros(1)
     for probability in prior:  # the bit of each slice doubles the table
         mass = np.concatenate([mass, mass + probability])
@@ -190,7 +214,9 @@ def _exact_weights(prior: tuple[float, ...], horizon: int) -> tuple[Masks, Float
     return masks, np.clip(weights, 0, None)
 
 
-def _sampled_weights(prior: tuple[float, ...], horizon: int, rng: np.random.Generator) -> tuple[Masks, Floats]:
+def _sampled_weights(
+    prior: tuple[float, ...], horizon: int, rng: np.random.Generator
+) -> tuple[Masks, Floats]:
     slices = len(prior)
     named = rng.choice(slices, size=(_STREAMS, horizon - 1), p=np.asarray(prior) / sum(prior))
     silenced = np.bitwise_or.accumulate(np.int64(1) << named.astype(np.int64), axis=1)
@@ -200,11 +226,13 @@ def _sampled_weights(prior: tuple[float, ...], horizon: int, rng: np.random.Gene
 
 
 def optimised_sequences(prior: Listing[float], budget: int, seed: int = 0) -> list[Sequence]:
-    """The best set that a local search finds from the cyclic and BMS sets, never worse than either (method.md, ours).
+    """The best set that a local search finds from the cyclic and BMS sets, never worse than either
+    (method.md, ours).
 
-    A step swaps two slices of one sequence and is taken when `DepthObjective` rises; where no step helps, a few swaps
-    at random start it anew from the best set. The amount of work is fixed, so the result depends on `seed` alone.
-    Best-scoring sequence first. Raises UsageError unless 1 <= budget <= L! and the prior is one.
+    A step swaps two slices of one sequence and is taken when `DepthObjective` rises; where no step
+    helps, a few swaps at random start it anew from the best set. The amount of work is fixed, so
+    the result depends on `seed` alone. Best-scoring sequence first. Raises UsageError unless 1 <=
+    budget <= L! and the prior is one.
     """
     prior = check_prior(prior, len(prior))
     slices = len(prior)
@@ -228,8 +256,13 @@ def _starts(prior: tuple[float, ...], budget: int) -> list[list[Sequence]]:
     return starts
 
 
-def _search(objective: DepthObjective, starts: list[list[Sequence]], best: list[Sequence], value: float,
-            rng: np.random.Generator) -> list[Sequence]:
+def _search(
+    objective: DepthObjective,
+    starts: list[list[Sequence]],
+    best: list[Sequence],
+    value: float,
+    rng: np.random.Generator,
+) -> list[Sequence]:
     pairs = [(i, j) for i in range(objective.slices) for j in range(i + 1, objective.slices)]
     work = _SEARCH_WORK
     rounds = 0
@@ -239,14 +272,22 @@ def _search(objective: DepthObjective, starts: list[list[Sequence]], best: list[
         level = objective.score(depths.max(axis=0))
         number, unchanged = 0, 0
         while unchanged < len(current) and work > 0:
-            others = np.delete(depths, number, axis=0).max(axis=0) if len(current) > 1 else np.zeros_like(depths[0])
+            others = (
+                np.delete(depths, number, axis=0).max(axis=0)
+                if len(current) > 1
+                else np.zeros_like(depths[0])
+            )
             candidates = [_swapped(current[number], i, j) for i, j in pairs]
             tried = objective.depths(candidates)
             scores = objective.scores(np.maximum(tried, others))
             work -= len(pairs) * objective.sets * objective.slices
             found = int(scores.argmax())
             if scores[found] > level + 1e-9:
-                current[number], depths[number], level = candidates[found], tried[found], float(scores[found])
+                current[number], depths[number], level = (
+                    candidates[found],
+                    tried[found],
+                    float(scores[found]),
+                )
                 unchanged = 0
             else:
                 unchanged += 1

@@ -1,4 +1,5 @@
-"""The tables of `s3t.toml` that say where all of it is kept: a file, a directory or a server. None holds a secret."""
+"""The tables of `s3t.toml` that say where all of it is kept: a file, a directory or a server. None
+holds a secret."""
 
 from urllib.parse import parse_qsl, urlsplit
 
@@ -9,48 +10,69 @@ from s3t_core.config.sections import Section
 
 def _without_password(value: str) -> str:
     found = urlsplit(value)
-    secret = any(word in name.casefold() for name, _ in parse_qsl(found.query, keep_blank_values=True)
-                 for word in ("pass", "secret", "token", "key"))
+    secret = any(
+        word in name.casefold()
+        for name, _ in parse_qsl(found.query, keep_blank_values=True)
+        for word in ("pass", "secret", "token", "key")
+    )
     if found.password is not None or secret:
-        raise ValueError("expected no password in a file that git keeps, got one in the URL; give it in the "
-                         "environment or a file: PGPASSFILE, ~/.pgpass, PGPASSWORD; MLFLOW_TRACKING_PASSWORD")
+        raise ValueError(
+            "expected no password in a file that git keeps, got one in the URL; give it in the "
+            "environment or a file: PGPASSFILE, ~/.pgpass, PGPASSWORD; MLFLOW_TRACKING_PASSWORD"
+        )
     return value
 
 
 class DatabaseConfig(Section):
     """Requests, ledger and suppression list."""
 
-    url: str = Field("sqlite:///.s3t/s3t.db", description="sqlite:///PATH, relative to the workspace, or "
-                     "postgresql://USER@HOST/DATABASE; the password comes from PGPASSFILE or PGPASSWORD")
+    url: str = Field(
+        "sqlite:///.s3t/s3t.db",
+        description="sqlite:///PATH, relative to the workspace, or "
+        "postgresql://USER@HOST/DATABASE; the password comes from PGPASSFILE or PGPASSWORD",
+    )
 
     @field_validator("url")
     @classmethod
     def _url(cls, value: str) -> str:
         if value.startswith("postgresql://"):
             if not urlsplit(_without_password(value)).path.strip("/"):
-                raise ValueError("expected postgresql://USER@HOST/DATABASE, got a URL without a database")
+                raise ValueError(
+                    "expected postgresql://USER@HOST/DATABASE, got a URL without a database"
+                )
             return value
         if not value.startswith("sqlite:///") or value == "sqlite:///":
-            raise ValueError("expected a URL such as 'sqlite:///.s3t/s3t.db' or 'postgresql://user@host/database'")
+            raise ValueError(
+                "expected a URL such as 'sqlite:///.s3t/s3t.db' or "
+                "'postgresql://user@host/database'"
+            )
         return value
 
 
 def _place(value: str) -> str:
     """A directory, or s3://BUCKET/PREFIX."""
     if "://" in value and not value.startswith("s3://"):
-        raise ValueError(f"expected a directory or s3://BUCKET/PREFIX, got {value.partition('://')[0]}://...")
+        raise ValueError(
+            f"expected a directory or s3://BUCKET/PREFIX, got {value.partition('://')[0]}://..."
+        )
     if value.startswith("s3://"):
         found = urlsplit(value)
         if not found.netloc or not found.path.strip("/") or "@" in found.netloc or found.query:
-            raise ValueError("expected s3://BUCKET/PREFIX without keys in it; they come from the environment or from "
-                             "AWS's own files")
+            raise ValueError(
+                "expected s3://BUCKET/PREFIX without keys in it; they come from the environment or "
+                "from AWS's own files"
+            )
     return value
 
 
 class StoreConfig(Section):
     """Stage artifacts."""
 
-    url: str = Field(".s3t/stages", min_length=1, description="of the stage artifacts: a directory or s3://BUCKET/PREFIX")
+    url: str = Field(
+        ".s3t/stages",
+        min_length=1,
+        description="of the stage artifacts: a directory or s3://BUCKET/PREFIX",
+    )
 
     @field_validator("url")
     @classmethod
@@ -61,15 +83,23 @@ class StoreConfig(Section):
 class RegistryConfig(Section):
     """Model versions and training runs (MLflow)."""
 
-    tracking_uri: str = Field("", description='address of an MLflow server; "" = a database in .s3t')
-    backend: str = Field("", description="with a server: its database, postgresql://USER@HOST/DATABASE, for erasures")
-    artifacts: str = Field("", description="with a server: where its artifacts are, s3://BUCKET/PREFIX or a directory")
+    tracking_uri: str = Field(
+        "", description='address of an MLflow server; "" = a database in .s3t'
+    )
+    backend: str = Field(
+        "", description="with a server: its database, postgresql://USER@HOST/DATABASE, for erasures"
+    )
+    artifacts: str = Field(
+        "", description="with a server: where its artifacts are, s3://BUCKET/PREFIX or a directory"
+    )
 
     @field_validator("tracking_uri")
     @classmethod
     def _tracking(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
-            raise ValueError("expected the address of an MLflow server such as http://127.0.0.1:5500")
+            raise ValueError(
+                "expected the address of an MLflow server such as http://127.0.0.1:5500"
+            )
         return _without_password(value)
 
     @field_validator("backend")
@@ -87,15 +117,21 @@ class RegistryConfig(Section):
     @model_validator(mode="after")
     def _whole(self) -> "RegistryConfig":
         if len({bool(self.tracking_uri), bool(self.backend), bool(self.artifacts)}) > 1:
-            raise ValueError("expected tracking_uri, backend and artifacts together, or none of them: an erasure must "
-                             "reach all three, so a server without them cannot be used")
+            raise ValueError(
+                "expected tracking_uri, backend and artifacts together, or none of them: an "
+                "erasure must reach all three, so a server without them cannot be used"
+            )
         return self
 
 
 class DvcConfig(Section):
     """Where data versions are pushed."""
 
-    remote: str = Field(".s3t/remote", min_length=1, description="of the DVC remote: a directory or s3://BUCKET/PREFIX")
+    remote: str = Field(
+        ".s3t/remote",
+        min_length=1,
+        description="of the DVC remote: a directory or s3://BUCKET/PREFIX",
+    )
 
     @field_validator("remote")
     @classmethod

@@ -22,7 +22,9 @@ def _only(value: str, works: tuple[str, ...], later: tuple[str, ...] = ()) -> st
     if value in works:
         return value
     if value in later:
-        raise ValueError(f"{value!r} does not work yet; this release takes {' or '.join(map(repr, works))}")
+        raise ValueError(
+            f"{value!r} does not work yet; this release takes {' or '.join(map(repr, works))}"
+        )
     raise ValueError(f"expected {' or '.join(map(repr, (*works, *later)))}, got {value!r}")
 
 
@@ -49,20 +51,44 @@ class DataConfig(Section):
 
     text: str = Field("text", min_length=1, description="column with the text")
     label: str = Field("label", min_length=1, description="column with the label")
-    subject: str = Field("subject", min_length=1, description="column that names the data subject (the person)")
-    record: str = Field("", description='optional id column, unique within a subject; "" = the row\'s content')
-    labels: tuple[str, ...] = Field((), description="every label there is, in order; other labels are quarantined")
-    held_out: float = Field(0.2, ge=0, lt=1, description="share of rows kept for measuring, 0 to below 1")
-    held_out_by: str = Field("", description='column by which the held-out share is drawn; "" = by subject')
-    id_rule: tuple[str, ...] = Field((), description='what does not tell two ids apart: "trim", "unicode", "case", '
-                                     '"integer"; [] = ids as they are (docs/your-data.md)')
-    max_text_bytes: Positive = Field(65536, description="a longer text (UTF-8 bytes) is quarantined")
+    subject: str = Field(
+        "subject", min_length=1, description="column that names the data subject (the person)"
+    )
+    record: str = Field(
+        "", description='optional id column, unique within a subject; "" = the row\'s content'
+    )
+    labels: tuple[str, ...] = Field(
+        (), description="every label there is, in order; other labels are quarantined"
+    )
+    held_out: float = Field(
+        0.2, ge=0, lt=1, description="share of rows kept for measuring, 0 to below 1"
+    )
+    held_out_by: str = Field(
+        "", description='column by which the held-out share is drawn; "" = by subject'
+    )
+    id_rule: tuple[str, ...] = Field(
+        (),
+        description='what does not tell two ids apart: "trim", "unicode", "case", '
+        '"integer"; [] = ids as they are (docs/your-data.md)',
+    )
+    max_text_bytes: Positive = Field(
+        65536, description="a longer text (UTF-8 bytes) is quarantined"
+    )
     max_id_bytes: Positive = Field(512, description="a longer subject or record id is quarantined")
-    max_shrink: float = Field(0.2, ge=0, le=1, description="share of what is there (records, subjects) that a new "
-                              "snapshot may lack; more needs `s3t ingest --yes`")
+    max_shrink: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="share of what is there (records, subjects) that a new "
+        "snapshot may lack; more needs `s3t ingest --yes`",
+    )
 
-    delimiter: str = Field("", description='of CSV files: one character; "" = a comma, or what fits the columns')
-    encoding: str = Field("", description='of text files, as "cp1252"; "" = UTF-8, or what a mark at their begin says')
+    delimiter: str = Field(
+        "", description='of CSV files: one character; "" = a comma, or what fits the columns'
+    )
+    encoding: str = Field(
+        "", description='of text files, as "cp1252"; "" = UTF-8, or what a mark at their begin says'
+    )
 
     @field_validator("text", "label", "subject", "record", "held_out_by")
     @classmethod
@@ -81,8 +107,11 @@ class DataConfig(Section):
         if steps == (EXACT,):
             return steps
         if not all(step in STEPS for step in steps) or len(set(steps)) != len(steps):
-            raise ValueError(f'expected a list of {", ".join(STEPS)}, each at most once, or ["{EXACT}"] alone, got '
-                             f"{list(steps)!r}")
+            raise ValueError(
+                f'expected a list of {", ".join(STEPS)}, each at most once, or ["{EXACT}"] alone, '
+                "got "
+                f"{list(steps)!r}"
+            )
         return tuple(step for step in STEPS if step in steps)
 
     @field_validator("labels", mode="before")
@@ -93,16 +122,20 @@ class DataConfig(Section):
         if len(value) == 1 or len(set(value)) != len(value):
             raise ValueError("expected at least two labels, each once")
         if alike := _alike(value):
-            raise ValueError(f"expected labels that differ, got {alike[0]!r} and {alike[1]!r}, which only blanks at "
-                             "their ends, or what nobody sees, tell apart; write each label once")
+            raise ValueError(
+                f"expected labels that differ, got {alike[0]!r} and {alike[1]!r}, which only "
+                "blanks at their ends, or what nobody sees, tell apart; write each label once"
+            )
         return tuple(value)
 
     @field_validator("delimiter")
     @classmethod
     def _delimiter(cls, value: str) -> str:
         if value and (len(value) != 1 or value in '\r\n" \0' or not value.isascii()):
-            raise ValueError("expected one character such as \";\" or \"\\t\", no blank, quote or line end, got "
-                             f"{value!r}")
+            raise ValueError(
+                'expected one character such as ";" or "\\t", no blank, quote or line end, got '
+                f"{value!r}"
+            )
         return value
 
     @field_validator("encoding")
@@ -113,17 +146,30 @@ class DataConfig(Section):
         except (LookupError, ValueError):
             is_text = False
         if not is_text:
-            raise ValueError(f'expected the name of an encoding such as "utf-8", "cp1252" or "utf-16", got {value!r}')
+            raise ValueError(
+                'expected the name of an encoding such as "utf-8", "cp1252" or "utf-16", got '
+                f"{value!r}"
+            )
         return value
 
 
 def _no_labels(value: Any) -> str:
     """What to write instead of a value that is no list of labels."""
-    if isinstance(value, list | tuple) and value and all(isinstance(v, str | int | float) and v != "" for v in value):
+    if (
+        isinstance(value, list | tuple)
+        and value
+        and all(isinstance(v, str | int | float) and v != "" for v in value)
+    ):
         texts = ", ".join(_quoted(v) for v in value[:20]) + (", ..." if len(value) > 20 else "")
-        return f"expected labels that are strings, got {_kinds(value)}; write them as strings: [{texts}]"
+        return (
+            f"expected labels that are strings, got {_kinds(value)}; write them as strings: "
+            f"[{texts}]"
+        )
     empty = ", one of them empty" if isinstance(value, list | tuple) and "" in value else ""
-    return f'expected a list of non-empty strings such as ["yes", "no"], got {type(value).__name__}{empty}'
+    return (
+        'expected a list of non-empty strings such as ["yes", "no"], got '
+        f"{type(value).__name__}{empty}"
+    )
 
 
 def _quoted(value: str | float) -> str:
@@ -147,7 +193,11 @@ def _alike(labels: Any) -> tuple[str, str] | None:
     """Two labels that look the same to whoever reads them."""
     seen: dict[str, str] = {}
     for label in labels:
-        form = "".join(c for c in unicodedata.normalize("NFC", label) if unicodedata.category(c) not in ("Cf", "Cc"))
+        form = "".join(
+            c
+            for c in unicodedata.normalize("NFC", label)
+            if unicodedata.category(c) not in ("Cf", "Cc")
+        )
         if form.strip() in seen:
             return seen[form.strip()], label
         seen[form.strip()] = label
@@ -157,14 +207,28 @@ def _alike(labels: Any) -> tuple[str, str] | None:
 class SystemConfig(Section):
     """The shape of the ensemble: m shards, L slices in each, B sequences of them."""
 
-    name: str = Field("my-model", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="registered model name")
-    shards: Positive = Field(3, description="m: disjoint parts of the records, each trains models of its own")
+    name: str = Field(
+        "my-model",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="registered model name",
+    )
+    shards: Positive = Field(
+        3, description="m: disjoint parts of the records, each trains models of its own"
+    )
     slices: Positive = Field(3, description="L: parts of a shard; a deletion silences one")
-    budget: Positive = Field(3, description="B: sequences (orders of the slices) trained per shard, 1 to L!")
+    budget: Positive = Field(
+        3, description="B: sequences (orders of the slices) trained per shard, 1 to L!"
+    )
     sequences: Literal["cyclic", "bms", "optimised"] = Field(
-        "cyclic", description='which orders: "cyclic" (for a uniform prior), "bms" (budget up to L) or "optimised"')
+        "cyclic",
+        description='which orders: "cyclic" (for a uniform prior), "bms" (budget up to L) or '
+        '"optimised"',
+    )
     prior: str | tuple[float, ...] = Field(
-        "uniform", description='chance of the next request per slice of a shard, as [0.5, 0.3, 0.2], or "uniform"')
+        "uniform",
+        description="chance of the next request per slice of a shard, as [0.5, 0.3, 0.2], or "
+        '"uniform"',
+    )
 
     @field_validator("prior", mode="before")
     @classmethod
@@ -172,7 +236,9 @@ class SystemConfig(Section):
         if isinstance(value, str):
             return _only(value, ("uniform",))
         if not isinstance(value, list | tuple) or not all(type(v) in (int, float) for v in value):
-            raise ValueError('expected "uniform" or a list with a probability per slice such as [0.5, 0.3, 0.2]')
+            raise ValueError(
+                'expected "uniform" or a list with a probability per slice such as [0.5, 0.3, 0.2]'
+            )
         return tuple(float(v) for v in value)
 
     @property
@@ -185,47 +251,66 @@ class SystemConfig(Section):
         if not isinstance(self.prior, str):
             _as_value_error(check_prior, self.prior, self.slices)
             if self.sequences == "cyclic" and len(set(self.prior)) > 1:
-                raise ValueError('expected sequences = "bms" or "optimised" with a prior per slice, got "cyclic", '
-                                 "which takes every slice to be as likely")
+                raise ValueError(
+                    'expected sequences = "bms" or "optimised" with a prior per slice, got '
+                    '"cyclic", '
+                    "which takes every slice to be as likely"
+                )
         if self.sequences == "bms" and self.budget > self.slices:
-            raise ValueError(f'expected a budget of at most {self.slices} with sequences = "bms" (a Latin square has '
-                             f"one sequence per slice), got {self.budget}")
+            raise ValueError(
+                f'expected a budget of at most {self.slices} with sequences = "bms" (a Latin '
+                "square has "
+                f"one sequence per slice), got {self.budget}"
+            )
         return self
 
     @model_validator(mode="after")
     def _budget(self) -> "SystemConfig":
         most = math.factorial(self.slices)
         if self.budget > most:
-            raise ValueError(f"expected a budget from 1 to {most} ({self.slices} slices have {most} orders), "
-                             f"got {self.budget}")
+            raise ValueError(
+                f"expected a budget from 1 to {most} ({self.slices} slices have {most} orders), "
+                f"got {self.budget}"
+            )
         return self
 
 
 class BackboneConfig(Section):
     """The pretrained model, never changed by training."""
 
-    model: str = Field("minilm", min_length=1, description='"minilm", a local directory, or a hub id')
-    revision: str = Field("", description='of a hub id: the full commit, 40 hex digits; "" otherwise')
-    max_length: int = Field(64, ge=4, le=8192, description="tokens of a text that are read, the rest is cut off")
+    model: str = Field(
+        "minilm", min_length=1, description='"minilm", a local directory, or a hub id'
+    )
+    revision: str = Field(
+        "", description='of a hub id: the full commit, 40 hex digits; "" otherwise'
+    )
+    max_length: int = Field(
+        64, ge=4, le=8192, description="tokens of a text that are read, the rest is cut off"
+    )
 
     @field_validator("revision")
     @classmethod
     def _revision(cls, value: str) -> str:
         if value and not is_commit(value):
-            raise ValueError("expected the full commit of the hub id, 40 hex digits in lower case, got "
-                             f"{value!r}: a branch or a tag moves, and a short commit may become two")
+            raise ValueError(
+                "expected the full commit of the hub id, 40 hex digits in lower case, got "
+                f"{value!r}: a branch or a tag moves, and a short commit may become two"
+            )
         return value
 
     @model_validator(mode="after")
     def _pinned(self) -> "BackboneConfig":
         if self.revision and self.model == "minilm":
-            raise ValueError('expected no revision with model = "minilm" (the package has one file, told by its '
-                             f"digest), got {self.revision!r}")
+            raise ValueError(
+                'expected no revision with model = "minilm" (the package has one file, told by its '
+                f"digest), got {self.revision!r}"
+            )
         return self
 
 
 def is_commit(revision: str) -> bool:
-    """Whether this is a full commit of git: 40 hex digits in lower case. It names one content and never moves."""
+    """Whether this is a full commit of git: 40 hex digits in lower case. It names one content and
+    never moves."""
     return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
@@ -234,19 +319,37 @@ ADAPTER_KINDS = ("lora", "dora", "ia3", "oft", "lokr")
 _WHOLE_INPUT = "its vectors join the tokens and so reach every layer above"
 _SHARED = "its matrices are shared by the modules of all layers"
 _NOT_ISOLABLE = {
-    "prefix_tuning": _WHOLE_INPUT, "prompt_tuning": _WHOLE_INPUT, "p_tuning": _WHOLE_INPUT,
-    "adaption_prompt": _WHOLE_INPUT, "vera": _SHARED, "randlora": _SHARED, "vblora": _SHARED, "xlora": _SHARED,
-    "adalora": "all layers share one budget of ranks, so what one block learns decides what another keeps"}
+    "prefix_tuning": _WHOLE_INPUT,
+    "prompt_tuning": _WHOLE_INPUT,
+    "p_tuning": _WHOLE_INPUT,
+    "adaption_prompt": _WHOLE_INPUT,
+    "vera": _SHARED,
+    "randlora": _SHARED,
+    "vblora": _SHARED,
+    "xlora": _SHARED,
+    "adalora": "all layers share one budget of ranks, so what one block learns decides what "
+    "another keeps",
+}
 
 
 class AdapterConfig(Section):
     """The adapter that each stage trains on its block of layers."""
 
-    kind: str = Field("lora", description='"lora", "dora", "ia3", "oft" or "lokr"; only LoRA answers in one pass')
-    rank: Positive = Field(8, description="rank r of LoRA, DoRA and LoKr; number of OFT's blocks; unused by IA3")
-    alpha: float = Field(16.0, gt=0, description="LoRA, DoRA, LoKr: the update is scaled by alpha / r")
-    rslora: bool = Field(False, description="scale by alpha / sqrt(r) instead (rank-stabilised LoRA)")
-    target_modules: tuple[str, ...] = Field(("query", "value"), description="module names inside a layer to adapt")
+    kind: str = Field(
+        "lora", description='"lora", "dora", "ia3", "oft" or "lokr"; only LoRA answers in one pass'
+    )
+    rank: Positive = Field(
+        8, description="rank r of LoRA, DoRA and LoKr; number of OFT's blocks; unused by IA3"
+    )
+    alpha: float = Field(
+        16.0, gt=0, description="LoRA, DoRA, LoKr: the update is scaled by alpha / r"
+    )
+    rslora: bool = Field(
+        False, description="scale by alpha / sqrt(r) instead (rank-stabilised LoRA)"
+    )
+    target_modules: tuple[str, ...] = Field(
+        ("query", "value"), description="module names inside a layer to adapt"
+    )
 
     @field_validator("alpha", mode="before")
     @classmethod
@@ -257,14 +360,20 @@ class AdapterConfig(Section):
     @classmethod
     def _kind(cls, value: str) -> str:
         if value in _NOT_ISOLABLE:
-            raise ValueError(f"{value!r} cannot be trained and silenced block by block: {_NOT_ISOLABLE[value]}; take "
-                             f"one of {', '.join(map(repr, ADAPTER_KINDS))}")
+            raise ValueError(
+                f"{value!r} cannot be trained and silenced block by block: {_NOT_ISOLABLE[value]}; "
+                f"take one of {', '.join(map(repr, ADAPTER_KINDS))}"
+            )
         return _only(value, ADAPTER_KINDS)
 
     @field_validator("target_modules", mode="before")
     @classmethod
     def _targets(cls, value: Any) -> tuple[str, ...]:
-        if not isinstance(value, list | tuple) or not value or not all(isinstance(v, str) and v for v in value):
+        if (
+            not isinstance(value, list | tuple)
+            or not value
+            or not all(isinstance(v, str) and v for v in value)
+        ):
             raise ValueError('expected a list of module names such as ["query", "value"]')
         if len(set(value)) != len(value):
             raise ValueError("expected each module name once")
@@ -276,15 +385,25 @@ class TrainingConfig(Section):
 
     epochs: Positive = Field(2, description="passes over the stage's slices")
     batch_size: Positive = Field(16, description="rows per step")
-    learning_rate: Rate = Field(2e-3, description="peak rate of the adapter (AdamW, 10% warm-up, linear decay)")
+    learning_rate: Rate = Field(
+        2e-3, description="peak rate of the adapter (AdamW, 10% warm-up, linear decay)"
+    )
     head_learning_rate: Rate = Field(1e-2, description="peak rate of the head")
     pooling: Literal["mean", "cls", "last"] = Field(
-        "mean", description='"mean" over tokens, "cls" (the first token) or "last" (for decoders)')
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of the whole system; each stage derives its own")
+        "mean", description='"mean" over tokens, "cls" (the first token) or "last" (for decoders)'
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="seed of the whole system; each stage derives its own"
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description='"float32", "bfloat16" for frozen linear layers, or "auto": that where the CPU has it')
+        "auto",
+        description='"float32", "bfloat16" for frozen linear layers, or "auto": that where the CPU '
+        "has it",
+    )
     device: str = Field("cpu", description='"cpu" or "cuda"')
-    threads: Positive = Field(1, description="threads per stage; another number is another numeric profile")
+    threads: Positive = Field(
+        1, description="threads per stage; another number is another numeric profile"
+    )
 
     @field_validator("device")
     @classmethod
@@ -295,20 +414,36 @@ class TrainingConfig(Section):
 class RunnerConfig(Section):
     """Where stages are trained."""
 
-    kind: str = Field("local", description='"local" (processes of this machine) or "dask" (a cluster)')
+    kind: str = Field(
+        "local", description='"local" (processes of this machine) or "dask" (a cluster)'
+    )
     workers: Positive = Field(2, description="stages trained at the same time, a process each")
-    address: str = Field("", description='dask: its scheduler, as "tls://10.0.0.5:8786"; store and remote must be s3://')
+    address: str = Field(
+        "",
+        description='dask: its scheduler, as "tls://10.0.0.5:8786"; store and remote must be s3://',
+    )
     plain_tcp_on_loopback: bool = Field(
-        False, description="dask: ask a scheduler on a loopback address without TLS: everybody on this machine may run "
-                           "code on its workers")
-    task_memory_mb: Positive = Field(2048, description="dask: MiB of memory that one stage is given")
+        False,
+        description="dask: ask a scheduler on a loopback address without TLS: everybody on this "
+        "machine may run code on its workers",
+    )
+    task_memory_mb: Positive = Field(
+        2048, description="dask: MiB of memory that one stage is given"
+    )
     max_memory: str = Field(
-        "", description='for a backbone larger than a device: what each may hold of it, "0=20GiB,1=20GiB" or '
-                        '"cpu=8GiB"; frozen layers beyond that stay on disk; "" = it fits')
+        "",
+        description="for a backbone larger than a device: what each may hold of it, "
+        '"0=20GiB,1=20GiB" or "cpu=8GiB"; frozen layers beyond that stay on disk; "" = it fits',
+    )
     activations_mb: int = Field(
-        2048, ge=0, description="MiB of frozen activations kept for later stages, destroyed with their slice; 0 = none")
+        2048,
+        ge=0,
+        description="MiB of frozen activations kept for later stages, destroyed with their slice; "
+        "0 = none",
+    )
     measure_rows: int = Field(
-        256, ge=0, description="held-out rows that each stage is measured on, for MLflow; 0 = none")
+        256, ge=0, description="held-out rows that each stage is measured on, for MLflow; 0 = none"
+    )
 
     @field_validator("kind")
     @classmethod
@@ -325,17 +460,33 @@ class RunnerConfig(Section):
 class DeletionBudgetConfig(Section):
     """When the deletion-rate budget is spent, so that a full retrain runs."""
 
-    policy: Literal["first_shard_dead", "all_shards_dead", "mean_depth", "accuracy_floor", "requests"] = Field(
+    policy: Literal[
+        "first_shard_dead", "all_shards_dead", "mean_depth", "accuracy_floor", "requests"
+    ] = Field(
         "first_shard_dead",
-        description='"first_shard_dead", "all_shards_dead", "mean_depth", "accuracy_floor" or "requests"')
-    min_mean_depth: float = Field(0.0, ge=0, description="mean_depth: spent when the shards' mean depth is under this")
+        description='"first_shard_dead", "all_shards_dead", "mean_depth", "accuracy_floor" or '
+        '"requests"',
+    )
+    min_mean_depth: float = Field(
+        0.0, ge=0, description="mean_depth: spent when the shards' mean depth is under this"
+    )
     min_accuracy: float = Field(
-        0.0, ge=0, le=1,
-        description="accuracy_floor: spent under this; a retrained version under it never serves; 0 = no floor")
-    max_requests: int = Field(0, ge=0, description="requests: spent after so many carried-out requests")
+        0.0,
+        ge=0,
+        le=1,
+        description="accuracy_floor: spent under this; a retrained version under it never serves; "
+        "0 = no floor",
+    )
+    max_requests: int = Field(
+        0, ge=0, description="requests: spent after so many carried-out requests"
+    )
     retrain_first_margin_hours: float = Field(
-        24.0, ge=0, le=24 * 366,
-        description="requests that would spend the budget wait for a replacement, if none is due within so many hours")
+        24.0,
+        ge=0,
+        le=24 * 366,
+        description="requests that would spend the budget wait for a replacement, if none is due "
+        "within so many hours",
+    )
 
     @field_validator("min_mean_depth", "min_accuracy", "retrain_first_margin_hours", mode="before")
     @classmethod
@@ -344,7 +495,11 @@ class DeletionBudgetConfig(Section):
 
     @model_validator(mode="after")
     def _threshold(self) -> "DeletionBudgetConfig":
-        needed = {"mean_depth": "min_mean_depth", "accuracy_floor": "min_accuracy", "requests": "max_requests"}
+        needed = {
+            "mean_depth": "min_mean_depth",
+            "accuracy_floor": "min_accuracy",
+            "requests": "max_requests",
+        }
         key = needed.get(self.policy)
         if key and not getattr(self, key):
             raise ValueError(f'expected {key} above 0 with policy = "{self.policy}", got 0')
@@ -354,25 +509,51 @@ class DeletionBudgetConfig(Section):
 class ErasureConfig(Section):
     """Deadlines and what is kept."""
 
-    deadline_days: int = Field(30, ge=1, le=365, description="a request is due so many days after it came")
-    jurisdiction: str = Field("GDPR, articles 12(3) and 17", description="the law that certificates name")
-    needs_approval: bool = Field(False, description="a request waits for `s3t approve` before it is carried out")
+    deadline_days: int = Field(
+        30, ge=1, le=365, description="a request is due so many days after it came"
+    )
+    jurisdiction: str = Field(
+        "GDPR, articles 12(3) and 17", description="the law that certificates name"
+    )
+    needs_approval: bool = Field(
+        False, description="a request waits for `s3t approve` before it is carried out"
+    )
     cron: str = Field("0 3 * * *", min_length=9, description="when the erase deployment runs, UTC")
     at_once_hours: float = Field(
-        24.0, ge=0, le=24 * 366,
-        description="`s3t serve` does not wait for that when a request is due within so many hours")
-    staleness_seconds: float = Field(5.0, ge=0, le=3600, description="longest time a loaded model trusts its version")
+        24.0,
+        ge=0,
+        le=24 * 366,
+        description="`s3t serve` does not wait for that when a request is due within so many hours",
+    )
+    staleness_seconds: float = Field(
+        5.0, ge=0, le=3600, description="longest time a loaded model trusts its version"
+    )
     offline_hours: float = Field(
-        0.0, ge=0, le=24 * 31,
-        description="declared offline use: so long a loaded model goes on without its registry; certificates name it")
+        0.0,
+        ge=0,
+        le=24 * 31,
+        description="declared offline use: so long a loaded model goes on without its registry; "
+        "certificates name it",
+    )
     deleted_bytes_hours: float = Field(
-        0.0, ge=0, le=24 * 366,
-        description="declared: so long an S3 server may keep the bytes of deleted objects; certificates name it")
-    keep_clean_versions_days: int = Field(7, ge=0, description="superseded versions without erased data are kept")
+        0.0,
+        ge=0,
+        le=24 * 366,
+        description="declared: so long an S3 server may keep the bytes of deleted objects; "
+        "certificates name it",
+    )
+    keep_clean_versions_days: int = Field(
+        7, ge=0, description="superseded versions without erased data are kept"
+    )
     log_checkpoints_to: str = Field(
-        "", description='a directory outside the workspace that gets every ledger checkpoint too; "" = none')
+        "",
+        description='a directory outside the workspace that gets every ledger checkpoint too; "" = '
+        "none",
+    )
 
-    @field_validator("staleness_seconds", "at_once_hours", "offline_hours", "deleted_bytes_hours", mode="before")
+    @field_validator(
+        "staleness_seconds", "at_once_hours", "offline_hours", "deleted_bytes_hours", mode="before"
+    )
     @classmethod
     def _float(cls, value: Any) -> Any:
         return _as_float(value)
@@ -381,7 +562,9 @@ class ErasureConfig(Section):
     @classmethod
     def _checkpoints(cls, value: str) -> str:
         if value and not PurePath(value).is_absolute():
-            raise ValueError("expected an absolute path: it must not depend on where a command runs")
+            raise ValueError(
+                "expected an absolute path: it must not depend on where a command runs"
+            )
         return value
 
 
@@ -390,14 +573,21 @@ class AuditConfig(Section):
 
     cron: str = Field("0 5 1 * *", min_length=9, description="when the audit deployment runs, UTC")
     since: str = Field("31d", min_length=2, description="how far back its report goes")
-    replay_stages: int = Field(1, ge=0, description="live stages that it trains again and compares; 0 = none")
+    replay_stages: int = Field(
+        1, ge=0, description="live stages that it trains again and compares; 0 = none"
+    )
 
 
 class PrefectConfig(Section):
-    """The Prefect server that the commands of this workspace share on one machine, where PREFECT_API_URL names none."""
+    """The Prefect server that the commands of this workspace share on one machine, where
+    PREFECT_API_URL names none."""
 
     idle_minutes: float = Field(
-        10.0, ge=0, le=24 * 60, description="it ends by itself when no command has used it for so many minutes")
+        10.0,
+        ge=0,
+        le=24 * 60,
+        description="it ends by itself when no command has used it for so many minutes",
+    )
 
     @field_validator("idle_minutes", mode="before")
     @classmethod
@@ -406,12 +596,19 @@ class PrefectConfig(Section):
 
 
 class TiersConfig(Section):
-    """Slices of their own for subjects who are likely to ask, told by an attribute that never changes."""
+    """Slices of their own for subjects who are likely to ask, told by an attribute that never
+    changes."""
 
-    column: str = Field("", description='column with that attribute, the same on all rows of a subject; "" = no tiers')
+    column: str = Field(
+        "",
+        description='column with that attribute, the same on all rows of a subject; "" = no tiers',
+    )
     values: tuple[tuple[str, ...], ...] = Field(
-        (), description='its values per tier, as [["trial"], ["*"]]; "*" = everyone else')
-    slices: tuple[int, ...] = Field((), description="slices of each tier in every shard, as [1, 2]; they sum to L")
+        (), description='its values per tier, as [["trial"], ["*"]]; "*" = everyone else'
+    )
+    slices: tuple[int, ...] = Field(
+        (), description="slices of each tier in every shard, as [1, 2]; they sum to L"
+    )
 
     @field_validator("column")
     @classmethod
@@ -422,8 +619,11 @@ class TiersConfig(Section):
     @classmethod
     def _values(cls, value: Any) -> tuple[tuple[str, ...], ...]:
         if not isinstance(value, list | tuple) or not all(
-                isinstance(t, list | tuple) and all(isinstance(v, str) and v for v in t) for t in value):
-            raise ValueError('expected a list of lists of non-empty strings such as [["trial"], ["*"]]')
+            isinstance(t, list | tuple) and all(isinstance(v, str) and v for v in t) for t in value
+        ):
+            raise ValueError(
+                'expected a list of lists of non-empty strings such as [["trial"], ["*"]]'
+            )
         return tuple(tuple(t) for t in value)
 
     @field_validator("slices", mode="before")

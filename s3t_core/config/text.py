@@ -10,24 +10,33 @@ from s3t_core.errors import ConfigError
 
 
 def parse_config(text: str | bytes, source: str = "s3t.toml") -> Config:
-    """The config that `text` (TOML; as bytes, UTF-8) describes. Raises ConfigError naming every wrong key and what was
-    expected."""
+    """The config that `text` (TOML; as bytes, UTF-8) describes. Raises ConfigError naming every
+    wrong key and what was expected."""
     return _validated(_tables(text, source), source)
 
 
 def _tables(text: str | bytes, source: str) -> dict[str, Any]:
-    """Raises ConfigError for what is not TOML, in another encoding, or nested deeper than Python goes."""
+    """Raises ConfigError for what is not TOML, in another encoding, or nested deeper than Python
+    goes."""
     try:
         return tomllib.loads(text if isinstance(text, str) else text.decode("utf-8-sig"))
     except UnicodeError:
-        raise ConfigError(f"expected {source} to be UTF-8, got another encoding; save it as UTF-8 in your editor, then "
-                          "run the command again") from None
+        raise ConfigError(
+            f"expected {source} to be UTF-8, got another encoding; save it as UTF-8 in your "
+            "editor, then run the command again"
+        ) from None
     except RecursionError:
-        raise ConfigError(f"expected {source} to be TOML of tables and values, got one nested too deep; write it as "
-                          "`s3t init` does") from None
+        raise ConfigError(
+            f"expected {source} to be TOML of tables and values, got one nested too deep; write it "
+            "as `s3t init` does"
+        ) from None
     except ValueError as error:
         twice = "Cannot declare" in str(error) or "Cannot overwrite" in str(error)
-        hint = "; a section or a key may stand there once: put new lines in the place of the old ones" if twice else ""
+        hint = (
+            "; a section or a key may stand there once: put new lines in the place of the old ones"
+            if twice
+            else ""
+        )
         raise ConfigError(f"expected {source} to be TOML, got: {error}{hint}") from None
 
 
@@ -36,15 +45,19 @@ def _validated(tables: dict[str, Any], source: str) -> Config:
         return Config.model_validate(tables)
     except ValidationError as error:
         lines = [f"  {_where(e['loc'])}{_reason(e)}" for e in error.errors()]
-        raise ConfigError(f"{source} has {len(lines)} wrong value(s):\n" + "\n".join(lines)) from None
+        raise ConfigError(
+            f"{source} has {len(lines)} wrong value(s):\n" + "\n".join(lines)
+        ) from None
 
 
 def merge_config(config: Config, text: str | bytes, source: str) -> Config:
     """`config` with what `text` (TOML; as bytes, UTF-8) says instead. Raises ConfigError."""
     given = _tables(text, source)
     base = tomllib.loads(render_config(config))
-    merged = {name: {**base.get(name, {}), **table} if isinstance(table, dict) else table
-              for name, table in (base | given).items()}
+    merged = {
+        name: {**base.get(name, {}), **table} if isinstance(table, dict) else table
+        for name, table in (base | given).items()
+    }
     return _validated(merged, source)
 
 
@@ -66,10 +79,14 @@ def _reason(error: Any) -> str:
 
 
 def render_config(config: Config) -> str:
-    """`config` as TOML in which every key stands with its explanation. `parse_config` reads it back unchanged."""
-    lines = ["# S3T settings. Every key that exists is here; one that is left out has the value shown by `s3t init`."]
+    """`config` as TOML in which every key stands with its explanation. `parse_config` reads it back
+    unchanged."""
+    lines = [
+        "# S3T settings. Every key that exists is here; one that is left out has the value shown "
+        "by `s3t init`."
+    ]
     for name, section in config:
-        doc = (type(section).__doc__ or "").strip()
+        doc = " ".join((type(section).__doc__ or "").split())
         lines += ["", f"# {doc}", f"[{name}]"]
         for key, field in type(section).model_fields.items():
             lines += [f"# {field.description}", f"{key} = {render_value(getattr(section, key))}"]

@@ -44,14 +44,22 @@ class Config(Section):
     def _fits(self) -> "Config":
         slices = self.system.slices
         if self.tiers.column and sum(self.tiers.slices) != slices:
-            raise ValueError(f"[tiers] slices: expected numbers that sum to the {slices} slices of a shard, got "
-                             f"{list(self.tiers.slices)}")
-        if self.runner.kind == "dask" and not all(u.startswith("s3://") for u in (self.store.url, self.dvc.remote)):
-            raise ValueError('[runner] kind: expected [store] url and [dvc] remote to be s3:// with "dask": its '
-                             "workers have nothing else in common with this machine")
+            raise ValueError(
+                f"[tiers] slices: expected numbers that sum to the {slices} slices of a shard, got "
+                f"{list(self.tiers.slices)}"
+            )
+        if self.runner.kind == "dask" and not all(
+            u.startswith("s3://") for u in (self.store.url, self.dvc.remote)
+        ):
+            raise ValueError(
+                '[runner] kind: expected [store] url and [dvc] remote to be s3:// with "dask": its '
+                "workers have nothing else in common with this machine"
+            )
         if self.deletion_budget.min_mean_depth > slices:
-            raise ValueError(f"[deletion_budget] min_mean_depth: expected a floor of at most {slices} (the full depth; "
-                             f"no state meets a higher one), got {self.deletion_budget.min_mean_depth:g}")
+            raise ValueError(
+                f"[deletion_budget] min_mean_depth: expected a floor of at most {slices} (the full "
+                f"depth; no state meets a higher one), got {self.deletion_budget.min_mean_depth:g}"
+            )
         return self
 
     @property
@@ -68,6 +76,8 @@ class Config(Section):
     def require_labels(self) -> tuple[str, ...]:
         """The labels, once they are needed. Raises ConfigError when none are declared."""
         if not self.data.labels:
-            raise ConfigError('expected the labels in s3t.toml, as in [data] labels = ["yes", "no"], got none; '
-                              "write every label there is, in a fixed order")
+            raise ConfigError(
+                'expected the labels in s3t.toml, as in [data] labels = ["yes", "no"], got none; '
+                "write every label there is, in a fixed order"
+            )
         return self.data.labels

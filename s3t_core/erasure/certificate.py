@@ -1,7 +1,9 @@
-"""The erasure certificate: an in-toto Statement (v1) whose predicate says what was erased, when, and what is left.
+"""The erasure certificate: an in-toto Statement (v1) whose predicate says what was erased, when,
+and what is left.
 
-Its subject is the model version that serves after the erasure (or the data, where nothing serves). It holds no
-personal data: the data subject appears as a salted commitment, rows as counts. GDPR articles 5(2), 12(3), 17.
+Its subject is the model version that serves after the erasure (or the data, where nothing serves).
+It holds no personal data: the data subject appears as a salted commitment, rows as counts. GDPR
+articles 5(2), 12(3), 17.
 """
 
 from collections.abc import Iterable
@@ -23,17 +25,17 @@ PREDICATE_TYPE = "urn:s3t:erasure-certificate:v1"
 LIMITS = (
     "requests chosen by looking at the model's answers, and retrains timed by an accuracy policy",
     "settings that people chose by looking at results",
-    "near-duplicates of the record under other subjects, facts that other records also state, records about several "
-    "people",
+    "near-duplicates of the record under other subjects, facts that other records also state, "
+    "records about several people",
     "the backbone's own pretraining",
     "which slices are live: it shows where someone asked",
     "aggregates such as counts and accuracies, and keyed digests, which stay",
-    "copies and backups outside the workspace: destroying them is the operator's duty; the suppression list keeps a "
-    "later ingest from bringing the subject back",
-    "bytes of deleted objects that the server of a bucket keeps in its own files until it compacts them: its operator "
-    "alone can have them, and says for how long they may stay",
-    "byte equality is claimed within one numeric profile (library versions, the CPU, threads, and a fingerprint of "
-    "what the machine computes)",
+    "copies and backups outside the workspace: destroying them is the operator's duty; the "
+    "suppression list keeps a later ingest from bringing the subject back",
+    "bytes of deleted objects that the server of a bucket keeps in its own files until it compacts "
+    "them: its operator alone can have them, and says for how long they may stay",
+    "byte equality is claimed within one numeric profile (library versions, the CPU, threads, and "
+    "a fingerprint of what the machine computes)",
 )
 
 
@@ -43,16 +45,26 @@ _SCAN = ("files", "bytes", "needles", "unsearchable", "lost", "shared", "outside
 def certificate_subject(state: State, head: TreeHead) -> dict[str, Any]:
     """The in-toto subject: the serving release, else the data version, else the ledger."""
     if state.champion is not None:
-        return {"name": f"model version {state.champion.version}",
-                "digest": {"sha256": digest_of(release_to_json(state.champion.release))}}
+        return {
+            "name": f"model version {state.champion.version}",
+            "digest": {"sha256": digest_of(release_to_json(state.champion.release))},
+        }
     if state.dataset is not None:
         return {"name": "data.dvc", "digest": {"md5": state.dataset.version.removesuffix(".dir")}}
     return {"name": "ledger", "digest": {"sha256": head.root}}
 
 
-def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: State, proof: Inclusion,
-                          budget: dict[str, Any] | None, now: str, erased_before: str,
-                          software: dict[str, str], jurisdiction: str = "") -> dict[str, Any]:
+def certificate_predicate(
+    request: DeletionRequest,
+    plan: ErasurePlan,
+    state: State,
+    proof: Inclusion,
+    budget: dict[str, Any] | None,
+    now: str,
+    erased_before: str,
+    software: dict[str, str],
+    jurisdiction: str = "",
+) -> dict[str, Any]:
     """What the certificate says about one request of the plan. JSON values only."""
     rows = plan.rows[request.request_id]
     before, after = _versions_around(plan, state)
@@ -61,45 +73,97 @@ def certificate_predicate(request: DeletionRequest, plan: ErasurePlan, state: St
     asked = state.requests[request.request_id]
     outcome, present = outcome_in(state, request.request_id)
     return {
-        "request": {"id": request.request_id, "received": asked.received, "due": asked.due,
-                    "scope": asked.scope, "met": _met(asked, now), "clock_corrected": asked.clock_corrected,
-                    "jurisdiction": jurisdiction,
-                    "approver": state.approved.get(request.request_id, "")},
-        "subject": {"commitment": request.commitment, "asked_by": asked.asked_by,
-                    "scheme": "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt"},
-        "found": {"outcome": outcome, "rows": present, "training_rows": rows.training, "held_out_rows": rows.held_out,
-                  "rows_in_earlier_data_versions": rows.earlier, "quarantined_rows": rows.quarantined,
-                  "known": rows.known, "erased_before_by_request": erased_before,
-                  "id_searched": request.request_id not in scan["ids_lost"],
-                  "row_commitments": list(plan.commitments.get(request.request_id, ())),
-                  "row_commitment_scheme": "HMAC-SHA256(key: commitment key, request id and row); one per distinct "
-                                           "stored row; the controller holds the key"},
-        "batch": {"plan": plan.plan_id, "requests": len(plan.requests),
-                  "slices": [{"shard": s.shard, "slice": s.index} for s in plan.slices],
-                  "held_out_touched": plan.held_out,
-                  "collateral_rows": collateral_rows(plan.slices, state)},
-        "times": {"planned": plan.time, "alias_moved": state.steps["cut over"]["moved"],
-                  "old_version_refused_after_seconds": state.steps["cut over"]["staleness"],
-                  "offline_use_declared_seconds": state.steps["cut over"].get("offline", 0.0),
-                  "deleted_bytes_kept_declared_seconds": destroy.get("bytes_kept", 0.0),
-                  "destroyed": destroy["time"], "scanned": scan["time"], "certified": now,
-                  "clock_corrected": _is_corrected(state, now)},
-        "versions": {"before": before.version if before else None, "after": after.version if after else None,
-                     "destroyed": destroy["versions"],
-                     "live_depths": _depths(after)},
+        "request": {
+            "id": request.request_id,
+            "received": asked.received,
+            "due": asked.due,
+            "scope": asked.scope,
+            "met": _met(asked, now),
+            "clock_corrected": asked.clock_corrected,
+            "jurisdiction": jurisdiction,
+            "approver": state.approved.get(request.request_id, ""),
+        },
+        "subject": {
+            "commitment": request.commitment,
+            "asked_by": asked.asked_by,
+            "scheme": "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and "
+            "salt",
+        },
+        "found": {
+            "outcome": outcome,
+            "rows": present,
+            "training_rows": rows.training,
+            "held_out_rows": rows.held_out,
+            "rows_in_earlier_data_versions": rows.earlier,
+            "quarantined_rows": rows.quarantined,
+            "known": rows.known,
+            "erased_before_by_request": erased_before,
+            "id_searched": request.request_id not in scan["ids_lost"],
+            "row_commitments": list(plan.commitments.get(request.request_id, ())),
+            "row_commitment_scheme": "HMAC-SHA256(key: commitment key, request id and row); one "
+            "per distinct stored row; the controller holds the key",
+        },
+        "batch": {
+            "plan": plan.plan_id,
+            "requests": len(plan.requests),
+            "slices": [{"shard": s.shard, "slice": s.index} for s in plan.slices],
+            "held_out_touched": plan.held_out,
+            "collateral_rows": collateral_rows(plan.slices, state),
+        },
+        "times": {
+            "planned": plan.time,
+            "alias_moved": state.steps["cut over"]["moved"],
+            "old_version_refused_after_seconds": state.steps["cut over"]["staleness"],
+            "offline_use_declared_seconds": state.steps["cut over"].get("offline", 0.0),
+            "deleted_bytes_kept_declared_seconds": destroy.get("bytes_kept", 0.0),
+            "destroyed": destroy["time"],
+            "scanned": scan["time"],
+            "certified": now,
+            "clock_corrected": _is_corrected(state, now),
+        },
+        "versions": {
+            "before": before.version if before else None,
+            "after": after.version if after else None,
+            "destroyed": destroy["versions"],
+            "live_depths": _depths(after),
+        },
         "live": _live(after),
-        "dataset": {"before": data_before.version if data_before else None,
-                    "after": data_after.version if data_after else None},
-        "deactivated": [{"key": s.key, "digest": s.digest, "shard": s.shard, "stage": s.index,
-                         "slices": list(s.prefix)} for s in plan.deactivated],
-        "destroyed": {"stages": [s.digest for s in plan.deactivated], "data_objects_md5": destroy["objects"],
-                      "quarantined_rows": destroy["quarantined"],
-                      "stages_of_no_recorded_data": sorted(set(destroy["stages"]) - {s.key for s in plan.deactivated})},
+        "dataset": {
+            "before": data_before.version if data_before else None,
+            "after": data_after.version if data_after else None,
+        },
+        "deactivated": [
+            {
+                "key": s.key,
+                "digest": s.digest,
+                "shard": s.shard,
+                "stage": s.index,
+                "slices": list(s.prefix),
+            }
+            for s in plan.deactivated
+        ],
+        "destroyed": {
+            "stages": [s.digest for s in plan.deactivated],
+            "data_objects_md5": destroy["objects"],
+            "quarantined_rows": destroy["quarantined"],
+            "stages_of_no_recorded_data": sorted(
+                set(destroy["stages"]) - {s.key for s in plan.deactivated}
+            ),
+        },
         "scan": {k: scan[k] for k in _SCAN} | {"residue": 0},
-        "accuracy": {"before": before.accuracy if before else None, "after": after.accuracy if after else None},
+        "accuracy": {
+            "before": before.accuracy if before else None,
+            "after": after.accuracy if after else None,
+        },
         "deletion_budget": budget,
-        "ledger": {"name": proof.ledger, "size": proof.head.size, "root": proof.head.root,
-                   "entry": scan, "index": proof.index, "proof": list(proof.proof)},
+        "ledger": {
+            "name": proof.ledger,
+            "size": proof.head.size,
+            "root": proof.head.root,
+            "entry": scan,
+            "index": proof.index,
+            "proof": list(proof.proof),
+        },
         "software": software,
         "not_covered": list(LIMITS),
     }
@@ -112,14 +176,22 @@ def _is_corrected(state: State, now: str) -> bool:
 
 
 def _met(asked: RequestRecord, now: str) -> bool | None:
-    """Whether the deadline was met; None where a clock that was put right makes it look late, which nobody can say."""
+    """Whether the deadline was met; None where a clock that was put right makes it look late, which
+    nobody can say."""
     late = now > asked.due
     return None if late and asked.clock_corrected else not late
 
 
-def make_statement(predicate: dict[str, Any], subject: dict[str, Any], kind: str = PREDICATE_TYPE) -> dict[str, Any]:
+def make_statement(
+    predicate: dict[str, Any], subject: dict[str, Any], kind: str = PREDICATE_TYPE
+) -> dict[str, Any]:
     """The in-toto Statement that is signed."""
-    return {"_type": STATEMENT_TYPE, "predicateType": kind, "subject": [subject], "predicate": predicate}
+    return {
+        "_type": STATEMENT_TYPE,
+        "predicateType": kind,
+        "subject": [subject],
+        "predicate": predicate,
+    }
 
 
 def check_statement(statement: dict[str, Any]) -> dict[str, Any]:
@@ -127,39 +199,68 @@ def check_statement(statement: dict[str, Any]) -> dict[str, Any]:
     kind = (statement.get("_type"), statement.get("predicateType"))
     predicate = statement.get("predicate")
     if kind != (STATEMENT_TYPE, PREDICATE_TYPE) or not isinstance(predicate, dict):
-        raise CertificateError(f"expected an in-toto statement of type {PREDICATE_TYPE}, got another document")
-    for part in ("request", "subject", "found", "times", "versions", "dataset", "deactivated", "scan", "ledger"):
+        raise CertificateError(
+            f"expected an in-toto statement of type {PREDICATE_TYPE}, got another document"
+        )
+    for part in (
+        "request",
+        "subject",
+        "found",
+        "times",
+        "versions",
+        "dataset",
+        "deactivated",
+        "scan",
+        "ledger",
+    ):
         if part not in predicate:
             raise CertificateError(f"expected the certificate to say {part!r}, got nothing there")
     residue = predicate["scan"].get("residue") if isinstance(predicate["scan"], dict) else None
     if type(residue) is not int or residue != 0:
-        raise CertificateError("expected a scan that found nothing, got a certificate that says otherwise")
+        raise CertificateError(
+            "expected a scan that found nothing, got a certificate that says otherwise"
+        )
     _check_included(predicate)
     return predicate
 
 
 def _check_included(predicate: dict[str, Any]) -> None:
-    """That the ledger with the root that the certificate names has the scan that it tells of, and of its own plan."""
+    """That the ledger with the root that the certificate names has the scan that it tells of, and
+    of its own plan."""
     ledger, scan = predicate["ledger"], predicate["scan"]
     try:
         entry = ledger["entry"]
         same = {k: entry[k] for k in _SCAN} | {"residue": 0} == scan and (
-            entry["type"], entry["step"], entry["plan_id"]) == ("step", "scan", predicate["batch"]["plan"])
-        proved = includes(bytes.fromhex(ledger["root"]), ledger["size"], ledger["index"], leaf_hash(leaf_of(entry)),
-                          [bytes.fromhex(h) for h in ledger["proof"]])
+            entry["type"],
+            entry["step"],
+            entry["plan_id"],
+        ) == ("step", "scan", predicate["batch"]["plan"])
+        proved = includes(
+            bytes.fromhex(ledger["root"]),
+            ledger["size"],
+            ledger["index"],
+            leaf_hash(leaf_of(entry)),
+            [bytes.fromhex(h) for h in ledger["proof"]],
+        )
     except (KeyError, TypeError, ValueError):
         same = proved = False
     if not (same and proved):
-        raise CertificateError("expected a proof that the ledger has the scan this certificate tells of, got one that "
-                               "does not fit; ask the controller for the ledger")
+        raise CertificateError(
+            "expected a proof that the ledger has the scan this certificate tells of, got one that "
+            "does not fit; ask the controller for the ledger"
+        )
 
 
-def _versions_around(plan: ErasurePlan, state: State) -> tuple[VersionRecord | None, VersionRecord | None]:
+def _versions_around(
+    plan: ErasurePlan, state: State
+) -> tuple[VersionRecord | None, VersionRecord | None]:
     champion = state.champion
     if plan.release is None or champion is None:
         return champion, champion
     served = champion.release.release_id  # it may have been registered again since
-    return next((v for v in reversed(state.versions) if v.release.release_id != served), None), champion
+    return next(
+        (v for v in reversed(state.versions) if v.release.release_id != served), None
+    ), champion
 
 
 def _datasets_around(state: State) -> tuple[DatasetVersion | None, DatasetVersion | None]:
@@ -169,19 +270,23 @@ def _datasets_around(state: State) -> tuple[DatasetVersion | None, DatasetVersio
 
 
 def collateral_rows(slices: Iterable[SliceId], state: State) -> int:
-    """Live training rows that share one of `slices`, touched by the erasure that is open, with an erased one, and that
-    the version that serves has not learned from: none where a replacement was trained on them first."""
+    """Live training rows that share one of `slices`, touched by the erasure that is open, with an
+    erased one, and that the version that serves has not learned from: none where a replacement was
+    trained on them first."""
     learned = state.release.learned() if state.release else set()
     known = state.dataset.slice_versions if state.dataset else {}
     return sum(known[s].rows for s in set(slices) - learned if s in known)
 
 
 def _live(version: VersionRecord | None) -> list[dict[str, Any]]:
-    """Every stage of the version that serves, with the slices that fed it: none of them is one of the erased."""
+    """Every stage of the version that serves, with the slices that fed it: none of them is one of
+    the erased."""
     if version is None:
         return []
     stages = {s.key: s for r in version.release.replicas for s in r.stages}
-    return [{"digest": s.digest, "shard": s.shard, "slices": list(s.prefix)} for s in stages.values()]
+    return [
+        {"digest": s.digest, "shard": s.shard, "slices": list(s.prefix)} for s in stages.values()
+    ]
 
 
 def _depths(version: VersionRecord | None) -> dict[str, int]:

@@ -1,7 +1,9 @@
-"""Checkpoints: a signed statement of how long the ledger was, and what its tree head was, at one time.
+"""Checkpoints: a signed statement of how long the ledger was, and what its tree head was, at one
+time.
 
-Whoever holds one can tell, without us, whether a later ledger continues the one that was signed (RFC 6962 section
-2.1.2). A copy kept where the workspace's owner cannot rewrite it makes a rolled-back or rewritten ledger visible.
+Whoever holds one can tell, without us, whether a later ledger continues the one that was signed
+(RFC 6962 section 2.1.2). A copy kept where the workspace's owner cannot rewrite it makes a
+rolled-back or rewritten ledger visible.
 """
 
 import json
@@ -21,7 +23,8 @@ CHECKPOINT_TYPE = "urn:s3t:ledger-checkpoint:v1"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One head of one ledger. `ledger` is the leaf hash of its first entry, hex: the ledger's name. RFC 3339 UTC."""
+    """One head of one ledger. `ledger` is the leaf hash of its first entry, hex: the ledger's name.
+    RFC 3339 UTC."""
 
     ledger: str
     head: TreeHead
@@ -30,10 +33,22 @@ class Checkpoint:
 
 def sign_checkpoint(checkpoint: Checkpoint, private: Ed25519PrivateKey) -> bytes:
     """The checkpoint as an in-toto Statement in a signed envelope, canonical JSON."""
-    return sign({"_type": STATEMENT_TYPE, "predicateType": CHECKPOINT_TYPE,
-                 "subject": [{"name": f"ledger {checkpoint.ledger}", "digest": {"sha256": checkpoint.head.root}}],
-                 "predicate": {"ledger": checkpoint.ledger, "size": checkpoint.head.size, "root": checkpoint.head.root,
-                               "time": checkpoint.time}}, private)
+    return sign(
+        {
+            "_type": STATEMENT_TYPE,
+            "predicateType": CHECKPOINT_TYPE,
+            "subject": [
+                {"name": f"ledger {checkpoint.ledger}", "digest": {"sha256": checkpoint.head.root}}
+            ],
+            "predicate": {
+                "ledger": checkpoint.ledger,
+                "size": checkpoint.head.size,
+                "root": checkpoint.head.root,
+                "time": checkpoint.time,
+            },
+        },
+        private,
+    )
 
 
 def read_checkpoint(envelope: bytes, *publics: Ed25519PublicKey) -> Checkpoint:
@@ -53,26 +68,33 @@ def checkpoint_of(statement: dict[str, Any]) -> Checkpoint:
         predicate = statement["predicate"]
         if statement["predicateType"] != CHECKPOINT_TYPE:
             raise TypeError
-        found = Checkpoint(predicate["ledger"], TreeHead(predicate["size"], predicate["root"]), predicate["time"])
+        found = Checkpoint(
+            predicate["ledger"], TreeHead(predicate["size"], predicate["root"]), predicate["time"]
+        )
         bytes.fromhex(found.head.root), bytes.fromhex(found.ledger)
     except (KeyError, TypeError, ValueError):
-        raise CertificateError(f"expected a statement of type {CHECKPOINT_TYPE}, got another document") from None
+        raise CertificateError(
+            f"expected a statement of type {CHECKPOINT_TYPE}, got another document"
+        ) from None
     if type(found.head.size) is not int or found.head.size < 1:
         raise CertificateError("expected a checkpoint of at least one entry, got another size")
     return found
 
 
 def export_ledger(signed: bytes, entries: list[bytes]) -> bytes:
-    """A ledger as a file: the signed checkpoint, then the canonical bytes of every entry it signs, a line each."""
+    """A ledger as a file: the signed checkpoint, then the canonical bytes of every entry it signs,
+    a line each."""
     return b"".join(line + b"\n" for line in [signed, *entries])
 
 
-def read_export(exported: bytes, *publics: Ed25519PublicKey) -> tuple[Checkpoint, list[dict[str, Any]], str]:
-    """The checkpoint and the entries of an exported ledger, checked against each other, and the id of the key that
-    signed the checkpoint.
+def read_export(
+    exported: bytes, *publics: Ed25519PublicKey
+) -> tuple[Checkpoint, list[dict[str, Any]], str]:
+    """The checkpoint and the entries of an exported ledger, checked against each other, and the id
+    of the key that signed the checkpoint.
 
-    Raises CertificateError for a checkpoint that none of the keys signed, LedgerError when an entry is missing, added,
-    moved, or changed in any byte.
+    Raises CertificateError for a checkpoint that none of the keys signed, LedgerError when an entry
+    is missing, added, moved, or changed in any byte.
     """
     signed, *entries = exported.split(b"\n")
     checkpoint, signer = read_signed_checkpoint(signed, *publics)
@@ -80,25 +102,34 @@ def read_export(exported: bytes, *publics: Ed25519PublicKey) -> tuple[Checkpoint
         raise LedgerError("expected every entry to end its line, got a file that was cut")
     leaves = [leaf_hash(entry) for entry in entries]
     if len(leaves) != checkpoint.head.size:
-        raise LedgerError(f"expected the {checkpoint.head.size} entries that were signed, got {len(leaves)}; ask the "
-                          "controller for a whole export")
+        raise LedgerError(
+            f"expected the {checkpoint.head.size} entries that were signed, got {len(leaves)}; ask "
+            "the controller for a whole export"
+        )
     check_continues(checkpoint, leaves)
     return checkpoint, [json.loads(entry) for entry in entries], signer
 
 
 def check_continues(checkpoint: Checkpoint, leaves: list[bytes]) -> None:
-    """That the ledger with these leaf hashes is the one that was signed, and has lost nothing since.
+    """That the ledger with these leaf hashes is the one that was signed, and has lost nothing
+    since.
 
     Raises LedgerError when it is another, was cut, or was rewritten.
     """
     size = checkpoint.head.size
     if not leaves or leaves[0].hex() != checkpoint.ledger:
-        raise LedgerError("expected the ledger that the checkpoint names, got another one; put this workspace's own "
-                          "database back")
+        raise LedgerError(
+            "expected the ledger that the checkpoint names, got another one; put this workspace's "
+            "own database back"
+        )
     if len(leaves) < size:
-        raise LedgerError(f"expected a ledger of at least {size} entries, as signed on {checkpoint.time}, got "
-                          f"{len(leaves)}: an older copy took its place; put the newest copy back. Requests may be "
-                          "lost in this one, and erased people may be back")
+        raise LedgerError(
+            f"expected a ledger of at least {size} entries, as signed on {checkpoint.time}, got "
+            f"{len(leaves)}: an older copy took its place; put the newest copy back. Requests may "
+            "be lost in this one, and erased people may be back"
+        )
     if tree_head(leaves[:size]).hex() != checkpoint.head.root:
-        raise LedgerError(f"expected the first {size} entries as they were signed on {checkpoint.time}, got others: "
-                          "the ledger was rewritten; put the true copy back and find out who changed it")
+        raise LedgerError(
+            f"expected the first {size} entries as they were signed on {checkpoint.time}, got "
+            "others: the ledger was rewritten; put the true copy back and find out who changed it"
+        )

@@ -1,7 +1,8 @@
-"""What happens to a request besides being carried out: approval, a legal hold, withdrawal, rejection.
+"""What happens to a request besides being carried out: approval, a legal hold, withdrawal,
+rejection.
 
-A request that is withdrawn or rejected ends in a signed document of its own, as an erased one ends in a certificate
-(GDPR article 12(4): the reasons, and that a complaint is possible).
+A request that is withdrawn or rejected ends in a signed document of its own, as an erased one ends
+in a certificate (GDPR article 12(4): the reasons, and that a complaint is possible).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +29,8 @@ BASES = {
     "17(3)(e)": "needed for legal claims",
     "other": "another law; the reason names it",
 }
-"""Articles of the GDPR on which an erasure may be refused or held back, and what they say in short."""
+"""Articles of the GDPR on which an erasure may be refused or held back, and what they say in
+short."""
 
 _MOST_REASON = 300
 _LEAST_ID = 4
@@ -37,9 +39,9 @@ _LEAST_ID = 4
 
 @dataclass(frozen=True)
 class RequestView:
-    """A request as it stands. `state`: an ErasureOutcome, withdrawal, rejection, erasing, held, awaiting approval, or
-    pending. `days_left` until it is due, negative when it is late, None once it is closed. `rows` that were found by
-    the erasure that closed it."""
+    """A request as it stands. `state`: an ErasureOutcome, withdrawal, rejection, erasing, held,
+    awaiting approval, or pending. `days_left` until it is due, negative when it is late, None once
+    it is closed. `rows` that were found by the erasure that closed it."""
 
     request: DeletionRequest
     state: str
@@ -48,40 +50,58 @@ class RequestView:
 
 
 def check_reason(basis: str, reason: str, ids: Iterable[str] = ()) -> str:
-    """The reason, when it can be kept. Raises UsageError for an unknown legal basis, and for a reason that is missing,
-    too long, or quotes an id as given: it stands in signed documents."""
+    """The reason, when it can be kept. Raises UsageError for an unknown legal basis, and for a
+    reason that is missing, too long, or quotes an id as given: it stands in signed documents."""
     if basis not in BASES:
         raise UsageError(f"expected a legal basis, one of {', '.join(BASES)}, got another")
     clean = " ".join(reason.split())
     if not clean or len(clean) > _MOST_REASON or not clean.isprintable():
-        raise UsageError(f"expected a reason of 1 to {_MOST_REASON} printable characters, got {len(clean)}")
+        raise UsageError(
+            f"expected a reason of 1 to {_MOST_REASON} printable characters, got {len(clean)}"
+        )
     if any(len(i) >= _LEAST_ID and i.casefold() in clean.casefold() for i in ids):
-        raise UsageError("expected a reason without the person's id, got one that quotes it; it stands in documents "
-                         "that others read; nothing was changed")
+        raise UsageError(
+            "expected a reason without the person's id, got one that quotes it; it stands in "
+            "documents that others read; nothing was changed"
+        )
     return clean
 
 
 def is_ready(request: DeletionRequest, state: State, needs_approval: bool) -> bool:
-    """Whether an erase run may carry the request out: not held, and approved where that is needed."""
-    return request.subject not in state.holds and (not needs_approval or request.request_id in state.approved)
+    """Whether an erase run may carry the request out: not held, and approved where that is
+    needed."""
+    return request.subject not in state.holds and (
+        not needs_approval or request.request_id in state.approved
+    )
 
 
-STATES = ("pending", "awaiting approval", "held", "erasing", "deferred", *get_args(ErasureOutcome),
-          *get_args(ClosingKind))
+STATES = (
+    "pending",
+    "awaiting approval",
+    "held",
+    "erasing",
+    "deferred",
+    *get_args(ErasureOutcome),
+    *get_args(ClosingKind),
+)
 """Every state of a request."""
 
 
 def as_told(request: DeletionRequest, state: State) -> DeletionRequest:
-    """Returns the request with the times that hold by the ledger: earlier ones, when it was received by a clock that
-    had run ahead and was put right since."""
+    """Returns the request with the times that hold by the ledger: earlier ones, when it was
+    received by a clock that had run ahead and was put right since."""
     told = state.requests.get(request.request_id)
     if told is None:
-        raise LedgerError("expected every request of the book in the ledger, got one that it does not know; restore "
-                          "the database from its backup, or find out who wrote to its table of requests")
+        raise LedgerError(
+            "expected every request of the book in the ledger, got one that it does not know; "
+            "restore the database from its backup, or find out who wrote to its table of requests"
+        )
     return replace(request, received=told.received, due=told.due)
 
 
-def view_of(asked: DeletionRequest, state: State, needs_approval: bool, now: datetime) -> RequestView:
+def view_of(
+    asked: DeletionRequest, state: State, needs_approval: bool, now: datetime
+) -> RequestView:
     """The request's state and its days left."""
     request = as_told(asked, state)
     planned = request.request_id in state.planned
@@ -100,35 +120,59 @@ def view_of(asked: DeletionRequest, state: State, needs_approval: bool, now: dat
     return RequestView(request, told, round((parse_time(request.due) - now) / timedelta(days=1), 2))
 
 
-def check_book(state: State, requests: Iterable[DeletionRequest], suppressed: Mapping[str, tuple[str, str]],
-               salts: Mapping[str, str]) -> None:
-    """That the request book and the suppression list say what the ledger says: whoever may write to those tables alone
-    could make a request look closed, or another person's, or let an erased person be trained on again. `suppressed`: by
-    digest on the list, what it is of and the request that put it there; `salts`: SHA-256 of each commitment's salt that
-    was not destroyed, by request: only that of a closed one may be. Raises LedgerError."""
-    told = {i: (r.subject, r.record, r.suppression, r.commitment, *r.told, state.documents.get(i, ""))
-            for i, r in state.requests.items()}
-    kept = {r.request_id: (r.subject, r.record, r.suppression, r.commitment, r.received, r.due, r.certificate)
-            for r in requests}
+def check_book(
+    state: State,
+    requests: Iterable[DeletionRequest],
+    suppressed: Mapping[str, tuple[str, str]],
+    salts: Mapping[str, str],
+) -> None:
+    """That the request book and the suppression list say what the ledger says: whoever may write to
+    those tables alone could make a request look closed, or another person's, or let an erased
+    person be trained on again. `suppressed`: by digest on the list, what it is of and the request
+    that put it there; `salts`: SHA-256 of each commitment's salt that was not destroyed, by
+    request: only that of a closed one may be. Raises LedgerError."""
+    told = {
+        i: (r.subject, r.record, r.suppression, r.commitment, *r.told, state.documents.get(i, ""))
+        for i, r in state.requests.items()
+    }
+    kept = {
+        r.request_id: (
+            r.subject,
+            r.record,
+            r.suppression,
+            r.commitment,
+            r.received,
+            r.due,
+            r.certificate,
+        )
+        for r in requests
+    }
     if told != kept:
-        raise LedgerError("expected the request book to say what the ledger says, got a request that was added, "
-                          "changed, removed or closed in one of them alone; restore the database from its backup, or "
-                          "find out who wrote to its table of requests")
+        raise LedgerError(
+            "expected the request book to say what the ledger says, got a request that was added, "
+            "changed, removed or closed in one of them alone; restore the database from its "
+            "backup, or find out who wrote to its table of requests"
+        )
     if any(salts[i] != r.salt for i, r in state.requests.items() if i in salts) or any(
-            i not in salts for i in state.requests if state.is_open(i)):
-        raise LedgerError("expected the salt of every commitment to be the one that was drawn, got another, or none "
-                          "for an open request: nobody could show any more whom a certificate is about; restore the "
-                          "database from its backup")
+        i not in salts for i in state.requests if state.is_open(i)
+    ):
+        raise LedgerError(
+            "expected the salt of every commitment to be the one that was drawn, got another, or "
+            "none for an open request: nobody could show any more whom a certificate is about; "
+            "restore the database from its backup"
+        )
     if dict(suppressed) != state.suppressed:
-        raise LedgerError("expected the suppression list to be what the ledger makes of it, got an entry that was "
-                          "added, changed or removed in one of them alone: an erased person could come back; restore "
-                          "the database from its backup, or find out who wrote to its table")
+        raise LedgerError(
+            "expected the suppression list to be what the ledger makes of it, got an entry that "
+            "was added, changed or removed in one of them alone: an erased person could come back; "
+            "restore the database from its backup, or find out who wrote to its table"
+        )
 
 
 @dataclass(frozen=True)
 class DocumentProblems:
-    """Requests whose closing documents are not on disk, and those whose documents there have other bytes than the
-    ledger recorded."""
+    """Requests whose closing documents are not on disk, and those whose documents there have other
+    bytes than the ledger recorded."""
 
     missing: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
@@ -136,38 +180,68 @@ class DocumentProblems:
     def told(self) -> list[str]:
         """Returns a sentence for each kind of problem, and what to do."""
         kinds = (("missing", self.missing), ("not what the ledger recorded", self.changed))
-        return [f"{len(found)} closing document(s) are {kind} ({', '.join(found[:3])}"
-                f"{', ...' if len(found) > 3 else ''}); restore .s3t/certificates from its backup"
-                for kind, found in kinds if found]
+        return [
+            f"{len(found)} closing document(s) are {kind} ({', '.join(found[:3])}"
+            f"{', ...' if len(found) > 3 else ''}); restore .s3t/certificates from its backup"
+            for kind, found in kinds
+            if found
+        ]
 
 
-def check_documents(documents: Mapping[str, str], digest_of: Callable[[str], str | None]) -> DocumentProblems:
-    """Returns what is wrong with closing documents. `documents`: the recorded SHA-256 per request; `digest_of`: that of
-    the file of a request, None without one."""
+def check_documents(
+    documents: Mapping[str, str], digest_of: Callable[[str], str | None]
+) -> DocumentProblems:
+    """Returns what is wrong with closing documents. `documents`: the recorded SHA-256 per request;
+    `digest_of`: that of the file of a request, None without one."""
     there = {request: digest_of(request) for request in documents}
     return DocumentProblems(
         tuple(sorted(r for r, found in there.items() if found is None)),
-        tuple(sorted(r for r, found in there.items() if found not in (None, documents[r]))))
+        tuple(sorted(r for r, found in there.items() if found not in (None, documents[r]))),
+    )
 
 
-def closing_predicate(request: DeletionRequest, kind: str, time: str, by: str, basis: str, reason: str,
-                      ledger: str, head: TreeHead) -> dict[str, Any]:
-    """What the document says by which a request ends as a `kind`: withdrawal or rejection. JSON values only.
+def closing_predicate(
+    request: DeletionRequest,
+    kind: str,
+    time: str,
+    by: str,
+    basis: str,
+    reason: str,
+    ledger: str,
+    head: TreeHead,
+) -> dict[str, Any]:
+    """What the document says by which a request ends as a `kind`: withdrawal or rejection. JSON
+    values only.
 
-    `ledger` is the ledger's name (the leaf hash of its first entry) and `head` its head just before."""
+    `ledger` is the ledger's name (the leaf hash of its first entry) and `head` its head just
+    before."""
     return {
-        "request": {"id": request.request_id, "received": request.received, "due": request.due,
-                    "scope": "record" if request.record else "subject"},
-        "subject": {"commitment": request.commitment,
-                    "scheme": "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt"},
-        "closing": {"kind": kind, "time": time, "by": by, "legal_basis": basis, "basis_in_short": BASES.get(basis, ""),
-                    "reason": reason},
+        "request": {
+            "id": request.request_id,
+            "received": request.received,
+            "due": request.due,
+            "scope": "record" if request.record else "subject",
+        },
+        "subject": {
+            "commitment": request.commitment,
+            "scheme": "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and "
+            "salt",
+        },
+        "closing": {
+            "kind": kind,
+            "time": time,
+            "by": by,
+            "legal_basis": basis,
+            "basis_in_short": BASES.get(basis, ""),
+            "reason": reason,
+        },
         "ledger": {"name": ledger, "size": head.size, "root": head.root},
     }
 
 
 def check_closing(statement: dict[str, Any]) -> dict[str, Any]:
-    """The predicate of a withdrawal or rejection. Raises CertificateError for any other statement."""
+    """The predicate of a withdrawal or rejection. Raises CertificateError for any other
+    statement."""
     try:
         predicate: dict[str, Any] = statement["predicate"]
         kinds = statement["predicateType"], predicate["closing"]["kind"]
@@ -175,5 +249,7 @@ def check_closing(statement: dict[str, Any]) -> dict[str, Any]:
             raise TypeError
         predicate["request"]["id"], predicate["closing"]["time"], predicate["ledger"]["root"]
     except (KeyError, TypeError):
-        raise CertificateError(f"expected a statement of type {CLOSING_TYPE}, got another document") from None
+        raise CertificateError(
+            f"expected a statement of type {CLOSING_TYPE}, got another document"
+        ) from None
     return predicate

@@ -1,7 +1,8 @@
 """DSSE envelopes (secure-systems-lab/dsse v1) with Ed25519 (RFC 8032).
 
-DSSE JSON as written is malleable: white space, `keyid` and base64 spellings are not signed. So an envelope is written
-canonically, and the verifier re-serialises what it parsed and compares bytes: any changed byte is detected.
+DSSE JSON as written is malleable: white space, `keyid` and base64 spellings are not signed. So an
+envelope is written canonically, and the verifier re-serialises what it parsed and compares bytes:
+any changed byte is detected.
 """
 
 import base64
@@ -38,12 +39,14 @@ def sign(statement: dict[str, Any], private: Ed25519PrivateKey) -> bytes:
 
 
 def verify(envelope: bytes, *publics: Ed25519PublicKey) -> dict[str, Any]:
-    """The statement, when every check passes; raises CertificateError otherwise (`verify_signed`)."""
+    """The statement, when every check passes; raises CertificateError otherwise
+    (`verify_signed`)."""
     return verify_signed(envelope, *publics)[0]
 
 
 def verify_signed(envelope: bytes, *publics: Ed25519PublicKey) -> tuple[dict[str, Any], str]:
-    """The statement and the id of the key that signed it, when every check passes; raises CertificateError otherwise.
+    """The statement and the id of the key that signed it, when every check passes; raises
+    CertificateError otherwise.
 
     1. the envelope parses, with one signature and the expected payload type
     2. the key id is that of one of `publics`
@@ -55,30 +58,41 @@ def verify_signed(envelope: bytes, *publics: Ed25519PublicKey) -> tuple[dict[str
         payload = base64.b64decode(parsed["payload"], validate=True)
         (signature,) = parsed["signatures"]
         raw = base64.b64decode(signature["sig"], validate=True)
-        if parsed["payloadType"] != PAYLOAD_TYPE:                                                       # 1
+        if parsed["payloadType"] != PAYLOAD_TYPE:  # 1
             raise CertificateError(f"expected payload type {PAYLOAD_TYPE}, got another")
         public = next((k for k in publics if key_id(k) == signature["keyid"]), None)
-        if public is None:                                                                              # 2
+        if public is None:  # 2
             named = " or ".join(f"{key_id(k)[:16]}..." for k in publics)
-            raise CertificateError(f"expected a signature by key {named}, got one by another key; ask the controller "
-                                   "for the public key that was in use")
-        public.verify(raw, pre_authentication(PAYLOAD_TYPE, payload))                                   # 3
+            raise CertificateError(
+                f"expected a signature by key {named}, got one by another key; ask the controller "
+                "for the public key that was in use"
+            )
+        public.verify(raw, pre_authentication(PAYLOAD_TYPE, payload))  # 3
         statement: dict[str, Any] = json.loads(payload)
         canonical = canonical_json(statement) == payload
     except InvalidSignature:
-        raise CertificateError("expected a valid signature, got one that does not match the content: the certificate "
-                               "was changed after signing") from None
+        raise CertificateError(
+            "expected a valid signature, got one that does not match the content: the certificate "
+            "was changed after signing"
+        ) from None
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
-        raise CertificateError(f"expected a DSSE envelope with one signature, got something else "
-                               f"({type(error).__name__})") from None
-    if not canonical or canonical_json(_envelope(payload, signature["keyid"], raw)) != envelope:         # 4
-        raise CertificateError("expected the canonical spelling of the envelope, got another: it was changed after "
-                               "signing")
+        raise CertificateError(
+            f"expected a DSSE envelope with one signature, got something else "
+            f"({type(error).__name__})"
+        ) from None
+    if (
+        not canonical or canonical_json(_envelope(payload, signature["keyid"], raw)) != envelope
+    ):  # 4
+        raise CertificateError(
+            "expected the canonical spelling of the envelope, got another: it was changed after "
+            "signing"
+        )
     return statement, signature["keyid"]
 
 
 def statement_of(envelope: bytes) -> dict[str, Any]:
-    """The statement of an envelope that this system wrote, unverified. Raises CertificateError when it has none."""
+    """The statement of an envelope that this system wrote, unverified. Raises CertificateError when
+    it has none."""
     try:
         statement: dict[str, Any] = json.loads(base64.b64decode(json.loads(envelope)["payload"]))
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -87,5 +101,8 @@ def statement_of(envelope: bytes) -> dict[str, Any]:
 
 
 def _envelope(payload: bytes, keyid: str, signature: bytes) -> dict[str, Any]:
-    return {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD_TYPE,
-            "signatures": [{"keyid": keyid, "sig": base64.b64encode(signature).decode()}]}
+    return {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [{"keyid": keyid, "sig": base64.b64encode(signature).decode()}],
+    }

@@ -1,22 +1,26 @@
 """The eraser: carries a plan out, step by step, through ports. Imports neither torch nor prefect.
 
-1. plan      all pending requests at once; the needles are gathered first, then the plan is written ahead
-2. cut over  register the version without the tainted stages, move the alias, wait until no loaded model may still
-             trust the old version (the staleness bound)
-3. rewrite   suppress the subjects, rewrite the files that hold their rows, make that the new data version
-4. destroy   stage artifacts, the registry versions and runs that hold them, kept activations of any slice version but
-             the live ones, old data objects, quarantined rows
+1. plan      all pending requests at once; the needles are gathered first, then the plan is written
+             ahead
+2. cut over register the version without the tainted stages, move the alias, wait until no loaded
+             model may still trust the old version (the staleness bound)
+3. rewrite   suppress the subjects, rewrite the files that hold their rows, make that the new data
+             version
+4. destroy   stage artifacts, the registry versions and runs that hold them, kept activations of any
+             slice version but the live ones, old data objects, quarantined rows
 5. measure   accuracy of the new version on the held-out rows that remain
-6. scan      search everything the system wrote for the needles; a match stops here, without a certificate. Needles that
-             a restore of older files lost are counted, and certified, as unsearchable. An id that no row has, anywhere,
-             may be anything, a name of the system's own among it: a request by such an id that is found keeps nobody
-             else. It is deferred, open as before, and looked for again by the next run
-7. certify   one signed certificate per request, once no place keeps what was deleted from it, then destroy the needles;
-             where the scan was another run's, which was cut off, search again first, on the record: files may have been
-             put back since, and needles lost
+6. scan      search everything the system wrote for the needles; a match stops here, without a
+             certificate. Needles that a restore of older files lost are counted, and certified, as
+             unsearchable. An id that no row has, anywhere, may be anything, a name of the system's
+             own among it: a request by such an id that is found keeps nobody else. It is deferred,
+             open as before, and looked for again by the next run
+7. certify   one signed certificate per request, once no place keeps what was deleted from it, then
+             destroy the needles; where the scan was another run's, which was cut off, search again
+             first, on the record: files may have been put back since, and needles lost
 
-Each step is idempotent and its completion is a ledger event, so a run that was killed continues at the step that was
-cut. Nothing tainted is reachable after step 2; nothing is certified before step 6 found nothing.
+Each step is idempotent and its completion is a ledger event, so a run that was killed continues at
+the step that was cut. Nothing tainted is reachable after step 2; nothing is certified before step 6
+found nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -59,7 +63,8 @@ from s3t_core.release_json import release_to_json
 from s3t_core.times import rfc3339
 
 _BATCH = 500
-"""Certificates that are signed before their requests are closed in one transaction; none is signed twice."""
+"""Certificates that are signed before their requests are closed in one transaction; none is signed
+twice."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,11 @@ class ErasePorts:
 
 @dataclass(frozen=True)
 class ErasePolicy:
-    """The settings that an erasure obeys. `software`, `jurisdiction` and what `budget_of` tells go into certificates;
-    `budget_tags` become tags of the version that serves. `offline_seconds`: how long a loaded model may go on without
-    reaching the registry (declared offline use). `deleted_bytes_seconds`: how long the server of a bucket may keep the
-    bytes of what was deleted there (declared)."""
+    """The settings that an erasure obeys. `software`, `jurisdiction` and what `budget_of` tells go
+    into certificates; `budget_tags` become tags of the version that serves. `offline_seconds`: how
+    long a loaded model may go on without reaching the registry (declared offline use).
+    `deleted_bytes_seconds`: how long the server of a bucket may keep the bytes of what was deleted
+    there (declared)."""
 
     staleness_seconds: float
     keep_clean_versions_days: int
@@ -104,10 +110,15 @@ Replacement = tuple[Release, dict[str, Any]]
 class Eraser:
     """One erase run. The caller holds the workspace lock."""
 
-    def __init__(self, ports: ErasePorts, policy: ErasePolicy, new_plan_id: Callable[[], str],
-                 train_first: Callable[[ErasurePlan], Replacement | None] = lambda _: None) -> None:
-        """`train_first` is asked, before a plan is written, for a replacement to cut over to instead of what is left
-        of the version that serves; None = go on without."""
+    def __init__(
+        self,
+        ports: ErasePorts,
+        policy: ErasePolicy,
+        new_plan_id: Callable[[], str],
+        train_first: Callable[[ErasurePlan], Replacement | None] = lambda _: None,
+    ) -> None:
+        """`train_first` is asked, before a plan is written, for a replacement to cut over to
+        instead of what is left of the version that serves; None = go on without."""
         self._train_first = train_first
         self.ports = ports
         self.policy = policy
@@ -115,19 +126,24 @@ class Eraser:
         self._scanned = ""
         """The plan that this run searched for."""
         self.outside: tuple[str, ...] = ()
-        """Files beside the system's own in which the scan found a match: for the operator's eyes, never recorded."""
+        """Files beside the system's own in which the scan found a match: for the operator's eyes,
+        never recorded."""
         self.ids_lost: list[int] = []
-        """Of each scan: how many requests had no id as given, lost or never told (a hash of it was)."""
+        """Of each scan: how many requests had no id as given, lost or never told (a hash of it
+        was)."""
         self.deferred: dict[str, tuple[str, ...]] = {}
-        """Requests that this run deferred, or left so, with the files in which what they ask for was found."""
+        """Requests that this run deferred, or left so, with the files in which what they ask for
+        was found."""
 
     def plan(self) -> ErasurePlan | None:
-        """Step 1: the plan that a killed run left open, else a new one for all pending requests that are neither held
-        nor wait for approval; None without any."""
+        """Step 1: the plan that a killed run left open, else a new one for all pending requests
+        that are neither held nor wait for approval; None without any."""
         state = self.ports.ledger.state()
         begun = plan_from_json(state.plan["plan"]) if state.plan is not None else None
         needed = [begun.plan_id, *begun.requests] if begun else []
-        self.ports.needles.prune(lambda: [*needed, *(r.request_id for r in self.ports.requests.pending())])
+        self.ports.needles.prune(
+            lambda: [*needed, *(r.request_id for r in self.ports.requests.pending())]
+        )
         if begun is not None:
             return begun
         pending = self.ports.requests.pending()
@@ -142,36 +158,57 @@ class Eraser:
             requests, meant = [r for r in requests if not state.requests[r.request_id].forms], {}
             if not requests:
                 raise  # after the others, which it must not keep
-        requests = [r for r in requests if state.holds.keys().isdisjoint(meant.get(r.request_id, ()))]
+        requests = [
+            r for r in requests if state.holds.keys().isdisjoint(meant.get(r.request_id, ()))
+        ]
         if not requests:
             return None
-        subjects = {r.request_id: tuple(meant[r.request_id]) for r in requests if r.request_id in meant}
+        subjects = {
+            r.request_id: tuple(meant[r.request_id]) for r in requests if r.request_id in meant
+        }
         targets = targets_of(requests, subjects)
-        findings = self.ports.datasets.find(targets, state.datasets, state.destroyed_objects, by_hash=bool(subjects))
+        findings = self.ports.datasets.find(
+            targets, state.datasets, state.destroyed_objects, by_hash=bool(subjects)
+        )
         planned = replace(self._servable_plan(requests, findings, state), subjects=subjects)
         plan = self._with_replacement(planned)
         contents = self.ports.datasets.contents(targets)
-        plan = replace(plan, time=self._now(), commitments=dict(contents.commitments), texts=len(set(contents.texts)),
-                       near={r: tuple(sorted({n for s in subjects[r] for n in meant[r][s]})) for r in subjects})
+        plan = replace(
+            plan,
+            time=self._now(),
+            commitments=dict(contents.commitments),
+            texts=len(set(contents.texts)),
+            near={
+                r: tuple(sorted({n for s in subjects[r] for n in meant[r][s]})) for r in subjects
+            },
+        )
         self.ports.needles.gather(plan.plan_id, list(contents.texts))
         self.ports.ledger.append({"type": "planned", "time": plan.time, "plan": plan_to_json(plan)})
         return plan
 
-    def _meant(self, requests: list[DeletionRequest], state: State) -> Mapping[str, Mapping[str, Iterable[str]]]:
-        """Whom the requests mean that came with a hash, now that nothing comes into the data any more."""
+    def _meant(
+        self, requests: list[DeletionRequest], state: State
+    ) -> Mapping[str, Mapping[str, Iterable[str]]]:
+        """Whom the requests mean that came with a hash, now that nothing comes into the data any
+        more."""
         forms = {r.request_id: state.requests[r.request_id].forms for r in requests}
-        return self.ports.datasets.resolve({r: f for r, f in forms.items() if f}, state.datasets,
-                                           state.destroyed_objects)
+        return self.ports.datasets.resolve(
+            {r: f for r, f in forms.items() if f}, state.datasets, state.destroyed_objects
+        )
 
     def run_step(self, step: str, plan: ErasurePlan) -> None:
-        """Do `step` (one of STEPS) unless the ledger says it is done. Raises when the steps before it are not."""
+        """Do `step` (one of STEPS) unless the ledger says it is done. Raises when the steps before
+        it are not."""
         state = self.ports.ledger.state()
         if state.plan is None:
             return  # certified: all is done
         plan = replace(plan, requests=tuple(state.planned))  # without what was deferred
-        missing = [s for s in STEPS[:STEPS.index(step)] if s not in state.steps]
+        missing = [s for s in STEPS[: STEPS.index(step)] if s not in state.steps]
         if missing:
-            raise GuaranteeError(f"expected step {missing[0]!r} to be complete before {step!r}; run `s3t erase` again")
+            raise GuaranteeError(
+                f"expected step {missing[0]!r} to be complete before {step!r}; run `s3t erase` "
+                "again"
+            )
         if step not in state.steps:
             _ACTIONS[step](self, plan, state)
 
@@ -183,20 +220,38 @@ class Eraser:
                 self.run_step(step, plan)
         return plan
 
-    def _servable_plan(self, requests: list[DeletionRequest], findings: Findings, state: State) -> ErasurePlan:
-        """A plan whose release can be published: every stage that will answer is there and whole."""
+    def _servable_plan(
+        self, requests: list[DeletionRequest], findings: Findings, state: State
+    ) -> ErasurePlan:
+        """A plan whose release can be published: every stage that will answer is there and
+        whole."""
         plan_id, now = self._new_plan_id(), self.ports.clock.now()
         damaged: frozenset[str] = frozenset()
         while True:
-            plan = plan_erasure(requests, findings, state, plan_id, now, self.policy.keep_clean_versions_days, damaged)
-            answering = [r for r in map(plan.release.serving, plan.release.shards()) if r] if plan.release else []
-            broken = {s.key for r in answering for s in r.stages if not self.ports.stages.holds(s.digest)}
+            plan = plan_erasure(
+                requests,
+                findings,
+                state,
+                plan_id,
+                now,
+                self.policy.keep_clean_versions_days,
+                damaged,
+            )
+            answering = (
+                [r for r in map(plan.release.serving, plan.release.shards()) if r]
+                if plan.release
+                else []
+            )
+            broken = {
+                s.key for r in answering for s in r.stages if not self.ports.stages.holds(s.digest)
+            }
             if not broken:
                 return plan
             damaged |= broken
 
     def _with_replacement(self, plan: ErasurePlan) -> ErasurePlan:
-        """The plan cutting over to a replacement, if one was trained that has nothing to be erased in it."""
+        """The plan cutting over to a replacement, if one was trained that has nothing to be erased
+        in it."""
         found = self._train_first(plan) if plan.release is not None else None
         if found is None or found[0].stage_keys() & {s.key for s in plan.deactivated}:
             return plan
@@ -206,33 +261,66 @@ class Eraser:
     def _cut_over(self, plan: ErasurePlan, state: State) -> None:
         champion = state.champion
         release = plan.release or state.release
-        if champion is not None and release is not None:  # also with nothing to change: the alias is made to agree
+        if (
+            champion is not None and release is not None
+        ):  # also with nothing to change: the alias is made to agree
             document, recipe = release_to_json(release), plan.recipe or champion.recipe
-            recorded = champion.document if release.release_id == champion.release.release_id else ""
-            published = self.ports.registry.publish(document, recipe,
-                                                    release_tags(release, self.ports.ledger.head()), recorded)
-            if (published.version, release.release_id) != (champion.version, champion.release.release_id):
-                self.ports.ledger.append({
-                    "type": "release", "time": self._now(), "cause": "retrain" if plan.recipe else "erasure",
-                    "release": document, "recipe": recipe, "version": published.version, "run_id": published.run_id,
-                    "model_id": published.model_id, "document": published.document,
-                    "staleness": self.policy.staleness_seconds, "offline": self.policy.offline_seconds})
+            recorded = (
+                champion.document if release.release_id == champion.release.release_id else ""
+            )
+            published = self.ports.registry.publish(
+                document, recipe, release_tags(release, self.ports.ledger.head()), recorded
+            )
+            if (published.version, release.release_id) != (
+                champion.version,
+                champion.release.release_id,
+            ):
+                self.ports.ledger.append(
+                    {
+                        "type": "release",
+                        "time": self._now(),
+                        "cause": "retrain" if plan.recipe else "erasure",
+                        "release": document,
+                        "recipe": recipe,
+                        "version": published.version,
+                        "run_id": published.run_id,
+                        "model_id": published.model_id,
+                        "document": published.document,
+                        "staleness": self.policy.staleness_seconds,
+                        "offline": self.policy.offline_seconds,
+                    }
+                )
         moved = self._now()
         if plan.release is not None:
             self.ports.clock.sleep(self._staleness(state))
-        self._done("cut over", plan, moved=moved, staleness=self._staleness(state) if plan.release else 0.0,
-                   offline=max([self.policy.offline_seconds, *(v.offline for v in state.versions)]) if plan.release
-                   else 0.0)
+        self._done(
+            "cut over",
+            plan,
+            moved=moved,
+            staleness=self._staleness(state) if plan.release else 0.0,
+            offline=max([self.policy.offline_seconds, *(v.offline for v in state.versions)])
+            if plan.release
+            else 0.0,
+        )
 
     def _rewrite(self, plan: ErasurePlan, state: State) -> None:
         requests = self.ports.requests.get(plan.requests)
         self.ports.requests.suppress(requests, plan.time)
         if (plan.touches_data or plan.objects) and state.dataset is not None:
-            new = self.ports.datasets.erase(targets_of(requests, plan.subjects), state.datasets,
-                                            state.destroyed_objects | set(plan.objects))
+            new = self.ports.datasets.erase(
+                targets_of(requests, plan.subjects),
+                state.datasets,
+                state.destroyed_objects | set(plan.objects),
+            )
             if new.version != state.dataset.version:
-                self.ports.ledger.append({"type": "dataset", "time": self._now(), "cause": "erasure",
-                                          "dataset": dataset_to_json(new)})
+                self.ports.ledger.append(
+                    {
+                        "type": "dataset",
+                        "time": self._now(),
+                        "cause": "erasure",
+                        "dataset": dataset_to_json(new),
+                    }
+                )
             self.ports.datasets.publish(new)
         self._done("rewrite", plan)
 
@@ -243,36 +331,65 @@ class Eraser:
         self.ports.registry.destroy(keep, state.runs_of(state.stages.keys() - gone))
         known = {s.digest for s in state.stages.values() if s.key not in gone}
         for digest in self.ports.stages.digests():
-            if digest not in known:  # tainted, or left by a crash before the ledger knew what it saw
+            if (
+                digest not in known
+            ):  # tainted, or left by a crash before the ledger knew what it saw
                 self.ports.stages.delete(digest)
-        activations = self.ports.activations.allow({v.digest for v in state.dataset.files()} if state.dataset else ())
+        activations = self.ports.activations.allow(
+            {v.digest for v in state.dataset.files()} if state.dataset else ()
+        )
         superseded = {d.version for d in state.datasets}
         objects = self.ports.datasets.destroy({*plan.objects, *superseded}, targets, state.dataset)
         quarantined = self.ports.datasets.erase_quarantine(targets)
-        self._done("destroy", plan, stages=sorted(gone), versions=list(plan.versions),
-                   objects=sorted(objects), quarantined=quarantined, activations=activations,
-                   bytes_kept=self.policy.deleted_bytes_seconds)
+        self._done(
+            "destroy",
+            plan,
+            stages=sorted(gone),
+            versions=list(plan.versions),
+            objects=sorted(objects),
+            quarantined=quarantined,
+            activations=activations,
+            bytes_kept=self.policy.deleted_bytes_seconds,
+        )
 
     def _measure(self, plan: ErasurePlan, state: State) -> None:
         champion = state.champion
         if plan.release is not None and champion is not None:
             try:
-                accuracy = self.ports.evaluator.accuracy(release_to_json(champion.release), champion.recipe)
+                accuracy = self.ports.evaluator.accuracy(
+                    release_to_json(champion.release), champion.recipe
+                )
             except S3TError:
-                accuracy = None  # unknown is no reason to miss a deadline: accuracy is not part of the guarantee
-            self.ports.ledger.append({"type": "measured", "time": self._now(), "accuracy": accuracy,
-                                      "release": champion.release.release_id})
-            self.ports.registry.tag(champion.version, {**accuracy_tags(accuracy),
-                                                       **self.policy.budget_tags(self.ports.ledger.state())})
+                # unknown is no reason to miss a deadline: accuracy is not part of the guarantee
+                accuracy = None
+            self.ports.ledger.append(
+                {
+                    "type": "measured",
+                    "time": self._now(),
+                    "accuracy": accuracy,
+                    "release": champion.release.release_id,
+                }
+            )
+            self.ports.registry.tag(
+                champion.version,
+                {**accuracy_tags(accuracy), **self.policy.budget_tags(self.ports.ledger.state())},
+            )
         self._done("measure", plan)
 
     def _look_again(self, requests: list[DeletionRequest], state: State) -> None:
-        """Leave deferred those requests, of earlier runs, that are found again, and of which there still is no row.
-        What they ask for is looked for alone, since it may be found in others' rows that are going to be erased."""
+        """Leave deferred those requests, of earlier runs, that are found again, and of which there
+        still is no row. What they ask for is looked for alone, since it may be found in others'
+        rows that are going to be erased."""
         requests = [r for r in requests if r.request_id not in self.deferred]
         targets = targets_of(requests, {})
-        found = self.ports.datasets.find(targets, state.datasets, state.destroyed_objects) if requests else None
-        nobodys = [r for r in requests if found and not found.rows.get(r.request_id, RowCounts()).known]
+        found = (
+            self.ports.datasets.find(targets, state.datasets, state.destroyed_objects)
+            if requests
+            else None
+        )
+        nobodys = [
+            r for r in requests if found and not found.rows.get(r.request_id, RowCounts()).known
+        ]
         if nobodys:
             ids_of = self._ids_of([r.request_id for r in nobodys], state).ids_of
             ids = [given for each in ids_of.values() for given in each]
@@ -284,7 +401,9 @@ class Eraser:
 
     def _scan(self, plan: ErasurePlan, state: State) -> None:
         seen = self._looked(plan, state)
-        if seen is None:  # without those it searches once more: nothing may be left that they did not explain
+        if (
+            seen is None
+        ):  # without those it searches once more: nothing may be left that they did not explain
             state = self.ports.ledger.state()
             self._scan(replace(plan, requests=tuple(state.planned)), state)
             return
@@ -292,15 +411,20 @@ class Eraser:
         self._done("scan", plan, **seen)
 
     def _looked(self, plan: ErasurePlan, state: State) -> dict[str, Any] | None:
-        """Search everything; what the scan's event tells, None where requests were deferred. Raises ResidueFound."""
+        """Search everything; what the scan's event tells, None where requests were deferred. Raises
+        ResidueFound."""
         found = self._ids_of(plan.requests, state, plan.plan_id)
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
-        texts = found.texts if found.texts is not None and len(set(found.texts)) == plan.texts else None
+        texts = (
+            found.texts if found.texts is not None and len(set(found.texts)) == plan.texts else None
+        )
         report = self.ports.residue.scan(found.ids, found.texts or [], targets)
         self.outside = report.outside
         hashed = [r for r in plan.requests if state.requests[r].asked_by != "id"]
         unknown = sorted({*found.ids_lost, *hashed})
-        deferred = _found_by_id(report, {r: ids for r, ids in found.ids_of.items() if _is_of_nobody(r, plan, state)})
+        deferred = _found_by_id(
+            report, {r: ids for r, ids in found.ids_of.items() if _is_of_nobody(r, plan, state)}
+        )
         if deferred:
             self._defer(deferred, plan, report)
             return None
@@ -310,15 +434,29 @@ class Eraser:
             raise ResidueFound(_undecodable(report))
         lost = len(unknown) + (plan.texts if texts is None else 0)
         self._scanned = plan.plan_id
-        return {"files": report.files, "bytes": report.bytes, "needles": report.needles,
-                "spellings": sum(len(state.requests[r].ids) for r in plan.requests),
-                "unsearchable": report.unsearchable + lost, "lost": lost, "ids_lost": unknown, "shared": report.shared,
-                "outside": len(report.outside)}
+        return {
+            "files": report.files,
+            "bytes": report.bytes,
+            "needles": report.needles,
+            "spellings": sum(len(state.requests[r].ids) for r in plan.requests),
+            "unsearchable": report.unsearchable + lost,
+            "lost": lost,
+            "ids_lost": unknown,
+            "shared": report.shared,
+            "outside": len(report.outside),
+        }
 
     def _defer(self, requests: list[str], plan: ErasurePlan, report: ScanReport) -> None:
         self.deferred |= dict.fromkeys(requests, report.residue)
-        self.ports.requests.defer(self.ports.requests.get(requests), {
-            "type": "deferred", "time": self._now(), "plan_id": plan.plan_id, "requests": requests})
+        self.ports.requests.defer(
+            self.ports.requests.get(requests),
+            {
+                "type": "deferred",
+                "time": self._now(),
+                "plan_id": plan.plan_id,
+                "requests": requests,
+            },
+        )
 
     def _certify(self, plan: ErasurePlan, state: State) -> None:
         uncertified = [r for r in plan.requests if r not in state.certified]
@@ -326,55 +464,87 @@ class Eraser:
             self.ports.certificates.discard(uncertified)
             self._scan(plan, state)
             state = self.ports.ledger.state()
-            plan, uncertified = replace(plan, requests=tuple(state.planned)), [
-                r for r in uncertified if r in state.planned]
+            plan, uncertified = (
+                replace(plan, requests=tuple(state.planned)),
+                [r for r in uncertified if r in state.planned],
+            )
         proof, budget = self.ports.ledger.prove(state.steps["scan"]), self.policy.budget_of(state)
         subject = certificate_subject(state, proof.head)
         requests = self.ports.requests.get(uncertified)
         for begin in range(0, len(requests), _BATCH):
             self.ports.residue.check()
             predicates = {}
-            for request in requests[begin:begin + _BATCH]:
+            for request in requests[begin : begin + _BATCH]:
                 _, earlier = state.suppressed[request.suppression]
                 predicates[request.request_id] = certificate_predicate(
-                    request, plan, state, proof, budget, self._now(),
-                    "" if earlier == request.request_id else earlier, self.policy.software,
-                    self.policy.jurisdiction)
+                    request,
+                    plan,
+                    state,
+                    proof,
+                    budget,
+                    self._now(),
+                    "" if earlier == request.request_id else earlier,
+                    self.policy.software,
+                    self.policy.jurisdiction,
+                )
             digests = self.ports.certificates.issue(predicates, subject)
-            self.ports.requests.close([Closing(r, digest, {
-                "type": "certified", "time": self._now(), "request": r, "certificate": digest})
-                for r, digest in digests.items()])
+            self.ports.requests.close(
+                [
+                    Closing(
+                        r,
+                        digest,
+                        {
+                            "type": "certified",
+                            "time": self._now(),
+                            "request": r,
+                            "certificate": digest,
+                        },
+                    )
+                    for r, digest in digests.items()
+                ]
+            )
         self.ports.needles.forget(plan.plan_id, plan.requests)
         self._done("certify", plan)
 
     def _staleness(self, state: State) -> float:
-        """The longest time that any version ever published may trust its last confirmation: settings change."""
+        """The longest time that any version ever published may trust its last confirmation:
+        settings change."""
         return max([self.policy.staleness_seconds, *(v.staleness for v in state.versions)])
 
     def _now(self) -> str:
         return rfc3339(self.ports.clock.now())
 
     def _done(self, step: str, plan: ErasurePlan, **outcome: Any) -> None:
-        self.ports.ledger.append({"type": "step", "step": step, "plan_id": plan.plan_id, "time": self._now(),
-                                  **outcome})
+        self.ports.ledger.append(
+            {"type": "step", "step": step, "plan_id": plan.plan_id, "time": self._now(), **outcome}
+        )
 
 
 def _found_by_id(report: ScanReport, ids_of: Mapping[str, Iterable[str]]) -> list[str]:
     """The requests of which an id as given is what was found."""
-    return [r for r, ids in ids_of.items() if any(is_among(given, report.needles_found) for given in ids)]
+    return [
+        r
+        for r, ids in ids_of.items()
+        if any(is_among(given, report.needles_found) for given in ids)
+    ]
 
 
 def _is_of_nobody(request: str, plan: ErasurePlan, state: State) -> bool:
-    """Whether the erasure found no row of whom an open request asks for by an id: nothing that it erases can have left
-    the id anywhere."""
-    return (not plan.rows[request].known and state.requests[request].asked_by == "id"
-            and request not in state.certified)
+    """Whether the erasure found no row of whom an open request asks for by an id: nothing that it
+    erases can have left the id anywhere."""
+    return (
+        not plan.rows[request].known
+        and state.requests[request].asked_by == "id"
+        and request not in state.certified
+    )
 
 
 def _left(report: ScanReport) -> str:
     """What is told where something of the erased records was found."""
-    told = (f"expected nothing of the erased records to be left, got matches in {len(report.residue)} file(s): "
-            f"{', '.join(report.residue[:5])}; no certificate was written. ")
+    told = (
+        f"expected nothing of the erased records to be left, got matches in {len(report.residue)} "
+        f"file(s): {', '.join(report.residue[:5])}; no certificate was written. "
+    )
     if set(report.residue) <= set(report.written):
         return told + "A running process is writing them: run `s3t erase` again when it has ended"
     if any(path.startswith(".s3t/prefect/") for path in report.residue):
@@ -384,24 +554,38 @@ def _left(report: ScanReport) -> str:
 
 def _undecodable(report: ScanReport) -> str:
     """What is told where the scan could not look into everything."""
-    told = (f"expected to search every file to its end, got {len(report.undecodable)} that cannot be decoded: "
-            f"{', '.join(report.undecodable[:5])}; nobody can say what is in them, so no certificate was written. ")
+    told = (
+        f"expected to search every file to its end, got {len(report.undecodable)} that cannot be "
+        f"decoded: {', '.join(report.undecodable[:5])}; nobody can say what is in them, so no "
+        "certificate was written. "
+    )
     if set(report.undecodable) <= set(report.written):
         return told + "A running process is writing them: run `s3t erase` again when it has ended"
-    return told + ("Remove what is broken (a data object comes back with the erase run after that), or take what is "
-                   "yours out of the system's directories, then run `s3t erase` again")
+    return told + (
+        "Remove what is broken (a data object comes back with the erase run after that), or take "
+        "what is yours out of the system's directories, then run `s3t erase` again"
+    )
 
 
 def _unaccounted(state: State) -> set[str]:
-    """Keys of stages that saw a slice version which never was the data, or whose file is destroyed: the run was
-    killed while it trained a replacement first, and the data became another. Nobody can say whose rows they saw."""
-    known = {v.digest for d in state.datasets for v in d.slice_versions.values()
-             if v.md5 not in state.destroyed_objects}
+    """Keys of stages that saw a slice version which never was the data, or whose file is destroyed:
+    the run was killed while it trained a replacement first, and the data became another. Nobody can
+    say whose rows they saw."""
+    known = {
+        v.digest
+        for d in state.datasets
+        for v in d.slice_versions.values()
+        if v.md5 not in state.destroyed_objects
+    }
     serving = state.release.stage_keys() if state.release else set()
     return {s.key for s in state.stages.values() if not set(s.slice_digests) <= known} - serving
 
 
 _ACTIONS: dict[str, Callable[[Eraser, ErasurePlan, State], None]] = {
-    "cut over": Eraser._cut_over, "rewrite": Eraser._rewrite, "destroy": Eraser._destroy,
-    "measure": Eraser._measure, "scan": Eraser._scan, "certify": Eraser._certify,
+    "cut over": Eraser._cut_over,
+    "rewrite": Eraser._rewrite,
+    "destroy": Eraser._destroy,
+    "measure": Eraser._measure,
+    "scan": Eraser._scan,
+    "certify": Eraser._certify,
 }

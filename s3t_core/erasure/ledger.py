@@ -1,8 +1,9 @@
 """The ledger: append-only events; the state of the system is their fold.
 
-The one source of truth for what is live: everything else can be rebuilt from it or is checked against it. Leaves are
-the canonical JSON of events under an RFC 6962 tree head. Subjects appear as keyed digests, rows not at all. Which event
-follows which is in s3t_core.erasure.rules. Every event has its `time`; one that was written under a lease, its `lease`.
+The one source of truth for what is live: everything else can be rebuilt from it or is checked
+against it. Leaves are the canonical JSON of events under an RFC 6962 tree head. Subjects appear as
+keyed digests, rows not at all. Which event follows which is in s3t_core.erasure.rules. Every event
+has its `time`; one that was written under a lease, its `lease`.
 
 | event | says |
 |---|---|
@@ -35,7 +36,7 @@ follows which is in s3t_core.erasure.rules. Every event has its `time`; one that
 | retrain | a full retrain is wanted (the budget is spent), triggered, failed, or finished |
 | healed | what a restore had brought back was destroyed again: how many of each kind |
 | retired | clean versions past their time, and stages that nothing needs any more, were destroyed |
-"""
+"""  # noqa: E501
 
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
@@ -47,7 +48,14 @@ from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion
 from s3t_core.erasure.merkle import inclusion_proof, leaf_hash, tree_head
 from s3t_core.erasure.outcome import ErasureOutcome, outcome_of
 from s3t_core.erasure.rules import KINDS, NotAllowed, check
-from s3t_core.erasure.state import Event, ExperimentRecord, KeyChange, RequestRecord, State, VersionRecord
+from s3t_core.erasure.state import (
+    Event,
+    ExperimentRecord,
+    KeyChange,
+    RequestRecord,
+    State,
+    VersionRecord,
+)
 from s3t_core.errors import LedgerError
 from s3t_core.identity import EXACT
 from s3t_core.release_json import release_from_json, stage_from_json
@@ -64,8 +72,9 @@ class TreeHead:
 
 @dataclass(frozen=True)
 class Inclusion:
-    """That an entry is in the ledger: its place, the head of the tree it is in, and the path to it (RFC 6962 section
-    2.1.1), hex. `ledger` is the leaf hash of the first entry: the ledger's name."""
+    """That an entry is in the ledger: its place, the head of the tree it is in, and the path to it
+    (RFC 6962 section 2.1.1), hex. `ledger` is the leaf hash of the first entry: the ledger's
+    name."""
 
     ledger: str
     index: int
@@ -74,14 +83,21 @@ class Inclusion:
 
 
 def inclusion_of(event: Event, leaves: list[bytes]) -> Inclusion:
-    """The proof for the last entry that is `event`, among leaf hashes. Raises LedgerError when none is."""
+    """The proof for the last entry that is `event`, among leaf hashes. Raises LedgerError when none
+    is."""
     wanted = leaf_hash(leaf_of(event))
     index = next((i for i in reversed(range(len(leaves))) if leaves[i] == wanted), None)
     if index is None:
-        raise LedgerError("expected the event in the ledger, got none that is equal; restore the database from "
-                          "its backup")
-    return Inclusion(leaves[0].hex(), index, head_of(leaves),
-                     tuple(h.hex() for h in inclusion_proof(leaves, index)))
+        raise LedgerError(
+            "expected the event in the ledger, got none that is equal; restore the database from "
+            "its backup"
+        )
+    return Inclusion(
+        leaves[0].hex(),
+        index,
+        head_of(leaves),
+        tuple(h.hex() for h in inclusion_proof(leaves, index)),
+    )
 
 
 def head_of(leaves: list[bytes]) -> TreeHead:
@@ -95,8 +111,8 @@ def leaf_of(event: Event) -> bytes:
 
 
 def fold(events: Iterable[Event], before: State | None = None, first: int = 0) -> State:
-    """The state after `events`, of which the first is ledger entry `first` and follows `before`, which stays as it
-    is. Raises LedgerError at an event that no state allows."""
+    """The state after `events`, of which the first is ledger entry `first` and follows `before`,
+    which stays as it is. Raises LedgerError at an event that no state allows."""
     state = State(**{k: copy(v) for k, v in vars(before).items()}) if before else State()
     for _ in _applied(state, events, first):
         pass
@@ -104,31 +120,39 @@ def fold(events: Iterable[Event], before: State | None = None, first: int = 0) -
 
 
 def walk(events: Iterable[Event]) -> Iterator[tuple[Event, State]]:
-    """Each event with the state after it: one object that changes with the next. Raises LedgerError, as `fold`."""
+    """Each event with the state after it: one object that changes with the next. Raises
+    LedgerError, as `fold`."""
     return _applied(State(), events, 0)
 
 
 def _applied(state: State, events: Iterable[Event], first: int) -> Iterator[tuple[Event, State]]:
     for number, event in enumerate(events, first):
         if event.get("type") not in KINDS:
-            raise LedgerError(f"expected a known event at ledger entry {number}, got {event.get('type')!r}; "
-                              "this ledger was written by a newer release: upgrade s3t")
+            raise LedgerError(
+                f"expected a known event at ledger entry {number}, got {event.get('type')!r}; "
+                "this ledger was written by a newer release: upgrade s3t"
+            )
         try:
             check(state, event)
             _HANDLERS[event["type"]](state, event)
         except NotAllowed as error:
-            raise LedgerError(f"{error} at ledger entry {number}, got a {event['type']} event that does not follow; "
-                              "restore the database from its backup, or find out who wrote to it") from None
+            raise LedgerError(
+                f"{error} at ledger entry {number}, got a {event['type']} event that does not "
+                "follow; restore the database from its backup, or find out who wrote to it"
+            ) from None
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise LedgerError(f"expected a whole {event['type']} event at ledger entry {number}, got one that cannot "
-                              f"be applied ({type(error).__name__})") from None
+            raise LedgerError(
+                f"expected a whole {event['type']} event at ledger entry {number}, got one that "
+                f"cannot be applied ({type(error).__name__})"
+            ) from None
         state.size, state.time = number + 1, max(event["time"], state.time)
         yield event, state
 
 
 def corrected(events: Iterable[Event], newest: str) -> list[Event]:
-    """Returns the events to append after an entry of the time `newest` ("" for none): with a correction of the clock
-    before the first one whose time is behind it by more than clocks may differ."""
+    """Returns the events to append after an entry of the time `newest` ("" for none): with a
+    correction of the clock before the first one whose time is behind it by more than clocks may
+    differ."""
     found: list[Event] = []
     for event in events:
         if newest and parse_time(newest) - parse_time(event["time"]) > CLOCK_TOLERANCE:
@@ -148,7 +172,8 @@ def _workspace(state: State, event: Event) -> None:
 
 
 def _clock(state: State, event: Event) -> None:
-    """Whatever was received by a clock that ran ahead counts as received now at the latest, with the time it had."""
+    """Whatever was received by a clock that ran ahead counts as received now at the latest, with
+    the time it had."""
     now = event["time"]
     state.time, state.corrected = "", state.corrected + 1
     for request_id, request in state.requests.items():
@@ -161,7 +186,9 @@ def _clock(state: State, event: Event) -> None:
 def _dataset(state: State, event: Event) -> None:
     dataset = dataset_from_json(event["dataset"])
     state.datasets.append(dataset)
-    state.destroyed_objects -= {v.md5 for v in dataset.files()}  # the same content was ingested again
+    state.destroyed_objects -= {
+        v.md5 for v in dataset.files()
+    }  # the same content was ingested again
 
 
 def _backbone(state: State, event: Event) -> None:
@@ -176,12 +203,26 @@ def _stage(state: State, event: Event) -> None:
 def _release(state: State, event: Event) -> None:
     if state.versions:
         last = state.versions[-1]
-        taken_over = last.version == event["version"]  # by a registry that a restore had set back: the old one is gone
-        state.versions[-1] = replace(last, superseded=event["time"], destroyed=last.destroyed or taken_over)
-    state.versions.append(VersionRecord(
-        release_from_json(event["release"]), event["version"], event["run_id"], event["model_id"], event["cause"],
-        event["time"], event["recipe"], event["staleness"], offline=event.get("offline", 0.0),
-        document=event["document"]))
+        taken_over = (
+            last.version == event["version"]
+        )  # by a registry that a restore had set back: the old one is gone
+        state.versions[-1] = replace(
+            last, superseded=event["time"], destroyed=last.destroyed or taken_over
+        )
+    state.versions.append(
+        VersionRecord(
+            release_from_json(event["release"]),
+            event["version"],
+            event["run_id"],
+            event["model_id"],
+            event["cause"],
+            event["time"],
+            event["recipe"],
+            event["staleness"],
+            offline=event.get("offline", 0.0),
+            document=event["document"],
+        )
+    )
     if event["cause"] in ("train", "retrain"):
         state.requests_since_training = 0
 
@@ -195,9 +236,19 @@ def _measured(state: State, event: Event) -> None:
 def _request(state: State, event: Event) -> None:
     times = event["time"], event["due"]
     state.requests[event["request"]] = RequestRecord(
-        event["subject"], event["record"], event["suppression"], event["commitment"], event["salt"], *times, times,
-        tuple(event["id_rule"]), tuple(event["near"]), event["asked_by"], tuple(event["forms"]),
-        ids=tuple(event["ids"]))
+        event["subject"],
+        event["record"],
+        event["suppression"],
+        event["commitment"],
+        event["salt"],
+        *times,
+        times,
+        tuple(event["id_rule"]),
+        tuple(event["near"]),
+        event["asked_by"],
+        tuple(event["forms"]),
+        ids=tuple(event["ids"]),
+    )
     if event["once"]:
         state.once[event["once"]] = event["request"]
 
@@ -208,8 +259,9 @@ def _repeated(state: State, event: Event) -> None:
 
 def _spelt(state: State, event: Event) -> None:
     asked = state.requests[event["request"]]
-    state.requests[event["request"]] = replace(asked, ids=(*asked.ids, *event["ids"]),
-                                               near=(*asked.near, *event["near"]))
+    state.requests[event["request"]] = replace(
+        asked, ids=(*asked.ids, *event["ids"]), near=(*asked.near, *event["near"])
+    )
 
 
 def _planned(state: State, event: Event) -> None:
@@ -222,8 +274,11 @@ def _planned(state: State, event: Event) -> None:
         request = state.requests[request_id]
         state.deferred.discard(request_id)
         state.suppressed.setdefault(request.suppression, (request.scope, request_id))
-        state.requests[request_id] = replace(request, subjects=tuple(plan["subjects"].get(request_id, ())),
-                                             near=(*request.near, *plan["near"].get(request_id, ())))
+        state.requests[request_id] = replace(
+            request,
+            subjects=tuple(plan["subjects"].get(request_id, ())),
+            near=(*request.near, *plan["near"].get(request_id, ())),
+        )
 
 
 def _deferred(state: State, event: Event) -> None:
@@ -261,20 +316,24 @@ def _certified(state: State, event: Event) -> None:
 
 
 def _very_id(asked: RequestRecord) -> tuple[str, ...]:
-    """What of `near` still keeps somebody out where the erasure found nobody: the very id as it was given. Who is spelt
-    nearly so never asked. A hash means by itself who has the id in lower case, and without blanks."""
+    """What of `near` still keeps somebody out where the erasure found nobody: the very id as it was
+    given. Who is spelt nearly so never asked. A hash means by itself who has the id in lower case,
+    and without blanks."""
     if asked.asked_by != "id" or EXACT in asked.id_rule:
         return asked.near
     return () if asked.record else asked.near[1:]
 
 
 def outcome_in(state: State, request: str) -> tuple[ErasureOutcome, int]:
-    """What the open erasure comes to for one of its requests, and how many rows of it are stored."""
+    """What the open erasure comes to for one of its requests, and how many rows of it are
+    stored."""
     plan = state.plan["plan"] if state.plan else {}
     rows = RowCounts(**plan["rows"][request])
     slices = [SliceId(*s) for s in plan["slices"]]
     trained = bool(state.stages or state.versions)
-    return outcome_of(rows, slices, bool(plan["deactivated"]), state.silenced, trained), rows.present
+    return outcome_of(
+        rows, slices, bool(plan["deactivated"]), state.silenced, trained
+    ), rows.present
 
 
 def _approved(state: State, event: Event) -> None:
@@ -295,7 +354,9 @@ def _closed(state: State, event: Event) -> None:
 
 
 def _key(state: State, event: Event) -> None:
-    state.key_changes.append(KeyChange(state.size, event["old"], event["new"], event["time"], event["vouched"]))
+    state.key_changes.append(
+        KeyChange(state.size, event["old"], event["new"], event["time"], event["vouched"])
+    )
     state.signing = event["new"]
 
 
@@ -306,7 +367,9 @@ def _lifted(state: State, event: Event) -> None:
 def _retrain(state: State, event: Event) -> None:
     state.retrain = None if event["state"] == "finished" else event
     if event["state"] == "finished":
-        state.requests_since_training = 0  # also when nothing was missing, so that there is no new release
+        state.requests_since_training = (
+            0  # also when nothing was missing, so that there is no new release
+        )
 
 
 def _settled(state: State, event: Event) -> None:
@@ -318,7 +381,9 @@ def _cache(state: State, event: Event) -> None:
 
 
 def _experiment(state: State, event: Event) -> None:
-    state.experiments.append(ExperimentRecord(event["registry"], event["id"], event["location"], event["created"]))
+    state.experiments.append(
+        ExperimentRecord(event["registry"], event["id"], event["location"], event["created"])
+    )
 
 
 def _training(state: State, event: Event) -> None:
@@ -336,7 +401,11 @@ def _leave(state: State, side: str, instead: str) -> None:
     """The move is over, and the places of one side of it are left."""
     if state.moving is not None:
         kept = state.moving[instead]
-        state.left += [(name, section) for name, section in state.moving[side].items() if section != kept.get(name)]
+        state.left += [
+            (name, section)
+            for name, section in state.moving[side].items()
+            if section != kept.get(name)
+        ]
     state.moving = None
 
 
@@ -346,7 +415,9 @@ def _migrated(state: State, event: Event) -> None:
     state.settled = event["settings"]
     _copy_runs(state, event.get("runs", {}))
     ids = event["versions"]
-    state.versions = [_elsewhere(v, *ids[v.version]) if v.version in ids else v for v in state.versions]
+    state.versions = [
+        _elsewhere(v, *ids[v.version]) if v.version in ids else v for v in state.versions
+    ]
 
 
 def _copy_runs(state: State, copies: dict[str, str]) -> None:
@@ -368,38 +439,79 @@ def _forget(state: State, stages: Iterable[str], versions: Iterable[str]) -> Non
     for key in stages:
         state.stages.pop(key, None)
     gone = set(versions)
-    state.versions = [replace(v, destroyed=v.destroyed or v.version in gone) for v in state.versions]
+    state.versions = [
+        replace(v, destroyed=v.destroyed or v.version in gone) for v in state.versions
+    ]
 
 
 _HANDLERS: dict[str, Callable[[State, Event], None]] = {
-    "workspace": _workspace, "clock": _clock, "settled": _settled, "migrated": _migrated, "dataset": _dataset,
-    "backbone": _backbone, "stage": _stage, "release": _release, "measured": _measured, "request": _request,
-    "lifted": _lifted, "replayed": _ignore, "key": _key, "healed": _ignore, "approved": _approved, "hold": _hold,
-    "closed": _closed, "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain,
-    "retired": _retired, "spelt": _spelt, "repeated": _repeated, "moving": _moving, "cache": _cache,
-    "experiment": _experiment, "training": _training, "deferred": _deferred,
+    "workspace": _workspace,
+    "clock": _clock,
+    "settled": _settled,
+    "migrated": _migrated,
+    "dataset": _dataset,
+    "backbone": _backbone,
+    "stage": _stage,
+    "release": _release,
+    "measured": _measured,
+    "request": _request,
+    "lifted": _lifted,
+    "replayed": _ignore,
+    "key": _key,
+    "healed": _ignore,
+    "approved": _approved,
+    "hold": _hold,
+    "closed": _closed,
+    "planned": _planned,
+    "step": _step,
+    "certified": _certified,
+    "retrain": _retrain,
+    "retired": _retired,
+    "spelt": _spelt,
+    "repeated": _repeated,
+    "moving": _moving,
+    "cache": _cache,
+    "experiment": _experiment,
+    "training": _training,
+    "deferred": _deferred,
 }
 
 
 def dataset_to_json(dataset: DatasetVersion) -> dict[str, Any]:
     """A data version as JSON values: slices as rows of [digest, rows, md5], by shard then index."""
     return {
-        "version": dataset.version, "shards": dataset.shards, "slices": dataset.slices,
-        "content": [[_slice_to_json(dataset.slice_versions[SliceId(s, i)]) for i in range(dataset.slices)]
-                    for s in range(dataset.shards)],
+        "version": dataset.version,
+        "shards": dataset.shards,
+        "slices": dataset.slices,
+        "content": [
+            [_slice_to_json(dataset.slice_versions[SliceId(s, i)]) for i in range(dataset.slices)]
+            for s in range(dataset.shards)
+        ],
         "held_out": _slice_to_json(dataset.held_out),
         "identities": _slice_to_json(dataset.identities) if dataset.identities else None,
-        "id_rule": list(dataset.id_rule), "id_columns": list(dataset.id_columns),
+        "id_rule": list(dataset.id_rule),
+        "id_columns": list(dataset.id_columns),
     }
 
 
 def dataset_from_json(value: dict[str, Any]) -> DatasetVersion:
     """The inverse of `dataset_to_json`."""
-    content = {SliceId(s, i): SliceVersion(*v) for s, row in enumerate(value["content"]) for i, v in enumerate(row)}
+    content = {
+        SliceId(s, i): SliceVersion(*v)
+        for s, row in enumerate(value["content"])
+        for i, v in enumerate(row)
+    }
     identities = value.get("identities")
-    return DatasetVersion(value["version"], value["shards"], value["slices"], content, SliceVersion(*value["held_out"]),
-                          SliceVersion(*identities) if identities else None, tuple(value.get("id_rule", ())),
-                          tuple(value.get("id_columns", ())))
+    return DatasetVersion(
+        value["version"],
+        value["shards"],
+        value["slices"],
+        content,
+        SliceVersion(*value["held_out"]),
+        SliceVersion(*identities) if identities else None,
+        tuple(value.get("id_rule", ())),
+        tuple(value.get("id_columns", ())),
+    )
 
 
 def _slice_to_json(version: SliceVersion) -> list[Any]:

@@ -1,8 +1,9 @@
-"""The ledger's tree (RFC 6962 section 2.1): one hash that any change, removal or reordering of entries alters, and
-proofs that an entry is in it and that a later tree continues an earlier one.
+"""The ledger's tree (RFC 6962 section 2.1): one hash that any change, removal or reordering of
+entries alters, and proofs that an entry is in it and that a later tree continues an earlier one.
 
-Leaves and nodes are 32-byte hashes. Proofs are lists of nodes, those nearest the leaves first. Verifying follows
-RFC 9162 sections 2.1.3.2 and 2.1.4.2 (the same tree); nothing is read from a proof but hashes: it may be anything.
+Leaves and nodes are 32-byte hashes. Proofs are lists of nodes, those nearest the leaves first.
+Verifying follows RFC 9162 sections 2.1.3.2 and 2.1.4.2 (the same tree); nothing is read from a
+proof but hashes: it may be anything.
 """
 
 import hashlib
@@ -22,14 +23,15 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 def tree_head(leaves: list[bytes]) -> bytes:
     """MTH over leaf hashes, 32 bytes; SHA-256 of nothing for an empty tree.
 
-    The largest power of two below n splits the tree; folding neighbours level by level, an odd one carried up, gives
-    the same tree.
+    The largest power of two below n splits the tree; folding neighbours level by level, an odd one
+    carried up, gives the same tree.
     """
     return _levels(leaves)[-1][0] if leaves else hashlib.sha256(b"").digest()
 
 
 def inclusion_proofs(leaves: list[bytes], indices: Iterable[int]) -> list[list[bytes]]:
-    """PATH(index, D[n]) for each, RFC 6962 section 2.1.1. Raises IndexError for an entry that is not there."""
+    """PATH(index, D[n]) for each, RFC 6962 section 2.1.1. Raises IndexError for an entry that is
+    not there."""
     levels, proofs = _levels(leaves), []
     for index in indices:
         if not 0 <= index < len(leaves):
@@ -45,15 +47,16 @@ def inclusion_proof(leaves: list[bytes], index: int) -> list[bytes]:
 
 
 def consistency_proof(leaves: list[bytes], first: int) -> list[bytes]:
-    """PROOF(first, D[n]), RFC 6962 section 2.1.2: that the tree continues its first `first` entries. Empty for 0 and n.
-    Raises IndexError when there are fewer entries than that."""
+    """PROOF(first, D[n]), RFC 6962 section 2.1.2: that the tree continues its first `first`
+    entries. Empty for 0 and n. Raises IndexError when there are fewer entries than that."""
     if not 0 <= first <= len(leaves):
         raise IndexError(f"expected an earlier size from 0 to {len(leaves)}, got {first}")
     return _subproof(leaves, first, whole=True) if first else []
 
 
 def includes(root: bytes, size: int, index: int, leaf: bytes, proof: list[bytes]) -> bool:
-    """Whether `proof` shows that the tree of that size and root has the leaf at `index` (RFC 9162 section 2.1.3.2)."""
+    """Whether `proof` shows that the tree of that size and root has the leaf at `index` (RFC 9162
+    section 2.1.3.2)."""
     if not 0 <= index < size:
         return False
     node, last, found = index, size - 1, leaf
@@ -71,7 +74,8 @@ def includes(root: bytes, size: int, index: int, leaf: bytes, proof: list[bytes]
 
 
 def continues(first_root: bytes, first: int, root: bytes, size: int, proof: list[bytes]) -> bool:
-    """Whether `proof` shows that the tree of `size` entries begins with that of `first` (RFC 9162 section 2.1.4.2)."""
+    """Whether `proof` shows that the tree of `size` entries begins with that of `first` (RFC 9162
+    section 2.1.4.2)."""
     if not 0 <= first <= size:
         return False
     if first in (0, size):
@@ -102,7 +106,7 @@ def _levels(leaves: list[bytes]) -> list[list[bytes]]:
     while len(levels[-1]) > 1:
         level = levels[-1]
         paired = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-        levels.append(paired + level[len(level) - len(level) % 2:])
+        levels.append(paired + level[len(level) - len(level) % 2 :])
     return levels
 
 

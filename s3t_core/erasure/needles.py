@@ -1,12 +1,12 @@
 """What the residue scan looks for: the ids as given, and windows of the erased texts.
 
-1. A window is the start, the middle or the end of a text (all of it when it is short), so that a cut-off log line or a
-   text split over database pages is found too.
-2. A needle has few forms, because a search gets slower with every one: as it is, and as JSON without its backslashes
-   (s3t_core.erasure.spellings turns the haystack likewise).
-3. Needles that cannot be told from chance are counted as unsearchable: short ones, plain words as ids ("default"), and
-   what the system writes anyway (a text that quotes a label, an id that is a name in the ledger), however it is spelt
-   there.
+1. A window is the start, the middle or the end of a text (all of it when it is short), so that a
+   cut-off log line or a text split over database pages is found too.
+2. A needle has few forms, because a search gets slower with every one: as it is, and as JSON
+   without its backslashes (s3t_core.erasure.spellings turns the haystack likewise).
+3. Needles that cannot be told from chance are counted as unsearchable: short ones, plain words as
+   ids ("default"), and what the system writes anyway (a text that quotes a label, an id that is a
+   name in the ledger), however it is spelt there.
 """
 
 import json
@@ -24,7 +24,8 @@ MIN_WORD_BYTES = 12
 MIN_TEXT_BYTES = 16
 WINDOW_BYTES = 48
 _BEFORE_FRACTION = re.compile(rb"(\d\d:\d\d:\d\d|(?<!\d)[12]\d{9})\.\Z")
-"""What stands before a fraction of a second: databases are full of them, and every six digits are some customer's."""
+"""What stands before a fraction of a second: databases are full of them, and every six digits are
+some customer's."""
 _BEFORE_BYTES = 12
 _FEW = 16
 """Up to so many needles are looked for one by one, which is faster."""
@@ -32,7 +33,8 @@ _FEW = 16
 
 @dataclass(frozen=True)
 class NeedleSet:
-    """What is searched for. `ids` match only as whole words: an id may be a part of a longer one."""
+    """What is searched for. `ids` match only as whole words: an id may be a part of a longer
+    one."""
 
     ids: tuple[bytes, ...]
     windows: tuple[bytes, ...]
@@ -42,8 +44,10 @@ class NeedleSet:
         """Whether any needle is in `data`."""
         if len(self.ids) + len(self.windows) <= _FEW:
             return any(w in data for w in self.windows) or any(_word_in(i, data) for i in self.ids)
-        return any(which >= len(self.ids) or _stands_alone(data, begin, end)
-                   for which, begin, end in self._automaton.find_matches_as_indexes(data, overlapping=True))
+        return any(
+            which >= len(self.ids) or _stands_alone(data, begin, end)
+            for which, begin, end in self._automaton.find_matches_as_indexes(data, overlapping=True)
+        )
 
     def told_in(self, chunk: bytes) -> bool:
         """Whether any needle is in `chunk`, however it is written there."""
@@ -58,7 +62,9 @@ class NeedleSet:
         ids: set[bytes] = set()
         windows: set[bytes] = set()
         for data in (spelling for part in parts if self.longest for spelling in spellings_of(part)):
-            for which, begin, end in self._automaton.find_matches_as_indexes(data, overlapping=True):
+            for which, begin, end in self._automaton.find_matches_as_indexes(
+                data, overlapping=True
+            ):
                 if which >= len(self.ids):
                     windows.add(self.windows[which - len(self.ids)])
                 elif _stands_alone(data, begin, end):
@@ -67,8 +73,11 @@ class NeedleSet:
 
     @cached_property
     def _automaton(self) -> BytesAhoCorasick:
-        """All needles at once (Aho and Corasick): the time of a search does not grow with their number."""
-        return BytesAhoCorasick([*self.ids, *self.windows], implementation=Implementation.ContiguousNFA)
+        """All needles at once (Aho and Corasick): the time of a search does not grow with their
+        number."""
+        return BytesAhoCorasick(
+            [*self.ids, *self.windows], implementation=Implementation.ContiguousNFA
+        )
 
     @cached_property
     def digests(self) -> frozenset[str]:
@@ -81,18 +90,31 @@ class NeedleSet:
         return max((len(n) for n in (*self.ids, *self.windows)), default=0)
 
 
-def make_needles(ids: list[str], texts: list[str], baseline: bytes | Iterable[bytes] = b"") -> NeedleSet:
-    """Needles for the ids as given and the texts of the erased rows. `baseline`: what the system writes anyway, in
-    parts of which no needle lies in two."""
-    words = [{f for f in _forms(given) if len(f) >= (MIN_WORD_BYTES if given.isalpha() else MIN_ID_BYTES)}
-             for given in ids]
-    windows = [{w for form in _forms(text) if len(form) >= MIN_TEXT_BYTES for w in _windows(form)}
-               for text in (t.strip() for t in texts)]
+def make_needles(
+    ids: list[str], texts: list[str], baseline: bytes | Iterable[bytes] = b""
+) -> NeedleSet:
+    """Needles for the ids as given and the texts of the erased rows. `baseline`: what the system
+    writes anyway, in parts of which no needle lies in two."""
+    words = [
+        {
+            f
+            for f in _forms(given)
+            if len(f) >= (MIN_WORD_BYTES if given.isalpha() else MIN_ID_BYTES)
+        }
+        for given in ids
+    ]
+    windows = [
+        {w for form in _forms(text) if len(form) >= MIN_TEXT_BYTES for w in _windows(form)}
+        for text in (t.strip() for t in texts)
+    ]
     every = NeedleSet(tuple(sorted(set().union(*words))), tuple(sorted(set().union(*windows))), 0)
     parts = [baseline] if isinstance(baseline, bytes) else baseline
     usual_ids, usual_windows = every.which_in(parts)
-    return NeedleSet(tuple(sorted(set(every.ids) - usual_ids)), tuple(sorted(set(every.windows) - usual_windows)),
-                     sum(w <= usual_ids for w in words) + sum(w <= usual_windows for w in windows))
+    return NeedleSet(
+        tuple(sorted(set(every.ids) - usual_ids)),
+        tuple(sorted(set(every.windows) - usual_windows)),
+        sum(w <= usual_ids for w in words) + sum(w <= usual_windows for w in windows),
+    )
 
 
 def is_among(given: str, found: Collection[bytes]) -> bool:
@@ -111,7 +133,7 @@ def _windows(data: bytes) -> list[bytes]:
     if len(data) <= WINDOW_BYTES:
         return [data]
     middle = (len(data) - WINDOW_BYTES) // 2
-    return [data[:WINDOW_BYTES], data[middle:middle + WINDOW_BYTES], data[-WINDOW_BYTES:]]
+    return [data[:WINDOW_BYTES], data[middle : middle + WINDOW_BYTES], data[-WINDOW_BYTES:]]
 
 
 def _word_in(word: bytes, data: bytes) -> bool:
@@ -124,10 +146,13 @@ def _word_in(word: bytes, data: bytes) -> bool:
 
 
 def _stands_alone(data: bytes, begin: int, end: int) -> bool:
-    """Whether data[begin:end] is a whole word: no letter, digit, _ or - of ASCII is beside it, and it is not what a
-    time of day, or seconds since 1970, have behind the point."""
-    beside = (data[max(begin - 1, 0):begin], data[end:end + 1])
+    """Whether data[begin:end] is a whole word: no letter, digit, _ or - of ASCII is beside it, and
+    it is not what a time of day, or seconds since 1970, have behind the point."""
+    beside = (data[max(begin - 1, 0) : begin], data[end : end + 1])
     if any(c.isalnum() or c in b"_-" for c in beside if c):
         return False
-    return not (beside[0] == b"." and data[begin:end].isdigit()
-                and _BEFORE_FRACTION.search(data, max(begin - _BEFORE_BYTES, 0), begin))
+    return not (
+        beside[0] == b"."
+        and data[begin:end].isdigit()
+        and _BEFORE_FRACTION.search(data, max(begin - _BEFORE_BYTES, 0), begin)
+    )

@@ -16,12 +16,18 @@ from s3t_core.domain import RowCounts, SliceId
 ErasureOutcome = Literal["erased", "held out only", "not trained on yet", "nothing found"]
 
 
-def outcome_of(rows: RowCounts, slices: Collection[SliceId], deactivated: bool, silenced: Collection[SliceId],
-               trained: bool) -> ErasureOutcome:
-    """The outcome for a request with these rows. `slices`: where the erasure found rows; `deactivated`: whether it
-    deactivated a stage; `silenced`: slices that stages saw which an earlier one deactivated; `trained`: whether there
-    ever was a stage that could have seen an earlier data version. Where several requests are carried out at once,
-    nobody asks which of them a stage saw: it counts for all."""
+def outcome_of(
+    rows: RowCounts,
+    slices: Collection[SliceId],
+    deactivated: bool,
+    silenced: Collection[SliceId],
+    trained: bool,
+) -> ErasureOutcome:
+    """The outcome for a request with these rows. `slices`: where the erasure found rows;
+    `deactivated`: whether it deactivated a stage; `silenced`: slices that stages saw which an
+    earlier one deactivated; `trained`: whether there ever was a stage that could have seen an
+    earlier data version. Where several requests are carried out at once, nobody asks which of them
+    a stage saw: it counts for all."""
     if not rows.known:
         return "nothing found"
     if rows.training and not (deactivated or set(slices) & set(silenced)):

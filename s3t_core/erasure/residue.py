@@ -1,24 +1,28 @@
-"""The residue scan: search everything the system wrote for what was erased, decoded, to the end of every file.
+"""The residue scan: search everything the system wrote for what was erased, decoded, to the end of
+every file.
 
-1. Needles are the ids as given and windows of the texts (needles.py). Bytes are searched as they are, and as what they
-   may spell: escapes, UTF-16, percent-encoding, entities, base64, hexadecimal (spellings.py).
-2. Every file under the given roots is read, and its name. What its first bytes say it is, is decoded: compressed
-   files, archives, tables, databases, one in another, git's objects and packs wherever they lie (the package decoding).
-   Links among the system's own files are followed; so is what git follows: alternates, a `.git` that names another
-   directory.
-3. A file of the system's own that cannot be decoded to its end is `undecodable`: nobody can say what is in it. So is
-   one that is not what its name says: an object of DVC's named by another digest than its content has, a `.parquet`
-   that is none, a temporary copy that says nothing, an object of git's that does not inflate; and what is neither file
-   nor directory, as a pipe or a device, which is never opened: it may have no end. The operator's own files
-   are searched as far as they can be decoded; so is what they committed, in objects of git that are whole.
-4. A match in a row or line that names another subject's digest is counted as shared: it is that subject's data, where
-   it is somebody whose rows are kept; else it is as good as unnamed. A match in a file the system did not write is
-   reported as outside: it is the operator's copy.
-5. Rows of an erased subject, and erased records, are also found by their keyed digests, whatever the text.
+1. Needles are the ids as given and windows of the texts (needles.py). Bytes are searched as they
+   are, and as what they may spell: escapes, UTF-16, percent-encoding, entities, base64, hexadecimal
+   (spellings.py).
+2. Every file under the given roots is read, and its name. What its first bytes say it is, is
+   decoded: compressed files, archives, tables, databases, one in another, git's objects and packs
+   wherever they lie (the package decoding). Links among the system's own files are followed; so is
+   what git follows: alternates, a `.git` that names another directory.
+3. A file of the system's own that cannot be decoded to its end is `undecodable`: nobody can say
+   what is in it. So is one that is not what its name says: an object of DVC's named by another
+   digest than its content has, a `.parquet` that is none, a temporary copy that says nothing, an
+   object of git's that does not inflate; and what is neither file nor directory, as a pipe or a
+   device, which is never opened: it may have no end. The operator's own files are searched as far
+   as they can be decoded; so is what they committed, in objects of git that are whole.
+4. A match in a row or line that names another subject's digest is counted as shared: it is that
+   subject's data, where it is somebody whose rows are kept; else it is as good as unnamed. A match
+   in a file the system did not write is reported as outside: it is the operator's copy.
+5. Rows of an erased subject, and erased records, are also found by their keyed digests, whatever
+   the text.
 
-Not searched: what is encrypted, other compressions than those that decoding.kinds names, text in pictures
-and in the compressed streams of a PDF, UTF-16 without a mark whose letters are not Latin, other encodings of letters
-beyond ASCII than UTF-8, and a text that was changed in any other way.
+Not searched: what is encrypted, other compressions than those that decoding.kinds names, text in
+pictures and in the compressed streams of a PDF, UTF-16 without a mark whose letters are not Latin,
+other encodings of letters beyond ASCII than UTF-8, and a text that was changed in any other way.
 """
 
 import contextlib
@@ -33,7 +37,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from s3t_core.erasure.decoding.kinds import GIT_LOOSE, MAX_DEPTH, Kind, kind_by_end, kind_of, parts_of
+from s3t_core.erasure.decoding.kinds import (
+    GIT_LOOSE,
+    MAX_DEPTH,
+    Kind,
+    kind_by_end,
+    kind_of,
+    parts_of,
+)
 from s3t_core.erasure.decoding.parts import (
     CHUNK_BYTES,
     HEAD_BYTES,
@@ -53,7 +64,8 @@ from s3t_core.ports import ScanReport, Target
 __all__ = ["make_needles", "scan"]
 
 _SPELT = 6
-"""A needle may take so many times its bytes where it is spelt otherwise: an escape has six characters."""
+"""A needle may take so many times its bytes where it is spelt otherwise: an escape has six
+characters."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _HEX = re.compile(r"[0-9a-f]+(\.dir)?")
 _DVC_OBJECT = re.compile(r"files/md5/([0-9a-f]{2})/([0-9a-f]{30})(\.dir)?$")
@@ -65,42 +77,64 @@ _GIT_LINKS = re.compile(r"(^|/)(objects/info/alternates|\.git|commondir)$")
 """Files of git's in which other directories of git's are named."""
 _NONE = frozenset[bytes]()
 _WHOLE_BYTES = 2**16
-"""Files of a known kind from here on are told from each other by digest, and equal ones searched once."""
+"""Files of a known kind from here on are told from each other by digest, and equal ones searched
+once."""
 
 
-def scan(root: Path, extra_roots: list[Path], system_paths: list[str], skip: list[Path], needles: NeedleSet,
-         targets: list[Target], objects: Iterable[tuple[str, Path]] = (), temporary: Path | None = None,
-         is_open: Callable[[Path], bool] = lambda _: False, unpack: Unpack | None = None,
-         is_known: Callable[[str], bool] = lambda _: True) -> ScanReport:
+def scan(
+    root: Path,
+    extra_roots: list[Path],
+    system_paths: list[str],
+    skip: list[Path],
+    needles: NeedleSet,
+    targets: list[Target],
+    objects: Iterable[tuple[str, Path]] = (),
+    temporary: Path | None = None,
+    is_open: Callable[[Path], bool] = lambda _: False,
+    unpack: Unpack | None = None,
+    is_known: Callable[[str], bool] = lambda _: True,
+) -> ScanReport:
     """Search every file under `root` and `extra_roots`.
 
-    `system_paths`: names under `root` that the system writes; matches elsewhere under it, extra roots apart, are
-    outside. `skip`: files left out (the needles themselves). `targets`: what no row may match any more. `objects`:
-    what the system keeps in buckets, by name, each with a file that holds it until the next is asked for. `temporary`:
-    where what must lie in a file to be decoded is copied. `is_open`: whether a process has the file open. `unpack`:
-    gives the objects of a git pack. `is_known`: whether a subject's digest is of somebody whose rows are kept.
+    `system_paths`: names under `root` that the system writes; matches elsewhere under it, extra
+    roots apart, are outside. `skip`: files left out (the needles themselves). `targets`: what no
+    row may match any more. `objects`: what the system keeps in buckets, by name, each with a file
+    that holds it until the next is asked for. `temporary`: where what must lie in a file to be
+    decoded is copied. `is_open`: whether a process has the file open. `unpack`: gives the objects
+    of a git pack. `is_known`: whether a subject's digest is of somebody whose rows are kept.
     """
     found = _Found()
     skipped, search = frozenset(skip), _Searcher(needles, targets, temporary, unpack, is_known)
     names = _Names(needles)
     for path, own, base in _walk(root, extra_roots, system_paths):
         if path not in skipped:
-            shown, named = names(path, base, _shown(path, root)) if own else (_shown(path, root), _NONE)
+            shown, named = (
+                names(path, base, _shown(path, root)) if own else (_shown(path, root), _NONE)
+            )
             found.add(shown, search(path, path.as_posix()), own, named)
             if not found.whole and own and is_open(path):
                 found.written.append(shown)
     for name, path in objects:
         shown, named = names.masked(name)
         found.add(shown, search(path, name), own=True, named=named)
-    return ScanReport(found.files, found.size, len(needles.ids) + len(needles.windows), needles.unsearchable,
-                      found.shared, _sorted(found.residue), _sorted(found.outside), _sorted(found.undecodable),
-                      _sorted(found.written), frozenset(found.needles))
+    return ScanReport(
+        found.files,
+        found.size,
+        len(needles.ids) + len(needles.windows),
+        needles.unsearchable,
+        found.shared,
+        _sorted(found.residue),
+        _sorted(found.outside),
+        _sorted(found.undecodable),
+        _sorted(found.written),
+        frozenset(found.needles),
+    )
 
 
 @dataclass
 class _Verdict:
-    """What one file said. `whole`: it was decoded to its end. `files`: none for a link and an empty directory.
-    `needles`: those that the residue in it is of; none where it is of rows."""
+    """What one file said. `whole`: it was decoded to its end. `files`: none for a link and an empty
+    directory. `needles`: those that the residue in it is of; none where it is of rows."""
 
     size: int = 0
     residue: bool = False
@@ -123,7 +157,8 @@ class _Found:
         self.needles: set[bytes] = set()
 
     def add(self, name: str, verdict: _Verdict, own: bool, named: frozenset[bytes]) -> None:
-        """Count a verdict. `own`: of something that the system wrote. `named`: the needles that its name says."""
+        """Count a verdict. `own`: of something that the system wrote. `named`: the needles that its
+        name says."""
         self.files += verdict.files
         self.size += verdict.size
         self.shared += verdict.shared
@@ -136,8 +171,9 @@ class _Found:
 
 
 class _Names:
-    """Searches names as well: of files, directories, objects in buckets, and what links lead to. What is shown of one
-    in which something is found is a number: it goes into errors and the ledger."""
+    """Searches names as well: of files, directories, objects in buckets, and what links lead to.
+    What is shown of one in which something is found is a number: it goes into errors and the
+    ledger."""
 
     def __init__(self, needles: NeedleSet) -> None:
         self._needles = needles
@@ -163,11 +199,14 @@ class _Names:
             return name, _NONE
         if not any(told):
             told = [frozenset(self._needles.which_told(whole))] * len(parts)
-        return "/".join(f"(name {self._numbers.setdefault(part, len(self._numbers) + 1)})" if says else part
-                        for part, says in zip(parts, told, strict=True)), _NONE.union(*told)
+        return "/".join(
+            f"(name {self._numbers.setdefault(part, len(self._numbers) + 1)})" if says else part
+            for part, says in zip(parts, told, strict=True)
+        ), _NONE.union(*told)
 
     def _says(self, part: str) -> frozenset[bytes]:
-        """A directory is asked about once. Names that are digests are not decoded: they are ids only as they are."""
+        """A directory is asked about once. Names that are digests are not decoded: they are ids
+        only as they are."""
         if part not in self._told:
             name = part.encode("utf-8", "surrogateescape")
             look = self._needles.found_in if _HEX.fullmatch(part) else self._needles.told_in
@@ -176,11 +215,17 @@ class _Names:
 
 
 class _Searcher:
-    """Searches file after file. Those that are stored twice, byte for byte (a data file, its copies in cache and
-    remotes), are searched once."""
+    """Searches file after file. Those that are stored twice, byte for byte (a data file, its copies
+    in cache and remotes), are searched once."""
 
-    def __init__(self, needles: NeedleSet, targets: list[Target], temporary: Path | None,
-                 unpack: Unpack | None, is_known: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        needles: NeedleSet,
+        targets: list[Target],
+        temporary: Path | None,
+        unpack: Unpack | None,
+        is_known: Callable[[str], bool],
+    ) -> None:
         self._needles = needles
         self._is_known = is_known
         self._unpack = unpack
@@ -191,9 +236,12 @@ class _Searcher:
         self._known: dict[tuple[bytes, str], _Verdict] = {}
 
     def __call__(self, path: Path, name: str) -> _Verdict:
-        """Search a file that the system knows by `name`; of a link and an empty directory only where they lead."""
+        """Search a file that the system knows by `name`; of a link and an empty directory only
+        where they lead."""
         if path.is_symlink():
-            return _Verdict(whole=(path.is_file() or path.is_dir()) and _resolved(path) is not None, files=0)
+            return _Verdict(
+                whole=(path.is_file() or path.is_dir()) and _resolved(path) is not None, files=0
+            )
         if _is_empty(path):
             return _Verdict(files=0)
         try:
@@ -202,7 +250,9 @@ class _Searcher:
         except FileNotFoundError:
             return _Verdict()  # gone while we walked: a log was rotated
         except OSError:
-            return _Verdict(whole=bool(_IN_GIT.search(name)) and path.is_socket())  # of git's watcher of files
+            return _Verdict(
+                whole=bool(_IN_GIT.search(name)) and path.is_socket()
+            )  # of git's watcher of files
 
     def _once(self, file: IO[bytes], path: Path, name: str) -> _Verdict:
         size = file.seek(0, io.SEEK_END)
@@ -214,16 +264,24 @@ class _Searcher:
         if not named and not lines and (kind is None or size < _WHOLE_BYTES):
             return self._search(file, path, name, kind, lines)
         sha256, md5 = _digests(file)
-        key = (sha256, f"{kind.name if kind else ''} {lines} {path if kind and kind.beside else ''}")
+        key = (
+            sha256,
+            f"{kind.name if kind else ''} {lines} {path if kind and kind.beside else ''}",
+        )
         if key not in self._known:
             self._known[key] = self._search(file, path, name, kind, lines)
         verdict = self._known[key]
         whole = verdict.whole and (not named or named[1] + named[2] == md5)
         return replace(verdict, whole=whole)
 
-    def _search(self, file: IO[bytes], path: Path, name: str, kind: Kind | None, lines: bool) -> _Verdict:
-        verdict = _Verdict(file.seek(0, io.SEEK_END), whole=_is_what_it_is_called(name, kind, file) and
-                           all(place.exists() for place in _git_links(path)))
+    def _search(
+        self, file: IO[bytes], path: Path, name: str, kind: Kind | None, lines: bool
+    ) -> _Verdict:
+        verdict = _Verdict(
+            file.seek(0, io.SEEK_END),
+            whole=_is_what_it_is_called(name, kind, file)
+            and all(place.exists() for place in _git_links(path)),
+        )
         if lines:
             file.seek(0)
             self._lines(file, verdict)
@@ -238,7 +296,9 @@ class _Searcher:
         except Undecodable:
             verdict.whole = False
 
-    def _decoded(self, file: IO[bytes], path: Path | None, kind: Kind | None, depth: int, verdict: _Verdict) -> None:
+    def _decoded(
+        self, file: IO[bytes], path: Path | None, kind: Kind | None, depth: int, verdict: _Verdict
+    ) -> None:
         """Search a file as it is and as what it decodes to. Raises Undecodable."""
         rows, shared = False, verdict.shared
         if kind is not None:
@@ -256,12 +316,14 @@ class _Searcher:
                 if kind.sure or not isinstance(error, Mistaken):
                     self._raw(file, verdict, packed=False)
                     raise
-        if not rows or verdict.shared == shared:  # else what the bytes say may be what others' rows say
+        if (
+            not rows or verdict.shared == shared
+        ):  # else what the bytes say may be what others' rows say
             self._raw(file, verdict, packed=rows or (kind is not None and kind.packed))
 
     def _member(self, stream: Readable, depth: int, verdict: _Verdict, theirs: bool) -> None:
-        """Search what came out of a file: by its own first bytes it may be another one. `theirs`: the operator put it
-        there, so it may be broken; the file that it came out of may not."""
+        """Search what came out of a file: by its own first bytes it may be another one. `theirs`:
+        the operator put it there, so it may be broken; the file that it came out of may not."""
         head = _read_head(stream)
         kind = kind_of(head)
         if kind is None:
@@ -275,17 +337,21 @@ class _Searcher:
                     raise
 
     def _raw(self, file: IO[bytes], verdict: _Verdict, packed: bool) -> None:
-        """Search the bytes of a file. Those of a packed one spell nothing; they may still be what they are."""
+        """Search the bytes of a file. Those of a packed one spell nothing; they may still be what
+        they are."""
         file.seek(0)
         self._stream(b"", file, verdict, packed)
 
-    def _stream(self, head: bytes, stream: Readable, verdict: _Verdict, packed: bool = False) -> None:
+    def _stream(
+        self, head: bytes, stream: Readable, verdict: _Verdict, packed: bool = False
+    ) -> None:
         look = self._needles.found_in if packed else self._needles.told_in
         for chunk in _chunks(head, stream, self._needles.longest * _SPELT):
             self._found_in(chunk, look, verdict)
 
     def _found_in(self, data: bytes, look: Callable[[bytes], bool], verdict: _Verdict) -> None:
-        """Whatever is found here is residue, and whose it is matters: `look` goes first, since mostly nothing is."""
+        """Whatever is found here is residue, and whose it is matters: `look` goes first, since
+        mostly nothing is."""
         if look(data):
             verdict.residue = True
             verdict.needles |= self._needles.which_told(data)
@@ -295,8 +361,12 @@ class _Searcher:
         subjects, joined = rows.digests("subject"), rows.joined()
         mine = not self._by_subject.keys().isdisjoint(subjects)
         named = bool(subjects) and all(map(_DIGEST.fullmatch, subjects))
-        known = named and all(map(self._is_known, set(subjects)))  # else it may be anything, however it is written
-        digests = self._needles.digests and self._needles.digests.intersection((*subjects, *rows.digests("record")))
+        known = named and all(
+            map(self._is_known, set(subjects))
+        )  # else it may be anything, however it is written
+        digests = self._needles.digests and self._needles.digests.intersection(
+            (*subjects, *rows.digests("record"))
+        )
         if digests:
             verdict.residue = True
             verdict.needles |= {digest.encode() for digest in digests}
@@ -307,9 +377,9 @@ class _Searcher:
         return named
 
     def _lines(self, file: IO[bytes], verdict: _Verdict) -> None:
-        """JSON, one object a line, each with the digest of the subject whose it is. It is searched as a whole; line by
-        line where something is found, or one names an erased subject; and once more without the lines of others, since
-        a text may have line breaks of its own."""
+        """JSON, one object a line, each with the digest of the subject whose it is. It is searched
+        as a whole; line by line where something is found, or one names an erased subject; and once
+        more without the lines of others, since a text may have line breaks of its own."""
         whole = _Verdict()
         self._raw(file, whole, packed=False)
         if not whole.residue and not self._names_erased(file):
@@ -319,7 +389,8 @@ class _Searcher:
             self._raw(rest, verdict, packed=False)
 
     def _names_erased(self, file: IO[bytes]) -> bool:
-        """Whether the digest of an erased subject may be in it, as a number of hexadecimal digits is written."""
+        """Whether the digest of an erased subject may be in it, as a number of hexadecimal digits
+        is written."""
         subjects = NeedleSet((), tuple(s.encode() for s in self._by_subject), 0)
         file.seek(0)
         return any(map(subjects.found_in, _chunks(b"", file, subjects.longest)))
@@ -334,17 +405,26 @@ class _Searcher:
                 value = None
             value = value if isinstance(value, dict) else {}
             shared = verdict.shared
-            self._row(str(value.get("subject_digest", "")), str(value.get("record_digest", "")), line, verdict)
+            self._row(
+                str(value.get("subject_digest", "")),
+                str(value.get("record_digest", "")),
+                line,
+                verdict,
+            )
             rest.write(line if verdict.shared == shared else b"\n")
 
     def _row(self, subject: str, record: str, content: bytes, verdict: _Verdict) -> None:
-        """A row of an erased subject of which nobody can say which record it is, may be the erased one."""
+        """A row of an erased subject of which nobody can say which record it is, may be the erased
+        one."""
         targets = self._by_subject.get(subject, ())
         if any(t.matches(subject, record) or not record for t in targets):
             verdict.residue = True
         elif self._needles.told_in(content):
-            named = _DIGEST.fullmatch(subject) is not None and self._needles.digests.isdisjoint(
-                (subject, record)) and self._is_known(subject)
+            named = (
+                _DIGEST.fullmatch(subject) is not None
+                and self._needles.digests.isdisjoint((subject, record))
+                and self._is_known(subject)
+            )
             verdict.shared += named
             verdict.residue = verdict.residue or not named
             verdict.needles |= set() if named else self._needles.which_told(content)
@@ -388,7 +468,7 @@ def _is_text(file: IO[bytes]) -> bool:
         except UnicodeDecodeError as error:
             if error.start < len(data) - 3:
                 return False
-            rest = data[error.start:]
+            rest = data[error.start :]
         if b"\0" in data:
             return False
     return True
@@ -421,16 +501,20 @@ def _chunks(head: bytes, stream: Readable, overlap: int) -> Iterator[bytes]:
         fresh = stream.read(CHUNK_BYTES)
 
 
-def _walk(root: Path, extra_roots: list[Path], system_paths: list[str]) -> Iterator[tuple[Path, bool, Path]]:
-    """Every file and empty directory once, whether it is the system's own, and below what it was found; also
-    directories that cannot be listed, and links of its own that lead nowhere. Links are followed where the system
-    writes, and only there: what it keeps on another disk is as much its own."""
+def _walk(
+    root: Path, extra_roots: list[Path], system_paths: list[str]
+) -> Iterator[tuple[Path, bool, Path]]:
+    """Every file and empty directory once, whether it is the system's own, and below what it was
+    found; also directories that cannot be listed, and links of its own that lead nowhere. Links are
+    followed where the system writes, and only there: what it keeps on another disk is as much its
+    own."""
     seen: set[Path] = set()
     linked: list[Path] = []
     for path in _below(root):
         relative = path.relative_to(root).as_posix()
         own = any(relative == s or relative.startswith(s + "/") for s in system_paths) or any(
-            path.is_relative_to(extra) for extra in extra_roots)
+            path.is_relative_to(extra) for extra in extra_roots
+        )
         if path.is_symlink():
             linked += [path] if own else []
             if own:
@@ -465,34 +549,47 @@ def _resolved(path: Path) -> Path | None:
 
 
 def _git_links(path: Path) -> list[Path]:
-    """Directories that a file of git's names: whose objects it takes as its own (alternates, commondir), or where the
-    repository is (a `.git` that is a file)."""
+    """Directories that a file of git's names: whose objects it takes as its own (alternates,
+    commondir), or where the repository is (a `.git` that is a file)."""
     if not _GIT_LINKS.search(path.as_posix()) or path.is_dir():
         return []
     with contextlib.suppress(OSError):
         lines = read_regular(path).decode("utf-8", "surrogateescape").splitlines()
         if path.name == "alternates":
-            return [path.parent.parent / _unquoted(line) for line in lines if line and not line.startswith("#")]
+            return [
+                path.parent.parent / _unquoted(line)
+                for line in lines
+                if line and not line.startswith("#")
+            ]
         if path.name == "commondir":
             return [path.parent / line / "objects" for line in lines[:1]]
-        return [path.parent / line.removeprefix("gitdir: ") for line in lines[:1] if line.startswith("gitdir: ")]
+        return [
+            path.parent / line.removeprefix("gitdir: ")
+            for line in lines[:1]
+            if line.startswith("gitdir: ")
+        ]
     return []
 
 
 def _unquoted(line: str) -> str:
-    """A path as git writes it: in quotes, with escapes as in C, where it has letters of its own. What cannot be read as
-    such stays as it is, and leads nowhere."""
+    """A path as git writes it: in quotes, with escapes as in C, where it has letters of its own.
+    What cannot be read as such stays as it is, and leads nowhere."""
     if not line.startswith('"'):
         return line
     with contextlib.suppress(UnicodeError):
-        return line.strip('"').encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1").decode(
-            "utf-8", "surrogateescape")
+        return (
+            line.strip('"')
+            .encode("utf-8", "surrogateescape")
+            .decode("unicode_escape")
+            .encode("latin-1")
+            .decode("utf-8", "surrogateescape")
+        )
     return line
 
 
 def _below(place: Path) -> Iterator[Path]:
-    """What is under a directory, empty directories among it, and the directories that cannot be listed, which hide what
-    is in them."""
+    """What is under a directory, empty directories among it, and the directories that cannot be
+    listed, which hide what is in them."""
     hidden: list[OSError] = []
     for folder, folders, names in os.walk(place, onerror=hidden.append):
         folders.sort()
@@ -500,7 +597,9 @@ def _below(place: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted([*names, *links]))
         if not names and not folders and Path(folder) != place:
             yield Path(folder)
-    yield from (Path(error.filename) for error in hidden if not isinstance(error, FileNotFoundError))
+    yield from (
+        Path(error.filename) for error in hidden if not isinstance(error, FileNotFoundError)
+    )
 
 
 def _shown(path: Path, root: Path) -> str:

@@ -1,7 +1,9 @@
-"""Which event the ledger takes in which state: one table, asked before anything is appended and again on every read.
+"""Which event the ledger takes in which state: one table, asked before anything is appended and
+again on every read.
 
-So nobody who can insert rows, and no fault of ours, can make the ledger say that a request ended without its erasure,
-that a step was done before the one it rests on, or that a stage is another than was trained.
+So nobody who can insert rows, and no fault of ours, can make the ledger say that a request ended
+without its erasure, that a step was done before the one it rests on, or that a stage is another
+than was trained.
 
 | event | is taken when |
 |---|---|
@@ -33,7 +35,7 @@ that a step was done before the one it rests on, or that a stage is another than
 | certified | the request is in the open erasure, whose scan is done, and has no document yet |
 | retrain | wanted: none is, or the last try ended; triggered, failed: it is wanted; finished: no erasure is open |
 | healed, retired | no erasure is open; what serves is not retired |
-"""
+"""  # noqa: E501
 
 import re
 from collections.abc import Callable
@@ -67,10 +69,13 @@ class NotAllowed(ValueError):
 
 
 def check(state: State, event: Event) -> None:
-    """That the ledger takes `event` in `state`. Raises NotAllowed, or KeyError, TypeError, ValueError for an event that
-    lacks something."""
+    """That the ledger takes `event` in `state`. Raises NotAllowed, or KeyError, TypeError,
+    ValueError for an event that lacks something."""
     kind = event["type"]
-    _want(bool(state.size) != (kind == "workspace"), "a ledger that begins with its workspace and has one")
+    _want(
+        bool(state.size) != (kind == "workspace"),
+        "a ledger that begins with its workspace and has one",
+    )
     _check_time(state, event)
     _RULES[kind](state, event)
 
@@ -86,7 +91,10 @@ def _check_time(state: State, event: Event) -> None:
     parse_time(time)
     if state.time and event["type"] != "clock":
         back = parse_time(state.time) - parse_time(time)
-        _want(back <= CLOCK_TOLERANCE, "a time that does not run back without a correction of the clock")
+        _want(
+            back <= CLOCK_TOLERANCE,
+            "a time that does not run back without a correction of the clock",
+        )
 
 
 def _workspace(state: State, event: Event) -> None:
@@ -96,7 +104,10 @@ def _workspace(state: State, event: Event) -> None:
 
 def _clock(state: State, event: Event) -> None:
     _want(event["before"] == state.time, "the newest entry's time as the one that is corrected")
-    _want(parse_time(state.time) - parse_time(event["time"]) > CLOCK_TOLERANCE, "a clock that was set back")
+    _want(
+        parse_time(state.time) - parse_time(event["time"]) > CLOCK_TOLERANCE,
+        "a clock that was set back",
+    )
 
 
 def _settled(state: State, event: Event) -> None:
@@ -105,13 +116,20 @@ def _settled(state: State, event: Event) -> None:
 
 
 def _migrated(state: State, event: Event) -> None:
-    if event["move"]:  # else a version was registered again, under its number, where a restore had lost it
+    if event[
+        "move"
+    ]:  # else a version was registered again, under its number, where a restore had lost it
         _no_erasure(state)
-        _want(state.moving is None or state.moving["move"] == event["move"], "the move that was begun")
+        _want(
+            state.moving is None or state.moving["move"] == event["move"], "the move that was begun"
+        )
     _want(isinstance(event["settings"], dict), "settings")
     _versions_are_there(state, event["versions"])
     runs = event.get("runs", {})
-    _want(all(isinstance(run, str) for run in (*runs.keys(), *runs.values())), "runs and their copies by their ids")
+    _want(
+        all(isinstance(run, str) for run in (*runs.keys(), *runs.values())),
+        "runs and their copies by their ids",
+    )
 
 
 def _cache(state: State, event: Event) -> None:
@@ -138,15 +156,24 @@ def _training(state: State, event: Event) -> None:
 
 
 def _moving(state: State, event: Event) -> None:
-    _want(event["state"] in get_args(MoveState), f"one of {', '.join(get_args(MoveState))} as the state")
+    _want(
+        event["state"] in get_args(MoveState),
+        f"one of {', '.join(get_args(MoveState))} as the state",
+    )
     if event["state"] == "undone":
-        _want(state.moving is not None and state.moving["move"] == event["move"], "the move that was begun")
+        _want(
+            state.moving is not None and state.moving["move"] == event["move"],
+            "the move that was begun",
+        )
         return
     _no_erasure(state)
     _want(state.moving is None, "no move that was begun")
     _want(isinstance(event["move"], str) and bool(event["move"]), "the name of a move")
     for side in (event["old"], event["new"]):
-        _want(isinstance(side, dict) and all(isinstance(s, dict) for s in side.values()), "two sets of places")
+        _want(
+            isinstance(side, dict) and all(isinstance(s, dict) for s in side.values()),
+            "two sets of places",
+        )
 
 
 def _dataset(state: State, event: Event) -> None:
@@ -157,13 +184,20 @@ def _dataset(state: State, event: Event) -> None:
         standing = {r.id_rule for i, r in state.requests.items() if state.is_open(i)}
         standing |= {tuple(h["id_rule"]) for h in state.holds.values()}
         _want(standing <= {rule}, "the rule for ids that open requests and holds were told by")
-        _want(not standing or state.dataset is None or columns == state.dataset.id_columns,
-              "the columns of ids that open requests and holds were told by")
+        _want(
+            not standing or state.dataset is None or columns == state.dataset.id_columns,
+            "the columns of ids that open requests and holds were told by",
+        )
         return
-    _want(state.plan is not None and tuple(state.steps) == STEPS[:1], "an erasure that has cut over and is rewriting")
+    _want(
+        state.plan is not None and tuple(state.steps) == STEPS[:1],
+        "an erasure that has cut over and is rewriting",
+    )
     was = state.dataset
-    _want((rule, columns) == ((was.id_rule, was.id_columns) if was else ((), ())),
-          "the rule for ids, and their columns, that the data was placed by")
+    _want(
+        (rule, columns) == ((was.id_rule, was.id_columns) if was else ((), ())),
+        "the rule for ids, and their columns, that the data was placed by",
+    )
 
 
 def _backbone(state: State, event: Event) -> None:
@@ -175,11 +209,17 @@ def _stage(state: State, event: Event) -> None:
     _no_erasure(state)
     stage = stage_from_json(event["stage"])
     _want(stage.key not in state.stages, "a stage key that is not bound yet")
-    _want(len(stage.prefix) == len(stage.slice_digests), "a content digest for every slice that the stage saw")
+    _want(
+        len(stage.prefix) == len(stage.slice_digests),
+        "a content digest for every slice that the stage saw",
+    )
 
 
 def _release(state: State, event: Event) -> None:
-    _want(event["cause"] in get_args(ReleaseCause), f"one of {', '.join(get_args(ReleaseCause))} as the cause")
+    _want(
+        event["cause"] in get_args(ReleaseCause),
+        f"one of {', '.join(get_args(ReleaseCause))} as the cause",
+    )
     taken = {v.version for v in state.versions[:-1] if not v.destroyed}
     _want(event["version"] not in taken, "a version number that no other version has")
     _want(isinstance(event["document"], str), "the digest of its release document")
@@ -188,26 +228,39 @@ def _release(state: State, event: Event) -> None:
         _want(event["cause"] != "erasure", "an erasure that is open")
     elif event["cause"] == "restored":
         _want("cut over" in state.steps, "an erasure that has cut over")
-        _want(state.release is not None and state.release.release_id == release.release_id, "the release that serves")
+        _want(
+            state.release is not None and state.release.release_id == release.release_id,
+            "the release that serves",
+        )
     else:
         _check_cut_over_to(state, event, release)
     for stage in (s for r in release.replicas for s in r.stages):
         known = state.stages.get(stage.key)
-        _want(known is not None and known.digest == stage.digest, "stages that are recorded with these digests")
+        _want(
+            known is not None and known.digest == stage.digest,
+            "stages that are recorded with these digests",
+        )
 
 
 def _check_cut_over_to(state: State, event: Event, release: Release) -> None:
     plan = _plan(state)
     planned = plan["release"]
     _want(not state.steps, "a cut-over that is still to come")
-    _want(planned is not None and planned["id"] == release.release_id, "the release that was planned")
-    _want(event["cause"] == ("retrain" if plan["recipe"] else "erasure"), "the cause that was planned")
+    _want(
+        planned is not None and planned["id"] == release.release_id, "the release that was planned"
+    )
+    _want(
+        event["cause"] == ("retrain" if plan["recipe"] else "erasure"), "the cause that was planned"
+    )
     gone = {s["key"] for s in plan["deactivated"]}
     _want(not release.stage_keys() & gone, "a release without a stage that the erasure deactivates")
 
 
 def _measured(state: State, event: Event) -> None:
-    _want(event["release"] in {v.release.release_id for v in state.versions}, "a release that was registered")
+    _want(
+        event["release"] in {v.release.release_id for v in state.versions},
+        "a release that was registered",
+    )
     accuracy = event["accuracy"]
     _want(accuracy is None or 0 <= accuracy <= 1, "an accuracy from 0 to 1, or none")
 
@@ -217,13 +270,27 @@ def _request(state: State, event: Event) -> None:
     for name in ("subject", "record", "suppression", "commitment", "salt"):
         _want(isinstance(event[name], str), f"the request's {name} as a digest")
     for name in ("near", "forms", "id_rule", "ids"):
-        _want(isinstance(event[name], list) and all(isinstance(v, str) for v in event[name]), f"the request's {name}")
+        _want(
+            isinstance(event[name], list) and all(isinstance(v, str) for v in event[name]),
+            f"the request's {name}",
+        )
     by = event["asked_by"]
-    _want((by == "id") == (not event["forms"]), "forms of an id where it is told by its hash, and only there")
-    _want(by in ("id", *HASHES) and (by == "id" or not event["record"]), "how the person was named; a whole subject "
-          "where the id is not known")
-    _want(_TIME.fullmatch(event["due"]) is not None and event["due"] >= event["time"], "a due time after it came")
-    _want(event["once"] == "" or _is_new_key(state, event["once"]), "the digest of an idempotency key that is new")
+    _want(
+        (by == "id") == (not event["forms"]),
+        "forms of an id where it is told by its hash, and only there",
+    )
+    _want(
+        by in ("id", *HASHES) and (by == "id" or not event["record"]),
+        "how the person was named; a whole subject where the id is not known",
+    )
+    _want(
+        _TIME.fullmatch(event["due"]) is not None and event["due"] >= event["time"],
+        "a due time after it came",
+    )
+    _want(
+        event["once"] == "" or _is_new_key(state, event["once"]),
+        "the digest of an idempotency key that is new",
+    )
 
 
 def _repeated(state: State, event: Event) -> None:
@@ -232,15 +299,25 @@ def _repeated(state: State, event: Event) -> None:
 
 
 def _is_new_key(state: State, digest: Any) -> bool:
-    return isinstance(digest, str) and _DIGEST.fullmatch(digest) is not None and digest not in state.once
+    return (
+        isinstance(digest, str)
+        and _DIGEST.fullmatch(digest) is not None
+        and digest not in state.once
+    )
 
 
 def _spelt(state: State, event: Event) -> None:
     request = event["request"]
     _open_and_waiting(state, request)
     asked = state.requests[request]
-    _want(bool(event["ids"]) and all(isinstance(v, str) for v in (*event["ids"], *event["near"])), "digests of ids")
-    _want(set(event["ids"]).isdisjoint(asked.ids) and len(set(event["ids"])) == len(event["ids"]), "new spellings")
+    _want(
+        bool(event["ids"]) and all(isinstance(v, str) for v in (*event["ids"], *event["near"])),
+        "digests of ids",
+    )
+    _want(
+        set(event["ids"]).isdisjoint(asked.ids) and len(set(event["ids"])) == len(event["ids"]),
+        "new spellings",
+    )
 
 
 def _approved(state: State, event: Event) -> None:
@@ -249,31 +326,51 @@ def _approved(state: State, event: Event) -> None:
 
 
 def _hold(state: State, event: Event) -> None:
-    _want(event["state"] in get_args(HoldState), f"one of {', '.join(get_args(HoldState))} as the state")
+    _want(
+        event["state"] in get_args(HoldState),
+        f"one of {', '.join(get_args(HoldState))} as the state",
+    )
     subject = event["subject"]
     if event["state"] == "set":
         _want(isinstance(event["id_rule"], list), "the rule for ids that it was told by")
     if event["state"] == "released":
         _want(subject in state.holds, "a hold that is set")
     else:
-        begun = {who for r in state.planned for who in (state.requests[r].subject, *state.requests[r].subjects)}
+        begun = {
+            who
+            for r in state.planned
+            for who in (state.requests[r].subject, *state.requests[r].subjects)
+        }
         _want(subject not in begun, "a subject whose erasure has not begun")
 
 
 def _closed(state: State, event: Event) -> None:
     _open_and_waiting(state, event["request"])
-    _want(event["kind"] in get_args(ClosingKind), f"one of {', '.join(get_args(ClosingKind))} as the kind")
-    _want(_DIGEST.fullmatch(event["certificate"]) is not None, "the digest of the document that closes it")
+    _want(
+        event["kind"] in get_args(ClosingKind),
+        f"one of {', '.join(get_args(ClosingKind))} as the kind",
+    )
+    _want(
+        _DIGEST.fullmatch(event["certificate"]) is not None,
+        "the digest of the document that closes it",
+    )
 
 
 def _key(state: State, event: Event) -> None:
     _no_erasure(state)
     old, new = event["old"], event["new"]
     _want(state.signing in ("", old), "the key that signs as the one that is replaced")
-    _want(_DIGEST.fullmatch(new) is not None and new not in {old, *(c.old for c in state.key_changes)}, "a new key")
+    _want(
+        _DIGEST.fullmatch(new) is not None
+        and new not in {old, *(c.old for c in state.key_changes)},
+        "a new key",
+    )
     public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(event["old_public"]))
     _want(key_id(public) == old, "the public part of the key that is replaced")
-    _want(bool(event["vouched"]) != (event["lost"] is True), "the replaced key to sign the new one's id, unless lost")
+    _want(
+        bool(event["vouched"]) != (event["lost"] is True),
+        "the replaced key to sign the new one's id, unless lost",
+    )
     try:
         KeyReplaced(old, new, event["time"], event["vouched"]).check(public)
     except NotValid as error:
@@ -302,10 +399,14 @@ def _planned(state: State, event: Event) -> None:
     _want(len(set(requests)) == len(requests) > 0, "at least one request, each once")
     for request in requests:
         _want(state.is_open(request), "requests that are open")
-        _want(state.requests[request].subject not in state.holds, "requests that no legal hold stops")
+        _want(
+            state.requests[request].subject not in state.holds, "requests that no legal hold stops"
+        )
     _want(set(plan["rows"]) == set(requests), "a count of rows for each request")
     by_hash = {r for r in requests if state.requests[r].asked_by != "id"}
-    _want(set(plan["subjects"]) == by_hash == set(plan["near"]), "whom each request by a hash means")
+    _want(
+        set(plan["subjects"]) == by_hash == set(plan["near"]), "whom each request by a hash means"
+    )
     found = {s for subjects in plan["subjects"].values() for s in subjects}
     _want(found.isdisjoint(state.holds), "requests that mean nobody whom a legal hold keeps")
     for stage in map(stage_from_json, plan["deactivated"]):
@@ -314,15 +415,24 @@ def _planned(state: State, event: Event) -> None:
     if plan["release"] is not None:
         gone = {s["key"] for s in plan["deactivated"]}
         live = release_from_json(plan["release"]).stage_keys()
-        _want(live <= state.stages.keys() - gone, "a release of recorded stages that the erasure does not deactivate")
+        _want(
+            live <= state.stages.keys() - gone,
+            "a release of recorded stages that the erasure does not deactivate",
+        )
 
 
 def _step(state: State, event: Event) -> None:
     plan = _plan(state)
     _want(event["plan_id"] == plan["plan_id"], "the erasure that is open")
     done = len(state.steps)
-    allowed = {STEPS[done], *(s for s in STEPS[:done][-1:] if s == "scan")}  # by another run, that goes on
-    _want(tuple(state.steps) == STEPS[:done] and event["step"] in allowed, "the next step of the erasure")
+    allowed = {
+        STEPS[done],
+        *(s for s in STEPS[:done][-1:] if s == "scan"),
+    }  # by another run, that goes on
+    _want(
+        tuple(state.steps) == STEPS[:done] and event["step"] in allowed,
+        "the next step of the erasure",
+    )
     check_outcome = _OUTCOMES.get(event["step"])
     if check_outcome is not None:
         check_outcome(state, plan, event)
@@ -332,7 +442,9 @@ def _cut_over(state: State, plan: dict[str, Any], event: Event) -> None:
     release = plan["release"]
     serves = state.release.release_id if state.release else None
     _want(release is None or release["id"] == serves, "the planned release to serve")
-    _want(event["staleness"] >= 0 and parse_time(event["moved"]) is not None, "when the alias moved")
+    _want(
+        event["staleness"] >= 0 and parse_time(event["moved"]) is not None, "when the alias moved"
+    )
 
 
 def _rewritten(state: State, plan: dict[str, Any], event: Event) -> None:
@@ -348,8 +460,13 @@ def _rewrote(state: State) -> bool:
 
 def _destroyed(state: State, plan: dict[str, Any], event: Event) -> None:
     del state
-    _want({s["key"] for s in plan["deactivated"]} <= set(event["stages"]), "every deactivated stage to be destroyed")
-    _want(list(event["versions"]) == list(plan["versions"]), "every planned version to be destroyed")
+    _want(
+        {s["key"] for s in plan["deactivated"]} <= set(event["stages"]),
+        "every deactivated stage to be destroyed",
+    )
+    _want(
+        list(event["versions"]) == list(plan["versions"]), "every planned version to be destroyed"
+    )
     _want(isinstance(event["objects"], list) and event["quarantined"] >= 0, "what was destroyed")
 
 
@@ -357,7 +474,10 @@ def _scanned(state: State, plan: dict[str, Any], event: Event) -> None:
     told = sum(len(state.requests[r].ids) for r in plan["requests"])
     _want(event["spellings"] == told, "a scan for every spelling of the ids that was told")
     counts = ("files", "bytes", "needles", "unsearchable", "lost", "shared", "outside")
-    _want(all(event[k] >= 0 for k in counts) and isinstance(event["ids_lost"], list), "what was searched")
+    _want(
+        all(event[k] >= 0 for k in counts) and isinstance(event["ids_lost"], list),
+        "what was searched",
+    )
 
 
 def _certify(state: State, plan: dict[str, Any], event: Event) -> None:
@@ -366,28 +486,45 @@ def _certify(state: State, plan: dict[str, Any], event: Event) -> None:
 
 
 _OUTCOMES: dict[str, Callable[[State, dict[str, Any], Event], None]] = {
-    "cut over": _cut_over, "rewrite": _rewritten, "destroy": _destroyed, "scan": _scanned, "certify": _certify}
+    "cut over": _cut_over,
+    "rewrite": _rewritten,
+    "destroy": _destroyed,
+    "scan": _scanned,
+    "certify": _certify,
+}
 
 
 def _deferred(state: State, event: Event) -> None:
     plan, requests = _plan(state), event["requests"]
-    _want(event["plan_id"] == plan["plan_id"] and "destroy" in state.steps, "an open erasure that has destroyed")
+    _want(
+        event["plan_id"] == plan["plan_id"] and "destroy" in state.steps,
+        "an open erasure that has destroyed",
+    )
     _want(len(set(requests)) == len(requests) > 0, "at least one request, each once")
     for request in requests:
-        _want(request in state.planned and state.is_open(request), "requests of the erasure that have no document yet")
+        _want(
+            request in state.planned and state.is_open(request),
+            "requests of the erasure that have no document yet",
+        )
         _want(state.requests[request].asked_by == "id", "requests by an id")
         _want(not any(plan["rows"][request].values()), "requests of which no row was found")
 
 
 def _certified(state: State, event: Event) -> None:
     request = event["request"]
-    _want(request in state.planned and "scan" in state.steps, "a request of an open erasure whose scan is done")
+    _want(
+        request in state.planned and "scan" in state.steps,
+        "a request of an open erasure whose scan is done",
+    )
     _want(state.is_open(request), "a request that has no document yet")
     _want(_DIGEST.fullmatch(event["certificate"]) is not None, "the digest of the certificate")
 
 
 def _retrain(state: State, event: Event) -> None:
-    _want(event["state"] in get_args(RetrainState), f"one of {', '.join(get_args(RetrainState))} as the state")
+    _want(
+        event["state"] in get_args(RetrainState),
+        f"one of {', '.join(get_args(RetrainState))} as the state",
+    )
     there = state.retrain
     if event["state"] in ("wanted", "finished"):
         _no_erasure(state)
@@ -395,13 +532,20 @@ def _retrain(state: State, event: Event) -> None:
         wanted = isinstance(event["id"], str) and (there is None or event["id"] == there["id"])
         _want(wanted, "the retrain that is wanted")
     elif event["state"] == "wanted":
-        tried_again = there is not None and there["state"] in ("triggered", "failed") and there["id"] == event["id"]
+        tried_again = (
+            there is not None
+            and there["state"] in ("triggered", "failed")
+            and there["id"] == event["id"]
+        )
         next_one = tried_again and event["attempt"] == (there or {})["attempt"] + 1
         first = there is None and event["attempt"] == 1 and isinstance(event["id"], str)
         _want(first or next_one, "a retrain that is not wanted yet")
     else:
-        _want(there is not None and (there["id"], there["attempt"]) == (event["id"], event["attempt"]),
-              "the retrain that is wanted")
+        _want(
+            there is not None
+            and (there["id"], there["attempt"]) == (event["id"], event["attempt"]),
+            "the retrain that is wanted",
+        )
 
 
 def _healed(state: State, event: Event) -> None:
@@ -410,11 +554,16 @@ def _healed(state: State, event: Event) -> None:
 
 
 def _retired(state: State, event: Event) -> None:
-    if event["stages"]:  # else versions that a restore has lost, which an open erasure does not wait for
+    if event[
+        "stages"
+    ]:  # else versions that a restore has lost, which an open erasure does not wait for
         _no_erasure(state)
     _versions_are_there(state, event["versions"])
     champion = state.champion
-    _want(champion is None or champion.version not in event["versions"], "the version that serves to stay")
+    _want(
+        champion is None or champion.version not in event["versions"],
+        "the version that serves to stay",
+    )
     live = champion.release.stage_keys() if champion and not champion.destroyed else set()
     _want(not live & set(event["stages"]), "the stages of the version that serves to stay")
 
@@ -435,16 +584,42 @@ def _open_and_waiting(state: State, request: str) -> None:
 
 
 def _versions_are_there(state: State, versions: Any) -> None:
-    _want(set(versions) <= {v.version for v in state.versions if not v.destroyed}, "versions that are there")
+    _want(
+        set(versions) <= {v.version for v in state.versions if not v.destroyed},
+        "versions that are there",
+    )
 
 
 _RULES: dict[str, Callable[[State, Event], None]] = {
-    "workspace": _workspace, "clock": _clock, "settled": _settled, "migrated": _migrated, "dataset": _dataset,
-    "backbone": _backbone, "stage": _stage, "release": _release, "measured": _measured, "request": _request,
-    "approved": _approved, "hold": _hold, "closed": _closed, "key": _key, "replayed": _replayed, "lifted": _lifted,
-    "planned": _planned, "step": _step, "certified": _certified, "retrain": _retrain, "healed": _healed,
-    "retired": _retired, "spelt": _spelt, "repeated": _repeated, "moving": _moving, "cache": _cache,
-    "experiment": _experiment, "training": _training, "deferred": _deferred,
+    "workspace": _workspace,
+    "clock": _clock,
+    "settled": _settled,
+    "migrated": _migrated,
+    "dataset": _dataset,
+    "backbone": _backbone,
+    "stage": _stage,
+    "release": _release,
+    "measured": _measured,
+    "request": _request,
+    "approved": _approved,
+    "hold": _hold,
+    "closed": _closed,
+    "key": _key,
+    "replayed": _replayed,
+    "lifted": _lifted,
+    "planned": _planned,
+    "step": _step,
+    "certified": _certified,
+    "retrain": _retrain,
+    "healed": _healed,
+    "retired": _retired,
+    "spelt": _spelt,
+    "repeated": _repeated,
+    "moving": _moving,
+    "cache": _cache,
+    "experiment": _experiment,
+    "training": _training,
+    "deferred": _deferred,
 }
 KINDS = frozenset(_RULES)
 """Every kind of event."""

@@ -1,4 +1,5 @@
-"""The state of the system as the ledger's entries make it: what `s3t_core.erasure.ledger.fold` builds."""
+"""The state of the system as the ledger's entries make it: what `s3t_core.erasure.ledger.fold`
+builds."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from s3t_core.erasure.outcome import ErasureOutcome
 Event = dict[str, Any]
 
 ReleaseCause = Literal["train", "retrain", "repair", "erasure", "restored"]
-"""Why a version began to serve. The ledger's rules and the report share this set, and those below."""
+"""Why a version began to serve. The ledger's rules and the report share this set, and those
+below."""
 ClosingKind = Literal["withdrawal", "rejection"]
 """How a request ends without an erasure."""
 RetrainState = Literal["wanted", "triggered", "failed", "finished"]
@@ -23,9 +25,9 @@ STEPS = ("cut over", "rewrite", "destroy", "measure", "scan", "certify")
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """A registered model version. `staleness`, `offline`: seconds that a loaded one trusts its last confirmation, with
-    and without a registry that answers. `superseded` is the time (RFC 3339) the alias moved on, "" while it serves.
-    `document` is the digest of its files, stages left out."""
+    """A registered model version. `staleness`, `offline`: seconds that a loaded one trusts its last
+    confirmation, with and without a registry that answers. `superseded` is the time (RFC 3339) the
+    alias moved on, "" while it serves. `document` is the digest of its files, stages left out."""
 
     release: Release
     version: str
@@ -44,9 +46,10 @@ class VersionRecord:
 
 @dataclass(frozen=True)
 class ExperimentRecord:
-    """The experiment that this workspace's runs and versions are in, at the tracking URI `registry`, "" for the one in
-    the workspace. `created` is when the registry made it, in milliseconds since 1970: a number may be given again,
-    that time is not. `location`: where its files lie, as the registry says it, or relative to the workspace."""
+    """The experiment that this workspace's runs and versions are in, at the tracking URI
+    `registry`, "" for the one in the workspace. `created` is when the registry made it, in
+    milliseconds since 1970: a number may be given again, that time is not. `location`: where its
+    files lie, as the registry says it, or relative to the workspace."""
 
     registry: str
     id: str
@@ -58,12 +61,14 @@ class ExperimentRecord:
 class RequestRecord:
     """A request as the ledger acknowledged it. `salt` is the SHA-256 of its commitment's salt, hex.
 
-    `received` and `due` (RFC 3339) are what holds now: earlier than what was `told` when a clock that had run ahead was
-    put right since. `id_rule` is the rule for ids that it was asked by; `near` what keeps out whoever is spelt nearly
-    so, and the ids as given under another rule; of a request that found nobody, those alone. `asked_by` is how the
-    person was named: by an "id", or by one of its hashes, of which nobody can say the id. By a hash, `forms` are those
-    of the identity index to look for, of the id itself first, and `subjects` the digests of whom its erasure found by
-    them. `ids` are keyed digests of the ids as given, in all their spellings: what a scan must have to look for.
+    `received` and `due` (RFC 3339) are what holds now: earlier than what was `told` when a clock
+    that had run ahead was put right since. `id_rule` is the rule for ids that it was asked by;
+    `near` what keeps out whoever is spelt nearly so, and the ids as given under another rule; of a
+    request that found nobody, those alone. `asked_by` is how the person was named: by an "id", or
+    by one of its hashes, of which nobody can say the id. By a hash, `forms` are those of the
+    identity index to look for, of the id itself first, and `subjects` the digests of whom its
+    erasure found by them. `ids` are keyed digests of the ids as given, in all their spellings: what
+    a scan must have to look for.
     """
 
     subject: str
@@ -94,8 +99,9 @@ class RequestRecord:
 
 @dataclass(frozen=True)
 class KeyChange:
-    """Another key signs from ledger entry `entry` on. Keys by their ids (SHA-256 of the raw public key, hex).
-    `vouched` is the old one's signature of the new one's id, hex, "" for one that was lost."""
+    """Another key signs from ledger entry `entry` on. Keys by their ids (SHA-256 of the raw public
+    key, hex). `vouched` is the old one's signature of the new one's id, hex, "" for one that was
+    lost."""
 
     entry: int
     old: str
@@ -108,25 +114,25 @@ class KeyChange:
 class State:
     """What the ledger says. Built by `fold`; callers only read it.
 
-    `size` counts the entries; `time` is the latest that any of them tells, since the clock was last put right.
-    `plan` is the event of the open erasure, `steps` those of it that are done, `planned_on` the data version when it
-    was planned, `plans` the ids of all plans there were.
-    `requests` has every request by id; `approved` by whom, `certified` the digest of the certificate, `closed` how it
-    ended without one, `documents` the digest of the closing document of either kind, each by request.
-    `outcomes` has what its erasure came to and how many rows it found, and `ended` when it was certified (RFC 3339), by
-    certified request; `silenced` are slices that stages saw which an erasure deactivated.
-    `moving` is the event of a move that was begun and not ended, `left` the sections of settings, by name, that told of
-    the places which earlier moves left.
-    `caches` are the directories that DVC kept data in, beside the one in the workspace, with whether others share them.
-    `experiments` are those that runs and versions ever were in, oldest first; `trainings` the runs of trainings, and
-    `copies` what the id of a run became when the registry moved.
-    `once` has the request by the digest of each idempotency key that it was asked with.
-    `deferred` are requests that an erasure left open, because what was asked for stands where no row is.
-    `holds` has the event by subject digest; `suppressed`, by suppression digest, what it is of and the request that put
-    it there.
-    `retrain` is the last event of a full retrain that is wanted and not finished; `settled` the settings that must
-    stay, None before the first data; `signing` the id of the key that signs, `key_changes` how it came to that;
-    `corrected` counts how often a clock was put right, `corrected_before_plan` how often it had been when the open
+    `size` counts the entries; `time` is the latest that any of them tells, since the clock was last
+    put right. `plan` is the event of the open erasure, `steps` those of it that are done,
+    `planned_on` the data version when it was planned, `plans` the ids of all plans there were.
+    `requests` has every request by id; `approved` by whom, `certified` the digest of the
+    certificate, `closed` how it ended without one, `documents` the digest of the closing document
+    of either kind, each by request. `outcomes` has what its erasure came to and how many rows it
+    found, and `ended` when it was certified (RFC 3339), by certified request; `silenced` are slices
+    that stages saw which an erasure deactivated. `moving` is the event of a move that was begun and
+    not ended, `left` the sections of settings, by name, that told of the places which earlier moves
+    left. `caches` are the directories that DVC kept data in, beside the one in the workspace, with
+    whether others share them. `experiments` are those that runs and versions ever were in, oldest
+    first; `trainings` the runs of trainings, and `copies` what the id of a run became when the
+    registry moved. `once` has the request by the digest of each idempotency key that it was asked
+    with. `deferred` are requests that an erasure left open, because what was asked for stands where
+    no row is. `holds` has the event by subject digest; `suppressed`, by suppression digest, what it
+    is of and the request that put it there. `retrain` is the last event of a full retrain that is
+    wanted and not finished; `settled` the settings that must stay, None before the first data;
+    `signing` the id of the key that signs, `key_changes` how it came to that; `corrected` counts
+    how often a clock was put right, `corrected_before_plan` how often it had been when the open
     erasure was planned.
     """
 
@@ -183,7 +189,8 @@ class State:
         return self.versions[-1].release if self.versions else None
 
     def runs_of(self, stages: Iterable[str]) -> set[str]:
-        """Ids, as they are now, of the runs in which stages of these keys were trained, and of all trainings."""
+        """Ids, as they are now, of the runs in which stages of these keys were trained, and of all
+        trainings."""
         runs = {self.stages[key].run_id for key in stages} | self.trainings
         return {self.copies.get(run, run) for run in runs if run}
 

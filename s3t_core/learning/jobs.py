@@ -1,8 +1,8 @@
 """Jobs that run in a process of their own: describe a backbone, train one stage, measure a release.
 
-This module imports torch only inside the functions, so that whoever orders a job need not. A stage's process reads the
-files of its own slices and nothing else, checks them against their recorded digests, and refuses to run under another
-numeric profile than the one in its key.
+This module imports torch only inside the functions, so that whoever orders a job need not. A
+stage's process reads the files of its own slices and nothing else, checks them against their
+recorded digests, and refuses to run under another numeric profile than the one in its key.
 """
 
 from collections.abc import Callable
@@ -48,12 +48,13 @@ class Description:
 
 @dataclass(frozen=True)
 class StageJob:
-    """Train one stage. `slices` are the files of its prefix in order, `earlier` the digests of the stages below it.
+    """Train one stage. `slices` are the files of its prefix in order, `earlier` the digests of the
+    stages below it.
 
-    `activations` keeps frozen states (None: nothing is kept); `measured`: how many held-out rows, the first by digest,
-    the stage's accuracy is measured on; `spill`: where states larger than memory go (None: the temporary directory);
-    `max_memory`: what devices may hold of a backbone that is larger than one (learning.placement). None of them changes
-    a byte of the stage."""
+    `activations` keeps frozen states (None: nothing is kept); `measured`: how many held-out rows,
+    the first by digest, the stage's accuracy is measured on; `spill`: where states larger than
+    memory go (None: the temporary directory); `max_memory`: what devices may hold of a backbone
+    that is larger than one (learning.placement). None of them changes a byte of the stage."""
 
     recipe: Recipe
     spec: StageSpec
@@ -70,8 +71,9 @@ class StageJob:
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """A trained stage, not stored yet: only whoever holds the workspace's lock may store it, so that a process whose
-    parent was killed leaves nothing. `accuracy` from 0 to 1 on the measured held-out rows, None without any."""
+    """A trained stage, not stored yet: only whoever holds the workspace's lock may store it, so
+    that a process whose parent was killed leaves nothing. `accuracy` from 0 to 1 on the measured
+    held-out rows, None without any."""
 
     artifact: bytes
     loss: float
@@ -92,11 +94,15 @@ class MeasureJob:
 
 
 def describe(job: DescribeJob) -> Description:
-    """Raises UsageError when the backbone cannot be found, BackboneChanged when it is not the published one."""
+    """Raises UsageError when the backbone cannot be found, BackboneChanged when it is not the
+    published one."""
     from s3t_core.learning.backbone import find_backbone
     from s3t_core.learning.stage import numeric_profile
+
     found = find_backbone(job.model)
-    return Description(found.digest, found.tokenizer_digest, found.layers, numeric_profile(job.threads, job.device))
+    return Description(
+        found.digest, found.tokenizer_digest, found.layers, numeric_profile(job.threads, job.device)
+    )
 
 
 def train(job: StageJob) -> StageOutcome:
@@ -104,36 +110,55 @@ def train(job: StageJob) -> StageOutcome:
     from s3t_core.learning.activations import Activations
     from s3t_core.learning.backbone import check_backbone, find_backbone
     from s3t_core.learning.stage import numeric_profile, train_stage
+
     profile = numeric_profile(job.recipe.profile.threads, job.recipe.training["device"])
     if profile != job.recipe.profile:
-        raise GuaranteeError("expected the numeric profile of the stage key, got another (wanted and got: "
-                             f"{job.recipe.profile.differences(profile)}); train on machines of one profile, or run "
-                             "`s3t train` anew on this one")
+        raise GuaranteeError(
+            "expected the numeric profile of the stage key, got another (wanted and got: "
+            f"{job.recipe.profile.differences(profile)}); train on machines of one profile, or run "
+            "`s3t train` anew on this one"
+        )
     backbone = find_backbone(job.recipe.model)
     check_backbone(backbone, job.recipe.backbone_digest, job.recipe.tokenizer_digest)
-    held_out = sorted(read_verified(job.held_out.path, job.keys, job.held_out.digest))[:job.measured] if (
-        job.measured) else []
+    held_out = (
+        sorted(read_verified(job.held_out.path, job.keys, job.held_out.digest))[: job.measured]
+        if (job.measured)
+        else []
+    )
     result = train_stage(
-        backbone, job.recipe, job.spec, [read_verified(f.path, job.keys, f.digest) for f in job.slices],
-        [job.store.get(d) if d else None for d in job.earlier], held_out,
-        Activations(job.activations, spill=job.spill), job.held_out.digest, job.max_memory)
+        backbone,
+        job.recipe,
+        job.spec,
+        [read_verified(f.path, job.keys, f.digest) for f in job.slices],
+        [job.store.get(d) if d else None for d in job.earlier],
+        held_out,
+        Activations(job.activations, spill=job.spill),
+        job.held_out.digest,
+        job.max_memory,
+    )
     return StageOutcome(result.artifact, result.loss, result.accuracy, result.steps)
 
 
 def measure(job: MeasureJob) -> float | None:
     """Accuracy of the release, 0 to 1; None without held-out rows or without a live shard.
 
-    Any machine may measure: an accuracy stands in no key and in no byte of a stage, and an erasure must not wait for a
-    machine of the release's numeric profile.
+    Any machine may measure: an accuracy stands in no key and in no byte of a stage, and an erasure
+    must not wait for a machine of the release's numeric profile.
     """
     import torch
 
     from s3t_core.learning.backbone import find_backbone
     from s3t_core.learning.ensemble import Ensemble
+
     torch.set_num_threads(max(2, job.recipe.profile.threads))
-    ensemble = Ensemble(find_backbone(job.recipe.model), job.recipe, job.release, job.store.get,
-                        job.max_memory)
+    ensemble = Ensemble(
+        find_backbone(job.recipe.model), job.recipe, job.release, job.store.get, job.max_memory
+    )
     return ensemble.accuracy(read_verified(job.held_out.path, job.keys, job.held_out.digest))
 
 
-JOBS: dict[type, Callable[[Any], Any]] = {DescribeJob: describe, StageJob: train, MeasureJob: measure}
+JOBS: dict[type, Callable[[Any], Any]] = {
+    DescribeJob: describe,
+    StageJob: train,
+    MeasureJob: measure,
+}

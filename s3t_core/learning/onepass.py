@@ -1,13 +1,15 @@
 """Several shards answer in one pass over one backbone.
 
 1. Layers that no shard adapts are computed once for all (learning.split).
-2. From the lowest block of each depth on, the rows of the shards that are adapted there lie one shard after another in
-   one batch, those of the rest once behind them; so no row is computed twice where it would be the same.
-3. An adapted linear layer multiplies all rows with the frozen weight at once and adds each shard's low-rank product to
-   its own rows, which are contiguous: two batched products, and no gathering of rows.
+2. From the lowest block of each depth on, the rows of the shards that are adapted there lie one
+   shard after another in one batch, those of the rest once behind them; so no row is computed twice
+   where it would be the same.
+3. An adapted linear layer multiplies all rows with the frozen weight at once and adds each shard's
+   low-rank product to its own rows, which are contiguous: two batched products, and no gathering of
+   rows.
 
-Right for LoRA (rank-stabilised or not), whose adapter only adds; other kinds take one pass per shard (peft's own
-`adapter_names` ignores them silently).
+Right for LoRA (rank-stabilised or not), whose adapter only adds; other kinds take one pass per
+shard (peft's own `adapter_names` ignores them silently).
 """
 
 from collections.abc import Iterator
@@ -40,10 +42,12 @@ class ShardStages:
 
 
 class StackedLora(torch.nn.Module):
-    """A linear layer under the adapters of several shards. With `rows` = 0 it is the layer it stands for."""
+    """A linear layer under the adapters of several shards. With `rows` = 0 it is the layer it
+    stands for."""
 
     def __init__(self, layer: Any, names: list[str | None]) -> None:
-        """`layer`: peft's; `names`: the adapter of each shard that diverged by here, None where it has none here."""
+        """`layer`: peft's; `names`: the adapter of each shard that diverged by here, None where it
+        has none here."""
         super().__init__()
         self.layer = layer
         self.rows = 0
@@ -55,15 +59,16 @@ class StackedLora(torch.nn.Module):
         self.up = torch.stack([up[n] if n else nothing[1] for n in names]).contiguous()
 
     def forward(self, states: Tensor) -> Tensor:
-        """(shards x rows [+ rows], tokens, in) -> (..., out): shard after shard, those without an adapter last."""
+        """(shards x rows [+ rows], tokens, in) -> (..., out): shard after shard, those without an
+        adapter last."""
         if not self.rows:
             result: Tensor = self.layer(states)
             return result
         made: Tensor = self.layer.base_layer(states)
         shards = len(self.down)
-        own = states[:shards * self.rows].reshape(shards, -1, states.shape[-1])
+        own = states[: shards * self.rows].reshape(shards, -1, states.shape[-1])
         added = torch.bmm(torch.bmm(own, self.down), self.up)
-        made[:shards * self.rows] += added.view(shards * self.rows, *made.shape[1:])
+        made[: shards * self.rows] += added.view(shards * self.rows, *made.shape[1:])
         return made
 
 
@@ -71,7 +76,8 @@ class OnePass:
     """Last states of every shard, computed together. Not for two threads at once."""
 
     def __init__(self, staged: StagedModel, shards: list[ShardStages]) -> None:
-        """`shards`: on `staged`, loaded. Replaces the adapted layers in the model by stacked ones."""
+        """`shards`: on `staged`, loaded. Replaces the adapted layers in the model by stacked
+        ones."""
         self._staged = staged
         self._order = sorted(range(len(shards)), key=lambda i: -shards[i].depth)
         ordered = [shards[i] for i in self._order]
@@ -87,7 +93,8 @@ class OnePass:
                 self._layers.append(stacked)
 
     def states(self, batch: Batch) -> list[Tensor]:
-        """The last states of each shard, in the order given: ids and mask (rows, tokens) -> (rows, tokens, hidden)."""
+        """The last states of each shard, in the order given: ids and mask (rows, tokens) -> (rows,
+        tokens, hidden)."""
         split, rows = self._staged.split, len(next(iter(batch.values())))
         levels = sorted(self._first, reverse=True)
         lowest = self._first[levels[0]]
@@ -99,11 +106,21 @@ class OnePass:
                 new = self._depths.count(depth)
                 shallower = sum(d < depth for d in self._depths)
                 copies = sum(d >= depth for d in self._depths) + bool(shallower)
-                many = {name: tensor.repeat(copies, *[1] * (tensor.dim() - 1)) for name, tensor in batch.items()}
-                entering = None if base is None else torch.cat([*diverged, *[base] * (new + bool(shallower))])
+                many = {
+                    name: tensor.repeat(copies, *[1] * (tensor.dim() - 1))
+                    for name, tensor in batch.items()
+                }
+                entering = (
+                    None
+                    if base is None
+                    else torch.cat([*diverged, *[base] * (new + bool(shallower))])
+                )
                 if i + 1 == len(levels):
-                    states = split.states(many) if entering is None else split.resumed(
-                        many, self._first[depth], entering)
+                    states = (
+                        split.states(many)
+                        if entering is None
+                        else split.resumed(many, self._first[depth], entering)
+                    )
                     break
                 stop = self._first[levels[i + 1]]
                 found = split.entering(many, [stop], self._first[depth], entering)[stop]

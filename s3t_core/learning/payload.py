@@ -1,9 +1,11 @@
-"""What a served model is asked with, as texts: every form that MLflow hands on, each read in one way or refused.
+"""What a served model is asked with, as texts: every form that MLflow hands on, each read in one
+way or refused.
 
-A text is a cell of the column that `[data] text` names where columns have names, and of the only column where there is
-one; never of "the first" of several. What is no text (None, NaN, a number, half a surrogate pair) is refused by its
-place, and no message quotes what was asked. Nothing of pandas or numpy is imported: a frame is what has columns, an
-array or a Series what turns itself into a list.
+A text is a cell of the column that `[data] text` names where columns have names, and of the only
+column where there is one; never of "the first" of several. What is no text (None, NaN, a number,
+half a surrogate pair) is refused by its place, and no message quotes what was asked. Nothing of
+pandas or numpy is imported: a frame is what has columns, an array or a Series what turns itself
+into a list.
 """
 
 import math
@@ -14,9 +16,9 @@ from s3t_core.errors import DataError
 
 
 def texts_of(asked: Any, column: str = "") -> list[str]:
-    """The texts of a payload, in its order; `column` is what `[data] text` named, "" where nobody said. Taken are one
-    text, a list, tuple, Series or array of texts (also n rows of one cell), a frame, a dict of columns, and a list of
-    dicts. Raises DataError."""
+    """The texts of a payload, in its order; `column` is what `[data] text` named, "" where nobody
+    said. Taken are one text, a list, tuple, Series or array of texts (also n rows of one cell), a
+    frame, a dict of columns, and a list of dicts. Raises DataError."""
     return _checked(_cells(asked, column))
 
 
@@ -31,8 +33,9 @@ def _cells(asked: Any, column: str) -> list[Any]:
     if isinstance(listed, str):  # an array without dimensions
         return [listed]
     if not isinstance(listed, Iterable) or isinstance(listed, bytes | bytearray):
-        raise DataError("expected texts: a list, a frame, an array or one text, got "
-                        f"{type(asked).__name__}")
+        raise DataError(
+            f"expected texts: a list, a frame, an array or one text, got {type(asked).__name__}"
+        )
     return [_cell(row, column) for row in listed]
 
 
@@ -49,7 +52,9 @@ def _cells_of_frame(frame: Any, column: str) -> list[Any]:
     if not len(frame):
         return []
     if names.count(chosen := _chosen(names, column)) > 1:
-        raise DataError("expected one column of texts, got several of its name; name each column once")
+        raise DataError(
+            "expected one column of texts, got several of its name; name each column once"
+        )
     return list(_listed(frame[chosen]))
 
 
@@ -68,8 +73,10 @@ def _cell(row: Any, column: str) -> Any:
     cells = _listed(row) if not isinstance(row, str) else row
     if isinstance(cells, list | tuple):
         if len(cells) != 1:
-            raise DataError(f"expected one text in each row, got a row of {len(cells)} cells without names; send them "
-                            "as a frame whose columns have names, or send the texts alone")
+            raise DataError(
+                f"expected one text in each row, got a row of {len(cells)} cells without names; "
+                "send them as a frame whose columns have names, or send the texts alone"
+            )
         return cells[0]
     return cells
 
@@ -80,16 +87,21 @@ def _chosen(names: list[Any], column: str) -> Any:
     if len(names) == 1:
         return names[0]
     wanted = f"the column {column!r}, which [data] text names," if column else "one column"
-    raise DataError(f"expected {wanted} or a single column of texts, got {len(names)} columns without it; name the "
-                    "column of texts as it is named in s3t.toml, or send it alone")
+    raise DataError(
+        f"expected {wanted} or a single column of texts, got {len(names)} columns without it; name "
+        "the column of texts as it is named in s3t.toml, or send it alone"
+    )
 
 
 def _checked(cells: list[Any]) -> list[str]:
     wrong = [(number, _kind(cell)) for number, cell in enumerate(cells, 1) if _kind(cell)]
     if wrong:
         number, kind = wrong[0]
-        raise DataError(f"expected a text in each of {len(cells)} row(s), got {len(wrong)} without one; the first is "
-                        f"row {number}: {kind}. Nothing was answered: leave those rows out, or write them as texts")
+        raise DataError(
+            f"expected a text in each of {len(cells)} row(s), got {len(wrong)} without one; the "
+            f"first is row {number}: {kind}. Nothing was answered: leave those rows out, or write "
+            "them as texts"
+        )
     return [str(cell) for cell in cells]
 
 
@@ -101,6 +113,10 @@ def _kind(cell: Any) -> str:
         except UnicodeEncodeError:
             return "a text with half a surrogate pair"
         return ""
-    if cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, float) and math.isnan(cell)):
+    if (
+        cell is None
+        or type(cell).__name__ in ("NAType", "NaTType")
+        or (isinstance(cell, float) and math.isnan(cell))
+    ):
         return "a missing value (None, NaN)"
     return f"a value of the type {type(cell).__name__}"

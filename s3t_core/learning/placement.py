@@ -1,10 +1,13 @@
-"""Where a backbone's layers lie when it is larger than one device (Hugging Face accelerate carries it out).
+"""Where a backbone's layers lie when it is larger than one device (Hugging Face accelerate carries
+it out).
 
-1. Given is what each device may hold of the backbone, `max_memory`: "0=20GiB,1=20GiB" for GPUs by number, "cpu=8GiB"
-   for a machine without. What is not a layer (embeddings, norms) goes to the first.
-2. Layers are placed from the top down. Those that a stage trains through, and those with adapters on them, must have a
-   device; the frozen ones below stay on disk, as safetensors, and are read in the one pass that each slice takes
-   through them (learning.activations). So a shallow stage trains where the whole backbone would not fit.
+1. Given is what each device may hold of the backbone, `max_memory`: "0=20GiB,1=20GiB" for GPUs by
+   number, "cpu=8GiB" for a machine without. What is not a layer (embeddings, norms) goes to the
+   first.
+2. Layers are placed from the top down. Those that a stage trains through, and those with adapters
+   on them, must have a device; the frozen ones below stay on disk, as safetensors, and are read in
+   the one pass that each slice takes through them (learning.activations). So a shallow stage trains
+   where the whole backbone would not fit.
 3. Every GPU must be of one kind: a layer computes the same bits wherever it lies.
 
 Placement changes no byte of a stage, so it is no part of its key.
@@ -34,18 +37,23 @@ def parse_memory(text: str) -> dict[Device, int]:
         if {type(d) for d in found} != {int} and list(found) != ["cpu"]:
             raise ValueError
     except ValueError:
-        raise UsageError('expected [runner] max_memory as "cpu=8GiB", or "0=20GiB,1=20GiB" for GPUs, got another '
-                         "text") from None
+        raise UsageError(
+            'expected [runner] max_memory as "cpu=8GiB", or "0=20GiB,1=20GiB" for GPUs, got '
+            "another "
+            "text"
+        ) from None
     return found
 
 
 def device_map(backbone: Backbone, max_memory: str, lowest: int) -> dict[str, Device]:
-    """Module name to device, for a float32 backbone whose layers from `lowest` on need one. Raises UsageError when
-    these do not fit, GuaranteeError for GPUs of several kinds."""
+    """Module name to device, for a float32 backbone whose layers from `lowest` on need one. Raises
+    UsageError when these do not fit, GuaranteeError for GPUs of several kinds."""
     room = parse_memory(max_memory)
     _check_one_kind([d for d in room if isinstance(d, int)])
     with init_empty_weights():
-        model = AutoModel.from_config(AutoConfig.from_pretrained(backbone.path), dtype=torch.float32)
+        model = AutoModel.from_config(
+            AutoConfig.from_pretrained(backbone.path), dtype=torch.float32
+        )
     stack = layer_stack(model)
     sizes = compute_module_sizes(model, dtype=torch.float32)
     devices = list(room)
@@ -58,10 +66,13 @@ def device_map(backbone: Backbone, max_memory: str, lowest: int) -> dict[str, De
             at += 1
         if at == len(devices) and index >= lowest:
             needed = sum(sizes[f"{stack}.{i}"] for i in range(lowest, backbone.layers)) + sum(
-                sizes[n] for n in _beside(model, stack))
-            raise UsageError(f"expected [runner] max_memory to hold the layers that are trained through, from "
-                             f"{lowest} on, {needed / 2**20:,.0f} MiB in all, got less; give it more, or lower the "
-                             "depth with [system] slices")
+                sizes[n] for n in _beside(model, stack)
+            )
+            raise UsageError(
+                "expected [runner] max_memory to hold the layers that are trained through, from "
+                f"{lowest} on, {needed / 2**20:,.0f} MiB in all, got less; give it more, or lower "
+                "the depth with [system] slices"
+            )
         placed[name] = DISK if at == len(devices) else devices[at]
         if at < len(devices):
             room[devices[at]] -= sizes[name]
@@ -72,17 +83,30 @@ def _beside(model: torch.nn.Module, stack: str) -> list[str]:
     """The largest modules and the single parameters that hold none of the stack's layers."""
     names: list[str] = []
     for name, module in model.named_modules():
-        inside = any(name.startswith(f"{n}.") for n in names) or name == stack or name.startswith(f"{stack}.")
+        inside = (
+            any(name.startswith(f"{n}.") for n in names)
+            or name == stack
+            or name.startswith(f"{stack}.")
+        )
         if name and not inside and not stack.startswith(f"{name}."):
             names.append(name)
         if not inside or not name:
-            names += [f"{name}.{n}" if name else n for n, _ in module.named_parameters(recurse=False)
-                      if not any((f"{name}.{n}" if name else n).startswith(f"{m}.") for m in names)]
+            names += [
+                f"{name}.{n}" if name else n
+                for n, _ in module.named_parameters(recurse=False)
+                if not any((f"{name}.{n}" if name else n).startswith(f"{m}.") for m in names)
+            ]
     return names
 
 
 def _check_one_kind(gpus: list[int]) -> None:
-    kinds: set[Any] = {torch.cuda.get_device_name(g) for g in gpus} if gpus and torch.cuda.is_available() else set()
+    kinds: set[Any] = (
+        {torch.cuda.get_device_name(g) for g in gpus}
+        if gpus and torch.cuda.is_available()
+        else set()
+    )
     if len(kinds) > 1:
-        raise GuaranteeError(f"expected GPUs of one kind in [runner] max_memory, got {', '.join(sorted(kinds))}: a "
-                             "layer would compute other bits where it lies elsewhere")
+        raise GuaranteeError(
+            f"expected GPUs of one kind in [runner] max_memory, got {', '.join(sorted(kinds))}: a "
+            "layer would compute other bits where it lies elsewhere"
+        )

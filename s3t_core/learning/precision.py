@@ -1,7 +1,7 @@
 """Lower precision where it pays: the frozen linear layers in bfloat16, everything else in float32.
 
-Attention, normalisation, adapters and heads stay in float32: on CPUs the bfloat16 attention backward costs more than
-it saves (facts about torch 2.13), and what is trained keeps its precision.
+Attention, normalisation, adapters and heads stay in float32: on CPUs the bfloat16 attention
+backward costs more than it saves (facts about torch 2.13), and what is trained keeps its precision.
 """
 
 import torch
@@ -11,7 +11,8 @@ from s3t_core.learning.backbone import layer_stack
 
 
 class LowPrecisionLinear(torch.nn.Linear):
-    """A frozen linear layer that multiplies in bfloat16: float32 in, float32 out. Its float32 weight stays as it is."""
+    """A frozen linear layer that multiplies in bfloat16: float32 in, float32 out. Its float32
+    weight stays as it is."""
 
     low: Tensor
 

@@ -1,8 +1,10 @@
-"""Imported once by the process that stage processes are forked from, so that each starts in milliseconds.
+"""Imported once by the process that stage processes are forked from, so that each starts in
+milliseconds.
 
-It takes out the variables that choose kernels, then only imports: no tensor is made and no thread is started before
-the fork. Where something else imported torch first (sitecustomize, a .pth file), the variables stay: then each process
-that is forked refuses to work, and says so to whoever asked; from here nobody would hear it.
+It takes out the variables that choose kernels, then only imports: no tensor is made and no thread
+is started before the fork. Where something else imported torch first (sitecustomize, a .pth file),
+the variables stay: then each process that is forked refuses to work, and says so to whoever asked;
+from here nobody would hear it.
 """
 
 import contextlib

@@ -1,8 +1,10 @@
-"""Stage keys: everything that makes a stage, hashed before it is trained (method.md, "What a stage is called").
+"""Stage keys: everything that makes a stage, hashed before it is trained (method.md, "What a stage
+is called").
 
-Training lists the keys that the present data and config call for and trains those without a digest. So a crash
-resumes where it was, replicas that share a prefix train it once, and a full retrain re-uses every stage whose inputs
-did not change. This module imports no torch: what is wanted can be listed anywhere.
+Training lists the keys that the present data and config call for and trains those without a digest.
+So a crash resumes where it was, replicas that share a prefix train it once, and a full retrain
+re-uses every stage whose inputs did not change. This module imports no torch: what is wanted can be
+listed anywhere.
 """
 
 from collections.abc import Mapping
@@ -17,13 +19,17 @@ from s3t_core.errors import UsageError
 
 
 def blocks(layers: int, slices: int) -> tuple[tuple[int, ...], ...]:
-    """L contiguous groups of layer indices, counted from the top: block 1 holds the layers nearest the output.
+    """L contiguous groups of layer indices, counted from the top: block 1 holds the layers nearest
+    the output.
 
-    L need not divide the layer count: the upper blocks get one layer more. Raises UsageError when L > layers.
+    L need not divide the layer count: the upper blocks get one layer more. Raises UsageError when L
+    > layers.
     """
     if slices > layers:
-        raise UsageError(f"expected at most {layers} slices (the backbone has {layers} layers, a block needs one), "
-                         f"got {slices}; lower [system] slices")
+        raise UsageError(
+            f"expected at most {layers} slices (the backbone has {layers} layers, a block needs "
+            f"one), got {slices}; lower [system] slices"
+        )
     groups, top = [], layers
     for i in range(slices):
         size = layers // slices + (i < layers % slices)
@@ -36,10 +42,11 @@ def blocks(layers: int, slices: int) -> tuple[tuple[int, ...], ...]:
 class NumericProfile:
     """What else decides the bits of a stage. Byte equality is claimed within one profile.
 
-    Library versions, of those too that turn a row into what a backbone reads; the CPU's capability, its maker and
-    whether it multiplies in bfloat16; threads; and `fingerprint`, a digest of what the machine computes
-    (learning.fingerprint). The maker stands beside the fingerprint because libraries choose kernels by it, for shapes
-    too that the fingerprint does not try. "" in a profile that an earlier release recorded, or where nothing tells it.
+    Library versions, of those too that turn a row into what a backbone reads; the CPU's capability,
+    its maker and whether it multiplies in bfloat16; threads; and `fingerprint`, a digest of what
+    the machine computes (learning.fingerprint). The maker stands beside the fingerprint because
+    libraries choose kernels by it, for shapes too that the fingerprint does not try. "" in a
+    profile that an earlier release recorded, or where nothing tells it.
     """
 
     torch: str
@@ -57,9 +64,12 @@ class NumericProfile:
     fingerprint: str = ""
 
     def differences(self, other: "NumericProfile") -> str:
-        """What differs, as "threads 1 and 2, torch 2.13.0 and 2.14.0": this one's value first. "" when nothing does."""
+        """What differs, as "threads 1 and 2, torch 2.13.0 and 2.14.0": this one's value first. ""
+        when nothing does."""
         names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
-        return ", ".join(f"{n} {_short(getattr(self, n))} and {_short(getattr(other, n))}" for n in names)
+        return ", ".join(
+            f"{n} {_short(getattr(self, n))} and {_short(getattr(other, n))}" for n in names
+        )
 
 
 def _short(value: object) -> str:
@@ -85,32 +95,48 @@ class Recipe:
     method: str = METHOD_VERSION
 
     def seed(self, shard: int, prefix: Sequence) -> int:
-        """The stage's own seed: from the shard and the slices it sees, never from the replica's number (hazard 9)."""
+        """The stage's own seed: from the shard and the slices it sees, never from the replica's
+        number (hazard 9)."""
         place = {"seed": self.training["seed"], "shard": shard, "prefix": list(prefix)}
         return int(digest_of(place)[:12], 16)
 
-    def stage_key(self, shard: int, prefix: Sequence, slice_digests: tuple[str, ...],
-                  earlier: tuple[str | None, ...]) -> str:
-        """SHA-256 over all that makes the stage. `earlier`: keys of stages 1..i-1, None for a void one."""
-        return digest_of({
-            "method": self.method,
-            "backbone": self.backbone_digest,
-            "tokenizer": self.tokenizer_digest,
-            "labels": list(self.labels),
-            "max_length": self.max_length,
-            "adapter": dict(self.adapter),
-            "training": dict(self.training),
-            "block": list(self.blocks[len(prefix) - 1]),
-            "seed": self.seed(shard, prefix),
-            "slices": list(slice_digests),
-            "earlier": list(earlier),
-            "profile": asdict(self.profile),
-        })
+    def stage_key(
+        self,
+        shard: int,
+        prefix: Sequence,
+        slice_digests: tuple[str, ...],
+        earlier: tuple[str | None, ...],
+    ) -> str:
+        """SHA-256 over all that makes the stage. `earlier`: keys of stages 1..i-1, None for a void
+        one."""
+        return digest_of(
+            {
+                "method": self.method,
+                "backbone": self.backbone_digest,
+                "tokenizer": self.tokenizer_digest,
+                "labels": list(self.labels),
+                "max_length": self.max_length,
+                "adapter": dict(self.adapter),
+                "training": dict(self.training),
+                "block": list(self.blocks[len(prefix) - 1]),
+                "seed": self.seed(shard, prefix),
+                "slices": list(slice_digests),
+                "earlier": list(earlier),
+                "profile": asdict(self.profile),
+            }
+        )
 
 
-def make_recipe(config: Config, model: str, backbone_digest: str, tokenizer_digest: str, layers: int,
-                profile: NumericProfile) -> Recipe:
-    """The recipe that `config` asks for on a given backbone. `model` is where to find it: "minilm", a path, an id.
+def make_recipe(
+    config: Config,
+    model: str,
+    backbone_digest: str,
+    tokenizer_digest: str,
+    layers: int,
+    profile: NumericProfile,
+) -> Recipe:
+    """The recipe that `config` asks for on a given backbone. `model` is where to find it: "minilm",
+    a path, an id.
 
     dtype "auto" is settled here, so that a stage key always names the precision.
     """
@@ -121,15 +147,22 @@ def make_recipe(config: Config, model: str, backbone_digest: str, tokenizer_dige
         low = profile.bfloat16 and not config.runner.max_memory  # what is read from disk is float32
         training["dtype"] = "bfloat16" if low else "float32"
     return Recipe(
-        model=model, backbone_digest=backbone_digest, tokenizer_digest=tokenizer_digest,
-        labels=config.require_labels(), max_length=config.backbone.max_length,
-        blocks=blocks(layers, config.system.slices), adapter=adapter, training=training, profile=profile,
+        model=model,
+        backbone_digest=backbone_digest,
+        tokenizer_digest=tokenizer_digest,
+        labels=config.require_labels(),
+        max_length=config.backbone.max_length,
+        blocks=blocks(layers, config.system.slices),
+        adapter=adapter,
+        training=training,
+        profile=profile,
     )
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """A stage that should exist: where it stands, what it sees, the keys of the stages it builds on (None: void)."""
+    """A stage that should exist: where it stands, what it sees, the keys of the stages it builds on
+    (None: void)."""
 
     key: str
     shard: int
@@ -144,7 +177,8 @@ class StageSpec:
 
 @dataclass(frozen=True)
 class WantedReplica:
-    """A replica as data and config call for it: one key per position, None where the stage is void."""
+    """A replica as data and config call for it: one key per position, None where the stage is
+    void."""
 
     shard: int
     number: int
@@ -154,14 +188,16 @@ class WantedReplica:
 
 @dataclass(frozen=True)
 class Wanted:
-    """All replicas that should exist, and each distinct stage once, those that others build on first."""
+    """All replicas that should exist, and each distinct stage once, those that others build on
+    first."""
 
     replicas: tuple[WantedReplica, ...]
     stages: tuple[StageSpec, ...]
 
 
 def wanted(recipe: Recipe, sequences: list[Sequence], dataset: DatasetVersion) -> Wanted:
-    """What should exist for `dataset`: m·B replicas, shared prefixes once. A stage that no row feeds is void."""
+    """What should exist for `dataset`: m·B replicas, shared prefixes once. A stage that no row
+    feeds is void."""
     replicas: list[WantedReplica] = []
     stages: dict[str, StageSpec] = {}
     for shard in range(dataset.shards):

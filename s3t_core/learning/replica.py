@@ -1,8 +1,10 @@
-"""A backbone with stages on it: attach, load, silence and save the adapter and head of single stages.
+"""A backbone with stages on it: attach, load, silence and save the adapter and head of single
+stages.
 
-The model at depth d is backbone + adapters 1..d + head d (method.md). Adapters of different stages sit on different
-layers, so several are active at once; they are never merged into weights (hazard 11). Heads live outside peft, one per
-stage (hazard 2). Attaching a stage never touches another's weights (hazard 3).
+The model at depth d is backbone + adapters 1..d + head d (method.md). Adapters of different stages
+sit on different layers, so several are active at once; they are never merged into weights (hazard
+11). Heads live outside peft, one per stage (hazard 2). Attaching a stage never touches another's
+weights (hazard 3).
 """
 
 import warnings
@@ -34,8 +36,11 @@ class StagedModel:
         placed = getattr(model, "hf_device_map", {})
         if recipe.training["dtype"] == "bfloat16":
             if "disk" in placed.values():
-                raise UsageError('expected [training] dtype = "float32" for a backbone of which layers stay on disk, '
-                                 "got bfloat16; set it, or give [runner] max_memory more")
+                raise UsageError(
+                    'expected [training] dtype = "float32" for a backbone of which layers stay on '
+                    "disk, "
+                    "got bfloat16; set it, or give [runner] max_memory more"
+                )
             lower_precision(model)
         self.model = model if placed else model.to(torch.device(recipe.training["device"]))
         self.split = SplitBackbone(self.model)
@@ -45,12 +50,17 @@ class StagedModel:
         self._adapted: dict[str, list[str]] = {}
 
     def attach(self, name: str, block: int) -> None:
-        """A fresh adapter (a no-op) on block `block` (from 1) and a fresh zero head, both frozen."""
+        """A fresh adapter (a no-op) on block `block` (from 1) and a fresh zero head, both
+        frozen."""
         adapter = self.recipe.adapter
-        targets = modules_in_layers(self.model, self.recipe.blocks[block - 1], tuple(adapter["target_modules"]))
+        targets = modules_in_layers(
+            self.model, self.recipe.blocks[block - 1], tuple(adapter["target_modules"])
+        )
         config = adapter_config(adapter, targets)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # peft warns of several adapters: here that is the point
+            warnings.simplefilter(
+                "ignore"
+            )  # peft warns of several adapters: here that is the point
             inject_adapter_in_model(config, self.model, adapter_name=name)
         head = torch.nn.Linear(self.hidden, len(self.recipe.labels))
         torch.nn.init.zeros_(head.weight)
@@ -62,20 +72,27 @@ class StagedModel:
         self.model.eval()
 
     def load(self, name: str, block: int, artifact: bytes) -> None:
-        """Attach a trained stage. Raises ArtifactError unless it holds exactly the tensors the stage has."""
+        """Attach a trained stage. Raises ArtifactError unless it holds exactly the tensors the
+        stage has."""
         self.attach(name, block)
         tensors = load_tensors(artifact)
         expected = self.tensors(name)
         if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in expected.items()}:
-            raise ArtifactError(f"expected the {len(expected)} tensors of a stage of block {block}, got others; "
-                                "the artifact belongs to another config")
-        adapter = {k.removeprefix(_ADAPTER): v for k, v in tensors.items() if k.startswith(_ADAPTER)}
+            raise ArtifactError(
+                f"expected the {len(expected)} tensors of a stage of block {block}, got others; "
+                "the artifact belongs to another config"
+            )
+        adapter = {
+            k.removeprefix(_ADAPTER): v for k, v in tensors.items() if k.startswith(_ADAPTER)
+        }
         set_peft_model_state_dict(self.model, adapter, adapter_name=name)
         head = {k.removeprefix(_HEAD): v for k, v in tensors.items() if k.startswith(_HEAD)}
         self.heads[name].load_state_dict(head)
         if self.dump(name) != save_tensors(tensors):
-            raise GuaranteeError("expected a loaded stage to equal its artifact byte for byte, got other values; "
-                                 "this peft version does not restore adapters exactly")
+            raise GuaranteeError(
+                "expected a loaded stage to equal its artifact byte for byte, got other values; "
+                "this peft version does not restore adapters exactly"
+            )
 
     def activate(self, names: list[str]) -> None:
         """Exactly these adapters answer, every other is off. Changes no weight."""
@@ -87,7 +104,8 @@ class StagedModel:
     def trainable(self, name: str) -> dict[str, torch.nn.Parameter]:
         """Make the stage `name`, and nothing else, trainable; returns its parameters by name.
 
-        Raises GuaranteeError when the trainable set is not exactly the adapter tensors of its block and its head.
+        Raises GuaranteeError when the trainable set is not exactly the adapter tensors of its block
+        and its head.
         """
         marker = f".{name}."
         for parameter_name, parameter in self.model.named_parameters():
@@ -98,25 +116,36 @@ class StagedModel:
         inside = tuple(f"{module}." for module in self._adapted[name])
         strange = [n for n in chosen if not n.startswith(("head.", *inside))]
         if strange or len(chosen) != len(self.tensors(name)):
-            raise GuaranteeError(f"expected exactly the {len(self.tensors(name))} tensors of the stage to train, "
-                                 f"got {len(chosen)}, {len(strange)} of them elsewhere")
+            raise GuaranteeError(
+                f"expected exactly the {len(self.tensors(name))} tensors of the stage to train, "
+                f"got {len(chosen)}, {len(strange)} of them elsewhere"
+            )
         return chosen
 
-    def logits(self, name: str, batch: Batch, layer: int = 0, entering: Tensor | None = None) -> Tensor:
-        """Logits of the head `name` under the active adapters: ids and mask (rows, tokens) -> (rows, labels). With the
-        states that enter `layer`, (rows, tokens, hidden), what lies below it is not computed again."""
-        states = self.split.states(batch) if entering is None else self.split.resumed(batch, layer, entering)
+    def logits(
+        self, name: str, batch: Batch, layer: int = 0, entering: Tensor | None = None
+    ) -> Tensor:
+        """Logits of the head `name` under the active adapters: ids and mask (rows, tokens) ->
+        (rows, labels). With the states that enter `layer`, (rows, tokens, hidden), what lies below
+        it is not computed again."""
+        states = (
+            self.split.states(batch)
+            if entering is None
+            else self.split.resumed(batch, layer, entering)
+        )
         return self.classify(name, states, batch)
 
     def classify(self, name: str, states: Tensor, batch: Batch) -> Tensor:
-        """Logits of the head `name` for the last states of a batch: (rows, tokens, hidden) -> (rows, labels)."""
+        """Logits of the head `name` for the last states of a batch: (rows, tokens, hidden) ->
+        (rows, labels)."""
         mask = batch.get("attention_mask", torch.ones(states.shape[:2], dtype=torch.long))
         features = pool(states, mask.to(states.device), self.recipe.training["pooling"])
         result: Tensor = self.heads[name](features)
         return result
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The stage's tensors by their names in the artifact, float32, shapes as in peft and `nn.Linear`."""
+        """The stage's tensors by their names in the artifact, float32, shapes as in peft and
+        `nn.Linear`."""
         adapter = get_peft_model_state_dict(self.model, adapter_name=name)
         state = {f"{_ADAPTER}{k}": v for k, v in adapter.items()}
         state |= {f"{_HEAD}{k}": v for k, v in self.heads[name].state_dict().items()}
@@ -136,7 +165,11 @@ class StagedModel:
 
 
 def _adapters_of(layer: Any) -> list[str]:
-    return list(dict.fromkeys(name for attribute in layer.adapter_layer_names for name in getattr(layer, attribute)))
+    return list(
+        dict.fromkeys(
+            name for attribute in layer.adapter_layer_names for name in getattr(layer, attribute)
+        )
+    )
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:

@@ -1,8 +1,10 @@
-"""A backbone that can be run in part: the layers below one once, those from it on as often as needed.
+"""A backbone that can be run in part: the layers below one once, those from it on as often as
+needed.
 
-Blocks below the one a stage trains are frozen and free of adapters (method.md), so the states that enter its lowest
-layer are the same in every epoch, replica and sequence; likewise, when several shards answer, the layers that none of
-them adapts. Every layer is asked, each time, whether it computes or passes its input on; nothing here knows BERT.
+Blocks below the one a stage trains are frozen and free of adapters (method.md), so the states that
+enter its lowest layer are the same in every epoch, replica and sequence; likewise, when several
+shards answer, the layers that none of them adapts. Every layer is asked, each time, whether it
+computes or passes its input on; nothing here knows BERT.
 """
 
 from collections.abc import Callable, Iterable
@@ -40,10 +42,12 @@ class SplitBackbone:
         self._whole()
         return self._run(batch)
 
-    def entering(self, batch: Batch, layers: Iterable[int], first: int = 0,
-                 states: Tensor | None = None) -> dict[int, Tensor]:
-        """The states that enter each of some layers, (rows, tokens, hidden); nothing above the highest is computed, and
-        nothing below `first` where the states that enter that are given."""
+    def entering(
+        self, batch: Batch, layers: Iterable[int], first: int = 0, states: Tensor | None = None
+    ) -> dict[int, Tensor]:
+        """The states that enter each of some layers, (rows, tokens, hidden); nothing above the
+        highest is computed, and nothing below `first` where the states that enter that are
+        given."""
         self._whole()
         self._first, self._given = first, states
         self._wanted = frozenset(layers)
@@ -54,9 +58,12 @@ class SplitBackbone:
         return found
 
     def resumed(self, batch: Batch, layer: int, states: Tensor) -> Tensor:
-        """The last states, computed from those that enter `layer`: equal to `states(batch)` where they are its own."""
+        """The last states, computed from those that enter `layer`: equal to `states(batch)` where
+        they are its own."""
         if not self.resumes(batch):
-            raise GuaranteeError("expected a backbone whose layers pass on states alone, got one that shares more")
+            raise GuaranteeError(
+                "expected a backbone whose layers pass on states alone, got one that shares more"
+            )
         self._whole()
         self._first, self._given = layer, states.to(self.device)
         result = self._run(batch)
@@ -69,8 +76,9 @@ class SplitBackbone:
         return result
 
     def resumes(self, batch: Batch) -> bool:
-        """Whether the backbone can be resumed: tried once, on a row of `batch`, and compared byte by byte. A backbone
-        whose layers share more than states (a position bias that the first one makes) is always computed whole."""
+        """Whether the backbone can be resumed: tried once, on a row of `batch`, and compared byte
+        by byte. A backbone whose layers share more than states (a position bias that the first one
+        makes) is always computed whole."""
         if self._resumes is None:
             row, middle = {name: tensor[:1] for name, tensor in batch.items()}, self.layers // 2
             with torch.no_grad():

@@ -1,12 +1,12 @@
 """Train one stage (method.md, "Training a replica").
 
-1. Load the backbone; the states that enter block i's lowest layer, frozen and without adapters, come from
-   `activations`: once per row, whatever the number of epochs, sequences and replicas. Attach stages 1..i-1 from their
-   artifacts, frozen and active.
+1. Load the backbone; the states that enter block i's lowest layer, frozen and without adapters,
+   come from `activations`: once per row, whatever the number of epochs, sequences and replicas.
+   Attach stages 1..i-1 from their artifacts, frozen and active.
 2. Seed from the shard and the slices seen, so that nothing else decides the draws (hazard 9).
 3. Attach a fresh adapter on block i and a fresh head; they alone train (asserted).
-4. A fixed number of steps over slices 1..i with a fresh optimizer (hazards 8, 10); batches are laid out from these
-   rows alone.
+4. A fixed number of steps over slices 1..i with a fresh optimizer (hazards 8, 10); batches are laid
+   out from these rows alone.
 5. Save adapter and head as one immutable safetensors artifact.
 """
 
@@ -27,7 +27,9 @@ from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
 from s3t_core.learning.replica import StagedModel
 from s3t_core.records import Row
 
-_POOL_BATCHES = 16  # rows are sorted by length within pools of so many batches: little padding, still shuffled
+_POOL_BATCHES = (
+    16  # rows are sorted by length within pools of so many batches: little padding, still shuffled
+)
 _WARM_UP = 0.1
 _WEIGHT_DECAY = 0.01
 COMPUTED = Activations()
@@ -36,9 +38,11 @@ COMPUTED = Activations()
 
 @dataclass(frozen=True)
 class StageResult:
-    """A trained stage: its artifact, mean loss of the last epoch, and accuracy at its depth on the held-out rows.
+    """A trained stage: its artifact, mean loss of the last epoch, and accuracy at its depth on the
+    held-out rows.
 
-    `accuracy` is a share from 0 to 1, None when nothing is held out. `steps` counts optimizer steps.
+    `accuracy` is a share from 0 to 1, None when nothing is held out. `steps` counts optimizer
+    steps.
     """
 
     artifact: bytes
@@ -48,7 +52,8 @@ class StageResult:
 
 
 def numeric_profile(threads: int, device: str = "cpu") -> NumericProfile:
-    """The profile of this process, with stages trained on `threads` threads. Raises UsageError without the device."""
+    """The profile of this process, with stages trained on `threads` threads. Raises UsageError
+    without the device."""
     import accelerate
     import numpy
     import peft
@@ -56,12 +61,22 @@ def numeric_profile(threads: int, device: str = "cpu") -> NumericProfile:
     import safetensors
     import tokenizers
     import transformers
+
     return NumericProfile(
-        torch=str(torch.__version__), transformers=transformers.__version__, peft=peft.__version__,
-        cpu_capability=_capability(device), threads=threads,
-        bfloat16=device == "cpu" and torch.cpu._is_avx512_bf16_supported(), tokenizers=tokenizers.__version__,
-        pillow=PIL.__version__, safetensors=safetensors.__version__, numpy=numpy.__version__,
-        accelerate=accelerate.__version__, cpu_vendor=_vendor(), fingerprint=fingerprint(threads, device))
+        torch=str(torch.__version__),
+        transformers=transformers.__version__,
+        peft=peft.__version__,
+        cpu_capability=_capability(device),
+        threads=threads,
+        bfloat16=device == "cpu" and torch.cpu._is_avx512_bf16_supported(),
+        tokenizers=tokenizers.__version__,
+        pillow=PIL.__version__,
+        safetensors=safetensors.__version__,
+        numpy=numpy.__version__,
+        accelerate=accelerate.__version__,
+        cpu_vendor=_vendor(),
+        fingerprint=fingerprint(threads, device),
+    )
 
 
 def _vendor() -> str:
@@ -70,7 +85,11 @@ def _vendor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith(("vendor_id", "CPU implementer"))]
+    found = [
+        line.partition(":")[2].strip()
+        for line in lines
+        if line.startswith(("vendor_id", "CPU implementer"))
+    ]
     return found[0] if found else ""
 
 
@@ -78,27 +97,40 @@ def _capability(device: str) -> str:
     if device == "cpu":
         return str(torch.backends.cpu.get_cpu_capability())
     if not torch.cuda.is_available():
-        raise UsageError(f'expected a device that torch can use, got none for [training] device = "{device}"; set it '
-                         'to "cpu", or install torch with CUDA on a machine that has it')
+        raise UsageError(
+            f'expected a device that torch can use, got none for [training] device = "{device}"; '
+            'set it to "cpu", or install torch with CUDA on a machine that has it'
+        )
     return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
 
 
-def train_stage(backbone: Backbone, recipe: Recipe, spec: StageSpec, slices: list[list[Row]],
-                earlier: list[bytes | None], held_out: list[Row], activations: Activations = COMPUTED,
-                held_out_digest: str = "", max_memory: str = "") -> StageResult:
-    """Train the stage `spec` on `slices` (those of its prefix, in order) on top of `earlier` artifacts (None: void).
+def train_stage(
+    backbone: Backbone,
+    recipe: Recipe,
+    spec: StageSpec,
+    slices: list[list[Row]],
+    earlier: list[bytes | None],
+    held_out: list[Row],
+    activations: Activations = COMPUTED,
+    held_out_digest: str = "",
+    max_memory: str = "",
+) -> StageResult:
+    """Train the stage `spec` on `slices` (those of its prefix, in order) on top of `earlier`
+    artifacts (None: void).
 
-    `activations`: where the frozen states below the block come from; `max_memory`: what devices may hold of the
-    backbone (learning.placement). They change no byte of the artifact. Raises TrainingError when the loss is not
-    finite.
+    `activations`: where the frozen states below the block come from; `max_memory`: what devices may
+    hold of the backbone (learning.placement). They change no byte of the artifact. Raises
+    TrainingError when the loss is not finite.
     """
     torch.set_num_threads(recipe.profile.threads)
     torch.use_deterministic_algorithms(True)
     lowest = min(recipe.blocks[len(spec.prefix) - 1])
     staged = StagedModel(load_model(backbone, max_memory, lowest), recipe)
     reader = _StageReader(staged, load_reader(backbone, recipe), activations, lowest)
-    parts = [(rows, reader.read(digest, rows)) for digest, rows in zip(
-        spec.slice_digests, map(sorted, slices), strict=True)]  # before any adapter is there
+    parts = [
+        (rows, reader.read(digest, rows))
+        for digest, rows in zip(spec.slice_digests, map(sorted, slices), strict=True)
+    ]  # before any adapter is there
     measured = reader.read(held_out_digest, sorted(held_out)) if held_out else None
     names = []
     for block, artifact in enumerate(earlier, start=1):
@@ -120,7 +152,9 @@ def train_stage(backbone: Backbone, recipe: Recipe, spec: StageSpec, slices: lis
 class _StageReader:
     """Rows to items, labels and the frozen states that enter `layer`."""
 
-    def __init__(self, staged: StagedModel, reader: Reader, activations: Activations, layer: int) -> None:
+    def __init__(
+        self, staged: StagedModel, reader: Reader, activations: Activations, layer: int
+    ) -> None:
         self.layer = layer
         self.reader = reader
         self._staged = staged
@@ -132,19 +166,22 @@ class _StageReader:
         split = self._staged.split
         if not rows or self.layer == 0 or not split.resumes(encoded.batch([0])[0]):
             return encoded
-        found = self._activations.of_slice(split, self._staged.recipe, slice_digest, encoded, self.layer)
+        found = self._activations.of_slice(
+            split, self._staged.recipe, slice_digest, encoded, self.layer
+        )
         return replace(encoded, states=[found.row(i) for i in range(len(rows))])
 
 
 def batch_layout(lengths: list[int], batch_size: int, generator: random.Random) -> list[list[int]]:
-    """One epoch's batches as row indices: shuffled, with rows of like length together. Depends on these rows alone."""
+    """One epoch's batches as row indices: shuffled, with rows of like length together. Depends on
+    these rows alone."""
     order = list(range(len(lengths)))
     generator.shuffle(order)
     pool = batch_size * _POOL_BATCHES
     batches = []
     for start in range(0, len(order), pool):
-        part = sorted(order[start:start + pool], key=lambda i: lengths[i])
-        batches += [part[i:i + batch_size] for i in range(0, len(part), batch_size)]
+        part = sorted(order[start : start + pool], key=lambda i: lengths[i])
+        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
     generator.shuffle(batches)
     return batches
 
@@ -152,10 +189,19 @@ def batch_layout(lengths: list[int], batch_size: int, generator: random.Random) 
 def _fit(staged: StagedModel, name: str, rows: Encoded, seed: int, layer: int) -> tuple[float, int]:
     training = staged.recipe.training
     parameters = staged.trainable(name)
-    optimizer = torch.optim.AdamW([
-        {"params": [p for n, p in parameters.items() if not n.startswith("head.")], "lr": training["learning_rate"]},
-        {"params": [p for n, p in parameters.items() if n.startswith("head.")], "lr": training["head_learning_rate"]},
-    ], weight_decay=_WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(
+        [
+            {
+                "params": [p for n, p in parameters.items() if not n.startswith("head.")],
+                "lr": training["learning_rate"],
+            },
+            {
+                "params": [p for n, p in parameters.items() if n.startswith("head.")],
+                "lr": training["head_learning_rate"],
+            },
+        ],
+        weight_decay=_WEIGHT_DECAY,
+    )
     per_epoch = math.ceil(len(rows.labels) / training["batch_size"])
     total = per_epoch * training["epochs"]
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
@@ -166,10 +212,13 @@ def _fit(staged: StagedModel, name: str, rows: Encoded, seed: int, layer: int) -
         for indices in batch_layout(rows.lengths, training["batch_size"], generator):
             batch, states, labels = rows.batch(indices)
             loss: Tensor = torch.nn.functional.cross_entropy(
-                staged.logits(name, batch, layer, states), labels.to(staged.split.device))
+                staged.logits(name, batch, layer, states), labels.to(staged.split.device)
+            )
             if not torch.isfinite(loss):
-                raise TrainingError(f"expected a finite loss, got {loss.item()} at block {name.removeprefix('stage')}; "
-                                    "lower [training] learning_rate")
+                raise TrainingError(
+                    f"expected a finite loss, got {loss.item()} at block "
+                    f"{name.removeprefix('stage')}; lower [training] learning_rate"
+                )
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -191,6 +240,6 @@ def _accuracy(staged: StagedModel, name: str, rows: Encoded, layer: int) -> floa
     order = sorted(range(len(rows.labels)), key=lambda i: rows.lengths[i])
     right = 0
     for start in range(0, len(order), 32):
-        batch, states, labels = rows.batch(order[start:start + 32])
+        batch, states, labels = rows.batch(order[start : start + 32])
         right += int((staged.logits(name, batch, layer, states).argmax(1).cpu() == labels).sum())
     return right / len(order)

@@ -1,10 +1,13 @@
-"""The stage store: immutable `DIGEST.safetensors` objects, each with a `DIGEST.json` sidecar that binds key to digest.
+"""The stage store: immutable `DIGEST.safetensors` objects, each with a `DIGEST.json` sidecar that
+binds key to digest.
 
-An object is whole or absent: a reader sees nothing in between. Every load is verified by digest, and a binding by its
-seal (HMAC-SHA256 under a key of the workspace): nobody without the key can pass one valid stage off as another.
-Safetensors only, never pickle. Imports no torch: artifacts are bytes here.
+An object is whole or absent: a reader sees nothing in between. Every load is verified by digest,
+and a binding by its seal (HMAC-SHA256 under a key of the workspace): nobody without the key can
+pass one valid stage off as another. Safetensors only, never pickle. Imports no torch: artifacts are
+bytes here.
 
-Where the objects are is a port, `Blobs`: a directory (`LocalBlobs`), or a bucket (flows.adapters.s3).
+Where the objects are is a port, `Blobs`: a directory (`LocalBlobs`), or a bucket
+(flows.adapters.s3).
 """
 
 import hmac
@@ -25,7 +28,8 @@ _NAME = re.compile(r"[^/]+\.(safetensors|json)")
 
 
 class Blobs(Protocol):
-    """Named bytes in one flat place. Each method raises StorageError when the place cannot be reached."""
+    """Named bytes in one flat place. Each method raises StorageError when the place cannot be
+    reached."""
 
     def read(self, name: str) -> bytes | None:
         """The bytes, None when there are none of that name."""
@@ -47,7 +51,8 @@ class LocalBlobs:
     root: Path
 
     def read(self, name: str) -> bytes | None:
-        """The file's bytes; None also where the name is a directory's or a pipe's: it is no object."""
+        """The file's bytes; None also where the name is a directory's or a pipe's: it is no
+        object."""
         path = self.root / name
         try:
             return read_regular(path) if path.is_file() else None
@@ -55,8 +60,10 @@ class LocalBlobs:
             return None
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise StorageError(f"expected {path.name} to be readable, got {reason}; fix the permissions of its "
-                               "directory, then run the command again") from None
+            raise StorageError(
+                f"expected {path.name} to be readable, got {reason}; fix the permissions of its "
+                "directory, then run the command again"
+            ) from None
 
     def write(self, name: str, data: bytes) -> None:
         """Write the file."""
@@ -79,36 +86,58 @@ class StageStore:
         self._key = sealing_key
 
     def put(self, key: str, artifact: bytes) -> str:
-        """Keep an artifact under its digest and bind `key` to it; returns the digest. Raises StorageError."""
+        """Keep an artifact under its digest and bind `key` to it; returns the digest. Raises
+        StorageError."""
         digest = sha256_hex(artifact)
         self.blobs.write(f"{digest}{_ARTIFACT}", artifact)
-        self.blobs.write(f"{digest}{_SIDECAR}", canonical_json({
-            "digest": digest, "key": key, "seal": self._seal(key, digest)}))
+        self.blobs.write(
+            f"{digest}{_SIDECAR}",
+            canonical_json({"digest": digest, "key": key, "seal": self._seal(key, digest)}),
+        )
         return digest
 
     def get(self, digest: str) -> bytes:
-        """The artifact, verified. Raises ArtifactError when it is missing or its bytes are not those of `digest`."""
+        """The artifact, verified. Raises ArtifactError when it is missing or its bytes are not
+        those of `digest`."""
         data = self.blobs.read(f"{digest}{_ARTIFACT}")
         if data is None:
-            raise ArtifactError(f"expected stage artifact {digest[:16]}..., got no such file; "
-                                "run `s3t train` to train it again")
+            raise ArtifactError(
+                f"expected stage artifact {digest[:16]}..., got no such file; "
+                "run `s3t train` to train it again"
+            )
         got = sha256_hex(data)
         if got != digest:
-            raise ArtifactError(f"expected stage artifact {digest[:16]}..., got bytes of {got[:16]}...; "
-                                "delete the file and run `s3t train` to train it again")
+            raise ArtifactError(
+                f"expected stage artifact {digest[:16]}..., got bytes of {got[:16]}...; "
+                "delete the file and run `s3t train` to train it again"
+            )
         return data
 
     def bindings(self) -> dict[str, str]:
-        """Key to digest, of every sidecar whose seal and artifact verify: what was stored complete, recorded or not."""
-        found = {n.removesuffix(_SIDECAR): _parsed(self.blobs.read(n)) for n in self._names() if n.endswith(_SIDECAR)}
-        return {b["key"]: digest for digest, b in found.items()
-                if b and b["digest"] == digest and hmac.compare_digest(
-                    b.get("seal", "").encode(), self._seal(b["key"], digest).encode()) and self.holds(digest)}
+        """Key to digest, of every sidecar whose seal and artifact verify: what was stored complete,
+        recorded or not."""
+        found = {
+            n.removesuffix(_SIDECAR): _parsed(self.blobs.read(n))
+            for n in self._names()
+            if n.endswith(_SIDECAR)
+        }
+        return {
+            b["key"]: digest
+            for digest, b in found.items()
+            if b
+            and b["digest"] == digest
+            and hmac.compare_digest(
+                b.get("seal", "").encode(), self._seal(b["key"], digest).encode()
+            )
+            and self.holds(digest)
+        }
 
     def _seal(self, key: str, digest: str) -> str:
         if self._key is None:
-            raise ArtifactError("expected the workspace's key for the stage store, got none; open it as its workspace "
-                                "does")
+            raise ArtifactError(
+                "expected the workspace's key for the stage store, got none; open it as its "
+                "workspace does"
+            )
         return keyed_digest(self._key, "stage binding", key, digest).hex()
 
     def holds(self, digest: str) -> bool:
@@ -125,8 +154,9 @@ class StageStore:
         self.blobs.remove(f"{digest}{_SIDECAR}")
 
     def place(self, digest: str, folder: Path) -> None:
-        """Give the artifact a second name in `folder`, which costs no bytes; in another file system, a copy. What is
-        there and whole stays. Raises ArtifactError unless the artifact's bytes are those of `digest`, StorageError."""
+        """Give the artifact a second name in `folder`, which costs no bytes; in another file
+        system, a copy. What is there and whole stays. Raises ArtifactError unless the artifact's
+        bytes are those of `digest`, StorageError."""
         data, there = self.get(digest), LocalStageStore(folder)
         if not there.holds(digest):
             path = folder / f"{digest}{_ARTIFACT}"
@@ -143,7 +173,8 @@ class StageStore:
         return sorted({n.rpartition(".")[0] for n in self._names()})
 
     def _names(self) -> list[str]:
-        """Names of artifacts and sidecars, at the store's own level: what lies deeper is somebody else's."""
+        """Names of artifacts and sidecars, at the store's own level: what lies deeper is somebody
+        else's."""
         return [n for n in self.blobs.names() if _NAME.fullmatch(n)]
 
 

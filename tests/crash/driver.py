@@ -1,10 +1,12 @@
-"""Kill the eraser with SIGKILL at random times until it is done, over and over; one JSON line about each time.
+"""Kill the eraser with SIGKILL at random times until it is done, over and over; one JSON line about
+each time.
 
     python -m tests.crash.driver WORKSPACE KILLS SEED
 
-WORKSPACE is prepared: trained, with requests pending. It is put back before each trial. The eraser runs in a forked
-process with every import done, on the real database, DVC repository, MLflow registry, stage store, needles, scan and
-certificates; only the measuring of accuracy (a process with torch, which decides nothing) is left out.
+WORKSPACE is prepared: trained, with requests pending. It is put back before each trial. The eraser
+runs in a forked process with every import done, on the real database, DVC repository, MLflow
+registry, stage store, needles, scan and certificates; only the measuring of accuracy (a process
+with torch, which decides nothing) is left out.
 """
 
 import contextlib
@@ -52,7 +54,8 @@ class Driver:
         shutil.copytree(self.kept, self.root, symlinks=True)
 
     def begin(self) -> int:
-        """Fork an eraser; its process group is its own, so that git and whatever it starts die with it."""
+        """Fork an eraser; its process group is its own, so that git and whatever it starts die with
+        it."""
         return _forked(lambda: _erase(self.root))
 
     def whole(self) -> None:
@@ -71,13 +74,20 @@ class Driver:
         os.waitpid(child, 0)
         self.kills += 1
         state = Workspace(self.root).ledger.state()
-        at = next((s for s in ("certify", "scan", "measure", "destroy", "rewrite", "cut over") if s in state.steps), (
-            "plan" if state.plan else "all" if state.certified else "nothing"))
+        at = next(
+            (
+                s
+                for s in ("certify", "scan", "measure", "destroy", "rewrite", "cut over")
+                if s in state.steps
+            ),
+            ("plan" if state.plan else "all" if state.certified else "nothing"),
+        )
         self.during[at] = self.during.get(at, 0) + 1
         return True
 
     def found(self) -> Any:
-        """What `_found` finds, looked up in a process of its own: connections must not live on in the next eraser."""
+        """What `_found` finds, looked up in a process of its own: connections must not live on in
+        the next eraser."""
         reading, writing = os.pipe()
         child = _forked(lambda: os.write(writing, json.dumps(_found(self.root)).encode()))
         os.close(writing)
@@ -89,7 +99,8 @@ class Driver:
 
 
 def _forked(work: Callable[[], object]) -> int:
-    """The id of a process, and process group, that does the work and ends with 0, or says why not and ends with 1."""
+    """The id of a process, and process group, that does the work and ends with 0, or says why not
+    and ends with 1."""
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
@@ -103,7 +114,9 @@ def _forked(work: Callable[[], object]) -> int:
             sys.stderr.flush()
             os._exit(code)
     with contextlib.suppress(OSError):
-        os.setpgid(child, child)  # whoever comes first: it may be killed before it could do it itself
+        os.setpgid(
+            child, child
+        )  # whoever comes first: it may be killed before it could do it itself
     return child
 
 
@@ -124,14 +137,21 @@ def _found(root: Path) -> dict[str, Any]:
     assert held == sorted({s.digest for s in state.stages.values()})
     assert {s.digest for r in release.replicas for s in r.stages} <= set(held)
     kept = {p.parent.name for p in (place.state_dir / "activations").glob("*/*")}
-    assert kept <= {v.digest for v in dataset.files()}, "activations of a slice version that is no more"
+    assert kept <= {v.digest for v in dataset.files()}, (
+        "activations of a slice version that is no more"
+    )
     alias = place.registry._client.get_model_version_by_alias(place.config.system.name, "champion")
     assert state.champion is not None and str(alias.version) == state.champion.version
     assert alias.tags["s3t.release"] == release.release_id
     versions = {str(v.version) for v in place.registry._client.search_model_versions("")}
-    assert versions == {v.version for v in state.versions if not v.destroyed}, "versions that are not kept"
-    return {"stages": held, "depths": [[s, release.live_depth(s)] for s in release.shards()],
-            "data": dataset.version}
+    assert versions == {v.version for v in state.versions if not v.destroyed}, (
+        "versions that are not kept"
+    )
+    return {
+        "stages": held,
+        "depths": [[s, release.live_depth(s)] for s in release.shards()],
+        "data": dataset.version,
+    }
 
 
 def _erase(root: Path) -> None:
@@ -157,6 +177,7 @@ def main() -> None:
     shutil.copytree(root, kept, symlinks=True)
     import flows.adapters.datasets
     import flows.adapters.registry  # noqa: F401  # imported once, before anything is forked
+
     driver = Driver(root, random.Random(seed), kept)
     driver.whole()
     expected = driver.found()

@@ -30,15 +30,41 @@ from tests.tiny import build_backbone
 SMALL = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
 
 
-@pytest.mark.parametrize(("model", "stack", "targets"), [
-    (DistilBertModel(DistilBertConfig(vocab_size=40, dim=16, n_heads=2, hidden_dim=16, n_layers=11)),
-     "transformer.layer", ("q_lin", "v_lin")),
-    (ElectraModel(ElectraConfig(**SMALL, embedding_size=16, num_hidden_layers=11)), "encoder.layer",
-     ("query", "value")),
-    (ModernBertModel(ModernBertConfig(**SMALL, num_hidden_layers=11, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-                                      cls_token_id=1, sep_token_id=2)), "layers", ("Wqkv",)),
-])
-def test_layers_are_found_in_any_encoder(model: torch.nn.Module, stack: str, targets: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("model", "stack", "targets"),
+    [
+        (
+            DistilBertModel(
+                DistilBertConfig(vocab_size=40, dim=16, n_heads=2, hidden_dim=16, n_layers=11)
+            ),
+            "transformer.layer",
+            ("q_lin", "v_lin"),
+        ),
+        (
+            ElectraModel(ElectraConfig(**SMALL, embedding_size=16, num_hidden_layers=11)),
+            "encoder.layer",
+            ("query", "value"),
+        ),
+        (
+            ModernBertModel(
+                ModernBertConfig(
+                    **SMALL,
+                    num_hidden_layers=11,
+                    pad_token_id=0,
+                    bos_token_id=1,
+                    eos_token_id=2,
+                    cls_token_id=1,
+                    sep_token_id=2,
+                )
+            ),
+            "layers",
+            ("Wqkv",),
+        ),
+    ],
+)
+def test_layers_are_found_in_any_encoder(
+    model: torch.nn.Module, stack: str, targets: tuple[str, ...]
+) -> None:
     assert layer_stack(model) == stack
     for layer in range(11):
         names = modules_in_layers(model, (layer,), targets)
@@ -51,11 +77,21 @@ def test_layers_are_found_in_any_encoder(model: torch.nn.Module, stack: str, tar
 def _job(folder: Path, config: Config, backbone: str, threads: int = 1) -> list[StageJob]:
     """Jobs of one replica of two slices on real rows."""
     source = [r for _, r in zip(range(48), rows("chitchat"), strict=False)]
-    slices = {SliceId(0, i): [Row(f"{i}{n:063d}", "s", r["text"], r["label"]) for n, r in enumerate(source[i::2])]
-              for i in range(2)}
+    slices = {
+        SliceId(0, i): [
+            Row(f"{i}{n:063d}", "s", r["text"], r["label"]) for n, r in enumerate(source[i::2])
+        ]
+        for i in range(2)
+    }
     described = ProcessRunner().describe(DescribeJob(backbone, threads))
-    recipe = make_recipe(config, backbone, described.digest, described.tokenizer_digest, described.layers,
-                         described.profile)
+    recipe = make_recipe(
+        config,
+        backbone,
+        described.digest,
+        described.tokenizer_digest,
+        described.layers,
+        described.profile,
+    )
     plan = wanted(recipe, [(0, 1)], dataset_of(slices, 1, 2))
     files = {}
     for slice_id, content in slices.items():
@@ -64,19 +100,37 @@ def _job(folder: Path, config: Config, backbone: str, threads: int = 1) -> list[
         files[slice_id.index] = FileRef(path, slice_digest(KEYS, content))
     write_rows(folder / "held.parquet", slices[SliceId(0, 1)][:8])
     held_out = FileRef(folder / "held.parquet", slice_digest(KEYS, slices[SliceId(0, 1)][:8]))
-    return [StageJob(recipe, spec, tuple(files[s] for s in spec.prefix), (None,) * len(spec.earlier), held_out,
-                     LocalStageStore(folder / "stages"), KEYS, measured=8) for spec in plan.stages]
+    return [
+        StageJob(
+            recipe,
+            spec,
+            tuple(files[s] for s in spec.prefix),
+            (None,) * len(spec.earlier),
+            held_out,
+            LocalStageStore(folder / "stages"),
+            KEYS,
+            measured=8,
+        )
+        for spec in plan.stages
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "auto"])
-def test_the_real_backbone_trains_real_text_to_the_same_bytes_in_two_processes(tmp_path: Path, dtype: str) -> None:
-    """In bfloat16 where the machine has it: elsewhere that takes eight times as long, and nobody trains so."""
+def test_the_real_backbone_trains_real_text_to_the_same_bytes_in_two_processes(
+    tmp_path: Path, dtype: str
+) -> None:
+    """In bfloat16 where the machine has it: elsewhere that takes eight times as long, and nobody
+    trains so."""
     from dataclasses import replace
+
     config = example_config()
-    config = config.model_copy(update={
-        "system": config.system.model_copy(update={"slices": 2}),
-        "training": config.training.model_copy(update={"dtype": dtype, "epochs": 1})})
+    config = config.model_copy(
+        update={
+            "system": config.system.model_copy(update={"slices": 2}),
+            "training": config.training.model_copy(update={"dtype": dtype, "epochs": 1}),
+        }
+    )
     runner = ProcessRunner()
     artifacts = []
     for run in ("a", "b"):
@@ -85,7 +139,9 @@ def test_the_real_backbone_trains_real_text_to_the_same_bytes_in_two_processes(t
         if dtype == "auto" and first.recipe.training["dtype"] == "float32":
             pytest.skip("this machine has no bfloat16: it is the other case")
         one = runner.train(first)
-        stored = LocalStageStore(tmp_path / run / "stages", b"key").put(first.spec.key, one.artifact)
+        stored = LocalStageStore(tmp_path / run / "stages", b"key").put(
+            first.spec.key, one.artifact
+        )
         two = runner.train(replace(second, earlier=(stored,)))
         assert one.accuracy is not None and two.steps == 3
         artifacts.append((one.artifact, two.artifact))
@@ -95,10 +151,13 @@ def test_the_real_backbone_trains_real_text_to_the_same_bytes_in_two_processes(t
 @pytest.mark.slow
 def test_a_job_under_another_numeric_profile_is_refused(tmp_path: Path) -> None:
     from dataclasses import replace
+
     config = example_config()
     config = config.model_copy(update={"system": config.system.model_copy(update={"slices": 2})})
     job = _job(tmp_path, config, "minilm")[0]
-    other = replace(job, recipe=replace(job.recipe, profile=NumericProfile("2.0", "x", "y", "AVX2", 1)))
+    other = replace(
+        job, recipe=replace(job.recipe, profile=NumericProfile("2.0", "x", "y", "AVX2", 1))
+    )
     with pytest.raises(GuaranteeError, match="numeric profile"):
         ProcessRunner().train(other)
     with pytest.raises(BackboneChanged, match="recorded backbone"):
@@ -120,13 +179,22 @@ def test_a_stage_process_that_dies_is_an_error_and_leaves_no_artifact(tmp_path: 
     import time
 
     import psutil
-    job = _job(tmp_path, example_config().model_copy(
-        update={"system": example_config().system.model_copy(update={"slices": 2})}), "minilm")[1]
+
+    job = _job(
+        tmp_path,
+        example_config().model_copy(
+            update={"system": example_config().system.model_copy(update={"slices": 2})}
+        ),
+        "minilm",
+    )[1]
 
     def kill_the_youngest() -> None:
         for _ in range(400):
-            busy = [p for p in psutil.Process(os.getpid()).children(recursive=True) if p.cpu_times().user > 0.3
-                    and p.ppid() != os.getpid()]
+            busy = [
+                p
+                for p in psutil.Process(os.getpid()).children(recursive=True)
+                if p.cpu_times().user > 0.3 and p.ppid() != os.getpid()
+            ]
             if busy:
                 os.kill(max(busy, key=lambda p: p.create_time()).pid, signal.SIGKILL)
                 return
@@ -141,10 +209,12 @@ def test_a_stage_process_that_dies_is_an_error_and_leaves_no_artifact(tmp_path: 
 
 
 def test_a_loss_that_is_not_finite_stops_the_stage(tmp_path: Path) -> None:
-    """A backbone whose last layer overflows: infinite features, and a zero head makes of them no number."""
+    """A backbone whose last layer overflows: infinite features, and a zero head makes of them no
+    number."""
     from transformers import BertModel
 
     from s3t_core.learning.stage import train_stage
+
     path = build_backbone(tmp_path / "wild", layers=2)
     model = BertModel.from_pretrained(path)
     torch.nn.init.constant_(model.encoder.layer[-1].output.LayerNorm.weight, float("inf"))
@@ -152,4 +222,11 @@ def test_a_loss_that_is_not_finite_stops_the_stage(tmp_path: Path) -> None:
     system = TinySystem(path, 1, 1, 1)
     data = make_slices(1, 1)
     with pytest.raises(TrainingError, match="finite loss"):
-        train_stage(system.backbone, system.recipe, system.plan(data).stages[0], [data[SliceId(0, 0)]], [], [])
+        train_stage(
+            system.backbone,
+            system.recipe,
+            system.plan(data).stages[0],
+            [data[SliceId(0, 0)]],
+            [],
+            [],
+        )

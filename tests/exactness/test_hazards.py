@@ -1,4 +1,5 @@
-"""The hazards of method.md, a named test each. `make test-mutants` shows each failing with its protection removed."""
+"""The hazards of method.md, a named test each. `make test-mutants` shows each failing with its
+protection removed."""
 
 from collections import Counter
 from dataclasses import replace
@@ -28,7 +29,9 @@ def _artifacts(system: TinySystem, data: Slices, number: int = 0) -> list[bytes]
     return [system.artifacts[k] for k in system.plan(data).replicas[number].keys if k]
 
 
-def test_hazard_1_layers_are_matched_by_parsed_index_and_the_trainable_set_is_exact(twelve_layers: Path) -> None:
+def test_hazard_1_layers_are_matched_by_parsed_index_and_the_trainable_set_is_exact(
+    twelve_layers: Path,
+) -> None:
     system = TinySystem(twelve_layers, 1, 12, 1)
     staged = StagedModel(load_model(system.backbone), system.recipe)
     names = modules_in_layers(staged.model, (1,), ("query", "value"))
@@ -36,13 +39,19 @@ def test_hazard_1_layers_are_matched_by_parsed_index_and_the_trainable_set_is_ex
     staged.attach("stage11", 11)  # block 11 of 12, from the top, is layer 1
     trainable = staged.trainable("stage11")
     assert set(trainable) == {
-        f"encoder.layer.1.attention.self.{m}.lora_{side}.stage11.weight" for m in ("query", "value") for side in "AB"
+        f"encoder.layer.1.attention.self.{m}.lora_{side}.stage11.weight"
+        for m in ("query", "value")
+        for side in "AB"
     } | {"head.weight", "head.bias"}
-    others = [n for n, p in staged.model.named_parameters() if p.requires_grad and n not in trainable]
+    others = [
+        n for n, p in staged.model.named_parameters() if p.requires_grad and n not in trainable
+    ]
     assert others == []
 
 
-def test_hazard_2_each_stage_has_a_head_of_its_own_that_answers_at_its_depth(system: TinySystem) -> None:
+def test_hazard_2_each_stage_has_a_head_of_its_own_that_answers_at_its_depth(
+    system: TinySystem,
+) -> None:
     artifacts = _artifacts(system, make_slices(1, 3))
     staged = _loaded(system, artifacts)
     heads = [staged.tensors(f"stage{i}")["head.weight"] for i in (1, 2, 3)]
@@ -50,14 +59,20 @@ def test_hazard_2_each_stage_has_a_head_of_its_own_that_answers_at_its_depth(sys
     staged.activate(["stage1"])
     alone = _loaded(system, artifacts[:1])
     alone.activate(["stage1"])
-    batch = {"input_ids": torch.tensor([[2, 5, 6, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
+    batch = {
+        "input_ids": torch.tensor([[2, 5, 6, 3]]),
+        "attention_mask": torch.ones(1, 4, dtype=torch.long),
+    }
     assert torch.equal(staged.logits("stage1", batch), alone.logits("stage1", batch))
 
 
 def test_hazard_3_loading_a_stage_leaves_the_earlier_ones_as_they_were(system: TinySystem) -> None:
     artifacts = _artifacts(system, make_slices(1, 3))
     staged = _loaded(system, artifacts)
-    batch = {"input_ids": torch.tensor([[2, 7, 9, 4, 3]]), "attention_mask": torch.ones(1, 5, dtype=torch.long)}
+    batch = {
+        "input_ids": torch.tensor([[2, 7, 9, 4, 3]]),
+        "attention_mask": torch.ones(1, 5, dtype=torch.long),
+    }
     for depth in (1, 2, 3):
         assert staged.dump(f"stage{depth}") == artifacts[depth - 1]
         names = [f"stage{i}" for i in range(1, depth + 1)]
@@ -68,12 +83,14 @@ def test_hazard_3_loading_a_stage_leaves_the_earlier_ones_as_they_were(system: T
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_hazard_4_deleting_any_row_changes_every_key_it_must_and_no_other(system: TinySystem, index: int) -> None:
+def test_hazard_4_deleting_any_row_changes_every_key_it_must_and_no_other(
+    system: TinySystem, index: int
+) -> None:
     data = make_slices(1, 3)
     before = system.plan(data)
     rows = data[SliceId(0, index)]
     for position in range(len(rows)):
-        after = system.plan(data | {SliceId(0, index): rows[:position] + rows[position + 1:]})
+        after = system.plan(data | {SliceId(0, index): rows[:position] + rows[position + 1 :]})
         for old, new in zip(before.replicas, after.replicas, strict=True):
             first = old.sequence.index(index)
             assert old.keys[:first] == new.keys[:first]
@@ -84,10 +101,17 @@ def test_hazard_4_every_field_of_a_row_is_in_the_key(system: TinySystem) -> None
     data = make_slices(1, 3)
     row = data[SliceId(0, 0)][0]
     key = system.plan(data).replicas[0].keys[0]
-    for changed in (Row(row.record, row.subject, row.text + " w1", row.label),
-                    Row(row.record, row.subject, row.text, "ba"[row.label == "b"]),
-                    Row("f" * 64, row.subject, row.text, row.label)):
-        assert system.plan(data | {SliceId(0, 0): [changed, *data[SliceId(0, 0)][1:]]}).replicas[0].keys[0] != key
+    for changed in (
+        Row(row.record, row.subject, row.text + " w1", row.label),
+        Row(row.record, row.subject, row.text, "ba"[row.label == "b"]),
+        Row("f" * 64, row.subject, row.text, row.label),
+    ):
+        assert (
+            system.plan(data | {SliceId(0, 0): [changed, *data[SliceId(0, 0)][1:]]})
+            .replicas[0]
+            .keys[0]
+            != key
+        )
 
 
 def test_hazard_7_votes_are_weighed_alike_whatever_the_shards_hold(tiny_backbone: Path) -> None:
@@ -103,7 +127,9 @@ def test_hazard_7_the_label_set_comes_from_the_config_not_from_the_rows(system: 
     data = make_slices(1, 3)
     only_a: Slices = {k: [r for r in rows if r.label == "a"] for k, rows in data.items()}
     spec = system.plan(only_a).stages[0]
-    result = train_stage(system.backbone, system.recipe, spec, [only_a[SliceId(0, s)] for s in spec.prefix], [], [])
+    result = train_stage(
+        system.backbone, system.recipe, spec, [only_a[SliceId(0, s)] for s in spec.prefix], [], []
+    )
     staged = _loaded(system, [result.artifact])
     assert staged.tensors("stage1")["head.weight"].shape[0] == 2
 
@@ -112,13 +138,17 @@ def test_hazard_8_steps_are_fixed_and_held_out_rows_decide_nothing(system: TinyS
     data = make_slices(1, 3)
     spec = system.plan(data).stages[0]
     rows = data[SliceId(0, spec.prefix[0])]
-    runs = [train_stage(system.backbone, system.recipe, spec, [rows], [], held)
-            for held in ([], make_rows(0, 9, 5), make_rows(0, 8, 50))]
+    runs = [
+        train_stage(system.backbone, system.recipe, spec, [rows], [], held)
+        for held in ([], make_rows(0, 9, 5), make_rows(0, 8, 50))
+    ]
     assert len({r.artifact for r in runs}) == 1
     assert runs[0].steps == 2 * -(-len(rows) // 4)  # two epochs of batches of four
 
 
-def test_hazard_9_a_stage_depends_on_its_own_slices_alone_and_not_on_the_replicas_number(tiny_backbone: Path) -> None:
+def test_hazard_9_a_stage_depends_on_its_own_slices_alone_and_not_on_the_replicas_number(
+    tiny_backbone: Path,
+) -> None:
     data = make_slices(2, 3)
     more = data | {SliceId(0, 2): make_rows(0, 2, 30), SliceId(1, 0): make_rows(1, 0, 30)}
     results = []
@@ -126,8 +156,14 @@ def test_hazard_9_a_stage_depends_on_its_own_slices_alone_and_not_on_the_replica
         system = TinySystem(tiny_backbone, 2, 3, budget)
         plan = system.plan(rows)
         spec = next(s for s in plan.stages if (s.shard, s.prefix) == (0, (0,)))
-        results.append((spec.key, train_stage(system.backbone, system.recipe, spec, [rows[SliceId(0, 0)]], [], [])
-                        .artifact))
+        results.append(
+            (
+                spec.key,
+                train_stage(
+                    system.backbone, system.recipe, spec, [rows[SliceId(0, 0)]], [], []
+                ).artifact,
+            )
+        )
     assert results[0] == results[1]
 
 
@@ -143,7 +179,9 @@ def test_hazard_9_replicas_that_share_a_prefix_share_its_stages(tiny_backbone: P
     assert all(len(keys) == 1 for keys in first.values())
 
 
-def test_hazard_10_a_stage_trained_after_another_equals_one_trained_alone(system: TinySystem) -> None:
+def test_hazard_10_a_stage_trained_after_another_equals_one_trained_alone(
+    system: TinySystem,
+) -> None:
     data = make_slices(1, 3)
     plan = system.plan(data)
     spec = next(s for s in plan.stages if len(s.prefix) == 2)
@@ -158,8 +196,12 @@ def test_hazard_10_a_stage_trained_after_another_equals_one_trained_alone(system
 def test_hazard_11_the_backbones_weights_are_never_changed(system: TinySystem) -> None:
     pristine = load_model(system.backbone).state_dict()
     data = make_slices(1, 3)
-    ensemble = Ensemble(system.backbone, system.recipe, system.release(system.plan(data)),
-                        system.artifacts.__getitem__)
+    ensemble = Ensemble(
+        system.backbone,
+        system.recipe,
+        system.release(system.plan(data)),
+        system.artifacts.__getitem__,
+    )
     ensemble.predict(["w1", "w2 w3"])
     served = ensemble._staged.model.state_dict()
     base = {n.replace(".layer.base_layer", ""): t for n, t in served.items() if ".lora_" not in n}
@@ -168,21 +210,40 @@ def test_hazard_11_the_backbones_weights_are_never_changed(system: TinySystem) -
 
 
 def test_hazard_13_batches_are_laid_out_from_the_stages_own_rows_and_nothing_of_them_is_kept(
-        system: TinySystem) -> None:
+    system: TinySystem,
+) -> None:
     import random
+
     lengths = [i * 7 % 13 for i in range(200)]
     layouts = [batch_layout(lengths, 4, random.Random(5)) for _ in range(2)]
     assert layouts[0] == layouts[1]
     assert sorted(i for batch in layouts[0] for i in batch) == list(range(200))
     staged = _loaded(system, _artifacts(system, make_slices(1, 3))[:1])
-    assert {n.split(".")[0] for n in staged.tensors("stage1")} == {"adapter", "head"}  # weights only, no activations
+    assert {n.split(".")[0] for n in staged.tensors("stage1")} == {
+        "adapter",
+        "head",
+    }  # weights only, no activations
 
 
-def test_the_precision_that_is_left_to_the_machine_stands_in_the_stage_key(tiny_backbone: Path) -> None:
+def test_the_precision_that_is_left_to_the_machine_stands_in_the_stage_key(
+    tiny_backbone: Path,
+) -> None:
     system = TinySystem(tiny_backbone, 1, 2, 1, "auto")
-    machines = {b: make_recipe(config_for(tiny_backbone, 1, 2, 1, "auto"), "m", "b", "t", 3,
-                               replace(system.recipe.profile, bfloat16=b)) for b in (False, True)}
-    assert {b: r.training["dtype"] for b, r in machines.items()} == {False: "float32", True: "bfloat16"}
+    machines = {
+        b: make_recipe(
+            config_for(tiny_backbone, 1, 2, 1, "auto"),
+            "m",
+            "b",
+            "t",
+            3,
+            replace(system.recipe.profile, bfloat16=b),
+        )
+        for b in (False, True)
+    }
+    assert {b: r.training["dtype"] for b, r in machines.items()} == {
+        False: "float32",
+        True: "bfloat16",
+    }
     named = replace(machines[True], training={**machines[True].training, "dtype": "float32"})
     keys = {r.stage_key(0, (0,), ("d",), ()) for r in (*machines.values(), named)}
     assert len(keys) == 3
@@ -228,6 +289,6 @@ def _loaded(system: TinySystem, artifacts: list[bytes]) -> StagedModel:
 
 
 def _probabilities(system: TinySystem, release: Release, texts: list[str]) -> torch.Tensor:
-    return Ensemble(system.backbone, system.recipe, release, system.artifacts.__getitem__).probabilities(texts)
-
-
+    return Ensemble(
+        system.backbone, system.recipe, release, system.artifacts.__getitem__
+    ).probabilities(texts)

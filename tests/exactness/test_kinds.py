@@ -1,4 +1,5 @@
-"""Every adapter kind on an encoder, a decoder and a vision model: stages are isolated, exact, and answer alike."""
+"""Every adapter kind on an encoder, a decoder and a vision model: stages are isolated, exact, and
+answer alike."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,7 +38,9 @@ class Kind:
 BACKBONES = {
     "encoder": Kind(build_backbone, ("query", "value"), "encoder.layer"),
     "decoder": Kind(build_decoder, ("q_proj", "v_proj"), "layers", "last"),
-    "vision": Kind(build_vision, ("q_proj", "v_proj"), "layers", "cls", lambda text: picture(hash_of(text))),
+    "vision": Kind(
+        build_vision, ("q_proj", "v_proj"), "layers", "cls", lambda text: picture(hash_of(text))
+    ),
 }
 CASES = [(b, k) for b in BACKBONES for k in ADAPTER_KINDS]
 TOLERANCE = {"float32": 1e-6, "bfloat16": 2e-2}
@@ -54,14 +57,23 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _data(backbone: str) -> Slices:
-    return {slice_id: [row._replace(text=BACKBONES[backbone].texts(row.text)) for row in rows]
-            for slice_id, rows in make_slices(SHARDS, SLICES, 4).items()}
+    return {
+        slice_id: [row._replace(text=BACKBONES[backbone].texts(row.text)) for row in rows]
+        for slice_id, rows in make_slices(SHARDS, SLICES, 4).items()
+    }
 
 
 def _system(folders: dict[str, Path], backbone: str, kind: str, **more: Any) -> TinySystem:
     chosen = BACKBONES[backbone]
-    return TinySystem(folders[backbone], SHARDS, SLICES, BUDGET, pooling=chosen.pooling,
-                      adapter={"kind": kind, "target_modules": list(chosen.targets)}, **more)
+    return TinySystem(
+        folders[backbone],
+        SHARDS,
+        SLICES,
+        BUDGET,
+        pooling=chosen.pooling,
+        adapter={"kind": kind, "target_modules": list(chosen.targets)},
+        **more,
+    )
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
@@ -80,6 +92,7 @@ def trained(folders: dict[str, Path], precision: str) -> Callable[[str, str], Ti
             made[backbone, kind] = _system(folders, backbone, kind, dtype=precision)
             made[backbone, kind].train(_data(backbone))
         return made[backbone, kind]
+
     return get
 
 
@@ -88,12 +101,15 @@ def _texts(backbone: str) -> list[str]:
 
 
 def _answers(system: TinySystem, release: Release, texts: list[str]) -> torch.Tensor:
-    return Ensemble(system.backbone, system.recipe, release, system.artifacts.__getitem__).probabilities(texts)
+    return Ensemble(
+        system.backbone, system.recipe, release, system.artifacts.__getitem__
+    ).probabilities(texts)
 
 
 @pytest.mark.parametrize(("backbone", "kind"), CASES)
 def test_exactly_the_adapter_of_the_block_and_a_head_train_and_a_fresh_one_changes_nothing(
-        folders: dict[str, Path], backbone: str, kind: str) -> None:
+    folders: dict[str, Path], backbone: str, kind: str
+) -> None:
     system = _system(folders, backbone, kind)
     staged = StagedModel(load_model(system.backbone), system.recipe)
     reader = load_reader(system.backbone, system.recipe)
@@ -104,16 +120,20 @@ def test_exactly_the_adapter_of_the_block_and_a_head_train_and_a_fresh_one_chang
         staged.activate(["stage2"])
         assert torch.allclose(staged.split.states(given), before, atol=1e-6)
     stack = BACKBONES[backbone].stack
-    assert modules_in_layers(staged.model, (1,), BACKBONES[backbone].targets) == staged.adapted("stage2")
+    assert modules_in_layers(staged.model, (1,), BACKBONES[backbone].targets) == staged.adapted(
+        "stage2"
+    )
     chosen = staged.trainable("stage2")
     assert {n for n in chosen if not n.startswith((f"{stack}.1.", "head."))} == set()
     assert {n for n, p in staged.model.named_parameters() if p.requires_grad} == {
-        n for n in chosen if not n.startswith("head.")}
+        n for n in chosen if not n.startswith("head.")
+    }
 
 
 @pytest.mark.parametrize(("backbone", "kind"), CASES)
 def test_a_deeper_stage_leaves_the_earlier_ones_as_they_were(
-        trained: Callable[[str, str], TinySystem], backbone: str, kind: str) -> None:
+    trained: Callable[[str, str], TinySystem], backbone: str, kind: str
+) -> None:
     system = trained(backbone, kind)
     release = system.release(system.plan(_data(backbone)))
     replica = release.replicas[0]
@@ -134,13 +154,19 @@ def test_a_deeper_stage_leaves_the_earlier_ones_as_they_were(
         with torch.no_grad():
             answers.append(staged.logits(names[-1], batch))
             assert torch.equal(answers[-1], only.logits(names[-1], batch))
-    assert not torch.equal(answers[0], answers[1]) and not torch.equal(answers[1], answers[2])  # each does something
+    assert not torch.equal(answers[0], answers[1]) and not torch.equal(
+        answers[1], answers[2]
+    )  # each does something
 
 
 @pytest.mark.parametrize(("backbone", "kind"), CASES)
 def test_after_a_deactivation_every_live_stage_equals_one_that_never_saw_the_slice(
-        trained: Callable[[str, str], TinySystem], folders: dict[str, Path], tmp_path: Path, backbone: str,
-        kind: str) -> None:
+    trained: Callable[[str, str], TinySystem],
+    folders: dict[str, Path],
+    tmp_path: Path,
+    backbone: str,
+    kind: str,
+) -> None:
     system, data, silenced = trained(backbone, kind), _data(backbone), SliceId(0, 1)
     kept = Activations(ActivationStore(tmp_path / "activations", b"k" * 32, 2**30))
     remaining = data | {silenced: data[silenced][1:]}
@@ -162,23 +188,46 @@ def test_after_a_deactivation_every_live_stage_equals_one_that_never_saw_the_sli
                 tainted += 1
     assert live and tainted
     mine, theirs = system.release(before), without.release(after)
-    cut = replace(mine, replicas=tuple(
-        replace(r, stages=r.stages[:r.sequence.index(1)] if r.shard == 0 else r.stages) for r in mine.replicas))
-    same = replace(theirs, replicas=tuple(
-        replace(r, stages=r.stages[:r.sequence.index(1)] if r.shard == 0 else r.stages) for r in theirs.replicas))
-    assert torch.equal(_answers(system, cut, _texts(backbone)), _answers(without, same, _texts(backbone)))
+    cut = replace(
+        mine,
+        replicas=tuple(
+            replace(r, stages=r.stages[: r.sequence.index(1)] if r.shard == 0 else r.stages)
+            for r in mine.replicas
+        ),
+    )
+    same = replace(
+        theirs,
+        replicas=tuple(
+            replace(r, stages=r.stages[: r.sequence.index(1)] if r.shard == 0 else r.stages)
+            for r in theirs.replicas
+        ),
+    )
+    assert torch.equal(
+        _answers(system, cut, _texts(backbone)), _answers(without, same, _texts(backbone))
+    )
 
 
 @pytest.mark.parametrize(("backbone", "kind"), CASES)
 def test_shards_answer_together_as_they_do_one_by_one(
-        trained: Callable[[str, str], TinySystem], backbone: str, kind: str) -> None:
+    trained: Callable[[str, str], TinySystem], backbone: str, kind: str
+) -> None:
     system = trained(backbone, kind)
     release = system.release(system.plan(_data(backbone)))
-    shallow = replace(release, replicas=tuple(
-        replace(r, stages=r.stages[:1]) if r.shard == 1 else r for r in release.replicas))
+    shallow = replace(
+        release,
+        replicas=tuple(
+            replace(r, stages=r.stages[:1]) if r.shard == 1 else r for r in release.replicas
+        ),
+    )
     for whole in (release, shallow):
-        alone = [_answers(system, replace(whole, replicas=tuple(r for r in whole.replicas if r.shard == s)),
-                          _texts(backbone)) for s in range(SHARDS)]
+        alone = [
+            _answers(
+                system,
+                replace(whole, replicas=tuple(r for r in whole.replicas if r.shard == s)),
+                _texts(backbone),
+            )
+            for s in range(SHARDS)
+        ]
         together = _answers(system, whole, _texts(backbone))
         assert torch.allclose(together, sum(alone) / SHARDS, atol=TOLERANCE[system.dtype])
         assert torch.equal(together, _answers(system, whole, _texts(backbone)))
@@ -186,7 +235,9 @@ def test_shards_answer_together_as_they_do_one_by_one(
 
 @pytest.mark.parametrize("kind", ["prefix_tuning", "vera", "adalora", "x"])
 def test_a_kind_that_cannot_be_isolated_is_refused_with_the_reason(kind: str) -> None:
-    with pytest.raises(ValueError, match="expected 'lora'" if kind == "x" else "block by block: .*'oft'"):
+    with pytest.raises(
+        ValueError, match="expected 'lora'" if kind == "x" else "block by block: .*'oft'"
+    ):
         AdapterConfig(kind=kind)
 
 

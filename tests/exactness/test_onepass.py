@@ -1,4 +1,5 @@
-"""All shards in one pass answer as one by one, whatever their depths; for a given batch, the same bytes."""
+"""All shards in one pass answer as one by one, whatever their depths; for a given batch, the same
+bytes."""
 
 import threading
 from dataclasses import replace
@@ -26,8 +27,12 @@ def system(tiny_backbone: Path) -> TinySystem:
 
 def _at(system: TinySystem, depths: tuple[int, ...]) -> Release:
     release = system.release(system.plan(make_slices(SHARDS, 3)))
-    return replace(release, replicas=tuple(
-        replace(r, stages=r.stages[:d]) for r, d in zip(release.replicas, depths, strict=True)))
+    return replace(
+        release,
+        replicas=tuple(
+            replace(r, stages=r.stages[:d]) for r, d in zip(release.replicas, depths, strict=True)
+        ),
+    )
 
 
 def _ensemble(system: TinySystem, release: Release) -> Ensemble:
@@ -36,11 +41,17 @@ def _ensemble(system: TinySystem, release: Release) -> Ensemble:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_at_every_combination_of_depths_one_pass_equals_separate_passes(
-        tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
     system = TinySystem(tiny_backbone, SHARDS, 3, 1, dtype)
     system.train(make_slices(SHARDS, 3))
-    one_by_one = {(s, d): _ensemble(system, _at(system, tuple(d if i == s else 0 for i in range(SHARDS))))
-                  .probabilities(TEXTS) for s in range(SHARDS) for d in range(1, 4)}
+    one_by_one = {
+        (s, d): _ensemble(
+            system, _at(system, tuple(d if i == s else 0 for i in range(SHARDS)))
+        ).probabilities(TEXTS)
+        for s in range(SHARDS)
+        for d in range(1, 4)
+    }
     for depths in product(range(4), repeat=SHARDS):
         if not any(depths):
             continue
@@ -51,14 +62,22 @@ def test_at_every_combination_of_depths_one_pass_equals_separate_passes(
         monkeypatch.undo()
         alone = torch.stack([one_by_one[s, d] for s, d in enumerate(depths) if d]).mean(0)
         tolerance = 1e-5 if dtype == "float32" else 2e-2
-        assert torch.allclose(found, apart, atol=tolerance) and torch.allclose(apart, alone, atol=tolerance)
+        assert torch.allclose(found, apart, atol=tolerance) and torch.allclose(
+            apart, alone, atol=tolerance
+        )
         assert torch.equal(found, together.probabilities(TEXTS))  # the same bytes again
 
 
 def test_the_shards_really_differ(system: TinySystem) -> None:
-    answers = [_ensemble(system, _at(system, tuple(3 * (i == s) for i in range(SHARDS)))).probabilities(TEXTS)
-               for s in range(SHARDS)]
-    assert not any(torch.allclose(answers[a], answers[b], atol=1e-4) for a, b in ((0, 1), (0, 2), (1, 2)))
+    answers = [
+        _ensemble(system, _at(system, tuple(3 * (i == s) for i in range(SHARDS)))).probabilities(
+            TEXTS
+        )
+        for s in range(SHARDS)
+    ]
+    assert not any(
+        torch.allclose(answers[a], answers[b], atol=1e-4) for a, b in ((0, 1), (0, 2), (1, 2))
+    )
 
 
 def test_a_void_stage_in_between_is_passed_over(tiny_backbone: Path) -> None:
@@ -68,7 +87,10 @@ def test_a_void_stage_in_between_is_passed_over(tiny_backbone: Path) -> None:
     system.train(data | {first: []})
     release = system.release(system.plan(data | {first: []}))
     together = _ensemble(system, release)
-    alone = [_ensemble(system, replace(release, replicas=(r,))).probabilities(TEXTS) for r in release.replicas]
+    alone = [
+        _ensemble(system, replace(release, replicas=(r,))).probabilities(TEXTS)
+        for r in release.replicas
+    ]
     assert torch.allclose(together.probabilities(TEXTS), torch.stack(alone).mean(0), atol=1e-5)
 
 
@@ -76,8 +98,10 @@ def test_any_number_of_texts_from_many_threads(system: TinySystem) -> None:
     together = _ensemble(system, _at(system, (3, 1, 2)))
     texts = [TEXTS[i % len(TEXTS)] + f" w{i % 60}" for i in range(150)]
     expected, found = together.probabilities(texts), {}
-    workers = [threading.Thread(target=lambda n=n: found.update({n: together.probabilities(texts)}))  # type: ignore[misc]
-               for n in range(4)]
+    workers = [
+        threading.Thread(target=lambda n=n: found.update({n: together.probabilities(texts)}))  # type: ignore[misc]
+        for n in range(4)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -15,7 +15,10 @@ from s3t_core.learning.stage import train_stage
 from tests.exactness.system import TinySystem, make_slices
 from tests.tiny import build_backbone, build_decoder
 
-BUILD = {"encoder": (build_backbone, {}), "decoder": (build_decoder, {"adapter": {"target_modules": ["q_proj"]}})}
+BUILD = {
+    "encoder": (build_backbone, {}),
+    "decoder": (build_decoder, {"adapter": {"target_modules": ["q_proj"]}}),
+}
 
 
 def least(path: Path, lowest: int) -> str:
@@ -31,7 +34,9 @@ def least(path: Path, lowest: int) -> str:
 
 
 @pytest.mark.parametrize("kind", BUILD)
-def test_stages_and_answers_are_the_same_bytes_with_frozen_layers_on_disk(tmp_path: Path, kind: str) -> None:
+def test_stages_and_answers_are_the_same_bytes_with_frozen_layers_on_disk(
+    tmp_path: Path, kind: str
+) -> None:
     build, more = BUILD[kind]
     path, data = build(tmp_path / "b", layers=6), make_slices(1, 3)
     system = TinySystem(path, 1, 3, 1, **more)  # type: ignore[arg-type]
@@ -40,15 +45,26 @@ def test_stages_and_answers_are_the_same_bytes_with_frozen_layers_on_disk(tmp_pa
     for spec in plan.stages:
         lowest = min(system.recipe.blocks[len(spec.prefix) - 1])
         memory = least(path, lowest)
-        on_disk[len(spec.prefix)] = sum(d == DISK for d in device_map(system.backbone, memory, lowest).values())
-        result = train_stage(system.backbone, system.recipe, spec, [data[SliceId(0, s)] for s in spec.prefix],
-                             [system.artifacts[k] if k else None for k in spec.earlier], [], max_memory=memory)
+        on_disk[len(spec.prefix)] = sum(
+            d == DISK for d in device_map(system.backbone, memory, lowest).values()
+        )
+        result = train_stage(
+            system.backbone,
+            system.recipe,
+            spec,
+            [data[SliceId(0, s)] for s in spec.prefix],
+            [system.artifacts[k] if k else None for k in spec.earlier],
+            [],
+            max_memory=memory,
+        )
         assert result.artifact == system.artifacts[spec.key]
     assert on_disk == {1: 4, 2: 2, 3: 0}
     release = system.release(plan)
     texts = ["w1 w2", "w3 w4 w5"]
     whole = Ensemble(system.backbone, system.recipe, release, system.artifacts.__getitem__)
-    placed = Ensemble(system.backbone, system.recipe, release, system.artifacts.__getitem__, least(path, 0))
+    placed = Ensemble(
+        system.backbone, system.recipe, release, system.artifacts.__getitem__, least(path, 0)
+    )
     assert placed.probabilities(texts).equal(whole.probabilities(texts))
 
 
@@ -57,19 +73,26 @@ def test_layers_that_are_trained_through_must_have_a_device(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="trained through, from 2 on"):
         device_map(backbone, "cpu=4KiB", 2)
     everything = device_map(backbone, "cpu=1GiB", 0)
-    assert set(everything.values()) == {"cpu"} and {f"encoder.layer.{i}" for i in range(4)} < everything.keys()
+    assert (
+        set(everything.values()) == {"cpu"}
+        and {f"encoder.layer.{i}" for i in range(4)} < everything.keys()
+    )
 
 
 def test_gpus_are_filled_from_the_top(tmp_path: Path) -> None:
     backbone = find_backbone(str(build_backbone(tmp_path, layers=4)))
-    sizes = {d: list(device_map(backbone, f"0={d}KiB,1=1GiB", 0).values()).count(0) for d in (20, 30, 40)}
+    sizes = {
+        d: list(device_map(backbone, f"0={d}KiB,1=1GiB", 0).values()).count(0) for d in (20, 30, 40)
+    }
     assert sizes[20] < sizes[30] < sizes[40]
     placed = device_map(backbone, "0=30KiB,1=1GiB", 0)
     layers = [placed[f"encoder.layer.{i}"] for i in range(4)]
     assert layers == sorted(layers, reverse=True) and placed["embeddings"] == 0  # type: ignore[type-var]
 
 
-@pytest.mark.parametrize("text", ["8GiB", "cpu=much", "gpu=1GiB", "cpu=1GiB,0=1GiB", "0=1GiB,disk=1GiB", "=1GiB"])
+@pytest.mark.parametrize(
+    "text", ["8GiB", "cpu=much", "gpu=1GiB", "cpu=1GiB,0=1GiB", "0=1GiB,disk=1GiB", "=1GiB"]
+)
 def test_what_is_no_memory_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="max_memory"):
         parse_memory(text)

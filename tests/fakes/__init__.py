@@ -14,7 +14,15 @@ from s3t_core.domain import DatasetVersion, DeletionRequest, RowCounts, SliceId,
 from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
-from s3t_core.erasure.ledger import Inclusion, TreeHead, corrected, fold, head_of, inclusion_of, leaf_of
+from s3t_core.erasure.ledger import (
+    Inclusion,
+    TreeHead,
+    corrected,
+    fold,
+    head_of,
+    inclusion_of,
+    leaf_of,
+)
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.state import Event, State, VersionRecord
 from s3t_core.errors import WorkspaceError
@@ -71,8 +79,9 @@ class FakeRequestBook:
     def close(self, closings: Iterable[Closing]) -> None:
         self._guard("requests.close")
         for closing in closings:  # one transaction
-            self.requests[closing.request_id] = replace(self.requests[closing.request_id],
-                                                        certificate=closing.document)
+            self.requests[closing.request_id] = replace(
+                self.requests[closing.request_id], certificate=closing.document
+            )
             self._ledger.take(closing.event)
         self._guard("requests.closed")
 
@@ -100,20 +109,40 @@ class FakeDatasets:
         self._guard = guard
 
     def version(self) -> DatasetVersion:
-        files = {k: SliceVersion(digest_of([k and [k.shard, k.index], sorted(v)]), len(v),
-                                 "md5-" + digest_of([k and [k.shard, k.index], sorted(v)])[:16])
-                 for k, v in self.rows.items()}
+        files = {
+            k: SliceVersion(
+                digest_of([k and [k.shard, k.index], sorted(v)]),
+                len(v),
+                "md5-" + digest_of([k and [k.shard, k.index], sorted(v)])[:16],
+            )
+            for k, v in self.rows.items()
+        }
         for k, v in self.rows.items():
             self.objects.setdefault(files[k].md5, list(v))
         slices = {k: v for k, v in files.items() if k is not None}
-        return DatasetVersion(digest_of([f.md5 for f in files.values()])[:12], self.shards, self.slices, slices,
-                              files[None])
+        return DatasetVersion(
+            digest_of([f.md5 for f in files.values()])[:12],
+            self.shards,
+            self.slices,
+            slices,
+            files[None],
+        )
 
-    def find(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str],
-             by_hash: bool = False) -> Findings:
+    def find(
+        self,
+        targets: list[Target],
+        history: list[DatasetVersion],
+        destroyed: set[str],
+        by_hash: bool = False,
+    ) -> Findings:
         self._guard("datasets.find")
         current = history[-1] if history else None
-        tainted, objects, slices, rows = set(), set(), set(), {t.request_id: [0, 0, 0, 0] for t in targets}
+        tainted, objects, slices, rows = (
+            set(),
+            set(),
+            set(),
+            {t.request_id: [0, 0, 0, 0] for t in targets},
+        )
         held = False
         for version in history:
             for key, file in [*version.slice_versions.items(), (None, version.held_out)]:
@@ -132,11 +161,17 @@ class FakeDatasets:
                         rows[target.request_id][2] += 1
         for target in targets:
             rows[target.request_id][3] += sum(_goes(target, *row) for row in self.quarantine)
-        return Findings(frozenset(tainted), frozenset(objects), frozenset(slices), held,
-                        {k: RowCounts(*v) for k, v in rows.items()})
+        return Findings(
+            frozenset(tainted),
+            frozenset(objects),
+            frozenset(slices),
+            held,
+            {k: RowCounts(*v) for k, v in rows.items()},
+        )
 
-    def resolve(self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion],
-                destroyed: set[str]) -> dict[str, dict[str, tuple[str, ...]]]:
+    def resolve(
+        self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion], destroyed: set[str]
+    ) -> dict[str, dict[str, tuple[str, ...]]]:
         """The subject whose name is the first form that anybody has."""
         there = {s for v in self.rows.values() for s, _ in v}
         found = {r: next((f for f in each if f in there), "") for r, each in forms.items()}
@@ -144,10 +179,17 @@ class FakeDatasets:
 
     def contents(self, targets: list[Target]) -> Contents:
         rows = [(s, r) for v in self.rows.values() for s, r in v]
-        return Contents(tuple(f"text of {s}" for s, r in rows if any(t.matches(s, r) for t in targets)), {
-            t.request_id: tuple(f"committed {r}" for s, r in rows if t.matches(s, r)) for t in targets})
+        return Contents(
+            tuple(f"text of {s}" for s, r in rows if any(t.matches(s, r) for t in targets)),
+            {
+                t.request_id: tuple(f"committed {r}" for s, r in rows if t.matches(s, r))
+                for t in targets
+            },
+        )
 
-    def erase(self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]) -> DatasetVersion:
+    def erase(
+        self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]
+    ) -> DatasetVersion:
         for key, rows in self.rows.items():
             self._guard("datasets.erase")
             self.rows[key] = [(s, r) for s, r in rows if not any(t.matches(s, r) for t in targets)]
@@ -157,7 +199,9 @@ class FakeDatasets:
         self._guard("datasets.publish")
         self.published.append(dataset.version)
 
-    def destroy(self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None) -> list[str]:
+    def destroy(
+        self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None
+    ) -> list[str]:
         needed = {f.md5 for f in live.files()} if live else set()
         doomed = sorted(set(objects) - needed)
         for md5 in doomed:
@@ -168,12 +212,15 @@ class FakeDatasets:
     def erase_quarantine(self, targets: list[Target]) -> int:
         self._guard("datasets.erase_quarantine")
         before = len(self.quarantine)
-        self.quarantine = [row for row in self.quarantine if not any(_goes(t, *row) for t in targets)]
+        self.quarantine = [
+            row for row in self.quarantine if not any(_goes(t, *row) for t in targets)
+        ]
         return before - len(self.quarantine)
 
 
 def _goes(target: Target, subject: str, record: str) -> bool:
-    """Whether a quarantined row goes with the target: one without a record may be any of its subject's."""
+    """Whether a quarantined row goes with the target: one without a record may be any of its
+    subject's."""
     return target.matches(subject, record or target.record)
 
 
@@ -212,11 +259,18 @@ class FakeRegistry:
         self.next = 1
         self._guard = guard
 
-    def publish(self, release: dict[str, Any], recipe: dict[str, Any], tags: Mapping[str, str],
-                document: str = "") -> Published:
+    def publish(
+        self,
+        release: dict[str, Any],
+        recipe: dict[str, Any],
+        tags: Mapping[str, str],
+        document: str = "",
+    ) -> Published:
         self._guard("registry.publish")
         said = [v for v, r in self.versions.items() if r["id"] == release["id"]]
-        known = next((v for v in said if document and digest_of(self.versions[v]) == document), None)
+        known = next(
+            (v for v in said if document and digest_of(self.versions[v]) == document), None
+        )
         for other in said:
             if other != known:
                 del self.versions[other]
@@ -249,8 +303,12 @@ class FakeNeedles:
         self._guard("needles.gathered")
 
     def read(self, plan_id: str, told: Mapping[str, Iterable[str]]) -> NeedlesFound:
-        lost = [r for r, digests in told.items() if not self.files.get(r) or not
-                set(digests) <= {f"digest of {i}" for i in self.files[r]}]
+        lost = [
+            r
+            for r, digests in told.items()
+            if not self.files.get(r)
+            or not set(digests) <= {f"digest of {i}" for i in self.files[r]}
+        ]
         return NeedlesFound({r: self.files.get(r, []) for r in told}, lost, self.files.get(plan_id))
 
     def forget(self, plan_id: str, request_ids: Iterable[str]) -> None:
@@ -275,11 +333,24 @@ class FakeResidue:
 
     def scan(self, ids: list[str], texts: list[str], targets: list[Target]) -> ScanReport:
         self._guard("residue.scan")
-        left = [name for name, rows in self._datasets.objects.items()
-                if any(t.matches(s, r) for t in targets for s, r in rows)]
+        left = [
+            name
+            for name, rows in self._datasets.objects.items()
+            if any(t.matches(s, r) for t in targets for s, r in rows)
+        ]
         said = {name: word for name, word in self.words.items() if word in ids}
-        return ScanReport(1, 1, len(ids) + len(texts), 0, 0, (*left, *said), (), self.undecodable, self.written,
-                          frozenset(word.encode() for word in said.values()))
+        return ScanReport(
+            1,
+            1,
+            len(ids) + len(texts),
+            0,
+            0,
+            (*left, *said),
+            (),
+            self.undecodable,
+            self.written,
+            frozenset(word.encode() for word in said.values()),
+        )
 
     def check(self) -> None:
         self._guard("residue.check")
@@ -302,7 +373,9 @@ class FakeCertificates:
         self.key = Ed25519PrivateKey.generate()
         self._guard = guard
 
-    def issue(self, predicates: Mapping[str, dict[str, Any]], subject: dict[str, Any]) -> dict[str, str]:
+    def issue(
+        self, predicates: Mapping[str, dict[str, Any]], subject: dict[str, Any]
+    ) -> dict[str, str]:
         for request_id, predicate in predicates.items():
             self._guard("certificates.issue")
             if request_id not in self.files:
@@ -329,13 +402,34 @@ class FakeClock:
         self.slept += seconds
 
 
-def ports(ledger: FakeLedger, requests: FakeRequestBook, datasets: FakeDatasets, stages: FakeStages,
-          registry: FakeRegistry, guard: Guard) -> ErasePorts:
+def ports(
+    ledger: FakeLedger,
+    requests: FakeRequestBook,
+    datasets: FakeDatasets,
+    stages: FakeStages,
+    registry: FakeRegistry,
+    guard: Guard,
+) -> ErasePorts:
     """All ports; the ones not given are made here."""
-    return ErasePorts(ledger, requests, datasets, stages, FakeActivations(guard), registry, FakeNeedles(guard),
-                      FakeResidue(datasets, guard), FakeEvaluator(guard), FakeCertificates(guard), FakeClock())
+    return ErasePorts(
+        ledger,
+        requests,
+        datasets,
+        stages,
+        FakeActivations(guard),
+        registry,
+        FakeNeedles(guard),
+        FakeResidue(datasets, guard),
+        FakeEvaluator(guard),
+        FakeCertificates(guard),
+        FakeClock(),
+    )
 
 
-POLICY = ErasePolicy(staleness_seconds=5.0, keep_clean_versions_days=7, software={"s3t": "test"},
-                     budget_of=lambda state: {"live": len(state.stages)},
-                     budget_tags=lambda state: {"s3t.budget.policy": "test"})
+POLICY = ErasePolicy(
+    staleness_seconds=5.0,
+    keep_clean_versions_days=7,
+    software={"s3t": "test"},
+    budget_of=lambda state: {"live": len(state.stages)},
+    budget_tags=lambda state: {"s3t.budget.policy": "test"},
+)

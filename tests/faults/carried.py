@@ -1,4 +1,5 @@
-"""An erasure of a request by whom nobody is found, as the ledger tells of it: what needs neither DVC nor MLflow."""
+"""An erasure of a request by whom nobody is found, as the ledger tells of it: what needs neither
+DVC nor MLflow."""
 
 from typing import Any
 
@@ -8,20 +9,47 @@ from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.state import Event
 from s3t_core.ports import Closing
 
-SCANNED = {"files": 1, "bytes": 1, "spellings": 1, "needles": 0, "unsearchable": 0, "lost": 0, "ids_lost": [],
-           "shared": 0, "outside": 0}
+SCANNED = {
+    "files": 1,
+    "bytes": 1,
+    "spellings": 1,
+    "needles": 0,
+    "unsearchable": 0,
+    "lost": 0,
+    "ids_lost": [],
+    "shared": 0,
+    "outside": 0,
+}
 OUTCOMES: dict[str, dict[str, Any]] = {
-    "cut over": {"moved": "2026-01-01T00:00:00Z", "staleness": 0.0, "offline": 0.0}, "rewrite": {},
-    "destroy": {"stages": [], "versions": [], "objects": [], "quarantined": 0, "activations": 0}, "measure": {},
-    "scan": SCANNED, "certify": {}}
+    "cut over": {"moved": "2026-01-01T00:00:00Z", "staleness": 0.0, "offline": 0.0},
+    "rewrite": {},
+    "destroy": {"stages": [], "versions": [], "objects": [], "quarantined": 0, "activations": 0},
+    "measure": {},
+    "scan": SCANNED,
+    "certify": {},
+}
 
 
 def plan_for(*requests: str, plan_id: str = "p") -> dict[str, Any]:
     """A plan that touches nothing."""
     rows = {"training": 0, "held_out": 0, "earlier": 0, "quarantined": 0}
-    return {"plan_id": plan_id, "time": "2026-01-01T00:00:00Z", "requests": list(requests),
-            "rows": dict.fromkeys(requests, rows), "slices": [], "held_out": False, "objects": [], "deactivated": [],
-            "release": None, "versions": [], "recipe": None, "commitments": {}, "texts": 0, "subjects": {}, "near": {}}
+    return {
+        "plan_id": plan_id,
+        "time": "2026-01-01T00:00:00Z",
+        "requests": list(requests),
+        "rows": dict.fromkeys(requests, rows),
+        "slices": [],
+        "held_out": False,
+        "objects": [],
+        "deactivated": [],
+        "release": None,
+        "versions": [],
+        "recipe": None,
+        "commitments": {},
+        "texts": 0,
+        "subjects": {},
+        "near": {},
+    }
 
 
 def step(place: Workspace, name: str, plan_id: str = "p") -> Event:
@@ -31,15 +59,33 @@ def step(place: Workspace, name: str, plan_id: str = "p") -> Event:
 
 def carry_out(place: Workspace, request: DeletionRequest, plan_id: str = "p") -> str:
     """All of it, with a document on disk; the document's digest."""
-    place.ledger.append({"type": "planned", "time": place.now(), "plan": plan_for(request.request_id, plan_id=plan_id)})
+    place.ledger.append(
+        {
+            "type": "planned",
+            "time": place.now(),
+            "plan": plan_for(request.request_id, plan_id=plan_id),
+        }
+    )
     place.requests.suppress([request], place.now())
     for name in ("cut over", "rewrite", "destroy", "measure", "scan"):
         place.ledger.append(step(place, name, plan_id))
     predicate = {"request": {"id": request.request_id}, "batch": {"plan": plan_id}}
     subject = certificate_subject(place.ledger.state(), place.ledger.head())
     digest = place.certificates.issue({request.request_id: predicate}, subject)[request.request_id]
-    place.requests.close([Closing(request.request_id, digest, {
-        "type": "certified", "time": place.now(), "request": request.request_id, "certificate": digest})])
+    place.requests.close(
+        [
+            Closing(
+                request.request_id,
+                digest,
+                {
+                    "type": "certified",
+                    "time": place.now(),
+                    "request": request.request_id,
+                    "certificate": digest,
+                },
+            )
+        ]
+    )
     place.ledger.append(step(place, "certify", plan_id))
     place.write_checkpoint()
     return digest

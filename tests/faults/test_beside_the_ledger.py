@@ -1,5 +1,5 @@
-"""State that is changed beside the ledger, by whoever can write to the database, the files or the clock: each is
-noticed or has no effect, and none is believed (edges B4 to B8, B11)."""
+"""State that is changed beside the ledger, by whoever can write to the database, the files or the
+clock: each is noticed or has no effect, and none is believed (edges B4 to B8, B11)."""
 
 import json
 import os
@@ -35,8 +35,15 @@ from tests.faults.carried import carry_out, plan_for, step
 @pytest.fixture
 def place(tmp_path: Path) -> Workspace:
     (tmp_path / "outside").mkdir()
-    create_workspace(tmp_path / "w", Config.model_validate({
-        "erasure": {"log_checkpoints_to": str(tmp_path / "outside")}, "data": {"id_rule": ["case"]}}))
+    create_workspace(
+        tmp_path / "w",
+        Config.model_validate(
+            {
+                "erasure": {"log_checkpoints_to": str(tmp_path / "outside")},
+                "data": {"id_rule": ["case"]},
+            }
+        ),
+    )
     return Workspace(tmp_path / "w")
 
 
@@ -52,19 +59,36 @@ def _sql(place: Workspace, statement: str, *values: Any) -> int:
 def _inserted(place: Workspace, event: dict[str, Any], seal: bytes) -> None:
     """What whoever may insert into the ledger, and has no key, can do."""
     leaf, size = leaf_of(event), place.ledger.head().size
-    _sql(place, "INSERT INTO ledger (seq, leaf, hash, seal) VALUES (?, ?, ?, ?)", size, leaf, leaf_hash(leaf), seal)
+    _sql(
+        place,
+        "INSERT INTO ledger (seq, leaf, hash, seal) VALUES (?, ?, ?, ?)",
+        size,
+        leaf,
+        leaf_hash(leaf),
+        seal,
+    )
 
 
 # --- the tables themselves
 
 
-@pytest.mark.parametrize("statement", [
-    *map("UPDATE requests SET {0} = CAST({0} AS BLOB)".format, (
-        "id", "subject", "suppression", "commitment", "salt", "received", "due")),
-    "UPDATE requests SET certificate = 1.5", "UPDATE suppression SET request = x'00'",
-    "UPDATE suppression SET digest = x'00'", "UPDATE suppression SET kind = 7",
-    "UPDATE requests SET received = CAST(x'ff' AS TEXT)"])
-def test_a_row_of_other_types_than_ours_is_refused_in_words(place: Workspace, statement: str) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *map(
+            "UPDATE requests SET {0} = CAST({0} AS BLOB)".format,
+            ("id", "subject", "suppression", "commitment", "salt", "received", "due"),
+        ),
+        "UPDATE requests SET certificate = 1.5",
+        "UPDATE suppression SET request = x'00'",
+        "UPDATE suppression SET digest = x'00'",
+        "UPDATE suppression SET kind = 7",
+        "UPDATE requests SET received = CAST(x'ff' AS TEXT)",
+    ],
+)
+def test_a_row_of_other_types_than_ours_is_refused_in_words(
+    place: Workspace, statement: str
+) -> None:
     first, _ = take_requests(place, ["person 17", "person 18"])
     carry_out(place, first)
     place.check_whole()
@@ -74,9 +98,12 @@ def test_a_row_of_other_types_than_ours_is_refused_in_words(place: Workspace, st
 
 
 def _remade(place: Workspace, table: str, column: str, rule: str) -> None:
-    """The table made anew by somebody, with a constraint that makes it do something else with a row."""
+    """The table made anew by somebody, with a constraint that makes it do something else with a
+    row."""
     with sqlite3.connect(place.state_dir / "s3t.db") as connection:
-        made = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
+        made = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE name = ?", (table,)
+        ).fetchone()[0]
         connection.execute(f"ALTER TABLE {table} RENAME TO theirs")
         connection.execute(made.rstrip().removesuffix(")") + f", UNIQUE ({column}) {rule})")
         connection.execute(" ".join(("INSERT INTO", table, "SELECT * FROM theirs")))
@@ -84,7 +111,9 @@ def _remade(place: Workspace, table: str, column: str, rule: str) -> None:
 
 
 @pytest.mark.parametrize(("table", "column"), [("requests", "due"), ("requests", "certificate")])
-def test_a_request_that_a_table_swallows_is_not_acknowledged(place: Workspace, table: str, column: str) -> None:
+def test_a_request_that_a_table_swallows_is_not_acknowledged(
+    place: Workspace, table: str, column: str
+) -> None:
     """With no trigger: a constraint that drops a second row of its kind in silence."""
     take_requests(place, ["person 17"])
     _remade(place, table, column, "ON CONFLICT IGNORE")
@@ -97,18 +126,29 @@ def test_a_request_that_a_table_swallows_is_not_acknowledged(place: Workspace, t
 def test_what_an_idempotency_key_stands_for_is_in_the_ledger_alone(place: Workspace) -> None:
     """For ever, also the key of somebody who asked again while the first request was open."""
     first = take_requests(place, ["person 17"], key="first")[0]
-    assert take_requests(_again(place), ["person 17"], key="second")[0].request_id == first.request_id
+    assert (
+        take_requests(_again(place), ["person 17"], key="second")[0].request_id == first.request_id
+    )
     assert take_requests(_again(place), ["person 17"])[0].request_id == first.request_id
     size = place.ledger.head().size
-    assert take_requests(_again(place), ["person 17"], key="second")[0].request_id == first.request_id
+    assert (
+        take_requests(_again(place), ["person 17"], key="second")[0].request_id == first.request_id
+    )
     assert place.ledger.head().size == size  # nothing new was told
     withdraw(_again(place), first.request_id)
     with sqlite3.connect(place.root / ".s3t" / "s3t.db") as database:
-        names = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        names = [
+            row[0]
+            for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
     assert "idempotency" not in names
     for key in ("first", "second"):
-        assert take_requests(_again(place), ["person 17"], key=key)[0].request_id == first.request_id
-    assert take_requests(_again(place), ["person 17"], key="third")[0].request_id != first.request_id
+        assert (
+            take_requests(_again(place), ["person 17"], key=key)[0].request_id == first.request_id
+        )
+    assert (
+        take_requests(_again(place), ["person 17"], key="third")[0].request_id != first.request_id
+    )
 
 
 # --- 4: checkpoints outside
@@ -118,10 +158,21 @@ def _outside(place: Workspace) -> list[Path]:
     return sorted((place.root.parent / "outside").glob("*.json"))
 
 
-@pytest.mark.parametrize("name", ["{ledger}-000000009999.json", "{ledger}-zzz.json", "{ledger}-000000000002.json",
-                                  "aaa.json", "zzz.json"])
-def test_an_old_genuine_checkpoint_under_another_name_hides_no_newer_one(place: Workspace, name: str) -> None:
-    """The ledger and all files inside are rolled back, and a genuine old checkpoint is put where it would count."""
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{ledger}-000000009999.json",
+        "{ledger}-zzz.json",
+        "{ledger}-000000000002.json",
+        "aaa.json",
+        "zzz.json",
+    ],
+)
+def test_an_old_genuine_checkpoint_under_another_name_hides_no_newer_one(
+    place: Workspace, name: str
+) -> None:
+    """The ledger and all files inside are rolled back, and a genuine old checkpoint is put where it
+    would count."""
     kept = place.root.parent / "older"
     shutil.copytree(place.state_dir, kept)
     take_requests(place, ["person 1"])
@@ -143,7 +194,8 @@ def test_an_old_genuine_checkpoint_under_another_name_hides_no_newer_one(place: 
 
 @pytest.mark.parametrize("remembered", [False, True])
 def test_the_largest_signed_size_counts_whatever_sorts_last_and_whatever_is_remembered(
-        place: Workspace, remembered: bool) -> None:
+    place: Workspace, remembered: bool
+) -> None:
     kept = place.root.parent / "older"
     take_requests(place, ["person 1"])
     shutil.copytree(place.state_dir, kept)
@@ -157,7 +209,9 @@ def test_the_largest_signed_size_counts_whatever_sorts_last_and_whatever_is_reme
         _again(place).ledger.state()
 
 
-def test_other_bytes_under_a_checkpoints_name_are_an_error_also_when_it_is_to_be_written(place: Workspace) -> None:
+def test_other_bytes_under_a_checkpoints_name_are_an_error_also_when_it_is_to_be_written(
+    place: Workspace,
+) -> None:
     first = _outside(place)[0]
     genuine = first.read_bytes()
     _again(place).ledger.state()
@@ -173,7 +227,9 @@ def test_other_bytes_under_a_checkpoints_name_are_an_error_also_when_it_is_to_be
         take_requests(opened, ["person 1"])
 
 
-def test_checkpoints_of_another_workspace_in_the_same_place_are_no_matter(place: Workspace, tmp_path: Path) -> None:
+def test_checkpoints_of_another_workspace_in_the_same_place_are_no_matter(
+    place: Workspace, tmp_path: Path
+) -> None:
     config = Config.model_validate({"erasure": {"log_checkpoints_to": str(tmp_path / "outside")}})
     other = create_workspace(tmp_path / "other", config)
     (tmp_path / "outside" / "notes.json").write_text("[]")
@@ -197,10 +253,12 @@ def test_asking_again_fills_in_an_id_that_a_restore_lost(place: Workspace) -> No
 
 
 @pytest.mark.parametrize("again", ["first", "other", "third"])
-def test_a_spelling_that_a_restore_lost_counts_as_lost_until_it_is_told_again(place: Workspace, again: str) -> None:
+def test_a_spelling_that_a_restore_lost_counts_as_lost_until_it_is_told_again(
+    place: Workspace, again: str
+) -> None:
     """Older files of ids are whole and under our seal: what came since, the ledger knows."""
     spellings = {"first": "person 1", "other": "PERSON 1", "third": "Person 1"}
-    hers, = take_requests(place, [spellings["first"]])
+    (hers,) = take_requests(place, [spellings["first"]])
     older = {p.name: p.read_bytes() for p in place.needles.folder.iterdir()}
     place = _again(place)
     assert [r.request_id for r in take_requests(place, [spellings["other"]])] == [hers.request_id]
@@ -223,11 +281,14 @@ def _lost(place: Workspace, request_id: str) -> bool:
 
 
 @pytest.mark.parametrize("last", ["", "cut over", "scan"])
-def test_a_spelling_that_comes_when_the_erasure_has_begun_is_not_taken_for_one_that_is_searched(place: Workspace,
-                                                                                              last: str) -> None:
+def test_a_spelling_that_comes_when_the_erasure_has_begun_is_not_taken_for_one_that_is_searched(
+    place: Workspace, last: str
+) -> None:
     hers, other = take_requests(place, ["person 1", "person 2"])
-    place.ledger.append({"type": "planned", "time": place.now(), "plan": plan_for(hers.request_id)},
-                        *(step(place, name) for name in STEPS[:STEPS.index(last) + 1 if last else 0]))
+    place.ledger.append(
+        {"type": "planned", "time": place.now(), "plan": plan_for(hers.request_id)},
+        *(step(place, name) for name in STEPS[: STEPS.index(last) + 1 if last else 0]),
+    )
     place = _again(place)
     assert take_requests(place, ["person 1"])[0].request_id == hers.request_id
     with pytest.raises(UsageError, match=r"whose erasure has begun.*Nothing was accepted"):
@@ -236,8 +297,12 @@ def test_a_spelling_that_comes_when_the_erasure_has_begun_is_not_taken_for_one_t
     assert take_requests(place, ["PERSON 2"])[0].request_id == other.request_id
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[1]", b"null", b'{"req": 1}', b"[" * 100_000])
-def test_a_damaged_file_of_ids_counts_as_lost_and_stops_nobody(place: Workspace, damage: bytes) -> None:
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"\xff\xfe", b"[1]", b"null", b'{"req": 1}', b"[" * 100_000]
+)
+def test_a_damaged_file_of_ids_counts_as_lost_and_stops_nobody(
+    place: Workspace, damage: bytes
+) -> None:
     hers, other = take_requests(place, ["person 1"])[0], take_requests(place, ["person 2"])[0]
     path = place.state_dir / "needles" / f"{hers.request_id}.json"
     path.write_bytes(damage)
@@ -247,43 +312,71 @@ def test_a_damaged_file_of_ids_counts_as_lost_and_stops_nobody(place: Workspace,
     take_requests(_again(place), ["person 1"])
     assert _again(place).needles.ids_of(hers.request_id) == ["person 1"]
     path.write_bytes(json.dumps({hers.request_id: []}).encode())
-    assert place.needles.read("p", {hers.request_id: ()}).ids_lost == [hers.request_id]  # emptied is lost
+    assert place.needles.read("p", {hers.request_id: ()}).ids_lost == [
+        hers.request_id
+    ]  # emptied is lost
 
 
 # --- 6: who may insert closes nothing
 
 
 @pytest.mark.parametrize("seal", [b"", b"\0" * 32])
-def test_whoever_may_only_insert_into_the_ledger_closes_no_request(place: Workspace, seal: bytes) -> None:
+def test_whoever_may_only_insert_into_the_ledger_closes_no_request(
+    place: Workspace, seal: bytes
+) -> None:
     request = take_requests(place, ["person 1"])[0].request_id
-    _inserted(place, {"type": "certified", "time": place.now(), "request": request, "certificate": "0" * 64}, seal)
+    _inserted(
+        place,
+        {"type": "certified", "time": place.now(), "request": request, "certificate": "0" * 64},
+        seal,
+    )
     _sql(place, "UPDATE requests SET certificate = ? WHERE id = ?", "0" * 64, request)
-    for command in (lambda p: p.ledger.state(), status_of, list_requests, lambda p: p.write_checkpoint(),
-                    lambda p: p.check_whole(), lambda p: take_requests(p, ["person 2"])):
+    for command in (
+        lambda p: p.ledger.state(),
+        status_of,
+        list_requests,
+        lambda p: p.write_checkpoint(),
+        lambda p: p.check_whole(),
+        lambda p: take_requests(p, ["person 2"]),
+    ):
         with pytest.raises(LedgerError, match="with the seal of this workspace"):
             command(_again(place))
 
 
 def test_an_entry_that_was_sealed_is_not_believed_anywhere_else(place: Workspace) -> None:
-    """Copies of genuine entries, seals and all, appended again: as of an older erasure under the present one."""
+    """Copies of genuine entries, seals and all, appended again: as of an older erasure under the
+    present one."""
     first = take_requests(place, ["person 1"])[0]
     carry_out(place, first)
     second = take_requests(place, ["person 2"])[0]
-    place.ledger.append({"type": "planned", "time": place.now(), "plan": plan_for(second.request_id, plan_id="p2")})
+    place.ledger.append(
+        {"type": "planned", "time": place.now(), "plan": plan_for(second.request_id, plan_id="p2")}
+    )
     size = place.ledger.head().size
-    assert _sql(place, "INSERT INTO ledger SELECT ?, leaf, hash, seal FROM ledger WHERE "
-                "CAST(leaf AS TEXT) LIKE '%\"cut over\"%'", size) == 1
+    assert (
+        _sql(
+            place,
+            "INSERT INTO ledger SELECT ?, leaf, hash, seal FROM ledger WHERE "
+            "CAST(leaf AS TEXT) LIKE '%\"cut over\"%'",
+            size,
+        )
+        == 1
+    )
     with pytest.raises(LedgerError, match="with the seal of this workspace"):
         _again(place).ledger.state()
 
 
 def test_with_the_key_too_a_request_is_closed_only_by_an_erasure(place: Workspace) -> None:
-    """The rules hold on every read, whatever the seal: an illegal entry by whoever has the key is refused."""
+    """The rules hold on every read, whatever the seal: an illegal entry by whoever has the key is
+    refused."""
     request = take_requests(place, ["person 1"])[0].request_id
     event = {"type": "certified", "time": place.now(), "request": request, "certificate": "0" * 64}
     size = place.ledger.head().size
-    before = bytes(sqlite3.connect(place.state_dir / "s3t.db").execute(
-        "SELECT seal FROM ledger WHERE seq = ?", (size - 1,)).fetchone()[0])
+    before = bytes(
+        sqlite3.connect(place.state_dir / "s3t.db")
+        .execute("SELECT seal FROM ledger WHERE seq = ?", (size - 1,))
+        .fetchone()[0]
+    )
     _inserted(place, event, seal_of(place.keys.sealing, size, before, leaf_hash(leaf_of(event))))
     with pytest.raises(LedgerError, match="whose scan is done"):
         _again(place).ledger.state()
@@ -293,7 +386,9 @@ def test_what_does_not_follow_is_refused_before_it_is_appended(place: Workspace)
     request = take_requests(place, ["person 1"])[0].request_id
     head = place.ledger.head()
     with pytest.raises(LedgerError, match="does not follow"):
-        place.ledger.append({"type": "certified", "time": place.now(), "request": request, "certificate": "0" * 64})
+        place.ledger.append(
+            {"type": "certified", "time": place.now(), "request": request, "certificate": "0" * 64}
+        )
     assert place.ledger.head() == head and len(take_requests(_again(place), ["person 2"])) == 1
 
 
@@ -320,7 +415,12 @@ def test_what_is_remembered_of_files_is_believed_only_under_our_seal(place: Work
     assert memory.stat().st_mode & 0o077 == 0
     seal, _, body = memory.read_bytes().partition(b"\n")
     found = json.loads(body)
-    found["documents"] = {f"{request.request_id}.json": [found["documents"][f"{request.request_id}.json"][0], "0" * 64]}
+    found["documents"] = {
+        f"{request.request_id}.json": [
+            found["documents"][f"{request.request_id}.json"][0],
+            "0" * 64,
+        ]
+    }
     memory.write_bytes(seal + b"\n" + json.dumps(found).encode())
     assert status_of(_again(place))["documents"] == {"missing": [], "changed": []}
 
@@ -328,10 +428,19 @@ def test_what_is_remembered_of_files_is_believed_only_under_our_seal(place: Work
 # --- 7: suppression list and commitment
 
 
-@pytest.mark.parametrize("statement", [
-    "DELETE FROM suppression", "UPDATE suppression SET digest = 'x'", "UPDATE suppression SET kind = 'record'",
-    "UPDATE suppression SET request = 'req-0'", "INSERT INTO suppression VALUES ('y', 'subject', 'req-0', '')"])
-def test_a_suppression_list_that_the_ledger_does_not_make_stops_every_command(place: Workspace, statement: str) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM suppression",
+        "UPDATE suppression SET digest = 'x'",
+        "UPDATE suppression SET kind = 'record'",
+        "UPDATE suppression SET request = 'req-0'",
+        "INSERT INTO suppression VALUES ('y', 'subject', 'req-0', '')",
+    ],
+)
+def test_a_suppression_list_that_the_ledger_does_not_make_stops_every_command(
+    place: Workspace, statement: str
+) -> None:
     carry_out(place, take_requests(place, ["person 1"])[0])
     status_of(_again(place))
     assert _sql(place, statement) == 1
@@ -340,18 +449,28 @@ def test_a_suppression_list_that_the_ledger_does_not_make_stops_every_command(pl
             command(_again(place))
 
 
-@pytest.mark.parametrize("column", ["suppression", "commitment", "subject", "record", "due", "received"])
-def test_whom_a_request_is_about_and_its_commitment_stand_in_the_ledger(place: Workspace, column: str) -> None:
+@pytest.mark.parametrize(
+    "column", ["suppression", "commitment", "subject", "record", "due", "received"]
+)
+def test_whom_a_request_is_about_and_its_commitment_stand_in_the_ledger(
+    place: Workspace, column: str
+) -> None:
     take_requests(place, ["person 1"])
     assert _sql(place, f"UPDATE requests SET {column} = 'x'") == 1  # noqa: S608
     with pytest.raises(LedgerError, match="request book"):
         status_of(_again(place))
 
 
-def test_another_salt_than_the_one_that_was_drawn_is_noticed_and_none_is_a_destroyed_one(place: Workspace) -> None:
+def test_another_salt_than_the_one_that_was_drawn_is_noticed_and_none_is_a_destroyed_one(
+    place: Workspace,
+) -> None:
     """Only of a closed request: while it is open, nothing destroys its salt."""
     request = take_requests(place, ["person 1"])[0]
-    drawn = sqlite3.connect(place.state_dir / "s3t.db").execute("SELECT salt FROM requests").fetchone()[0]
+    drawn = (
+        sqlite3.connect(place.state_dir / "s3t.db")
+        .execute("SELECT salt FROM requests")
+        .fetchone()[0]
+    )
     _sql(place, "UPDATE requests SET salt = ''")
     with pytest.raises(LedgerError, match="none for an open request"):
         status_of(_again(place))
@@ -374,8 +493,12 @@ def test_a_request_is_acknowledged_only_by_what_the_ledger_has(place: Workspace)
     assert second.request_id != first.request_id and place.ledger.state().is_open(second.request_id)
     _sql(place, "UPDATE requests SET certificate = ? WHERE id = ?", document, first.request_id)
     status_of(_again(place))
-    _sql(place, "INSERT INTO requests (id, subject, record, suppression, commitment, salt, received, due, certificate) "
-                "SELECT 'req-f00', 's', '', 'planted', '', '', received, due, '' FROM requests LIMIT 1")
+    _sql(
+        place,
+        "INSERT INTO requests (id, subject, record, suppression, commitment, salt, received, due, "
+        "certificate) SELECT 'req-f00', 's', '', 'planted', '', '', received, due, '' FROM "
+        "requests LIMIT 1",
+    )
     for look in (list_requests, status_of):
         with pytest.raises(LedgerError, match="request book"):
             look(_again(place))
@@ -397,25 +520,35 @@ def test_a_key_of_a_withdrawn_request_is_told_as_that(place: Workspace) -> None:
 
 
 def test_a_rejection_cut_before_it_closed_is_not_taken_for_the_withdrawal_that_followed(
-        place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = take_requests(place, ["person 1"])[0]
     with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
-        cut.setattr(type(place.requests), "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        cut.setattr(
+            type(place.requests), "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt())
+        )
         reject(place, request.request_id, "12(6)", "no proof of identity", "clerk")
     path = place.certificates.path_of(request.request_id)
     assert statement_of(path.read_bytes())["predicate"]["closing"]["kind"] == "rejection"
     place = _again(place)
     withdraw(place, request.request_id)
     assert statement_of(path.read_bytes())["predicate"]["closing"]["kind"] == "withdrawal"
-    assert place.ledger.state().closed == {request.request_id: "withdrawal"} and place.check_whole().told() == []
+    assert (
+        place.ledger.state().closed == {request.request_id: "withdrawal"}
+        and place.check_whole().told() == []
+    )
 
 
 def test_documents_that_other_evidence_contradicts_are_not_valid_beside_it(
-        place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is genuine: of an act that was cut off, whose document somebody kept, and of what happened then."""
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is genuine: of an act that was cut off, whose document somebody kept, and of what
+    happened then."""
     request = take_requests(place, ["person 1"])[0]
     with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
-        cut.setattr(type(place.requests), "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        cut.setattr(
+            type(place.requests), "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt())
+        )
         reject(place, request.request_id, "12(6)", "no proof of identity", "clerk")
     path, kept = place.certificates.path_of(request.request_id), tmp_path / "kept"
     kept.mkdir()
@@ -432,13 +565,19 @@ def test_documents_that_other_evidence_contradicts_are_not_valid_beside_it(
         for document in (kept / path.name, kept):
             assert verify_paths([document], public)["valid"]
             found = verify_paths([document, other], public)
-            assert not found["valid"] and any("closing document" in p for p in found["problems"]), other
+            assert not found["valid"] and any("closing document" in p for p in found["problems"]), (
+                other
+            )
 
 
-def test_the_same_act_cut_and_done_again_keeps_its_document(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_act_cut_and_done_again_keeps_its_document(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = take_requests(place, ["person 1"])[0]
     with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
-        cut.setattr(type(place.requests), "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        cut.setattr(
+            type(place.requests), "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt())
+        )
         withdraw(place, request.request_id)
     kept = place.certificates.path_of(request.request_id).read_bytes()
     withdraw(_again(place), request.request_id)
@@ -460,8 +599,12 @@ def test_a_renamed_copy_of_a_document_is_no_document_of_another_request(place: W
     assert verify_path(plain, key)["certificates"][0]["request"] == first.request_id
 
 
-@pytest.mark.parametrize("name", ["req\u2011{}", " req-{}", "\uff52\uff45\uff51-{}", "req\u200b-{}", "copy"])
-def test_a_name_in_a_directory_that_only_looks_like_a_requests_is_a_renamed_copy(place: Workspace, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["req\u2011{}", " req-{}", "\uff52\uff45\uff51-{}", "req\u200b-{}", "copy"]
+)
+def test_a_name_in_a_directory_that_only_looks_like_a_requests_is_a_renamed_copy(
+    place: Workspace, name: str
+) -> None:
     first, second = take_requests(place, ["person 1", "person 2"])
     withdraw(place, first.request_id)
     path = place.certificates.path_of(first.request_id)
@@ -502,7 +645,10 @@ def test_a_clock_that_ran_700_days_ahead_buys_no_time(place: Workspace) -> None:
     assert record.clock_corrected and record.due == _again_asked.due
     carry_out(opened, opened.requests.get([asked.request_id])[0])
     from flows.reporting import report_of
-    entry = next(r for r in report_of(opened, None, clock.now()).requests if r.id == asked.request_id)
+
+    entry = next(
+        r for r in report_of(opened, None, clock.now()).requests if r.id == asked.request_id
+    )
     assert entry.clock_corrected and entry.seconds_to_certificate is None and entry.met
     assert any(a.kind == "clock corrected" for a in report_of(opened, None, clock.now()).acts)
     clock.at = today + timedelta(days=40)  # the deadline counts from when the clock was put right
@@ -510,7 +656,9 @@ def test_a_clock_that_ran_700_days_ahead_buys_no_time(place: Workspace) -> None:
     assert late[_again_asked.request_id] == -10
 
 
-def test_whoever_tells_of_a_request_tells_the_times_that_hold_since_the_clock_was_put_right(place: Workspace) -> None:
+def test_whoever_tells_of_a_request_tells_the_times_that_hold_since_the_clock_was_put_right(
+    place: Workspace,
+) -> None:
     """The answer to who asks again, the signed withdrawal, what is due at once, metrics."""
     clock = _Clock()
     today = clock.at
@@ -519,12 +667,17 @@ def test_whoever_tells_of_a_request_tells_the_times_that_hold_since_the_clock_wa
     clock.at = today
     other = take_requests(_with(place, clock), ["person 2"])[0]
     again = take_requests(_with(place, clock), ["person 1"])[0]
-    assert again.request_id == asked.request_id and (again.received, again.due) == (other.received, other.due)
+    assert again.request_id == asked.request_id and (again.received, again.due) == (
+        other.received,
+        other.due,
+    )
     clock.at = today + timedelta(days=29, hours=23)
     opened = _with(place, clock)
     assert other.due in why_at_once(opened)
     withdraw(opened, asked.request_id)
-    told = statement_of(opened.certificates.path_of(asked.request_id).read_bytes())["predicate"]["request"]
+    told = statement_of(opened.certificates.path_of(asked.request_id).read_bytes())["predicate"][
+        "request"
+    ]
     assert (told["received"], told["due"]) == (other.received, other.due)
 
 
@@ -554,10 +707,13 @@ def test_one_command_under_a_clock_that_is_behind_makes_nothing_missed(place: Wo
     opened = _with(place, clock)
     carry_out(opened, opened.requests.get([asked.request_id])[0])
     from flows.reporting import report_of
+
     report = report_of(opened, None, clock.now())
     entry = next(r for r in report.requests if r.id == asked.request_id)
     assert entry.clock_corrected and entry.met is None  # nobody can say; it is not told as missed
-    assert report.summary.deadlines_missed == 1  # only that of who asked under the wrong clock, and is overdue by it
+    assert (
+        report.summary.deadlines_missed == 1
+    )  # only that of who asked under the wrong clock, and is overdue by it
 
 
 def test_a_clock_of_no_plausible_year_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -567,6 +723,7 @@ def test_a_clock_of_no_plausible_year_is_refused(monkeypatch: pytest.MonkeyPatch
         @classmethod
         def now(cls, tz: Any = None) -> datetime:
             return datetime(9999, 1, 1, tzinfo=UTC)
+
     monkeypatch.setattr(local, "datetime", Broken)
     with pytest.raises(S3TError, match="expected a clock between"):
         local.SystemClock().now()
@@ -581,17 +738,30 @@ def test_clocks_that_differ_a_little_are_no_correction(place: Workspace) -> None
     assert "clock" not in {e["type"] for e in _again(place).ledger.events()}
 
 
-def test_the_staleness_bound_runs_on_while_a_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CLOCK_MONOTONIC stands still in sleep; a paused virtual machine finds only the wall clock moved on."""
+def test_the_staleness_bound_runs_on_while_a_machine_sleeps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CLOCK_MONOTONIC stands still in sleep; a paused virtual machine finds only the wall clock
+    moved on."""
     import time
 
     from s3t_core.times import Moment
+
     began = Moment.now()
     real, wall = time.clock_gettime, time.time
-    for boot, clock, expected in ((3600, 3600, 3600), (0, 3600, 3600), (3600, 0, 3600), (3600, -9999, 3600), (0, 0, 0)):
+    for boot, clock, expected in (
+        (3600, 3600, 3600),
+        (0, 3600, 3600),
+        (3600, 0, 3600),
+        (3600, -9999, 3600),
+        (0, 0, 0),
+    ):
         with monkeypatch.context() as asleep:
-            asleep.setattr(time, "clock_gettime", lambda which, b=boot: real(which) + (
-                b if which == time.CLOCK_BOOTTIME else 0))
+            asleep.setattr(
+                time,
+                "clock_gettime",
+                lambda which, b=boot: real(which) + (b if which == time.CLOCK_BOOTTIME else 0),
+            )
             asleep.setattr(time, "time", lambda c=clock: wall() + c)
             assert began.seconds_until(Moment.now()) == pytest.approx(expected, abs=5)
 
@@ -608,9 +778,12 @@ def _forged(place: Workspace, request: str, key: Any) -> Path:
     return path
 
 
-def test_what_a_replaced_key_signs_is_told_as_that_whatever_keys_an_auditor_has(place: Workspace) -> None:
+def test_what_a_replaced_key_signs_is_told_as_that_whatever_keys_an_auditor_has(
+    place: Workspace,
+) -> None:
     from flows.adapters.keys import read_signing_key
     from flows.rotating import rotate_signing_key
+
     request = take_requests(place, ["person 1"])[0].request_id
     withdraw(place, request)
     leaked = read_signing_key(place.keys_dir)
@@ -620,20 +793,28 @@ def test_what_a_replaced_key_signs_is_told_as_that_whatever_keys_an_auditor_has(
     new.write_bytes((place.keys_dir / "signing.pub").read_bytes())
     forged = _forged(place, request, leaked)
     for keys in ([old, new], [new, old]):
-        for document in (forged, place.certificates.path_of(request)):  # alone they cannot be told apart
+        for document in (
+            forged,
+            place.certificates.path_of(request),
+        ):  # alone they cannot be told apart
             found = verify_path(document, keys)
             assert not found["valid"] and found["problems"] == []
             assert "which was replaced at" in found["undecided"][0]
         assert verify_path(place.state_dir / "checkpoint.json", keys)["valid"]
     assert not verify_path(forged, new)["valid"] and verify_path(forged, new)["problems"]
-    bare = place.root.parent / "bare.pem"  # the new key without its history: nothing says which is the newer one
-    bare.write_bytes(new.read_bytes()[new.read_bytes().index(b"-----BEGIN"):])
+    bare = (
+        place.root.parent / "bare.pem"
+    )  # the new key without its history: nothing says which is the newer one
+    bare.write_bytes(new.read_bytes()[new.read_bytes().index(b"-----BEGIN") :])
     found = verify_path(forged, [old, bare])
     assert not found["valid"] and "nothing says which replaced which" in found["undecided"][0]
 
 
-def test_a_key_file_that_claims_a_succession_nobody_vouched_for_is_refused(place: Workspace) -> None:
+def test_a_key_file_that_claims_a_succession_nobody_vouched_for_is_refused(
+    place: Workspace,
+) -> None:
     from flows.rotating import rotate_signing_key
+
     old = place.root.parent / "old.pem"
     old.write_bytes((place.keys_dir / "signing.pub").read_bytes())
     rotate_signing_key(place, "security", lost=False)
@@ -645,11 +826,14 @@ def test_a_key_file_that_claims_a_succession_nobody_vouched_for_is_refused(place
     assert not found["valid"] and "to have signed the id" in found["problems"][0]
 
 
-def test_a_ledger_or_bundle_made_from_before_the_change_by_the_old_key_is_refused(place: Workspace) -> None:
+def test_a_ledger_or_bundle_made_from_before_the_change_by_the_old_key_is_refused(
+    place: Workspace,
+) -> None:
     """A thief has the old key and a copy of the workspace from before it was replaced."""
     from flows.adapters.keys import read_signing_key
     from flows.evidence import write_bundle, write_ledger
     from flows.rotating import rotate_signing_key
+
     withdraw(place, take_requests(place, ["person 1"])[0].request_id)
     shutil.copytree(place.root, place.root.with_name("copy"))
     thief = Workspace(place.root.with_name("copy"))
@@ -667,7 +851,7 @@ def test_a_ledger_or_bundle_made_from_before_the_change_by_the_old_key_is_refuse
             found = verify_path(thief.root / name, keys)
             assert not found["valid"] and "key" in found["problems"][0], name
     bare = new.with_name("bare.pem")  # of which nothing says that it vouches for another
-    bare.write_bytes(new.read_bytes()[new.read_bytes().index(b"-----BEGIN"):])
+    bare.write_bytes(new.read_bytes()[new.read_bytes().index(b"-----BEGIN") :])
     found = verify_path(thief.root / "b.zip", [old, bare])
     assert not found["valid"] and "neither in use nor replaced" in found["problems"][0]
     for path in (place.root.parent / "outside").iterdir():
@@ -678,49 +862,77 @@ def test_a_ledger_or_bundle_made_from_before_the_change_by_the_old_key_is_refuse
     write_bundle(place, place.root / "b.zip", [])
     write_ledger(place, place.root / "l.jsonl")
     for keys in ([old, new], [new]):
-        assert verify_path(place.root / "b.zip", keys)["valid"] and verify_path(place.root / "l.jsonl", keys)["valid"]
+        assert (
+            verify_path(place.root / "b.zip", keys)["valid"]
+            and verify_path(place.root / "l.jsonl", keys)["valid"]
+        )
 
 
 def _taken_back(place: Workspace, rewritten: bool) -> tuple[dict[str, bytes], bytes]:
-    """Files of a bundle, and an exported ledger, by whoever has the first key of the workspace: it goes on from before
-    the change, or begins anew, and says that the second key was lost and the first one came after it."""
+    """Files of a bundle, and an exported ledger, by whoever has the first key of the workspace: it
+    goes on from before the change, or begins anew, and says that the second key was lost and the
+    first one came after it."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     from flows.adapters.keys import read_public_key, read_signing_key
     from s3t_core.erasure.bundle import make_bundle
     from s3t_core.erasure.checkpoint import Checkpoint, export_ledger, sign_checkpoint
     from s3t_core.erasure.ledger import head_of
+
     leaked = read_signing_key(place.root.with_name("copy") / ".s3t" / "keys")
     newer = read_public_key(place.keys_dir / "signing.pub")
-    events = SqlLedger(Database("sqlite:///.s3t/s3t.db", place.root.with_name("copy"), place.keys.sealing)).events()
+    events = SqlLedger(
+        Database("sqlite:///.s3t/s3t.db", place.root.with_name("copy"), place.keys.sealing)
+    ).events()
     if rewritten:
         events[0] = {**events[0], "signing_key": key_id(newer)}
     first = leaf_hash(leaf_of(events[0])).hex()
     asked = next(e for e in events if e["type"] == "request")
     events = [e for e in events if e["type"] != "closed"]
     kept = Checkpoint(first, head_of([leaf_hash(leaf_of(e)) for e in events]), asked["time"])
-    events.append({"type": "key", "time": asked["time"], "old": key_id(newer), "new": key_id(leaked.public_key()),
-                   "by": "x", "lost": True, "vouched": "",
-                   "old_public": newer.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()})
+    events.append(
+        {
+            "type": "key",
+            "time": asked["time"],
+            "old": key_id(newer),
+            "new": key_id(leaked.public_key()),
+            "by": "x",
+            "lost": True,
+            "vouched": "",
+            "old_public": newer.public_bytes(Encoding.Raw, PublicFormat.Raw).hex(),
+        }
+    )
     statement = statement_of(place.certificates.path_of(asked["request"]).read_bytes())
     head = head_of([leaf_hash(leaf_of(e)) for e in events])
     statement["predicate"]["ledger"] = {"name": first, "size": head.size, "root": head.root}
     document = sign(statement, leaked)
-    events.append({"type": "closed", "time": asked["time"], "request": asked["request"], "kind": "withdrawal",
-                   "certificate": sha256_hex(document), "basis": ""})
+    events.append(
+        {
+            "type": "closed",
+            "time": asked["time"],
+            "request": asked["request"],
+            "kind": "withdrawal",
+            "certificate": sha256_hex(document),
+            "basis": "",
+        }
+    )
     newest = Checkpoint(first, head_of([leaf_hash(leaf_of(e)) for e in events]), asked["time"])
     signed = sign_checkpoint(newest, leaked)
     return make_bundle({asked["request"]: document}, newest, signed, events, [kept]), export_ledger(
-        signed, [leaf_of(e) for e in events])
+        signed, [leaf_of(e) for e in events]
+    )
 
 
 @pytest.mark.parametrize("rewritten", [False, True])
 def test_a_replaced_key_does_not_come_back_by_a_ledger_that_calls_its_successor_lost(
-        place: Workspace, rewritten: bool) -> None:
-    """A change of a lost key needs no signature: only the controller's key file says which key came after which."""
+    place: Workspace, rewritten: bool
+) -> None:
+    """A change of a lost key needs no signature: only the controller's key file says which key came
+    after which."""
     from flows.evidence import _zipped, write_bundle, write_ledger
     from flows.rotating import rotate_signing_key
     from s3t_core.erasure.offline import check_bundle, read_key_file
+
     withdraw(place, take_requests(place, ["person 1"])[0].request_id)
     shutil.copytree(place.root, place.root.with_name("copy"))
     old, new = (place.root.parent / n for n in ("old.pem", "new.pem"))
@@ -728,7 +940,7 @@ def test_a_replaced_key_does_not_come_back_by_a_ledger_that_calls_its_successor_
     rotate_signing_key(place, "security", lost=False)
     new.write_bytes((place.keys_dir / "signing.pub").read_bytes())
     bare = place.root.parent / "bare.pem"  # a key file that says nothing of the other key
-    bare.write_bytes(new.read_bytes()[new.read_bytes().index(b"-----BEGIN"):])
+    bare.write_bytes(new.read_bytes()[new.read_bytes().index(b"-----BEGIN") :])
     files, exported = _taken_back(place, rewritten)
     for keys in ([old, new], [new, old], [old, bare]):
         assert not check_bundle(files, [read_key_file(k.read_bytes()) for k in keys])["valid"]
@@ -741,14 +953,20 @@ def test_a_replaced_key_does_not_come_back_by_a_ledger_that_calls_its_successor_
     write_bundle(place, place.root / "b.zip", [])
     write_ledger(place, place.root / "l.jsonl")
     for keys in ([old, place.keys_dir / "signing.pub"], [bare, place.keys_dir / "signing.pub"]):
-        assert verify_path(place.root / "b.zip", keys)["valid"] and verify_path(place.root / "l.jsonl", keys)["valid"]
+        assert (
+            verify_path(place.root / "b.zip", keys)["valid"]
+            and verify_path(place.root / "l.jsonl", keys)["valid"]
+        )
 
 
-def test_a_checkpoint_by_a_replaced_key_counts_only_for_what_it_signed_then(place: Workspace) -> None:
+def test_a_checkpoint_by_a_replaced_key_counts_only_for_what_it_signed_then(
+    place: Workspace,
+) -> None:
     from flows.adapters.checkpoints import _name
     from flows.adapters.keys import read_signing_key
     from flows.rotating import rotate_signing_key
     from s3t_core.erasure.checkpoint import Checkpoint, sign_checkpoint
+
     leaked = read_signing_key(place.keys_dir)
     rotate_signing_key(place, "security", lost=False)
     place = _again(place)
@@ -759,7 +977,9 @@ def test_a_checkpoint_by_a_replaced_key_counts_only_for_what_it_signed_then(plac
         _again(place).ledger.state()
 
 
-def test_no_state_and_no_error_of_these_names_a_person(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_state_and_no_error_of_these_names_a_person(
+    place: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     take_requests(place, ["a-person-of-that-name"])
     _sql(place, "UPDATE requests SET due = 'x'")
     with pytest.raises(S3TError) as told:
@@ -770,6 +990,7 @@ def test_no_state_and_no_error_of_these_names_a_person(place: Workspace, capsys:
 def test_a_database_opened_with_another_key_is_refused(place: Workspace) -> None:
     take_requests(place, ["person 1"])
     from flows.adapters.database import SqlLedger
+
     for key in (b"", b"\x01" * 32):
         other = SqlLedger(Database("sqlite:///.s3t/s3t.db", place.root, key))
         for act in (other.state, other.events, lambda o=other: o.append(step(place, "scan"))):
@@ -778,6 +999,7 @@ def test_a_database_opened_with_another_key_is_refused(place: Workspace) -> None
 
 
 # --- what is no file, under the name of one
+
 
 def _odd(path: Path, kind: str, elsewhere: Path) -> None:
     path.unlink(missing_ok=True)
@@ -796,7 +1018,9 @@ ODD = ["directory", "link to itself", "link to nowhere", "pipe"]
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_what_is_no_file_among_the_checkpoints_is_told_by_its_name(place: Workspace, tmp_path: Path, kind: str) -> None:
+def test_what_is_no_file_among_the_checkpoints_is_told_by_its_name(
+    place: Workspace, tmp_path: Path, kind: str
+) -> None:
     take_requests(place, ["person 1"])
     for path in (tmp_path / "outside" / "zz.json", place.state_dir / "checkpoint.json"):
         _odd(path, kind, tmp_path)
@@ -806,10 +1030,14 @@ def test_what_is_no_file_among_the_checkpoints_is_told_by_its_name(place: Worksp
     assert len(take_requests(_again(place), ["person 2"])) == 1
 
 
-def test_a_file_of_many_gigabytes_among_the_checkpoints_is_not_read(place: Workspace, tmp_path: Path) -> None:
+def test_a_file_of_many_gigabytes_among_the_checkpoints_is_not_read(
+    place: Workspace, tmp_path: Path
+) -> None:
     take_requests(place, ["person 1"])
     _odd(tmp_path / "outside" / "zz.json", "large file", tmp_path)
-    assert len(take_requests(_again(place), ["person 2"])) == 1  # it cannot be a checkpoint of any ledger
+    assert (
+        len(take_requests(_again(place), ["person 2"])) == 1
+    )  # it cannot be a checkpoint of any ledger
     ours = next(p for p in (tmp_path / "outside").iterdir() if p.name != "zz.json")
     _odd(ours, "large file", tmp_path)
     with pytest.raises(LedgerError, match="got other bytes"):
@@ -818,7 +1046,8 @@ def test_a_file_of_many_gigabytes_among_the_checkpoints_is_not_read(place: Works
 
 @pytest.mark.parametrize("kind", ODD)
 def test_what_is_no_file_in_a_closing_documents_place_is_a_changed_document(
-        place: Workspace, tmp_path: Path, kind: str) -> None:
+    place: Workspace, tmp_path: Path, kind: str
+) -> None:
     request = take_requests(place, ["person 1"])[0].request_id
     withdraw(place, request)
     _odd(place.certificates.path_of(request), kind, tmp_path)

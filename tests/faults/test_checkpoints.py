@@ -1,4 +1,5 @@
-"""A ledger that was rolled back, cut, rewritten or replaced is refused while a checkpoint is left."""
+"""A ledger that was rolled back, cut, rewritten or replaced is refused while a checkpoint is
+left."""
 
 import shutil
 import sqlite3
@@ -37,14 +38,18 @@ LEAVES = [leaf_hash(bytes([n])) for n in range(9)]
 
 
 def _checkpoint(size: int, leaves: list[bytes] = LEAVES) -> Checkpoint:
-    return Checkpoint(leaves[0].hex(), TreeHead(size, tree_head(leaves[:size]).hex()), "2026-11-01T00:00:00Z")
+    return Checkpoint(
+        leaves[0].hex(), TreeHead(size, tree_head(leaves[:size]).hex()), "2026-11-01T00:00:00Z"
+    )
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Workspace:
     (tmp_path / "outside").mkdir()
     root = tmp_path / "w"
-    create_workspace(root, Config.model_validate({"erasure": {"log_checkpoints_to": str(tmp_path / "outside")}}))
+    create_workspace(
+        root, Config.model_validate({"erasure": {"log_checkpoints_to": str(tmp_path / "outside")}})
+    )
     return Workspace(root)
 
 
@@ -52,19 +57,24 @@ def _database(place: Workspace) -> Path:
     return place.state_dir / "s3t.db"
 
 
-def test_a_checkpoint_is_written_before_a_request_is_acknowledged_inside_and_outside(place: Workspace,
-                                                                                     tmp_path: Path) -> None:
+def test_a_checkpoint_is_written_before_a_request_is_acknowledged_inside_and_outside(
+    place: Workspace, tmp_path: Path
+) -> None:
     take_requests(place, ["person 1"])
     inside = place.state_dir / "checkpoint.json"
     outside = sorted((tmp_path / "outside").iterdir())
-    assert len(outside) == 2 and outside[-1].read_bytes() == inside.read_bytes()  # the beginning, the request
+    assert (
+        len(outside) == 2 and outside[-1].read_bytes() == inside.read_bytes()
+    )  # the beginning, the request
     found = read_checkpoint(inside.read_bytes(), read_public_key(place.keys_dir / SIGNING_PUB))
     assert found.head == place.ledger.head() and found.head.size == 2
     assert "person" not in inside.read_text()
 
 
 @pytest.mark.parametrize("inside_too", [False, True])
-def test_a_ledger_rolled_back_to_an_older_copy_is_refused(place: Workspace, inside_too: bool) -> None:
+def test_a_ledger_rolled_back_to_an_older_copy_is_refused(
+    place: Workspace, inside_too: bool
+) -> None:
     kept = place.root.parent / "older"
     shutil.copytree(place.state_dir, kept)
     take_requests(place, ["person 1"])
@@ -85,18 +95,24 @@ def test_a_ledger_rewritten_with_hashes_that_fit_is_refused(place: Workspace) ->
     event = place.ledger.events()[1] | {"due": "2099-01-01T00:00:00Z"}
     hashed = leaf_hash(leaf_of(event))
     with sqlite3.connect(_database(place)) as connection:
-        connection.execute("UPDATE ledger SET leaf = ?, hash = ? WHERE seq = 1", (leaf_of(event), hashed))
+        connection.execute(
+            "UPDATE ledger SET leaf = ?, hash = ? WHERE seq = 1", (leaf_of(event), hashed)
+        )
     with pytest.raises(LedgerError, match="with the seal of this workspace"):
         Workspace(place.root).ledger.state()
     with sqlite3.connect(_database(place)) as connection:  # by one who has the workspace key
         before = connection.execute("SELECT seal FROM ledger WHERE seq = 0").fetchone()[0]
-        connection.execute("UPDATE ledger SET seal = ? WHERE seq = 1", (
-            seal_of(place.keys.sealing, 1, before, hashed),))
+        connection.execute(
+            "UPDATE ledger SET seal = ? WHERE seq = 1",
+            (seal_of(place.keys.sealing, 1, before, hashed),),
+        )
     with pytest.raises(LedgerError, match="the ledger was rewritten"):
         Workspace(place.root).ledger.state()
 
 
-def test_a_checkpoint_by_another_key_of_another_ledger_or_none_is_told_apart(place: Workspace, tmp_path: Path) -> None:
+def test_a_checkpoint_by_another_key_of_another_ledger_or_none_is_told_apart(
+    place: Workspace, tmp_path: Path
+) -> None:
     inside = place.state_dir / "checkpoint.json"
     leaves = place.ledger.leaves()
     inside.write_bytes(sign_checkpoint(_checkpoint(1, leaves), KEY))
@@ -114,7 +130,9 @@ def test_a_checkpoint_by_another_key_of_another_ledger_or_none_is_told_apart(pla
         Workspace(place.root).ledger.state()
 
 
-def test_a_request_that_no_checkpoint_tells_of_is_not_acknowledged(place: Workspace, tmp_path: Path) -> None:
+def test_a_request_that_no_checkpoint_tells_of_is_not_acknowledged(
+    place: Workspace, tmp_path: Path
+) -> None:
     place.ledger.state()
     shutil.rmtree(tmp_path / "outside")
     (tmp_path / "outside").write_text("not a directory")
@@ -122,7 +140,9 @@ def test_a_request_that_no_checkpoint_tells_of_is_not_acknowledged(place: Worksp
         take_requests(place, ["person 1"])
     (tmp_path / "outside").unlink()
     (tmp_path / "outside").mkdir()
-    assert len(take_requests(Workspace(place.root), ["person 1"])) == 1  # asked again, it is the same request
+    assert (
+        len(take_requests(Workspace(place.root), ["person 1"])) == 1
+    )  # asked again, it is the same request
     assert len(Workspace(place.root).requests.pending()) == 1
 
 
@@ -136,8 +156,10 @@ take_requests(Workspace(Path(sys.argv[1])), ["person 2"])
 
 
 def test_a_slower_command_writes_no_older_checkpoint_over_a_newer_one(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is only the one in the workspace: else what came meanwhile could be rolled back unseen."""
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is only the one in the workspace: else what came meanwhile could be rolled back
+    unseen."""
     place = create_workspace(tmp_path / "w", Config())
     write, asking = checkpoints.write_atomically, list[subprocess.Popen[bytes]]()
 
@@ -148,12 +170,15 @@ def test_a_slower_command_writes_no_older_checkpoint_over_a_newer_one(
             time.sleep(0.05)
         time.sleep(1)  # the other would have signed by now
         write(*given)
+
     with monkeypatch.context() as context:
         context.setattr(checkpoints, "write_atomically", slow)
         take_requests(Workspace(place.root), ["person 1"])
     assert asking[0].wait(60) == 0
-    signed = read_checkpoint((place.state_dir / "checkpoint.json").read_bytes(),
-                             read_public_key(place.keys_dir / SIGNING_PUB))
+    signed = read_checkpoint(
+        (place.state_dir / "checkpoint.json").read_bytes(),
+        read_public_key(place.keys_dir / SIGNING_PUB),
+    )
     assert signed.head == place.ledger.head() and signed.head.size == 3
 
 
@@ -174,37 +199,50 @@ def test_an_older_checkpoint_of_another_machine_takes_no_newer_ones_place(tmp_pa
 
 @pytest.mark.parametrize("read", [False, True])
 def test_no_certificate_is_signed_over_a_database_whose_older_copy_took_its_place_under_a_command(
-        tmp_path: Path, read: bool) -> None:
-    """A failover to a lagging replica in the middle of an erasure, with and without the eraser having read what was
-    acknowledged meanwhile: it was acknowledged, and its checkpoint lies here."""
+    tmp_path: Path, read: bool
+) -> None:
+    """A failover to a lagging replica in the middle of an erasure, with and without the eraser
+    having read what was acknowledged meanwhile: it was acknowledged, and its checkpoint lies
+    here."""
     place = create_workspace(tmp_path / "w", Config())
-    first, = take_requests(place, ["person 1"])
+    (first,) = take_requests(place, ["person 1"])
     eraser = Workspace(place.root)
-    eraser.ledger.append({"type": "planned", "time": eraser.now(), "plan": plan_for(first.request_id)})
+    eraser.ledger.append(
+        {"type": "planned", "time": eraser.now(), "plan": plan_for(first.request_id)}
+    )
     eraser.requests.suppress([first], eraser.now())
     for name in ("cut over", "rewrite", "destroy", "measure", "scan"):
         eraser.ledger.append(step(eraser, name))
     before = eraser.ledger.head().size
-    lost, = take_requests(Workspace(place.root), ["person 2"])
+    (lost,) = take_requests(Workspace(place.root), ["person 2"])
     if read:
         assert lost.request_id in eraser.ledger.state().requests
     with sqlite3.connect(place.state_dir / "s3t.db") as connection:
         connection.execute("DELETE FROM ledger WHERE seq >= ?", [before])
         connection.execute("DELETE FROM requests WHERE id = ?", [lost.request_id])
     predicate = {"request": {"id": first.request_id}, "batch": {"plan": "p"}}
-    for act in (lambda: eraser.certificates.issue({first.request_id: predicate}, {"name": "x", "digest": {}}),
-                eraser.write_checkpoint, lambda: Workspace(place.root).ledger):
-        with pytest.raises(LedgerError, match=r"an older copy took its place|took its place meanwhile"):
+    for act in (
+        lambda: eraser.certificates.issue(
+            {first.request_id: predicate}, {"name": "x", "digest": {}}
+        ),
+        eraser.write_checkpoint,
+        lambda: Workspace(place.root).ledger,
+    ):
+        with pytest.raises(
+            LedgerError, match=r"an older copy took its place|took its place meanwhile"
+        ):
             act()
     assert not list(place.certificates_dir.glob("*.json"))
 
 
-def test_a_ledger_that_grew_again_after_an_older_copy_took_its_place_is_not_signed(tmp_path: Path) -> None:
+def test_a_ledger_that_grew_again_after_an_older_copy_took_its_place_is_not_signed(
+    tmp_path: Path,
+) -> None:
     place = create_workspace(tmp_path / "w", Config())
     take_requests(place, ["person 1"])
     running = Workspace(place.root)
     before = running.ledger.head().size
-    lost, = take_requests(Workspace(place.root), ["person 2"])
+    (lost,) = take_requests(Workspace(place.root), ["person 2"])
     with sqlite3.connect(place.state_dir / "s3t.db") as connection:
         connection.execute("DELETE FROM ledger WHERE seq >= ?", [before])
         connection.execute("DELETE FROM requests WHERE id = ?", [lost.request_id])
@@ -225,7 +263,7 @@ def test_every_byte_of_a_checkpoint_counts() -> None:
     envelope = sign_checkpoint(_checkpoint(5), KEY)
     assert read_checkpoint(envelope, KEY.public_key()) == _checkpoint(5)
     for i in range(len(envelope)):
-        forged = envelope[:i] + bytes([envelope[i] ^ 1]) + envelope[i + 1:]
+        forged = envelope[:i] + bytes([envelope[i] ^ 1]) + envelope[i + 1 :]
         with pytest.raises(CertificateError):
             read_checkpoint(forged, KEY.public_key())
 
@@ -253,16 +291,22 @@ def test_an_exported_ledger_is_whole_or_refused() -> None:
     assert signer == key_id(KEY.public_key()) and checkpoint == _checkpoint(4, leaves)
     assert [e["n"] for e in events] == [0, 1, 2, 3]
     for i in range(len(exported)):
-        for forged in (exported[:i] + bytes([exported[i] ^ 1]) + exported[i + 1:], exported[:i]):
+        for forged in (exported[:i] + bytes([exported[i] ^ 1]) + exported[i + 1 :], exported[:i]):
             with pytest.raises((CertificateError, LedgerError)):
                 read_export(forged, KEY.public_key())
     lines = exported.splitlines(keepends=True)
-    for forged in (b"".join([lines[0], *lines[2:], lines[1]]), b"".join([*lines, lines[1]]), exported + b"\n"):
+    for forged in (
+        b"".join([lines[0], *lines[2:], lines[1]]),
+        b"".join([*lines, lines[1]]),
+        exported + b"\n",
+    ):
         with pytest.raises(LedgerError):
             read_export(forged, KEY.public_key())
 
 
-def test_an_entry_and_its_checkpoint_that_come_while_the_ledger_is_checked_are_no_rollback(place: Workspace) -> None:
+def test_an_entry_and_its_checkpoint_that_come_while_the_ledger_is_checked_are_no_rollback(
+    place: Workspace,
+) -> None:
     """Another process takes a request between this one's reading of the one and of the other."""
     ledger = place.ledger.leaves()[0].hex()
 

@@ -1,4 +1,5 @@
-"""Settings and state files in another encoding, damaged or no files: each is refused in words, none in a traceback."""
+"""Settings and state files in another encoding, damaged or no files: each is refused in words, none
+in a traceback."""
 
 import json
 import os
@@ -26,21 +27,32 @@ from s3t_core.errors import Busy, OrchestrationError, UsageError, WorkspaceError
 from s3t_core.files import locked
 
 DEEP = "[" * 100_000
-SETTINGS = {"Latin-1": "[system]\nname = 'caf\u00e9'\n".encode("latin-1"), "UTF-16": "[system]\n".encode("utf-16"),
-            "deep": f"a = {DEEP}".encode(), "NUL": b"\0", "a number of 5000 digits": b"a = " + b"9" * 5000}
+SETTINGS = {
+    "Latin-1": "[system]\nname = 'caf\u00e9'\n".encode("latin-1"),
+    "UTF-16": "[system]\n".encode("utf-16"),
+    "deep": f"a = {DEEP}".encode(),
+    "NUL": b"\0",
+    "a number of 5000 digits": b"a = " + b"9" * 5000,
+}
 
 
 @pytest.mark.parametrize("content", SETTINGS.values(), ids=SETTINGS)
-def test_settings_that_are_no_utf8_toml_are_refused_in_words(tmp_path: Path, content: bytes,
-                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_are_no_utf8_toml_are_refused_in_words(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "s3t.toml").write_bytes(content)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / ".s3t" / "prefect"))
     asks: list[Callable[[], object]] = [
-        lambda: Workspace(tmp_path), lambda: create_workspace(tmp_path, Config()), settings.start_prefect]
+        lambda: Workspace(tmp_path),
+        lambda: create_workspace(tmp_path, Config()),
+        settings.start_prefect,
+    ]
     for ask in asks:
         with pytest.raises(UsageError, match=r"expected s3t.toml to be"):
             ask()
-    with pytest.raises(UsageError, match="UTF-8, got another encoding" if not content.isascii() else "TOML"):
+    with pytest.raises(
+        UsageError, match="UTF-8, got another encoding" if not content.isascii() else "TOML"
+    ):
         Workspace(tmp_path)
     for command in (["init", str(tmp_path / "new")], ["migrate", "--workspace", str(tmp_path)]):
         found = CliRunner().invoke(app, [*command, "--settings", str(tmp_path / "s3t.toml")])
@@ -54,16 +66,25 @@ def test_the_mark_that_some_editors_write_before_utf8_is_no_matter(mark: bytes) 
 
 def test_settings_that_cannot_be_read_are_refused_in_words(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "s3t.toml")
-    with pytest.raises(UsageError, match=r"expected s3t.toml to be a file that can be read, got not a regular file"):
+    with pytest.raises(
+        UsageError, match=r"expected s3t.toml to be a file that can be read, got not a regular file"
+    ):
         Workspace(tmp_path)
 
 
-IGNORED = {"Latin-1": b"caf\xe9\n", "no end": b"caf\xe9", "UTF-16": "a\n".encode("utf-16"), "empty": b"",
-           "carriage returns": b"a\r\n.s3t/\r\n"}
+IGNORED = {
+    "Latin-1": b"caf\xe9\n",
+    "no end": b"caf\xe9",
+    "UTF-16": "a\n".encode("utf-16"),
+    "empty": b"",
+    "carriage returns": b"a\r\n.s3t/\r\n",
+}
 
 
 @pytest.mark.parametrize("content", IGNORED.values(), ids=IGNORED)
-def test_what_git_ignores_stays_byte_for_byte_and_git_ignores_ours_as_well(tmp_path: Path, content: bytes) -> None:
+def test_what_git_ignores_stays_byte_for_byte_and_git_ignores_ours_as_well(
+    tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / ".gitignore").write_bytes(content)
     create_workspace(tmp_path, Config(), b"\1" * 32)
     assert (tmp_path / ".gitignore").read_bytes().startswith(content)
@@ -72,31 +93,48 @@ def test_what_git_ignores_stays_byte_for_byte_and_git_ignores_ours_as_well(tmp_p
 
 
 JOURNALS: dict[str, bytes] = {
-    "garbage": b"\xff{", "empty": b"", "object": b"{}", "list": b"[]", "deep": DEEP.encode(), "null": b"null",
-    "numbers": b'{"move": 1, "old": 2, "new": 3}', "no TOML": b'{"move": "a", "old": "[", "new": ""}'}
+    "garbage": b"\xff{",
+    "empty": b"",
+    "object": b"{}",
+    "list": b"[]",
+    "deep": DEEP.encode(),
+    "null": b"null",
+    "numbers": b'{"move": 1, "old": 2, "new": 3}',
+    "no TOML": b'{"move": "a", "old": "[", "new": ""}',
+}
 
 
 @pytest.mark.parametrize("content", JOURNALS.values(), ids=JOURNALS)
 def test_a_damaged_note_of_a_move_is_told_in_words(tmp_path: Path, content: bytes) -> None:
     place = create_workspace(tmp_path, Config(), b"\1" * 32)
     place.migration_path.write_bytes(content)
-    asks: list[Callable[[], object]] = [lambda: migrating.undo(tmp_path, print),
-                                        lambda: migrating.migrate(tmp_path, "", "", print)]
+    asks: list[Callable[[], object]] = [
+        lambda: migrating.undo(tmp_path, print),
+        lambda: migrating.migrate(tmp_path, "", "", print),
+    ]
     for ask in asks:
-        with pytest.raises(WorkspaceError, match=r"expected .s3t/migration.json as `s3t migrate` wrote it"):
+        with pytest.raises(
+            WorkspaceError, match=r"expected .s3t/migration.json as `s3t migrate` wrote it"
+        ):
             ask()
     text = render_config(place.config)
     said = {"move": "a", "old": text, "new": text, "claimed": False, "emptied": ""}
     place.migration_path.write_text(json.dumps(said))
-    assert migrating._journal(place) == migrating._Journal(place.migration_path, "a", place.config, place.config)
+    assert migrating._journal(place) == migrating._Journal(
+        place.migration_path, "a", place.config, place.config
+    )
     for wrong in ({"claimed": "yes"}, {"claimed": []}, {"emptied": "both"}, {"emptied": {}}):
         place.migration_path.write_text(json.dumps(said | wrong))
-        with pytest.raises(WorkspaceError, match=r"expected .s3t/migration.json as `s3t migrate` wrote it"):
+        with pytest.raises(
+            WorkspaceError, match=r"expected .s3t/migration.json as `s3t migrate` wrote it"
+        ):
             migrating._journal(place)
 
 
-_HOLDS = ("import fcntl, os, sys, time; fcntl.flock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), 2); "
-          "print(flush=True); time.sleep(99)")
+_HOLDS = (
+    "import fcntl, os, sys, time; fcntl.flock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), 2); "
+    "print(flush=True); time.sleep(99)"
+)
 
 
 @pytest.fixture
@@ -106,10 +144,13 @@ def holding(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
 
     def start(name: str) -> "subprocess.Popen[bytes]":
         lock = str(tmp_path / prefect_server.SERVER_LOCK)
-        started.append(subprocess.Popen([sys.executable, "-c", _HOLDS, lock, name], stdout=subprocess.PIPE))
+        started.append(
+            subprocess.Popen([sys.executable, "-c", _HOLDS, lock, name], stdout=subprocess.PIPE)
+        )
         assert started[0].stdout is not None
         started[0].stdout.readline()
         return started[0]
+
     yield start
     for process in started:
         process.kill()
@@ -117,18 +158,40 @@ def holding(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
 
 
 def _said(**other: Any) -> bytes:
-    return json.dumps({"url": "http://127.0.0.1:1/api", "pid": 1, "machine": prefect_server.this_machine(),
-                       "certificate": "", **other}).encode()
+    return json.dumps(
+        {
+            "url": "http://127.0.0.1:1/api",
+            "pid": 1,
+            "machine": prefect_server.this_machine(),
+            "certificate": "",
+            **other,
+        }
+    ).encode()
 
 
-ADDRESSES = {"none": None, "url": b'{"url": 5}', "cut": b"[[[", "deep": DEEP.encode(), "types": _said(url=5),
-             "another pid": _said(), "pid 0": _said(pid=0), "pid -1": _said(pid=-1), "huge": _said(pid=2**70),
-             "text pid": _said(pid="1"), "true": _said(pid=True), "no machine": _said(machine=None)}
+ADDRESSES = {
+    "none": None,
+    "url": b'{"url": 5}',
+    "cut": b"[[[",
+    "deep": DEEP.encode(),
+    "types": _said(url=5),
+    "another pid": _said(),
+    "pid 0": _said(pid=0),
+    "pid -1": _said(pid=-1),
+    "huge": _said(pid=2**70),
+    "text pid": _said(pid="1"),
+    "true": _said(pid=True),
+    "no machine": _said(machine=None),
+}
 
 
 @pytest.mark.parametrize("content", ADDRESSES.values(), ids=ADDRESSES)
 def test_a_server_with_a_damaged_address_is_ended_all_the_same_and_soon(
-        tmp_path: Path, content: bytes | None, holding: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path,
+    content: bytes | None,
+    holding: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(shared_prefect, "_TELLING_SECONDS", 0.3)
     process = holding(prefect_server.__name__)
     if content is not None:
@@ -141,7 +204,11 @@ def test_a_server_with_a_damaged_address_is_ended_all_the_same_and_soon(
 
 @pytest.mark.parametrize("content", [None, b"[[[", _said()])
 def test_a_process_that_is_no_server_of_ours_is_named_and_not_ended(
-        tmp_path: Path, content: bytes | None, holding: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path,
+    content: bytes | None,
+    holding: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(shared_prefect, "_TELLING_SECONDS", 0.3)
     process = holding("somebody else's")
     if content is not None:
@@ -151,8 +218,9 @@ def test_a_process_that_is_no_server_of_ours_is_named_and_not_ended(
     assert process.poll() is None
 
 
-def test_a_damaged_address_counts_as_none_for_a_command(tmp_path: Path, holding: Callable[[str], Any],
-                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_address_counts_as_none_for_a_command(
+    tmp_path: Path, holding: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shared_prefect, "_PATIENCE_SECONDS", 0.3)
     holding(prefect_server.__name__)
     (tmp_path / prefect_server.ADDRESS).write_text(DEEP)
@@ -160,23 +228,45 @@ def test_a_damaged_address_counts_as_none_for_a_command(tmp_path: Path, holding:
         SharedServer(tmp_path, 1).attach()
 
 
-def test_a_path_that_is_not_utf8_is_refused_in_words_before_prefect_is_told_and_can_be_printed(tmp_path: Path) -> None:
+def test_a_path_that_is_not_utf8_is_refused_in_words_before_prefect_is_told_and_can_be_printed(
+    tmp_path: Path,
+) -> None:
     for where in (["n\udcff.csv", False], [["a.csv", "n\udcff.csv"], False]):
         with pytest.raises(UsageError, match=r"whose name is UTF-8, got n\\udcff.csv; rename it"):
             run_flow(SimpleNamespace(root=tmp_path), "ingest", *where)
     with pytest.raises(UsageError, match="whose name is UTF-8"):
         run_flow(SimpleNamespace(root=tmp_path / "\udcff"), "erase")
-    code = "import sys; from flows import cli; sys.argv[1:] = ['--version']\ntry: cli.main()\nfinally: print('\\udcff')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
+    code = (
+        "import sys; from flows import cli; sys.argv[1:] = ['--version']\ntry: "
+        "cli.main()\nfinally: print('\\udcff')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
     assert done.stdout.splitlines()[1:] == ["\\udcff"] and done.returncode == 0
 
 
 @pytest.mark.parametrize("kind", ["a pipe", "a directory", "a link to nowhere", "a link to a pipe"])
-@pytest.mark.parametrize("name", ["workspace.lock", "accepting.lock", "needles.lock", "checkpoint.lock", "train.lock",
-                                  "prefect/users.lock", "prefect/server.log", "prefect/starting.lock"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "workspace.lock",
+        "accepting.lock",
+        "needles.lock",
+        "checkpoint.lock",
+        "train.lock",
+        "prefect/users.lock",
+        "prefect/server.log",
+        "prefect/starting.lock",
+    ],
+)
 def test_what_lies_in_the_place_of_a_lock_or_a_log_is_refused_in_words_and_not_waited_for(
-        tmp_path: Path, name: str, kind: str) -> None:
+    tmp_path: Path, name: str, kind: str
+) -> None:
     path = tmp_path / ".s3t" / name
     path.parent.mkdir(parents=True)
     if kind == "a directory":
@@ -191,11 +281,14 @@ def test_what_lies_in_the_place_of_a_lock_or_a_log_is_refused_in_words_and_not_w
     uses: dict[str, Callable[[], Any]] = {
         "prefect": lambda: SharedServer(path.parent, 1)._open(path.name),
         "prefect/server.log": SharedServer(path.parent, 1)._log,
-        ".s3t": lambda: locked(path, 1)}
+        ".s3t": lambda: locked(path, 1),
+    }
     signal.alarm(30)
     try:
-        with pytest.raises(WorkspaceError, match=rf"expected .*{path.name} to be a file of its own"), \
-                uses.get(name, uses[path.parent.name])():
+        with (
+            pytest.raises(WorkspaceError, match=rf"expected .*{path.name} to be a file of its own"),
+            uses.get(name, uses[path.parent.name])(),
+        ):
             pass
     finally:
         signal.alarm(0)

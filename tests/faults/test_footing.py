@@ -1,4 +1,5 @@
-"""What lies in the place of a file of the system's and is none: a link, whose target would keep the rows; a pipe."""
+"""What lies in the place of a file of the system's and is none: a link, whose target would keep the
+rows; a pipe."""
 
 import hashlib
 import os
@@ -36,8 +37,16 @@ TEXT = "words of Ann's that nobody else ever said in this very order"
 
 
 def _source(folder: Path, *names: str, text: str = "") -> str:
-    rows = [{"id": f"{who}-{i}", "who": who, "what": text or f"what {who} said for the {i}th time in their words",
-             "kind": ["good", "bad"][i]} for who in (*names, *(f"other-{i}" for i in range(10))) for i in range(2)]
+    rows = [
+        {
+            "id": f"{who}-{i}",
+            "who": who,
+            "what": text or f"what {who} said for the {i}th time in their words",
+            "kind": ["good", "bad"][i],
+        }
+        for who in (*names, *(f"other-{i}" for i in range(10)))
+        for i in range(2)
+    ]
     rows += [{"id": "refused", "who": ANN, "what": TEXT, "kind": "ugly"}] if ANN in names else []
     return str(write_csv(folder / "people.csv", rows))
 
@@ -74,7 +83,9 @@ def _erase(place: Workspace) -> list[str]:
     with place.changing():
         place.sweep()
         heal(place)
-        plan = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{time.time_ns():x}").run()
+        plan = Eraser(
+            place.erase_ports(), place.erase_policy(), lambda: f"plan-{time.time_ns():x}"
+        ).run()
     return list(plan.requests) if plan else []
 
 
@@ -118,10 +129,16 @@ LINKED: dict[str, Callable[[Workspace], Path]] = {
     "a directory of data": lambda p: p.root / "data" / "shard=00",
     "half-written data": lambda p: _made(p.root / "data" / "shard=00" / ".tmp-x"),
     "a stage": lambda p: _made(p.store.root / f"{'ab' * 32}.safetensors"),
-    "a directory in the store": lambda p: _made(p.store.root / f"{'ab' * 32}.safetensors" / "x").parent,
+    "a directory in the store": lambda p: (
+        _made(p.store.root / f"{'ab' * 32}.safetensors" / "x").parent
+    ),
     "kept activations": lambda p: _made(p.state_dir / "activations" / "ab" / "x.safetensors"),
-    "activations of a slice": lambda p: _made(p.state_dir / "activations" / "ab" / "x.safetensors").parent,
-    "a model's file": lambda p: _made(p.state_dir / "mlartifacts" / "1" / "models" / "m-1" / "artifacts" / "x"),
+    "activations of a slice": lambda p: (
+        _made(p.state_dir / "activations" / "ab" / "x.safetensors").parent
+    ),
+    "a model's file": lambda p: _made(
+        p.state_dir / "mlartifacts" / "1" / "models" / "m-1" / "artifacts" / "x"
+    ),
     "a directory of models": lambda p: _made(p.state_dir / "mlartifacts" / "1" / "x").parent,
     "ids as given": lambda p: next(p.needles.folder.glob("req-*.json")),
     "a spool": lambda p: _made(p.state_dir / "tmp" / "ingest-1" / "spool" / "0-0.jsonl"),
@@ -133,7 +150,8 @@ LINKED: dict[str, Callable[[Workspace], Path]] = {
 
 @pytest.mark.parametrize("what", LINKED)
 def test_a_link_in_the_place_of_what_is_destroyed_is_refused_and_nothing_is_certified(
-        place: Workspace, tmp_path: Path, what: str) -> None:
+    place: Workspace, tmp_path: Path, what: str
+) -> None:
     """What it leads to would keep the rows, and no scan would find it once the link is gone."""
     take_requests(place, [ANN])
     path = LINKED[what](place)
@@ -161,8 +179,11 @@ def test_an_eraser_looks_for_links_itself(place: Workspace, tmp_path: Path, what
 
 
 @pytest.mark.parametrize("what", ["linked", "dangling"])
-def test_an_object_that_is_a_link_is_not_destroyed_as_one(place: Workspace, tmp_path: Path, what: str) -> None:
-    """Also in a remote of the user's configuration, where nothing is looked at but our own objects."""
+def test_an_object_that_is_a_link_is_not_destroyed_as_one(
+    place: Workspace, tmp_path: Path, what: str
+) -> None:
+    """Also in a remote of the user's configuration, where nothing is looked at but our own
+    objects."""
     path = _object(place, ".s3t/remote")
     there = _moved(path, tmp_path / "disk")
     if what == "dangling":
@@ -172,7 +193,9 @@ def test_an_object_that_is_a_link_is_not_destroyed_as_one(place: Workspace, tmp_
     assert path.is_symlink()
 
 
-def test_a_link_to_nowhere_in_the_place_of_a_directory_is_told(place: Workspace, tmp_path: Path) -> None:
+def test_a_link_to_nowhere_in_the_place_of_a_directory_is_told(
+    place: Workspace, tmp_path: Path
+) -> None:
     shutil.rmtree(place.state_dir / "quarantine")
     (place.state_dir / "quarantine").symlink_to(tmp_path / "away")
     with pytest.raises(GuaranteeError, match=r"expected .s3t/quarantine to lead to a directory"):
@@ -183,7 +206,12 @@ def test_directories_on_another_disk_work_and_are_emptied(place: Workspace, tmp_
     """Stages, quarantine, the cache, one of its directories, the remote's, the workspace's own."""
     (place.state_dir / "stages").mkdir(exist_ok=True)
     theirs, loop = _object(place, ".s3t/remote").parent, tmp_path / "disk" / "loop"
-    for folder in (place.state_dir / "stages", place.state_dir / "quarantine", place.root / ".dvc" / "cache", theirs):
+    for folder in (
+        place.state_dir / "stages",
+        place.state_dir / "quarantine",
+        place.root / ".dvc" / "cache",
+        theirs,
+    ):
         _moved(folder, tmp_path / "disk")
     loop.symlink_to(tmp_path / "disk")
     left = _made(tmp_path / "disk" / "stages" / f"{'ab' * 32}.safetensors")
@@ -191,30 +219,51 @@ def test_directories_on_another_disk_work_and_are_emptied(place: Workspace, tmp_
     take_requests(place, [ANN])
     assert len(_erase(place)) == 1 and not left.exists()
     hers = subject_digest(place.keys, ANN)
-    assert not any(is_slice_file(p) and hers in subjects_of([p]) for p in (tmp_path / "disk").rglob("*"))
-    assert all(p.is_symlink() for p in (place.root / ".dvc" / "cache", place.state_dir / "stages", theirs))
-    assert not any(TEXT.encode() in p.read_bytes() for p in (tmp_path / "disk").rglob("*") if p.is_file())
+    assert not any(
+        is_slice_file(p) and hers in subjects_of([p]) for p in (tmp_path / "disk").rglob("*")
+    )
+    assert all(
+        p.is_symlink() for p in (place.root / ".dvc" / "cache", place.state_dir / "stages", theirs)
+    )
+    assert not any(
+        TEXT.encode() in p.read_bytes() for p in (tmp_path / "disk").rglob("*") if p.is_file()
+    )
 
 
 @pytest.mark.parametrize("kind", ["symlink", "hardlink"])
 def test_links_of_dvcs_own_to_its_cache_are_no_hindrance(place: Workspace, kind: str) -> None:
     with (place.root / ".dvc" / "config").open("a") as file:
         file.write(f"[cache]\n    type = {kind}\n")
-    subprocess.run([sys.executable, "-m", "dvc", "checkout", "--relink", "data.dvc"], cwd=place.root, check=True,
-                   capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "checkout", "--relink", "data.dvc"],
+        cwd=place.root,
+        check=True,
+        capture_output=True,
+    )
     paths = list((place.root / "data").rglob("*.parquet"))
     assert all(p.is_symlink() if kind == "symlink" else p.stat().st_nlink == 2 for p in paths)
     take_requests(place, [BOB])
-    assert len(_erase(place)) == 1 and look_up(Workspace(place.root), {BOB: BOB})[BOB].found == "nobody"
-    gone = {v.md5 for v in _version(place, 1).files()} - {v.md5 for v in _version(place, -1).files()}
+    assert (
+        len(_erase(place)) == 1
+        and look_up(Workspace(place.root), {BOB: BOB})[BOB].found == "nobody"
+    )
+    gone = {v.md5 for v in _version(place, 1).files()} - {
+        v.md5 for v in _version(place, -1).files()
+    }
     assert len(gone) >= 2 and not gone & set(place.datasets.cached())
 
 
 @pytest.mark.parametrize("target", ["an object of another cache", "beside the objects"])
-def test_a_data_file_may_lead_to_an_object_of_the_cache_alone(place: Workspace, tmp_path: Path, target: str) -> None:
+def test_a_data_file_may_lead_to_an_object_of_the_cache_alone(
+    place: Workspace, tmp_path: Path, target: str
+) -> None:
     path = place.root / "data" / HELD_OUT_PATH
     md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    there = (tmp_path / md5[:2] if target == "an object of another cache" else place.datasets.cache / "kept") / md5[2:]
+    there = (
+        tmp_path / md5[:2]
+        if target == "an object of another cache"
+        else place.datasets.cache / "kept"
+    ) / md5[2:]
     there.parent.mkdir()
     path.rename(there)
     path.symlink_to(there)
@@ -225,11 +274,29 @@ def test_a_data_file_may_lead_to_an_object_of_the_cache_alone(place: Workspace, 
         place.datasets.replace(tmp_path / "new")
 
 
-PIPES = ("data/x", "data/.tmp-x", "data/.dvcignore", ".dvcignore", ".dvc/config", ".dvc/config.local", ".dvc/tmp/lock",
-         ".git/HEAD", ".git/index", ".git/config", ".git/refs/heads/main", ".s3t/s3t.db-journal",
-         ".s3t/dvc-site/x/cache.db", ".s3t/quarantine/rows.jsonl", f"data/{IDENTITY_PATH}", f"data/{HELD_OUT_PATH}",
-         "live object in the cache", "live object in the remote", "list in the cache", "list in the remote",
-         "earlier object in both")
+PIPES = (
+    "data/x",
+    "data/.tmp-x",
+    "data/.dvcignore",
+    ".dvcignore",
+    ".dvc/config",
+    ".dvc/config.local",
+    ".dvc/tmp/lock",
+    ".git/HEAD",
+    ".git/index",
+    ".git/config",
+    ".git/refs/heads/main",
+    ".s3t/s3t.db-journal",
+    ".s3t/dvc-site/x/cache.db",
+    ".s3t/quarantine/rows.jsonl",
+    f"data/{IDENTITY_PATH}",
+    f"data/{HELD_OUT_PATH}",
+    "live object in the cache",
+    "live object in the remote",
+    "list in the cache",
+    "list in the remote",
+    "earlier object in both",
+)
 
 
 def _in_place(place: Workspace, what: str) -> list[Path]:
@@ -246,25 +313,36 @@ def _in_place(place: Workspace, what: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("what", PIPES)
-def test_a_pipe_in_the_place_of_a_file_is_named_and_not_waited_for(place: Workspace, what: str) -> None:
+def test_a_pipe_in_the_place_of_a_file_is_named_and_not_waited_for(
+    place: Workspace, what: str
+) -> None:
     take_requests(place, [BOB])
     for path in _in_place(place, what):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         os.mkfifo(path)
     signal.alarm(30)
-    with pytest.raises(GuaranteeError, match=rf"expected .*{path.name} to be a file, got a pipe.*take it away"):
+    with pytest.raises(
+        GuaranteeError, match=rf"expected .*{path.name} to be a file, got a pipe.*take it away"
+    ):
         _erase(place)
 
 
 @pytest.mark.parametrize("kind", ["socket", "device", "link to a pipe"])
-def test_other_things_that_are_no_files_are_named_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                          kind: str) -> None:
+def test_other_things_that_are_no_files_are_named_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)  # a socket's path may be 107 bytes long
     with socket.socket(socket.AF_UNIX) as bound:
-        {"socket": lambda: bound.bind(".dvc/config"), "device": lambda: Path(".dvc/config").symlink_to("/dev/zero"),
-         "link to a pipe": lambda: (os.mkfifo("p"), Path(".dvc/config").symlink_to(tmp_path / "p"))}[kind]()
+        {
+            "socket": lambda: bound.bind(".dvc/config"),
+            "device": lambda: Path(".dvc/config").symlink_to("/dev/zero"),
+            "link to a pipe": lambda: (
+                os.mkfifo("p"),
+                Path(".dvc/config").symlink_to(tmp_path / "p"),
+            ),
+        }[kind]()
     told = kind.removeprefix("link to a ")
     with pytest.raises(GuaranteeError, match=f"expected .dvc/config to be a file, got a {told}"):
         check_footing(tmp_path)
@@ -274,7 +352,13 @@ def test_what_others_keep_beside_is_theirs(tmp_path: Path, monkeypatch: pytest.M
     """Settings and hooks of an operator's that are links, git's socket, what a sweep takes."""
     for folder in (".git/hooks", ".s3t/keys", ".s3t/tmp", ".dvc"):
         (tmp_path / folder).mkdir(parents=True)
-    for name in (".git/hooks/pre-commit", ".git/config", ".s3t/keys/workspace.key", ".dvc/config", "s3t.toml"):
+    for name in (
+        ".git/hooks/pre-commit",
+        ".git/config",
+        ".s3t/keys/workspace.key",
+        ".dvc/config",
+        "s3t.toml",
+    ):
         (tmp_path / name).symlink_to(_made(tmp_path / "theirs"))
     (tmp_path / ".s3t/logs").symlink_to("nowhere")
     os.mkfifo(tmp_path / ".s3t/tmp/pipe")
@@ -286,8 +370,12 @@ def test_what_others_keep_beside_is_theirs(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory"])
-@pytest.mark.parametrize("what", [f"data/{IDENTITY_PATH}", f"data/{HELD_OUT_PATH}", ".s3t/quarantine/rows.jsonl"])
-def test_a_request_is_taken_where_a_data_file_is_none(place: Workspace, what: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    "what", [f"data/{IDENTITY_PATH}", f"data/{HELD_OUT_PATH}", ".s3t/quarantine/rows.jsonl"]
+)
+def test_a_request_is_taken_where_a_data_file_is_none(
+    place: Workspace, what: str, kind: str
+) -> None:
     (place.root / what).unlink()
     os.mkfifo(place.root / what) if kind == "pipe" else (place.root / what).mkdir()
     signal.alarm(60)
@@ -322,15 +410,23 @@ def _killed(*_: Any) -> None:
 
 
 def test_what_a_killed_ingest_left_of_a_shared_text_locks_no_erasure(
-        place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = "what carl said for the 0th time in their words"
     with monkeypatch.context() as patch:
         patch.setattr("flows.adapters.database.SqlLedger.append", _killed)
         with pytest.raises(KeyboardInterrupt):
-            ingest_source(Workspace(place.root), _source(tmp_path, *(f"zed{i}" for i in range(8)), text=said), False,
-                          20_000, True)
-    for command in (["git", "checkout", "-q", "data.dvc"], [sys.executable, "-m", "dvc", "checkout", "-q", "--force",
-                                                            "data.dvc"]):
+            ingest_source(
+                Workspace(place.root),
+                _source(tmp_path, *(f"zed{i}" for i in range(8)), text=said),
+                False,
+                20_000,
+                True,
+            )
+    for command in (
+        ["git", "checkout", "-q", "data.dvc"],
+        [sys.executable, "-m", "dvc", "checkout", "-q", "--force", "data.dvc"],
+    ):
         subprocess.run(command, cwd=place.root, check=True, capture_output=True)
     take_requests(Workspace(place.root), ["carl"])
     assert len(_erase(place)) == 1
@@ -340,7 +436,9 @@ def test_what_a_killed_ingest_left_of_a_shared_text_locks_no_erasure(
 def test_what_no_version_has_goes_where_it_is_ours_alone(place: Workspace, tmp_path: Path) -> None:
     """Nothing of another kind does, and nothing in a cache that others may share."""
     place.datasets.cache.joinpath("ab").mkdir(exist_ok=True)
-    ours = shutil.copyfile(place.root / "data" / HELD_OUT_PATH, place.datasets.cache / "ab" / ("c" * 30))
+    ours = shutil.copyfile(
+        place.root / "data" / HELD_OUT_PATH, place.datasets.cache / "ab" / ("c" * 30)
+    )
     history = place.ledger.state().datasets
     assert place.datasets.find([], history, set()).objects >= {"ab" + "c" * 30}
     ours.write_bytes(b"PAR1 of others")

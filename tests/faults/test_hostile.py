@@ -1,4 +1,5 @@
-"""Hostile input: files that are too large, too deep, of random bytes; stages passed off as others; many strange ids."""
+"""Hostile input: files that are too large, too deep, of random bytes; stages passed off as others;
+many strange ids."""
 
 import json
 import os
@@ -45,7 +46,9 @@ def _public(place: Workspace) -> Path:
 
 
 @pytest.mark.parametrize("name", ["certificate.json", "ledger.jsonl", "bundle.zip"])
-def test_a_file_of_many_gigabytes_is_refused_and_not_read(place: Workspace, tmp_path: Path, name: str) -> None:
+def test_a_file_of_many_gigabytes_is_refused_and_not_read(
+    place: Workspace, tmp_path: Path, name: str
+) -> None:
     path = tmp_path / name
     with path.open("wb") as file:
         file.truncate(5 * 2**30)  # sparse
@@ -53,8 +56,14 @@ def test_a_file_of_many_gigabytes_is_refused_and_not_read(place: Workspace, tmp_
     assert not found["valid"] and found["problems"]
 
 
-@pytest.mark.parametrize("nested", [b"[" * 5_000_000, b'{"payload":' * 100_000 + b"1" + b"}" * 100_000,
-                                    b'{"payload":"W1tbW1tb","signatures":[' + b"[" * 100_000])
+@pytest.mark.parametrize(
+    "nested",
+    [
+        b"[" * 5_000_000,
+        b'{"payload":' * 100_000 + b"1" + b"}" * 100_000,
+        b'{"payload":"W1tbW1tb","signatures":[' + b"[" * 100_000,
+    ],
+)
 def test_deeply_nested_json_is_refused(place: Workspace, tmp_path: Path, nested: bytes) -> None:
     for name in ("certificate.json", "ledger.jsonl"):
         (tmp_path / name).write_bytes(nested)
@@ -66,7 +75,9 @@ def test_deeply_nested_json_is_refused(place: Workspace, tmp_path: Path, nested:
 
 
 @pytest.mark.parametrize("kind", ["directory", "link", "pipe"])
-def test_what_is_no_file_is_told_as_no_evidence(place: Workspace, tmp_path: Path, kind: str) -> None:
+def test_what_is_no_file_is_told_as_no_evidence(
+    place: Workspace, tmp_path: Path, kind: str
+) -> None:
     for ending in (".json", ".zip"):
         path = tmp_path / f"a{ending}"
         if kind == "directory":
@@ -82,10 +93,24 @@ def test_what_is_no_file_is_told_as_no_evidence(place: Workspace, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "socket", "device"])
-@pytest.mark.parametrize("what", ["key", "checkpoint", "ids", "credential", "private key", "certificate of TLS",
-                                   "key of verify.py", "checkpoint of verify.py"])
-def test_what_is_no_file_is_not_waited_for(place: Workspace, tmp_path: Path, what: str, kind: str) -> None:
-    """A pipe that nobody writes to would be waited for; /dev/zero has no end. Nothing is made worse by a sentence."""
+@pytest.mark.parametrize(
+    "what",
+    [
+        "key",
+        "checkpoint",
+        "ids",
+        "credential",
+        "private key",
+        "certificate of TLS",
+        "key of verify.py",
+        "checkpoint of verify.py",
+    ],
+)
+def test_what_is_no_file_is_not_waited_for(
+    place: Workspace, tmp_path: Path, what: str, kind: str
+) -> None:
+    """A pipe that nobody writes to would be waited for; /dev/zero has no end. Nothing is made worse
+    by a sentence."""
     path = tmp_path / "given"
     bound = socket.socket(socket.AF_UNIX)
     if kind == "socket":
@@ -93,20 +118,29 @@ def test_what_is_no_file_is_not_waited_for(place: Workspace, tmp_path: Path, wha
         os.chdir(tmp_path)  # its path may be 107 bytes long
         bound.bind("given")
         os.chdir(here)
-    {"pipe": lambda: os.mkfifo(path, 0o600), "directory": path.mkdir, "socket": lambda: None,
-     "device": lambda: path.symlink_to("/dev/zero")}[kind]()
+    {
+        "pipe": lambda: os.mkfifo(path, 0o600),
+        "directory": path.mkdir,
+        "socket": lambda: None,
+        "device": lambda: path.symlink_to("/dev/zero"),
+    }[kind]()
     certificate = next(place.certificates_dir.glob("*.json"), place.keys_dir / "signing.pub")
     (tmp_path / "verify.py").write_bytes(standalone_verifier())
     python = [sys.executable, str(tmp_path / "verify.py"), "--key"]
     acts: dict[str, Callable[[], object]] = {
         "key": lambda: verify_path(certificate, path),
-        "checkpoint": lambda: CheckpointFiles(path, None, list, place.memory).check("x", dict, list),
-        "ids": lambda: read_ids(str(path)), "credential": lambda: read_secret(path),
+        "checkpoint": lambda: CheckpointFiles(path, None, list, place.memory).check(
+            "x", dict, list
+        ),
+        "ids": lambda: read_ids(str(path)),
+        "credential": lambda: read_secret(path),
         "private key": lambda: read_workspace_key(_named(path, tmp_path, "workspace.key")),
         "certificate of TLS": lambda: Door("127.0.0.1", 0, str(path), str(path)).certified,
         "key of verify.py": lambda: _standalone([*python, str(path)]),
-        "checkpoint of verify.py": lambda: _standalone([*python, str(place.keys_dir / "signing.pub"), "--checkpoint",
-                                                        str(path)])}
+        "checkpoint of verify.py": lambda: _standalone(
+            [*python, str(place.keys_dir / "signing.pub"), "--checkpoint", str(path)]
+        ),
+    }
     with pytest.raises(S3TError, match="expected"):
         acts[what]()
     bound.close()
@@ -126,53 +160,81 @@ def _standalone(command: list[str]) -> None:
 def test_ids_from_a_pipe_that_was_handed_over_are_read() -> None:
     """`--file <(...)` of a shell, `--file /dev/stdin`: the process has them open already."""
     code = "import sys; from flows.id_files import read_ids; print(read_ids(sys.argv[1]).ids)"
-    for command in (f"{sys.executable} -c '{code}' <(printf 'a-1\\nb-2\\n')",
-                    f"printf 'a-1\\nb-2\\n' | {sys.executable} -c '{code}' /dev/stdin",
-                    f"printf 'a-1\\nb-2\\n' | {sys.executable} -c '{code}' -"):
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False,
-                              cwd=Path(__file__).parents[2])
+    for command in (
+        f"{sys.executable} -c '{code}' <(printf 'a-1\\nb-2\\n')",
+        f"printf 'a-1\\nb-2\\n' | {sys.executable} -c '{code}' /dev/stdin",
+        f"printf 'a-1\\nb-2\\n' | {sys.executable} -c '{code}' -",
+    ):
+        done = subprocess.run(
+            ["bash", "-c", command],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=Path(__file__).parents[2],
+        )
         assert done.stdout == "['a-1', 'b-2']\n", done.stderr[-500:]
 
 
-def test_a_bundle_whose_compressed_bytes_are_damaged_is_not_valid(place: Workspace, tmp_path: Path) -> None:
+def test_a_bundle_whose_compressed_bytes_are_damaged_is_not_valid(
+    place: Workspace, tmp_path: Path
+) -> None:
     path = tmp_path / "b.zip"
     for kind in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         with zipfile.ZipFile(path, "w", kind) as archive:
             archive.writestr("proofs.json", json.dumps(list(range(2000))))
         whole = path.read_bytes()
         for at in range(30, len(whole), 97):
-            path.write_bytes(whole[:at] + bytes(b ^ 0xff for b in whole[at:at + 8]) + whole[at + 8:])
+            path.write_bytes(
+                whole[:at] + bytes(b ^ 0xFF for b in whole[at : at + 8]) + whole[at + 8 :]
+            )
             assert not verify_path(path, _public(place))["valid"]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.binary(max_size=300), st.sampled_from([".json", ".jsonl", ".zip"]))
-def test_random_bytes_are_told_as_not_valid(place: Workspace, tmp_path: Path, data: bytes, ending: str) -> None:
+def test_random_bytes_are_told_as_not_valid(
+    place: Workspace, tmp_path: Path, data: bytes, ending: str
+) -> None:
     path = tmp_path / f"x{ending}"
     path.write_bytes(data)
     assert not verify_path(path, _public(place))["valid"]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.integers(0, 10_000), st.binary(min_size=1, max_size=8))
-def test_a_checkpoint_with_anything_written_into_it_is_not_valid(place: Workspace, tmp_path: Path, at: int,
-                                                                 data: bytes) -> None:
+def test_a_checkpoint_with_anything_written_into_it_is_not_valid(
+    place: Workspace, tmp_path: Path, at: int, data: bytes
+) -> None:
     place.write_checkpoint()
     whole = (place.state_dir / "checkpoint.json").read_bytes()
     at %= len(whole)
-    forged = whole[:at] + data + whole[at + len(data):]
+    forged = whole[:at] + data + whole[at + len(data) :]
     (tmp_path / "c.json").write_bytes(forged)
     assert verify_path(tmp_path / "c.json", _public(place))["valid"] == (forged == whole)
 
 
-IDS = st.text(min_size=1, max_size=40).filter(lambda t: t.strip() and "\n" not in t and not t.endswith("\r") and not (
-    len(t) > 1 and t[0] == t[-1] == '"'))
+IDS = st.text(min_size=1, max_size=40).filter(
+    lambda t: (
+        t.strip()
+        and "\n" not in t
+        and not t.endswith("\r")
+        and not (len(t) > 1 and t[0] == t[-1] == '"')
+    )
+)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(IDS, min_size=1, max_size=5, unique=True))
-def test_whatever_an_id_is_it_is_one_request_and_stands_in_one_file_only(place: Workspace, tmp_path: Path,
-                                                                        ids: list[str]) -> None:
+def test_whatever_an_id_is_it_is_one_request_and_stands_in_one_file_only(
+    place: Workspace, tmp_path: Path, ids: list[str]
+) -> None:
     try:
         given_ids = [i.encode() and i for i in ids]
     except UnicodeEncodeError:
@@ -180,7 +242,9 @@ def test_whatever_an_id_is_it_is_one_request_and_stands_in_one_file_only(place: 
     if not any("\r" in i for i in given_ids):  # without quotes it may be the end of an old line
         (tmp_path / "ids.txt").write_bytes("\r\n\n".join(given_ids).encode())
         assert read_ids(str(tmp_path / "ids.txt")).ids == given_ids
-    (tmp_path / "ids.txt").write_bytes("\r\n\n".join('"' + i.replace('"', '""') + '"' for i in given_ids).encode())
+    (tmp_path / "ids.txt").write_bytes(
+        "\r\n\n".join('"' + i.replace('"', '""') + '"' for i in given_ids).encode()
+    )
     assert read_ids(str(tmp_path / "ids.txt")).ids == given_ids
     taken = take_requests(place, given_ids)
     assert len({t.request_id for t in taken}) == len(given_ids)
@@ -192,6 +256,7 @@ def test_whatever_an_id_is_it_is_one_request_and_stands_in_one_file_only(place: 
 @given(st.binary(max_size=60))
 def test_a_file_of_ids_is_read_or_refused(data: bytes) -> None:
     import tempfile
+
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
@@ -225,7 +290,9 @@ def test_a_stage_swapped_for_another_valid_one_is_refused(tmp_path: Path) -> Non
     assert store.bindings() == {"key two": two}
 
 
-def test_a_stage_has_a_second_name_where_a_version_needs_it_and_a_copy_in_another_file_system(tmp_path: Path) -> None:
+def test_a_stage_has_a_second_name_where_a_version_needs_it_and_a_copy_in_another_file_system(
+    tmp_path: Path,
+) -> None:
     store = LocalStageStore(tmp_path / "store", KEY)
     one = store.put("key one", b"weights one")
     (tmp_path / "version").mkdir()
@@ -251,8 +318,13 @@ def test_a_valid_stage_cannot_be_passed_off_as_another_without_the_key(tmp_path:
     one = store.put("key one", b"weights one")
     sidecar = tmp_path / f"{one}.json"
     told = json.loads(sidecar.read_text())
-    for forged in (told | {"key": "key two"}, {"digest": one, "key": "key two"}, told | {"seal": ""},
-                   told | {"seal": 5}, [told]):
+    for forged in (
+        told | {"key": "key two"},
+        {"digest": one, "key": "key two"},
+        told | {"seal": ""},
+        told | {"seal": 5},
+        [told],
+    ):
         sidecar.write_text(json.dumps(forged))
         assert store.bindings() == {}
     LocalStageStore(tmp_path, b"another key").put("key two", b"weights one")

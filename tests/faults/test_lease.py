@@ -1,4 +1,5 @@
-"""One eraser at a time: the lease is lost by the dead and by those who stood still, and by nobody else."""
+"""One eraser at a time: the lease is lost by the dead and by those who stood still, and by nobody
+else."""
 
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from flows.adapters.lease import CHANGE, Lease
 with Lease(Database("sqlite:///s3t.db", Path(sys.argv[1])), CHANGE, "another machine", 1.0, 0.1).held():
     print("held", flush=True)
     sys.stdin.read()
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture
@@ -36,10 +37,15 @@ def database(tmp_path: Path) -> Database:
 @pytest.fixture
 def elsewhere(tmp_path: Path, database: Database) -> Callable[[], subprocess.Popen[str]]:
     def begin() -> subprocess.Popen[str]:
-        holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE,
-                                  stdout=subprocess.PIPE, text=True)
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
         return holder
+
     return begin
 
 
@@ -47,8 +53,9 @@ def _mine(database: Database, patience: float = 1.5) -> Lease:
     return Lease(database, CHANGE, "this machine", patience, 0.1)
 
 
-def test_while_another_machine_erases_a_second_eraser_leaves(database: Database,
-                                                            elsewhere: Callable[[], subprocess.Popen[str]]) -> None:
+def test_while_another_machine_erases_a_second_eraser_leaves(
+    database: Database, elsewhere: Callable[[], subprocess.Popen[str]]
+) -> None:
     holder = elsewhere()
     with pytest.raises(Busy, match="another machine is changing"), _mine(database).held():
         pass
@@ -58,7 +65,8 @@ def test_while_another_machine_erases_a_second_eraser_leaves(database: Database,
 
 
 def test_whoever_may_wait_gets_the_lease_when_the_other_ends(
-        database: Database, elsewhere: Callable[[], subprocess.Popen[str]]) -> None:
+    database: Database, elsewhere: Callable[[], subprocess.Popen[str]]
+) -> None:
     holder = elsewhere()
     ending = threading.Timer(2, holder.communicate, [""])
     ending.start()
@@ -67,7 +75,9 @@ def test_whoever_may_wait_gets_the_lease_when_the_other_ends(
     assert holder.returncode == 0
 
 
-def test_a_killed_holder_loses_the_lease(database: Database, elsewhere: Callable[[], subprocess.Popen[str]]) -> None:
+def test_a_killed_holder_loses_the_lease(
+    database: Database, elsewhere: Callable[[], subprocess.Popen[str]]
+) -> None:
     holder = elsewhere()
     holder.kill()
     holder.wait()
@@ -85,17 +95,22 @@ def test_a_holder_that_stood_still_writes_nothing_more(database: Database) -> No
         with pytest.raises(Busy, match="another one took over"):
             held.check()
         SqlLedger(other).append({"type": "settled", "time": NOW, "settings": {}})
-        assert ledger.events()[-1]["lease"] == other.lease != database.lease  # who wrote it is on the record
+        assert (
+            ledger.events()[-1]["lease"] == other.lease != database.lease
+        )  # who wrote it is on the record
     assert ledger.head().size == before.size + 1  # only the new holder's
 
 
 def test_under_the_same_lock_a_dead_holder_is_known_at_once(database: Database) -> None:
-    with Lease(database, CHANGE, "this machine", 1000, 1000).held():  # as one killed with its lock let go
+    with Lease(
+        database, CHANGE, "this machine", 1000, 1000
+    ).held():  # as one killed with its lock let go
         done = threading.Event()
 
         def take() -> None:
             with _mine(Database("sqlite:///s3t.db", database._path.parent), 1000).held():
                 done.set()
+
         taking = threading.Thread(target=take)
         taking.start()
         assert done.wait(10)
@@ -115,12 +130,21 @@ def test_every_command_that_changes_waits_for_a_lease_held_elsewhere(tmp_path: P
     from flows.requests import take_requests, withdraw
     from flows.wiring import Workspace, create_workspace
     from s3t_core.config import Config
-    create_workspace(tmp_path, Config.model_validate({
-        "data": {"labels": ["a", "b"]}, "database": {"url": "sqlite:///s3t.db"}}))
+
+    create_workspace(
+        tmp_path,
+        Config.model_validate(
+            {"data": {"labels": ["a", "b"]}, "database": {"url": "sqlite:///s3t.db"}}
+        ),
+    )
     place = Workspace(tmp_path)
     request = take_requests(place, ["person 1"])[0]
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     with pytest.raises(Busy, match="another machine"), place.changing():
         pass

@@ -16,8 +16,16 @@ NOW = "2026-01-01T00:00:00Z"
 
 def _hold(n: int) -> Event:
     """An event that may come at any time."""
-    return {"type": "hold", "state": "set", "time": NOW, "subject": f"s{n}", "id_rule": [], "basis": "other",
-            "reason": "r", "by": "x"}
+    return {
+        "type": "hold",
+        "state": "set",
+        "time": NOW,
+        "subject": f"s{n}",
+        "id_rule": [],
+        "basis": "other",
+        "reason": "r",
+        "by": "x",
+    }
 
 
 @pytest.fixture
@@ -29,15 +37,21 @@ def ledger(tmp_path: Path) -> SqlLedger:
     return SqlLedger(database)
 
 
-@pytest.mark.parametrize("statement", [
-    "UPDATE ledger SET leaf = CAST(replace(CAST(leaf AS TEXT), '2', '3') AS BLOB) WHERE seq = 2",
-    "DELETE FROM ledger WHERE seq = 2",
-    "UPDATE ledger SET seq = seq + 10 WHERE seq = 4",
-    "UPDATE ledger SET hash = zeroblob(32) WHERE seq = 0",
-    "UPDATE ledger SET seal = zeroblob(32) WHERE seq = 3",
-    "UPDATE ledger SET seal = (SELECT seal FROM ledger WHERE seq = 2) WHERE seq = 3",
-])
-def test_an_entry_changed_removed_or_moved_is_refused(ledger: SqlLedger, tmp_path: Path, statement: str) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE ledger SET leaf = CAST(replace(CAST(leaf AS TEXT), '2', '3') AS BLOB) WHERE seq = "
+        "2",
+        "DELETE FROM ledger WHERE seq = 2",
+        "UPDATE ledger SET seq = seq + 10 WHERE seq = 4",
+        "UPDATE ledger SET hash = zeroblob(32) WHERE seq = 0",
+        "UPDATE ledger SET seal = zeroblob(32) WHERE seq = 3",
+        "UPDATE ledger SET seal = (SELECT seal FROM ledger WHERE seq = 2) WHERE seq = 3",
+    ],
+)
+def test_an_entry_changed_removed_or_moved_is_refused(
+    ledger: SqlLedger, tmp_path: Path, statement: str
+) -> None:
     assert ledger.head().size == 5 and len(ledger.events()) == 5
     ledger.state()  # also by a process that folded it before
     with sqlite3.connect(tmp_path / "l.db") as connection:
@@ -46,18 +60,26 @@ def test_an_entry_changed_removed_or_moved_is_refused(ledger: SqlLedger, tmp_pat
         ledger.state()
 
 
-def test_what_was_folded_before_is_folded_on_and_stays_as_it_was_given(ledger: SqlLedger, tmp_path: Path) -> None:
+def test_what_was_folded_before_is_folded_on_and_stays_as_it_was_given(
+    ledger: SqlLedger, tmp_path: Path
+) -> None:
     first = ledger.state()
     ledger.append(_hold(7))
     second = ledger.state()
     second.holds["s7"] = {}  # whoever got a state cannot change the next one's
     ledger.append(_hold(8))
-    assert "s7" not in first.holds and ledger.state().holds["s7"] == _hold(7) and "s8" in ledger.state().holds
+    assert (
+        "s7" not in first.holds
+        and ledger.state().holds["s7"] == _hold(7)
+        and "s8" in ledger.state().holds
+    )
 
 
-def test_who_has_read_more_of_a_ledger_believes_no_older_copy(ledger: SqlLedger, tmp_path: Path) -> None:
-    """One was put in its place, and went another way: a command that began before would take what it has for what is
-    there."""
+def test_who_has_read_more_of_a_ledger_believes_no_older_copy(
+    ledger: SqlLedger, tmp_path: Path
+) -> None:
+    """One was put in its place, and went another way: a command that began before would take what
+    it has for what is there."""
     ledger.append(_hold(7), _hold(8))
     assert "s8" in ledger.state().holds
     with sqlite3.connect(tmp_path / "l.db") as connection:
@@ -83,6 +105,7 @@ def test_appending_is_all_or_nothing(ledger: SqlLedger) -> None:
 
 def test_two_writers_never_share_a_place_in_the_ledger(ledger: SqlLedger) -> None:
     from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: ledger.append(_hold(n)), range(40)))
     assert ledger.head().size == 45 and len(ledger.events()) == 45
@@ -90,16 +113,24 @@ def test_two_writers_never_share_a_place_in_the_ledger(ledger: SqlLedger) -> Non
 
 IGNORES = "CREATE TRIGGER quiet BEFORE INSERT ON {} BEGIN SELECT RAISE(IGNORE); END"
 DIVERSIONS = {
-    "ledger": [IGNORES.format("ledger")], "requests": [IGNORES.format("Requests")],
+    "ledger": [IGNORES.format("ledger")],
+    "requests": [IGNORES.format("Requests")],
     "update": ["CREATE TRIGGER quiet BEFORE UPDATE ON requests BEGIN SELECT RAISE(IGNORE); END"],
-    "suppression": ["CREATE TRIGGER quiet AFTER INSERT ON suppression BEGIN DELETE FROM suppression; END"],
-    "view": ["ALTER TABLE suppression RENAME TO theirs", "CREATE VIEW suppression AS SELECT * FROM theirs",
-             "CREATE TRIGGER quiet INSTEAD OF INSERT ON suppression BEGIN SELECT 1; END"]}
+    "suppression": [
+        "CREATE TRIGGER quiet AFTER INSERT ON suppression BEGIN DELETE FROM suppression; END"
+    ],
+    "view": [
+        "ALTER TABLE suppression RENAME TO theirs",
+        "CREATE VIEW suppression AS SELECT * FROM theirs",
+        "CREATE TRIGGER quiet INSTEAD OF INSERT ON suppression BEGIN SELECT 1; END",
+    ],
+}
 
 
 @pytest.mark.parametrize("statements", DIVERSIONS.values(), ids=DIVERSIONS)
 def test_a_database_that_does_something_else_with_what_is_written_is_refused(
-        ledger: SqlLedger, tmp_path: Path, statements: list[str]) -> None:
+    ledger: SqlLedger, tmp_path: Path, statements: list[str]
+) -> None:
     with sqlite3.connect(tmp_path / "l.db") as connection:
         for statement in statements:
             connection.execute(statement)
@@ -109,24 +140,36 @@ def test_a_database_that_does_something_else_with_what_is_written_is_refused(
         Database("sqlite:///l.db", tmp_path).exists()  # as every command opens it
 
 
-TYPES = ["UPDATE ledger SET leaf = CAST(leaf AS TEXT)", "UPDATE ledger SET leaf = 10000000000 WHERE seq = 0",
-         "UPDATE ledger SET seal = 'seal' WHERE seq = 3", "UPDATE ledger SET hash = 1.5, seal = 1.5 WHERE seq = 2",
-         "UPDATE ledger SET seal = CAST(hex(seal) AS TEXT)", "UPDATE ledger SET leaf = x'ff00' WHERE seq = 0",
-         "UPDATE ledger SET leaf = CAST('[1]' AS BLOB) WHERE seq = 0",
-         "UPDATE ledger SET leaf = CAST(replace(hex(zeroblob(50000)), '0', '[') AS BLOB) WHERE seq = 0",
-         "UPDATE ledger SET leaf = CAST(CAST(x'ff' AS TEXT) AS TEXT) WHERE seq = 0", "DELETE FROM ledger"]
+TYPES = [
+    "UPDATE ledger SET leaf = CAST(leaf AS TEXT)",
+    "UPDATE ledger SET leaf = 10000000000 WHERE seq = 0",
+    "UPDATE ledger SET seal = 'seal' WHERE seq = 3",
+    "UPDATE ledger SET hash = 1.5, seal = 1.5 WHERE seq = 2",
+    "UPDATE ledger SET seal = CAST(hex(seal) AS TEXT)",
+    "UPDATE ledger SET leaf = x'ff00' WHERE seq = 0",
+    "UPDATE ledger SET leaf = CAST('[1]' AS BLOB) WHERE seq = 0",
+    "UPDATE ledger SET leaf = CAST(replace(hex(zeroblob(50000)), '0', '[') AS BLOB) WHERE seq = 0",
+    "UPDATE ledger SET leaf = CAST(CAST(x'ff' AS TEXT) AS TEXT) WHERE seq = 0",
+    "DELETE FROM ledger",
+]
 
 
 @pytest.mark.parametrize("statement", TYPES)
 @pytest.mark.parametrize("hashed", [False, True])
-def test_what_is_no_entry_of_a_ledger_is_refused_in_words(ledger: SqlLedger, tmp_path: Path, statement: str,
-                                                          hashed: bool) -> None:
-    """SQLite keeps a value of any type in any column. `hashed`: whoever wrote it made the hashes fit as well."""
+def test_what_is_no_entry_of_a_ledger_is_refused_in_words(
+    ledger: SqlLedger, tmp_path: Path, statement: str, hashed: bool
+) -> None:
+    """SQLite keeps a value of any type in any column. `hashed`: whoever wrote it made the hashes
+    fit as well."""
     with sqlite3.connect(tmp_path / "l.db") as connection:
         connection.execute(statement)
         if hashed:
-            for seq, leaf in connection.execute("SELECT seq, leaf FROM ledger WHERE typeof(leaf) = 'blob'").fetchall():
-                connection.execute("UPDATE ledger SET hash = ? WHERE seq = ?", (leaf_hash(leaf), seq))
+            for seq, leaf in connection.execute(
+                "SELECT seq, leaf FROM ledger WHERE typeof(leaf) = 'blob'"
+            ).fetchall():
+                connection.execute(
+                    "UPDATE ledger SET hash = ? WHERE seq = ?", (leaf_hash(leaf), seq)
+                )
     ledger = SqlLedger(Database("sqlite:///l.db", tmp_path))
     for read in (ledger.state, ledger.events) if statement != TYPES[-1] else ():
         with pytest.raises((LedgerError, StorageError)):
@@ -137,7 +180,8 @@ def test_what_is_no_entry_of_a_ledger_is_refused_in_words(ledger: SqlLedger, tmp
 
 
 def test_an_entry_that_did_not_come_to_the_table_is_no_entry(
-        ledger: SqlLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger: SqlLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However it was swallowed: nobody is told that it was recorded."""
     monkeypatch.setattr(database, "_refuse_diversions", lambda _: None)
     with sqlite3.connect(tmp_path / "l.db") as connection:

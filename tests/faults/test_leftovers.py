@@ -27,9 +27,13 @@ TEXT = "the canary sings of a very particular morning in the harbour"
 @pytest.mark.slow
 def test_spools_copies_and_temporary_files_are_swept(tmp_path: Path) -> None:
     place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
-    left = [place.temporary_dir / "ingest-1" / "spool" / "0-0.jsonl", place.temporary_dir / "release-x" / "a.file",
-            place.root / "data" / "shard=00" / ".tmp-abc", place.store.root / ".tmp-def",
-            place.state_dir / "quarantine" / ".tmp-ghi"]
+    left = [
+        place.temporary_dir / "ingest-1" / "spool" / "0-0.jsonl",
+        place.temporary_dir / "release-x" / "a.file",
+        place.root / "data" / "shard=00" / ".tmp-abc",
+        place.store.root / ".tmp-def",
+        place.state_dir / "quarantine" / ".tmp-ghi",
+    ]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("a row")
@@ -47,7 +51,9 @@ def test_needles_of_plans_and_requests_that_never_came_to_be_are_removed(tmp_pat
     for name, hours in (("req-abandoned", -2), ("req-of-tomorrow", 24)):
         time_then = time.time() + 3600 * hours
         os.utime(needles.folder / f"{name}.json", (time_then, time_then))
-    assert [p.stem for p in needles.files_of(lambda: ["req-pending"])] == ["req-pending"]  # others are searched
+    assert [p.stem for p in needles.files_of(lambda: ["req-pending"])] == [
+        "req-pending"
+    ]  # others are searched
     needles.prune(lambda: ["req-pending"])
     assert sorted(p.stem for p in needles.folder.iterdir()) == ["req-pending"]
     assert all(oct(p.stat().st_mode & 0o777) == "0o600" for p in needles.folder.iterdir())
@@ -95,7 +101,9 @@ def hasty() -> Iterator[None]:
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_what_is_no_file_under_the_name_of_a_plans_needles_goes_with_the_plan(tmp_path: Path, kind: str) -> None:
+def test_what_is_no_file_under_the_name_of_a_plans_needles_goes_with_the_plan(
+    tmp_path: Path, kind: str
+) -> None:
     needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
     for name in ("plan-abandoned", "plan-carried-out"):
         _put(needles.folder / f"{name}.json", kind)
@@ -109,29 +117,40 @@ def test_what_is_no_file_under_the_name_of_a_plans_needles_goes_with_the_plan(tm
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("kind", NO_FILES)
 @pytest.mark.parametrize("end", [".safetensors", ".json"])
-def test_what_is_no_file_in_the_stage_store_is_no_stage_and_is_destroyed_as_one(tmp_path: Path, kind: str,
-                                                                                end: str) -> None:
+def test_what_is_no_file_in_the_stage_store_is_no_stage_and_is_destroyed_as_one(
+    tmp_path: Path, kind: str, end: str
+) -> None:
     store = LocalStageStore(tmp_path, b"k" * 32)
     kept = store.put("key", b"weights")
     _put(tmp_path / f"x{end}", kind)
-    assert store.bindings() == {"key": kept} and not store.holds("x") and set(store.digests()) == {kept, "x"}
+    assert (
+        store.bindings() == {"key": kept}
+        and not store.holds("x")
+        and set(store.digests()) == {kept, "x"}
+    )
     store.delete("x")
     assert list(store.digests()) == [kept] and store.get(kept) == b"weights"
 
 
-def test_a_stage_or_a_file_that_cannot_be_read_or_removed_is_told_in_words(tmp_path: Path,
-                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_or_a_file_that_cannot_be_read_or_removed_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = LocalStageStore(tmp_path, b"k" * 32)
     kept = store.put("key", b"weights")
 
     def refused(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
+
     monkeypatch.setattr(os, "open", refused)
-    with pytest.raises(StorageError, match=r"expected .*safetensors to be readable, got Permission denied; fix"):
+    with pytest.raises(
+        StorageError, match=r"expected .*safetensors to be readable, got Permission denied; fix"
+    ):
         store.get(kept)
     monkeypatch.undo()
     monkeypatch.setattr(Path, "unlink", refused)
-    with pytest.raises(StorageError, match=r"expected .*safetensors to be gone, got Permission denied; fix"):
+    with pytest.raises(
+        StorageError, match=r"expected .*safetensors to be gone, got Permission denied; fix"
+    ):
         store.delete(kept)
 
 
@@ -141,13 +160,17 @@ def test_a_quarantine_that_is_no_file_is_told_in_words(tmp_path: Path, kind: str
     place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
     _put(place.state_dir / "quarantine" / "rows.jsonl", kind)
     for asks in (place.datasets.quarantined, lambda: place.datasets.erase_quarantine([])):
-        with pytest.raises(StorageError, match=r"expected .s3t/quarantine/rows.jsonl to be a file, got"):
+        with pytest.raises(
+            StorageError, match=r"expected .s3t/quarantine/rows.jsonl to be a file, got"
+        ):
             asks()
 
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_what_is_no_file_in_the_cache_is_no_object_and_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+def test_what_is_no_file_in_the_cache_is_no_object_and_is_not_waited_for(
+    tmp_path: Path, kind: str
+) -> None:
     place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
     there = place.datasets.cache / "aa" / ("b" * 30)
     _put(there, kind)
@@ -162,9 +185,14 @@ def _changed(path: Path, change: Callable[[Any], None]) -> None:
     path.write_text(json.dumps(value))
 
 
-@pytest.mark.parametrize("forged", ["id", "one more", "unsealed", "seal", "another key", "texts as ids"])
-def test_a_scan_looks_for_the_ids_that_were_given_or_says_that_they_are_lost(tmp_path: Path, forged: str) -> None:
-    """Needles that somebody changed beside us find nothing of the person: they count as lost, never as searched."""
+@pytest.mark.parametrize(
+    "forged", ["id", "one more", "unsealed", "seal", "another key", "texts as ids"]
+)
+def test_a_scan_looks_for_the_ids_that_were_given_or_says_that_they_are_lost(
+    tmp_path: Path, forged: str
+) -> None:
+    """Needles that somebody changed beside us find nothing of the person: they count as lost, never
+    as searched."""
     needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
     needles.keep_ids({"req-1": ["somebody"]})
     needles.keep_ids({"req-2": ["nobody"]})
@@ -176,18 +204,25 @@ def test_a_scan_looks_for_the_ids_that_were_given_or_says_that_they_are_lost(tmp
     elif forged == "texts as ids":
         needles.gather("req-1", ["nobody"])
     else:
-        _changed(path, {
-            "id": lambda v: v["kept"].update({"req-1": ["nobody"]}),
-            "one more": lambda v: v["kept"]["req-1"].append("nobody"),
-            "unsealed": lambda v: v.pop("seal"),
-            "seal": lambda v: v.update(seal=json.loads((needles.folder / "req-2.json").read_bytes())["seal"]),
-        }[forged])
+        _changed(
+            path,
+            {
+                "id": lambda v: v["kept"].update({"req-1": ["nobody"]}),
+                "one more": lambda v: v["kept"]["req-1"].append("nobody"),
+                "unsealed": lambda v: v.pop("seal"),
+                "seal": lambda v: v.update(
+                    seal=json.loads((needles.folder / "req-2.json").read_bytes())["seal"]
+                ),
+            }[forged],
+        )
     found = needles.read("plan-1", dict.fromkeys(["req-1", "req-2"], ()))
     assert (found.ids, found.ids_lost) == (["nobody"], ["req-1"])  # req-2's own
 
 
 @pytest.mark.parametrize("forged", ["text", "another plan's", "ids as texts", "unsealed"])
-def test_a_scan_looks_for_the_texts_that_were_gathered_or_says_that_they_are_lost(tmp_path: Path, forged: str) -> None:
+def test_a_scan_looks_for_the_texts_that_were_gathered_or_says_that_they_are_lost(
+    tmp_path: Path, forged: str
+) -> None:
     needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
     needles.gather("plan-1", ["what she said"])
     needles.gather("plan-2", ["nothing"])
@@ -206,11 +241,24 @@ def test_a_scan_looks_for_the_texts_that_were_gathered_or_says_that_they_are_los
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [
-    ".dvc/cache/files/md5/ab/.AbCdEfGhIjKlMnOpQrStUv.tmp", ".s3t/remote/files/md5/cd/x.AbCdEfGhIjKlMnOpQrStU-.tmp",
-    ".git/objects/pack/tmp_pack_Ab12", ".git/objects/ab/tmp_obj_Ab12", "data/shard=00/.tmp-x", ".s3t/tmp/release-1/a",
-    ".s3t/next/a.parquet", ".s3t/reports/2026-11-26/.tmp-pdf", ".s3t/keys/.tmp-pem", ".s3t/verified/.tmp-a",
-    ".s3t/.tmp-checkpoint", ".s3t/of-a-later-release/deep/.tmp-a", ".s3t/mlartifacts/1/.tmp-a"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".dvc/cache/files/md5/ab/.AbCdEfGhIjKlMnOpQrStUv.tmp",
+        ".s3t/remote/files/md5/cd/x.AbCdEfGhIjKlMnOpQrStU-.tmp",
+        ".git/objects/pack/tmp_pack_Ab12",
+        ".git/objects/ab/tmp_obj_Ab12",
+        "data/shard=00/.tmp-x",
+        ".s3t/tmp/release-1/a",
+        ".s3t/next/a.parquet",
+        ".s3t/reports/2026-11-26/.tmp-pdf",
+        ".s3t/keys/.tmp-pem",
+        ".s3t/verified/.tmp-a",
+        ".s3t/.tmp-checkpoint",
+        ".s3t/of-a-later-release/deep/.tmp-a",
+        ".s3t/mlartifacts/1/.tmp-a",
+    ],
+)
 def test_every_place_that_is_written_to_is_swept(tmp_path: Path, path: str) -> None:
     place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
     half = place.root / path
@@ -255,7 +303,9 @@ def test_a_link_that_leads_to_where_the_workspace_lies_removes_nothing(tmp_path:
     assert (tmp_path / "w" / "kept").exists()
 
 
-def test_what_cannot_be_removed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_removed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "rows").write_text(TEXT)
     (tmp_path / "a" / "b").chmod(0o500)
@@ -266,15 +316,18 @@ def test_what_cannot_be_removed_is_an_error(tmp_path: Path, monkeypatch: pytest.
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(1, "Operation not permitted")
+
     monkeypatch.setattr(os, "unlink", refuse)
     with pytest.raises(StorageError, match="cannot be"):
         remove_tree(tmp_path / "a")
 
 
 @pytest.mark.slow
-def test_other_remotes_than_the_configured_one_are_left_as_they_are(tmp_path: Path,
-                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that the operator added to this repository is searched; one of the user's own configuration is not even."""
+def test_other_remotes_than_the_configured_one_are_left_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the operator added to this repository is searched; one of the user's own
+    configuration is not even."""
     users = tmp_path / "config"
     users.mkdir()
     (users / "config").write_text(f"['remote \"colleagues\"']\n    url = {tmp_path / 'theirs'}\n")
@@ -282,21 +335,30 @@ def test_other_remotes_than_the_configured_one_are_left_as_they_are(tmp_path: Pa
     place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
     with (place.root / ".dvc" / "config").open("a") as file:
         file.write(f"['remote \"second\"']\n    url = {tmp_path / 'second'}\n")
-    uploads = [tmp_path / name / "files" / "md5" / "ab" / ".AbCdEfGhIjKlMnOpQrStUv.tmp"
-               for name in ("theirs", "second")]
+    uploads = [
+        tmp_path / name / "files" / "md5" / "ab" / ".AbCdEfGhIjKlMnOpQrStUv.tmp"
+        for name in ("theirs", "second")
+    ]
     for upload in uploads:
         upload.parent.mkdir(parents=True)
         upload.write_text("an upload of theirs")
         upload.parents[3].chmod(0o755)
     place.sweep()
-    assert all(upload.exists() and upload.parents[3].stat().st_mode & 0o777 == 0o755 for upload in uploads)
+    assert all(
+        upload.exists() and upload.parents[3].stat().st_mode & 0o777 == 0o755 for upload in uploads
+    )
     assert place.datasets.local_remotes() == [place.remote, tmp_path / "second"]
-    assert place.datasets.remotes() == [str(tmp_path / "theirs"), str(place.remote), str(tmp_path / "second")]
+    assert place.datasets.remotes() == [
+        str(tmp_path / "theirs"),
+        str(place.remote),
+        str(tmp_path / "second"),
+    ]
 
 
 @pytest.mark.slow
 def test_an_object_of_ours_is_destroyed_in_every_remote_and_nothing_else_there_is(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     users = tmp_path / "config"
     users.mkdir()
     (users / "config").write_text(f"['remote \"colleagues\"']\n    url = {tmp_path / 'theirs'}\n")
@@ -327,7 +389,16 @@ def test_unfinished_uploads_go_only_where_the_system_writes(tmp_path: Path) -> N
 
         def check(self) -> None:
             """It keeps no versions."""
+
     buckets: Any = [Bucket("s3://a/ours"), Bucket("s3://b/theirs")]
-    WorkspaceResidue(tmp_path, [], list, b"", buckets, tmp_path / "tmp", frozenset({"s3://a/ours"}),
-                     lambda: lambda _: False).scan([], [], [])
+    WorkspaceResidue(
+        tmp_path,
+        [],
+        list,
+        b"",
+        buckets,
+        tmp_path / "tmp",
+        frozenset({"s3://a/ours"}),
+        lambda: lambda _: False,
+    ).scan([], [], [])
     assert gone == ["s3://a/ours"]

@@ -1,4 +1,5 @@
-"""Where models are loaded: what a dead process left is swept, whatever number it had; what a living one uses stays."""
+"""Where models are loaded: what a dead process left is swept, whatever number it had; what a living
+one uses stays."""
 
 import os
 import subprocess
@@ -24,10 +25,16 @@ with folder_in_use(Path(sys.argv[1])) as folder:
 """
 
 
-@pytest.mark.parametrize("name", ["1-abc", "{me}-abc", "{parent}-", "tmpabc", "-", "x", "0-a", "-1-a"])
-def test_what_a_dead_process_left_is_swept_whatever_its_number_was(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["1-abc", "{me}-abc", "{parent}-", "tmpabc", "-", "x", "0-a", "-1-a"]
+)
+def test_what_a_dead_process_left_is_swept_whatever_its_number_was(
+    tmp_path: Path, name: str
+) -> None:
     place = create_workspace(tmp_path, Config(), b"\1" * 32)
-    left = place.state_dir / "loading" / name.format(me=os.getpid(), parent=os.getppid()) / "artifacts"
+    left = (
+        place.state_dir / "loading" / name.format(me=os.getpid(), parent=os.getppid()) / "artifacts"
+    )
     left.mkdir(parents=True)
     (left / "stage.safetensors").write_text("weights")
     place.sweep()
@@ -35,7 +42,9 @@ def test_what_a_dead_process_left_is_swept_whatever_its_number_was(tmp_path: Pat
 
 
 def test_what_a_living_process_loads_stays_until_it_dies(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", _LOADS, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _LOADS, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         folder = Path(process.stdout.readline().strip())
         try:
@@ -49,7 +58,9 @@ def test_what_a_living_process_loads_stays_until_it_dies(tmp_path: Path) -> None
 
 
 def test_who_must_know_that_it_is_gone_waits_until_its_process_lets_go(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", _LOADS, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _LOADS, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         folder = Path(process.stdout.readline().strip())
         try:
@@ -64,12 +75,15 @@ def test_who_must_know_that_it_is_gone_waits_until_its_process_lets_go(tmp_path:
     wait_until_unused(tmp_path / "nowhere", 0)
 
 
-def test_a_sweep_that_comes_between_making_and_locking_takes_nothing_from_anybody(tmp_path: Path) -> None:
+def test_a_sweep_that_comes_between_making_and_locking_takes_nothing_from_anybody(
+    tmp_path: Path,
+) -> None:
     ended = threading.Event()
 
     def sweeps() -> None:
         while not ended.is_set():
             sweep_unused(tmp_path)
+
     sweeping = threading.Thread(target=sweeps)
     sweeping.start()
     try:
@@ -93,11 +107,14 @@ def test_a_link_goes_and_not_what_it_leads_to(tmp_path: Path) -> None:
     assert list((tmp_path / "loading").iterdir()) == [] and (tmp_path / "theirs" / "a").exists()
 
 
-def test_a_directory_that_cannot_be_locked_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_cannot_be_locked_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a").mkdir()
 
     def refused(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
+
     monkeypatch.setattr("fcntl.flock", refused)
     with pytest.raises(StorageError, match="can be locked, got Permission denied; fix"):
         sweep_unused(tmp_path)

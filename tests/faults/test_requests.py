@@ -1,4 +1,5 @@
-"""What may happen to a request besides being erased: each ends once, in one document, and none is lost."""
+"""What may happen to a request besides being erased: each ends once, in one document, and none is
+lost."""
 
 import json
 import sqlite3
@@ -10,7 +11,16 @@ import pytest
 from flows.adapters import database
 from flows.evidence import write_bundle
 from flows.id_files import read_ids
-from flows.requests import approve, hold, lift, list_requests, reject, release, take_requests, withdraw
+from flows.requests import (
+    approve,
+    hold,
+    lift,
+    list_requests,
+    reject,
+    release,
+    take_requests,
+    withdraw,
+)
 from flows.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
@@ -32,7 +42,9 @@ def _states(place: Workspace) -> dict[str, str]:
 
 def _told(place: Workspace) -> str:
     """Everything but the needles."""
-    files = [p for p in place.root.rglob("*") if p.is_file() and p.parent.name not in ("needles", "keys")]
+    files = [
+        p for p in place.root.rglob("*") if p.is_file() and p.parent.name not in ("needles", "keys")
+    ]
     return "".join(p.read_bytes().decode(errors="replace") for p in files)
 
 
@@ -40,11 +52,17 @@ def test_a_request_is_withdrawn_or_rejected_once_by_a_signed_document(place: Wor
     first, second, third = take_requests(place, ["person 17", "person 18", "person 19"])
     withdraw(place, first.request_id)
     reject(place, second.request_id, "17(3)(e)", "a claim is before the court", "legal department")
-    assert _states(place) == {first.request_id: "withdrawal", second.request_id: "rejection",
-                              third.request_id: "pending"}
+    assert _states(place) == {
+        first.request_id: "withdrawal",
+        second.request_id: "rejection",
+        third.request_id: "pending",
+    }
     assert [r.request_id for r in place.requests.pending()] == [third.request_id]
     found = verify_path(place.certificates_dir, place.keys_dir / PUB)
-    assert found["valid"] and {c["closed"] for c in found["certificates"]} == {"withdrawal", "rejection"}
+    assert found["valid"] and {c["closed"] for c in found["certificates"]} == {
+        "withdrawal",
+        "rejection",
+    }
     assert {e["type"] for e in place.ledger.events()} >= {"closed"}
     assert not place.needles.ids_of(first.request_id) and place.needles.ids_of(third.request_id)
     for closed in (first, second):
@@ -61,21 +79,34 @@ def test_a_closed_request_is_in_the_evidence_bundle(place: Workspace, tmp_path: 
     reject(place, second.request_id, "12(6)", "no proof of identity came", "clerk")
     assert write_bundle(place, tmp_path / "b.zip", [])["certificates"] == 2
     found = verify_path(tmp_path / "b.zip", place.keys_dir / PUB)
-    assert found["valid"] and {c["closed"] for c in found["certificates"]} == {"withdrawal", "rejection"}
+    assert found["valid"] and {c["closed"] for c in found["certificates"]} == {
+        "withdrawal",
+        "rejection",
+    }
     path = place.certificates_dir / f"{first.request_id}.json"
     path.write_bytes(path.read_bytes().replace(b'"payload"', b'"Payload"'))
     assert not verify_path(path, place.keys_dir / PUB)["valid"]
 
 
-@pytest.mark.parametrize(("basis", "reason", "expected"), [
-    ("17(3)(z)", "a reason", "a legal basis"), ("other", "  ", "a reason of 1 to"), ("other", "x" * 301, "a reason of"),
-    ("other", "bell \x07", "printable"), ("other", "Person 17 owes us money", "without the person's id")])
-def test_a_rejection_needs_a_basis_and_a_reason_that_names_nobody(place: Workspace, basis: str, reason: str,
-                                                                  expected: str) -> None:
+@pytest.mark.parametrize(
+    ("basis", "reason", "expected"),
+    [
+        ("17(3)(z)", "a reason", "a legal basis"),
+        ("other", "  ", "a reason of 1 to"),
+        ("other", "x" * 301, "a reason of"),
+        ("other", "bell \x07", "printable"),
+        ("other", "Person 17 owes us money", "without the person's id"),
+    ],
+)
+def test_a_rejection_needs_a_basis_and_a_reason_that_names_nobody(
+    place: Workspace, basis: str, reason: str, expected: str
+) -> None:
     taken = take_requests(place, ["person 17"])[0]
     with pytest.raises(UsageError, match=expected):
         reject(place, taken.request_id, basis, reason, "clerk")
-    assert _states(place) == {taken.request_id: "pending"} and not list(place.certificates_dir.glob("*"))
+    assert _states(place) == {taken.request_id: "pending"} and not list(
+        place.certificates_dir.glob("*")
+    )
     with pytest.raises(UsageError, match="--by"):
         reject(place, taken.request_id, "other", "a law", " ")
     with pytest.raises(UsageError, match="the id of a request"):
@@ -85,7 +116,10 @@ def test_a_rejection_needs_a_basis_and_a_reason_that_names_nobody(place: Workspa
 def test_a_hold_stops_what_is_asked_and_what_will_be_until_it_is_released(place: Workspace) -> None:
     taken = take_requests(place, ["person 17", "person 18"])
     assert hold(place, "person 17", "17(3)(e)", "a claim", "legal department") == 1
-    assert _states(place)[taken[0].request_id] == "held" and _states(place)[taken[1].request_id] == "pending"
+    assert (
+        _states(place)[taken[0].request_id] == "held"
+        and _states(place)[taken[1].request_id] == "pending"
+    )
     late = take_requests(place, ["person 17"], record="r1")[0]
     assert _states(place)[late.request_id] == "held"
     assert "person 1" not in _told(place)
@@ -104,7 +138,9 @@ def test_where_config_asks_a_request_waits_for_approval(place: Workspace) -> Non
     approve(place, [first.request_id], "privacy officer")
     size = place.ledger.head().size
     approve(place, [first.request_id], "somebody else")  # once
-    assert place.ledger.head().size == size and place.ledger.state().approved == {first.request_id: "privacy officer"}
+    assert place.ledger.head().size == size and place.ledger.state().approved == {
+        first.request_id: "privacy officer"
+    }
     assert _states(place) == {first.request_id: "pending", second.request_id: "awaiting approval"}
     with pytest.raises(UsageError, match="the id of a request"):
         approve(place, [second.request_id, "req-0"], "privacy officer")
@@ -116,7 +152,9 @@ def test_the_same_key_is_the_same_request_also_when_it_is_closed(place: Workspac
     assert take_requests(place, ["person 17"], key="ticket 9")[0].request_id == first.request_id
     withdraw(place, first.request_id)
     assert take_requests(place, ["person 17"], key="ticket 9")[0].request_id == first.request_id
-    other = take_requests(place, ["person 18"], key="ticket 9")[0]  # another person's: the key alone decides nothing
+    other = take_requests(place, ["person 18"], key="ticket 9")[
+        0
+    ]  # another person's: the key alone decides nothing
     assert other.request_id != first.request_id
     pending = take_requests(place, ["person 17"])[0]
     joined = take_requests(place, ["person 17"], key="ticket 10")[0]
@@ -133,7 +171,9 @@ def test_lifting_is_recorded_and_only_for_who_is_on_the_list(place: Workspace) -
     with pytest.raises(UsageError, match="no open request"):
         lift(place, "person 17", "", "clerk")
     carry_out(place, taken[0])
-    assert place.ledger.state().suppressed == {taken[0].suppression: ("subject", taken[0].request_id)}
+    assert place.ledger.state().suppressed == {
+        taken[0].suppression: ("subject", taken[0].request_id)
+    }
     lift(place, "person 17", "", "clerk")
     assert place.ledger.state().suppressed == {}
     place.requests.check()
@@ -145,19 +185,47 @@ def test_lifting_is_recorded_and_only_for_who_is_on_the_list(place: Workspace) -
 
 def test_an_erasure_that_has_begun_is_not_stopped(place: Workspace) -> None:
     taken = take_requests(place, ["person 17"])[0]
-    place.ledger.append({"type": "planned", "time": place.now(), "plan": {
-        "plan_id": "p", "requests": [taken.request_id], "rows": {taken.request_id: {}}, "deactivated": [],
-        "versions": [], "release": None, "subjects": {}, "near": {}}})
+    place.ledger.append(
+        {
+            "type": "planned",
+            "time": place.now(),
+            "plan": {
+                "plan_id": "p",
+                "requests": [taken.request_id],
+                "rows": {taken.request_id: {}},
+                "deactivated": [],
+                "versions": [],
+                "release": None,
+                "subjects": {},
+                "near": {},
+            },
+        }
+    )
     assert _states(place) == {taken.request_id: "erasing"}
-    for act in (lambda: withdraw(place, taken.request_id),
-                lambda: reject(place, taken.request_id, "other", "a law", "clerk"),
-                lambda: hold(place, "person 17", "other", "a law", "clerk")):
+    for act in (
+        lambda: withdraw(place, taken.request_id),
+        lambda: reject(place, taken.request_id, "other", "a law", "clerk"),
+        lambda: hold(place, "person 17", "other", "a law", "clerk"),
+    ):
         with pytest.raises(UsageError, match="has begun"):
             act()
 
 
-HOSTILE = ["'; DROP TABLE requests; --", "../../etc/passwd", "*.json", "a\u2028b", "tab\there", "\x00", "ﬁ", "é",
-           "e\u0301", "\x1b[31mred", "{}", "%s", "x" * 512]
+HOSTILE = [
+    "'; DROP TABLE requests; --",
+    "../../etc/passwd",
+    "*.json",
+    "a\u2028b",
+    "tab\there",
+    "\x00",
+    "ﬁ",
+    "é",
+    "e\u0301",
+    "\x1b[31mred",
+    "{}",
+    "%s",
+    "x" * 512,
+]
 
 
 def test_hostile_ids_in_a_file_are_each_one_request(place: Workspace, tmp_path: Path) -> None:
@@ -166,7 +234,9 @@ def test_hostile_ids_in_a_file_are_each_one_request(place: Workspace, tmp_path: 
     given = read_ids(str(file)).ids
     assert given == HOSTILE  # each once
     taken = take_requests(place, given)
-    assert len(taken) == len(HOSTILE) == len({r.subject for r in taken})  # composed and decomposed are two ids
+    assert (
+        len(taken) == len(HOSTILE) == len({r.subject for r in taken})
+    )  # composed and decomposed are two ids
     assert [place.needles.ids_of(r.request_id) for r in taken] == [[i] for i in HOSTILE]
     with pytest.raises(UsageError, match="bytes, got 1048576; nothing was accepted"):
         take_requests(place, ["somebody else", "x" * 2**20])
@@ -177,13 +247,19 @@ def test_hostile_ids_in_a_file_are_each_one_request(place: Workspace, tmp_path: 
             read_ids(str(tmp_path / bad))
 
 
-def test_many_ids_with_duplicates_and_blanks_are_taken_in_batches(place: Workspace, tmp_path: Path) -> None:
+def test_many_ids_with_duplicates_and_blanks_are_taken_in_batches(
+    place: Workspace, tmp_path: Path
+) -> None:
     file = tmp_path / "ids.txt"
     file.write_text("".join(f"person {i % 1200}\n\n" for i in range(3000)))
     taken = take_requests(place, read_ids(str(file)).ids)
     assert len(taken) == 1200 == len(place.requests.pending()) == len({r.request_id for r in taken})
-    assert [r.request_id for r in take_requests(place, read_ids(str(file)).ids)] == [r.request_id for r in taken]
-    assert all(place.needles.ids_of(r.request_id) == [f"person {i}"] for i, r in enumerate(taken[:50]))
+    assert [r.request_id for r in take_requests(place, read_ids(str(file)).ids)] == [
+        r.request_id for r in taken
+    ]
+    assert all(
+        place.needles.ids_of(r.request_id) == [f"person {i}"] for i, r in enumerate(taken[:50])
+    )
     place.needles.destroy("", [r.request_id for r in taken[1:]])
     assert [place.needles.ids_of(r.request_id) for r in taken[:2]] == [["person 0"], []]
     assert b"person 1" not in b"".join(p.read_bytes() for p in place.needles.folder.iterdir())
@@ -194,18 +270,34 @@ def test_many_ids_with_duplicates_and_blanks_are_taken_in_batches(place: Workspa
 def test_requests_are_listed_by_the_days_they_have_left(place: Workspace) -> None:
     take_requests(place, ["person 17", "person 18"])
     assert [r["state"] for r in list_requests(place, due_within_days=31)] == ["pending"] * 2
-    assert list_requests(place, due_within_days=29) == [] and list_requests(place, state="held") == []
+    assert (
+        list_requests(place, due_within_days=29) == [] and list_requests(place, state="held") == []
+    )
     assert all(29.9 < r["days_left"] <= 30 for r in list_requests(place, state="pending"))
-    for wrong in ("open", "Pending", "foo", " "):  # "no request" would say that nothing is left to do
-        with pytest.raises(UsageError, match=r"expected a state of requests .pending, awaiting approval, held"):
+    for wrong in (
+        "open",
+        "Pending",
+        "foo",
+        " ",
+    ):  # "no request" would say that nothing is left to do
+        with pytest.raises(
+            UsageError, match=r"expected a state of requests .pending, awaiting approval, held"
+        ):
             list_requests(place, state=wrong)
 
 
 @pytest.mark.parametrize("locked", ["IMMEDIATE", "EXCLUSIVE"])
 def test_a_request_that_failed_leaves_no_id_behind_a_certificate_for_the_same_person(
-        place: Workspace, monkeypatch: pytest.MonkeyPatch, locked: str) -> None:
-    monkeypatch.setattr(database, "_configure_sqlite", lambda connection, _: setattr(
-        connection, "isolation_level", None) or connection.execute("PRAGMA busy_timeout = 10"))
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, locked: str
+) -> None:
+    monkeypatch.setattr(
+        database,
+        "_configure_sqlite",
+        lambda connection, _: (
+            setattr(connection, "isolation_level", None)
+            or connection.execute("PRAGMA busy_timeout = 10")
+        ),
+    )
     holder = sqlite3.connect(place.state_dir / "s3t.db", isolation_level=None)
     refused = Workspace(place.root)
     assert refused.requests.pending() == []
@@ -218,5 +310,7 @@ def test_a_request_that_failed_leaves_no_id_behind_a_certificate_for_the_same_pe
     left = list(place.needles.folder.iterdir())
     assert bool(left) is (locked == "EXCLUSIVE")  # then nobody can tell whether it was accepted
     asked = take_requests(Workspace(place.root), ["person 4711"])[0]
-    place.needles.prune(lambda: [asked.request_id])  # as each erase run does before it plans, and before it goes on
+    place.needles.prune(
+        lambda: [asked.request_id]
+    )  # as each erase run does before it plans, and before it goes on
     assert [p.stem for p in place.needles.folder.iterdir()] == [asked.request_id]

@@ -1,4 +1,5 @@
-"""The signing key changes, is lost, or is another: what was signed stays verifiable, and nothing else does."""
+"""The signing key changes, is lost, or is another: what was signed stays verifiable, and nothing
+else does."""
 
 import contextlib
 from functools import partial
@@ -7,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from flows.adapters.keys import SIGNING_KEY, SIGNING_PUB, read_public_key, read_public_keys, read_signing_key
+from flows.adapters.keys import (
+    SIGNING_KEY,
+    SIGNING_PUB,
+    read_public_key,
+    read_public_keys,
+    read_signing_key,
+)
 from flows.evidence import write_bundle
 from flows.requests import take_requests, withdraw
 from flows.rotating import rotate_signing_key
@@ -31,7 +38,9 @@ def _kept(place: Workspace, name: str) -> Path:
     return path
 
 
-def test_what_each_key_signed_is_verified_with_it_and_a_bundle_with_both(place: Workspace, tmp_path: Path) -> None:
+def test_what_each_key_signed_is_verified_with_it_and_a_bundle_with_both(
+    place: Workspace, tmp_path: Path
+) -> None:
     first, second = take_requests(place, ["person 1", "person 2"])
     withdraw(place, first.request_id)
     old = _kept(place, "old.pem")
@@ -43,13 +52,20 @@ def test_what_each_key_signed_is_verified_with_it_and_a_bundle_with_both(place: 
     assert verify_path(one, old)["valid"] and verify_path(other, new)["valid"]
     assert not verify_path(one, new)["valid"] and not verify_path(other, old)["valid"]
     write_bundle(place, tmp_path / "b.zip", [])
-    for keys in ([old, new], [new, old], [new]):  # the bundle has the old key, under a checkpoint of the new one
+    for keys in (
+        [old, new],
+        [new, old],
+        [new],
+    ):  # the bundle has the old key, under a checkpoint of the new one
         assert verify_path(tmp_path / "b.zip", keys)["valid"]
     assert not verify_path(tmp_path / "b.zip", old)["valid"]
     event = next(e for e in place.ledger.events() if e["type"] == "key")
-    assert (event["old"], event["new"]) == (changed["old"], changed["new"]) and changed["new"] == key_id(
-        read_public_key(new))
-    read_public_key(old).verify(bytes.fromhex(event["vouched"]), VOUCHED + bytes.fromhex(event["new"]))
+    assert (event["old"], event["new"]) == (changed["old"], changed["new"]) and changed[
+        "new"
+    ] == key_id(read_public_key(new))
+    read_public_key(old).verify(
+        bytes.fromhex(event["vouched"]), VOUCHED + bytes.fromhex(event["new"])
+    )
 
 
 def test_a_lost_key_stops_signing_and_is_replaced_on_the_record(place: Workspace) -> None:
@@ -69,13 +85,19 @@ def test_a_lost_key_stops_signing_and_is_replaced_on_the_record(place: Workspace
     place = Workspace(place.root)
     assert len(take_requests(place, ["person 2"])) == 1
     found = verify_path(place.certificates_dir, sorted(place.keys_dir.glob("*.pub")))
-    assert not found["valid"] and found["problems"] == [] and "which was replaced at" in found["undecided"][0]
+    assert (
+        not found["valid"]
+        and found["problems"] == []
+        and "which was replaced at" in found["undecided"][0]
+    )
 
 
 def test_a_foreign_key_in_the_workspace_is_noticed(place: Workspace, tmp_path: Path) -> None:
     create_workspace(tmp_path / "other", Config())
     for name in (SIGNING_KEY, SIGNING_PUB):
-        (place.keys_dir / name).write_bytes((tmp_path / "other" / ".s3t" / "keys" / name).read_bytes())
+        (place.keys_dir / name).write_bytes(
+            (tmp_path / "other" / ".s3t" / "keys" / name).read_bytes()
+        )
     with pytest.raises(CertificateError, match="another key"):
         Workspace(place.root).ledger.state()
     (place.state_dir / "checkpoint.json").unlink()
@@ -88,9 +110,12 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def test_killed_anywhere_while_it_changes_one_key_signs_and_is_on_the_record(
-        place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut before each of the steps: the next key, the ledger's entry, the old public key, the key, its public part."""
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut before each of the steps: the next key, the ledger's entry, the old public key, the key,
+    its public part."""
     from flows.adapters import keys
+
     writes = [keys.write_atomically, keys.remove_file]
     for cut in range(7):
         calls = iter(range(100))
@@ -99,6 +124,7 @@ def test_killed_anywhere_while_it_changes_one_key_signs_and_is_on_the_record(
             if next(calls) == cut:
                 raise KeyboardInterrupt
             return through(*given)
+
         with monkeypatch.context() as patched:
             patched.setattr(keys, "write_atomically", partial(dying, through=writes[0]))
             patched.setattr(keys, "remove_file", partial(dying, through=writes[1]))
@@ -106,18 +132,35 @@ def test_killed_anywhere_while_it_changes_one_key_signs_and_is_on_the_record(
                 rotate_signing_key(Workspace(place.root), "security", lost=False)
         again = Workspace(place.root)
         signs = again.ledger.state().signing
-        assert signs == key_id(read_signing_key(again.keys_dir).public_key()) == key_id(
-            read_public_key(again.keys_dir / SIGNING_PUB)), cut
+        assert (
+            signs
+            == key_id(read_signing_key(again.keys_dir).public_key())
+            == key_id(read_public_key(again.keys_dir / SIGNING_PUB))
+        ), cut
         assert {key_id(k) for k in read_public_keys(again.keys_dir)} >= {
-            c.old for c in again.ledger.state().key_changes}
+            c.old for c in again.ledger.state().key_changes
+        }
         assert len(take_requests(again, [f"person {cut}"])) == 1
         Workspace(place.root).check_whole()
 
 
 def test_an_unfinished_erasure_is_signed_by_one_key(place: Workspace) -> None:
     asked = take_requests(place, ["person 1"])[0].request_id
-    place.ledger.append({"type": "planned", "time": place.now(), "plan": {
-        "plan_id": "p", "requests": [asked], "rows": {asked: {}}, "deactivated": [], "versions": [], "release": None,
-        "subjects": {}, "near": {}}})
+    place.ledger.append(
+        {
+            "type": "planned",
+            "time": place.now(),
+            "plan": {
+                "plan_id": "p",
+                "requests": [asked],
+                "rows": {asked: {}},
+                "deactivated": [],
+                "versions": [],
+                "release": None,
+                "subjects": {},
+                "near": {},
+            },
+        }
+    )
     with pytest.raises(UsageError, match="unfinished erasure"):
         rotate_signing_key(place, "security", lost=False)

@@ -1,4 +1,5 @@
-"""Words of the system's own, and of people, in evidence that stays: neither may stop an erasure for ever."""
+"""Words of the system's own, and of people, in evidence that stays: neither may stop an erasure for
+ever."""
 
 import base64
 import json
@@ -13,7 +14,16 @@ import pytest
 
 from flows.ingest import ingest_source
 from flows.reporting import write_report
-from flows.requests import approve, hold, lift, reject, release, take_hashed, take_requests, withdraw
+from flows.requests import (
+    approve,
+    hold,
+    lift,
+    reject,
+    release,
+    take_hashed,
+    take_requests,
+    withdraw,
+)
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
 from s3t_core.erasure.certificate import LIMITS
@@ -38,12 +48,14 @@ def _kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = create_workspace(folder / "w", tiny_config(folder / "no backbone"), b"\x05" * 32)
     _ingest(place, folder, ANN, BOB, SPACED, NUMBER)
     place = Workspace(place.root)
-    request, = take_requests(place, [ANN])
+    (request,) = take_requests(place, [ANN])
     with place.changing():
-        place.ledger.append({"type": "approved", "time": place.now(), "request": request.request_id, "by": OFFICE})
+        place.ledger.append(
+            {"type": "approved", "time": place.now(), "request": request.request_id, "by": OFFICE}
+        )
     _erase(place)
     place = Workspace(place.root)
-    request, = take_requests(place, ["nobody@example.org"])
+    (request,) = take_requests(place, ["nobody@example.org"])
     reject(place, request.request_id, "12(6)", "no answer came to either letter", "privacy officer")
     hold(place, SPACED, "17(3)(e)", "claims are open", "legal department")
     release(place, SPACED, "legal department")
@@ -62,15 +74,26 @@ def place(_kept: Path) -> Workspace:
 
 
 def _ingest(place: Workspace, folder: Path, *who: str) -> None:
-    rows = [{"id": f"r{each}-{i}", "who": each, "what": f"what {each} said for the {i}th time in words of their own",
-             "kind": ["good", "bad", "ugly"][i]} for each in [*who, *(f"other-{n}" for n in range(10))]
-            for i in range(3 if each == REFUSED else 2)]
-    ingest_source(Workspace(place.root), str(write_csv(folder / "people.csv", rows)), False, 20_000, True)
+    rows = [
+        {
+            "id": f"r{each}-{i}",
+            "who": each,
+            "what": f"what {each} said for the {i}th time in words of their own",
+            "kind": ["good", "bad", "ugly"][i],
+        }
+        for each in [*who, *(f"other-{n}" for n in range(10))]
+        for i in range(3 if each == REFUSED else 2)
+    ]
+    ingest_source(
+        Workspace(place.root), str(write_csv(folder / "people.csv", rows)), False, 20_000, True
+    )
 
 
 def _erase(place: Workspace) -> dict[str, str]:
     place = Workspace(place.root)
-    plan = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}").run()
+    plan = Eraser(
+        place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+    ).run()
     assert plan is not None
     state = place.ledger.state()
     return {r: state.outcomes[r][0] for r in plan.requests if r in state.outcomes}
@@ -80,7 +103,9 @@ def _members(value: Any) -> Iterator[str]:
     """Every name and every text within a JSON value."""
     if isinstance(value, dict):
         yield from value
-    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for each in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from _members(each)
     if isinstance(value, str):
         yield value
@@ -88,21 +113,29 @@ def _members(value: Any) -> Iterator[str]:
 
 def _documents(place: Workspace) -> dict[str, list[bytes]]:
     """What is signed, and the ledger, as canonical JSON."""
-    signed = {"certificates": sorted(place.certificates_dir.glob("*.json")),
-              "reports": sorted(place.reports_dir.rglob("*.json")),
-              "checkpoint": [place.state_dir / "checkpoint.json"]}
-    told = {kind: [base64.b64decode(json.loads(p.read_bytes())["payload"]) for p in paths]
-            for kind, paths in signed.items()}
-    return told | {"ledger": place.ledger.entries(),
-                   "envelopes": [p.read_bytes() for paths in signed.values() for p in paths]}
+    signed = {
+        "certificates": sorted(place.certificates_dir.glob("*.json")),
+        "reports": sorted(place.reports_dir.rglob("*.json")),
+        "checkpoint": [place.state_dir / "checkpoint.json"],
+    }
+    told = {
+        kind: [base64.b64decode(json.loads(p.read_bytes())["payload"]) for p in paths]
+        for kind, paths in signed.items()
+    }
+    return told | {
+        "ledger": place.ledger.entries(),
+        "envelopes": [p.read_bytes() for paths in signed.values() for p in paths],
+    }
 
 
 @pytest.mark.parametrize("kind", ["certificates", "reports", "checkpoint", "ledger", "envelopes"])
-def test_nothing_that_the_system_wrote_stops_an_erasure_as_an_id_or_a_text(place: Workspace, kind: str) -> None:
+def test_nothing_that_the_system_wrote_stops_an_erasure_as_an_id_or_a_text(
+    place: Workspace, kind: str
+) -> None:
     documents = _documents(place)[kind]
     words = {word for d in documents for word in _members(json.loads(d))}
     words |= {part for word in words for part in re.split(r"[,;:.] ", word)}
-    pieces = {d.decode()[i:i + 60] for d in documents for i in range(0, len(d) - 60, 40)}
+    pieces = {d.decode()[i : i + 60] for d in documents for i in range(0, len(d) - 60, 40)}
     needles = make_needles(sorted(words), sorted(words | pieces), place._baseline())
     assert (needles.ids, needles.windows) == ((), ())
     assert needles.unsearchable == len(words) + len(words | pieces) > 40
@@ -112,41 +145,92 @@ def test_names_of_what_others_write_stop_no_erasure(place: Workspace) -> None:
     dataset = place.ledger.state().dataset
     assert dataset is not None
     md5 = dataset.version
-    names = ["files/md5", f"files/md5/{md5[:2]}/{md5[2:]}", md5, md5[2:], "experiment_id", "mlflow.runName",
-             "registered_model_tags", "least-recently-stored", "python_function", "data/shard=00/slice=01.parquet",
-             f"{place.root.resolve()}/data/held_out.parquet", "suppression", "refs/heads/main", "pre-commit.sample",
-             (place.root / ".git/refs/heads/main").read_text().strip(), "s3t@localhost", "s3t.budget.exhausted",
-             "An example hook script to verify what is about to be committed."]
+    names = [
+        "files/md5",
+        f"files/md5/{md5[:2]}/{md5[2:]}",
+        md5,
+        md5[2:],
+        "experiment_id",
+        "mlflow.runName",
+        "registered_model_tags",
+        "least-recently-stored",
+        "python_function",
+        "data/shard=00/slice=01.parquet",
+        f"{place.root.resolve()}/data/held_out.parquet",
+        "suppression",
+        "refs/heads/main",
+        "pre-commit.sample",
+        (place.root / ".git/refs/heads/main").read_text().strip(),
+        "s3t@localhost",
+        "s3t.budget.exhausted",
+        "An example hook script to verify what is about to be committed.",
+    ]
     needles = make_needles(names, [], place._baseline())
     assert needles.ids == ()
 
 
 def test_sentences_are_known_before_the_first_certificate_is_written(tmp_path: Path) -> None:
     create_workspace(tmp_path / "w", Config())
-    texts = [*LIMITS, "application/vnd.in-toto+json", "urn:s3t:erasure-certificate:v1", "urn:s3t:compliance-report:v1",
-             "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt"]
-    names = ["ids_lost", "not_covered", "payloadType", "data_objects_md5", "deadlines_missed", "clock_corrected"]
+    texts = [
+        *LIMITS,
+        "application/vnd.in-toto+json",
+        "urn:s3t:erasure-certificate:v1",
+        "urn:s3t:compliance-report:v1",
+        "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt",
+    ]
+    names = [
+        "ids_lost",
+        "not_covered",
+        "payloadType",
+        "data_objects_md5",
+        "deadlines_missed",
+        "clock_corrected",
+    ]
     needles = make_needles(names, texts, Workspace(tmp_path / "w")._baseline())
     assert (needles.ids, needles.windows) == ((), ())
 
 
 def test_who_is_in_the_data_is_searched_for(place: Workspace) -> None:
     people = [ANN, BOB, SPACED, NUMBER, "other-3"]
-    needles = make_needles(people, [f"what {BOB} said for the 1th time in words of their own"], place._baseline())
-    assert set(needles.ids) >= {p.encode() for p in people} and needles.windows and not needles.unsearchable
+    needles = make_needles(
+        people, [f"what {BOB} said for the 1th time in words of their own"], place._baseline()
+    )
+    assert (
+        set(needles.ids) >= {p.encode() for p in people}
+        and needles.windows
+        and not needles.unsearchable
+    )
 
 
 def test_requests_by_what_the_system_wrote_are_certified_and_keep_nobody(place: Workspace) -> None:
     state = place.ledger.state()
     assert state.dataset is not None
     told = next(iter(state.requests))
-    names = ["asked_by", "plan_id", "files/md5", told, state.dataset.version, state.requests[told].commitment,
-             "subject_digest", f"{told}.json", OFFICE, "privacy officer", "no answer came to either letter"]
+    names = [
+        "asked_by",
+        "plan_id",
+        "files/md5",
+        told,
+        state.dataset.version,
+        state.requests[told].commitment,
+        "subject_digest",
+        f"{told}.json",
+        OFFICE,
+        "privacy officer",
+        "no answer came to either letter",
+    ]
     asked = take_requests(place, [*names, BOB])
     outcomes = _erase(place)
-    assert [outcomes[r.request_id] == "nothing found" for r in asked] == [True] * len(names) + [False]
-    scan = json.loads(base64.b64decode(json.loads((place.certificates_dir / f"{asked[-1].request_id}.json")
-                                                  .read_bytes())["payload"]))["predicate"]["scan"]
+    assert [outcomes[r.request_id] == "nothing found" for r in asked] == [True] * len(names) + [
+        False
+    ]
+    scan = json.loads(
+        base64.b64decode(
+            json.loads((place.certificates_dir / f"{asked[-1].request_id}.json").read_bytes())[
+                "payload"
+            ]
+        )
+    )["predicate"]["scan"]
     assert scan["unsearchable"] == len(names)
     assert _found_again(place, SPACED)
 
@@ -154,24 +238,41 @@ def test_requests_by_what_the_system_wrote_are_certified_and_keep_nobody(place: 
 def _digests_of_data(place: Workspace) -> dict[str, str]:
     """Keyed digests of people and records who stay, from where a reader of the files sees them."""
     history = place.ledger.state().datasets
-    row, *_ = next(rows for p in place.datasets.recorded_row_files(history) if (rows := read_rows(p)))
-    return {"subject": row.subject, "record": row.record,
-            "quarantined": place.datasets.quarantined()[0]["subject_digest"]}
+    row, *_ = next(
+        rows for p in place.datasets.recorded_row_files(history) if (rows := read_rows(p))
+    )
+    return {
+        "subject": row.subject,
+        "record": row.record,
+        "quarantined": place.datasets.quarantined()[0]["subject_digest"],
+    }
 
 
-@pytest.mark.parametrize("what", ["subject", "record", "quarantined", "a stage", "a run", "a line of a log"])
-def test_who_asks_for_what_stands_in_a_file_of_the_systems_keeps_nobody_else(place: Workspace, what: str) -> None:
-    """Whoever may ask, and sees a file, a page of MLflow's or of Prefect's, knows such names. There are more of them
-    than anybody can list: a request of such an id waits alone."""
+@pytest.mark.parametrize(
+    "what", ["subject", "record", "quarantined", "a stage", "a run", "a line of a log"]
+)
+def test_who_asks_for_what_stands_in_a_file_of_the_systems_keeps_nobody_else(
+    place: Workspace, what: str
+) -> None:
+    """Whoever may ask, and sees a file, a page of MLflow's or of Prefect's, knows such names. There
+    are more of them than anybody can list: a request of such an id waits alone."""
     log, named = place.state_dir / "prefect" / "serve.log", "0192f0c1-7e5a-7d2c-9f3e-5b1a2c3d4e5f"
     log.parent.mkdir(exist_ok=True)
     log.write_text(f"2026-11-26 flow run {named} of user-8842A began\n")
     _ingest(place, place.root.parent, ANN, BOB, SPACED, NUMBER, REFUSED)
     place = Workspace(place.root)
-    asked = _digests_of_data(place) | {"a stage": named, "a run": "user-8842A", "a line of a log": "flow run " + named}
+    asked = _digests_of_data(place) | {
+        "a stage": named,
+        "a run": "user-8842A",
+        "a line of a log": "flow run " + named,
+    }
     request, bob = take_requests(place, [asked[what], BOB])
     assert _erase(place) == {bob.request_id: "held out only"}
-    assert {r.request_id for r in place.requests.pending()} == {request.request_id} == place.ledger.state().deferred
+    assert (
+        {r.request_id for r in place.requests.pending()}
+        == {request.request_id}
+        == place.ledger.state().deferred
+    )
     assert not (place.certificates_dir / f"{request.request_id}.json").exists()
     assert asked[what].encode() not in b"".join(place.ledger.entries())
     assert _found_again(place, SPACED)
@@ -182,15 +283,19 @@ def test_who_asks_for_what_stands_in_a_file_of_the_systems_keeps_nobody_else(pla
 
 def _found_again(place: Workspace, who: str) -> bool:
     """Whether one more erasure goes to its end, and finds this person."""
-    request, = take_requests(Workspace(place.root), [who])
+    (request,) = take_requests(Workspace(place.root), [who])
     return _erase(place)[request.request_id] != "nothing found"
 
 
 @pytest.mark.parametrize("by", [BOB, f"on behalf of {BOB}, the clerk"])
-def test_a_person_whom_an_older_ledger_quotes_is_not_certified_in_silence(place: Workspace, by: str) -> None:
-    request, = take_requests(place, [BOB])
+def test_a_person_whom_an_older_ledger_quotes_is_not_certified_in_silence(
+    place: Workspace, by: str
+) -> None:
+    (request,) = take_requests(place, [BOB])
     with place.changing():
-        place.ledger.append({"type": "approved", "time": place.now(), "by": by, "request": request.request_id})
+        place.ledger.append(
+            {"type": "approved", "time": place.now(), "by": by, "request": request.request_id}
+        )
     with pytest.raises(ResidueFound, match=r"s3t\.db"):
         _erase(place)
 
@@ -202,12 +307,15 @@ BY = [
     ("reject", lambda p, r, text: reject(p, r, "other", "a law", text)),
     ("hold", lambda p, r, text: hold(p, "somebody else", "other", "a law", text)),
     ("release", lambda p, r, text: release(p, SPACED, text)),
-    ("lift", lambda p, r, text: lift(p, ANN, "", text))]
+    ("lift", lambda p, r, text: lift(p, ANN, "", text)),
+]
 REASON = [
     ("reject", lambda p, r, text: reject(p, r, "other", text, "clerk")),
-    ("hold", lambda p, r, text: hold(p, "somebody else", "other", text, "clerk"))]
+    ("hold", lambda p, r, text: hold(p, "somebody else", "other", text, "clerk")),
+]
 ACTS = [pytest.param(act, id=f"by of {name}") for name, act in BY] + [
-    pytest.param(act, id=f"reason of {name}") for name, act in REASON]
+    pytest.param(act, id=f"reason of {name}") for name, act in REASON
+]
 
 
 def _refused(place: Workspace, act: Act, request: str, text: str) -> None:
@@ -218,14 +326,27 @@ def _refused(place: Workspace, act: Act, request: str, text: str) -> None:
     assert place.ledger.head().size == size
 
 
-QUOTES = [BOB, f"({BOB})", f"{BOB}'s lawyer", f"mail={BOB},x", SPACED, f"a letter of {SPACED} came", NUMBER,
-          f"case {NUMBER}.", BOB.upper(), "BERTA VAN DAM", base64.b64encode(BOB.encode()).decode(),
-          "bob%40example.org", HASHES["sha256"][1](BOB.encode()), ANN]
+QUOTES = [
+    BOB,
+    f"({BOB})",
+    f"{BOB}'s lawyer",
+    f"mail={BOB},x",
+    SPACED,
+    f"a letter of {SPACED} came",
+    NUMBER,
+    f"case {NUMBER}.",
+    BOB.upper(),
+    "BERTA VAN DAM",
+    base64.b64encode(BOB.encode()).decode(),
+    "bob%40example.org",
+    HASHES["sha256"][1](BOB.encode()),
+    ANN,
+]
 
 
 @pytest.mark.parametrize("act", ACTS)
 def test_free_text_that_quotes_anybody_known_is_refused(place: Workspace, act: Act) -> None:
-    request, = take_requests(place, ["asks@example.org"])
+    (request,) = take_requests(place, ["asks@example.org"])
     hold(place, SPACED, "other", "a law", "clerk")
     for text in [*QUOTES, "asks@example.org"]:
         _refused(place, act, request.request_id, text)
@@ -235,19 +356,33 @@ def test_free_text_that_quotes_nobody_is_kept(place: Workspace) -> None:
     first, second, third = take_requests(place, [BOB, "asks@example.org", "also@example.org"])
     approve(place, [first.request_id], "Data protection officer (2nd)")
     withdraw(place, second.request_id, "the clerk of room 12")
-    reject(place, third.request_id, "17(3)(e)", "article 17(3)(e): claims of 2024, file 88/4711", "legal department")
+    reject(
+        place,
+        third.request_id,
+        "17(3)(e)",
+        "article 17(3)(e): claims of 2024, file 88/4711",
+        "legal department",
+    )
     hold(place, BOB, "other", "law 12.3 of 2019", "legal department")
     release(place, BOB, "legal department")
     assert _erase(place)[first.request_id] != "nothing found"
 
 
-def test_who_is_quarantined_or_asked_for_by_a_record_or_a_hash_is_not_quoted(place: Workspace, tmp_path: Path) -> None:
+def test_who_is_quarantined_or_asked_for_by_a_record_or_a_hash_is_not_quoted(
+    place: Workspace, tmp_path: Path
+) -> None:
     _ingest(place, tmp_path, BOB, REFUSED)  # the others are in an earlier version alone
     place = Workspace(place.root)
-    record, = take_requests(place, [BOB], "the-record-1")
-    hashed, = take_hashed(place, ["sha256:" + HASHES["sha256"][1](b"hash@example.org")])
-    for text in (f"{REFUSED} wrote", SPACED, f"{BOB} could not be confirmed", "the-record-1 stays",
-                 "of hash@example.org", HASHES["sha256"][1](b"hash@example.org")):
+    (record,) = take_requests(place, [BOB], "the-record-1")
+    (hashed,) = take_hashed(place, ["sha256:" + HASHES["sha256"][1](b"hash@example.org")])
+    for text in (
+        f"{REFUSED} wrote",
+        SPACED,
+        f"{BOB} could not be confirmed",
+        "the-record-1 stays",
+        "of hash@example.org",
+        HASHES["sha256"][1](b"hash@example.org"),
+    ):
         for request in (record, hashed):
             _refused(place, BY[2][1], request.request_id, text)
             _refused(place, REASON[0][1], request.request_id, text)
@@ -266,8 +401,10 @@ def test_a_hold_under_a_rule_for_ids_quotes_the_person_in_no_spelling(tmp_path: 
         hold(place, "another", "other", f"as {BOB} has", "clerk")
 
 
-def test_a_request_whose_ids_are_lost_is_rejected_after_it_was_asked_again(place: Workspace) -> None:
-    request, = take_requests(place, [BOB])
+def test_a_request_whose_ids_are_lost_is_rejected_after_it_was_asked_again(
+    place: Workspace,
+) -> None:
+    (request,) = take_requests(place, [BOB])
     shutil.rmtree(place.state_dir / "needles")
     place = Workspace(place.root)
     with pytest.raises(UsageError, match="ask again with the same ids"):
@@ -276,10 +413,11 @@ def test_a_request_whose_ids_are_lost_is_rejected_after_it_was_asked_again(place
     reject(place, request.request_id, "other", "a law", "clerk")
 
 
-def test_a_refusal_tells_who_may_not_erase_nothing_of_who_is_in_the_data(place: Workspace,
-                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_tells_who_may_not_erase_nothing_of_who_is_in_the_data(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(type(place.database), "may_erase", lambda _: False)
-    request, = take_requests(place, ["asks"])
+    (request,) = take_requests(place, ["asks"])
     said = set()
     for text in (BOB, "nobody-at-all@example.org", NUMBER, "100178", "other-3", "others-3"):
         with pytest.raises(UsageError) as refused:
@@ -290,11 +428,13 @@ def test_a_refusal_tells_who_may_not_erase_nothing_of_who_is_in_the_data(place: 
         approve(place, [request.request_id], text)
 
 
-def test_where_the_index_cannot_be_read_only_plain_words_are_taken(place: Workspace,
-                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_index_cannot_be_read_only_plain_words_are_taken(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise DataError("no index")
-    request, = take_requests(place, ["asks"])
+
+    (request,) = take_requests(place, ["asks"])
     monkeypatch.setattr(type(place.datasets), "look_up", broken)
     _refused(place, BY[1][1], request.request_id, "somebody@example.org")
     approve(place, [request.request_id], "privacy officer")

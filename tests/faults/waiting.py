@@ -10,8 +10,10 @@ import pytest
 @contextmanager
 def fails_after(seconds: int) -> Iterator[None]:
     """Fail what takes longer."""
+
     def late(*_: object) -> None:
         pytest.fail("it waits")
+
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)
     try:

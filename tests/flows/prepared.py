@@ -1,4 +1,5 @@
-"""A workspace that real flows trained, with requests pending: put back, at the same path, for each test."""
+"""A workspace that real flows trained, with requests pending: put back, at the same path, for each
+test."""
 
 import json
 import shutil
@@ -22,8 +23,8 @@ from tests.flows.test_cli import environment
 
 @dataclass(frozen=True)
 class Prepared:
-    """`root` is where it works, `kept` what it is copied from; `stage_bytes`: windows of every stage that must go,
-    `tainted`: digests of the slice versions with the canary in them."""
+    """`root` is where it works, `kept` what it is copied from; `stage_bytes`: windows of every
+    stage that must go, `tainted`: digests of the slice versions with the canary in them."""
 
     root: Path
     kept: Path
@@ -47,8 +48,15 @@ class Prepared:
 
     def erase(self, *limit: str) -> dict[str, Any]:
         """One eraser in a process of its own."""
-        done = subprocess.run([sys.executable, "-m", "tests.crash.once", str(self.root), *limit], env=environment(),
-                              cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=300)
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.crash.once", str(self.root), *limit],
+            env=environment(),
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
         assert done.stdout.strip(), done.stderr[-3000:]
         return json.loads(done.stdout.splitlines()[-1]) | {"stderr": done.stderr}
 
@@ -59,15 +67,22 @@ class Prepared:
         return _found(self.root)
 
     def left(self) -> list[str]:
-        """Files with the canary's id or text, the bytes of a stage that saw her, or activations of her slices."""
+        """Files with the canary's id or text, the bytes of a stage that saw her, or activations of
+        her slices."""
         needles = [CANARY.encode(), CANARY_TEXT[:40].encode(), *self.stage_bytes]
-        places = [p for folder in (self.root, self.second) for p in folder.rglob("*") if p.is_file()]
-        return [p.as_posix() for p in places if p.parent.name in self.tainted or any(
-            n in p.read_bytes() for n in needles)]
+        places = [
+            p for folder in (self.root, self.second) for p in folder.rglob("*") if p.is_file()
+        ]
+        return [
+            p.as_posix()
+            for p in places
+            if p.parent.name in self.tainted or any(n in p.read_bytes() for n in needles)
+        ]
 
 
 class Kept:
-    """A directory that is made once and put back, at the same path, for each test that asks for it."""
+    """A directory that is made once and put back, at the same path, for each test that asks for
+    it."""
 
     def __init__(self, folder: Path, make: Callable[[Path], object]) -> None:
         self._root, self._kept = folder / "w", folder / "kept"
@@ -90,7 +105,8 @@ class Kept:
         return self._root
 
     def fresh(self, config: Config | None = None) -> Workspace:
-        """A workspace as it was made; under other settings, of which none may be what it was made with."""
+        """A workspace as it was made; under other settings, of which none may be what it was made
+        with."""
         self.put_back()
         if config is not None:
             (self._root / "s3t.toml").write_text(render_config(config))
@@ -109,12 +125,14 @@ def forget_connections() -> None:
     """MLflow keeps connections of this process to a database file that was put back since."""
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Versions
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Runs
+
     for engine in [*Versions._engine_map.values(), *Runs._engine_map.values()]:
         engine.dispose()
 
 
 def prepare(folder: Path, backbone: Path) -> Prepared:
-    """Ingest with the canary and a refused row of hers, train, ask; her data is pushed to a second remote as well."""
+    """Ingest with the canary and a refused row of hers, train, ask; her data is pushed to a second
+    remote as well."""
     root = folder / "w"
     place = create_workspace(root, tiny_config(backbone), b"\x05" * 32)
     spoilt = {"id": "c9", "who": CANARY, "what": CANARY_TEXT, "kind": "ugly"}
@@ -122,12 +140,19 @@ def prepare(folder: Path, backbone: Path) -> Prepared:
     (folder / "people.csv").unlink()
     train(str(root))
     from dvc.repo import Repo
-    subprocess.run([sys.executable, "-m", "dvc", "remote", "add", "second", str(folder / "second")], cwd=root,
-                   check=True, capture_output=True, env=environment())
+
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "remote", "add", "second", str(folder / "second")],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        env=environment(),
+    )
     with Repo(str(root)) as repo:
         repo.push(remote="second")
     take_requests(place, [CANARY, "nobody-at-all"])
     from s3t_core.erasure.planner import plan_erasure, targets_of
+
     state = place.ledger.state()
     pending = place.requests.pending()
     found = place.datasets.find(targets_of(pending, {}), state.datasets, set())
@@ -136,10 +161,19 @@ def prepare(folder: Path, backbone: Path) -> Prepared:
     windows = []
     for stage in plan.deactivated:
         data = place.store.get(stage.digest)
-        windows += [data[-64:], data[len(data) // 2:][:64]]
-    known = [place.store.get(d) for d in place.store.digests() if d not in {s.digest for s in plan.deactivated}]
+        windows += [data[-64:], data[len(data) // 2 :][:64]]
+    known = [
+        place.store.get(d)
+        for d in place.store.digests()
+        if d not in {s.digest for s in plan.deactivated}
+    ]
     kept = folder / "kept"
     shutil.copytree(root, kept / "w", symlinks=True)
     shutil.copytree(folder / "second", kept / "second")
-    return Prepared(root, kept, tuple(w for w in windows if not any(w in k for k in known)), tuple(found.tainted),
-                    tuple(s.key.encode() for s in plan.deactivated))
+    return Prepared(
+        root,
+        kept,
+        tuple(w for w in windows if not any(w in k for k in known)),
+        tuple(found.tainted),
+        tuple(s.key.encode() for s in plan.deactivated),
+    )

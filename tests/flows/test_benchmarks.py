@@ -1,4 +1,5 @@
-"""Every part of `make bench` in its short form: it runs, and what it tells is whole. Never how fast."""
+"""Every part of `make bench` in its short form: it runs, and what it tells is whole. Never how
+fast."""
 
 import json
 import os
@@ -15,8 +16,13 @@ _BED = ["--rows", "60", "--shards", "2", "--slices", "2", "--budget", "1", "--ep
 
 
 def _lines(module: str, *options: str) -> list[dict[str, object]]:
-    done = subprocess.run([sys.executable, "-m", module, *options], capture_output=True, text=True, check=False,
-                          env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
+    done = subprocess.run(
+        [sys.executable, "-m", module, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     lines: list[dict[str, object]] = json.loads(done.stdout.splitlines()[-1])["lines"]
     return lines
@@ -25,7 +31,9 @@ def _lines(module: str, *options: str) -> list[dict[str, object]]:
 def test_training_beside_the_plain_recipes_then_silencing(tmp_path: Path) -> None:
     bed = ["--dir", str(tmp_path / "bed"), *_BED]
     trained = _lines("benchmarks.training", *bed)
-    assert {"ours / plain recipe", "ours / one plain fine-tune"} <= {str(line["what"]) for line in trained}
+    assert {"ours / plain recipe", "ours / one plain fine-tune"} <= {
+        str(line["what"]) for line in trained
+    }
     assert all(isinstance(line["value"], float) and line["value"] > 0 for line in trained)
     names = {p.name for p in (tmp_path / "bed" / "plain").glob("*.safetensors")}
     assert {"joint.safetensors", "sisa-0-0.safetensors", "sisa-1-1.safetensors"} <= names
@@ -35,7 +43,9 @@ def test_training_beside_the_plain_recipes_then_silencing(tmp_path: Path) -> Non
 
 
 def test_growth_of_registering_and_planning(tmp_path: Path) -> None:
-    lines = _lines("benchmarks.growth", "--dir", str(tmp_path / "growth"), "--only", "registering,planning")
+    lines = _lines(
+        "benchmarks.growth", "--dir", str(tmp_path / "growth"), "--only", "registering,planning"
+    )
     disk = next(line for line in lines if str(line["what"]).startswith("disk of the version"))
     assert disk["met"] and str(disk["detail"]).endswith("KiB")
 
@@ -47,9 +57,17 @@ def test_ingest_with_and_without_validation(tmp_path: Path) -> None:
 
 
 def test_the_table_says_what_was_missed() -> None:
-    told = table([at_most("a", "ratio", 0.5, 1 / 3), at_least("g", "rate", 200_000, 100_000, "rows/s"),
-                  Line("b", "time", 12.345, "s", "a detail"), Line("d", "accuracy", None, "%")]).splitlines()
-    assert told[2:] == ["| a | ratio | 0.5 x | at most 0.333 | **missed** |",
-                        "| g | rate | 200,000 rows/s | at least 100,000 | met |",
-                        "| b | time | 12.3 s (a detail) |  |  |",
-                        "| d | accuracy | none % |  |  |"]
+    told = table(
+        [
+            at_most("a", "ratio", 0.5, 1 / 3),
+            at_least("g", "rate", 200_000, 100_000, "rows/s"),
+            Line("b", "time", 12.345, "s", "a detail"),
+            Line("d", "accuracy", None, "%"),
+        ]
+    ).splitlines()
+    assert told[2:] == [
+        "| a | ratio | 0.5 x | at most 0.333 | **missed** |",
+        "| g | rate | 200,000 rows/s | at least 100,000 | met |",
+        "| b | time | 12.3 s (a detail) |  |  |",
+        "| d | accuracy | none % |  |  |",
+    ]

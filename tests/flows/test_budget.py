@@ -1,4 +1,5 @@
-"""The deletion-rate budget in a real workspace: driven to exhaustion, retrained once, repaired; erasures go on."""
+"""The deletion-rate budget in a real workspace: driven to exhaustion, retrained once, repaired;
+erasures go on."""
 
 import contextlib
 import threading
@@ -71,8 +72,8 @@ _FROM_NOTHING: dict[frozenset[str], dict[tuple[int, int], list[str]]] = {}
 
 
 def _from_nothing(make: Make, tmp_path: Path, gone: list[str]) -> dict[tuple[int, int], list[str]]:
-    """The stages of training the remaining people in a workspace that never saw the others. Trained once for each set
-    of those."""
+    """The stages of training the remaining people in a workspace that never saw the others. Trained
+    once for each set of those."""
     without = frozenset(gone)
     if without not in _FROM_NOTHING:
         fresh = make("fresh")
@@ -86,12 +87,15 @@ def _from_nothing(make: Make, tmp_path: Path, gone: list[str]) -> dict[tuple[int
 def _erase_now(place: Workspace) -> None:
     """The eraser alone: what a run did that was killed before it could want a retrain."""
     with workspace_lock(place.lock_path, 60):
-        while Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{place.ledger.head().size}").run():
+        while Eraser(
+            place.erase_ports(), place.erase_policy(), lambda: f"plan-{place.ledger.head().size}"
+        ).run():
             pass
 
 
 def test_a_workspace_driven_to_exhaustion_retrains_by_itself_exactly_once_and_serves_throughout(
-        trained: Make, make_place: Make, tmp_path: Path) -> None:
+    trained: Make, make_place: Make, tmp_path: Path
+) -> None:
     place = trained(deletion_budget=NEVER_FIRST)
     shard0 = [people for home, people in sorted(_homes(place).items()) if home.shard == 0]
     before = status_of(place)["deletion_budget"]
@@ -107,16 +111,25 @@ def test_a_workspace_driven_to_exhaustion_retrains_by_itself_exactly_once_and_se
         forecast = status_of(place)["deletion_budget"]["forecast"]
         assert forecast["dates"] and forecast["requests_per_day"] == number
     assert _causes(place) == ["train", "erasure", "erasure", "retrain"]
-    assert not status_of(place)["deletion_budget"]["exhausted"] and place.ledger.state().retrain is None
+    assert (
+        not status_of(place)["deletion_budget"]["exhausted"]
+        and place.ledger.state().retrain is None
+    )
     assert erase(str(place.root))["retrain"] == "no" and _causes(place).count("retrain") == 1
     assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, gone)
     tags = place.registry._client.get_model_version("tiny", "4").tags
-    assert tags["s3t.budget.policy"] == "first_shard_dead" and tags["s3t.budget.exhausted"] == "false"
-    assert "to" in tags["s3t.budget.expected_requests"] and tags["s3t.budget.expected_until"].startswith("20")
+    assert (
+        tags["s3t.budget.policy"] == "first_shard_dead" and tags["s3t.budget.exhausted"] == "false"
+    )
+    assert "to" in tags["s3t.budget.expected_requests"] and tags[
+        "s3t.budget.expected_until"
+    ].startswith("20")
 
 
 @pytest.mark.parametrize("cut", ["before it is wanted", "before it runs"])
-def test_killed_between_trip_and_trigger_the_next_erase_retrains_once(trained: Make, cut: str) -> None:
+def test_killed_between_trip_and_trigger_the_next_erase_retrains_once(
+    trained: Make, cut: str
+) -> None:
     place = trained(deletion_budget=NEVER_FIRST)
     take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
     _erase_now(place)
@@ -134,29 +147,42 @@ def _end(*_: Any, **__: Any) -> None:
 
 
 def test_where_a_server_has_the_deployment_it_is_triggered_once(
-        trained: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from prefect import get_client
     from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+
     place = trained(deletion_budget=NEVER_FIRST)
     with get_client(sync_client=True) as client:
         flow_id = client.create_flow(retrain)
         deployment = client.create_deployment(flow_id, DEPLOYMENT.split("/")[1])
         try:
             take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
-            with monkeypatch.context() as cut:  # a run that ends after it started the deployment and before it says so
+            with (
+                monkeypatch.context() as cut
+            ):  # a run that ends after it started the deployment and before it says so
                 cut.setattr("flows.retrain._say", _end)
                 assert erase(str(place.root))["retrain"] == "failed"
             wanted = place.ledger.state().retrain
             assert wanted is not None and wanted["state"] == "wanted"
             assert have_retrained(place) == ("triggered", "")
-            assert erase(str(place.root))["retrain"] == "triggered"  # still wanted, not started twice
+            assert (
+                erase(str(place.root))["retrain"] == "triggered"
+            )  # still wanted, not started twice
 
             def runs() -> list[Any]:
-                return [r for r in client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(
-                    any_=["full-retrain"]))) if r.deployment_id == deployment]
+                return [
+                    r
+                    for r in client.read_flow_runs(
+                        flow_filter=FlowFilter(name=FlowFilterName(any_=["full-retrain"]))
+                    )
+                    if r.deployment_id == deployment
+                ]
+
             assert len(runs()) == 1 and runs()[0].parameters["workspace"] == str(place.root)
             # its run crashed: the next erase has another
             from prefect.states import Crashed
+
             client.set_flow_run_state(runs()[0].id, Crashed(), force=True)
             assert erase(str(place.root))["retrain"] == "triggered" and len(runs()) == 2
             retrain(str(place.root))
@@ -197,9 +223,12 @@ def _retrain_here(place: Workspace) -> Any:
     return run_retrain(place)
 
 
-@pytest.mark.parametrize("moment", ["before a stage", "before it is stored", "before it is registered"])
+@pytest.mark.parametrize(
+    "moment", ["before a stage", "before it is stored", "before it is registered"]
+)
 def test_an_erasure_during_the_retrain_is_honoured_by_the_version_it_registers(
-        trained: Make, make_place: Make, tmp_path: Path, moment: str) -> None:
+    trained: Make, make_place: Make, tmp_path: Path, moment: str
+) -> None:
     place = trained(deletion_budget=NEVER_FIRST)
     homes = _homes(place)
     first = [p[0] for home, p in homes.items() if home.shard == 0]
@@ -220,7 +249,9 @@ def test_an_erasure_during_the_retrain_is_honoured_by_the_version_it_registers(
     assert all(set(s.slice_digests) <= current for r in _release(place).replicas for s in r.stages)
     events = place.ledger.events()
     certified = max(i for i, e in enumerate(events) if e["type"] == "certified")
-    for event in events[certified:]:  # nothing that saw an erased record was written after its certificate
+    for event in events[
+        certified:
+    ]:  # nothing that saw an erased record was written after its certificate
         assert event["type"] != "stage" or set(event["stage"]["slice_digests"]) <= current
     assert set(place.store.digests()) == {s.digest for s in state.stages.values()}
     assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, [*first, *late])
@@ -243,7 +274,10 @@ def test_a_retrain_that_fails_leaves_the_serving_version_and_says_so(trained: Ma
     with pytest.raises(TrainingError, match="finite loss"):
         _retrain_here(place)
     pending = place.ledger.state().retrain
-    assert pending is not None and (pending["state"], pending["problem"]) == ("failed", "TrainingError")
+    assert pending is not None and (pending["state"], pending["problem"]) == (
+        "failed",
+        "TrainingError",
+    )
     assert _causes(place) == ["train", "erasure"]
     champion_of(place).predict(["w1"])
     # an accuracy under the floor: trained, measured, never served
@@ -258,8 +292,9 @@ def test_a_retrain_that_fails_leaves_the_serving_version_and_says_so(trained: Ma
     assert retrain(str(place.root))["trained"] == 0 and _causes(place)[-1] == "retrain"
 
 
-def test_where_deadlines_allow_the_replacement_is_trained_first(trained: Make, make_place: Make,
-                                                                tmp_path: Path) -> None:
+def test_where_deadlines_allow_the_replacement_is_trained_first(
+    trained: Make, make_place: Make, tmp_path: Path
+) -> None:
     place = trained(erasure={"keep_clean_versions_days": 0})
     gone = [p[0] for home, p in _homes(place).items() if home.shard == 0]
     take_requests(place, gone)
@@ -276,7 +311,10 @@ def test_where_deadlines_allow_the_replacement_is_trained_first(trained: Make, m
     assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, gone)
     assert status_of(place)["deletion_budget"]["certain_requests_left"] == 1
     again = train(str(place.root))
-    assert (again["trained"], again["version"]) == (0, "2")  # the replacement is what training would give
+    assert (again["trained"], again["version"]) == (
+        0,
+        "2",
+    )  # the replacement is what training would give
 
 
 def test_a_retrain_destroys_what_it_replaced_once_its_time_is_over(trained: Make) -> None:
@@ -288,23 +326,31 @@ def test_a_retrain_destroys_what_it_replaced_once_its_time_is_over(trained: Make
     assert retrain(str(place.root))["reused"] == 0
     state = place.ledger.state()
     assert [v.destroyed for v in state.versions] == [True, False]
-    assert set(place.store.digests()) == {s.digest for s in state.stages.values()} and not old & set(
-        place.store.digests())
+    assert set(place.store.digests()) == {
+        s.digest for s in state.stages.values()
+    } and not old & set(place.store.digests())
     assert [str(v.version) for v in place.registry._versions()] == ["2"]
 
 
-def test_repair_restores_the_worst_shards_within_its_time_and_is_exact(trained: Make, make_place: Make,
-                                                                       tmp_path: Path) -> None:
+def test_repair_restores_the_worst_shards_within_its_time_and_is_exact(
+    trained: Make, make_place: Make, tmp_path: Path
+) -> None:
     place = trained()
     person = _homes(place)[SliceId(1, 0)][0]
     take_requests(place, [person])
     assert erase(str(place.root))["retrain"] == "no"
     worn = place.ledger.state()
-    assert worn.dataset is not None and worn.release is not None and not is_complete(worn.release, worn.dataset)
+    assert (
+        worn.dataset is not None
+        and worn.release is not None
+        and not is_complete(worn.release, worn.dataset)
+    )
     nothing = repair(str(place.root), minutes=1e-9)
     assert (nothing["trained"], nothing["version"]) == (0, "2") and nothing["missing"] == 3
     done = repair(str(place.root), minutes=10)
-    assert (done["trained"], done["missing"], done["version"]) == (3, 0, "3") and _causes(place)[-1] == "repair"
+    assert (done["trained"], done["missing"], done["version"]) == (3, 0, "3") and _causes(place)[
+        -1
+    ] == "repair"
     assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, [person])
     assert repair(str(place.root), minutes=10)["version"] == "3"  # nothing more to do
     dataset = place.ledger.state().dataset
@@ -319,13 +365,20 @@ def test_repair_restores_the_worst_shards_within_its_time_and_is_exact(trained: 
 
 def test_the_budget_is_an_artifact_of_the_erase_run(trained: Make) -> None:
     from prefect.artifacts import Artifact
+
     place = trained(deletion_budget={"policy": "requests", "max_requests": 5})
     person = _homes(place)[SliceId(0, 0)][0]
     take_requests(place, [person])
     erase(str(place.root))
     found = Artifact.get(key="deletion-budget")
-    assert found is not None and '"policy": "requests"' in str(found.data) and person not in str(found.data)
-    assert '"certain requests left": 2' in str(found.data)  # the shards may die before the five are used up
+    assert (
+        found is not None
+        and '"policy": "requests"' in str(found.data)
+        and person not in str(found.data)
+    )
+    assert '"certain requests left": 2' in str(
+        found.data
+    )  # the shards may die before the five are used up
 
 
 def test_a_budget_that_no_training_restores_does_not_retrain_for_ever(trained: Make) -> None:
@@ -338,8 +391,9 @@ def test_a_budget_that_no_training_restores_does_not_retrain_for_ever(trained: M
     assert erase(str(place.root))["retrain"] == "no" and len(_causes(place)) == before
 
 
-def test_an_erasure_waits_for_a_training_that_is_writing_and_an_ingest_does_not_begin(trained: Make,
-                                                                                     tmp_path: Path) -> None:
+def test_an_erasure_waits_for_a_training_that_is_writing_and_an_ingest_does_not_begin(
+    trained: Make, tmp_path: Path
+) -> None:
     place = trained()
     take_requests(place, [_homes(place)[SliceId(0, 0)][0]])
     writing, held = threading.Event(), threading.Event()
@@ -379,7 +433,8 @@ def test_a_replacement_that_cannot_be_trained_does_not_hold_the_erasure_up(train
 
 
 class Dying(ProcessRunner):
-    """Real processes; then something that is no error of this system, as when the process is killed."""
+    """Real processes; then something that is no error of this system, as when the process is
+    killed."""
 
     def __init__(self, stages: int, error: type[BaseException] = KeyboardInterrupt) -> None:
         super().__init__()
@@ -396,14 +451,19 @@ class Dying(ProcessRunner):
 @flow(name="test-train-first")
 def _plan_here(place: Workspace) -> Any:
     problems: list[str] = []
-    eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: "plan-first",
-                    partial(train_first, place, problems))
+    eraser = Eraser(
+        place.erase_ports(),
+        place.erase_policy(),
+        lambda: "plan-first",
+        partial(train_first, place, problems),
+    )
     with workspace_lock(place.lock_path):
         return eraser.plan(), problems
 
 
 def test_what_a_run_killed_while_training_first_had_trained_does_not_outlive_the_next_erasure(
-        trained: Make, make_place: Make, tmp_path: Path) -> None:
+    trained: Make, make_place: Make, tmp_path: Path
+) -> None:
     place = trained(runner={"workers": 1})
     homes = _homes(place)
     first = [p[0] for home, p in homes.items() if home.shard == 0]
@@ -412,14 +472,18 @@ def test_what_a_run_killed_while_training_first_had_trained_does_not_outlive_the
     with pytest.raises(BaseException, match="row's text"):
         _plan_here(place)
     trained = {e["stage"]["key"] for e in place.ledger.events() if e["type"] == "stage"}
-    assert len(trained) > 8 and place.ledger.state().plan is None  # stages of a replacement, and no plan
+    assert (
+        len(trained) > 8 and place.ledger.state().plan is None
+    )  # stages of a replacement, and no plan
     late = [homes[SliceId(0, 0)][1], homes[SliceId(0, 1)][1]]
     take_requests(place, late)
     assert erase(str(place.root))["retrain"] == "first"
     state = place.ledger.state()
     assert state.dataset is not None
     current = {v.digest for v in state.dataset.slice_versions.values()}
-    assert all(set(s.slice_digests) <= current for s in state.stages.values())  # none that saw one of the four
+    assert all(
+        set(s.slice_digests) <= current for s in state.stages.values()
+    )  # none that saw one of the four
     assert set(place.store.digests()) == {s.digest for s in state.stages.values()}
     assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, [*first, *late])
 
@@ -467,13 +531,15 @@ def _train_overtaken(place: Workspace, happens: Callable[[], None]) -> Any:
     return Overtaken(place, happens).run()
 
 
-def test_a_training_with_nothing_to_do_does_not_undo_an_erasure_that_moved_the_version_on(trained: Make,
-                                                                                         tmp_path: Path) -> None:
+def test_a_training_with_nothing_to_do_does_not_undo_an_erasure_that_moved_the_version_on(
+    trained: Make, tmp_path: Path
+) -> None:
     place = trained(deletion_budget=NEVER_FIRST)
     person = _homes(place)[SliceId(0, 0)][0]
     source = write_csv(tmp_path / "without.csv", [r for r in people() if r["who"] != person])
     ingest(str(place.root), str(source))
     train(str(place.root))
+
     def an_erasure() -> None:
         other = Workspace(place.root)
         take_requests(other, [person])
@@ -481,16 +547,22 @@ def test_a_training_with_nothing_to_do_does_not_undo_an_erasure_that_moved_the_v
 
     before = place.ledger.state().versions
     _train_overtaken(place, an_erasure)
-    came = place.ledger.state().versions[len(before):]
+    came = place.ledger.state().versions[len(before) :]
     assert [v.cause for v in came] == ["erasure"]
     assert not {v.release.release_id for v in came} & {v.release.release_id for v in before}
 
 
-def test_a_version_of_another_shape_is_erased_from_without_a_forecast(trained: Make, tmp_path: Path) -> None:
+def test_a_version_of_another_shape_is_erased_from_without_a_forecast(
+    trained: Make, tmp_path: Path
+) -> None:
     place = trained(deletion_budget=NEVER_FIRST)
     path = place.root / "s3t.toml"
-    path.write_text(path.read_text().replace("slices = 2", "slices = 3").replace('prior = "uniform"', (
-        "prior = [0.2, 0.3, 0.5]")).replace('sequences = "cyclic"', 'sequences = "optimised"'))
+    path.write_text(
+        path.read_text()
+        .replace("slices = 2", "slices = 3")
+        .replace('prior = "uniform"', ("prior = [0.2, 0.3, 0.5]"))
+        .replace('sequences = "cyclic"', 'sequences = "optimised"')
+    )
     ingest(str(place.root), str(tmp_path / "people.csv"))
     place = Workspace(place.root)
     assert status_of(place)["deletion_budget"]["forecast"] is None
@@ -498,16 +570,20 @@ def test_a_version_of_another_shape_is_erased_from_without_a_forecast(trained: M
     assert len(erase(str(place.root))["certificates"]) == 1
 
 
-def test_a_deployment_of_a_serve_that_is_gone_is_nobodys(make_place: Callable[..., Workspace],
-                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deployment_of_a_serve_that_is_gone_is_nobodys(
+    make_place: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from contextlib import nullcontext
     from types import SimpleNamespace
 
     from flows.adapters.local import workspace_lock
     from flows.retrain import deployment_exists
+
     place, url = make_place(), "http://127.0.0.1:9/api"
-    monkeypatch.setattr("prefect.get_client", lambda **_: nullcontext(
-        SimpleNamespace(read_deployment_by_name=lambda _: object())))  # the server remembers it
+    monkeypatch.setattr(
+        "prefect.get_client",
+        lambda **_: nullcontext(SimpleNamespace(read_deployment_by_name=lambda _: object())),
+    )  # the server remembers it
     monkeypatch.setenv("PREFECT_API_URL", url)
     assert deployment_exists(place)  # a server of the operator's: its workers carry it out
     monkeypatch.setenv("S3T_PREFECT_URL", url)

@@ -1,4 +1,5 @@
-"""`s3t ingest --check` in a workspace says what an ingest there comes to: beside an erasure, a rule, what is there."""
+"""`s3t ingest --check` in a workspace says what an ingest there comes to: beside an erasure, a
+rule, what is there."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -25,15 +26,20 @@ def _check(place: Workspace, source: str, **how: bool) -> dict[str, Any]:
 
 def _with_a_rule(place: Workspace, *rule: str) -> Workspace:
     """Settings that say another rule for ids than that of the data."""
-    config = place.config.model_copy(update={"data": place.config.data.model_copy(update={"id_rule": rule})})
+    config = place.config.model_copy(
+        update={"data": place.config.data.model_copy(update={"id_rule": rule})}
+    )
     return Workspace(place.root, config)
 
 
 @pytest.mark.parametrize("record", [None, "r0"])
-def test_a_check_leaves_out_whom_the_ingest_leaves_out_as_erased(make_place: Make, tmp_path: Path,
-                                                                 record: str | None) -> None:
+def test_a_check_leaves_out_whom_the_ingest_leaves_out_as_erased(
+    make_place: Make, tmp_path: Path, record: str | None
+) -> None:
     place = make_place()
-    source = str(write_csv(tmp_path / "a.csv", [*people(), people()[5] | {"kind": "ugly"}, people()[9]]))
+    source = str(
+        write_csv(tmp_path / "a.csv", [*people(), people()[5] | {"kind": "ugly"}, people()[9]])
+    )
     ingest_source(place, source, False, 20_000)
     take_requests(place, ["person-000"], **({"record": record} if record else {}))
     place = Workspace(place.root)
@@ -46,7 +52,9 @@ def test_a_check_leaves_out_whom_the_ingest_leaves_out_as_erased(make_place: Mak
     assert found["takes"] and found["fits"]
 
 
-def test_a_check_refuses_the_other_rule_for_ids_that_the_ingest_refuses(make_place: Make, tmp_path: Path) -> None:
+def test_a_check_refuses_the_other_rule_for_ids_that_the_ingest_refuses(
+    make_place: Make, tmp_path: Path
+) -> None:
     place = make_place()
     source = str(write_csv(tmp_path / "a.csv", people()))
     ingest_source(place, source, False, 20_000)
@@ -58,7 +66,9 @@ def test_a_check_refuses_the_other_rule_for_ids_that_the_ingest_refuses(make_pla
     assert _check(other, source, shrink=True)["takes"]
 
 
-def test_a_check_refuses_the_snapshot_that_the_ingest_refuses_as_shrunk(make_place: Make, tmp_path: Path) -> None:
+def test_a_check_refuses_the_snapshot_that_the_ingest_refuses_as_shrunk(
+    make_place: Make, tmp_path: Path
+) -> None:
     place = make_place()
     ingest_source(place, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
     source = str(write_csv(tmp_path / "b.csv", people()[:20]))
@@ -66,5 +76,7 @@ def test_a_check_refuses_the_snapshot_that_the_ingest_refuses_as_shrunk(make_pla
         ingest_source(place, source, False, 20_000)
     found = _check(place, source)
     assert found["problems"] == [str(refused.value)] and not found["takes"]
-    assert _check(place, source, shrink=True)["takes"] and _check(place, source, append=True)["takes"]
+    assert (
+        _check(place, source, shrink=True)["takes"] and _check(place, source, append=True)["takes"]
+    )
     assert any("--append" in what for what in _check(place, source, append=True)["not_looked_at"])

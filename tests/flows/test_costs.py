@@ -1,4 +1,5 @@
-"""What an erase run costs, in short (`make bench-erase`: at full size). Bounds are wide: machines are noisy."""
+"""What an erase run costs, in short (`make bench-erase`: at full size). Bounds are wide: machines
+are noisy."""
 
 import time
 from dataclasses import replace
@@ -20,8 +21,18 @@ from tests.unit.test_executor import make_world
 
 def test_planning_100_000_requests_takes_seconds() -> None:
     world = make_world()
-    requests = [DeletionRequest(f"req-{n}", f"{n:064x}", "", f"{n:064x}", "c", "2026-01-01T00:00:00Z",
-                                "2026-01-31T00:00:00Z") for n in range(100_000)]
+    requests = [
+        DeletionRequest(
+            f"req-{n}",
+            f"{n:064x}",
+            "",
+            f"{n:064x}",
+            "c",
+            "2026-01-01T00:00:00Z",
+            "2026-01-31T00:00:00Z",
+        )
+        for n in range(100_000)
+    ]
     state = world.ledger.state()
     found = world.datasets.find([], state.datasets, set())
     findings = replace(found, rows={r.request_id: RowCounts(training=1) for r in requests})
@@ -45,14 +56,26 @@ def test_one_request_is_planned_and_cut_over_within_seconds(prepared: Prepared) 
 
 @pytest.mark.slow
 def test_the_cost_beyond_rewriting_grows_slowly_with_requests(tmp_path: Path) -> None:
-    """2,000 among 20,000: a fifth of the real size must take less than a fifth of a generous bound."""
+    """2,000 among 20,000: a fifth of the real size must take less than a fifth of a generous
+    bound."""
     from flows.ingest import ingest
-    place = create_workspace(tmp_path / "w", Config.model_validate({
-        "data": {"labels": ["a", "b"]}, "erasure": {"staleness_seconds": 0}}), b"\x09" * 32)
+
+    place = create_workspace(
+        tmp_path / "w",
+        Config.model_validate(
+            {"data": {"labels": ["a", "b"]}, "erasure": {"staleness_seconds": 0}}
+        ),
+        b"\x09" * 32,
+    )
     source = tmp_path / "source.csv"
-    source.write_text("subject,text,label\n" + "".join(
-        f"subject-{n:06d},{' '.join(WORDS[(n * k) % 5000] for k in range(3, 12))} {n},{'ab'[n % 2]}\n"
-        for n in range(20_000)))
+    source.write_text(
+        "subject,text,label\n"
+        + "".join(
+            f"subject-{n:06d},{' '.join(WORDS[(n * k) % 5000] for k in range(3, 12))} "
+            f"{n},{'ab'[n % 2]}\n"
+            for n in range(20_000)
+        )
+    )
     ingest(str(place.root), str(source))
     source.unlink()
     take_requests(place, [f"subject-{n:06d}" for n in range(0, 20_000, 10)])

@@ -1,5 +1,6 @@
-"""An erasure that is cut off, and what others do meanwhile: nothing is certified that this run did not search for, no
-id stays, and nobody is told that something was accepted or held that was not (edges B5, B6, C12)."""
+"""An erasure that is cut off, and what others do meanwhile: nothing is certified that this run did
+not search for, no id stays, and nobody is told that something was accepted or held that was not
+(edges B5, B6, C12)."""
 
 import hashlib
 import io
@@ -34,8 +35,16 @@ TEXT = "what she said in words of her own, which nobody else would say"
 
 
 def _source(folder: Path, *more: dict[str, str]) -> str:
-    rows = [{"id": f"{who}-{i}", "who": who, "what": f"{TEXT if who == ANN else who} {i}", "kind": ["good", "bad"][i]}
-            for who in (ANN, BOB, *(f"other-{n}" for n in range(10))) for i in range(2)]
+    rows = [
+        {
+            "id": f"{who}-{i}",
+            "who": who,
+            "what": f"{TEXT if who == ANN else who} {i}",
+            "kind": ["good", "bad"][i],
+        }
+        for who in (ANN, BOB, *(f"other-{n}" for n in range(10)))
+        for i in range(2)
+    ]
     return str(write_csv(folder / "people.csv", [*rows, *more]))
 
 
@@ -43,8 +52,11 @@ def _source(folder: Path, *more: dict[str, str]) -> str:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """To be read only."""
     folder = tmp_path_factory.mktemp("cut")
-    place = create_workspace(folder / "w", tiny_config(folder / "no backbone", data={"id_rule": ["trim", "case"]}),
-                             b"\x05" * 32)
+    place = create_workspace(
+        folder / "w",
+        tiny_config(folder / "no backbone", data={"id_rule": ["trim", "case"]}),
+        b"\x05" * 32,
+    )
     ingest_source(Workspace(place.root), _source(folder), False, 20_000, False)
     return Workspace(place.root)
 
@@ -62,7 +74,9 @@ def _again(place: Workspace) -> Workspace:
 
 def _eraser(place: Workspace) -> Eraser:
     place = _again(place)
-    return Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
+    return Eraser(
+        place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+    )
 
 
 def _until(place: Workspace, last: str) -> None:
@@ -70,7 +84,7 @@ def _until(place: Workspace, last: str) -> None:
     eraser = _eraser(place)
     plan = eraser.plan()
     assert plan is not None
-    for step in STEPS[:STEPS.index(last) + 1]:
+    for step in STEPS[: STEPS.index(last) + 1]:
         eraser.run_step(step, plan)
 
 
@@ -79,14 +93,17 @@ def _killed(*_: Any, **__: Any) -> Any:
 
 
 def _predicate(place: Workspace, request_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = statement_of((place.certificates_dir / f"{request_id}.json").read_bytes())["predicate"]
+    found: dict[str, Any] = statement_of(
+        (place.certificates_dir / f"{request_id}.json").read_bytes()
+    )["predicate"]
     return found
 
 
 @pytest.mark.parametrize("method", ["issue", "_signed_before"])
 def test_a_run_that_was_cut_off_while_it_certified_leaves_its_needles_to_the_next(
-        place: Workspace, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    request, = take_requests(place, [ANN])
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    (request,) = take_requests(place, [ANN])
     with monkeypatch.context() as patch:
         patch.setattr(CertificateFiles, method, _killed)
         with pytest.raises(KeyboardInterrupt):
@@ -104,7 +121,8 @@ def test_a_run_that_was_cut_off_while_it_certified_leaves_its_needles_to_the_nex
 
 
 def test_what_a_run_that_was_cut_off_had_signed_and_not_recorded_is_no_document(
-        place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     take_requests(place, [ANN])
     with monkeypatch.context() as patch:
         patch.setattr(type(place.requests), "close", _killed)
@@ -122,8 +140,10 @@ def test_what_a_run_that_was_cut_off_had_signed_and_not_recorded_is_no_document(
     assert verify_path(place.certificates_dir, place.keys_dir / "signing.pub")["valid"]
 
 
-def test_needles_that_are_lost_after_the_scan_of_a_run_that_was_cut_off_are_certified_as_lost(place: Workspace) -> None:
-    request, = take_requests(place, [ANN])
+def test_needles_that_are_lost_after_the_scan_of_a_run_that_was_cut_off_are_certified_as_lost(
+    place: Workspace,
+) -> None:
+    (request,) = take_requests(place, [ANN])
     _until(place, "scan")
     shutil.rmtree(place.needles.folder)
     _eraser(place).run()
@@ -133,12 +153,15 @@ def test_needles_that_are_lost_after_the_scan_of_a_run_that_was_cut_off_are_cert
 
 
 def test_asking_again_while_it_is_scanned_neither_stops_the_erasure_nor_is_lost(
-        place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    request, = take_requests(place, [ANN])
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (request,) = take_requests(place, [ANN])
     scan, told = WorkspaceResidue.scan, []
 
     def scanning(self: Any, *given: Any) -> Any:
-        told.append(take_requests(_again(place), [ANN])[0].request_id)  # as it was given: it stands already
+        told.append(
+            take_requests(_again(place), [ANN])[0].request_id
+        )  # as it was given: it stands already
         with pytest.raises(UsageError, match="whose erasure has begun"):
             take_requests(_again(place), [ANN.upper()])
         return scan(self, *given)
@@ -149,7 +172,9 @@ def test_asking_again_while_it_is_scanned_neither_stops_the_erasure_nor_is_lost(
     assert take_requests(_again(place), [ANN.upper()])[0].request_id != request.request_id
 
 
-def test_asking_again_while_it_is_certified_leaves_no_id(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asking_again_while_it_is_certified_leaves_no_id(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     take_requests(place, [ANN])
     issue = CertificateFiles.issue
 
@@ -160,11 +185,15 @@ def test_asking_again_while_it_is_certified_leaves_no_id(place: Workspace, monke
 
     monkeypatch.setattr(CertificateFiles, "issue", issuing)
     _eraser(place).run()
-    assert not [p for p in place.state_dir.rglob("*") if p.is_file() and ANN.encode() in p.read_bytes()]
+    assert not [
+        p for p in place.state_dir.rglob("*") if p.is_file() and ANN.encode() in p.read_bytes()
+    ]
 
 
 @pytest.mark.parametrize("by", ["id", "hash"])
-def test_no_hold_is_acknowledged_for_whom_an_erasure_that_has_begun_erases(place: Workspace, by: str) -> None:
+def test_no_hold_is_acknowledged_for_whom_an_erasure_that_has_begun_erases(
+    place: Workspace, by: str
+) -> None:
     if by == "id":
         take_requests(place, [BOB])
     else:
@@ -176,16 +205,25 @@ def test_no_hold_is_acknowledged_for_whom_an_erasure_that_has_begun_erases(place
     assert hold(_again(place), "other-1", "17(3)(e)", "a claim is before a court", "clerk") == 0
 
 
-def test_a_restored_quarantine_row_of_whom_a_hash_found_nobody_goes(place: Workspace, tmp_path: Path) -> None:
+def test_a_restored_quarantine_row_of_whom_a_hash_found_nobody_goes(
+    place: Workspace, tmp_path: Path
+) -> None:
     quarantine = place.state_dir / "quarantine" / "rows.jsonl"
-    spoilt = {"id": "x1", "who": "Zoe@Example.org", "what": "a text that nobody else has", "kind": "neither"}
+    spoilt = {
+        "id": "x1",
+        "who": "Zoe@Example.org",
+        "what": "a text that nobody else has",
+        "kind": "neither",
+    }
     ingest_source(_again(place), _source(tmp_path, spoilt), False, 20_000, False)
     kept = quarantine.read_bytes()
     ingest_source(_again(place), _source(tmp_path), False, 20_000, False)
     take_hashed(_again(place), ["sha256:" + hashlib.sha256(b"zoe@example.org").hexdigest()])
     _eraser(place).run()
     quarantine.write_bytes(kept)
-    assert heal(_again(place)).quarantined == 1 and b"nobody else has" not in quarantine.read_bytes()
+    assert (
+        heal(_again(place)).quarantined == 1 and b"nobody else has" not in quarantine.read_bytes()
+    )
 
 
 def test_nothing_of_many_is_accepted_where_one_is_refused(place: Workspace) -> None:
@@ -203,17 +241,24 @@ def _relabelled(path: Path) -> None:
     write_rows(path, [r._replace(label="bad" if r.label == "good" else "good") for r in rows])
 
 
-@pytest.mark.parametrize("what", ["an erased person's rows", "other labels", "nothing", "another index"])
+@pytest.mark.parametrize(
+    "what", ["an erased person's rows", "other labels", "nothing", "another index"]
+)
 @pytest.mark.parametrize("after", ["the plan", "some of the rewriting"])
-def test_what_lies_in_data_while_an_erasure_is_open_does_not_become_the_data(place: Workspace, tmp_path: Path,
-                                                                             what: str, after: str) -> None:
-    """A file that is neither the recorded one nor what this erasure makes of it: certified people would be back."""
+def test_what_lies_in_data_while_an_erasure_is_open_does_not_become_the_data(
+    place: Workspace, tmp_path: Path, what: str, after: str
+) -> None:
+    """A file that is neither the recorded one nor what this erasure makes of it: certified people
+    would be back."""
     took = {p: (p, p.read_bytes()) for p in (place.root / "data").rglob("*.parquet")}
     take_requests(place, [BOB])
     with place.changing():
         _eraser(place).run()
-    changed, with_bob = next((path, data) for path, data in took.values() if path.read_bytes() != data
-                             and path.name != IDENTITY_PATH)
+    changed, with_bob = next(
+        (path, data)
+        for path, data in took.values()
+        if path.read_bytes() != data and path.name != IDENTITY_PATH
+    )
     place = _again(place)
     take_requests(place, [ANN])
     with place.changing():
@@ -224,8 +269,11 @@ def test_what_lies_in_data_while_an_erasure_is_open_does_not_become_the_data(pla
             state = place.ledger.state()
             with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
                 patched.setattr(type(place.datasets), "add", _killed)
-                place.datasets.erase(targets_of(place.requests.get(plan.requests), plan.subjects), state.datasets,
-                                     state.destroyed_objects | set(plan.objects))
+                place.datasets.erase(
+                    targets_of(place.requests.get(plan.requests), plan.subjects),
+                    state.datasets,
+                    state.destroyed_objects | set(plan.objects),
+                )
     path = place.root / "data" / IDENTITY_PATH if what == "another index" else changed
     before = path.read_bytes()
     if what == "nothing":
@@ -239,11 +287,16 @@ def test_what_lies_in_data_while_an_erasure_is_open_does_not_become_the_data(pla
         pq.write_table(table.filter(pc.not_equal(table["subject"], somebody)), path)
     else:
         path.unlink()
-        pq.write_table(pq.read_table(io.BytesIO(with_bob)).replace_schema_metadata({"by": "hand"}), path)
+        pq.write_table(
+            pq.read_table(io.BytesIO(with_bob)).replace_schema_metadata({"by": "hand"}), path
+        )
     if what == "another index":
         place.sweep()
     else:
-        with place.changing(), pytest.raises(GuaranteeError, match="or what this erasure makes of it"):
+        with (
+            place.changing(),
+            pytest.raises(GuaranteeError, match="or what this erasure makes of it"),
+        ):
             _eraser(place).run()
         assert len(place.ledger.state().certified) == 1
         path.unlink(missing_ok=True)
@@ -254,6 +307,14 @@ def test_what_lies_in_data_while_an_erasure_is_open_does_not_become_the_data(pla
     place.datasets.check_recorded(place.ledger.state().datasets)
     assert len(place.ledger.state().certified) == 2
     index = place.root / "data" / IDENTITY_PATH
-    people = {r.subject for p in (place.root / "data").rglob("*.parquet") if p != index for r in read_rows(p)}
+    people = {
+        r.subject
+        for p in (place.root / "data").rglob("*.parquet")
+        if p != index
+        for r in read_rows(p)
+    }
     assert people == named_in(index)
-    assert people.isdisjoint(subject_digest(place.keys, who) for who in (ANN, BOB)) and len(people) == 10
+    assert (
+        people.isdisjoint(subject_digest(place.keys, who) for who in (ANN, BOB))
+        and len(people) == 10
+    )

@@ -1,4 +1,5 @@
-"""Where DVC keeps and pushes rows depends on who runs a command: an erasure reaches all of it, whoever runs that."""
+"""Where DVC keeps and pushes rows depends on who runs a command: an erasure reaches all of it,
+whoever runs that."""
 
 import shutil
 from collections.abc import Callable
@@ -20,8 +21,12 @@ Make = Callable[..., Workspace]
 def _holds(folder: Path) -> list[str]:
     """Files of DVC's with rows of the canary."""
     from s3t_core.slicefile import is_slice_file, read_rows
-    return [p.as_posix() for p in folder.rglob("*") if p.is_file() and is_slice_file(p) and any(
-        CANARY_TEXT in r.text for r in read_rows(p))]
+
+    return [
+        p.as_posix()
+        for p in folder.rglob("*")
+        if p.is_file() and is_slice_file(p) and any(CANARY_TEXT in r.text for r in read_rows(p))
+    ]
 
 
 def _users(folder: Path, cache: Path) -> Path:
@@ -42,7 +47,8 @@ def _erased(place: Workspace) -> dict[str, object]:
 
 
 def test_rows_in_the_cache_of_another_users_configuration_go(
-        make_place: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_place: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache, place = tmp_path / "shared", make_place()
     monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(_users(tmp_path / "users", cache)))
     place = _ingested(place, tmp_path / "people.csv")
@@ -53,12 +59,15 @@ def test_rows_in_the_cache_of_another_users_configuration_go(
     monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "nobody"))
     assert _erased(place)["certificates"]
     assert not _holds(cache) and not _holds(place.root) and theirs.exists()
-    assert [e["shared"] for e in Workspace(place.root).ledger.events() if e["type"] == "cache"] == [True]
+    assert [e["shared"] for e in Workspace(place.root).ledger.events() if e["type"] == "cache"] == [
+        True
+    ]
 
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_rows_in_a_cache_that_the_configuration_no_longer_names_go_or_its_disk_is_waited_for(
-        make_place: Make, tmp_path: Path, lost: bool) -> None:
+    make_place: Make, tmp_path: Path, lost: bool
+) -> None:
     place, cache = make_place(), tmp_path / "local"
     (place.root / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache}\n")
     place = _ingested(place, tmp_path / "people.csv")
@@ -74,7 +83,9 @@ def test_rows_in_a_cache_that_the_configuration_no_longer_names_go_or_its_disk_i
         (cache / "files" / "md5").mkdir(parents=True)
     else:
         (tmp_path / "disk").rename(cache)
-        with pytest.raises(S3TError, match="in 1 file"):  # it was this repository's own: it is searched whole
+        with pytest.raises(
+            S3TError, match="in 1 file"
+        ):  # it was this repository's own: it is searched whole
             erase(str(place.root))
         (cache / "files" / "md5" / "00" / "left.txt").unlink()
     assert erase(str(place.root))["certificates"] and not _holds(cache) and not _holds(place.root)
@@ -84,7 +95,8 @@ def test_versions_are_pushed_where_the_settings_say(make_place: Make, tmp_path: 
     place, other = make_place(), tmp_path / "other"
     (place.root / ".dvc" / "config.local").write_text(
         f"[core]\n    remote = other\n['remote \"other\"']\n    url = {other}\n"
-        f"['remote \"s3t\"']\n    url = {tmp_path / 'third'}\n")
+        f"['remote \"s3t\"']\n    url = {tmp_path / 'third'}\n"
+    )
     (other / "files" / "md5").mkdir(parents=True)
     (tmp_path / "third" / "files" / "md5").mkdir(parents=True)
     place = _ingested(place, tmp_path / "people.csv")
@@ -92,15 +104,22 @@ def test_versions_are_pushed_where_the_settings_say(make_place: Make, tmp_path: 
     assert _erased(place)["certificates"] and not _holds(place.root)
 
 
-def test_an_older_configuration_that_a_restore_brought_back_is_put_right(make_place: Make, tmp_path: Path) -> None:
+def test_an_older_configuration_that_a_restore_brought_back_is_put_right(
+    make_place: Make, tmp_path: Path
+) -> None:
     place, old = make_place(), tmp_path / "old"
     place = _ingested(place, tmp_path / "people.csv")
     config = place.root / ".dvc" / "config"
     shutil.copytree(place.remote, old)
-    config.write_text(config.read_text().replace("../.s3t/remote", str(old)) + (
-        f"['remote \"second\"']\n    url = {tmp_path / 'second'}\n"))
+    config.write_text(
+        config.read_text().replace("../.s3t/remote", str(old))
+        + (f"['remote \"second\"']\n    url = {tmp_path / 'second'}\n")
+    )
     (tmp_path / "second" / "files" / "md5").mkdir(parents=True)
     assert str(old) in config.read_text()
     assert _erased(place)["certificates"] and not _holds(place.root)
     assert str(old) not in config.read_text() and "second" in config.read_text()
-    assert Workspace(place.root).datasets.own_remotes() == [str(place.remote), str(tmp_path / "second")]
+    assert Workspace(place.root).datasets.own_remotes() == [
+        str(place.remote),
+        str(tmp_path / "second"),
+    ]

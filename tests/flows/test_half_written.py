@@ -1,4 +1,5 @@
-"""What a killed process leaves half-written is gone before a certificate; what is written is its owner's alone."""
+"""What a killed process leaves half-written is gone before a certificate; what is written is its
+owner's alone."""
 
 import subprocess
 import sys
@@ -44,15 +45,20 @@ from flows.wiring import Workspace
 place = Workspace(Path(root))
 with place.training(), place.changing():
     ingest_source(place, source, False, 20_000)
-"""
+"""  # noqa: E501
 
 
 def _copying(place: Workspace, source: Path, where: str, told: Path) -> "subprocess.Popen[bytes]":
-    """An ingest in a process of its own, as it stands while DVC copies one data file to a place named `where`."""
+    """An ingest in a process of its own, as it stands while DVC copies one data file to a place
+    named `where`."""
     from prefect.settings import PREFECT_API_URL
-    child = subprocess.Popen([sys.executable, "-c", _SLOW_COPY, str(place.root), str(source), where, str(told)],
-                             env={**environment(), "PREFECT_API_URL": str(PREFECT_API_URL.value())},
-                             cwd=Path(__file__).parents[2], stderr=subprocess.PIPE)
+
+    child = subprocess.Popen(
+        [sys.executable, "-c", _SLOW_COPY, str(place.root), str(source), where, str(told)],
+        env={**environment(), "PREFECT_API_URL": str(PREFECT_API_URL.value())},
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+    )
     deadline = time.monotonic() + 200
     while not told.exists():
         assert child.poll() is None and time.monotonic() < deadline, child.communicate()[1][-2000:]
@@ -61,8 +67,9 @@ def _copying(place: Workspace, source: Path, where: str, told: Path) -> "subproc
 
 
 @pytest.mark.parametrize("where", [".s3t/remote", ".dvc/cache"])
-def test_an_ingest_that_was_killed_while_dvc_copied_leaves_nothing(make_place: Make, tmp_path: Path,
-                                                                  where: str) -> None:
+def test_an_ingest_that_was_killed_while_dvc_copied_leaves_nothing(
+    make_place: Make, tmp_path: Path, where: str
+) -> None:
     place = make_place()
     rows = people(200, canary=True)
     source = write_csv(tmp_path / "people.csv", rows)
@@ -78,11 +85,15 @@ def test_an_ingest_that_was_killed_while_dvc_copied_leaves_nothing(make_place: M
     assert not [p for p in place.root.rglob("*") if is_half_written(p.name)]
 
 
-def test_a_copy_that_a_living_process_writes_is_spared_and_stops_the_certificate(prepared: Prepared) -> None:
+def test_a_copy_that_a_living_process_writes_is_spared_and_stops_the_certificate(
+    prepared: Prepared,
+) -> None:
     place = prepared.fresh()
     half = place.datasets.cache / "ab" / ".AbCdEfGhIjKlMnOpQrStUv.tmp"
     half.parent.mkdir(exist_ok=True)
-    whole = max((place.root / "data").glob("shard=*/*.parquet"), key=lambda p: p.stat().st_size).read_bytes()
+    whole = max(
+        (place.root / "data").glob("shard=*/*.parquet"), key=lambda p: p.stat().st_size
+    ).read_bytes()
     with half.open("wb") as file:
         file.write(whole[:-10])
         file.flush()
@@ -99,12 +110,23 @@ def test_everything_is_its_owners_alone(make_place: Make, tmp_path: Path) -> Non
     train(str(place.root))
     take_requests(place, [CANARY])
     erase(str(place.root))
-    closed = [place.root / n for n in ("data", ".s3t", ".dvc/cache", ".dvc/tmp")] + [tmp_path / "remote"]
+    closed = [place.root / n for n in ("data", ".s3t", ".dvc/cache", ".dvc/tmp")] + [
+        tmp_path / "remote"
+    ]
     files = [p for folder in closed for p in folder.rglob("*") if p.is_file()]
-    shut = {p for p in (*place.root.rglob("*"), tmp_path / "remote") if p.is_dir() and p.stat().st_mode & 0o077 == 0}
+    shut = {
+        p
+        for p in (*place.root.rglob("*"), tmp_path / "remote")
+        if p.is_dir() and p.stat().st_mode & 0o077 == 0
+    }
     open_to_others = [p for p in files if p.stat().st_mode & 0o077 and not shut & set(p.parents)]
     assert len(files) > 50 and open_to_others == []
-    holds_rows = [p for p in files if p.read_bytes()[:4] == b"PAR1" or p.suffix in (".jsonl", ".dir", ".safetensors")]
+    holds_rows = [
+        p
+        for p in files
+        if p.read_bytes()[:4] == b"PAR1" or p.suffix in (".jsonl", ".dir", ".safetensors")
+    ]
     assert {oct(p.stat().st_mode & 0o777) for p in holds_rows} <= {"0o600", "0o400"}, [
-        p for p in holds_rows if p.stat().st_mode & 0o077]
+        p for p in holds_rows if p.stat().st_mode & 0o077
+    ]
     assert oct((place.root / "s3t.toml").stat().st_mode & 0o777) == "0o644"

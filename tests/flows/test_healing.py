@@ -31,17 +31,25 @@ KEPT = {"s3t.db", "keys", "checkpoint.json", "certificates"}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, prefect_server: None) -> Callable[[bool], Any]:
-    """A function of whether she is erased yet: (workspace, its backup from before, the bytes of every stage)."""
+def made(
+    tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, prefect_server: None
+) -> Callable[[bool], Any]:
+    """A function of whether she is erased yet: (workspace, its backup from before, the bytes of
+    every stage)."""
     stages: dict[str, bytes] = {}
 
     def asked(folder: Path) -> None:
         """Trained, beside its backup, with the canary's request."""
         (folder / "outside").mkdir(parents=True)
-        place = create_workspace(folder / "w", tiny_config(tiny_backbone, erasure={
-            "log_checkpoints_to": str(folder / "outside")}), b"\x05" * 32)
+        place = create_workspace(
+            folder / "w",
+            tiny_config(tiny_backbone, erasure={"log_checkpoints_to": str(folder / "outside")}),
+            b"\x05" * 32,
+        )
         spoilt = {"id": "c9", "who": CANARY, "what": CANARY_TEXT, "kind": "ugly"}
-        ingest(str(place.root), str(write_csv(folder / "people.csv", [*people(canary=True), spoilt])))
+        ingest(
+            str(place.root), str(write_csv(folder / "people.csv", [*people(canary=True), spoilt]))
+        )
         (folder / "people.csv").unlink()
         train(str(place.root))
         stages.update({d: place.store.get(d) for d in place.store.digests()})
@@ -57,6 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, prefect_
     def fresh(erased: bool) -> Any:
         folder = kept(erased).put_back()
         return Workspace(folder / "w"), folder / "backup", stages
+
     return fresh
 
 
@@ -68,15 +77,23 @@ def erased(made: Callable[[bool], Any]) -> Any:
 
 
 def _needles(stages: dict[str, bytes], gone: set[str]) -> list[bytes]:
-    """The canary's text, and the end of every stage that must be gone, unless one that stays has it too."""
+    """The canary's text, and the end of every stage that must be gone, unless one that stays has it
+    too."""
     assert gone
     live = [data for digest, data in stages.items() if digest not in gone]
     ends = [stages[digest][-64:] for digest in gone]
-    return [CANARY_TEXT[:40].encode(), *(end for end in ends if not any(end in data for data in live))]
+    return [
+        CANARY_TEXT[:40].encode(),
+        *(end for end in ends if not any(end in data for data in live)),
+    ]
 
 
 def left(root: Path, needles: list[bytes]) -> list[str]:
-    return [p.as_posix() for p in root.rglob("*") if p.is_file() and any(n in p.read_bytes() for n in needles)]
+    return [
+        p.as_posix()
+        for p in root.rglob("*")
+        if p.is_file() and any(n in p.read_bytes() for n in needles)
+    ]
 
 
 def put_back(backup: Path, root: Path, *wanted: str) -> None:
@@ -102,7 +119,11 @@ def test_files_from_before_the_erasure_are_destroyed_again(erased: Any) -> None:
 
     done = erase(str(place.root))
     assert done["healed"]["stages"] and done["healed"]["objects"] and done["healed"]["registry"]
-    assert done["healed"]["data"] and done["healed"]["quarantined"] == 1 and not done["healed"]["problem"]
+    assert (
+        done["healed"]["data"]
+        and done["healed"]["quarantined"] == 1
+        and not done["healed"]["problem"]
+    )
     assert left(place.root, needles) == []
     after = Workspace(place.root)
     champion = after.ledger.state().champion
@@ -110,10 +131,18 @@ def test_files_from_before_the_erasure_are_destroyed_again(erased: Any) -> None:
     for certificate in after.certificates_dir.iterdir():
         assert verify_path(certificate, after.keys_dir / "signing.pub")["valid"]
     assert erase(str(place.root))["healed"] == {
-        "stages": 0, "objects": 0, "quarantined": 0, "registry": False, "data": False, "problem": ""}
+        "stages": 0,
+        "objects": 0,
+        "quarantined": 0,
+        "registry": False,
+        "data": False,
+        "problem": "",
+    }
 
 
-def test_a_version_whose_stages_the_restore_has_lost_serves_no_more_until_it_is_trained_again(erased: Any) -> None:
+def test_a_version_whose_stages_the_restore_has_lost_serves_no_more_until_it_is_trained_again(
+    erased: Any,
+) -> None:
     place, backup, needles = erased
     put_back(backup, place.root, ".s3t/mlflow.db", ".s3t/mlartifacts")
     stage = place.ledger.state().champion.release.serving(0).stages[0]
@@ -131,10 +160,19 @@ def test_a_version_whose_stages_the_restore_has_lost_serves_no_more_until_it_is_
     assert Workspace(place.root).requests.pending() == []
 
 
-def test_a_database_from_before_the_erasure_is_refused_while_a_checkpoint_is_left(erased: Any) -> None:
+def test_a_database_from_before_the_erasure_is_refused_while_a_checkpoint_is_left(
+    erased: Any,
+) -> None:
     place, backup, _ = erased
-    put_back(backup, place.root, *(f".s3t/{p.name}" for p in (backup / ".s3t").iterdir()), ".dvc", ".git", "data",
-             "data.dvc")
+    put_back(
+        backup,
+        place.root,
+        *(f".s3t/{p.name}" for p in (backup / ".s3t").iterdir()),
+        ".dvc",
+        ".git",
+        "data",
+        "data.dvc",
+    )
     for command in (erase, train):
         with pytest.raises(LedgerError, match="as signed"):
             command(str(place.root))
@@ -146,15 +184,24 @@ def test_a_registry_that_is_lost_whole_is_begun_anew_from_the_ledger(erased: Any
     (place.state_dir / "mlflow.db").unlink()
     shutil.rmtree(place.state_dir / "mlartifacts")
     forget_connections()
-    for healed in (True, False):  # in processes of their own: MLflow keeps what it knows of a database
+    for healed in (
+        True,
+        False,
+    ):  # in processes of their own: MLflow keeps what it knows of a database
         assert told(place)["healed"]["registry"] is healed
         forget_connections()
         assert champion_of(Workspace(place.root)).predict(["w1", "w2"]) == before
 
 
 def told(place: Workspace) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-m", "flows.cli", "erase", "--workspace", str(place.root), "--json"],
-                          cwd=Path(__file__).parents[2], env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "erase", "--workspace", str(place.root), "--json"],
+        cwd=Path(__file__).parents[2],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -184,7 +231,8 @@ STEPS_DONE = ["cut over", "rewrite", "destroy", "scan"]
 
 @pytest.fixture
 def open_at(made: Callable[[bool], Any]) -> Any:
-    """A function of a step: (workspace whose erasure was killed behind it, backup from before, what must be gone)."""
+    """A function of a step: (workspace whose erasure was killed behind it, backup from before, what
+    must be gone)."""
     place, backup, stages = made(False)
 
     def killed_after(step: str) -> Any:
@@ -192,19 +240,23 @@ def open_at(made: Callable[[bool], Any]) -> Any:
             eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: "plan-" + "a" * 16)
             plan = eraser.plan()
             assert plan is not None
-            for name in STEPS[:STEPS.index(step) + 1]:
+            for name in STEPS[: STEPS.index(step) + 1]:
                 eraser.run_step(name, plan)
         return place, backup, _needles(stages, {s.digest for s in plan.deactivated})
+
     return killed_after
 
 
 @pytest.mark.parametrize("step", STEPS_DONE)
 @pytest.mark.parametrize("restored", ["all but the registry", "the registry too"])
-def test_a_restore_while_an_erasure_is_open_is_put_right_before_it_certifies(open_at: Any, step: str,
-                                                                            restored: str) -> None:
+def test_a_restore_while_an_erasure_is_open_is_put_right_before_it_certifies(
+    open_at: Any, step: str, restored: str
+) -> None:
     """What the steps of a killed run did holds for the run that ends it, too."""
     place, backup, needles = open_at(step)
-    names = [f".s3t/{n}" for n in ("stages", "activations", "remote", "quarantine")] + [".dvc/cache"]
+    names = [f".s3t/{n}" for n in ("stages", "activations", "remote", "quarantine")] + [
+        ".dvc/cache"
+    ]
     names += [".s3t/mlflow.db", ".s3t/mlartifacts"] if restored == "the registry too" else []
     put_back(backup, place.root, *names)
     assert left(place.root, needles) != []
@@ -217,7 +269,13 @@ def test_a_restore_while_an_erasure_is_open_is_put_right_before_it_certifies(ope
     assert champion_of(after).predict(["w1"])
     assert verify_path(place.certificates_dir, after.keys_dir / "signing.pub")["valid"]
     assert erase(str(place.root))["healed"] == {
-        "stages": 0, "objects": 0, "quarantined": 0, "registry": False, "data": False, "problem": ""}
+        "stages": 0,
+        "objects": 0,
+        "quarantined": 0,
+        "registry": False,
+        "data": False,
+        "problem": "",
+    }
 
 
 def test_nothing_is_certified_by_a_scan_of_a_run_that_was_killed(open_at: Any) -> None:
@@ -233,7 +291,12 @@ def test_nothing_is_certified_by_a_scan_of_a_run_that_was_killed(open_at: Any) -
 def test_kept_activations_and_files_of_models_that_a_restore_brings_back_go(erased: Any) -> None:
     """Files alone, which no database names."""
     place, backup, needles = erased
-    shutil.copytree(backup / ".s3t" / "mlartifacts", place.state_dir / "mlartifacts", dirs_exist_ok=True, symlinks=True)
+    shutil.copytree(
+        backup / ".s3t" / "mlartifacts",
+        place.state_dir / "mlartifacts",
+        dirs_exist_ok=True,
+        symlinks=True,
+    )
     shutil.rmtree(place.state_dir / "activations", ignore_errors=True)
     shutil.copytree(backup / ".s3t" / "activations", place.state_dir / "activations")
     kept = {p.parent.name for p in (place.state_dir / "activations").glob("*/*.safetensors")}
@@ -242,5 +305,6 @@ def test_kept_activations_and_files_of_models_that_a_restore_brings_back_go(eras
     done = erase(str(place.root))
     assert done["healed"]["registry"] and done["healed"]["stages"]
     assert {p.parent.name for p in (place.state_dir / "activations").glob("*/*.safetensors")} <= {
-        v.digest for v in dataset.files()}
+        v.digest for v in dataset.files()
+    }
     assert left(place.root, needles) == []

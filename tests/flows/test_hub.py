@@ -1,4 +1,5 @@
-"""A hub id is loaded at its commit, recorded with it, and refused without; from a cache as the hub itself keeps it."""
+"""A hub id is loaded at its commit, recorded with it, and refused without; from a cache as the hub
+itself keeps it."""
 
 import json
 import os
@@ -22,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def hub(tmp_path: Path, tiny_backbone: Path) -> Path:
-    """An HF_HOME with one model, `org/tiny`, at one commit, to which its branch `main` and its tag `v1` point."""
+    """An HF_HOME with one model, `org/tiny`, at one commit, to which its branch `main` and its tag
+    `v1` point."""
     folder = tmp_path / "hub-home" / "hub" / "models--org--tiny"
     shutil.copytree(tiny_backbone, folder / "snapshots" / COMMIT)
     (folder / "refs").mkdir()
@@ -64,11 +66,17 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_the_commit_is_loaded_and_recorded_with_the_digest_and_a_changed_file_under_it_is_refused(
-        hub: Path, tmp_path: Path, tiny_backbone: Path) -> None:
+    hub: Path, tmp_path: Path, tiny_backbone: Path
+) -> None:
     weights = hub / "hub" / "models--org--tiny" / "snapshots" / COMMIT / "model.safetensors"
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "w"), str(weights)], cwd=ROOT, check=False,
-                          capture_output=True, text=True, env={**os.environ, "HF_HOME": str(hub),
-                                                               "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "w"), str(weights)],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HOME": str(hub), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     (event,) = found["events"]
@@ -77,10 +85,20 @@ def test_the_commit_is_loaded_and_recorded_with_the_digest_and_a_changed_file_un
     assert found["refused"].startswith("BackboneChanged: expected the recorded backbone")
 
 
-@pytest.mark.parametrize("name", ["org/tiny", "org/tiny@main", "org/tiny@v1", "org/tiny@0a1b2c3", f"org/tiny@{OTHER}",
-                                  f"org/tiny@{COMMIT}@{COMMIT}"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "org/tiny",
+        "org/tiny@main",
+        "org/tiny@v1",
+        "org/tiny@0a1b2c3",
+        f"org/tiny@{OTHER}",
+        f"org/tiny@{COMMIT}@{COMMIT}",
+    ],
+)
 def test_what_names_no_commit_that_is_there_is_not_loaded(
-        name: str, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name: str, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub / "hub"))
     assert find_backbone(f"org/tiny@{COMMIT}").path.name == COMMIT
     with pytest.raises(UsageError):
@@ -88,13 +106,25 @@ def test_what_names_no_commit_that_is_there_is_not_loaded(
 
 
 def test_a_workspace_asks_for_the_commit_of_a_hub_id_and_for_none_elsewhere(
-        make_place: Callable[..., Workspace], tiny_backbone: Path) -> None:
+    make_place: Callable[..., Workspace], tiny_backbone: Path
+) -> None:
     place = make_place(backbone={"model": "org/tiny", "revision": COMMIT})
-    assert place.backbone == f"org/tiny@{COMMIT}" and split_hub_id(place.backbone) == ("org/tiny", COMMIT)
-    wrong = {"without": ({"model": "org/tiny"}, "full commit"),
-             "in the id": ({"model": f"org/tiny@{COMMIT}"}, "as \\[backbone\\] revision"),
-             "twice": ({"model": f"org/tiny@{COMMIT}", "revision": COMMIT}, "as \\[backbone\\] revision"),
-             "of a directory": ({"model": str(tiny_backbone), "revision": COMMIT}, "no \\[backbone\\] revision")}
+    assert place.backbone == f"org/tiny@{COMMIT}" and split_hub_id(place.backbone) == (
+        "org/tiny",
+        COMMIT,
+    )
+    wrong = {
+        "without": ({"model": "org/tiny"}, "full commit"),
+        "in the id": ({"model": f"org/tiny@{COMMIT}"}, "as \\[backbone\\] revision"),
+        "twice": (
+            {"model": f"org/tiny@{COMMIT}", "revision": COMMIT},
+            "as \\[backbone\\] revision",
+        ),
+        "of a directory": (
+            {"model": str(tiny_backbone), "revision": COMMIT},
+            "no \\[backbone\\] revision",
+        ),
+    }
     for name, (settings, expected) in wrong.items():
         with pytest.raises(UsageError, match=expected):
             _ = make_place(name, backbone=settings).backbone

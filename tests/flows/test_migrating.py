@@ -1,4 +1,5 @@
-"""A workspace moves to other places: nothing lost, nothing left, whenever it is cut. On servers: tests/stack."""
+"""A workspace moves to other places: nothing lost, nothing left, whenever it is cut. On servers:
+tests/stack."""
 
 import contextlib
 import json
@@ -32,6 +33,8 @@ pytestmark = pytest.mark.slow
 
 class Cut(Exception):
     """Where a test kills the move."""
+
+
 _OF_MOVES = ("moving", "migrated", "experiment")
 """Kinds of events that a move may write."""
 
@@ -41,13 +44,17 @@ def quietly(_: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, prefect_server: None) -> Kept:
+def kept(
+    tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, prefect_server: None
+) -> Kept:
     """Trained, one erasure certified, one request pending."""
+
     def make(root: Path) -> None:
         make_trained(root, tiny_backbone, canary=True)
         take_requests(Workspace(root), ["person-003"])
         erase(str(root))
         take_requests(Workspace(root), [CANARY])
+
     return Kept(tmp_path_factory.mktemp("migrating"), make)
 
 
@@ -60,8 +67,10 @@ def place(kept: Kept) -> Workspace:
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> str:
     """Other places than the first ones."""
-    return (f'[database]\nurl = "sqlite:///{tmp_path}/there/s3t.db"\n[store]\nurl = "{tmp_path}/there/stages"\n'
-            f'[dvc]\nremote = "{tmp_path}/there/remote"\n')
+    return (
+        f'[database]\nurl = "sqlite:///{tmp_path}/there/s3t.db"\n[store]\nurl = '
+        f'"{tmp_path}/there/stages"\n[dvc]\nremote = "{tmp_path}/there/remote"\n'
+    )
 
 
 def facts(root: Path) -> dict[str, Any]:
@@ -70,19 +79,24 @@ def facts(root: Path) -> dict[str, Any]:
     state = place.ledger.state()
     return {
         "entries": [e for e in place.ledger.entries() if json.loads(e)["type"] not in _OF_MOVES],
-        "requests": place.requests.all(), "suppressed": place.ledger.state().suppressed,
+        "requests": place.requests.all(),
+        "suppressed": place.ledger.state().suppressed,
         "stages": {k: place.store.get(s.digest) for k, s in state.stages.items()},
-        "certificates": {p.name: p.read_bytes() for p in place.certificates_dir.iterdir()}}
+        "certificates": {p.name: p.read_bytes() for p in place.certificates_dir.iterdir()},
+    }
 
 
 def check_moved(root: Path, before: dict[str, Any], tmp_path: Path) -> None:
-    """That everything is there, nothing is at the old places, and the next erasure reaches all of it."""
+    """That everything is there, nothing is at the old places, and the next erasure reaches all of
+    it."""
     assert facts(root) == before
     place = Workspace(root)
     assert not place.migration_path.exists()
     state = place.ledger.state()
     assert place.store.bindings() == {k: s.digest for k, s in state.stages.items()}
-    left = [p for folder in ("stages", "remote", "s3t.db") for p in (root / ".s3t" / folder).rglob("*")]
+    left = [
+        p for folder in ("stages", "remote", "s3t.db") for p in (root / ".s3t" / folder).rglob("*")
+    ]
     assert left == [] and not (root / ".s3t" / "s3t.db").exists()
     for certificate in place.certificates_dir.iterdir():
         assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
@@ -94,7 +108,9 @@ def check_moved(root: Path, before: dict[str, Any], tmp_path: Path) -> None:
         assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
 
 
-def test_everything_moves_and_nothing_is_left(place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+def test_everything_moves_and_nothing_is_left(
+    place: Workspace, elsewhere: str, tmp_path: Path
+) -> None:
     before = facts(place.root)
     moved = migrate(place.root, elsewhere, "there.toml", quietly)
     assert moved["moved"] == ["database", "dvc", "store"] and moved["requests"] == 2
@@ -102,7 +118,8 @@ def test_everything_moves_and_nothing_is_left(place: Workspace, elsewhere: str, 
 
 
 def test_a_move_that_is_cut_anywhere_is_finished_by_the_next(
-        place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    place: Workspace, elsewhere: str, tmp_path: Path
+) -> None:
     before = facts(place.root)
     steps = 0
     while True:
@@ -130,11 +147,15 @@ def _cut_after(steps: int) -> Callable[[str], None]:
         if left[0] == 0:
             raise Cut
         left[0] -= 1
+
     return told
 
 
-def test_a_kill_between_the_two_commits_is_copied_again(place: Workspace, elsewhere: str, tmp_path: Path) -> None:
-    """The new database was written, the old one still has its tables, and a request came meanwhile."""
+def test_a_kill_between_the_two_commits_is_copied_again(
+    place: Workspace, elsewhere: str, tmp_path: Path
+) -> None:
+    """The new database was written, the old one still has its tables, and a request came
+    meanwhile."""
     with pytest.raises(Cut):
         migrate(place.root, elsewhere, "there.toml", _cut_at("the database"))
     there = Database(f"sqlite:///{tmp_path}/there/s3t.db", place.root, place.keys.sealing)
@@ -142,8 +163,10 @@ def test_a_kill_between_the_two_commits_is_copied_again(place: Workspace, elsewh
     copied = tmp_path / "aside.db"
     shutil.copy(place.root / ".s3t" / "s3t.db", copied)
     name = json.loads(place.migration_path.read_bytes())["move"]
-    Database(f"sqlite:///{copied}", place.root, place.keys.sealing).move_to(there, {
-        "type": "migrated", "time": place.now(), "move": name, "settings": {}, "versions": {}})
+    Database(f"sqlite:///{copied}", place.root, place.keys.sealing).move_to(
+        there,
+        {"type": "migrated", "time": place.now(), "move": name, "settings": {}, "versions": {}},
+    )
     take_requests(place, ["person-005"])
     before = facts(place.root)
     migrate(place.root, "", "", quietly)
@@ -151,7 +174,8 @@ def test_a_kill_between_the_two_commits_is_copied_again(place: Workspace, elsewh
 
 
 def test_a_kill_after_the_database_moved_leaves_one_that_refuses_until_it_is_finished(
-        place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    place: Workspace, elsewhere: str, tmp_path: Path
+) -> None:
     before = facts(place.root)
     with pytest.raises(Cut):
         migrate(place.root, elsewhere, "there.toml", _cut_at("what is left"))
@@ -169,13 +193,16 @@ def _cut_at(what: str) -> Callable[[str], None]:
     def told(at: str) -> None:
         if at.startswith(what):
             raise Cut
+
     return told
 
 
 def test_whoever_has_the_old_database_open_is_refused(place: Workspace, elsewhere: str) -> None:
     """From the moment it has moved, not only once its file is gone: on a server there is none."""
     late = SqlRequestBook(place.database)
-    request = DeletionRequest("req-late", "s", "", "s", "c", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "")
+    request = DeletionRequest(
+        "req-late", "s", "", "s", "c", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", ""
+    )
     with pytest.raises(Cut):
         migrate(place.root, elsewhere, "there.toml", _cut_at("what is left"))
     with pytest.raises(StorageError):
@@ -186,7 +213,8 @@ def test_whoever_has_the_old_database_open_is_refused(place: Workspace, elsewher
 
 
 def test_a_move_can_be_undone_before_the_database_has_moved(
-        place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    place: Workspace, elsewhere: str, tmp_path: Path
+) -> None:
     before = facts(place.root)
     with pytest.raises(Cut):
         migrate(place.root, elsewhere, "there.toml", _cut_at("the database"))
@@ -203,13 +231,20 @@ def _files(*folders: Path) -> list[Path]:
 
 
 def test_a_place_that_is_left_keeps_nothing_of_ours_whatever_the_ledger_knows_of(
-        place: Workspace, elsewhere: str, tmp_path: Path) -> None:
-    """What a restore brought back, what a killed command left, what no entry tells of: no scan looks there again."""
+    place: Workspace, elsewhere: str, tmp_path: Path
+) -> None:
+    """What a restore brought back, what a killed command left, what no entry tells of: no scan
+    looks there again."""
     migrate(place.root, elsewhere, "there.toml", quietly)
     remote, stages = tmp_path / "there" / "remote", tmp_path / "there" / "stages"
     rows = CANARY_TEXT.encode()
-    for name in ("files/md5/9b/" + "4" * 30, "files/md5/9b/" + "5" * 30 + ".dir", "files/md5/9b/.tmp-abc",
-                 f"files/md5/aa/.{'x' * 22}.tmp", f".{'y' * 22}.tmp"):
+    for name in (
+        "files/md5/9b/" + "4" * 30,
+        "files/md5/9b/" + "5" * 30 + ".dir",
+        "files/md5/9b/.tmp-abc",
+        f"files/md5/aa/.{'x' * 22}.tmp",
+        f".{'y' * 22}.tmp",
+    ):
         (remote / name).parent.mkdir(exist_ok=True)
         (remote / name).write_bytes(rows)
     for name in ("a" * 64 + ".safetensors", "b" * 64 + ".json", ".tmp-def"):
@@ -223,7 +258,8 @@ def test_a_place_that_is_left_keeps_nothing_of_ours_whatever_the_ledger_knows_of
 
 @pytest.mark.parametrize("section", ["remote", "stages"])
 def test_a_move_does_not_begin_or_end_while_somebody_elses_file_is_at_a_place_that_is_left(
-        place: Workspace, elsewhere: str, tmp_path: Path, section: str) -> None:
+    place: Workspace, elsewhere: str, tmp_path: Path, section: str
+) -> None:
     other = place.root / ".s3t" / section / "notes.txt"
     other.write_text("mine")
     with pytest.raises(WorkspaceError, match="nothing but the system's own files"):
@@ -234,6 +270,7 @@ def test_a_move_does_not_begin_or_end_while_somebody_elses_file_is_at_a_place_th
     def it_comes_later(at: str) -> None:
         if at.startswith("what is left"):
             other.write_text("mine")
+
     with pytest.raises(WorkspaceError, match="nothing but the system's own files"):
         migrate(place.root, elsewhere, "there.toml", it_comes_later)
     assert other.read_text() == "mine"
@@ -245,7 +282,8 @@ def test_a_move_does_not_begin_or_end_while_somebody_elses_file_is_at_a_place_th
 
 
 def test_a_move_that_is_killed_while_it_writes_a_file_and_undone_leaves_nothing(
-        place: Workspace, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place: Workspace, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, there, replace, at = facts(place.root), tmp_path / "there", os.replace, 0
 
     def killed(source: Any, target: Any) -> None:
@@ -254,6 +292,7 @@ def test_a_move_that_is_killed_while_it_writes_a_file_and_undone_leaves_nothing(
         if left < 0:
             raise Cut
         replace(source, target)
+
     while True:
         left, at = at, at + 1
         monkeypatch.setattr(os, "replace", killed)
@@ -271,7 +310,8 @@ def test_a_move_that_is_killed_while_it_writes_a_file_and_undone_leaves_nothing(
 
 
 def test_a_place_that_is_away_when_it_is_to_be_emptied_is_not_taken_for_empty(
-        place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    place: Workspace, elsewhere: str, tmp_path: Path
+) -> None:
     """A disk that is not mounted: its rows would stay on it."""
     migrate(place.root, elsewhere, "there.toml", quietly)
     remote, aside = tmp_path / "there" / "remote", tmp_path / "aside"
@@ -281,6 +321,7 @@ def test_a_place_that_is_away_when_it_is_to_be_emptied_is_not_taken_for_empty(
         if at.startswith("what is left"):
             remote.rename(aside)
             remote.mkdir()
+
     with pytest.raises(WorkspaceError, match="may be away"):
         migrate(place.root, f'[dvc]\nremote = "{tmp_path}/last"\n', "last.toml", unmounted)
     assert _files(aside)
@@ -290,7 +331,9 @@ def test_a_place_that_is_away_when_it_is_to_be_emptied_is_not_taken_for_empty(
     assert not remote.exists() and facts(place.root) == before
 
     with pytest.raises(Cut):
-        migrate(place.root, f'[dvc]\nremote = "{tmp_path}/next"\n', "next.toml", _cut_at("the database"))
+        migrate(
+            place.root, f'[dvc]\nremote = "{tmp_path}/next"\n', "next.toml", _cut_at("the database")
+        )
     (tmp_path / "next").rename(aside)
     with pytest.raises(WorkspaceError, match="may be away"):
         undo(place.root, quietly)
@@ -301,17 +344,26 @@ def test_a_place_that_is_away_when_it_is_to_be_emptied_is_not_taken_for_empty(
 
 @pytest.mark.parametrize("which", ["data", "data.dvc"])
 def test_a_workspace_whose_ingest_was_interrupted_is_not_moved(
-        place: Workspace, elsewhere: str, tmp_path: Path, which: str) -> None:
+    place: Workspace, elsewhere: str, tmp_path: Path, which: str
+) -> None:
     """The version that is there would be published under the name of the recorded one."""
+
     def head() -> bytes:
         return subprocess.check_output(["git", "log", "-1", "--format=%H"], cwd=place.root)
-    path = next((place.root / "data").rglob("*.parquet")) if which == "data" else place.root / "data.dvc"
+
+    path = (
+        next((place.root / "data").rglob("*.parquet"))
+        if which == "data"
+        else place.root / "data.dvc"
+    )
     good, commit, before = path.read_bytes(), head(), facts(place.root)
     path.unlink()
     path.write_bytes(good + b"new" if which == "data" else good.replace(b"md5: ", b"md5: f"))
     with pytest.raises(GuaranteeError, match="interrupted `s3t ingest`"):
         migrate(place.root, elsewhere, "there.toml", quietly)
-    assert head() == commit and not (tmp_path / "there").exists() and not place.migration_path.exists()
+    assert (
+        head() == commit and not (tmp_path / "there").exists() and not place.migration_path.exists()
+    )
     if which == "data.dvc":
         with pytest.raises(GuaranteeError, match="interrupted `s3t ingest`"):
             place.datasets.publish(place.ledger.state().dataset)
@@ -323,10 +375,13 @@ def test_a_workspace_whose_ingest_was_interrupted_is_not_moved(
 
 
 def test_whoever_took_a_new_place_before_it_was_marked_loses_nothing(
-        place: Workspace, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place: Workspace, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither by the move, when it goes on, nor when it is undone."""
+
     def cut(*_: object, **__: object) -> None:
         raise Cut
+
     before = facts(place.root)
     with monkeypatch.context() as patched, pytest.raises(Cut):
         claim = Workspace.claim
@@ -344,7 +399,8 @@ def test_whoever_took_a_new_place_before_it_was_marked_loses_nothing(
 
 
 def test_whoever_began_a_ledger_in_the_new_database_meanwhile_loses_nothing(
-        place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+    place: Workspace, elsewhere: str, tmp_path: Path
+) -> None:
     before = facts(place.root)
     with pytest.raises(Cut):
         migrate(place.root, elsewhere, "there.toml", _cut_at("the database"))
@@ -359,17 +415,28 @@ def test_whoever_began_a_ledger_in_the_new_database_meanwhile_loses_nothing(
     assert facts(place.root) == before
 
 
-def test_what_stands_at_the_new_place_is_left_alone(place: Workspace, elsewhere: str, tmp_path: Path) -> None:
+def test_what_stands_at_the_new_place_is_left_alone(
+    place: Workspace, elsewhere: str, tmp_path: Path
+) -> None:
     other = Database(f"sqlite:///{tmp_path}/there/s3t.db", place.root, place.keys.sealing)
     other.create([{"type": "workspace", "time": "2026-01-01T00:00:00Z", "key_check": "another"}])
     with pytest.raises(WorkspaceError, match="empty places"):
         migrate(place.root, elsewhere, "there.toml", quietly)
-    assert SqlLedger(other).events() == [{"type": "workspace", "time": "2026-01-01T00:00:00Z", "key_check": "another"}]
+    assert SqlLedger(other).events() == [
+        {"type": "workspace", "time": "2026-01-01T00:00:00Z", "key_check": "another"}
+    ]
     assert not place.migration_path.exists()
 
 
-@pytest.mark.parametrize("place_of", ["[store]\nurl = '.s3t/stages/deeper'", "[store]\nurl = '.s3t'",
-                                      "[dvc]\nremote = '.s3t/../.s3t/remote'", "[dvc]\nremote = '.s3t/stages/x'"])
+@pytest.mark.parametrize(
+    "place_of",
+    [
+        "[store]\nurl = '.s3t/stages/deeper'",
+        "[store]\nurl = '.s3t'",
+        "[dvc]\nremote = '.s3t/../.s3t/remote'",
+        "[dvc]\nremote = '.s3t/stages/x'",
+    ],
+)
 def test_places_within_each_other_are_refused(place: Workspace, place_of: str) -> None:
     before = facts(place.root)
     with pytest.raises(UsageError, match="beside the old ones"):
@@ -391,8 +458,10 @@ def test_what_is_no_move_is_refused(place: Workspace, elsewhere: str) -> None:
 
 
 def test_a_damaged_stage_stops_the_move_and_nothing_is_removed(
-        place: Workspace, elsewhere: str) -> None:
+    place: Workspace, elsewhere: str
+) -> None:
     from s3t_core.errors import ArtifactError
+
     stage = next(iter(place.ledger.state().stages.values()))
     path = place.root / ".s3t" / "stages" / f"{stage.digest}.safetensors"
     good = path.read_bytes()
@@ -408,10 +477,18 @@ def test_a_damaged_stage_stops_the_move_and_nothing_is_removed(
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 @pytest.mark.parametrize("where", ["stages", "remote"])
 def test_a_link_or_a_pipe_in_the_place_of_a_file_stops_the_move_before_it_begins_and_before_it_ends(
-        place: Workspace, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str,
-        where: str) -> None:
-    """Of a link only the link would be removed, and what it leads to would outlive every certificate."""
-    file = next(p for p in sorted((place.state_dir / where).rglob("*")) if p.is_file() and p.name != OWNER)
+    place: Workspace,
+    elsewhere: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    where: str,
+) -> None:
+    """Of a link only the link would be removed, and what it leads to would outlive every
+    certificate."""
+    file = next(
+        p for p in sorted((place.state_dir / where).rglob("*")) if p.is_file() and p.name != OWNER
+    )
     kept, content = tmp_path / "disk", file.read_bytes()
 
     def put() -> None:
@@ -426,6 +503,7 @@ def test_a_link_or_a_pipe_in_the_place_of_a_file_stops_the_move_before_it_begins
         file.unlink()
         file.write_bytes(content)
         kept.unlink(missing_ok=True)
+
     put()
     with pytest.raises(GuaranteeError, match="expected"):
         migrate(place.root, elsewhere, "there.toml", quietly)
@@ -436,6 +514,7 @@ def test_a_link_or_a_pipe_in_the_place_of_a_file_stops_the_move_before_it_begins
     def emptied(left: Any) -> None:
         put()
         empty(left)
+
     monkeypatch.setattr(migrating.LeftPlace, "empty", emptied)
     with pytest.raises(GuaranteeError, match="expected"):
         migrate(place.root, elsewhere, "there.toml", quietly)
@@ -466,7 +545,8 @@ def from_elsewhere(place: Workspace, tmp_path: Path) -> Workspace:
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("marked", [True, False])
 def test_what_a_restore_brings_back_to_a_place_that_was_left_is_destroyed_again(
-        place: Workspace, tmp_path: Path, inside: bool, marked: bool, request: pytest.FixtureRequest) -> None:
+    place: Workspace, tmp_path: Path, inside: bool, marked: bool, request: pytest.FixtureRequest
+) -> None:
     """No scan looks there; files of somebody else's, and a place that is another's by now, stay."""
     if not inside:
         place = request.getfixturevalue("from_elsewhere")
@@ -488,7 +568,9 @@ def test_what_a_restore_brings_back_to_a_place_that_was_left_is_destroyed_again(
     assert {p.name for p in _files(*folders)} <= {"theirs.txt"}
     assert inside or marked or all((folder / "theirs, and empty").is_dir() for folder in folders)
     assert not any(erase(str(place.root))["healed"].values())
-    for folder, copy in zip(folders, kept, strict=True):  # and when another workspace has taken the place
+    for folder, copy in zip(
+        folders, kept, strict=True
+    ):  # and when another workspace has taken the place
         shutil.copytree(copy, folder, dirs_exist_ok=True)
         (folder / OWNER).write_text("0" * 64)
     there = len(_files(*folders))
@@ -498,7 +580,8 @@ def test_what_a_restore_brings_back_to_a_place_that_was_left_is_destroyed_again(
 
 @pytest.mark.parametrize("end", [migrate, undo])
 def test_an_unfinished_move_is_known_to_the_ledger_whatever_a_restore_takes_away(
-        place: Workspace, elsewhere: str, tmp_path: Path, end: Callable[..., Any]) -> None:
+    place: Workspace, elsewhere: str, tmp_path: Path, end: Callable[..., Any]
+) -> None:
     before = facts(place.root)
     with pytest.raises(Cut):
         migrate(place.root, elsewhere, "there.toml", _cut_at("the database"))
@@ -506,7 +589,9 @@ def test_an_unfinished_move_is_known_to_the_ledger_whatever_a_restore_takes_away
     for command in (erase, train):
         with pytest.raises(WorkspaceError, match="s3t migrate"):
             command(str(place.root))
-    assert len(take_requests(Workspace(place.root), ["person-009"])) == 1  # requests are taken all the same
+    assert (
+        len(take_requests(Workspace(place.root), ["person-009"])) == 1
+    )  # requests are taken all the same
     with pytest.raises(UsageError, match="others"):
         migrate(place.root, elsewhere.replace("there", "nowhere"), "x.toml", quietly)
     if end is migrate:

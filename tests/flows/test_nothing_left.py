@@ -1,4 +1,5 @@
-"""After an erasure nothing of a person is left; with any one destroyer taken out, something is, and it is found."""
+"""After an erasure nothing of a person is left; with any one destroyer taken out, something is, and
+it is found."""
 
 import copy
 import shutil
@@ -52,7 +53,9 @@ def _database(place: Workspace) -> bytes:
     return (place.state_dir / "mlflow.db").read_bytes()
 
 
-def test_nothing_is_left_in_data_caches_every_remote_registry_and_databases(prepared: Prepared) -> None:
+def test_nothing_is_left_in_data_caches_every_remote_registry_and_databases(
+    prepared: Prepared,
+) -> None:
     place = prepared.fresh()
     before = prepared.left()
     assert any("/second/" in p for p in before) and any("mlartifacts" in p for p in before)
@@ -64,14 +67,22 @@ def test_nothing_is_left_in_data_caches_every_remote_registry_and_databases(prep
     assert not any(k in _database(place) for k in prepared.stage_keys)
 
 
-@pytest.mark.parametrize(("port", "method", "answer"), [
-    ("datasets", "destroy", lambda objects, *_: sorted(objects)),
-    ("datasets", "erase_quarantine", lambda _: 0)])
+@pytest.mark.parametrize(
+    ("port", "method", "answer"),
+    [
+        ("datasets", "destroy", lambda objects, *_: sorted(objects)),
+        ("datasets", "erase_quarantine", lambda _: 0),
+    ],
+)
 def test_without_a_destroyer_of_rows_the_scan_finds_them_and_nothing_is_certified(
-        prepared: Prepared, port: str, method: str, answer: Callable[..., Any]) -> None:
+    prepared: Prepared, port: str, method: str, answer: Callable[..., Any]
+) -> None:
     place = prepared.fresh()
     with pytest.raises(ResidueFound):
-        _run(place, lambda ports: replace(ports, **{port: Without(getattr(ports, port), method, answer)}))
+        _run(
+            place,
+            lambda ports: replace(ports, **{port: Without(getattr(ports, port), method, answer)}),
+        )
     assert prepared.left() != [] and list(place.certificates_dir.glob("*.json")) == []
 
 
@@ -86,10 +97,14 @@ def test_a_remote_that_is_away_is_no_place_where_nothing_is_left(prepared: Prepa
     assert prepared.left() == []
 
 
-@pytest.mark.parametrize("found", ["nothing", "what somebody left there", "a file", "no right to look"])
-def test_the_empty_place_of_a_disk_that_is_not_mounted_is_no_remote(prepared: Prepared, found: str) -> None:
-    """A second remote: its directory is there, and what was pushed to it is on the disk that should be mounted there.
-    """
+@pytest.mark.parametrize(
+    "found", ["nothing", "what somebody left there", "a file", "no right to look"]
+)
+def test_the_empty_place_of_a_disk_that_is_not_mounted_is_no_remote(
+    prepared: Prepared, found: str
+) -> None:
+    """A second remote: its directory is there, and what was pushed to it is on the disk that should
+    be mounted there."""
     place = prepared.fresh()
     prepared.second.rename(prepared.second.with_name("away"))
     if found == "a file":
@@ -113,7 +128,9 @@ def test_the_empty_place_of_a_disk_that_is_not_mounted_is_no_remote(prepared: Pr
     _run(Workspace(place.root))  # nothing is in it any more, and it is there all the same
 
 
-def test_the_empty_place_of_a_cache_that_is_not_mounted_is_no_cache(prepared: Prepared, tmp_path: Path) -> None:
+def test_the_empty_place_of_a_cache_that_is_not_mounted_is_no_cache(
+    prepared: Prepared, tmp_path: Path
+) -> None:
     place = prepared.fresh()
     shutil.move(place.root / ".dvc" / "cache", tmp_path / "cache")
     (place.root / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {tmp_path / 'cache'}\n")
@@ -146,27 +163,48 @@ def test_a_cache_outside_the_workspace_is_searched(prepared: Prepared, tmp_path:
 
 
 @pytest.mark.parametrize("version", ["the present one", "a made-up one"])
-def test_a_rewriting_that_leaves_the_rows_does_not_end_in_a_certificate(prepared: Prepared, version: str) -> None:
-    """The present version again: the ledger refuses the step. Another name for the same rows: nothing can read it."""
+def test_a_rewriting_that_leaves_the_rows_does_not_end_in_a_certificate(
+    prepared: Prepared, version: str
+) -> None:
+    """The present version again: the ledger refuses the step. Another name for the same rows:
+    nothing can read it."""
     place = prepared.fresh()
 
     def leave(_: Any, history: Any, __: Any) -> Any:
         dataset = history[-1]
-        return dataset if version == "the present one" else replace(dataset, version="0" * 32 + ".dir")
+        return (
+            dataset if version == "the present one" else replace(dataset, version="0" * 32 + ".dir")
+        )
+
     with pytest.raises(S3TError):
         _run(place, lambda ports: replace(ports, datasets=Without(ports.datasets, "erase", leave)))
     assert prepared.left() != [] and list(place.certificates_dir.glob("*.json")) == []
 
 
-@pytest.mark.parametrize("missing", [
-    "stages.delete", "registry.destroy", "_collect", "_delete_runs", "_delete_logged_models remove_leftovers",
-    "needles.forget", "activations.allow"])
-def test_without_any_other_destroyer_what_it_destroys_is_found_again(prepared: Prepared, missing: str) -> None:
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "stages.delete",
+        "registry.destroy",
+        "_collect",
+        "_delete_runs",
+        "_delete_logged_models remove_leftovers",
+        "needles.forget",
+        "activations.allow",
+    ],
+)
+def test_without_any_other_destroyer_what_it_destroys_is_found_again(
+    prepared: Prepared, missing: str
+) -> None:
     place = prepared.fresh()
     if "." in missing:
         port, method = missing.split(".")
-        _run(place, lambda ports: replace(ports, **{
-            port: Without(getattr(ports, port), method, lambda *_: None)}))
+        _run(
+            place,
+            lambda ports: replace(
+                ports, **{port: Without(getattr(ports, port), method, lambda *_: None)}
+            ),
+        )
     else:
         _run(place, lambda ports: replace(ports, registry=_lame(ports.registry, *missing.split())))
     assert prepared.left() != [] or any(k in _database(place) for k in prepared.stage_keys)
@@ -176,20 +214,28 @@ def test_a_copy_in_packed_git_objects_stops_the_certificate(prepared: Prepared) 
     place = prepared.fresh()
 
     def git(*arguments: str) -> None:
-        subprocess.run(["git", "-C", str(place.root), "-c", "user.name=x", "-c", "user.email=x@x", *arguments],
-                       check=True, capture_output=True)
+        subprocess.run(
+            ["git", "-C", str(place.root), "-c", "user.name=x", "-c", "user.email=x@x", *arguments],
+            check=True,
+            capture_output=True,
+        )
+
     (place.root / "notes.txt").write_text(f"{CANARY} said: {CANARY_TEXT}")
     git("add", "-f", "notes.txt")
     git("commit", "-q", "-m", "notes")
     git("rm", "-q", "notes.txt")
     git("commit", "-q", "-m", "gone")
     git("gc", "-q", "--prune=now")
-    assert not any(CANARY.encode() in p.read_bytes() for p in (place.root / ".git").rglob("*") if p.is_file())
+    assert not any(
+        CANARY.encode() in p.read_bytes() for p in (place.root / ".git").rglob("*") if p.is_file()
+    )
     with pytest.raises(ResidueFound, match=r"objects/pack/pack-\w+\.pack"):
         _run(place)
 
 
-def test_a_data_file_that_is_a_link_to_elsewhere_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+def test_a_data_file_that_is_a_link_to_elsewhere_is_refused(
+    prepared: Prepared, tmp_path: Path
+) -> None:
     place = prepared.fresh()
     path = next(p for p in sorted((place.root / "data").rglob("*.parquet")))
     path.rename(tmp_path / "elsewhere.parquet")
@@ -198,7 +244,9 @@ def test_a_data_file_that_is_a_link_to_elsewhere_is_refused(prepared: Prepared, 
         _run(place)
 
 
-def test_what_the_system_keeps_behind_a_link_is_searched(prepared: Prepared, tmp_path: Path) -> None:
+def test_what_the_system_keeps_behind_a_link_is_searched(
+    prepared: Prepared, tmp_path: Path
+) -> None:
     place = prepared.fresh()
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk" / "a.log").write_text(CANARY_TEXT)
@@ -208,8 +256,9 @@ def test_what_the_system_keeps_behind_a_link_is_searched(prepared: Prepared, tmp
         _run(place)
 
 
-def test_a_process_that_loads_what_is_destroyed_is_waited_for(trained: Callable[..., Workspace],
-                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_loads_what_is_destroyed_is_waited_for(
+    trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It holds its own copy of the stages, and leaves it when it is killed."""
     place = trained(canary=True)
     take_requests(place, [CANARY])

@@ -1,4 +1,5 @@
-"""Where the registry cannot be reached a loaded model refuses, unless offline use is declared, on certificates too."""
+"""Where the registry cannot be reached a loaded model refuses, unless offline use is declared, on
+certificates too."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,8 @@ def _trained(place: Workspace, tmp_path: Path) -> None:
 
 
 def test_without_the_registry_a_loaded_model_refuses_unless_offline_use_was_declared(
-        make_place: Callable[..., Workspace], tmp_path: Path) -> None:
+    make_place: Callable[..., Workspace], tmp_path: Path
+) -> None:
     for hours, name in ((0, "strict"), (1, "declared")):
         place = make_place(name, erasure={"offline_hours": hours, "deleted_bytes_hours": hours / 2})
         _trained(place, tmp_path)
@@ -46,5 +48,7 @@ def test_without_the_registry_a_loaded_model_refuses_unless_offline_use_was_decl
         assert times["offline_use_declared_seconds"] == 3600 * hours
         assert times["deleted_bytes_kept_declared_seconds"] == 1800 * hours
         if place.ledger.state().versions[-1].cause == "erasure":
-            with pytest.raises(StaleModel, match="moved on"):  # it reaches the registry again: no declaration helps
+            with pytest.raises(
+                StaleModel, match="moved on"
+            ):  # it reaches the registry again: no declaration helps
                 model.predict(["w1 w2"])

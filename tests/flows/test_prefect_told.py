@@ -1,5 +1,5 @@
-"""Prefect keeps what it is told where no erasure reaches it, so it is told of nobody: neither by the name of a source,
-nor by what an error quotes, by whoever begins a run."""
+"""Prefect keeps what it is told where no erasure reaches it, so it is told of nobody: neither by
+the name of a source, nor by what an error quotes, by whoever begins a run."""
 
 import json
 import subprocess
@@ -43,14 +43,17 @@ def _kept() -> str:
     assert runs
     stored = Path(PREFECT_LOCAL_STORAGE_PATH.value())
     database = Path(PREFECT_API_DATABASE_CONNECTION_URL.value().partition("///")[2])
-    files = [p for p in (*stored.rglob("*"), *database.parent.glob(f"{database.name}*")) if p.is_file()]
+    files = [
+        p for p in (*stored.rglob("*"), *database.parent.glob(f"{database.name}*")) if p.is_file()
+    ]
     assert database in files
     return json.dumps(told) + "".join(p.read_bytes().decode("latin-1") for p in files)
 
 
 @pytest.fixture
 def named(tmp_path: Path) -> Path:
-    """A source whose name, and one of whose labels, are a person's, with no row that can be taken."""
+    """A source whose name, and one of whose labels, are a person's, with no row that can be
+    taken."""
     rows = people()
     rows[0]["who"] = ""
     for row in rows[1:]:
@@ -60,9 +63,11 @@ def named(tmp_path: Path) -> Path:
 
 def _by_a_worker(place: Workspace, source: str) -> Any:
     """As Prefect does for a run that a deployment began, with what its parameters say."""
+
     @prefect.flow(name="ingest")
     def theirs(workspace: str, source: str) -> None:
         """What the API is asked for; no worker has it."""
+
     parameters = {"workspace": str(place.root), "source": source}
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(theirs, parameters=parameters)
@@ -70,8 +75,12 @@ def _by_a_worker(place: Workspace, source: str) -> Any:
 
 
 def test_neither_the_name_of_a_source_nor_what_it_says_comes_to_prefect(
-        make_place: Make, named: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
-        prefect_server: None) -> None:
+    make_place: Make,
+    named: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    prefect_server: None,
+) -> None:
     place = make_place()
     with pytest.raises(DataError, match=CANARY):  # whoever asks is told whole
         ingest(str(place.root), str(named))
@@ -88,7 +97,8 @@ def test_neither_the_name_of_a_source_nor_what_it_says_comes_to_prefect(
 
 @pytest.mark.parametrize("source", ["private.csv", "@../x", "@nowhere.txt", "@", "/etc/hostname"])
 def test_a_run_that_prefect_begins_takes_no_source_but_from_a_file(
-        make_place: Make, source: str, capfd: pytest.CaptureFixture[str], prefect_server: None) -> None:
+    make_place: Make, source: str, capfd: pytest.CaptureFixture[str], prefect_server: None
+) -> None:
     place = make_place()
     with pytest.raises(Exception, match="UsageError"):
         _by_a_worker(place, source)
@@ -96,7 +106,8 @@ def test_a_run_that_prefect_begins_takes_no_source_but_from_a_file(
 
 
 def test_errors_reach_who_asked_and_their_messages_not_prefect(prefect_server: None) -> None:
-    """Of a task that is called, of one that is submitted, of the flow; what quotes nobody is told as it is."""
+    """Of a task that is called, of one that is submitted, of the flow; what quotes nobody is told
+    as it is."""
     secret = "of-the-canary-person-4711"
 
     def fails(kind: type[Exception]) -> None:
@@ -116,6 +127,7 @@ def test_errors_reach_who_asked_and_their_messages_not_prefect(prefect_server: N
             outcome_of(submitted.submit(kind))
         else:
             fails(kind)
+
     for kind in (DataError, UsageError, ValueError):
         for how in ("called", "named", "submitted", "waited for", "raised"):
             with pytest.raises(kind, match=secret):
@@ -126,7 +138,9 @@ def test_errors_reach_who_asked_and_their_messages_not_prefect(prefect_server: N
     assert secret not in kept and "expected a stage" in kept and '"called"' not in kept
 
 
-def test_what_flows_and_tasks_return_is_told_in_no_mode(prefect_server: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_flows_and_tasks_return_is_told_in_no_mode(
+    prefect_server: None, caplog: pytest.LogCaptureFixture
+) -> None:
     """In its debug mode Prefect logs states with their results."""
     secret = "of-the-canary-person-4711"
 
@@ -137,6 +151,7 @@ def test_what_flows_and_tasks_return_is_told_in_no_mode(prefect_server: None, ca
     @flow(name="reads")
     def reads() -> Any:
         return [read(), outcome_of(read.submit()), read.with_options(task_run_name="x")()]
+
     with temporary_settings({PREFECT_DEBUG_MODE: True, PREFECT_LOGGING_LEVEL: "DEBUG"}):
         assert reads() == [[{"what": secret}]] * 3
     assert secret not in caplog.text and secret not in _kept()
@@ -144,35 +159,69 @@ def test_what_flows_and_tasks_return_is_told_in_no_mode(prefect_server: None, ca
 
 
 @pytest.mark.parametrize("how", ["variable", "prefect.toml", ".env", "pyproject.toml"])
-def test_no_setting_of_prefects_turns_its_debug_mode_on(workspace: Path, tmp_path: Path, how: str) -> None:
+def test_no_setting_of_prefects_turns_its_debug_mode_on(
+    workspace: Path, tmp_path: Path, how: str
+) -> None:
     here = tmp_path / "here"
     here.mkdir()
-    text = {"prefect.toml": "debug_mode = true\n", ".env": "PREFECT_DEBUG_MODE=true\n",
-            "pyproject.toml": "[tool.prefect]\ndebug_mode = true\n"}
+    text = {
+        "prefect.toml": "debug_mode = true\n",
+        ".env": "PREFECT_DEBUG_MODE=true\n",
+        "pyproject.toml": "[tool.prefect]\ndebug_mode = true\n",
+    }
     if how in text:
         (here / how).write_text(text[how])
-    asked = ("import os, sys; from pathlib import Path; from flows.settings import prepare_environment; "
-             "prepare_environment(Path(sys.argv[1])); from prefect.settings import PREFECT_DEBUG_MODE as mode; "
-             "print(mode.value())")
-    variables = environment() | {"PYTHONPATH": str(ROOT)} | ({"PREFECT_DEBUG_MODE": "1"} if how == "variable" else {})
-    done = subprocess.run([sys.executable, "-c", asked, str(workspace)], cwd=here, env=variables, check=True,
-                          capture_output=True, text=True)
+    asked = (
+        "import os, sys; from pathlib import Path; from flows.settings import prepare_environment; "
+        "prepare_environment(Path(sys.argv[1])); from prefect.settings import PREFECT_DEBUG_MODE "
+        "as mode; print(mode.value())"
+    )
+    variables = (
+        environment()
+        | {"PYTHONPATH": str(ROOT)}
+        | ({"PREFECT_DEBUG_MODE": "1"} if how == "variable" else {})
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked, str(workspace)],
+        cwd=here,
+        env=variables,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.strip() == "False"
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, tiny_backbone: Path) -> Iterator[Path]:
     from flows.wiring import create_workspace
+
     yield create_workspace(tmp_path / "w", tiny_config(tiny_backbone), b"\x05" * 32).root
-    subprocess.run([sys.executable, "-m", "flows.cli", "stop", "--workspace", str(tmp_path / "w")], cwd=ROOT,
-                   env=environment(), check=False, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "flows.cli", "stop", "--workspace", str(tmp_path / "w")],
+        cwd=ROOT,
+        env=environment(),
+        check=False,
+        capture_output=True,
+    )
 
 
-def test_a_source_that_is_named_by_a_person_stops_no_erasure(workspace: Path, tmp_path: Path) -> None:
+def test_a_source_that_is_named_by_a_person_stops_no_erasure(
+    workspace: Path, tmp_path: Path
+) -> None:
     """With the commands, and the server that they start."""
+
     def s3t(*arguments: str, told: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "flows.cli", *arguments, "--workspace", str(workspace)], cwd=ROOT,
-                              env=environment(), capture_output=True, text=True, input=told, check=False)
+        return subprocess.run(
+            [sys.executable, "-m", "flows.cli", *arguments, "--workspace", str(workspace)],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            input=told,
+            check=False,
+        )
+
     source = write_csv(tmp_path / f"{CANARY}.csv", people(canary=True))
     assert s3t("ingest", str(source)).returncode == 0
     assert s3t("request", "--stdin", told=f"{CANARY}\n").returncode == 0

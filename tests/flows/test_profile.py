@@ -1,4 +1,5 @@
-"""A machine that computes something else, in the middle of a workspace's life: nothing of two profiles is served."""
+"""A machine that computes something else, in the middle of a workspace's life: nothing of two
+profiles is served."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.slow
 
 
 class Upgraded(ProcessRunner):
-    """After an upgrade of a library that changes no byte of these stages: another profile all the same."""
+    """After an upgrade of a library that changes no byte of these stages: another profile all the
+    same."""
 
     mine: NumericProfile
 
@@ -36,8 +38,9 @@ class Upgraded(ProcessRunner):
         return super().train(replace(job, recipe=replace(job.recipe, profile=self.mine)))
 
 
-def test_after_an_upgrade_nothing_is_taken_over_repaired_or_compared_and_the_next_version_is_of_one_profile(
-        trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_upgrade_nothing_is_taken_over_and_the_next_version_is_of_one_profile(
+    trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = trained(canary=True, deletion_budget={"policy": "all_shards_dead"})
     stages = len(place.ledger.state().stages)
     take_requests(place, [CANARY])
@@ -56,7 +59,9 @@ def test_after_an_upgrade_nothing_is_taken_over_repaired_or_compared_and_the_nex
     check_one_recipe(champion.release, recipe_from_json(champion.recipe))
     upgraded = Workspace(place.root)
     upgraded.runner = ProcessRunner()  # the machine of before
-    assert {s["result"] for s in replay(upgraded, 1)["stages"]} == {"not comparable: another numeric profile"}
+    assert {s["result"] for s in replay(upgraded, 1)["stages"]} == {
+        "not comparable: another numeric profile"
+    }
     with pytest.raises(GuaranteeError, match="wanted and got: pillow later and"):
         ProcessRunner().train(_a_job(upgraded))
 
@@ -64,6 +69,7 @@ def test_after_an_upgrade_nothing_is_taken_over_repaired_or_compared_and_the_nex
 def _a_job(place: Workspace) -> StageJob:
     from flows.replaying import _job
     from s3t_core.learning.recipe import wanted
+
     state = place.ledger.state()
     assert state.champion is not None and state.dataset is not None
     recipe = recipe_from_json(state.champion.recipe)
@@ -72,8 +78,9 @@ def _a_job(place: Workspace) -> StageJob:
     return _job(place, state, recipe, spec, place.held_out_ref(state))
 
 
-def test_stages_with_the_bytes_of_those_that_serve_but_another_profile_become_a_version_of_their_own(
-        trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_of_the_same_bytes_but_another_profile_become_a_version_of_their_own(
+    trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = trained()
     before = place.ledger.state().champion
     monkeypatch.setattr("flows.adapters.runner.ProcessRunner", Upgraded)
@@ -81,21 +88,26 @@ def test_stages_with_the_bytes_of_those_that_serve_but_another_profile_become_a_
     champion = Workspace(place.root).ledger.state().champion
     assert before is not None and champion is not None and champion.version != before.version
     assert {s.digest for r in champion.release.replicas for s in r.stages} == {
-        s.digest for r in before.release.replicas for s in r.stages}
+        s.digest for r in before.release.replicas for s in r.stages
+    }
     assert recipe_from_json(champion.recipe).profile.pillow == "later"
     check_one_recipe(champion.release, recipe_from_json(champion.recipe))
 
 
 def test_a_training_that_would_serve_stages_of_two_profiles_serves_nothing(
-        trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = trained()
     state = place.ledger.state()
     assert state.champion is not None
     theirs = {(r.shard, r.number): r for r in state.champion.release.replicas}
     monkeypatch.setattr("flows.adapters.runner.ProcessRunner", Upgraded)
     found = TrainingSession.replicas
-    monkeypatch.setattr(TrainingSession, "replicas", lambda self: (
-        *found(self)[:-1], theirs[(found(self)[-1].shard, found(self)[-1].number)]))
+    monkeypatch.setattr(
+        TrainingSession,
+        "replicas",
+        lambda self: (*found(self)[:-1], theirs[(found(self)[-1].shard, found(self)[-1].number)]),
+    )
     with pytest.raises(GuaranteeError, match="one recipe"):
         train(str(place.root))
     after = Workspace(place.root).ledger.state()

@@ -1,4 +1,5 @@
-"""What is ours in the registry is what the ledger names: not what bears our name or our tags, which anybody sets."""
+"""What is ours in the registry is what the ledger names: not what bears our name or our tags, which
+anybody sets."""
 
 import subprocess
 import sys
@@ -90,7 +91,10 @@ def test_the_ledger_names_the_experiment_before_anything_is_logged_there(place: 
     [told] = place.ledger.state().experiments
     found = _client(place).get_experiment(told.id)
     assert (found.name, found.creation_time) == (place.registry.name, told.created)
-    assert told.location == ".s3t/mlartifacts" and Path(place.root / told.location).as_uri() == found.artifact_location
+    assert (
+        told.location == ".s3t/mlartifacts"
+        and Path(place.root / told.location).as_uri() == found.artifact_location
+    )
 
 
 def test_an_erasure_reaches_an_experiment_that_somebody_renamed(place: Workspace) -> None:
@@ -103,21 +107,29 @@ def test_an_erasure_reaches_an_experiment_that_somebody_renamed(place: Workspace
 
 
 def test_an_erasure_goes_on_by_the_number_where_another_experiment_has_the_name(
-        place: Workspace, tmp_path: Path) -> None:
-    """And touches nothing of the other's, though it bears our tag and names a place of others as its own."""
+    place: Workspace, tmp_path: Path
+) -> None:
+    """And touches nothing of the other's, though it bears our tag and names a place of others as
+    its own."""
     client, number = _client(place), _number(place)
     ours = client.get_experiment(number)
     victim = tmp_path / "victim" / "models" / "m-theirs" / "weights.bin"
     victim.parent.mkdir(parents=True)
     victim.write_bytes(b"theirs")
     client.rename_experiment(number, "elsewhere")
-    theirs = client.create_experiment(place.registry.name, (tmp_path / "victim").as_uri(), ours.tags)
+    theirs = client.create_experiment(
+        place.registry.name, (tmp_path / "victim").as_uri(), ours.tags
+    )
     run = client.create_run(theirs).info.run_id
     place, _ = _erased(place)
-    assert [p for p in (tmp_path / "victim").rglob("*") if p.is_file()] == [victim] and client.get_run(run)
+    assert [p for p in (tmp_path / "victim").rglob("*") if p.is_file()] == [
+        victim
+    ] and client.get_run(run)
     state = place.ledger.state()
     runs = {r.info.run_id for r in client.search_runs([number], run_view_type=ViewType.ALL)}
-    assert runs == state.runs_of(state.stages) | {v.run_id for v in state.versions if not v.destroyed}
+    assert runs == state.runs_of(state.stages) | {
+        v.run_id for v in state.versions if not v.destroyed
+    }
     client.rename_experiment(theirs, "theirs")
     assert erase(str(place.root))["healed"]["registry"] is True
     assert client.get_experiment(number).name == place.registry.name
@@ -125,13 +137,17 @@ def test_an_erasure_goes_on_by_the_number_where_another_experiment_has_the_name(
 
 @pytest.mark.parametrize("what", ["without our tag", "elsewhere", "with a run in it"])
 def test_an_experiment_that_was_there_before_the_first_training_is_not_taken(
-        fresh: Workspace, tmp_path: Path, what: str) -> None:
+    fresh: Workspace, tmp_path: Path, what: str
+) -> None:
     client, victim = fresh.registry._client, tmp_path / "victim"
     victim.mkdir()
     (victim / "theirs").touch()
     place = victim if what == "elsewhere" else fresh.state_dir / "mlartifacts"
-    number = client.create_experiment(fresh.registry.name, place.as_uri(),
-                                      {} if what == "without our tag" else {"s3t.ledger": fresh.owner})
+    number = client.create_experiment(
+        fresh.registry.name,
+        place.as_uri(),
+        {} if what == "without our tag" else {"s3t.ledger": fresh.owner},
+    )
     runs = [client.create_run(number).info.run_id] if what == "with a run in it" else []
     with pytest.raises(WorkspaceError, match="expected"):
         train(str(fresh.root))
@@ -140,7 +156,9 @@ def test_an_experiment_that_was_there_before_the_first_training_is_not_taken(
     assert not Workspace(fresh.root).ledger.state().experiments
 
 
-def test_a_registered_model_that_was_there_before_the_first_training_is_not_taken(fresh: Workspace) -> None:
+def test_a_registered_model_that_was_there_before_the_first_training_is_not_taken(
+    fresh: Workspace,
+) -> None:
     client = fresh.registry._client
     client.create_registered_model(fresh.registry.name)
     client.create_model_version(fresh.registry.name, "runs:/0/x")
@@ -150,27 +168,40 @@ def test_a_registered_model_that_was_there_before_the_first_training_is_not_take
 
 
 def test_an_experiment_that_a_killed_training_made_and_could_not_record_is_taken(
-        fresh: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as context:
         context.setattr("flows.adapters.experiment.ExperimentRecord", None)
         with pytest.raises(TypeError):
             fresh.registry.start_training({})
-    assert train(str(fresh.root))["trained"] and len(Workspace(fresh.root).ledger.state().experiments) == 1
+    assert (
+        train(str(fresh.root))["trained"]
+        and len(Workspace(fresh.root).ledger.state().experiments) == 1
+    )
 
 
-def test_a_number_that_a_registry_begun_anew_was_given_anew_by_is_not_ours(place: Workspace) -> None:
+def test_a_number_that_a_registry_begun_anew_was_given_anew_by_is_not_ours(
+    place: Workspace,
+) -> None:
     """Its database was lost, and somebody made an experiment before our next command."""
     number, artifacts = _number(place), (place.state_dir / "mlartifacts").as_uri()
     forget_connections()
     for path in place.state_dir.glob("mlflow.db*"):
         path.unlink()
-    made = subprocess.run([sys.executable, "-c", _STRANGER, place.tracking_uri, artifacts], check=True,
-                          capture_output=True, text=True)  # this process takes the tables for there
+    made = subprocess.run(
+        [sys.executable, "-c", _STRANGER, place.tracking_uri, artifacts],
+        check=True,
+        capture_output=True,
+        text=True,
+    )  # this process takes the tables for there
     client, (theirs, run) = _client(place), made.stdout.split()
     assert theirs == number
     place, done = _erased(place)
     assert done["healed"]["registry"] is True
-    assert client.get_experiment(number).name == "theirs" and client.get_run(run).info.lifecycle_stage == "active"
+    assert (
+        client.get_experiment(number).name == "theirs"
+        and client.get_run(run).info.lifecycle_stage == "active"
+    )
     assert _number(place) != number and champion_of(place).predict(["w1"])
 
 
@@ -197,7 +228,9 @@ def test_runs_and_logged_models_that_somebody_deleted_go_for_good(place: Workspa
     assert registry_problems(place) == [] and champion_of(place).predict(["w1"])
 
 
-def test_a_registered_model_that_somebody_renamed_leaves_no_row_of_what_is_destroyed(place: Workspace) -> None:
+def test_a_registered_model_that_somebody_renamed_leaves_no_row_of_what_is_destroyed(
+    place: Workspace,
+) -> None:
     client, record = _client(place), _champion(place)
     client.rename_registered_model(place.registry.name, "theirs")
     assert any("gone from the registry" in p for p in registry_problems(place))
@@ -221,9 +254,18 @@ def test_an_owner_tag_that_somebody_changed_is_put_back(place: Workspace, change
     _is_right(place)
 
 
-@pytest.mark.parametrize("name", [
-    "junk/cut.gz", "models/m-theirs/cut.gz", "models/OURS/cut.gz", "models/OURS/artifacts/cut.gz.safetensors"])
-def test_what_somebody_logs_at_our_place_goes_and_locks_no_erasure(place: Workspace, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "junk/cut.gz",
+        "models/m-theirs/cut.gz",
+        "models/OURS/cut.gz",
+        "models/OURS/artifacts/cut.gz.safetensors",
+    ],
+)
+def test_what_somebody_logs_at_our_place_goes_and_locks_no_erasure(
+    place: Workspace, name: str
+) -> None:
     record = _champion(place)
     path = place.state_dir / "mlartifacts" / name.replace("OURS", record.model_id)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,7 +276,9 @@ def test_what_somebody_logs_at_our_place_goes_and_locks_no_erasure(place: Worksp
 
 
 @pytest.mark.parametrize("on", ["version", "model"])
-def test_a_version_that_somebody_hides_as_a_prompt_serves_again_under_its_number(place: Workspace, on: str) -> None:
+def test_a_version_that_somebody_hides_as_a_prompt_serves_again_under_its_number(
+    place: Workspace, on: str
+) -> None:
     client, before = _client(place), _champion(place)
     if on == "version":
         client.set_model_version_tag(place.registry.name, before.version, PROMPT, "true")
@@ -242,9 +286,16 @@ def test_a_version_that_somebody_hides_as_a_prompt_serves_again_under_its_number
         client.set_registered_model_tag(place.registry.name, PROMPT, "true")
     with pytest.raises(GuaranteeError, match="erase"):
         champion_of(place)
-    assert "the registry hides this workspace's versions, as if they were prompts" in registry_problems(place)
+    assert (
+        "the registry hides this workspace's versions, as if they were prompts"
+        in registry_problems(place)
+    )
     done = erase(str(place.root))
-    assert done["healed"]["registry"] is True and done["problem"] == "" and done["version"] == before.version
+    assert (
+        done["healed"]["registry"] is True
+        and done["problem"] == ""
+        and done["version"] == before.version
+    )
     forget_connections()
     place = Workspace(place.root)
     assert _champion(place) == before
@@ -252,11 +303,13 @@ def test_a_version_that_somebody_hides_as_a_prompt_serves_again_under_its_number
 
 
 def test_an_erase_run_that_leaves_another_version_serving_says_so(
-        place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = _client(place)
 
     def does_nothing(*_: Any) -> None:
         client.delete_registered_model_alias(place.registry.name, "champion")
+
     monkeypatch.setattr(MlflowRegistry, "serve", does_nothing)
     does_nothing()
     before = _champion(place)

@@ -1,5 +1,5 @@
-"""A version's release.json decides which label an output means and how long a loaded model may go on: one that somebody
-changed is not loaded, not believed, and put right (edges B9)."""
+"""A version's release.json decides which label an output means and how long a loaded model may go
+on: one that somebody changed is not loaded, not believed, and put right (edges B9)."""
 
 import json
 import shutil
@@ -47,10 +47,13 @@ def place(trained: Callable[..., Workspace]) -> Workspace:
 
 
 def _change(place: Workspace, change: Callable[[dict[str, Any]], None], vouched: bool) -> None:
-    """In the file of the version that serves; and, by a client of the registry, in the tag that vouches for it."""
+    """In the file of the version that serves; and, by a client of the registry, in the tag that
+    vouches for it."""
     champion = place.ledger.state().champion
     assert champion is not None
-    path = next((place.state_dir / "mlartifacts" / "models" / champion.model_id).glob("**/release.json"))
+    path = next(
+        (place.state_dir / "mlartifacts" / "models" / champion.model_id).glob("**/release.json")
+    )
     document = json.loads(path.read_bytes())
     change(document)
     path.write_bytes(canonical_json(document))
@@ -60,7 +63,8 @@ def _change(place: Workspace, change: Callable[[dict[str, Any]], None], vouched:
 
 @pytest.mark.parametrize("change", [_labels_reversed, _trusting])
 def test_a_changed_release_document_is_not_loaded_and_an_erase_run_puts_it_right(
-        place: Workspace, change: Callable[[dict[str, Any]], None]) -> None:
+    place: Workspace, change: Callable[[dict[str, Any]], None]
+) -> None:
     before, champion = champion_of(place).predict(["w1", "w2"]), place.ledger.state().champion
     assert champion is not None and champion.document
     loaded = champion_of(place)
@@ -81,11 +85,17 @@ def test_a_changed_release_document_is_not_loaded_and_an_erase_run_puts_it_right
     place = Workspace(place.root)
     assert champion_of(place).predict(["w1", "w2"]) == before
     assert erase(str(place.root))["healed"]["registry"] is False
-    report = report_of(Workspace(place.root), None, datetime.now(UTC))  # whatever happened can be told
-    assert report.versions[-1].cause == "restored" and any(a.kind == "healed after a restore" for a in report.acts)
+    report = report_of(
+        Workspace(place.root), None, datetime.now(UTC)
+    )  # whatever happened can be told
+    assert report.versions[-1].cause == "restored" and any(
+        a.kind == "healed after a restore" for a in report.acts
+    )
 
 
-def test_changed_code_of_a_version_is_not_run_by_us_and_an_erase_run_puts_it_right(place: Workspace) -> None:
+def test_changed_code_of_a_version_is_not_run_by_us_and_an_erase_run_puts_it_right(
+    place: Workspace,
+) -> None:
     """The code lies beside the release document, and answers."""
     before, champion = champion_of(place).predict(["w1", "w2"]), place.ledger.state().champion
     assert champion is not None
@@ -94,7 +104,9 @@ def test_changed_code_of_a_version_is_not_run_by_us_and_an_erase_run_puts_it_rig
     code.write_text(code.read_text() + FORGED)
     with pytest.raises(GuaranteeError, match="files of version"):
         champion_of(Workspace(place.root))
-    assert registry_problems(place) == [f"versions with other files than the ledger recorded: {champion.version}"]
+    assert registry_problems(place) == [
+        f"versions with other files than the ledger recorded: {champion.version}"
+    ]
     assert erase(str(place.root))["healed"]["registry"] is True
     forget_connections()
     place = Workspace(place.root)
@@ -122,7 +134,8 @@ def test_a_training_puts_a_changed_release_document_right_too(place: Workspace) 
 
 
 def _check_nothing_to_heal(place: Workspace, model_id: str) -> None:
-    """Whoever put it right told the ledger, and left nothing: the next erase run that changes nothing says so."""
+    """Whoever put it right told the ledger, and left nothing: the next erase run that changes
+    nothing says so."""
     before = len(Workspace(place.root).ledger.entries())
     assert not any(erase(str(place.root))["healed"].values())
     assert len(Workspace(place.root).ledger.entries()) == before
@@ -133,13 +146,16 @@ class Killed(BaseException):
     """Where a test kills a command."""
 
 
-def _killed_behind(monkeypatch: pytest.MonkeyPatch, work: str, command: Callable[[str], Any], root: Path) -> None:
+def _killed_behind(
+    monkeypatch: pytest.MonkeyPatch, work: str, command: Callable[[str], Any], root: Path
+) -> None:
     """`command`, killed when the registry has done `work` and the ledger has not been told yet."""
     does = getattr(MlflowRegistry, work)
 
     def killed(*given: Any, **named: Any) -> None:
         does(*given, **named)
         raise Killed
+
     with monkeypatch.context() as context, pytest.raises(Killed):
         context.setattr(MlflowRegistry, work, killed)
         command(str(root))
@@ -147,18 +163,30 @@ def _killed_behind(monkeypatch: pytest.MonkeyPatch, work: str, command: Callable
 
 
 def _forge(place: Workspace, recorded: bool) -> set[str]:
-    """Other code into every logged model that the ledger records, or into those that it does not; their ids."""
-    known, folder = {v.model_id for v in place.ledger.state().versions}, place.state_dir / "mlartifacts" / "models"
-    forged = {p.name for p in folder.iterdir() if (p.name in known) == recorded and any(p.rglob("champion.py"))}
+    """Other code into every logged model that the ledger records, or into those that it does not;
+    their ids."""
+    known, folder = (
+        {v.model_id for v in place.ledger.state().versions},
+        place.state_dir / "mlartifacts" / "models",
+    )
+    forged = {
+        p.name
+        for p in folder.iterdir()
+        if (p.name in known) == recorded and any(p.rglob("champion.py"))
+    }
     for file in (f for name in forged for f in (folder / name).rglob("champion.py")):
         file.write_text(file.read_text() + FORGED)
     return forged
 
 
-@pytest.mark.parametrize(("work", "command"), [("publish", erase), ("publish", train), ("adopt", erase)])
+@pytest.mark.parametrize(
+    ("work", "command"), [("publish", erase), ("publish", train), ("adopt", erase)]
+)
 def test_a_version_that_a_killed_command_registered_is_not_believed(
-        place: Workspace, monkeypatch: pytest.MonkeyPatch, work: str, command: Callable[[str], Any]) -> None:
-    """Its files lay there, and no ledger knew their digest: whatever was made of them meanwhile is not what serves."""
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, work: str, command: Callable[[str], Any]
+) -> None:
+    """Its files lay there, and no ledger knew their digest: whatever was made of them meanwhile is
+    not what serves."""
     if (work, command) == ("publish", erase):
         take_requests(place, ["person-003"])
     else:
@@ -171,7 +199,10 @@ def test_a_version_that_a_killed_command_registered_is_not_believed(
     after = Workspace(place.root)
     assert {p["label"] for p in champion_of(after).predict(["w1", "w2"])} <= {"bad", "good"}
     erase(str(place.root))
-    code = {f.parents[1].name: f.read_bytes() for f in (after.state_dir / "mlartifacts").rglob("champion.py")}
+    code = {
+        f.parents[1].name: f.read_bytes()
+        for f in (after.state_dir / "mlartifacts").rglob("champion.py")
+    }
     assert code and set(code.values()) == {CODE.read_bytes()} and not code.keys() & orphans
 
 
@@ -203,12 +234,24 @@ def _logged(place: Workspace, client: mlflow.MlflowClient) -> None:
     client.delete_logged_model(record.model_id)
 
 
-@pytest.mark.parametrize(("delete", "is_open"), [
-    (_experiment, False), (_experiment, True), (_runs, True), (_model, False), (_alias, True), (_version, False),
-    (_logged, True)])
+@pytest.mark.parametrize(
+    ("delete", "is_open"),
+    [
+        (_experiment, False),
+        (_experiment, True),
+        (_runs, True),
+        (_model, False),
+        (_alias, True),
+        (_version, False),
+        (_logged, True),
+    ],
+)
 def test_whatever_somebody_deletes_in_the_registry_locks_no_erasure(
-        place: Workspace, monkeypatch: pytest.MonkeyPatch, delete: Callable[[Workspace, mlflow.MlflowClient], None],
-        is_open: bool) -> None:
+    place: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    delete: Callable[[Workspace, mlflow.MlflowClient], None],
+    is_open: bool,
+) -> None:
     """With MLflow's own page: before an erasure, or while one is open that has not cut over yet."""
     take_requests(place, ["person-003"])
     if is_open:
@@ -225,30 +268,41 @@ def test_whatever_somebody_deletes_in_the_registry_locks_no_erasure(
     assert champion_of(Workspace(place.root)).predict(["w1"])
 
 
-@pytest.mark.parametrize("source", ["models:", "runs:/0/x", "s3://bucket/elsewhere", "file:///etc", "x"])
+@pytest.mark.parametrize(
+    "source", ["models:", "runs:/0/x", "s3://bucket/elsewhere", "file:///etc", "x"]
+)
 def test_whatever_another_client_registers_is_told_not_served_and_locks_no_erasure(
-        place: Workspace, source: str) -> None:
+    place: Workspace, source: str
+) -> None:
     """A version under our name, of no logged model of ours, with our tags, and the alias on it."""
     take_requests(place, ["person-003"])
     client, record = mlflow.MlflowClient(), place.ledger.state().champion
     assert record is not None
     if source == "models:":
         source = client.create_logged_model(client.create_experiment("theirs"), "theirs").model_uri
-    theirs = client.create_model_version(place.registry.name, source, tags=place.registry.tags(record.version))
+    theirs = client.create_model_version(
+        place.registry.name, source, tags=place.registry.tags(record.version)
+    )
     client.set_registered_model_alias(place.registry.name, "champion", theirs.version)
     with pytest.raises(GuaranteeError, match="files of version"):
         champion_of(place)
     told = registry_problems(place)
     assert [p.partition(":")[0].split(",")[0] for p in told] == [
         "versions in the registry that the ledger does not know",
-        "the alias 'champion' names another version than the one that serves"]
+        "the alias 'champion' names another version than the one that serves",
+    ]
     assert len(erase(str(place.root))["certificates"]) == 1
     forget_connections()
-    assert registry_problems(Workspace(place.root)) == [] and champion_of(Workspace(place.root)).predict(["w1"])
+    assert registry_problems(Workspace(place.root)) == [] and champion_of(
+        Workspace(place.root)
+    ).predict(["w1"])
 
 
-def test_the_code_that_lies_in_a_version_is_not_run_by_us(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the ledger vouches for it: whoever wrote to the registry while it was recorded is not believed."""
+def test_the_code_that_lies_in_a_version_is_not_run_by_us(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the ledger vouches for it: whoever wrote to the registry while it was recorded is
+    not believed."""
     folder, log = place.state_dir / "mlartifacts" / "models", MlflowRegistry._log
 
     def logged(self: MlflowRegistry, release: Path) -> Any:
@@ -256,6 +310,7 @@ def test_the_code_that_lies_in_a_version_is_not_run_by_us(place: Workspace, monk
         code = next((folder / str(info.model_id)).rglob("champion.py"))
         code.write_text(code.read_text() + "\nraise SystemExit('run')\n")
         return info
+
     take_requests(place, ["person-003"])
     with monkeypatch.context() as context:
         context.setattr(MlflowRegistry, "_log", logged)
@@ -276,7 +331,9 @@ def _evil(place: Workspace, folder: Path) -> Path:
     champion = place.ledger.state().champion
     assert champion is not None
     files = folder / champion.model_id / "artifacts"
-    shutil.copytree(place.state_dir / "mlartifacts" / "models" / champion.model_id / "artifacts", files)
+    shutil.copytree(
+        place.state_dir / "mlartifacts" / "models" / champion.model_id / "artifacts", files
+    )
     code = next(files.rglob("champion.py"))
     code.write_text(code.read_text() + FORGED)
     return files
@@ -285,12 +342,18 @@ def _evil(place: Workspace, folder: Path) -> Path:
 def _another_version(connection: sqlite3.Connection, evil: str) -> None:
     """Another row for the same release, which the alias names."""
     names = [r[1] for r in connection.execute("PRAGMA table_info(model_versions)")]
-    row = dict(zip(names, connection.execute("SELECT * FROM model_versions").fetchone(), strict=True))
+    row = dict(
+        zip(names, connection.execute("SELECT * FROM model_versions").fetchone(), strict=True)
+    )
     row |= {"version": 99, "storage_location": evil}
-    connection.execute(f"INSERT INTO model_versions VALUES ({', '.join('?' * len(names))})",  # noqa: S608
-                       [row[n] for n in names])
-    connection.execute("INSERT INTO model_version_tags (key, value, name, version) SELECT key, value, name, 99 FROM "
-                       "model_version_tags")
+    connection.execute(
+        f"INSERT INTO model_versions VALUES ({', '.join('?' * len(names))})",  # noqa: S608
+        [row[n] for n in names],
+    )
+    connection.execute(
+        "INSERT INTO model_version_tags (key, value, name, version) SELECT key, value, name, 99 "
+        "FROM model_version_tags"
+    )
     connection.execute("UPDATE registered_model_aliases SET version = 99")
 
 
@@ -306,11 +369,22 @@ def _logged_model(connection: sqlite3.Connection, evil: str) -> None:
     connection.execute("UPDATE logged_models SET artifact_location = ?", [evil])
 
 
-@pytest.mark.parametrize(("change", "heal"), [
-    (_storage, erase), (_source, train), (_logged_model, erase), (_another_version, erase), (_storage, train)])
+@pytest.mark.parametrize(
+    ("change", "heal"),
+    [
+        (_storage, erase),
+        (_source, train),
+        (_logged_model, erase),
+        (_another_version, erase),
+        (_storage, train),
+    ],
+)
 def test_the_files_that_are_loaded_are_those_that_were_checked_wherever_the_registry_points(
-        place: Workspace, tmp_path: Path, change: Callable[[sqlite3.Connection, str], None],
-        heal: Callable[[str], Any]) -> None:
+    place: Workspace,
+    tmp_path: Path,
+    change: Callable[[sqlite3.Connection, str], None],
+    heal: Callable[[str], Any],
+) -> None:
     before = champion_of(place).predict(["w1", "w2"])
     with sqlite3.connect(place.state_dir / "mlflow.db") as connection:
         change(connection, _evil(place, tmp_path / "evil").as_uri())

@@ -36,8 +36,9 @@ class OtherBytes(ProcessRunner):
         return replace(outcome, artifact=outcome.artifact + b"\x00")
 
 
-def test_live_stages_trained_again_have_the_recorded_bytes(make_place: Callable[..., Workspace],
-                                                          tmp_path: Path) -> None:
+def test_live_stages_trained_again_have_the_recorded_bytes(
+    make_place: Callable[..., Workspace], tmp_path: Path
+) -> None:
     place = make_place(deletion_budget={"policy": "all_shards_dead"})
     with pytest.raises(UsageError, match="a version that serves"):
         replay(place, 1)
@@ -54,7 +55,8 @@ def test_live_stages_trained_again_have_the_recorded_bytes(make_place: Callable[
     place.runner = OtherMachine()
     elsewhere = replay(place, 2)
     assert not elsewhere["valid"] and {s["result"] for s in elsewhere["stages"]} == {
-        "not comparable: another numeric profile"}
+        "not comparable: another numeric profile"
+    }
     place.runner = OtherBytes()
     forged = replay(place, 1)
     assert not forged["valid"] and forged["stages"][0]["result"] == "OTHER BYTES"

@@ -1,4 +1,5 @@
-"""kill -9 between the trip and the end of the retrain: the next `s3t erase` retrains, once, and something serves."""
+"""kill -9 between the trip and the end of the retrain: the next `s3t erase` retrains, once, and
+something serves."""
 
 import json
 import signal
@@ -25,12 +26,20 @@ pytestmark = pytest.mark.slow
 
 def _kill_when_wanted(place: Workspace) -> None:
     """Start `s3t erase` and kill it, and what it started, as soon as the ledger wants a retrain."""
-    run = subprocess.Popen([S3T, "erase", "--json"], cwd=place.root, env=environment(), stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL, start_new_session=True)
+    run = subprocess.Popen(
+        [S3T, "erase", "--json"],
+        cwd=place.root,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         until = time.monotonic() + 240
         while place.ledger.state().retrain is None:
-            assert run.poll() is None and time.monotonic() < until, "it ended before it wanted a retrain"
+            assert run.poll() is None and time.monotonic() < until, (
+                "it ended before it wanted a retrain"
+            )
             time.sleep(0.02)
     finally:
         children = psutil.Process(run.pid).children(recursive=True) if run.poll() is None else []
@@ -40,12 +49,17 @@ def _kill_when_wanted(place: Workspace) -> None:
         run.wait()
 
 
-def test_killed_between_the_trip_and_the_retrain(make_place: Callable[..., Workspace], tmp_path: Path) -> None:
+def test_killed_between_the_trip_and_the_retrain(
+    make_place: Callable[..., Workspace], tmp_path: Path
+) -> None:
     place = make_place(deletion_budget={"retrain_first_margin_hours": 8784})
     ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
     train(str(place.root))
-    doomed = {where(place.keys.placement, p, 2, (0, 2)): p for p in sorted({r["who"] for r in people()})
-              if not is_held_out(place.keys.placement, p, 0.2)}
+    doomed = {
+        where(place.keys.placement, p, 2, (0, 2)): p
+        for p in sorted({r["who"] for r in people()})
+        if not is_held_out(place.keys.placement, p, 0.2)
+    }
     take_requests(place, [p for home, p in doomed.items() if home.shard == 0])
     _kill_when_wanted(place)
     state = place.ledger.state()
@@ -60,15 +74,39 @@ def test_killed_between_the_trip_and_the_retrain(make_place: Callable[..., Works
 
 
 def test_plan_works_outside_a_workspace_and_refuses_with_exit_code_2(tmp_path: Path) -> None:
-    found = _json("plan", "--shards", "5", "--slices", "4", "--budget", "4", "--runs", "2000", "--plot", "plan.svg",
-                  cwd=tmp_path)
+    found = _json(
+        "plan",
+        "--shards",
+        "5",
+        "--slices",
+        "4",
+        "--budget",
+        "4",
+        "--runs",
+        "2000",
+        "--plot",
+        "plan.svg",
+        cwd=tmp_path,
+    )
     assert found["deletion_rate"] == 71.95 and (tmp_path / "plan.svg").stat().st_size > 10_000
     simulated = found["requests_to_all_dead"]
     assert abs(simulated["mean"] - 71.95) < 3 * simulated["standard_error"]
     refused = _json("plan", "--budget", "7", cwd=tmp_path, code=2)
     assert "from 1 to 6" in refused["message"]
-    nothing = _json("plan", "--target", "90 days", "--requests-per-day", "50", "--runs", "100", cwd=tmp_path, code=2)
+    nothing = _json(
+        "plan",
+        "--target",
+        "90 days",
+        "--requests-per-day",
+        "50",
+        "--runs",
+        "100",
+        cwd=tmp_path,
+        code=2,
+    )
     assert "the longest is" in nothing["message"]
-    suggested = _json("plan", "--suggest-prior", "--skew", "0.2:0.8", "--tiers", "1,3", cwd=tmp_path)
+    suggested = _json(
+        "plan", "--suggest-prior", "--skew", "0.2:0.8", "--tiers", "1,3", cwd=tmp_path
+    )
     assert json.dumps(suggested["suggested_prior"]).startswith("[0.8, 0.0666")
     assert [p.name for p in tmp_path.iterdir()] == ["plan.svg"]

@@ -1,5 +1,6 @@
-"""A model in service over an erasure: who asked for the alias gets the version of now, checked as when it is first
-loaded; who asked for a number is refused for good; MLflow's own server says so in its health (edges G10, G11)."""
+"""A model in service over an erasure: who asked for the alias gets the version of now, checked as
+when it is first loaded; who asked for a number is refused for good; MLflow's own server says so in
+its health (edges G10, G11)."""
 
 import json
 import os
@@ -51,17 +52,26 @@ def _by(place: Workspace, how: str) -> Any:
     mlflow.set_tracking_uri(place.tracking_uri)
     champion = place.ledger.state().champion
     assert champion is not None
-    uri = {"number": f"models:/tiny/{champion.version}", "id": f"models:/{champion.model_id}",
-           "run": f"runs:/{champion.run_id}/release"}.get(how, ALIAS)
+    uri = {
+        "number": f"models:/tiny/{champion.version}",
+        "id": f"models:/{champion.model_id}",
+        "run": f"runs:/{champion.run_id}/release",
+    }.get(how, ALIAS)
     return mlflow.pyfunc.load_model(uri, model_config={"pinned": True} if how == "pinned" else None)
 
 
-def test_who_asked_for_the_alias_gets_the_version_of_now_and_who_asked_for_one_version_is_refused_for_good(
-        prepared: Prepared) -> None:
+def test_who_asked_for_the_alias_gets_the_version_of_now_who_asked_for_one_is_refused_for_good(
+    prepared: Prepared,
+) -> None:
     place = prepared.fresh()
     before = champion_of(place).predict(TEXTS)
-    follows, held = _by(place, "alias"), {h: _by(place, h) for h in ("number", "id", "run", "pinned")}
-    assert follows.predict(TEXTS) == before and all(m.predict(TEXTS) == before for m in held.values())
+    follows, held = (
+        _by(place, "alias"),
+        {h: _by(place, h) for h in ("number", "id", "run", "pinned")},
+    )
+    assert follows.predict(TEXTS) == before and all(
+        m.predict(TEXTS) == before for m in held.values()
+    )
     old = place.registry.serving()
     place = _erased(prepared)
     assert place.registry.serving() != old
@@ -74,7 +84,9 @@ def test_who_asked_for_the_alias_gets_the_version_of_now_and_who_asked_for_one_v
     current = place.registry.serving()
     champion = place.ledger.state().champion
     assert champion is not None
-    place.registry._client.create_model_version("tiny", f"models:/{champion.model_id}", tags={"s3t.release": "another"})
+    place.registry._client.create_model_version(
+        "tiny", f"models:/{champion.model_id}", tags={"s3t.release": "another"}
+    )
     place.registry.serve(str(int(current) + 1))
     with pytest.raises(StaleModel, match="vouches for"):
         follows.predict(TEXTS)
@@ -111,11 +123,15 @@ def _no_weight(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [_labels_reversed, _trusting, _another_weight, _no_weight])
-def test_what_is_fetched_is_checked_as_when_a_model_is_first_loaded(prepared: Prepared, change: Any) -> None:
+def test_what_is_fetched_is_checked_as_when_a_model_is_first_loaded(
+    prepared: Prepared, change: Any
+) -> None:
     place = prepared.fresh()
     model = _by(place, "alias")
     place = _erased(prepared)
-    whole = shutil.copytree(_files_of_champion(place), place.root.parent / "whole", dirs_exist_ok=True)
+    whole = shutil.copytree(
+        _files_of_champion(place), place.root.parent / "whole", dirs_exist_ok=True
+    )
     change(_files_of_champion(place))
     for _ in range(2):
         with pytest.raises(StaleModel):
@@ -125,11 +141,14 @@ def test_what_is_fetched_is_checked_as_when_a_model_is_first_loaded(prepared: Pr
         _by(place, "alias")
     shutil.copytree(whole, _files_of_champion(place), dirs_exist_ok=True)
     shutil.rmtree(whole)
-    assert model.predict(TEXTS) == champion_of(place).predict(TEXTS)  # the next question tries again
+    assert model.predict(TEXTS) == champion_of(place).predict(
+        TEXTS
+    )  # the next question tries again
 
 
-def test_a_document_that_names_another_model_or_release_is_not_believed_though_the_registry_vouches_for_it(
-        prepared: Prepared) -> None:
+def test_a_document_that_names_another_model_or_release_is_not_believed_though_vouched_for(
+    prepared: Prepared,
+) -> None:
     place = prepared.fresh()
     model = _by(place, "alias")
     place = _erased(prepared)
@@ -139,7 +158,9 @@ def test_a_document_that_names_another_model_or_release_is_not_believed_though_t
         forged = json.loads(json.dumps(kept))
         forged[section][key] = "another"
         path.write_bytes(canonical_json(forged))
-        place.registry.tag(place.registry.serving(), {"s3t.document": sha256_hex(path.read_bytes())})
+        place.registry.tag(
+            place.registry.serving(), {"s3t.document": sha256_hex(path.read_bytes())}
+        )
         with pytest.raises(StaleModel, match="got another"):
             model.predict(TEXTS)
 
@@ -155,7 +176,8 @@ def test_no_code_of_a_fetched_version_is_run(prepared: Prepared) -> None:
 
 
 def test_threads_that_ask_while_the_release_changes_get_the_old_answer_before_and_the_new_one_after(
-        prepared: Prepared) -> None:
+    prepared: Prepared,
+) -> None:
     place = prepared.fresh()
     before = champion_of(place).predict(TEXTS)
     model, answers, stop = _by(place, "alias"), list[Any](), threading.Event()
@@ -167,6 +189,7 @@ def test_threads_that_ask_while_the_release_changes_get_the_old_answer_before_an
                 answers.append((began, model.predict(TEXTS)))
             except StaleModel as error:
                 answers.append((began, str(error)))
+
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -179,7 +202,9 @@ def test_threads_that_ask_while_the_release_changes_get_the_old_answer_before_an
         thread.join()
     told = [a for _, a in answers]
     assert before in told and now in told
-    assert all(a in (before, now) or isinstance(a, str) for a in told), "an answer of two releases at once"
+    assert all(a in (before, now) or isinstance(a, str) for a in told), (
+        "an answer of two releases at once"
+    )
     assert all(a == now for began, a in answers if began > after + 2)
     assert _own_directories() == []
 
@@ -193,10 +218,29 @@ def _served(place: Workspace, uri: str, *more: str) -> Iterator[tuple[str, Path]
     log = place.root.parent / f"served-{port}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [str(binaries / "mlflow"), "models", "serve", "--env-manager", "local", "-m", uri, "-p", str(port), *more],
-            env={**environment(), "MLFLOW_TRACKING_URI": place.tracking_uri, "HF_HUB_OFFLINE": "1",
-                 "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"},
-            cwd=place.root.parent, stdout=out, stderr=out, start_new_session=True)
+            [
+                str(binaries / "mlflow"),
+                "models",
+                "serve",
+                "--env-manager",
+                "local",
+                "-m",
+                uri,
+                "-p",
+                str(port),
+                *more,
+            ],
+            env={
+                **environment(),
+                "MLFLOW_TRACKING_URI": place.tracking_uri,
+                "HF_HUB_OFFLINE": "1",
+                "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+            },
+            cwd=place.root.parent,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
     try:
         end = time.monotonic() + 240
         while _get(f"http://127.0.0.1:{port}/ping")[0] != 200:
@@ -232,36 +276,68 @@ def _labels(told: str) -> list[str]:
 
 
 PAYLOADS = [
-    ({"dataframe_split": {"columns": ["id", "what"], "data": [["r1", t] for t in TEXTS]}}, "application/json"),
-    ({"dataframe_records": [{"id": "r1", "what": TEXTS[0]}, {"id": "r2", "what": TEXTS[1]}]}, "application/json"),
-    ({"instances": TEXTS}, "application/json"), ({"instances": [[t] for t in TEXTS]}, "application/json"),
+    (
+        {"dataframe_split": {"columns": ["id", "what"], "data": [["r1", t] for t in TEXTS]}},
+        "application/json",
+    ),
+    (
+        {"dataframe_records": [{"id": "r1", "what": TEXTS[0]}, {"id": "r2", "what": TEXTS[1]}]},
+        "application/json",
+    ),
+    ({"instances": TEXTS}, "application/json"),
+    ({"instances": [[t] for t in TEXTS]}, "application/json"),
     ({"instances": [{"id": "r1", "what": t} for t in TEXTS]}, "application/json"),
-    ({"inputs": TEXTS}, "application/json"), ({"inputs": [[t] for t in TEXTS]}, "application/json"),
+    ({"inputs": TEXTS}, "application/json"),
+    ({"inputs": [[t] for t in TEXTS]}, "application/json"),
     ({"inputs": {"id": ["r1", "r2"], "what": TEXTS}}, "application/json"),
     ({"inputs": [{"id": "r1", "what": t} for t in TEXTS]}, "application/json"),
-    (f"id,what\nr1,{TEXTS[0]}\nr2,{TEXTS[1]}\n", "text/csv"), (f"x\n{TEXTS[0]}\n{TEXTS[1]}\n", "text/csv"),
+    (f"id,what\nr1,{TEXTS[0]}\nr2,{TEXTS[1]}\n", "text/csv"),
+    (f"x\n{TEXTS[0]}\n{TEXTS[1]}\n", "text/csv"),
 ]
 
 
 @pytest.mark.timeout(900)
-def test_mlflows_server_goes_on_over_an_erasure_takes_every_payload_and_says_when_it_is_ill(prepared: Prepared) -> None:
+def test_mlflows_server_goes_on_over_an_erasure_takes_every_payload_and_says_when_it_is_ill(
+    prepared: Prepared,
+) -> None:
     place = prepared.fresh()
     with _served(place, ALIAS) as (follows, _), _served(place, "models:/tiny/1") as (held, log):
-        first = {url: json.loads(_post(url, {"inputs": TEXTS})[1])["predictions"] for url in (follows, held)}
+        first = {
+            url: json.loads(_post(url, {"inputs": TEXTS})[1])["predictions"]
+            for url in (follows, held)
+        }
         assert first[follows] == first[held] == champion_of(place).predict(TEXTS)
         for asked, kind in PAYLOADS:
             status, told = _post(follows, asked, kind)
-            assert (status, _labels(told)) == (200, [p["label"] for p in first[follows]]), (asked, told)
-        for nothing in ({"inputs": []}, {"instances": []}, {"dataframe_records": []},
-                        {"dataframe_split": {"columns": ["what"], "data": []}}):
+            assert (status, _labels(told)) == (200, [p["label"] for p in first[follows]]), (
+                asked,
+                told,
+            )
+        for nothing in (
+            {"inputs": []},
+            {"instances": []},
+            {"dataframe_records": []},
+            {"dataframe_split": {"columns": ["what"], "data": []}},
+        ):
             assert _post(follows, nothing) == (200, '{"predictions": []}')
         assert _labels(_post(follows, {"inputs": TEXTS[0]})[1]) == [first[follows][0]["label"]]
-        for wrong, kind in (({"inputs": ["a secret", None]}, "application/json"), ("id,x\nr1,a secret\n", "text/csv"),
-                            ({"dataframe_split": {"columns": ["a", "b"], "data": [["a secret", "r1"]]}},
-                             "application/json")):
+        for wrong, kind in (
+            ({"inputs": ["a secret", None]}, "application/json"),
+            ("id,x\nr1,a secret\n", "text/csv"),
+            (
+                {"dataframe_split": {"columns": ["a", "b"], "data": [["a secret", "r1"]]}},
+                "application/json",
+            ),
+        ):
             status, told = _post(follows, wrong, kind)
-            assert status == 400 and json.loads(told)["message"].startswith("expected ") and "a secret" not in told
-        assert [_get(f"{url}/{path}")[0] for url in (follows, held) for path in ("ping", "health")] == [200] * 4
+            assert (
+                status == 400
+                and json.loads(told)["message"].startswith("expected ")
+                and "a secret" not in told
+            )
+        assert [
+            _get(f"{url}/{path}")[0] for url in (follows, held) for path in ("ping", "health")
+        ] == [200] * 4
         place = _erased(prepared)
         status, told = _post(follows, {"inputs": TEXTS})
         assert status == 200, told
@@ -270,7 +346,9 @@ def test_mlflows_server_goes_on_over_an_erasure_takes_every_payload_and_says_whe
         assert [_get(f"{held}/{path}")[0] for path in ("ping", "health")] == [503, 503]
         status, told = _post(held, {"inputs": TEXTS})
         assert status == 503 and "moved on" in json.loads(told)["message"] and TEXTS[0] not in told
-        place.registry._client.delete_registered_model_alias("tiny", "champion")  # nothing confirms it
+        place.registry._client.delete_registered_model_alias(
+            "tiny", "champion"
+        )  # nothing confirms it
         assert _get(f"{follows}/ping")[0] == _post(follows, {"inputs": []})[0] == 503
         place.registry.serve("2")
         assert _get(f"{follows}/ping")[0] == _post(follows, {"inputs": []})[0] == 200

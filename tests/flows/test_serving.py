@@ -1,4 +1,5 @@
-"""`s3t serve`: erasures by schedule or at once, and a kill -9 of any part of it in the middle of one loses nothing."""
+"""`s3t serve`: erasures by schedule or at once, and a kill -9 of any part of it in the middle of
+one loses nothing."""
 
 import json
 import os
@@ -57,7 +58,9 @@ def _until(true: Callable[[], Any], seconds: float = 150, pause: float = 0.2) ->
 
 def test_children_and_theirs_die_with_a_killed_parent(tmp_path: Path) -> None:
     (tmp_path / "kid.py").write_text(CHILD)
-    parent = subprocess.Popen([sys.executable, "kid.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "kid.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     grandchild = int((tmp_path / "pid").read_text())
@@ -76,6 +79,7 @@ def _runs(pid: int) -> bool:
 
 def _serving(root: Path, port: int) -> Serving:
     import threading
+
     return Serving(root, Door(port=port), lambda _: None, threading.Event())
 
 
@@ -87,14 +91,20 @@ def test_what_serving_refuses(make_place: Callable[..., Workspace]) -> None:
         with pytest.raises(UsageError, match="pass another with --port"):
             _serving(place.root, taken.getsockname()[1]).run()
     from flows.adapters.local import workspace_lock
-    with workspace_lock(place.serve_lock_path), pytest.raises(Busy, match="runs for this workspace already"):
+
+    with (
+        workspace_lock(place.serve_lock_path),
+        pytest.raises(Busy, match="runs for this workspace already"),
+    ):
         _serving(place.root, 1).run()
     wrong = make_place("wrong", erasure={"cron": "every night"})
     with pytest.raises(ConfigError, match="cron expression"):
         _serving(wrong.root, 1).run()
 
 
-def test_an_erase_run_starts_at_once_when_a_request_is_due_soon(make_place: Callable[..., Workspace]) -> None:
+def test_an_erase_run_starts_at_once_when_a_request_is_due_soon(
+    make_place: Callable[..., Workspace],
+) -> None:
     place = make_place(erasure={"deadline_days": 2, "at_once_hours": 24})
     assert why_at_once(place) == ""
     taken = take_requests(place, ["person-001"])[0]
@@ -103,6 +113,7 @@ def test_an_erase_run_starts_at_once_when_a_request_is_due_soon(make_place: Call
     class Later(type(place.clock)):  # type: ignore[misc]
         def now(self) -> Any:
             return super().now() + timedelta(hours=25)
+
     place.clock = Later()
     assert taken.request_id in why_at_once(place)
     hold(place, "person-001", "17(3)(e)", "a claim is pending", "legal")
@@ -113,8 +124,9 @@ def test_an_erase_run_starts_at_once_when_a_request_is_due_soon(make_place: Call
 def _served(root: Path, port: int) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     log = root.parent / f"serve-{time.monotonic()}.log"
     with log.open("wb") as out:
-        run = subprocess.Popen([S3T, "serve", "--port", str(port)], cwd=root, env=environment(), stdout=out,
-                               stderr=out)
+        run = subprocess.Popen(
+            [S3T, "serve", "--port", str(port)], cwd=root, env=environment(), stdout=out, stderr=out
+        )
     try:
         yield run, log
     finally:
@@ -127,7 +139,9 @@ def _server_of(place: Workspace) -> int:
 
 
 def _runner_of(run: subprocess.Popen[bytes]) -> psutil.Process:
-    return next(c for c in psutil.Process(run.pid).children() if "flows.runner" in " ".join(c.cmdline()))
+    return next(
+        c for c in psutil.Process(run.pid).children() if "flows.runner" in " ".join(c.cmdline())
+    )
 
 
 def _change(root: Path, old: str, new: str) -> None:
@@ -139,9 +153,12 @@ def _change(root: Path, old: str, new: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_requests_are_certified_by_schedule_and_a_kill_of_any_part_loses_nothing(
-        make_place: Callable[..., Workspace], tmp_path: Path) -> None:
-    place = make_place(erasure={"cron": "* * * * *", "at_once_hours": 0, "staleness_seconds": 4},
-                       deletion_budget={"policy": "all_shards_dead", "retrain_first_margin_hours": 8784})
+    make_place: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    place = make_place(
+        erasure={"cron": "* * * * *", "at_once_hours": 0, "staleness_seconds": 4},
+        deletion_budget={"policy": "all_shards_dead", "retrain_first_margin_hours": 8784},
+    )
     ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
     train(str(place.root))
     with socket.socket() as free:
@@ -171,6 +188,8 @@ def test_requests_are_certified_by_schedule_and_a_kill_of_any_part_loses_nothing
         assert _server_of(place) == server
     assert not SharedServer(place.state_dir / "prefect", 1).is_running() and not _runs(server)
     result = verify_path(place.certificates_dir, place.keys_dir / "signing.pub")
-    assert result["valid"] and {c["request"] for c in result["certificates"]} == {a["id"] for a in asked}
+    assert result["valid"] and {c["request"] for c in result["certificates"]} == {
+        a["id"] for a in asked
+    }
     closed = [e["request"] for e in place.ledger.events() if e["type"] == "certified"]
     assert sorted(closed) == sorted(a["id"] for a in asked)  # each once

@@ -1,4 +1,5 @@
-"""What the system stands on fails while it erases: a clear error, what is done stays, the next run ends it."""
+"""What the system stands on fails while it erases: a clear error, what is done stays, the next run
+ends it."""
 
 import shutil
 import sqlite3
@@ -53,10 +54,18 @@ def _index_locked(place: Workspace) -> Iterator[None]:
     lock.unlink()
 
 
-@pytest.mark.parametrize(("fault", "said"), [
-    (_database_refuses, "database refused"), (_registry_down, "registry refused"), (_remote_down, "remote"),
-    (_index_locked, "index.lock")])
-def test_what_is_down_stops_the_erasure_and_the_next_run_finishes(prepared: Prepared, fault: object, said: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (_database_refuses, "database refused"),
+        (_registry_down, "registry refused"),
+        (_remote_down, "remote"),
+        (_index_locked, "index.lock"),
+    ],
+)
+def test_what_is_down_stops_the_erasure_and_the_next_run_finishes(
+    prepared: Prepared, fault: object, said: str
+) -> None:
     place = prepared.fresh()
     with fault(place):  # type: ignore[operator]
         told = prepared.erase()
@@ -67,7 +76,9 @@ def test_what_is_down_stops_the_erasure_and_the_next_run_finishes(prepared: Prep
 
 
 @pytest.mark.parametrize("most_bytes", [0, 4_096, 60_000, 400_000])
-def test_a_full_disk_stops_the_erasure_and_the_next_run_finishes(prepared: Prepared, most_bytes: int) -> None:
+def test_a_full_disk_stops_the_erasure_and_the_next_run_finishes(
+    prepared: Prepared, most_bytes: int
+) -> None:
     prepared.fresh()
     told = prepared.erase(str(most_bytes))
     assert told["error"] in ("StorageError", ""), told  # "": nothing larger was written
@@ -85,7 +96,9 @@ def test_a_registry_that_is_gone_is_not_replaced_by_an_empty_one(prepared: Prepa
     prepared.finished()
 
 
-def test_a_prepared_workspace_ends_the_same_way_every_time(prepared: Prepared, tmp_path: Path) -> None:
+def test_a_prepared_workspace_ends_the_same_way_every_time(
+    prepared: Prepared, tmp_path: Path
+) -> None:
     prepared.fresh()
     first = prepared.finished()
     prepared.fresh()

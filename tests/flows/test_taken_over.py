@@ -1,5 +1,5 @@
-"""A process that stood still while another machine took over, certified and went on: what it writes when it wakes was
-made from what it had read before, and is gone before anybody is told."""
+"""A process that stood still while another machine took over, certified and went on: what it writes
+when it wakes was made from what it had read before, and is gone before anybody is told."""
 
 import subprocess
 import sys
@@ -59,8 +59,10 @@ def place(make_place: Callable[..., Workspace], tmp_path: Path, prefect_server: 
 def trained(made: Workspace, folder: Path) -> Workspace:
     """On people of whom several share a file with the canary."""
     names = [CANARY, *(f"person-{n:03d}" for n in range(24))]
-    rows = [{"id": f"r{i}", "who": who, "what": _text(who), "kind": ["good", "bad"][i % 2]}
-            for i, who in enumerate(names)]
+    rows = [
+        {"id": f"r{i}", "who": who, "what": _text(who), "kind": ["good", "bad"][i % 2]}
+        for i, who in enumerate(names)
+    ]
     ingest(str(made.root), str(write_csv(folder / "people.csv", rows)))
     (folder / "people.csv").unlink()
     train(str(made.root))
@@ -75,30 +77,49 @@ def _beside(place: Workspace) -> str:
             continue
         subjects = {r.subject for r in datasets.read_rows(path)}
         if canary in subjects:
-            return next(w for w in (f"person-{n:03d}" for n in range(24)) if subject_digest(place.keys, w) in subjects)
+            return next(
+                w
+                for w in (f"person-{n:03d}" for n in range(24))
+                if subject_digest(place.keys, w) in subjects
+            )
     raise AssertionError
 
 
-def _stands_still_at(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, place: Workspace, *who: str) -> None:
+def _stands_still_at(
+    monkeypatch: pytest.MonkeyPatch, where: Any, name: str, place: Workspace, *who: str
+) -> None:
     """At its first call: meanwhile the other machine erases what is pending, then these."""
     does, came = getattr(where, name), list[str]()
 
     def stopped(*given: Any, **named: Any) -> Any:
         if not came:
             came.append(name)
-            done = subprocess.run([sys.executable, "-c", OTHER_MACHINE, str(place.root), *who], cwd=ROOT, check=False,
-                                  env=environment(), capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, "-c", OTHER_MACHINE, str(place.root), *who],
+                cwd=ROOT,
+                check=False,
+                env=environment(),
+                capture_output=True,
+                text=True,
+            )
             assert done.returncode == 0, done.stderr[-3000:]
         return does(*given, **named)
+
     monkeypatch.setattr(where, name, stopped)
     monkeypatch.setattr(wiring, "Lease", partial(Lease, beat=1000))  # it gives no sign of life
 
 
 def _left(place: Workspace, who: str) -> list[str]:
-    return [p.as_posix() for p in place.root.rglob("*") if p.is_file() and _text(who).encode() in p.read_bytes()]
+    return [
+        p.as_posix()
+        for p in place.root.rglob("*")
+        if p.is_file() and _text(who).encode() in p.read_bytes()
+    ]
 
 
-def test_rows_that_an_eraser_had_read_do_not_come_back(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_an_eraser_had_read_do_not_come_back(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = _beside(place)
     take_requests(place, [CANARY])
     with monkeypatch.context() as context:
@@ -114,8 +135,9 @@ def test_rows_that_an_eraser_had_read_do_not_come_back(place: Workspace, monkeyp
 
 
 @pytest.mark.parametrize("flow", [erase, retrain])
-def test_a_version_that_was_about_to_serve_does_not(place: Workspace, monkeypatch: pytest.MonkeyPatch,
-                                                    flow: Callable[[str], Any]) -> None:
+def test_a_version_that_was_about_to_serve_does_not(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, flow: Callable[[str], Any]
+) -> None:
     other = _beside(place)
     take_requests(place, [CANARY])
     if flow is retrain:
@@ -127,9 +149,19 @@ def test_a_version_that_was_about_to_serve_does_not(place: Workspace, monkeypatc
     forget_connections()
     place = Workspace(place.root)
     record = place.ledger.state().champion
-    assert record is not None and place.registry.serving() == record.version and champion_of(place).predict(["w1"])
+    assert (
+        record is not None
+        and place.registry.serving() == record.version
+        and champion_of(place).predict(["w1"])
+    )
     known = {s.digest for s in place.ledger.state().stages.values()}
-    stages = {p.stem for p in place.root.rglob("*.safetensors") if p.parent.name != "activations" and len(p.stem) == 64}
-    assert place.store.digests() and set(place.store.digests()) <= known and _left(place, other) == []
+    stages = {
+        p.stem
+        for p in place.root.rglob("*.safetensors")
+        if p.parent.name != "activations" and len(p.stem) == 64
+    }
+    assert (
+        place.store.digests() and set(place.store.digests()) <= known and _left(place, other) == []
+    )
     assert {s for s in stages if place.store.holds(s)} <= known
     assert not any(erase(str(place.root))["healed"].values())

@@ -1,6 +1,8 @@
-"""What the flows write into the ledger is what they wrote before: members, and all that keys, data and settings decide.
+"""What the flows write into the ledger is what they wrote before: members, and all that keys, data
+and settings decide.
 
-Ids, times, digests of weights and counts of bytes are of one run or one machine: of those, what kind they are is kept.
+Ids, times, digests of weights and counts of bytes are of one run or one machine: of those, what
+kind they are is kept.
 """
 
 import itertools
@@ -14,7 +16,16 @@ from typing import Any
 from flows.erase import erase
 from flows.ingest import ingest
 from flows.replaying import replay
-from flows.requests import approve, hold, lift, reject, release, take_hashed, take_requests, withdraw
+from flows.requests import (
+    approve,
+    hold,
+    lift,
+    reject,
+    release,
+    take_hashed,
+    take_requests,
+    withdraw,
+)
 from flows.retrain import retrain
 from flows.rotating import rotate_signing_key
 from flows.wiring import Workspace
@@ -25,12 +36,59 @@ from tests.flows.conftest import CANARY, people, write_csv
 KEPT = Path(__file__).parents[1] / "golden" / "walk.jsonl"
 ELSEWHERE = {"clock", "moving", "migrated", "cache", "healed", "retired", "spelt", "deferred"}
 """Kinds of events that this walk does not come to; their bytes are kept in golden/events.jsonl."""
-OF_ONE_RUN = {"time", "received", "due", "moved", "planned", "salt", "commitment", "commitments", "request", "requests",
-              "plan_id", "id", "run_id", "model_id", "flow_run", "certificate", "document", "bytes", "files", "needles",
-              "spellings", "accuracy", "digest", "tokenizer_digest", "key", "earlier", "signing_key", "key_check",
-              "old", "new", "old_public", "vouched", "md5", "versions", "version", "objects", "stages", "same", "other",
-              "profile", "model", "store", "activations", "dtype", "staleness", "lease", "subjects", "texts", "ids",
-              "run", "created"}
+OF_ONE_RUN = {
+    "time",
+    "received",
+    "due",
+    "moved",
+    "planned",
+    "salt",
+    "commitment",
+    "commitments",
+    "request",
+    "requests",
+    "plan_id",
+    "id",
+    "run_id",
+    "model_id",
+    "flow_run",
+    "certificate",
+    "document",
+    "bytes",
+    "files",
+    "needles",
+    "spellings",
+    "accuracy",
+    "digest",
+    "tokenizer_digest",
+    "key",
+    "earlier",
+    "signing_key",
+    "key_check",
+    "old",
+    "new",
+    "old_public",
+    "vouched",
+    "md5",
+    "versions",
+    "version",
+    "objects",
+    "stages",
+    "same",
+    "other",
+    "profile",
+    "model",
+    "store",
+    "activations",
+    "dtype",
+    "staleness",
+    "lease",
+    "subjects",
+    "texts",
+    "ids",
+    "run",
+    "created",
+}
 BY_REQUEST = {"commitments", "rows", "near", "subjects"}
 """Members that are objects with a member per request."""
 
@@ -60,7 +118,9 @@ def _walk(place: Workspace, source: Path) -> None:
 def shape_of(value: Any, name: str = "") -> Any:
     """The value, where keys, data and settings decide it; else what kind of value it is."""
     if isinstance(value, dict) and name in BY_REQUEST:
-        each = [[_kind_of(k), shape_of(v, name if name in OF_ONE_RUN else k)] for k, v in value.items()]
+        each = [
+            [_kind_of(k), shape_of(v, name if name in OF_ONE_RUN else k)] for k, v in value.items()
+        ]
         return sorted(each, key=canonical_json)  # ids are of one run, and so is their order
     if isinstance(value, dict):
         return {k: shape_of(v, name if name in OF_ONE_RUN else k) for k, v in value.items()}
@@ -70,14 +130,22 @@ def shape_of(value: Any, name: str = "") -> Any:
 
 
 def _is_of_a_run(value: Any) -> bool:
-    return isinstance(value, str) and re.match(r"(req|plan|release|retrain)-[0-9a-f]{16}|/", value) is not None
+    return (
+        isinstance(value, str)
+        and re.match(r"(req|plan|release|retrain)-[0-9a-f]{16}|/", value) is not None
+    )
 
 
 def _kind_of(value: Any) -> Any:
     if not isinstance(value, str):
         return value if value is None or isinstance(value, bool) else f"<{type(value).__name__}>"
-    for kind, form in (("time", r"\d{4}-\d\d-\d\dT[\d:]+Z"), ("64 hex", r"[0-9a-f]{64}"), ("32 hex", r"[0-9a-f]{32}"),
-                       ("id", r"[a-z]+-[0-9a-f]{16,}"), ("nothing", "")):
+    for kind, form in (
+        ("time", r"\d{4}-\d\d-\d\dT[\d:]+Z"),
+        ("64 hex", r"[0-9a-f]{64}"),
+        ("32 hex", r"[0-9a-f]{32}"),
+        ("id", r"[a-z]+-[0-9a-f]{16,}"),
+        ("nothing", ""),
+    ):
         if re.fullmatch(form, value):
             return f"<{kind}>"
     return "<text>"
@@ -94,9 +162,16 @@ def told_by(events: Iterable[dict[str, Any]]) -> list[bytes]:
 
 
 def test_what_the_flows_write_into_the_ledger_is_what_was_kept(
-        trained: Callable[..., Workspace], tmp_path: Path) -> None:
-    place = trained(canary=True, deletion_budget={"policy": "requests", "max_requests": 1,
-                                                  "retrain_first_margin_hours": 24.0 * 366})
+    trained: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    place = trained(
+        canary=True,
+        deletion_budget={
+            "policy": "requests",
+            "max_requests": 1,
+            "retrain_first_margin_hours": 24.0 * 366,
+        },
+    )
     _walk(place, tmp_path / "again.csv")
     events = Workspace(place.root).ledger.events()
     lines = told_by(events)

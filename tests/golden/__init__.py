@@ -1,10 +1,12 @@
-"""Bytes that stay as they are: stage keys, ledger entries, documents, under keys, times and a profile written here.
+"""Bytes that stay as they are: stage keys, ledger entries, documents, under keys, times and a
+profile written here.
 
-Whoever holds a certificate, a checkpoint or a stage made yesterday must be able to use it tomorrow, so these change
-only on purpose: with a new METHOD_VERSION, or a new version of a document's type. Then `python -m tests.golden` writes
-them anew, and the commit says why.
+Whoever holds a certificate, a checkpoint or a stage made yesterday must be able to use it tomorrow,
+so these change only on purpose: with a new METHOD_VERSION, or a new version of a document's type.
+Then `python -m tests.golden` writes them anew, and the commit says why.
 
-Nothing here is computed by torch, and no file, clock or random number has a part in it: they hold on any machine.
+Nothing here is computed by torch, and no file, clock or random number has a part in it: they hold
+on any machine.
 """
 
 import json
@@ -40,9 +42,20 @@ HERE = Path(__file__).parent
 SIGNING = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
 KEYS = WorkspaceKeys.derive(b"\x05" * 32)
 PROFILE = NumericProfile(
-    torch="2.13.0", transformers="5.0", peft="0.18", cpu_capability="AVX512", threads=1, bfloat16=True,
-    tokenizers="0.22", pillow="12.0", safetensors="0.7", numpy="2.3", accelerate="1.11", cpu_vendor="GenuineIntel",
-    fingerprint="f" * 64)
+    torch="2.13.0",
+    transformers="5.0",
+    peft="0.18",
+    cpu_capability="AVX512",
+    threads=1,
+    bfloat16=True,
+    tokenizers="0.22",
+    pillow="12.0",
+    safetensors="0.7",
+    numpy="2.3",
+    accelerate="1.11",
+    cpu_vendor="GenuineIntel",
+    fingerprint="f" * 64,
+)
 _AT = "2026-03-01T00:00:00Z"
 
 
@@ -50,7 +63,8 @@ def _recipe(**changes: Any) -> Recipe:
     document: dict[str, Any] = {
         "data": {"text": "what", "label": "kind", "subject": "who", "labels": ["good", "bad"]},
         "system": {"name": "golden", "shards": 2, "slices": 3, "budget": 2},
-        "backbone": {"model": "minilm", "max_length": 16}}
+        "backbone": {"model": "minilm", "max_length": 16},
+    }
     for section, values in changes.items():
         document.setdefault(section, {}).update(values)
     return make_recipe(Config.model_validate(document), "minilm", "b" * 64, "t" * 64, 6, PROFILE)
@@ -58,8 +72,11 @@ def _recipe(**changes: Any) -> Recipe:
 
 def _dataset() -> DatasetVersion:
     """Two shards of three slices, of which one is empty."""
-    files = {SliceId(s, i): SliceVersion(f"{s}{i}" * 32, 0 if (s, i) == (1, 2) else 3, f"md5 {s}{i}")
-             for s in range(2) for i in range(3)}
+    files = {
+        SliceId(s, i): SliceVersion(f"{s}{i}" * 32, 0 if (s, i) == (1, 2) else 3, f"md5 {s}{i}")
+        for s in range(2)
+        for i in range(3)
+    }
     return DatasetVersion("golden.dir", 2, 3, files, SliceVersion("h" * 64, 2, "md5 held out"))
 
 
@@ -73,27 +90,53 @@ def stage_keys() -> Iterable[bytes]:
     }
     for name, recipe in recipes.items():
         for stage in wanted(recipe, [(0, 1, 2), (1, 2, 0)], _dataset()).stages:
-            yield canonical_json({"recipe": name, "shard": stage.shard, "prefix": list(stage.prefix),
-                                  "seed": recipe.seed(stage.shard, stage.prefix), "key": stage.key})
+            yield canonical_json(
+                {
+                    "recipe": name,
+                    "shard": stage.shard,
+                    "prefix": list(stage.prefix),
+                    "seed": recipe.seed(stage.shard, stage.prefix),
+                    "key": stage.key,
+                }
+            )
 
 
 def release_documents() -> Iterable[bytes]:
     """The document in a version's files, whose digest the registry vouches for."""
-    yield canonical_json({"format": FORMAT, "release": release_to_json(_release("golden", A, B)),
-                          "recipe": recipe_to_json(_recipe()), "serving": {"name": "golden", "staleness_seconds": 1.0}})
+    yield canonical_json(
+        {
+            "format": FORMAT,
+            "release": release_to_json(_release("golden", A, B)),
+            "recipe": recipe_to_json(_recipe()),
+            "serving": {"name": "golden", "staleness_seconds": 1.0},
+        }
+    )
 
 
 def pseudonyms() -> Iterable[bytes]:
-    """What stands for a person and a record in the ledger and its tables, under the workspace key above."""
+    """What stands for a person and a record in the ledger and its tables, under the workspace key
+    above."""
     yield canonical_json({"key_check": key_check(KEYS)})
-    for subject, record in (("person-001", ""), ("person-001", "r1"), ("Ada Lovelace", ""), ("1001.0", "")):
-        yield canonical_json({
-            "subject": subject, "record": record, "suppression": suppression_digest(KEYS, subject, record),
-            "near": sorted(near_digests(KEYS, subject, subject, record, ())), "form": form_digest(KEYS, subject)})
+    for subject, record in (
+        ("person-001", ""),
+        ("person-001", "r1"),
+        ("Ada Lovelace", ""),
+        ("1001.0", ""),
+    ):
+        yield canonical_json(
+            {
+                "subject": subject,
+                "record": record,
+                "suppression": suppression_digest(KEYS, subject, record),
+                "near": sorted(near_digests(KEYS, subject, subject, record, ())),
+                "form": form_digest(KEYS, subject),
+            }
+        )
 
 
 def events() -> Iterable[bytes]:
-    """Entries of every kind, those that the rules refuse among them: their bytes are what is hashed."""
+    """Entries of every kind, those that the rules refuse among them: their bytes are what is
+    hashed."""
     for _, part in HISTORY:
         yield from (leaf_of({"time": NOW, **event}) for event in part)
     for event, _ in LEGAL.values():
@@ -104,12 +147,18 @@ def _budget_of(state: State) -> dict[str, Any] | None:
     if state.release is None:
         return None
     depths = [state.release.live_depth(s) for s in state.release.shards()]
-    return {"policy": "first_shard_dead", "exhausted": 0 in depths, "live_depths": depths, "certain_requests_left": 1}
+    return {
+        "policy": "first_shard_dead",
+        "exhausted": 0 in depths,
+        "live_depths": depths,
+        "certain_requests_left": 1,
+    }
 
 
 def _story() -> World:
-    """An approved request of a subject and one of a record are erased together; one is withdrawn, one is rejected under
-    a hold, a person returns; then a second erasure, of a subject in the held-out rows alone. One stays open."""
+    """An approved request of a subject and one of a record are erased together; one is withdrawn,
+    one is rejected under a hold, a person returns; then a second erasure, of a subject in the
+    held-out rows alone. One stays open."""
     world = make_world()
     world.ports.certificates.key = SIGNING  # type: ignore[attr-defined]
     world.ask("req-1", "s01-2")
@@ -119,7 +168,15 @@ def _story() -> World:
     world.ask("req-3", "s10-1")
     _close(world, "req-3", "withdrawal", "", "")
     world.ask("req-4", "s11-1")
-    world.tell(type="hold", state="set", subject="s11-1", id_rule=[], basis="17(3)(e)", reason="a claim", by="counsel")
+    world.tell(
+        type="hold",
+        state="set",
+        subject="s11-1",
+        id_rule=[],
+        basis="17(3)(e)",
+        reason="a claim",
+        by="counsel",
+    )
     world.tell(type="hold", state="released", subject="s11-1", by="counsel")
     _close(world, "req-4", "rejection", "12(5)", "asked for the ninth time")
     world.tell(type="lifted", suppression="suppressed s01-2 ", kind="subject", by="officer")
@@ -132,36 +189,59 @@ def _story() -> World:
 def _close(world: World, request: str, kind: str, basis: str, reason: str) -> None:
     ledger, book = world.ledger, world.requests
     name = leaf_hash(leaf_of(ledger.events[0])).hex()
-    predicate = closing_predicate(book.requests[request], kind, ledger.state().time, "officer", basis, reason, name,
-                                  ledger.head())
+    predicate = closing_predicate(
+        book.requests[request],
+        kind,
+        ledger.state().time,
+        "officer",
+        basis,
+        reason,
+        name,
+        ledger.head(),
+    )
     subject = {"name": f"ledger {name}", "digest": {"sha256": ledger.head().root}}
     document = sign(make_statement(predicate, subject, CLOSING_TYPE), SIGNING)
     world.ports.certificates.files[request] = document  # type: ignore[attr-defined]
-    world.tell(type="closed", request=request, kind=kind, certificate=sha256_hex(document), by="officer", basis=basis,
-               reason=reason)
+    world.tell(
+        type="closed",
+        request=request,
+        kind=kind,
+        certificate=sha256_hex(document),
+        by="officer",
+        basis=basis,
+        reason=reason,
+    )
     book.requests[request] = replace(book.requests[request], certificate=sha256_hex(document))
 
 
 def _checkpoint(told: list[Event], size: int = 0) -> Checkpoint:
-    leaves = [leaf_hash(leaf_of(e)) for e in told][:size or None]
+    leaves = [leaf_hash(leaf_of(e)) for e in told][: size or None]
     return Checkpoint(leaves[0].hex(), head_of(leaves), _AT)
 
 
 def ledger() -> Iterable[bytes]:
     """The story as an exported ledger: a signed checkpoint, then every entry."""
     told = _story().ledger.events
-    yield from export_ledger(sign_checkpoint(_checkpoint(told), SIGNING), [leaf_of(e) for e in told]).splitlines()
+    yield from export_ledger(
+        sign_checkpoint(_checkpoint(told), SIGNING), [leaf_of(e) for e in told]
+    ).splitlines()
 
 
 def documents() -> Iterable[bytes]:
-    """Certificates, a withdrawal and a rejection, signed, and the proofs of the bundle around them."""
+    """Certificates, a withdrawal and a rejection, signed, and the proofs of the bundle around
+    them."""
     world = _story()
     files, told = dict(world.ports.certificates.files), world.ledger.events  # type: ignore[attr-defined]
     yield from (files[name] for name in sorted(files))
     checkpoint = _checkpoint(told)
     erased = {name: files[name] for name in ("req-1", "req-2", "req-5")}
-    bundle = make_bundle(certificates=erased, checkpoint=checkpoint, signed=sign_checkpoint(checkpoint, SIGNING),
-                         events=told, earlier=[_checkpoint(told, 5)])
+    bundle = make_bundle(
+        certificates=erased,
+        checkpoint=checkpoint,
+        signed=sign_checkpoint(checkpoint, SIGNING),
+        events=told,
+        earlier=[_checkpoint(told, 5)],
+    )
     yield canonical_json(json.loads(bundle["proofs.json"]))
 
 
@@ -169,16 +249,36 @@ def report() -> Iterable[bytes]:
     """The report about the story, and the envelope that signs it."""
     world = _story()
     files = world.ports.certificates.files  # type: ignore[attr-defined]
-    made = build_report("golden", world.ledger.events, files, None, datetime(2026, 3, 1, tzinfo=UTC), _budget_of, 1,
-                        {"s3t": "golden"})
+    made = build_report(
+        "golden",
+        world.ledger.events,
+        files,
+        None,
+        datetime(2026, 3, 1, tzinfo=UTC),
+        _budget_of,
+        1,
+        {"s3t": "golden"},
+    )
     yield canonical_json(made.model_dump(mode="json"))
-    yield sign(make_statement(made.model_dump(mode="json"), {"name": "golden", "digest": {"sha256": "0" * 64}},
-                              REPORT_TYPE), SIGNING)
+    yield sign(
+        make_statement(
+            made.model_dump(mode="json"),
+            {"name": "golden", "digest": {"sha256": "0" * 64}},
+            REPORT_TYPE,
+        ),
+        SIGNING,
+    )
 
 
 GOLDEN: dict[str, Callable[[], Iterable[bytes]]] = {
-    "stage_keys": stage_keys, "release_documents": release_documents, "pseudonyms": pseudonyms, "events": events,
-    "ledger": ledger, "documents": documents, "report": report}
+    "stage_keys": stage_keys,
+    "release_documents": release_documents,
+    "pseudonyms": pseudonyms,
+    "events": events,
+    "ledger": ledger,
+    "documents": documents,
+    "report": report,
+}
 """What makes the lines of each file `NAME.jsonl` beside this one."""
 
 

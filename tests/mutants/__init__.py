@@ -1,7 +1,7 @@
 """Protections taken out, one at a time, each to be noticed by its test: `python -m tests.mutants`.
 
-A mutant that survives (its test still passes) is an error: the test could not fail. They are listed by what they are
-about, a module for each area.
+A mutant that survives (its test still passes) is an error: the test could not fail. They are listed
+by what they are about, a module for each area.
 """
 
 from pathlib import Path

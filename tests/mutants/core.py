@@ -76,10 +76,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="ingest: a row that may be an erased record",
         where="s3t_core/snapshot.py::SnapshotBuilder._record_left_out",
-        takes=(
-            "if digest in listed.partly:\n"
-            "    return _ERASED"
-        ),
+        takes=("if digest in listed.partly:\n    return _ERASED"),
         puts="return ''",
         fails="tests/flows/test_walk.py::without_a_record_id",
     ),

@@ -118,7 +118,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="erasure: whatever lies in data becomes the data",
         where="flows/adapters/datasets.py::DvcDatasets.erase",
-        takes="self._check_rewritten(path, stored.get(version.md5), match, folder / 'made.parquet')",
+        takes="self._check_rewritten(path, stored.get(version.md5), match, folder / "
+        "'made.parquet')",
         puts="pass",
         fails="tests/flows/test_cut_off.py::lies_in_data and labels",
     ),
@@ -472,8 +473,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="stored: a damaged object locks the erasure that is open",
         where="flows/adapters/datasets.py::DvcDatasets.destroy",
         takes=(
-            "_is_parquet(p) and (not _is_whole(p, _md5_named(p))) and (not "
-            "is_half_written(p.name))"
+            "_is_parquet(p) and (not _is_whole(p, _md5_named(p))) and (not is_half_written(p.name))"
         ),
         puts="False and (not is_half_written(p.name))",
         fails="tests/flows/test_stored.py::damaged_while_an_erasure_is_open",

@@ -139,8 +139,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="bundle: a closing entry need not be in the ledger",
         where="s3t_core/erasure/offline.py::_check_certificate",
         takes=(
-            "not includes(root, size, proof['index'], _leaf(closing), "
-            "_hashes(proof['inclusion']))"
+            "not includes(root, size, proof['index'], _leaf(closing), _hashes(proof['inclusion']))"
         ),
         puts="False",
         fails="tests/unit/test_bundle.py::value_of_a_proof",
@@ -383,15 +382,15 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/erasure/executor.py::Eraser._looked",
         takes=(
             "{'files': report.files, 'bytes': report.bytes, 'needles': report.needles, "
-            "'spellings': sum((len(state.requests[r].ids) for r in plan.requests)), 'unsearchable': "
-            "report.unsearchable + lost, 'lost': lost, 'ids_lost': unknown, 'shared': "
-            "report.shared, 'outside': len(report.outside)}"
+            "'spellings': sum((len(state.requests[r].ids) for r in plan.requests)), "
+            "'unsearchable': report.unsearchable + lost, 'lost': lost, 'ids_lost': unknown, "
+            "'shared': report.shared, 'outside': len(report.outside)}"
         ),
         puts=(
             "{'files': report.files, 'bytes': report.bytes, 'needles': report.needles, "
-            "'spellings': sum((len(state.requests[r].ids) for r in plan.requests)), 'unsearchable': "
-            "report.unsearchable, 'lost': 0, 'ids_lost': unknown, 'shared': report.shared, "
-            "'outside': len(report.outside)}"
+            "'spellings': sum((len(state.requests[r].ids) for r in plan.requests)), "
+            "'unsearchable': report.unsearchable, 'lost': 0, 'ids_lost': unknown, 'shared': "
+            "report.shared, 'outside': len(report.outside)}"
         ),
         fails="tests/unit/test_executor.py::restore_lost",
     ),

@@ -55,10 +55,7 @@ MUTANTS: tuple[Mutant, ...] = (
             "champion.version):\n"
             "    return None"
         ),
-        puts=(
-            "if False:\n"
-            "    return None"
-        ),
+        puts=("if False:\n    return None"),
         fails="tests/flows/test_budget.py::during_the_retrain and registered",
     ),
     Mutant(
@@ -311,7 +308,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="lease: what a stopped eraser wrote stays",
         where="flows/erase.py::erase",
-        takes="with putting_right(place), place.changing(max(wait_seconds, training)) as lease: ...",
+        takes="with putting_right(place), place.changing(max(wait_seconds, training)) as lease: "
+        "...",
         puts="with place.changing(max(wait_seconds, training)) as lease: ...",
         fails="tests/flows/test_taken_over.py::do_not_come_back",
     ),
@@ -389,8 +387,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="keys: a replaced key comes back in an exported ledger",
         where="flows/verifying.py::_check_ledger_keys",
         takes=(
-            "given.check_chain(signer, ((c.old, c.new, not c.vouched) for c in "
-            "state.key_changes))"
+            "given.check_chain(signer, ((c.old, c.new, not c.vouched) for c in state.key_changes))"
         ),
         puts=(
             "False and given.check_chain(signer, ((c.old, c.new, not c.vouched) for c in "

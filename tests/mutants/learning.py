@@ -129,8 +129,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/learning/stage.py::train_stage",
         takes="_fit(staged, name, in_order(parts, reader.reader), seed, reader.layer)",
         puts=(
-            "_fit(staged, name, in_order(parts, reader.reader), seed + len(held_out), "
-            "reader.layer)"
+            "_fit(staged, name, in_order(parts, reader.reader), seed + len(held_out), reader.layer)"
         ),
         fails="tests/exactness/test_hazards.py::hazard_8",
     ),

@@ -8,8 +8,9 @@ from tests.mutants.syntax import NotThere, replaced
 
 @dataclass(frozen=True)
 class Mutant:
-    """`where`: FILE, or FILE::NAME for a function, class or method in it. The piece of syntax `takes` in it becomes
-    `puts` (tests.mutants.syntax); then `fails`, as FILE::EXPRESSION of pytest's -k, must fail."""
+    """`where`: FILE, or FILE::NAME for a function, class or method in it. The piece of syntax
+    `takes` in it becomes `puts` (tests.mutants.syntax); then `fails`, as FILE::EXPRESSION of
+    pytest's -k, must fail."""
 
     name: str
     where: str
@@ -23,20 +24,23 @@ class Mutant:
         return self.where.partition("::")[0]
 
     def applied(self, source: str) -> str:
-        """The file with the protection taken out. Raises NotThere where it is not there, or does not change."""
+        """The file with the protection taken out. Raises NotThere where it is not there, or does
+        not change."""
         return replaced(source, self.where.partition("::")[2], self.takes, self.puts)
 
     def check(self, source: str) -> None:
-        """That another program is left, which can be read: else its test fails whatever it tests. Raises NotThere,
-        SyntaxError, and ValueError for a program that is the same."""
-        if ast.dump(ast.parse(self.applied(source))) == ast.dump(ast.parse(ast.unparse(ast.parse(source)))):
+        """That another program is left, which can be read: else its test fails whatever it tests.
+        Raises NotThere, SyntaxError, and ValueError for a program that is the same."""
+        if ast.dump(ast.parse(self.applied(source))) == ast.dump(
+            ast.parse(ast.unparse(ast.parse(source)))
+        ):
             raise ValueError(f"{self.name}: expected another program, got the same")
 
 
 @dataclass(frozen=True)
 class TextMutant(Mutant):
-    """Of a file, or a template within one, that has no syntax of Python's: the text `takes`, where it first stands,
-    becomes `puts`."""
+    """Of a file, or a template within one, that has no syntax of Python's: the text `takes`, where
+    it first stands, becomes `puts`."""
 
     def applied(self, source: str) -> str:
         """As for a mutant of syntax."""

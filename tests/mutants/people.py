@@ -187,7 +187,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="holds: one of whom a hash found is acknowledged too late",
         where="flows/requests.py::hold",
-        takes="[*waiting, *(r for r in pending if digest in state.requests[r.request_id].subjects)]",
+        takes="[*waiting, *(r for r in pending if digest in "
+        "state.requests[r.request_id].subjects)]",
         puts="waiting",
         fails="tests/flows/test_cut_off.py::no_hold_is_acknowledged",
     ),

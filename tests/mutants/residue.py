@@ -63,10 +63,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="residue: a tar ends at its first bad header",
         where="s3t_core/erasure/decoding/archives.py::_tar_size",
         takes="raise Undecodable('tar: a header without its checksum')",
-        puts=(
-            "return 0\n"
-            "raise Undecodable('tar: a header without its checksum')"
-        ),
+        puts=("return 0\nraise Undecodable('tar: a header without its checksum')"),
         fails="tests/unit/test_residue.py::a_tar_is_read",
     ),
     Mutant(
@@ -387,7 +384,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="deferred: who may have rows",
         where="s3t_core/erasure/rules.py::_deferred",
-        takes="_want(not any(plan['rows'][request].values()), 'requests of which no row was found')",
+        takes="_want(not any(plan['rows'][request].values()), 'requests of which no row was "
+        "found')",
         puts="",
         fails="tests/unit/test_rules.py::may_mean_somebody",
     ),
@@ -401,7 +399,10 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="deferred: left on the suppression list",
         where="flows/adapters/database.py::SqlRequestBook.defer",
-        takes="connection.execute(delete(_SUPPRESSION).where(_SUPPRESSION.c.request.in_([r.request_id for r in requests])))",
+        takes=(
+            "connection.execute(delete(_SUPPRESSION).where("
+            "_SUPPRESSION.c.request.in_([r.request_id for r in requests])))"
+        ),
         puts="",
         fails="tests/faults/test_words.py::keeps_nobody_else",
     ),
@@ -482,10 +483,7 @@ MUTANTS: tuple[Mutant, ...] = (
             "self._needles.digests and self._needles.digests.intersection((*subjects, "
             "*rows.digests('record')))"
         ),
-        puts=(
-            "False and self._needles.digests.intersection((*subjects, "
-            "*rows.digests('record')))"
-        ),
+        puts=("False and self._needles.digests.intersection((*subjects, *rows.digests('record')))"),
         fails="tests/unit/test_residue.py::among_digests",
     ),
     Mutant(

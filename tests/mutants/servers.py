@@ -427,7 +427,8 @@ MUTANTS: tuple[Mutant, ...] = (
     TextMutant(
         name="roles: whoever may take a lease writes what they like in it",
         where="infra/roles.sql",
-        takes="name IN ('change', 'train') AND holder ~ '^[0-9a-f]{32}$' AND place ~ '^[0-9a-f]{64}$');",
+        takes="name IN ('change', 'train') AND holder ~ '^[0-9a-f]{32}$' AND place ~ "
+        "'^[0-9a-f]{64}$');",
         puts="true);",
         fails="tests/stack/test_roles.py::keeps_nothing_beside",
     ),
@@ -553,11 +554,7 @@ MUTANTS: tuple[Mutant, ...] = (
             "      ca-file: {folder}/authority.pem\n"
             "      scheduler:"
         ),
-        puts=(
-            "    tls:\n"
-            "      ca-file: {folder}/authority.pem\n"
-            "      scheduler:"
-        ),
+        puts=("    tls:\n      ca-file: {folder}/authority.pem\n      scheduler:"),
         fails="tests/stack/test_dask.py::stranger",
     ),
     TextMutant(

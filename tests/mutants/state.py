@@ -6,9 +6,10 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="failover: a process takes an older copy for the ledger it has read",
         where="flows/adapters/database.py::Database.folded",
-        takes="if known.size > len(rows) or (known.size and rows[known.size - 1].seal != known.seal): ...",
-        puts="if known.size > len(rows) or (known.size and rows[known.size - 1].seal != known.seal):\n"
-        "    known = Folded(0, b'', State())",
+        takes="if known.size > len(rows) or (known.size and rows[known.size - 1].seal != "
+        "known.seal): ...",
+        puts="if known.size > len(rows) or (known.size and rows[known.size - 1].seal != "
+        "known.seal):\n    known = Folded(0, b'', State())",
         fails="tests/faults/test_ledger.py::believes_no_older_copy",
     ),
     Mutant(
@@ -163,10 +164,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="move: the old database stays",
         where="flows/adapters/database.py::Database.move_to",
-        takes=(
-            "for table in tables:\n"
-            "    table.drop(here)"
-        ),
+        takes=("for table in tables:\n    table.drop(here)"),
         puts="",
         fails="tests/flows/test_migrating.py::old_database_open",
     ),
@@ -187,10 +185,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="a job outlives whoever asked for it",
         where="flows/adapters/runner.py::_end_with_parent",
-        takes=(
-            "wait([parent.sentinel])\n"
-            "os.kill(os.getpid(), signal.SIGKILL)"
-        ),
+        takes=("wait([parent.sentinel])\nos.kill(os.getpid(), signal.SIGKILL)"),
         puts="pass",
         fails="tests/unit/test_runner.py::is_killed",
     ),
@@ -336,7 +331,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="version: what came to the registry is not looked at",
         where="flows/adapters/registry.py::MlflowRegistry._check_logged",
-        takes="(there.get('release.json'), there.get(_CODE.name)) != (document, _CODE.read_bytes())",
+        takes="(there.get('release.json'), there.get(_CODE.name)) != (document, "
+        "_CODE.read_bytes())",
         puts="False",
         fails="tests/flows/test_release_document.py::not_run_by_us",
     ),
@@ -587,16 +583,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="serving: a refusal quotes what was asked",
         where="flows/adapters/served_model.py::_Told",
-        takes=(
-            "@message.setter\n"
-            "def message(self, _: str) -> None:\n"
-            "    pass"
-        ),
-        puts=(
-            "@message.setter\n"
-            "def message(self, said: str) -> None:\n"
-            "    self._sentence = said"
-        ),
+        takes=("@message.setter\ndef message(self, _: str) -> None:\n    pass"),
+        puts=("@message.setter\ndef message(self, said: str) -> None:\n    self._sentence = said"),
         fails="tests/unit/test_served_model.py::sentence_of_a_refusal",
     ),
     Mutant(

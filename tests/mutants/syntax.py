@@ -1,10 +1,12 @@
-"""A mutant names what it takes out by a place and a piece of syntax: layout, comments and line numbers do not matter.
+"""A mutant names what it takes out by a place and a piece of syntax: layout, comments and line
+numbers do not matter.
 
 1. A place is the dotted name of a function, class or method, or the whole file.
-2. A piece is an expression, or statements. Within statements, `...` on a line of its own stands for any statements;
-   `...` in the replacement stands for the same ones: `if x: ...` is an if by its condition, and `...` in its place
-   takes the condition away.
-3. `_(name=value)` is an argument of a call, and `{key: value}` also one item of a longer dictionary.
+2. A piece is an expression, or statements. Within statements, `...` on a line of its own stands for
+   any statements; `...` in the replacement stands for the same ones: `if x: ...` is an if by its
+   condition, and `...` in its place takes the condition away.
+3. `_(name=value)` is an argument of a call, and `{key: value}` also one item of a longer
+   dictionary.
 4. The piece stands exactly once in the place. Nothing in its place removes it.
 
 The result is the whole file, as `ast.unparse` writes it.
@@ -33,20 +35,22 @@ class _Spot:
 
     def there(self) -> list[ast.AST]:
         value = getattr(self.node, self.field)
-        return value[self.index:self.index + self.count] if self.index >= 0 else [value]
+        return value[self.index : self.index + self.count] if self.index >= 0 else [value]
 
     def put(self, new: list[ast.AST]) -> None:
         if self.index >= 0:
-            getattr(self.node, self.field)[self.index:self.index + self.count] = new
+            getattr(self.node, self.field)[self.index : self.index + self.count] = new
         elif len(new) == 1:
             setattr(self.node, self.field, new[0])
         else:
-            raise NotThere("expected an expression in place of one that nothing can stand for, got none")
+            raise NotThere(
+                "expected an expression in place of one that nothing can stand for, got none"
+            )
 
 
 def replaced(source: str, place: str, takes: str, puts: str) -> str:
-    """`source` with the piece `takes` in `place` replaced by `puts`. Raises NotThere, and SyntaxError for a piece that
-    is none."""
+    """`source` with the piece `takes` in `place` replaced by `puts`. Raises NotThere, and
+    SyntaxError for a piece that is none."""
     tree = ast.parse(source)
     wanted, new = ast.parse(takes).body, ast.parse(puts).body
     scope = _find(tree, place)
@@ -63,7 +67,9 @@ def replaced(source: str, place: str, takes: str, puts: str) -> str:
     if item is not None and not spots:
         return _with_item(tree, scope, item, _item(new))
     if len(spots) != 1:
-        raise NotThere(f"expected {takes!r} once in {place or 'the file'}, got it {len(spots)} times")
+        raise NotThere(
+            f"expected {takes!r} once in {place or 'the file'}, got it {len(spots)} times"
+        )
     spot = spots[0]
     if as_statements:
         there: Body = spot.there()  # type: ignore[assignment]
@@ -108,7 +114,12 @@ def _value(body: Body) -> ast.expr:
 def _argument(body: Body) -> ast.keyword | None:
     """The argument that `_(name=value)` writes."""
     call = _value(body) if _is_expression(body) else None
-    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "_" and not call.args:
+    if (
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id == "_"
+        and not call.args
+    ):
         return call.keywords[0]
     return None
 
@@ -123,7 +134,11 @@ def _item(body: Body) -> tuple[str, ast.expr] | None:
 
 def _is_open(node: ast.AST) -> bool:
     """Whether the statement is `...`."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and node.value.value is ...
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and node.value.value is ...
+    )
 
 
 # --- where they stand
@@ -139,7 +154,8 @@ def _places_of(scope: ast.AST, wanted: ast.AST) -> Iterator[_Spot]:
 
 
 def _read(node: ast.AST) -> ast.AST:
-    """The expression as one that is read: the target of an assignment is found by what it looks like, too."""
+    """The expression as one that is read: the target of an assignment is found by what it looks
+    like, too."""
     if not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
         return node
     other = copy.deepcopy(node)
@@ -164,7 +180,7 @@ def _statements(scope: ast.AST, wanted: Body) -> Iterator[_Spot]:
         for field, value in ast.iter_fields(node):
             if _is_body(value):
                 for index in range(len(value) - len(wanted) + 1):
-                    if _alike(wanted, value[index:index + len(wanted)]):
+                    if _alike(wanted, value[index : index + len(wanted)]):
                         yield _Spot(node, field, index, len(wanted))
 
 
@@ -186,7 +202,8 @@ def _same(wanted: object, there: object) -> bool:
         return len(wanted) == len(there) and all(map(_same, wanted, there))
     if isinstance(wanted, ast.AST):
         return type(wanted) is type(there) and all(
-            _same(value, getattr(there, field)) for field, value in ast.iter_fields(wanted))
+            _same(value, getattr(there, field)) for field, value in ast.iter_fields(wanted)
+        )
     return wanted == there
 
 
@@ -223,12 +240,18 @@ def _filled(new: Body, left_open: Iterator[Body]) -> Iterator[ast.stmt]:
         yield each
 
 
-def _with_item(tree: ast.AST, scope: ast.AST, item: tuple[str, ast.expr], new: tuple[str, ast.expr] | None) -> str:
+def _with_item(
+    tree: ast.AST, scope: ast.AST, item: tuple[str, ast.expr], new: tuple[str, ast.expr] | None
+) -> str:
     """The file with one item of a longer dictionary changed or, without `new`, gone."""
     key, dump = item[0], ast.dump(item[1])
-    found = [(node, n) for node in ast.walk(scope) if isinstance(node, ast.Dict)
-             for n, (k, v) in enumerate(zip(node.keys, node.values, strict=True))
-             if k is not None and ast.dump(k) == key and ast.dump(v) == dump]
+    found = [
+        (node, n)
+        for node in ast.walk(scope)
+        if isinstance(node, ast.Dict)
+        for n, (k, v) in enumerate(zip(node.keys, node.values, strict=True))
+        if k is not None and ast.dump(k) == key and ast.dump(v) == dump
+    ]
     if len(found) != 1:
         raise NotThere(f"expected the item once, got it {len(found)} times")
     node, n = found[0]

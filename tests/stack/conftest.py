@@ -15,11 +15,17 @@ import pytest
 from tests.ports import free_ports
 
 RUNNING = os.environ.get("S3T_TEST_STACK")
-"""The directory of a stack that runs already (`infra.stack up --dir DIR --config DIR/stack.toml`), to test on it."""
+"""The directory of a stack that runs already (`infra.stack up --dir DIR --config DIR/stack.toml`),
+to test on it."""
 PORTS = tomllib.loads(Path(RUNNING, "stack.toml").read_text())["ports"] if RUNNING else free_ports()
-os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{PORTS['prefect']}/api"  # Prefect reads it once, when imported
+os.environ["PREFECT_API_URL"] = (
+    f"http://127.0.0.1:{PORTS['prefect']}/api"  # Prefect reads it once, when imported
+)
 os.environ["PREFECT_API_AUTH_STRING"] = (
-    Path(RUNNING, "prefect-credential").read_text().strip() if RUNNING else "s3t:a-credential-of-these-tests")
+    Path(RUNNING, "prefect-credential").read_text().strip()
+    if RUNNING
+    else "s3t:a-credential-of-these-tests"
+)
 
 from flows.adapters.credentials import write_secret  # noqa: E402
 from flows.wiring import Workspace, create_workspace  # noqa: E402
@@ -35,15 +41,33 @@ KEY = b"\x05" * 32
 
 def up(stack: Stack) -> None:
     """Start what is not running, in a process of its own, as a user does."""
-    done = subprocess.run([sys.executable, "-m", "infra.stack", "up", "--dir", str(stack.folder), "--config",
-                           str(stack.folder / "stack.toml")], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "infra.stack",
+            "up",
+            "--dir",
+            str(stack.folder),
+            "--config",
+            str(stack.folder / "stack.toml"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode != 0:
-        logs = "".join(f"\n--- {p.name}\n{p.read_text()[-1500:]}" for p in (stack.folder / "logs").glob("*.log"))
+        logs = "".join(
+            f"\n--- {p.name}\n{p.read_text()[-1500:]}"
+            for p in (stack.folder / "logs").glob("*.log")
+        )
         raise AssertionError(done.stderr + logs)
 
 
 def _work_with(stack: Stack) -> None:
-    """As whoever sourced its `env`, and knows every account's password besides: tests make databases of their own."""
+    """As whoever sourced its `env`, and knows every account's password besides: tests make
+    databases of their own."""
     os.environ.update(stack.env)
     del os.environ["PGUSER"]
     os.environ["PGPASSFILE"] = str(stack.passwords(OWNER, *DATABASES, *ACCOUNTS))
@@ -60,8 +84,11 @@ def stack() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="s3t-stack-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # PostgreSQL runs as another user where this one is root
         config = Path(folder, "stack.toml")
-        config.write_text("[ports]\n" + "".join(f"{k} = {v}\n" for k, v in PORTS.items())
-                          + '[workers]\ncount = 2\npool = "s3t"\n')
+        config.write_text(
+            "[ports]\n"
+            + "".join(f"{k} = {v}\n" for k, v in PORTS.items())
+            + '[workers]\ncount = 2\npool = "s3t"\n'
+        )
         write_secret(Path(folder, CREDENTIAL), os.environ["PREFECT_API_AUTH_STRING"])
         made = Stack(Path(folder), config)
         try:
@@ -92,22 +119,32 @@ def database(stack: Stack) -> str:
 @pytest.fixture
 def make_config(stack: Stack, backbone: Path, database: str) -> Callable[..., Any]:
     """A config with everything on the stack, under names of its own."""
+
     def make(**changes: dict[str, Any]) -> Any:
         prefix = urlsplit(database).path.strip("/")
         servers: dict[str, Any] = {
-            "system": {"name": prefix}, "database": {"url": database}, "store": {"url": f"s3://s3t/{prefix}/stages"},
+            "system": {"name": prefix},
+            "database": {"url": database},
+            "store": {"url": f"s3://s3t/{prefix}/stages"},
             "dvc": {"remote": f"s3://s3t/{prefix}/dvc"},
-            "registry": {"tracking_uri": f"http://127.0.0.1:{stack.ports['mlflow']}",
-                         "backend": stack.database("mlflow"), "artifacts": "s3://mlflow/artifacts"}}
+            "registry": {
+                "tracking_uri": f"http://127.0.0.1:{stack.ports['mlflow']}",
+                "backend": stack.database("mlflow"),
+                "artifacts": "s3://mlflow/artifacts",
+            },
+        }
         for section, keys in changes.items():
             servers.setdefault(section, {}).update(keys)
         return tiny_config(backbone, **servers)
+
     return make
 
 
 @pytest.fixture
 def make_place(tmp_path: Path, backbone: Path) -> Callable[..., Workspace]:
     """A workspace of this machine alone; keyword arguments change config sections."""
+
     def make(name: str = "local", **changes: dict[str, Any]) -> Workspace:
         return create_workspace(tmp_path / name, tiny_config(backbone, **changes), KEY)
+
     return make

@@ -1,7 +1,8 @@
-"""kill -9 of each server and of a worker while an erasure runs: nothing lost, nothing twice, nothing tainted served.
+"""kill -9 of each server and of a worker while an erasure runs: nothing lost, nothing twice,
+nothing tainted served.
 
-The short form kills PostgreSQL and the workers; S3T_TEST_FAULTS=all (`make test-stack-faults`) takes every server,
-during training, erasure and the full retrain.
+The short form kills PostgreSQL and the workers; S3T_TEST_FAULTS=all (`make test-stack-faults`)
+takes every server, during training, erasure and the full retrain.
 """
 
 import os
@@ -26,14 +27,23 @@ from tests.stack.conftest import EVERY, KEY, ROOT, up
 
 pytestmark = pytest.mark.timeout(900)
 SERVICES = ("postgres", "s3", "mlflow", "prefect")
-CASES = [(s, w) for s in SERVICES for w in ("train", "erase", "retrain")] if EVERY else [("postgres", "erase")]
+CASES = (
+    [(s, w) for s in SERVICES for w in ("train", "erase", "retrain")]
+    if EVERY
+    else [("postgres", "erase")]
+)
 DOWN_SECONDS = 10 if EVERY else 3
 
 
 def flow(root: Path, name: str) -> subprocess.Popen[str]:
     """A command, as an operator gives it."""
-    code = f"import sys\nfrom flows.cli import main\nsys.argv = ['s3t', {name!r}, '--workspace', sys.argv[1]]\nmain()\n"
-    return subprocess.Popen([sys.executable, "-c", code, str(root)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    code = (
+        f"import sys\nfrom flows.cli import main\nsys.argv = ['s3t', {name!r}, '--workspace', "
+        "sys.argv[1]]\nmain()\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(root)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
 
 
 def finished(process: subprocess.Popen[str]) -> str:
@@ -42,7 +52,9 @@ def finished(process: subprocess.Popen[str]) -> str:
     return "" if process.returncode == 0 else errors
 
 
-def wait_for(place: Workspace, seen: Callable[[State], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(
+    place: Workspace, seen: Callable[[State], bool], process: subprocess.Popen[str]
+) -> None:
     """Until the ledger says so, or the flow is at its end."""
     while process.poll() is None and not seen(Workspace(place.root).ledger.state()):
         time.sleep(0.1)
@@ -52,13 +64,15 @@ def wait_for(place: Workspace, seen: Callable[[State], bool], process: subproces
 def place(make_config: Callable[..., Any], tmp_path: Path) -> Workspace:
     made = create_workspace(tmp_path / "w", make_config(), KEY)
     from flows.ingest import ingest
+
     ingest(str(made.root), str(write_csv(tmp_path / "people.csv", people(canary=True))))
     return Workspace(made.root)
 
 
 @pytest.mark.parametrize(("service", "during"), CASES)
 def test_a_server_that_is_killed_and_comes_back_costs_nothing(
-        stack: Stack, place: Workspace, service: str, during: str) -> None:
+    stack: Stack, place: Workspace, service: str, during: str
+) -> None:
     if during != "train":
         assert finished(flow(place.root, "train")) == ""
         request = take_requests(place, [CANARY])[0]
@@ -66,8 +80,10 @@ def test_a_server_that_is_killed_and_comes_back_costs_nothing(
         assert finished(flow(place.root, "erase")) == ""
     before = set(Workspace(place.root).ledger.state().stages)
     began: dict[str, Callable[[State], bool]] = {
-        "train": lambda s: len(s.stages) > 1, "erase": lambda s: s.plan is not None,
-        "retrain": lambda s: bool(set(s.stages) - before)}
+        "train": lambda s: len(s.stages) > 1,
+        "erase": lambda s: s.plan is not None,
+        "retrain": lambda s: bool(set(s.stages) - before),
+    }
     process = flow(place.root, during)
     wait_for(place, began[during], process)
     stack.kill(service)
@@ -75,7 +91,9 @@ def test_a_server_that_is_killed_and_comes_back_costs_nothing(
     back.start()
     told = finished(process)
     back.join()
-    assert told == "" or (re.search(r"^s3t: .*again", told, re.M) and "Traceback" not in told), told[-2000:]
+    assert told == "" or (re.search(r"^s3t: .*again", told, re.M) and "Traceback" not in told), (
+        told[-2000:]
+    )
     again = finished(flow(place.root, during))  # whatever was cut is finished by the next run
     assert again == "", again[-2000:]
     state = Workspace(place.root).ledger.state()
@@ -94,6 +112,7 @@ def test_a_worker_that_is_killed_mid_erasure_loses_nothing(stack: Stack, place: 
     from prefect.deployments import run_deployment
 
     from tests.stack.test_walk import deploy
+
     deploy(place.root)
     assert finished(flow(place.root, "train")) == ""
     request = take_requests(place, [CANARY])[0]
@@ -113,13 +132,16 @@ def test_a_worker_that_is_killed_mid_erasure_loses_nothing(stack: Stack, place: 
 
 
 @pytest.mark.skipif(not EVERY, reason="Prefect gives a lost place back after five minutes")
-def test_a_power_cut_during_the_nightly_erasure_stops_no_later_one(stack: Stack, place: Workspace) -> None:
-    """Workers, their runs and the Prefect server die together. Prefect takes the run for running and its deployment's
-    only place for taken; the watch knows better."""
+def test_a_power_cut_during_the_nightly_erasure_stops_no_later_one(
+    stack: Stack, place: Workspace
+) -> None:
+    """Workers, their runs and the Prefect server die together. Prefect takes the run for running
+    and its deployment's only place for taken; the watch knows better."""
     from prefect.deployments import run_deployment
 
     from flows.watching import watch
     from tests.stack.test_walk import deploy
+
     deploy(place.root)
     assert finished(flow(place.root, "train")) == ""
     request = take_requests(place, [CANARY])[0]
@@ -141,6 +163,7 @@ def test_a_power_cut_during_the_nightly_erasure_stops_no_later_one(stack: Stack,
         time.sleep(1)
     assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
     from prefect import get_client
+
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(cut.id).state
     assert state is not None and state.is_crashed()
@@ -158,9 +181,12 @@ def test_of_two_eraser_processes_at_once_one_works(stack: Stack, place: Workspac
 def _kill_flow_runs(place: Workspace) -> None:
     """The process that the dead workers left at work: a machine that dies takes it along."""
     import psutil
+
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and any(f.path == str(place.lock_path) for f in process.open_files()):
+            if process.pid != os.getpid() and any(
+                f.path == str(place.lock_path) for f in process.open_files()
+            ):
                 process.kill()
         except psutil.Error:
             continue

@@ -1,4 +1,5 @@
-"""An embedded workspace moves to the stack and back: ledger, certificates, version numbers and answers stay."""
+"""An embedded workspace moves to the stack and back: ledger, certificates, version numbers and
+answers stay."""
 
 import json
 import os
@@ -34,16 +35,23 @@ pytestmark = pytest.mark.timeout(900)
 
 def places(config: Config) -> str:
     """The sections of a config that a move is about, as TOML."""
-    wanted = Config().model_copy(update={n: getattr(config, n) for n in ("database", "store", "dvc", "registry")})
+    wanted = Config().model_copy(
+        update={n: getattr(config, n) for n in ("database", "store", "dvc", "registry")}
+    )
     text = render_config(wanted)
-    return "\n".join(f"[{part}" for part in text.split("\n[")[1:]
-                   if part.startswith(("database]", "store]", "dvc]", "registry]")))
+    return "\n".join(
+        f"[{part}"
+        for part in text.split("\n[")[1:]
+        if part.startswith(("database]", "store]", "dvc]", "registry]"))
+    )
 
 
 @pytest.fixture
 def place(make_place: Callable[..., Workspace], database: str, tmp_path: Path) -> Workspace:
     """Embedded: trained, one erasure certified (versions 1 and 2 or later), one request pending."""
-    made = make_place(system={"name": urlsplit(database).path.strip("/")}, erasure={"keep_clean_versions_days": 7})
+    made = make_place(
+        system={"name": urlsplit(database).path.strip("/")}, erasure={"keep_clean_versions_days": 7}
+    )
     ingest(str(made.root), str(write_csv(tmp_path / "people.csv", people(canary=True))))
     train(str(made.root))
     take_requests(made, ["person-003"])
@@ -62,18 +70,38 @@ def served(place: Workspace) -> tuple[str, list[dict[str, Any]]]:
 def moved_to(root: Path, settings: str, folder: Path) -> dict[str, Any]:
     """As a user does it, in a process of its own."""
     (folder / "places.toml").write_text(settings)
-    theirs = {k: v for k, v in os.environ.items()
-              if not k.startswith("MLFLOW_") or k in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")}
-    done = subprocess.run([sys.executable, "-m", "flows.cli", "migrate", "--settings", str(folder / "places.toml"),
-                           "--workspace", str(root), "--json"], cwd=ROOT, capture_output=True, text=True, check=False,
-                          env=theirs)
+    theirs = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith("MLFLOW_")
+        or k in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    }
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "flows.cli",
+            "migrate",
+            "--settings",
+            str(folder / "places.toml"),
+            "--workspace",
+            str(root),
+            "--json",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=theirs,
+    )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def test_to_the_stack_and_back(
-        stack: Stack, place: Workspace, make_config: Callable[..., Any], tmp_path: Path) -> None:
+    stack: Stack, place: Workspace, make_config: Callable[..., Any], tmp_path: Path
+) -> None:
     before, serving = facts(place.root), served(place)
     embedded, servers = places(place.config), places(make_config())
     kept = [v.version for v in place.ledger.state().versions if not v.destroyed]
@@ -85,8 +113,11 @@ def test_to_the_stack_and_back(
     there = Workspace(place.root)
     assert facts(place.root) == before and served(there) == serving
     assert there.registry.run_facts() == runs
-    embedded_files = [p for n in ("s3t.db", "stages", "remote", "mlflow.db", "mlartifacts")
-                      for p in (place.root / ".s3t").glob(f"{n}*")]
+    embedded_files = [
+        p
+        for n in ("s3t.db", "stages", "remote", "mlflow.db", "mlartifacts")
+        for p in (place.root / ".s3t").glob(f"{n}*")
+    ]
     assert embedded_files == []
     assert not [p for p in place.root.rglob("*.safetensors") if "activations" not in p.parts]
     for certificate in there.certificates_dir.iterdir():
@@ -112,9 +143,12 @@ def test_to_the_stack_and_back(
     assert not [p for p in files if CANARY_TEXT[:40].encode() in p.read_bytes()]
 
 
-@pytest.mark.skipif(not EVERY, reason="in the short form the move between directories is cut (tests/flows)")
+@pytest.mark.skipif(
+    not EVERY, reason="in the short form the move between directories is cut (tests/flows)"
+)
 def test_a_move_to_the_stack_that_is_cut_anywhere_is_finished(
-        stack: Stack, place: Workspace, make_config: Callable[..., Any]) -> None:
+    stack: Stack, place: Workspace, make_config: Callable[..., Any]
+) -> None:
     before, serving = facts(place.root), served(place)
     servers = places(make_config())
     for steps in range(0, 200, 3):
@@ -124,6 +158,7 @@ def test_a_move_to_the_stack_that_is_cut_anywhere_is_finished(
             left[0] -= 1
             if left[0] < 0:
                 raise Cut
+
         try:
             migrate(place.root, servers if steps == 0 else "", "servers.toml", told)
             break
@@ -131,17 +166,21 @@ def test_a_move_to_the_stack_that_is_cut_anywhere_is_finished(
             continue
     there = Workspace(place.root)
     assert steps > 6 and facts(place.root) == before and served(there) == serving
-    assert len(there.registry.released()) == len({v.version for v in there.ledger.state().versions if not v.destroyed})
+    assert len(there.registry.released()) == len(
+        {v.version for v in there.ledger.state().versions if not v.destroyed}
+    )
 
 
 def test_a_version_of_a_move_that_was_cut_off_is_not_believed(
-        stack: Stack, place: Workspace, make_config: Callable[..., Any]) -> None:
+    stack: Stack, place: Workspace, make_config: Callable[..., Any]
+) -> None:
     """Its files lay in the new registry, and no ledger knew their digest."""
     before, serving = facts(place.root), served(place)
 
     def told(at: str) -> None:
         if at == "the database":
             raise Cut
+
     with pytest.raises(Cut):
         migrate(place.root, places(make_config()), "servers.toml", told)
     forget_connections()
@@ -158,4 +197,6 @@ def test_a_version_of_a_move_that_was_cut_off_is_not_believed(
     forget_connections()
     there = Workspace(place.root)
     assert facts(place.root) == before and served(there) == serving
-    assert all(blobs.read(n) == CODE.read_bytes() for n in blobs.names() if n.endswith("champion.py"))
+    assert all(
+        blobs.read(n) == CODE.read_bytes() for n in blobs.names() if n.endswith("champion.py")
+    )

@@ -1,4 +1,5 @@
-"""One workspace, three PostgreSQL roles (infra/roles.sql): each does its work whole, and none does another's."""
+"""One workspace, three PostgreSQL roles (infra/roles.sql): each does its work whole, and none does
+another's."""
 
 import contextlib
 import json
@@ -31,20 +32,37 @@ from tests.stack.test_postgresql import FIRST
 pytestmark = pytest.mark.timeout(600)
 
 
-def s3t(stack: Stack, place: Workspace, user: str, *arguments: str, servers: bool = False) -> tuple[int, Any]:
-    """A command as whoever sourced that account's `env`, and has the other servers' keys too if they are told: the exit
-    code and the document it printed."""
-    theirs = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "AWS_", "PREFECT_", "PG"))}
+def s3t(
+    stack: Stack, place: Workspace, user: str, *arguments: str, servers: bool = False
+) -> tuple[int, Any]:
+    """A command as whoever sourced that account's `env`, and has the other servers' keys too if
+    they are told: the exit code and the document it printed."""
+    theirs = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("MLFLOW_", "AWS_", "PREFECT_", "PG"))
+    }
     theirs |= {**(stack.env if servers else {}), **stack.env_of(user)}
-    done = subprocess.run([sys.executable, "-m", "flows.cli", *arguments, "--workspace", str(place.root), "--json"],
-                          cwd=ROOT, capture_output=True, text=True, check=False, env=theirs)
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments, "--workspace", str(place.root), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=theirs,
+    )
     assert done.stdout.strip(), done.stderr[-3000:]
     return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture
-def place(stack: Stack, make_config: Callable[..., Any], database: str, tmp_path: Path,
-          monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def place(
+    stack: Stack,
+    make_config: Callable[..., Any],
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Workspace:
     """Trained by its owner; its URL names nobody, so whoever works says who with PGUSER."""
     monkeypatch.setenv("PGUSER", "s3t")
     name = urlsplit(database).path.strip("/")
@@ -56,7 +74,9 @@ def place(stack: Stack, make_config: Callable[..., Any], database: str, tmp_path
     return made
 
 
-def test_each_role_does_its_work_and_no_other(stack: Stack, place: Workspace, database: str) -> None:
+def test_each_role_does_its_work_and_no_other(
+    stack: Stack, place: Workspace, database: str
+) -> None:
     code, taken = s3t(stack, place, "clerk", "request", CANARY)
     assert code == 0 and [f["found"] for f in taken["found"]] == ["not told"]
     request = (taken if isinstance(taken, list) else taken["requests"])[0]["id"]
@@ -70,7 +90,9 @@ def test_each_role_does_its_work_and_no_other(stack: Stack, place: Workspace, da
     for user in ("clerk", "auditor"):
         assert s3t(stack, place, user, "erase")[0] == 1
         code, refused = s3t(stack, place, user, "erase", servers=True)
-        assert code == 1 and re.search("permission denied|row-level security", refused["message"]), refused
+        assert code == 1 and re.search(
+            "permission denied|row-level security", refused["message"]
+        ), refused
     assert s3t(stack, place, "auditor", "request", "person-005")[0] == 1
     assert s3t(stack, place, "auditor", "status")[1]["pending"][0]["id"] == request
 
@@ -80,7 +102,9 @@ def test_each_role_does_its_work_and_no_other(stack: Stack, place: Workspace, da
     assert s3t(stack, place, "auditor", "verify", str(place.certificates_dir))[0] == 0
 
 
-def test_a_request_that_only_looks_closed_stops_everything(stack: Stack, place: Workspace, database: str) -> None:
+def test_a_request_that_only_looks_closed_stops_everything(
+    stack: Stack, place: Workspace, database: str
+) -> None:
     assert s3t(stack, place, "clerk", "request", CANARY)[0] == 0
     name = urlsplit(database).path.strip("/")
     with psycopg.connect(stack.database(name, user="clerk"), autocommit=True) as connection:
@@ -92,14 +116,18 @@ def test_a_request_that_only_looks_closed_stops_everything(stack: Stack, place: 
         assert code == 1 and "request book" in told["message"]
 
 
-OWN = {"clerk": {"request", "repeated", "spelt", "approved", "hold", "closed", "clock"}, "eraser": KINDS,
-       "auditor": set()}
+OWN = {
+    "clerk": {"request", "repeated", "spelt", "approved", "hold", "closed", "clock"},
+    "eraser": KINDS,
+    "auditor": set(),
+}
 """The kinds of entries that each account may write."""
 
 
 @pytest.mark.parametrize("account", ACCOUNTS)
-def test_an_account_writes_its_own_kinds_of_entries_alone(stack: Stack, database: str, tmp_path: Path,
-                                                         account: str) -> None:
+def test_an_account_writes_its_own_kinds_of_entries_alone(
+    stack: Stack, database: str, tmp_path: Path, account: str
+) -> None:
     """Whatever keys whoever has it also has."""
     name = urlsplit(database).path.strip("/")
     Database(database, tmp_path).create([FIRST])
@@ -108,65 +136,91 @@ def test_an_account_writes_its_own_kinds_of_entries_alone(stack: Stack, database
     for kind in sorted(KINDS):
         with psycopg.connect(stack.database(name, user=account)) as connection:
             try:
-                connection.execute("INSERT INTO ledger VALUES (1, %s, 'h', 's')", [canonical_json({"type": kind})])
+                connection.execute(
+                    "INSERT INTO ledger VALUES (1, %s, 'h', 's')", [canonical_json({"type": kind})]
+                )
                 taken.add(kind)
             except psycopg.errors.InsufficientPrivilege:
                 pass
             connection.rollback()
     assert taken == OWN[account]
     for leaf in (b"\xff", b"{}", b"[]", b'{"type": null}', b'{"type": "request", "type": "step"}'):
-        with psycopg.connect(stack.database(name, user="clerk")) as connection, pytest.raises(psycopg.Error):
+        with (
+            psycopg.connect(stack.database(name, user="clerk")) as connection,
+            pytest.raises(psycopg.Error),
+        ):
             connection.execute("INSERT INTO ledger VALUES (1, %s, 'h', 's')", [leaf])
 
 
 def test_who_takes_requests_cannot_say_that_an_erasure_did_a_step(
-        stack: Stack, place: Workspace, database: str) -> None:
-    """Copies of an older erasure's entries, of the new plan, under genuine seals, while the eraser waits."""
+    stack: Stack, place: Workspace, database: str
+) -> None:
+    """Copies of an older erasure's entries, of the new plan, under genuine seals, while the eraser
+    waits."""
     assert s3t(stack, place, "clerk", "request", "person-003")[0] == 0
     assert s3t(stack, place, "eraser", "erase")[0] == 0
     older = [e for e in Workspace(place.root).ledger.events() if e["type"] == "step"]
     assert s3t(stack, place, "clerk", "request", CANARY)[0] == 0
     open_place = Workspace(place.root)
     with open_place.changing():
-        eraser = Eraser(open_place.erase_ports(), open_place.erase_policy(), lambda: "plan-" + "a" * 16)
+        eraser = Eraser(
+            open_place.erase_ports(), open_place.erase_policy(), lambda: "plan-" + "a" * 16
+        )
         plan = eraser.plan()
         assert plan is not None
         eraser.run_step("cut over", plan)
     with open_place.database.reading() as connection:
         known = open_place.database.folded(connection)
-    with psycopg.connect(stack.database(urlsplit(database).path.strip("/"), user="clerk"), autocommit=True) as theirs:
+    with psycopg.connect(
+        stack.database(urlsplit(database).path.strip("/"), user="clerk"), autocommit=True
+    ) as theirs:
         for event in older:
             leaf = leaf_of({**event, "plan_id": plan.plan_id, "time": place.now()})
             sealed = seal_of(place.keys.sealing, known.size, known.seal, leaf_hash(leaf))
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                theirs.execute("INSERT INTO ledger VALUES (%s, %s, %s, %s)",
-                               [known.size, leaf, leaf_hash(leaf), sealed])
+                theirs.execute(
+                    "INSERT INTO ledger VALUES (%s, %s, %s, %s)",
+                    [known.size, leaf, leaf_hash(leaf), sealed],
+                )
     code, done = s3t(stack, place, "eraser", "erase")
     assert code == 0 and len(done["certificates"]) == 1
     files = [p.read_bytes() for p in place.root.rglob("*.parquet")]
     assert files and not any(CANARY_TEXT[:40].encode() in data for data in files)
 
 
-def test_an_account_that_looks_holds_up_nobody(stack: Stack, place: Workspace, database: str) -> None:
+def test_an_account_that_looks_holds_up_nobody(
+    stack: Stack, place: Workspace, database: str
+) -> None:
     """Neither by a lock that it can take, nor by a transaction that it leaves open."""
     name = urlsplit(database).path.strip("/")
     with contextlib.ExitStack() as held:
         free: list[psycopg.Connection] = []
 
         def statement(text: str) -> None:
-            connection = free.pop() if free else held.enter_context(
-                psycopg.connect(stack.database(name, user="auditor")))
+            connection = (
+                free.pop()
+                if free
+                else held.enter_context(psycopg.connect(stack.database(name, user="auditor")))
+            )
             try:
                 connection.execute(text)  # stays open
             except psycopg.errors.InsufficientPrivilege:
                 connection.rollback()
                 free.append(connection)
+
         for number in (0x53335400, 1):
             statement(f"SELECT pg_advisory_lock({number})")
         for table in [*METADATA.tables, "s3t_schema"]:
             statement(f"SELECT * FROM {table}")  # noqa: S608
             statement(f"SELECT * FROM {table} FOR KEY SHARE")  # noqa: S608
-            for mode in ("ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE", "EXCLUSIVE", "ACCESS EXCLUSIVE"):
+            for mode in (
+                "ACCESS SHARE",
+                "ROW SHARE",
+                "ROW EXCLUSIVE",
+                "SHARE",
+                "EXCLUSIVE",
+                "ACCESS EXCLUSIVE",
+            ):
                 statement(f"LOCK TABLE {table} IN {mode} MODE")
         assert s3t(stack, place, "clerk", "request", CANARY)[0] == 0
         code, done = s3t(stack, place, "eraser", "erase")
@@ -175,19 +229,31 @@ def test_an_account_that_looks_holds_up_nobody(stack: Stack, place: Workspace, d
 
 @pytest.mark.parametrize("account", ACCOUNTS)
 def test_an_account_keeps_nothing_beside_the_tables_and_sees_no_other_database(
-        stack: Stack, database: str, tmp_path: Path, account: str) -> None:
+    stack: Stack, database: str, tmp_path: Path, account: str
+) -> None:
     name = urlsplit(database).path.strip("/")
     Database(database, tmp_path).create([FIRST])
     stack.make_roles(name)
     with psycopg.connect(stack.database(name, user=account), autocommit=True) as connection:
-        for statement in ("SELECT lo_create(0)", "SELECT lo_creat(-1)", "SELECT lo_from_bytea(0, 'x')",
-                          "CREATE TABLE x ()", "CREATE TEMPORARY TABLE x ()", "CREATE SCHEMA x",
-                          "COPY ledger TO PROGRAM 'cat'", "SELECT pg_read_file('PG_VERSION')"):
+        for statement in (
+            "SELECT lo_create(0)",
+            "SELECT lo_creat(-1)",
+            "SELECT lo_from_bytea(0, 'x')",
+            "CREATE TABLE x ()",
+            "CREATE TEMPORARY TABLE x ()",
+            "CREATE SCHEMA x",
+            "COPY ledger TO PROGRAM 'cat'",
+            "SELECT pg_read_file('PG_VERSION')",
+        ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement)
         with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.InsufficientPrivilege)):
-            connection.execute("INSERT INTO lease VALUES ('change', %s, 'x', 1)", [f"{CANARY} was here"])
-    log = "".join(p.read_text(errors="replace") for p in [stack.folder / "postgres" / "log"] if p.is_file())
+            connection.execute(
+                "INSERT INTO lease VALUES ('change', %s, 'x', 1)", [f"{CANARY} was here"]
+            )
+    log = "".join(
+        p.read_text(errors="replace") for p in [stack.folder / "postgres" / "log"] if p.is_file()
+    )
     assert log and CANARY not in log
     for other in (*DATABASES, "postgres", "template1"):
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
@@ -195,11 +261,14 @@ def test_an_account_keeps_nothing_beside_the_tables_and_sees_no_other_database(
 
 
 def test_an_account_that_looks_takes_no_connections_from_who_erases_and_holds_up_no_upgrade(
-        stack: Stack, place: Workspace, database: str) -> None:
+    stack: Stack, place: Workspace, database: str
+) -> None:
     name = urlsplit(database).path.strip("/")
     with contextlib.ExitStack() as held:
+
         def connected() -> psycopg.Connection:
             return held.enter_context(psycopg.connect(stack.database(name, user="auditor")))
+
         kept = connected()
         kept.execute("SELECT * FROM ledger")
         with pytest.raises(psycopg.OperationalError, match="too many connections"):
@@ -216,8 +285,9 @@ def test_an_account_that_looks_takes_no_connections_from_who_erases_and_holds_up
         assert s3t(stack, place, "eraser", "erase")[0] == 0
 
 
-def test_nobody_is_who_they_say_without_a_password(stack: Stack, database: str, tmp_path: Path,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_is_who_they_say_without_a_password(
+    stack: Stack, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = urlsplit(database).path.strip("/")
     Database(database, tmp_path).create([FIRST])
     stack.make_roles(name)

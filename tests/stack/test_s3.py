@@ -52,10 +52,14 @@ def test_swapped_bytes_and_forged_bindings_are_refused(blobs: S3Blobs) -> None:
         store.get(second)
 
 
-def test_a_bucket_that_keeps_versions_is_refused_with_the_reason(stack: Stack, blobs: S3Blobs) -> None:
+def test_a_bucket_that_keeps_versions_is_refused_with_the_reason(
+    stack: Stack, blobs: S3Blobs
+) -> None:
     stack.client().create_bucket(Bucket="versioned")
     S3Blobs("s3://versioned/x").check()
-    stack.client().put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    stack.client().put_bucket_versioning(
+        Bucket="versioned", VersioningConfiguration={"Status": "Enabled"}
+    )
     with pytest.raises(WorkspaceError, match="keeps deleted objects"):
         S3Blobs("s3://versioned/x").check()
     blobs.check()
@@ -63,7 +67,8 @@ def test_a_bucket_that_keeps_versions_is_refused_with_the_reason(stack: Stack, b
 
 @pytest.fixture
 def bucket(stack: Stack) -> Iterator[str]:
-    """One of the test's own, without versioning; gone with it, because each takes seven of the server's 64 volumes."""
+    """One of the test's own, without versioning; gone with it, because each takes seven of the
+    server's 64 volumes."""
     name = f"t-{secrets.token_hex(6)}"
     stack.client().create_bucket(Bucket=name)
     yield name
@@ -75,8 +80,10 @@ def _versioning(stack: Stack, bucket: str, status: str) -> None:
 
 
 def test_what_a_bucket_kept_is_told_by_each_removal_by_the_scan_and_when_versioning_is_off_again(
-        stack: Stack, bucket: str, tmp_path: Path) -> None:
-    """Of an object that is deleted, of one that is written over; until what was kept is deleted by its version."""
+    stack: Stack, bucket: str, tmp_path: Path
+) -> None:
+    """Of an object that is deleted, of one that is written over; until what was kept is deleted by
+    its version."""
     mine, beside = S3Blobs(f"s3://{bucket}/mine"), S3Blobs(f"s3://{bucket}/beside")
     mine.write("gone", b"a very particular morning")
     mine.write("changed", b"a very particular morning")
@@ -109,12 +116,20 @@ def delete_kept(stack: Stack, bucket: str) -> None:
 
 
 def test_a_remote_of_whoever_configured_it_is_asked_for_versions_of_what_was_destroyed(
-        stack: Stack, bucket: str, make_place: Callable[..., Workspace], tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a remote in the user's own DVC settings nothing is searched; what is destroyed there has to be gone."""
+    stack: Stack,
+    bucket: str,
+    make_place: Callable[..., Workspace],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a remote in the user's own DVC settings nothing is searched; what is destroyed there has
+    to be gone."""
     from flows.ingest import ingest
+
     (tmp_path / "users").mkdir()
-    (tmp_path / "users" / "config").write_text(f"['remote \"elsewhere\"']\n    url = s3://{bucket}/dvc\n")
+    (tmp_path / "users" / "config").write_text(
+        f"['remote \"elsewhere\"']\n    url = s3://{bucket}/dvc\n"
+    )
     monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "users"))
     place = make_place()
     ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
@@ -127,16 +142,26 @@ def test_a_remote_of_whoever_configured_it_is_asked_for_versions_of_what_was_des
         place.datasets.destroy({doomed}, [], None)
 
 
-@pytest.mark.parametrize(("at", "off_again"), [("destroy", False), ("certify", False), ("certify", True)]
-                         + [("rewrite", False), ("scan", False)] * EVERY)
+@pytest.mark.parametrize(
+    ("at", "off_again"),
+    [("destroy", False), ("certify", False), ("certify", True)]
+    + [("rewrite", False), ("scan", False)] * EVERY,
+)
 def test_no_certificate_comes_over_a_bucket_whose_versioning_was_switched_on_meanwhile(
-        stack: Stack, bucket: str, make_place: Callable[..., Workspace], tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch, at: str, off_again: bool) -> None:
-    """Before a step of the erasure; once off again, with her text in an older version. When what was kept is deleted,
-    the erasure goes on, and nothing of hers is there in any version."""
+    stack: Stack,
+    bucket: str,
+    make_place: Callable[..., Workspace],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at: str,
+    off_again: bool,
+) -> None:
+    """Before a step of the erasure; once off again, with her text in an older version. When what
+    was kept is deleted, the erasure goes on, and nothing of hers is there in any version."""
     from flows.erase import erase
     from flows.ingest import ingest
     from flows.train import train
+
     place = make_place(store={"url": f"s3://{bucket}/stages"}, dvc={"remote": f"s3://{bucket}/dvc"})
     ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people(canary=True))))
     train(str(place.root))
@@ -153,6 +178,7 @@ def test_no_certificate_comes_over_a_bucket_whose_versioning_was_switched_on_mea
             stack.client().delete_object(Bucket=bucket, Key="stages/older")
             _versioning(stack, bucket, "Suspended")
         run_step(eraser, step, plan)
+
     monkeypatch.setattr(Eraser, "run_step", switching)
     for _ in range(2):
         with pytest.raises(WorkspaceError, match="versioning"):
@@ -167,12 +193,15 @@ def test_no_certificate_comes_over_a_bucket_whose_versioning_was_switched_on_mea
     state, left = Workspace(place.root).ledger.state(), _every_version(stack, bucket)
     gone = {f"dvc/{object_name(md5)}" for md5 in state.destroyed_objects}
     gone |= {k for k in before if k.startswith("stages/") and k.endswith(".safetensors")} - {
-        f"stages/{s.digest}.safetensors" for s in state.stages.values()}
+        f"stages/{s.digest}.safetensors" for s in state.stages.values()
+    }
     assert gone & before and not gone & left and "stages/older" not in left
 
 
 def _every_version(stack: Stack, bucket: str) -> set[str]:
-    return {v["Key"] for v in stack.client().list_object_versions(Bucket=bucket).get("Versions", [])}
+    return {
+        v["Key"] for v in stack.client().list_object_versions(Bucket=bucket).get("Versions", [])
+    }
 
 
 def test_who_may_only_read_cannot_destroy_or_write(stack: Stack, blobs: S3Blobs) -> None:
@@ -180,8 +209,10 @@ def test_who_may_only_read_cannot_destroy_or_write(stack: Stack, blobs: S3Blobs)
     auditor = stack.client("auditor")
     key = f"{blobs.prefix}a"
     assert auditor.get_object(Bucket="s3t", Key=key)["Body"].read() == b"x"
-    for refused in (lambda: auditor.put_object(Bucket="s3t", Key=key, Body=b"y"),
-                    lambda: auditor.delete_object(Bucket="s3t", Key=key)):
+    for refused in (
+        lambda: auditor.put_object(Bucket="s3t", Key=key, Body=b"y"),
+        lambda: auditor.delete_object(Bucket="s3t", Key=key),
+    ):
         with pytest.raises(ClientError, match="AccessDenied"):
             refused()
     assert blobs.read("a") == b"x"
@@ -194,19 +225,37 @@ def test_a_bucket_that_is_not_there_is_an_error_that_names_no_key(stack: Stack) 
 
 
 def _scan(root: Path, blobs: S3Blobs) -> ScanReport:
-    return WorkspaceResidue(root, [], list, b"", [blobs], root / ".s3t" / "tmp",
-                            frozenset({blobs.url}), lambda: lambda _: False).scan(
-        ["the-canary-person"], ["a very particular morning in the harbour"], [])
+    return WorkspaceResidue(
+        root,
+        [],
+        list,
+        b"",
+        [blobs],
+        root / ".s3t" / "tmp",
+        frozenset({blobs.url}),
+        lambda: lambda _: False,
+    ).scan(["the-canary-person"], ["a very particular morning in the harbour"], [])
 
 
 def test_the_scan_reads_every_object_and_throws_unfinished_uploads_away(
-        stack: Stack, blobs: S3Blobs, tmp_path: Path) -> None:
+    stack: Stack, blobs: S3Blobs, tmp_path: Path
+) -> None:
     blobs.write("clean", b"nothing of hers")
-    upload = stack.client().create_multipart_upload(Bucket="s3t", Key=f"{blobs.prefix}half")["UploadId"]
-    stack.client().upload_part(Bucket="s3t", Key=f"{blobs.prefix}half", UploadId=upload, PartNumber=1,
-                               Body=b"a very particular morning in the harbour" * 10)
+    upload = stack.client().create_multipart_upload(Bucket="s3t", Key=f"{blobs.prefix}half")[
+        "UploadId"
+    ]
+    stack.client().upload_part(
+        Bucket="s3t",
+        Key=f"{blobs.prefix}half",
+        UploadId=upload,
+        PartNumber=1,
+        Body=b"a very particular morning in the harbour" * 10,
+    )
     assert _scan(tmp_path, blobs).residue == ()
-    assert stack.client().list_multipart_uploads(Bucket="s3t", Prefix=blobs.prefix).get("Uploads", []) == []
+    assert (
+        stack.client().list_multipart_uploads(Bucket="s3t", Prefix=blobs.prefix).get("Uploads", [])
+        == []
+    )
     blobs.write("deep/down", b"... a very particular morning in the harbour ...")
     found = _scan(tmp_path, blobs)
     assert found.residue == (f"{blobs.url}/deep/down",) and found.files == 2
@@ -219,10 +268,14 @@ def test_the_server_reports_nothing_home(stack: Stack) -> None:
 
 
 def test_what_the_stack_keeps_is_its_users_alone(stack: Stack) -> None:
-    """Rows, weights, logs: whoever else has an account on the machine comes no further than the directory's names.
-    PostgreSQL runs as another user where this one is root, and closes its own."""
-    opened = [p.relative_to(stack.folder).as_posix() for p in stack.folder.iterdir()
-              if p.stat().st_mode & 0o077 and p.name not in ("run", "stack.toml")]
+    """Rows, weights, logs: whoever else has an account on the machine comes no further than the
+    directory's names. PostgreSQL runs as another user where this one is root, and closes its
+    own."""
+    opened = [
+        p.relative_to(stack.folder).as_posix()
+        for p in stack.folder.iterdir()
+        if p.stat().st_mode & 0o077 and p.name not in ("run", "stack.toml")
+    ]
     assert opened == []
     assert any((stack.folder / "s3").rglob("*.dat"))
     assert list(Path(tempfile.gettempdir()).glob(f"weed.*.{stack.pid('s3')}")) == []
@@ -230,8 +283,16 @@ def test_what_the_stack_keeps_is_its_users_alone(stack: Stack) -> None:
 
 def test_a_prefix_within_or_around_anothers_is_refused(stack: Stack) -> None:
     """Compared as paths: `a/b` lies in `a`, `ab` beside it."""
+
     def claim(prefix: str, owner: str) -> None:
-        claim_place("[store] url", S3Blobs(f"s3://s3t/{prefix}"), owner, begins=True, is_workspace=Path("keys"))
+        claim_place(
+            "[store] url",
+            S3Blobs(f"s3://s3t/{prefix}"),
+            owner,
+            begins=True,
+            is_workspace=Path("keys"),
+        )
+
     claim("nested/a/stages", "theirs")
     for prefix in ("nested/a", "nested", "nested/a/stages/deep/er", "nested/a/stages/x"):
         with pytest.raises(WorkspaceError, match="within or around"):
@@ -239,4 +300,5 @@ def test_a_prefix_within_or_around_anothers_is_refused(stack: Stack) -> None:
     for prefix in ("nested/ab", "nested/a/stages2", "nested/b/stages"):
         claim(prefix, "mine")
     assert sorted(S3Blobs("s3://s3t/nested").names()) == [
-        f"{p}/s3t-owner" for p in ("a/stages", "a/stages2", "ab", "b/stages")]
+        f"{p}/s3t-owner" for p in ("a/stages", "a/stages2", "ab", "b/stages")
+    ]

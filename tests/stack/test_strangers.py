@@ -1,5 +1,5 @@
-"""Whoever has the MLflow server's credential, and whoever stood still: they decide neither what serves nor what is
-there."""
+"""Whoever has the MLflow server's credential, and whoever stood still: they decide neither what
+serves nor what is there."""
 
 import json
 import os
@@ -38,21 +38,35 @@ def place(stack: Stack, make_config: Callable[..., Any], tmp_path: Path) -> Work
 
 
 def _unguarded(place: Workspace) -> mlflow.MlflowClient:
-    """What a client of a server without the stack's guard could do: that guard refuses places of a client's own."""
+    """What a client of a server without the stack's guard could do: that guard refuses places of a
+    client's own."""
     backend = place.registry._backend
     return mlflow.MlflowClient(backend, backend)
 
 
 def _predicted(place: Workspace) -> tuple[int, str]:
     """By the command, in a process of its own."""
-    command = [sys.executable, "-m", "flows.cli", "predict", "w1", "--json", "--workspace", str(place.root)]
-    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "flows.cli",
+        "predict",
+        "w1",
+        "--json",
+        "--workspace",
+        str(place.root),
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False
+    )
     return done.returncode, done.stdout + done.stderr
 
 
-def test_no_client_of_the_registry_decides_what_answers_or_locks_an_erasure(place: Workspace, tmp_path: Path) -> None:
-    """It adds a line to the code of the serving version, through the server; and registers a version of its own, made
-    from the files of ours, to which it moves the alias."""
+def test_no_client_of_the_registry_decides_what_answers_or_locks_an_erasure(
+    place: Workspace, tmp_path: Path
+) -> None:
+    """It adds a line to the code of the serving version, through the server; and registers a
+    version of its own, made from the files of ours, to which it moves the alias."""
     client, record = mlflow.MlflowClient(), place.ledger.state().champion
     assert record is not None
     before = _predicted(place)
@@ -65,14 +79,19 @@ def test_no_client_of_the_registry_decides_what_answers_or_locks_an_erasure(plac
     experiment = client.get_experiment_by_name(place.registry.name)
     with mlflow.start_run(experiment_id=experiment.experiment_id) as run:
         mlflow.log_artifacts(str(theirs), "model")
-    version = client.create_model_version(place.registry.name, f"runs:/{run.info.run_id}/model", run.info.run_id,
-                                          tags=place.registry.tags(record.version))
+    version = client.create_model_version(
+        place.registry.name,
+        f"runs:/{run.info.run_id}/model",
+        run.info.run_id,
+        tags=place.registry.tags(record.version),
+    )
     client.set_registered_model_alias(place.registry.name, "champion", version.version)
     code_of, told = _predicted(place)
     assert code_of == 1 and "files of version" in told and not ran.exists()
     assert [p.partition(":")[0].partition(",")[0] for p in registry_problems(place)] == [
         "versions in the registry that the ledger does not know",
-        "the alias 'champion' names another version than the one that serves"]
+        "the alias 'champion' names another version than the one that serves",
+    ]
 
     client.set_registered_model_alias(place.registry.name, "champion", record.version)
     blobs = S3Blobs(f"{place.registry.place()}/models/{record.model_id}")
@@ -90,9 +109,12 @@ def test_no_client_of_the_registry_decides_what_answers_or_locks_an_erasure(plac
     assert answered[0] == 0 and json.loads(answered[1].splitlines()[0]) and not ran.exists()
 
 
-def test_no_client_of_the_registry_renames_deletes_or_logs_anything_past_an_erasure(place: Workspace) -> None:
-    """It renames the experiment, changes its tags, takes the name for an experiment of its own at another's place,
-    deletes a logged model, takes the tags from runs, and logs what nobody can decode."""
+def test_no_client_of_the_registry_renames_deletes_or_logs_anything_past_an_erasure(
+    place: Workspace,
+) -> None:
+    """It renames the experiment, changes its tags, takes the name for an experiment of its own at
+    another's place, deletes a logged model, takes the tags from runs, and logs what nobody can
+    decode."""
     client, record, name = mlflow.MlflowClient(), place.ledger.state().champion, place.registry.name
     assert record is not None
     [told] = place.ledger.state().experiments
@@ -119,27 +141,38 @@ def test_no_client_of_the_registry_renames_deletes_or_logs_anything_past_an_eras
     kept = [v for v in state.versions if not v.destroyed]
     runs = {r.info.run_id for r in client.search_runs([told.id], run_view_type=ViewType.ALL)}
     assert runs == state.runs_of(state.stages) | {v.run_id for v in kept}
-    assert {"/".join(n.split("/")[:2]) for n in blobs.names()} == {f"models/{v.model_id}" for v in kept}
-    assert place.registry._deleted_models() == [] and list(victim.names()) == ["models/m-theirs/weights"]
-    assert client.get_experiment(told.id).tags["s3t.ledger"] == place.owner and place.registry.place() == url
+    assert {"/".join(n.split("/")[:2]) for n in blobs.names()} == {
+        f"models/{v.model_id}" for v in kept
+    }
+    assert place.registry._deleted_models() == [] and list(victim.names()) == [
+        "models/m-theirs/weights"
+    ]
+    assert (
+        client.get_experiment(told.id).tags["s3t.ledger"] == place.owner
+        and place.registry.place() == url
+    )
     client.rename_experiment(theirs, f"{name} theirs")
     assert erase(str(place.root))["healed"]["registry"] is True and registry_problems(place) == []
     assert client.get_experiment(told.id).name == name and _predicted(place)[0] == 0
 
 
 def test_an_experiment_that_a_client_made_for_us_at_another_place_is_not_taken(
-        stack: Stack, make_config: Callable[..., Any], tmp_path: Path) -> None:
+    stack: Stack, make_config: Callable[..., Any], tmp_path: Path
+) -> None:
     place = create_workspace(tmp_path / "w", make_config(), KEY)
     victim = S3Blobs(f"s3://mlflow/victim-{place.registry.name}")
     victim.write("models/m-theirs/weights", b"theirs")
-    _unguarded(place).create_experiment(place.registry.name, victim.url, {"s3t.ledger": place.owner})
+    _unguarded(place).create_experiment(
+        place.registry.name, victim.url, {"s3t.ledger": place.owner}
+    )
     with pytest.raises(WorkspaceError, match="another place"):
         trained(place, tmp_path)
     assert list(victim.names()) == ["models/m-theirs/weights"]
 
 
 def test_rows_that_an_eraser_had_read_do_not_come_back_to_a_bucket(
-        place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = _beside(place)
     take_requests(place, [CANARY])
     with monkeypatch.context() as context:
@@ -151,6 +184,10 @@ def test_rows_that_an_eraser_had_read_do_not_come_back_to_a_bucket(
     remote = S3Blobs(place.config.dvc.remote)
     for who in (CANARY, other):
         assert not [n for n in remote.names() if _text(who).encode() in (remote.read(n) or b"")]
-        assert not [p for p in place.root.rglob("*") if p.is_file() and _text(who).encode() in p.read_bytes()]
+        assert not [
+            p
+            for p in place.root.rglob("*")
+            if p.is_file() and _text(who).encode() in p.read_bytes()
+        ]
     assert len(list(place.certificates_dir.glob("*.json"))) == 2
     assert not any(erase(str(place.root))["healed"].values())

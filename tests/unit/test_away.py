@@ -1,4 +1,5 @@
-"""Leases of places where Dask workers may have left rows: nothing is certified while one of destroyed data is left."""
+"""Leases of places where Dask workers may have left rows: nothing is certified while one of
+destroyed data is left."""
 
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def leased(tmp_path: Path) -> list[str]:
 
 def test_a_machine_that_never_came_back_stops_the_certificate(away: AwayFiles) -> None:
     lease = away.begin([ERASED, LIVE], {"p": "10.0.0.5", "q": "10.0.0.6"})
-    with pytest.raises(ResidueFound, match=rf"1 job.*10\.0\.0\.5;.*same TMPDIR.*\.s3t/away/{lease.job}\.json"):
+    with pytest.raises(
+        ResidueFound, match=rf"1 job.*10\.0\.0\.5;.*same TMPDIR.*\.s3t/away/{lease.job}\.json"
+    ):
         away.check([LIVE], lambda: Workers([looked("q")]), 0)
     with pytest.raises(ResidueFound):
         away.check([LIVE], lambda: Workers([looked("q")]), 0)
@@ -47,8 +50,9 @@ def test_what_a_worker_looked_after_needs_no_lease(away: AwayFiles, tmp_path: Pa
     assert leased(tmp_path) == []
 
 
-def test_a_job_that_still_works_on_destroyed_rows_is_waited_for(away: AwayFiles, tmp_path: Path,
-                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_still_works_on_destroyed_rows_is_waited_for(
+    away: AwayFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("flows.adapters.away._LOOK_SECONDS", 0)
     job = away.begin([ERASED], {"p": "10.0.0.5"}).job
     with pytest.raises(ResidueFound, match="still working"):
@@ -69,9 +73,18 @@ def test_a_lease_of_live_rows_asks_nobody(away: AwayFiles, tmp_path: Path) -> No
     assert leased(tmp_path) == [lease.job]
 
 
-@pytest.mark.parametrize("said", [b"", b"{}", b'{"files": ["%s"], "job": "x", "places": {}}' % LIVE.encode(),
-                                  b'{"files": null, "job": "damaged", "places": {}}'])
-def test_a_lease_that_cannot_be_read_stops_the_certificate(away: AwayFiles, tmp_path: Path, said: bytes) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"{}",
+        b'{"files": ["%s"], "job": "x", "places": {}}' % LIVE.encode(),
+        b'{"files": null, "job": "damaged", "places": {}}',
+    ],
+)
+def test_a_lease_that_cannot_be_read_stops_the_certificate(
+    away: AwayFiles, tmp_path: Path, said: bytes
+) -> None:
     (tmp_path / "away").mkdir()
     (tmp_path / "away" / "damaged.json").write_bytes(said)
     with pytest.raises(ResidueFound, match=r"damaged\.json"):
@@ -83,6 +96,7 @@ def test_without_a_cluster_a_lease_stops_the_certificate(away: AwayFiles) -> Non
 
     def lost() -> Workers:
         raise TrainingError("the Dask cluster was lost")
+
     with pytest.raises(ResidueFound, match="names no cluster"):
         away.check([LIVE], lambda: None, 0)
     with pytest.raises(ResidueFound, match="was lost"):

@@ -1,4 +1,5 @@
-"""An evidence bundle verifies by itself, and no byte of it can be changed, dropped or swapped unseen."""
+"""An evidence bundle verifies by itself, and no byte of it can be changed, dropped or swapped
+unseen."""
 
 import json
 import subprocess
@@ -31,7 +32,7 @@ OTHER = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
 
 
 def _checkpoint(events: list[Event], size: int = 0) -> Checkpoint:
-    leaves = [leaf_hash(leaf_of(e)) for e in events][:size or None]
+    leaves = [leaf_hash(leaf_of(e)) for e in events][: size or None]
     return Checkpoint(leaves[0].hex(), head_of(leaves), "2026-11-01T00:00:00Z")
 
 
@@ -55,9 +56,13 @@ def _key(world: World) -> Ed25519PrivateKey:
 def _bundle(world: World, **changed: Any) -> dict[str, bytes]:
     events = world.ledger.events
     checkpoint = _checkpoint(events)
-    given = {"certificates": dict(world.ports.certificates.files), "checkpoint": checkpoint,  # type: ignore[attr-defined]
-             "signed": sign_checkpoint(checkpoint, _key(world)), "events": events,
-             "earlier": [_checkpoint(events, 5)]} | changed
+    given = {
+        "certificates": dict(world.ports.certificates.files),
+        "checkpoint": checkpoint,  # type: ignore[attr-defined]
+        "signed": sign_checkpoint(checkpoint, _key(world)),
+        "events": events,
+        "earlier": [_checkpoint(events, 5)],
+    } | changed
     return make_bundle(**given)
 
 
@@ -73,7 +78,7 @@ def test_any_changed_byte_of_what_it_proves_is_detected(erased: World) -> None:
     files, public = _bundle(erased), [_key(erased).public_key()]
     for name in ("checkpoint.json", "certificates/req-2.json"):
         for i in range(len(files[name])):
-            forged = files[name][:i] + bytes([files[name][i] ^ 1]) + files[name][i + 1:]
+            forged = files[name][:i] + bytes([files[name][i] ^ 1]) + files[name][i + 1 :]
             assert not check_bundle(files | {name: forged}, public)["valid"], (name, i)
 
 
@@ -86,14 +91,23 @@ def test_any_changed_value_of_a_proof_is_detected(erased: World) -> None:
             for at in range(len(proof[part])):
                 forged = json.loads(files["proofs.json"])
                 forged["certificates"][request][part][at] = "00" * 32
-                assert not check_bundle(files | {"proofs.json": json.dumps(forged).encode()}, public)["valid"]
+                assert not check_bundle(
+                    files | {"proofs.json": json.dumps(forged).encode()}, public
+                )["valid"]
                 changed += 1
-        for part, value in (("index", proof["index"] - 1), ("entry", proof["entry"] | {"certificate": "0" * 64}),
-                            ("entry", proof["entry"] | {"time": "2020-01-01T00:00:00Z"}), ("inclusion", None),
-                            ("entry", None), ("index", 1.5)):
+        for part, value in (
+            ("index", proof["index"] - 1),
+            ("entry", proof["entry"] | {"certificate": "0" * 64}),
+            ("entry", proof["entry"] | {"time": "2020-01-01T00:00:00Z"}),
+            ("inclusion", None),
+            ("entry", None),
+            ("index", 1.5),
+        ):
             forged = json.loads(files["proofs.json"])
             forged["certificates"][request][part] = value
-            assert not check_bundle(files | {"proofs.json": json.dumps(forged).encode()}, public)["valid"], part
+            assert not check_bundle(files | {"proofs.json": json.dumps(forged).encode()}, public)[
+                "valid"
+            ], part
     assert changed > 10
 
 
@@ -104,12 +118,27 @@ def test_a_missing_file_is_detected(erased: World, name: str) -> None:
     assert not check_bundle(files, [_key(erased).public_key()])["valid"]
 
 
-@pytest.mark.parametrize("name", [
-    "certificates/a/req-2.json", "certificates//req-2.json", "certificates/../certificates/req-2.json",
-    "certificates/req-2.txt", "certificates/req-2.JSON", "certificates/req-2.json/", "Certificates/req-2.json",
-    "certificates\\req-2.json", "sub/certificates/req-2.json", "./certificates/req-2.json", "certificates/.json/x"])
-def test_a_document_under_another_name_is_no_further_document(erased: World, tmp_path: Path, name: str) -> None:
-    """A copy of a genuine one would count as one more erasure. In the zip and in the directory it was unpacked to."""
+@pytest.mark.parametrize(
+    "name",
+    [
+        "certificates/a/req-2.json",
+        "certificates//req-2.json",
+        "certificates/../certificates/req-2.json",
+        "certificates/req-2.txt",
+        "certificates/req-2.JSON",
+        "certificates/req-2.json/",
+        "Certificates/req-2.json",
+        "certificates\\req-2.json",
+        "sub/certificates/req-2.json",
+        "./certificates/req-2.json",
+        "certificates/.json/x",
+    ],
+)
+def test_a_document_under_another_name_is_no_further_document(
+    erased: World, tmp_path: Path, name: str
+) -> None:
+    """A copy of a genuine one would count as one more erasure. In the zip and in the directory it
+    was unpacked to."""
     files, public = _bundle(erased), [_key(erased).public_key()]
     more = files | {name: files["certificates/req-2.json"]}
     found = check_bundle(more, public)
@@ -119,7 +148,9 @@ def test_a_document_under_another_name_is_no_further_document(erased: World, tmp
         (tmp_path / n).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / n).write_bytes(data)
     (tmp_path / "certificates" / "empty").mkdir()
-    assert check_bundle(read_files(tmp_path), public)["valid"] is not name.startswith("certificates/a")
+    assert check_bundle(read_files(tmp_path), public)["valid"] is not name.startswith(
+        "certificates/a"
+    )
 
 
 def test_entries_that_only_name_folders_are_no_documents(erased: World) -> None:
@@ -137,11 +168,18 @@ def test_a_swapped_certificate_another_key_or_nothing_at_all_is_not_valid(erased
     assert not check_bundle(deep, public)["valid"]
 
 
-def test_a_ledger_that_was_rewritten_after_the_certificate_does_not_continue_it(erased: World) -> None:
+def test_a_ledger_that_was_rewritten_after_the_certificate_does_not_continue_it(
+    erased: World,
+) -> None:
     events = [dict(e) for e in erased.ledger.events]
     events[4]["rewritten"] = "yes"
     checkpoint = _checkpoint(events)
-    files = _bundle(erased, events=events, checkpoint=checkpoint, signed=sign_checkpoint(checkpoint, _key(erased)))
+    files = _bundle(
+        erased,
+        events=events,
+        checkpoint=checkpoint,
+        signed=sign_checkpoint(checkpoint, _key(erased)),
+    )
     found = check_bundle(files, [_key(erased).public_key()])
     assert not found["valid"] and "continue the certificate's" in " ".join(found["problems"])
 
@@ -149,16 +187,24 @@ def test_a_ledger_that_was_rewritten_after_the_certificate_does_not_continue_it(
 def test_an_earlier_checkpoint_is_continued_or_the_bundle_is_not_valid(erased: World) -> None:
     events, key = erased.ledger.events, _key(erased)
     files = _bundle(erased)
-    assert check_bundle(files, [key.public_key()], sign_checkpoint(_checkpoint(events, 5), key))["valid"]
+    assert check_bundle(files, [key.public_key()], sign_checkpoint(_checkpoint(events, 5), key))[
+        "valid"
+    ]
     no_proof = check_bundle(files, [key.public_key()], sign_checkpoint(_checkpoint(events, 6), key))
     assert "ask for a bundle made with that checkpoint" in " ".join(no_proof["problems"])
     other = [dict(e) for e in events[:5]]
     other[3]["other"] = "history"
     assert "cut or rewritten" in " ".join(
-        check_bundle(files, [key.public_key()], sign_checkpoint(_checkpoint(other), key))["problems"])
+        check_bundle(files, [key.public_key()], sign_checkpoint(_checkpoint(other), key))[
+            "problems"
+        ]
+    )
     foreign = [{"type": "workspace", "n": 1}, *other[1:]]
     assert "the ledger that the earlier checkpoint names" in " ".join(
-        check_bundle(files, [key.public_key()], sign_checkpoint(_checkpoint(foreign), key))["problems"])
+        check_bundle(files, [key.public_key()], sign_checkpoint(_checkpoint(foreign), key))[
+            "problems"
+        ]
+    )
 
 
 def test_a_certificate_that_the_ledger_does_not_know_is_not_bundled(erased: World) -> None:
@@ -169,13 +215,23 @@ def test_a_certificate_that_the_ledger_does_not_know_is_not_bundled(erased: Worl
         _bundle(erased, certificates={"req-9": certificates["req-2"]})
 
 
-@pytest.mark.parametrize(("written", "instead"), [
-    (b'"residue":0', b'"residue":1,"residue":0'), (b'"residue":0', b'"residue":false'),
-    (b'"residue":0', b'"residue":0.0'), (b'"residue":0', b'"residue": 0'), (b'"residue":0', b'"\\u0072esidue":0'),
-    (b'"outcome":"erased"', b'"outcome":"nothing found","outcome":"erased"'), (b"", b"")])
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        (b'"residue":0', b'"residue":1,"residue":0'),
+        (b'"residue":0', b'"residue":false'),
+        (b'"residue":0', b'"residue":0.0'),
+        (b'"residue":0', b'"residue": 0'),
+        (b'"residue":0', b'"\\u0072esidue":0'),
+        (b'"outcome":"erased"', b'"outcome":"nothing found","outcome":"erased"'),
+        (b"", b""),
+    ],
+)
 def test_the_bundles_verifier_and_ours_say_the_same_of_a_document_that_readers_may_read_in_two_ways(
-        written: bytes, instead: bytes) -> None:
-    """The controller signed it so, and its ledger has it: of a name that stands twice some readers take the first."""
+    written: bytes, instead: bytes
+) -> None:
+    """The controller signed it so, and its ledger has it: of a name that stands twice some readers
+    take the first."""
     world = make_world()
     world.ask("req-1", "s01-2")
     key, issue = _key(world), world.ports.certificates.issue
@@ -189,6 +245,7 @@ def test_the_bundles_verifier_and_ours_say_the_same_of_a_document_that_readers_m
         signature = key.sign(pre_authentication(PAYLOAD_TYPE, payload))
         files["req-1"] = canonical_json(_envelope(payload, key_id(key.public_key()), signature))
         return {"req-1": sha256_hex(files["req-1"])}
+
     world.ports.certificates.issue = issued  # type: ignore[method-assign]
     world.eraser().run()
     ours = True
@@ -212,15 +269,23 @@ def test_the_bundles_verifier_spells_nothing_that_the_library_refuses(value: Any
 
 
 def test_a_replaced_key_closes_nothing_that_the_ledger_has_later() -> None:
-    """The key was replaced between two erasures; a thief who has the old one signed the second's certificate, and the
-    ledger closed the request with it."""
+    """The key was replaced between two erasures; a thief who has the old one signed the second's
+    certificate, and the ledger closed the request with it."""
     world = make_world()
     world.ask("req-1", "s01-2")
     world.eraser().run()
     old = _key(world).public_key()
     raw, new = old.public_bytes(Encoding.Raw, PublicFormat.Raw), key_id(OTHER.public_key())
     vouched = _key(world).sign(VOUCHED + bytes.fromhex(new)).hex()
-    world.tell(type="key", old=key_id(old), new=new, by="x", lost=False, old_public=raw.hex(), vouched=vouched)
+    world.tell(
+        type="key",
+        old=key_id(old),
+        new=new,
+        by="x",
+        lost=False,
+        old_public=raw.hex(),
+        vouched=vouched,
+    )
     world.ask("req-2", "s02-1")
     world.eraser().run()
     files = _bundle(world, signed=sign_checkpoint(_checkpoint(world.ledger.events), OTHER))
@@ -235,11 +300,19 @@ def test_a_replaced_key_closes_nothing_that_the_ledger_has_later() -> None:
     proofs["keys"] = []  # the change is left out
     cut = files | {"proofs.json": json.dumps(proofs).encode()}
     assert not check_bundle(cut, [old, OTHER.public_key()])["valid"]
-    earlier = sign_checkpoint(_checkpoint(world.ledger.events, 5), _key(world))  # from when the old key was in use
-    assert not [p for p in check_bundle(files, [OTHER.public_key()], earlier)["problems"] if "checkpoint" in p]
+    earlier = sign_checkpoint(
+        _checkpoint(world.ledger.events, 5), _key(world)
+    )  # from when the old key was in use
+    assert not [
+        p
+        for p in check_bundle(files, [OTHER.public_key()], earlier)["problems"]
+        if "checkpoint" in p
+    ]
 
 
-@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN", "1e999", "1.5", "true", '"1"', "null", "9" * 400])
+@pytest.mark.parametrize(
+    "number", ["Infinity", "-Infinity", "NaN", "1e999", "1.5", "true", '"1"', "null", "9" * 400]
+)
 def test_a_number_that_is_none_is_told_as_a_problem(number: str) -> None:
     world = make_world()
     world.ask("req-1", "s01-2")
@@ -247,7 +320,15 @@ def test_a_number_that_is_none_is_told_as_a_problem(number: str) -> None:
     old = _key(world).public_key()
     raw, new = old.public_bytes(Encoding.Raw, PublicFormat.Raw), key_id(OTHER.public_key())
     vouched = _key(world).sign(VOUCHED + bytes.fromhex(new)).hex()
-    world.tell(type="key", old=key_id(old), new=new, by="x", lost=False, old_public=raw.hex(), vouched=vouched)
+    world.tell(
+        type="key",
+        old=key_id(old),
+        new=new,
+        by="x",
+        lost=False,
+        old_public=raw.hex(),
+        vouched=vouched,
+    )
     files = _bundle(world, signed=sign_checkpoint(_checkpoint(world.ledger.events), OTHER))
     earlier = sign_checkpoint(_checkpoint(world.ledger.events, 5), _key(world))
     assert check_bundle(files, [OTHER.public_key()], earlier)["valid"]
@@ -257,12 +338,17 @@ def test_a_number_that_is_none_is_told_as_a_problem(number: str) -> None:
         kept, place[name] = place[name], "NUMBER"
         proofs = json.dumps(whole).replace('"NUMBER"', number).encode()
         place[name] = kept
-        assert not check_bundle(files | {"proofs.json": proofs}, [OTHER.public_key()], earlier)["valid"]
+        assert not check_bundle(files | {"proofs.json": proofs}, [OTHER.public_key()], earlier)[
+            "valid"
+        ]
 
 
 def test_a_zip_that_is_hostile_is_refused(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.zip"
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("checkpoint.json", "w") as file:
+    with (
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("checkpoint.json", "w") as file,
+    ):
         for _ in range(1100):
             file.write(b"\0" * 2**20)
     with pytest.raises(NotValid, match="at most"):
@@ -285,15 +371,26 @@ def test_the_verifier_in_the_bundle_runs_by_itself(erased: World, tmp_path: Path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     key = tmp_path / "controller.pem"
-    key.write_bytes(_key(erased).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    key.write_bytes(
+        _key(erased).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
     assert b"s3t_core" not in standalone_verifier()
 
     def run(*given: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-I", str(tmp_path / "bundle" / "verify.py"), *given],
-                              capture_output=True, text=True, check=False, cwd=tmp_path)
+        return subprocess.run(
+            [sys.executable, "-I", str(tmp_path / "bundle" / "verify.py"), *given],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
 
     good = run("--key", str(key))
-    assert good.returncode == 0 and good.stdout.count("valid: req-") == 3 and "does not prove" in good.stdout
+    assert (
+        good.returncode == 0
+        and good.stdout.count("valid: req-") == 3
+        and "does not prove" in good.stdout
+    )
     assert run().returncode == 2 and run("--key", "no such file").returncode == 2
     path = tmp_path / "bundle" / "certificates" / "req-1.json"
     path.write_bytes(path.read_bytes().replace(b"payload", b"Payload", 1))

@@ -31,24 +31,46 @@ TOPOLOGY = Topology(2, 3, 1)
 
 
 def _source(count: int = 60, record: bool = False) -> list[SourceRow]:
-    return [SourceRow(i + 1, f"subject-{i % 17}", f"rec-{i}" if record else "", f"text {i % 23} é", "ab"[i % 2],
-                      f"conversation-{i % 11}") for i in range(count)]
+    return [
+        SourceRow(
+            i + 1,
+            f"subject-{i % 17}",
+            f"rec-{i}" if record else "",
+            f"text {i % 23} é",
+            "ab"[i % 2],
+            f"conversation-{i % 11}",
+        )
+        for i in range(count)
+    ]
 
 
-def _build(folder: Path, rows: list[SourceRow], suppressed: set[str] | None = None,
-           existing: object = None, records: set[str] | None = None) -> tuple[SnapshotBuilder, list[str]]:
+def _build(
+    folder: Path,
+    rows: list[SourceRow],
+    suppressed: set[str] | None = None,
+    existing: object = None,
+    records: set[str] | None = None,
+) -> tuple[SnapshotBuilder, list[str]]:
     spool = folder / "spool"
     spool.mkdir(parents=True)
-    builder = SnapshotBuilder(KEYS, TOPOLOGY, 0.3, spool,
-                              Suppressed(frozenset(suppressed or ()), frozenset(records or ())))
+    builder = SnapshotBuilder(
+        KEYS,
+        TOPOLOGY,
+        0.3,
+        spool,
+        Suppressed(frozenset(suppressed or ()), frozenset(records or ())),
+    )
     builder.add(rows)
     refused = [r.reason for r in builder.write(folder / "data", existing or (lambda _: []))]  # type: ignore[arg-type]
     return builder, refused
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in (folder / "data").rglob("*.parquet")
-            if p.name != IDENTITY_PATH}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in (folder / "data").rglob("*.parquet")
+        if p.name != IDENTITY_PATH
+    }
 
 
 @pytest.mark.parametrize("record", [False, True])
@@ -61,13 +83,21 @@ def test_source_order_changes_no_slice(tmp_path: Path, record: bool) -> None:
 
 
 def test_slices_settled_in_other_processes_are_the_same(tmp_path: Path) -> None:
-    rows = [*_source(record=True), *_source(), SourceRow(500, "subject-1", "rec-1", "again", "a", "c")]
+    rows = [
+        *_source(record=True),
+        *_source(),
+        SourceRow(500, "subject-1", "rec-1", "again", "a", "c"),
+    ]
     here, refused = _build(tmp_path / "a", rows)
     (tmp_path / "b").mkdir()
     there = SnapshotBuilder(KEYS, TOPOLOGY, 0.3, tmp_path / "b")
     there.add(rows)
     with mapping(True) as each:
-        assert [r.reason for r in there.write(tmp_path / "b" / "data", each=each)] == refused == [DUPLICATE] * 2
+        assert (
+            [r.reason for r in there.write(tmp_path / "b" / "data", each=each)]
+            == refused
+            == [DUPLICATE] * 2
+        )
     assert _files(tmp_path / "a") == _files(tmp_path / "b")
     assert here.counts == there.counts
 
@@ -77,8 +107,14 @@ def test_other_slices_rows_change_no_slice_digest(tmp_path: Path) -> None:
     _build(tmp_path / "b", [r for r in _source() if r.subject != "subject-3"])
     before, after = _files(tmp_path / "a"), _files(tmp_path / "b")
     changed = {name for name in before if before[name] != after[name]}
-    home = {p for p in before if any(d[0] == _subject("subject-3") for d in read_digests(tmp_path / "a" / p))}
-    assert changed == home and 1 <= len(home) <= 2  # its slice, and the held-out file if it has rows there
+    home = {
+        p
+        for p in before
+        if any(d[0] == _subject("subject-3") for d in read_digests(tmp_path / "a" / p))
+    }
+    assert (
+        changed == home and 1 <= len(home) <= 2
+    )  # its slice, and the held-out file if it has rows there
 
 
 def test_all_rows_of_a_subject_share_a_slice(tmp_path: Path) -> None:
@@ -93,14 +129,28 @@ def test_all_rows_of_a_subject_share_a_slice(tmp_path: Path) -> None:
 def test_no_raw_id_reaches_a_file_or_the_spool(tmp_path: Path) -> None:
     _build(tmp_path, _source(record=True))
     everything = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
-    cells = [v for p in map(tmp_path.joinpath, _files(tmp_path)) for r in read_rows(p) for v in (r.subject, r.record)]
-    assert b"subject-" not in everything and b"rec-" not in everything and b"conversation-" not in everything
+    cells = [
+        v
+        for p in map(tmp_path.joinpath, _files(tmp_path))
+        for r in read_rows(p)
+        for v in (r.subject, r.record)
+    ]
+    assert (
+        b"subject-" not in everything
+        and b"rec-" not in everything
+        and b"conversation-" not in everything
+    )
     assert all(len(v) == 64 for v in cells)
 
 
-def test_a_record_id_twice_within_a_subject_refuses_both_and_across_subjects_neither(tmp_path: Path) -> None:
-    twice = [SourceRow(1, "s", "r1", "one", "a", "c"), SourceRow(2, "s", "r1", "two", "a", "c"),
-             SourceRow(3, "t", "r1", "one", "a", "c")]
+def test_a_record_id_twice_within_a_subject_refuses_both_and_across_subjects_neither(
+    tmp_path: Path,
+) -> None:
+    twice = [
+        SourceRow(1, "s", "r1", "one", "a", "c"),
+        SourceRow(2, "s", "r1", "two", "a", "c"),
+        SourceRow(3, "t", "r1", "one", "a", "c"),
+    ]
     builder, refused = _build(tmp_path, twice)
     assert refused == [DUPLICATE, DUPLICATE]
     assert builder.counts.records + builder.counts.held_out == 1
@@ -117,7 +167,9 @@ def test_append_unites_and_is_idempotent(tmp_path: Path) -> None:
     _build(tmp_path / "half", rows[:30])
 
     def existing(slice_id: SliceId | None) -> list[Row]:
-        name = "held_out.parquet" if slice_id is None else slice_path(slice_id.shard, slice_id.index)
+        name = (
+            "held_out.parquet" if slice_id is None else slice_path(slice_id.shard, slice_id.index)
+        )
         return read_rows(tmp_path / "half" / "data" / name)
 
     _build(tmp_path / "united", rows, existing=existing)
@@ -130,22 +182,34 @@ def test_append_refuses_other_content_under_a_known_record_id(tmp_path: Path) ->
     rows = {p: read_rows(tmp_path / "a" / p) for p in _files(tmp_path / "a")}
 
     def existing(slice_id: SliceId | None) -> list[Row]:
-        name = "held_out.parquet" if slice_id is None else slice_path(slice_id.shard, slice_id.index)
+        name = (
+            "held_out.parquet" if slice_id is None else slice_path(slice_id.shard, slice_id.index)
+        )
         return rows[f"data/{name}"]
 
-    _, refused = _build(tmp_path / "b", [SourceRow(1, "s", "r1", "new text", "a", "c")], existing=existing)
+    _, refused = _build(
+        tmp_path / "b", [SourceRow(1, "s", "r1", "new text", "a", "c")], existing=existing
+    )
     assert refused == [CONFLICT]
     assert _files(tmp_path / "a") == _files(tmp_path / "b")
 
 
 def test_suppressed_subjects_and_records_are_left_out(tmp_path: Path) -> None:
     rows = _source(record=True)
-    builder, _ = _build(tmp_path, rows, {suppression_digest(KEYS, "subject-3")},
-                        records={suppression_digest(KEYS, "subject-4", "rec-4")})
+    builder, _ = _build(
+        tmp_path,
+        rows,
+        {suppression_digest(KEYS, "subject-3")},
+        records={suppression_digest(KEYS, "subject-4", "rec-4")},
+    )
     assert builder.counts.suppressed == sum(r.subject == "subject-3" for r in rows) + 1
 
 
-@given(st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), min_size=1, max_size=6, unique=True))
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=8), st.text(max_size=8)), min_size=1, max_size=6, unique=True
+    )
+)
 def test_the_digest_is_of_the_set_and_of_every_byte_of_it(cells: list[tuple[str, str]]) -> None:
     rows = [Row(f"{i}", "s", text, label) for i, (text, label) in enumerate(cells)]
     digest = slice_digest(KEYS, rows)
@@ -183,29 +247,40 @@ def test_a_slice_file_that_was_changed_is_refused(tmp_path: Path) -> None:
 
 def test_row_groups_have_a_fixed_size(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
+
     write_rows(tmp_path / "x.parquet", [Row(f"{i:06d}", "s", "t", "a") for i in range(2500)])
     metadata = pq.ParquetFile(tmp_path / "x.parquet").metadata
-    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [1024, 1024, 452]
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [
+        1024,
+        1024,
+        452,
+    ]
     assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
 
 
 def _subject(subject: str) -> str:
     from s3t_core.records import subject_digest
+
     return subject_digest(KEYS, subject)
 
 
 TIERS = Tiers("plan", (("trial",), ("*",)), (1, 2))
 
 
-def _tiered(tmp_path: Path, rows: list[tuple[str, int]], existing: list[Row] | None = None) -> tuple[
-        SnapshotBuilder, list[Refused]]:
+def _tiered(
+    tmp_path: Path, rows: list[tuple[str, int]], existing: list[Row] | None = None
+) -> tuple[SnapshotBuilder, list[Refused]]:
     """Rows given as (subject, tier); `existing` stand in slice 1 of shard 0."""
     spool = tmp_path / "spool"
     spool.mkdir(parents=True)
     builder = SnapshotBuilder(KEYS, Topology(1, 3, 1), 0.0, spool, tiers=TIERS)
-    builder.add(SourceRow(number, subject, f"r{number}", f"text {number}", "a", subject, tier)
-                for number, (subject, tier) in enumerate(rows, 1))
-    refused = list(builder.write(tmp_path / "data", lambda s: (existing or []) if s == SliceId(0, 1) else []))
+    builder.add(
+        SourceRow(number, subject, f"r{number}", f"text {number}", "a", subject, tier)
+        for number, (subject, tier) in enumerate(rows, 1)
+    )
+    refused = list(
+        builder.write(tmp_path / "data", lambda s: (existing or []) if s == SliceId(0, 1) else [])
+    )
     return builder, refused
 
 
@@ -218,10 +293,14 @@ def test_tiers_have_slices_of_their_own(tmp_path: Path) -> None:
     assert min(builder.counts.rows_per_slice.values()) > 3
 
 
-def test_a_subject_whose_rows_disagree_about_its_tier_goes_to_quarantine_whole(tmp_path: Path) -> None:
+def test_a_subject_whose_rows_disagree_about_its_tier_goes_to_quarantine_whole(
+    tmp_path: Path,
+) -> None:
     builder, refused = _tiered(tmp_path, [("ann", 0), ("bob", 1), ("ann", 1), ("cid", 0)])
     assert [(r.number, r.reason) for r in sorted(refused, key=lambda r: r.number)] == [
-        (1, TIERS_DISAGREE), (3, TIERS_DISAGREE)]
+        (1, TIERS_DISAGREE),
+        (3, TIERS_DISAGREE),
+    ]
     assert {r.subject_digest for r in refused} == {subject_digest(KEYS, "ann")}
     assert builder.counts.records == 2  # bob and cid do not suffer for it
 
@@ -240,5 +319,6 @@ def test_a_full_disk_under_the_spool_is_an_error_even_for_its_last_rows(tmp_path
     builder = SnapshotBuilder(KEYS, Topology(1, 2, 1), 0.0, tmp_path)
     builder.add(_source(20))
     with pytest.raises(StorageError, match="could not spool the source: No space left"):
-        builder.close()  # before anything is read back: what reads first is the writing of slices, which begins so
+        # before anything is read back: what reads first is the writing of slices, which begins so
+        builder.close()
     builder.close()  # once more, as whoever cleans up does

@@ -1,4 +1,5 @@
-"""Container files say what their schemas allow and what a careful operator asks for. No engine runs them here."""
+"""Container files say what their schemas allow and what a careful operator asks for. No engine runs
+them here."""
 
 import shutil
 import subprocess
@@ -15,8 +16,11 @@ from compose_spec import ComposeSpecification
 from infra.seaweed import CLOSED, COMPACTING, make_security, without_settings
 
 INFRA = Path(__file__).parents[2] / "infra"
-MANIFESTS = [(p.name, d) for p in sorted((INFRA / "kubernetes").glob("*.yaml"))
-             for d in yaml.safe_load_all(p.read_text())]
+MANIFESTS = [
+    (p.name, d)
+    for p in sorted((INFRA / "kubernetes").glob("*.yaml"))
+    for d in yaml.safe_load_all(p.read_text())
+]
 
 
 def _pods() -> list[dict[str, Any]]:
@@ -26,20 +30,26 @@ def _pods() -> list[dict[str, Any]]:
 def test_the_dockerfile_has_nothing_to_be_said_against() -> None:
     linter = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert linter is not None
-    done = subprocess.run([linter, str(INFRA / "Dockerfile")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [linter, str(INFRA / "Dockerfile")], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout
     lines = (INFRA / "Dockerfile").read_text().splitlines()
     assert "USER 10001" in lines and sum(line.startswith("FROM ") for line in lines) == 2
     assert not any(word in line for line in lines for word in ("PASSWORD", "SECRET", "TOKEN"))
 
 
-@pytest.mark.parametrize(("file", "manifest"), MANIFESTS, ids=lambda v: v if isinstance(v, str) else v["kind"])
+@pytest.mark.parametrize(
+    ("file", "manifest"), MANIFESTS, ids=lambda v: v if isinstance(v, str) else v["kind"]
+)
 def test_a_manifest_is_what_kubernetes_knows(file: str, manifest: dict[str, Any]) -> None:
     kubernetes_validate.validate(manifest, "1.37", strict=True)
 
 
 def test_a_misspelt_manifest_would_be_noticed() -> None:
-    broken = yaml.safe_load(yaml.safe_dump(next(d for _, d in MANIFESTS if d["kind"] == "Deployment")))
+    broken = yaml.safe_load(
+        yaml.safe_dump(next(d for _, d in MANIFESTS if d["kind"] == "Deployment"))
+    )
     broken["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(broken, "1.37", strict=True)
@@ -57,16 +67,26 @@ def test_every_pod_is_locked_down_probed_and_bounded() -> None:
             assert locked["capabilities"] == {"drop": ["ALL"]}
             assert all("value" not in e or "KEY" not in e["name"] for e in container.get("env", []))
     assert sum(d["kind"] == "NetworkPolicy" for _, d in MANIFESTS) == 2
-    assert not any(d["kind"] in ("Secret", "CronJob") for _, d in MANIFESTS)  # schedules stay in Prefect
+    assert not any(
+        d["kind"] in ("Secret", "CronJob") for _, d in MANIFESTS
+    )  # schedules stay in Prefect
 
 
 def test_no_secret_is_on_a_command_line_or_in_git() -> None:
     for pod in _pods():
         for container in pod["containers"]:
-            assert not any("$(" in word or "@" in word for word in (*container.get("args", []),
-                                                                    *container.get("command", [])))
-    secrets = ["infra/compose.env", "infra/compose-prefect.env", "infra/compose-mlflow.env",
-               "infra/compose-postgres-password", "infra/compose-s3.json", "infra/compose-s3"]
+            assert not any(
+                "$(" in word or "@" in word
+                for word in (*container.get("args", []), *container.get("command", []))
+            )
+    secrets = [
+        "infra/compose.env",
+        "infra/compose-prefect.env",
+        "infra/compose-mlflow.env",
+        "infra/compose-postgres-password",
+        "infra/compose-s3.json",
+        "infra/compose-s3",
+    ]
     for name in (".gitignore", ".dockerignore"):
         assert set(secrets) <= set((INFRA.parent / name).read_text().split())
 
@@ -80,28 +100,37 @@ def test_the_compose_file_is_one_and_every_service_comes_up_after_what_it_needs(
         for needed in service.get("depends_on", {}):
             assert "healthcheck" in services[needed], (name, needed)
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
-        assert not any("PASSWORD" in k and not k.endswith("_FILE") for k in service.get("environment", {}))
+        assert not any(
+            "PASSWORD" in k and not k.endswith("_FILE") for k in service.get("environment", {})
+        )
 
 
-def test_of_the_s3_server_other_containers_reach_s3_alone_and_that_is_closed_as_on_one_machine() -> None:
+def test_of_the_s3_server_other_containers_reach_s3_alone_and_that_is_closed() -> None:
     s3 = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]["s3"]
     assert {*CLOSED, *COMPACTING, "-ip.bind=127.0.0.1", "-s3.ip.bind=0.0.0.0"} <= set(s3["command"])
     assert "./compose-s3:/etc/seaweedfs:ro" in s3["volumes"] and "ports" not in s3
 
 
-def test_what_closes_the_s3_server_names_where_it_will_lie_and_is_its_owners_alone(tmp_path: Path) -> None:
+def test_what_closes_the_s3_server_names_where_it_will_lie_and_is_its_owners_alone(
+    tmp_path: Path,
+) -> None:
     make_security(tmp_path / "made", Path("/etc/seaweedfs"))
     before = {p.name: p.read_bytes() for p in (tmp_path / "made").iterdir()}
-    assert all(p.stat().st_mode & 0o077 == 0 for p in (tmp_path / "made", *(tmp_path / "made").iterdir()))
+    assert all(
+        p.stat().st_mode & 0o077 == 0 for p in (tmp_path / "made", *(tmp_path / "made").iterdir())
+    )
     told = tomllib.loads((tmp_path / "made" / "security.toml").read_text())
     for name in ("master", "volume", "filer"):
         assert told["https"][name] | {"ca": told["grpc"]["ca"]} == told["grpc"][name] | {
-            "ca": "/etc/seaweedfs/authority.pem"}
+            "ca": "/etc/seaweedfs/authority.pem"
+        }
     tokens = [told["jwt"][n][k] for n in ("signing", "filer_signing") for k in ("key",)]
     tokens += [told["jwt"][n]["read"]["key"] for n in ("signing", "filer_signing")]
     assert len(set(tokens)) == 4 and min(map(len, tokens)) == 64
     make_security(tmp_path / "made")
-    assert {p.name: p.read_bytes() for p in (tmp_path / "made").iterdir()} == before  # a running server has them
+    assert {
+        p.name: p.read_bytes() for p in (tmp_path / "made").iterdir()
+    } == before  # a running server has them
 
 
 def test_no_setting_of_who_starts_it_goes_before_what_closes_the_s3_server() -> None:
@@ -116,9 +145,16 @@ def test_prefects_server_is_started_by_us_alone_and_its_credential_is_a_secret()
         assert command[command.index("--behind-proxy") + 1] == "prefect"
     for text in (p.read_text() for p in INFRA.rglob("*") if p.suffix in (".py", ".yaml")):
         assert "server start" not in text and '"server", "start"' not in text
-    told = {name: {e["name"]: e.get("valueFrom") for e in containers[name]["env"]} for name in ("prefect", "worker")}
+    told = {
+        name: {e["name"]: e.get("valueFrom") for e in containers[name]["env"]}
+        for name in ("prefect", "worker")
+    }
     secret = {"secretKeyRef": {"name": "s3t-prefect", "key": "auth-string"}}
-    assert told["prefect"]["PREFECT_SERVER_API_AUTH_STRING"] == told["worker"]["PREFECT_API_AUTH_STRING"] == secret
+    assert (
+        told["prefect"]["PREFECT_SERVER_API_AUTH_STRING"]
+        == told["worker"]["PREFECT_API_AUTH_STRING"]
+        == secret
+    )
     assert "./compose-prefect.env" in services["prefect"]["env_file"] and "mlflow" in services
     assert "./compose-prefect.env" not in services["mlflow"]["env_file"]
 
@@ -132,16 +168,27 @@ def test_mlflows_server_is_started_by_us_alone_and_its_keys_are_its_own() -> Non
     for text in (p.read_text() for p in INFRA.rglob("*") if p.suffix in (".py", ".yaml")):
         assert '"mlflow", "server"' not in text and "mlflow server" not in text
     assert services["mlflow"]["env_file"] == ["./compose-mlflow.env"]
-    assert not any("./compose-mlflow.env" in s.get("env_file", []) for name, s in services.items() if name != "mlflow")
-    taken = {name: [e["secretRef"]["name"] for e in c.get("envFrom", [])] for name, c in containers.items()}
+    assert not any(
+        "./compose-mlflow.env" in s.get("env_file", [])
+        for name, s in services.items()
+        if name != "mlflow"
+    )
+    taken = {
+        name: [e["secretRef"]["name"] for e in c.get("envFrom", [])]
+        for name, c in containers.items()
+    }
     assert [name for name, secrets in taken.items() if "s3t-mlflow" in secrets] == ["mlflow"]
     assert taken["mlflow"] == ["s3t-mlflow"]
 
 
 def test_a_workers_pages_are_its_pods_own() -> None:
     worker = next(c for pod in _pods() for c in pod["containers"] if c["name"] == "worker")
-    assert {e["name"]: e.get("value") for e in worker["env"]}["PREFECT_WORKER_WEBSERVER_HOST"] == "127.0.0.1"
-    assert "ports" not in worker and all("exec" in worker[p] for p in ("readinessProbe", "livenessProbe"))
+    assert {e["name"]: e.get("value") for e in worker["env"]}[
+        "PREFECT_WORKER_WEBSERVER_HOST"
+    ] == "127.0.0.1"
+    assert "ports" not in worker and all(
+        "exec" in worker[p] for p in ("readinessProbe", "livenessProbe")
+    )
     assert "PREFECT_WORKER_WEBSERVER_HOST=127.0.0.1" in (INFRA / "Dockerfile").read_text()
 
 

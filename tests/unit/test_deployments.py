@@ -1,4 +1,5 @@
-"""`s3t serve` and infra/prefect.yaml bring up the same deployments, of flows that exist, with parameters they take."""
+"""`s3t serve` and infra/prefect.yaml bring up the same deployments, of flows that exist, with
+parameters they take."""
 
 import inspect
 from pathlib import Path
@@ -29,7 +30,10 @@ def test_the_work_pool_file_says_the_same() -> None:
     document = yaml.safe_load((Path(__file__).parents[2] / "infra" / "prefect.yaml").read_text())
     *same, watch = document["deployments"]  # `s3t serve` watches by itself
     assert [d["name"] for d in same] == [d.name for d in OURS]
-    assert watch["entrypoint"] == "flows.watching.watch" and watch["schedules"][0]["cron"] == "* * * * *"
+    assert (
+        watch["entrypoint"] == "flows.watching.watch"
+        and watch["schedules"][0]["cron"] == "* * * * *"
+    )
     for told, ours in zip(same, OURS, strict=True):
         assert told["entrypoint"] == ours.entrypoint and told["concurrency_limit"]["limit"] == 1
         assert told["parameters"] | {"workspace": "/somewhere"} == ours.parameters
@@ -46,7 +50,12 @@ def test_as_prefect_gets_them_one_runs_at_a_time_and_repair_is_off() -> None:
 
 
 def test_a_schedule_that_is_none_is_refused() -> None:
-    wrong = next(d for d in deployments(Config.model_validate({"erasure": {"cron": "every night"}}), Path("/x"))
-                 if d.name == "erase")
+    wrong = next(
+        d
+        for d in deployments(
+            Config.model_validate({"erasure": {"cron": "every night"}}), Path("/x")
+        )
+        if d.name == "erase"
+    )
     with pytest.raises(ConfigError, match="cron"):
         to_prefect(wrong)

@@ -43,17 +43,26 @@ def test_the_tree_head_is_that_of_rfc_6962(entries: list[bytes]) -> None:
 
 def test_the_tree_head_of_nothing_and_of_the_rfcs_first_leaf() -> None:
     assert tree_head([]).hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    assert tree_head([leaf_hash(b"")]).hex() == "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
+    assert (
+        tree_head([leaf_hash(b"")]).hex()
+        == "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
+    )
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=9), st.data())
-def test_any_change_removal_or_reordering_of_entries_changes_the_head(kinds: list[int], data: st.DataObject) -> None:
+def test_any_change_removal_or_reordering_of_entries_changes_the_head(
+    kinds: list[int], data: st.DataObject
+) -> None:
     leaves = [leaf_of({"type": "workspace", "n": i, "k": k}) for i, k in enumerate(kinds)]
     i = data.draw(st.integers(0, len(leaves) - 1))
     j = data.draw(st.integers(0, len(leaves) - 1).filter(lambda j: j != i))
     swapped = list(leaves)
     swapped[i], swapped[j] = swapped[j], swapped[i]
-    for other in (leaves[:i] + leaves[i + 1:], swapped, [*leaves[:i], leaves[i] + b" ", *leaves[i + 1:]]):
+    for other in (
+        leaves[:i] + leaves[i + 1 :],
+        swapped,
+        [*leaves[:i], leaves[i] + b" ", *leaves[i + 1 :]],
+    ):
         assert tree_head([leaf_hash(x) for x in other]) != tree_head([leaf_hash(x) for x in leaves])
 
 
@@ -61,12 +70,18 @@ def test_an_unknown_event_is_refused_not_skipped() -> None:
     with pytest.raises(LedgerError, match="known event"):
         fold([{"type": "from the future"}])
     with pytest.raises(LedgerError, match="whole stage event"):
-        fold([{"type": "workspace", "time": "2026-01-01T00:00:00Z"}, {"type": "stage", "time": "2026-01-01T00:00:00Z"}])
+        fold(
+            [
+                {"type": "workspace", "time": "2026-01-01T00:00:00Z"},
+                {"type": "stage", "time": "2026-01-01T00:00:00Z"},
+            ]
+        )
 
 
 def test_the_pre_authentication_encoding_is_that_of_the_specification() -> None:
     assert pre_authentication("http://example.com/HelloWorld", b"hello world") == (
-        b"DSSEv1 29 http://example.com/HelloWorld 11 hello world")
+        b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    )
 
 
 def test_any_changed_byte_of_an_envelope_is_detected() -> None:
@@ -74,7 +89,7 @@ def test_any_changed_byte_of_an_envelope_is_detected() -> None:
     assert verify(envelope, KEY.public_key()) == {"a": "specimen", "b": [1, 2]}
     for i in range(len(envelope)):
         for change in (1, 32, 128):
-            forged = envelope[:i] + bytes([envelope[i] ^ change]) + envelope[i + 1:]
+            forged = envelope[:i] + bytes([envelope[i] ^ change]) + envelope[i + 1 :]
             with pytest.raises(CertificateError):
                 verify(forged, KEY.public_key())
     spaced = json.dumps(json.loads(envelope)).encode()
@@ -103,8 +118,17 @@ def test_the_scan_finds_a_text_wherever_it_hides(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE t (x)")
         connection.execute("INSERT INTO t VALUES (?)", ("y" * 5000 + TEXT,))
     write_rows(tmp_path / "slice.parquet", [Row("r", HER, TEXT, "a")])
-    report = scan(tmp_path, [], [p.name for p in tmp_path.iterdir()], [], make_needles([], [TEXT]), [TARGET])
-    assert set(report.residue) == {"log.txt", "escaped.json", "zipped.gz", "object", "a.db", "slice.parquet"}
+    report = scan(
+        tmp_path, [], [p.name for p in tmp_path.iterdir()], [], make_needles([], [TEXT]), [TARGET]
+    )
+    assert set(report.residue) == {
+        "log.txt",
+        "escaped.json",
+        "zipped.gz",
+        "object",
+        "a.db",
+        "slice.parquet",
+    }
 
 
 def test_a_match_in_another_subjects_row_is_shared_and_elsewhere_is_outside(tmp_path: Path) -> None:
@@ -122,30 +146,44 @@ def test_ids_match_as_whole_words_and_short_needles_are_counted_not_guessed(tmp_
     assert scan(tmp_path, [], ["log"], [], make_needles(["person-77"], []), []).residue == ("log",)
 
 
-def test_a_row_of_an_erased_subject_is_found_by_its_digest_whatever_its_text(tmp_path: Path) -> None:
+def test_a_row_of_an_erased_subject_is_found_by_its_digest_whatever_its_text(
+    tmp_path: Path,
+) -> None:
     write_rows(tmp_path / "slice.parquet", [Row("r", HER, "hi", "a")])
     report = scan(tmp_path, [], ["slice.parquet"], [], make_needles([], ["hi"]), [TARGET])
     assert report.residue == ("slice.parquet",)
 
 
-def test_an_erased_record_is_found_by_its_digest_and_her_other_records_are_not_residue(tmp_path: Path) -> None:
-    write_rows(tmp_path / "slice.parquet", [Row("gone", HER, "hi", "a"), Row("stays", HER, "ho", "a")])
+def test_an_erased_record_is_found_by_its_digest_and_her_other_records_are_not_residue(
+    tmp_path: Path,
+) -> None:
+    write_rows(
+        tmp_path / "slice.parquet", [Row("gone", HER, "hi", "a"), Row("stays", HER, "ho", "a")]
+    )
     none = make_needles([], [])
     for record, residue in (("gone", ("slice.parquet",)), ("another", ())):
         found = scan(tmp_path, [], ["slice.parquet"], [], none, [Target("q", HER, record)])
         assert found.residue == residue
 
 
-def test_rows_that_name_no_subject_and_stores_anywhere_count_as_the_systems_own(tmp_path: Path) -> None:
-    (tmp_path / "x.jsonl").write_text(json.dumps({"subject_digest": "", "t": TEXT}) + "\n" + json.dumps([TEXT]))
+def test_rows_that_name_no_subject_and_stores_anywhere_count_as_the_systems_own(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "x.jsonl").write_text(
+        json.dumps({"subject_digest": "", "t": TEXT}) + "\n" + json.dumps([TEXT])
+    )
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages" / "left").write_text(TEXT)
     report = scan(tmp_path, [tmp_path / "stages"], ["x.jsonl"], [], make_needles([], [TEXT]), [])
     assert report.residue == ("stages/left", "x.jsonl")
 
 
-@given(st.lists(st.text("ab -_é", min_size=12, max_size=20), max_size=30), st.text("ab -_é"), st.data())
-def test_many_needles_are_found_where_few_are(ids: list[str], around: str, data: st.DataObject) -> None:
+@given(
+    st.lists(st.text("ab -_é", min_size=12, max_size=20), max_size=30), st.text("ab -_é"), st.data()
+)
+def test_many_needles_are_found_where_few_are(
+    ids: list[str], around: str, data: st.DataObject
+) -> None:
     windows = [f"{word} and what was told of it" for word in ids[::2]]
     few = make_needles(ids[:3], windows[:3])
     many = make_needles([*ids[:3], *(f"nobody-{n}-of-that-name" for n in range(40))], windows[:3])

@@ -1,4 +1,5 @@
-"""The eraser on fakes: what it leaves, and that it may die anywhere (hazards 6 and 12, invariants 1, 3, 4, 5)."""
+"""The eraser on fakes: what it leaves, and that it may die anywhere (hazards 6 and 12, invariants
+1, 3, 4, 5)."""
 
 import random
 from dataclasses import dataclass, replace
@@ -15,10 +16,24 @@ from s3t_core.erasure.ledger import dataset_to_json
 from s3t_core.erasure.outcome import outcome_of
 from s3t_core.erasure.planner import ErasurePlan, plan_erasure, targets_of
 from s3t_core.erasure.state import State
-from s3t_core.errors import CertificateError, GuaranteeError, LedgerError, ResidueFound, WorkspaceError
+from s3t_core.errors import (
+    CertificateError,
+    GuaranteeError,
+    LedgerError,
+    ResidueFound,
+    WorkspaceError,
+)
 from s3t_core.release_json import release_to_json, stage_to_json
 from s3t_core.times import rfc3339
-from tests.fakes import POLICY, FakeDatasets, FakeLedger, FakeRegistry, FakeRequestBook, FakeStages, ports
+from tests.fakes import (
+    POLICY,
+    FakeDatasets,
+    FakeLedger,
+    FakeRegistry,
+    FakeRequestBook,
+    FakeStages,
+    ports,
+)
 
 SHARDS, SLICES = 2, 3
 BEGAN = "2026-01-01T00:00:00Z"
@@ -56,14 +71,30 @@ class World:
         names = iter(range(10_000))
         return Eraser(self.ports, POLICY, lambda: f"plan-{len(self.ledger.events)}-{next(names)}")
 
-    def ask(self, request_id: str, subject: str, record: str = "", due: str = "2026-01-31T00:00:00Z") -> None:
+    def ask(
+        self, request_id: str, subject: str, record: str = "", due: str = "2026-01-31T00:00:00Z"
+    ) -> None:
         suppression, time = f"suppressed {subject} {record}", self.ledger.state().time
         self.requests.requests[request_id] = DeletionRequest(
-            request_id, subject, record, suppression, "commitment", time, due)
+            request_id, subject, record, suppression, "commitment", time, due
+        )
         self.ports.needles.files[request_id] = [subject]  # type: ignore[attr-defined]
-        self.tell(type="request", request=request_id, subject=subject, record=record, suppression=suppression,
-                  commitment="commitment", salt="", due=due, near=[], asked_by="id", forms=[], once="",
-                  id_rule=[], ids=[f"digest of {subject}"])
+        self.tell(
+            type="request",
+            request=request_id,
+            subject=subject,
+            record=record,
+            suppression=suppression,
+            commitment="commitment",
+            salt="",
+            due=due,
+            near=[],
+            asked_by="id",
+            forms=[],
+            once="",
+            id_rule=[],
+            ids=[f"digest of {subject}"],
+        )
 
     def tell(self, **event: Any) -> None:
         """An event of now, taken by the ledger's rules."""
@@ -71,36 +102,75 @@ class World:
 
 
 def make_world(kill_at: int = -1) -> World:
-    """Two shards of three slices, three sequences each; subject `sSI-N` lives in shard S, slice I."""
+    """Two shards of three slices, three sequences each; subject `sSI-N` lives in shard S, slice
+    I."""
     reaper = Reaper()
     rows: dict[Any, list[tuple[str, str]]] = {
-        SliceId(s, i): [(f"s{s}{i}-{n}", f"r{n}") for n in range(3)] for s in range(SHARDS) for i in range(SLICES)}
+        SliceId(s, i): [(f"s{s}{i}-{n}", f"r{n}") for n in range(3)]
+        for s in range(SHARDS)
+        for i in range(SLICES)
+    }
     rows[None] = [("s00-0", "h0"), ("only-held-out", "h1")]
     ledger = FakeLedger(reaper)
     datasets = FakeDatasets(rows, SHARDS, SLICES, reaper)
     registry = FakeRegistry(reaper)
     dataset = datasets.version()
     datasets.quarantine = [("s00-1", ""), ("someone", "")]
-    ledger.take({"type": "workspace", "time": BEGAN},
-                {"type": "dataset", "time": BEGAN, "cause": "ingest", "dataset": dataset_to_json(dataset)})
+    ledger.take(
+        {"type": "workspace", "time": BEGAN},
+        {"type": "dataset", "time": BEGAN, "cause": "ingest", "dataset": dataset_to_json(dataset)},
+    )
     replicas = []
     for shard in range(SHARDS):
         for number, order in enumerate(ORDERS):
-            stages = tuple(StageRecord(f"key {shard} {order[:i]}", f"digest {shard} {order[:i]}", shard, order[:i],
-                                       tuple(dataset.slice_versions[SliceId(shard, x)].digest for x in order[:i]))
-                           for i in range(1, SLICES + 1))
+            stages = tuple(
+                StageRecord(
+                    f"key {shard} {order[:i]}",
+                    f"digest {shard} {order[:i]}",
+                    shard,
+                    order[:i],
+                    tuple(dataset.slice_versions[SliceId(shard, x)].digest for x in order[:i]),
+                )
+                for i in range(1, SLICES + 1)
+            )
             new = {s.key: s for s in stages}.keys() - ledger.state().stages.keys()
-            ledger.take(*({"type": "stage", "time": BEGAN, "stage": stage_to_json(s)} for s in stages if s.key in new))
+            ledger.take(
+                *(
+                    {"type": "stage", "time": BEGAN, "stage": stage_to_json(s)}
+                    for s in stages
+                    if s.key in new
+                )
+            )
             replicas.append(Replica(shard, number, order, stages))
     release = Release("release-1", dataset.version, tuple(replicas))
     published = registry.publish(release_to_json(release), {}, {})
-    ledger.take({"type": "release", "time": BEGAN, "cause": "train", "release": release_to_json(release), "recipe": {},
-                 "version": published.version, "run_id": published.run_id, "model_id": published.model_id,
-                 "document": published.document, "staleness": 2.0})
-    stages_port = FakeStages({s.digest for r in replicas for s in r.stages} | {"orphan of a crash"}, reaper)
+    ledger.take(
+        {
+            "type": "release",
+            "time": BEGAN,
+            "cause": "train",
+            "release": release_to_json(release),
+            "recipe": {},
+            "version": published.version,
+            "run_id": published.run_id,
+            "model_id": published.model_id,
+            "document": published.document,
+            "staleness": 2.0,
+        }
+    )
+    stages_port = FakeStages(
+        {s.digest for r in replicas for s in r.stages} | {"orphan of a crash"}, reaper
+    )
     requests = FakeRequestBook(ledger, reaper)
-    world = World(ports(ledger, requests, datasets, stages_port, registry, reaper), reaper, ledger, requests, datasets,
-                  stages_port, registry)
+    world = World(
+        ports(ledger, requests, datasets, stages_port, registry, reaper),
+        reaper,
+        ledger,
+        requests,
+        datasets,
+        stages_port,
+        registry,
+    )
     reaper.calls, reaper.at = 0, kill_at
     return world
 
@@ -120,7 +190,12 @@ def _check_finished(world: World, requests: list[str], subjects: list[str]) -> S
     assert not any(s in subjects for rows in world.datasets.rows.values() for s, _ in rows)
     assert not any(s in subjects for rows in world.datasets.objects.values() for s, _ in rows)
     assert world.stages.held == {s.digest for s in state.stages.values()}
-    live = {s.digest for v in world.registry.versions.values() for r in v["replicas"] for s in _stages(r)}
+    live = {
+        s.digest
+        for v in world.registry.versions.values()
+        for r in v["replicas"]
+        for s in _stages(r)
+    }
     assert live <= world.stages.held
     assert world.registry.alias == (state.champion.version if state.champion else "")
     assert not world.ports.needles.files  # type: ignore[attr-defined]
@@ -129,6 +204,7 @@ def _check_finished(world: World, requests: list[str], subjects: list[str]) -> S
 
 def _stages(replica: dict[str, Any]) -> list[Any]:
     from s3t_core.release_json import stage_from_json
+
     return [stage_from_json(s) for s in replica["stages"]]
 
 
@@ -140,7 +216,9 @@ def test_an_erasure_silences_exactly_the_stages_that_saw_the_slice() -> None:
     assert _depths(state) == {(0, 0): 1, (0, 1): 0, (0, 2): 2, (1, 0): 3, (1, 1): 3, (1, 2): 3}
     assert plan is not None and len(plan.deactivated) == 2 + 3 + 1
     assert world.ports.clock.slept == 5.0  # type: ignore[attr-defined]  # the staleness bound passed
-    assert set(world.registry.versions) == {"2"}  # hazard 12: the version that held tainted stages is gone
+    assert set(world.registry.versions) == {
+        "2"
+    }  # hazard 12: the version that held tainted stages is gone
     assert "orphan of a crash" not in world.stages.held
 
 
@@ -154,9 +232,16 @@ def test_the_certificate_says_what_was_found_and_done() -> None:
     assert predicate["found"].pop("row_commitments") == ["committed r0", "committed h0"]
     assert predicate["found"].pop("row_commitment_scheme").startswith("HMAC-SHA256")
     assert predicate["found"] == {
-        "outcome": "erased", "rows": 2, "training_rows": 1, "held_out_rows": 1, "rows_in_earlier_data_versions": 0,
+        "outcome": "erased",
+        "rows": 2,
+        "training_rows": 1,
+        "held_out_rows": 1,
+        "rows_in_earlier_data_versions": 0,
         "quarantined_rows": 0,
-        "known": True, "erased_before_by_request": "", "id_searched": True}
+        "known": True,
+        "erased_before_by_request": "",
+        "id_searched": True,
+    }
     assert predicate["versions"]["before"] == "1" and predicate["versions"]["after"] == "2"
     assert predicate["versions"]["destroyed"] == ["1"]
     assert predicate["batch"]["collateral_rows"] == 2
@@ -193,7 +278,10 @@ def test_a_subject_that_is_held_out_only_is_erased_and_a_new_version_serves() ->
     world.eraser().run()
     state = _check_finished(world, ["q1"], ["only-held-out"])
     assert set(_depths(state).values()) == {3}
-    assert world.registry.alias == "2" and set(world.registry.versions) == {"1", "2"}  # the old one is clean: kept
+    assert world.registry.alias == "2" and set(world.registry.versions) == {
+        "1",
+        "2",
+    }  # the old one is clean: kept
 
 
 def test_clean_superseded_versions_go_when_their_time_is_over() -> None:
@@ -222,9 +310,15 @@ def test_an_already_erased_subject_gets_a_certificate_that_names_the_first_reque
     world.ask("q2", "s01-2")
     world.eraser().run()
     certificates = world.ports.certificates
-    predicate = check_statement(verify(certificates.files["q2"],  # type: ignore[attr-defined]
-                                       certificates.key.public_key()))  # type: ignore[attr-defined]
-    assert predicate["found"]["erased_before_by_request"] == "q1" and not predicate["found"]["known"]
+    predicate = check_statement(
+        verify(
+            certificates.files["q2"],  # type: ignore[attr-defined]
+            certificates.key.public_key(),
+        )
+    )  # type: ignore[attr-defined]
+    assert (
+        predicate["found"]["erased_before_by_request"] == "q1" and not predicate["found"]["known"]
+    )
 
 
 def _outcomes(world: World) -> dict[str, tuple[str, int]]:
@@ -238,13 +332,23 @@ def _outcomes(world: World) -> dict[str, tuple[str, int]]:
 
 
 def test_nobody_is_told_erased_of_whom_nothing_was_there() -> None:
-    """A typo, another case, a header line: each is certified, and in words of its own (edges E2)."""
+    """A typo, another case, a header line: each is certified, and in words of its own (edges
+    E2)."""
     world = make_world()
-    for request, subject in (("q1", "s00-1"), ("q2", "S00-1"), ("q3", "only-held-out"), ("q4", "subject")):
+    for request, subject in (
+        ("q1", "s00-1"),
+        ("q2", "S00-1"),
+        ("q3", "only-held-out"),
+        ("q4", "subject"),
+    ):
         world.ask(request, subject)
     world.eraser().run()
-    assert _outcomes(world) == {"q1": ("erased", 2), "q2": ("nothing found", 0), "q3": ("held out only", 1),
-                                "q4": ("nothing found", 0)}
+    assert _outcomes(world) == {
+        "q1": ("erased", 2),
+        "q2": ("nothing found", 0),
+        "q3": ("held out only", 1),
+        "q4": ("nothing found", 0),
+    }
     world.ask("q5", "s00-1")
     world.eraser().run()
     assert _outcomes(world)["q5"] == ("nothing found", 0)  # its rows are erased
@@ -271,16 +375,29 @@ def test_a_second_person_of_a_slice_whose_stages_are_gone_is_erased_all_the_same
     assert _outcomes(world) == {"q1": ("erased", 2), "q2": ("erased", 1)}
 
 
-@pytest.mark.parametrize(("rows", "deactivated", "silenced", "outcome"), [
-    ((0, 0, 0, 0), True, True, "nothing found"), ((1, 0, 0, 0), True, False, "erased"),
-    ((1, 0, 0, 0), False, True, "erased"), ((1, 1, 1, 1), False, False, "not trained on yet"),
-    ((0, 2, 0, 0), True, True, "held out only"), ((0, 0, 1, 0), False, False, "erased"),
-    ((0, 0, 0, 3), False, False, "not trained on yet"), ((0, 1, 0, 3), False, False, "held out only"),
-    ((0, 0, 4, 0), True, False, "erased"), ((0, 0, 4, 2), False, False, "erased")])
-def test_an_outcome_follows_from_where_the_rows_were(rows: tuple[int, ...], deactivated: bool, silenced: bool,
-                                                     outcome: str) -> None:
+@pytest.mark.parametrize(
+    ("rows", "deactivated", "silenced", "outcome"),
+    [
+        ((0, 0, 0, 0), True, True, "nothing found"),
+        ((1, 0, 0, 0), True, False, "erased"),
+        ((1, 0, 0, 0), False, True, "erased"),
+        ((1, 1, 1, 1), False, False, "not trained on yet"),
+        ((0, 2, 0, 0), True, True, "held out only"),
+        ((0, 0, 1, 0), False, False, "erased"),
+        ((0, 0, 0, 3), False, False, "not trained on yet"),
+        ((0, 1, 0, 3), False, False, "held out only"),
+        ((0, 0, 4, 0), True, False, "erased"),
+        ((0, 0, 4, 2), False, False, "erased"),
+    ],
+)
+def test_an_outcome_follows_from_where_the_rows_were(
+    rows: tuple[int, ...], deactivated: bool, silenced: bool, outcome: str
+) -> None:
     place = SliceId(0, 0)
-    assert outcome_of(RowCounts(*rows), [place], deactivated, [place] if silenced else [], True) == outcome
+    assert (
+        outcome_of(RowCounts(*rows), [place], deactivated, [place] if silenced else [], True)
+        == outcome
+    )
 
 
 @pytest.mark.parametrize("rows", [(0, 0, 3, 0), (2, 0, 3, 0), (0, 0, 1, 1)])
@@ -299,23 +416,31 @@ def test_one_record_of_a_subject_is_erased_and_the_rest_stays() -> None:
     assert ("s00-0", "another") not in world.datasets.rows[SliceId(0, 0)]
 
 
-def test_stages_trained_on_an_earlier_data_version_are_found_although_the_present_data_lacks_the_subject() -> None:
+def test_stages_trained_on_an_earlier_data_version_are_found_without_the_subject_now() -> None:
     world = make_world()
-    world.datasets.rows[SliceId(0, 1)] = [r for r in world.datasets.rows[SliceId(0, 1)] if r[0] != "s01-2"]
+    world.datasets.rows[SliceId(0, 1)] = [
+        r for r in world.datasets.rows[SliceId(0, 1)] if r[0] != "s01-2"
+    ]
     world.tell(type="dataset", cause="ingest", dataset=dataset_to_json(world.datasets.version()))
     world.ask("q1", "s01-2")
     world.eraser().run()
     state = _check_finished(world, ["q1"], ["s01-2"])
     assert _depths(state)[0, 0] == 1
     found = _predicate(world, "q1")["found"]
-    assert found["known"] and found["rows_in_earlier_data_versions"] == 1 and found["training_rows"] == 0
+    assert (
+        found["known"]
+        and found["rows_in_earlier_data_versions"] == 1
+        and found["training_rows"] == 0
+    )
 
 
 def test_a_plan_resumes_although_its_stages_are_gone_and_were_never_released() -> None:
     """A stage trained but never released is known by the plan alone once it is destroyed."""
     world = make_world()
     dataset = world.ledger.state().datasets[-1]
-    lonely = StageRecord("lonely", "lonely digest", 0, (1,), (dataset.slice_versions[SliceId(0, 1)].digest,))
+    lonely = StageRecord(
+        "lonely", "lonely digest", 0, (1,), (dataset.slice_versions[SliceId(0, 1)].digest,)
+    )
     world.tell(type="stage", stage=stage_to_json(lonely))
     world.stages.held.add("lonely digest")
     world.datasets.objects["a copy"] = [("s01-2", "r2")]
@@ -330,7 +455,9 @@ def test_a_plan_resumes_although_its_stages_are_gone_and_were_never_released() -
 
 def test_a_damaged_clean_stage_never_keeps_the_tainted_version_serving() -> None:
     world = make_world()
-    world.stages.held.discard("digest 1 (0,)")  # shard 1 answers with replica 0, whose first stage is lost
+    world.stages.held.discard(
+        "digest 1 (0,)"
+    )  # shard 1 answers with replica 0, whose first stage is lost
     world.ask("q1", "s01-2")
     world.eraser().run()
     state = world.ledger.state()
@@ -380,8 +507,11 @@ def test_when_every_shard_would_be_dead_nothing_tainted_serves() -> None:
         for i in range(SLICES):
             world.ask(f"q{s}{i}", f"s{s}{i}-1")
     world.eraser().run()
-    state = _check_finished(world, [f"q{s}{i}" for s in range(SHARDS) for i in range(SLICES)],
-                            [f"s{s}{i}-1" for s in range(SHARDS) for i in range(SLICES)])
+    state = _check_finished(
+        world,
+        [f"q{s}{i}" for s in range(SHARDS) for i in range(SLICES)],
+        [f"s{s}{i}-1" for s in range(SHARDS) for i in range(SLICES)],
+    )
     assert set(_depths(state).values()) == {0} and world.stages.held == set()
     assert world.registry.alias == "2"  # a version without a stage: it refuses to answer
 
@@ -407,7 +537,9 @@ def test_needles_that_a_restore_lost_lock_no_request_and_are_certified_as_unsear
     del world.ports.needles.files["q1"]  # type: ignore[attr-defined]
     eraser = world.eraser()
     plan = eraser.plan()
-    assert plan is not None and len(plan.commitments["q1"]) == 1 and len(plan.commitments["q2"]) == 2
+    assert (
+        plan is not None and len(plan.commitments["q1"]) == 1 and len(plan.commitments["q2"]) == 2
+    )
     del world.ports.needles.files[plan.plan_id]  # type: ignore[attr-defined]
     world.eraser().run()
     _check_finished(world, ["q1", "q2"], ["s01-2", "s00-0"])
@@ -434,14 +566,24 @@ def test_a_plan_that_a_training_came_before_carries_the_time_at_which_it_is_writ
 
     def trained(_: ErasurePlan) -> None:
         world.ports.clock.time += timedelta(hours=5)  # type: ignore[attr-defined]
-        stray = StageRecord("stray key", "stray digest", 0, (0,), ("content of a replacement",), "run")
-        world.ledger.take({"type": "stage", "time": rfc3339(world.ports.clock.now()), "stage": stage_to_json(stray)})
+        stray = StageRecord(
+            "stray key", "stray digest", 0, (0,), ("content of a replacement",), "run"
+        )
+        world.ledger.take(
+            {
+                "type": "stage",
+                "time": rfc3339(world.ports.clock.now()),
+                "stage": stage_to_json(stray),
+            }
+        )
+
     Eraser(world.ports, POLICY, lambda: "plan-x", trained).plan()
     assert "clock" not in {e["type"] for e in world.ledger.events}
 
 
 def test_the_eraser_waits_for_the_most_trusting_version_ever_published() -> None:
-    """The staleness setting may have been lowered since a version that is still loaded somewhere was made."""
+    """The staleness setting may have been lowered since a version that is still loaded somewhere
+    was made."""
     world = make_world()
     next(e for e in world.ledger.events if e["type"] == "release")["staleness"] = 60.0
     world.ask("q1", "s01-2")
@@ -462,8 +604,12 @@ def test_a_step_is_refused_before_the_ones_it_rests_on() -> None:
 
 def _predicate(world: World, request_id: str) -> dict[str, Any]:
     certificates = world.ports.certificates
-    return check_statement(verify(certificates.files[request_id],  # type: ignore[attr-defined]
-                                  certificates.key.public_key()))  # type: ignore[attr-defined]
+    return check_statement(
+        verify(
+            certificates.files[request_id],  # type: ignore[attr-defined]
+            certificates.key.public_key(),
+        )
+    )  # type: ignore[attr-defined]
 
 
 def _calls_in_a_whole_run() -> int:
@@ -508,7 +654,8 @@ RUN_ID = "5f3aa10c44b24f0c9d4b7a3f0c1e2d4b"
 
 
 def _asked_for_a_run(at: int = -1) -> World:
-    """Somebody asks, by an id that is nobody's, for the id of a run, which stands in MLflow's database."""
+    """Somebody asks, by an id that is nobody's, for the id of a run, which stands in MLflow's
+    database."""
     world = make_world(kill_at=at)
     world.ports.residue.words = {"mlflow.db": RUN_ID}  # type: ignore[attr-defined]
     world.ask("q1", "s01-2")
@@ -518,13 +665,18 @@ def _asked_for_a_run(at: int = -1) -> World:
 
 
 def _check_deferred(world: World) -> None:
-    """What was asked for stays open, and is told nothing; everybody else's request is carried out."""
+    """What was asked for stays open, and is told nothing; everybody else's request is carried
+    out."""
     state = world.ledger.state()
     assert state.plan is None and state.deferred == {"q2"} and state.outcomes.keys() == {"q1", "q3"}
     assert [r.request_id for r in world.requests.pending()] == ["q2"]
     assert set(world.ports.certificates.files) == {"q1", "q3"}  # type: ignore[attr-defined]
     assert not any(s == "s01-2" for rows in world.datasets.objects.values() for s, _ in rows)
-    assert set(world.requests.suppression.values()) == {r for _, r in state.suppressed.values()} == {"q1", "q3"}
+    assert (
+        set(world.requests.suppression.values())
+        == {r for _, r in state.suppressed.values()}
+        == {"q1", "q3"}
+    )
     assert world.ports.needles.files.keys() == {"q2"}  # type: ignore[attr-defined]
 
 
@@ -539,12 +691,18 @@ def test_what_is_asked_for_and_stands_where_nobodys_row_is_keeps_nobody_else() -
     assert len(world.ledger.events) == size  # it costs no entries, however often it is found
     world.ask("q4", "s11-0")
     world.eraser().run()
-    assert world.ledger.state().outcomes["q4"][0] == "erased" and world.ledger.state().deferred == {"q2"}
+    assert world.ledger.state().outcomes["q4"][0] == "erased" and world.ledger.state().deferred == {
+        "q2"
+    }
     assert _predicate(world, "q4")["batch"]["requests"] == 1
     world.ports.residue.words = {}  # type: ignore[attr-defined]
     world.eraser().run()
     state = world.ledger.state()
-    assert state.outcomes["q2"][0] == "nothing found" and not state.deferred and not world.requests.pending()
+    assert (
+        state.outcomes["q2"][0] == "nothing found"
+        and not state.deferred
+        and not world.requests.pending()
+    )
 
 
 def test_a_deferred_request_is_carried_out_once_there_are_rows() -> None:
@@ -564,12 +722,16 @@ def test_a_deferred_request_is_carried_out_once_there_are_rows() -> None:
 def test_a_deferred_request_may_be_withdrawn() -> None:
     world = _asked_for_a_run()
     world.eraser().run()
-    world.tell(type="closed", request="q2", kind="withdrawal", certificate="0" * 64, by="x", basis="")
+    world.tell(
+        type="closed", request="q2", kind="withdrawal", certificate="0" * 64, by="x", basis=""
+    )
     assert not world.ledger.state().deferred
 
 
 @pytest.mark.parametrize("left", ["row", "id"])
-def test_what_is_left_of_an_erased_person_stops_the_erasure_whatever_else_is_found(left: str) -> None:
+def test_what_is_left_of_an_erased_person_stops_the_erasure_whatever_else_is_found(
+    left: str,
+) -> None:
     world = _asked_for_a_run()
     if left == "row":
         world.datasets.objects["a copy"] = [("s01-2", "r2")]
@@ -600,22 +762,30 @@ def test_killed_at_any_call_where_a_request_is_deferred_a_rerun_finishes(at: int
     _check_deferred(world)
 
 
-def test_a_replacement_trained_first_is_cut_over_to_with_its_own_recipe_also_after_a_crash() -> None:
+def test_a_replacement_trained_first_is_cut_over_to_with_its_own_recipe_after_a_crash_too() -> None:
     world = make_world()
     world.ask("q1", "s00-0")
     recipe = {"model": "another"}
 
     def trained(plan: ErasurePlan) -> tuple[Release, dict[str, Any]]:
-        assert plan.release is not None and world.ledger.state().plan is None  # before the plan is written
+        assert (
+            plan.release is not None and world.ledger.state().plan is None
+        )  # before the plan is written
         return replace(plan.release, release_id="replacement"), recipe
 
     eraser = Eraser(world.ports, POLICY, lambda: "plan-x", trained)
     assert eraser.plan() is not None
-    done = Eraser(world.ports, POLICY, lambda: "plan-y").run()  # the run was killed: the plan stands for itself
+    done = Eraser(
+        world.ports, POLICY, lambda: "plan-y"
+    ).run()  # the run was killed: the plan stands for itself
     assert done is not None and done.recipe == recipe
     champion = world.ledger.state().champion
     assert champion is not None
-    assert (champion.release.release_id, champion.cause, champion.recipe) == ("replacement", "retrain", recipe)
+    assert (champion.release.release_id, champion.cause, champion.recipe) == (
+        "replacement",
+        "retrain",
+        recipe,
+    )
     assert world.ledger.state().requests_since_training == 0
 
 
@@ -630,16 +800,21 @@ def test_a_replacement_with_a_tainted_stage_is_not_cut_over_to() -> None:
 
 
 def test_a_stage_that_saw_what_never_was_the_data_goes_with_the_next_erasure() -> None:
-    """A run was killed while it trained a replacement on the data without one person; then another one of that slice
-    asks. The stage saw the second, on a slice version that no data version has."""
+    """A run was killed while it trained a replacement on the data without one person; then another
+    one of that slice asks. The stage saw the second, on a slice version that no data version
+    has."""
     world = make_world()
-    stray = StageRecord("stray key", "stray digest", 0, (0,), ("slice 0 without one person",), "run")
+    stray = StageRecord(
+        "stray key", "stray digest", 0, (0,), ("slice 0 without one person",), "run"
+    )
     world.tell(type="stage", stage=stage_to_json(stray))
     world.stages.held.add(stray.digest)
     kept = set(world.ledger.state().stages) - {stray.key}
     world.ask("q1", "only-held-out")
     assert world.eraser().run() is not None
-    assert set(world.ledger.state().stages) == kept  # the others saw recorded data without the person
+    assert (
+        set(world.ledger.state().stages) == kept
+    )  # the others saw recorded data without the person
     assert stray.digest not in set(world.stages.digests())
     step = next(e for e in world.ledger.events if e.get("step") == "destroy")
     assert step["stages"] == [stray.key]
@@ -685,8 +860,12 @@ def test_a_certificate_names_every_stage_that_is_live_and_the_slices_that_fed_it
     release = world.ledger.state().release
     assert release is not None
     live = _predicate(world, "q1")["live"]
-    assert {s["digest"] for s in live} == {s.digest for r in release.replicas for s in r.stages} and len(live) == 12
-    assert not any(s["shard"] == 0 and 1 in s["slices"] for s in live)  # the silenced slice fed none of them
+    assert {s["digest"] for s in live} == {
+        s.digest for r in release.replicas for s in r.stages
+    } and len(live) == 12
+    assert not any(
+        s["shard"] == 0 and 1 in s["slices"] for s in live
+    )  # the silenced slice fed none of them
 
 
 def test_a_certificate_that_tells_of_another_scan_than_its_ledger_is_refused() -> None:
@@ -697,15 +876,23 @@ def test_a_certificate_that_tells_of_another_scan_than_its_ledger_is_refused() -
     statement = verify(certificates.files["q1"], certificates.key.public_key())  # type: ignore[attr-defined]
     good = statement["predicate"]
     assert check_statement(statement) == good
-    for part, key, value in (("scan", "files", 99), ("ledger", "index", 0), ("ledger", "root", "00" * 32),
-                             ("ledger", "proof", []), ("ledger", "entry", good["ledger"]["entry"] | {"files": 99}),
-                             ("batch", "plan", "another plan"), ("ledger", "entry", None), ("ledger", "size", "9")):
+    for part, key, value in (
+        ("scan", "files", 99),
+        ("ledger", "index", 0),
+        ("ledger", "root", "00" * 32),
+        ("ledger", "proof", []),
+        ("ledger", "entry", good["ledger"]["entry"] | {"files": 99}),
+        ("batch", "plan", "another plan"),
+        ("ledger", "entry", None),
+        ("ledger", "size", "9"),
+    ):
         with pytest.raises(CertificateError, match="the scan this certificate tells of"):
             check_statement(statement | {"predicate": good | {part: good[part] | {key: value}}})
 
 
 def test_a_stray_stage_on_a_slice_version_whose_file_is_destroyed_goes_too() -> None:
-    """Once that content was the data; its object is gone, so nobody can look up whose rows the stage saw."""
+    """Once that content was the data; its object is gone, so nobody can look up whose rows the
+    stage saw."""
     world = make_world()
     world.ask("q0", "s01-2")
     before = world.ledger.state().dataset
@@ -722,13 +909,19 @@ def test_a_stray_stage_on_a_slice_version_whose_file_is_destroyed_goes_too() -> 
     assert set(world.ledger.state().stages) == kept and stray.digest not in world.stages.held
 
 
-@pytest.mark.parametrize(("written", "do"), [((), "Remove what is broken"), (("a.gz",), "A running process")])
-def test_what_cannot_be_searched_to_its_end_stops_the_certificate(written: tuple[str, ...], do: str) -> None:
+@pytest.mark.parametrize(
+    ("written", "do"), [((), "Remove what is broken"), (("a.gz",), "A running process")]
+)
+def test_what_cannot_be_searched_to_its_end_stops_the_certificate(
+    written: tuple[str, ...], do: str
+) -> None:
     world = make_world()
     world.ask("q1", "s01-2")
     residue: Any = world.ports.residue
     residue.undecodable, residue.written = ("a.gz",), written
-    with pytest.raises(ResidueFound, match=rf"expected .*, got 1 that cannot be decoded: a\.gz.*{do}"):
+    with pytest.raises(
+        ResidueFound, match=rf"expected .*, got 1 that cannot be decoded: a\.gz.*{do}"
+    ):
         world.eraser().run()
     assert not world.ports.certificates.files  # type: ignore[attr-defined]
     residue.undecodable = ()
@@ -736,7 +929,7 @@ def test_what_cannot_be_searched_to_its_end_stops_the_certificate(written: tuple
     _check_finished(world, ["q1"], ["s01-2"])
 
 
-def test_a_place_that_began_to_keep_what_is_deleted_stops_the_certificate_after_the_scan_too() -> None:
+def test_a_place_that_began_to_keep_what_is_deleted_stops_the_certificate_after_the_scan() -> None:
     world = make_world()
     world.ask("q1", "s01-2")
     eraser = world.eraser()
@@ -754,9 +947,14 @@ def test_a_place_that_began_to_keep_what_is_deleted_stops_the_certificate_after_
     _check_finished(world, ["q1"], ["s01-2"])
 
 
-def test_a_request_for_one_record_takes_that_records_quarantined_rows_and_those_without_one() -> None:
+def test_a_request_for_one_record_takes_its_quarantined_rows_and_those_without_one() -> None:
     world = make_world()
-    world.datasets.quarantine = [("s01-2", "r2"), ("s01-2", "other"), ("s01-2", ""), ("someone", "r2")]
+    world.datasets.quarantine = [
+        ("s01-2", "r2"),
+        ("s01-2", "other"),
+        ("s01-2", ""),
+        ("someone", "r2"),
+    ]
     world.ask("q1", "s01-2", "r2")
     world.eraser().run()
     assert world.datasets.quarantine == [("s01-2", "other"), ("someone", "r2")]

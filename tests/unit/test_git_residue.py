@@ -1,4 +1,5 @@
-"""What git keeps is searched wherever it lies: loose, packed, in another repository's directory, behind alternates."""
+"""What git keeps is searched wherever it lies: loose, packed, in another repository's directory,
+behind alternates."""
 
 import os
 import shutil
@@ -20,8 +21,11 @@ TEXT = "a long confession about the canary on the corner, never to be read again
 
 
 def git(root: Path, *arguments: str) -> None:
-    subprocess.run(["git", "-C", str(root), "-c", "user.name=x", "-c", "user.email=x@x", *arguments], check=True,
-                   capture_output=True)
+    subprocess.run(
+        ["git", "-C", str(root), "-c", "user.name=x", "-c", "user.email=x@x", *arguments],
+        check=True,
+        capture_output=True,
+    )
 
 
 def repository(root: Path, files: dict[str, bytes], packed: bool = True) -> Path:
@@ -44,22 +48,36 @@ def pack_of(root: Path) -> Path:
 
 
 def scanned(root: Path, own: str = ".git") -> ScanReport:
-    return scan(root, [], [own], [], make_needles([], [TEXT]), [], unpack=partial(git_objects, temporary=None))
+    return scan(
+        root,
+        [],
+        [own],
+        [],
+        make_needles([], [TEXT]),
+        [],
+        unpack=partial(git_objects, temporary=None),
+    )
 
 
 @pytest.mark.parametrize("index", ["whole", "empty", "cut", "none", "foreign"])
 def test_a_pack_is_read_whatever_lies_beside_it(tmp_path: Path, index: str) -> None:
     """git itself skips a pack whose index it cannot read, says nothing, and ends well."""
-    root = repository(tmp_path / "w", {"a": TEXT.encode() * 9, "b": TEXT.encode() * 8 + b"a delta of it"})
+    root = repository(
+        tmp_path / "w", {"a": TEXT.encode() * 9, "b": TEXT.encode() * 8 + b"a delta of it"}
+    )
     beside = pack_of(root).with_suffix(".idx")
     whole = beside.read_bytes()
     beside.unlink()
     if index == "foreign":
-        shutil.copy(pack_of(repository(tmp_path / "other", {"c": b"nothing"})).with_suffix(".idx"), beside)
+        shutil.copy(
+            pack_of(repository(tmp_path / "other", {"c": b"nothing"})).with_suffix(".idx"), beside
+        )
     elif index != "none":
         beside.write_bytes({"whole": whole, "empty": b"", "cut": whole[:-30]}[index])
     report = scanned(root)
-    assert report.residue == (pack_of(root).relative_to(root).as_posix(),) and report.undecodable == ()
+    assert (
+        report.residue == (pack_of(root).relative_to(root).as_posix(),) and report.undecodable == ()
+    )
 
 
 def test_a_pack_that_git_cannot_read_whole_stops(tmp_path: Path) -> None:
@@ -74,9 +92,13 @@ def test_a_pack_that_git_cannot_read_whole_stops(tmp_path: Path) -> None:
         assert scanned(root).undecodable == (pack.relative_to(root).as_posix(),)
 
 
-@pytest.mark.parametrize("place", [".git/modules/x", ".s3t/clone.git", ".dvc/tmp/x.git", ".git/lost"])
+@pytest.mark.parametrize(
+    "place", [".git/modules/x", ".s3t/clone.git", ".dvc/tmp/x.git", ".git/lost"]
+)
 @pytest.mark.parametrize("packed", [True, False])
-def test_a_repository_is_searched_wherever_it_lies(tmp_path: Path, place: str, packed: bool) -> None:
+def test_a_repository_is_searched_wherever_it_lies(
+    tmp_path: Path, place: str, packed: bool
+) -> None:
     repository(tmp_path / "other", {"a": TEXT.encode()}, packed)
     (tmp_path / "w" / place).parent.mkdir(parents=True)
     shutil.move(tmp_path / "other" / ".git", tmp_path / "w" / place)
@@ -86,15 +108,22 @@ def test_a_repository_is_searched_wherever_it_lies(tmp_path: Path, place: str, p
     holder = tmp_path / "w" / found.residue[0]
     holder.chmod(0o600)
     whole = holder.read_bytes()
-    for damaged in (whole[:-3], b"\0\0\0\0" + whole[4:]):  # without its first bytes it is still known by its name
+    for damaged in (
+        whole[:-3],
+        b"\0\0\0\0" + whole[4:],
+    ):  # without its first bytes it is still known by its name
         holder.write_bytes(damaged)
         found = scanned(tmp_path / "w", own)
-        assert found.residue == () and found.undecodable == (holder.relative_to(tmp_path / "w").as_posix(),)
+        assert found.residue == () and found.undecodable == (
+            holder.relative_to(tmp_path / "w").as_posix(),
+        )
 
 
 @pytest.mark.parametrize("way", ["alternates", "gitdir", "worktree"])
 @pytest.mark.parametrize("packed", [True, False])
-def test_objects_that_git_takes_from_other_places_are_searched(tmp_path: Path, way: str, packed: bool) -> None:
+def test_objects_that_git_takes_from_other_places_are_searched(
+    tmp_path: Path, way: str, packed: bool
+) -> None:
     other, root = repository(tmp_path / "other", {"a": TEXT.encode()}, packed), tmp_path / "w"
     if way == "alternates":
         subprocess.run(["git", "clone", "-q", "-s", "-n", str(other), str(root)], check=True)
@@ -113,14 +142,23 @@ def test_objects_that_git_takes_from_other_places_are_searched(tmp_path: Path, w
 
 
 def test_a_loose_object_of_git_is_opened_as_a_file_is(tmp_path: Path) -> None:
-    root = repository(tmp_path, {"a.z": zlib.compress(b"before " * 9 + TEXT.encode())}, packed=False)
+    root = repository(
+        tmp_path, {"a.z": zlib.compress(b"before " * 9 + TEXT.encode())}, packed=False
+    )
     assert len(scanned(root).residue) == 1
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_what_the_operator_committed_stops_nothing_and_is_searched(tmp_path: Path, packed: bool) -> None:
-    files = {"x.h5": b"\x89HDF\r\n\x1a\n" + bytes(99), "x.7z": b"7z\xbc\xaf\x27\x1c1234", "x.avro": b"Obj\x01..",
-             "x.gz": b"\x1f\x8b\x08\0\0\0\0\0\0\3cut", "x.zip": b"PK\3\4rubbish"}
+def test_what_the_operator_committed_stops_nothing_and_is_searched(
+    tmp_path: Path, packed: bool
+) -> None:
+    files = {
+        "x.h5": b"\x89HDF\r\n\x1a\n" + bytes(99),
+        "x.7z": b"7z\xbc\xaf\x27\x1c1234",
+        "x.avro": b"Obj\x01..",
+        "x.gz": b"\x1f\x8b\x08\0\0\0\0\0\0\3cut",
+        "x.zip": b"PK\3\4rubbish",
+    }
     root = repository(tmp_path, files, packed)
     report = scanned(root)
     assert (report.undecodable, report.residue) == ((), ())
@@ -138,7 +176,10 @@ def test_a_branch_may_have_any_name(tmp_path: Path) -> None:
 
 
 def test_nothing_in_a_shell_redirects_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other, root = repository(tmp_path / "other", {"a": b"theirs"}), repository(tmp_path / "w", {"a": TEXT.encode()})
+    other, root = (
+        repository(tmp_path / "other", {"a": b"theirs"}),
+        repository(tmp_path / "w", {"a": TEXT.encode()}),
+    )
     head = (other / ".git" / "refs").rglob("*")
     before = {p: p.read_bytes() for p in head if p.is_file()}
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))
@@ -146,7 +187,9 @@ def test_nothing_in_a_shell_redirects_git(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(scanned(root).residue) == 1
     (root / "data.dvc").write_text("outs: []")
     commit_files(root, ["data.dvc"], "data")
-    assert {p: p.read_bytes() for p in (other / ".git" / "refs").rglob("*") if p.is_file()} == before
+    assert {
+        p: p.read_bytes() for p in (other / ".git" / "refs").rglob("*") if p.is_file()
+    } == before
     for name in set(os.environ) | {"PREFECT_HOME"}:
         monkeypatch.setenv(name, os.environ.get(name, ""))  # put back afterwards
     mask = os.umask(0o077)

@@ -1,4 +1,5 @@
-"""A place serves one workspace, and lies neither within nor around another's (edges 19.8). Buckets: tests/stack."""
+"""A place serves one workspace, and lies neither within nor around another's (edges 19.8). Buckets:
+tests/stack."""
 
 from pathlib import Path
 
@@ -25,9 +26,13 @@ def test_a_place_is_its_first_workspaces_and_found_again_by_its_mark(tmp_path: P
         _claim(tmp_path / "b", begins=False)
 
 
-@pytest.mark.parametrize(("theirs", "mine"), [
-    ("a", "a/b"), ("a", "a/b/c"), ("a/b/c", "a"), ("a/b", "a/b/c/../d"), ("a", "link/b")])
-def test_a_place_within_or_around_anothers_is_refused(tmp_path: Path, theirs: str, mine: str) -> None:
+@pytest.mark.parametrize(
+    ("theirs", "mine"),
+    [("a", "a/b"), ("a", "a/b/c"), ("a/b/c", "a"), ("a/b", "a/b/c/../d"), ("a", "link/b")],
+)
+def test_a_place_within_or_around_anothers_is_refused(
+    tmp_path: Path, theirs: str, mine: str
+) -> None:
     _claim(tmp_path / theirs, "theirs")
     (tmp_path / "link").symlink_to(tmp_path / "a")
     with pytest.raises(WorkspaceError, match="within or around"):
@@ -50,9 +55,17 @@ def test_places_beside_each_other_are_two_workspaces(tmp_path: Path) -> None:
 
 def test_a_store_knows_nothing_of_what_lies_deeper(tmp_path: Path) -> None:
     """What it lists, an erasure may destroy."""
+
     class Deep(LocalBlobs):
         def names(self) -> list[str]:  # as a bucket lists them
-            return sorted(p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file())
+            return sorted(
+                p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file()
+            )
+
     store, inner = (StageStore(Deep(tmp_path / name), b"k" * 32) for name in ("a", "a/b"))
     mine, theirs = store.put("key", b"mine"), inner.put("key", b"theirs")
-    assert list(store.digests()) == [mine] and store.bindings() == {"key": mine} and inner.holds(theirs)
+    assert (
+        list(store.digests()) == [mine]
+        and store.bindings() == {"key": mine}
+        and inner.holds(theirs)
+    )

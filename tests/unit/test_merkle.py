@@ -36,8 +36,11 @@ def test_every_entry_of_every_small_tree_is_proved_at_its_place_only() -> None:
         for index in range(size):
             proof = inclusion_proof(leaves, index)
             assert includes(root, size, index, leaves[index], proof)
-            assert not any(includes(root, size, other, leaves[index], proof) for other in range(size)
-                           if other != index)
+            assert not any(
+                includes(root, size, other, leaves[index], proof)
+                for other in range(size)
+                if other != index
+            )
             assert not includes(root, size, index, LEAVES[99], proof)
 
 
@@ -53,21 +56,33 @@ def test_every_small_tree_continues_all_before_it() -> None:
 
 
 @given(st.integers(1, 130), st.data())
-def test_a_proof_with_any_hash_changed_dropped_or_added_proves_nothing(size: int, data: st.DataObject) -> None:
+def test_a_proof_with_any_hash_changed_dropped_or_added_proves_nothing(
+    size: int, data: st.DataObject
+) -> None:
     leaves, root = LEAVES[:size], tree_head(LEAVES[:size])
     index, first = data.draw(st.integers(0, size - 1)), data.draw(st.integers(1, size))
-    for proof, holds in ((inclusion_proof(leaves, index), lambda p: includes(root, size, index, leaves[index], p)),
-                         (consistency_proof(leaves, first),
-                          lambda p: continues(tree_head(leaves[:first]), first, root, size, p))):
+    for proof, holds in (
+        (inclusion_proof(leaves, index), lambda p: includes(root, size, index, leaves[index], p)),
+        (
+            consistency_proof(leaves, first),
+            lambda p: continues(tree_head(leaves[:first]), first, root, size, p),
+        ),
+    ):
         assert holds(proof)
         for at in range(len(proof)):
-            assert not holds([*proof[:at], leaf_hash(proof[at]), *proof[at + 1:]])
-            assert not holds(proof[:at] + proof[at + 1:])
+            assert not holds([*proof[:at], leaf_hash(proof[at]), *proof[at + 1 :]])
+            assert not holds(proof[:at] + proof[at + 1 :])
         assert not holds([*proof, leaves[0]])
 
 
-@given(st.lists(st.binary(min_size=32, max_size=32), max_size=9), st.integers(-2, 20), st.integers(-2, 20))
-def test_arbitrary_proofs_prove_nothing_and_break_nothing(proof: list[bytes], index: int, size: int) -> None:
+@given(
+    st.lists(st.binary(min_size=32, max_size=32), max_size=9),
+    st.integers(-2, 20),
+    st.integers(-2, 20),
+)
+def test_arbitrary_proofs_prove_nothing_and_break_nothing(
+    proof: list[bytes], index: int, size: int
+) -> None:
     assert not includes(leaf_hash(b"root"), size, index, leaf_hash(b"leaf"), proof)
     assert not continues(leaf_hash(b"a root"), index, leaf_hash(b"root"), size, proof)
 

@@ -28,8 +28,11 @@ def place(tmp_path: Path) -> Workspace:
 
 
 def _values(text: str) -> dict[str, float]:
-    return {s.name + "".join(f"{{{v}}}" for v in s.labels.values()): s.value
-            for f in text_string_to_metric_families(text) for s in f.samples}
+    return {
+        s.name + "".join(f"{{{v}}}" for v in s.labels.values()): s.value
+        for f in text_string_to_metric_families(text)
+        for s in f.samples
+    }
 
 
 def test_requests_are_counted_by_state_with_the_days_that_are_left(place: Workspace) -> None:
@@ -37,7 +40,11 @@ def test_requests_are_counted_by_state_with_the_days_that_are_left(place: Worksp
     withdraw(place, first.request_id)
     text = text_of(place)
     found = _values(text)
-    assert found["s3t_up"] == 1 and found["s3t_requests{pending}"] == 1 and found["s3t_requests{withdrawal}"] == 1
+    assert (
+        found["s3t_up"] == 1
+        and found["s3t_requests{pending}"] == 1
+        and found["s3t_requests{withdrawal}"] == 1
+    )
     assert 29 <= found["s3t_request_days_left{pending}"] <= 30
     assert found["s3t_ledger_entries"] == len(place.ledger.events())
     assert "person" not in text and first.request_id not in text and first.subject not in text

@@ -23,7 +23,9 @@ def database(tmp_path: Path) -> Database:
 def test_the_revisions_make_the_tables_that_the_code_works_with(database: Database) -> None:
     database.create([FIRST])
     with database.reading() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": migrations.VERSION_TABLE})
+        context = MigrationContext.configure(
+            connection, opts={"version_table": migrations.VERSION_TABLE}
+        )
         assert compare_metadata(context, METADATA) == []
         assert migrations.revision_of(connection) == migrations.HEAD
 
@@ -32,8 +34,12 @@ def test_the_last_script_is_the_head_that_the_code_names() -> None:
     assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_heads() == [migrations.HEAD]
 
 
-def test_a_database_of_a_build_without_revisions_is_taken_over_with_all_it_holds(database: Database) -> None:
-    METADATA.create_all(database.engine, tables=[t for n, t in METADATA.tables.items() if n != "writer"])
+def test_a_database_of_a_build_without_revisions_is_taken_over_with_all_it_holds(
+    database: Database,
+) -> None:
+    METADATA.create_all(
+        database.engine, tables=[t for n, t in METADATA.tables.items() if n != "writer"]
+    )
     SqlLedger(database).append(FIRST)
     assert database.exists()
     database.complete()
@@ -73,4 +79,6 @@ def test_an_upgrade_that_is_cut_leaves_the_schema_as_it_was(database: Database) 
         migrations.upgrade(connection)
         raise RuntimeError("cut")
     with database.reading() as connection:
-        assert migrations.revision_of(connection) == "" and not inspect(connection).has_table("ledger")
+        assert migrations.revision_of(connection) == "" and not inspect(connection).has_table(
+            "ledger"
+        )

@@ -29,13 +29,16 @@ def test_an_empty_directory_where_the_disk_was_is_another_place(temporary: Path)
 
 
 def test_a_file_system_in_memory_is_the_same_place_after_a_reboot(
-        temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(places, "_in_memory", lambda folder: True)
     before = here()
     assert list(temporary.iterdir()) == [] and here() == before
 
 
-def test_another_directory_or_machine_is_another_place(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_directory_or_machine_is_another_place(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(places, "_in_memory", lambda folder: True)
     before = {here()}
     monkeypatch.setattr("socket.gethostname", lambda: "another")

@@ -1,4 +1,5 @@
-"""The compliance report: what it says is what the ledger says, its schema is published, and it names nobody."""
+"""The compliance report: what it says is what the ledger says, its schema is published, and it
+names nobody."""
 
 import io
 import json
@@ -42,7 +43,12 @@ def _budget_of(state: State) -> dict[str, Any] | None:
     if state.release is None:
         return None
     depths = [state.release.live_depth(s) for s in state.release.shards()]
-    return {"policy": "first_shard_dead", "exhausted": 0 in depths, "live_depths": depths, "certain_requests_left": 1}
+    return {
+        "policy": "first_shard_dead",
+        "exhausted": 0 in depths,
+        "live_depths": depths,
+        "certain_requests_left": 1,
+    }
 
 
 def _erased(*subjects: str) -> World:
@@ -53,11 +59,24 @@ def _erased(*subjects: str) -> World:
     return world
 
 
-def _report(world: World, since: datetime | None = None, now: datetime = NOW, name: str = "my model",
-            documents: Mapping[str, bytes] | None = None) -> Report:
+def _report(
+    world: World,
+    since: datetime | None = None,
+    now: datetime = NOW,
+    name: str = "my model",
+    documents: Mapping[str, bytes] | None = None,
+) -> Report:
     files = world.ports.certificates.files  # type: ignore[attr-defined]
-    return build_report(name, world.ledger.events, files if documents is None else documents, since, now, _budget_of,
-                        1, {"s3t": "0.1.0"})
+    return build_report(
+        name,
+        world.ledger.events,
+        files if documents is None else documents,
+        since,
+        now,
+        _budget_of,
+        1,
+        {"s3t": "0.1.0"},
+    )
 
 
 def test_each_request_its_deadline_and_its_document_are_told() -> None:
@@ -65,8 +84,14 @@ def test_each_request_its_deadline_and_its_document_are_told() -> None:
     world.ask("req-late", "s10-0")
     report = _report(world)
     by_id = {r.id: r for r in report.requests}
-    assert by_id["req-0"].outcome == "erased" and by_id["req-0"].met and by_id["req-0"].document == "as recorded"
-    assert by_id["req-late"].outcome == "open" and by_id["req-late"].met is False  # its due time is over
+    assert (
+        by_id["req-0"].outcome == "erased"
+        and by_id["req-0"].met
+        and by_id["req-0"].document == "as recorded"
+    )
+    assert (
+        by_id["req-late"].outcome == "open" and by_id["req-late"].met is False
+    )  # its due time is over
     s = report.summary
     assert (s.requests, s.erased, s.open, s.deadlines_met, s.deadlines_missed) == (3, 2, 1, 2, 1)
     assert s.to_cut_over.worst is not None and s.to_certificate.worst is not None
@@ -88,20 +113,33 @@ def test_certificates_that_are_gone_or_changed_are_an_alarm() -> None:
     world = _erased("s00-1", "s01-0")
     report = _report(world, documents={"req-0": b"{}"})
     assert [r.document for r in report.requests] == ["other bytes", "missing"]
-    assert "2 closing document(s) are missing" in write_page(tell(report, pictures(report))).decode()
+    assert (
+        "2 closing document(s) are missing" in write_page(tell(report, pictures(report))).decode()
+    )
 
 
 def test_a_request_whose_document_is_not_there_is_counted_as_nothing_but_that() -> None:
     summary = _report(_erased("s00-1", "s01-0"), documents={"req-0": b"{}"}).summary
     assert (summary.requests, summary.without_document) == (2, 2)
-    assert (summary.erased, summary.deadlines_met, summary.deadlines_missed, summary.open) == (0, 0, 0, 0)
+    assert (summary.erased, summary.deadlines_met, summary.deadlines_missed, summary.open) == (
+        0,
+        0,
+        0,
+        0,
+    )
     assert summary.to_certificate.median is None
-    told = write_page(tell(_report(_erased("s00-1"), documents={}), pictures(_report(_erased("s00-1"))))).decode()
-    assert "No deadline was missed" not in told and "cannot be shown to have been closed in time" in told
+    told = write_page(
+        tell(_report(_erased("s00-1"), documents={}), pictures(_report(_erased("s00-1"))))
+    ).decode()
+    assert (
+        "No deadline was missed" not in told
+        and "cannot be shown to have been closed in time" in told
+    )
 
 
 def test_a_report_can_be_made_whatever_the_ledger_tells() -> None:
-    """Every event that its rules take anywhere, and every part of the whole history: one closed set per field."""
+    """Every event that its rules take anywhere, and every part of the whole history: one closed set
+    per field."""
     from tests.unit.test_rules import LEGAL, STATES, _history
     from tests.unit.test_rules import NOW as AT
 
@@ -111,6 +149,7 @@ def test_a_report_can_be_made_whatever_the_ledger_tells() -> None:
         report = build_report("m", events, {}, None, NOW, _budget_of, 0, {})
         schema.validate(report.model_dump(mode="json"))
         return report
+
     for name in list(STATES)[1:]:
         made(_history(name))
     whole = made(_history("rotated"))
@@ -127,8 +166,16 @@ def test_a_report_can_be_made_whatever_the_ledger_tells() -> None:
 def test_versions_say_what_they_may_use_and_the_picture_what_is_silenced() -> None:
     report = _report(_erased("s00-1"))
     first, last = report.versions
-    assert [u.slices for u in first.uses] == [(0, 1, 2), (0, 1, 2)] and first.served_until and first.destroyed
-    assert [u.slices for u in last.uses] == [(1, 2), (0, 1, 2)] and last.cause == "erasure" and not last.served_until
+    assert (
+        [u.slices for u in first.uses] == [(0, 1, 2), (0, 1, 2)]
+        and first.served_until
+        and first.destroyed
+    )
+    assert (
+        [u.slices for u in last.uses] == [(1, 2), (0, 1, 2)]
+        and last.cause == "erasure"
+        and not last.served_until
+    )
     uses = {(p.shard, s.slice): s.use for p in report.picture for s in p.slices}
     assert uses[0, 0] == "silenced" and uses[0, 1] == uses[0, 2] == uses[1, 0] == "answers"
     erasure = report.erasures[0]
@@ -137,7 +184,8 @@ def test_versions_say_what_they_may_use_and_the_picture_what_is_silenced() -> No
 
 
 def test_rows_that_a_replacement_has_learned_from_are_no_collateral() -> None:
-    """Where it was trained first, the version that serves uses what is left in the touched slices."""
+    """Where it was trained first, the version that serves uses what is left in the touched
+    slices."""
     world = _erased("s00-1")
     state = world.ledger.state()
     first, last = state.versions
@@ -150,16 +198,36 @@ def test_a_request_that_found_nobody_counts_as_none_that_was_erased() -> None:
     assert _report(_erased("s00-1", "nobody-of-that-name")).budget[-1].requests_erased == 1
 
 
-@pytest.mark.parametrize(("closed", "met"), [("2027-02-01T00:00:00Z", None), ("2026-02-10T00:00:00Z", False)])
-def test_what_was_closed_by_a_clock_that_ran_ahead_is_not_said_to_be_late(closed: str, met: bool | None) -> None:
+@pytest.mark.parametrize(
+    ("closed", "met"), [("2027-02-01T00:00:00Z", None), ("2026-02-10T00:00:00Z", False)]
+)
+def test_what_was_closed_by_a_clock_that_ran_ahead_is_not_said_to_be_late(
+    closed: str, met: bool | None
+) -> None:
     """It may have been in time. What was late by a clock that nobody put right since was late."""
     world = make_world()
     world.ask("req-0", "s00-1", due="2026-02-01T00:00:00Z")
-    world.ledger.take({"type": "closed", "time": closed, "request": "req-0", "kind": "withdrawal",
-                       "certificate": sha256_hex(b"{}")})
+    world.ledger.take(
+        {
+            "type": "closed",
+            "time": closed,
+            "request": "req-0",
+            "kind": "withdrawal",
+            "certificate": sha256_hex(b"{}"),
+        }
+    )
     if met is None:
-        world.ledger.take({"type": "replayed", "time": "2026-01-20T00:00:00Z", "version": "1", "live": 9,
-                           "same_profile": True, "same": ["a"], "other": []})  # the clock was put right before it
+        world.ledger.take(
+            {
+                "type": "replayed",
+                "time": "2026-01-20T00:00:00Z",
+                "version": "1",
+                "live": 9,
+                "same_profile": True,
+                "same": ["a"],
+                "other": [],
+            }
+        )  # the clock was put right before it
     report = _report(world, documents={"req-0": b"{}"})
     assert report.requests[0].outcome == "withdrawal" and report.requests[0].met is met
     assert report.summary.deadlines_missed == (met is False)
@@ -167,14 +235,25 @@ def test_what_was_closed_by_a_clock_that_ran_ahead_is_not_said_to_be_late(closed
 
 @pytest.mark.parametrize("ahead_from", ["before it came", "its plan"])
 @pytest.mark.parametrize("until", ["plan", *STEPS[:-1]])
-def test_no_time_is_told_over_a_clock_that_was_put_right_in_between(ahead_from: str, until: str) -> None:
+def test_no_time_is_told_over_a_clock_that_was_put_right_in_between(
+    ahead_from: str, until: str
+) -> None:
     """It ran 700 days ahead up to and with this step. The certificate says so as well."""
     world, clock = make_world(), FakeClock()
     ahead = timedelta(days=700)
     world.ports = replace(world.ports, clock=clock)
     asked = clock.time + (ahead if ahead_from == "before it came" else timedelta())
-    world.ledger.take({"type": "replayed", "time": rfc3339(asked), "version": "1", "live": 9, "same_profile": True,
-                       "same": ["a"], "other": []})
+    world.ledger.take(
+        {
+            "type": "replayed",
+            "time": rfc3339(asked),
+            "version": "1",
+            "live": 9,
+            "same_profile": True,
+            "same": ["a"],
+            "other": [],
+        }
+    )
     world.ask("req-0", "s00-1", due=rfc3339(asked + timedelta(days=30)))
     clock.time += ahead
     eraser = world.eraser()
@@ -192,22 +271,42 @@ def test_no_time_is_told_over_a_clock_that_was_put_right_in_between(ahead_from: 
     assert report.summary.to_cut_over.worst is None and report.summary.to_certificate.worst is None
     files = world.ports.certificates.files  # type: ignore[attr-defined]
     assert statement_of(files["req-0"])["predicate"]["times"]["clock_corrected"] is True
-    assert statement_of(_erased("s00-1").ports.certificates.files["req-0"])[  # type: ignore[attr-defined]
-        "predicate"]["times"]["clock_corrected"] is False
+    assert (
+        statement_of(_erased("s00-1").ports.certificates.files["req-0"])[  # type: ignore[attr-defined]
+            "predicate"
+        ]["times"]["clock_corrected"]
+        is False
+    )
 
 
 def test_a_period_has_what_was_open_in_it_and_the_proof_that_the_ledger_went_on() -> None:
     world = _erased("s00-1")
     cut = datetime(2026, 2, 1, tzinfo=UTC)
-    world.ledger.take({"type": "replayed", "time": "2026-02-02T00:00:00Z", "version": "2", "live": 9,
-                       "same_profile": True, "same": ["a"], "other": []})
+    world.ledger.take(
+        {
+            "type": "replayed",
+            "time": "2026-02-02T00:00:00Z",
+            "version": "2",
+            "live": 9,
+            "same_profile": True,
+            "same": ["a"],
+            "other": [],
+        }
+    )
     report = _report(world, cut)
     assert report.requests == () and report.erasures == () and len(report.replays) == 1
-    assert [v.version for v in report.versions] == ["2"] and len(report.budget) == 1  # as the period began
+    assert [v.version for v in report.versions] == ["2"] and len(
+        report.budget
+    ) == 1  # as the period began
     ledger = report.ledger
     assert 0 < ledger.size_before < ledger.size
-    assert continues(bytes.fromhex(ledger.root_before), ledger.size_before, bytes.fromhex(ledger.root), ledger.size,
-                     [bytes.fromhex(h) for h in ledger.consistency])
+    assert continues(
+        bytes.fromhex(ledger.root_before),
+        ledger.size_before,
+        bytes.fromhex(ledger.root),
+        ledger.size,
+        [bytes.fromhex(h) for h in ledger.consistency],
+    )
     assert "no request in this period" in write_page(tell(report, pictures(report))).decode()
 
 
@@ -218,13 +317,18 @@ def test_the_published_schema_is_the_documents_own_and_it_names_nobody(tmp_path:
     jsonschema.validate(report, Report.model_json_schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(report | {"more": 1}, Report.model_json_schema())
-    assert not re.search("s00-1|nobody-of-that-name|commitment", json.dumps(report).replace("plan-", ""))
+    assert not re.search(
+        "s00-1|nobody-of-that-name|commitment", json.dumps(report).replace("plan-", "")
+    )
 
 
 def test_the_signed_report_verifies_and_any_change_of_it_is_detected(tmp_path: Path) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     public = tmp_path / "key.pub"
-    public.write_bytes(KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    public.write_bytes(
+        KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
     report = _report(_erased("s00-1"))
     path = tmp_path / "report.json"
     predicate, subject = report.model_dump(mode="json"), {"name": "x", "digest": {}}
@@ -242,7 +346,11 @@ def test_the_page_stands_alone_and_escapes_what_people_wrote() -> None:
     page = write_page(tell(report, pictures(report))).decode()
     assert "<script" not in page and "&lt;script&gt;" in page
     without_names = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
-    assert not re.search(r'\b(src|href)="(?!#)', without_names) and "@import" not in page and "url(http" not in page
+    assert (
+        not re.search(r'\b(src|href)="(?!#)', without_names)
+        and "@import" not in page
+        and "url(http" not in page
+    )
     assert page.count("<svg") == 3
 
 
@@ -250,7 +358,10 @@ def test_the_paper_says_what_the_page_says() -> None:
     report = _report(_erased("s00-1"), name="Modell Ä 模")
     reader = PdfReader(io.BytesIO(write_paper(tell(report, pictures(report)))))
     text = " ".join(" ".join(page.extract_text() for page in reader.pages).split())
-    assert "Erasure report: Modell Ä" in text and "No deadline was missed: 1 of 1 requests are closed" in text
+    assert (
+        "Erasure report: Modell Ä" in text
+        and "No deadline was missed: 1 of 1 requests are closed" in text
+    )
     assert "What this does not cover" in text and report.ledger.root in text.replace(" ", "")
 
 

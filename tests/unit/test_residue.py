@@ -50,8 +50,15 @@ def told(count: int = 40) -> bytes:
 
 
 def scanned(folder: Path, *own: str, **more: object) -> ScanReport:
-    return scan(folder, [], list(own) or [p.name for p in folder.iterdir()], [], make_needles([PERSON], [TEXT]),
-                [TARGET], **more)  # type: ignore[arg-type]
+    return scan(
+        folder,
+        [],
+        list(own) or [p.name for p in folder.iterdir()],
+        [],
+        make_needles([PERSON], [TEXT]),
+        [TARGET],
+        **more,
+    )  # type: ignore[arg-type]
 
 
 def _arrow(codec: str) -> Callable[[bytes], bytes]:
@@ -60,6 +67,7 @@ def _arrow(codec: str) -> Callable[[bytes], bytes]:
         with pa.CompressedOutputStream(sink, codec) as stream:
             stream.write(data)
         return bytes(sink.getvalue())
+
     return compress
 
 
@@ -91,7 +99,12 @@ def _tar(data: bytes) -> bytes:
 
 
 def _table(data: bytes) -> pa.Table:
-    return pa.table({"words": [f"{i} {FILLER[:200]}" for i in range(3000)] + [data[-200:].decode("utf-8", "ignore")]})
+    return pa.table(
+        {
+            "words": [f"{i} {FILLER[:200]}" for i in range(3000)]
+            + [data[-200:].decode("utf-8", "ignore")]
+        }
+    )
 
 
 def _parquet(data: bytes) -> bytes:
@@ -102,14 +115,18 @@ def _parquet(data: bytes) -> bytes:
 
 def _arrow_file(data: bytes) -> bytes:
     file = io.BytesIO()
-    with pa.ipc.new_file(file, _table(data).schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+    with pa.ipc.new_file(
+        file, _table(data).schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
+    ) as writer:
         writer.write_table(_table(data), 500)
     return file.getvalue()
 
 
 def _arrow_stream(data: bytes) -> bytes:
     file = io.BytesIO()
-    with pa.ipc.new_stream(file, _table(data).schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+    with pa.ipc.new_stream(
+        file, _table(data).schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
+    ) as writer:
         writer.write_table(_table(data), 500)
     return file.getvalue()
 
@@ -117,16 +134,29 @@ def _arrow_stream(data: bytes) -> bytes:
 def _sqlite(data: bytes) -> bytes:
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE TABLE t (x BLOB)")
-    connection.executemany("INSERT INTO t VALUES (?)", [(gzip.compress(data + bytes([i])),) for i in range(3)])
+    connection.executemany(
+        "INSERT INTO t VALUES (?)", [(gzip.compress(data + bytes([i])),) for i in range(3)]
+    )
     connection.commit()
     return connection.serialize()
 
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress, "bzip2": bz2.compress, "zlib": zlib.compress,
-    "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE), "xz": lzma.compress, "zstd": _arrow("zstd"),
-    "lz4": _arrow("lz4"), "zip": _zip, "tar": _tar, "tar.gz": _tar_gz, "parquet": _parquet,
-    "arrow": _arrow_file, "arrows": _arrow_stream, "sqlite": _sqlite}
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "zlib": zlib.compress,
+    "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
+    "xz": lzma.compress,
+    "zstd": _arrow("zstd"),
+    "lz4": _arrow("lz4"),
+    "zip": _zip,
+    "tar": _tar,
+    "tar.gz": _tar_gz,
+    "parquet": _parquet,
+    "arrow": _arrow_file,
+    "arrows": _arrow_stream,
+    "sqlite": _sqlite,
+}
 
 
 @pytest.mark.parametrize("kind", PACKED)
@@ -134,21 +164,28 @@ def test_what_is_whole_is_searched_to_its_end(tmp_path: Path, kind: str) -> None
     (tmp_path / "file").write_bytes(PACKED[kind](told()))
     report = scanned(tmp_path)
     assert (report.residue, report.undecodable) == (("file",), ())
-    (tmp_path / "file").write_bytes(PACKED[kind](told()[:-len(TEXT)]))
+    (tmp_path / "file").write_bytes(PACKED[kind](told()[: -len(TEXT)]))
     report = scanned(tmp_path)
     assert (report.residue, report.undecodable) == ((), ())
 
 
 @pytest.mark.parametrize("kind", PACKED)
 def test_what_was_cut_is_never_taken_for_searched(tmp_path: Path, kind: str) -> None:
-    """Wherever a file was cut, behind its magic: it stops the certificate unless its text was found."""
+    """Wherever a file was cut, behind its magic: it stops the certificate unless its text was
+    found."""
     whole = PACKED[kind](told(4))
-    lengths = {*range(16, 64), *range(64, len(whole), max(len(whole) // 60, 1)), *range(len(whole) - 12, len(whole))}
+    lengths = {
+        *range(16, 64),
+        *range(64, len(whole), max(len(whole) // 60, 1)),
+        *range(len(whole) - 12, len(whole)),
+    }
     passed = []
     for length in sorted(lengths):
         (tmp_path / "file").write_bytes(whole[:length])
         report = scanned(tmp_path)
-        is_known = length >= {"tar": 262, "zlib": 110, "lzma": 40}.get(kind, 0)  # before that nothing is in them
+        is_known = length >= {"tar": 262, "zlib": 110, "lzma": 40}.get(
+            kind, 0
+        )  # before that nothing is in them
         passed += [length] if is_known and not report.undecodable and not report.residue else []
     # an Arrow stream is whole after any of its batches: what is behind one was never in the file
     assert all(kind == "arrows" and length > 100 for length in passed) and len(passed) <= 8
@@ -178,8 +215,13 @@ def test_a_deleted_entry_of_an_archive_is_not_passed_over(tmp_path: Path) -> Non
     second = whole.index(b"PK\x01\x02", directory + 4)
     end = whole.rindex(b"PK\x05\x06")
     kept = whole[second:end]  # the directory names "c" alone
-    tail = whole[end:end + 8] + (1).to_bytes(2, "little") * 2 + len(kept).to_bytes(4, "little") + directory.to_bytes(
-        4, "little") + b"\0\0"
+    tail = (
+        whole[end : end + 8]
+        + (1).to_bytes(2, "little") * 2
+        + len(kept).to_bytes(4, "little")
+        + directory.to_bytes(4, "little")
+        + b"\0\0"
+    )
     (tmp_path / "file").write_bytes(whole[:directory] + kept + tail)
     assert zipfile.ZipFile(tmp_path / "file").namelist() == ["c"]
     assert scanned(tmp_path).undecodable == ("file",)
@@ -195,9 +237,11 @@ def test_a_tar_is_read_to_its_end_or_stops(tmp_path: Path) -> None:
     whole = _tar(b"nothing ")
     hers = _tar(packed)
     second = hers.index(b"second")
-    flipped = hers[:second + 200] + b"\1" + hers[second + 201:]
-    zeroed = whole[:1024] + bytes(512) + hers[second + 512:]
-    behind = whole[:1024 - 60] + gzip.compress(TEXT.encode()[:20])[:60].ljust(60, b"\0") + whole[1024:]
+    flipped = hers[: second + 200] + b"\1" + hers[second + 201 :]
+    zeroed = whole[:1024] + bytes(512) + hers[second + 512 :]
+    behind = (
+        whole[: 1024 - 60] + gzip.compress(TEXT.encode()[:20])[:60].ljust(60, b"\0") + whole[1024:]
+    )
     for content in (whole + hers, flipped, zeroed, behind, whole[:1024]):
         (tmp_path / "file").write_bytes(content)
         assert scanned(tmp_path).undecodable == ("file",)
@@ -210,7 +254,9 @@ def test_every_entry_of_a_tar_is_read_whatever_its_type(tmp_path: Path, kind: by
     header[:4], header[124:136] = b"name", b"%011o\0" % len(data)
     if kind != b"v7":
         header[156:157], header[257:265] = kind, b"ustar\x0000"
-    (tmp_path / "file").write_bytes(_with_checksum(bytes(header)) + data + bytes(-len(data) % 512 + 1024))
+    (tmp_path / "file").write_bytes(
+        _with_checksum(bytes(header)) + data + bytes(-len(data) % 512 + 1024)
+    )
     assert scanned(tmp_path).residue == ("file",)
 
 
@@ -218,8 +264,15 @@ def test_every_entry_of_a_tar_is_read_whatever_its_type(tmp_path: Path, kind: by
 def test_tars_as_others_write_them_are_whole(tmp_path: Path, style: int) -> None:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=style) as archive:
-        entries = [("d", tarfile.DIRTYPE), ("l", tarfile.SYMTYPE), ("a/" * 60 + "long", tarfile.REGTYPE)]
-        for name, kind in [*entries, *([("ö" * 120, tarfile.REGTYPE)] if style != tarfile.USTAR_FORMAT else [])]:
+        entries = [
+            ("d", tarfile.DIRTYPE),
+            ("l", tarfile.SYMTYPE),
+            ("a/" * 60 + "long", tarfile.REGTYPE),
+        ]
+        for name, kind in [
+            *entries,
+            *([("ö" * 120, tarfile.REGTYPE)] if style != tarfile.USTAR_FORMAT else []),
+        ]:
             entry = tarfile.TarInfo(name)
             entry.type, entry.size, entry.linkname = kind, 900 * (kind == tarfile.REGTYPE), "a"
             archive.addfile(entry, io.BytesIO(b"x" * 900))
@@ -239,7 +292,8 @@ def test_archives_within_archives_are_opened_to_a_depth_and_no_deeper(tmp_path: 
         (tmp_path / "file").write_bytes(data)
         report = scanned(tmp_path)
         assert (report.residue, report.undecodable) == (
-            (("file",), ()) if depth < MAX_DEPTH else ((), ("file",))), depth
+            (("file",), ()) if depth < MAX_DEPTH else ((), ("file",))
+        ), depth
 
 
 def test_a_file_that_inflates_a_thousandfold_costs_no_memory(tmp_path: Path) -> None:
@@ -250,8 +304,10 @@ def test_a_file_that_inflates_a_thousandfold_costs_no_memory(tmp_path: Path) -> 
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize("magic", [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07\0", b"PARE", b"# v2 git bundle\n",
-                                   b"PACK\0\0\0\x02"])
+@pytest.mark.parametrize(
+    "magic",
+    [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07\0", b"PARE", b"# v2 git bundle\n", b"PACK\0\0\0\x02"],
+)
 def test_kinds_that_are_known_and_not_decoded_stop_too(tmp_path: Path, magic: bytes) -> None:
     (tmp_path / "ours").write_bytes(magic + b"\1" * 100)
     (tmp_path / "theirs").write_bytes(magic + b"\1" * 100)
@@ -259,11 +315,18 @@ def test_kinds_that_are_known_and_not_decoded_stop_too(tmp_path: Path, magic: by
 
 
 @pytest.mark.parametrize("kind", ["zstd", "lz4"])
-def test_a_frame_that_is_passed_over_hides_nothing_and_nothing_behind_it(tmp_path: Path, kind: str) -> None:
+def test_a_frame_that_is_passed_over_hides_nothing_and_nothing_behind_it(
+    tmp_path: Path, kind: str
+) -> None:
     def frame(content: bytes) -> bytes:
         return b"\x53\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content
+
     pack = PACKED[kind]
-    for content in (frame(b"note") + pack(told(1)), frame(b"") * 2 + pack(told(1)), frame(gzip.compress(told(1)))):
+    for content in (
+        frame(b"note") + pack(told(1)),
+        frame(b"") * 2 + pack(told(1)),
+        frame(gzip.compress(told(1))),
+    ):
         (tmp_path / "file").write_bytes(content)
         assert scanned(tmp_path).residue == ("file",)
     for content in (frame(b"note") + pack(told(1))[:-9], frame(b"note" * 9)[:-1]):
@@ -282,6 +345,7 @@ def test_a_zip_behind_other_bytes_is_opened(tmp_path: Path, before: bytes) -> No
 
 def test_orc_stops_and_a_text_that_begins_like_it_does_not(tmp_path: Path) -> None:
     from pyarrow import orc
+
     orc.write_table(pa.table({"t": [TEXT] * 3}), str(tmp_path / "file"), compression="zlib")
     assert scanned(tmp_path).undecodable == ("file",)
     (tmp_path / "file").write_bytes("ORCID of nobody, née\n".encode())
@@ -289,8 +353,13 @@ def test_orc_stops_and_a_text_that_begins_like_it_does_not(tmp_path: Path) -> No
 
 
 def test_what_only_begins_like_a_compressed_file_stops_nothing(tmp_path: Path) -> None:
-    for content in (b"x\x9c", b"x\x9c\xff\xff\xff of something", b"]\0\0\x80\0" + b"\xff" * 40, bytes(600),
-                    zlib.compress(told(1))[:30]):
+    for content in (
+        b"x\x9c",
+        b"x\x9c\xff\xff\xff of something",
+        b"]\0\0\x80\0" + b"\xff" * 40,
+        bytes(600),
+        zlib.compress(told(1))[:30],
+    ):
         (tmp_path / "file").write_bytes(content)
         assert scanned(tmp_path).undecodable == ()
 
@@ -356,32 +425,47 @@ def test_git_objects_that_do_not_inflate_stop(tmp_path: Path) -> None:
 
 
 SPELT: dict[str, Callable[[str], bytes]] = {
-    "UTF-16": lambda t: t.encode("utf-16"), "UTF-16, no mark": lambda t: b"log: " + t.encode("utf-16-le"),
-    "UTF-16, other order": lambda t: b"log: " + t.encode("utf-16-be"), "UTF-32": lambda t: t.encode("utf-32"),
+    "UTF-16": lambda t: t.encode("utf-16"),
+    "UTF-16, no mark": lambda t: b"log: " + t.encode("utf-16-le"),
+    "UTF-16, other order": lambda t: b"log: " + t.encode("utf-16-be"),
+    "UTF-32": lambda t: t.encode("utf-32"),
     "base64": lambda t: base64.b64encode(b"xy" + t.encode()),
     "base64url": lambda t: base64.urlsafe_b64encode(t.encode()),
     "base64 in lines": lambda t: base64.encodebytes(t.encode()),
-    "base64 of JSON in JSON": lambda t: json.dumps({
-        "payload": base64.b64encode(json.dumps(t).encode()).decode()}).encode(),
+    "base64 of JSON in JSON": lambda t: json.dumps(
+        {"payload": base64.b64encode(json.dumps(t).encode()).decode()}
+    ).encode(),
     "base64, no padding": lambda t: b"token=" + base64.b64encode(t.encode()).rstrip(b"="),
-    "percent": lambda t: quote(t, safe="").encode(), "form": lambda t: quote_plus(t).encode(),
-    "hexadecimal": lambda t: t.encode().hex().encode(), "JSON": lambda t: json.dumps(t).encode(),
-    "JSON in JSON": lambda t: json.dumps(json.dumps({"t": json.dumps(t)})).encode(), "repr": lambda t: repr(t).encode(),
-    "ascii": lambda t: ascii(t).encode(), "repr of bytes": lambda t: repr(t.encode()).encode(),
-    "JSON in capitals": lambda t: re.sub(r"u[0-9a-f]{4}", lambda m: "u" + m[0][1:].upper(), json.dumps(t)).encode(),
+    "percent": lambda t: quote(t, safe="").encode(),
+    "form": lambda t: quote_plus(t).encode(),
+    "hexadecimal": lambda t: t.encode().hex().encode(),
+    "JSON": lambda t: json.dumps(t).encode(),
+    "JSON in JSON": lambda t: json.dumps(json.dumps({"t": json.dumps(t)})).encode(),
+    "repr": lambda t: repr(t).encode(),
+    "ascii": lambda t: ascii(t).encode(),
+    "repr of bytes": lambda t: repr(t.encode()).encode(),
+    "JSON in capitals": lambda t: re.sub(
+        r"u[0-9a-f]{4}", lambda m: "u" + m[0][1:].upper(), json.dumps(t)
+    ).encode(),
     "ascii in JSON": lambda t: json.dumps(ascii(t)).encode(),
-    "entities": lambda t: t.replace('"', "&quot;").encode()}
+    "entities": lambda t: t.replace('"', "&quot;").encode(),
+}
 
 
 @pytest.mark.parametrize("way", SPELT)
-@pytest.mark.parametrize("about", [TEXT, "Привет, это очень личное признание, которое никто не должен читать",
-                                   f"\n{PERSON}\n"])
+@pytest.mark.parametrize(
+    "about",
+    [TEXT, "Привет, это очень личное признание, которое никто не должен читать", f"\n{PERSON}\n"],
+)
 def test_however_it_is_spelt_it_is_found(tmp_path: Path, way: str, about: str) -> None:
     if about[1] == "р" and way in ("UTF-16, no mark", "UTF-16, other order"):
         pytest.skip("given up: docs/decisions/016-residue.md")
     needles = make_needles([PERSON], [TEXT, about])
-    (tmp_path / "log").write_bytes(b"before it " + SPELT[way](about) if way not in ("UTF-16", "UTF-32") else
-                                   SPELT[way]("before it " + about))
+    (tmp_path / "log").write_bytes(
+        b"before it " + SPELT[way](about)
+        if way not in ("UTF-16", "UTF-32")
+        else SPELT[way]("before it " + about)
+    )
     assert scan(tmp_path, [], ["log"], [], needles, []).residue == ("log",)
 
 
@@ -392,8 +476,10 @@ def test_spellings_are_found_across_the_chunks_of_a_large_file(tmp_path: Path) -
 
 
 def test_an_ordinary_log_is_no_match(tmp_path: Path) -> None:
-    lines = [json.dumps({"id": FILLER[i:i + 64], "m": f"run {i} of person-47110 & others 100%\n\"ok\""})
-             for i in range(500)]
+    lines = [
+        json.dumps({"id": FILLER[i : i + 64], "m": f'run {i} of person-47110 & others 100%\n"ok"'})
+        for i in range(500)
+    ]
     (tmp_path / "log").write_text("\n".join(lines))
     assert scanned(tmp_path).residue == ()
 
@@ -414,7 +500,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
-def test_a_database_that_a_killed_process_left_is_read_with_its_journal(tmp_path: Path, mode: str) -> None:
+def test_a_database_that_a_killed_process_left_is_read_with_its_journal(
+    tmp_path: Path, mode: str
+) -> None:
     path = tmp_path / "a.db"
     subprocess.run([sys.executable, "-c", _WRITER, str(path), mode, told(1).decode()], check=False)
     assert Path(f"{path}-{'journal' if mode == 'delete' else 'wal'}").exists()
@@ -439,14 +527,33 @@ def test_equal_files_are_searched_once_and_each_is_told(tmp_path: Path) -> None:
     assert report.residue == ("a", "b") and report.undecodable == ("c",)
 
 
-TIMES = ["2026-11-27 13:43:04.597350", "T13:43:04.597350Z", "13:43:04.597350+00:00", "1795786989.597350"]
-LEAKS = ["597350", "id=597350", "100.597350", "13:43:04,597350", "43:04.597350", "/597350/", "597350.13:43:04",
-         "11795786989.597350", "\"597350\"", "12.597350"]
+TIMES = [
+    "2026-11-27 13:43:04.597350",
+    "T13:43:04.597350Z",
+    "13:43:04.597350+00:00",
+    "1795786989.597350",
+]
+LEAKS = [
+    "597350",
+    "id=597350",
+    "100.597350",
+    "13:43:04,597350",
+    "43:04.597350",
+    "/597350/",
+    "597350.13:43:04",
+    "11795786989.597350",
+    '"597350"',
+    "12.597350",
+]
 
 
 @pytest.mark.parametrize("others", [0, 40], ids=["alone", "among many"])
-@pytest.mark.parametrize(("said", "leaks"), [*((t, False) for t in TIMES), *((t, True) for t in LEAKS)])
-def test_a_fraction_of_a_second_is_nobodys_id(tmp_path: Path, said: str, leaks: bool, others: int) -> None:
+@pytest.mark.parametrize(
+    ("said", "leaks"), [*((t, False) for t in TIMES), *((t, True) for t in LEAKS)]
+)
+def test_a_fraction_of_a_second_is_nobodys_id(
+    tmp_path: Path, said: str, leaks: bool, others: int
+) -> None:
     """Databases keep times to the microsecond: every six digits stand there sooner or later."""
     (tmp_path / "log.txt").write_text(f"began {said} ended")
     needles = make_needles(["597350", *(f"somebody-{n}" for n in range(others))], [])
@@ -459,7 +566,9 @@ def test_a_scan_says_what_it_found_and_where_it_is_somebodys_does_not(tmp_path: 
     """What stands in rows of others, and in the operator's own files, is no residue."""
     (tmp_path / "own").mkdir()
     encoded = base64.b64encode(b"a letter to person-5 came").decode()
-    (tmp_path / "own" / "log of person-3").write_text(f"person-1 here; person-4 there, and {encoded} too")
+    (tmp_path / "own" / "log of person-3").write_text(
+        f"person-1 here; person-4 there, and {encoded} too"
+    )
     row = {"subject_digest": "a" * 64, "said": "ask person-2"}
     (tmp_path / "own" / "rows.jsonl").write_text(f'{json.dumps(row)}\n{{"said": "ask person-7"}}\n')
     (tmp_path / "notes").write_text("call person-6")
@@ -479,19 +588,33 @@ def test_a_row_in_an_archive_is_as_much_its_subjects_as_one_beside_it(tmp_path: 
 
 def test_a_row_of_nobody_whose_rows_are_kept_is_no_other_persons(tmp_path: Path) -> None:
     """It may be the erased one's own, under a digest of another time."""
-    write_rows(tmp_path / "slice.parquet", [Row("r", "b" * 64, TEXT, "a"), Row("s", "c" * 64, TEXT, "a")])
-    (tmp_path / "rows.jsonl").write_text(json.dumps({"subject_digest": "b" * 64, "values": {"t": TEXT}}) + "\n")
+    write_rows(
+        tmp_path / "slice.parquet", [Row("r", "b" * 64, TEXT, "a"), Row("s", "c" * 64, TEXT, "a")]
+    )
+    (tmp_path / "rows.jsonl").write_text(
+        json.dumps({"subject_digest": "b" * 64, "values": {"t": TEXT}}) + "\n"
+    )
     report = scanned(tmp_path, is_known=lambda subject: subject == "b" * 64)
     assert (report.residue, report.shared) == (("slice.parquet",), 2)
     report = scanned(tmp_path, is_known=lambda subject: subject == "c" * 64)
     assert set(report.residue) == {"slice.parquet", "rows.jsonl"}
 
 
-@pytest.mark.parametrize("spelt", [lambda t: base64.b64encode(t.encode()).decode(), lambda t: json.dumps(t)[1:-1],
-                                   lambda t: t.encode("utf-16-le").decode("latin-1"), quote])
-def test_a_text_is_found_however_it_is_written_in_rows_of_nobody_known(tmp_path: Path,
-                                                                      spelt: Callable[[str], str]) -> None:
-    write_rows(tmp_path / "slice.parquet", [Row(f"r{i}", "b" * 64, spelt(TEXT), "a") for i in range(3)])
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        lambda t: base64.b64encode(t.encode()).decode(),
+        lambda t: json.dumps(t)[1:-1],
+        lambda t: t.encode("utf-16-le").decode("latin-1"),
+        quote,
+    ],
+)
+def test_a_text_is_found_however_it_is_written_in_rows_of_nobody_known(
+    tmp_path: Path, spelt: Callable[[str], str]
+) -> None:
+    write_rows(
+        tmp_path / "slice.parquet", [Row(f"r{i}", "b" * 64, spelt(TEXT), "a") for i in range(3)]
+    )
     assert scanned(tmp_path, is_known=lambda _: False).residue == ("slice.parquet",)
 
 
@@ -509,10 +632,18 @@ def test_files_and_directories_that_cannot_be_read_are_not_passed_over(tmp_path:
         (tmp_path / "ours" / "shut").chmod(0o700)
 
 
-def test_lines_and_rows_of_hers_whose_record_nobody_knows_count_as_the_erased_one(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text(json.dumps({"subject_digest": HER, "record_digest": "", "values": {"t": "hi"}}))
-    (tmp_path / "b.jsonl").write_text(json.dumps({"subject_digest": HER, "record_digest": "other", "values": {}}))
-    report = scan(tmp_path, [], ["a.jsonl", "b.jsonl"], [], make_needles([], []), [Target("q", HER, "gone")])
+def test_lines_and_rows_of_hers_whose_record_nobody_knows_count_as_the_erased_one(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps({"subject_digest": HER, "record_digest": "", "values": {"t": "hi"}})
+    )
+    (tmp_path / "b.jsonl").write_text(
+        json.dumps({"subject_digest": HER, "record_digest": "other", "values": {}})
+    )
+    report = scan(
+        tmp_path, [], ["a.jsonl", "b.jsonl"], [], make_needles([], []), [Target("q", HER, "gone")]
+    )
     assert report.residue == ("a.jsonl",)
 
 
@@ -521,85 +652,144 @@ ROWS = {"subject": ["b" * 64] * 2, "record": ["c" * 64] * 2, "text": ["nothing",
 
 def _noted(where: str, note: str) -> tuple[pa.Schema, dict[str, list[str]], dict[bytes, bytes]]:
     """A schema, rows, and what is noted beside a batch, with `note` in one of them."""
-    field = pa.field("text" if where != "column name" else note, pa.string(),
-                     metadata={"about": note} if where == "field metadata" else None)
+    field = pa.field(
+        "text" if where != "column name" else note,
+        pa.string(),
+        metadata={"about": note} if where == "field metadata" else None,
+    )
     if where == "name within":
         field = pa.field("text", pa.struct([pa.field(note, pa.string())]))
-    schema = pa.schema([("subject", pa.string()), ("record", pa.string()), field],
-                       metadata={"about": note} if where == "schema metadata" else None)
-    texts: list[object] = [{note: t} for t in ROWS["text"]] if where == "name within" else list(ROWS["text"])
-    return (schema, {**{k: ROWS[k] for k in ("subject", "record")}, field.name: texts},  # type: ignore[dict-item]
-            {b"about": note.encode()} if where == "batch metadata" else {})
+    schema = pa.schema(
+        [("subject", pa.string()), ("record", pa.string()), field],
+        metadata={"about": note} if where == "schema metadata" else None,
+    )
+    texts: list[object] = (
+        [{note: t} for t in ROWS["text"]] if where == "name within" else list(ROWS["text"])
+    )
+    return (
+        schema,
+        {**{k: ROWS[k] for k in ("subject", "record")}, field.name: texts},  # type: ignore[dict-item]
+        {b"about": note.encode()} if where == "batch metadata" else {},
+    )
 
 
 @pytest.mark.parametrize("kind", ["arrows", "arrow", "parquet"])
-@pytest.mark.parametrize("where", ["column name", "name within", "field metadata", "schema metadata", "batch metadata"])
-def test_what_a_table_of_others_rows_says_beside_them_is_searched(tmp_path: Path, kind: str, where: str) -> None:
+@pytest.mark.parametrize(
+    "where", ["column name", "name within", "field metadata", "schema metadata", "batch metadata"]
+)
+def test_what_a_table_of_others_rows_says_beside_them_is_searched(
+    tmp_path: Path, kind: str, where: str
+) -> None:
     schema, rows, beside = _noted(where, json.dumps(TEXT) if where != "column name" else PERSON)
     file = io.BytesIO()
     batch = pa.record_batch(rows, schema=schema)
     if kind == "parquet":
-        pq.write_table(pa.Table.from_batches([batch]), file, store_schema=where.endswith("a metadata") or
-                       where == "field metadata")
+        pq.write_table(
+            pa.Table.from_batches([batch]),
+            file,
+            store_schema=where.endswith("a metadata") or where == "field metadata",
+        )
     else:
         with (pa.ipc.new_stream if kind == "arrows" else pa.ipc.new_file)(file, schema) as writer:
             writer.write_batch(batch, custom_metadata=beside)
     (tmp_path / "file").write_bytes(file.getvalue())
-    assert (scanned(tmp_path).residue == ("file",)) == (where != "batch metadata" or kind != "parquet")
+    assert (scanned(tmp_path).residue == ("file",)) == (
+        where != "batch metadata" or kind != "parquet"
+    )
 
 
 def test_an_empty_batch_hides_nothing(tmp_path: Path) -> None:
     """No row says whose they are, so what is in it is read as anything else: here in base64."""
     schema = pa.schema([("subject", pa.string()), ("note", pa.dictionary(pa.int32(), pa.string()))])
-    batch = pa.record_batch([pa.array([], pa.string()), pa.DictionaryArray.from_arrays(
-        pa.array([], pa.int32()), [base64.b64encode(f"of {PERSON}, and of nobody".encode()).decode()])], schema)
+    batch = pa.record_batch(
+        [
+            pa.array([], pa.string()),
+            pa.DictionaryArray.from_arrays(
+                pa.array([], pa.int32()),
+                [base64.b64encode(f"of {PERSON}, and of nobody".encode()).decode()],
+            ),
+        ],
+        schema,
+    )
     with pa.ipc.new_stream(str(tmp_path / "file"), schema) as writer:
         writer.write_batch(batch)
     assert scanned(tmp_path).residue == ("file",)
 
 
-@pytest.mark.parametrize("way", {
-    "colour": f"job\x1b[36m{PERSON}\x1b[0m done".encode(), "charset": f"x\x1b(B{PERSON}".encode(),
-    "colour in JSON": json.dumps(f"job\x1b[36m{PERSON}\x1b[0m").encode(),
-    "colour, octal": rf"job\033[36m{PERSON}\033[0m".encode(),
-    "colour within": TEXT.replace("confession", "\x1b[1mconfession\x1b[m").encode(),
-    **{rf"\{c}": rf'"\{c}{PERSON}"'.encode() for c in "bfva0ntr"},
-    "JSON in percent": quote(json.dumps(TEXT)).encode(), "percent twice": quote(quote(TEXT)).encode(),
-    "percent in base64": base64.b64encode(quote(TEXT).encode()),
-    "base64 in percent": quote(base64.b64encode(("?>" * 9 + TEXT).encode()).decode(), safe="").encode(),
-    "HTML twice": html.escape(html.escape(TEXT)).encode(),
-    "base64 twice": base64.b64encode(base64.b64encode(TEXT.encode())),
-    "indented base64": base64.encodebytes(TEXT.encode()).replace(b"\n", b"\n    "),
-    "quoted base64": base64.encodebytes(TEXT.encode() * 2).replace(b"\n", b"\n> "),
-    "base64 in a comment": base64.encodebytes(TEXT.encode() * 2).replace(b"\n", b"\n# "),
-    "CSV": TEXT.replace('"', '""').encode(), "SQL": b"It''s hers, and it''s nobody else''s",
-    "Windows": TEXT.replace("\n", "\r\n").encode(),
-    "git": b'"caf\\303\\251 on the corner, of her own"',
-    "hexadecimal, 16": (PERSON + ":more").encode().hex().encode(),
-    "hexadecimal, 32": (" " * 20 + PERSON + " ").encode().hex().upper().encode(),
-    "UTF-16 in much else": FILLER.encode() * 40 + "caf\u00e9 on the corner, of her own".encode("utf-16-le") +
-    FILLER.encode() * 40,
-}.items(), ids=lambda way: way[0])
+@pytest.mark.parametrize(
+    "way",
+    {
+        "colour": f"job\x1b[36m{PERSON}\x1b[0m done".encode(),
+        "charset": f"x\x1b(B{PERSON}".encode(),
+        "colour in JSON": json.dumps(f"job\x1b[36m{PERSON}\x1b[0m").encode(),
+        "colour, octal": rf"job\033[36m{PERSON}\033[0m".encode(),
+        "colour within": TEXT.replace("confession", "\x1b[1mconfession\x1b[m").encode(),
+        **{rf"\{c}": rf'"\{c}{PERSON}"'.encode() for c in "bfva0ntr"},
+        "JSON in percent": quote(json.dumps(TEXT)).encode(),
+        "percent twice": quote(quote(TEXT)).encode(),
+        "percent in base64": base64.b64encode(quote(TEXT).encode()),
+        "base64 in percent": quote(
+            base64.b64encode(("?>" * 9 + TEXT).encode()).decode(), safe=""
+        ).encode(),
+        "HTML twice": html.escape(html.escape(TEXT)).encode(),
+        "base64 twice": base64.b64encode(base64.b64encode(TEXT.encode())),
+        "indented base64": base64.encodebytes(TEXT.encode()).replace(b"\n", b"\n    "),
+        "quoted base64": base64.encodebytes(TEXT.encode() * 2).replace(b"\n", b"\n> "),
+        "base64 in a comment": base64.encodebytes(TEXT.encode() * 2).replace(b"\n", b"\n# "),
+        "CSV": TEXT.replace('"', '""').encode(),
+        "SQL": b"It''s hers, and it''s nobody else''s",
+        "Windows": TEXT.replace("\n", "\r\n").encode(),
+        "git": b'"caf\\303\\251 on the corner, of her own"',
+        "hexadecimal, 16": (PERSON + ":more").encode().hex().encode(),
+        "hexadecimal, 32": (" " * 20 + PERSON + " ").encode().hex().upper().encode(),
+        "UTF-16 in much else": FILLER.encode() * 40
+        + "caf\u00e9 on the corner, of her own".encode("utf-16-le")
+        + FILLER.encode() * 40,
+    }.items(),
+    ids=lambda way: way[0],
+)
 def test_one_spelling_in_another_hides_nothing(tmp_path: Path, way: tuple[str, bytes]) -> None:
     (tmp_path / "log").write_bytes(b"before it " + way[1])
-    needles = make_needles([PERSON], [TEXT, "caf\u00e9 on the corner, of her own", "It's hers, and it's nobody else's"])
+    needles = make_needles(
+        [PERSON], [TEXT, "caf\u00e9 on the corner, of her own", "It's hers, and it's nobody else's"]
+    )
     assert scan(tmp_path, [], ["log"], [], needles, []).residue == ("log",)
 
 
 @pytest.mark.parametrize("prefix", [b"    ", b"\t", b"> ", b"# ", b" * ", b"; ", b"| ", b"> > "])
-def test_what_stands_before_lines_of_base64_hides_no_id_at_their_border(tmp_path: Path, prefix: bytes) -> None:
-    """The id lies on both sides of a line's end, and in nothing else: a line alone has a part of it."""
+def test_what_stands_before_lines_of_base64_hides_no_id_at_their_border(
+    tmp_path: Path, prefix: bytes
+) -> None:
+    """The id lies on both sides of a line's end, and in nothing else: a line alone has a part of
+    it."""
     for before in range(45, 58):
-        lines = base64.encodebytes(b"." * (before - len(PERSON) // 2) + PERSON.encode() + b"." * 90).splitlines()
-        (tmp_path / "log").write_bytes(b"begin\n" + b"".join(prefix + line + b"\n" for line in lines))
-        assert scan(tmp_path, [], ["log"], [], make_needles([PERSON], []), []).residue == ("log",), before
+        lines = base64.encodebytes(
+            b"." * (before - len(PERSON) // 2) + PERSON.encode() + b"." * 90
+        ).splitlines()
+        (tmp_path / "log").write_bytes(
+            b"begin\n" + b"".join(prefix + line + b"\n" for line in lines)
+        )
+        assert scan(tmp_path, [], ["log"], [], make_needles([PERSON], []), []).residue == (
+            "log",
+        ), before
 
 
-@pytest.mark.parametrize(("text", "spelt"), [
-    ('""never"" ""again"" ""to"" ""me""'.replace('""', '"'), '""never"" ""again"" ""to"" ""me""'),
-    ("it's 'hers' 'and' 'no' one's", "it''s ''hers'' ''and'' ''no'' one''s")], ids=["CSV", "SQL"])
-def test_doubled_quotes_hide_no_short_text_of_which_every_word_is_in_them(tmp_path: Path, text: str, spelt: str,
-                                                                         ) -> None:
+@pytest.mark.parametrize(
+    ("text", "spelt"),
+    [
+        (
+            '""never"" ""again"" ""to"" ""me""'.replace('""', '"'),
+            '""never"" ""again"" ""to"" ""me""',
+        ),
+        ("it's 'hers' 'and' 'no' one's", "it''s ''hers'' ''and'' ''no'' one''s"),
+    ],
+    ids=["CSV", "SQL"],
+)
+def test_doubled_quotes_hide_no_short_text_of_which_every_word_is_in_them(
+    tmp_path: Path,
+    text: str,
+    spelt: str,
+) -> None:
     (tmp_path / "log").write_text(f"a,b,{spelt},c")
     assert scan(tmp_path, [], ["log"], [], make_needles([], [text]), []).residue == ("log",)
 
@@ -607,33 +797,54 @@ def test_doubled_quotes_hide_no_short_text_of_which_every_word_is_in_them(tmp_pa
 AMONG = {
     "colour": f"job\x1b[36m{PERSON}\x1b[0m done".encode(),
     "colour in JSON": json.dumps(f"job\x1b[36m{PERSON}\x1b[0m").encode(),
-    "JSON in percent": quote(json.dumps(TEXT)).encode(), "percent twice": quote(quote(f"<{PERSON}>")).encode(),
-    "HTML twice": html.escape(html.escape(TEXT)).encode(), "CSV": TEXT.replace('"', '""').encode(),
-    "SQL": b"It''s hers, and it''s nobody else''s", "Windows": TEXT.replace("\n", "\r\n").encode(),
-    "percent in base64": base64.b64encode(quote(quote(TEXT)).encode())}
+    "JSON in percent": quote(json.dumps(TEXT)).encode(),
+    "percent twice": quote(quote(f"<{PERSON}>")).encode(),
+    "HTML twice": html.escape(html.escape(TEXT)).encode(),
+    "CSV": TEXT.replace('"', '""').encode(),
+    "SQL": b"It''s hers, and it''s nobody else''s",
+    "Windows": TEXT.replace("\n", "\r\n").encode(),
+    "percent in base64": base64.b64encode(quote(quote(TEXT)).encode()),
+}
 
 
-@pytest.mark.parametrize("around", [b"\1\2\3\4", bytes(range(256)), os.urandom(64)], ids=["control", "all", "random"])
+@pytest.mark.parametrize(
+    "around", [b"\1\2\3\4", bytes(range(256)), os.urandom(64)], ids=["control", "all", "random"]
+)
 @pytest.mark.parametrize("way", AMONG)
 def test_among_numbers_a_text_is_read_as_any_other(tmp_path: Path, way: str, around: bytes) -> None:
-    """A database, a log with a dump in it: most bytes are control characters, and words stand between."""
+    """A database, a log with a dump in it: most bytes are control characters, and words stand
+    between."""
     spelt = AMONG[way]
     (tmp_path / "file").write_bytes(around * 9000 + b"\1" + spelt + b"\1" + around * 9000)
     needles = make_needles([PERSON], [TEXT, "It's hers, and it's nobody else's"])
     assert scan(tmp_path, [], ["file"], [], needles, []).residue == ("file",)
 
 
-@pytest.mark.parametrize("text", ["100%2525 sure of &amp;amp; it", r"C:\new\x41\users\her\own\folder",
-                                  "said \"\"yes\"\" to ''it''"],
-                         ids=["percent", "path", "quotes"])
-def test_a_text_that_looks_like_escapes_is_found_as_it_is_and_as_it_is_spelt(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "100%2525 sure of &amp;amp; it",
+        r"C:\new\x41\users\her\own\folder",
+        "said \"\"yes\"\" to ''it''",
+    ],
+    ids=["percent", "path", "quotes"],
+)
+def test_a_text_that_looks_like_escapes_is_found_as_it_is_and_as_it_is_spelt(
+    tmp_path: Path, text: str
+) -> None:
     for spelt in (text, json.dumps(text), quote(text), html.escape(text), json.dumps(quote(text))):
         (tmp_path / "log").write_text(f"x {spelt} y")
         assert scan(tmp_path, [], ["log"], [], make_needles([], [text]), []).residue == ("log",)
 
 
 def test_a_line_break_within_a_text_hides_nothing_in_lines_of_json(tmp_path: Path) -> None:
-    theirs = json.dumps({"subject_digest": "b" * 64, "record_digest": "c" * 64, "values": {"t": "her own\nshort text"}})
+    theirs = json.dumps(
+        {
+            "subject_digest": "b" * 64,
+            "record_digest": "c" * 64,
+            "values": {"t": "her own\nshort text"},
+        }
+    )
     needles = make_needles([], ["her own\nshort text"])
     (tmp_path / "a.jsonl").write_text(f"{theirs}\nher own\nshort text\n")
     assert scan(tmp_path, [], ["a.jsonl"], [], needles, []).residue == ("a.jsonl",)
@@ -646,27 +857,42 @@ def _window_zlib(bits: int, level: int = 6) -> Callable[[bytes], bytes]:
     def compress(data: bytes) -> bytes:
         deflater = zlib.compressobj(level, zlib.DEFLATED, bits)
         return deflater.compress(data) + deflater.flush()
+
     return compress
 
 
 @pytest.mark.parametrize("level", [0, 1, 6, 9])
 @pytest.mark.parametrize("bits", range(9, 16))
-def test_zlib_of_every_window_is_opened_and_a_text_that_begins_like_it_is_none(tmp_path: Path, bits: int,
-                                                                               level: int) -> None:
+def test_zlib_of_every_window_is_opened_and_a_text_that_begins_like_it_is_none(
+    tmp_path: Path, bits: int, level: int
+) -> None:
     whole = _window_zlib(bits, level)(told(1))
     (tmp_path / "file").write_bytes(whole)
     assert scanned(tmp_path).residue == ("file",)
-    (tmp_path / "file").write_bytes(whole[:len(whole) // 2])
+    (tmp_path / "file").write_bytes(whole[: len(whole) // 2])
     assert scanned(tmp_path).undecodable == ("file",)
     for second in range(0x40, 0x60):
-        (tmp_path / "file").write_bytes(bytes([whole[0], second]) + b"C of a text, with a comma\n" * 3 + "né".encode())
+        (tmp_path / "file").write_bytes(
+            bytes([whole[0], second]) + b"C of a text, with a comma\n" * 3 + "né".encode()
+        )
         assert level or bits == 15 or scanned(tmp_path).undecodable == ()
 
 
-@pytest.mark.parametrize("text", [b"HKshkvaitvwfwkrssd", b"XGcneajnyndbttybmw", b"hCskriqhbjacdtrbgn",
-                                  b"8Ojtiewbkklemmoqmu", b"(Szihkfvnuwddtkkv "])
-def test_a_text_of_which_a_good_part_inflates_by_chance_is_a_text(tmp_path: Path, text: bytes) -> None:
-    """Its first two letters are the header of a zlib stream, and a dozen bytes come out of what follows."""
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"HKshkvaitvwfwkrssd",
+        b"XGcneajnyndbttybmw",
+        b"hCskriqhbjacdtrbgn",
+        b"8Ojtiewbkklemmoqmu",
+        b"(Szihkfvnuwddtkkv ",
+    ],
+)
+def test_a_text_of_which_a_good_part_inflates_by_chance_is_a_text(
+    tmp_path: Path, text: bytes
+) -> None:
+    """Its first two letters are the header of a zlib stream, and a dozen bytes come out of what
+    follows."""
     assert len(_inflated(text)) >= 12
     (tmp_path / "file").write_bytes(text + b" and so on, to its end\n")
     assert scanned(tmp_path).undecodable == ()
@@ -676,19 +902,34 @@ def _inflated(data: bytes) -> bytes:
     inflater, out = zlib.decompressobj(), b""
     with contextlib.suppress(zlib.error):
         for at in range(len(data)):
-            out += inflater.decompress(data[at:at + 1])
+            out += inflater.decompress(data[at : at + 1])
     return out
 
 
-CELLS = {"zlib": zlib.compress, "zlib, small window": _window_zlib(10), "gzip": gzip.compress, "lzma": PACKED["lzma"]}
+CELLS = {
+    "zlib": zlib.compress,
+    "zlib, small window": _window_zlib(10),
+    "gzip": gzip.compress,
+    "lzma": PACKED["lzma"],
+}
 
 
 @pytest.mark.parametrize("where", ["blob", "binary", "list", "struct", "map"])
 @pytest.mark.parametrize("way", CELLS)
-def test_a_cell_that_is_packed_is_opened_wherever_it_is(tmp_path: Path, way: str, where: str) -> None:
+def test_a_cell_that_is_packed_is_opened_wherever_it_is(
+    tmp_path: Path, way: str, where: str
+) -> None:
     for hers in (True, False):
         cells = [CELLS[way](told(1) if hers else FILLER.encode())]
-        cells += [] if hers else [b"x\x9c" + os.urandom(40), b"h\xde" + cells[0][2:99], b"]\0\0\x80\0" + b"\xff" * 40]
+        cells += (
+            []
+            if hers
+            else [
+                b"x\x9c" + os.urandom(40),
+                b"h\xde" + cells[0][2:99],
+                b"]\0\0\x80\0" + b"\xff" * 40,
+            ]
+        )
         (tmp_path / "file").unlink(missing_ok=True)
         if where == "blob":
             connection = sqlite3.connect(tmp_path / "file")
@@ -697,11 +938,22 @@ def test_a_cell_that_is_packed_is_opened_wherever_it_is(tmp_path: Path, way: str
             connection.commit()
             connection.close()
         else:
-            kinds = {"binary": pa.binary(), "list": pa.list_(pa.binary()), "map": pa.map_(pa.string(), pa.binary()),
-                     "struct": pa.struct([("b", pa.list_(pa.binary()))])}
-            wrap = {"binary": lambda c: c, "list": lambda c: [c], "map": lambda c: [("k", c)],
-                    "struct": lambda c: {"b": [c]}}
-            pq.write_table(pa.table({"x": pa.array([wrap[where](c) for c in cells], kinds[where])}), tmp_path / "file")
+            kinds = {
+                "binary": pa.binary(),
+                "list": pa.list_(pa.binary()),
+                "map": pa.map_(pa.string(), pa.binary()),
+                "struct": pa.struct([("b", pa.list_(pa.binary()))]),
+            }
+            wrap = {
+                "binary": lambda c: c,
+                "list": lambda c: [c],
+                "map": lambda c: [("k", c)],
+                "struct": lambda c: {"b": [c]},
+            }
+            pq.write_table(
+                pa.table({"x": pa.array([wrap[where](c) for c in cells], kinds[where])}),
+                tmp_path / "file",
+            )
         report = scanned(tmp_path)
         assert (report.residue, report.undecodable) == ((("file",) if hers else ()), ())
 
@@ -729,11 +981,21 @@ def test_equal_databases_with_other_logs_are_each_read_with_their_own(tmp_path: 
 @pytest.mark.parametrize("column", ["subject", "record"])
 def test_an_id_that_looks_like_a_digest_is_found_among_digests(tmp_path: Path, column: str) -> None:
     given = md5(b"her", usedforsecurity=False).hexdigest() * 2
-    columns = {"subject": ["b" * 64] * 60, "record": ["c" * 64] * 60, "text": ["", "x"] * 30,
-               column: [os.urandom(32).hex() for _ in range(30)] + [given] + [os.urandom(32).hex() for _ in range(29)]}
+    columns = {
+        "subject": ["b" * 64] * 60,
+        "record": ["c" * 64] * 60,
+        "text": ["", "x"] * 30,
+        column: [os.urandom(32).hex() for _ in range(30)]
+        + [given]
+        + [os.urandom(32).hex() for _ in range(29)],
+    }
     pq.write_table(pa.table(columns), tmp_path / "a", compression="zstd", write_statistics=False)
-    assert given.encode() not in (tmp_path / "a").read_bytes(), "it is packed: its bytes say nothing"
-    (tmp_path / "b.jsonl").write_text(json.dumps({f"{k}_digest": v[30] for k, v in columns.items()}))
+    assert given.encode() not in (tmp_path / "a").read_bytes(), (
+        "it is packed: its bytes say nothing"
+    )
+    (tmp_path / "b.jsonl").write_text(
+        json.dumps({f"{k}_digest": v[30] for k, v in columns.items()})
+    )
     report = scan(tmp_path, [], ["a", "b.jsonl"], [], make_needles([given], []), [])
     assert report.residue == ("a", "b.jsonl")
 
@@ -744,8 +1006,12 @@ def test_a_column_of_texts_as_long_as_digests_is_searched(tmp_path: Path) -> Non
     assert scan(tmp_path, [], ["a"], [], make_needles([], [text]), []).shared == 1
 
 
-METHODS = {"stored": zipfile.ZIP_STORED, "deflate": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2,
-           "lzma": zipfile.ZIP_LZMA}
+METHODS = {
+    "stored": zipfile.ZIP_STORED,
+    "deflate": zipfile.ZIP_DEFLATED,
+    "bzip2": zipfile.ZIP_BZIP2,
+    "lzma": zipfile.ZIP_LZMA,
+}
 
 
 def _entries(method: int, *contents: bytes, seekable: bool = True) -> bytes:
@@ -772,7 +1038,9 @@ def _entries(method: int, *contents: bytes, seekable: bool = True) -> bytes:
 @pytest.mark.parametrize("method", METHODS)
 def test_zips_as_others_write_them_are_whole(tmp_path: Path, method: str, seekable: bool) -> None:
     for last, expected in ((gzip.compress(told(1)), ("file",)), (b"nothing" * 99, ())):
-        (tmp_path / "file").write_bytes(_entries(METHODS[method], b"", FILLER.encode() * 9, last, seekable=seekable))
+        (tmp_path / "file").write_bytes(
+            _entries(METHODS[method], b"", FILLER.encode() * 9, last, seekable=seekable)
+        )
         report = scanned(tmp_path)
         assert (report.residue, report.undecodable) == (expected, ())
 
@@ -782,29 +1050,34 @@ def test_bytes_in_an_entry_of_a_zip_that_nobody_reads_stop(tmp_path: Path, metho
     """A second stream behind the first, or a size and a checksum of less than there is."""
     short, hidden = b"short", gzip.compress(told(1))
     only = _entries(METHODS[method], short)
-    at = only.index(b"d/0") + 3 + int.from_bytes(only[only.index(b"d/0") - 2:only.index(b"d/0")], "little")
+    at = (
+        only.index(b"d/0")
+        + 3
+        + int.from_bytes(only[only.index(b"d/0") - 2 : only.index(b"d/0")], "little")
+    )
     directory = only.index(b"PK\x01\x02")
     second = only.index(b"PK\x01\x02", directory + 4)
     content = only[at:directory]
     grown = bytearray(only[:directory] + hidden + only[directory:])
     moved = len(hidden)
-    grown[second + moved + 20:second + moved + 24] = (len(content) + moved).to_bytes(4, "little")
+    grown[second + moved + 20 : second + moved + 24] = (len(content) + moved).to_bytes(4, "little")
     end = grown.rindex(b"PK\x05\x06")
-    grown[end + 16:end + 20] = (directory + moved).to_bytes(4, "little")
+    grown[end + 16 : end + 20] = (directory + moved).to_bytes(4, "little")
     assert zipfile.ZipFile(io.BytesIO(grown)).read("d/0") == short
     (tmp_path / "file").write_bytes(grown)
     assert scanned(tmp_path).undecodable == ("file",)
     whole = bytearray(_entries(METHODS[method], short + gzip.compress(TEXT.encode())))
     second = whole.index(b"PK\x01\x02", whole.index(b"PK\x01\x02") + 4)
-    whole[second + 16:second + 20] = zlib.crc32(short).to_bytes(4, "little")
-    whole[second + 24:second + 28] = len(short).to_bytes(4, "little")
+    whole[second + 16 : second + 20] = zlib.crc32(short).to_bytes(4, "little")
+    whole[second + 24 : second + 28] = len(short).to_bytes(4, "little")
     (tmp_path / "file").write_bytes(whole)
     assert scanned(tmp_path).undecodable == ("file",)
     for at, size in ((16, 4), (24, 4)):  # of the checksum and of the size, each alone
         one = bytearray(_entries(METHODS[method], short))
         second = one.index(b"PK\x01\x02", one.index(b"PK\x01\x02") + 4)
-        one[second + at:second + at + size] = (int.from_bytes(one[second + at:second + at + size], "little") ^ 1
-                                               ).to_bytes(size, "little")
+        one[second + at : second + at + size] = (
+            int.from_bytes(one[second + at : second + at + size], "little") ^ 1
+        ).to_bytes(size, "little")
         (tmp_path / "file").write_bytes(one)
         assert scanned(tmp_path).undecodable == ("file",), at
 
@@ -812,12 +1085,14 @@ def test_bytes_in_an_entry_of_a_zip_that_nobody_reads_stop(tmp_path: Path, metho
 def test_what_stands_between_the_entries_of_a_zip_is_their_size_or_stops(tmp_path: Path) -> None:
     whole = _entries(zipfile.ZIP_DEFLATED, b"one", b"two", seekable=False)
     at = whole.index(b"PK\x07\x08")
-    (tmp_path / "file").write_bytes(whole[:at] + b"her number: 4711"[:16] + whole[at + 16:])
+    (tmp_path / "file").write_bytes(whole[:at] + b"her number: 4711"[:16] + whole[at + 16 :])
     assert scanned(tmp_path).undecodable == ("file",)
 
 
 @pytest.mark.parametrize("where", ["name", "comment", "comment of all", "extra"])
-def test_what_a_zip_says_beside_its_entries_is_searched_however_it_is_spelt(tmp_path: Path, where: str) -> None:
+def test_what_a_zip_says_beside_its_entries_is_searched_however_it_is_spelt(
+    tmp_path: Path, where: str
+) -> None:
     spelt = base64.b64encode(TEXT.encode())
     info = zipfile.ZipInfo(spelt.decode() if where == "name" else "a")
     info.comment = spelt if where == "comment" else b""
@@ -848,7 +1123,10 @@ def test_names_are_searched_and_not_quoted(tmp_path: Path) -> None:
     report = scanned(tmp_path, ".s3t")
     assert len(report.residue) == 5 and report.undecodable == ()
     assert not any("4711" in name for name in report.residue)
-    assert all(name.startswith(".s3t/") for name in report.residue) and ".s3t/plain/link" in report.residue
+    assert (
+        all(name.startswith(".s3t/") for name in report.residue)
+        and ".s3t/plain/link" in report.residue
+    )
 
 
 def test_the_name_of_an_object_in_a_bucket_is_searched(tmp_path: Path) -> None:
@@ -888,8 +1166,10 @@ def _made(path: Path, kind: str) -> None:
 
 def _within(seconds: int, work: Callable[[], Any]) -> Any:
     """What `work` returns, which must not wait."""
+
     def late(*_: object) -> None:
         pytest.fail("it waits")
+
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)
     try:
@@ -899,18 +1179,32 @@ def _within(seconds: int, work: Callable[[], Any]) -> Any:
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a pipe", "link to a socket", "/dev/zero", "/dev/tty"])
-@pytest.mark.parametrize("place", [".s3t/x", ".s3t/stages/x.safetensors", ".dvc/cache/files/md5/aa/" + "b" * 30, ".git",
-                                   ".git/objects/info/alternates", "data/shard=00/slice=0.parquet"])
-def test_what_is_neither_file_nor_directory_is_told_and_never_waited_for(tmp_path: Path, place: str,
-                                                                         kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["pipe", "socket", "link to a pipe", "link to a socket", "/dev/zero", "/dev/tty"]
+)
+@pytest.mark.parametrize(
+    "place",
+    [
+        ".s3t/x",
+        ".s3t/stages/x.safetensors",
+        ".dvc/cache/files/md5/aa/" + "b" * 30,
+        ".git",
+        ".git/objects/info/alternates",
+        "data/shard=00/slice=0.parquet",
+    ],
+)
+def test_what_is_neither_file_nor_directory_is_told_and_never_waited_for(
+    tmp_path: Path, place: str, kind: str
+) -> None:
     path = tmp_path / "w" / place
     path.parent.mkdir(parents=True, exist_ok=True)
     _made(path, kind)
     report = _within(10, lambda: scanned(tmp_path / "w", ".s3t", ".dvc", ".git", "data"))
     if kind != "socket" or place == ".git" or not place.startswith(".git"):
         assert place in report.undecodable
-    assert _within(10, lambda: scanned(tmp_path / "w", "ours")).undecodable == ()  # the operator's own stop nothing
+    assert (
+        _within(10, lambda: scanned(tmp_path / "w", "ours")).undecodable == ()
+    )  # the operator's own stop nothing
 
 
 def test_the_socket_of_gits_own_watcher_stops_nothing(tmp_path: Path) -> None:
@@ -933,13 +1227,21 @@ def test_a_line_nested_deeper_than_python_goes_is_searched(tmp_path: Path) -> No
     assert scanned(tmp_path).residue == ("a.jsonl",)
 
 
-NAMES = {"not UTF-8": b"n\xff.gz", "Latin-1": "caf\u00e9.gz".encode("latin-1"), "a line break": b"a\nb.gz",
-         "an escape": b"\x1b[31mred.gz", "right to left": "a\u202eb.gz".encode(), "a surrogate": b"\xed\xb3\xbf.gz"}
+NAMES = {
+    "not UTF-8": b"n\xff.gz",
+    "Latin-1": "caf\u00e9.gz".encode("latin-1"),
+    "a line break": b"a\nb.gz",
+    "an escape": b"\x1b[31mred.gz",
+    "right to left": "a\u202eb.gz".encode(),
+    "a surrogate": b"\xed\xb3\xbf.gz",
+}
 
 
 @pytest.mark.parametrize("raw", NAMES.values(), ids=NAMES)
 @pytest.mark.parametrize("where", ["file", "directory", "link", "outside"])
-def test_a_name_of_any_bytes_is_told_as_text_that_goes_anywhere(tmp_path: Path, raw: bytes, where: str) -> None:
+def test_a_name_of_any_bytes_is_told_as_text_that_goes_anywhere(
+    tmp_path: Path, raw: bytes, where: str
+) -> None:
     named = Path(os.fsdecode(os.fsencode(tmp_path) + b"/.s3t/" + raw))
     (tmp_path / ".s3t").mkdir()
     if where == "link":
@@ -961,16 +1263,24 @@ def test_a_name_of_any_bytes_is_told_as_text_that_goes_anywhere(tmp_path: Path, 
 
 def test_an_id_in_a_name_that_is_not_utf8_is_found_and_not_told(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/ours\xff")).mkdir()
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/ours\xff/\xff" + PERSON.encode() + b"\n")).write_text("nothing")
+    Path(
+        os.fsdecode(os.fsencode(tmp_path) + b"/ours\xff/\xff" + PERSON.encode() + b"\n")
+    ).write_text("nothing")
     report = scanned(tmp_path)
     assert len(report.residue) == 1 and PERSON not in report.residue[0]
 
 
 @pytest.mark.parametrize("kind", ["zstd", "lz4"])
-def test_frames_that_are_passed_over_are_searched_wherever_they_stand(tmp_path: Path, kind: str) -> None:
+def test_frames_that_are_passed_over_are_searched_wherever_they_stand(
+    tmp_path: Path, kind: str
+) -> None:
     pack, hers = PACKED[kind], gzip.compress(told(1))
     frame = b"\x53\x2a\x4d\x18" + len(hers).to_bytes(4, "little") + hers
-    for content in (pack(b"one") + frame, pack(FILLER.encode() * 99) + frame + pack(bytes(10**6)), pack(b"") + frame):
+    for content in (
+        pack(b"one") + frame,
+        pack(FILLER.encode() * 99) + frame + pack(bytes(10**6)),
+        pack(b"") + frame,
+    ):
         (tmp_path / "file").write_bytes(content)
         assert scanned(tmp_path).residue == ("file",)
 
@@ -978,7 +1288,11 @@ def test_frames_that_are_passed_over_are_searched_wherever_they_stand(tmp_path: 
 @pytest.mark.parametrize("flags", [4, 8, 16, 28])
 def test_what_a_gzip_says_before_its_content_is_searched(tmp_path: Path, flags: int) -> None:
     spelt, plain = base64.b64encode(TEXT.encode()), gzip.compress(b"nothing")
-    notes = (len(spelt).to_bytes(2, "little") if flags & 4 else b"") + spelt + (b"\0" if flags != 4 else b"")
+    notes = (
+        (len(spelt).to_bytes(2, "little") if flags & 4 else b"")
+        + spelt
+        + (b"\0" if flags != 4 else b"")
+    )
     notes += {28: b"x\0"}.get(flags, b"")
     (tmp_path / "file").write_bytes(plain[:3] + bytes([flags]) + plain[4:10] + notes + plain[10:])
     report = scanned(tmp_path)
@@ -992,7 +1306,10 @@ def test_what_a_gzip_says_before_its_content_is_searched(tmp_path: Path, flags: 
 def test_weights_are_as_long_as_they_say(tmp_path: Path) -> None:
     import numpy as np
     from safetensors.numpy import save
-    whole = save({"a": np.ones((30, 7)), "b": np.zeros(4, "int8"), "c": np.zeros(0)}, {"made": "by us"})
+
+    whole = save(
+        {"a": np.ones((30, 7)), "b": np.zeros(4, "int8"), "c": np.zeros(0)}, {"made": "by us"}
+    )
     path = tmp_path / "a.safetensors"
     for content in (whole, save({}), save({}, {"a": "b"})):
         path.write_bytes(content)
@@ -1006,11 +1323,19 @@ def _footer(whole: bytes) -> int:
     return len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
 
 
-@pytest.mark.parametrize(("index", "where"), [
-    (True, "before the index"), (True, "last"), (False, "last"), (False, "in a column")])
-def test_row_groups_that_the_footer_does_not_name_stop(tmp_path: Path, index: bool, where: str) -> None:
+@pytest.mark.parametrize(
+    ("index", "where"),
+    [(True, "before the index"), (True, "last"), (False, "last"), (False, "in a column")],
+)
+def test_row_groups_that_the_footer_does_not_name_stop(
+    tmp_path: Path, index: bool, where: str
+) -> None:
     """Wherever they stand: nobody reads them, and they are packed."""
-    options: dict[str, Any] = {"compression": "zstd", "row_group_size": 500, "write_page_index": index}
+    options: dict[str, Any] = {
+        "compression": "zstd",
+        "row_group_size": 500,
+        "write_page_index": index,
+    }
     file, other = io.BytesIO(), io.BytesIO()
     pq.write_table(_table(b"nothing"), file, **options)
     pq.write_table(_table(told(1)), other, **options)
@@ -1018,21 +1343,33 @@ def test_row_groups_that_the_footer_does_not_name_stop(tmp_path: Path, index: bo
     last = pq.ParquetFile(io.BytesIO(whole)).metadata
     column = last.row_group(last.num_row_groups - 1).column(0)
     begin = min(column.dictionary_page_offset or column.data_page_offset, column.data_page_offset)
-    at = {"last": _footer(whole), "before the index": begin + column.total_compressed_size}.get(where, begin)
-    pages = hers[4:_footer(hers)]
+    at = {"last": _footer(whole), "before the index": begin + column.total_compressed_size}.get(
+        where, begin
+    )
+    pages = hers[4 : _footer(hers)]
     if where == "in a column":
-        sizes = _compact(column.total_compressed_size), _compact(column.total_compressed_size + len(pages))
+        sizes = (
+            _compact(column.total_compressed_size),
+            _compact(column.total_compressed_size + len(pages)),
+        )
         end = begin + column.total_compressed_size
-        footer = whole[_footer(whole):-8]
+        footer = whole[_footer(whole) : -8]
         assert footer.count(sizes[0]) >= 1
-        footer = footer[::-1].replace(sizes[0][::-1], sizes[1][::-1], 2)[::-1]  # of the row group, of the column
+        footer = footer[::-1].replace(sizes[0][::-1], sizes[1][::-1], 2)[
+            ::-1
+        ]  # of the row group, of the column
         (tmp_path / "file").write_bytes(
-            whole[:end] + pages + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+            whole[:end] + pages + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+        )
         told_now = pq.ParquetFile(tmp_path / "file").metadata
-        assert told_now.row_group(last.num_row_groups - 1).column(0).total_compressed_size == end - begin + len(pages)
+        assert told_now.row_group(last.num_row_groups - 1).column(
+            0
+        ).total_compressed_size == end - begin + len(pages)
     else:
         (tmp_path / "file").write_bytes(whole[:at] + pages + whole[at:])
-    assert pq.read_table(tmp_path / "file").num_rows == 3001, "whoever reads the table sees nothing of it"
+    assert pq.read_table(tmp_path / "file").num_rows == 3001, (
+        "whoever reads the table sees nothing of it"
+    )
     assert scanned(tmp_path).undecodable == ("file",)
 
 
@@ -1044,13 +1381,28 @@ def _compact(number: int) -> bytes:
     return found + bytes([number])
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"write_page_index": True}, {"data_page_version": "2.0", "compression": "gzip"},
-    {"use_dictionary": False, "compression": "none"}, {"data_page_size": 100, "write_page_checksum": True},
-    {"version": "1.0", "compression": "brotli", "write_statistics": False}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"write_page_index": True},
+        {"data_page_version": "2.0", "compression": "gzip"},
+        {"use_dictionary": False, "compression": "none"},
+        {"data_page_size": 100, "write_page_checksum": True},
+        {"version": "1.0", "compression": "brotli", "write_statistics": False},
+    ],
+    ids=str,
+)
 def test_tables_as_others_write_them_are_whole(tmp_path: Path, options: dict[str, Any]) -> None:
-    rows = [{"a": i, "b": ["x" * i, None], "c": {"d": str(i), "e": i / 7}, "f": None} for i in range(300)]
-    for table in (pa.Table.from_pylist(rows), pa.Table.from_pylist(rows[:1]).slice(1), _table(b"long " * 3000)):
+    rows = [
+        {"a": i, "b": ["x" * i, None], "c": {"d": str(i), "e": i / 7}, "f": None}
+        for i in range(300)
+    ]
+    for table in (
+        pa.Table.from_pylist(rows),
+        pa.Table.from_pylist(rows[:1]).slice(1),
+        _table(b"long " * 3000),
+    ):
         pq.write_table(table, tmp_path / "file", row_group_size=70, **options)
         assert scanned(tmp_path).undecodable == ()
 
@@ -1063,10 +1415,21 @@ def test_pages_behind_the_last_of_a_database_stop(tmp_path: Path) -> None:
     assert scanned(tmp_path).undecodable == ("file",)
 
 
-DELETED = {"gzip": gzip.compress, "zlib": zlib.compress, "zlib, small window": _window_zlib(10), "bzip2": bz2.compress,
-           "xz": lzma.compress, "lzma": PACKED["lzma"], "zstd": _arrow("zstd"), "lz4": _arrow("lz4"), "zip": _zip,
-           "parquet": _parquet, "arrow": _arrow_file, "sqlite": _sqlite,
-           "gzip in zip": lambda data: _zip(gzip.compress(data))}
+DELETED = {
+    "gzip": gzip.compress,
+    "zlib": zlib.compress,
+    "zlib, small window": _window_zlib(10),
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "lzma": PACKED["lzma"],
+    "zstd": _arrow("zstd"),
+    "lz4": _arrow("lz4"),
+    "zip": _zip,
+    "parquet": _parquet,
+    "arrow": _arrow_file,
+    "sqlite": _sqlite,
+    "gzip in zip": lambda data: _zip(gzip.compress(data)),
+}
 LONG = os.urandom(9000).hex().encode()
 """It stays longer than two pages however it is packed."""
 
@@ -1078,9 +1441,13 @@ def _deleted(path: Path, cell: bytes, how: str) -> sqlite3.Connection:
     mode = "WAL" if "frame" in how else "PERSIST" if "journal" in how else "MEMORY"
     connection.execute(f"PRAGMA journal_mode={mode}")
     connection.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, x BLOB)")
-    connection.executemany("INSERT INTO t VALUES (?, ?)", [(n, b"row %d" % n * 9) for n in range(40)])
+    connection.executemany(
+        "INSERT INTO t VALUES (?, ?)", [(n, b"row %d" % n * 9) for n in range(40)]
+    )
     connection.execute("INSERT INTO t VALUES (17000, ?)", (cell,))
-    connection.executemany("INSERT INTO t VALUES (?, ?)", [(n, b"row %d" % n * 9) for n in range(20000, 20040)])
+    connection.executemany(
+        "INSERT INTO t VALUES (?, ?)", [(n, b"row %d" % n * 9) for n in range(20000, 20040)]
+    )
     if how == "journal":
         connection.execute("UPDATE t SET x = 'other' WHERE n = 17000")
     elif how == "frames":
@@ -1097,18 +1464,29 @@ def _deleted(path: Path, cell: bytes, how: str) -> sqlite3.Connection:
 
 
 @pytest.mark.parametrize("how", ["row", "dropped", "journal", "frames", "frames before a restart"])
-@pytest.mark.parametrize(("way", "size"), [(way, "long") for way in DELETED] + [("gzip", "short"), ("zlib", "short")])
-def test_a_packed_cell_that_no_query_shows_is_read_or_stops(tmp_path: Path, way: str, how: str, size: str) -> None:
-    """Deleted, changed, dropped: it lies in free pages, in free space of others, in frames and records of before."""
+@pytest.mark.parametrize(
+    ("way", "size"), [(way, "long") for way in DELETED] + [("gzip", "short"), ("zlib", "short")]
+)
+def test_a_packed_cell_that_no_query_shows_is_read_or_stops(
+    tmp_path: Path, way: str, how: str, size: str
+) -> None:
+    """Deleted, changed, dropped: it lies in free pages, in free space of others, in frames and
+    records of before."""
     cell = DELETED[way](TEXT.encode() if size == "short" else LONG + TEXT.encode())
     connection = _deleted(tmp_path / "a.db", cell, how)
     report = scanned(tmp_path)
     is_all_there = how in ("journal", "frames") or size == "short"
-    assert "a.db" in report.residue or (report.undecodable and not is_all_there) or way[:4] in ("zlib", "lzma")
+    assert (
+        "a.db" in report.residue
+        or (report.undecodable and not is_all_there)
+        or way[:4] in ("zlib", "lzma")
+    )
     connection.close()
     for path in tmp_path.iterdir():
         path.unlink()
     connection = _deleted(tmp_path / "a.db", DELETED[way](LONG[:900]), how)
     report = scanned(tmp_path)
-    assert report.residue == () and (size == "long" or report.undecodable == ()), "what is whole stops nothing"
+    assert report.residue == () and (size == "long" or report.undecodable == ()), (
+        "what is whole stops nothing"
+    )
     connection.close()

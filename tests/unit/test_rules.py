@@ -1,7 +1,9 @@
-"""Every event in every state: what the ledger takes and what it refuses, one table; and the shape of each event.
+"""Every event in every state: what the ledger takes and what it refuses, one table; and the shape
+of each event.
 
-A history of one request for each (from nothing to its certificate) is cut after each of its parts; every event is tried
-there. What is not in LEGAL is refused, by whoever appends and by whoever reads.
+A history of one request for each (from nothing to its certificate) is cut after each of its parts;
+every event is tried there. What is not in LEGAL is refused, by whoever appends and by whoever
+reads.
 """
 
 import itertools
@@ -32,7 +34,10 @@ KEY = "1" * 64
 
 
 def _data(version: str) -> DatasetVersion:
-    files = {SliceId(0, i): SliceVersion(f"content {i} {version}", 1, f"md5 {i} {version}") for i in range(2)}
+    files = {
+        SliceId(0, i): SliceVersion(f"content {i} {version}", 1, f"md5 {i} {version}")
+        for i in range(2)
+    }
     return DatasetVersion(version, 1, 2, files, SliceVersion("held out", 0, "md5 held out"))
 
 
@@ -41,35 +46,81 @@ def _release(name: str, *stages: StageRecord) -> Release:
 
 
 def _registered(version: str, cause: str, release: Release) -> Event:
-    return {"type": "release", "cause": cause, "release": release_to_json(release), "recipe": {}, "version": version,
-            "run_id": f"run {version}", "model_id": f"m-{version}", "staleness": 1.0, "document": DOCUMENT}
+    return {
+        "type": "release",
+        "cause": cause,
+        "release": release_to_json(release),
+        "recipe": {},
+        "version": version,
+        "run_id": f"run {version}",
+        "model_id": f"m-{version}",
+        "staleness": 1.0,
+        "document": DOCUMENT,
+    }
 
 
 def _asked(request: str) -> Event:
-    return {"type": "request", "request": request, "subject": f"subject of {request}", "record": "", "due": DUE,
-            "suppression": f"suppression of {request}", "commitment": "c", "salt": "s", "near": ["n"],
-            "asked_by": "id", "forms": [], "id_rule": [], "ids": ["i"], "once": ""}
+    return {
+        "type": "request",
+        "request": request,
+        "subject": f"subject of {request}",
+        "record": "",
+        "due": DUE,
+        "suppression": f"suppression of {request}",
+        "commitment": "c",
+        "salt": "s",
+        "near": ["n"],
+        "asked_by": "id",
+        "forms": [],
+        "id_rule": [],
+        "ids": ["i"],
+        "once": "",
+    }
 
 
 def _step(name: str) -> Event:
-    outcome = {**OUTCOMES[name], "stages": ["key a"], "versions": ["1"]} if name == "destroy" else OUTCOMES[name]
+    outcome = (
+        {**OUTCOMES[name], "stages": ["key a"], "versions": ["1"]}
+        if name == "destroy"
+        else OUTCOMES[name]
+    )
     return {"type": "step", "step": name, "plan_id": "p", **outcome}
 
 
 def _key(old: Ed25519PrivateKey, new: Ed25519PrivateKey, **changed: Any) -> Event:
-    raw, ids = old.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw), [
-        key_id(k.public_key()) for k in (old, new)]
-    return {"type": "key", "old": ids[0], "new": ids[1], "by": "x", "lost": False, "old_public": raw.hex(),
-            "vouched": old.sign(VOUCHED + bytes.fromhex(ids[1])).hex(), **changed}
+    raw, ids = (
+        old.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw),
+        [key_id(k.public_key()) for k in (old, new)],
+    )
+    return {
+        "type": "key",
+        "old": ids[0],
+        "new": ids[1],
+        "by": "x",
+        "lost": False,
+        "old_public": raw.hex(),
+        "vouched": old.sign(VOUCHED + bytes.fromhex(ids[1])).hex(),
+        **changed,
+    }
 
 
 def _moving(state: str, move: str = "m") -> Event:
-    places = {side: {"store": {"url": url}, "dvc": {"remote": "r"}} for side, url in (("old", "a"), ("new", "b"))}
+    places = {
+        side: {"store": {"url": url}, "dvc": {"remote": "r"}}
+        for side, url in (("old", "a"), ("new", "b"))
+    }
     return {"type": "moving", "move": move, "state": state, **(places if state == "begun" else {})}
 
 
 def _experiment(**changed: Any) -> Event:
-    return {"type": "experiment", "registry": "", "id": "1", "location": "l", "created": 1, **changed}
+    return {
+        "type": "experiment",
+        "registry": "",
+        "id": "1",
+        "location": "l",
+        "created": 1,
+        **changed,
+    }
 
 
 def _retrain(state: str, attempt: int = 1, name: str = "r") -> Event:
@@ -80,30 +131,55 @@ def _deferred(*requests: str) -> Event:
     return {"type": "deferred", "plan_id": "p", "requests": list(requests)}
 
 
-PLAN = plan_for("q1") | {"slices": [[0, 0]], "deactivated": [stage_to_json(A)], "versions": ["1"],
-                         "release": release_to_json(_release("p-release", B))}
+PLAN = plan_for("q1") | {
+    "slices": [[0, 0]],
+    "deactivated": [stage_to_json(A)],
+    "versions": ["1"],
+    "release": release_to_json(_release("p-release", B)),
+}
 HISTORY: tuple[tuple[str, list[Event]], ...] = (
     ("empty", []),
     ("begun", [{"type": "workspace", "signing_key": key_id(OLD.public_key())}]),
-    ("data", [{"type": "settled", "settings": {}},
-              {"type": "dataset", "cause": "ingest", "dataset": dataset_to_json(_data("d1"))}]),
-    ("trained", [{"type": "backbone", "model": "m", "digest": "b", "tokenizer_digest": "t"},
-                 {"type": "stage", "stage": stage_to_json(A)}, {"type": "stage", "stage": stage_to_json(B)},
-                 _registered("1", "train", _release("r1", A, B))]),
+    (
+        "data",
+        [
+            {"type": "settled", "settings": {}},
+            {"type": "dataset", "cause": "ingest", "dataset": dataset_to_json(_data("d1"))},
+        ],
+    ),
+    (
+        "trained",
+        [
+            {"type": "backbone", "model": "m", "digest": "b", "tokenizer_digest": "t"},
+            {"type": "stage", "stage": stage_to_json(A)},
+            {"type": "stage", "stage": stage_to_json(B)},
+            _registered("1", "train", _release("r1", A, B)),
+        ],
+    ),
     ("asked", [_asked("q1"), {**_asked("q2"), "once": KEY}]),
     ("held", [{"type": "hold", "state": "set", "subject": "subject of q2", "id_rule": []}]),
     ("planned", [{"type": "planned", "plan": PLAN}]),
     ("registered", [_registered("2", "erasure", _release("p-release", B))]),
     ("cut over", [_step("cut over")]),
-    ("data rewritten", [{"type": "dataset", "cause": "erasure", "dataset": dataset_to_json(_data("d2"))}]),
-    ("rewrite", [_step("rewrite")]), ("destroy", [_step("destroy")]), ("measure", [_step("measure")]),
+    (
+        "data rewritten",
+        [{"type": "dataset", "cause": "erasure", "dataset": dataset_to_json(_data("d2"))}],
+    ),
+    ("rewrite", [_step("rewrite")]),
+    ("destroy", [_step("destroy")]),
+    ("measure", [_step("measure")]),
     ("scan", [_step("scan")]),
     ("certified", [{"type": "certified", "request": "q1", "certificate": DOCUMENT}]),
     ("done", [_step("certify")]),
     ("wanted", [_retrain("wanted")]),
     ("failed", [_retrain("triggered"), _retrain("failed")]),
-    ("closed", [{"type": "hold", "state": "released", "subject": "subject of q2"},
-                {"type": "closed", "request": "q2", "kind": "withdrawal", "certificate": DOCUMENT}]),
+    (
+        "closed",
+        [
+            {"type": "hold", "state": "released", "subject": "subject of q2"},
+            {"type": "closed", "request": "q2", "kind": "withdrawal", "certificate": DOCUMENT},
+        ],
+    ),
     ("rotated", [_key(OLD, NEW)]),
 )
 NAMES = [name for name, _ in HISTORY]
@@ -111,7 +187,7 @@ NAMES = [name for name, _ in HISTORY]
 
 def _states(first: str, last: str, *but: str) -> set[str]:
     """From one part of the history to another."""
-    return set(NAMES[NAMES.index(first):NAMES.index(last) + 1]) - set(but)
+    return set(NAMES[NAMES.index(first) : NAMES.index(last) + 1]) - set(but)
 
 
 OPEN = _states("planned", "certified")
@@ -119,8 +195,14 @@ IDLE = _states("begun", "rotated") - OPEN
 DATA, TRAINED, ASKED = (_states(name, "rotated") for name in ("data", "trained", "asked"))
 LEGAL: dict[str, tuple[Event, set[str]]] = {
     "a workspace": ({"type": "workspace"}, {"empty"}),
-    "a clock that was put right": ({"type": "clock", "time": EARLIER, "before": NOW}, _states("begun", "rotated")),
-    "a clock that was put right from another time": ({"type": "clock", "time": EARLIER, "before": DUE}, set()),
+    "a clock that was put right": (
+        {"type": "clock", "time": EARLIER, "before": NOW},
+        _states("begun", "rotated"),
+    ),
+    "a clock that was put right from another time": (
+        {"type": "clock", "time": EARLIER, "before": DUE},
+        set(),
+    ),
     "a clock that was not put right": ({"type": "clock", "before": NOW}, set()),
     "a time that ran back": ({**_asked("q9"), "time": EARLIER}, set()),
     "a time of another kind": ({**_asked("q9"), "time": "2026-01-02 00:00:00"}, set()),
@@ -134,137 +216,331 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "a training": ({"type": "training", "run": "r"}, IDLE),
     "a training in no run": ({"type": "training", "run": ""}, set()),
     "a move of runs that are no ids": (
-        {"type": "migrated", "move": "m", "settings": {}, "versions": {}, "runs": {"r": 1}}, set()),
+        {"type": "migrated", "move": "m", "settings": {}, "versions": {}, "runs": {"r": 1}},
+        set(),
+    ),
     "a move": ({"type": "migrated", "move": "m", "settings": {}, "versions": {}}, IDLE),
     "a move begun": (_moving("begun"), IDLE),
     "a move begun to nowhere": ({**_moving("begun"), "new": "elsewhere"}, set()),
     "a move that was not begun, undone": (_moving("undone"), set()),
     "a move of a version that is not there": (
-        {"type": "migrated", "move": "m", "settings": {}, "versions": {"9": ["r", "m", "d"]}}, set()),
-    "data ingested": ({"type": "dataset", "cause": "ingest", "dataset": dataset_to_json(_data("d3"))}, IDLE),
-    "data rewritten": ({"type": "dataset", "cause": "erasure", "dataset": dataset_to_json(_data("d3"))},
-                       {"cut over", "data rewritten"}),
+        {"type": "migrated", "move": "m", "settings": {}, "versions": {"9": ["r", "m", "d"]}},
+        set(),
+    ),
+    "data ingested": (
+        {"type": "dataset", "cause": "ingest", "dataset": dataset_to_json(_data("d3"))},
+        IDLE,
+    ),
+    "data rewritten": (
+        {"type": "dataset", "cause": "erasure", "dataset": dataset_to_json(_data("d3"))},
+        {"cut over", "data rewritten"},
+    ),
     "data rewritten by another rule for ids": (
-        {"type": "dataset", "cause": "erasure", "dataset": {**dataset_to_json(_data("d3")), "id_rule": ["case"]}},
-        set()),
+        {
+            "type": "dataset",
+            "cause": "erasure",
+            "dataset": {**dataset_to_json(_data("d3")), "id_rule": ["case"]},
+        },
+        set(),
+    ),
     "data rewritten by other columns of ids": (
-        {"type": "dataset", "cause": "erasure", "dataset": {**dataset_to_json(_data("d3")), "id_columns": ["a", "b"]}},
-        set()),
+        {
+            "type": "dataset",
+            "cause": "erasure",
+            "dataset": {**dataset_to_json(_data("d3")), "id_columns": ["a", "b"]},
+        },
+        set(),
+    ),
     "data of other columns of ids than open requests": (
-        {"type": "dataset", "cause": "ingest", "dataset": {**dataset_to_json(_data("d3")), "id_columns": ["a", "b"]}},
-        IDLE & (_states("begun", "trained") | _states("closed", "rotated"))),
+        {
+            "type": "dataset",
+            "cause": "ingest",
+            "dataset": {**dataset_to_json(_data("d3")), "id_columns": ["a", "b"]},
+        },
+        IDLE & (_states("begun", "trained") | _states("closed", "rotated")),
+    ),
     "data of another rule for ids than open requests": (
-        {"type": "dataset", "cause": "ingest", "dataset": {**dataset_to_json(_data("d3")), "id_rule": ["case"]}},
-        IDLE & (_states("begun", "trained") | _states("closed", "rotated"))),
-    "a request by a hash": ({**_asked("q9"), "asked_by": "sha256", "forms": ["f", "g"]}, _states("begun", "rotated")),
-    "a request by a hash that is none": ({**_asked("q9"), "asked_by": "shoe size", "forms": ["f"]}, set()),
-    "a request by a hash for one record": ({**_asked("q9"), "asked_by": "md5", "forms": ["f"], "record": "r"}, set()),
-    "another spelling": ({"type": "spelt", "request": "q1", "ids": ["j"], "near": []}, {"asked", "held"}),
-    "another spelling of what waits": ({"type": "spelt", "request": "q2", "ids": ["j"], "near": ["n"]},
-                                       _states("asked", "failed")),
-    "a spelling told before": ({"type": "spelt", "request": "q1", "ids": ["j", "i"], "near": []}, set()),
-    "a spelling told twice": ({"type": "spelt", "request": "q1", "ids": ["j", "j"], "near": []}, set()),
+        {
+            "type": "dataset",
+            "cause": "ingest",
+            "dataset": {**dataset_to_json(_data("d3")), "id_rule": ["case"]},
+        },
+        IDLE & (_states("begun", "trained") | _states("closed", "rotated")),
+    ),
+    "a request by a hash": (
+        {**_asked("q9"), "asked_by": "sha256", "forms": ["f", "g"]},
+        _states("begun", "rotated"),
+    ),
+    "a request by a hash that is none": (
+        {**_asked("q9"), "asked_by": "shoe size", "forms": ["f"]},
+        set(),
+    ),
+    "a request by a hash for one record": (
+        {**_asked("q9"), "asked_by": "md5", "forms": ["f"], "record": "r"},
+        set(),
+    ),
+    "another spelling": (
+        {"type": "spelt", "request": "q1", "ids": ["j"], "near": []},
+        {"asked", "held"},
+    ),
+    "another spelling of what waits": (
+        {"type": "spelt", "request": "q2", "ids": ["j"], "near": ["n"]},
+        _states("asked", "failed"),
+    ),
+    "a spelling told before": (
+        {"type": "spelt", "request": "q1", "ids": ["j", "i"], "near": []},
+        set(),
+    ),
+    "a spelling told twice": (
+        {"type": "spelt", "request": "q1", "ids": ["j", "j"], "near": []},
+        set(),
+    ),
     "no spelling": ({"type": "spelt", "request": "q1", "ids": [], "near": []}, set()),
     "a scan for less than was told": ({**_step("scan"), "spellings": 0}, set()),
-    "a backbone": ({"type": "backbone", "model": "n", "digest": "b", "tokenizer_digest": "t"}, IDLE),
-    "a backbone recorded before": ({"type": "backbone", "model": "m", "digest": "x", "tokenizer_digest": "t"},
-                                   IDLE - TRAINED),
+    "a backbone": (
+        {"type": "backbone", "model": "n", "digest": "b", "tokenizer_digest": "t"},
+        IDLE,
+    ),
+    "a backbone recorded before": (
+        {"type": "backbone", "model": "m", "digest": "x", "tokenizer_digest": "t"},
+        IDLE - TRAINED,
+    ),
     "a stage": ({"type": "stage", "stage": stage_to_json(C)}, IDLE),
-    "a stage key bound to other bytes": ({"type": "stage", "stage": stage_to_json(replace(B, digest="other"))},
-                                         IDLE - TRAINED),
+    "a stage key bound to other bytes": (
+        {"type": "stage", "stage": stage_to_json(replace(B, digest="other"))},
+        IDLE - TRAINED,
+    ),
     "a release of the training": (_registered("9", "train", _release("r9", B)), (IDLE & TRAINED)),
-    "a release of a stage that is gone": (_registered("9", "train", _release("r9", A)),
-                                          IDLE & _states("trained", "held")),
+    "a release of a stage that is gone": (
+        _registered("9", "train", _release("r9", A)),
+        IDLE & _states("trained", "held"),
+    ),
     "a release of a stage with another digest": (
-        _registered("9", "train", _release("r9", replace(B, digest="other"))), set()),
+        _registered("9", "train", _release("r9", replace(B, digest="other"))),
+        set(),
+    ),
     "a release under the number of the one it follows, or of one that is gone": (
-        _registered("1", "train", _release("r9", B)), IDLE & TRAINED),
+        _registered("1", "train", _release("r9", B)),
+        IDLE & TRAINED,
+    ),
     "a release for no reason": (_registered("9", "whim", _release("r9", B)), set()),
-    "the planned release": (_registered("3", "erasure", _release("p-release", B)), {"planned", "registered"}),
-    "another release than the planned one": (_registered("3", "erasure", _release("other", B)), set()),
-    "the planned release with a stage that is to go": (_registered("3", "erasure", _release("p-release", A, B)), set()),
+    "the planned release": (
+        _registered("3", "erasure", _release("p-release", B)),
+        {"planned", "registered"},
+    ),
+    "another release than the planned one": (
+        _registered("3", "erasure", _release("other", B)),
+        set(),
+    ),
+    "the planned release with a stage that is to go": (
+        _registered("3", "erasure", _release("p-release", A, B)),
+        set(),
+    ),
     "a measurement": ({"type": "measured", "release": "r1", "accuracy": 0.5}, TRAINED),
     "a measurement beyond 1": ({"type": "measured", "release": "r1", "accuracy": 1.5}, set()),
-    "a measurement of nothing known": ({"type": "measured", "release": "r9", "accuracy": None}, set()),
+    "a measurement of nothing known": (
+        {"type": "measured", "release": "r9", "accuracy": None},
+        set(),
+    ),
     "a request": (_asked("q9"), _states("begun", "rotated")),
     "a request acknowledged before": (_asked("q1"), _states("begun", "trained")),
     "a request that is due before it came": ({**_asked("q9"), "due": EARLIER}, set()),
-    "a request with an idempotency key": ({**_asked("q9"), "once": "2" * 64}, _states("begun", "rotated")),
-    "a request with the key of another": ({**_asked("q9"), "once": KEY}, _states("begun", "trained")),
+    "a request with an idempotency key": (
+        {**_asked("q9"), "once": "2" * 64},
+        _states("begun", "rotated"),
+    ),
+    "a request with the key of another": (
+        {**_asked("q9"), "once": KEY},
+        _states("begun", "trained"),
+    ),
     "a request with a key that is no digest": ({**_asked("q9"), "once": "k"}, set()),
     "a request asked again with another key": (
-        {"type": "repeated", "request": "q2", "once": "2" * 64}, _states("asked", "failed")),
-    "a request asked again with a key that was told": ({"type": "repeated", "request": "q2", "once": KEY}, set()),
-    "a request of an erasure asked again": ({"type": "repeated", "request": "q1", "once": "2" * 64},
-                                            _states("asked", "scan")),
+        {"type": "repeated", "request": "q2", "once": "2" * 64},
+        _states("asked", "failed"),
+    ),
+    "a request asked again with a key that was told": (
+        {"type": "repeated", "request": "q2", "once": KEY},
+        set(),
+    ),
+    "a request of an erasure asked again": (
+        {"type": "repeated", "request": "q1", "once": "2" * 64},
+        _states("asked", "scan"),
+    ),
     "an approval": ({"type": "approved", "request": "q1", "by": "x"}, {"asked", "held"}),
     "an approval of nothing known": ({"type": "approved", "request": "q9", "by": "x"}, set()),
-    "a hold": ({"type": "hold", "state": "set", "subject": "subject of q1", "id_rule": []},
-               _states("begun", "rotated") - OPEN),
-    "a hold of another subject": ({"type": "hold", "state": "set", "subject": "s", "id_rule": []},
-                                  _states("begun", "rotated")),
-    "the end of a hold": ({"type": "hold", "state": "released", "subject": "subject of q2"}, _states("held", "failed")),
-    "a withdrawal": ({"type": "closed", "request": "q1", "kind": "withdrawal", "certificate": DOCUMENT},
-                     {"asked", "held"}),
-    "a withdrawal without a document": ({"type": "closed", "request": "q2", "kind": "withdrawal", "certificate": ""},
-                                        set()),
+    "a hold": (
+        {"type": "hold", "state": "set", "subject": "subject of q1", "id_rule": []},
+        _states("begun", "rotated") - OPEN,
+    ),
+    "a hold of another subject": (
+        {"type": "hold", "state": "set", "subject": "s", "id_rule": []},
+        _states("begun", "rotated"),
+    ),
+    "the end of a hold": (
+        {"type": "hold", "state": "released", "subject": "subject of q2"},
+        _states("held", "failed"),
+    ),
+    "a withdrawal": (
+        {"type": "closed", "request": "q1", "kind": "withdrawal", "certificate": DOCUMENT},
+        {"asked", "held"},
+    ),
+    "a withdrawal without a document": (
+        {"type": "closed", "request": "q2", "kind": "withdrawal", "certificate": ""},
+        set(),
+    ),
     "a closing of another kind": (
-        {"type": "closed", "request": "q2", "kind": "erased", "certificate": DOCUMENT}, set()),
+        {"type": "closed", "request": "q2", "kind": "erased", "certificate": DOCUMENT},
+        set(),
+    ),
     "a withdrawal of what waits beside an erasure": (
-        {"type": "closed", "request": "q2", "kind": "rejection", "certificate": DOCUMENT}, _states("asked", "failed")),
+        {"type": "closed", "request": "q2", "kind": "rejection", "certificate": DOCUMENT},
+        _states("asked", "failed"),
+    ),
     "another key": (_key(OLD, THIRD), IDLE - {"rotated"}),
     "another key, vouched for by nobody": (_key(OLD, THIRD, vouched=""), set()),
-    "another key, vouched for by a stranger": (_key(OLD, THIRD, vouched=_key(NEW, THIRD)["vouched"]), set()),
-    "another key instead of one that was lost": (_key(OLD, THIRD, vouched="", lost=True), IDLE - {"rotated"}),
+    "another key, vouched for by a stranger": (
+        _key(OLD, THIRD, vouched=_key(NEW, THIRD)["vouched"]),
+        set(),
+    ),
+    "another key instead of one that was lost": (
+        _key(OLD, THIRD, vouched="", lost=True),
+        IDLE - {"rotated"},
+    ),
     "another key instead of the newest": (_key(NEW, THIRD), {"rotated"}),
     "a key that was replaced, again": (_key(NEW, OLD), set()),
     "a replay": (
-        {"type": "replayed", "version": "1", "live": 1, "same_profile": True, "same": [], "other": []}, TRAINED),
+        {
+            "type": "replayed",
+            "version": "1",
+            "live": 1,
+            "same_profile": True,
+            "same": [],
+            "other": [],
+        },
+        TRAINED,
+    ),
     "a replay of nothing known": (
-        {"type": "replayed", "version": "9", "live": 1, "same_profile": True, "same": [], "other": []}, set()),
-    "a return": ({"type": "lifted", "suppression": "suppression of q1", "kind": "subject", "by": "x"},
-                 _states("done", "rotated")),
-    "a return of another kind": ({"type": "lifted", "suppression": "suppression of q1", "kind": "record", "by": "x"},
-                                 set()),
+        {
+            "type": "replayed",
+            "version": "9",
+            "live": 1,
+            "same_profile": True,
+            "same": [],
+            "other": [],
+        },
+        set(),
+    ),
+    "a return": (
+        {"type": "lifted", "suppression": "suppression of q1", "kind": "subject", "by": "x"},
+        _states("done", "rotated"),
+    ),
+    "a return of another kind": (
+        {"type": "lifted", "suppression": "suppression of q1", "kind": "record", "by": "x"},
+        set(),
+    ),
     "a return of whom nobody erased": (
-        {"type": "lifted", "suppression": "suppression of q2", "kind": "subject", "by": "x"}, set()),
+        {"type": "lifted", "suppression": "suppression of q2", "kind": "subject", "by": "x"},
+        set(),
+    ),
     "a plan": ({"type": "planned", "plan": plan_for("q1", plan_id="p2")}, {"asked", "held"}),
-    "a plan for what is held": ({"type": "planned", "plan": plan_for("q2", plan_id="p2")}, {"asked"}),
+    "a plan for what is held": (
+        {"type": "planned", "plan": plan_for("q2", plan_id="p2")},
+        {"asked"},
+    ),
     "a plan for nobody": ({"type": "planned", "plan": plan_for(plan_id="p2")}, set()),
-    "a plan for one twice": ({"type": "planned", "plan": plan_for("q1", "q1", plan_id="p2")}, set()),
+    "a plan for one twice": (
+        {"type": "planned", "plan": plan_for("q1", "q1", plan_id="p2")},
+        set(),
+    ),
     "a plan for nothing known": ({"type": "planned", "plan": plan_for("q9", plan_id="p2")}, set()),
     "a plan that deactivates another stage": (
-        {"type": "planned", "plan": plan_for("q1", plan_id="p2") | {"deactivated": [stage_to_json(C)]}}, set()),
+        {
+            "type": "planned",
+            "plan": plan_for("q1", plan_id="p2") | {"deactivated": [stage_to_json(C)]},
+        },
+        set(),
+    ),
     "a plan that destroys another version": (
-        {"type": "planned", "plan": plan_for("q1", plan_id="p2") | {"versions": ["9"]}}, set()),
+        {"type": "planned", "plan": plan_for("q1", plan_id="p2") | {"versions": ["9"]}},
+        set(),
+    ),
     "a plan that serves what it deactivates": (
-        {"type": "planned", "plan": PLAN | {"release": release_to_json(_release("x", A))}}, set()),
+        {"type": "planned", "plan": PLAN | {"release": release_to_json(_release("x", A))}},
+        set(),
+    ),
     "a request of nobody, deferred": (_deferred("q1"), _states("destroy", "scan")),
     "a request of another erasure, deferred": ({**_deferred("q1"), "plan_id": "other"}, set()),
     "a request that is not carried out, deferred": (_deferred("q1", "q2"), set()),
     "a request deferred twice": (_deferred("q1", "q1"), set()),
     "no request, deferred": (_deferred(), set()),
     "a certificate": ({"type": "certified", "request": "q1", "certificate": DOCUMENT}, {"scan"}),
-    "a certificate for another request": ({"type": "certified", "request": "q2", "certificate": DOCUMENT}, set()),
-    "a certificate without a document": ({"type": "certified", "request": "q1", "certificate": "x"}, set()),
-    "a retrain that is wanted": (_retrain("wanted"), IDLE - {"wanted", "failed", "closed", "rotated"}),
+    "a certificate for another request": (
+        {"type": "certified", "request": "q2", "certificate": DOCUMENT},
+        set(),
+    ),
+    "a certificate without a document": (
+        {"type": "certified", "request": "q1", "certificate": "x"},
+        set(),
+    ),
+    "a retrain that is wanted": (
+        _retrain("wanted"),
+        IDLE - {"wanted", "failed", "closed", "rotated"},
+    ),
     "a retrain that is tried again": (_retrain("wanted", 2), {"failed", "closed", "rotated"}),
-    "another retrain that is wanted": (_retrain("wanted", 1, "s"), IDLE - {"wanted", "failed", "closed", "rotated"}),
+    "another retrain that is wanted": (
+        _retrain("wanted", 1, "s"),
+        IDLE - {"wanted", "failed", "closed", "rotated"},
+    ),
     "a retrain that is triggered": (_retrain("triggered"), _states("wanted", "rotated")),
     "a retrain that failed": (_retrain("failed"), _states("wanted", "rotated")),
     "another retrain that failed": (_retrain("failed", 1, "s"), set()),
     "a retrain that is finished": (_retrain("finished"), IDLE),
-    "another retrain that is finished": (_retrain("finished", 1, "s"), IDLE - _states("wanted", "rotated")),
-    "a restore that was put right": ({"type": "healed", "stages": 1, "objects": 0, "quarantined": 0, "registry": False,
-                                      "data": False}, IDLE | OPEN),
-    "the version that serves, retired": ({"type": "retired", "versions": ["2"], "stages": []}, set()),
-    "a stage that serves, retired": ({"type": "retired", "versions": [], "stages": ["key b"]}, IDLE - TRAINED),
+    "another retrain that is finished": (
+        _retrain("finished", 1, "s"),
+        IDLE - _states("wanted", "rotated"),
+    ),
+    "a restore that was put right": (
+        {
+            "type": "healed",
+            "stages": 1,
+            "objects": 0,
+            "quarantined": 0,
+            "registry": False,
+            "data": False,
+        },
+        IDLE | OPEN,
+    ),
+    "the version that serves, retired": (
+        {"type": "retired", "versions": ["2"], "stages": []},
+        set(),
+    ),
+    "a stage that serves, retired": (
+        {"type": "retired", "versions": [], "stages": ["key b"]},
+        IDLE - TRAINED,
+    ),
     "nothing, retired": ({"type": "retired", "versions": [], "stages": []}, IDLE | OPEN),
     "a version registered again under its number": (
-        {"type": "migrated", "move": "", "settings": {}, "versions": {}}, IDLE | OPEN),
-    **{f"step {name}, first": (_step(name), {"registered"} if name == "cut over" else {
-        {"rewrite": "data rewritten", "destroy": "rewrite", "measure": "destroy", "scan": "measure",
-         "certify": "certified"}[name]}) for name in STEPS if name != "scan"},
+        {"type": "migrated", "move": "", "settings": {}, "versions": {}},
+        IDLE | OPEN,
+    ),
+    **{
+        f"step {name}, first": (
+            _step(name),
+            {"registered"}
+            if name == "cut over"
+            else {
+                {
+                    "rewrite": "data rewritten",
+                    "destroy": "rewrite",
+                    "measure": "destroy",
+                    "scan": "measure",
+                    "certify": "certified",
+                }[name]
+            },
+        )
+        for name in STEPS
+        if name != "scan"
+    },
     "the scan, first and by a run that goes on": (_step("scan"), {"measure", "scan", "certified"}),
     "a step of another plan": ({**_step("cut over"), "plan_id": "other"}, set()),
     "a destruction that left a stage": ({**_step("destroy"), "stages": []}, set()),
@@ -282,7 +558,9 @@ def _history(until: str) -> list[Event]:
 STATES = {name: fold(_history(name)) for name in NAMES}
 
 
-@pytest.mark.parametrize("asked", ["by a hash", *(f"a row {where}" for where in PLAN["rows"]["q1"])])
+@pytest.mark.parametrize(
+    "asked", ["by a hash", *(f"a row {where}" for where in PLAN["rows"]["q1"])]
+)
 def test_a_request_that_may_mean_somebody_is_not_deferred(asked: str) -> None:
     told = _history("measure")
     for event in told:
@@ -291,8 +569,12 @@ def test_a_request_that_may_mean_somebody_is_not_deferred(asked: str) -> None:
         elif event["type"] == "planned" and asked == "by a hash":
             event["plan"] = event["plan"] | {"subjects": {"q1": []}, "near": {"q1": []}}
         elif event["type"] == "planned":
-            event["plan"] = event["plan"] | {"rows": {"q1": PLAN["rows"]["q1"] | {asked.removeprefix("a row "): 1}}}
-    with pytest.raises(NotAllowed, match="by an id" if asked == "by a hash" else "no row was found"):
+            event["plan"] = event["plan"] | {
+                "rows": {"q1": PLAN["rows"]["q1"] | {asked.removeprefix("a row "): 1}}
+            }
+    with pytest.raises(
+        NotAllowed, match="by an id" if asked == "by a hash" else "no row was found"
+    ):
         check(fold(told), {"time": NOW, **_deferred("q1")})
 
 
@@ -313,17 +595,33 @@ def _takes(state: State, event: Event) -> bool:
 
 def test_no_hold_is_set_on_whom_an_erasure_that_has_begun_found_by_a_hash() -> None:
     plan = plan_for("q3", plan_id="p3") | {"subjects": {"q3": ["hers"]}, "near": {"q3": []}}
-    begun = fold([*_history("asked"), *({"time": NOW, **event} for event in (
-        {**_asked("q3"), "asked_by": "md5", "forms": ["f"]}, {"type": "planned", "plan": plan}))])
+    begun = fold(
+        [
+            *_history("asked"),
+            *(
+                {"time": NOW, **event}
+                for event in (
+                    {**_asked("q3"), "asked_by": "md5", "forms": ["f"]},
+                    {"type": "planned", "plan": plan},
+                )
+            ),
+        ]
+    )
     hold = {"type": "hold", "state": "set", "time": NOW, "id_rule": []}
-    assert not _takes(begun, {**hold, "subject": "hers"}) and _takes(begun, {**hold, "subject": "another's"})
+    assert not _takes(begun, {**hold, "subject": "hers"}) and _takes(
+        begun, {**hold, "subject": "another's"}
+    )
 
 
 def test_while_a_move_is_begun_no_erasure_begins_and_each_end_of_it_leaves_a_place() -> None:
     begun = fold([{"time": NOW, **_moving("begun")}], STATES["asked"], STATES["asked"].size)
     moved = {"type": "migrated", "time": NOW, "move": "m", "settings": {}, "versions": {}}
-    for refused in ({"type": "planned", "plan": plan_for("q1", plan_id="p2")}, _moving("begun", "n"),
-                    _moving("undone", "n"), {**moved, "move": "n"}):
+    for refused in (
+        {"type": "planned", "plan": plan_for("q1", plan_id="p2")},
+        _moving("begun", "n"),
+        _moving("undone", "n"),
+        {**moved, "move": "n"},
+    ):
         assert not _takes(begun, {"time": NOW, **refused})
     for end, left in ((moved, "a"), ({"time": NOW, **_moving("undone")}, "b")):
         state = fold([end], begun, begun.size)
@@ -339,9 +637,29 @@ def test_every_kind_of_event_is_in_the_table() -> None:
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_an_event_that_lacks_any_part_is_refused_and_nothing_else_breaks(kind: str) -> None:
     """Never with another error than ours: a hostile row must not stop a reader with a traceback."""
-    optional = {"by", "basis", "reason", "key_check", "signing_key", "registry", "data", "quarantined", "same", "other",
-                "live", "same_profile", "move", "digest", "tokenizer_digest", "model", "offline", "activations"}
-    optional |= {"attempt"} if kind == "retrain" else set()  # what is finished was tried however often
+    optional = {
+        "by",
+        "basis",
+        "reason",
+        "key_check",
+        "signing_key",
+        "registry",
+        "data",
+        "quarantined",
+        "same",
+        "other",
+        "live",
+        "same_profile",
+        "move",
+        "digest",
+        "tokenizer_digest",
+        "model",
+        "offline",
+        "activations",
+    }
+    optional |= (
+        {"attempt"} if kind == "retrain" else set()
+    )  # what is finished was tried however often
     samples = [(e, w) for e, w in LEGAL.values() if e["type"] == kind and w]
     assert samples
     for event, where in samples:
@@ -374,7 +692,10 @@ def test_a_clock_set_back_is_told_before_what_comes_then_and_begins_the_deadline
 
 def test_small_steps_back_do_not_add_up_to_an_hour() -> None:
     before = fold(_history("asked"))
-    creeping = [{**_asked(f"c{i}"), "time": f"2026-01-01T{23 - i // 60:02d}:{59 - i % 60:02d}:00Z"} for i in range(60)]
+    creeping = [
+        {**_asked(f"c{i}"), "time": f"2026-01-01T{23 - i // 60:02d}:{59 - i % 60:02d}:00Z"}
+        for i in range(60)
+    ]
     told = corrected(creeping, before.time)
     assert sum(e["type"] == "clock" for e in told) >= 10
     with pytest.raises(LedgerError, match="run back"):

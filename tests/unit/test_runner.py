@@ -1,4 +1,5 @@
-"""A job lives no longer than the process that asked for it: it has people's rows in memory (edges A1)."""
+"""A job lives no longer than the process that asked for it: it has people's rows in memory (edges
+A1)."""
 
 import os
 import signal
@@ -33,8 +34,10 @@ JOBS[Sleeping] = _sleep  # type: ignore[index]
 
 def test_a_job_ends_when_whoever_asked_for_it_is_killed(tmp_path: Path) -> None:
     told = tmp_path / "pid"
-    asks = ("from flows.adapters.runner import ProcessRunner; from tests.unit.test_runner import Sleeping; "
-            f"ProcessRunner()._run(Sleeping({str(told)!r}))")
+    asks = (
+        "from flows.adapters.runner import ProcessRunner; from tests.unit.test_runner import "
+        f"Sleeping; ProcessRunner()._run(Sleeping({str(told)!r}))"
+    )
     run = subprocess.Popen([sys.executable, "-c", asks], cwd=ROOT, start_new_session=True)
     try:
         while not told.exists():

@@ -29,20 +29,24 @@ def shapes(draw: st.DrawFn) -> tuple[int, int]:
 
 @settings(max_examples=150, deadline=None)
 @given(shapes())
-def test_sequences_are_distinct_orders_balanced_at_every_level_of_prefix(shape: tuple[int, int]) -> None:
+def test_sequences_are_distinct_orders_balanced_at_every_level_of_prefix(
+    shape: tuple[int, int],
+) -> None:
     slices, budget = shape
     found = cyclic_sequences(slices, budget)
     assert len(set(found)) == len(found) == budget
     assert all(sorted(s) == list(range(slices)) for s in found)
     for length in range(1, slices + 1):
         extended = Counter(s[:length] for s in found)
-        for parent in {s[:length - 1] for s in found}:
+        for parent in {s[: length - 1] for s in found}:
             counts = [extended[(*parent, n)] for n in range(slices) if n not in parent]
             assert max(counts) - min(counts) <= 1
 
 
 @given(st.integers(1, 12), st.data())
-def test_up_to_one_rotation_each_no_slice_takes_a_position_twice(slices: int, data: st.DataObject) -> None:
+def test_up_to_one_rotation_each_no_slice_takes_a_position_twice(
+    slices: int, data: st.DataObject
+) -> None:
     budget = data.draw(st.integers(1, slices))
     for position in zip(*cyclic_sequences(slices, budget), strict=True):
         assert len(set(position)) == budget
@@ -69,7 +73,9 @@ def priors(draw: st.DrawFn, most: int = 8) -> tuple[float, ...]:
 
 @settings(max_examples=100, deadline=None)
 @given(priors(), st.data())
-def test_bms_is_latin_distinct_and_best_scoring_first(prior: tuple[float, ...], data: st.DataObject) -> None:
+def test_bms_is_latin_distinct_and_best_scoring_first(
+    prior: tuple[float, ...], data: st.DataObject
+) -> None:
     slices = len(prior)
     budget = data.draw(st.integers(1, slices))
     square = bms_sequences(prior, slices)
@@ -83,8 +89,13 @@ def test_bms_is_latin_distinct_and_best_scoring_first(prior: tuple[float, ...], 
 def test_bms_solves_each_position_exactly() -> None:
     """Two positions of four slices, against every possible assignment."""
     prior = (0.1, 0.2, 0.3, 0.4)
-    best = max(permutations(range(4)), key=lambda chosen: sum(
-        sequence_score((row, column), prior, 4) if row != column else -math.inf for row, column in enumerate(chosen)))
+    best = max(
+        permutations(range(4)),
+        key=lambda chosen: sum(
+            sequence_score((row, column), prior, 4) if row != column else -math.inf
+            for row, column in enumerate(chosen)
+        ),
+    )
     second = {s[0]: s[1] for s in bms_sequences(prior, 4)}
     total = sum(sequence_score((row, column), prior, 4) for row, column in second.items())
     assert total == pytest.approx(sum(sequence_score((r, c), prior, 4) for r, c in enumerate(best)))
@@ -97,7 +108,9 @@ def test_the_score_is_the_papers() -> None:
 
 @settings(max_examples=8, deadline=None)
 @given(priors(), st.data())
-def test_optimised_is_distinct_and_never_worse(prior: tuple[float, ...], data: st.DataObject) -> None:
+def test_optimised_is_distinct_and_never_worse(
+    prior: tuple[float, ...], data: st.DataObject
+) -> None:
     slices = len(prior)
     budget = data.draw(st.integers(1, min(math.factorial(slices), slices + 3)))
     found = optimised_sequences(prior, budget)
@@ -112,9 +125,13 @@ def test_optimised_is_distinct_and_never_worse(prior: tuple[float, ...], data: s
     assert alone == sorted(alone, reverse=True)
 
 
-@pytest.mark.parametrize(("slices", "budget", "cyclic", "optimised"), [
-    (6, 6, 31.38, 31.87), (6, 3, 24.98, 24.98), (4, 4, 15.33, 15.33), (5, 5, 22.91, 22.91)])
-def test_the_reference_values_of_the_objective(slices: int, budget: int, cyclic: float, optimised: float) -> None:
+@pytest.mark.parametrize(
+    ("slices", "budget", "cyclic", "optimised"),
+    [(6, 6, 31.38, 31.87), (6, 3, 24.98, 24.98), (4, 4, 15.33, 15.33), (5, 5, 22.91, 22.91)],
+)
+def test_the_reference_values_of_the_objective(
+    slices: int, budget: int, cyclic: float, optimised: float
+) -> None:
     objective = DepthObjective((1 / slices,) * slices)
     assert objective.value(cyclic_sequences(slices, budget)) == pytest.approx(cyclic, abs=0.01)
     assert objective.value(optimised_sequences((1 / slices,) * slices, budget)) >= optimised
@@ -129,6 +146,7 @@ def test_consecutive_rotations_are_worse_than_evenly_spaced_ones() -> None:
 
 def test_the_objective_agrees_with_streams_drawn_one_by_one() -> None:
     import numpy as np
+
     prior = (0.5, 0.3, 0.2)
     sequences = [(2, 1, 0), (1, 2, 0)]
     rng = np.random.default_rng(3)
@@ -149,7 +167,10 @@ def test_twelve_slices_are_exact_and_take_seconds_the_same_each_time() -> None:
     started = time.monotonic()
     found = optimised_sequences(prior, 12, seed=7)
     assert time.monotonic() - started < 30  # 4 s on an idle core; the issue asks for 10
-    assert DepthObjective(prior).value(found) > DepthObjective(prior).value(cyclic_sequences(12, 12)) + 3
+    assert (
+        DepthObjective(prior).value(found)
+        > DepthObjective(prior).value(cyclic_sequences(12, 12)) + 3
+    )
 
 
 def test_a_seed_gives_the_same_sequences_again() -> None:
@@ -171,7 +192,9 @@ def test_a_likely_slice_stands_late() -> None:
         assert 0 not in {s[0] for s in found} and 0 in {s[-1] for s in found}
 
 
-@pytest.mark.parametrize("prior", [(0.5, 0.4), (0.5, 0.25, 0.25), (1.0, 0.0), (1.5, -0.5), (float("nan"), 0.5)])
+@pytest.mark.parametrize(
+    "prior", [(0.5, 0.4), (0.5, 0.25, 0.25), (1.0, 0.0), (1.5, -0.5), (float("nan"), 0.5)]
+)
 def test_a_prior_that_is_none_is_refused(prior: tuple[float, ...]) -> None:
     for kind in ("bms", "optimised"):
         with pytest.raises(UsageError, match=r"expected (the|a|every probability of the) prior"):

@@ -1,4 +1,5 @@
-"""The code in a version, by itself: what it was asked for, and what it answers while the release changes under it."""
+"""The code in a version, by itself: what it was asked for, and what it answers while the release
+changes under it."""
 
 import os
 import sys
@@ -21,7 +22,10 @@ def _loaded(label: str, model: Any = None) -> Any:
         if model is not None:
             model.answered.append(label)
         return [SimpleNamespace(label=label, probabilities={label: 1.0}) for _ in texts]
-    document = SimpleNamespace(serving={"staleness_seconds": 0, "text": "body"}, release_id=label, digest=label)
+
+    document = SimpleNamespace(
+        serving={"staleness_seconds": 0, "text": "body"}, release_id=label, digest=label
+    )
     return served_model._Loaded(document, SimpleNamespace(predict=predict, lives=True), "1")
 
 
@@ -46,15 +50,24 @@ def test_an_answer_that_outlives_its_release_is_given_anew_by_the_next_one() -> 
         _Changing("a", "b", "c", "d").predict(None, ["x"])
 
 
-@pytest.mark.parametrize(("error", "kind", "status"), [
-    (served_model._Stale, StaleModel, 503), (served_model._NothingLives, NoLiveShard, 503),
-    (served_model._Misread, DataError, 400)])
+@pytest.mark.parametrize(
+    ("error", "kind", "status"),
+    [
+        (served_model._Stale, StaleModel, 503),
+        (served_model._NothingLives, NoLiveShard, 503),
+        (served_model._Misread, DataError, 400),
+    ],
+)
 def test_mlflows_server_can_put_nothing_that_was_asked_before_the_sentence_of_a_refusal(
-        error: Any, kind: type[Exception], status: int) -> None:
+    error: Any, kind: type[Exception], status: int
+) -> None:
     raised = error("expected this, got that")
     raised.message = f"Failed to predict data 'a secret'. \nError: {raised.message}"
     assert isinstance(raised, kind) and raised.get_http_status_code() == status
-    assert str(raised) == raised.message == "expected this, got that" and "a secret" not in raised.serialize_as_json()
+    assert (
+        str(raised) == raised.message == "expected this, got that"
+        and "a secret" not in raised.serialize_as_json()
+    )
 
 
 def test_who_waited_for_a_failure_takes_it_as_the_answer_and_who_comes_later_tries_anew() -> None:
@@ -64,6 +77,7 @@ def test_who_waited_for_a_failure_takes_it_as_the_answer_and_who_comes_later_tri
         def _settled(self) -> Any:
             self.tries += 1
             raise served_model._Stale("the registry is away")
+
     model = Failing()
     for tries in (1, 2):
         with pytest.raises(StaleModel, match="away"):
@@ -76,7 +90,9 @@ def test_who_waited_for_a_failure_takes_it_as_the_answer_and_who_comes_later_tri
     assert model.tries == 2
 
 
-def test_health_does_not_wait_for_a_model_that_is_being_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_does_not_wait_for_a_model_that_is_being_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(served_model, "_PATIENCE", 0.01)
     model = _Changing("now", "now")
     with model._lock:
@@ -84,42 +100,91 @@ def test_health_does_not_wait_for_a_model_that_is_being_loaded(monkeypatch: pyte
     assert model.refusal() == ""
 
 
-@pytest.mark.parametrize(("words", "uri"), [
-    (["python", "mlflow", "models", "serve", "--env-manager", "local", "-m", "models:/n@champion", "-p", "1"],
-     "models:/n@champion"),
-    (["mlflow", "models", "serve", "--model-uri=models:/n/3"], "models:/n/3"),
-    (["mlflow", "models", "serve", "--model-uri", "runs:/r/release", "--workers", "2"], "runs:/r/release"),
-    (["mlflow", "models", "serve", "-mmodels:/n/3"], "models:/n/3"), (["mlflow", "models", "serve"], "")])
-def test_what_a_server_was_asked_for_is_read_from_the_command_that_began_it(words: list[str], uri: str) -> None:
-    assert served_model._option(words[words.index("serve"):]) == uri
+@pytest.mark.parametrize(
+    ("words", "uri"),
+    [
+        (
+            [
+                "python",
+                "mlflow",
+                "models",
+                "serve",
+                "--env-manager",
+                "local",
+                "-m",
+                "models:/n@champion",
+                "-p",
+                "1",
+            ],
+            "models:/n@champion",
+        ),
+        (["mlflow", "models", "serve", "--model-uri=models:/n/3"], "models:/n/3"),
+        (
+            ["mlflow", "models", "serve", "--model-uri", "runs:/r/release", "--workers", "2"],
+            "runs:/r/release",
+        ),
+        (["mlflow", "models", "serve", "-mmodels:/n/3"], "models:/n/3"),
+        (["mlflow", "models", "serve"], ""),
+    ],
+)
+def test_what_a_server_was_asked_for_is_read_from_the_command_that_began_it(
+    words: list[str], uri: str
+) -> None:
+    assert served_model._option(words[words.index("serve") :]) == uri
 
 
-@pytest.mark.parametrize(("uri", "name", "one"), [
-    ("models:/n@champion", "n", False), ("models:/n@prod", "n", True), ("models:/n/3", "n", True),
-    ("models:/m-0123", "", True), ("runs:/r/release", "", True), ("s3://b/models/m", "", True), ("", "", False)])
+@pytest.mark.parametrize(
+    ("uri", "name", "one"),
+    [
+        ("models:/n@champion", "n", False),
+        ("models:/n@prod", "n", True),
+        ("models:/n/3", "n", True),
+        ("models:/m-0123", "", True),
+        ("runs:/r/release", "", True),
+        ("s3://b/models/m", "", True),
+        ("", "", False),
+    ],
+)
 def test_only_the_alias_champion_is_followed(uri: str, name: str, one: bool) -> None:
     assert (served_model._name_in(uri), served_model._is_one_version(uri)) == (name, one)
 
 
-@pytest.mark.parametrize(("uri", "found"), [
-    ("models:/n/3", "models:/n/3"), ("models:/n@champion", "models:/n@champion"),
-    ("runs:/r/release", "runs:/r/release"), ("mlflow-artifacts:/1/models/m", "mlflow-artifacts:/1/models/m"),
-    ("/here/x", ""), ("file:///here/x", ""), ("x", "")])
-def test_what_load_model_was_asked_for_is_found_and_a_path_tells_nothing(uri: str, found: str) -> None:
+@pytest.mark.parametrize(
+    ("uri", "found"),
+    [
+        ("models:/n/3", "models:/n/3"),
+        ("models:/n@champion", "models:/n@champion"),
+        ("runs:/r/release", "runs:/r/release"),
+        ("mlflow-artifacts:/1/models/m", "mlflow-artifacts:/1/models/m"),
+        ("/here/x", ""),
+        ("file:///here/x", ""),
+        ("x", ""),
+    ],
+)
+def test_what_load_model_was_asked_for_is_found_and_a_path_tells_nothing(
+    uri: str, found: str
+) -> None:
     module = types.ModuleType("mlflow.pyfunc")
     exec("def load_model(model_uri, ask):\n    return ask()\n", module.__dict__)  # noqa: S102
     assert served_model._SERVER not in sys.modules
     assert module.load_model(uri, served_model.asked_for) == found
 
 
-@pytest.mark.parametrize(("below", "place", "removed"), [
-    ("tmpabc/artifacts/release", "mlflow-artifacts:/1/models/m/artifacts", True),
-    ("tmpabc/artifacts/release", "s3://bucket/1", True),
-    ("tmpabc/w/.s3t/mlartifacts/models/m/artifacts/release", "file:///x", False),
-    ("tmpabc/w/.s3t/mlartifacts/models/m/artifacts/release", "/x", False), ("tmpabc/release", "", False),
-    ("mine/release", "mlflow-artifacts:/1", False), ("../elsewhere/release", "mlflow-artifacts:/1", False)])
+@pytest.mark.parametrize(
+    ("below", "place", "removed"),
+    [
+        ("tmpabc/artifacts/release", "mlflow-artifacts:/1/models/m/artifacts", True),
+        ("tmpabc/artifacts/release", "s3://bucket/1", True),
+        ("tmpabc/w/.s3t/mlartifacts/models/m/artifacts/release", "file:///x", False),
+        ("tmpabc/w/.s3t/mlartifacts/models/m/artifacts/release", "/x", False),
+        ("tmpabc/release", "", False),
+        ("mine/release", "mlflow-artifacts:/1", False),
+        ("../elsewhere/release", "mlflow-artifacts:/1", False),
+    ],
+)
 def test_stages_that_mlflow_brought_go_with_their_release_and_nobody_elses_do(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str, place: str, removed: bool) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str, place: str, removed: bool
+) -> None:
     (tmp_path / "t").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
     folder = tmp_path / "t" / below
@@ -133,7 +198,8 @@ def test_stages_that_mlflow_brought_go_with_their_release_and_nobody_elses_do(
 
 
 def test_what_a_killed_process_left_where_models_are_brought_to_goes_with_the_next_fetch(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name, age in (("s3t-champion-old", 7200), ("s3t-champion-now", 0), ("tmpold", 7200)):
         (tmp_path / name).mkdir()

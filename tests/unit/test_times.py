@@ -11,9 +11,18 @@ from s3t_core.times import date_after, has_passed, later, rfc3339
 LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(("moment", "days"), [(LAST, 1), (LAST, 365), (datetime(2026, 1, 1, tzinfo=UTC), 10**7),
-                                              (datetime(2026, 1, 1, tzinfo=UTC), 10**12)])
-def test_a_deadline_beyond_the_calendar_is_an_error_that_says_so(moment: datetime, days: int) -> None:
+@pytest.mark.parametrize(
+    ("moment", "days"),
+    [
+        (LAST, 1),
+        (LAST, 365),
+        (datetime(2026, 1, 1, tzinfo=UTC), 10**7),
+        (datetime(2026, 1, 1, tzinfo=UTC), 10**12),
+    ],
+)
+def test_a_deadline_beyond_the_calendar_is_an_error_that_says_so(
+    moment: datetime, days: int
+) -> None:
     with pytest.raises(GuaranteeError, match=r"before the year 10000.*set this machine's clock"):
         later(moment, days=days)
 
@@ -26,7 +35,9 @@ def test_what_lies_within_the_calendar_is_added() -> None:
 @pytest.mark.parametrize("days", [0, 7, 10**7, 10**12])
 def test_whether_a_time_has_passed_is_told_of_any_number_of_days(days: int) -> None:
     assert has_passed("9999-12-31T23:59:58Z", LAST, days=days) is (days == 0)
-    assert has_passed("2026-01-01T00:00:00Z", datetime(2026, 1, 8, tzinfo=UTC), days=days) is (days < 10)
+    assert has_passed("2026-01-01T00:00:00Z", datetime(2026, 1, 8, tzinfo=UTC), days=days) is (
+        days < 10
+    )
 
 
 def test_a_date_beyond_the_calendar_is_later_than_it() -> None:

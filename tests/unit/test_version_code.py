@@ -1,4 +1,5 @@
-"""The code that lies in every registered version stands on one promised name: versions outlive releases."""
+"""The code that lies in every registered version stands on one promised name: versions outlive
+releases."""
 
 import ast
 import importlib
@@ -11,7 +12,8 @@ OURS = ("flows", "s3t_core")
 
 
 def _imports(source: str) -> list[tuple[str, str]]:
-    """(module, name) for each import anywhere in a file; the name is empty where the module itself is imported."""
+    """(module, name) for each import anywhere in a file; the name is empty where the module itself
+    is imported."""
     found: list[tuple[str, str]] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -29,5 +31,6 @@ def test_the_code_within_a_version_takes_one_name_of_ours_and_it_is_the_promised
 
 def test_the_promised_name_is_there_and_needs_no_arguments() -> None:
     from mlflow.pyfunc import PythonModel
+
     made = importlib.import_module("flows.champion").Champion()
     assert isinstance(made, PythonModel) and callable(made.load_context) and callable(made.predict)

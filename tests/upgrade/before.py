@@ -1,9 +1,11 @@
-"""Makes a workspace with the build that PYTHONPATH names, and evidence in another directory: python before.py ROOT TOLD
+"""Makes a workspace with the build that PYTHONPATH names, and evidence in another directory: python
+before.py ROOT TOLD
 
-It is run by the tests of this directory on the code of the commit that they name, so what it imports stands still.
-Afterwards ROOT has: data of two ingests, a trained and a retrained version, requests in every state there is (one of
-them in an erasure that is open, cut over and not rewritten), a replaced signing key; TOLD has the lists of requests
-that this build shows, a report, a bundle, an exported ledger, and answers of the version that serves.
+It is run by the tests of this directory on the code of the commit that they name, so what it
+imports stands still. Afterwards ROOT has: data of two ingests, a trained and a retrained version,
+requests in every state there is (one of them in an erasure that is open, cut over and not
+rewritten), a replaced signing key; TOLD has the lists of requests that this build shows, a report,
+a bundle, an exported ledger, and answers of the version that serves.
 """
 
 import json
@@ -43,8 +45,14 @@ def _make(root: Path, told: Path) -> None:
     ingest(str(root), str(source))
     train(str(root))
     place = Workspace(root)
-    names = {name: _ask(place, *asked) for name, asked in {
-        "erased": ("person-000",), "record": ("person-001", "r1"), "not found": ("no-such-person",)}.items()}
+    names = {
+        name: _ask(place, *asked)
+        for name, asked in {
+            "erased": ("person-000",),
+            "record": ("person-001", "r1"),
+            "not found": ("no-such-person",),
+        }.items()
+    }
     erase(str(root))
     take_requests(place, ["person-002", "person-003"])
     open_now = {r["id"] for r in list_requests(place, "awaiting approval")}
@@ -67,17 +75,24 @@ def _make(root: Path, told: Path) -> None:
     names |= {"erasing": _ask(place, "person-005")}
     _begin(Workspace(root))
     place = Workspace(root)
-    names |= {"pending": _ask(place, "person-006"), "held": _ask(place, "person-007"),
-              "awaiting approval": _ask(place, "person-008", approved=False)}
+    names |= {
+        "pending": _ask(place, "person-006"),
+        "held": _ask(place, "person-007"),
+        "awaiting approval": _ask(place, "person-008", approved=False),
+    }
     hold(place, "person-007", "17(3)(e)", "a claim", "counsel")
     shown = {each["id"]: each for each in list_requests(Workspace(root))}
-    (told / "told.json").write_text(json.dumps({"names": names, "requests": shown, "answers": answers}))
+    (told / "told.json").write_text(
+        json.dumps({"names": names, "requests": shown, "answers": answers})
+    )
 
 
 def _begin(place: Workspace) -> None:
     """Carry an erasure out up to its cut-over, then die, as far as the workspace can tell."""
     with place.changing(60):
-        eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
+        eraser = Eraser(
+            place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+        )
         plan: Any = eraser.plan()
         eraser.run_step("cut over", plan)
         place.write_checkpoint()
@@ -85,5 +100,6 @@ def _begin(place: Workspace) -> None:
 
 if __name__ == "__main__":
     from prefect.testing.utilities import prefect_test_harness
+
     with prefect_test_harness(server_startup_timeout=120):
         _make(Path(sys.argv[1]), Path(sys.argv[2]))

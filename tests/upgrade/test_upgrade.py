@@ -1,4 +1,5 @@
-"""A workspace that an earlier build made is opened by this one at the same path, and nothing is lost."""
+"""A workspace that an earlier build made is opened by this one at the same path, and nothing is
+lost."""
 
 import json
 import subprocess
@@ -54,15 +55,26 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Before:
     folder = tmp_path_factory.mktemp("upgrade")
     code, told = folder / "code", folder / "told"
     code.mkdir()
-    packed = subprocess.run(["git", "archive", BEGINNING], cwd=ROOT, capture_output=True, check=False)
-    assert packed.returncode == 0, f"expected the commit {BEGINNING} in this clone; git fetch --unshallow brings it"
+    packed = subprocess.run(
+        ["git", "archive", BEGINNING], cwd=ROOT, capture_output=True, check=False
+    )
+    assert packed.returncode == 0, (
+        f"expected the commit {BEGINNING} in this clone; git fetch --unshallow brings it"
+    )
     subprocess.run(["tar", "-x"], cwd=code, input=packed.stdout, check=True)
 
     def make(root: Path) -> None:
-        done = subprocess.run([sys.executable, str(Path(__file__).with_name("before.py")), str(root), str(told)],
-                              cwd=code, env={**environment(), "PYTHONPATH": str(code)}, capture_output=True, text=True,
-                              check=False, timeout=600)
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("before.py")), str(root), str(told)],
+            cwd=code,
+            env={**environment(), "PYTHONPATH": str(code)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
+
     return Before(Kept(folder, make), told)
 
 
@@ -71,7 +83,8 @@ def _states(place: Workspace) -> dict[str, str]:
 
 
 def _bundle_is_valid(place: Workspace) -> bool:
-    """Whether a bundle of all certificates that this build writes verifies with the workspace's keys."""
+    """Whether a bundle of all certificates that this build writes verifies with the workspace's
+    keys."""
     bundle = place.root.with_name("bundle.zip")
     write_bundle(place, bundle, [])
     return bool(verify_path(bundle, sorted(place.keys_dir.glob("*.pub")))["valid"])
@@ -86,11 +99,19 @@ def _live(state: State) -> dict[str, str]:
 def test_every_state_of_a_request_is_told_as_before(before: Before) -> None:
     place = before.open()
     said = before.said
-    assert set(_states(place).values()) >= {"pending", "held", "awaiting approval", "erasing", "erased", "withdrawal",
-                                            "rejection"}
+    assert set(_states(place).values()) >= {
+        "pending",
+        "held",
+        "awaiting approval",
+        "erasing",
+        "erased",
+        "withdrawal",
+        "rejection",
+    }
     assert _states(place) == {name: r["state"] for name, r in said["requests"].items()}
     assert [{k: v for k, v in r.items() if k != "days_left"} for r in list_requests(place)] == [
-        {k: v for k, v in r.items() if k != "days_left"} for r in said["requests"].values()]
+        {k: v for k, v in r.items() if k != "days_left"} for r in said["requests"].values()
+    ]
 
 
 def test_its_evidence_verifies_and_so_does_its_ledger(before: Before) -> None:
@@ -127,7 +148,10 @@ def test_an_open_erasure_is_ended_and_what_waited_is_carried_out(before: Before)
     place = Workspace(place.root)
     assert not {"pending", "held", "awaiting approval", "erasing"} & set(_states(place).values())
     assert _bundle_is_valid(place)
-    assert status_of(place)["documents"] == {"missing": [], "changed": []} and registry_problems(place) == []
+    assert (
+        status_of(place)["documents"] == {"missing": [], "changed": []}
+        and registry_problems(place) == []
+    )
 
 
 def test_a_retrain_keeps_every_stage_whose_inputs_did_not_change(before: Before) -> None:
@@ -140,6 +164,9 @@ def test_a_retrain_keeps_every_stage_whose_inputs_did_not_change(before: Before)
     state = Workspace(place.root).ledger.state()
     now = _live(state)
     assert live.items() <= now.items() and done["trained"] == len(now) - len(live) > 0
-    assert {SliceId(s.shard, i) for r in state.release.replicas for s in r.stages for i in s.prefix} == {  # type: ignore[union-attr]
-        k for k, v in dataset.slice_versions.items() if v.rows}
+    assert {
+        SliceId(s.shard, i) for r in state.release.replicas for s in r.stages for i in s.prefix
+    } == {  # type: ignore[union-attr]
+        k for k, v in dataset.slice_versions.items() if v.rows
+    }
     assert train(str(place.root))["trained"] == 0

@@ -1,4 +1,5 @@
-"""Cells: which columns are read, how a value is reached and written, and rows as columns of text."""
+"""Cells: which columns are read, how a value is reached and written, and rows as columns of
+text."""
 
 import json
 import math
@@ -17,11 +18,13 @@ NOT_TEXT = "is not UTF-8"
 CHAT = "a list of chat messages; one text a row is read: write there what the person said"
 
 ROW, MALFORMED, GIVEN = "\0row", "\0malformed", "\0given"
-"""Columns of a chunk that are the system's own: the number of the row, why it cannot be read, the subject as the source
-spells it. No column of a source has such a name: [data] and [tiers] take none with a NUL."""
+"""Columns of a chunk that are the system's own: the number of the row, why it cannot be read, the
+subject as the source spells it. No column of a source has such a name: [data] and [tiers] take none
+with a NUL."""
 
 Columns = dict[str, Callable[[object], str | None]]
-"""The source columns that are read, each once, with how a value in it that is no text is written."""
+"""The source columns that are read, each once, with how a value in it that is no text is
+written."""
 
 Cells = tuple[dict[str, Any], str]
 """One row: its cells by column, and why it cannot be read ("" where it can)."""
@@ -29,15 +32,16 @@ Cells = tuple[dict[str, Any], str]
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows of a source, by column: text or None; `malformed` says why a row cannot be read, "" where it can."""
+    """Some rows of a source, by column: text or None; `malformed` says why a row cannot be read, ""
+    where it can."""
 
     cells: dict[str, Any]
     malformed: list[str]
 
 
 class Unreadable:
-    """In the place of a cell whose value is there and cannot be made one of Python's: a time beyond its calendar, or in
-    a zone that nobody knows."""
+    """In the place of a cell whose value is there and cannot be made one of Python's: a time beyond
+    its calendar, or in a zone that nobody knows."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -48,15 +52,16 @@ class Repeated(dict[str, Any]):
 
 
 def columns_of(config: DataConfig, tier_column: str = "") -> Columns:
-    """The columns that the config names. What a column of ids holds is written as an id, whatever else it is."""
+    """The columns that the config names. What a column of ids holds is written as an id, whatever
+    else it is."""
     others = dict.fromkeys([config.text, tier_column], told) | {config.label: _label_told}
     ids = dict.fromkeys([config.subject, config.split_by, config.record], id_text)
     return {name: write for name, write in (others | ids).items() if name}
 
 
 def reach(row: dict[str, Any], column: str) -> Any:
-    """The value under a column's name: the key of that very name, else along its dots through objects. Raises
-    KeyError where there is none, NotAnId where a key on the way stands twice."""
+    """The value under a column's name: the key of that very name, else along its dots through
+    objects. Raises KeyError where there is none, NotAnId where a key on the way stands twice."""
     if isinstance(row, Repeated):
         raise NotAnId("an object in which a key stands twice")
     if column in row:
@@ -71,8 +76,13 @@ def reach(row: dict[str, Any], column: str) -> Any:
 def row_by_row(rows: Iterable[Cells], columns: Columns, chunk_rows: int) -> Iterator[Block]:
     """Blocks of rows that are decoded one at a time."""
     rows = iter(rows)
-    while part := [_decode(cells, malformed, columns) for cells, malformed in islice(rows, chunk_rows)]:
-        yield Block({c: [cells[c] for cells, _ in part] for c in columns}, [malformed for _, malformed in part])
+    while part := [
+        _decode(cells, malformed, columns) for cells, malformed in islice(rows, chunk_rows)
+    ]:
+        yield Block(
+            {c: [cells[c] for cells, _ in part] for c in columns},
+            [malformed for _, malformed in part],
+        )
 
 
 def _decode(cells: dict[str, Any], malformed: str, columns: Columns) -> Cells:
@@ -101,8 +111,8 @@ def _written(value: object, write: Callable[[object], str | None]) -> str | None
 
 
 def is_clean(text: str) -> bool:
-    """Whether a text has no lone surrogates: what a byte that does not decode, or a JSON escape of half a character,
-    leaves in it."""
+    """Whether a text has no lone surrogates: what a byte that does not decode, or a JSON escape of
+    half a character, leaves in it."""
     if text.isascii():
         return True
     try:
@@ -114,14 +124,21 @@ def is_clean(text: str) -> bool:
 
 def spelt_out(text: str) -> str:
     """A text that is not clean, with what does not decode written as \\xNN or \\uNNNN."""
-    raw = text.encode(errors="surrogateescape") if all(
-        not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" for c in text) else None
-    return raw.decode(errors="backslashreplace") if raw is not None else text.encode(
-        errors="backslashreplace").decode()
+    raw = (
+        text.encode(errors="surrogateescape")
+        if all(not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" for c in text)
+        else None
+    )
+    return (
+        raw.decode(errors="backslashreplace")
+        if raw is not None
+        else text.encode(errors="backslashreplace").decode()
+    )
 
 
 def is_chat(value: object) -> bool:
-    """Whether a value is a list of messages as chat models take them: role and content, or from and value."""
+    """Whether a value is a list of messages as chat models take them: role and content, or from and
+    value."""
     first = value[0] if isinstance(value, list | tuple) and value else None
     return isinstance(first, dict) and bool({"role", "from", "content"} & first.keys())
 

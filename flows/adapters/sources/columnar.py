@@ -1,4 +1,5 @@
-"""Parquet and Arrow: columns as they are typed, also inside structs, with the names of a ClassLabel's numbers."""
+"""Parquet and Arrow: columns as they are typed, also inside structs, with the names of a
+ClassLabel's numbers."""
 
 import json
 from collections import Counter
@@ -42,7 +43,8 @@ class ColumnarTable:
         return ""
 
     def classes(self, column: str) -> Sequence[str]:
-        """The names that Hugging Face `datasets` lays beside the numbers in a column of ClassLabel."""
+        """The names that Hugging Face `datasets` lays beside the numbers in a column of
+        ClassLabel."""
         try:
             features = json.loads((self._schema.metadata or {})[b"huggingface"])["info"]["features"]
             for name in [column] if column in features else column.split("."):
@@ -59,7 +61,10 @@ class ColumnarTable:
             if batch is None:
                 return []
             cells = [_values(_column(batch, c).slice(0, rows)) for c in columns]
-            return [dict(zip(columns, row, strict=True)) | self._part.constants for row in zip(*cells, strict=True)]
+            return [
+                dict(zip(columns, row, strict=True)) | self._part.constants
+                for row in zip(*cells, strict=True)
+            ]
 
     def blocks(self, columns: Columns, chunk_rows: int) -> Iterator[Block]:
         """See Table."""
@@ -69,29 +74,39 @@ class ColumnarTable:
             for batch in _batches(self._part, list(present), chunk_rows):
                 for begin in range(0, batch.num_rows, chunk_rows):
                     for block in _blocks(batch.slice(begin, chunk_rows), present, chunk_rows):
-                        yield Block(block.cells | {c: [v] * len(block.malformed) for c, v in constants.items()},
-                                    block.malformed)
+                        yield Block(
+                            block.cells
+                            | {c: [v] * len(block.malformed) for c, v in constants.items()},
+                            block.malformed,
+                        )
 
 
 def _blocks(batch: Any, columns: Columns, chunk_rows: int) -> Iterator[Block]:
-    """The rows of a record batch, by column where all of it is text, row by row where something must be found."""
+    """The rows of a record batch, by column where all of it is text, row by row where something
+    must be found."""
     import pyarrow as pa
+
     texts = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-    arrays = [c.cast(pa.binary()) if c.type in texts else c for c in (_column(batch, n) for n in columns)]
+    arrays = [
+        c.cast(pa.binary()) if c.type in texts else c for c in (_column(batch, n) for n in columns)
+    ]
     if all(a.type == pa.binary() for a in arrays):
         block = _at_once(pa.RecordBatch.from_arrays(arrays, list(columns)), columns)
         if block is not None:
             yield block
             return
     rows = zip(*map(_values, arrays), strict=True)
-    yield from row_by_row(((dict(zip(columns, values, strict=True)), "") for values in rows), columns, chunk_rows)
+    yield from row_by_row(
+        ((dict(zip(columns, values, strict=True)), "") for values in rows), columns, chunk_rows
+    )
 
 
 def _at_once(batch: Any, columns: Columns) -> Block | None:
-    """A record batch of binary columns decoded by column; None when a cell is not UTF-8, so that its row must be
-    found."""
+    """A record batch of binary columns decoded by column; None when a cell is not UTF-8, so that
+    its row must be found."""
     import pyarrow as pa
     import pyarrow.compute as pc
+
     cells = {}
     try:
         for column in columns:
@@ -104,9 +119,11 @@ def _at_once(batch: Any, columns: Columns) -> Block | None:
 
 
 def _values(array: Any) -> list[Any]:
-    """The cells of a column as Python's values. A float of fewer bits stays known as one, because it stands for several
-    whole numbers sooner; a cell that cannot be made a value is `Unreadable`, and spoils its row alone."""
+    """The cells of a column as Python's values. A float of fewer bits stays known as one, because
+    it stands for several whole numbers sooner; a cell that cannot be made a value is `Unreadable`,
+    and spoils its row alone."""
     import pyarrow as pa
+
     kind = array.type
     while inner := getattr(kind, "storage_type", None) or getattr(kind, "value_type", None):
         kind = inner
@@ -126,12 +143,13 @@ def _value(cell: Any) -> Any:
 
 
 _CELL_ERRORS = (ArithmeticError, ValueError, LookupError, TypeError, NotImplementedError, OSError)
-"""Of pyarrow, and of what it asks for time zones: OverflowError, ArrowInvalid, UnknownTimeZoneError,
-ZoneInfoNotFoundError, ..."""
+"""Of pyarrow, and of what it asks for time zones: OverflowError, ArrowInvalid,
+UnknownTimeZoneError, ZoneInfoNotFoundError, ..."""
 
 
 def _schema(part: Part) -> Any:
     import pyarrow.parquet as pq
+
     if part.kind == "parquet":
         with pq.ParquetFile(part.path) as file:
             return file.schema_arrow
@@ -142,6 +160,7 @@ def _schema(part: Part) -> Any:
 def _opened(part: Part) -> Any:
     """An Arrow file, as a stream (as `datasets` writes it) or with a footer."""
     import pyarrow as pa
+
     source = pa.memory_map(str(part.path))
     with part.path.open("rb") as file:
         footer = file.read(6) == b"ARROW1"
@@ -151,6 +170,7 @@ def _opened(part: Part) -> Any:
 def _batches(part: Part, columns: Sequence[str], rows: int) -> Iterator[Any]:
     """Record batches with at least these columns."""
     import pyarrow.parquet as pq
+
     if part.kind == "parquet":
         with pq.ParquetFile(part.path) as file:
             schema = file.schema_arrow
@@ -165,9 +185,10 @@ def _batches(part: Part, columns: Sequence[str], rows: int) -> Iterator[Any]:
 
 
 def _path(schema: Any, column: str) -> list[str]:
-    """The names that lead to a column, its own if there is one of that very name, else along its dots through structs;
-    none where it is not there."""
+    """The names that lead to a column, its own if there is one of that very name, else along its
+    dots through structs; none where it is not there."""
     import pyarrow as pa
+
     if column in schema.names:
         return [column]
     first, *inner = column.split(".")
@@ -191,11 +212,13 @@ def _paths(schema: Any) -> list[str]:
                 yield from inside(field.type.field(i), f"{above}{field.name}.")
         else:
             yield above + field.name
+
     return list(dict.fromkeys(p for field in islice(schema, 1000) for p in inside(field, "")))
 
 
 def _column(batch: Any, column: str) -> Any:
     import pyarrow.compute as pc
+
     first, *inner = _path(batch.schema, column)
     array = batch.column(batch.schema.names.index(first))
     return pc.struct_field(array, inner) if inner else array

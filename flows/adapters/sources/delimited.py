@@ -1,11 +1,13 @@
-"""CSV, TSV and their like, read with Python's `csv` in its strict mode (docs/decisions/020-reader.md).
+"""CSV, TSV and their like, read with Python's `csv` in its strict mode
+(docs/decisions/020-reader.md).
 
-1. the delimiter is the configured one, else that of the ending, unless exactly one other makes more of the wanted
-   columns out of the header
-2. a quote that spoils its own line spoils that row; one that spoils several lines may have swallowed other people's
-   rows, so the file is refused with the lines
+1. the delimiter is the configured one, else that of the ending, unless exactly one other makes more
+   of the wanted columns out of the header
+2. a quote that spoils its own line spoils that row; one that spoils several lines may have
+   swallowed other people's rows, so the file is refused with the lines
 3. a line above the header is told, and so is the delimiter that another file of its ending has
-4. a byte that does not decode spoils its row; so does a row with more or fewer cells than the header
+4. a byte that does not decode spoils its row; so does a row with more or fewer cells than the
+   header
 """
 
 import csv
@@ -40,18 +42,27 @@ _MISQUOTED = 'a quote inside a quoted cell that is not written twice ("")'
 _BEGIN, _SAMPLE, _ENOUGH = 256 * 1024, 200, 4
 _NEARLY = 0.9
 """Of the first rows so many have as many cells as the header, where a delimiter is the file's."""
-_KNOWN = frozenset({"id", "key", "name", "date", "time", *(w for words in ROLE_WORDS.values() for w in words)})
+_KNOWN = frozenset(
+    {"id", "key", "name", "date", "time", *(w for words in ROLE_WORDS.values() for w in words)}
+)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 class DelimitedTable:
     """A delimited file, opened as far as its header."""
 
-    def __init__(self, part: Part, wanted: Sequence[str], delimiter: str, encoding: str, label: str,
-                 labels: Sequence[str]) -> None:
-        """`wanted`: the columns by which the delimiter is found, `label` the column of
-        labels and `labels` the declared ones, by which a row in the place of the header, or in a cell, is known. Raises
-        DataError."""
+    def __init__(
+        self,
+        part: Part,
+        wanted: Sequence[str],
+        delimiter: str,
+        encoding: str,
+        label: str,
+        labels: Sequence[str],
+    ) -> None:
+        """`wanted`: the columns by which the delimiter is found, `label` the column of labels and
+        `labels` the declared ones, by which a row in the place of the header, or in a cell, is
+        known. Raises DataError."""
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
         self._part, self._labels, self._meanings = part, frozenset(labels), Meanings(labels)
         self._odd, self._wanted = 0, frozenset(wanted)
@@ -61,14 +72,16 @@ class DelimitedTable:
         head = head_of(part.path, part.packing)
         refuse_other_kinds(head)
         if re.match(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"', head):
-            raise DataError("expected a header and rows, as the ending says, got JSON; name it .jsonl or .json")
+            raise DataError(
+                "expected a header and rows, as the ending says, got JSON; name it .jsonl or .json"
+            )
         self._codec, name = encoding_of(head, encoding)
         self.encoding = name
         with readable(f"text in {name}"), open_text(part.path, part.packing, self._codec) as file:
             text = file.read(_BEGIN)
         self._escapes, self._misquoted = '\\"' in text, 0
         self._skip, declared = _declared(text)
-        lines = io.StringIO(text, newline="").readlines()[self._skip:]
+        lines = io.StringIO(text, newline="").readlines()[self._skip :]
         usual = _OF_ENDING.get(part.ending, ",")
         self.delimiter = delimiter or declared or _fitting(lines, wanted, usual)
         self.header = _first(lines, self.delimiter)
@@ -78,13 +91,17 @@ class DelimitedTable:
         if not text.strip():
             raise DataError("expected rows in the source, got an empty file")
         if not self.header:
-            raise DataError("expected a header in which every quote is closed, got one where a quote is not: see line "
-                            f"{self._skip + 1}; nothing was changed")
+            raise DataError(
+                "expected a header in which every quote is closed, got one where a quote is not: "
+                f"see line {self._skip + 1}; nothing was changed"
+            )
         kind = {"\t": "TSV", ",": "CSV"}.get(self.delimiter, "CSV")
         self.told = f"{kind}, separated by {self._separators()}, {name}"
         self._head_lines = lines
         if not delimiter and self.delimiter != usual:
-            self.notes.append(f"the file is separated by {self._separators()}, as its first line shows")
+            self.notes.append(
+                f"the file is separated by {self._separators()}, as its first line shows"
+            )
         if not encoding and name != "UTF-8":
             self.notes.append(f"the file is {name}, as the mark at its begin says")
 
@@ -102,7 +119,11 @@ class DelimitedTable:
 
     def names(self) -> list[str]:
         """See Table."""
-        return [] if self._is_a_row() or self._lines_above() > 1 else shown([*self.header, *self._part.constants])
+        return (
+            []
+            if self._is_a_row() or self._lines_above() > 1
+            else shown([*self.header, *self._part.constants])
+        )
 
     def classes(self, column: str) -> Sequence[str]:  # noqa: ARG002
         """See Table."""
@@ -112,24 +133,34 @@ class DelimitedTable:
         """See Table."""
         if (above := self._lines_above()) > 1:
             which = {2: "line 1", 3: "lines 1 and 2"}.get(above, f"lines 1 to {above - 1}")
-            return (f"the first line looks like a title, line {above} has the columns you named: remove {which}")
+            return (
+                f"the first line looks like a title, line {above} has the columns you named: "
+                f"remove {which}"
+            )
         if self._is_a_row():
             found = sorted(set(self.header) & self._labels)
-            return (f"its first line, {len(self.header)} cell(s), seems to be a row, not a header"
-                    + (f" (it holds the label {found[0]!r})" if found else "")
-                    + ": write a line with the names of the columns above it")
+            return (
+                f"its first line, {len(self.header)} cell(s), seems to be a row, not a header"
+                + (f" (it holds the label {found[0]!r})" if found else "")
+                + ": write a line with the names of the columns above it"
+            )
         if len(self.header) == 1:
             counts = {d: self.header[0].count(d) for d in DELIMITERS if d != self.delimiter}
             best = max(counts, key=lambda d: counts[d])
             if counts[best]:
-                return f'is it separated by {DELIMITERS[best]}? Then set [data] delimiter = "{_escaped(best)}"'
+                return (
+                    f"is it separated by {DELIMITERS[best]}? Then set [data] delimiter = "
+                    f'"{_escaped(best)}"'
+                )
         return ""
 
     def _lines_above(self) -> int:
         """The number of the line that has the wanted columns, 0 where no line has."""
         for delimiter in dict.fromkeys([self.delimiter, *DELIMITERS]):
-            reader = csv.reader(self._head_lines[:_SAMPLE // 10], delimiter=delimiter)
-            if found := next((reader.line_num + self._skip for row in reader if self._wanted <= set(row)), 0):
+            reader = csv.reader(self._head_lines[: _SAMPLE // 10], delimiter=delimiter)
+            if found := next(
+                (reader.line_num + self._skip for row in reader if self._wanted <= set(row)), 0
+            ):
                 return found
         return 0
 
@@ -137,11 +168,17 @@ class DelimitedTable:
         """See Table."""
         if self._is_a_row():
             return []
-        return [dict(zip(self.header, row, strict=True)) | self._part.constants
-                for row in self._first_rows(rows) if len(row) == len(self.header)]
+        return [
+            dict(zip(self.header, row, strict=True)) | self._part.constants
+            for row in self._first_rows(rows)
+            if len(row) == len(self.header)
+        ]
 
     def _first_rows(self, rows: int) -> list[list[str]]:
-        reader, found = csv.reader(self._head_lines, delimiter=self.delimiter, strict=True), list[list[str]]()
+        reader, found = (
+            csv.reader(self._head_lines, delimiter=self.delimiter, strict=True),
+            list[list[str]](),
+        )
         while len(found) <= rows:
             try:
                 found.append(next(reader))
@@ -149,19 +186,29 @@ class DelimitedTable:
                 continue
             except StopIteration:
                 break
-        return [row for row in found if row][1:rows + 1]
+        return [row for row in found if row][1 : rows + 1]
 
     def _is_a_row(self) -> bool:
-        """Whether the first line looks like a row of data: a declared label in it, a number or an address, a cell that
-        stands below it too, or in every cell the same shape as below it; where little stands below it, also when no
-        cell of it is what columns are called."""
+        """Whether the first line looks like a row of data: a declared label in it, a number or an
+        address, a cell that stands below it too, or in every cell the same shape as below it; where
+        little stands below it, also when no cell of it is what columns are called."""
         cells = [c.strip() for c in self.header]
         if self._labels & {*self.header, *cells} or any(_VALUE.fullmatch(c) for c in cells):
             return True
-        columns = list(zip(*(row for row in self._first_rows(_SAMPLE) if len(row) == len(cells)), strict=True))
-        if columns and len(cells) > 1 and (
+        columns = list(
+            zip(*(row for row in self._first_rows(_SAMPLE) if len(row) == len(cells)), strict=True)
+        )
+        if (
+            columns
+            and len(cells) > 1
+            and (
                 any(cell in column for cell, column in zip(cells, columns, strict=True) if cell)
-                or all(_shape(cell) in set(map(_shape, column)) for cell, column in zip(cells, columns, strict=True))):
+                or all(
+                    _shape(cell) in set(map(_shape, column))
+                    for cell, column in zip(cells, columns, strict=True)
+                )
+            )
+        ):
             return True
         few = not columns or len(columns[0]) < _ENOUGH
         return few and not any(words_of(c) & _KNOWN or _folded(c) in self._folded for c in cells)
@@ -171,23 +218,33 @@ class DelimitedTable:
         places = [(c, self.header.index(c)) for c in columns if c in self.header]
         constants = {c: self._part.constants[c] for c in columns if c not in self.header}
         spoilt = 0
-        with readable(f"a readable {self.told.partition(',')[0]} file with a header"), open_text(
-                self._part.path, self._part.packing, self._codec) as file:
-            for rows, malformed in _chunks(_Rows(self, file, self._skip, len(self.header)), chunk_rows):
+        with (
+            readable(f"a readable {self.told.partition(',')[0]} file with a header"),
+            open_text(self._part.path, self._part.packing, self._codec) as file,
+        ):
+            for rows, malformed in _chunks(
+                _Rows(self, file, self._skip, len(self.header)), chunk_rows
+            ):
                 block = _block(rows, malformed, places, constants)
                 spoilt += sum(m.endswith(NOT_TEXT) for m in block.malformed)
                 yield block
         if spoilt:
             self.notes.append(undecoded_cells(spoilt))
         if self._misquoted and self._escapes:
-            self.notes.append(f"{self._misquoted} row(s) have a quote in a quoted cell that is not written twice, and "
-                              'quotes are written as \\" here, as some programs escape them, which is not read: have '
-                              'quotes doubled ("") by the export, or export JSON Lines or Parquet')
+            self.notes.append(
+                f"{self._misquoted} row(s) have a quote in a quoted cell that is not written "
+                "twice, and "
+                'quotes are written as \\" here, as some programs escape them, which is not read: '
+                "have "
+                'quotes doubled ("") by the export, or export JSON Lines or Parquet'
+            )
         if self._ragged:
             self.notes.append(self._told_ragged())
         if self._odd:
-            self.notes.append(f"quoted cells hold lines with as many {self._separators()} as a row, the first from "
-                              f"line {self._odd}: is its quote closed where it should be?")
+            self.notes.append(
+                f"quoted cells hold lines with as many {self._separators()} as a row, the first "
+                f"from line {self._odd}: is its quote closed where it should be?"
+            )
 
     def count_misquoted(self) -> None:
         """One more row with a quote in a quoted cell that is not written twice."""
@@ -199,36 +256,46 @@ class DelimitedTable:
 
     def _told_ragged(self) -> str:
         (cells, empty), _ = self._ragged.most_common(1)[0]
-        what = ("their last one empty: do lines end in a delimiter, where the header does not?"
-                if empty and cells == len(self.header) + 1 else
-                f"text that holds {self._separators()} stands in double quotes")
-        return (f"{self._ragged.total()} row(s) have more or fewer than the header's {len(self.header)} cells, most of "
-                f"them {cells}; {what}")
+        what = (
+            "their last one empty: do lines end in a delimiter, where the header does not?"
+            if empty and cells == len(self.header) + 1
+            else f"text that holds {self._separators()} stands in double quotes"
+        )
+        return (
+            f"{self._ragged.total()} row(s) have more or fewer than the header's "
+            f"{len(self.header)} cells, most of them {cells}; {what}"
+        )
 
     def check_swallowed(self, row: list[str], line: int) -> None:
-        """That no cell with line breaks holds other rows, which a quote swallowed that another one closed. Raises
-        DataError where such a row has a declared label in its place; what only has as many cells is counted."""
+        """That no cell with line breaks holds other rows, which a quote swallowed that another one
+        closed. Raises DataError where such a row has a declared label in its place; what only has
+        as many cells is counted."""
         for place, cell in enumerate(row):
             first, *inner = _LINE_END.split(cell)
             if not inner:
                 continue
             last = inner.pop()
-            ends = [self._holds(first, place, len(row), line), self._holds(last, 0, place + 1, line)]
+            ends = [
+                self._holds(first, place, len(row), line),
+                self._holds(last, 0, place + 1, line),
+            ]
             within = [self._holds(piece, 0, len(row), line) for piece in inner]
             if any(within) or all(ends):
                 self._odd = self._odd or line
 
     def _holds(self, piece: str, begin: int, end: int, line: int) -> bool:
-        """Whether a line of a quoted cell has as many cells as a row has from `begin` to `end`. Raises DataError where
-        a declared label stands in its place."""
+        """Whether a line of a quoted cell has as many cells as a row has from `begin` to `end`.
+        Raises DataError where a declared label stands in its place."""
         cells = piece.split(self.delimiter)
         if len(cells) != end - begin or len(cells) == 1:
             return False
         if begin <= self._label < end and self._meanings.means_one(cells[self._label - begin]):
             raise DataError(
-                f"expected one row where a quoted cell begins on line {line}, got a cell that holds other rows "
-                "with their labels: a quote there that is never closed? Nothing was changed. Text that really "
-                "holds such lines can be given as JSON Lines or Parquet")
+                f"expected one row where a quoted cell begins on line {line}, got a cell that "
+                "holds other rows with their labels: a quote there that is never closed? Nothing "
+                "was changed. Text that really holds such lines can be given as JSON Lines or "
+                "Parquet"
+            )
         return True
 
 
@@ -239,7 +306,9 @@ class _Rows:
         self._table, self._width = table, width
         self._before = skip
         self._skip = skip
-        self._reader = csv.reader(itertools.islice(file, skip, None), delimiter=table.delimiter, strict=True)
+        self._reader = csv.reader(
+            itertools.islice(file, skip, None), delimiter=table.delimiter, strict=True
+        )
         while not self._next():
             pass
 
@@ -248,7 +317,8 @@ class _Rows:
         return next(self._reader)
 
     def take(self, count: int) -> tuple[list[list[str]], dict[int, str]]:
-        """The next rows, at most `count`; of those that cannot be read the place, with the reason."""
+        """The next rows, at most `count`; of those that cannot be read the place, with the
+        reason."""
         rows: list[list[str]] = []
         malformed: dict[int, str] = {}
         reader, width, before = self._reader, self._width, self._reader.line_num
@@ -283,31 +353,44 @@ class _Rows:
         unclosed = "unexpected end" in str(error) or "field larger" in str(error)
         if not unclosed and last <= first:
             return
-        does = "nobody closes" if unclosed else f"swallows what follows up to line {last + self._skip}"
+        does = (
+            "nobody closes" if unclosed else f"swallows what follows up to line {last + self._skip}"
+        )
         raise DataError(
             f"expected every quote to be closed, got one on line {first + self._skip} that {does}: "
-            f"{max(last - first, 0)} more line(s) would be lost in it; nothing was changed. Close it, or write it "
-            'twice ("") if it is part of the text') from None
+            f"{max(last - first, 0)} more line(s) would be lost in it; nothing was changed. Close "
+            "it, or write it "
+            'twice ("") if it is part of the text'
+        ) from None
 
 
 def _chunks(rows: _Rows, chunk_rows: int) -> Iterator[tuple[list[list[str]], dict[int, str]]]:
     while True:
-        with without_collections():  # of lists that all live on: looking through them costs more than reading them
+        with (
+            without_collections()
+        ):  # of lists that all live on: looking through them costs more than reading them
             taken = rows.take(chunk_rows)
         if not taken[0]:
             return
         yield taken
 
 
-def _block(rows: list[list[str]], malformed: dict[int, str], places: list[tuple[str, int]],
-           constants: dict[str, str | None]) -> Block:
+def _block(
+    rows: list[list[str]],
+    malformed: dict[int, str],
+    places: list[tuple[str, int]],
+    constants: dict[str, str | None],
+) -> Block:
     reasons = [""] * len(rows)
     for place, reason in malformed.items():
         rows[place], reasons[place] = [], reason
     cells: dict[str, Any] = {c: [value] * len(rows) for c, value in constants.items()}
     for column, index in places:
-        found = [row[index] or None if row else None for row in rows] if malformed else [
-            row[index] or None for row in rows]
+        found = (
+            [row[index] or None if row else None for row in rows]
+            if malformed
+            else [row[index] or None for row in rows]
+        )
         if not is_clean("".join(filter(None, found))):
             for i, cell in enumerate(found):
                 if cell is not None and not is_clean(cell):
@@ -321,7 +404,8 @@ def _folded(name: str) -> str:
 
 
 def _declared(text: str) -> tuple[int, str]:
-    """Lines to pass over before the header and the delimiter that they declare: "sep=;", as spreadsheets write it."""
+    """Lines to pass over before the header and the delimiter that they declare: "sep=;", as
+    spreadsheets write it."""
     found = re.match(r'"?sep=(.)"?\r?\n', text, re.IGNORECASE)
     return (1, found[1]) if found else (0, "")
 
@@ -335,8 +419,9 @@ def _first(lines: Sequence[str], delimiter: str) -> list[str]:
 
 
 def _fitting(lines: Sequence[str], wanted: Sequence[str], usual: str) -> str:
-    """The usual delimiter, unless another one alone makes most of the wanted columns out of the first line, or, where
-    none makes any, the usual one makes one cell of it and another one alone as many cells of nearly every line."""
+    """The usual delimiter, unless another one alone makes most of the wanted columns out of the
+    first line, or, where none makes any, the usual one makes one cell of it and another one alone
+    as many cells of nearly every line."""
     counts = {d: len(set(wanted) & set(_first(lines, d))) for d in DELIMITERS}
     most = [d for d, count in counts.items() if count == max(counts.values())]
     if len(most) == 1:
@@ -348,7 +433,8 @@ def _fitting(lines: Sequence[str], wanted: Sequence[str], usual: str) -> str:
 
 
 def _is_even(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether a delimiter makes as many cells of nearly every row as of the first, and more than one."""
+    """Whether a delimiter makes as many cells of nearly every row as of the first, and more than
+    one."""
     widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
     return len(widths) > 1 and widths[0] > 1 and widths.count(widths[0]) >= _NEARLY * len(widths)
 
@@ -362,6 +448,7 @@ _VALUE = re.compile(r"[+-]?[\d.,:/ -]*\d[\d.,:/ TZ-]*|\S+@\S+\.\S+|[0-9a-fA-F]{8
 
 
 def _shape(cell: str) -> str:
-    """A cell with its letters and digits taken for one another, and runs of them for one: r017 is a0."""
+    """A cell with its letters and digits taken for one another, and runs of them for one: r017 is
+    a0."""
     letters = re.sub(r"[^\W\d_]+", "a", cell.strip())
     return re.sub(r"(a )+a", "a a", re.sub(r"\d+", "0", letters))

@@ -1,4 +1,5 @@
-"""Labels: what a value that is not spelt as a declared label means, where it can mean one of them only."""
+"""Labels: what a value that is not spelt as a declared label means, where it can mean one of them
+only."""
 
 import difflib
 import re
@@ -15,36 +16,45 @@ _TRUTH = {"true": Decimal(1), "false": Decimal(0)}
 
 
 def _number(value: str) -> Decimal | None:
-    """The number that a value is, true being 1 and false 0; None for anything else. Blanks are not taken away."""
+    """The number that a value is, true being 1 and false 0; None for anything else. Blanks are not
+    taken away."""
     if _NUMBER.fullmatch(value):
         return Decimal(value)
     return _TRUTH.get(value.lower())
 
 
 class Meanings:
-    """The declared label that a value means: itself; the name that a data set gives to its number (ClassLabel); or the
-    one declared label that is the same number or the same truth value ("1.0", 1, true). Where two declared labels would
-    fit it means neither, and stays as it is."""
+    """The declared label that a value means: itself; the name that a data set gives to its number
+    (ClassLabel); or the one declared label that is the same number or the same truth value ("1.0",
+    1, true). Where two declared labels would fit it means neither, and stays as it is."""
 
     def __init__(self, labels: Sequence[str], names: Sequence[str] = ()) -> None:
-        """`names` of the numbers 0, 1, ... where the source declares them: used if one of them is a declared label."""
+        """`names` of the numbers 0, 1, ... where the source declares them: used if one of them is a
+        declared label."""
         self.read_as: Counter[tuple[str, str]] = Counter()
         self._declared = frozenset(labels)
-        self._names = {str(i): name for i, name in enumerate(names)} if self._declared & set(names) else {}
+        self._names = (
+            {str(i): name for i, name in enumerate(names)} if self._declared & set(names) else {}
+        )
         self._numbers: dict[Decimal, list[str]] = {}
         for label in labels:
             if (number := _number(label)) is not None:
                 self._numbers.setdefault(number, []).append(label)
 
     def of(self, values: Sequence[str | None]) -> list[str | None]:
-        """The labels that the values mean, each None or text; those that mean none stay as they are."""
+        """The labels that the values mean, each None or text; those that mean none stay as they
+        are."""
         meant = {value: self._one(value) for value in set(values) if value is not None}
         changed = {value: label for value, label in meant.items() if label != value}
         if changed:
             for value in values:
                 if value in changed:
                     self.read_as[value, changed[value] or "none"] += 1
-        return [meant.get(value) if value is not None else None for value in values] if changed else list(values)
+        return (
+            [meant.get(value) if value is not None else None for value in values]
+            if changed
+            else list(values)
+        )
 
     def means_one(self, value: str) -> bool:
         """Whether a value means a declared label."""
@@ -52,7 +62,9 @@ class Meanings:
 
     def _one(self, value: str) -> str | None:
         if self._names:
-            return None if value == "-1" else self._names.get(value, value)  # -1: no label (Hugging Face datasets)
+            return (
+                None if value == "-1" else self._names.get(value, value)
+            )  # -1: no label (Hugging Face datasets)
         if value in self._declared:
             return value
         number = _number(value)
@@ -61,16 +73,17 @@ class Meanings:
 
 
 class Undeclared:
-    """Values in the column of labels that are no declared label, counted, and which of them may be shown: those that
-    two people's rows have, or that are nearly a declared label. Whatever else stands in a row, a text or an id in the
-    wrong column, is not shown."""
+    """Values in the column of labels that are no declared label, counted, and which of them may be
+    shown: those that two people's rows have, or that are nearly a declared label. Whatever else
+    stands in a row, a text or an id in the wrong column, is not shown."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._declared = labels
         self._counts: Counter[str] = Counter()
         self._only: dict[str, str | None] = {}
         self.beside_declared = False
-        """Whether some row has a declared label: without one, the column may be another than that of the labels."""
+        """Whether some row has a declared label: without one, the column may be another than that
+        of the labels."""
 
     def add(self, labels: Sequence[Any], subjects: Sequence[Any], texts: Sequence[Any]) -> None:
         """The cells of some refused rows."""
@@ -84,7 +97,8 @@ class Undeclared:
             self._only[label] = None
 
     def add_refused(self, refused: Any, data: DataConfig) -> None:
-        """Refused rows of a chunk: of those that could be read, the labels that are not declared."""
+        """Refused rows of a chunk: of those that could be read, the labels that are not
+        declared."""
         strange = refused[~refused[data.label].isin(self._declared) & (refused[MALFORMED] == "")]
         self.add(*(strange[c].tolist() for c in (data.label, data.subject, data.text)))
 
@@ -92,7 +106,9 @@ class Undeclared:
         """The values that may be shown with their counts, most frequent first."""
         if len(self._counts) >= _MOST:
             return {}  # a column of something else
-        return dict([(v, n) for v, n in self._counts.most_common() if self._may_be_shown(v)][:_SHOWN])
+        return dict(
+            [(v, n) for v, n in self._counts.most_common() if self._may_be_shown(v)][:_SHOWN]
+        )
 
     def _may_be_shown(self, value: str) -> bool:
         if not looks_like_a_label(value):
@@ -100,7 +116,11 @@ class Undeclared:
         folded = value.strip().casefold()
         if difflib.get_close_matches(folded, [v.casefold() for v in self._declared], cutoff=0.75):
             return True
-        likely = self.beside_declared or len(self._counts) <= len(self._declared) + 1 or _SHORT.fullmatch(value)
+        likely = (
+            self.beside_declared
+            or len(self._counts) <= len(self._declared) + 1
+            or _SHORT.fullmatch(value)
+        )
         return bool(likely) and self._only.get(value, "") is None
 
     def told(self) -> str:
@@ -109,7 +129,9 @@ class Undeclared:
         hidden = len(self._counts) - len(shown)
         values = [f"{v!r} ({n})" for v, n in shown.items()]
         if hidden:
-            values.append(f"{hidden}{' or more' if len(self._counts) >= _MOST else ''} other value(s)")
+            values.append(
+                f"{hidden}{' or more' if len(self._counts) >= _MOST else ''} other value(s)"
+            )
         return ", ".join(values)
 
     def __bool__(self) -> bool:
@@ -123,4 +145,6 @@ _SHORT = re.compile(r"-?[0-9]{1,2}(\.[0-9]{1,2})?")
 
 def looks_like_a_label(value: str) -> bool:
     """Whether a value has the form of a label: short, on one line, and nobody's address."""
-    return len(value) <= 60 and "@" not in value and len(value.split()) <= 12 and value.isprintable()
+    return (
+        len(value) <= 60 and "@" not in value and len(value.split()) <= 12 and value.isprintable()
+    )

@@ -1,7 +1,7 @@
 """JSON as people have it: an object a line, or an array of objects, however it is indented.
 
-A line that is no JSON, or in which a key stands twice, spoils its row; an array that cannot be read to its end is
-refused, because nobody can tell where its next row begins.
+A line that is no JSON, or in which a key stands twice, spoils its row; an array that cannot be read
+to its end is refused, because nobody can tell where its next row begins.
 """
 
 import json
@@ -98,10 +98,18 @@ class JsonTable:
         """See Table."""
         first = list(islice(self._objects(), 20))
         if first and not any(row is not None for row, _ in first):
-            return ("its rows are arrays or values, not objects with named columns" if first[0][1] != _NOT_JSON else
-                    "its first lines are no JSON: is it CSV? Then name it .csv")
+            return (
+                "its rows are arrays or values, not objects with named columns"
+                if first[0][1] != _NOT_JSON
+                else "its first lines are no JSON: is it CSV? Then name it .csv"
+            )
         rows = [row for row, _ in first[:2] if row is not None]
-        lists = [k for row in rows[:1] for k, v in row.items() if isinstance(v, list) and v and isinstance(v[0], dict)]
+        lists = [
+            k
+            for row in rows[:1]
+            for k, v in row.items()
+            if isinstance(v, list) and v and isinstance(v[0], dict)
+        ]
         if len(rows) == 1 and lists:
             return _inside(shown(lists))
         chats = shown(sorted({k for row, _ in first if row for k, v in _flat(row) if is_chat(v)}))
@@ -114,8 +122,11 @@ class JsonTable:
     def sample(self, rows: int) -> list[dict[str, Any]]:
         """See Table. Keys of inner objects stand under their dotted path."""
         if self._first is None:
-            self._first = [dict(_flat(row)) | self._part.constants
-                           for row, _ in islice(self._objects(), _SAMPLE) if row is not None]
+            self._first = [
+                dict(_flat(row)) | self._part.constants
+                for row, _ in islice(self._objects(), _SAMPLE)
+                if row is not None
+            ]
         return self._first[:rows]
 
     def blocks(self, columns: Columns, chunk_rows: int) -> Iterator[Block]:
@@ -136,15 +147,20 @@ class JsonTable:
                 yield {}, malformed
                 continue
             try:
-                yield {c: constants[c] if c in constants else _value(row, c) for c in columns}, malformed
+                yield (
+                    {c: constants[c] if c in constants else _value(row, c) for c in columns},
+                    malformed,
+                )
             except NotAnId as error:
                 yield {}, f"the row holds {error}"
 
     def _objects(self) -> Iterator[tuple[dict[str, Any] | None, str]]:
         """Every row, None with the reason where it cannot be read."""
-        with readable(f"a readable file of JSON ({self.told.partition(',')[0]})"), self._open() as file:
+        with (
+            readable(f"a readable file of JSON ({self.told.partition(',')[0]})"),
+            self._open() as file,
+        ):
             yield from _elements(file) if self._array else self._lines(file)
-
 
     def _lines(self, file: IO[str]) -> Iterator[tuple[dict[str, Any] | None, str]]:
         self._cut = False
@@ -172,14 +188,15 @@ class _Window:
         while True:
             self._at = _BLANK.match(self._text, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._text) or not self._more():
-                return self._text[self._at:self._at + 1]
+                return self._text[self._at : self._at + 1]
 
     def take(self) -> None:
         """Go past one character."""
         self._at += 1
 
     def value(self) -> Any:
-        """The JSON value that begins here. Raises ValueError when there is none, or one that has no end."""
+        """The JSON value that begins here. Raises ValueError when there is none, or one that has no
+        end."""
         while True:
             try:
                 value, self._at = DECODER.raw_decode(self._text, self._at)
@@ -190,7 +207,7 @@ class _Window:
                 return value
 
     def _more(self) -> bool:
-        rest = self._text[self._at:]
+        rest = self._text[self._at :]
         read = self._file.read(max(_BEGIN, len(rest)))
         self._text, self._at = rest + read, 0
         return bool(read)
@@ -221,8 +238,10 @@ def _elements(file: IO[str]) -> Iterator[tuple[dict[str, Any] | None, str]]:
 
 
 def _not_an_array(number: int, what: str) -> DataError:
-    return DataError(f"expected a JSON array of objects to its end, got {what} behind element {number}; nothing was "
-                     "changed")
+    return DataError(
+        f"expected a JSON array of objects to its end, got {what} behind element {number}; nothing "
+        "was changed"
+    )
 
 
 def _is_a_line(begin: str) -> bool:
@@ -247,29 +266,41 @@ def _refuse_forms(begin: str) -> None:
         return
     if _is_json(line):
         if not rest.strip() and _holds_columns(json.loads(line)):
-            raise DataError("expected an object a line, got one object that holds columns, not rows; write it with "
-                            'orient="records", lines=True (pandas)')
+            raise DataError(
+                "expected an object a line, got one object that holds columns, not rows; write it "
+                "with "
+                'orient="records", lines=True (pandas)'
+            )
         return
     if line.endswith(",") and _is_json(line[:-1]):
-        raise DataError("expected an object a line, got lines that end in commas; take the commas away, or put [ and ] "
-                        "around all of them")
+        raise DataError(
+            "expected an object a line, got lines that end in commas; take the commas away, or put "
+            "[ and ] around all of them"
+        )
     try:
         value, end = DECODER.raw_decode(begin)
         if end < len(line):
-            raise DataError("expected an object a line, got more than one on a line; write each on its own, as "
-                            "`jq -c .` does")
+            raise DataError(
+                "expected an object a line, got more than one on a line; write each on its own, as "
+                "`jq -c .` does"
+            )
     except (ValueError, RecursionError):
         if len(begin) < _BEGIN or line != "{":
             return  # a line that is spoilt
         value = {}
     lists = shown([k for k, v in value.items() if isinstance(v, list)])
-    raise DataError("expected an object a line, got indented JSON, an object on several lines; " + (
-        _inside(lists) if lists else "write an object a line, as `jq -c .` does, or one array"))
+    raise DataError(
+        "expected an object a line, got indented JSON, an object on several lines; "
+        + (_inside(lists) if lists else "write an object a line, as `jq -c .` does, or one array")
+    )
 
 
 def _holds_columns(value: dict[str, Any]) -> bool:
     """Whether an object is a table by column, as pandas writes it unless it is told otherwise."""
-    forms = {tuple(v) if isinstance(v, dict) else len(v) if isinstance(v, list) else None for v in value.values()}
+    forms = {
+        tuple(v) if isinstance(v, dict) else len(v) if isinstance(v, list) else None
+        for v in value.values()
+    }
     return len(value) > 1 and len(forms) == 1 and forms != {None}
 
 
@@ -296,7 +327,9 @@ def _value(row: dict[str, Any], column: str) -> Any:
 def _flat(row: dict[str, Any], above: str = "", depth: int = 3) -> Iterator[tuple[str, Any]]:
     for key, value in row.items():
         if isinstance(value, dict) and value and depth > 1:
-            if not any(c.isdigit() for c in key):  # what is told apart by numbers is data, not a name
+            if not any(
+                c.isdigit() for c in key
+            ):  # what is told apart by numbers is data, not a name
                 yield from _flat(value, f"{above}{key}.", depth - 1)
         else:
             yield above + key, value

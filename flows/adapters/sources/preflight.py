@@ -1,4 +1,5 @@
-"""What every ingest looks at first, before Prefect starts and before anything is locked: all problems together."""
+"""What every ingest looks at first, before Prefect starts and before anything is locked: all
+problems together."""
 
 from collections.abc import Sequence
 
@@ -9,12 +10,13 @@ from s3t_core.config import Config
 from s3t_core.errors import ConfigError, DataError
 
 _READ_BYTES = 16 * 2**20
-"""Smaller sources are read whole: an unclosed quote, or labels of which none is declared, are told at once."""
+"""Smaller sources are read whole: an unclosed quote, or labels of which none is declared, are told
+at once."""
 
 
 def preflight(config: Config, sources: Sequence[str]) -> Source:
-    """The source, opened and found to have what the config names. Raises ConfigError and DataError that tell every
-    problem there is."""
+    """The source, opened and found to have what the config names. Raises ConfigError and DataError
+    that tell every problem there is."""
     problems = []
     try:
         config.require_labels()
@@ -26,7 +28,9 @@ def preflight(config: Config, sources: Sequence[str]) -> Source:
     except DataError as error:
         raise DataError("; ".join([*problems, str(error)])) from None
     if problems:
-        raise (ConfigError if len(problems) == 1 and not config.data.labels else DataError)("; ".join(problems))
+        raise (ConfigError if len(problems) == 1 and not config.data.labels else DataError)(
+            "; ".join(problems)
+        )
     if not sources[0].startswith("example:") and _size(sources) <= _READ_BYTES:
         _read(config, sources)
     return source
@@ -46,6 +50,8 @@ def _read(config: Config, sources: Sequence[str]) -> None:
         declared = declared or bool(known.any())
         undeclared.add_refused(chunk[~known], data)
     if rows and not declared and undeclared:
-        raise DataError(f"expected labels that [data] labels declares, got none in {rows} row(s), which hold "
-                        f"{undeclared.told()}; nothing was changed. Declare the labels as the source spells them, or "
-                        "see [data] label")
+        raise DataError(
+            f"expected labels that [data] labels declares, got none in {rows} row(s), which hold "
+            f"{undeclared.told()}; nothing was changed. Declare the labels as the source spells "
+            "them, or see [data] label"
+        )

@@ -8,7 +8,15 @@ from typing import Any
 import pandas as pd
 
 from flows import examples
-from flows.adapters.sources.cells import CHAT, MALFORMED, ROW, Block, Columns, columns_of, row_by_row
+from flows.adapters.sources.cells import (
+    CHAT,
+    MALFORMED,
+    ROW,
+    Block,
+    Columns,
+    columns_of,
+    row_by_row,
+)
 from flows.adapters.sources.columnar import ColumnarTable
 from flows.adapters.sources.delimited import DelimitedTable
 from flows.adapters.sources.labels import Meanings
@@ -31,14 +39,20 @@ class Source:
         self.columns: Columns = columns_of(config, tier_column)
         self._config = config
         roles = {config.subject: "subject", config.label: "label", config.text: "text"}
-        others = {config.split_by: "held_out_by", config.record: "record", tier_column: "[tiers] column"}
+        others = {
+            config.split_by: "held_out_by",
+            config.record: "record",
+            tier_column: "[tiers] column",
+        }
         self._roles = others | roles
         self.notes: list[str] = []
         self.tables: list[Table] = []
         if any(s.startswith("example:") for s in sources):
             if len(sources) > 1:
-                raise UsageError("expected one example set, or files, got both; ingest them one after the other with "
-                                 "--append")
+                raise UsageError(
+                    "expected one example set, or files, got both; ingest them one after the other "
+                    "with --append"
+                )
             self.tables.append(ExampleTable(sources[0].removeprefix("example:")))
             return
         parts = parts_of(sources)
@@ -52,8 +66,14 @@ class Source:
     def _opened(self, part: Part) -> Table:
         config = self._config
         if part.kind == "delimited":
-            return DelimitedTable(part, list(self.columns), config.delimiter, config.encoding, config.label,
-                                  config.labels)
+            return DelimitedTable(
+                part,
+                list(self.columns),
+                config.delimiter,
+                config.encoding,
+                config.label,
+                config.labels,
+            )
         return JsonTable(part, config.encoding) if part.kind == "json" else ColumnarTable(part)
 
     @property
@@ -77,23 +97,34 @@ class Source:
         return list(dict.fromkeys(name for table in self.tables for name in table.names()))[:_SHOWN]
 
     def problems(self) -> list[str]:
-        """Everything that keeps the source from being read as the config describes it, a sentence each. None of them
-        shows what a row holds."""
+        """Everything that keeps the source from being read as the config describes it, a sentence
+        each. None of them shows what a row holds."""
         found: dict[str, list[int]] = {}
         for number, table in enumerate(self.tables, 1):
             if missing := table.lacking(list(self.columns)):
                 found.setdefault(self._missing(table, missing), []).append(number)
             if twice := table.repeated(list(self.columns)):
                 what = " and ".join(map(repr, twice))
-                found.setdefault(f"expected each column once, got {what} more than once: which one is meant? Name them "
-                                 "apart in the source", []).append(number)
+                found.setdefault(
+                    f"expected each column once, got {what} more than once: which one is meant? "
+                    "Name them apart in the source",
+                    [],
+                ).append(number)
         return [problem + _where(numbers, len(self.tables)) for problem, numbers in found.items()]
 
     def _missing(self, table: Table, missing: list[str]) -> str:
         names = table.names()
-        alike = [f"{near!r} is nearly {column!r} (blanks, letter case or hyphens)"
-                 for column in missing for near in names if is_alike(near, column)]
-        told = f"columns found: {', '.join(map(repr, names[:_SHOWN]))}" if names else "it names no columns"
+        alike = [
+            f"{near!r} is nearly {column!r} (blanks, letter case or hyphens)"
+            for column in missing
+            for near in names
+            if is_alike(near, column)
+        ]
+        told = (
+            f"columns found: {', '.join(map(repr, names[:_SHOWN]))}"
+            if names
+            else "it names no columns"
+        )
         hint = table.hint()
         rest = "; ".join(r for r in (told, *alike, hint) if r)
         wanted = " and ".join(f"column {c!r} ({self._roles[c]})" for c in missing)
@@ -115,9 +146,13 @@ class Source:
         for table, block in self._blocks(chunk_rows):
             rows = len(block.malformed)
             del table
-            yield pd.DataFrame({**{c: pd.Series(block.cells[c], dtype=object) for c in self.columns},
-                                ROW: range(number, number + rows),
-                                MALFORMED: pd.Series(block.malformed, dtype=object)})
+            yield pd.DataFrame(
+                {
+                    **{c: pd.Series(block.cells[c], dtype=object) for c in self.columns},
+                    ROW: range(number, number + rows),
+                    MALFORMED: pd.Series(block.malformed, dtype=object),
+                }
+            )
             number += rows
 
     def _blocks(self, chunk_rows: int) -> Iterator[tuple[Table, Block]]:
@@ -135,8 +170,13 @@ class Source:
                 counts[pair] = counts.get(pair, 0) + count
             self.notes += [n + _where([number], len(self.tables)) for n in table.notes]
         if counts:
-            self.notes.append("labels read as the declared ones they mean: " + ", ".join(
-                f"{value!r} as {label!r} ({n})" for (value, label), n in sorted(counts.items())[:_SHOWN]))
+            self.notes.append(
+                "labels read as the declared ones they mean: "
+                + ", ".join(
+                    f"{value!r} as {label!r} ({n})"
+                    for (value, label), n in sorted(counts.items())[:_SHOWN]
+                )
+            )
 
     def sample(self, rows: int) -> list[dict[str, Any]]:
         """Some first rows that can be read, by column, of the first file."""
@@ -158,8 +198,10 @@ class ExampleTable:
         """See Table. Raises UsageError: the columns are those of the example workspace."""
         missing = [c for c in columns if c not in self._names]
         if missing:
-            raise UsageError(f"expected columns of the example set ({', '.join(self._names)}) in s3t.toml, got "
-                             f"{missing[0]!r}; use a workspace made by `s3t init --example`")
+            raise UsageError(
+                f"expected columns of the example set ({', '.join(self._names)}) in s3t.toml, got "
+                f"{missing[0]!r}; use a workspace made by `s3t init --example`"
+            )
         return []
 
     def repeated(self, columns: Sequence[str]) -> list[str]:  # noqa: ARG002
@@ -184,7 +226,9 @@ class ExampleTable:
 
     def blocks(self, columns: Columns, chunk_rows: int) -> Iterator[Block]:
         """See Table."""
-        rows: Iterable[tuple[dict[str, Any], str]] = ((row, "") for row in examples.rows(self._name))
+        rows: Iterable[tuple[dict[str, Any], str]] = (
+            (row, "") for row in examples.rows(self._name)
+        )
         return row_by_row(rows, columns, chunk_rows)
 
 
@@ -195,9 +239,14 @@ def _refuse_chats(block: Block, column: str) -> None:
             block.malformed[place] = block.malformed[place] or f"column {column!r} holds {CHAT}"
 
 
-def read_chunks(source: str | Sequence[str], config: DataConfig, chunk_rows: int = CHUNK_ROWS,
-                tier_column: str = "") -> Iterator[pd.DataFrame]:
-    """Chunks of at most `chunk_rows` rows. Raises DataError for a source that cannot be read or lacks a column."""
+def read_chunks(
+    source: str | Sequence[str],
+    config: DataConfig,
+    chunk_rows: int = CHUNK_ROWS,
+    tier_column: str = "",
+) -> Iterator[pd.DataFrame]:
+    """Chunks of at most `chunk_rows` rows. Raises DataError for a source that cannot be read or
+    lacks a column."""
     return Source(named(source), config, tier_column).chunks(chunk_rows)
 
 
@@ -215,7 +264,10 @@ def _where(numbers: Sequence[int], parts: int) -> str:
 
 
 def is_alike(one: str, other: str) -> bool:
-    """Whether two names of columns differ, but only in blanks, letter case or what is no letter or digit."""
+    """Whether two names of columns differ, but only in blanks, letter case or what is no letter or
+    digit."""
+
     def folded(name: str) -> str:
         return "".join(c for c in name.casefold() if c.isalnum())
+
     return one != other and folded(one) == folded(other)

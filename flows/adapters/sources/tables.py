@@ -27,7 +27,8 @@ class Table(Protocol):
         """The names of its columns, as far as they may be shown: those that look like names."""
 
     def hint(self) -> str:
-        """What its columns look like when they are not those that are wanted, "" when nothing can be said."""
+        """What its columns look like when they are not those that are wanted, "" when nothing can
+        be said."""
 
     def classes(self, column: str) -> Sequence[str]:
         """The names that it declares for the numbers in a column (ClassLabel), none for most."""
@@ -40,12 +41,56 @@ class Table(Protocol):
 
 
 ROLE_WORDS = {
-    "text": ("text", "body", "comment", "review", "content", "message", "sentence", "description", "feedback",
-             "question", "utterance", "tweet", "post", "note"),
-    "label": ("label", "class", "category", "target", "verdict", "sentiment", "rating", "score", "stars", "intent",
-              "topic", "kind", "tag"),
-    "subject": ("subject", "user", "who", "person", "customer", "email", "author", "client", "member", "account",
-                "patient", "sender", "owner", "employee", "student", "username", "mail"),
+    "text": (
+        "text",
+        "body",
+        "comment",
+        "review",
+        "content",
+        "message",
+        "sentence",
+        "description",
+        "feedback",
+        "question",
+        "utterance",
+        "tweet",
+        "post",
+        "note",
+    ),
+    "label": (
+        "label",
+        "class",
+        "category",
+        "target",
+        "verdict",
+        "sentiment",
+        "rating",
+        "score",
+        "stars",
+        "intent",
+        "topic",
+        "kind",
+        "tag",
+    ),
+    "subject": (
+        "subject",
+        "user",
+        "who",
+        "person",
+        "customer",
+        "email",
+        "author",
+        "client",
+        "member",
+        "account",
+        "patient",
+        "sender",
+        "owner",
+        "employee",
+        "student",
+        "username",
+        "mail",
+    ),
 }
 """Words in the names of columns, by what such a column usually holds."""
 
@@ -56,12 +101,19 @@ def words_of(name: str) -> set[str]:
 
 
 def shown(names: Sequence[str]) -> list[str]:
-    """Of the names in a header those that may be shown: they look like names, not like somebody's data."""
+    """Of the names in a header those that may be shown: they look like names, not like somebody's
+    data."""
     return [n for n in names if _looks_like_a_name(n)]
 
 
 def _looks_like_a_name(name: str) -> bool:
     words = name.split()
     seen = "".join(c for c in name if unicodedata.category(c) not in ("Cf", "Zs"))
-    return (0 < len(name) <= 60 and len(words) <= 4 and seen.isprintable() and "@" not in name and any(
-        c.isalpha() for c in name) and sum(c.isdigit() for c in name) <= 4)
+    return (
+        0 < len(name) <= 60
+        and len(words) <= 4
+        and seen.isprintable()
+        and "@" not in name
+        and any(c.isalpha() for c in name)
+        and sum(c.isdigit() for c in name) <= 4
+    )

@@ -1,5 +1,6 @@
-"""Text files as people have them: packed or not, in an encoding that a mark at their begin tells for certain, that the
-config names, or in UTF-8. Nothing else is guessed: what fits two encodings is refused in a sentence."""
+"""Text files as people have them: packed or not, in an encoding that a mark at their begin tells
+for certain, that the config names, or in UTF-8. Nothing else is guessed: what fits two encodings is
+refused in a sentence."""
 
 import codecs
 import contextlib
@@ -14,30 +15,55 @@ from s3t_core.errors import DataError, S3TError
 _HEAD = 256 * 1024
 _LOOKED_AT = 16 * 2**20
 """Bytes of a text by which an encoding is proposed."""
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig", "UTF-8"), (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
-          (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"), (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
-          (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"))
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
+    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
+    (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
+)
 _PACKED = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _OTHERS: tuple[tuple[bytes, str], ...] = (
-    (b"PK\x03\x04", "a zip archive (an .xlsx or .ods is one too): unpack it, or save the sheet as CSV"),
+    (
+        b"PK\x03\x04",
+        "a zip archive (an .xlsx or .ods is one too): unpack it, or save the sheet as CSV",
+    ),
     (b"PK\x05\x06", "an empty zip archive"),
     (b"\xd0\xcf\x11\xe0", "an old Office file (.xls): save the sheet as CSV"),
     (b"BZh", "bzip2: unpack it, or pack it with gzip or zstd"),
     (b"\xfd7zXZ", "xz: unpack it, or pack it with gzip or zstd"),
     (b"\x04\x22\x4d\x18", "lz4: unpack it, or pack it with gzip or zstd"),
-    (b"7z\xbc\xaf", "a 7z archive: unpack it"), (b"Rar!", "a RAR archive: unpack it"),
+    (b"7z\xbc\xaf", "a 7z archive: unpack it"),
+    (b"Rar!", "a RAR archive: unpack it"),
     (b"%PDF", "a PDF: its texts must be taken out first"),
     (b"SQLite format 3", "an SQLite database: export the table as CSV or Parquet"),
-    (b"ORC", "an ORC file: write it as Parquet"), (b"Obj\x01", "an Avro file: write it as Parquet"),
+    (b"ORC", "an ORC file: write it as Parquet"),
+    (b"Obj\x01", "an Avro file: write it as Parquet"),
     (b"\x80\x04\x95", "a Python pickle, which is never read: write it as Parquet"),
     (b"\x80\x05\x95", "a Python pickle, which is never read: write it as Parquet"),
-    (b"\x89PNG", "an image: a row's text is an image in base64, in a table with its label and its person"),
-    (b"\xff\xd8\xff", "an image: a row's text is an image in base64, in a table with its label and its person"),
-    (b"GIF8", "an image: a row's text is an image in base64, in a table with its label and its person"),
-    (b"\x89HDF", "an HDF5 file: write it as Parquet"))
-_MARKUP = ((b"<!doctype", "an HTML page (a login or an error page, maybe)"),
-           (b"<html", "an HTML page (a login or an error page, maybe)"), (b"<?xml", "XML"))
-_UNDECODED = 'is it Latin-1, as Windows programs write it? Then set [data] encoding = "cp1252", or save it as UTF-8'
+    (
+        b"\x89PNG",
+        "an image: a row's text is an image in base64, in a table with its label and its person",
+    ),
+    (
+        b"\xff\xd8\xff",
+        "an image: a row's text is an image in base64, in a table with its label and its person",
+    ),
+    (
+        b"GIF8",
+        "an image: a row's text is an image in base64, in a table with its label and its person",
+    ),
+    (b"\x89HDF", "an HDF5 file: write it as Parquet"),
+)
+_MARKUP = (
+    (b"<!doctype", "an HTML page (a login or an error page, maybe)"),
+    (b"<html", "an HTML page (a login or an error page, maybe)"),
+    (b"<?xml", "XML"),
+)
+_UNDECODED = (
+    'is it Latin-1, as Windows programs write it? Then set [data] encoding = "cp1252", or save it '
+    "as UTF-8"
+)
 
 
 def packing_of(path: Path) -> str:
@@ -53,6 +79,7 @@ def open_bytes(path: Path, packing: str) -> IO[bytes]:
         return gzip.open(path, "rb")
     if packing == "zstd":
         import pyarrow as pa
+
         return pa.input_stream(str(path), compression="zstd")  # type: ignore[no-any-return]
     return path.open("rb")
 
@@ -65,7 +92,8 @@ def head_of(path: Path, packing: str) -> bytes:
 
 @contextlib.contextmanager
 def readable(what: str) -> Iterator[None]:
-    """What goes wrong while a source is read, as a DataError that names no value. `what` it was expected to be."""
+    """What goes wrong while a source is read, as a DataError that names no value. `what` it was
+    expected to be."""
     try:
         yield
     except S3TError:
@@ -98,23 +126,30 @@ def refuse_other_kinds(head: bytes) -> None:
     begin = head[:64].lstrip().lower()
     for magic, what in (*_OTHERS, *((m, w) for m, w in _MARKUP if begin.startswith(m))):
         if head.startswith(magic) or begin.startswith(magic):
-            raise DataError(f"expected CSV, TSV, JSON, JSON Lines, Arrow or Parquet as the source, got {what}")
+            raise DataError(
+                f"expected CSV, TSV, JSON, JSON Lines, Arrow or Parquet as the source, got {what}"
+            )
 
 
 def encoding_of(head: bytes, configured: str) -> tuple[str, str]:
-    """The codec to read a text with, and its name for people: by its mark, as configured, else UTF-8. Raises DataError
-    where mark and config disagree, and for what cannot be UTF-8 text."""
+    """The codec to read a text with, and its name for people: by its mark, as configured, else
+    UTF-8. Raises DataError where mark and config disagree, and for what cannot be UTF-8 text."""
     for mark, codec, name in _MARKS:
         if head.startswith(mark):
             if configured and not codecs.lookup(configured).name.startswith(name.lower()):
-                raise DataError(f"expected {configured}, as [data] encoding says, got a file that begins with the mark "
-                                f"of {name}; leave encoding empty")
+                raise DataError(
+                    f"expected {configured}, as [data] encoding says, got a file that begins with "
+                    f"the mark of {name}; leave encoding empty"
+                )
             return codec, name
     if configured:
         return configured, configured
     if wide := _unmarked_utf16(head):
-        raise DataError("expected text in UTF-8, got bytes of zero in every other place: is it UTF-16? Then set [data] "
-                        f"encoding = \"{wide}\", or save it as UTF-8")
+        raise DataError(
+            "expected text in UTF-8, got bytes of zero in every other place: is it UTF-16? Then "
+            "set [data] "
+            f'encoding = "{wide}", or save it as UTF-8'
+        )
     return "utf-8", "UTF-8"
 
 
@@ -127,18 +162,23 @@ def _unmarked_utf16(head: bytes) -> str:
 
 
 def open_text(path: Path, packing: str, codec: str) -> IO[str]:
-    """The text of a file, line ends as they are. A byte that does not decode becomes a lone surrogate, by which its
-    row is found (PEP 383)."""
-    return io.TextIOWrapper(open_bytes(path, packing), encoding=codec, errors="surrogateescape", newline="")
+    """The text of a file, line ends as they are. A byte that does not decode becomes a lone
+    surrogate, by which its row is found (PEP 383)."""
+    return io.TextIOWrapper(
+        open_bytes(path, packing), encoding=codec, errors="surrogateescape", newline=""
+    )
 
 
 def likely_encoding(path: Path) -> str:
-    """The encoding to propose for a text whose bytes are not UTF-8: UTF-16, where they look like it; cp1252, where they
-    fit it and no line of them is UTF-8 beyond ASCII, as lines of a file in two encodings are; else ""."""
+    """The encoding to propose for a text whose bytes are not UTF-8: UTF-16, where they look like
+    it; cp1252, where they fit it and no line of them is UTF-8 beyond ASCII, as lines of a file in
+    two encodings are; else ""."""
     found = ""
     with readable("a packed file"), open_bytes(path, packing_of(path)) as file:
         text = file.read(_LOOKED_AT)
-    if not text.startswith(tuple(mark for mark, _, _ in _MARKS)) and (wide := _unmarked_utf16(text)):
+    if not text.startswith(tuple(mark for mark, _, _ in _MARKS)) and (
+        wide := _unmarked_utf16(text)
+    ):
         return wide
     for line in text.splitlines():
         if line.isascii():

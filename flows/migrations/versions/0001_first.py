@@ -1,6 +1,7 @@
 """Ledger, requests, suppression list, lease, idempotency keys.
 
-Databases of builds before this one were made without a revision: what is there already stays as it is.
+Databases of builds before this one were made without a revision: what is there already stays as it
+is.
 """
 
 import sqlalchemy as sa
@@ -31,14 +32,33 @@ def _text(name: str, key: bool = False) -> sa.Column[str]:
 
 
 _TABLES: dict[str, list[sa.Column]] = {  # type: ignore[type-arg]
-    "ledger": [sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
-               sa.Column("leaf", sa.LargeBinary, nullable=False), sa.Column("hash", sa.LargeBinary, nullable=False)],
-    "requests": [sa.Column("seq", sa.Integer, primary_key=True),
-                 sa.Column("id", sa.String, unique=True, nullable=False),
-                 *map(_text, ("subject", "record", "suppression", "commitment", "salt", "received", "due",
-                              "certificate"))],
+    "ledger": [
+        sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("leaf", sa.LargeBinary, nullable=False),
+        sa.Column("hash", sa.LargeBinary, nullable=False),
+    ],
+    "requests": [
+        sa.Column("seq", sa.Integer, primary_key=True),
+        sa.Column("id", sa.String, unique=True, nullable=False),
+        *map(
+            _text,
+            (
+                "subject",
+                "record",
+                "suppression",
+                "commitment",
+                "salt",
+                "received",
+                "due",
+                "certificate",
+            ),
+        ),
+    ],
     "suppression": [_text("digest", key=True), *map(_text, ("kind", "request", "since"))],
-    "lease": [_text("name", key=True), *map(_text, ("holder", "place")),
-              sa.Column("beat", sa.Integer, nullable=False)],
+    "lease": [
+        _text("name", key=True),
+        *map(_text, ("holder", "place")),
+        sa.Column("beat", sa.Integer, nullable=False),
+    ],
     "idempotency": [_text("key", key=True), _text("request")],
 }

@@ -13,7 +13,9 @@ down_revision = "0002"
 def upgrade() -> None:
     """Make the one, drop the other."""
     if not sa.inspect(op.get_bind()).has_table("writer"):
-        made = op.create_table("writer", sa.Column("only", sa.Integer, primary_key=True, autoincrement=False))
+        made = op.create_table(
+            "writer", sa.Column("only", sa.Integer, primary_key=True, autoincrement=False)
+        )
         op.bulk_insert(made, [{"only": 1}])
     op.execute("DROP TABLE IF EXISTS idempotency")
 
@@ -21,5 +23,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """The other way."""
     op.drop_table("writer")
-    op.create_table("idempotency", sa.Column("key", sa.String, primary_key=True),
-                    sa.Column("request", sa.String, nullable=False))
+    op.create_table(
+        "idempotency",
+        sa.Column("key", sa.String, primary_key=True),
+        sa.Column("request", sa.String, nullable=False),
+    )

@@ -28,7 +28,8 @@ _TAR_NOTES = (b"x", b"g", b"L", b"K")
 _DESCRIPTOR_BYTES = 24
 """What may stand between two entries of a zip: a data descriptor."""
 _MARKS = (b"PK\x07\x08", b"PK00")
-"""What may stand before the first entry of a zip that was written in one piece where several were possible."""
+"""What may stand before the first entry of a zip that was written in one piece where several were
+possible."""
 _GIT_HEADER_BYTES = 64
 
 
@@ -38,20 +39,27 @@ def decode_zip(source: Source) -> Iterator[Part]:
 
 
 def decode_zip_behind(source: Source) -> Iterator[Part]:
-    """The same; what stands before the first entry (a program that unpacks it) is searched as it is."""
+    """The same; what stands before the first entry (a program that unpacks it) is searched as it
+    is."""
     yield from _zip_entries(source, behind_others=True)
 
 
 def _zip_entries(source: Source, behind_others: bool) -> Iterator[Part]:
     with zipfile.ZipFile(source.file) as archive:
         entries = archive.infolist()
-        begin = min((e.header_offset for e in entries), default=archive.start_dir) if behind_others else 0
+        begin = (
+            min((e.header_offset for e in entries), default=archive.start_dir)
+            if behind_others
+            else 0
+        )
         source.file.seek(0)
         begin = begin or 4 * (source.file.read(4) in _MARKS)
         _check_covered(source.file, entries, begin, archive.start_dir)
         yield archive.comment
         for entry in entries:
-            yield b"\n".join((entry.orig_filename.encode("utf-8", "replace"), entry.comment, entry.extra))
+            yield b"\n".join(
+                (entry.orig_filename.encode("utf-8", "replace"), entry.comment, entry.extra)
+            )
             yield _local_header(source.file, entry)
             stream = stream_of(_entry_pieces(source.file, entry))
             yield stream
@@ -59,7 +67,8 @@ def _zip_entries(source: Source, behind_others: bool) -> Iterator[Part]:
 
 
 def _local_header(file: IO[bytes], entry: zipfile.ZipInfo) -> bytes:
-    """The name of an entry, a line break, and what else stands before its content. Leaves the file at the content."""
+    """The name of an entry, a line break, and what else stands before its content. Leaves the file
+    at the content."""
     file.seek(entry.header_offset)
     header = read_exactly(file, 30)
     if not header.startswith(b"PK\x03\x04"):
@@ -69,8 +78,8 @@ def _local_header(file: IO[bytes], entry: zipfile.ZipInfo) -> bytes:
 
 
 def _entry_pieces(file: IO[bytes], entry: zipfile.ZipInfo) -> Iterator[bytes]:
-    """The content of an entry. Every byte that is stored must be a part of it, and it must be as long as it says: the
-    standard library passes over the rest."""
+    """The content of an entry. Every byte that is stored must be a part of it, and it must be as
+    long as it says: the standard library passes over the rest."""
     if entry.flag_bits & 0x61 or entry.compress_type not in _INFLATERS:
         raise Undecodable("zip: encrypted, or another compression")
     inflater, left, size, crc = _INFLATERS[entry.compress_type](entry), entry.compress_size, 0, 0
@@ -114,18 +123,24 @@ class _Stored:
 
 
 def _lzma_size(entry: zipfile.ZipInfo) -> bytes:
-    """The size that stands in the header of what xz called lzma: none where the stream has an end of its own."""
+    """The size that stands in the header of what xz called lzma: none where the stream has an end
+    of its own."""
     return b"\xff" * 8 if entry.flag_bits & 2 else entry.file_size.to_bytes(8, "little")
 
 
 _INFLATERS: dict[int, Callable[[zipfile.ZipInfo], Any]] = {
-    zipfile.ZIP_STORED: lambda entry: _Stored(entry.file_size), zipfile.ZIP_DEFLATED: lambda _: zlib.decompressobj(-15),
+    zipfile.ZIP_STORED: lambda entry: _Stored(entry.file_size),
+    zipfile.ZIP_DEFLATED: lambda _: zlib.decompressobj(-15),
     zipfile.ZIP_BZIP2: lambda _: bz2.BZ2Decompressor(),
-    zipfile.ZIP_LZMA: lambda _: lzma.LZMADecompressor(lzma.FORMAT_ALONE)}
+    zipfile.ZIP_LZMA: lambda _: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
+}
 
 
-def _check_covered(file: IO[bytes], entries: list[zipfile.ZipInfo], at: int, directory: int) -> None:
-    """That from `at` on entries, directory and its end are all: what was deleted from an archive may lie between."""
+def _check_covered(
+    file: IO[bytes], entries: list[zipfile.ZipInfo], at: int, directory: int
+) -> None:
+    """That from `at` on entries, directory and its end are all: what was deleted from an archive
+    may lie between."""
     before = None
     for entry in sorted(entries, key=lambda e: e.header_offset):
         _check_gap(file, at, entry.header_offset, before)
@@ -137,25 +152,30 @@ def _check_covered(file: IO[bytes], entries: list[zipfile.ZipInfo], at: int, dir
     file.seek(begin)
     tail = file.read()
     end = tail.rfind(b"PK\x05\x06")
-    if begin + end + 22 + int.from_bytes(tail[end + 20:end + 22], "little") != size:
+    if begin + end + 22 + int.from_bytes(tail[end + 20 : end + 22], "little") != size:
         raise Undecodable("zip: bytes after its end")
 
 
 def _check_gap(file: IO[bytes], begin: int, end: int, entry: zipfile.ZipInfo | None) -> None:
-    """That nothing stands behind an entry but its size and checksum once more, where it says so (a data descriptor)."""
+    """That nothing stands behind an entry but its size and checksum once more, where it says so (a
+    data descriptor)."""
     if begin == end:
         return
     file.seek(begin)
     between = file.read(end - begin) if 0 < end - begin <= _DESCRIPTOR_BYTES else b""
-    told = (entry.CRC, entry.compress_size, entry.file_size) if entry and entry.flag_bits & 8 else ()
-    if not told or between.removeprefix(b"PK\x07\x08") not in [struct.pack(f, *told) for f in (
-            ("<LQQ", "<LLL") if max(told) < 2**32 else ("<LQQ",))]:
+    told = (
+        (entry.CRC, entry.compress_size, entry.file_size) if entry and entry.flag_bits & 8 else ()
+    )
+    if not told or between.removeprefix(b"PK\x07\x08") not in [
+        struct.pack(f, *told) for f in (("<LQQ", "<LLL") if max(told) < 2**32 else ("<LQQ",))
+    ]:
         raise Undecodable("zip: bytes behind an entry")
 
 
 def decode_tar(source: Source) -> Iterator[Part]:
-    """What stands behind every header, whatever its type, block after block to the end of the file. The standard
-    library ends in silence at the first header that it does not understand, and skips what is no file."""
+    """What stands behind every header, whatever its type, block after block to the end of the file.
+    The standard library ends in silence at the first header that it does not understand, and skips
+    what is no file."""
     file, size = source.file, None
     while any(header := _block(file)):
         stored = _tar_size(header) if size is None or header[156:157] in _TAR_NOTES else size
@@ -182,11 +202,16 @@ def _block(file: IO[bytes]) -> bytes:
 
 
 def _tar_size(header: bytes) -> int:
-    """How many bytes stand behind a header: octal digits, or, with the first bit set, a number in base 256."""
+    """How many bytes stand behind a header: octal digits, or, with the first bit set, a number in
+    base 256."""
     if not has_tar_checksum(header):
         raise Undecodable("tar: a header without its checksum")
     field = header[124:136]
-    return int.from_bytes(field, "big") & (2**95 - 1) if field[0] & 0x80 else int(field.strip(b" \0") or b"0", 8)
+    return (
+        int.from_bytes(field, "big") & (2**95 - 1)
+        if field[0] & 0x80
+        else int(field.strip(b" \0") or b"0", 8)
+    )
 
 
 def has_tar_checksum(header: bytes) -> bool:
@@ -200,7 +225,8 @@ def has_tar_checksum(header: bytes) -> bool:
 
 
 def _pax_size(records: bytes) -> int | None:
-    """The size that an extended header gives the next entry, None when it gives none: "LENGTH KEY=VALUE" lines."""
+    """The size that an extended header gives the next entry, None when it gives none: "LENGTH
+    KEY=VALUE" lines."""
     size = None
     while records:
         length = int(records.partition(b" ")[0])
@@ -215,7 +241,8 @@ def _pax_size(records: bytes) -> int | None:
 
 
 def _skip_sparse_map(file: IO[bytes], header: bytes) -> None:
-    """More of the map of a sparse file's holes, in blocks of their own: numbers, searched as they are."""
+    """More of the map of a sparse file's holes, in blocks of their own: numbers, searched as they
+    are."""
     more = header[482]
     while more:
         more = _block(file)[504]

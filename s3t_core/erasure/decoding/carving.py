@@ -1,17 +1,19 @@
 """Packed cells that SQLite keeps and no query shows.
 
-A row that was deleted or changed stays in pages that are free, in the free space of others, in frames of a write-ahead
-log that are not current, in a journal. As plain bytes it is found by searching the file. What is packed is looked for
-by how it begins, wherever that is, and unpacked from there:
+A row that was deleted or changed stays in pages that are free, in the free space of others, in
+frames of a write-ahead log that are not current, in a journal. As plain bytes it is found by
+searching the file. What is packed is looked for by how it begins, wherever that is, and unpacked
+from there:
 
-1. within its page, or, since a long cell goes on in other pages that each begin with the number of the next
-   (https://www.sqlite.org/fileformat2.html, 1.5 and 1.6), from wherever a number stands that may be one; in such a page
-   itself, from its end. Whatever reaches its own end, as checksums and lengths tell, is what was there
-2. of a page that is there several times (in the file, in frames of the log) the nearest is tried, then the one before,
-   the one behind, the one in the file
-3. what does not reach an end is searched as far as it comes. It is Undecodable, unless it begins as a cell did that a
-   query gave; but of a kind that two bytes tell (zlib), or none that are fixed (lzma), many files have by chance what
-   looks like it, and that it breaks off says nothing
+1. within its page, or, since a long cell goes on in other pages that each begin with the number of
+   the next (https://www.sqlite.org/fileformat2.html, 1.5 and 1.6), from wherever a number stands
+   that may be one; in such a page itself, from its end. Whatever reaches its own end, as checksums
+   and lengths tell, is what was there
+2. of a page that is there several times (in the file, in frames of the log) the nearest is tried,
+   then the one before, the one behind, the one in the file
+3. what does not reach an end is searched as far as it comes. It is Undecodable, unless it begins as
+   a cell did that a query gave; but of a kind that two bytes tell (zlib), or none that are fixed
+   (lzma), many files have by chance what looks like it, and that it breaks off says nothing
 """
 
 import bz2
@@ -39,24 +41,44 @@ _SURE_BYTES = 6
 _NUMBER = re.compile(rb"(?=\0)")
 _POLICIES = 4
 _WAL, _FRAME, _JOURNAL, _RECORD = 32, 24, 512, 8
-_ZLIB = tuple(bytes([first, second]) for first in range(0x08, 0x80, 0x10) for second in range(256)
-              if (first * 256 + second) % 31 == 0 and not second & 0x20)
+_ZLIB = tuple(
+    bytes([first, second])
+    for first in range(0x08, 0x80, 0x10)
+    for second in range(256)
+    if (first * 256 + second) % 31 == 0 and not second & 0x20
+)
 _LZMA = re.compile(rb"\0(?!\0{3})[\0-\xff]{2}[\0-\x10](?:\xff{8}|.{4}[\0-\x3f]\0{3})", re.DOTALL)
 """But for its first byte."""
-_MARKS = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"PK\x03\x04", b"PAR1",
-          b"ARROW1\0\0", b"SQLite format 3\0", b"7z\xbc\xaf", b"Rar!\x1a", b"\x89HDF", b"Obj\x01", b"PACK\0\0\0")
+_MARKS = (
+    b"\x1f\x8b\x08",
+    b"BZh",
+    b"\xfd7zXZ\0",
+    b"\x28\xb5\x2f\xfd",
+    b"\x04\x22\x4d\x18",
+    b"PK\x03\x04",
+    b"PAR1",
+    b"ARROW1\0\0",
+    b"SQLite format 3\0",
+    b"7z\xbc\xaf",
+    b"Rar!\x1a",
+    b"\x89HDF",
+    b"Obj\x01",
+    b"PACK\0\0\0",
+)
 """Looked for first: a search for one string is a hundred times as fast as one for a pattern."""
 _SURE = re.compile(
     rb"(?P<gzip>\x1f\x8b\x08[\0-\x1f].{4}[\0\2\4][\0-\x0d\xff])|(?P<bzip2>BZh[1-9](?:1AY&SY|\x17rE8P\x90))|"
     rb"(?P<xz>\xfd7zXZ\0)|(?P<zstd>\x28\xb5\x2f\xfd)|(?P<lz4>\x04\x22\x4d\x18)|(?P<zip>PK\x03\x04)|(?P<parquet>PAR1)|"
     rb"(?P<arrow>ARROW1\0\0)|(?P<sqlite>SQLite format 3\0)|"
-    rb"(?P<other>7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|\x89HDF\r\n\x1a\n|Obj\x01|PACK\0\0\0[\2\3])", re.DOTALL)
+    rb"(?P<other>7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|\x89HDF\r\n\x1a\n|Obj\x01|PACK\0\0\0[\2\3])",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was unpacked of one beginning. `ended`: how many bytes it has, None where it breaks off; `read`: how many
-    were read until then; `out`: how many came out."""
+    """What was unpacked of one beginning. `ended`: how many bytes it has, None where it breaks off;
+    `read`: how many were read until then; `out`: how many came out."""
 
     ended: int | None
     read: int
@@ -64,9 +86,12 @@ class Found:
 
 
 class Pages:
-    """Every page of a database that lies in its file, in its write-ahead log and in its journal, in that order."""
+    """Every page of a database that lies in its file, in its write-ahead log and in its journal, in
+    that order."""
 
-    def __init__(self, database: IO[bytes], log: IO[bytes] | None, journal: IO[bytes] | None) -> None:
+    def __init__(
+        self, database: IO[bytes], log: IO[bytes] | None, journal: IO[bytes] | None
+    ) -> None:
         database.seek(0)
         header = database.read(100)
         size = int.from_bytes(header[16:18], "big")
@@ -75,9 +100,14 @@ class Pages:
         self.least = (self._usable - 12) * 32 // 255 - 23
         """So many bytes of a long cell stand in its first page (1.6 of the file format)."""
         count = database.seek(0, io.SEEK_END) // self.size
-        self._places: list[tuple[int, IO[bytes], int]] = [(n + 1, database, n * self.size) for n in range(count)]
+        self._places: list[tuple[int, IO[bytes], int]] = [
+            (n + 1, database, n * self.size) for n in range(count)
+        ]
         self._in_file = count
-        for told in (_frames(log, self.size) if log else (), _records(journal, self.size) if journal else ()):
+        for told in (
+            _frames(log, self.size) if log else (),
+            _records(journal, self.size) if journal else (),
+        ):
             self._places += told
         self._nexts: dict[int, int] = {}
         self._by_number: dict[int, list[int]] = {}
@@ -94,16 +124,18 @@ class Pages:
     def __getitem__(self, index: int) -> bytes:
         _, file, at = self._places[index]
         file.seek(at)
-        return file.read(self.size)[:self._usable]
+        return file.read(self.size)[: self._usable]
 
     def runs(self, index: int, begin: int, most: int) -> Iterator[list[tuple[int, int, int]]]:
-        """Where the cell that goes on at `begin` of a page may lie: (page, begin, end), one after the other. Its first
-        page has `most` bytes of it at most."""
+        """Where the cell that goes on at `begin` of a page may lie: (page, begin, end), one after
+        the other. Its first page has `most` bytes of it at most."""
         page = self[index]
         places = [(begin, len(page), int.from_bytes(page[:4], "big"))]
-        places += [(begin, at, int.from_bytes(page[at:at + 4], "big"))
-                   for at in (found.start() for found in _NUMBER.finditer(page, begin + 1, len(page) - 3))
-                   if at <= begin + most]
+        places += [
+            (begin, at, int.from_bytes(page[at : at + 4], "big"))
+            for at in (found.start() for found in _NUMBER.finditer(page, begin + 1, len(page) - 3))
+            if at <= begin + most
+        ]
         for first, last, number in places:
             if number not in self._by_number:
                 continue
@@ -115,7 +147,8 @@ class Pages:
                     yield [(index, first, last), *rest]
 
     def _chain(self, index: int, number: int, policy: int) -> list[tuple[int, int, int]]:
-        """The pages that a cell goes on in, from page `number` to the one that names no other; [] where that fails."""
+        """The pages that a cell goes on in, from page `number` to the one that names no other; []
+        where that fails."""
         found: list[tuple[int, int, int]] = []
         passed = {index}
         while number:
@@ -138,9 +171,16 @@ class Pages:
         """Which of the pages of this number belongs to the page at `index`."""
         first = self._in_file
         preferred: tuple[Callable[[int], bool], ...] = (
-            lambda i: (i < first) == (index < first), lambda i: i < index, lambda i: i > index, lambda i: i < first)
-        return min(self._by_number.get(number, ()), default=None,
-                   key=lambda i: (not preferred[policy](i), abs(i - index)))
+            lambda i: (i < first) == (index < first),
+            lambda i: i < index,
+            lambda i: i > index,
+            lambda i: i < first,
+        )
+        return min(
+            self._by_number.get(number, ()),
+            default=None,
+            key=lambda i: (not preferred[policy](i), abs(i - index)),
+        )
 
     def read(self, run: list[tuple[int, int, int]]) -> bytes:
         """The bytes of a run."""
@@ -171,20 +211,20 @@ def _records(journal: IO[bytes], size: int) -> Iterator[tuple[int, IO[bytes], in
 
 
 def carved(pages: Pages, known: set[bytes]) -> Iterator[Part]:
-    """What the packed cells say. `known`: the first bytes, `pages.least` at most, of cells that a query gave. Raises
-    Undecodable at the end."""
+    """What the packed cells say. `known`: the first bytes, `pages.least` at most, of cells that a
+    query gave. Raises Undecodable at the end."""
     broken: list[tuple[int, int, str]] = []
     taken = _Taken(pages, known)
     for index, at, kind, run, found in _tried(pages, _sure, None):
         if found.ended is None:
             broken.append((index, at, kind))
         else:
-            member = pages.read(run)[:found.ended]
+            member = pages.read(run)[: found.ended]
             taken.add(run, member)
             yield from _whole(kind, member)
     for _, _, kind, run, found in _tried(pages, _unsure, taken):
         if found.ended is not None:
-            yield from _whole(kind, pages.read(run)[:found.ended])
+            yield from _whole(kind, pages.read(run)[: found.ended])
         elif found.out >= _SURE_BYTES:
             yield stream_of(_as_far(kind, pages.read(run)))
     stops = False
@@ -207,7 +247,7 @@ class _Taken:
 
     def add(self, run: list[tuple[int, int, int]], member: bytes) -> None:
         """Remember a member that lies in `run`."""
-        self._known.add(member[:self._pages.least])
+        self._known.add(member[: self._pages.least])
         size = len(member)
         for index, begin, end in run:
             place = (begin, min(end, begin + size))
@@ -220,23 +260,37 @@ class _Taken:
         return any(begin <= at < end for begin, end in self._places.get(index, ()))
 
     def is_like(self, index: int, at: int) -> bool:
-        """Whether it begins like one of them, or the same bytes stand there as in the same page at another time, of
-        which they were a part of one."""
+        """Whether it begins like one of them, or the same bytes stand there as in the same page at
+        another time, of which they were a part of one."""
         rest = self._pages[index][at:]
-        if any(rest.startswith(cell[:len(rest)]) for cell in self._known if min(len(cell), len(rest)) >= _LIKE_BYTES):
+        if any(
+            rest.startswith(cell[: len(rest)])
+            for cell in self._known
+            if min(len(cell), len(rest)) >= _LIKE_BYTES
+        ):
             return True
-        return any(begin <= at < end and rest[:end - at] == self._pages[other][at:end] for (begin, end), other in
-                   self._by_number.get(self._pages.number(index), {}).items())
+        return any(
+            begin <= at < end and rest[: end - at] == self._pages[other][at:end]
+            for (begin, end), other in self._by_number.get(self._pages.number(index), {}).items()
+        )
 
 
-def _tried(pages: Pages, beginnings: Callable[[bytes], Iterator[tuple[int, str]]], taken: _Taken | None,
-           ) -> Iterator[tuple[int, int, str, list[tuple[int, int, int]], Found]]:
-    """Every beginning, where it stands, its kind, and the run in which it reaches an end, else comes farthest."""
+def _tried(
+    pages: Pages,
+    beginnings: Callable[[bytes], Iterator[tuple[int, str]]],
+    taken: _Taken | None,
+) -> Iterator[tuple[int, int, str, list[tuple[int, int, int]], Found]]:
+    """Every beginning, where it stands, its kind, and the run in which it reaches an end, else
+    comes farthest."""
     for index in range(len(pages)):
         page = pages[index]
         for at, kind in beginnings(page):
             is_header = kind == "sqlite" and at == 0 and pages.number(index) == 1
-            if is_header or (taken and taken.has(index, at)) or not _may_be(kind, page[at:at + HEAD_BYTES]):
+            if (
+                is_header
+                or (taken and taken.has(index, at))
+                or not _may_be(kind, page[at : at + HEAD_BYTES])
+            ):
                 continue
             run = [(index, at, len(page))]
             best = _unpacked(kind, page[at:])
@@ -276,7 +330,11 @@ def _whole(kind: str, member: bytes) -> Iterator[Part]:
         return
     begin = _entry_begin(member)
     yield member[30:begin]
-    yield stream_of(_as_far(kind, member)) if member[8:10] == b"\x08\0" else io.BytesIO(member[begin:])
+    yield (
+        stream_of(_as_far(kind, member))
+        if member[8:10] == b"\x08\0"
+        else io.BytesIO(member[begin:])
+    )
 
 
 # --- where a member ends
@@ -288,11 +346,14 @@ def _unpacked(kind: str, data: bytes) -> Found:
     if kind == "zip":
         return _entry(data)
     end = _ENDS[kind](data) if kind in _ENDS else None
-    return Found(end if end is not None and _is_whole(kind, data[:end]) else None, len(data), len(data))
+    return Found(
+        end if end is not None and _is_whole(kind, data[:end]) else None, len(data), len(data)
+    )
 
 
 def _is_whole(kind: str, member: bytes) -> bool:
-    """Whether a member whose length a footer or frames tell can be read: pages of another cell may be in it."""
+    """Whether a member whose length a footer or frames tell can be read: pages of another cell may
+    be in it."""
     with suppress(pa.ArrowException, OSError, sqlite3.Error):
         if kind in ("zstd", "lz4"):
             pa.CompressedInputStream(pa.BufferReader(member), kind).read()
@@ -310,15 +371,19 @@ def _is_whole(kind: str, member: bytes) -> bool:
 
 
 _INFLATERS: dict[str, Callable[[], Any]] = {
-    "gzip": lambda: zlib.decompressobj(31), "zlib": zlib.decompressobj, "bzip2": bz2.BZ2Decompressor,
-    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ), "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE)}
+    "gzip": lambda: zlib.decompressobj(31),
+    "zlib": zlib.decompressobj,
+    "bzip2": bz2.BZ2Decompressor,
+    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
+    "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
+}
 
 
 def _inflated(inflater: Any, data: bytes) -> Found:
     out = at = 0
     with suppress(zlib.error, lzma.LZMAError, OSError, EOFError, ValueError):
         for at in range(0, len(data), _STEP):
-            out += len(inflater.decompress(data[at:at + _STEP]))
+            out += len(inflater.decompress(data[at : at + _STEP]))
             if inflater.eof:
                 return Found(min(at + _STEP, len(data)) - len(inflater.unused_data), at, out)
         return Found(None, len(data), out)
@@ -331,13 +396,14 @@ def _entry_begin(data: bytes) -> int:
 
 
 def _entry(data: bytes) -> Found:
-    """One entry of a zip, from its header on: each stands for itself, whatever became of the directory."""
+    """One entry of a zip, from its header on: each stands for itself, whatever became of the
+    directory."""
     if len(data) < 30:
         return Found(None, len(data))
     flags, method, crc, stored = struct.unpack("<2xHH4xLL", data[4:22])
     begin = _entry_begin(data)
     if method == 0 and not flags & 9 and len(data) >= begin + stored:
-        end = begin + stored if zlib.crc32(data[begin:begin + stored]) == crc else None
+        end = begin + stored if zlib.crc32(data[begin : begin + stored]) == crc else None
         return Found(end, len(data), stored)
     if method != 8 or flags & 1:
         return Found(None, len(data))
@@ -345,9 +411,11 @@ def _entry(data: bytes) -> Found:
     if found.ended is not None:
         end = begin + found.ended
         told = struct.pack("<L", zlib.crc32(zlib.decompressobj(-15).decompress(data[begin:end])))
-        if told not in (struct.pack("<L", crc), data[end:end + 4], data[end + 4:end + 8]):
+        if told not in (struct.pack("<L", crc), data[end : end + 4], data[end + 4 : end + 8]):
             return Found(None, begin + found.read, found.out)
-    return Found(None if found.ended is None else begin + found.ended, begin + found.read, found.out)
+    return Found(
+        None if found.ended is None else begin + found.ended, begin + found.read, found.out
+    )
 
 
 def _by_frames(passing: Callable[[IO[bytes]], None]) -> Callable[[bytes], int | None]:
@@ -358,17 +426,20 @@ def _by_frames(passing: Callable[[IO[bytes]], None]) -> Callable[[bytes], int | 
             passing(file)
             return file.tell()
         return None
+
     return end
 
 
 def _by_footer(magic: bytes) -> Callable[[bytes], int | None]:
     """Of a file that ends in the length of its footer and a mark."""
+
     def end(data: bytes) -> int | None:
         for found in re.finditer(re.escape(magic), data[8:]):
             at = found.start() + 8
-            if 0 < int.from_bytes(data[at - 4:at], "little") <= at - 8:
+            if 0 < int.from_bytes(data[at - 4 : at], "little") <= at - 8:
                 return at + len(magic)
         return None
+
     return end
 
 
@@ -380,14 +451,19 @@ def _by_pages(data: bytes) -> int | None:
 
 
 _ENDS: dict[str, Callable[[bytes], int | None]] = {
-    "zstd": _by_frames(pass_zstd), "lz4": _by_frames(pass_lz4), "parquet": _by_footer(b"PAR1"),
-    "arrow": _by_footer(b"ARROW1"), "sqlite": _by_pages}
+    "zstd": _by_frames(pass_zstd),
+    "lz4": _by_frames(pass_lz4),
+    "parquet": _by_footer(b"PAR1"),
+    "arrow": _by_footer(b"ARROW1"),
+    "sqlite": _by_pages,
+}
 
 
 def _as_far(kind: str, data: bytes) -> Iterator[bytes]:
-    """What it inflates to, as far as it does; of what is not inflated nothing: its bytes are searched as they are."""
+    """What it inflates to, as far as it does; of what is not inflated nothing: its bytes are
+    searched as they are."""
     if kind == "zip" and data[8:10] == b"\x08\0" and len(data) >= 30:
-        inflater, data = zlib.decompressobj(-15), data[_entry_begin(data):]
+        inflater, data = zlib.decompressobj(-15), data[_entry_begin(data) :]
     elif kind in _INFLATERS:
         inflater = _INFLATERS[kind]()
     else:
@@ -396,4 +472,4 @@ def _as_far(kind: str, data: bytes) -> Iterator[bytes]:
         for at in range(0, len(data), _STEP):
             if inflater.eof:
                 break
-            yield inflater.decompress(data[at:at + _STEP])
+            yield inflater.decompress(data[at : at + _STEP])

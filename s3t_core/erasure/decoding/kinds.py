@@ -53,10 +53,11 @@ MAX_DEPTH = 6
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file. `packed`: its bytes say nothing before they are decoded. `sure`: its magic is long enough that
-    no other file has it by chance; a file of an unsure kind of which nothing decodes is taken for another.
-    `theirs`: what is in it is the operator's: it must be whole itself, and its parts are searched as far as they can be
-    decoded. `beside`: what lies beside the file, under its name, belongs to it."""
+    """A kind of file. `packed`: its bytes say nothing before they are decoded. `sure`: its magic is
+    long enough that no other file has it by chance; a file of an unsure kind of which nothing
+    decodes is taken for another. `theirs`: what is in it is the operator's: it must be whole
+    itself, and its parts are searched as far as they can be decoded. `beside`: what lies beside the
+    file, under its name, belongs to it."""
 
     name: str
     matches: Callable[[bytes], bool]
@@ -68,12 +69,14 @@ class Kind:
 
 
 def kind_of(head: bytes) -> Kind | None:
-    """The kind of a file that begins with `head` (HEAD_BYTES of it, or all), None for one that is searched as it is."""
+    """The kind of a file that begins with `head` (HEAD_BYTES of it, or all), None for one that is
+    searched as it is."""
     return next((kind for kind in _KINDS if kind.matches(head)), None)
 
 
 def kind_by_end(file: IO[bytes]) -> Kind | None:
-    """The kind of a file whose beginning says none: a zip is found by its last bytes, whatever stands before it."""
+    """The kind of a file whose beginning says none: a zip is found by its last bytes, whatever
+    stands before it."""
     file.seek(0)
     return _ZIP_BEHIND if zipfile.is_zipfile(file) else None
 
@@ -92,14 +95,19 @@ def parts_of(kind: Kind, source: Source) -> Iterator[Readable | Rows | bytes]:
 
 
 def _cell(value: bytes, source: Source) -> Iterator[Readable]:
-    """A cell that is a file. Of an unsure kind it is read as far as it decodes: of many cells some begin like one."""
+    """A cell that is a file. Of an unsure kind it is read as far as it decodes: of many cells some
+    begin like one."""
     kind = kind_of(value[:HEAD_BYTES])
     if kind is not None and kind.sure:
         yield io.BytesIO(value)
     elif kind is not None:
         with contextlib.suppress(Undecodable):
             for part in parts_of(kind, Source(io.BytesIO(value), None, source.temporary)):
-                yield io.BytesIO(part) if isinstance(part, bytes) else _Lenient(cast("Readable", part))
+                yield (
+                    io.BytesIO(part)
+                    if isinstance(part, bytes)
+                    else _Lenient(cast("Readable", part))
+                )
 
 
 @contextlib.contextmanager
@@ -143,6 +151,7 @@ def _sealed(name: str) -> Decoder:
     def decode(_: Source) -> Iterator[Part]:
         raise Undecodable(f"{name}: not decoded")
         yield
+
     return decode
 
 
@@ -158,7 +167,12 @@ def _is_orc(head: bytes) -> bool:
 def _is_arrow_stream(head: bytes) -> bool:
     """The continuation mark, then the length of the schema, a multiple of 8."""
     length = int.from_bytes(head[4:8], "little")
-    return head[:4] == b"\xff\xff\xff\xff" and len(head) >= 8 and 0 < length < 2**24 and length % 8 == 0
+    return (
+        head[:4] == b"\xff\xff\xff\xff"
+        and len(head) >= 8
+        and 0 < length < 2**24
+        and length % 8 == 0
+    )
 
 
 def _is_safetensors(head: bytes) -> bool:
@@ -174,15 +188,22 @@ def _is_tar(head: bytes) -> bool:
 _KINDS = (
     Kind("Parquet", _begins(b"PAR1"), decode_parquet),
     Kind("gzip", is_gzip, decode_gzip),
-    Kind("zip", _begins(b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04"), decode_zip),
+    Kind(
+        "zip", _begins(b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04"), decode_zip
+    ),
     Kind("zstd", _begins(b"\x28\xb5\x2f\xfd"), decode_by_arrow("zstd")),
     Kind("lz4", _begins(b"\x04\x22\x4d\x18"), decode_by_arrow("lz4")),
     Kind("skippable frame", is_skippable, decode_after_skippable),
     Kind("bzip2", is_bzip2, decode_bzip2),
     Kind("xz", _begins(b"\xfd7zXZ\0"), decode_xz),
     Kind("SQLite", _begins(b"SQLite format 3\0"), decode_sqlite, packed=False, beside=True),
-    Kind("SQLite log", _begins(b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83", b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"),
-         decode_beside_sqlite, packed=False, beside=True),
+    Kind(
+        "SQLite log",
+        _begins(b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83", b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"),
+        decode_beside_sqlite,
+        packed=False,
+        beside=True,
+    ),
     Kind("Arrow file", _begins(b"ARROW1\0\0"), decode_arrow_file, packed=False),
     Kind("Arrow stream", _is_arrow_stream, decode_arrow_stream, packed=False),
     Kind("tar", _is_tar, decode_tar, packed=False),
@@ -196,8 +217,16 @@ _KINDS = (
     Kind("Avro", _begins(b"Obj\x01"), _sealed("Avro")),
     Kind("ORC", _is_orc, _sealed("ORC")),
     Kind("safetensors", _is_safetensors, decode_safetensors, sure=False),
-    Kind("UTF-32", _begins(b"\xff\xfe\0\0", b"\0\0\xfe\xff"), decode_as("utf-32"), packed=False, sure=False),
-    Kind("UTF-16", _begins(b"\xff\xfe", b"\xfe\xff"), decode_as("utf-16"), packed=False, sure=False),
+    Kind(
+        "UTF-32",
+        _begins(b"\xff\xfe\0\0", b"\0\0\xfe\xff"),
+        decode_as("utf-32"),
+        packed=False,
+        sure=False,
+    ),
+    Kind(
+        "UTF-16", _begins(b"\xff\xfe", b"\xfe\xff"), decode_as("utf-16"), packed=False, sure=False
+    ),
     Kind("lzma", is_lzma, decode_lzma, packed=False, sure=False),
     Kind("zlib", is_zlib, decode_zlib, packed=False, sure=False),
 )

@@ -13,7 +13,11 @@ import pyarrow.compute as pc
 
 from s3t_core.errors import StorageError
 
-_DIGESTS = {"record": r"\A[0-9a-f]{64}\z", "subject": r"\A[0-9a-f]{64}\z", "form": r"\A[0-9a-f]{32}\z"}
+_DIGESTS = {
+    "record": r"\A[0-9a-f]{64}\z",
+    "subject": r"\A[0-9a-f]{64}\z",
+    "form": r"\A[0-9a-f]{32}\z",
+}
 """Columns of ours, with what their keyed digests look like."""
 HEAD_BYTES = 512
 CHUNK_BYTES = 4 * 2**20
@@ -21,7 +25,8 @@ _IN_MEMORY = 32 * 2**20
 
 
 class Undecodable(Exception):
-    """A file of a known kind that cannot be decoded to its end. The message names the kind and quotes nothing."""
+    """A file of a known kind that cannot be decoded to its end. The message names the kind and
+    quotes nothing."""
 
 
 class Mistaken(Undecodable):
@@ -30,9 +35,9 @@ class Mistaken(Undecodable):
 
 @dataclass(frozen=True)
 class Source:
-    """A file to decode. `file` is open and can seek; `path` is where it lies, None for what came out of another;
-    `temporary`: where a copy may be made, None = where the system makes them. `unpack`: gives every object of a
-    git pack, None = nobody can."""
+    """A file to decode. `file` is open and can seek; `path` is where it lies, None for what came
+    out of another; `temporary`: where a copy may be made, None = where the system makes them.
+    `unpack`: gives every object of a git pack, None = nobody can."""
 
     file: IO[bytes]
     path: Path | None
@@ -45,15 +50,21 @@ class Rows:
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self._batch = batch
-        digests = {n for n, looks in _DIGESTS.items()
-                   if n in batch.schema.names and _are_digests(batch.column(n), looks)}
-        self._told = [batch.column(i) for i, field in enumerate(batch.schema) if field.name not in digests]
+        digests = {
+            n
+            for n, looks in _DIGESTS.items()
+            if n in batch.schema.names and _are_digests(batch.column(n), looks)
+        }
+        self._told = [
+            batch.column(i) for i, field in enumerate(batch.schema) if field.name not in digests
+        ]
 
     def __len__(self) -> int:
         return int(self._batch.num_rows)
 
     def told_apart(self) -> list[str]:
-        """What tells the rows of one subject apart: the record, or in an identity index the form of an id."""
+        """What tells the rows of one subject apart: the record, or in an identity index the form of
+        an id."""
         return self.digests("form" if self._batch.schema.names == ["subject", "form"] else "record")
 
     def digests(self, name: str) -> list[str]:
@@ -63,7 +74,8 @@ class Rows:
         return [str(value or "") for value in self._batch.column(name).to_pylist()]
 
     def joined(self) -> bytes:
-        """All rows, a line for each cell, but for the digests that name a row: to be searched at once."""
+        """All rows, a line for each cell, but for the digests that name a row: to be searched at
+        once."""
         return b"\n".join(_joined(column) for column in self._told)
 
     def content(self, row: int) -> bytes:
@@ -88,14 +100,19 @@ def _binaries_in(value: Any) -> Iterator[bytes]:
 
 
 def _are_digests(column: pa.Array, looks: str) -> bool:
-    """Keyed digests: compared with the needles that look like one; base64 is looked for in everything else."""
-    return pa.types.is_string(column.type) and bool(pc.all(pc.match_substring_regex(column, looks)).as_py())
+    """Keyed digests: compared with the needles that look like one; base64 is looked for in
+    everything else."""
+    return pa.types.is_string(column.type) and bool(
+        pc.all(pc.match_substring_regex(column, looks)).as_py()
+    )
 
 
 def _joined(column: pa.Array) -> bytes:
     if not pa.types.is_string(column.type):
         return b"\n".join(map(bytes_of, column.to_pylist()))
-    whole = pa.ListArray.from_arrays(pa.array([0, len(column)], pa.int32()), pc.fill_null(column, ""))
+    whole = pa.ListArray.from_arrays(
+        pa.array([0, len(column)], pa.int32()), pc.fill_null(column, "")
+    )
     return bytes(pc.binary_join(whole, "\n")[0].as_buffer())
 
 
@@ -122,7 +139,8 @@ class Readable(Protocol):
 
 
 Unpack = Callable[[IO[bytes]], Iterator[Readable]]
-"""Every object of a git pack, each to be read before the next. Raises any error for a pack that is not whole."""
+"""Every object of a git pack, each to be read before the next. Raises any error for a pack that is
+not whole."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +156,8 @@ Decoder = Callable[[Source], Iterator[Part]]
 
 
 def spooled(head: bytes, stream: Readable, temporary: Path | None) -> IO[bytes]:
-    """A stream that began with `head`, as a file that can seek and has no name: in memory while it is small. Raises
-    StorageError, and Undecodable where the stream does."""
+    """A stream that began with `head`, as a file that can seek and has no name: in memory while it
+    is small. Raises StorageError, and Undecodable where the stream does."""
     folder = str(temporary) if temporary else None
     file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=folder)  # noqa: SIM115  # the caller closes it
     try:
@@ -149,8 +167,10 @@ def spooled(head: bytes, stream: Readable, temporary: Path | None) -> IO[bytes]:
         file.seek(0)
     except OSError as error:
         file.close()
-        raise StorageError(f"could not unpack a file to search it: {error.strerror}; free space, then run the command "
-                           "again") from None
+        raise StorageError(
+            f"could not unpack a file to search it: {error.strerror}; free space, then run the "
+            "command again"
+        ) from None
     return cast("IO[bytes]", file)
 
 

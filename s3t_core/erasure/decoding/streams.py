@@ -1,4 +1,5 @@
-"""Decoders of streams: what is compressed, member after member, or in another encoding of letters."""
+"""Decoders of streams: what is compressed, member after member, or in another encoding of
+letters."""
 
 import bz2
 import codecs
@@ -29,12 +30,13 @@ from s3t_core.erasure.decoding.parts import (
 _GZIP_BYTES, _GZIP_NOTES_BYTES = 2**14, 2**17
 _GZIP_HEADER_BYTES = 10
 _SURE_BYTES = 6
-"""Of a kind without a magic: when so many bytes came out, it is of that kind. The shortest needle has as many."""
+"""Of a kind without a magic: when so many bytes came out, it is of that kind. The shortest needle
+has as many."""
 
 
 def decode_gzip(source: Source) -> Iterator[Part]:
-    """Every member with its checksum, then what their headers say. Zeros behind a member are padding (RFC 1952 tools
-    write it), all else is not."""
+    """Every member with its checksum, then what their headers say. Zeros behind a member are
+    padding (RFC 1952 tools write it), all else is not."""
     notes: list[bytes] = []
     stream = stream_of(_gzip_pieces(source.file, notes))
     yield stream
@@ -43,8 +45,8 @@ def decode_gzip(source: Source) -> Iterator[Part]:
 
 
 def _gzip_pieces(file: IO[bytes], notes: list[bytes]) -> Iterator[bytes]:
-    """The content of each member; what its header says goes to `notes`. Read in small pieces: of members of a line
-    each, what follows is copied with every one."""
+    """The content of each member; what its header says goes to `notes`. Read in small pieces: of
+    members of a line each, what follows is copied with every one."""
     data = file.read(_GZIP_BYTES)
     while data:
         if len(data) < _GZIP_NOTES_BYTES and (len(data) < _GZIP_HEADER_BYTES or data[3]):
@@ -62,14 +64,14 @@ def _gzip_pieces(file: IO[bytes], notes: list[bytes]) -> Iterator[bytes]:
 
 
 def _gzip_notes(header: bytes) -> list[bytes]:
-    """What the header of a member says: an extra field, a name, a comment. What goes on for longer than anybody writes
-    by hand is not passed over."""
+    """What the header of a member says: an extra field, a name, a comment. What goes on for longer
+    than anybody writes by hand is not passed over."""
     if header[:3] != b"\x1f\x8b\x08" or len(header) < _GZIP_HEADER_BYTES:
         raise Undecodable("gzip: bytes behind its end, or cut")
     flags, at, notes = header[3], _GZIP_HEADER_BYTES, []
     if flags & 4:
         size = int.from_bytes(header[10:12], "little")
-        notes, at = [header[12:12 + size]], 12 + size
+        notes, at = [header[12 : 12 + size]], 12 + size
     for flag in (8, 16):
         if flags & flag:
             end = header.find(b"\0", at)
@@ -81,7 +83,8 @@ def _gzip_notes(header: bytes) -> list[bytes]:
 
 
 def zlib_pieces(file: IO[bytes]) -> Iterator[bytes]:
-    """Streams one after the other. Raises Mistaken where hardly a byte came out: two bytes say that it is zlib."""
+    """Streams one after the other. Raises Mistaken where hardly a byte came out: two bytes say that
+    it is zlib."""
     size, data = 0, file.read(CHUNK_BYTES)
     begin = data[:HEAD_BYTES]
     while data:
@@ -93,7 +96,9 @@ def zlib_pieces(file: IO[bytes]) -> Iterator[bytes]:
                 piece = inflater.decompress(data, CHUNK_BYTES)
             except zlib.error:
                 sure = size or _inflated(begin, zlib.decompressobj()) >= _SURE_BYTES
-                raise (Undecodable if sure else Mistaken)("zlib: damaged, or followed by other bytes") from None
+                raise (Undecodable if sure else Mistaken)(
+                    "zlib: damaged, or followed by other bytes"
+                ) from None
             size += len(piece)
             yield piece
             data = inflater.unconsumed_tail or (b"" if inflater.eof else file.read(CHUNK_BYTES))
@@ -107,7 +112,7 @@ def _inflated(begin: bytes, inflater: Any) -> int:
         for at in range(len(begin)):
             if inflater.eof:
                 break
-            size += len(inflater.decompress(begin[at:at + 1]))
+            size += len(inflater.decompress(begin[at : at + 1]))
     return size
 
 
@@ -117,8 +122,8 @@ def decode_zlib(source: Source) -> Iterator[Part]:
 
 
 def _member_pieces(file: IO[bytes], begin: Callable[[], Any]) -> Iterator[bytes]:
-    """Members of bzip2 or xz, one after the other. The standard library's own file objects take what follows the
-    first for rubbish, in silence."""
+    """Members of bzip2 or xz, one after the other. The standard library's own file objects take
+    what follows the first for rubbish, in silence."""
     data = file.read(CHUNK_BYTES)
     while data:
         inflater = begin()
@@ -143,14 +148,17 @@ def decode_xz(source: Source) -> Iterator[Part]:
 
 
 def _lzma_pieces(file: IO[bytes]) -> Iterator[bytes]:
-    """What xz called lzma before it was xz: its header has no magic, so it is sure once bytes come out."""
+    """What xz called lzma before it was xz: its header has no magic, so it is sure once bytes come
+    out."""
     begin = file.read(HEAD_BYTES)
     file.seek(0)
     try:
         yield from _member_pieces(file, _lzma_inflater)
     except (lzma.LZMAError, Undecodable):
         sure = _inflated(begin, _lzma_inflater()) >= _SURE_BYTES
-        raise (Undecodable if sure else Mistaken)("lzma: cut, damaged or followed by other bytes") from None
+        raise (Undecodable if sure else Mistaken)(
+            "lzma: cut, damaged or followed by other bytes"
+        ) from None
 
 
 def _lzma_inflater() -> lzma.LZMADecompressor:
@@ -174,7 +182,9 @@ def decode_after_skippable(source: Source) -> Iterator[Part]:
 
 
 def decode_by_arrow(codec: str) -> Decoder:
-    """A decoder by a codec of pyarrow, which reads every frame to the end of the file: "zstd", "lz4"."""
+    """A decoder by a codec of pyarrow, which reads every frame to the end of the file: "zstd",
+    "lz4"."""
+
     def decode(source: Source) -> Iterator[Part]:
         with pa.CompressedInputStream(pa.PythonFile(Kept(source.file), "r"), codec) as stream:
             yield stream
@@ -187,6 +197,7 @@ def decode_by_arrow(codec: str) -> Decoder:
                 to_end_of(frame)
             else:
                 (pass_zstd if codec == "zstd" else pass_lz4)(source.file)
+
     return decode
 
 
@@ -212,12 +223,13 @@ def pass_lz4(file: IO[bytes]) -> None:
     flags = _number(file, 1)
     read_exactly(file, 2 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0))
     while size := _number(file, 4):
-        read_exactly(file, (size & 0x7fffffff) + (4 if flags & 16 else 0))
+        read_exactly(file, (size & 0x7FFFFFFF) + (4 if flags & 16 else 0))
     read_exactly(file, 4 if flags & 4 else 0)
 
 
 def decode_as(encoding: str) -> Decoder:
     """Text in another encoding, as UTF-8: what is no text in it becomes a question mark."""
+
     def pieces(file: IO[bytes]) -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder(encoding)("replace")
         while data := file.read(CHUNK_BYTES):
@@ -225,9 +237,10 @@ def decode_as(encoding: str) -> Decoder:
 
     def decode(source: Source) -> Iterator[Part]:
         yield stream_of(pieces(source.file))
+
     return decode
 
 
 def is_skippable(head: bytes) -> bool:
     """Whether a frame that zstd and lz4 pass over begins here."""
-    return len(head) >= 8 and head[0] & 0xf0 == 0x50 and head[1:4] == b"\x2a\x4d\x18"
+    return len(head) >= 8 and head[0] & 0xF0 == 0x50 and head[1:4] == b"\x2a\x4d\x18"

@@ -40,19 +40,23 @@ _BATCH_CELLS = 2**20
 
 
 def decode_safetensors(source: Source) -> Iterator[Part]:
-    """The header, which is JSON; what follows is numbers, searched as they are, and as many as the header says. What
-    only begins like such a file and has no name of one is none."""
+    """The header, which is JSON; what follows is numbers, searched as they are, and as many as the
+    header says. What only begins like such a file and has no name of one is none."""
     named = source.path is not None and source.path.suffix == ".safetensors"
     size = int.from_bytes(source.file.read(8), "little")
     header = source.file.read(size)
     try:
-        tensors = {name: told for name, told in json.loads(header).items() if name != "__metadata__"}
+        tensors = {
+            name: told for name, told in json.loads(header).items() if name != "__metadata__"
+        }
         places = sorted(tuple(told["data_offsets"]) for told in tensors.values())
         ends = [0, *(end for _, end in places)]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise (Undecodable if named else Mistaken)("safetensors: cut, or no header") from None
     yield header
-    if [begin for begin, _ in places] != ends[:-1] or source.file.seek(0, os.SEEK_END) != 8 + size + ends[-1]:
+    if [begin for begin, _ in places] != ends[:-1] or source.file.seek(
+        0, os.SEEK_END
+    ) != 8 + size + ends[-1]:
         raise Undecodable("safetensors: cut, or bytes behind its tensors")
 
 
@@ -67,13 +71,17 @@ def decode_parquet(source: Source) -> Iterator[Part]:
 
 
 def _check_covered(source: Source) -> None:
-    """That the footer accounts for every byte that is not zero: for the pages of each column, one after the other and
-    with as many values as the column has, its indexes and its bloom filter. A row group that was taken out of the
-    footer would be read by nobody, wherever it stands."""
+    """That the footer accounts for every byte that is not zero: for the pages of each column, one
+    after the other and with as many values as the column has, its indexes and its bloom filter. A
+    row group that was taken out of the footer would be read by nobody, wherever it stands."""
     size = source.file.seek(0, os.SEEK_END)
     begin = size - 8 - int.from_bytes(_at(source, size - 8, 4), "little")
     footer = Reader(_at(source, begin, size - 8 - begin))
-    told = [_told_places(source, chunk) for group in footer.struct().get(4, []) for chunk in group.get(1, [])]
+    told = [
+        _told_places(source, chunk)
+        for group in footer.struct().get(4, [])
+        for chunk in group.get(1, [])
+    ]
     end = 4
     for place, length in sorted([(begin, size - begin), *(p for places in told for p in places)]):
         _want_zeros(source, end, place)
@@ -82,7 +90,8 @@ def _check_covered(source: Source) -> None:
 
 
 def _told_places(source: Source, chunk: Struct) -> list[tuple[int, int]]:
-    """(offset, length) of what a column of a row group says is its own: numbers of fields as in parquet.thrift."""
+    """(offset, length) of what a column of a row group says is its own: numbers of fields as in
+    parquet.thrift."""
     column = chunk[3]
     begin = min(filter(None, (column[9], column.get(11))), default=4)
     _check_pages(source, begin, column[7], column[5])
@@ -97,7 +106,8 @@ def _told_places(source: Source, chunk: Struct) -> list[tuple[int, int]]:
 
 
 def _check_pages(source: Source, begin: int, size: int, values: int) -> None:
-    """That these bytes are pages with so many values: whoever reads a column stops at its last value."""
+    """That these bytes are pages with so many values: whoever reads a column stops at its last
+    value."""
     at, end, found = begin, begin + size, 0
     while begin <= at < end and (found < values or not values):
         header, page = _page_header(source, at, end - at)
@@ -154,7 +164,8 @@ def decode_arrow_stream(source: Source) -> Iterator[Part]:
 
 
 def _told_by(schema: pa.Schema) -> list[bytes]:
-    """What a schema says: the names of its columns and of what is in them, and what is noted beside them."""
+    """What a schema says: the names of its columns and of what is in them, and what is noted beside
+    them."""
     found, fields = _pairs(schema.metadata), list(schema)
     while fields:
         field = fields.pop()
@@ -179,9 +190,9 @@ class _Text(bytes):
 
 
 def decode_sqlite(source: Source) -> Iterator[Part]:
-    """Every cell of every table, through SQLite itself, which reads what is in the write-ahead log as well. Where it
-    may not (a journal that a dead process left must be rolled back first), it does so on a copy. Then what is packed
-    in pages, frames and records that no query reads."""
+    """Every cell of every table, through SQLite itself, which reads what is in the write-ahead log
+    as well. Where it may not (a journal that a dead process left must be rolled back first), it
+    does so on a copy. Then what is packed in pages, frames and records that no query reads."""
     known: set[bytes] = set()
     for part in _queried(source):
         if isinstance(part, Cell):
@@ -189,7 +200,7 @@ def decode_sqlite(source: Source) -> Iterator[Part]:
         yield part
     with _beside(source, "-wal") as log, _beside(source, "-journal") as journal:
         pages = Pages(source.file, log, journal)
-        yield from carved(pages, {cell[:pages.least] for cell in known})
+        yield from carved(pages, {cell[: pages.least] for cell in known})
 
 
 @contextlib.contextmanager
@@ -216,8 +227,8 @@ def _queried(source: Source) -> Iterator[Part]:
 
 
 def decode_beside_sqlite(source: Source) -> Iterator[Part]:
-    """A write-ahead log or a journal: its pages are read with the database beside it, or by nobody. One whose header
-    was zeroed is of no kind; it is read with its database all the same."""
+    """A write-ahead log or a journal: its pages are read with the database beside it, or by nobody.
+    One whose header was zeroed is of no kind; it is read with its database all the same."""
     database = re.fullmatch(r"(.*)-(wal|journal)", str(source.path or ""))
     if database is None or not Path(database[1]).is_file():
         raise Undecodable("SQLite: a log without its database")
@@ -238,7 +249,8 @@ def _copy(source: Source, folder: Path) -> Path:
 
 
 def _check_whole_pages(path: Path) -> None:
-    """That the file is a number of whole pages: SQLite itself reads a part of the last one as if it were all."""
+    """That the file is a number of whole pages: SQLite itself reads a part of the last one as if it
+    were all."""
     with path.open("rb") as file:
         header = file.read(100)
         size = os.fstat(file.fileno()).st_size
@@ -247,7 +259,11 @@ def _check_whole_pages(path: Path) -> None:
     if page < 512 or size % page:
         raise Undecodable("SQLite: cut")
     beside = any(Path(f"{path}{suffix}").exists() for suffix in ("-journal", "-wal"))
-    if not beside and header[24:28] == header[92:96] and size > int.from_bytes(header[28:32], "big") * page:
+    if (
+        not beside
+        and header[24:28] == header[92:96]
+        and size > int.from_bytes(header[28:32], "big") * page
+    ):
         raise Undecodable("SQLite: pages behind its last one")
 
 
@@ -255,8 +271,12 @@ def _tables(uri: str) -> Iterator[Part]:
     connection = sqlite3.connect(uri, uri=True, timeout=30)
     connection.text_factory = _Text
     try:
-        names = [row[0].decode() for row in connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0")]
+        names = [
+            row[0].decode()
+            for row in connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
+            )
+        ]
         for name in names:
             rows = connection.execute('SELECT * FROM "' + name.replace('"', '""') + '"')  # noqa: S608
             yield from _cells(rows)

@@ -1,6 +1,8 @@
-"""Thrift's compact protocol, as far as Parquet writes it: enough to say which bytes of a file its footer accounts for.
+"""Thrift's compact protocol, as far as Parquet writes it: enough to say which bytes of a file its
+footer accounts for.
 
-Source: the Thrift compact protocol specification; parquet.thrift for what the numbers of fields mean.
+Source: the Thrift compact protocol specification; parquet.thrift for what the numbers of fields
+mean.
 """
 
 from collections.abc import Callable
@@ -13,7 +15,8 @@ _STOP, _TRUE, _FALSE = 0, 1, 2
 
 
 class Reader:
-    """Reads structs from bytes. `at`: where the next one begins. Raises Undecodable for what is none or is cut."""
+    """Reads structs from bytes. `at`: where the next one begins. Raises Undecodable for what is
+    none or is cut."""
 
     def __init__(self, data: bytes, at: int = 0) -> None:
         self._data = data
@@ -31,9 +34,19 @@ class Reader:
 
     def _value(self, kind: int) -> Any:
         readers: dict[int, Callable[[], Any]] = {
-            1: self._byte, 2: self._byte, 3: self._byte, 4: self._integer, 5: self._integer, 6: self._integer,
-            7: lambda: self._take(8), 8: lambda: self._take(self._varint()), 9: self._list, 10: self._list,
-            11: self._map, 12: self.struct}
+            1: self._byte,
+            2: self._byte,
+            3: self._byte,
+            4: self._integer,
+            5: self._integer,
+            6: self._integer,
+            7: lambda: self._take(8),
+            8: lambda: self._take(self._varint()),
+            9: self._list,
+            10: self._list,
+            11: self._map,
+            12: self.struct,
+        }
         if kind not in readers:
             raise Undecodable("Thrift: a type that there is not")
         return readers[kind]()
@@ -61,7 +74,7 @@ class Reader:
         number = shift = 0
         while True:
             byte = self._byte()
-            number |= (byte & 0x7f) << shift
+            number |= (byte & 0x7F) << shift
             shift += 7
             if byte < 0x80:
                 return number
@@ -72,7 +85,7 @@ class Reader:
         return self._take(1)[0]
 
     def _take(self, size: int) -> bytes:
-        data = self._data[self.at:self.at + size]
+        data = self._data[self.at : self.at + size]
         if len(data) != size:
             raise Undecodable("Thrift: cut")
         self.at += size
