@@ -62,6 +62,10 @@ class Published:
     """Digest of its files: release document, code, what names it; stages left out."""
 
 
+Needle = bytes
+"""What a scan looks for, as it may stand in a file."""
+
+
 @dataclass(frozen=True)
 class NeedlesFound:
     """What a scan looks for. `ids_of`: the ids as given, by request; `ids_lost`: requests whose ids
@@ -95,7 +99,7 @@ class ScanReport:
     outside: tuple[str, ...]
     undecodable: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
-    needles_found: frozenset[bytes] = field(default_factory=frozenset, repr=False)
+    needles_found: frozenset[Needle] = field(default_factory=frozenset, repr=False)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -74,7 +75,7 @@ class Activations:
                     slice_digest,
                     states_key(recipe, slice_digest, at, len(rows.items)),
                     states.flat.numel() * 4,
-                    lambda path, s=states: _save(s, path),  # type: ignore[misc]
+                    partial(_save, states),
                 )
         return computed[layer]
 
