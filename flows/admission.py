@@ -82,6 +82,7 @@ def suppressed_by(state: State) -> Suppressed:
 
 
 def check_topology(place: Workspace, state: State) -> None:
+    """That the data lies in as many shards and slices as the settings say. Raises UsageError."""
     topology = place.config.topology
     if state.dataset and (state.dataset.shards, state.dataset.slices) != (
         topology.shards,

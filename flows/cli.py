@@ -581,8 +581,7 @@ def _suggest_prior(place: Any, skew: str, tiers: str, as_json: bool) -> None:
         lambda d: [
             f"prior = [{', '.join(f'{p:g}' for p in d['suggested_prior'])}]   # {d['from']}",
             "Nothing was changed. Writing it under [system] in s3t.toml is your choice, outside "
-            "the guarantee "
-            '(docs/threat-model.md), and needs sequences = "bms" or "optimised".',
+            'the guarantee (docs/threat-model.md), and needs sequences = "bms" or "optimised".',
         ],
     )
 

@@ -406,8 +406,7 @@ def _check_ids(place: Workspace, subjects: list[str], record: str) -> None:
     if record and not place.config.data.record:
         raise UsageError(
             'expected [data] record in s3t.toml to name the id column, got ""; without record ids '
-            "only a "
-            "whole subject can be erased"
+            "only a whole subject can be erased"
         )
 
 

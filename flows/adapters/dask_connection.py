@@ -54,8 +54,7 @@ def security_for(address: str, plain_on_loopback: bool) -> Any:
             f'expected [runner] address = "tls://HOST:PORT", got one that begins with {scheme!r}: '
             "whoever reaches a scheduler without TLS runs code on its workers. Start scheduler and "
             f"workers with certificates ({_MADE}); on a loopback address, for processes and users "
-            "of "
-            "this machine that you all trust, [runner] plain_tcp_on_loopback = true"
+            "of this machine that you all trust, [runner] plain_tcp_on_loopback = true"
         )
     security = Security(require_encryption=True)
     files = security.get_tls_config_for_role("client")

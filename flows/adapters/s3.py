@@ -24,8 +24,7 @@ SCHEME = "s3://"
 _MISSING = {"NoSuchKey", "404"}
 _CLEAN = (
     'suspend it, delete the versions that are not the newest (docs/operations.md, "Buckets", has '
-    "the commands), "
-    "and run the command again"
+    "the commands), and run the command again"
 )
 _CLIENT = threading.local()
 

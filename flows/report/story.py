@@ -147,8 +147,7 @@ def _requests(report: Report) -> list[Block]:
         Heading("Every request"),
         Text(
             'By request id; the person appears in no report. "Document" says whether the closing '
-            "document on "
-            "disk is the one that the ledger recorded."
+            "document on disk is the one that the ledger recorded."
         ),
         Table(
             ("request", "received", "due", "outcome", "closed", "in time", "document"),

@@ -163,8 +163,7 @@ class DepthObjective:
         if self.slices > _MOST_SLICES:
             raise UsageError(
                 f"expected at most {_MOST_SLICES} slices for optimised sequences, got "
-                f"{self.slices}; "
-                'use sequences = "cyclic"'
+                f'{self.slices}; use sequences = "cyclic"'
             )
         self.horizon = horizon or max(40, math.ceil(20 * self.slices / 3))
         if self.slices <= EXACT_SLICES:

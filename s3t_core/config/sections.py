@@ -109,8 +109,7 @@ class DataConfig(Section):
         if not all(step in STEPS for step in steps) or len(set(steps)) != len(steps):
             raise ValueError(
                 f'expected a list of {", ".join(STEPS)}, each at most once, or ["{EXACT}"] alone, '
-                "got "
-                f"{list(steps)!r}"
+                f"got {list(steps)!r}"
             )
         return tuple(step for step in STEPS if step in steps)
 
@@ -253,14 +252,12 @@ class SystemConfig(Section):
             if self.sequences == "cyclic" and len(set(self.prior)) > 1:
                 raise ValueError(
                     'expected sequences = "bms" or "optimised" with a prior per slice, got '
-                    '"cyclic", '
-                    "which takes every slice to be as likely"
+                    '"cyclic", which takes every slice to be as likely'
                 )
         if self.sequences == "bms" and self.budget > self.slices:
             raise ValueError(
                 f'expected a budget of at most {self.slices} with sequences = "bms" (a Latin '
-                "square has "
-                f"one sequence per slice), got {self.budget}"
+                f"square has one sequence per slice), got {self.budget}"
             )
         return self
 

@@ -8,7 +8,7 @@ model with one stack of layers works.
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,7 @@ def _locate(model: str) -> Path:
     except Exception as error:
         raise UsageError(
             'expected [backbone] model to be "minilm", a directory or a hub id that can be loaded '
-            "at its "
-            f"revision, got {model!r} ({type(error).__name__})"
+            f"at its revision, got {model!r} ({type(error).__name__})"
         ) from None
 
 
@@ -124,17 +123,16 @@ def _sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_model(backbone: Backbone, max_memory: str = "", lowest: int = 0) -> torch.nn.Module:
+def load_model(
+    backbone: Backbone, devices: Mapping[str, int | str] | None = None
+) -> torch.nn.Module:
     """The backbone with every parameter frozen, in inference mode (no dropout: frozen layers repeat
     exactly), fp32.
 
-    With `max_memory` it may be larger than a device: layers below `lowest` may stay on disk
-    (learning.placement)."""
-    placed: dict[str, Any] = {}
-    if max_memory:
-        from s3t_core.learning.placement import device_map
-
-        placed = {"device_map": device_map(backbone, max_memory, lowest)}
+    `devices`: where each module lies, a layer also on disk, when it is larger than one device
+    (learning.placement); all of it lies on the CPU without.
+    """
+    placed = {"device_map": dict(devices)} if devices else {}
     with _no_progress_bar():
         model: torch.nn.Module = AutoModel.from_pretrained(
             backbone.path,

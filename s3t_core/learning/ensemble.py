@@ -19,6 +19,7 @@ from s3t_core.learning.adapters import ONE_PASS_KINDS
 from s3t_core.learning.backbone import Backbone, check_backbone, load_model
 from s3t_core.learning.encoding import load_reader
 from s3t_core.learning.onepass import OnePass, ShardStages
+from s3t_core.learning.placement import device_map
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.replica import StagedModel
 from s3t_core.learning.split import Batch
@@ -61,7 +62,8 @@ class Ensemble:
         if serving:
             self._reader = load_reader(backbone, recipe)
             lowest = min(recipe.blocks[max(s.index for r in serving for s in r.stages) - 1])
-            self._staged = StagedModel(load_model(backbone, max_memory, lowest), recipe)
+            devices = device_map(backbone, max_memory, lowest)
+            self._staged = StagedModel(load_model(backbone, devices), recipe)
         for replica in serving:
             names = {s.index: f"shard{replica.shard}_stage{s.index}" for s in replica.stages}
             for stage in replica.stages:

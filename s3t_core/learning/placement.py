@@ -39,15 +39,17 @@ def parse_memory(text: str) -> dict[Device, int]:
     except ValueError:
         raise UsageError(
             'expected [runner] max_memory as "cpu=8GiB", or "0=20GiB,1=20GiB" for GPUs, got '
-            "another "
-            "text"
+            "another text"
         ) from None
     return found
 
 
 def device_map(backbone: Backbone, max_memory: str, lowest: int) -> dict[str, Device]:
-    """Module name to device, for a float32 backbone whose layers from `lowest` on need one. Raises
-    UsageError when these do not fit, GuaranteeError for GPUs of several kinds."""
+    """Module name to device, for a float32 backbone whose layers from `lowest` on need one; empty
+    when `max_memory` is: all on one device. Raises UsageError when these do not fit, GuaranteeError
+    for GPUs of several kinds."""
+    if not max_memory:
+        return {}
     room = parse_memory(max_memory)
     _check_one_kind([d for d in room if isinstance(d, int)])
     with init_empty_weights():

@@ -38,8 +38,7 @@ class StagedModel:
             if "disk" in placed.values():
                 raise UsageError(
                     'expected [training] dtype = "float32" for a backbone of which layers stay on '
-                    "disk, "
-                    "got bfloat16; set it, or give [runner] max_memory more"
+                    "disk, got bfloat16; set it, or give [runner] max_memory more"
                 )
             lower_precision(model)
         self.model = model if placed else model.to(torch.device(recipe.training["device"]))

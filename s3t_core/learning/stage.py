@@ -23,6 +23,7 @@ from s3t_core.learning.activations import Activations
 from s3t_core.learning.backbone import Backbone, load_model
 from s3t_core.learning.encoding import Encoded, Reader, encode, in_order, load_reader
 from s3t_core.learning.fingerprint import fingerprint
+from s3t_core.learning.placement import device_map
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
 from s3t_core.learning.replica import StagedModel
 from s3t_core.records import Row
@@ -125,7 +126,8 @@ def train_stage(
     torch.set_num_threads(recipe.profile.threads)
     torch.use_deterministic_algorithms(True)
     lowest = min(recipe.blocks[len(spec.prefix) - 1])
-    staged = StagedModel(load_model(backbone, max_memory, lowest), recipe)
+    devices = device_map(backbone, max_memory, lowest)
+    staged = StagedModel(load_model(backbone, devices), recipe)
     reader = _StageReader(staged, load_reader(backbone, recipe), activations, lowest)
     parts = [
         (rows, reader.read(digest, rows))

@@ -101,5 +101,6 @@ def test_what_is_no_memory_is_refused(text: str) -> None:
 def test_layers_on_disk_are_float32(tmp_path: Path) -> None:
     path = build_backbone(tmp_path, layers=6)
     system: Any = TinySystem(path, 1, 3, 1, "bfloat16")
+    devices = device_map(system.backbone, least(path, 4), 4)
     with pytest.raises(UsageError, match="float32"):
-        StagedModel(load_model(system.backbone, least(path, 4), 4), system.recipe)
+        StagedModel(load_model(system.backbone, devices), system.recipe)

@@ -233,10 +233,8 @@ class DelimitedTable:
         if self._misquoted and self._escapes:
             self.notes.append(
                 f"{self._misquoted} row(s) have a quote in a quoted cell that is not written "
-                "twice, and "
-                'quotes are written as \\" here, as some programs escape them, which is not read: '
-                "have "
-                'quotes doubled ("") by the export, or export JSON Lines or Parquet'
+                'twice, and quotes are written as \\" here, as some programs escape them, which is '
+                'not read: have quotes doubled ("") by the export, or export JSON Lines or Parquet'
             )
         if self._ragged:
             self.notes.append(self._told_ragged())
@@ -359,8 +357,7 @@ class _Rows:
         raise DataError(
             f"expected every quote to be closed, got one on line {first + self._skip} that {does}: "
             f"{max(last - first, 0)} more line(s) would be lost in it; nothing was changed. Close "
-            "it, or write it "
-            'twice ("") if it is part of the text'
+            'it, or write it twice ("") if it is part of the text'
         ) from None
 
 

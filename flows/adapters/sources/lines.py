@@ -268,8 +268,7 @@ def _refuse_forms(begin: str) -> None:
         if not rest.strip() and _holds_columns(json.loads(line)):
             raise DataError(
                 "expected an object a line, got one object that holds columns, not rows; write it "
-                "with "
-                'orient="records", lines=True (pandas)'
+                'with orient="records", lines=True (pandas)'
             )
         return
     if line.endswith(",") and _is_json(line[:-1]):

@@ -147,8 +147,7 @@ def encoding_of(head: bytes, configured: str) -> tuple[str, str]:
     if wide := _unmarked_utf16(head):
         raise DataError(
             "expected text in UTF-8, got bytes of zero in every other place: is it UTF-16? Then "
-            "set [data] "
-            f'encoding = "{wide}", or save it as UTF-8'
+            f'set [data] encoding = "{wide}", or save it as UTF-8'
         )
     return "utf-8", "UTF-8"
 
