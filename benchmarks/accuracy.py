@@ -17,7 +17,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from flows.examples import EXAMPLE_KEY, example_config, rows
-from flows.predicting import champion_of
+from flows.use_cases.predicting import champion_of
 from flows.wiring import Workspace, create_workspace
 from s3t_core.learning.backbone import find_backbone, load_model, load_tokenizer
 from s3t_core.learning.encoding import TextReader

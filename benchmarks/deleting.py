@@ -23,7 +23,7 @@ from benchmarks.bed import KEY, KEYS, Bed, bed_of, parser, sample
 from benchmarks.plain import RETRAINED
 from benchmarks.report import Line, at_least, tell, timed
 from benchmarks.training import run_plain
-from flows.requests import take_requests
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
 from s3t_core.erasure.executor import STEPS, Eraser

@@ -20,7 +20,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from flows.requests import take_requests
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
 from s3t_core.erasure.executor import STEPS, Eraser
@@ -97,7 +97,7 @@ def workspace_of_subjects(folder: Path, subjects: int) -> Workspace:
 
 
 def _check(place: Workspace, requests: int) -> None:
-    from flows.verifying import verify_path
+    from flows.use_cases.verifying import verify_path
 
     found = verify_path(place.certificates_dir, place.keys_dir / "signing.pub")
     assert found["valid"] and len(found["certificates"]) == requests

@@ -17,9 +17,9 @@ from typing import Any
 from benchmarks.bed import KEY, Bed, bench_config
 from benchmarks.erase import erase_timed, workspace_of_subjects
 from benchmarks.report import Line, at_most, middle, tell, timed
-from flows.planning import Question, plan
-from flows.requests import take_requests
-from flows.status import status_of
+from flows.use_cases.planning import Question, plan
+from flows.use_cases.requests import take_requests
+from flows.use_cases.status import status_of
 from flows.wiring import create_workspace
 from s3t_core.config import Config
 from s3t_core.domain import Release, Replica, StageRecord

@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.bed import KEY
 from benchmarks.erase import erase_timed
 from benchmarks.report import Line, at_most, tell
-from flows.requests import take_requests
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
 
@@ -255,7 +255,7 @@ def _erase(folder: Path, given: argparse.Namespace) -> Any:
 
 
 def _verify(folder: Path, given: argparse.Namespace) -> Any:
-    from flows.verifying import verify_path
+    from flows.use_cases.verifying import verify_path
 
     place = Workspace(folder / "w")
     found = verify_path(place.certificates_dir, place.keys_dir / "signing.pub")

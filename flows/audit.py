@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from flows.replaying import replay
-from flows.reporting import parse_since, write_report
-from flows.status import registry_problems
 from flows.tasks import flow
+from flows.use_cases.replaying import replay
+from flows.use_cases.reporting import parse_since, write_report
+from flows.use_cases.status import registry_problems
 from flows.wiring import Workspace
 
 

@@ -18,11 +18,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.adapters.lease import Lease
 from flows.adapters.local import is_held
-from flows.finding import erased_in, erased_of, look_alikes
-from flows.healing import heal, putting_right, unserved
 from flows.progress import current
 from flows.retrain import have_retrained, train_first, want_retrain
 from flows.tasks import flow, task
+from flows.use_cases.finding import erased_in, erased_of, look_alikes
+from flows.use_cases.healing import heal, putting_right, unserved
 from flows.wiring import Workspace
 from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import STEPS, Eraser

@@ -25,11 +25,17 @@ from flows.adapters.local import as_owner_only
 from flows.adapters.processes import mapping
 from flows.adapters.sources.cells import GIVEN, MALFORMED, ROW
 from flows.adapters.sources.labels import Undeclared
-from flows.admission import check_shrinkage, check_tiers, check_topology, id_basis, suppressed_by
-from flows.healing import putting_right
-from flows.next_steps import told_thin
 from flows.progress import current
 from flows.tasks import KEPT, flow, task
+from flows.use_cases.admission import (
+    check_shrinkage,
+    check_tiers,
+    check_topology,
+    id_basis,
+    suppressed_by,
+)
+from flows.use_cases.healing import putting_right
+from flows.use_cases.next_steps import told_thin
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.config import DataConfig
 from s3t_core.domain import DatasetVersion, SliceId, Tiers

@@ -20,8 +20,8 @@ from prometheus_client.registry import Collector
 from flows.adapters.credentials import secret_of
 from flows.adapters.doors import Door, listening
 from flows.adapters.guard import App
-from flows.requests import list_requests
-from flows.status import status_of
+from flows.use_cases.requests import list_requests
+from flows.use_cases.status import status_of
 from flows.wiring import Workspace
 from s3t_core.erasure.closing import STATES
 from s3t_core.times import parse_time

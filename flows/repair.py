@@ -12,9 +12,9 @@ from typing import Any
 
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.healing import putting_right
 from flows.tasks import flow
 from flows.train import TrainingSession
+from flows.use_cases.healing import putting_right
 from flows.wiring import Workspace
 from s3t_core.erasure.state import State
 from s3t_core.errors import UsageError

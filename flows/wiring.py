@@ -102,9 +102,8 @@ class Workspace:
         self.state_dir = root / ".s3t"
         self.settled: dict[str, str] | None = None
         self._moving = config is not None
-        self.teller = (
-            self  # whose ledger tells: another's while this one's is elsewhere (flows.migrating)
-        )
+        # whose ledger tells: another's while this one's is elsewhere (flows.use_cases.migrating)
+        self.teller = self
         self.config: Config = config or parse_config(read_settings(root / CONFIG_NAME))
         prepare_environment(root)
 
@@ -123,7 +122,7 @@ class Workspace:
 
     @property
     def migration_path(self) -> Path:
-        """There from the beginning of `s3t migrate` to its end (flows.migrating)."""
+        """There from the beginning of `s3t migrate` to its end (flows.use_cases.migrating)."""
         return self.state_dir / "migration.json"
 
     @property

@@ -38,9 +38,8 @@ from s3t_core.erasure.needles import NeedleSet
 from s3t_core.errors import CertificateError, StorageError
 from s3t_core.files import read_regular
 
-_UNWRITTEN = ("cli", "demo", "examples")
-"""Modules, by how their names begin, that talk to people and write nothing; examples may name
-somebody."""
+_UNWRITTEN = frozenset({"cli", "examples"})
+"""Rooms and modules that talk to people and write nothing; examples may name somebody."""
 _MD5 = re.compile(rb"(?<![0-9a-f])([0-9a-f]{2})([0-9a-f]{10})([0-9a-f]{20})(?![0-9a-f])")
 _FREE = frozenset({"by", "reason", "detail", "approver", "problem"})
 """Members whose values somebody typed."""
@@ -105,7 +104,7 @@ def constants() -> bytes:
         path
         for package in (flows, s3t_core)
         for path in sorted(Path(package.__path__[0]).rglob("*.py"))
-        if not path.name.startswith(_UNWRITTEN)
+        if _UNWRITTEN.isdisjoint((path.stem, path.parent.name))
     ]
     return "\n".join(
         dict.fromkeys(text for path in files for text in _texts(ast.parse(path.read_bytes())))

@@ -36,7 +36,7 @@ CHANGE, TRAIN = "change", "train"
 class LostLease(Busy):
     """Somebody else changes the workspace by now. What this process wrote since it lost its lease,
     if anything, was made from what it read before: whoever catches this has the workspace put right
-    (flows.healing.putting_right)."""
+    (flows.use_cases.healing.putting_right)."""
 
 
 class Lease:

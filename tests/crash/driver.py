@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flows.verifying import verify_path
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace
 from s3t_core.erasure.executor import Eraser
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from flows.adapters.database import Database, SqlLedger, seal_of
-from flows.cli_requests import RETURNED
-from flows.evidence import write_bundle, write_ledger
+from flows.cli.requests import RETURNED
 from flows.metrics import text_of
-from flows.reporting import write_report
-from flows.requests import list_requests, reject, take_requests, withdraw
-from flows.serving import why_at_once
-from flows.status import status_of
-from flows.verifying import verify_path, verify_paths
+from flows.supervisor.serving import why_at_once
+from flows.use_cases.evidence import write_bundle, write_ledger
+from flows.use_cases.reporting import write_report
+from flows.use_cases.requests import list_requests, reject, take_requests, withdraw
+from flows.use_cases.status import status_of
+from flows.use_cases.verifying import verify_path, verify_paths
 from flows.wiring import Workspace, create_workspace
 from s3t_core.canonical import sha256_hex
 from s3t_core.config import Config
@@ -644,7 +644,7 @@ def test_a_clock_that_ran_700_days_ahead_buys_no_time(place: Workspace) -> None:
     record = opened.ledger.state().requests[asked.request_id]
     assert record.clock_corrected and record.due == _again_asked.due
     carry_out(opened, opened.requests.get([asked.request_id])[0])
-    from flows.reporting import report_of
+    from flows.use_cases.reporting import report_of
 
     entry = next(
         r for r in report_of(opened, None, clock.now()).requests if r.id == asked.request_id
@@ -706,7 +706,7 @@ def test_one_command_under_a_clock_that_is_behind_makes_nothing_missed(place: Wo
     clock.at = today + timedelta(days=1)
     opened = _with(place, clock)
     carry_out(opened, opened.requests.get([asked.request_id])[0])
-    from flows.reporting import report_of
+    from flows.use_cases.reporting import report_of
 
     report = report_of(opened, None, clock.now())
     entry = next(r for r in report.requests if r.id == asked.request_id)
@@ -782,7 +782,7 @@ def test_what_a_replaced_key_signs_is_told_as_that_whatever_keys_an_auditor_has(
     place: Workspace,
 ) -> None:
     from flows.adapters.keys import read_signing_key
-    from flows.rotating import rotate_signing_key
+    from flows.use_cases.rotating import rotate_signing_key
 
     request = take_requests(place, ["person 1"])[0].request_id
     withdraw(place, request)
@@ -813,7 +813,7 @@ def test_what_a_replaced_key_signs_is_told_as_that_whatever_keys_an_auditor_has(
 def test_a_key_file_that_claims_a_succession_nobody_vouched_for_is_refused(
     place: Workspace,
 ) -> None:
-    from flows.rotating import rotate_signing_key
+    from flows.use_cases.rotating import rotate_signing_key
 
     old = place.root.parent / "old.pem"
     old.write_bytes((place.keys_dir / "signing.pub").read_bytes())
@@ -831,8 +831,8 @@ def test_a_ledger_or_bundle_made_from_before_the_change_by_the_old_key_is_refuse
 ) -> None:
     """A thief has the old key and a copy of the workspace from before it was replaced."""
     from flows.adapters.keys import read_signing_key
-    from flows.evidence import write_bundle, write_ledger
-    from flows.rotating import rotate_signing_key
+    from flows.use_cases.evidence import write_bundle, write_ledger
+    from flows.use_cases.rotating import rotate_signing_key
 
     withdraw(place, take_requests(place, ["person 1"])[0].request_id)
     shutil.copytree(place.root, place.root.with_name("copy"))
@@ -929,8 +929,8 @@ def test_a_replaced_key_does_not_come_back_by_a_ledger_that_calls_its_successor_
 ) -> None:
     """A change of a lost key needs no signature: only the controller's key file says which key came
     after which."""
-    from flows.evidence import _zipped, write_bundle, write_ledger
-    from flows.rotating import rotate_signing_key
+    from flows.use_cases.evidence import _zipped, write_bundle, write_ledger
+    from flows.use_cases.rotating import rotate_signing_key
     from s3t_core.erasure.offline import check_bundle, read_key_file
 
     withdraw(place, take_requests(place, ["person 1"])[0].request_id)
@@ -964,7 +964,7 @@ def test_a_checkpoint_by_a_replaced_key_counts_only_for_what_it_signed_then(
 ) -> None:
     from flows.adapters.checkpoints import _name
     from flows.adapters.keys import read_signing_key
-    from flows.rotating import rotate_signing_key
+    from flows.use_cases.rotating import rotate_signing_key
     from s3t_core.erasure.checkpoint import Checkpoint, sign_checkpoint
 
     leaked = read_signing_key(place.keys_dir)

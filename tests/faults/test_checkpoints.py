@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flows.adapters import checkpoints
 from flows.adapters.database import seal_of
 from flows.adapters.keys import SIGNING_PUB, read_public_key, read_signing_key
-from flows.requests import take_requests
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
 from s3t_core.erasure.checkpoint import (
@@ -149,7 +149,7 @@ def test_a_request_that_no_checkpoint_tells_of_is_not_acknowledged(
 _ASKS = """
 import sys
 from pathlib import Path
-from flows.requests import take_requests
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 take_requests(Workspace(Path(sys.argv[1])), ["person 2"])
 """

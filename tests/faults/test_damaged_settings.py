@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows import migrating, settings
+from flows import settings
 from flows.adapters import prefect_server, shared_prefect
 from flows.adapters.local import workspace_lock
 from flows.adapters.shared_prefect import SharedServer
-from flows.cli import app
-from flows.cli_base import run_flow
+from flows.cli.app import app
+from flows.cli.base import run_flow
+from flows.use_cases import migrating
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config, parse_config, render_config
 from s3t_core.errors import Busy, OrchestrationError, UsageError, WorkspaceError

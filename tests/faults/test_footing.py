@@ -18,10 +18,10 @@ import pytest
 from flows.adapters.footing import check_footing
 from flows.adapters.git import run_git
 from flows.adapters.marks import OWNER
-from flows.finding import look_alikes, look_up, look_up_hashed
-from flows.healing import heal
 from flows.ingest import ingest_source
-from flows.requests import take_requests
+from flows.use_cases.finding import look_alikes, look_up, look_up_hashed
+from flows.use_cases.healing import heal
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace, create_workspace
 from s3t_core.domain import DatasetVersion
 from s3t_core.erasure.executor import Eraser

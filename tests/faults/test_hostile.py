@@ -20,9 +20,9 @@ from flows.adapters.checkpoints import CheckpointFiles
 from flows.adapters.credentials import read_secret
 from flows.adapters.doors import Door
 from flows.adapters.keys import read_workspace_key
-from flows.id_files import read_ids
-from flows.requests import take_requests
-from flows.verifying import verify_path
+from flows.use_cases.id_files import read_ids
+from flows.use_cases.requests import take_requests
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
 from s3t_core.erasure.bundle import standalone_verifier
@@ -159,7 +159,8 @@ def _standalone(command: list[str]) -> None:
 
 def test_ids_from_a_pipe_that_was_handed_over_are_read() -> None:
     """`--file <(...)` of a shell, `--file /dev/stdin`: the process has them open already."""
-    code = "import sys; from flows.id_files import read_ids; print(read_ids(sys.argv[1]).ids)"
+    reads = "from flows.use_cases.id_files import read_ids; print(read_ids(sys.argv[1]).ids)"
+    code = f"import sys; {reads}"
     for command in (
         f"{sys.executable} -c '{code}' <(printf 'a-1\\nb-2\\n')",
         f"printf 'a-1\\nb-2\\n' | {sys.executable} -c '{code}' /dev/stdin",

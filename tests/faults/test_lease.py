@@ -127,7 +127,7 @@ def test_two_lock_files_are_two_places(tmp_path: Path) -> None:
 
 def test_every_command_that_changes_waits_for_a_lease_held_elsewhere(tmp_path: Path) -> None:
     """Whatever the file system does with locks."""
-    from flows.requests import take_requests, withdraw
+    from flows.use_cases.requests import take_requests, withdraw
     from flows.wiring import Workspace, create_workspace
     from s3t_core.config import Config
 

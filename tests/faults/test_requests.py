@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from flows.adapters import database
-from flows.evidence import write_bundle
-from flows.id_files import read_ids
-from flows.requests import (
+from flows.use_cases.evidence import write_bundle
+from flows.use_cases.id_files import read_ids
+from flows.use_cases.requests import (
     approve,
     hold,
     lift,
@@ -21,7 +21,7 @@ from flows.requests import (
     take_requests,
     withdraw,
 )
-from flows.verifying import verify_path
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
 from s3t_core.errors import StorageError, UsageError
@@ -301,7 +301,10 @@ def test_a_request_that_failed_leaves_no_id_behind_a_certificate_for_the_same_pe
     holder = sqlite3.connect(place.state_dir / "s3t.db", isolation_level=None)
     refused = Workspace(place.root)
     assert refused.requests.pending() == []
-    for module in ("flows.finding", "flows.requests"):  # asked of the ledger before the lock comes
+    for module in (
+        "flows.use_cases.finding",
+        "flows.use_cases.requests",
+    ):  # asked of the ledger before the lock comes
         monkeypatch.setattr(f"{module}.rule_of", lambda _: ())
     holder.execute(f"BEGIN {locked}")
     with pytest.raises(StorageError):

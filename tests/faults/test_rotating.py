@@ -15,10 +15,10 @@ from flows.adapters.keys import (
     read_public_keys,
     read_signing_key,
 )
-from flows.evidence import write_bundle
-from flows.requests import take_requests, withdraw
-from flows.rotating import rotate_signing_key
-from flows.verifying import verify_path
+from flows.use_cases.evidence import write_bundle
+from flows.use_cases.requests import take_requests, withdraw
+from flows.use_cases.rotating import rotate_signing_key
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
 from s3t_core.erasure.offline import VOUCHED, key_id

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from flows.ingest import ingest_source
-from flows.reporting import write_report
-from flows.requests import (
+from flows.use_cases.reporting import write_report
+from flows.use_cases.requests import (
     approve,
     hold,
     lift,

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.ingest import ingest
-from flows.requests import take_requests
 from flows.train import train
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config, render_config
 from tests.crash.driver import _found

@@ -15,9 +15,7 @@ from flows.adapters.local import workspace_lock
 from flows.adapters.runner import ProcessRunner
 from flows.erase import erase
 from flows.ingest import ingest
-from flows.predicting import champion_of
 from flows.repair import repair
-from flows.requests import take_requests
 from flows.retrain import (
     DEPLOYMENT,
     ReplacementSession,
@@ -28,8 +26,10 @@ from flows.retrain import (
     train_first,
     want_retrain,
 )
-from flows.status import status_of
 from flows.train import TrainingSession, train
+from flows.use_cases.predicting import champion_of
+from flows.use_cases.requests import take_requests
+from flows.use_cases.status import status_of
 from flows.wiring import Workspace
 from s3t_core.capacity.placement import is_held_out
 from s3t_core.capacity.placement import place as where

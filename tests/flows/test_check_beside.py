@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from flows.checking import Standing, check
 from flows.ingest import ingest_source
-from flows.requests import take_requests
+from flows.use_cases.checking import Standing, check
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import DataError, UsageError

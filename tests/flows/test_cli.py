@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from flows import cli, cli_base, cli_evidence
+from flows.cli import app as cli
+from flows.cli import base as cli_base
+from flows.cli import evidence as cli_evidence
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
 from s3t_core.errors import DataError, UsageError, WorkspaceError
@@ -488,7 +490,7 @@ def test_a_prefect_server_that_does_not_answer_is_told_without_a_traceback(
 def test_an_error_of_ours_that_prefect_could_not_report_is_the_one_that_is_told() -> None:
     import httpx
 
-    from flows.cli_base import meaning
+    from flows.cli.base import meaning
     from s3t_core.errors import OrchestrationError, StorageError
 
     try:
@@ -524,7 +526,9 @@ def test_help_and_status_import_nothing_heavy(tmp_path: Path) -> None:
     _run("init", "W", cwd=tmp_path)
     for arguments in (["--help"], ["status"], ["status", "--json"], ["request", "somebody"]):
         program = (
-            "import sys; from flows.cli import main\nsys.argv = ['s3t', *" + repr(arguments) + "]\n"
+            "import sys; from flows.cli.app import main\nsys.argv = ['s3t', *"
+            + repr(arguments)
+            + "]\n"
             "try: main()\nexcept SystemExit: pass\n"
             f"loaded = {heavy} & set(sys.modules); assert not loaded, loaded"
         )
@@ -535,7 +539,7 @@ def test_help_and_status_import_nothing_heavy(tmp_path: Path) -> None:
 
 def test_verifying_imports_neither_torch_nor_prefect_nor_mlflow() -> None:
     program = (
-        "import sys, flows.verifying, s3t_core.erasure.executor\n"
+        "import sys, flows.use_cases.verifying, s3t_core.erasure.executor\n"
         "loaded = {'torch', 'mlflow', 'prefect', 'transformers', 'peft'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )

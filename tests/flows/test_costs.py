@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.erase import WORDS, erase_timed
-from flows.requests import take_requests
+from flows.use_cases.requests import take_requests
 from flows.wiring import create_workspace
 from s3t_core.config import Config
 from s3t_core.domain import DeletionRequest, RowCounts

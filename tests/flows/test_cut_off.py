@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.adapters.local import CertificateFiles, WorkspaceResidue
-from flows.healing import heal
 from flows.ingest import ingest_source
-from flows.requests import hold, take_hashed, take_requests
-from flows.verifying import verify_path
+from flows.use_cases.healing import heal
+from flows.use_cases.requests import hold, take_hashed, take_requests
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.erasure.dsse import statement_of
 from s3t_core.erasure.executor import Eraser

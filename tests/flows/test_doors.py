@@ -755,7 +755,7 @@ def test_serve_moves_the_server_where_it_was_told_to_unless_a_command_uses_it(
     small: Workspace,
 ) -> None:
     from flows.adapters.doors import Door
-    from flows.serving import Serving
+    from flows.supervisor.serving import Serving
 
     server, port = SharedServer(small.state_dir / "prefect", 10), _free_port()
     there = server.attach()

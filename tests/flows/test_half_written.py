@@ -11,8 +11,8 @@ import pytest
 
 from flows.erase import erase
 from flows.ingest import ingest
-from flows.requests import take_requests
 from flows.train import train
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 from s3t_core.errors import ResidueFound
 from s3t_core.files import is_half_written

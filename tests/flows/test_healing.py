@@ -13,10 +13,10 @@ import pytest
 
 from flows.erase import erase
 from flows.ingest import ingest
-from flows.predicting import champion_of
-from flows.requests import take_requests
 from flows.train import train
-from flows.verifying import verify_path
+from flows.use_cases.predicting import champion_of
+from flows.use_cases.requests import take_requests
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.state import STEPS

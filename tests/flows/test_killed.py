@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from flows.ingest import ingest
-from flows.requests import take_requests
 from flows.train import train
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 from tests.flows.test_cli import S3T, _json, environment

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from flows import migrating
 from flows.adapters.database import Asked, Database, SqlLedger, SqlRequestBook
 from flows.adapters.local import workspace_lock
 from flows.adapters.marks import OWNER
 from flows.erase import erase
-from flows.migrating import migrate, undo
-from flows.requests import take_requests
 from flows.train import train
-from flows.verifying import verify_path
+from flows.use_cases import migrating
+from flows.use_cases.migrating import migrate, undo
+from flows.use_cases.requests import take_requests
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace
 from s3t_core.config import parse_config, render_config
 from s3t_core.domain import DeletionRequest

@@ -15,8 +15,8 @@ from flows import wiring
 from flows.adapters.loading import folder_in_use
 from flows.adapters.registry import MlflowRegistry
 from flows.erase import erase
-from flows.healing import heal
-from flows.requests import take_requests
+from flows.use_cases.healing import heal
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 from s3t_core.erasure.executor import ErasePorts, Eraser
 from s3t_core.errors import Busy, GuaranteeError, ResidueFound, S3TError, WorkspaceError

@@ -8,9 +8,9 @@ import mlflow
 import pytest
 
 from flows.ingest import ingest
-from flows.predicting import champion_of
-from flows.requests import take_requests
 from flows.train import train
+from flows.use_cases.predicting import champion_of
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 from s3t_core.erasure.dsse import statement_of
 from s3t_core.erasure.executor import Eraser

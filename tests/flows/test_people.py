@@ -14,13 +14,20 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.cli_requests import told_beside
+from flows.cli.app import app
+from flows.cli.requests import told_beside
 from flows.erase import erase
-from flows.finding import erased_in, erased_of, look_alikes, look_up, look_up_hashed, spelt
 from flows.ingest import ingest_source
-from flows.requests import hold, lift, list_requests, release, take_hashed, take_requests
-from flows.verifying import verify_path
+from flows.use_cases.finding import (
+    erased_in,
+    erased_of,
+    look_alikes,
+    look_up,
+    look_up_hashed,
+    spelt,
+)
+from flows.use_cases.requests import hold, lift, list_requests, release, take_hashed, take_requests
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import DataError, GuaranteeError, ResidueFound, UsageError

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from flows import predicting
 from flows.ingest import ingest
-from flows.next_steps import thin_data, why_unmeasured
-from flows.predicting import champion_of, predict_file
 from flows.train import train
+from flows.use_cases import predicting
+from flows.use_cases.next_steps import thin_data, why_unmeasured
+from flows.use_cases.predicting import champion_of, predict_file
 from flows.wiring import Workspace
 from s3t_core.errors import DataError, StaleModel, UsageError
 from tests.flows.conftest import people, write_csv

@@ -9,9 +9,9 @@ import pytest
 from flows.adapters.runner import ProcessRunner
 from flows.erase import erase
 from flows.repair import repair
-from flows.replaying import replay
-from flows.requests import take_requests
 from flows.train import TrainingSession, train
+from flows.use_cases.replaying import replay
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 from s3t_core.errors import GuaranteeError, UsageError
 from s3t_core.learning.jobs import DescribeJob, Description, StageJob, StageOutcome
@@ -67,7 +67,7 @@ def test_after_an_upgrade_nothing_is_taken_over_and_the_next_version_is_of_one_p
 
 
 def _a_job(place: Workspace) -> StageJob:
-    from flows.replaying import _job
+    from flows.use_cases.replaying import _job
     from s3t_core.learning.recipe import wanted
 
     state = place.ledger.state()

@@ -14,10 +14,10 @@ from mlflow.entities import ViewType
 from flows.adapters.registry import MlflowRegistry
 from flows.erase import erase
 from flows.ingest import ingest
-from flows.predicting import champion_of
-from flows.requests import take_requests
-from flows.status import registry_problems
 from flows.train import train
+from flows.use_cases.predicting import champion_of
+from flows.use_cases.requests import take_requests
+from flows.use_cases.status import registry_problems
 from flows.wiring import Workspace
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.errors import GuaranteeError, WorkspaceError

@@ -16,12 +16,12 @@ import pytest
 from flows.adapters import registry
 from flows.adapters.registry import MlflowRegistry
 from flows.erase import erase
-from flows.predicting import champion_of
-from flows.replaying import replay
-from flows.reporting import report_of
-from flows.requests import take_requests
-from flows.status import registry_problems
 from flows.train import train
+from flows.use_cases.predicting import champion_of
+from flows.use_cases.replaying import replay
+from flows.use_cases.reporting import report_of
+from flows.use_cases.requests import take_requests
+from flows.use_cases.status import registry_problems
 from flows.wiring import Workspace
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.errors import GuaranteeError, StaleModel, StorageError

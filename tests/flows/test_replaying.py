@@ -9,9 +9,9 @@ import pytest
 from flows.adapters.runner import ProcessRunner
 from flows.erase import erase
 from flows.ingest import ingest
-from flows.replaying import replay
-from flows.requests import take_requests
 from flows.train import train
+from flows.use_cases.replaying import replay
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 from s3t_core.errors import UsageError
 from s3t_core.learning.jobs import DescribeJob, Description, StageJob, StageOutcome

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from flows.ingest import ingest
-from flows.predicting import champion_of
-from flows.requests import take_requests
 from flows.train import train
+from flows.use_cases.predicting import champion_of
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 from s3t_core.capacity.placement import is_held_out
 from s3t_core.capacity.placement import place as where

@@ -20,7 +20,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from flows.predicting import champion_of
+from flows.use_cases.predicting import champion_of
 from flows.wiring import Workspace
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.errors import DataError, StaleModel

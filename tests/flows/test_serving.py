@@ -20,10 +20,10 @@ import pytest
 from flows.adapters.doors import Door
 from flows.adapters.shared_prefect import ADDRESS, SharedServer
 from flows.ingest import ingest
-from flows.requests import hold, take_requests
-from flows.serving import Serving, why_at_once
+from flows.supervisor.serving import Serving, why_at_once
 from flows.train import train
-from flows.verifying import verify_path
+from flows.use_cases.requests import hold, take_requests
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace
 from s3t_core.errors import Busy, ConfigError, UsageError
 from tests.flows.conftest import people, write_csv

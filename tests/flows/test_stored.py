@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from flows.finding import look_up
-from flows.healing import heal
 from flows.ingest import ingest_source
-from flows.requests import lift, take_hashed, take_requests
-from flows.verifying import verify_path
+from flows.use_cases.finding import look_up
+from flows.use_cases.healing import heal
+from flows.use_cases.requests import lift, take_hashed, take_requests
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from s3t_core.domain import DatasetVersion, SliceVersion
 from s3t_core.erasure.executor import Eraser

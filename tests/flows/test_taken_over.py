@@ -16,10 +16,10 @@ from flows.adapters.lease import Lease, LostLease
 from flows.adapters.registry import MlflowRegistry
 from flows.erase import erase
 from flows.ingest import ingest
-from flows.predicting import champion_of
-from flows.requests import take_requests
 from flows.retrain import retrain
 from flows.train import train
+from flows.use_cases.predicting import champion_of
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 from s3t_core.records import subject_digest
 from tests.flows.conftest import CANARY, write_csv
@@ -38,7 +38,7 @@ wiring.workspace_lock = lambda *_: contextlib.nullcontext()  # its file system's
 wiring.lock_place = lambda _: "another machine"
 wiring.Lease = partial(Lease, patience=0.5, beat=0.1)
 from flows.erase import erase
-from flows.requests import take_requests
+from flows.use_cases.requests import take_requests
 root = Path(sys.argv[1])
 erase(str(root))
 for who in sys.argv[2:]:

@@ -12,12 +12,12 @@ import pytest
 from flows.adapters.registry import STAGE_TAG
 from flows.erase import erase
 from flows.ingest import ingest
-from flows.predicting import champion_of
-from flows.requests import take_requests
 from flows.retrain import retrain
-from flows.status import status_of
 from flows.train import train
-from flows.verifying import verify_path
+from flows.use_cases.predicting import champion_of
+from flows.use_cases.requests import take_requests
+from flows.use_cases.status import status_of
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace
 from s3t_core.errors import (
     ArtifactError,

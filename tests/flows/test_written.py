@@ -15,8 +15,9 @@ from typing import Any
 
 from flows.erase import erase
 from flows.ingest import ingest
-from flows.replaying import replay
-from flows.requests import (
+from flows.retrain import retrain
+from flows.use_cases.replaying import replay
+from flows.use_cases.requests import (
     approve,
     hold,
     lift,
@@ -26,8 +27,7 @@ from flows.requests import (
     take_requests,
     withdraw,
 )
-from flows.retrain import retrain
-from flows.rotating import rotate_signing_key
+from flows.use_cases.rotating import rotate_signing_key
 from flows.wiring import Workspace
 from s3t_core.canonical import canonical_json
 from s3t_core.erasure.rules import KINDS

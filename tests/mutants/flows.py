@@ -19,21 +19,21 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="places: an older configuration stays",
-        where="flows/healing.py::heal",
+        where="flows/use_cases/healing.py::heal",
         takes="place.datasets.put_remote_right()",
         puts="",
         fails="tests/flows/test_dvcs_places.py::older_configuration",
     ),
     Mutant(
         name="move: a link is removed and what it leads to stays",
-        where="flows/migrating.py::_alone",
+        where="flows/use_cases/migrating.py::_alone",
         takes="place.check_footing()",
         puts="",
         fails="tests/flows/test_migrating.py::link_or_a_pipe",
     ),
     Mutant(
         name="move: a link that came meanwhile",
-        where="flows/leaving.py::LeftPlace.empty",
+        where="flows/use_cases/leaving.py::LeftPlace.empty",
         takes="self.check_footing()",
         puts="",
         fails="tests/flows/test_migrating.py::link_or_a_pipe",
@@ -174,49 +174,49 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="move: what is left at the old places stays",
-        where="flows/migrating.py::_Move.finish",
+        where="flows/use_cases/migrating.py::_Move.finish",
         takes="self._destroy(self.old)",
         puts="",
         fails="tests/flows/test_migrating.py::nothing_is_left",
     ),
     Mutant(
         name="move: only what has its final name goes",
-        where="flows/leaving.py::LeftPlace._is_ours",
+        where="flows/use_cases/leaving.py::LeftPlace._is_ours",
         takes="is_half_written(base)",
         puts="",
         fails="tests/flows/test_migrating.py::while_it_writes",
     ),
     Mutant(
         name="move: an object that the ledger does not know stays",
-        where="flows/leaving.py::LeftPlace.empty",
+        where="flows/use_cases/leaving.py::LeftPlace.empty",
         takes="self._names()",
         puts="list(self._names())[:-1]",
         fails="tests/flows/test_migrating.py::whatever_the_ledger",
     ),
     Mutant(
         name="move: somebody else's file is left where nobody looks",
-        where="flows/leaving.py::LeftPlace.check_alone",
+        where="flows/use_cases/leaving.py::LeftPlace.check_alone",
         takes="if others: ...",
         puts="if False: ...",
         fails="tests/flows/test_migrating.py::somebody_elses",
     ),
     Mutant(
         name="move: a disk that is away is an empty place",
-        where="flows/leaving.py::LeftPlace.empty",
+        where="flows/use_cases/leaving.py::LeftPlace.empty",
         takes="self.marked",
         puts="False",
         fails="tests/flows/test_migrating.py::is_away",
     ),
     Mutant(
         name="move: what another workspace has begun at the new places goes",
-        where="flows/migrating.py::_Move.destroy_copies",
+        where="flows/use_cases/migrating.py::_Move.destroy_copies",
         takes="self._journal.claimed and self._journal.emptied != 'new'",
         puts="self._journal.emptied != 'new'",
         fails="tests/flows/test_migrating.py::before_it_was_marked",
     ),
     Mutant(
         name="move: a mark is one, whoever's it is",
-        where="flows/leaving.py::LeftPlace.forget",
+        where="flows/use_cases/leaving.py::LeftPlace.forget",
         takes="self.marked and mark not in (None, ours)",
         puts="False",
         fails="tests/flows/test_migrating.py::before_it_was_marked",
@@ -237,14 +237,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="verify: what lies deeper is passed over",
-        where="flows/verifying.py::_verify_files",
+        where="flows/use_cases/verifying.py::_verify_files",
         takes="_unread(path, files)",
         puts="[]",
         fails="tests/flows/test_cli.py::at_once",
     ),
     Mutant(
         name="move: an interrupted ingest is moved along",
-        where="flows/migrating.py::_check_begin",
+        where="flows/use_cases/migrating.py::_check_begin",
         takes="old.datasets.check_recorded(state.datasets)",
         puts="",
         fails="tests/flows/test_migrating.py::was_interrupted",
@@ -258,21 +258,21 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="restore: stages that came back stay",
-        where="flows/healing.py::_destroy_stages",
+        where="flows/use_cases/healing.py::_destroy_stages",
         takes="place.store.delete(digest)",
         puts="pass",
         fails="tests/flows/test_healing.py::destroyed_again",
     ),
     Mutant(
         name="restore: objects that came back stay",
-        where="flows/healing.py::_destroy_objects",
+        where="flows/use_cases/healing.py::_destroy_objects",
         takes="place.datasets.destroy(back, [], state.dataset)",
         puts="pass",
         fails="tests/flows/test_healing.py::destroyed_again",
     ),
     Mutant(
         name="restore: a version that came back serves",
-        where="flows/healing.py::_heal_registry",
+        where="flows/use_cases/healing.py::_heal_registry",
         takes="registry.destroy(list(whole.values()), state.runs_of(state.stages))",
         puts="",
         fails="tests/flows/test_healing.py::serves_no_more",
@@ -293,14 +293,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="healing: a quarantined row of whom a hash found nobody comes back",
-        where="flows/healing.py::heal",
+        where="flows/use_cases/healing.py::heal",
         takes="place.datasets.erase_quarantine(erased, nobody)",
         puts="place.datasets.erase_quarantine(erased)",
         fails="tests/flows/test_cut_off.py::restored_quarantine_row",
     ),
     Mutant(
         name="documents: a renamed copy",
-        where="flows/verifying.py::_check_name",
+        where="flows/use_cases/verifying.py::_check_name",
         takes="request is not None and named and (file.name != f'{request}.json')",
         puts="False",
         fails="tests/faults/test_beside_the_ledger.py::renamed_copy",
@@ -322,7 +322,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="move: places that were left are looked at no more",
-        where="flows/healing.py::_clean_left",
+        where="flows/use_cases/healing.py::_clean_left",
         takes=(
             "removed[section] += left.clean(lambda name: name.rpartition('.')[0] in known "
             "or name in known)"
@@ -332,7 +332,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="move: another's place is emptied",
-        where="flows/leaving.py::LeftPlace.clean",
+        where="flows/use_cases/leaving.py::LeftPlace.clean",
         takes="if mark not in (None, self.owner.encode()): ...",
         puts="",
         fails="tests/flows/test_migrating.py::place_that_was_left_is_destroyed",
@@ -360,14 +360,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="verify: evidence that contradicts other evidence",
-        where="flows/verifying.py::verify_paths",
+        where="flows/use_cases/verifying.py::verify_paths",
         takes="between += _contradictions(once, keys)",
         puts="",
         fails="tests/faults/test_beside_the_ledger.py::evidence_contradicts",
     ),
     Mutant(
         name="version: the code that lies in it is run",
-        where="flows/predicting.py::_loaded",
+        where="flows/use_cases/predicting.py::_loaded",
         takes="code.load_context(_Context({'release': str(files)}, {'pinned': True}))",
         puts=(
             "import mlflow\n"
@@ -378,14 +378,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="version: a move that was cut off goes on with what is there",
-        where="flows/migrating.py::_Move._copy_registry",
+        where="flows/use_cases/migrating.py::_Move._copy_registry",
         takes="self.new.registry.count()",
         puts="False",
         fails="tests/stack/test_migrating.py::cut_off_is_not",
     ),
     Mutant(
         name="keys: a replaced key comes back in an exported ledger",
-        where="flows/verifying.py::_check_ledger_keys",
+        where="flows/use_cases/verifying.py::_check_ledger_keys",
         takes=(
             "given.check_chain(signer, ((c.old, c.new, not c.vouched) for c in state.key_changes))"
         ),
@@ -397,21 +397,21 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="healing: what an open erasure destroyed may come back",
-        where="flows/healing.py::_erased",
+        where="flows/use_cases/healing.py::_erased",
         takes="state.planned if 'destroy' in state.steps else ()",
         puts="()",
         fails="tests/flows/test_healing.py::while_an_erasure",
     ),
     Mutant(
         name="healing: an open erasure is passed over",
-        where="flows/healing.py::heal",
+        where="flows/use_cases/healing.py::heal",
         takes="state.settled is None",
         puts="state.settled is None or state.plan is not None",
         fails="tests/flows/test_healing.py::while_an_erasure",
     ),
     Mutant(
         name="healing: what is kept of slices that are gone stays",
-        where="flows/healing.py::_destroy_activations",
+        where="flows/use_cases/healing.py::_destroy_activations",
         takes=(
             "place.activations.allow({v.digest for v in state.dataset.files()} if "
             "state.dataset else ())"
@@ -421,14 +421,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="healing: files of models that no database names stay",
-        where="flows/healing.py::_heal_registry",
+        where="flows/use_cases/healing.py::_heal_registry",
         takes="registry.remove_leftovers(kept.values())",
         puts="False",
         fails="tests/flows/test_healing.py::kept_activations",
     ),
     Mutant(
         name="verify: what is no file is a traceback",
-        where="flows/verifying.py::_content",
+        where="flows/use_cases/verifying.py::_content",
         takes="OSError",
         puts="PermissionError",
         fails="tests/faults/test_hostile.py::no_file",
@@ -442,7 +442,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="documents: a name that only looks like a request's",
-        where="flows/verifying.py::_check_name",
+        where="flows/use_cases/verifying.py::_check_name",
         takes="not alone or _REQUEST.match(file.name.casefold())",
         puts="_REQUEST.match(file.name.casefold())",
         fails="tests/faults/test_beside_the_ledger.py::only_looks_like",
@@ -480,21 +480,21 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="predict: a row that cannot be read has a label",
-        where="flows/predicting.py::_check_rows",
+        where="flows/use_cases/predicting.py::_check_rows",
         takes="if len(wrong): ...",
         puts="if False: ...",
         fails="tests/flows/test_predicting.py::cannot_be_read",
     ),
     Mutant(
         name="predict: a row without a text is left out",
-        where="flows/predicting.py::predict_file",
+        where="flows/use_cases/predicting.py::predict_file",
         takes="for text in batch: ...",
         puts="for text in texts: ...",
         fails="tests/flows/test_predicting.py::without_a_text",
     ),
     Mutant(
         name="verify: a copy beside its original counts as another",
-        where="flows/verifying.py::verify_paths",
+        where="flows/use_cases/verifying.py::verify_paths",
         takes="requests.count(r) > 1",
         puts="False",
         fails="tests/flows/test_cli.py::several",
@@ -522,7 +522,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="settings: a damaged note of a move is a traceback",
-        where="flows/migrating.py::_journal",
+        where="flows/use_cases/migrating.py::_journal",
         takes="(OSError, ValueError, LookupError, TypeError, RecursionError, ConfigError)",
         puts="OSError",
         fails="tests/faults/test_damaged_settings.py::note_of_a_move",

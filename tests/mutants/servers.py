@@ -25,7 +25,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="clock: what is due is told by the wrong one",
-        where="flows/serving.py::why_at_once",
+        where="flows/supervisor/serving.py::why_at_once",
         takes="(as_told(p, state) for p in place.requests.pending())",
         puts="place.requests.pending()",
         fails="tests/faults/test_beside_the_ledger.py::times_that_hold",
@@ -497,7 +497,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="pools: a run whose machine died stays",
-        where="flows/watching.py::mark_lost_runs",
+        where="flows/supervisor/watching.py::mark_lost_runs",
         takes="not suspects",
         puts="True",
         fails="tests/stack/test_faults.py::power_cut",

@@ -26,8 +26,8 @@ from flows.adapters.dask_runner import DaskRunner, Needs
 from flows.adapters.s3 import S3Blobs
 from flows.erase import erase
 from flows.ingest import ingest
-from flows.requests import take_requests
 from flows.train import train
+from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace, create_workspace
 from infra.cluster import Cluster, cluster, with_children
 from infra.stack import Stack

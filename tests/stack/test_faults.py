@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from flows.requests import take_requests
-from flows.verifying import verify_path
+from flows.use_cases.requests import take_requests
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from infra.stack import Stack
 from s3t_core.erasure.state import State
@@ -38,7 +38,7 @@ DOWN_SECONDS = 10 if EVERY else 3
 def flow(root: Path, name: str) -> subprocess.Popen[str]:
     """A command, as an operator gives it."""
     code = (
-        f"import sys\nfrom flows.cli import main\nsys.argv = ['s3t', {name!r}, '--workspace', "
+        f"import sys\nfrom flows.cli.app import main\nsys.argv = ['s3t', {name!r}, '--workspace', "
         "sys.argv[1]]\nmain()\n"
     )
     return subprocess.Popen(
@@ -139,7 +139,7 @@ def test_a_power_cut_during_the_nightly_erasure_stops_no_later_one(
     and its deployment's only place for taken; the watch knows better."""
     from prefect.deployments import run_deployment
 
-    from flows.watching import watch
+    from flows.supervisor.watching import watch
     from tests.stack.test_walk import deploy
 
     deploy(place.root)

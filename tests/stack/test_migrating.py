@@ -15,11 +15,11 @@ import pytest
 from flows.adapters.s3 import S3Blobs
 from flows.erase import erase
 from flows.ingest import ingest
-from flows.migrating import migrate
-from flows.requests import take_requests
 from flows.retrain import retrain
 from flows.train import train
-from flows.verifying import verify_path
+from flows.use_cases.migrating import migrate
+from flows.use_cases.requests import take_requests
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace
 from infra.stack import Stack
 from s3t_core.config import Config, parse_config, render_config

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from flows import migrations
 from flows.adapters.database import METADATA, Database, SqlLedger
 from flows.adapters.lease import Lease
-from flows.requests import list_requests, take_requests
+from flows.use_cases.requests import list_requests, take_requests
 from flows.wiring import Workspace, create_workspace
 from infra.stack import Stack
 from s3t_core.config import Config

@@ -13,8 +13,8 @@ from flows.adapters.datasets import object_name
 from flows.adapters.local import WorkspaceResidue
 from flows.adapters.marks import claim_place
 from flows.adapters.s3 import S3Blobs
-from flows.requests import take_requests
-from flows.verifying import verify_path
+from flows.use_cases.requests import take_requests
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace
 from infra.stack import Stack
 from s3t_core.erasure.executor import Eraser

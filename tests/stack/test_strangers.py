@@ -17,9 +17,9 @@ from flows.adapters import datasets
 from flows.adapters.lease import LostLease
 from flows.adapters.s3 import S3Blobs
 from flows.erase import erase
-from flows.predicting import champion_of
-from flows.requests import take_requests
-from flows.status import registry_problems
+from flows.use_cases.predicting import champion_of
+from flows.use_cases.requests import take_requests
+from flows.use_cases.status import registry_problems
 from flows.wiring import Workspace, create_workspace
 from infra.stack import Stack
 from s3t_core.errors import GuaranteeError, WorkspaceError

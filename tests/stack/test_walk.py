@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from flows.requests import take_requests
-from flows.verifying import verify_path
+from flows.use_cases.requests import take_requests
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from infra.stack import OWNER, Stack
 from s3t_core.capacity.placement import is_held_out

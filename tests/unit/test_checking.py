@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.checking import check
+from flows.use_cases.checking import check
 from s3t_core.config import Config
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.snapshot import DUPLICATE

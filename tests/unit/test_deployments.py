@@ -9,7 +9,7 @@ import yaml
 
 from flows.deployments import deployments, to_prefect
 from flows.retrain import DEPLOYMENT
-from flows.serving import ERASE
+from flows.supervisor.serving import ERASE
 from s3t_core.config import Config
 from s3t_core.errors import ConfigError
 
@@ -31,7 +31,7 @@ def test_the_work_pool_file_says_the_same() -> None:
     *same, watch = document["deployments"]  # `s3t serve` watches by itself
     assert [d["name"] for d in same] == [d.name for d in OURS]
     assert (
-        watch["entrypoint"] == "flows.watching.watch"
+        watch["entrypoint"] == "flows.supervisor.watching.watch"
         and watch["schedules"][0]["cron"] == "* * * * *"
     )
     for told, ours in zip(same, OURS, strict=True):

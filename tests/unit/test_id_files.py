@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.id_files import read_ids
+from flows.use_cases.id_files import read_ids
 from s3t_core.errors import UsageError
 
 IDS = ["ann.3@example.org", "ann.4@example.org"]

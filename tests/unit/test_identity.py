@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from flows.adapters.sources import MALFORMED, Source, read_chunks
 from flows.adapters.sources.cells import told
 from flows.adapters.subjects import FLOATS, MISSING, UNITED, Spellings
-from flows.checking import check
+from flows.use_cases.checking import check
 from s3t_core.config import Config, DataConfig
 from s3t_core.identity import STEPS, IdStep, NotAnId, folded, id_text, spelt_under
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from flows.adapters.doors import Door
 from flows.metrics import TOKEN, serve, text_of
-from flows.requests import take_requests, withdraw
+from flows.use_cases.requests import take_requests, withdraw
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
 from s3t_core.errors import UsageError, WorkspaceError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flows.budget import forecast_document, told_budget
-from flows.next_steps import after_erasure, thin_data, why_unmeasured
+from flows.use_cases.next_steps import after_erasure, thin_data, why_unmeasured
 from s3t_core.config import Config
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, SliceVersion, StageRecord
 from s3t_core.erasure.state import State, VersionRecord

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flows import planning
-from flows.planning import question_of
+from flows.use_cases import planning
+from flows.use_cases.planning import question_of
 from s3t_core.capacity.deletion_rate import RequestStream
 from s3t_core.capacity.plan import (
     candidates,

@@ -15,12 +15,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pypdf import PdfReader
 
-from flows.report.page import write_page
-from flows.report.paper import write_paper
-from flows.report.plots import pictures
-from flows.report.story import tell
-from flows.reporting import parse_since
-from flows.verifying import verify_path
+from flows.reporting.html import write_page
+from flows.reporting.pdf import write_paper
+from flows.reporting.plots import pictures
+from flows.reporting.sections import tell
+from flows.use_cases.reporting import parse_since
+from flows.use_cases.verifying import verify_path
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import SliceId
 from s3t_core.erasure.certificate import collateral_rows, make_statement

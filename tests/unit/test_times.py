@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from flows.reporting import parse_since
+from flows.use_cases.reporting import parse_since
 from s3t_core.errors import GuaranteeError, UsageError
 from s3t_core.times import date_after, has_passed, later, rfc3339
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from flows.cli import _told_check
-from flows.cli_base import told_registry
-from flows.cli_evidence import _own_public_keys, _told_audit
-from flows.status import UNASKED
+from flows.cli.app import _told_check
+from flows.cli.base import told_registry
+from flows.cli.evidence import _own_public_keys, _told_audit
+from flows.use_cases.status import UNASKED
 from s3t_core.errors import UsageError, WorkspaceError
 
 CHECKED: dict[str, Any] = {

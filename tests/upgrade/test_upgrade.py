@@ -13,13 +13,13 @@ import pytest
 
 from flows.audit import audit
 from flows.erase import erase
-from flows.evidence import write_bundle
-from flows.predicting import champion_of
-from flows.requests import approve, list_requests, release
 from flows.retrain import retrain
-from flows.status import registry_problems, status_of
 from flows.train import train
-from flows.verifying import verify_path
+from flows.use_cases.evidence import write_bundle
+from flows.use_cases.predicting import champion_of
+from flows.use_cases.requests import approve, list_requests, release
+from flows.use_cases.status import registry_problems, status_of
+from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace
 from s3t_core.domain import SliceId
 from s3t_core.erasure.state import State

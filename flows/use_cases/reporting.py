@@ -19,10 +19,10 @@ _WINDOWS = {"h": "hours", "d": "days", "w": "weeks"}
 def write_report(place: Workspace, since: datetime | None, folder: Path) -> dict[str, Any]:
     """Write the three files into `folder`; {"html", "pdf", "json", "requests", "deadlines_missed",
     ...}."""
-    from flows.report.page import write_page
-    from flows.report.paper import write_paper
-    from flows.report.plots import pictures
-    from flows.report.story import tell
+    from flows.reporting.html import write_page
+    from flows.reporting.pdf import write_paper
+    from flows.reporting.plots import pictures
+    from flows.reporting.sections import tell
 
     now = place.clock.now()
     if since is not None and since > now:

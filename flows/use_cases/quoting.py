@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from flows.adapters.datasets import IndexFound
-from flows.finding import earlier_too, may_tell, rule_of
+from flows.use_cases.finding import earlier_too, may_tell, rule_of
 from flows.wiring import Workspace
 from s3t_core.erasure.spellings import spellings_of
 from s3t_core.erasure.state import State

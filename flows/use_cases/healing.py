@@ -20,7 +20,7 @@ from flows.adapters.datasets import object_name
 from flows.adapters.lease import LostLease
 from flows.adapters.marks import place_of
 from flows.adapters.s3 import is_bucket
-from flows.leaving import LeftPlace
+from flows.use_cases.leaving import LeftPlace
 from flows.wiring import Workspace
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.ledger import dataset_from_json

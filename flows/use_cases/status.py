@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from flows.next_steps import why_unmeasured
+from flows.use_cases.next_steps import why_unmeasured
 from flows.wiring import Workspace
 from s3t_core.erasure.closing import as_told, view_of
 from s3t_core.erasure.state import State

@@ -15,8 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import cli_evidence, cli_requests
-from flows.cli_base import (
+from flows.cli import evidence as cli_evidence
+from flows.cli import requests as cli_requests
+from flows.cli.base import (
     CertificateOption,
     HostOption,
     JsonOption,
@@ -183,7 +184,7 @@ def repair(
     """Train again what erasures deactivated, the worst shards first, within a time limit."""
     place = open_workspace(workspace)
     done = run_flow(place, "repair", minutes)
-    from flows.next_steps import why_unmeasured
+    from flows.use_cases.next_steps import why_unmeasured
 
     show(
         as_json,
@@ -210,8 +211,8 @@ def migrate(
     as_json: JsonOption = False,
 ) -> None:
     """Move the workspace to servers, or back: ledger, certificates and version numbers stay."""
-    from flows import migrating
     from flows.settings import read_settings
+    from flows.use_cases import migrating
 
     root = open_workspace(workspace).root
     if settings and not Path(settings).is_file():
@@ -242,7 +243,7 @@ def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
         done = run_flow(place, "erase")
     except RequestsDeferred as error:
         deferred, done = error, error.done
-    from flows.next_steps import after_erasure
+    from flows.use_cases.next_steps import after_erasure
 
     step = after_erasure(place.ledger.state(), place.config, done["retrain"])
     show(as_json, {**done, "next": {"command": step.command, "why": step.why}}, _told_erasure)
@@ -279,7 +280,7 @@ def serve(
     stopped."""
     place = open_workspace(workspace)
     from flows.adapters.doors import Door, names_of
-    from flows.serving import Serving, told_deployments
+    from flows.supervisor.serving import Serving, told_deployments
 
     door = Door(host or "127.0.0.1", port or 4200, tls_cert, tls_key, names_of(behind_proxy))
     insists = port is not None or host is not None or bool(tls_cert or behind_proxy)
@@ -358,7 +359,7 @@ def metrics(
 def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """What serves, live depth per shard and replica, pending requests, what is left of the
     budget."""
-    from flows.status import registry_problems, status_of
+    from flows.use_cases.status import registry_problems, status_of
 
     place = open_workspace(workspace)
     show(as_json, {**status_of(place), "registry": registry_problems(place)}, _told_status)
@@ -445,7 +446,7 @@ def plan(
 ) -> None:
     """What a layout would take and how long it would last: before any training, in or outside a
     workspace."""
-    from flows import planning
+    from flows.use_cases import planning
 
     place = open_if_there(workspace)
     from s3t_core.config import Config
@@ -521,7 +522,7 @@ def predict(
             "expected texts, or --file IN with --out OUT, got neither, both or half of it"
         )
     place = open_workspace(workspace)
-    from flows.predicting import champion_of, predict_file
+    from flows.use_cases.predicting import champion_of, predict_file
 
     if file:
         show(
@@ -561,7 +562,7 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """The whole story on the example data, in a workspace of its own."""
-    from flows.demo import run_demo
+    from flows.cli.demo import run_demo
 
     result = run_demo(Path(directory).resolve(), console())
     show(as_json, result, lambda _: [])
@@ -572,7 +573,7 @@ def demo(
 
 def _suggest_prior(place: Any, skew: str, tiers: str, as_json: bool) -> None:
     """From a skew and tiers, else from the slices that past erasures silenced in the workspace."""
-    from flows import planning
+    from flows.use_cases import planning
 
     found, origin = planning.suggested(place, skew, tiers)
     show(
@@ -591,7 +592,7 @@ def _check_source(
 ) -> None:
     """In a workspace by its settings, elsewhere by the usual ones. Exits 2 where an ingest would
     refuse the source, or where much of it does not decode."""
-    from flows.checking import Standing, check
+    from flows.use_cases.checking import Standing, check
     from s3t_core.config import Config
 
     place = open_if_there(workspace)
@@ -705,7 +706,7 @@ def _show_trained(as_json: bool, place: Any, flow: str) -> None:
 
     require_data(place.ledger.state())  # told before Prefect starts
     done = run_flow(place, flow)
-    from flows.next_steps import thin_data, why_unmeasured
+    from flows.use_cases.next_steps import thin_data, why_unmeasured
 
     state = place.ledger.state()
     show(
@@ -866,7 +867,3 @@ def _told_status(d: dict[str, Any]) -> list[str]:
     if d["interrupted_erasure"]:
         lines.append("An erasure was interrupted: run `s3t erase` to finish it.")
     return [*lines, *told_registry(d["registry"])]
-
-
-if __name__ == "__main__":
-    main()

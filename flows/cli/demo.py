@@ -28,7 +28,7 @@ QUESTIONS = (
 _MARKER = "made-by-s3t-demo"
 """Only a directory that this command made is ever removed by it."""
 
-_RESULT = Path(__file__).parent.parent / "data.dvc"
+_RESULT = Path(__file__).parents[2] / "data.dvc"
 
 
 def run_demo(folder: Path, console: Any) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def run_demo(folder: Path, console: Any) -> dict[str, Any]:
         "3. Ask the model",
         f"Loaded from the registry as anyone would: models:/{place.config.system.name}@champion.",
     )
-    from flows.predicting import champion_of
+    from flows.use_cases.predicting import champion_of
 
     old = champion_of(place)
     _answers(say, old)
@@ -80,7 +80,7 @@ def run_demo(folder: Path, console: Any) -> dict[str, Any]:
         "4. Three people ask to be erased",
         "Their ids go to a file only the eraser reads; everything else knows keyed digests.",
     )
-    from flows.requests import take_requests
+    from flows.use_cases.requests import take_requests
 
     requests = take_requests(place, _three_subjects())
     for request in requests:
@@ -105,12 +105,12 @@ def run_demo(folder: Path, console: Any) -> dict[str, Any]:
         "6. Verify",
         "Each certificate is signed; checking needs the public key and nothing else of the system.",
     )
-    from flows.verifying import verify_path
+    from flows.use_cases.verifying import verify_path
 
     result = verify_path(folder / ".s3t" / "certificates", folder / ".s3t" / "keys" / "signing.pub")
     if not result["valid"]:
         raise GuaranteeError(f"expected valid certificates, got: {result['problems']}")
-    from flows.status import status_of
+    from flows.use_cases.status import status_of
 
     status = status_of(place)
     _closing(console, folder, taken, trained, erased, status, result, time.monotonic() - started)

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_base import JsonOption, WorkspaceOption, open_workspace, show, told_registry, working
-from flows.cli_requests import ByOption
+from flows.cli.base import JsonOption, WorkspaceOption, open_workspace, show, told_registry, working
+from flows.cli.requests import ByOption
 from s3t_core.erasure.outcome import told_outcome
 from s3t_core.errors import UsageError, WorkspaceError
 
@@ -45,7 +45,7 @@ def verify(
 ) -> None:
     """Check certificates, reports, bundles, checkpoints and ledgers offline. Exits 3 when all is
     signed, but a document by a key that was replaced: alone it proves nothing."""
-    from flows.verifying import verify_paths
+    from flows.use_cases.verifying import verify_paths
 
     publics = [Path(k) for k in key] if key else _own_public_keys(workspace)
     result = verify_paths(
@@ -110,13 +110,13 @@ def audit(
     place = open_workspace(workspace)
     for path in filter(None, (bundle, ledger, out)):
         place.check_outside(Path(path))
-    from flows.evidence import write_bundle, write_ledger
-    from flows.reporting import parse_since, write_report
+    from flows.use_cases.evidence import write_bundle, write_ledger
+    from flows.use_cases.reporting import parse_since, write_report
 
     begin = parse_since(since, place.clock.now())
     document: dict[str, Any] = {}
     if replay:
-        from flows.replaying import replay as again
+        from flows.use_cases.replaying import replay as again
 
         document["replay"] = again(place, None if replay == "all" else int(replay))
     if bundle:
@@ -128,7 +128,7 @@ def audit(
             document["report"] = write_report(
                 place, begin, Path(out) if out else place.reports_dir / place.now()[:10]
             )
-    from flows.status import registry_problems
+    from flows.use_cases.status import registry_problems
 
     document["registry"] = registry_problems(place)
     show(as_json, document, _told_audit)
@@ -163,7 +163,7 @@ def rotate_key(
     """Sign with another key from now on, on the record. Hand its public part to whoever
     verifies."""
     place = open_workspace(workspace)
-    from flows.rotating import rotate_signing_key
+    from flows.use_cases.rotating import rotate_signing_key
 
     changed = rotate_signing_key(place, by, lost)
     show(

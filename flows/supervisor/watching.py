@@ -1,5 +1,5 @@
 """Watch a workspace whose deployments run on a work pool: what `s3t serve` does by itself
-(flows.serving).
+(flows.supervisor.serving).
 
 1. A run whose machine died stays "running" for Prefect and keeps its deployment's only place.
    Whoever changes or trains holds a lease that beats (flows.adapters.lease): a run of ours that was
@@ -16,7 +16,7 @@ from typing import Any
 
 from flows.adapters.lease import CHANGE, PATIENCE_SECONDS, TRAIN, beats
 from flows.adapters.local import is_held
-from flows.serving import ERASE, why_at_once
+from flows.supervisor.serving import ERASE, why_at_once
 from flows.tasks import flow
 from flows.wiring import Workspace
 

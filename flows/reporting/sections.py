@@ -1,6 +1,6 @@
 """The report in plain words, for a reader who knows neither machine learning nor this system."""
 
-from flows.report.blocks import Block, Cell, Heading, Picture, Points, Story, Table, Text
+from flows.reporting.blocks import Block, Cell, Heading, Picture, Points, Story, Table, Text
 from s3t_core.erasure.closing import BASES
 from s3t_core.erasure.outcome import told_outcome
 from s3t_core.erasure.report import ErasureEntry, Report, RequestEntry, Summary, VersionEntry

@@ -13,7 +13,7 @@ from flows.adapters.keys import (
     read_signing_key,
     write_next_key,
 )
-from flows.quoting import check_quotes_nobody
+from flows.use_cases.quoting import check_quotes_nobody
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.erasure.offline import VOUCHED, key_id
 from s3t_core.errors import UsageError

@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from flows.cli_base import JsonOption, WorkspaceOption, open_workspace, show
+from flows.cli.base import JsonOption, WorkspaceOption, open_workspace, show
 from s3t_core.erasure.outcome import ErasureOutcome, told_outcome
 from s3t_core.errors import UsageError
 
@@ -105,7 +105,7 @@ def request(
 
     `s3t request --stdin < ids.txt`, or type the ids and end with Ctrl-D."""
     place = open_workspace(workspace)
-    from flows.requests import states_of, take_hashed, take_requests
+    from flows.use_cases.requests import states_of, take_hashed, take_requests
 
     lines, open_before = (
         _ids(place, stdin, file, column),
@@ -161,7 +161,7 @@ def _found(
 ) -> list[dict[str, Any]]:
     """Who of those that were asked for is in the data, with the request that each is in: `taken`,
     one for each person in the order in which they were given."""
-    from flows.finding import look_up, look_up_hashed, spelt
+    from flows.use_cases.finding import look_up, look_up_hashed, spelt
 
     if hashed:
         by_hash = look_up_hashed(place, hashed)
@@ -361,8 +361,8 @@ def requests(
 ) -> None:
     """List requests by state and by the days they have left."""
     place = open_workspace(workspace)
-    from flows.finding import look_alikes
-    from flows.requests import list_requests
+    from flows.use_cases.finding import look_alikes
+    from flows.use_cases.requests import list_requests
 
     listed = list_requests(place, state, due_within)
     open_ones = {r["id"] for r in listed if r["days_left"] is not None}
@@ -388,7 +388,7 @@ def approve(
 ) -> None:
     """Let requests be carried out, where [erasure] needs_approval asks for it."""
     place = open_workspace(workspace)
-    from flows.requests import approve as act
+    from flows.use_cases.requests import approve as act
 
     act(place, request_ids, by)
     _done(
@@ -415,7 +415,7 @@ def withdraw(
 ) -> None:
     """Close a request that was taken back. It ends in a signed document, and nothing is erased."""
     place = open_workspace(workspace)
-    from flows.requests import withdraw as act
+    from flows.use_cases.requests import withdraw as act
 
     act(place, request_id, by)
     _closed(place, request_id, "withdrawal", as_json)
@@ -431,7 +431,7 @@ def reject(
 ) -> None:
     """Close a request without an erasure, on a legal basis. It ends in a signed document."""
     place = open_workspace(workspace)
-    from flows.requests import reject as act
+    from flows.use_cases.requests import reject as act
 
     act(place, request_id, basis, reason, by)
     _closed(place, request_id, "rejection", as_json)
@@ -449,7 +449,7 @@ def hold(
 ) -> None:
     """A legal hold: no erasure of this subject until `s3t release`."""
     place = open_workspace(workspace)
-    from flows.requests import hold as act
+    from flows.use_cases.requests import hold as act
 
     given = _one_id(place, subject, stdin, file)
     waiting = act(place, given, basis, reason, by)
@@ -496,7 +496,7 @@ def release(
 ) -> None:
     """End a legal hold: what was asked for is carried out by the next erase run."""
     place = open_workspace(workspace)
-    from flows.requests import release as act
+    from flows.use_cases.requests import release as act
 
     act(place, _one_id(place, subject, stdin, file), by)
     _done(as_json, {"held": False}, "Released. Next: `s3t erase`, if something is pending.")
@@ -513,7 +513,7 @@ def lift(
 ) -> None:
     """Take a person who returned off the suppression list: later ingests may hold them again."""
     place = open_workspace(workspace)
-    from flows.requests import lift as act
+    from flows.use_cases.requests import lift as act
 
     act(place, _one_id(place, subject, stdin, file), record, by)
     _done(as_json, {"lifted": True}, "Lifted. The next `s3t ingest` takes their rows again.")
@@ -595,7 +595,7 @@ def _ids(place: Any, stdin: bool, file: str | None, column: str = "") -> dict[st
         if column:
             raise UsageError("expected --column beside --file or --stdin, got it alone")
         return {}
-    from flows.id_files import read_ids
+    from flows.use_cases.id_files import read_ids
 
     found = read_ids("-" if stdin or file is None else file, column, place.config.data.subject)
     if found.column or found.repeated or found.blank:

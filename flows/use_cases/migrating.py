@@ -10,8 +10,8 @@ numbers stay.
 3. The database is copied in one transaction of the old one, with a ledger entry that tells of the
    move; the same transaction takes the old tables away. A request is acknowledged by one of them or
    refused, never lost in between.
-4. s3t.toml says the new places; the old ones are emptied (flows/leaving.py): no erasure would reach
-   them any more.
+4. s3t.toml says the new places; the old ones are emptied (use_cases/leaving.py): no erasure
+   would reach them any more.
 
 Until step 3 the move can be undone: the new places are emptied, the old ones are as they were.
 """
@@ -31,8 +31,8 @@ from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.local import is_held, workspace_lock
 from flows.adapters.marks import place_of
 from flows.adapters.s3 import S3Blobs, is_bucket
-from flows.leaving import LeftPlace
 from flows.settings import CONFIG_NAME
+from flows.use_cases.leaving import LeftPlace
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.canonical import canonical_json
 from s3t_core.config import Config, merge_config, parse_config, render_config

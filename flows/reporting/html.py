@@ -3,7 +3,7 @@
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from flows.report.blocks import Picture, Story
+from flows.reporting.blocks import Picture, Story
 
 _TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

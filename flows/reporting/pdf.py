@@ -24,7 +24,7 @@ from reportlab.platypus import (
 )
 from reportlab.platypus import Table as PaperTable
 
-from flows.report.blocks import Block, Heading, Picture, Points, Story, Table, Text, Tone
+from flows.reporting.blocks import Block, Heading, Picture, Points, Story, Table, Text, Tone
 
 _COLOURS: dict[Tone, str] = {
     "plain": "#222222",

@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flows import admission
 from flows.adapters.sources import GIVEN, ROW, Source
 from flows.adapters.sources.cells import NOT_TEXT
 from flows.adapters.sources.delimited import DELIMITERS
@@ -35,8 +34,9 @@ from flows.adapters.sources.source import is_alike
 from flows.adapters.sources.tables import ROLE_WORDS, words_of
 from flows.adapters.sources.text import likely_encoding
 from flows.adapters.subjects import UNITED, Spellings, under_the_rule
-from flows.next_steps import told_thin
 from flows.progress import current
+from flows.use_cases import admission
+from flows.use_cases.next_steps import told_thin
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.config import Config, render_value

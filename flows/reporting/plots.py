@@ -10,7 +10,7 @@ import matplotlib.dates
 import matplotlib.patches
 from matplotlib.figure import Figure
 
-from flows.report.blocks import Picture
+from flows.reporting.blocks import Picture
 from s3t_core.erasure.report import BudgetPoint, Report, ShardPicture, Use, VersionEntry
 from s3t_core.times import parse_time
 

@@ -175,7 +175,7 @@ def show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> Non
 
 def told_registry(problems: list[str]) -> list[str]:
     """Where registry and ledger disagree, and what to do; or that nobody can say."""
-    from flows.status import UNASKED
+    from flows.use_cases.status import UNASKED
 
     differ = [p for p in problems if not p.startswith(UNASKED)]
     return (

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flows.adapters.database import Asked, new_salt
-from flows.finding import rule_of, spelt
-from flows.quoting import check_quotes_nobody
+from flows.use_cases.finding import rule_of, spelt
+from flows.use_cases.quoting import check_quotes_nobody
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
