@@ -279,6 +279,18 @@ def test_the_index_is_erased_with_the_person_and_answers_no_more(place: Workspac
     assert place.datasets.stored([before.identities.md5]) == set()
 
 
+def test_an_index_that_the_remote_alone_keeps_is_erased_too(place: Workspace) -> None:
+    """What is in the cache is found there by what it says; what is not is known by the version."""
+    before = place.ledger.state().dataset
+    assert before is not None and before.identities is not None
+    md5 = before.identities.md5
+    (place.datasets.cache / md5[:2] / md5[2:]).unlink()
+    assert place.datasets.stored([md5]) == {md5}
+    take_requests(place, [ANN])
+    _erase(place)
+    assert Workspace(place.root).datasets.stored([md5]) == set()
+
+
 def test_an_index_that_an_erasure_left_stops_the_certificate(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

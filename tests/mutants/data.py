@@ -302,7 +302,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/adapters/datasets.py::DvcDatasets.find",
         takes="objects.add(identities.md5)",
         puts="pass",
-        fails="tests/flows/test_people.py::erased_with_the_person",
+        fails="tests/flows/test_people.py::remote_alone_keeps",
     ),
     Mutant(
         name="people: any index is asked",
