@@ -77,9 +77,6 @@ from s3t_core.release_json import release_from_json
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 from s3t_core.times import rfc3339
 
-"""In a store or remote outside the workspace: whose it is."""
-
-
 _UNFINISHED_MOVE = (
     "expected no unfinished move of this workspace, got one; run `s3t migrate` to finish it, or "
     "`s3t migrate --undo`, then this command again"
