@@ -35,8 +35,8 @@ import numpy as np
 
 from flows.adapters.runner import ProcessRunner
 from flows.examples import example_config, rows
+from s3t_core.capacity.assignment import is_held_out, place
 from s3t_core.capacity.deletion_rate import Distribution, RequestStream, simulate
-from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.capacity.sequences import choose_sequences
 from s3t_core.config import Config, SystemConfig, TiersConfig, TrainingConfig
 from s3t_core.domain import DatasetVersion, Sequence, SliceId, SliceVersion, Tiers, Topology

@@ -22,7 +22,7 @@ from flows.progress import current
 from flows.retrain import have_retrained, train_first, want_retrain
 from flows.tasks import flow, task
 from flows.use_cases.finding import erased_in, erased_of, look_alikes
-from flows.use_cases.healing import heal, putting_right, unserved
+from flows.use_cases.reconciling import putting_right, reconcile, unserved
 from flows.wiring import Workspace
 from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import STEPS, Eraser
@@ -58,7 +58,7 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     with putting_right(place), place.changing(max(wait_seconds, training)) as lease:
         place.sweep()
         documents = place.check_whole()
-        healed = heal(place)
+        healed = reconcile(place)
         eraser = Eraser(
             place.erase_ports(),
             place.erase_policy(),

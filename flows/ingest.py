@@ -34,8 +34,8 @@ from flows.use_cases.admission import (
     id_basis,
     suppressed_by,
 )
-from flows.use_cases.healing import putting_right
 from flows.use_cases.next_steps import told_thin
+from flows.use_cases.reconciling import putting_right
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.config import DataConfig
 from s3t_core.domain import DatasetVersion, SliceId, Tiers

@@ -14,7 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.tasks import flow
 from flows.train import TrainingSession
-from flows.use_cases.healing import putting_right
+from flows.use_cases.reconciling import putting_right
 from flows.wiring import Workspace
 from s3t_core.erasure.state import State
 from s3t_core.errors import UsageError

@@ -32,7 +32,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.progress import Advance, current
 from flows.tasks import flow, outcome_of, task
-from flows.use_cases.healing import putting_right
+from flows.use_cases.reconciling import putting_right
 from flows.wiring import ReleaseEvaluator, Workspace, refuse_open_plan, require_data
 from s3t_core.canonical import sha256_hex
 from s3t_core.capacity.sequences import choose_sequences

@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import orjson
 import pyarrow as pa
 
-from s3t_core.capacity.placement import is_held_out, place
+from s3t_core.capacity.assignment import is_held_out, place
 from s3t_core.domain import SliceId, Tiers, Topology
 from s3t_core.errors import DataError, StorageError
 from s3t_core.identity import EXACT, folded, form_of, forms_of

@@ -36,7 +36,7 @@ CHANGE, TRAIN = "change", "train"
 class LostLease(Busy):
     """Somebody else changes the workspace by now. What this process wrote since it lost its lease,
     if anything, was made from what it read before: whoever catches this has the workspace put right
-    (flows.use_cases.healing.putting_right)."""
+    (flows.use_cases.reconciling.putting_right)."""
 
 
 class Lease:
@@ -151,7 +151,7 @@ class Lease:
                 connection.execute(mine.values(beat=LEASE.c.beat + 1))
 
 
-def beats(database: Database) -> dict[str, tuple[str, int]]:
+def heartbeats(database: Database) -> dict[str, tuple[str, int]]:
     """Holder and beat of every lease: the same twice, more than BEAT_SECONDS apart, when nobody
     alive holds one."""
     with database.reading() as connection:

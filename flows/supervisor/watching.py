@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from flows.adapters.lease import CHANGE, PATIENCE_SECONDS, TRAIN, beats
+from flows.adapters.lease import CHANGE, PATIENCE_SECONDS, TRAIN, heartbeats
 from flows.adapters.local import is_held
 from flows.supervisor.serving import ERASE, why_at_once
 from flows.tasks import flow
@@ -73,9 +73,9 @@ def _leases_that_live(place: Workspace) -> set[str]:
     the database. It takes as long as a holder may stand still, so that a run that is just ending
     has ended."""
     living: set[str] = set()
-    before, until = beats(place.database), time.monotonic() + PATIENCE_SECONDS
+    before, until = heartbeats(place.database), time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until and living != {CHANGE, TRAIN}:
-        now = beats(place.database)
+        now = heartbeats(place.database)
         living |= {name for name in now if now[name] != before.get(name)}
         living |= {
             name

@@ -12,7 +12,7 @@ from typing import Any
 from peft import IA3Config, LoKrConfig, LoraConfig, OFTConfig, PeftConfig
 
 ONE_PASS_KINDS = frozenset({"lora"})
-"""Kinds whose shards can answer in one pass (learning.onepass)."""
+"""Kinds whose shards can answer in one pass (learning.batched_shards)."""
 
 
 def adapter_config(adapter: Mapping[str, Any], targets: list[str]) -> PeftConfig:

@@ -130,7 +130,7 @@ def load_model(
     exactly), fp32.
 
     `devices`: where each module lies, a layer also on disk, when it is larger than one device
-    (learning.placement); all of it lies on the CPU without.
+    (learning.device_map); all of it lies on the CPU without.
     """
     placed = {"device_map": dict(devices)} if devices else {}
     with _no_progress_bar():

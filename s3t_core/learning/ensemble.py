@@ -17,9 +17,9 @@ from s3t_core.domain import Release
 from s3t_core.errors import NoLiveShard
 from s3t_core.learning.adapters import ONE_PASS_KINDS
 from s3t_core.learning.backbone import Backbone, check_backbone, load_model
+from s3t_core.learning.batched_shards import BatchedShards, ShardStages
+from s3t_core.learning.device_map import device_map
 from s3t_core.learning.encoding import load_reader
-from s3t_core.learning.onepass import OnePass, ShardStages
-from s3t_core.learning.placement import device_map
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.replica import StagedModel
 from s3t_core.learning.split import Batch
@@ -52,12 +52,12 @@ class Ensemble:
         max_memory: str = "",
     ) -> None:
         """`artifact` returns the verified bytes of a stage digest; `max_memory`: what devices may
-        hold of the backbone (learning.placement). Raises BackboneChanged or ArtifactError."""
+        hold of the backbone (learning.device_map). Raises BackboneChanged or ArtifactError."""
         check_backbone(backbone, recipe.backbone_digest, recipe.tokenizer_digest)
         self._recipe = recipe
         self._lock = threading.Lock()
         self._shards: list[ShardStages] = []
-        self._one_pass: OnePass | None = None
+        self._batched: BatchedShards | None = None
         serving = [r for r in (release.serving(s) for s in release.shards()) if r]
         if serving:
             self._reader = load_reader(backbone, recipe)
@@ -70,7 +70,7 @@ class Ensemble:
                 self._staged.load(names[stage.index], stage.index, artifact(stage.digest))
             self._shards.append(ShardStages(names))
         if serving and recipe.adapter["kind"] in ONE_PASS_KINDS:
-            self._one_pass = OnePass(self._staged, self._shards)
+            self._batched = BatchedShards(self._staged, self._shards)
 
     @property
     def lives(self) -> bool:
@@ -122,8 +122,8 @@ class Ensemble:
             self._staged.split,
             [min(self._recipe.blocks[s.depth - 1]) for s in self._shards],
         )
-        if self._one_pass is not None and tokens <= ONE_PASS_TOKENS and split.resumes(batch):
-            yield from self._one_pass.states(batch)
+        if self._batched is not None and tokens <= ONE_PASS_TOKENS and split.resumes(batch):
+            yield from self._batched.states(batch)
             return
         self._staged.activate([])  # what the shards share is the backbone alone
         below = (

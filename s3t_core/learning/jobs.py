@@ -54,7 +54,7 @@ class StageJob:
     `activations` keeps frozen states (None: nothing is kept); `measured`: how many held-out rows,
     the first by digest, the stage's accuracy is measured on; `spill`: where states larger than
     memory go (None: the temporary directory); `max_memory`: what devices may hold of a backbone
-    that is larger than one (learning.placement). None of them changes a byte of the stage."""
+    that is larger than one (learning.device_map). None of them changes a byte of the stage."""
 
     recipe: Recipe
     spec: StageSpec

@@ -21,9 +21,9 @@ from torch import Tensor
 from s3t_core.errors import TrainingError, UsageError
 from s3t_core.learning.activations import Activations
 from s3t_core.learning.backbone import Backbone, load_model
+from s3t_core.learning.device_map import device_map
 from s3t_core.learning.encoding import Encoded, Reader, encode, in_order, load_reader
 from s3t_core.learning.fingerprint import fingerprint
-from s3t_core.learning.placement import device_map
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
 from s3t_core.learning.replica import StagedModel
 from s3t_core.records import Row
@@ -120,7 +120,7 @@ def train_stage(
     artifacts (None: void).
 
     `activations`: where the frozen states below the block come from; `max_memory`: what devices may
-    hold of the backbone (learning.placement). They change no byte of the artifact. Raises
+    hold of the backbone (learning.device_map). They change no byte of the artifact. Raises
     TrainingError when the loss is not finite.
     """
     torch.set_num_threads(recipe.profile.threads)

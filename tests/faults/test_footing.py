@@ -20,7 +20,7 @@ from flows.adapters.git import run_git
 from flows.adapters.marks import OWNER
 from flows.ingest import ingest_source
 from flows.use_cases.finding import look_alikes, look_up, look_up_hashed
-from flows.use_cases.healing import heal
+from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace, create_workspace
 from s3t_core.domain import DatasetVersion
@@ -82,7 +82,7 @@ def _erase(place: Workspace) -> list[str]:
     place = Workspace(place.root)
     with place.changing():
         place.sweep()
-        heal(place)
+        reconcile(place)
         plan = Eraser(
             place.erase_ports(), place.erase_policy(), lambda: f"plan-{time.time_ns():x}"
         ).run()
@@ -169,7 +169,7 @@ def test_an_eraser_looks_for_links_itself(place: Workspace, tmp_path: Path, what
     take_requests(place, [ANN])
     path = LINKED[what](place)
     there = _moved(path, tmp_path / "disk")
-    for act in (_bare, lambda p: heal(Workspace(p.root))):
+    for act in (_bare, lambda p: reconcile(Workspace(p.root))):
         with pytest.raises(GuaranteeError, match="a link to one elsewhere"):
             act(place)
     path.unlink()

@@ -31,8 +31,8 @@ from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
 from flows.use_cases.status import status_of
 from flows.wiring import Workspace
-from s3t_core.capacity.placement import is_held_out
-from s3t_core.capacity.placement import place as where
+from s3t_core.capacity.assignment import is_held_out
+from s3t_core.capacity.assignment import place as where
 from s3t_core.domain import Release, SliceId
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.planner import targets_of

@@ -16,7 +16,7 @@ import pytest
 
 from flows.adapters.local import CertificateFiles, WorkspaceResidue
 from flows.ingest import ingest_source
-from flows.use_cases.healing import heal
+from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import hold, take_hashed, take_requests
 from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
@@ -222,7 +222,8 @@ def test_a_restored_quarantine_row_of_whom_a_hash_found_nobody_goes(
     _eraser(place).run()
     quarantine.write_bytes(kept)
     assert (
-        heal(_again(place)).quarantined == 1 and b"nobody else has" not in quarantine.read_bytes()
+        reconcile(_again(place)).quarantined == 1
+        and b"nobody else has" not in quarantine.read_bytes()
     )
 
 

@@ -15,7 +15,7 @@ from flows import wiring
 from flows.adapters.loading import folder_in_use
 from flows.adapters.registry import MlflowRegistry
 from flows.erase import erase
-from flows.use_cases.healing import heal
+from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 from s3t_core.erasure.executor import ErasePorts, Eraser
@@ -138,7 +138,7 @@ def test_the_empty_place_of_a_cache_that_is_not_mounted_is_no_cache(
     for make in (lambda: None, lambda: (tmp_path / "cache" / "files" / "md5").mkdir(parents=True)):
         make()
         with pytest.raises(WorkspaceError, match="mount its disk"):
-            heal(Workspace(place.root))
+            reconcile(Workspace(place.root))
         with pytest.raises(WorkspaceError, match="mount its disk"):
             _run(Workspace(place.root))
     assert list(place.certificates_dir.glob("*.json")) == [] and prepared.left() != []

@@ -370,7 +370,7 @@ def _logged_model(connection: sqlite3.Connection, evil: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "heal"),
+    ("change", "reconcile"),
     [
         (_storage, erase),
         (_source, train),
@@ -383,7 +383,7 @@ def test_the_files_that_are_loaded_are_those_that_were_checked_wherever_the_regi
     place: Workspace,
     tmp_path: Path,
     change: Callable[[sqlite3.Connection, str], None],
-    heal: Callable[[str], Any],
+    reconcile: Callable[[str], Any],
 ) -> None:
     before = champion_of(place).predict(["w1", "w2"])
     with sqlite3.connect(place.state_dir / "mlflow.db") as connection:
@@ -392,7 +392,7 @@ def test_the_files_that_are_loaded_are_those_that_were_checked_wherever_the_regi
     for asked in (champion_of, partial(replay, count=1)):
         with pytest.raises(GuaranteeError, match="files of version"):
             asked(Workspace(place.root))
-    heal(str(place.root))
+    reconcile(str(place.root))
     forget_connections()
     place = Workspace(place.root)
     assert champion_of(place).predict(["w1", "w2"]) == before

@@ -16,8 +16,8 @@ from flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
-from s3t_core.capacity.placement import is_held_out
-from s3t_core.capacity.placement import place as where
+from s3t_core.capacity.assignment import is_held_out
+from s3t_core.capacity.assignment import place as where
 from tests.flows.conftest import people, write_csv
 from tests.flows.test_cli import S3T, _json, environment
 

@@ -14,7 +14,7 @@ import pytest
 
 from flows.ingest import ingest_source
 from flows.use_cases.finding import look_up
-from flows.use_cases.healing import heal
+from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import lift, take_hashed, take_requests
 from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
@@ -261,11 +261,11 @@ def test_the_index_of_the_present_data_is_made_again_from_those_that_a_restore_b
         shutil.rmtree(place.root / folder)
         shutil.copytree(backup / folder, place.root / folder, symlinks=True)
     _remote(place, recorded).unlink()
-    assert heal(Workspace(place.root)).data and _is_recorded(place)
+    assert reconcile(Workspace(place.root)).data and _is_recorded(place)
     assert (
         md5_of(place.root / "data" / IDENTITY_PATH) == recorded == md5_of(_remote(place, recorded))
     )
-    assert not _holding(place, BOB) and not heal(Workspace(place.root)).data
+    assert not _holding(place, BOB) and not reconcile(Workspace(place.root)).data
 
 
 @pytest.mark.parametrize("what", ["rows", "index"])
@@ -275,8 +275,8 @@ def test_what_the_remote_has_lost_of_the_present_version_is_pushed_again(
     """DVC believes of a version whose list is there that all of it is."""
     md5 = _index(place, -1) if what == "index" else _version(place, -1).row_files()[0].md5
     _remote(place, md5).unlink()
-    assert heal(Workspace(place.root)).data and md5_of(_remote(place, md5)) == md5
-    assert not heal(Workspace(place.root)).data
+    assert reconcile(Workspace(place.root)).data and md5_of(_remote(place, md5)) == md5
+    assert not reconcile(Workspace(place.root)).data
 
 
 def test_a_hash_of_whom_no_index_tells_any_more_leaves_no_rows_that_may_be_theirs(
@@ -382,7 +382,7 @@ def test_directories_under_names_of_ours_are_destroyed_and_a_link_to_a_pipe_is_n
     for path in ours:
         (path / "a").mkdir(parents=True)
         (path / "a" / "b").write_text(BOB)
-    heal(place)
+    reconcile(place)
     place.needles.prune(place._being_erased)
     assert not any(path.exists() for path in ours)
     os.mkfifo(place.root / "beside")
@@ -458,8 +458,8 @@ def test_older_files_are_put_right_without_the_erased_and_those_of_whom_every_re
 
     _restored(place, tmp_path, change)
     assert not _is_recorded(place)
-    assert heal(Workspace(place.root)).data and _is_recorded(place)
-    assert not heal(Workspace(place.root)).data
+    assert reconcile(Workspace(place.root)).data and _is_recorded(place)
+    assert not reconcile(Workspace(place.root)).data
     take_requests(Workspace(place.root), [CARL])
     assert [outcome for outcome, _ in _erase(place).values()] != ["nothing found"] and not _holding(
         place, CARL
@@ -486,10 +486,10 @@ def test_older_files_that_cannot_be_put_right_stay_as_they_are(
     before = _restored(place, tmp_path, changed(place, tmp_path))
     for _ in range(2):
         with pytest.raises(StorageError, match=r"nothing was changed: ingest the source again"):
-            heal(Workspace(place.root))
+            reconcile(Workspace(place.root))
         assert _data(place) == before
     _ingest(place, _source(tmp_path, CARL, "dora"), anyway=True)
-    assert not heal(Workspace(place.root)).problem and _is_recorded(place)
+    assert not reconcile(Workspace(place.root)).problem and _is_recorded(place)
 
 
 def test_older_files_are_put_right_from_the_remote_where_it_was_not_restored(
@@ -505,17 +505,17 @@ def test_older_files_are_put_right_from_the_remote_where_it_was_not_restored(
         ),
     )
     shutil.copytree(tmp_path / "remote", remote, dirs_exist_ok=True)
-    assert heal(Workspace(place.root)).data and _is_recorded(place)
+    assert reconcile(Workspace(place.root)).data and _is_recorded(place)
 
 
 def test_one_file_in_the_place_of_another_is_no_lock(place: Workspace) -> None:
     data = place.root / "data"
     (data / HELD_OUT_PATH).write_bytes((data / IDENTITY_PATH).read_bytes())
-    assert heal(Workspace(place.root)).data and _is_recorded(place)
+    assert reconcile(Workspace(place.root)).data and _is_recorded(place)
 
 
 def test_a_file_that_nobody_recorded_is_left_where_it_is(place: Workspace) -> None:
     path = place.root / "data" / HELD_OUT_PATH
     write_rows(path, read_rows(path)[1:])
     before = _data(place)
-    assert not heal(Workspace(place.root)).data and _data(place) == before
+    assert not reconcile(Workspace(place.root)).data and _data(place) == before

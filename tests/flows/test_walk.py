@@ -197,8 +197,8 @@ def test_when_every_shard_is_dead_nothing_tainted_serves_and_the_retrain_runs(
     place = trained(
         deletion_budget={"policy": "all_shards_dead", "retrain_first_margin_hours": 1000}
     )
-    from s3t_core.capacity.placement import is_held_out
-    from s3t_core.capacity.placement import place as where
+    from s3t_core.capacity.assignment import is_held_out
+    from s3t_core.capacity.assignment import place as where
 
     homes = {
         where(place.keys.placement, p, 2, (0, 2)): p

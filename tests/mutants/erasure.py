@@ -496,7 +496,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/erasure/executor.py::Eraser._certify",
         takes="uncertified and self._scanned != plan.plan_id",
         puts="False",
-        fails="tests/flows/test_healing.py::by_a_scan_of_a_run",
+        fails="tests/flows/test_reconciling.py::by_a_scan_of_a_run",
     ),
     Mutant(
         name="verify: damaged compression is a traceback",

@@ -19,7 +19,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="places: an older configuration stays",
-        where="flows/use_cases/healing.py::heal",
+        where="flows/use_cases/reconciling.py::reconcile",
         takes="place.datasets.put_remote_right()",
         puts="",
         fails="tests/flows/test_dvcs_places.py::older_configuration",
@@ -258,24 +258,24 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="restore: stages that came back stay",
-        where="flows/use_cases/healing.py::_destroy_stages",
+        where="flows/use_cases/reconciling.py::_destroy_stages",
         takes="place.store.delete(digest)",
         puts="pass",
-        fails="tests/flows/test_healing.py::destroyed_again",
+        fails="tests/flows/test_reconciling.py::destroyed_again",
     ),
     Mutant(
         name="restore: objects that came back stay",
-        where="flows/use_cases/healing.py::_destroy_objects",
+        where="flows/use_cases/reconciling.py::_destroy_objects",
         takes="place.datasets.destroy(back, [], state.dataset)",
         puts="pass",
-        fails="tests/flows/test_healing.py::destroyed_again",
+        fails="tests/flows/test_reconciling.py::destroyed_again",
     ),
     Mutant(
         name="restore: a version that came back serves",
-        where="flows/use_cases/healing.py::_heal_registry",
+        where="flows/use_cases/reconciling.py::_heal_registry",
         takes="registry.destroy(list(whole.values()), state.runs_of(state.stages))",
         puts="",
-        fails="tests/flows/test_healing.py::serves_no_more",
+        fails="tests/flows/test_reconciling.py::serves_no_more",
     ),
     Mutant(
         name="Dask: how the waiting for a job ended counts, not whether it is done",
@@ -293,7 +293,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="healing: a quarantined row of whom a hash found nobody comes back",
-        where="flows/use_cases/healing.py::heal",
+        where="flows/use_cases/reconciling.py::reconcile",
         takes="place.datasets.erase_quarantine(erased, nobody)",
         puts="place.datasets.erase_quarantine(erased)",
         fails="tests/flows/test_cut_off.py::restored_quarantine_row",
@@ -322,7 +322,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="move: places that were left are looked at no more",
-        where="flows/use_cases/healing.py::_clean_left",
+        where="flows/use_cases/reconciling.py::_clean_left",
         takes=(
             "removed[section] += left.clean(lambda name: name.rpartition('.')[0] in known "
             "or name in known)"
@@ -397,34 +397,34 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="healing: what an open erasure destroyed may come back",
-        where="flows/use_cases/healing.py::_erased",
+        where="flows/use_cases/reconciling.py::_erased",
         takes="state.planned if 'destroy' in state.steps else ()",
         puts="()",
-        fails="tests/flows/test_healing.py::while_an_erasure",
+        fails="tests/flows/test_reconciling.py::while_an_erasure",
     ),
     Mutant(
         name="healing: an open erasure is passed over",
-        where="flows/use_cases/healing.py::heal",
+        where="flows/use_cases/reconciling.py::reconcile",
         takes="state.settled is None",
         puts="state.settled is None or state.plan is not None",
-        fails="tests/flows/test_healing.py::while_an_erasure",
+        fails="tests/flows/test_reconciling.py::while_an_erasure",
     ),
     Mutant(
         name="healing: what is kept of slices that are gone stays",
-        where="flows/use_cases/healing.py::_destroy_activations",
+        where="flows/use_cases/reconciling.py::_destroy_activations",
         takes=(
             "place.activations.allow({v.digest for v in state.dataset.files()} if "
             "state.dataset else ())"
         ),
         puts="0",
-        fails="tests/flows/test_healing.py::kept_activations",
+        fails="tests/flows/test_reconciling.py::kept_activations",
     ),
     Mutant(
         name="healing: files of models that no database names stay",
-        where="flows/use_cases/healing.py::_heal_registry",
+        where="flows/use_cases/reconciling.py::_heal_registry",
         takes="registry.remove_leftovers(kept.values())",
         puts="False",
-        fails="tests/flows/test_healing.py::kept_activations",
+        fails="tests/flows/test_reconciling.py::kept_activations",
     ),
     Mutant(
         name="verify: what is no file is a traceback",

@@ -94,14 +94,14 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/learning/ensemble.py::Ensemble._states",
         takes="self._staged.activate([])",
         puts="pass",
-        fails="tests/exactness/test_onepass.py::every_combination",
+        fails="tests/exactness/test_batched_shards.py::every_combination",
     ),
     Mutant(
         name="serving: shards answer for each other",
-        where="s3t_core/learning/onepass.py::OnePass.states",
+        where="s3t_core/learning/batched_shards.py::BatchedShards.states",
         takes="self._order.index(i)",
         puts="i",
-        fails="tests/exactness/test_onepass.py::every_combination",
+        fails="tests/exactness/test_batched_shards.py::every_combination",
     ),
     Mutant(
         name="13: a resumed backbone computes from other states",
@@ -254,10 +254,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="placement: layers that are trained through lie on disk",
-        where="s3t_core/learning/placement.py::device_map",
+        where="s3t_core/learning/device_map.py::device_map",
         takes="at == len(devices) and index >= lowest",
         puts="False",
-        fails="tests/exactness/test_placement.py::must_have_a_device",
+        fails="tests/exactness/test_device_map.py::must_have_a_device",
     ),
     Mutant(
         name="profile: a fork server that torch came first to dies",

@@ -694,7 +694,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="erase: nobody is told that another version serves",
-        where="flows/use_cases/healing.py::unserved",
+        where="flows/use_cases/reconciling.py::unserved",
         takes="place.registry.serving() == champion.version",
         puts="True",
         fails="tests/flows/test_registry_ids.py::says_so",

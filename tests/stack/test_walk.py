@@ -20,7 +20,7 @@ from flows.use_cases.requests import take_requests
 from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace, create_workspace
 from infra.stack import OWNER, Stack
-from s3t_core.capacity.placement import is_held_out
+from s3t_core.capacity.assignment import is_held_out
 from s3t_core.domain import Release, SliceId
 from s3t_core.errors import WorkspaceError
 from s3t_core.records import subject_digest

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s3t_core.capacity.assignment import is_held_out, place
 from s3t_core.capacity.budget import (
     POLICIES,
     BudgetPolicy,
@@ -16,7 +17,6 @@ from s3t_core.capacity.budget import (
     min_hitting_set,
 )
 from s3t_core.capacity.deletion_rate import harmonic
-from s3t_core.capacity.placement import is_held_out, place
 from s3t_core.domain import Release, Replica, StageRecord, Tiers
 
 KEY = b"k" * 32

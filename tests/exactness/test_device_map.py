@@ -8,8 +8,8 @@ import pytest
 from s3t_core.domain import SliceId
 from s3t_core.errors import UsageError
 from s3t_core.learning.backbone import find_backbone, load_model
+from s3t_core.learning.device_map import DISK, device_map, parse_memory
 from s3t_core.learning.ensemble import Ensemble
-from s3t_core.learning.placement import DISK, device_map, parse_memory
 from s3t_core.learning.replica import StagedModel
 from s3t_core.learning.stage import train_stage
 from tests.exactness.system import TinySystem, make_slices

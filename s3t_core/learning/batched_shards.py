@@ -72,7 +72,7 @@ class StackedLora(torch.nn.Module):
         return made
 
 
-class OnePass:
+class BatchedShards:
     """Last states of every shard, computed together. Not for two threads at once."""
 
     def __init__(self, staged: StagedModel, shards: list[ShardStages]) -> None:

@@ -47,7 +47,7 @@ def putting_right(place: Workspace) -> Iterator[None]:
         try:
             with again.changing(_TAKEN_OVER_SECONDS):
                 again.sweep()
-                heal(again)
+                reconcile(again)
                 again.write_checkpoint()
         except S3TError as problem:
             raise LostLease(
@@ -76,7 +76,7 @@ class Healed:
         return self == Healed()
 
 
-def heal(place: Workspace) -> Healed:
+def reconcile(place: Workspace) -> Healed:
     """The caller holds the workspace. What a step of an open erasure did is held against the ledger
     like the rest; what its next steps do is left to them. Before the first data there is nothing:
     then nothing is done. Raises StorageError, WorkspaceError."""
