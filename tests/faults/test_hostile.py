@@ -141,8 +141,9 @@ def test_what_is_no_file_is_not_waited_for(
             [*python, str(place.keys_dir / "signing.pub"), "--checkpoint", str(path)]
         ),
     }
-    with pytest.raises(S3TError, match="expected"):
+    with pytest.raises(S3TError, match="expected") as refused:
         acts[what]()
+    assert "characters of value zero" not in str(refused.value)  # nothing of it was read
     bound.close()
 
 
