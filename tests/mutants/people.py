@@ -294,7 +294,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="people: an earlier index that cannot be read hides who is there",
         where="flows/use_cases/finding.py::_indexed",
         takes="(DataError, GuaranteeError, StorageError)",
-        puts="UsageError",
+        puts="StorageError",
         fails="tests/flows/test_stored.py::is_whole_nowhere",
     ),
     Mutant(
