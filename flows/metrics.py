@@ -9,7 +9,7 @@ They are told to who sends the token in `.s3t/metrics-token`, which is made on f
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client.asgi import make_asgi_app
@@ -191,27 +191,33 @@ def _seconds_to_cut_over(place: Workspace) -> float | None:
     took."""
     received: dict[str, str] = {}
     asked: dict[str, list[str]] = {}
-    took = None
+    before = took = None
+    moved = ""
     for event in place.ledger.events():
         if event["type"] == "request":
             received[event["request"]] = event["time"]
         elif event["type"] == "clock":
-            received, took = {}, None
+            received, before, took = {}, None, None
         elif event["type"] == "planned":
             asked[event["plan"]["plan_id"]] = event["plan"]["requests"]
         elif event["type"] == "step" and event["step"] == "cut over":
-            known = [received.get(r) for r in asked[event["plan_id"]]]
-            took = (
-                None
-                if None in known
-                else max(
-                    0.0,
-                    (
-                        parse_time(event["moved"]) - min(parse_time(r) for r in known if r)
-                    ).total_seconds(),
-                )
-            )
+            before, moved = took, event["moved"]
+            took = _longest(received, asked[event["plan_id"]], moved)
+        elif event["type"] == "deferred":
+            rest = [r for r in asked[event["plan_id"]] if r not in event["requests"]]
+            asked[event["plan_id"]] = rest
+            took = _longest(received, rest, moved) if rest else before
     return took
+
+
+def _longest(received: Mapping[str, str], requests: list[str], moved: str) -> float | None:
+    """Seconds from when the first of some requests was received until the alias moved, None where
+    nobody can say."""
+    known = [received.get(r) for r in requests]
+    if None in known:
+        return None
+    first = min(parse_time(r) for r in known if r)
+    return max(0.0, (parse_time(moved) - first).total_seconds())
 
 
 def _one(name: str, about: str, value: float) -> GaugeMetricFamily:

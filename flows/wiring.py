@@ -728,20 +728,24 @@ class Workspace:
         labels = [*self.config.data.labels, json.dumps(self.config.data.labels)[1:-1]]
         code = Path(adapters.__file__).with_name("champion.py")
         fixed = (
-            render_config(self.config).encode(),
             *(x.encode() for x in labels),
             code.read_bytes(),
             *(f"{self.root.resolve()}/{name}".encode() for name in self._names()),
         )
         documents = (self.certificates_dir, self.reports_dir, self.state_dir / "checkpoint.json")
+        state = self.ledger.state()
+        known = {state.signing, *(c.old for c in state.key_changes)}
+        publics = [k for k in read_public_keys(self.keys_dir) if key_id(k) in known]
         return Baseline(
-            fixed,
-            self.ledger.entries,
-            documents,
-            tuple(read_public_keys(self.keys_dir)),
-            self.state_dir,
-            self.root,
-            self._erased,
+            fixed=fixed,
+            settings=render_config(self.config).encode(),
+            entries=self.ledger.entries,
+            documents=documents,
+            publics=tuple(sorted(publics, key=lambda k: key_id(k) != state.signing)),
+            recorded=lambda: set(self.ledger.state().documents.values()),
+            databases=self.state_dir,
+            root=self.root,
+            erased=self._erased,
         )
 
     def _names(self) -> list[str]:

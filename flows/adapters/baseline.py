@@ -21,7 +21,7 @@ import json
 import re
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ import flows
 import s3t_core
 from flows.adapters import foreign
 from flows.adapters.git import run_git
+from s3t_core.canonical import sha256_hex
 from s3t_core.erasure.dsse import verify
 from s3t_core.erasure.needles import NeedleSet
 from s3t_core.errors import CertificateError, StorageError
@@ -44,19 +45,23 @@ _MD5 = re.compile(rb"(?<![0-9a-f])([0-9a-f]{2})([0-9a-f]{10})([0-9a-f]{20})(?![0
 _FREE = frozenset({"by", "reason", "detail", "approver", "problem"})
 """Members whose values somebody typed."""
 _PART = 2**20
+_DATABASES = ("s3t.db", "mlflow.db", "prefect/prefect.db")
 
 
 @dataclass(frozen=True)
 class Baseline:
     """Read anew by each scan, in parts: evidence of many requests need not fit into memory.
-    `fixed`: what is known beforehand; `entries`: the ledger's; `documents`: files and folders of
-    signed ones; `databases`: where they lie; `root`: of the repository; `erased`: makes what is
-    looked for of people whose rows are being erased."""
+    `fixed`: what is known beforehand; `settings`: as text; `entries`: the ledger's; `documents`:
+    files and folders of signed ones, `publics` the keys that the ledger knows, the one that signs
+    now first, and `recorded` the digests of documents in it; `databases`: where they lie; `root`:
+    of the repository; `erased`: makes what is looked for of people whose rows are being erased."""
 
     fixed: tuple[bytes, ...]
+    settings: bytes
     entries: Callable[[], list[bytes]]
     documents: tuple[Path, ...]
     publics: tuple[Ed25519PublicKey, ...]
+    recorded: Callable[[], Collection[str]]
     databases: Path
     root: Path
     erased: Callable[[], NeedleSet]
@@ -64,21 +69,25 @@ class Baseline:
     def __iter__(self) -> Iterator[bytes]:
         """Returns bytes to be read as a scan reads them."""
         erased = self.erased()
-        yield from (
-            *self.fixed,
-            constants(),
-            foreign.NAMES.encode(),
-            *_schemas(self.databases),
-            *_of_git(self.root),
-        )
+        yield from (*self.fixed, constants(), foreign.NAMES.encode(), *_of_git(self.root))
+        yield from _joined(self._settings(erased))
+        yield from _joined(_schemas(self.databases, erased))
         yield from _joined(
             e + _as_objects(e) for e in self.entries() if not _quotes(json.loads(e), erased)
         )
         yield from _joined(self._signed(erased))
 
+    def _settings(self, erased: NeedleSet) -> Iterator[bytes]:
+        """The settings, without lines that quote the id of somebody who is being erased: some of
+        them are free text."""
+        ids = NeedleSet(erased.ids, (), 0)
+        return (line for line in self.settings.splitlines() if not ids.told_in(line))
+
     def _signed(self, erased: NeedleSet) -> Iterator[bytes]:
-        """Envelopes and what is signed in them. A file that nobody of ours signed says nothing of
-        what we write."""
+        """Envelopes and what is signed in them: closing documents as the ledger recorded them, and
+        what the key that signs now signed. What an older key signed and no entry tells of may be
+        anybody's by now; a file that nobody of ours signed says nothing of what we write."""
+        recorded = self.recorded()
         for path in (
             p
             for place in self.documents
@@ -86,14 +95,11 @@ class Baseline:
         ):
             with contextlib.suppress(OSError, CertificateError):
                 envelope = read_regular(path)
-                if not _quotes(verify(envelope, *self.publics), erased):
-                    yield b"\n".join(
-                        (
-                            path.name.encode(),
-                            envelope,
-                            base64.b64decode(json.loads(envelope)["payload"]),
-                        )
-                    )
+                is_recorded = sha256_hex(envelope) in recorded
+                told = verify(envelope, *(self.publics if is_recorded else self.publics[:1]))
+                signed = base64.b64decode(json.loads(envelope)["payload"])
+                if not (_quotes(told, erased) if is_recorded else erased.told_in(signed)):
+                    yield b"\n".join((path.name.encode(), envelope, signed))
 
 
 @cache
@@ -122,23 +128,23 @@ def _texts(tree: ast.AST) -> Iterator[str]:
             yield node.arg
 
 
-def _schemas(folder: Path) -> Iterator[bytes]:
-    """How the databases below a folder call their tables and columns. One that cannot be read says
+def _schemas(folder: Path, erased: NeedleSet) -> Iterator[bytes]:
+    """How the system's own databases in a folder call their tables and columns, and the sentences
+    that make them, where they quote nobody who is being erased. A database that cannot be read says
     nothing here, nor does a table that no program would call so."""
-    for path in sorted(folder.rglob("*.db")):
+    places = [folder / name for name in _DATABASES]
+    for path in [*places, *sorted((folder / "dvc-site").rglob("*.db"))]:
         with (
             contextlib.suppress(sqlite3.Error),
             contextlib.closing(
                 sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
             ) as connection,
         ):
-            yield "\n".join(
-                told
-                for (told,) in connection.execute(
-                    "SELECT type || name || tbl_name || char(10) || name || char(10) || "
-                    "coalesce(sql, '') FROM sqlite_master WHERE tbl_name NOT GLOB '*[^A-Za-z0-9_]*'"
-                )
-            ).encode()
+            told = connection.execute(
+                "SELECT type || name || tbl_name || char(10) || name || char(10) || "
+                "coalesce(sql, '') FROM sqlite_master WHERE tbl_name NOT GLOB '*[^A-Za-z0-9_]*'"
+            )
+            yield from (row for (text,) in told if not erased.told_in(row := text.encode()))
 
 
 def _as_objects(entry: bytes) -> bytes:
@@ -153,7 +159,7 @@ def _of_git(root: Path) -> Iterator[bytes]:
     """What git puts into every repository, and what the system's own commits are called. Without
     git, nothing."""
     with contextlib.suppress(OSError, StorageError), tempfile.TemporaryDirectory() as folder:
-        run_git("init", "-q", folder)
+        run_git("init", "-q", folder, configured=False)
         yield from (
             p.name.encode() + b"\n" + p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()
         )

@@ -38,6 +38,7 @@ REDIRECTING = (
 )
 """What would have git read or write another repository, or another part of it, than the one it is
 asked about. A hook sets some of them for what it runs."""
+_UNCONFIGURED = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 _FORMATS = ("sha1", "sha256")
 _PATIENCE_SECONDS = 600
 _SLOWEST_BYTES_A_SECOND = 2**20
@@ -50,15 +51,19 @@ def git_environment() -> dict[str, str]:
 
 
 def run_git(
-    *arguments: str, patience: float = _PATIENCE_SECONDS
+    *arguments: str, patience: float = _PATIENCE_SECONDS, configured: bool = True
 ) -> "subprocess.CompletedProcess[str]":
     """What git answers; it asks nobody for anything. Raises StorageError when it takes longer than
     `patience` seconds, and where there is none: it is ended then with all that it started, as it is
-    whatever else ends the wait."""
+    whatever else ends the wait. Not `configured`: it knows no settings of the user or machine."""
     try:
         git = subprocess.Popen(
             ["git", *arguments],
-            env={**git_environment(), "GIT_TERMINAL_PROMPT": "0"},
+            env={
+                **git_environment(),
+                "GIT_TERMINAL_PROMPT": "0",
+                **({} if configured else _UNCONFIGURED),
+            },
             text=True,
             errors="replace",
             stdin=subprocess.DEVNULL,

@@ -263,7 +263,8 @@ def why_at_once(place: Workspace) -> str:
     soon = [
         r
         for r in (as_told(p, state) for p in place.requests.pending())
-        if is_ready(r, state, place.config.erasure.needs_approval)
+        if r.request_id not in state.deferred  # nothing can be done, until somebody has looked
+        and is_ready(r, state, place.config.erasure.needs_approval)
         and (parse_time(r.due) - now) / timedelta(hours=1) <= hours
     ]
     return f"{soon[0].request_id} is due {soon[0].due}" if soon else ""

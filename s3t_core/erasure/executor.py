@@ -148,8 +148,7 @@ class Eraser:
             return begun
         pending = self.ports.requests.pending()
         requests = [r for r in pending if is_ready(r, state, self.policy.needs_approval)]
-        self._look_again([r for r in requests if r.request_id in state.deferred], state)
-        requests = [r for r in requests if r.request_id not in self.deferred]
+        requests = self._without_deferred(requests, state)
         if not requests:
             return None
         try:
@@ -376,34 +375,44 @@ class Eraser:
             )
         self._done("measure", plan)
 
-    def _look_again(self, requests: list[DeletionRequest], state: State) -> None:
+    def _look_again(self, deferred: list[DeletionRequest], state: State) -> None:
         """Leave deferred those requests, of earlier runs, that are found again, and of which there
         still is no row. What they ask for is looked for alone, since it may be found in others'
         rows that are going to be erased."""
-        requests = [r for r in requests if r.request_id not in self.deferred]
-        targets = targets_of(requests, {})
-        found = (
-            self.ports.datasets.find(targets, state.datasets, state.destroyed_objects)
-            if requests
-            else None
+        found = self.ports.datasets.find(
+            targets_of(deferred, {}), state.datasets, state.destroyed_objects
         )
-        nobodys = [
-            r for r in requests if found and not found.rows.get(r.request_id, RowCounts()).known
-        ]
-        if nobodys:
-            ids_of = self._ids_of([r.request_id for r in nobodys], state).ids_of
-            ids = [given for each in ids_of.values() for given in each]
-            report = self.ports.residue.scan(ids, [], targets_of(nobodys, {}))
-            self.deferred |= dict.fromkeys(_found_by_id(report, ids_of), report.residue)
+        if found.objects or found.tainted:
+            return  # what an erasure destroys goes first: it may be what is found
+        nobodys = [r for r in deferred if not found.rows.get(r.request_id, RowCounts()).known]
+        ids_of = self._ids_of([r.request_id for r in nobodys], state).ids_of
+        ids = [given for each in ids_of.values() for given in each]
+        report = self.ports.residue.scan(ids, [], targets_of(nobodys, {}))
+        self.deferred |= dict.fromkeys(_found_by_id(report, ids_of), report.residue)
+
+    def _without_deferred(
+        self, requests: list[DeletionRequest], state: State
+    ) -> list[DeletionRequest]:
+        """Those to plan. Where nobody can look for what was deferred, that stays so, if there are
+        others: it must not keep them."""
+        others = [r for r in requests if r.request_id not in state.deferred]
+        again = [r for r in requests if r not in others and r.request_id not in self.deferred]
+        try:
+            if again:
+                self._look_again(again, state)
+        except S3TError:
+            if not others:
+                raise
+            self.deferred |= dict.fromkeys((r.request_id for r in again), ())
+        return [r for r in requests if r.request_id not in self.deferred]
 
     def _ids_of(self, requests: Iterable[str], state: State, plan_id: str = "") -> NeedlesFound:
         return self.ports.needles.read(plan_id, {r: state.requests[r].ids for r in requests})
 
     def _scan(self, plan: ErasurePlan, state: State) -> None:
         seen = self._looked(plan, state)
-        if (
-            seen is None
-        ):  # without those it searches once more: nothing may be left that they did not explain
+        if seen is None:
+            # without those it searches once more: nothing may be left that they did not explain
             state = self.ports.ledger.state()
             self._scan(replace(plan, requests=tuple(state.planned)), state)
             return

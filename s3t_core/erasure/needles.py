@@ -23,10 +23,15 @@ MIN_ID_BYTES = 6
 MIN_WORD_BYTES = 12
 MIN_TEXT_BYTES = 16
 WINDOW_BYTES = 48
-_BEFORE_FRACTION = re.compile(rb"(\d\d:\d\d:\d\d|(?<!\d)[12]\d{9})\.\Z")
-"""What stands before a fraction of a second: databases are full of them, and every six digits are
-some customer's."""
+_BEFORE_FRACTION = re.compile(
+    rb"((?<![\w:.-])|(?<=\d[T ]))[0-2]\d:[0-5]\d:[0-6]\d\.\Z"
+    rb"|(?<![\w:.-])(1[5-9]|2[01])\d{8}\.\Z"
+)
+"""What stands before a fraction of a second: the time of day, by itself or after a date, or seconds
+since 1970 from 2017 to 2039. Databases are full of them, and every six digits are some
+customer's."""
 _BEFORE_BYTES = 12
+_FRACTION_DIGITS = 9
 _FEW = 16
 """Up to so many needles are looked for one by one, which is faster."""
 
@@ -151,8 +156,6 @@ def _stands_alone(data: bytes, begin: int, end: int) -> bool:
     beside = (data[max(begin - 1, 0) : begin], data[end : end + 1])
     if any(c.isalnum() or c in b"_-" for c in beside if c):
         return False
-    return not (
-        beside[0] == b"."
-        and data[begin:end].isdigit()
-        and _BEFORE_FRACTION.search(data, max(begin - _BEFORE_BYTES, 0), begin)
-    )
+    if beside[0] != b"." or end - begin > _FRACTION_DIGITS or not data[begin:end].isdigit():
+        return True
+    return not _BEFORE_FRACTION.search(data, max(begin - _BEFORE_BYTES, 0), begin)

@@ -25,7 +25,7 @@ from s3t_core.erasure.ledger import (
 )
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.state import Event, State, VersionRecord
-from s3t_core.errors import WorkspaceError
+from s3t_core.errors import ResidueFound, WorkspaceError
 from s3t_core.ports import Closing, Contents, Findings, NeedlesFound, Published, ScanReport, Target
 
 Guard = Callable[[str], None]
@@ -105,6 +105,8 @@ class FakeDatasets:
         self.shards, self.slices = shards, slices
         self.objects: dict[str, list[tuple[str, str]]] = {}
         self.quarantine: list[tuple[str, str]] = []
+        self.unrecorded: dict[str, str] = {}
+        """What no version has, as a killed ingest leaves it: an id that stands in each."""
         self.published: list[str] = []
         self._guard = guard
 
@@ -163,7 +165,7 @@ class FakeDatasets:
             rows[target.request_id][3] += sum(_goes(target, *row) for row in self.quarantine)
         return Findings(
             frozenset(tainted),
-            frozenset(objects),
+            frozenset({*objects, *self.unrecorded}),
             frozenset(slices),
             held,
             {k: RowCounts(*v) for k, v in rows.items()},
@@ -207,6 +209,7 @@ class FakeDatasets:
         for md5 in doomed:
             self._guard("datasets.destroy")
             self.objects.pop(md5, None)
+            self.unrecorded.pop(md5, None)
         return doomed
 
     def erase_quarantine(self, targets: list[Target]) -> int:
@@ -328,6 +331,7 @@ class FakeResidue:
         self.keeping = False
         self.words: dict[str, str] = {}
         """What else stands in files, an id in each."""
+        self.away = False
         self._datasets = datasets
         self._guard = guard
 
@@ -338,7 +342,10 @@ class FakeResidue:
             for name, rows in self._datasets.objects.items()
             if any(t.matches(s, r) for t in targets for s, r in rows)
         ]
-        said = {name: word for name, word in self.words.items() if word in ids}
+        if self.away:
+            raise ResidueFound("rows may lie on a machine that is away")
+        words = self.words | self._datasets.unrecorded
+        said = {name: word for name, word in words.items() if word in ids}
         return ScanReport(
             1,
             1,

@@ -2,16 +2,21 @@
 ever."""
 
 import base64
+import contextlib
 import json
 import re
 import shutil
+import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from flows.adapters.keys import read_signing_key
 from flows.ingest import ingest_source
 from flows.use_cases.reporting import write_report
 from flows.use_cases.requests import (
@@ -24,9 +29,11 @@ from flows.use_cases.requests import (
     take_requests,
     withdraw,
 )
+from flows.use_cases.rotating import rotate_signing_key
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
-from s3t_core.erasure.certificate import LIMITS
+from s3t_core.erasure.certificate import LIMITS, make_statement
+from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.needles import make_needles
 from s3t_core.errors import DataError, ResidueFound, UsageError
@@ -279,6 +286,73 @@ def test_who_asks_for_what_stands_in_a_file_of_the_systems_keeps_nobody_else(
     place.requests.check()
     withdraw(place, request.request_id)
     assert not Workspace(place.root).ledger.state().deferred
+
+
+SAID = f"what {BOB} said for the 1th time in words of their own"
+
+
+def _in_a_schema(place: Workspace, patch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(sqlite3.connect(place.state_dir / "s3t.db")) as database:
+        database.execute(f"CREATE TABLE more (a TEXT DEFAULT '{BOB}', b TEXT DEFAULT '{SAID}')")
+
+
+def _in_a_database_beside(place: Workspace, patch: pytest.MonkeyPatch) -> None:
+    (place.state_dir / "prefect").mkdir(exist_ok=True)
+    path = place.state_dir / "prefect" / "more.db"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute(f"CREATE TABLE more (a TEXT CHECK (a <> '{BOB}' AND a <> '{SAID}'))")
+
+
+def _in_the_users_template_of_git(place: Workspace, patch: pytest.MonkeyPatch) -> None:
+    home = place.root.parent / "home"
+    (home / "template").mkdir(parents=True, exist_ok=True)
+    (home / "template" / "description").write_text(f"{BOB} {SAID}")
+    (home / ".gitconfig").write_text(f"[init]\n\ttemplateDir = {home}/template\n")
+    patch.setenv("GIT_CONFIG_GLOBAL", str(home / ".gitconfig"))
+
+
+def _signed(place: Workspace, key: Ed25519PrivateKey) -> None:
+    told = make_statement({"x": f"{BOB} {SAID}"}, {"name": "x", "digest": {"sha256": "0" * 64}})
+    (place.certificates_dir / "req-0000000000000000.json").write_bytes(sign(told, key))
+
+
+def _by_a_replaced_key(place: Workspace, patch: pytest.MonkeyPatch) -> None:
+    old = read_signing_key(place.keys_dir)
+    rotate_signing_key(place, "officer", False)
+    _signed(place, old)
+
+
+def _by_a_key_of_nobodys(place: Workspace, patch: pytest.MonkeyPatch) -> None:
+    key = Ed25519PrivateKey.generate()
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (place.keys_dir / "retired-00.pub").write_bytes(pem)
+    _signed(place, key)
+
+
+def _by_the_key_in_use(place: Workspace, patch: pytest.MonkeyPatch) -> None:
+    _signed(place, read_signing_key(place.keys_dir))
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        _in_a_schema,
+        _in_a_database_beside,
+        _in_the_users_template_of_git,
+        _by_a_replaced_key,
+        _by_a_key_of_nobodys,
+        _by_the_key_in_use,
+    ],
+)
+def test_what_says_of_itself_that_it_is_the_systems_hides_nobody(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, put: Callable[..., None]
+) -> None:
+    """What is left of Bob in a log is found, whatever else quotes him, and wherever."""
+    (place.state_dir / "left.log").write_text(f"{BOB}: {SAID}")
+    put(place, monkeypatch)
+    take_requests(Workspace(place.root), [BOB])
+    with pytest.raises(ResidueFound, match=r"left\.log"):
+        _erase(place)
 
 
 def _found_again(place: Workspace, who: str) -> bool:

@@ -33,7 +33,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="clock: metrics count over a correction",
         where="flows/metrics.py::_seconds_to_cut_over",
-        takes="received, took = ({}, None)",
+        takes="received, before, took = ({}, None, None)",
         puts="pass",
         fails="tests/faults/test_beside_the_ledger.py::metrics_tell_no_time",
     ),

@@ -705,18 +705,52 @@ def test_what_is_asked_for_and_stands_where_nobodys_row_is_keeps_nobody_else() -
     )
 
 
-def test_a_deferred_request_is_carried_out_once_there_are_rows() -> None:
+@pytest.mark.parametrize("where", ["data", "quarantine"])
+def test_a_deferred_request_is_carried_out_once_there_are_rows(where: str) -> None:
     """They may be what was found: whose data it is, is erased, and the scan says what is left."""
     world = _asked_for_a_run()
     world.eraser().run()
-    world.datasets.rows[SliceId(1, 2)].append((RUN_ID, "r0"))
-    world.tell(type="dataset", cause="ingest", dataset=dataset_to_json(world.datasets.version()))
+    if where == "data":
+        world.datasets.rows[SliceId(1, 2)].append((RUN_ID, "r0"))
+        version = dataset_to_json(world.datasets.version())
+        world.tell(type="dataset", cause="ingest", dataset=version)
+    else:
+        world.datasets.quarantine.append((RUN_ID, "r0"))
     with pytest.raises(ResidueFound, match=r"mlflow\.db"):
         world.eraser().run()
     assert world.ledger.state().planned == ["q2"] and not world.ledger.state().deferred
     world.ports.residue.words = {}  # type: ignore[attr-defined]
     world.eraser().run()
     assert world.ledger.state().outcomes["q2"] == ("not trained on yet", 1)
+
+
+def test_where_nobody_can_look_for_what_was_deferred_the_others_are_cut_over() -> None:
+    """A machine that is away stops every scan, and so certificates, but nobody's cut-over."""
+    world = _asked_for_a_run()
+    world.eraser().run()
+    world.ports.residue.away = True  # type: ignore[attr-defined]
+    with pytest.raises(ResidueFound, match="away"):
+        world.eraser().run()  # alone, what stops it is told
+    world.ask("q4", "s11-0")
+    eraser = world.eraser()
+    with pytest.raises(ResidueFound, match="away"):
+        eraser.run()
+    state = world.ledger.state()
+    assert state.planned == ["q4"] and "measure" in state.steps and "q2" in eraser.deferred
+    world.ports.residue.away = False  # type: ignore[attr-defined]
+    world.eraser().run()
+    assert world.ledger.state().outcomes["q4"][0] == "erased"
+
+
+def test_what_an_erasure_destroys_keeps_no_request_deferred() -> None:
+    """A killed ingest left a file that no version has, in which somebody else says the id."""
+    world = _asked_for_a_run()
+    world.eraser().run()
+    world.ports.residue.words = {}  # type: ignore[attr-defined]
+    world.datasets.unrecorded = {"a killed ingest's": RUN_ID}
+    world.eraser().run()
+    assert world.datasets.unrecorded == {}
+    assert world.ledger.state().outcomes["q2"] == ("nothing found", 0)
 
 
 def test_a_deferred_request_may_be_withdrawn() -> None:

@@ -529,7 +529,7 @@ def test_equal_files_are_searched_once_and_each_is_told(tmp_path: Path) -> None:
 
 TIMES = [
     "2026-11-27 13:43:04.597350",
-    "T13:43:04.597350Z",
+    "2026-11-27T13:43:04.597350Z",
     "13:43:04.597350+00:00",
     "1795786989.597350",
 ]
@@ -543,6 +543,11 @@ LEAKS = [
     "597350.13:43:04",
     "11795786989.597350",
     '"597350"',
+    "aa:13:43:04.597350",
+    "x13:43:04.597350",
+    "2212345678.597350",
+    "account 12012345678.597350",
+    "93:43:04.597350",
     "12.597350",
 ]
 
@@ -560,6 +565,12 @@ def test_a_fraction_of_a_second_is_nobodys_id(
     report = scan(tmp_path, [], ["log.txt"], [], needles, [])
     assert (report.residue == ("log.txt",)) == leaks
     assert report.needles_found == ({b"597350"} if leaks else set())
+
+
+def test_no_fraction_of_a_second_has_more_than_nine_digits(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("began 10:00:00.49301234567890 ended")
+    needles = make_needles(["49301234567890"], [])
+    assert scan(tmp_path, [], ["log.txt"], [], needles, []).residue == ("log.txt",)
 
 
 def test_a_scan_says_what_it_found_and_where_it_is_somebodys_does_not(tmp_path: Path) -> None:
