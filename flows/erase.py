@@ -97,6 +97,12 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
 def _deferred(found_in: Mapping[str, tuple[str, ...]]) -> str:
     """What is told of requests that stay open."""
     files = sorted({name for names in found_in.values() for name in names})
+    if not files:
+        return (
+            f"expected to look once more for what {len(found_in)} deferred request(s) ask for, got "
+            f"no search that could be done: they stay open ({', '.join(sorted(found_in)[:5])}). "
+            "Run `s3t erase` again when what it told of is put right"
+        )
     return (
         "expected an id that no row in the data has to stand nowhere else either, got "
         f"{len(found_in)} request(s) by such ids, which stand in {len(files)} file(s): "

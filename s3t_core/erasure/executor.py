@@ -385,6 +385,8 @@ class Eraser:
         if found.objects or found.tainted:
             return  # what an erasure destroys goes first: it may be what is found
         nobodys = [r for r in deferred if not found.rows.get(r.request_id, RowCounts()).known]
+        if not nobodys:
+            return
         ids_of = self._ids_of([r.request_id for r in nobodys], state).ids_of
         ids = [given for each in ids_of.values() for given in each]
         report = self.ports.residue.scan(ids, [], targets_of(nobodys, {}))
