@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from flows import adapters
 from flows.adapters.away import AwayFiles
@@ -412,7 +412,7 @@ class Workspace:
 
     def _check_checkpoints(self, ledger: SqlLedger, whole: bool = False) -> None:
         name = leaf_hash(ledger.entries()[0]).hex()
-        self.checkpoints.check(name, lambda: ledger.state().key_changes, ledger.leaves, whole)
+        self.checkpoints.check(name, ledger.state, ledger.leaves, whole)
 
     @cached_property
     def memory(self) -> SealedMemory:
@@ -447,6 +447,12 @@ class Workspace:
             return checkpoint, self.checkpoints.write(
                 checkpoint, private, leaves, self.ledger.leaves
             )
+
+    def public_keys(self) -> list[Ed25519PublicKey]:
+        """Those of the keys in .s3t/keys that sign, or signed, by the ledger: what else lies there
+        counts for nothing."""
+        known = self.ledger.state().signed_by
+        return [k for k in read_public_keys(self.keys_dir) if key_id(k) in known]
 
     def signing_key(self) -> Ed25519PrivateKey:
         """The key that signs by the ledger. Raises WorkspaceError where another one lies in its
@@ -734,14 +740,12 @@ class Workspace:
         )
         documents = (self.certificates_dir, self.reports_dir, self.state_dir / "checkpoint.json")
         state = self.ledger.state()
-        known = {state.signing, *(c.old for c in state.key_changes)}
-        publics = [k for k in read_public_keys(self.keys_dir) if key_id(k) in known]
         return Baseline(
             fixed=fixed,
             settings=render_config(self.config).encode(),
             entries=self.ledger.entries,
             documents=documents,
-            publics=tuple(sorted(publics, key=lambda k: key_id(k) != state.signing)),
+            publics=tuple(sorted(self.public_keys(), key=lambda k: key_id(k) != state.signing)),
             recorded=lambda: set(self.ledger.state().documents.values()),
             databases=self.state_dir,
             root=self.root,

@@ -88,7 +88,8 @@ class ScanReport:
     `shared` counts matches inside rows of other live subjects; `unsearchable` counts needles too
     short to tell from chance; `undecodable`: the system's own files that could not be searched to
     their end; `written`: those of them that a process has open. `needles_found`: what was found in
-    `residue`, as it is searched for; rows have none."""
+    `residue`, as it is searched for; rows have none. `ids_unsearchable`: the ids as given that were
+    not searched for in every form."""
 
     files: int
     bytes: int
@@ -100,6 +101,7 @@ class ScanReport:
     undecodable: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     needles_found: frozenset[Needle] = field(default_factory=frozenset, repr=False)
+    ids_unsearchable: frozenset[str] = field(default_factory=frozenset, repr=False)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ named:
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -27,7 +27,7 @@ from s3t_core.erasure.checkpoint import (
     sign_checkpoint,
 )
 from s3t_core.erasure.ledger import TreeHead
-from s3t_core.erasure.state import KeyChange
+from s3t_core.erasure.state import State
 from s3t_core.errors import CertificateError, LedgerError, WorkspaceError
 from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 
@@ -92,25 +92,25 @@ class CheckpointFiles:
     def check(
         self,
         ledger: str,
-        changes: Callable[[], Sequence[KeyChange]],
+        state: Callable[[], State],
         leaves: Callable[[], list[bytes]],
         whole: bool = False,
     ) -> None:
         """That the ledger of that name continues what was signed. Raises LedgerError,
         CertificateError, WorkspaceError.
 
-        `changes` reads its changes of keys and `leaves` its leaf hashes: after the checkpoints,
+        `state` reads the fold of its events and `leaves` its leaf hashes: after the checkpoints,
         because another process may append to the one and write the other meanwhile. `whole`:
         nothing is taken from memory.
         """
         signed = [*self._outside_ones(ledger, whole), *self._inside_one()]
         if not signed:
             return
-        replaced = {c.old: c for c in changes()}
-        now = leaves()
+        recorded, now = state(), leaves()
         for checkpoint, signer in signed:
-            _check_signer(checkpoint, replaced.get(signer))
             check_continues(checkpoint, now)
+            _check_signer(checkpoint, signer, recorded)
+        self._memory.save()
 
     def _inside_one(self) -> list[tuple[Checkpoint, str]]:
         if not os.path.lexists(self._inside):
@@ -128,7 +128,6 @@ class CheckpointFiles:
                 found += [(*read, True) for read in self._read(path, ledger)]
             elif known:
                 found.append((*_from_memory(known), False))
-        self._memory.save()
         ours = [f for f in found if f[0].ledger == ledger]
         largest = max((c.head.size for c, _, _ in ours), default=0)
         return [(c, signer) for c, signer, new in ours if new or c.head.size == largest]
@@ -217,10 +216,20 @@ def _from_memory(known: list[object]) -> tuple[Checkpoint, str]:
     return Checkpoint(str(ledger), TreeHead(int(str(size)), str(root)), str(time)), str(signer)
 
 
-def _check_signer(checkpoint: Checkpoint, replaced: KeyChange | None) -> None:
+def _check_signer(checkpoint: Checkpoint, signer: str, state: State) -> None:
+    """Raises LedgerError for a checkpoint by a key that did not sign when the ledger was of that
+    size: one that was replaced before, or one that it never named, whatever lies beside the keys.
+    """
+    replaced = {c.old: c for c in state.key_changes}.get(signer)
     if replaced is not None and checkpoint.head.size > replaced.entry:
         raise LedgerError(
             f"expected the checkpoint of {checkpoint.head.size} entries to be signed by the key "
-            f"that was in use then, got one by key {replaced.old[:16]}..., which was replaced at "
+            f"that was in use then, got one by key {signer[:16]}..., which was replaced at "
             f"entry {replaced.entry}: whoever has that key made it; take it away"
+        )
+    if signer not in state.signed_by:
+        raise LedgerError(
+            f"expected the checkpoint of {checkpoint.head.size} entries to be signed by a key that "
+            f"the ledger names, got one by key {signer[:16]}..., whose public part lies in "
+            ".s3t/keys; find out who put it there, and take both away"
         )

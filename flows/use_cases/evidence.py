@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.adapters.keys import read_public_keys
 from flows.wiring import Workspace
 from s3t_core.erasure.bundle import make_bundle
 from s3t_core.erasure.checkpoint import check_continues, export_ledger, read_checkpoint
@@ -25,7 +24,7 @@ def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[st
     """
     place.check_whole()
     leaves = place.ledger.leaves()
-    kept = [read_checkpoint(_read(path), *read_public_keys(place.keys_dir)) for path in earlier]
+    kept = [read_checkpoint(_read(path), *place.public_keys()) for path in earlier]
     for checkpoint in kept:
         check_continues(checkpoint, leaves)
     state = place.ledger.state()

@@ -118,7 +118,9 @@ class RequestStream:
         if self.tiers is None or self.likely is None:
             return (1 / slices,) * slices
         first, rest = self.tiers
-        return (self.likely[0] / first,) * first + ((1 - self.likely[0]) / rest,) * rest
+        share = self.likely[0]
+        likely = (share / first,) * first
+        return likely + ((1 - share) / rest,) * rest
 
     def _check(self, slices: int) -> None:
         if self.tiers is not None and sum(self.tiers) != slices:
@@ -140,7 +142,9 @@ class Distribution:
     def of(cls, values: Floats) -> "Distribution":
         """Of one value per run."""
         p5, p95 = np.percentile(values, [5, 95])
-        error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+        runs = len(values)
+        deviation = values.std(ddof=1) if runs > 1 else 0.0
+        error = float(deviation / math.sqrt(runs))
         return cls(float(values.mean()), float(p5), float(p95), error)
 
 
@@ -169,7 +173,8 @@ class Survival:
         runs, shards, slices = self.ends.shape
         check_floor(floor, slices)
         left = math.ceil(floor * shards - 1e-9)  # so many shard-depths are just enough
-        return np.asarray(np.sort(self.ends.reshape(runs, -1), axis=1)[:, shards * slices - left])
+        in_order = np.sort(self.ends.reshape(runs, -1), axis=1)
+        return np.asarray(in_order[:, shards * slices - left])
 
     def mean_depth(self, after: Listing[int] | NDArray[np.int64]) -> Floats:
         """The mean live depth over shards and runs, after each of these numbers of requests."""
@@ -351,7 +356,9 @@ def _endless(chances: NDArray[np.float64], rng: np.random.Generator) -> Floats:
     rate = np.cumsum(np.take_along_axis(chances, order, axis=1), axis=1)
     finite = np.isfinite(times)
     gaps = np.diff(np.where(finite, times, 0), axis=1, prepend=0).clip(0)
-    between = rng.poisson(np.concatenate([np.zeros((len(times), 1)), rate[:, :-1]], axis=1) * gaps)
+    none_before = np.zeros((len(times), 1))
+    rate_before = np.concatenate([none_before, rate[:, :-1]], axis=1)
+    between = rng.poisson(rate_before * gaps)
     numbers = np.arange(1, times.shape[1] + 1) + np.cumsum(between, axis=1)
     hits = np.empty_like(first)
     np.put_along_axis(hits, order, np.where(finite, numbers, np.inf), axis=1)

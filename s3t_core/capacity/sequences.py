@@ -32,8 +32,9 @@ _MOST_SLICES = 60
 _STREAMS = 128
 _SEARCH_WORK = 2e9
 _MOST_ROUNDS = 400
+_LEAST = 1e-9
 """Bounds of one local search: candidates tried x slices x sets weighed, and restarts. Counts, not
-seconds, so that the result depends on the seed alone."""
+seconds, so that the result depends on the seed alone; and what counts as a rise."""
 
 Floats = NDArray[np.float64]
 Masks = NDArray[np.int64]
@@ -94,7 +95,8 @@ def _expand(order: Sequence, count: int) -> list[Sequence]:
     if count <= len(order):
         return _rotations(order, count)
     rotations = _rotations(order, len(order))
-    shares = [count // len(order) + (i < count % len(order)) for i in range(len(order))]
+    each, more = divmod(count, len(order))
+    shares = [each + (i < more) for i in range(len(order))]
     return [
         rotation[:1] + tail
         for rotation, share in zip(rotations, shares, strict=True)
@@ -262,39 +264,56 @@ def _search(
     value: float,
     rng: np.random.Generator,
 ) -> list[Sequence]:
-    pairs = [(i, j) for i in range(objective.slices) for j in range(i + 1, objective.slices)]
-    work = _SEARCH_WORK
+    climb = _Climb(objective)
     rounds = 0
-    while work > 0 and rounds < _MOST_ROUNDS:
-        current = list(starts[rounds]) if rounds < len(starts) else _shaken(best, rng)
-        depths = objective.depths(current)
-        level = objective.score(depths.max(axis=0))
-        number, unchanged = 0, 0
-        while unchanged < len(current) and work > 0:
-            others = (
-                np.delete(depths, number, axis=0).max(axis=0)
-                if len(current) > 1
-                else np.zeros_like(depths[0])
-            )
-            candidates = [_swapped(current[number], i, j) for i, j in pairs]
-            tried = objective.depths(candidates)
-            scores = objective.scores(np.maximum(tried, others))
-            work -= len(pairs) * objective.sets * objective.slices
-            found = int(scores.argmax())
-            if scores[found] > level + 1e-9:
-                current[number], depths[number], level = (
-                    candidates[found],
-                    tried[found],
-                    float(scores[found]),
-                )
-                unchanged = 0
-            else:
-                unchanged += 1
-            number = (number + 1) % len(current)
-        if level > value + 1e-9 and len(set(current)) == len(current):
-            best, value = current, level
+    while climb.work > 0 and rounds < _MOST_ROUNDS:
+        start = list(starts[rounds]) if rounds < len(starts) else _shaken(best, rng)
+        found, level = climb(start)
+        is_distinct = len(set(found)) == len(found)
+        if level > value + _LEAST and is_distinct:
+            best, value = found, level
         rounds += 1
     return best
+
+
+class _Climb:
+    """Takes swaps of two slices of one sequence as long as the objective rises."""
+
+    def __init__(self, objective: DepthObjective) -> None:
+        self.work = _SEARCH_WORK
+        self._objective = objective
+        slices = objective.slices
+        self._pairs = [(i, j) for i in range(slices) for j in range(i + 1, slices)]
+
+    def __call__(self, start: list[Sequence]) -> tuple[list[Sequence], float]:
+        """The set that is reached from `start`, which is changed, and what it is worth."""
+        current = start
+        depths = self._objective.depths(current)
+        level = self._objective.score(depths.max(axis=0))
+        number, unchanged = 0, 0
+        while unchanged < len(current) and self.work > 0:
+            candidates = [_swapped(current[number], i, j) for i, j in self._pairs]
+            tried = self._objective.depths(candidates)
+            others = _best_without(depths, number)
+            scores = self._objective.scores(np.maximum(tried, others))
+            self.work -= len(self._pairs) * self._objective.sets * self._objective.slices
+            found = int(scores.argmax())
+            unchanged += 1
+            if scores[found] > level + _LEAST:
+                current[number] = candidates[found]
+                depths[number] = tried[found]
+                level = float(scores[found])
+                unchanged = 0
+            number = (number + 1) % len(current)
+        return current, level
+
+
+def _best_without(depths: NDArray[np.int8], number: int) -> NDArray[np.int8]:
+    """The best depth per set of all sequences but one; zeros where there is no other."""
+    if len(depths) == 1:
+        return np.zeros_like(depths[0])
+    others: NDArray[np.int8] = np.delete(depths, number, axis=0).max(axis=0)
+    return others
 
 
 def _shaken(sequences: list[Sequence], rng: np.random.Generator) -> list[Sequence]:

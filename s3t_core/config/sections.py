@@ -116,7 +116,8 @@ class DataConfig(Section):
     @field_validator("labels", mode="before")
     @classmethod
     def _labels(cls, value: Any) -> tuple[str, ...]:
-        if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v for v in value):
+        is_list = isinstance(value, list | tuple)
+        if not is_list or not all(isinstance(v, str) and v for v in value):
             raise ValueError(_no_labels(value))
         if len(value) == 1 or len(set(value)) != len(value):
             raise ValueError("expected at least two labels, each once")
@@ -159,7 +160,8 @@ def _no_labels(value: Any) -> str:
         and value
         and all(isinstance(v, str | int | float) and v != "" for v in value)
     ):
-        texts = ", ".join(_quoted(v) for v in value[:20]) + (", ..." if len(value) > 20 else "")
+        texts = ", ".join(_quoted(v) for v in value[:20])
+        texts += ", ..." if len(value) > 20 else ""
         return (
             f"expected labels that are strings, got {_kinds(value)}; write them as strings: "
             f"[{texts}]"
@@ -234,7 +236,8 @@ class SystemConfig(Section):
     def _prior(cls, value: Any) -> str | tuple[float, ...]:
         if isinstance(value, str):
             return _only(value, ("uniform",))
-        if not isinstance(value, list | tuple) or not all(type(v) in (int, float) for v in value):
+        is_list = isinstance(value, list | tuple)
+        if not is_list or not all(type(v) in (int, float) for v in value):
             raise ValueError(
                 'expected "uniform" or a list with a probability per slice such as [0.5, 0.3, 0.2]'
             )

@@ -64,7 +64,9 @@ def merge_config(config: Config, text: str | bytes, source: str) -> Config:
 def _where(location: tuple[int | str, ...]) -> str:
     if not location:
         return ""  # two tables do not fit: the reason names them
-    return f"[{location[0]}] {'.'.join(str(part) for part in location[1:]) or '(the table)'}: "
+    table, *names = map(str, location)
+    key = ".".join(names) or "(the table)"
+    return f"[{table}] {key}: "
 
 
 def _reason(error: Any) -> str:

@@ -38,7 +38,14 @@ LIMITS = (
     "a fingerprint of what the machine computes)",
 )
 
+Part = dict[str, object]
+"""A part of a predicate: JSON values."""
 
+_COMMITMENT_SCHEME = "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt"
+_ROW_COMMITMENT_SCHEME = (
+    "HMAC-SHA256(key: commitment key, request id and row); one per distinct stored row; the "
+    "controller holds the key"
+)
 _SCAN = ("files", "bytes", "needles", "unsearchable", "lost", "shared", "outside")
 
 
@@ -66,43 +73,16 @@ def certificate_predicate(
     jurisdiction: str = "",
 ) -> dict[str, Any]:
     """What the certificate says about one request of the plan. JSON values only."""
-    rows = plan.rows[request.request_id]
-    before, after = _versions_around(plan, state)
-    data_before, data_after = _datasets_around(state)
-    destroy, scan = state.steps["destroy"], state.steps["scan"]
     asked = state.requests[request.request_id]
-    outcome, present = outcome_in(state, request.request_id)
+    before, after = _versions_around(plan, state)
     return {
-        "request": {
-            "id": request.request_id,
-            "received": asked.received,
-            "due": asked.due,
-            "scope": asked.scope,
-            "met": _met(asked, now),
-            "clock_corrected": asked.clock_corrected,
-            "jurisdiction": jurisdiction,
-            "approver": state.approved.get(request.request_id, ""),
-        },
+        "request": _asked(request, state, now, jurisdiction),
         "subject": {
             "commitment": request.commitment,
             "asked_by": asked.asked_by,
-            "scheme": "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and "
-            "salt",
+            "scheme": _COMMITMENT_SCHEME,
         },
-        "found": {
-            "outcome": outcome,
-            "rows": present,
-            "training_rows": rows.training,
-            "held_out_rows": rows.held_out,
-            "rows_in_earlier_data_versions": rows.earlier,
-            "quarantined_rows": rows.quarantined,
-            "known": rows.known,
-            "erased_before_by_request": erased_before,
-            "id_searched": request.request_id not in scan["ids_lost"],
-            "row_commitments": list(plan.commitments.get(request.request_id, ())),
-            "row_commitment_scheme": "HMAC-SHA256(key: commitment key, request id and row); one "
-            "per distinct stored row; the controller holds the key",
-        },
+        "found": _found(request, plan, state, erased_before),
         "batch": {
             "plan": plan.plan_id,
             "requests": len(plan.requests),
@@ -110,28 +90,8 @@ def certificate_predicate(
             "held_out_touched": plan.held_out,
             "collateral_rows": collateral_rows(plan.slices, state),
         },
-        "times": {
-            "planned": plan.time,
-            "alias_moved": state.steps["cut over"]["moved"],
-            "old_version_refused_after_seconds": state.steps["cut over"]["staleness"],
-            "offline_use_declared_seconds": state.steps["cut over"].get("offline", 0.0),
-            "deleted_bytes_kept_declared_seconds": destroy.get("bytes_kept", 0.0),
-            "destroyed": destroy["time"],
-            "scanned": scan["time"],
-            "certified": now,
-            "clock_corrected": _is_corrected(state, now),
-        },
-        "versions": {
-            "before": before.version if before else None,
-            "after": after.version if after else None,
-            "destroyed": destroy["versions"],
-            "live_depths": _depths(after),
-        },
-        "live": _live(after),
-        "dataset": {
-            "before": data_before.version if data_before else None,
-            "after": data_after.version if data_after else None,
-        },
+        "times": _times(plan, state, now),
+        **_versions(before, after, state),
         "deactivated": [
             {
                 "key": s.key,
@@ -142,15 +102,8 @@ def certificate_predicate(
             }
             for s in plan.deactivated
         ],
-        "destroyed": {
-            "stages": [s.digest for s in plan.deactivated],
-            "data_objects_md5": destroy["objects"],
-            "quarantined_rows": destroy["quarantined"],
-            "stages_of_no_recorded_data": sorted(
-                set(destroy["stages"]) - {s.key for s in plan.deactivated}
-            ),
-        },
-        "scan": {k: scan[k] for k in _SCAN} | {"residue": 0},
+        "destroyed": _destroyed(plan, state),
+        "scan": {k: state.steps["scan"][k] for k in _SCAN} | {"residue": 0},
         "accuracy": {
             "before": before.accuracy if before else None,
             "after": after.accuracy if after else None,
@@ -160,12 +113,93 @@ def certificate_predicate(
             "name": proof.ledger,
             "size": proof.head.size,
             "root": proof.head.root,
-            "entry": scan,
+            "entry": state.steps["scan"],
             "index": proof.index,
             "proof": list(proof.proof),
         },
         "software": software,
         "not_covered": list(LIMITS),
+    }
+
+
+def _asked(request: DeletionRequest, state: State, now: str, jurisdiction: str) -> Part:
+    """The request, its deadline and who approved it."""
+    asked = state.requests[request.request_id]
+    return {
+        "id": request.request_id,
+        "received": asked.received,
+        "due": asked.due,
+        "scope": asked.scope,
+        "met": _met(asked, now),
+        "clock_corrected": asked.clock_corrected,
+        "jurisdiction": jurisdiction,
+        "approver": state.approved.get(request.request_id, ""),
+    }
+
+
+def _found(request: DeletionRequest, plan: ErasurePlan, state: State, erased_before: str) -> Part:
+    """What was there of the person, and whether the id itself was searched for."""
+    rows, scan = plan.rows[request.request_id], state.steps["scan"]
+    outcome, present = outcome_in(state, request.request_id)
+    unsearched = {*scan["ids_lost"], *scan.get("ids_unsearchable", ())}
+    return {
+        "outcome": outcome,
+        "rows": present,
+        "training_rows": rows.training,
+        "held_out_rows": rows.held_out,
+        "rows_in_earlier_data_versions": rows.earlier,
+        "quarantined_rows": rows.quarantined,
+        "known": rows.known,
+        "erased_before_by_request": erased_before,
+        "id_searched": request.request_id not in unsearched,
+        "row_commitments": list(plan.commitments.get(request.request_id, ())),
+        "row_commitment_scheme": _ROW_COMMITMENT_SCHEME,
+    }
+
+
+def _times(plan: ErasurePlan, state: State, now: str) -> Part:
+    """When each step was done, and the waits that were declared."""
+    cut_over, destroy = state.steps["cut over"], state.steps["destroy"]
+    return {
+        "planned": plan.time,
+        "alias_moved": cut_over["moved"],
+        "old_version_refused_after_seconds": cut_over["staleness"],
+        "offline_use_declared_seconds": cut_over.get("offline", 0.0),
+        "deleted_bytes_kept_declared_seconds": destroy.get("bytes_kept", 0.0),
+        "destroyed": destroy["time"],
+        "scanned": state.steps["scan"]["time"],
+        "certified": now,
+        "clock_corrected": _is_corrected(state, now),
+    }
+
+
+def _versions(before: VersionRecord | None, after: VersionRecord | None, state: State) -> Part:
+    """The versions of model and data before and after, and what is live now."""
+    data_before, data_after = _datasets_around(state)
+    return {
+        "versions": {
+            "before": before.version if before else None,
+            "after": after.version if after else None,
+            "destroyed": state.steps["destroy"]["versions"],
+            "live_depths": _depths(after),
+        },
+        "live": _live(after),
+        "dataset": {
+            "before": data_before.version if data_before else None,
+            "after": data_after.version if data_after else None,
+        },
+    }
+
+
+def _destroyed(plan: ErasurePlan, state: State) -> Part:
+    """Digests of what was destroyed; of rows in quarantine their number."""
+    destroy = state.steps["destroy"]
+    planned = {s.key for s in plan.deactivated}
+    return {
+        "stages": [s.digest for s in plan.deactivated],
+        "data_objects_md5": destroy["objects"],
+        "quarantined_rows": destroy["quarantined"],
+        "stages_of_no_recorded_data": sorted(set(destroy["stages"]) - planned),
     }
 
 

@@ -424,14 +424,15 @@ class Eraser:
     def _looked(self, plan: ErasurePlan, state: State) -> dict[str, Any] | None:
         """Search everything; what the scan's event tells, None where requests were deferred. Raises
         ResidueFound."""
-        found = self._ids_of(plan.requests, state, plan.plan_id)
+        sought = state.sought
+        found = self._ids_of(sought, state, plan.plan_id)
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
         texts = (
             found.texts if found.texts is not None and len(set(found.texts)) == plan.texts else None
         )
         report = self.ports.residue.scan(found.ids, found.texts or [], targets)
         self.outside = report.outside
-        hashed = [r for r in plan.requests if state.requests[r].asked_by != "id"]
+        hashed = [r for r in sought if state.requests[r].asked_by != "id"]
         unknown = sorted({*found.ids_lost, *hashed})
         deferred = _found_by_id(
             report, {r: ids for r, ids in found.ids_of.items() if _is_of_nobody(r, plan, state)}
@@ -444,17 +445,21 @@ class Eraser:
         if report.undecodable:
             raise ResidueFound(_undecodable(report))
         lost = len(unknown) + (plan.texts if texts is None else 0)
+        unsearchable = sorted(
+            r for r, ids in found.ids_of.items() if not report.ids_unsearchable.isdisjoint(ids)
+        )
         self._scanned = plan.plan_id
         return {
             "files": report.files,
             "bytes": report.bytes,
             "needles": report.needles,
-            "spellings": sum(len(state.requests[r].ids) for r in plan.requests),
+            "spellings": sum(len(state.requests[r].ids) for r in sought),
             "unsearchable": report.unsearchable + lost,
             "lost": lost,
             "ids_lost": unknown,
             "shared": report.shared,
             "outside": len(report.outside),
+            **({"ids_unsearchable": unsearchable} if unsearchable else {}),
         }
 
     def _defer(self, requests: list[str], plan: ErasurePlan, report: ScanReport) -> None:

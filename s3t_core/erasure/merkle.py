@@ -105,8 +105,10 @@ def _levels(leaves: list[bytes]) -> list[list[bytes]]:
     levels = [leaves]
     while len(levels[-1]) > 1:
         level = levels[-1]
-        paired = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-        levels.append(paired + level[len(level) - len(level) % 2 :])
+        neighbours = zip(level[::2], level[1::2], strict=False)
+        paired = [node_hash(left, right) for left, right in neighbours]
+        is_odd = len(level) % 2 == 1
+        levels.append([*paired, level[-1]] if is_odd else paired)
     return levels
 
 

@@ -12,7 +12,7 @@
 import json
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
@@ -39,16 +39,20 @@ _FEW = 16
 @dataclass(frozen=True)
 class NeedleSet:
     """What is searched for. `ids` match only as whole words: an id may be a part of a longer
-    one."""
+    one. `ids_unsearchable`: the ids as given that are not searched for in every
+    form."""
 
     ids: tuple[bytes, ...]
     windows: tuple[bytes, ...]
     unsearchable: int
+    ids_unsearchable: frozenset[str] = field(default=frozenset(), repr=False)
 
     def found_in(self, data: bytes) -> bool:
         """Whether any needle is in `data`."""
         if len(self.ids) + len(self.windows) <= _FEW:
-            return any(w in data for w in self.windows) or any(_word_in(i, data) for i in self.ids)
+            if any(window in data for window in self.windows):
+                return True
+            return any(_word_in(given, data) for given in self.ids)
         return any(
             which >= len(self.ids) or _stands_alone(data, begin, end)
             for which, begin, end in self._automaton.find_matches_as_indexes(data, overlapping=True)
@@ -112,13 +116,20 @@ def make_needles(
         {w for form in _forms(text) if len(form) >= MIN_TEXT_BYTES for w in _windows(form)}
         for text in (t.strip() for t in texts)
     ]
-    every = NeedleSet(tuple(sorted(set().union(*words))), tuple(sorted(set().union(*windows))), 0)
+    every_id = sorted(set().union(*words))
+    every_window = sorted(set().union(*windows))
+    every = NeedleSet(tuple(every_id), tuple(every_window), 0)
     parts = [baseline] if isinstance(baseline, bytes) else baseline
     usual_ids, usual_windows = every.which_in(parts)
     return NeedleSet(
         tuple(sorted(set(every.ids) - usual_ids)),
         tuple(sorted(set(every.windows) - usual_windows)),
         sum(w <= usual_ids for w in words) + sum(w <= usual_windows for w in windows),
+        frozenset(
+            given
+            for given, w in zip(ids, words, strict=True)
+            if not w or not w.isdisjoint(usual_ids)
+        ),
     )
 
 
@@ -129,8 +140,9 @@ def is_among(given: str, found: Collection[bytes]) -> bool:
 
 def _forms(text: str) -> set[bytes]:
     raw = text.encode()
-    escaped = (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
-    return {raw, plain(raw), read(raw), *(plain(form.encode()) for form in escaped)}
+    escaped = (json.dumps(text), json.dumps(text, ensure_ascii=False))
+    inside = [form[1:-1].encode() for form in escaped]
+    return {raw, plain(raw), read(raw), *map(plain, inside)}
 
 
 def _windows(data: bytes) -> list[bytes]:

@@ -567,7 +567,8 @@ def _canonical(value: Any) -> bytes:
 def _spelt(value: Any) -> str:
     if isinstance(value, dict):
         names = sorted(value, key=lambda name: name.encode("utf-16-be"))
-        return "{" + ",".join(f"{_spelt(name)}:{_spelt(value[name])}" for name in names) + "}"
+        members = [f"{_spelt(name)}:{_spelt(value[name])}" for name in names]
+        return "{" + ",".join(members) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(_spelt, value)) + "]"
     if isinstance(value, float) or (isinstance(value, int) and abs(value) >= 2**53):
@@ -593,7 +594,8 @@ def _number(value: float) -> str:
         told = f"0.{'0' * -point}{digits}"
     else:
         fraction = f".{digits[1:]}" if digits[1:] else ""
-        told = f"{digits[0]}{fraction}e{'+' if point > 0 else '-'}{abs(point - 1)}"
+        exponent_sign = "+" if point > 0 else "-"
+        told = f"{digits[0]}{fraction}e{exponent_sign}{abs(point - 1)}"
     return f"{'-' if sign else ''}{told}"
 
 

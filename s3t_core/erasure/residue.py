@@ -128,6 +128,7 @@ def scan(
         _sorted(found.undecodable),
         _sorted(found.written),
         frozenset(found.needles),
+        needles.ids_unsearchable,
     )
 
 
@@ -512,9 +513,8 @@ def _walk(
     linked: list[Path] = []
     for path in _below(root):
         relative = path.relative_to(root).as_posix()
-        own = any(relative == s or relative.startswith(s + "/") for s in system_paths) or any(
-            path.is_relative_to(extra) for extra in extra_roots
-        )
+        named = any(relative == s or relative.startswith(s + "/") for s in system_paths)
+        own = named or any(path.is_relative_to(extra) for extra in extra_roots)
         if path.is_symlink():
             linked += [path] if own else []
             if own:

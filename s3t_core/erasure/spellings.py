@@ -156,10 +156,13 @@ def plain(data: bytes) -> bytes:
     depth of escaping."""
     if b"\\" in data:
         first, *others = data.split(b"\\")
-        data = first + b"".join(
-            [_MEANT[part[0]] + part[1:] if part and part[0] in _MEANT else part for part in others]
-        )
-    return data.replace(b"\0", b"") if data.count(b"\0") < _FEW else data.translate(None, b"\0")
+        meant = [
+            _MEANT[part[0]] + part[1:] if part and part[0] in _MEANT else part for part in others
+        ]
+        data = first + b"".join(meant)
+    if data.count(b"\0") < _FEW:
+        return data.replace(b"\0", b"")
+    return data.translate(None, b"\0")
 
 
 def _letters(found: "re.Match[bytes]") -> bytes:
@@ -175,7 +178,11 @@ def _letters(found: "re.Match[bytes]") -> bytes:
 
 def _letters_and_bytes(found: "re.Match[bytes]") -> bytes:
     """The same, each `\\x` being a byte."""
-    return bytes([int(found[0][-2:], 16) or 32]) if found[0][-3:-2] == b"x" else _letters(found)
+    is_byte = found[0][-3:-2] == b"x"
+    if not is_byte:
+        return _letters(found)
+    number = int(found[0][-2:], 16)
+    return bytes([number or 32])
 
 
 def _wide(chunk: bytes) -> Iterator[bytes]:
@@ -183,15 +190,17 @@ def _wide(chunk: bytes) -> Iterator[bytes]:
     few nor all."""
     if chunk.count(b"\0") < _NULS[0]:
         return
-    nuls = np.frombuffer(chunk + bytes(-len(chunk) % _BLOCK), np.uint8).reshape(-1, _BLOCK) == 0
-    share = np.count_nonzero(nuls, axis=1)
+    filled = chunk + bytes(-len(chunk) % _BLOCK)
+    blocks = np.frombuffer(filled, np.uint8).reshape(-1, _BLOCK)
+    share = np.count_nonzero(blocks == 0, axis=1)
     chosen = (share >= _NULS[0]) & (share <= _NULS[1])
     if not chosen.any():
         return
     chosen[1:] |= chosen[:-1].copy()
     chosen[:-1] |= chosen[1:].copy()
     edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False)) * _BLOCK
-    parts = [chunk[begin:end] for begin, end in zip(edges[::2], edges[1::2], strict=True)]
+    runs = zip(edges[::2], edges[1::2], strict=True)
+    parts = [chunk[begin:end] for begin, end in runs]
     for encoding in ("utf-16-le", "utf-16-be"):
         for begin in (0, 1):
             yield b"\n".join(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from s3t_core.domain import DatasetVersion, Release, SliceId, StageRecord
+from s3t_core.domain import DatasetVersion, Release, RowCounts, SliceId, StageRecord
 from s3t_core.erasure.outcome import ErasureOutcome
 
 Event = dict[str, Any]
@@ -195,9 +195,24 @@ class State:
         return {self.copies.get(run, run) for run in runs if run}
 
     @property
+    def signed_by(self) -> set[str]:
+        """Ids of the key that signs and of those that it replaced."""
+        return {self.signing, *(c.old for c in self.key_changes)}
+
+    @property
     def planned(self) -> list[str]:
         """Ids of the requests that are being carried out."""
         return list(self.plan["plan"]["requests"]) if self.plan else []
+
+    @property
+    def sought(self) -> list[str]:
+        """Those of them whose ids a scan searches for: all but the ones that were certified before
+        an interruption and of whom no row was known. They are closed, and nothing that is erased
+        can have left their ids anywhere."""
+        rows = self.plan["plan"]["rows"] if self.plan else {}
+        closed = [r for r in self.planned if r in self.certified]
+        of_nobody = {r for r in closed if not RowCounts(**rows[r]).known}
+        return [r for r in self.planned if r not in of_nobody]
 
     def is_open(self, request_id: str) -> bool:
         """Whether a request was acknowledged and has no closing document yet."""

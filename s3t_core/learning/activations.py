@@ -135,7 +135,9 @@ def _positions(split: SplitBackbone, rows: Encoded) -> list[int]:
     one."""
     if isinstance(rows.reader, TextReader):
         return rows.lengths
-    return [split.entering(rows.batch([0])[0], [1])[1].shape[1]] * len(rows.items)
+    first, *_ = rows.batch([0])
+    states = split.entering(first, [1])[1]
+    return [states.shape[1]] * len(rows.items)
 
 
 def states_key(recipe: Recipe, slice_digest: str, layer: int, rows: int) -> str:

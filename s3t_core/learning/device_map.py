@@ -67,9 +67,8 @@ def device_map(backbone: Backbone, max_memory: str, lowest: int) -> dict[str, De
         while at < len(devices) and room[devices[at]] < sizes[name]:
             at += 1
         if at == len(devices) and index >= lowest:
-            needed = sum(sizes[f"{stack}.{i}"] for i in range(lowest, backbone.layers)) + sum(
-                sizes[n] for n in _beside(model, stack)
-            )
+            trained = [f"{stack}.{i}" for i in range(lowest, backbone.layers)]
+            needed = sum(sizes[n] for n in (*trained, *_beside(model, stack)))
             raise UsageError(
                 "expected [runner] max_memory to hold the layers that are trained through, from "
                 f"{lowest} on, {needed / 2**20:,.0f} MiB in all, got less; give it more, or lower "

@@ -63,15 +63,15 @@ class TextReader:
     def batch(self, items: Sequence[Item]) -> dict[str, Tensor]:
         """(rows, longest) int64 `input_ids` and `attention_mask`; the filling is masked: its id
         reaches no answer."""
-        rows, longest, filling = (
-            [list(i) for i in items],
-            max(self.lengths(items)),
-            self.tokenizer.pad_token_id or 0,
-        )
-        return {
-            "input_ids": torch.tensor([r + [filling] * (longest - len(r)) for r in rows]),
-            "attention_mask": torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows]),
-        }
+        lengths = self.lengths(items)
+        longest = max(lengths)
+        filling = self.tokenizer.pad_token_id or 0
+        ids, mask = [], []
+        for item, length in zip(items, lengths, strict=True):
+            missing = longest - length
+            ids.append([*item, *[filling] * missing])
+            mask.append([1] * length + [0] * missing)
+        return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
     def weight(self, items: Sequence[Item]) -> int:
         """Tokens, padding included."""

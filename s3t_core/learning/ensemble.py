@@ -142,4 +142,6 @@ class Ensemble:
         if not rows or not self._shards:
             return None
         predictions = self.predict([r.text for r in rows])
-        return sum(p.label == r.label for p, r in zip(predictions, rows, strict=True)) / len(rows)
+        pairs = zip(predictions, rows, strict=True)
+        right = sum(prediction.label == row.label for prediction, row in pairs)
+        return right / len(rows)

@@ -139,7 +139,8 @@ def _attention(states: Tensor, frozen: dict[str, Tensor], update: Tensor) -> Ten
         found = _linear(states, frozen[name]) + more
         return found.view(_BATCH, _TOKENS, _HEADS, -1).transpose(1, 2)
 
-    scores = heads("query", update) @ heads("key").transpose(2, 3) * (_HIDDEN // _HEADS) ** -0.5
+    scale = (_HIDDEN // _HEADS) ** -0.5
+    scores = heads("query", update) @ heads("key").transpose(2, 3) * scale
     scores = scores.masked_fill(
         torch.arange(_TOKENS, device=states.device) == _TOKENS - 1, torch.finfo(scores.dtype).min
     )
@@ -154,7 +155,8 @@ def _linear(states: Tensor, weight: Tensor) -> Tensor:
 
 def _pixels() -> numpy.ndarray:
     """(56, 56, 3) float32: pixels rescaled and normalised."""
-    pixels = (numpy.arange(56 * 56 * 3).reshape(56, 56, 3) * 31 % 256).astype(numpy.uint8)
+    numbers = numpy.arange(56 * 56 * 3) * 31 % 256
+    pixels = numbers.reshape(56, 56, 3).astype(numpy.uint8)
     scaled = pixels.astype(numpy.float32) * numpy.float32(1 / 255)
     return (scaled - numpy.float32(0.485)) / numpy.float32(0.229)
 

@@ -76,7 +76,8 @@ class StagedModel:
         self.attach(name, block)
         tensors = load_tensors(artifact)
         expected = self.tensors(name)
-        if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in expected.items()}:
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        if shapes != {name: tensor.shape for name, tensor in expected.items()}:
             raise ArtifactError(
                 f"expected the {len(expected)} tensors of a stage of block {block}, got others; "
                 "the artifact belongs to another config"

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from flows.adapters import checkpoints
 from flows.adapters.database import seal_of
 from flows.adapters.keys import SIGNING_PUB, read_public_key, read_signing_key
+from flows.use_cases.evidence import write_bundle
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config
@@ -128,6 +130,30 @@ def test_a_checkpoint_by_another_key_of_another_ledger_or_none_is_told_apart(
     shutil.rmtree(tmp_path / "outside")
     with pytest.raises(WorkspaceError, match="log_checkpoints_to"):
         Workspace(place.root).ledger.state()
+
+
+@pytest.mark.parametrize("where", ["inside", "outside", "outside, and not the largest", "bundle"])
+def test_a_key_that_the_ledger_never_named_signs_no_checkpoint_whatever_lies_beside_the_keys(
+    place: Workspace, tmp_path: Path, where: str
+) -> None:
+    """Somebody puts the public part of a key of theirs where replaced ones lie."""
+    (place.keys_dir / "retired-00.pub").write_bytes(
+        KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    take_requests(place, ["person 1"])
+    leaves = place.ledger.leaves()
+    size = 1 if "not the largest" in where else len(leaves)
+    signed = sign_checkpoint(_checkpoint(size, leaves), KEY)
+    outside = tmp_path / "outside" / f"{leaves[0].hex()[:16]}-{size:012d}.json"
+    if where == "bundle":
+        (tmp_path / "kept.json").write_bytes(signed)
+        with pytest.raises(CertificateError, match="another key"):
+            write_bundle(place, tmp_path / "b.zip", [tmp_path / "kept.json"])
+        return
+    (place.state_dir / "checkpoint.json" if where == "inside" else outside).write_bytes(signed)
+    for _ in range(2):  # nor is it remembered as one that was held against the ledger
+        with pytest.raises(LedgerError, match="a key that the ledger names"):
+            Workspace(place.root).ledger.state()
 
 
 def test_a_request_that_no_checkpoint_tells_of_is_not_acknowledged(
@@ -315,5 +341,5 @@ def test_an_entry_and_its_checkpoint_that_come_while_the_ledger_is_checked_are_n
         take_requests(Workspace(place.root), ["person 1"])
         return before
 
-    place.checkpoints.check(ledger, lambda: [], leaves_while_another_asks)
+    place.checkpoints.check(ledger, place.ledger.state, leaves_while_another_asks)
     assert place.ledger.head().size == 2

@@ -231,15 +231,17 @@ def test_requests_by_what_the_system_wrote_are_certified_and_keep_nobody(place: 
     assert [outcomes[r.request_id] == "nothing found" for r in asked] == [True] * len(names) + [
         False
     ]
-    scan = json.loads(
-        base64.b64decode(
-            json.loads((place.certificates_dir / f"{asked[-1].request_id}.json").read_bytes())[
-                "payload"
-            ]
-        )
-    )["predicate"]["scan"]
-    assert scan["unsearchable"] == len(names)
+    told = [_predicate(place, r.request_id) for r in asked]
+    assert {t["scan"]["unsearchable"] for t in told} == {len(names)}
+    assert [t["found"]["id_searched"] for t in told] == [False] * len(names) + [True]
     assert _found_again(place, SPACED)
+
+
+def _predicate(place: Workspace, request: str) -> dict[str, Any]:
+    """What the certificate of a request says."""
+    envelope = json.loads((place.certificates_dir / f"{request}.json").read_bytes())
+    said: dict[str, Any] = json.loads(base64.b64decode(envelope["payload"]))["predicate"]
+    return said
 
 
 def _digests_of_data(place: Workspace) -> dict[str, str]:

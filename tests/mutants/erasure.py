@@ -373,8 +373,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: a scan for less than was told is taken",
         where="s3t_core/erasure/rules.py::_scanned",
-        takes="event['spellings'] == told",
-        puts="True or told",
+        takes="event['spellings'] in (sought, sum(told.values()))",
+        puts="True or sought",
         fails="tests/unit/test_rules.py::refused_everywhere_else",
     ),
     Mutant(
@@ -382,15 +382,17 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/erasure/executor.py::Eraser._looked",
         takes=(
             "{'files': report.files, 'bytes': report.bytes, 'needles': report.needles, "
-            "'spellings': sum((len(state.requests[r].ids) for r in plan.requests)), "
+            "'spellings': sum((len(state.requests[r].ids) for r in sought)), "
             "'unsearchable': report.unsearchable + lost, 'lost': lost, 'ids_lost': unknown, "
-            "'shared': report.shared, 'outside': len(report.outside)}"
+            "'shared': report.shared, 'outside': len(report.outside), **({'ids_unsearchable': "
+            "unsearchable} if unsearchable else {})}"
         ),
         puts=(
             "{'files': report.files, 'bytes': report.bytes, 'needles': report.needles, "
-            "'spellings': sum((len(state.requests[r].ids) for r in plan.requests)), "
+            "'spellings': sum((len(state.requests[r].ids) for r in sought)), "
             "'unsearchable': report.unsearchable, 'lost': 0, 'ids_lost': unknown, 'shared': "
-            "report.shared, 'outside': len(report.outside)}"
+            "report.shared, 'outside': len(report.outside), **({'ids_unsearchable': unsearchable} "
+            "if unsearchable else {})}"
         ),
         fails="tests/unit/test_executor.py::restore_lost",
     ),

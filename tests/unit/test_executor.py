@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from s3t_core.domain import DeletionRequest, Release, Replica, RowCounts, SliceId, StageRecord
+from s3t_core.erasure import executor
 from s3t_core.erasure.certificate import check_statement
 from s3t_core.erasure.dsse import verify
 from s3t_core.erasure.executor import STEPS, ErasePorts, Eraser
@@ -23,6 +24,7 @@ from s3t_core.errors import (
     ResidueFound,
     WorkspaceError,
 )
+from s3t_core.ports import Closing
 from s3t_core.release_json import release_to_json, stage_to_json
 from s3t_core.times import rfc3339
 from tests.fakes import (
@@ -42,6 +44,10 @@ ORDERS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
 
 class Killed(Exception):
     """The process died here."""
+
+
+def _die() -> None:
+    raise Killed
 
 
 class Reaper:
@@ -779,6 +785,33 @@ def test_what_is_left_of_an_erased_person_stops_the_erasure_whatever_else_is_fou
     world.ports.residue.words.pop("a log", None)  # type: ignore[attr-defined]
     world.eraser().run()
     _check_deferred(world)
+
+
+@pytest.mark.parametrize("left", [RUN_ID, "s01-2"])
+def test_what_a_certified_request_of_nobody_asked_for_stops_no_other_after_a_crash(
+    left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run was killed between two batches of certificates; the next one searches again, on the
+    record. What nobody with rows asked for may stand in a file by then; what an erased person
+    did stops it."""
+    monkeypatch.setattr(executor, "_BATCH", 1)
+    world = make_world()
+    world.ask("q1", RUN_ID)
+    world.ask("q2", "s01-2")
+    world.ask("q3", "s11-0")
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        closed, close = list[Closing](), world.requests.close
+        patched.setattr(world.requests, "close", lambda done: closed.extend(done) or close(done))
+        patched.setattr(world.ports.residue, "check", lambda: _die() if len(closed) == 2 else None)
+        world.eraser().run()
+    assert world.ledger.state().certified.keys() == {"q1", "q2"}
+    world.ports.residue.words = {"mlflow.db": left}  # type: ignore[attr-defined]
+    if left == "s01-2":
+        with pytest.raises(ResidueFound, match="no certificate was written"):
+            world.eraser().run()
+        world.ports.residue.words = {}  # type: ignore[attr-defined]
+    world.eraser().run()
+    _check_finished(world, ["q1", "q2", "q3"], ["s01-2", "s11-0"])
 
 
 def _calls_where_one_is_deferred() -> int:

@@ -296,7 +296,10 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
         set(),
     ),
     "no spelling": ({"type": "spelt", "request": "q1", "ids": [], "near": []}, set()),
-    "a scan for less than was told": ({**_step("scan"), "spellings": 0}, set()),
+    "a scan for less than was told": (
+        {**_step("scan"), "spellings": 0},
+        {"certified"},  # of a request that is closed, and of nobody: it is not looked for again
+    ),
     "a backbone": (
         {"type": "backbone", "model": "n", "digest": "b", "tokenizer_digest": "t"},
         IDLE,

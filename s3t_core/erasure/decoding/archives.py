@@ -152,7 +152,8 @@ def _check_covered(
     file.seek(begin)
     tail = file.read()
     end = tail.rfind(b"PK\x05\x06")
-    if begin + end + 22 + int.from_bytes(tail[end + 20 : end + 22], "little") != size:
+    comment = int.from_bytes(tail[end + 20 : end + 22], "little")
+    if begin + end + 22 + comment != size:
         raise Undecodable("zip: bytes after its end")
 
 

@@ -410,8 +410,10 @@ def _entry(data: bytes) -> Found:
     found = _inflated(zlib.decompressobj(-15), data[begin:])
     if found.ended is not None:
         end = begin + found.ended
-        told = struct.pack("<L", zlib.crc32(zlib.decompressobj(-15).decompress(data[begin:end])))
-        if told not in (struct.pack("<L", crc), data[end : end + 4], data[end + 4 : end + 8]):
+        whole = zlib.decompressobj(-15).decompress(data[begin:end])
+        told = struct.pack("<L", zlib.crc32(whole))
+        before, behind = struct.pack("<L", crc), data[end : end + 8]
+        if told not in (before, behind[:4], behind[4:]):
             return Found(None, begin + found.read, found.out)
     return Found(
         None if found.ended is None else begin + found.ended, begin + found.read, found.out

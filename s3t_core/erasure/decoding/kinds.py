@@ -177,7 +177,8 @@ def _is_arrow_stream(head: bytes) -> bool:
 
 def _is_safetensors(head: bytes) -> bool:
     """The length of a JSON object, then the object."""
-    return head[8:10] in (b'{"', b"{}") and int.from_bytes(head[:8], "little") < 2**26
+    length = int.from_bytes(head[:8], "little")
+    return head[8:10] in (b'{"', b"{}") and length < 2**26
 
 
 def _is_tar(head: bytes) -> bool:

@@ -23,13 +23,18 @@ def is_bzip2(head: bytes) -> bool:
 def is_lzma(head: bytes) -> bool:
     """As xz tells it: three numbers in a byte, a window of 2^n or 2^n + 2^(n-1), a size that is
     none or not absurd."""
-    if len(head) < 13 or head[0] >= 225 or head[0] % 9 + head[0] // 9 % 5 > 4:
+    if len(head) < 13 or head[0] >= 225:
         return False
-    window, size = int.from_bytes(head[1:5], "little"), int.from_bytes(head[5:13], "little")
+    literal_bits, position_bits = head[0] % 9, head[0] // 9 % 5
+    if literal_bits + position_bits > 4:
+        return False
+    window = int.from_bytes(head[1:5], "little")
+    size = int.from_bytes(head[5:13], "little")
     is_round = window.bit_count() == 1 or (
         window.bit_count() == 2 and not window & (window >> 2) and bool(window & (window >> 1))
     )
-    return window >= 2**12 and is_round and (size == 2**64 - 1 or size < 2**38)
+    is_likely = size == 2**64 - 1 or size < 2**38
+    return window >= 2**12 and is_round and is_likely
 
 
 def is_zlib(head: bytes) -> bool:

@@ -209,7 +209,10 @@ def pass_zstd(file: IO[bytes]) -> None:
     """To the end of a frame of zstd, whose magic was read (RFC 8878)."""
     flags = _number(file, 1)
     single, sized = bool(flags & 0x20), flags >> 6
-    read_exactly(file, (not single) + (0, 1, 2, 4)[flags & 3] + ((0, 2, 4, 8)[sized] or single))
+    window = int(not single)
+    dictionary = (0, 1, 2, 4)[flags & 3]
+    content_size = (0, 2, 4, 8)[sized] or int(single)
+    read_exactly(file, window + dictionary + content_size)
     last = False
     while not last:
         block = _number(file, 3)
@@ -243,4 +246,6 @@ def decode_as(encoding: str) -> Decoder:
 
 def is_skippable(head: bytes) -> bool:
     """Whether a frame that zstd and lz4 pass over begins here."""
-    return len(head) >= 8 and head[0] & 0xF0 == 0x50 and head[1:4] == b"\x2a\x4d\x18"
+    if len(head) < 8:
+        return False
+    return head[0] & 0xF0 == 0x50 and head[1:4] == b"\x2a\x4d\x18"

@@ -95,7 +95,9 @@ def _told_places(source: Source, chunk: Struct) -> list[tuple[int, int]]:
     column = chunk[3]
     begin = min(filter(None, (column[9], column.get(11))), default=4)
     _check_pages(source, begin, column[7], column[5])
-    places = [(begin, column[7]), *((chunk[at], chunk[at + 1]) for at in (4, 6) if at in chunk)]
+    indexes = [at for at in (4, 6) if at in chunk]
+    places = [(begin, column[7])]
+    places += [(chunk[at], chunk[at + 1]) for at in indexes]
     if 14 in column:
         header = Reader(_at(source, column[14], _PAGE_HEADER_BYTES))
         bits = header.struct()[1]
