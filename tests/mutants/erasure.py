@@ -35,6 +35,27 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/unit/test_evidence.py::any_changed_byte",
     ),
     Mutant(
+        name="scan: who is certified and nobody is looked for again",
+        where="s3t_core/erasure/state.py::State.sought",
+        takes="r not in of_nobody",
+        puts="of_nobody is not None",
+        fails="tests/unit/test_executor.py::stops_no_other_after_a_crash",
+    ),
+    Mutant(
+        name="scan: who is certified is looked for no more",
+        where="s3t_core/erasure/state.py::State.sought",
+        takes="not RowCounts(**rows[r]).known",
+        puts="rows[r]",
+        fails="tests/unit/test_executor.py::stops_no_other_after_a_crash",
+    ),
+    Mutant(
+        name="certificate: an id that is a usual word was searched for",
+        where="s3t_core/erasure/certificate.py::_found",
+        takes="{*scan['ids_lost'], *scan.get('ids_unsearchable', ())}",
+        puts="scan['ids_lost']",
+        fails="tests/faults/test_words.py::certified_and_keep_nobody",
+    ),
+    Mutant(
         name="scan: residue does not stop",
         where="s3t_core/erasure/executor.py::Eraser._looked",
         takes="report.residue",

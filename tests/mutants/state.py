@@ -246,6 +246,27 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_beside_the_ledger.py::largest_signed",
     ),
     Mutant(
+        name="checkpoint: whatever lies beside the keys signs",
+        where="flows/adapters/checkpoints.py::_check_signer",
+        takes="signer not in state.signed_by",
+        puts="False",
+        fails="tests/faults/test_checkpoints.py::beside_the_keys",
+    ),
+    Mutant(
+        name="checkpoint: what is refused is remembered all the same",
+        where="flows/adapters/checkpoints.py::CheckpointFiles.check",
+        takes="recorded, now = (state(), leaves())",
+        puts="recorded, now = (state(), leaves()); self._memory.save()",
+        fails="tests/faults/test_checkpoints.py::beside_the_keys",
+    ),
+    Mutant(
+        name="bundle: whatever lies beside the keys signed what an auditor kept",
+        where="flows/wiring.py::Workspace.public_keys",
+        takes="key_id(k) in known",
+        puts="known",
+        fails="tests/faults/test_checkpoints.py::beside_the_keys and bundle",
+    ),
+    Mutant(
         name="checkpoint: a replaced key's counts",
         where="flows/adapters/checkpoints.py::_check_signer",
         takes="replaced is not None and checkpoint.head.size > replaced.entry",
