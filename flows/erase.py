@@ -90,11 +90,11 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
         "waiting": _waiting(place, state),
     }
     if eraser.deferred:
-        raise RequestsDeferred(_deferred(eraser.deferred), done)
+        raise RequestsDeferred(told_of_deferred(eraser.deferred), done)
     return done
 
 
-def _deferred(found_in: Mapping[str, tuple[str, ...]]) -> str:
+def told_of_deferred(found_in: Mapping[str, tuple[str, ...]]) -> str:
     """What is told of requests that stay open."""
     files = sorted({name for names in found_in.values() for name in names})
     if not files:

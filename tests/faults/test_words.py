@@ -15,9 +15,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from prometheus_client.parser import text_string_to_metric_families
 
 from flows.adapters.keys import read_signing_key
+from flows.erase import told_of_deferred
 from flows.ingest import ingest_source
+from flows.metrics import text_of
+from flows.supervisor.serving import why_at_once
 from flows.use_cases.reporting import write_report
 from flows.use_cases.requests import (
     approve,
@@ -288,6 +292,37 @@ def test_who_asks_for_what_stands_in_a_file_of_the_systems_keeps_nobody_else(
     place.requests.check()
     withdraw(place, request.request_id)
     assert not Workspace(place.root).ledger.state().deferred
+
+
+def test_a_deferred_request_counts_as_one_and_starts_no_run_however_near_its_deadline(
+    place: Workspace,
+) -> None:
+    """Alone in its erasure, it was never cut over: the time that the one before took stays told."""
+    took = _metric(place, "s3t_cut_over_seconds")
+    (place.state_dir / "serve.log").write_text("a run of user-8842A began\n")
+    (request,) = take_requests(place, ["user-8842A"])
+    place.config = place.config.model_copy(
+        update={"erasure": place.config.erasure.model_copy(update={"at_once_hours": 24 * 365})}
+    )
+    assert request.request_id in why_at_once(place)
+    assert _erase(place) == {}
+    again = Workspace(place.root)
+    again.config = place.config
+    assert why_at_once(again) == ""
+    assert _metric(again, "s3t_cut_over_seconds") == took is not None
+    assert _metric(again, "s3t_requests", state="deferred") == 1
+
+
+def test_what_is_told_of_deferred_requests_says_whether_a_search_was_done() -> None:
+    found = told_of_deferred({"req-1": ("mlflow.db", "a log"), "req-2": ("a log",)})
+    assert "which stand in 2 file(s): a log, mlflow.db. They stay open (req-1, req-2)" in found
+    unsearched = told_of_deferred({"req-1": ()})
+    assert "no search that could be done" in unsearched and "file" not in unsearched
+
+
+def _metric(place: Workspace, name: str, **labels: str) -> float | None:
+    samples = [s for f in text_string_to_metric_families(text_of(place)) for s in f.samples]
+    return next((s.value for s in samples if s.name == name and s.labels == labels), None)
 
 
 SAID = f"what {BOB} said for the 1th time in words of their own"

@@ -31,6 +31,20 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_beside_the_ledger.py::times_that_hold",
     ),
     Mutant(
+        name="metrics: who was deferred alone was cut over",
+        where="flows/metrics.py::_seconds_to_cut_over",
+        takes="_longest(received, rest, moved) if rest else before",
+        puts="took",
+        fails="tests/faults/test_words.py::starts_no_run",
+    ),
+    Mutant(
+        name="serving: a deferred request starts a run at once",
+        where="flows/supervisor/serving.py::why_at_once",
+        takes="r.request_id not in state.deferred",
+        puts="True",
+        fails="tests/faults/test_words.py::starts_no_run",
+    ),
+    Mutant(
         name="clock: metrics count over a correction",
         where="flows/metrics.py::_seconds_to_cut_over",
         takes="received, before, took = ({}, None, None)",
