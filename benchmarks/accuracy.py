@@ -92,8 +92,8 @@ def _trained(root: Path) -> Workspace:
         create_workspace(root, example_config(), EXAMPLE_KEY)
     place = Workspace(root)
     if place.ledger.state().champion is None:
-        from flows.ingest import ingest
-        from flows.train import train
+        from flows.prefect_flows.ingest import ingest
+        from flows.prefect_flows.train import train
 
         ingest(str(root), "example:chitchat")
         train(str(root))

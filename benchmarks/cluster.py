@@ -97,9 +97,9 @@ def _trained(
     """Key to digest of every stage, and how long the training took; `first` is called when a stage
     is recorded."""
     from flows.examples import example_config
-    from flows.ingest import ingest
+    from flows.prefect_flows.ingest import ingest
+    from flows.prefect_flows.train import train
     from flows.settings import start_prefect
-    from flows.train import train
     from flows.wiring import Workspace, create_workspace
     from s3t_core.config import merge_config
 

@@ -131,8 +131,8 @@ def workspace_of(bed: Bed) -> Workspace:
     from flows.settings import start_prefect
 
     start_prefect()
-    from flows.ingest import ingest
-    from flows.train import train
+    from flows.prefect_flows.ingest import ingest
+    from flows.prefect_flows.train import train
 
     ingest(str(root), str(source))
     source.unlink()
@@ -173,7 +173,7 @@ def _alone(place: Workspace, subject: str) -> tuple[float, float]:
 
 
 def _by_flow(place: Workspace, subject: str) -> float:
-    from flows.erase import erase
+    from flows.prefect_flows.erase import erase
 
     def work() -> None:
         take_requests(place, [subject])

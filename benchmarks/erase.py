@@ -87,7 +87,7 @@ def workspace_of_subjects(folder: Path, subjects: int) -> Workspace:
                     json.dumps({"subject": f"subject-{n:07d}", "text": text, "label": "ab"[n % 2]})
                     + "\n"
                 )
-    from flows.ingest import ingest
+    from flows.prefect_flows.ingest import ingest
     from flows.settings import start_prefect
 
     start_prefect()

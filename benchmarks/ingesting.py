@@ -122,7 +122,7 @@ def _validated(folder: Path, source: Path) -> float:
     from flows.settings import start_prefect
 
     start_prefect()
-    from flows.ingest import ingest
+    from flows.prefect_flows.ingest import ingest
 
     begun = time.monotonic()
     ingest(str(place.root), str(source))

@@ -194,7 +194,7 @@ def _ingested(folder: Path, source: Path) -> Any:
 
     Workspace(folder / "w")
     start_prefect()
-    from flows.ingest import ingest
+    from flows.prefect_flows.ingest import ingest
 
     told = ingest(str(folder / "w"), str(source))
     source.unlink()
@@ -238,7 +238,7 @@ def _train(folder: Path, given: argparse.Namespace) -> Any:
 
     place = Workspace(folder / "w")
     start_prefect()
-    from flows.train import train
+    from flows.prefect_flows.train import train
 
     told = train(str(place.root))
     return {k: told[k] for k in ("trained", "accuracy")}

@@ -111,10 +111,10 @@ def console() -> Any:
 
 
 def run_flow(place: Any, name: str, *arguments: Any) -> Any:
-    """Run the flow of this name (flows.NAME.NAME) on the workspace. Where the workspace's Prefect
-    server is not there yet, it starts beside the imports of this process, once it is clear that
-    this is a workspace with its keys. Raises UsageError for a path that Prefect's API does not
-    take."""
+    """Run the flow of this name (flows.prefect_flows.NAME) on the workspace. Where the workspace's
+    Prefect server is not there yet, it starts beside the imports of this process, once it is clear
+    that this is a workspace with its keys. Raises UsageError for a path that Prefect's API does
+    not take."""
     _check_told([str(place.root), *arguments])
     place.keys  # noqa: B018  # read, or it is said why not
     from flows.progress import current
@@ -122,7 +122,7 @@ def run_flow(place: Any, name: str, *arguments: Any) -> Any:
 
     with current().spinner("Starting Prefect"):
         wait = begin_prefect(place.root, place.config.prefect.idle_minutes)
-        flow = getattr(importlib.import_module(f"flows.{name}"), name)
+        flow = getattr(importlib.import_module(f"flows.prefect_flows.{name}"), name)
         wait()
     return flow(str(place.root), *arguments)
 

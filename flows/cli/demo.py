@@ -46,7 +46,7 @@ def run_demo(folder: Path, console: Any) -> dict[str, Any]:
     )
     with current().spinner("Starting Prefect"):
         start_prefect()
-    from flows.ingest import ingest
+    from flows.prefect_flows.ingest import ingest
 
     taken = ingest(str(folder), "example:chitchat")
     say.tell(
@@ -59,7 +59,7 @@ def run_demo(folder: Path, console: Any) -> dict[str, Any]:
         "3 shards x 3 slices x 3 orders of the slices. Stage i of a replica adapts one block of "
         "MiniLM and sees only the first i slices.",
     )
-    from flows.train import train
+    from flows.prefect_flows.train import train
 
     trained = train(str(folder))
     say.tell(
@@ -90,7 +90,7 @@ def run_demo(folder: Path, console: Any) -> dict[str, Any]:
         "5. Erase",
         "No retraining: the stages that saw their slices are deactivated, then destroyed.",
     )
-    from flows.erase import erase
+    from flows.prefect_flows.erase import erase
 
     erased = erase(str(folder))
     say.tell(

@@ -29,7 +29,7 @@ from flows.adapters.child import Child
 from flows.adapters.doors import Door
 from flows.adapters.local import is_held, workspace_lock
 from flows.adapters.shared_prefect import Address, SharedServer
-from flows.deployments import deployments, to_prefect
+from flows.prefect_flows.deployments import deployments, to_prefect
 from flows.settings import operators_server, use_server
 from flows.wiring import Workspace
 from s3t_core.erasure.closing import as_told, is_ready
@@ -143,7 +143,11 @@ class Serving:
         log = self._server.home / "serve.log"
         log.touch(mode=0o600)
         self._runner = Child(
-            "flows.runner", str(self.place.root), cwd=self.place.root, env=os.environ, log=log
+            "flows.prefect_flows.runner",
+            str(self.place.root),
+            cwd=self.place.root,
+            env=os.environ,
+            log=log,
         )
         while not self._deployed():
             if self._stop.wait(_POLL_SECONDS):

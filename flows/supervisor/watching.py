@@ -16,8 +16,8 @@ from typing import Any
 
 from flows.adapters.lease import CHANGE, PATIENCE_SECONDS, TRAIN, heartbeats
 from flows.adapters.local import is_held
+from flows.prefect_flows.quiet import flow
 from flows.supervisor.serving import ERASE, why_at_once
-from flows.tasks import flow
 from flows.wiring import Workspace
 
 DEPLOYMENT = "watch/watch"

@@ -18,8 +18,8 @@ import pytest
 from flows.adapters.footing import check_footing
 from flows.adapters.git import run_git
 from flows.adapters.marks import OWNER
-from flows.ingest import ingest_source
 from flows.use_cases.finding import look_alikes, look_up, look_up_hashed
+from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace, create_workspace

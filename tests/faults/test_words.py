@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.adapters.keys import read_signing_key
-from flows.erase import told_of_deferred
-from flows.ingest import ingest_source
 from flows.metrics import text_of
 from flows.supervisor.serving import why_at_once
+from flows.use_cases.erasing import told_of_deferred
+from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reporting import write_report
 from flows.use_cases.requests import (
     approve,

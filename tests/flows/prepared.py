@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.ingest import ingest
-from flows.train import train
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace, create_workspace
 from s3t_core.config import Config, render_config

@@ -13,23 +13,24 @@ from prefect import flow
 
 from flows.adapters.local import workspace_lock
 from flows.adapters.runner import ProcessRunner
-from flows.erase import erase
-from flows.ingest import ingest
-from flows.repair import repair
-from flows.retrain import (
-    DEPLOYMENT,
-    ReplacementSession,
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.repair import repair
+from flows.prefect_flows.retrain import retrain
+from flows.prefect_flows.train import train
+from flows.prefect_flows.triggering import FULL_RETRAIN, PrefectDeployment
+from flows.use_cases.predicting import champion_of
+from flows.use_cases.replacing import ReplacementSession, train_first
+from flows.use_cases.requests import take_requests
+from flows.use_cases.retraining import (
     have_retrained,
     is_complete,
-    retrain,
     run_retrain,
-    train_first,
     want_retrain,
 )
-from flows.train import TrainingSession, train
-from flows.use_cases.predicting import champion_of
-from flows.use_cases.requests import take_requests
 from flows.use_cases.status import status_of
+from flows.use_cases.steps import AS_THEY_STAND
+from flows.use_cases.training import TrainingSession
 from flows.wiring import Workspace
 from s3t_core.capacity.assignment import is_held_out
 from s3t_core.capacity.assignment import place as where
@@ -153,19 +154,20 @@ def test_where_a_server_has_the_deployment_it_is_triggered_once(
     from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
     place = trained(deletion_budget=NEVER_FIRST)
+    full_retrain = PrefectDeployment(FULL_RETRAIN, place.serve_lock_path)
     with get_client(sync_client=True) as client:
         flow_id = client.create_flow(retrain)
-        deployment = client.create_deployment(flow_id, DEPLOYMENT.split("/")[1])
+        deployment = client.create_deployment(flow_id, FULL_RETRAIN.split("/")[1])
         try:
             take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
             with (
                 monkeypatch.context() as cut
             ):  # a run that ends after it started the deployment and before it says so
-                cut.setattr("flows.retrain._say", _end)
+                cut.setattr("flows.use_cases.retraining._say", _end)
                 assert erase(str(place.root))["retrain"] == "failed"
             wanted = place.ledger.state().retrain
             assert wanted is not None and wanted["state"] == "wanted"
-            assert have_retrained(place) == ("triggered", "")
+            assert have_retrained(place, AS_THEY_STAND, full_retrain) == ("triggered", "")
             assert (
                 erase(str(place.root))["retrain"] == "triggered"
             )  # still wanted, not started twice
@@ -577,7 +579,6 @@ def test_a_deployment_of_a_serve_that_is_gone_is_nobodys(
     from types import SimpleNamespace
 
     from flows.adapters.local import workspace_lock
-    from flows.retrain import deployment_exists
 
     place, url = make_place(), "http://127.0.0.1:9/api"
     monkeypatch.setattr(
@@ -585,8 +586,9 @@ def test_a_deployment_of_a_serve_that_is_gone_is_nobodys(
         lambda **_: nullcontext(SimpleNamespace(read_deployment_by_name=lambda _: object())),
     )  # the server remembers it
     monkeypatch.setenv("PREFECT_API_URL", url)
-    assert deployment_exists(place)  # a server of the operator's: its workers carry it out
+    deployment = PrefectDeployment(FULL_RETRAIN, place.serve_lock_path)
+    assert deployment.is_carried_out()  # a server of the operator's: its workers carry it out
     monkeypatch.setenv("S3T_PREFECT_URL", url)
-    assert not deployment_exists(place)
+    assert not deployment.is_carried_out()
     with workspace_lock(place.serve_lock_path):
-        assert deployment_exists(place)
+        assert deployment.is_carried_out()

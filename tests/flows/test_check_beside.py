@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows.ingest import ingest_source
 from flows.use_cases.checking import Standing, check
+from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 from s3t_core.erasure.executor import Eraser

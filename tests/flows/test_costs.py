@@ -58,7 +58,7 @@ def test_one_request_is_planned_and_cut_over_within_seconds(prepared: Prepared) 
 def test_the_cost_beyond_rewriting_grows_slowly_with_requests(tmp_path: Path) -> None:
     """2,000 among 20,000: a fifth of the real size must take less than a fifth of a generous
     bound."""
-    from flows.ingest import ingest
+    from flows.prefect_flows.ingest import ingest
 
     place = create_workspace(
         tmp_path / "w",

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.adapters.local import CertificateFiles, WorkspaceResidue
-from flows.ingest import ingest_source
+from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import hold, take_hashed, take_requests
 from flows.use_cases.verifying import verify_path

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.erase import erase
-from flows.ingest import ingest
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 from s3t_core.errors import S3TError, WorkspaceError

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.erase import erase
-from flows.ingest import ingest
-from flows.train import train
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
 from s3t_core.errors import ResidueFound
@@ -40,7 +40,7 @@ def slow(src, dest, callback=None, **more):
             time.sleep(600)
 for module in (utils, local, database):
     module.copyfile = slow
-from flows.ingest import ingest_source
+from flows.use_cases.ingesting import ingest_source
 from flows.wiring import Workspace
 place = Workspace(Path(root))
 with place.training(), place.changing():

@@ -36,7 +36,7 @@ def hub(tmp_path: Path, tiny_backbone: Path) -> Path:
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from flows.train import _check_recorded
+from flows.use_cases.training import _check_recorded
 from flows.wiring import create_workspace
 from s3t_core.errors import S3TError
 from s3t_core.learning.jobs import DescribeJob

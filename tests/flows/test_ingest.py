@@ -11,8 +11,8 @@ import pytest
 from flows.adapters.datasets import QUARANTINE
 from flows.adapters.local import workspace_lock
 from flows.examples import EXAMPLE_KEY
-from flows.ingest import ingest_source
 from flows.settings import workspace_root
+from flows.use_cases.ingesting import ingest_source
 from flows.wiring import Workspace, create_workspace
 from s3t_core.errors import Busy, DataError, GuaranteeError, S3TError, WorkspaceError
 from s3t_core.ports import Target
@@ -135,7 +135,7 @@ def test_on_a_schedule_an_unclosed_quote_stops_with_its_line_and_costs_nothing(
 ) -> None:
     """The flow as a deployment runs it, without --yes. The shrink alone would not tell: here
     nothing is missing."""
-    from flows.ingest import ingest
+    from flows.prefect_flows.ingest import ingest
 
     place = make_place(data={"max_shrink": 1.0})
     ingest(str(place.root), str(write_csv(tmp_path / "a.csv", people())))
@@ -151,7 +151,7 @@ def test_on_a_schedule_an_unclosed_quote_stops_with_its_line_and_costs_nothing(
 def test_on_a_schedule_a_snapshot_that_lost_much_stops_and_says_so(
     make_place: Make, tmp_path: Path
 ) -> None:
-    from flows.ingest import ingest
+    from flows.prefect_flows.ingest import ingest
 
     place = make_place()
     ingest(str(place.root), str(write_csv(tmp_path / "a.csv", people())))
@@ -542,10 +542,10 @@ def test_a_directory_that_is_no_workspace_is_named_as_such(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("flow", ["erase", "train", "full-retrain", "ingest"])
 def test_a_second_process_is_told_to_wait(make_place: Make, flow: str) -> None:
-    from flows.erase import erase
-    from flows.ingest import ingest
-    from flows.retrain import retrain
-    from flows.train import train
+    from flows.prefect_flows.erase import erase
+    from flows.prefect_flows.ingest import ingest
+    from flows.prefect_flows.retrain import retrain
+    from flows.prefect_flows.train import train
 
     place = make_place()
     start = {

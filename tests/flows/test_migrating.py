@@ -15,8 +15,8 @@ import pytest
 from flows.adapters.database import Asked, Database, SqlLedger, SqlRequestBook
 from flows.adapters.local import workspace_lock
 from flows.adapters.marks import OWNER
-from flows.erase import erase
-from flows.train import train
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.train import train
 from flows.use_cases import migrating
 from flows.use_cases.migrating import migrate, undo
 from flows.use_cases.requests import take_requests

@@ -14,7 +14,7 @@ import pytest
 from flows import wiring
 from flows.adapters.loading import folder_in_use
 from flows.adapters.registry import MlflowRegistry
-from flows.erase import erase
+from flows.prefect_flows.erase import erase
 from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace

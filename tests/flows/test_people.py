@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.cli.requests import told_beside
-from flows.erase import erase
-from flows.ingest import ingest_source
+from flows.prefect_flows.erase import erase
 from flows.use_cases.finding import (
     erased_in,
     erased_of,
@@ -26,6 +25,7 @@ from flows.use_cases.finding import (
     look_up_hashed,
     spelt,
 )
+from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.requests import hold, lift, list_requests, release, take_hashed, take_requests
 from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace, create_workspace

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows.ingest import ingest
-from flows.train import train
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
 from flows.use_cases import predicting
 from flows.use_cases.next_steps import thin_data, why_unmeasured
 from flows.use_cases.predicting import champion_of, predict_file

@@ -20,8 +20,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows.ingest import ingest
-from flows.tasks import flow, outcome_of, task
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.quiet import flow, outcome_of, task
 from flows.wiring import Workspace
 from s3t_core.errors import DataError, GuaranteeError, UsageError
 from tests.flows.conftest import CANARY, people, tiny_config, write_csv

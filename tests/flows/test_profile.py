@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from flows.adapters.runner import ProcessRunner
-from flows.erase import erase
-from flows.repair import repair
-from flows.train import TrainingSession, train
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.repair import repair
+from flows.prefect_flows.train import train
 from flows.use_cases.replaying import replay
 from flows.use_cases.requests import take_requests
+from flows.use_cases.training import TrainingSession
 from flows.wiring import Workspace
 from s3t_core.errors import GuaranteeError, UsageError
 from s3t_core.learning.jobs import DescribeJob, Description, StageJob, StageOutcome

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from flows.erase import erase
-from flows.ingest import ingest
-from flows.train import train
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
 from flows.use_cases.verifying import verify_path

@@ -12,9 +12,9 @@ import pytest
 from mlflow.entities import ViewType
 
 from flows.adapters.registry import MlflowRegistry
-from flows.erase import erase
-from flows.ingest import ingest
-from flows.train import train
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
 from flows.use_cases.status import registry_problems

@@ -15,8 +15,8 @@ import pytest
 
 from flows.adapters import registry
 from flows.adapters.registry import MlflowRegistry
-from flows.erase import erase
-from flows.train import train
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.replaying import replay
 from flows.use_cases.reporting import report_of

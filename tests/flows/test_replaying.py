@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from flows.adapters.runner import ProcessRunner
-from flows.erase import erase
-from flows.ingest import ingest
-from flows.train import train
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
 from flows.use_cases.replaying import replay
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.ingest import ingest
-from flows.train import train
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace

@@ -19,9 +19,9 @@ import pytest
 
 from flows.adapters.doors import Door
 from flows.adapters.shared_prefect import ADDRESS, SharedServer
-from flows.ingest import ingest
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
 from flows.supervisor.serving import Serving, why_at_once
-from flows.train import train
 from flows.use_cases.requests import hold, take_requests
 from flows.use_cases.verifying import verify_path
 from flows.wiring import Workspace
@@ -140,7 +140,9 @@ def _server_of(place: Workspace) -> int:
 
 def _runner_of(run: subprocess.Popen[bytes]) -> psutil.Process:
     return next(
-        c for c in psutil.Process(run.pid).children() if "flows.runner" in " ".join(c.cmdline())
+        c
+        for c in psutil.Process(run.pid).children()
+        if "flows.prefect_flows.runner" in " ".join(c.cmdline())
     )
 
 

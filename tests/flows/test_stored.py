@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from flows.ingest import ingest_source
 from flows.use_cases.finding import look_up
+from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import lift, take_hashed, take_requests
 from flows.use_cases.verifying import verify_path

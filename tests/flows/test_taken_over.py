@@ -14,10 +14,10 @@ from flows import wiring
 from flows.adapters import datasets
 from flows.adapters.lease import Lease, LostLease
 from flows.adapters.registry import MlflowRegistry
-from flows.erase import erase
-from flows.ingest import ingest
-from flows.retrain import retrain
-from flows.train import train
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.retrain import retrain
+from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace
@@ -37,7 +37,7 @@ from flows.adapters.lease import Lease
 wiring.workspace_lock = lambda *_: contextlib.nullcontext()  # its file system's locks are its own
 wiring.lock_place = lambda _: "another machine"
 wiring.Lease = partial(Lease, patience=0.5, beat=0.1)
-from flows.erase import erase
+from flows.prefect_flows.erase import erase
 from flows.use_cases.requests import take_requests
 root = Path(sys.argv[1])
 erase(str(root))

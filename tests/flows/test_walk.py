@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from flows.adapters.registry import STAGE_TAG
-from flows.erase import erase
-from flows.ingest import ingest
-from flows.retrain import retrain
-from flows.train import train
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.retrain import retrain
+from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
 from flows.use_cases.status import status_of

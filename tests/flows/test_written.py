@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from flows.erase import erase
-from flows.ingest import ingest
-from flows.retrain import retrain
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.retrain import retrain
 from flows.use_cases.replaying import replay
 from flows.use_cases.requests import (
     approve,

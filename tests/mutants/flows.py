@@ -40,14 +40,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="retrain: a stage is stored though an erasure overtook it",
-        where="flows/train.py::TrainingSession.train_one",
+        where="flows/use_cases/training.py::TrainingSession.train_one",
         takes="self.has_moved(place.ledger.state(), spec)",
         puts="False",
         fails="tests/flows/test_budget.py::during_the_retrain and stored",
     ),
     Mutant(
         name="retrain: a version is registered though an erasure overtook it",
-        where="flows/train.py::TrainingSession.register",
+        where="flows/use_cases/training.py::TrainingSession.register",
         takes=(
             "if self.has_moved(state):\n"
             "    return None\n"
@@ -60,14 +60,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="retrain: triggered again after a crash",
-        where="flows/retrain.py::_trigger",
+        where="flows/use_cases/retraining.py::_trigger",
         takes="f\"{wanted.get('id')}:{wanted.get('attempt', 1)}\"",
         puts="None",
         fails="tests/flows/test_budget.py::triggered_once",
     ),
     Mutant(
         name="retrain: an overtaken version is served again",
-        where="flows/train.py::TrainingSession.register",
+        where="flows/use_cases/training.py::TrainingSession.register",
         takes="state.champion and (champion is None or state.champion.version != champion.version)",
         puts="False",
         fails="tests/flows/test_budget.py::moved_the_version_on",
@@ -123,28 +123,28 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="a command that was told to end waits for its jobs",
-        where="flows/train.py::_ending",
+        where="flows/use_cases/training.py::_ending",
         takes="runner.stop()",
         puts="",
         fails="tests/flows/test_killed.py::told_to_end",
     ),
     Mutant(
         name="retrain: left to a serve that is gone",
-        where="flows/retrain.py::deployment_exists",
-        takes="is_our_server(url) and (not is_held(place.serve_lock_path))",
+        where="flows/prefect_flows/triggering.py::PrefectDeployment.is_carried_out",
+        takes="is_our_server(url) and (not is_held(self._serve_lock))",
         puts="False",
         fails="tests/flows/test_budget.py::serve_that_is_gone",
     ),
     Mutant(
         name="profile: a version of two is built",
-        where="flows/train.py::TrainingSession.register",
+        where="flows/use_cases/training.py::TrainingSession.register",
         takes="check_one_recipe(release, self.recipe)",
         puts="",
         fails="tests/flows/test_profile.py::of_two_profiles",
     ),
     Mutant(
         name="profile: stages of another one pass for these by their bytes",
-        where="flows/train.py::same_stages",
+        where="flows/use_cases/training.py::same_stages",
         takes=(
             "mine = [(r.shard, r.number, [(s.key, s.digest) for s in r.stages]) for r in "
             "replicas]\n"
@@ -307,7 +307,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="lease: what a stopped eraser wrote stays",
-        where="flows/erase.py::erase",
+        where="flows/use_cases/erasing.py::erase_pending",
         takes="with putting_right(place), place.changing(max(wait_seconds, training)) as lease: "
         "...",
         puts="with place.changing(max(wait_seconds, training)) as lease: ...",
@@ -315,7 +315,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="lease: what a stopped training published serves",
-        where="flows/train.py::fill_in",
+        where="flows/use_cases/training.py::fill_in",
         takes="with putting_right(place), place.training(wait_for_training): ...",
         puts="with place.training(wait_for_training): ...",
         fails="tests/flows/test_taken_over.py::about_to_serve and retrain",
@@ -435,7 +435,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="people: an erasure forgets what it was asked beside",
-        where="flows/erase.py::_erase",
+        where="flows/use_cases/erasing.py::_erase",
         takes="alike |= look_alikes(place, place.requests.get(plan.requests))",
         puts="",
         fails="tests/flows/test_people.py::by_request_requests_and_erase",
@@ -463,7 +463,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="version: a training that puts one right does not tell the ledger",
-        where="flows/train.py::TrainingSession._serve",
+        where="flows/use_cases/training.py::TrainingSession._serve",
         takes=(
             "champion and champion.release.release_id == release.release_id and (not "
             "champion.destroyed)"
@@ -473,7 +473,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="version: what a training replaced is left there",
-        where="flows/train.py::TrainingSession._retire",
+        where="flows/use_cases/training.py::TrainingSession._retire",
         takes="not replaced",
         puts="",
         fails="tests/flows/test_release_document.py::training_puts",

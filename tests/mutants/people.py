@@ -26,7 +26,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="quarantine: an erased record's values come back",
-        where="flows/ingest.py::_quarantined",
+        where="flows/use_cases/ingesting.py::_quarantined",
         takes="builder.is_suppressed(subject, record, values[GIVEN])",
         puts="builder.is_suppressed(subject, 'x', values[GIVEN])",
         fails="tests/flows/test_walk.py::others_stay_there",
@@ -194,7 +194,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="Prefect: a run that it begins may name a source",
-        where="flows/ingest.py::_listed",
+        where="flows/prefect_flows/sources.py::listed",
         takes="told != KEPT",
         puts="False",
         fails="tests/flows/test_prefect_told.py::takes_no_source",

@@ -5,7 +5,7 @@ from tests.mutants.mutant import Mutant, TextMutant
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="Prefect: results are shown",
-        where="flows/tasks.py::_quiet.run",
+        where="flows/prefect_flows/quiet.py::_quiet.run",
         takes="Returned(work(*arguments, **named))",
         puts="work(*arguments, **named)",
         fails="tests/flows/test_prefect_told.py::told_in_no_mode",
@@ -747,14 +747,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="Prefect: it learns the name of a source",
-        where="flows/tasks.py::QuietFlow.serialize_parameters",
+        where="flows/prefect_flows/quiet.py::QuietFlow.serialize_parameters",
         takes="v if k in _TOLD or isinstance(v, bool | int | float) else KEPT",
         puts="v",
         fails="tests/flows/test_prefect_told.py::named_by_a_person",
     ),
     Mutant(
         name="Prefect: it learns what an error quotes",
-        where="flows/tasks.py::_quiet.run",
+        where="flows/prefect_flows/quiet.py::_quiet.run",
         takes="not _may_quote(error)",
         puts="True",
         fails="tests/flows/test_prefect_told.py::neither_the_name",

@@ -24,9 +24,9 @@ from flows.adapters.away import AwayFiles
 from flows.adapters.dask_certificates import AUTHORITY, CLIENT, CLUSTER, make_certificates
 from flows.adapters.dask_runner import DaskRunner, Needs
 from flows.adapters.s3 import S3Blobs
-from flows.erase import erase
-from flows.ingest import ingest
-from flows.train import train
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
 from flows.use_cases.requests import take_requests
 from flows.wiring import Workspace, create_workspace
 from infra.cluster import Cluster, cluster, with_children

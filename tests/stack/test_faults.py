@@ -63,7 +63,7 @@ def wait_for(
 @pytest.fixture
 def place(make_config: Callable[..., Any], tmp_path: Path) -> Workspace:
     made = create_workspace(tmp_path / "w", make_config(), KEY)
-    from flows.ingest import ingest
+    from flows.prefect_flows.ingest import ingest
 
     ingest(str(made.root), str(write_csv(tmp_path / "people.csv", people(canary=True))))
     return Workspace(made.root)

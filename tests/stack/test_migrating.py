@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from flows.adapters.s3 import S3Blobs
-from flows.erase import erase
-from flows.ingest import ingest
-from flows.retrain import retrain
-from flows.train import train
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.retrain import retrain
+from flows.prefect_flows.train import train
 from flows.use_cases.migrating import migrate
 from flows.use_cases.requests import take_requests
 from flows.use_cases.verifying import verify_path

@@ -16,8 +16,8 @@ import psycopg
 import pytest
 
 from flows.adapters.database import METADATA, Database, seal_of
-from flows.ingest import ingest
-from flows.train import train
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
 from flows.wiring import Workspace, create_workspace
 from infra.stack import ACCOUNTS, DATABASES, OWNER, Stack
 from s3t_core.canonical import canonical_json

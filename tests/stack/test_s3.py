@@ -124,7 +124,7 @@ def test_a_remote_of_whoever_configured_it_is_asked_for_versions_of_what_was_des
 ) -> None:
     """Of a remote in the user's own DVC settings nothing is searched; what is destroyed there has
     to be gone."""
-    from flows.ingest import ingest
+    from flows.prefect_flows.ingest import ingest
 
     (tmp_path / "users").mkdir()
     (tmp_path / "users" / "config").write_text(
@@ -158,9 +158,9 @@ def test_no_certificate_comes_over_a_bucket_whose_versioning_was_switched_on_mea
 ) -> None:
     """Before a step of the erasure; once off again, with her text in an older version. When what
     was kept is deleted, the erasure goes on, and nothing of hers is there in any version."""
-    from flows.erase import erase
-    from flows.ingest import ingest
-    from flows.train import train
+    from flows.prefect_flows.erase import erase
+    from flows.prefect_flows.ingest import ingest
+    from flows.prefect_flows.train import train
 
     place = make_place(store={"url": f"s3://{bucket}/stages"}, dvc={"remote": f"s3://{bucket}/dvc"})
     ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people(canary=True))))

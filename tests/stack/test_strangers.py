@@ -16,7 +16,7 @@ from mlflow.entities import ViewType
 from flows.adapters import datasets
 from flows.adapters.lease import LostLease
 from flows.adapters.s3 import S3Blobs
-from flows.erase import erase
+from flows.prefect_flows.erase import erase
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
 from flows.use_cases.status import registry_problems

@@ -312,7 +312,7 @@ def test_deployments_and_places_of_another_workspace_are_left_alone(
             place.root
         )
     run("ingest/ingest", source=listed(place, write_csv(tmp_path / "people.csv", people())))
-    from flows.ingest import ingest
+    from flows.prefect_flows.ingest import ingest
 
     with pytest.raises(WorkspaceError, match="belongs to another"):
         ingest(str(other.root), str(tmp_path / "people.csv"))

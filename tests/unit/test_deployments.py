@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.deployments import deployments, to_prefect
-from flows.retrain import DEPLOYMENT
+from flows.prefect_flows.deployments import deployments, to_prefect
+from flows.prefect_flows.triggering import FULL_RETRAIN
 from flows.supervisor.serving import ERASE
 from s3t_core.config import Config
 from s3t_core.errors import ConfigError
@@ -22,7 +22,7 @@ def test_every_deployment_names_a_flow_and_its_parameters() -> None:
         assert set(each.parameters) <= set(inspect.signature(flow.fn).parameters)
         assert "prefect" not in each.told.casefold()  # what it does, for whoever looks
     names = {f"{d.flow().name}/{d.name}" for d in OURS}
-    assert {DEPLOYMENT, ERASE} <= names
+    assert {FULL_RETRAIN, ERASE} <= names
     assert {d.name for d in OURS} >= {"ingest", "erase", "full-retrain", "repair", "audit"}
 
 
@@ -46,7 +46,10 @@ def test_as_prefect_gets_them_one_runs_at_a_time_and_repair_is_off() -> None:
     assert all(m.concurrency_limit == 1 for m in made.values())
     assert [s.active for s in made["erase"].schedules] == [True]
     assert [s.active for s in made["repair"].schedules] == [False]
-    assert made["ingest"].schedules == [] and made["erase"].entrypoint == "flows.erase.erase"
+    assert (
+        made["ingest"].schedules == []
+        and made["erase"].entrypoint == "flows.prefect_flows.erase.erase"
+    )
 
 
 def test_a_schedule_that_is_none_is_refused() -> None:

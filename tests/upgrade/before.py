@@ -14,16 +14,16 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from flows.erase import erase
 from flows.evidence import write_bundle, write_ledger
+from flows.ingest import ingest
 from flows.predicting import champion_of
 from flows.requests import approve, hold, list_requests, reject, take_requests, withdraw
-from flows.rotating import rotate_signing_key
-
-from flows.erase import erase
-from flows.ingest import ingest
-from flows.reporting import write_report
 from flows.retrain import retrain
+from flows.rotating import rotate_signing_key
 from flows.train import train
+
+from flows.reporting import write_report
 from flows.wiring import Workspace, create_workspace
 from s3t_core.erasure.executor import Eraser
 from tests.flows.conftest import people, tiny_config, write_csv

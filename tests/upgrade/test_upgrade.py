@@ -11,10 +11,10 @@ from typing import Any
 import mlflow
 import pytest
 
-from flows.audit import audit
-from flows.erase import erase
-from flows.retrain import retrain
-from flows.train import train
+from flows.prefect_flows.audit import audit
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.retrain import retrain
+from flows.prefect_flows.train import train
 from flows.use_cases.evidence import write_bundle
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import approve, list_requests, release

@@ -25,14 +25,13 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect.task_runners import ThreadPoolTaskRunner
-
 from flows.progress import Advance, current
-from flows.tasks import flow, outcome_of, task
 from flows.use_cases.reconciling import putting_right
+from flows.use_cases.steps import AS_THEY_STAND, Step, Steps
 from flows.wiring import ReleaseEvaluator, Workspace, refuse_open_plan, require_data
 from s3t_core.canonical import sha256_hex
 from s3t_core.capacity.sequences import choose_sequences
@@ -68,21 +67,19 @@ class TrainReport:
     missing: int = 0
 
 
-@flow(name="train", task_runner=ThreadPoolTaskRunner(max_workers=64))
-def train(workspace: str) -> dict[str, Any]:
-    """Train what is missing in the workspace directory, register and serve it."""
-    return fill_in(Workspace(Path(workspace)), "train").__dict__
-
-
 def fill_in(
-    place: Workspace, cause: str, wait_for_training: float = 0, wait_for_change: float = 0
+    place: Workspace,
+    cause: str,
+    wait_for_training: float = 0,
+    wait_for_change: float = 0,
+    steps: Steps = AS_THEY_STAND,
 ) -> TrainReport:
-    """The work of the train and retrain flows (`cause`), inside a flow.
+    """Train what is missing, register and serve it. `cause`: "train" or "retrain".
 
     Raises Busy while another trains, or changes the workspace, for longer than so many seconds.
     """
     with putting_right(place), place.training(wait_for_training):
-        return TrainingSession(place, cause, wait_for_change).run()
+        return TrainingSession(place, cause, wait_for_change, steps).run()
 
 
 class TrainingSession:
@@ -91,9 +88,16 @@ class TrainingSession:
     The caller holds the training lock.
     """
 
-    def __init__(self, place: Workspace, cause: str, wait_seconds: float = 0) -> None:
+    def __init__(
+        self,
+        place: Workspace,
+        cause: str,
+        wait_seconds: float = 0,
+        steps: Steps = AS_THEY_STAND,
+    ) -> None:
         self.place = place
         self.cause = cause
+        self._steps = steps
         self.done: dict[str, StageRecord] = {}
         self.fresh: set[str] = set()
         self.moved = False
@@ -291,12 +295,16 @@ class TrainingSession:
         """Held-out accuracy of a release, 0 to 1; None without held-out rows, or when the data
         moved."""
         try:
-            return measure_task(self.place, release_to_json(release), self.recipe, self._held_out())
+            return self._steps.run("measure", lambda: self._accuracy_of(release))
         except S3TError:
             if not self._moved_now():
                 raise
             self.moved = True
             return None
+
+    def _accuracy_of(self, release: Release) -> float | None:
+        evaluator, document = ReleaseEvaluator(self.place), release_to_json(release)
+        return evaluator.accuracy_on(document, self.recipe, self._held_out())
 
     def _held_out(self) -> FileRef:
         return FileRef(self.file_of(HELD_OUT_PATH), self.dataset.held_out.digest)
@@ -538,29 +546,27 @@ class TrainingSession:
                 self.done[spec.key] = self._record(spec, stored[spec.key], "")
 
     def _submit(self, missing: list[StageSpec], advance: Advance) -> None:
-        """One Prefect task per stage; a stage waits for those it builds on. At most `workers`
-        processes at a time."""
-        futures: dict[str, Any] = {}
-        with (
-            ThreadPoolExecutor(self.place.config.runner.workers) as pool,
-            _ending(self.place.runner),
-        ):
-            for spec in missing:
-                waits = [futures[k] for k in spec.earlier if k in futures]
-                futures[spec.key] = stage_task.with_options(task_run_name=_stage_name(spec)).submit(
-                    Unmapped(self, spec, pool, advance), wait_for=waits
-                )
-            failures = []
-            for future in futures.values():
-                future.wait()
-                if not future.state.is_completed():
-                    failures.append(future)
-            for future in failures:
-                outcome_of(future)
-            if failures:
-                raise TrainingError(
-                    f"expected every stage to be trained, {len(failures)} were not; run it again"
-                )
+        """A step per stage; a stage waits for those it builds on. At most `workers` processes at a
+        time. Raises what the first failed stage raised, TrainingError."""
+        workers = self.place.config.runner.workers
+        with ThreadPoolExecutor(workers) as pool, _ending(self.place.runner):
+
+            def step(spec: StageSpec) -> Step:
+                after = tuple(k for k in spec.earlier if k)
+                work = partial(self._train, spec, pool, advance)
+                return Step(spec.key, "train-stage", _stage_name(spec), after, work)
+
+            left = self._steps.run_all([step(spec) for spec in missing])
+        if left:
+            raise TrainingError(
+                f"expected every stage to be trained, {left} were not; run it again"
+            )
+
+    def _train(self, spec: StageSpec, pool: ThreadPoolExecutor, advance: Advance) -> None:
+        record = self.train_one(spec, pool)
+        if record is not None:
+            self.done[spec.key] = record
+        advance()
 
 
 @contextlib.contextmanager
@@ -574,33 +580,6 @@ def _ending(runner: Any) -> Iterator[None]:
     except BaseException:
         runner.stop()
         raise
-
-
-@dataclass(frozen=True, eq=False)
-class Unmapped:
-    """What a stage task needs, opaque to Prefect."""
-
-    session: TrainingSession
-    spec: StageSpec
-    pool: ThreadPoolExecutor
-    advance: Advance
-
-
-@task(name="train-stage")
-def stage_task(work: Unmapped) -> None:
-    """Train one stage in a process of its own."""
-    record = work.session.train_one(work.spec, work.pool)
-    if record is not None:
-        work.session.done[work.spec.key] = record
-    work.advance()
-
-
-@task(name="measure")
-def measure_task(
-    place: Workspace, document: dict[str, Any], recipe: Recipe, held_out: FileRef
-) -> float | None:
-    """Held-out accuracy of a release."""
-    return ReleaseEvaluator(place).accuracy_on(document, recipe, held_out)
 
 
 def _usable_dataset(place: Workspace, state: State) -> DatasetVersion:

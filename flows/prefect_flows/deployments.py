@@ -41,29 +41,32 @@ def deployments(config: Config, workspace: Path) -> list[Deployment]:
     waiting = {**place, "wait_seconds": WAIT_SECONDS}
     return [
         Deployment(
-            "flows.ingest.ingest",
+            "flows.prefect_flows.ingest.ingest",
             "ingest",
             "take a snapshot of the data at `source`",
             parameters=place,
         ),
         Deployment(
-            "flows.train.train", "train", "train what is missing and serve it", parameters=place
+            "flows.prefect_flows.train.train",
+            "train",
+            "train what is missing and serve it",
+            parameters=place,
         ),
         Deployment(
-            "flows.erase.erase",
+            "flows.prefect_flows.erase.erase",
             "erase",
             "carry out every pending request",
             config.erasure.cron,
             parameters=waiting,
         ),
         Deployment(
-            "flows.retrain.retrain",
+            "flows.prefect_flows.retrain.retrain",
             "full-retrain",
             "when the deletion-rate budget is spent: erase starts it",
             parameters=waiting,
         ),
         Deployment(
-            "flows.repair.repair",
+            "flows.prefect_flows.repair.repair",
             "repair",
             "train again what erasures silenced; its schedule is off",
             "0 4 * * *",
@@ -71,7 +74,7 @@ def deployments(config: Config, workspace: Path) -> list[Deployment]:
             parameters={**waiting, "minutes": 60},
         ),
         Deployment(
-            "flows.audit.audit",
+            "flows.prefect_flows.audit.audit",
             "audit",
             "the compliance report",
             config.audit.cron,

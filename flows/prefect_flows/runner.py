@@ -1,11 +1,11 @@
-"""Prefect's runner as a child of `s3t serve`: python -m flows.runner WORKSPACE. Starts a process
-per flow run."""
+"""Prefect's runner as a child of `s3t serve`, which starts a process per flow run: python -m
+flows.prefect_flows.runner WORKSPACE."""
 
 import sys
 from pathlib import Path
 
 from flows.adapters.child import die_with_parent
-from flows.deployments import deployments, to_prefect
+from flows.prefect_flows.deployments import deployments, to_prefect
 from flows.wiring import Workspace
 
 

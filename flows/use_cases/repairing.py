@@ -7,36 +7,39 @@ from there.
 """
 
 import time
-from pathlib import Path
-from typing import Any
 
-from prefect.task_runners import ThreadPoolTaskRunner
-
-from flows.tasks import flow
-from flows.train import TrainingSession
 from flows.use_cases.reconciling import putting_right
+from flows.use_cases.steps import AS_THEY_STAND, Steps
+from flows.use_cases.training import TrainingSession, TrainReport
 from flows.wiring import Workspace
 from s3t_core.erasure.state import State
 from s3t_core.errors import UsageError
 from s3t_core.learning.recipe import StageSpec
 
 
-@flow(name="repair", task_runner=ThreadPoolTaskRunner(max_workers=64))
-def repair(workspace: str, minutes: float = 60, wait_seconds: float = 0) -> dict[str, Any]:
-    """Repair the workspace directory's model for at most so many minutes."""
+def run_repair(
+    place: Workspace, minutes: float, wait_seconds: float = 0, steps: Steps = AS_THEY_STAND
+) -> TrainReport:
+    """Repair the model for at most so many minutes; waits so long for another training. Raises
+    UsageError, Busy."""
     if not 0 < minutes < 100_000:
         raise UsageError(f"expected a time limit above 0 minutes, got {minutes:g}")
-    place = Workspace(Path(workspace))
     with putting_right(place), place.training(wait_seconds):
-        return RepairSession(place, minutes, wait_seconds).run().__dict__
+        return RepairSession(place, minutes, wait_seconds, steps).run()
 
 
 class RepairSession(TrainingSession):
     """Trains the missing stages of the worst shards until the time is up. A stage that has begun is
     finished."""
 
-    def __init__(self, place: Workspace, minutes: float, wait_seconds: float = 0) -> None:
-        super().__init__(place, "repair", wait_seconds)
+    def __init__(
+        self,
+        place: Workspace,
+        minutes: float,
+        wait_seconds: float = 0,
+        steps: Steps = AS_THEY_STAND,
+    ) -> None:
+        super().__init__(place, "repair", wait_seconds, steps)
         self._until = time.monotonic() + 60 * minutes
 
     def order(self, missing: list[StageSpec], state: State) -> list[StageSpec]:

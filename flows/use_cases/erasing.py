@@ -1,9 +1,8 @@
-"""Erase: carry out every pending deletion request (s3t_core.erasure.executor), a Prefect task per
-step.
+"""Erase: carry out every pending deletion request (s3t_core.erasure.executor), step by step.
 
 When a batch would spend the deletion-rate budget and its deadlines allow, its replacement is
 trained first. Else, when the budget is spent, the full retrain is triggered, or runs in this
-process (flows/retrain.py); what is left of the ensemble keeps serving meanwhile.
+process (flows/use_cases/retraining.py); what is left of the ensemble keeps serving meanwhile.
 """
 
 import time
@@ -11,18 +10,16 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.adapters.lease import Lease
 from flows.adapters.local import is_held
 from flows.progress import current
-from flows.retrain import have_retrained, train_first, want_retrain
-from flows.tasks import flow, task
 from flows.use_cases.finding import erased_in, erased_of, look_alikes
 from flows.use_cases.reconciling import putting_right, reconcile, unserved
+from flows.use_cases.replacing import train_first
+from flows.use_cases.retraining import Deployment, have_retrained, want_retrain
+from flows.use_cases.steps import Steps
 from flows.wiring import Workspace
 from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import STEPS, Eraser
@@ -45,14 +42,14 @@ _TOLD = {
 }
 
 
-@flow(name="erase", task_runner=ThreadPoolTaskRunner(max_workers=64))
-def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
-    """Erase everything pending in the workspace directory; retrain when the budget is spent. Waits
-    so long for another command that changes the workspace, and for a training that is writing in
-    any case. Raises RequestsDeferred once all is done that could be, ResidueFound where the scan
-    stops an erasure."""
+def erase_pending(
+    place: Workspace, wait_seconds: float, steps: Steps, full_retrain: Deployment
+) -> dict[str, Any]:
+    """Erase everything pending; retrain when the budget is spent. Waits so long for another command
+    that changes the workspace, and for a training that is writing in any case. Raises
+    RequestsDeferred once all is done that could be, ResidueFound where the scan stops an
+    erasure."""
     started = time.monotonic()
-    place = Workspace(Path(workspace))
     problems: list[str] = []
     training = _WAIT_SECONDS if is_held(place.training_lock_path) else 0
     with putting_right(place), place.changing(max(wait_seconds, training)) as lease:
@@ -63,17 +60,17 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
             place.erase_ports(),
             place.erase_policy(),
             lambda: f"plan-{uuid.uuid4().hex[:16]}",
-            partial(train_first, place, problems),
+            partial(train_first, place, problems, steps),
         )
         alike: dict[str, frozenset[str]] = {}
-        plans = list(_erase(place, eraser, lease, alike))
+        plans = list(_erase(place, eraser, lease, alike, steps))
         problems += [healed.problem or unserved(place), *documents.told(), want_retrain(place)]
         place.write_checkpoint()
-    outcome, reason = have_retrained(place)
+    outcome, reason = have_retrained(place, steps, full_retrain)
     if outcome == "no" and any(p.recipe for p in plans):
         outcome = "first"
     problem = "; ".join(p for p in [*problems, reason] if p)
-    _show_budget(place, outcome, problem)
+    _show_budget(place, outcome, problem, steps)
     state = place.ledger.state()
     carried_out = [r for plan in plans for r in plan.requests if r in state.certified]
     done = {
@@ -140,20 +137,24 @@ def _closed(
 
 
 def _erase(
-    place: Workspace, eraser: Eraser, lease: Lease, alike: dict[str, frozenset[str]]
+    place: Workspace,
+    eraser: Eraser,
+    lease: Lease,
+    alike: dict[str, frozenset[str]],
+    steps: Steps,
 ) -> Iterator[ErasurePlan]:
     """Plan after plan until nothing is pending: an interrupted one first, then what came since.
     `alike` takes who is spelt nearly as it was asked, while the ids as given are there."""
     while True:
         with current().spinner("Planning"):
-            plan: ErasurePlan | None = plan_task(eraser)
+            plan = steps.run("plan", eraser.plan)
         if plan is None:
             return
         alike |= look_alikes(place, place.requests.get(plan.requests))
         for step in STEPS:
             lease.check()
             with current().spinner(_TOLD[step]):
-                step_task.with_options(name=step)(eraser, step, plan)
+                steps.run(step, partial(eraser.run_step, step, plan))
         yield plan
 
 
@@ -166,10 +167,8 @@ def _waiting(place: Workspace, state: State) -> list[dict[str, Any]]:
     ]
 
 
-def _show_budget(place: Workspace, outcome: str, problem: str) -> None:
-    """The budget as an artifact of this run, on the Prefect server's page. Numbers only."""
-    from prefect.artifacts import create_table_artifact
-
+def _show_budget(place: Workspace, outcome: str, problem: str, steps: Steps) -> None:
+    """The budget, on the page of this run. Numbers only."""
     state = place.ledger.state()
     budget = place.budget_of(state)
     if budget is None:
@@ -186,24 +185,8 @@ def _show_budget(place: Workspace, outcome: str, problem: str) -> None:
     if expected:
         row |= {f"expected requests left ({k})": v for k, v in expected["requests"].items()}
         row |= {f"expected until ({k})": v for k, v in (expected["dates"] or {}).items()}
-    create_table_artifact(
-        key="deletion-budget",
-        table=[row],
-        description=problem
-        or (
-            "The deletion-rate budget after this erase run. Expected numbers come from a "
-            "simulation of the present state."
-        ),
+    told = problem or (
+        "The deletion-rate budget after this erase run. Expected numbers come from a simulation of "
+        "the present state."
     )
-
-
-@task(name="plan")
-def plan_task(eraser: Eraser) -> ErasurePlan | None:
-    """Step 1."""
-    return eraser.plan()
-
-
-@task(name="step")
-def step_task(eraser: Eraser, step: str, plan: ErasurePlan) -> None:
-    """Steps 2 to 7."""
-    eraser.run_step(step, plan)
+    steps.show("deletion-budget", [row], told)

@@ -26,7 +26,6 @@ from flows.adapters.processes import mapping
 from flows.adapters.sources.cells import GIVEN, MALFORMED, ROW
 from flows.adapters.sources.labels import Undeclared
 from flows.progress import current
-from flows.tasks import KEPT, flow, task
 from flows.use_cases.admission import (
     check_shrinkage,
     check_tiers,
@@ -36,12 +35,13 @@ from flows.use_cases.admission import (
 )
 from flows.use_cases.next_steps import told_thin
 from flows.use_cases.reconciling import putting_right
+from flows.use_cases.steps import AS_THEY_STAND, Steps
 from flows.wiring import Workspace, refuse_open_plan
 from s3t_core.config import DataConfig
 from s3t_core.domain import DatasetVersion, SliceId, Tiers
 from s3t_core.erasure.ledger import dataset_to_json
 from s3t_core.erasure.state import State
-from s3t_core.errors import DataError, UsageError
+from s3t_core.errors import DataError
 from s3t_core.files import remove_tree
 from s3t_core.records import record_digest, subject_digest
 from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow
@@ -74,66 +74,29 @@ class IngestReport:
     refused_labels: dict[str, int]
 
 
-@flow(name="ingest")
-def ingest(
-    workspace: str,
-    source: str | list[str],
-    append: bool = False,
-    shrink: bool = False,
-    chunk_rows: int = 50_000,
-) -> dict[str, Any]:
-    """Ingest `source` (a path, a folder, a pattern, several of them, or example:NAME) into the
-    workspace directory. `append`: unite with what is there. `shrink`: also where much of what is
-    there would be gone ([data] max_shrink). @FILE is a file of the workspace directory with a
-    source a line: the parameters of a run that Prefect begins stay in its database, so there it
-    must be that, or an example."""
-    place = Workspace(Path(workspace))
+def run_ingest(
+    place: Workspace,
+    sources: list[str],
+    append: bool,
+    chunk_rows: int,
+    shrink: bool,
+    steps: Steps = AS_THEY_STAND,
+) -> IngestReport:
+    """Ingest under the locks. `append`: unite with what is there. `shrink`: also where much of what
+    is there would be gone ([data] max_shrink)."""
     with putting_right(place), place.training(), place.changing():
-        return ingest_source(place, _listed(place, source), append, chunk_rows, shrink).__dict__
-
-
-def _listed(place: Workspace, source: str | list[str]) -> list[str]:
-    """The sources, with those that stand in a file instead of its name. Raises UsageError."""
-    from prefect.context import FlowRunContext
-
-    from flows.adapters.sources import named
-
-    run, given = FlowRunContext.get(), named(source)
-    told = (
-        run.flow_run.parameters.get("source")
-        if run is not None and run.flow_run is not None
-        else KEPT
-    )
-    if told != KEPT and not all(s.startswith(("@", "example:")) for s in given):
-        raise UsageError(
-            "expected the source of a run that Prefect begins as @FILE, a file in the workspace "
-            "directory with a source a line, got a source itself: Prefect keeps parameters, and "
-            "the name of a file may be a person's. Nothing was changed: delete that run in "
-            "Prefect, and begin it with source=@FILE"
-        )
-    found: list[str] = []
-    for text in given:
-        path = place.root / text.removeprefix("@")
-        if not text.startswith("@"):
-            found.append(text)
-        elif not path.resolve().is_relative_to(place.root.resolve()) or not path.is_file():
-            raise UsageError(
-                "expected @FILE to name a file in the workspace directory, got none there; nothing "
-                "was changed"
-            )
-        else:
-            found += [
-                line.strip()
-                for line in path.read_text(errors="replace").splitlines()
-                if line.strip()
-            ]
-    return found
+        return ingest_source(place, sources, append, chunk_rows, shrink, steps)
 
 
 def ingest_source(
-    place: Workspace, source: str | list[str], append: bool, chunk_rows: int, shrink: bool = False
+    place: Workspace,
+    source: str | list[str],
+    append: bool,
+    chunk_rows: int,
+    shrink: bool = False,
+    steps: Steps = AS_THEY_STAND,
 ) -> IngestReport:
-    """The work of the flow; the caller holds the lock."""
+    """Ingest; the caller holds the locks."""
     from flows.adapters.sources import named
     from flows.adapters.sources.preflight import preflight
 
@@ -149,7 +112,7 @@ def ingest_source(
     place.sweep()
     as_owner_only(folder / "spool")
     try:
-        return _ingest(place, state, sources, append, chunk_rows, folder, shrink)
+        return _ingest(place, state, sources, append, chunk_rows, folder, shrink, steps)
     finally:
         remove_tree(place.temporary_dir)
 
@@ -162,6 +125,7 @@ def _ingest(
     chunk_rows: int,
     folder: Path,
     shrink: bool,
+    steps: Steps,
 ) -> IngestReport:
     config, topology = place.config, place.config.topology
     place.requests.check()
@@ -176,7 +140,9 @@ def _ingest(
         rule,
     )
     try:
-        taken = read_and_place(place, sources, chunk_rows, builder)
+        taken = steps.run(
+            "validate-and-place", lambda: read_and_place(place, sources, chunk_rows, builder)
+        )
         if not append:
             check_tiers(place, builder)
         described, late = _write_slices(
@@ -208,7 +174,9 @@ def _ingest(
         )
     if not append and not shrink:
         check_shrinkage(place, state, builder)
-    version, changed = version_files(place, state, folder / "data", described)
+    version, changed = steps.run(
+        "version-data", lambda: version_files(place, state, folder / "data", described)
+    )
     _write_quarantine(place, refused, append)
     place.write_checkpoint()
     counts = builder.counts
@@ -248,7 +216,6 @@ class Taken:
         return f"; undeclared labels: {self.undeclared.told()}" if self.undeclared else ""
 
 
-@task(name="validate-and-place")
 def read_and_place(
     place: Workspace, sources: list[str], chunk_rows: int, builder: SnapshotBuilder
 ) -> Taken:
@@ -310,7 +277,6 @@ def _write_slices(
         return place.datasets.describe(place.config.topology, folder, each, rule, columns), refused
 
 
-@task(name="version-data")
 def version_files(
     place: Workspace, state: State, folder: Path, described: DatasetVersion
 ) -> tuple[str, bool]:

@@ -3,20 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from flows.tasks import flow
 from flows.use_cases.replaying import replay
 from flows.use_cases.reporting import parse_since, write_report
 from flows.use_cases.status import registry_problems
 from flows.wiring import Workspace
 
 
-@flow(name="audit")
-def audit(
-    workspace: str, since: str = "31d", out: str = "", replay_stages: int = 0
-) -> dict[str, Any]:
-    """Report about the time since `since` into `out` (default: `.s3t/reports/DAY`), after a replay
-    of some stages."""
-    place = Workspace(Path(workspace))
+def report_and_replay(place: Workspace, since: str, out: str, replay_stages: int) -> dict[str, Any]:
+    """Report about the time since `since` into `out` ("": `.s3t/reports/DAY`), after a replay of
+    some stages."""
     if replay_stages and place.ledger.state().champion is not None:
         replay(place, replay_stages)
     folder = Path(out) if out else place.reports_dir / place.now()[:10]
