@@ -18,7 +18,8 @@ from sklearn.linear_model import LogisticRegression
 
 from flows.examples import EXAMPLE_KEY, example_config, rows
 from flows.use_cases.predicting import champion_of
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.learning.backbone import find_backbone, load_model, load_tokenizer
 from s3t_core.learning.encoding import TextReader
 from s3t_core.records import Row, subject_digest

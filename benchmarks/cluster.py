@@ -100,7 +100,8 @@ def _trained(
     from flows.prefect_flows.ingest import ingest
     from flows.prefect_flows.train import train
     from flows.settings import start_prefect
-    from flows.wiring import Workspace, create_workspace
+    from flows.workspace.creating import create_workspace
+    from flows.workspace.workspace import Workspace
     from s3t_core.config import merge_config
 
     more = (

@@ -24,7 +24,10 @@ from benchmarks.plain import RETRAINED
 from benchmarks.report import Line, at_least, tell, timed
 from benchmarks.training import run_plain
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace, create_workspace
+from flows.workspace import access
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.executor import STEPS, Eraser
 from s3t_core.records import subject_digest
@@ -157,9 +160,9 @@ def _alone(place: Workspace, subject: str) -> tuple[float, float]:
     """Seconds from the request to the alias moved, and to the certificate."""
     begun = time.monotonic()
     take_requests(place, [subject])
-    with place.changing():
+    with access.changing(place):
         eraser = Eraser(
-            place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+            erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
         )
         plan = eraser.plan()
         if plan is None:
@@ -168,7 +171,7 @@ def _alone(place: Workspace, subject: str) -> tuple[float, float]:
             eraser.run_step(step, plan)
             if step == "cut over":
                 moved = time.monotonic() - begun
-        place.write_checkpoint()
+        place.signing.write_checkpoint()
     return moved, time.monotonic() - begun
 
 

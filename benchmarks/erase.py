@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace, create_workspace
+from flows.workspace import access
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.executor import STEPS, Eraser
 
@@ -51,10 +54,10 @@ def main() -> None:
 
 def erase_timed(place: Workspace) -> dict[str, float]:
     """Seconds of each step of one erase run."""
-    with place.changing():
+    with access.changing(place):
         begun = time.monotonic()
         eraser = Eraser(
-            place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+            erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
         )
         told = {"start": round(time.monotonic() - begun, 2)}
         begun = time.monotonic()
@@ -62,7 +65,7 @@ def erase_timed(place: Workspace) -> dict[str, float]:
         told["plan"] = round(time.monotonic() - begun, 2)
         for step in STEPS:
             told[step] = _timed(lambda s=step: eraser.run_step(s, plan))  # type: ignore[misc]
-        place.write_checkpoint()
+        place.signing.write_checkpoint()
     return told
 
 

@@ -20,7 +20,8 @@ from benchmarks.report import Line, at_most, middle, tell, timed
 from flows.use_cases.planning import Question, plan
 from flows.use_cases.requests import take_requests
 from flows.use_cases.status import status_of
-from flows.wiring import create_workspace
+from flows.workspace import stores
+from flows.workspace.creating import create_workspace
 from s3t_core.config import Config
 from s3t_core.domain import Release, Replica, StageRecord
 from s3t_core.release_json import release_to_json
@@ -97,7 +98,7 @@ def registering(folder: Path) -> list[Line]:
             KEY,
         )
         full = _release(place, shards, 3)
-        place.settle()
+        stores.pin_settings(place)
         place.registry.publish(_named(full, "release-first"), {}, {})
         before = _bytes(place.state_dir / "mlartifacts")
         lost = [

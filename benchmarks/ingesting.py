@@ -20,7 +20,8 @@ from pathlib import Path
 from benchmarks.bed import KEY
 from benchmarks.report import at_least, at_most, tell
 from flows.adapters.processes import mapping
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.snapshot import SnapshotBuilder, SourceRow
 

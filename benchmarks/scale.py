@@ -28,7 +28,8 @@ from benchmarks.bed import KEY
 from benchmarks.erase import erase_timed
 from benchmarks.report import Line, at_most, tell
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 
 _MOST_MIB = 3072

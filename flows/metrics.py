@@ -22,7 +22,7 @@ from flows.adapters.doors import Door, listening
 from flows.adapters.guard import App
 from flows.use_cases.requests import list_requests
 from flows.use_cases.status import status_of
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.closing import STATES
 from s3t_core.times import parse_time
 

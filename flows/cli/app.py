@@ -86,7 +86,7 @@ def init(
     from flows.examples import EXAMPLE_KEY, example_config
     from flows.progress import RichProgress, use
     from flows.settings import read_settings
-    from flows.wiring import create_workspace
+    from flows.workspace.creating import create_workspace
     from s3t_core.config import Config, merge_config
 
     config = example_config() if example else Config()
@@ -702,7 +702,7 @@ def _told_move(d: dict[str, Any]) -> list[str]:
 
 
 def _show_trained(as_json: bool, place: Any, flow: str) -> None:
-    from flows.wiring import require_data
+    from flows.workspace.workspace import require_data
 
     require_data(place.ledger.state())  # told before Prefect starts
     done = run_flow(place, flow)

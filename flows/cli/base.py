@@ -75,7 +75,7 @@ def open_workspace(workspace: str | None) -> Any:
     """The workspace named, else the one stood in; progress is shown on stderr."""
     from flows.progress import RichProgress, use
     from flows.settings import workspace_root
-    from flows.wiring import Workspace
+    from flows.workspace.workspace import Workspace
 
     place = Workspace(workspace_root(workspace))
     use(RichProgress(console()))

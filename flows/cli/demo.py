@@ -15,7 +15,8 @@ from flows.adapters.shared_prefect import SharedServer
 from flows.examples import EXAMPLE_KEY, example_config, rows
 from flows.progress import RichProgress, current, use
 from flows.settings import start_prefect
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.errors import GuaranteeError, StaleModel, UsageError
 
 QUESTIONS = (

@@ -8,6 +8,7 @@ import typer
 
 from flows.cli.base import JsonOption, WorkspaceOption, open_workspace, show, told_registry, working
 from flows.cli.requests import ByOption
+from flows.workspace import access
 from s3t_core.erasure.outcome import told_outcome
 from s3t_core.errors import UsageError, WorkspaceError
 
@@ -109,7 +110,7 @@ def audit(
     _check_audit(bundle, ledger, replay)
     place = open_workspace(workspace)
     for path in filter(None, (bundle, ledger, out)):
-        place.check_outside(Path(path))
+        access.check_outside(place, Path(path))
     from flows.use_cases.evidence import write_bundle, write_ledger
     from flows.use_cases.reporting import parse_since, write_report
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from flows.prefect_flows.quiet import flow
 from flows.use_cases.auditing import report_and_replay
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 
 
 @flow(name="audit")

@@ -9,7 +9,7 @@ from flows.prefect_flows.quiet import flow
 from flows.prefect_flows.steps import PrefectSteps
 from flows.prefect_flows.triggering import FULL_RETRAIN, PrefectDeployment
 from flows.use_cases.erasing import erase_pending
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 
 
 @flow(name="erase", task_runner=ThreadPoolTaskRunner(max_workers=64))

@@ -7,7 +7,7 @@ from flows.prefect_flows.quiet import flow
 from flows.prefect_flows.sources import listed
 from flows.prefect_flows.steps import PrefectSteps
 from flows.use_cases.ingesting import run_ingest
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 
 
 @flow(name="ingest")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows.adapters.child import die_with_parent
 from flows.prefect_flows.deployments import deployments, to_prefect
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 
 
 def main() -> None:

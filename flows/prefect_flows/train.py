@@ -8,7 +8,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.prefect_flows.quiet import flow
 from flows.prefect_flows.steps import PrefectSteps
 from flows.use_cases.training import fill_in
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 
 
 @flow(name="train", task_runner=ThreadPoolTaskRunner(max_workers=64))

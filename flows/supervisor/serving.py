@@ -31,7 +31,7 @@ from flows.adapters.local import is_held, workspace_lock
 from flows.adapters.shared_prefect import Address, SharedServer
 from flows.prefect_flows.deployments import deployments, to_prefect
 from flows.settings import operators_server, use_server
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.closing import as_told, is_ready
 from s3t_core.errors import Busy, OrchestrationError, S3TError, StorageError, UsageError
 from s3t_core.times import parse_time

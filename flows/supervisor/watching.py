@@ -18,7 +18,7 @@ from flows.adapters.lease import CHANGE, PATIENCE_SECONDS, TRAIN, heartbeats
 from flows.adapters.local import is_held
 from flows.prefect_flows.quiet import flow
 from flows.supervisor.serving import ERASE, why_at_once
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 
 DEPLOYMENT = "watch/watch"
 _WATCHED = ("ingest/ingest", "train/train", ERASE, "full-retrain/full-retrain", "repair/repair")

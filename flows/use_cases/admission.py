@@ -5,7 +5,7 @@ Imports no Prefect: a check starts none."""
 import json
 from typing import Any
 
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, UsageError
 from s3t_core.slicefile import count_subjects

@@ -6,7 +6,7 @@ from typing import Any
 from flows.use_cases.replaying import replay
 from flows.use_cases.reporting import parse_since, write_report
 from flows.use_cases.status import registry_problems
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 
 
 def report_and_replay(place: Workspace, since: str, out: str, replay_stages: int) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from flows.adapters.subjects import UNITED, Spellings, under_the_rule
 from flows.progress import current
 from flows.use_cases import admission
 from flows.use_cases.next_steps import told_thin
-from flows.wiring import Workspace, refuse_open_plan
+from flows.workspace.workspace import Workspace, refuse_open_plan
 from s3t_core.capacity.assignment import is_held_out, place
 from s3t_core.config import Config, render_value
 from s3t_core.erasure.state import State

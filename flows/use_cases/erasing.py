@@ -20,7 +20,11 @@ from flows.use_cases.reconciling import putting_right, reconcile, unserved
 from flows.use_cases.replacing import train_first
 from flows.use_cases.retraining import Deployment, have_retrained, want_retrain
 from flows.use_cases.steps import Steps
-from flows.wiring import Workspace
+from flows.workspace import access
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.sweeping import sweep
+from flows.workspace.verified import check_whole
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import STEPS, Eraser
 from s3t_core.erasure.planner import ErasurePlan
@@ -52,20 +56,20 @@ def erase_pending(
     started = time.monotonic()
     problems: list[str] = []
     training = _WAIT_SECONDS if is_held(place.training_lock_path) else 0
-    with putting_right(place), place.changing(max(wait_seconds, training)) as lease:
-        place.sweep()
-        documents = place.check_whole()
+    with putting_right(place), access.changing(place, max(wait_seconds, training)) as lease:
+        sweep(place)
+        documents = check_whole(place)
         healed = reconcile(place)
         eraser = Eraser(
-            place.erase_ports(),
-            place.erase_policy(),
+            erase_ports(place),
+            erase_policy(place),
             lambda: f"plan-{uuid.uuid4().hex[:16]}",
             partial(train_first, place, problems, steps),
         )
         alike: dict[str, frozenset[str]] = {}
         plans = list(_erase(place, eraser, lease, alike, steps))
         problems += [healed.problem or unserved(place), *documents.told(), want_retrain(place)]
-        place.write_checkpoint()
+        place.signing.write_checkpoint()
     outcome, reason = have_retrained(place, steps, full_retrain)
     if outcome == "no" and any(p.recipe for p in plans):
         outcome = "first"

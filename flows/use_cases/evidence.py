@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.wiring import Workspace
+from flows.workspace.verified import check_whole
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.bundle import make_bundle
 from s3t_core.erasure.checkpoint import check_continues, export_ledger, read_checkpoint
 from s3t_core.errors import CertificateError, UsageError
@@ -22,9 +23,9 @@ def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[st
     Raises LedgerError when it does not, CertificateError when a certificate is not as the ledger
     recorded it, UsageError when there is none.
     """
-    place.check_whole()
+    check_whole(place)
     leaves = place.ledger.leaves()
-    kept = [read_checkpoint(_read(path), *place.public_keys()) for path in earlier]
+    kept = [read_checkpoint(_read(path), *place.signing.public_keys()) for path in earlier]
     for checkpoint in kept:
         check_continues(checkpoint, leaves)
     state = place.ledger.state()
@@ -35,7 +36,7 @@ def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[st
     certificates = {
         request: _certificate(place, request) for request in (*state.certified, *state.closed)
     }
-    newest, signed = place.write_checkpoint()
+    newest, signed = place.signing.write_checkpoint()
     files = make_bundle(certificates, newest, signed, place.ledger.events(), kept)
     write_atomically(target, _zipped(files), SHARED_MODE)
     return {
@@ -48,7 +49,7 @@ def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[st
 
 def write_ledger(place: Workspace, target: Path) -> dict[str, Any]:
     """The whole ledger with a checkpoint of it, as a text file: keyed digests, no personal data."""
-    newest, signed = place.write_checkpoint()
+    newest, signed = place.signing.write_checkpoint()
     write_atomically(
         target, export_ledger(signed, place.ledger.entries()[: newest.head.size]), SHARED_MODE
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flows.adapters.datasets import IndexFound
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.state import RequestRecord, State
 from s3t_core.errors import DataError, GuaranteeError, StorageError, UsageError

@@ -36,7 +36,9 @@ from flows.use_cases.admission import (
 from flows.use_cases.next_steps import told_thin
 from flows.use_cases.reconciling import putting_right
 from flows.use_cases.steps import AS_THEY_STAND, Steps
-from flows.wiring import Workspace, refuse_open_plan
+from flows.workspace import access, stores
+from flows.workspace.sweeping import sweep
+from flows.workspace.workspace import Workspace, refuse_open_plan
 from s3t_core.config import DataConfig
 from s3t_core.domain import DatasetVersion, SliceId, Tiers
 from s3t_core.erasure.ledger import dataset_to_json
@@ -84,7 +86,7 @@ def run_ingest(
 ) -> IngestReport:
     """Ingest under the locks. `append`: unite with what is there. `shrink`: also where much of what
     is there would be gone ([data] max_shrink)."""
-    with putting_right(place), place.training(), place.changing():
+    with putting_right(place), access.training(place), access.changing(place):
         return ingest_source(place, sources, append, chunk_rows, shrink, steps)
 
 
@@ -109,7 +111,7 @@ def ingest_source(
     if append and state.dataset is not None:
         check_topology(place, state)
     folder = place.temporary_dir / f"ingest-{os.getpid()}"
-    place.sweep()
+    sweep(place)
     as_owner_only(folder / "spool")
     try:
         return _ingest(place, state, sources, append, chunk_rows, folder, shrink, steps)
@@ -178,7 +180,7 @@ def _ingest(
         "version-data", lambda: version_files(place, state, folder / "data", described)
     )
     _write_quarantine(place, refused, append)
-    place.write_checkpoint()
+    place.signing.write_checkpoint()
     counts = builder.counts
     return IngestReport(
         counts.records,
@@ -281,7 +283,7 @@ def version_files(
     place: Workspace, state: State, folder: Path, described: DatasetVersion
 ) -> tuple[str, bool]:
     """Step 4: (version, whether it is a new one)."""
-    place.settle()
+    stores.pin_settings(place)
     with current().spinner("Versioning the data with DVC"):
         same = state.dataset is not None and replace(state.dataset, version="") == described
         place.datasets.replace(folder)

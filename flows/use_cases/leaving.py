@@ -16,7 +16,7 @@ from pathlib import Path
 from flows.adapters.footing import check_place, refuse_link
 from flows.adapters.marks import OWNER, place_of
 from flows.adapters.s3 import S3Blobs
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.errors import WorkspaceError
 from s3t_core.files import is_half_written
 from s3t_core.learning.store import Blobs, LocalBlobs

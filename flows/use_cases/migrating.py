@@ -33,7 +33,9 @@ from flows.adapters.marks import place_of
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.settings import CONFIG_NAME
 from flows.use_cases.leaving import LeftPlace
-from flows.wiring import Workspace, refuse_open_plan
+from flows.workspace import access, stores
+from flows.workspace.sweeping import sweep
+from flows.workspace.workspace import Workspace, refuse_open_plan
 from s3t_core.canonical import canonical_json
 from s3t_core.config import Config, merge_config, parse_config, render_config
 from s3t_core.erasure.state import Event, State, VersionRecord
@@ -101,7 +103,7 @@ def _alone(root: Path) -> Iterator[Workspace]:
             "command again"
         )
     with workspace_lock(place.training_lock_path), workspace_lock(place.lock_path):
-        place.check_footing()
+        access.check_footing(place)
         yield place
 
 
@@ -199,7 +201,7 @@ def _check_begin(old: Workspace, new: Workspace) -> None:
     state = old.ledger.state()
     refuse_open_plan(state)
     _check_apart(old, new)
-    old.claim()
+    stores.claim(old)
     old.datasets.check_recorded(state.datasets)
     for section in _FILED:
         if getattr(old.config, section) != getattr(new.config, section):
@@ -294,8 +296,8 @@ class _Move:
             Lease(old.database, TRAIN, lock_place(old.training_lock_path), fences=False).held(),
             Lease(old.database, CHANGE, lock_place(old.lock_path)).held(),
         ):
-            old.sweep()
-            old.note_cache()
+            sweep(old)
+            stores.note_cache(old)
             state = old.ledger.state()
             if state.moving is None:
                 old.ledger.append(
@@ -308,9 +310,9 @@ class _Move:
                         "new": _places_in(self.new.config),
                     }
                 )
-                old.write_checkpoint()
+                old.signing.write_checkpoint()
             self.new.teller = old
-            self.new.claim(begins=True)
+            stores.claim(self.new, begins=True)
             self._note(claimed=True, emptied="")
             if self._moves["store"]:
                 self._copy_stages(state)
@@ -346,7 +348,7 @@ class _Move:
             commit_files(root, [CONFIG_NAME, ".dvc/config"], "s3t: the workspace moved")
         if state.dataset is not None:
             place.datasets.publish(state.dataset)
-        place.write_checkpoint()
+        place.signing.write_checkpoint()
         self._told("what is left at the old places")
         if self._journal.emptied != "old":
             self._destroy(self.old)
@@ -378,7 +380,7 @@ class _Move:
                     "state": "undone",
                 }
             )
-            self.old.write_checkpoint()
+            self.old.signing.write_checkpoint()
         self._forget(self.new)
 
     def _note(self, **changes: Any) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from flows.progress import current
-from flows.wiring import Workspace
+from flows.workspace import access
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.errors import DataError, StaleModel, UsageError
 from s3t_core.files import writing_atomically
@@ -137,7 +138,7 @@ def _check_out(place: Workspace, source: str, out: Path) -> None:
         raise UsageError(
             "expected --out to name a file in a directory that is there, got another path"
         )
-    place.check_outside(out)
+    access.check_outside(place, out)
     if out.exists() and Path(source).exists() and out.samefile(source):
         raise UsageError("expected --out to be another file than --file, got the same")
 

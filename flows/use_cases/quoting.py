@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from flows.adapters.datasets import IndexFound
 from flows.use_cases.finding import earlier_too, may_tell, rule_of
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.spellings import spellings_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, GuaranteeError, StorageError, UsageError

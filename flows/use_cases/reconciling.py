@@ -21,7 +21,9 @@ from flows.adapters.lease import LostLease
 from flows.adapters.marks import place_of
 from flows.adapters.s3 import is_bucket
 from flows.use_cases.leaving import LeftPlace
-from flows.wiring import Workspace
+from flows.workspace import access, stores
+from flows.workspace.sweeping import sweep
+from flows.workspace.workspace import Workspace
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.ledger import dataset_from_json
 from s3t_core.erasure.planner import subjects_in, targets_of
@@ -45,10 +47,10 @@ def putting_right(place: Workspace) -> Iterator[None]:
     except LostLease as error:
         again = Workspace(place.root)
         try:
-            with again.changing(_TAKEN_OVER_SECONDS):
-                again.sweep()
+            with access.changing(again, _TAKEN_OVER_SECONDS):
+                sweep(again)
                 reconcile(again)
-                again.write_checkpoint()
+                again.signing.write_checkpoint()
         except S3TError as problem:
             raise LostLease(
                 f"{error}; what it wrote meanwhile could not be put right ({problem}): run `s3t "
@@ -85,8 +87,8 @@ def reconcile(place: Workspace) -> Healed:
         return Healed()
     for bucket in place.buckets:
         bucket.check()
-    place.claim()  # what is another's must not be looked at as what came back
-    place.note_cache()
+    stores.claim(place)  # what is another's must not be looked at as what came back
+    stores.note_cache(place)
     place.datasets.put_remote_right()
     registry, problem = False, ""
     if state.plan is None or "cut over" in state.steps:  # else the cut-over makes them agree

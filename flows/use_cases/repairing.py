@@ -11,7 +11,8 @@ import time
 from flows.use_cases.reconciling import putting_right
 from flows.use_cases.steps import AS_THEY_STAND, Steps
 from flows.use_cases.training import TrainingSession, TrainReport
-from flows.wiring import Workspace
+from flows.workspace import access
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.state import State
 from s3t_core.errors import UsageError
 from s3t_core.learning.recipe import StageSpec
@@ -24,7 +25,7 @@ def run_repair(
     UsageError, Busy."""
     if not 0 < minutes < 100_000:
         raise UsageError(f"expected a time limit above 0 minutes, got {minutes:g}")
-    with putting_right(place), place.training(wait_seconds):
+    with putting_right(place), access.training(place, wait_seconds):
         return RepairSession(place, minutes, wait_seconds, steps).run()
 
 

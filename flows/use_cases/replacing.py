@@ -10,7 +10,9 @@ from pathlib import Path
 
 from flows.use_cases.steps import AS_THEY_STAND, Steps
 from flows.use_cases.training import TrainingSession
-from flows.wiring import Workspace
+from flows.workspace import access
+from flows.workspace.sweeping import sweep
+from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, Release
 from s3t_core.erasure.closing import as_told
 from s3t_core.erasure.executor import Replacement
@@ -46,7 +48,7 @@ def train_first(
     ):
         return None
     try:
-        with place.training():
+        with access.training(place):
             future = place.datasets.preview(
                 targets_of(requests, plan.subjects), state.dataset, place.next_dir
             )
@@ -58,7 +60,7 @@ def train_first(
     except Exception as error:  # its message may quote data
         reason = type(error).__name__
     finally:
-        place.sweep()
+        sweep(place)
     problems.append(f"no replacement could be trained first: {reason}")
     return None
 

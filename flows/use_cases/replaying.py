@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flows.progress import current
-from flows.wiring import Workspace
+from flows.workspace import access
+from flows.workspace.workspace import Workspace
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import StageRecord
 from s3t_core.erasure.state import State
@@ -35,7 +36,7 @@ def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict
 
     Raises UsageError when nothing serves, BackboneChanged when the backbone is another.
     """
-    with place.training():
+    with access.training(place):
         state = place.ledger.state()
         if state.champion is None or state.dataset is None:
             raise UsageError("expected a version that serves, got none; run `s3t train`")
@@ -77,7 +78,7 @@ def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict
                 "other": [s.key for s, r in zip(chosen, results, strict=True) if r == _OTHER],
             }
         )
-        place.write_checkpoint()
+        place.signing.write_checkpoint()
     return document
 
 

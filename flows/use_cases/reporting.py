@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from flows.wiring import Workspace
+from flows.workspace.composing import erase_policy
+from flows.workspace.verified import check_whole
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.certificate import certificate_subject, make_statement
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.report import REPORT_TYPE, Report, build_report
@@ -27,7 +29,7 @@ def write_report(place: Workspace, since: datetime | None, folder: Path) -> dict
     now = place.clock.now()
     if since is not None and since > now:
         raise UsageError(f"expected --since in the past, got {rfc3339(since)}")
-    place.check_whole()
+    check_whole(place)
     report = report_of(place, since, now)
     story = tell(report, pictures(report))
     statement = make_statement(
@@ -38,7 +40,7 @@ def write_report(place: Workspace, since: datetime | None, folder: Path) -> dict
     files = {
         "html": ("report.html", write_page(story)),
         "pdf": ("report.pdf", write_paper(story)),
-        "json": ("report.json", sign(statement, place.signing_key())),
+        "json": ("report.json", sign(statement, place.signing.signing_key())),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,7 @@ def report_of(place: Workspace, since: datetime | None, now: datetime) -> Report
         now,
         place.budget_of,
         len(place.ledger.state().suppressed),
-        place.erase_policy().software,
+        erase_policy(place).software,
     )
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from flows.adapters.database import Asked, new_salt
 from flows.use_cases.finding import rule_of, spelt
 from flows.use_cases.quoting import check_quotes_nobody
-from flows.wiring import Workspace, refuse_open_plan
+from flows.workspace import access
+from flows.workspace.workspace import Workspace, refuse_open_plan
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_subject
@@ -97,7 +98,7 @@ def _take_all(place: Workspace, asked: list["_Wanted"]) -> list[DeletionRequest]
         for begin in range(0, len(asked), _BATCH)
         for request in _take(place, asked[begin : begin + _BATCH])
     ]
-    place.write_checkpoint()
+    place.signing.write_checkpoint()
     return taken
 
 
@@ -316,10 +317,10 @@ def _digest_of(place: Workspace, subject: str, record: str = "") -> str:
 def _changing(place: Workspace) -> Iterator[State]:
     """Between erase runs: what is decided here is seen by the next one. The ledger is signed before
     anyone is told."""
-    with place.changing(_WAIT_SECONDS):
+    with access.changing(place, _WAIT_SECONDS):
         place.requests.check()
         yield place.ledger.state()
-        place.write_checkpoint()
+        place.signing.write_checkpoint()
 
 
 def _open_request(place: Workspace, state: State, request_id: str) -> DeletionRequest:

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from flows.use_cases.steps import AS_THEY_STAND, Steps
 from flows.use_cases.training import TrainReport, fill_in
-from flows.wiring import Workspace
+from flows.workspace import access
+from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, Release, SliceId
 from s3t_core.erasure.state import Event
 from s3t_core.errors import Busy, S3TError, StorageError
@@ -47,7 +48,7 @@ def run_retrain(
     except Busy:
         raise  # another training is at it
     except S3TError as error:
-        with contextlib.suppress(Busy, StorageError), place.changing(60):
+        with contextlib.suppress(Busy, StorageError), access.changing(place, 60):
             wanted = place.ledger.state().retrain
             if wanted is not None:
                 _say(place, wanted, "failed", problem=type(error).__name__)
@@ -134,7 +135,7 @@ def is_complete(release: Release, dataset: DatasetVersion) -> bool:
 
 def _trigger(place: Workspace, full_retrain: Deployment) -> None:
     """Start the deployment for what is wanted, once per attempt."""
-    with place.changing(60):
+    with access.changing(place, 60):
         wanted = place.ledger.state().retrain
         if wanted is None:
             return

@@ -14,7 +14,8 @@ from flows.adapters.keys import (
     write_next_key,
 )
 from flows.use_cases.quoting import check_quotes_nobody
-from flows.wiring import Workspace, refuse_open_plan
+from flows.workspace import access
+from flows.workspace.workspace import Workspace, refuse_open_plan
 from s3t_core.erasure.offline import VOUCHED, key_id
 from s3t_core.errors import UsageError
 
@@ -36,7 +37,7 @@ def rotate_signing_key(place: Workspace, by: str, lost: bool) -> dict[str, Any]:
             f"expected no .s3t/keys/{SIGNING_KEY} with --lost, got one; leave --lost out: the old "
             "key vouches for the new one"
         )
-    with place.changing(_WAIT_SECONDS):
+    with access.changing(place, _WAIT_SECONDS):
         refuse_open_plan(place.ledger.state())
         old = read_public_key(folder / SIGNING_PUB)
         new = key_id(write_next_key(folder).public_key())
@@ -54,5 +55,5 @@ def rotate_signing_key(place: Workspace, by: str, lost: bool) -> dict[str, Any]:
             }
         )
         adopt_next_key(folder, place.ledger.state())
-        place.write_checkpoint()
+        place.signing.write_checkpoint()
     return {"old": key_id(old), "new": new}

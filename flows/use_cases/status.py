@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from flows.use_cases.next_steps import why_unmeasured
-from flows.wiring import Workspace
+from flows.workspace.verified import document_problems
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.closing import as_told, view_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError
@@ -54,7 +55,7 @@ def status_of(place: Workspace) -> dict[str, Any]:
     """The status document: JSON values."""
     state = place.ledger.state()
     place.requests.check()
-    documents = place.document_problems()
+    documents = document_problems(place)
     champion = state.champion
     release = state.release
     return {

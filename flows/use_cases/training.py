@@ -32,7 +32,10 @@ from typing import Any
 from flows.progress import Advance, current
 from flows.use_cases.reconciling import putting_right
 from flows.use_cases.steps import AS_THEY_STAND, Step, Steps
-from flows.wiring import ReleaseEvaluator, Workspace, refuse_open_plan, require_data
+from flows.workspace import access
+from flows.workspace.composing import ReleaseEvaluator
+from flows.workspace.sweeping import sweep
+from flows.workspace.workspace import Workspace, refuse_open_plan, require_data
 from s3t_core.canonical import sha256_hex
 from s3t_core.capacity.sequences import choose_sequences
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, StageRecord
@@ -78,7 +81,7 @@ def fill_in(
 
     Raises Busy while another trains, or changes the workspace, for longer than so many seconds.
     """
-    with putting_right(place), place.training(wait_for_training):
+    with putting_right(place), access.training(place, wait_for_training):
         return TrainingSession(place, cause, wait_for_change, steps).run()
 
 
@@ -114,7 +117,7 @@ class TrainingSession:
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the workspace while something is written. Raises Busy."""
-        with self._threads, self.place.changing(self._wait):
+        with self._threads, access.changing(self.place, self._wait):
             self._wait = _WAIT_SECONDS
             yield
 
@@ -166,7 +169,7 @@ class TrainingSession:
                 self.finish(failed=True)
             raise
         self.finish(failed=False)
-        self.place.write_checkpoint()
+        self.place.signing.write_checkpoint()
         left = sum(s.key not in self.done for s in self.plan.stages)
         reused = len(self.plan.stages) - left - sum(s.key in self.fresh for s in self.plan.stages)
         return TrainReport(
@@ -234,7 +237,7 @@ class TrainingSession:
 
     def sweep(self) -> None:
         """Remove what a killed process left half-written."""
-        self.place.sweep()
+        sweep(self.place)
 
     def train_missing(self, missing: list[StageSpec]) -> None:
         """Train them; stops early when the data moved."""

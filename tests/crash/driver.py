@@ -24,7 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace
+from flows.workspace import access
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.sweeping import sweep
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.executor import Eraser
 
 _PER_TRIAL = 6
@@ -156,13 +159,13 @@ def _found(root: Path) -> dict[str, Any]:
 
 def _erase(root: Path) -> None:
     place = Workspace(root)
-    with place.changing(60):
-        place.sweep()
-        ports = replace(place.erase_ports(), evaluator=Unmeasured())
-        eraser = Eraser(ports, place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}")
+    with access.changing(place, 60):
+        sweep(place)
+        ports = replace(erase_ports(place), evaluator=Unmeasured())
+        eraser = Eraser(ports, erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}")
         while eraser.run() is not None:
             pass
-        place.write_checkpoint()
+        place.signing.write_checkpoint()
 
 
 def _tell(what: dict[str, Any]) -> None:

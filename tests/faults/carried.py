@@ -3,7 +3,7 @@ DVC nor MLflow."""
 
 from typing import Any
 
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.state import Event
@@ -87,5 +87,5 @@ def carry_out(place: Workspace, request: DeletionRequest, plan_id: str = "p") ->
         ]
     )
     place.ledger.append(step(place, "certify", plan_id))
-    place.write_checkpoint()
+    place.signing.write_checkpoint()
     return digest

@@ -20,7 +20,9 @@ from flows.use_cases.reporting import write_report
 from flows.use_cases.requests import list_requests, reject, take_requests, withdraw
 from flows.use_cases.status import status_of
 from flows.use_cases.verifying import verify_path, verify_paths
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.verified import check_whole
+from flows.workspace.workspace import Workspace
 from s3t_core.canonical import sha256_hex
 from s3t_core.config import Config
 from s3t_core.erasure.dsse import sign, statement_of
@@ -91,10 +93,10 @@ def test_a_row_of_other_types_than_ours_is_refused_in_words(
 ) -> None:
     first, _ = take_requests(place, ["person 17", "person 18"])
     carry_out(place, first)
-    place.check_whole()
+    check_whole(place)
     assert _sql(place, statement)
     with pytest.raises((LedgerError, StorageError)):
-        _again(place).check_whole()
+        check_whole(_again(place))
 
 
 def _remade(place: Workspace, table: str, column: str, rule: str) -> None:
@@ -235,7 +237,7 @@ def test_checkpoints_of_another_workspace_in_the_same_place_are_no_matter(
     (tmp_path / "outside" / "notes.json").write_text("[]")
     for each in (place, other, place):
         assert len(take_requests(_again(each), [f"person {each.root.name}"])) == 1
-        _again(each).check_whole()
+        check_whole(_again(each))
 
 
 # --- 5: lost needles
@@ -335,8 +337,8 @@ def test_whoever_may_only_insert_into_the_ledger_closes_no_request(
         lambda p: p.ledger.state(),
         status_of,
         list_requests,
-        lambda p: p.write_checkpoint(),
-        lambda p: p.check_whole(),
+        lambda p: p.signing.write_checkpoint(),
+        check_whole,
         lambda p: take_requests(p, ["person 2"]),
     ):
         with pytest.raises(LedgerError, match="with the seal of this workspace"):
@@ -400,11 +402,11 @@ def test_a_closing_document_that_is_gone_or_changed_is_told_by_every_look(place:
     kept = path.read_bytes()
     path.write_bytes(kept + b" ")
     assert status_of(_again(place))["documents"] == {"missing": [], "changed": [request.request_id]}
-    assert _again(place).check_whole().changed == (request.request_id,)
+    assert check_whole(_again(place)).changed == (request.request_id,)
     path.unlink()
     assert status_of(_again(place))["documents"] == {"missing": [request.request_id], "changed": []}
     path.write_bytes(kept)
-    assert _again(place).check_whole().told() == []
+    assert check_whole(_again(place)).told() == []
 
 
 def test_what_is_remembered_of_files_is_believed_only_under_our_seal(place: Workspace) -> None:
@@ -444,7 +446,7 @@ def test_a_suppression_list_that_the_ledger_does_not_make_stops_every_command(
     carry_out(place, take_requests(place, ["person 1"])[0])
     status_of(_again(place))
     assert _sql(place, statement) == 1
-    for command in (status_of, lambda p: p.check_whole(), lambda p: withdraw(p, "req-0")):
+    for command in (status_of, check_whole, lambda p: withdraw(p, "req-0")):
         with pytest.raises(LedgerError, match="suppression list"):
             command(_again(place))
 
@@ -535,7 +537,7 @@ def test_a_rejection_cut_before_it_closed_is_not_taken_for_the_withdrawal_that_f
     assert statement_of(path.read_bytes())["predicate"]["closing"]["kind"] == "withdrawal"
     assert (
         place.ledger.state().closed == {request.request_id: "withdrawal"}
-        and place.check_whole().told() == []
+        and check_whole(place).told() == []
     )
 
 
@@ -1041,7 +1043,7 @@ def test_a_file_of_many_gigabytes_among_the_checkpoints_is_not_read(
     ours = next(p for p in (tmp_path / "outside").iterdir() if p.name != "zz.json")
     _odd(ours, "large file", tmp_path)
     with pytest.raises(LedgerError, match="got other bytes"):
-        _again(place).check_whole()
+        check_whole(_again(place))
 
 
 @pytest.mark.parametrize("kind", ODD)
@@ -1053,4 +1055,4 @@ def test_what_is_no_file_in_a_closing_documents_place_is_a_changed_document(
     _odd(place.certificates.path_of(request), kind, tmp_path)
     told = status_of(_again(place))["documents"]
     assert told["missing" if kind == "link to nowhere" else "changed"] == [request]
-    assert _again(place).check_whole().told()
+    assert check_whole(_again(place)).told()

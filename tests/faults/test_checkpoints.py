@@ -18,7 +18,8 @@ from flows.adapters.database import seal_of
 from flows.adapters.keys import SIGNING_PUB, read_public_key, read_signing_key
 from flows.use_cases.evidence import write_bundle
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.checkpoint import (
     Checkpoint,
@@ -176,7 +177,7 @@ _ASKS = """
 import sys
 from pathlib import Path
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 take_requests(Workspace(Path(sys.argv[1])), ["person 2"])
 """
 
@@ -214,12 +215,14 @@ def test_an_older_checkpoint_of_another_machine_takes_no_newer_ones_place(tmp_pa
     take_requests(place, ["person 1", "person 2"])
     path, leaves = place.state_dir / "checkpoint.json", place.ledger.leaves()
     newest, private = path.read_bytes(), read_signing_key(place.keys_dir)
-    place.checkpoints.write(_checkpoint(2, leaves), private, leaves[:2], lambda: leaves)
+    place.signing.checkpoints.write(_checkpoint(2, leaves), private, leaves[:2], lambda: leaves)
     assert path.read_bytes() == newest
     with pytest.raises(LedgerError, match="as signed"):
-        place.checkpoints.write(_checkpoint(2, leaves), private, leaves[:2], lambda: leaves[:2])
+        place.signing.checkpoints.write(
+            _checkpoint(2, leaves), private, leaves[:2], lambda: leaves[:2]
+        )
     path.write_bytes(b"damaged")
-    place.checkpoints.write(_checkpoint(2, leaves), private, leaves[:2], lambda: leaves)
+    place.signing.checkpoints.write(_checkpoint(2, leaves), private, leaves[:2], lambda: leaves)
     assert path.read_bytes() != newest
 
 
@@ -251,7 +254,7 @@ def test_no_certificate_is_signed_over_a_database_whose_older_copy_took_its_plac
         lambda: eraser.certificates.issue(
             {first.request_id: predicate}, {"name": "x", "digest": {}}
         ),
-        eraser.write_checkpoint,
+        eraser.signing.write_checkpoint,
         lambda: Workspace(place.root).ledger,
     ):
         with pytest.raises(
@@ -341,5 +344,5 @@ def test_an_entry_and_its_checkpoint_that_come_while_the_ledger_is_checked_are_n
         take_requests(Workspace(place.root), ["person 1"])
         return before
 
-    place.checkpoints.check(ledger, place.ledger.state, leaves_while_another_asks)
+    place.signing.checkpoints.check(ledger, place.ledger.state, leaves_while_another_asks)
     assert place.ledger.head().size == 2

@@ -22,7 +22,8 @@ from flows.adapters.shared_prefect import SharedServer
 from flows.cli.app import app
 from flows.cli.base import run_flow
 from flows.use_cases import migrating
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.config import Config, parse_config, render_config
 from s3t_core.errors import Busy, OrchestrationError, UsageError, WorkspaceError
 from s3t_core.files import locked

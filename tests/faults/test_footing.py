@@ -22,7 +22,11 @@ from flows.use_cases.finding import look_alikes, look_up, look_up_hashed
 from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace, create_workspace
+from flows.workspace import access
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.creating import create_workspace
+from flows.workspace.sweeping import sweep
+from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import DataError, GuaranteeError, StorageError
@@ -80,11 +84,11 @@ def hasty() -> Iterator[None]:
 def _erase(place: Workspace) -> list[str]:
     """As the flow does it; the requests that were certified."""
     place = Workspace(place.root)
-    with place.changing():
-        place.sweep()
+    with access.changing(place):
+        sweep(place)
         reconcile(place)
         plan = Eraser(
-            place.erase_ports(), place.erase_policy(), lambda: f"plan-{time.time_ns():x}"
+            erase_ports(place), erase_policy(place), lambda: f"plan-{time.time_ns():x}"
         ).run()
     return list(plan.requests) if plan else []
 
@@ -92,7 +96,7 @@ def _erase(place: Workspace) -> list[str]:
 def _bare(place: Workspace) -> None:
     """The eraser alone, whoever holds the workspace."""
     place = Workspace(place.root)
-    Eraser(place.erase_ports(), place.erase_policy(), lambda: f"plan-{time.time_ns():x}").run()
+    Eraser(erase_ports(place), erase_policy(place), lambda: f"plan-{time.time_ns():x}").run()
 
 
 def _version(place: Workspace, number: int) -> DatasetVersion:

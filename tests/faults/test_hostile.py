@@ -23,7 +23,8 @@ from flows.adapters.keys import read_workspace_key
 from flows.use_cases.id_files import read_ids
 from flows.use_cases.requests import take_requests
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.bundle import standalone_verifier
 from s3t_core.errors import ArtifactError, S3TError, UsageError
@@ -129,7 +130,7 @@ def test_what_is_no_file_is_not_waited_for(
     python = [sys.executable, str(tmp_path / "verify.py"), "--key"]
     acts: dict[str, Callable[[], object]] = {
         "key": lambda: verify_path(certificate, path),
-        "checkpoint": lambda: CheckpointFiles(path, None, list, place.memory).check(
+        "checkpoint": lambda: CheckpointFiles(path, None, list, place.signing.memory).check(
             "x", dict, list
         ),
         "ids": lambda: read_ids(str(path)),
@@ -212,7 +213,7 @@ def test_random_bytes_are_told_as_not_valid(
 def test_a_checkpoint_with_anything_written_into_it_is_not_valid(
     place: Workspace, tmp_path: Path, at: int, data: bytes
 ) -> None:
-    place.write_checkpoint()
+    place.signing.write_checkpoint()
     whole = (place.state_dir / "checkpoint.json").read_bytes()
     at %= len(whole)
     forged = whole[:at] + data + whole[at + len(data) :]

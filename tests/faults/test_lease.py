@@ -11,6 +11,7 @@ import pytest
 
 from flows.adapters.database import Database, SqlLedger
 from flows.adapters.lease import CHANGE, Lease, lock_place
+from flows.workspace import access
 from s3t_core.errors import Busy
 
 pytestmark = pytest.mark.timeout(60)
@@ -128,7 +129,8 @@ def test_two_lock_files_are_two_places(tmp_path: Path) -> None:
 def test_every_command_that_changes_waits_for_a_lease_held_elsewhere(tmp_path: Path) -> None:
     """Whatever the file system does with locks."""
     from flows.use_cases.requests import take_requests, withdraw
-    from flows.wiring import Workspace, create_workspace
+    from flows.workspace.creating import create_workspace
+    from flows.workspace.workspace import Workspace
     from s3t_core.config import Config
 
     create_workspace(
@@ -146,7 +148,7 @@ def test_every_command_that_changes_waits_for_a_lease_held_elsewhere(tmp_path: P
         text=True,
     )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    with pytest.raises(Busy, match="another machine"), place.changing():
+    with pytest.raises(Busy, match="another machine"), access.changing(place):
         pass
     ending = threading.Timer(1, holder.communicate, [""])
     ending.start()

@@ -13,7 +13,8 @@ import pytest
 
 from flows.adapters.datasets import _is_parquet
 from flows.adapters.local import NeedleFiles, WorkspaceResidue
-from flows.wiring import create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.sweeping import sweep
 from s3t_core.config import Config
 from s3t_core.errors import StorageError
 from s3t_core.files import remove_tree
@@ -38,7 +39,7 @@ def test_spools_copies_and_temporary_files_are_swept(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("a row")
     kept = place.store.put("key", b"weights")
-    place.sweep()
+    sweep(place)
     assert not any(p.exists() for p in left)
     assert place.store.get(kept) == b"weights"
 
@@ -264,7 +265,7 @@ def test_every_place_that_is_written_to_is_swept(tmp_path: Path, path: str) -> N
     half = place.root / path
     half.parent.mkdir(parents=True, exist_ok=True)
     half.write_text(TEXT)
-    place.sweep()
+    sweep(place)
     assert not half.exists()
 
 
@@ -275,9 +276,9 @@ def test_what_a_living_process_has_open_is_spared(tmp_path: Path) -> None:
     half.parent.mkdir(parents=True)
     with half.open("wb") as file:
         file.write(b"rows")
-        place.sweep()
+        sweep(place)
         assert half.exists()
-    place.sweep()
+    sweep(place)
     assert not half.exists()
 
 
@@ -287,7 +288,7 @@ def test_a_spool_on_another_disk_is_emptied_and_the_link_stays(tmp_path: Path) -
     (tmp_path / "disk" / "ingest-1" / "spool").mkdir(parents=True)
     (tmp_path / "disk" / "ingest-1" / "spool" / "0-0.jsonl").write_text(TEXT)
     place.temporary_dir.symlink_to(tmp_path / "disk")
-    place.sweep()
+    sweep(place)
     assert list((tmp_path / "disk").iterdir()) == [] and place.temporary_dir.is_symlink()
 
 
@@ -343,7 +344,7 @@ def test_other_remotes_than_the_configured_one_are_left_as_they_are(
         upload.parent.mkdir(parents=True)
         upload.write_text("an upload of theirs")
         upload.parents[3].chmod(0o755)
-    place.sweep()
+    sweep(place)
     assert all(
         upload.exists() and upload.parents[3].stat().st_mode & 0o777 == 0o755 for upload in uploads
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from flows.adapters.loading import folder_in_use, sweep_unused, wait_until_unused
-from flows.wiring import create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.sweeping import sweep
 from s3t_core.config import Config
 from s3t_core.errors import Busy, StorageError
 
@@ -37,7 +38,7 @@ def test_what_a_dead_process_left_is_swept_whatever_its_number_was(
     )
     left.mkdir(parents=True)
     (left / "stage.safetensors").write_text("weights")
-    place.sweep()
+    sweep(place)
     assert not left.parent.exists()
 
 

@@ -22,7 +22,9 @@ from flows.use_cases.requests import (
     withdraw,
 )
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.composing import erase_policy
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.errors import StorageError, UsageError
 from tests.faults.carried import carry_out
@@ -133,7 +135,7 @@ def test_where_config_asks_a_request_waits_for_approval(place: Workspace) -> Non
     path = place.root / "s3t.toml"
     path.write_text(path.read_text().replace("needs_approval = false", "needs_approval = true"))
     place = Workspace(place.root)
-    assert place.erase_policy().needs_approval
+    assert erase_policy(place).needs_approval
     first, second = take_requests(place, ["person 17", "person 18"])
     approve(place, [first.request_id], "privacy officer")
     size = place.ledger.head().size

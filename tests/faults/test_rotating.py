@@ -19,7 +19,9 @@ from flows.use_cases.evidence import write_bundle
 from flows.use_cases.requests import take_requests, withdraw
 from flows.use_cases.rotating import rotate_signing_key
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.verified import check_whole
+from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.offline import VOUCHED, key_id
 from s3t_core.errors import CertificateError, UsageError, WorkspaceError
@@ -141,7 +143,7 @@ def test_killed_anywhere_while_it_changes_one_key_signs_and_is_on_the_record(
             c.old for c in again.ledger.state().key_changes
         }
         assert len(take_requests(again, [f"person {cut}"])) == 1
-        Workspace(place.root).check_whole()
+        check_whole(Workspace(place.root))
 
 
 def test_an_unfinished_erasure_is_signed_by_one_key(place: Workspace) -> None:

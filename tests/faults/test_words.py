@@ -34,7 +34,10 @@ from flows.use_cases.requests import (
     withdraw,
 )
 from flows.use_cases.rotating import rotate_signing_key
-from flows.wiring import Workspace, create_workspace
+from flows.workspace import access
+from flows.workspace.composing import baseline_of, erase_policy, erase_ports
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.certificate import LIMITS, make_statement
 from s3t_core.erasure.dsse import sign
@@ -60,7 +63,7 @@ def _kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _ingest(place, folder, ANN, BOB, SPACED, NUMBER)
     place = Workspace(place.root)
     (request,) = take_requests(place, [ANN])
-    with place.changing():
+    with access.changing(place):
         place.ledger.append(
             {"type": "approved", "time": place.now(), "request": request.request_id, "by": OFFICE}
         )
@@ -103,7 +106,7 @@ def _ingest(place: Workspace, folder: Path, *who: str) -> None:
 def _erase(place: Workspace) -> dict[str, str]:
     place = Workspace(place.root)
     plan = Eraser(
-        place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+        erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
     ).run()
     assert plan is not None
     state = place.ledger.state()
@@ -147,7 +150,7 @@ def test_nothing_that_the_system_wrote_stops_an_erasure_as_an_id_or_a_text(
     words = {word for d in documents for word in _members(json.loads(d))}
     words |= {part for word in words for part in re.split(r"[,;:.] ", word)}
     pieces = {d.decode()[i : i + 60] for d in documents for i in range(0, len(d) - 60, 40)}
-    needles = make_needles(sorted(words), sorted(words | pieces), place._baseline())
+    needles = make_needles(sorted(words), sorted(words | pieces), baseline_of(place))
     assert (needles.ids, needles.windows) == ((), ())
     assert needles.unsearchable == len(words) + len(words | pieces) > 40
 
@@ -176,7 +179,7 @@ def test_names_of_what_others_write_stop_no_erasure(place: Workspace) -> None:
         "s3t.budget.exhausted",
         "An example hook script to verify what is about to be committed.",
     ]
-    needles = make_needles(names, [], place._baseline())
+    needles = make_needles(names, [], baseline_of(place))
     assert needles.ids == ()
 
 
@@ -197,14 +200,14 @@ def test_sentences_are_known_before_the_first_certificate_is_written(tmp_path: P
         "deadlines_missed",
         "clock_corrected",
     ]
-    needles = make_needles(names, texts, Workspace(tmp_path / "w")._baseline())
+    needles = make_needles(names, texts, baseline_of(Workspace(tmp_path / "w")))
     assert (needles.ids, needles.windows) == ((), ())
 
 
 def test_who_is_in_the_data_is_searched_for(place: Workspace) -> None:
     people = [ANN, BOB, SPACED, NUMBER, "other-3"]
     needles = make_needles(
-        people, [f"what {BOB} said for the 1th time in words of their own"], place._baseline()
+        people, [f"what {BOB} said for the 1th time in words of their own"], baseline_of(place)
     )
     assert (
         set(needles.ids) >= {p.encode() for p in people}
@@ -403,7 +406,7 @@ def test_a_person_whom_an_older_ledger_quotes_is_not_certified_in_silence(
     place: Workspace, by: str
 ) -> None:
     (request,) = take_requests(place, [BOB])
-    with place.changing():
+    with access.changing(place):
         place.ledger.append(
             {"type": "approved", "time": place.now(), "by": by, "request": request.request_id}
         )

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from tests.tiny import WORDS
 

@@ -14,7 +14,8 @@ from typing import Any
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.config import Config, render_config
 from tests.crash.driver import _found
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, tiny_config, write_csv

@@ -31,7 +31,8 @@ from flows.use_cases.retraining import (
 from flows.use_cases.status import status_of
 from flows.use_cases.steps import AS_THEY_STAND
 from flows.use_cases.training import TrainingSession
-from flows.wiring import Workspace
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.workspace import Workspace
 from s3t_core.capacity.assignment import is_held_out
 from s3t_core.capacity.assignment import place as where
 from s3t_core.domain import Release, SliceId
@@ -89,7 +90,7 @@ def _erase_now(place: Workspace) -> None:
     """The eraser alone: what a run did that was killed before it could want a retrain."""
     with workspace_lock(place.lock_path, 60):
         while Eraser(
-            place.erase_ports(), place.erase_policy(), lambda: f"plan-{place.ledger.head().size}"
+            erase_ports(place), erase_policy(place), lambda: f"plan-{place.ledger.head().size}"
         ).run():
             pass
 
@@ -454,10 +455,10 @@ class Dying(ProcessRunner):
 def _plan_here(place: Workspace) -> Any:
     problems: list[str] = []
     eraser = Eraser(
-        place.erase_ports(),
-        place.erase_policy(),
+        erase_ports(place),
+        erase_policy(place),
         lambda: "plan-first",
-        partial(train_first, place, problems),
+        partial(train_first, place, problems, AS_THEY_STAND),
     )
     with workspace_lock(place.lock_path):
         return eraser.plan(), problems

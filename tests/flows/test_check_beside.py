@@ -11,7 +11,8 @@ import pytest
 from flows.use_cases.checking import Standing, check
 from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import DataError, UsageError
 from tests.flows.conftest import people, write_csv
@@ -43,7 +44,7 @@ def test_a_check_leaves_out_whom_the_ingest_leaves_out_as_erased(
     ingest_source(place, source, False, 20_000)
     take_requests(place, ["person-000"], **({"record": record} if record else {}))
     place = Workspace(place.root)
-    Eraser(place.erase_ports(), place.erase_policy(), lambda: "plan-0123456789abcdef").run()
+    Eraser(erase_ports(place), erase_policy(place), lambda: "plan-0123456789abcdef").run()
     found = _check(place, source)
     done = asdict(ingest_source(place, source, False, 20_000))
     assert found["erased"] == done["suppressed"] == (1 if record else 2)

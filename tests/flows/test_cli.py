@@ -16,7 +16,8 @@ import pytest
 from flows.cli import app as cli
 from flows.cli import base as cli_base
 from flows.cli import evidence as cli_evidence
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.errors import DataError, UsageError, WorkspaceError
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.erase import WORDS, erase_timed
 from flows.use_cases.requests import take_requests
-from flows.wiring import create_workspace
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.creating import create_workspace
 from s3t_core.config import Config
 from s3t_core.domain import DeletionRequest, RowCounts
 from s3t_core.erasure.executor import Eraser
@@ -45,8 +46,8 @@ def test_planning_100_000_requests_takes_seconds() -> None:
 @pytest.mark.slow
 def test_one_request_is_planned_and_cut_over_within_seconds(prepared: Prepared) -> None:
     place = prepared.fresh()
-    ports = replace(place.erase_ports(), evaluator=Unmeasured())
-    eraser = Eraser(ports, place.erase_policy(), lambda: "plan-1")
+    ports = replace(erase_ports(place), evaluator=Unmeasured())
+    eraser = Eraser(ports, erase_policy(place), lambda: "plan-1")
     begun = time.monotonic()
     plan = eraser.plan()
     assert plan is not None and plan.deactivated

@@ -19,7 +19,11 @@ from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import hold, take_hashed, take_requests
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace, create_workspace
+from flows.workspace import access
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.creating import create_workspace
+from flows.workspace.sweeping import sweep
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.dsse import statement_of
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.planner import targets_of
@@ -74,9 +78,7 @@ def _again(place: Workspace) -> Workspace:
 
 def _eraser(place: Workspace) -> Eraser:
     place = _again(place)
-    return Eraser(
-        place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}"
-    )
+    return Eraser(erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}")
 
 
 def _until(place: Workspace, last: str) -> None:
@@ -253,7 +255,7 @@ def test_what_lies_in_data_while_an_erasure_is_open_does_not_become_the_data(
     would be back."""
     took = {p: (p, p.read_bytes()) for p in (place.root / "data").rglob("*.parquet")}
     take_requests(place, [BOB])
-    with place.changing():
+    with access.changing(place):
         _eraser(place).run()
     changed, with_bob = next(
         (path, data)
@@ -262,7 +264,7 @@ def test_what_lies_in_data_while_an_erasure_is_open_does_not_become_the_data(
     )
     place = _again(place)
     take_requests(place, [ANN])
-    with place.changing():
+    with access.changing(place):
         eraser = _eraser(place)
         plan = eraser.plan()
         assert plan is not None
@@ -292,17 +294,17 @@ def test_what_lies_in_data_while_an_erasure_is_open_does_not_become_the_data(
             pq.read_table(io.BytesIO(with_bob)).replace_schema_metadata({"by": "hand"}), path
         )
     if what == "another index":
-        place.sweep()
+        sweep(place)
     else:
         with (
-            place.changing(),
+            access.changing(place),
             pytest.raises(GuaranteeError, match="or what this erasure makes of it"),
         ):
             _eraser(place).run()
         assert len(place.ledger.state().certified) == 1
         path.unlink(missing_ok=True)
         path.write_bytes(before)
-    with place.changing():
+    with access.changing(place):
         assert _eraser(place).run() is not None
     place = _again(place)
     place.datasets.check_recorded(place.ledger.state().datasets)

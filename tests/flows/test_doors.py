@@ -26,7 +26,7 @@ from flows.adapters.prefect_server import ADDRESS, refuse_open_settings, tell_ad
 from flows.adapters.shared_prefect import Address, SharedServer
 from flows.metrics import TOKEN
 from flows.metrics import serve as serve_metrics
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.errors import Busy, WorkspaceError
 from tests.flows.test_cli import S3T, _json, environment
 
@@ -509,7 +509,7 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
 def small(tmp_path: Path) -> Iterator[Workspace]:
     """An empty workspace, whose server waits for three seconds; one that a mutant keeps from ending
     is ended here."""
-    from flows.wiring import create_workspace
+    from flows.workspace.creating import create_workspace
     from s3t_core.config import Config
 
     create_workspace(
@@ -851,7 +851,7 @@ def test_settings_of_prefect_that_leave_something_open_are_refused() -> None:
 @pytest.mark.slow
 def test_prefect_starts_no_server_of_its_own(small: Workspace) -> None:
     program = (
-        "import sys; from pathlib import Path; from flows.wiring import Workspace; "
+        "import sys; from pathlib import Path; from flows.workspace.workspace import Workspace; "
         "Workspace(Path.cwd())\nfrom prefect import flow\n@flow\ndef f(): return 1\nf()"
     )
     done = subprocess.run(

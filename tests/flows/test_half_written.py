@@ -13,7 +13,7 @@ from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.errors import ResidueFound
 from s3t_core.files import is_half_written
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
@@ -41,9 +41,9 @@ def slow(src, dest, callback=None, **more):
 for module in (utils, local, database):
     module.copyfile = slow
 from flows.use_cases.ingesting import ingest_source
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 place = Workspace(Path(root))
-with place.training(), place.changing():
+with access.training(place), access.changing(place):
     ingest_source(place, source, False, 20_000)
 """  # noqa: E501
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.errors import UsageError
 from s3t_core.learning.backbone import find_backbone
 from s3t_core.learning.hub import split_hub_id
@@ -37,7 +37,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from flows.use_cases.training import _check_recorded
-from flows.wiring import create_workspace
+from flows.workspace.creating import create_workspace
 from s3t_core.errors import S3TError
 from s3t_core.learning.jobs import DescribeJob
 from tests.flows.conftest import tiny_config

@@ -13,7 +13,9 @@ from flows.adapters.local import workspace_lock
 from flows.examples import EXAMPLE_KEY
 from flows.settings import workspace_root
 from flows.use_cases.ingesting import ingest_source
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.composing import erase_ports
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.errors import Busy, DataError, GuaranteeError, S3TError, WorkspaceError
 from s3t_core.ports import Target
 from s3t_core.records import subject_digest
@@ -212,13 +214,13 @@ def test_a_marked_place_that_lost_its_mark_is_away(make_place: Make, tmp_path: P
     for name in ("remote", "store"):
         (tmp_path / name).rename(tmp_path / "away")
         with pytest.raises(WorkspaceError, match="without its mark"):
-            Workspace(place.root).erase_ports()
+            erase_ports(Workspace(place.root))
         (tmp_path / name).mkdir(exist_ok=True)  # the place where it is mounted
         with pytest.raises(WorkspaceError, match="without its mark"):
             ingest_source(Workspace(place.root), source, False, 20_000)
         shutil.rmtree(tmp_path / name)
         (tmp_path / "away").rename(tmp_path / name)
-    Workspace(place.root).erase_ports()
+    erase_ports(Workspace(place.root))
 
 
 @pytest.mark.parametrize("link", [False, True])

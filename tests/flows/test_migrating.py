@@ -21,7 +21,8 @@ from flows.use_cases import migrating
 from flows.use_cases.migrating import migrate, undo
 from flows.use_cases.requests import take_requests
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace
+from flows.workspace import stores
+from flows.workspace.workspace import Workspace
 from s3t_core.config import parse_config, render_config
 from s3t_core.domain import DeletionRequest
 from s3t_core.errors import Busy, GuaranteeError, S3TError, StorageError, UsageError, WorkspaceError
@@ -384,8 +385,8 @@ def test_whoever_took_a_new_place_before_it_was_marked_loses_nothing(
 
     before = facts(place.root)
     with monkeypatch.context() as patched, pytest.raises(Cut):
-        claim = Workspace.claim
-        patched.setattr(Workspace, "claim", lambda self, **begins: cut() if begins else claim(self))
+        claim = stores.claim
+        patched.setattr(stores, "claim", lambda at, **begins: cut() if begins else claim(at))
         migrate(place.root, elsewhere, "there.toml", quietly)
     stages = tmp_path / "there" / "stages"
     stages.mkdir(parents=True)

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from flows import wiring
 from flows.adapters.loading import folder_in_use
 from flows.adapters.registry import MlflowRegistry
 from flows.prefect_flows.erase import erase
 from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace
+from flows.workspace import composing
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.executor import ErasePorts, Eraser
 from s3t_core.errors import Busy, GuaranteeError, ResidueFound, S3TError, WorkspaceError
 from tests.crash.driver import Unmeasured
@@ -38,8 +39,8 @@ class Without:
 
 
 def _run(place: Workspace, change: Callable[[ErasePorts], ErasePorts] = lambda p: p) -> None:
-    ports = change(replace(place.erase_ports(), evaluator=Unmeasured()))
-    Eraser(ports, place.erase_policy(), lambda: "plan-1").run()
+    ports = change(replace(erase_ports(place), evaluator=Unmeasured()))
+    Eraser(ports, erase_policy(place), lambda: "plan-1").run()
 
 
 def _lame(registry: Any, *methods: str) -> Any:
@@ -262,7 +263,7 @@ def test_a_process_that_loads_what_is_destroyed_is_waited_for(
     """It holds its own copy of the stages, and leaves it when it is killed."""
     place = trained(canary=True)
     take_requests(place, [CANARY])
-    monkeypatch.setattr(wiring, "_LOADING_SECONDS", 0.5)
+    monkeypatch.setattr(composing, "_LOADING_SECONDS", 0.5)
     (place.state_dir / "loading").mkdir(exist_ok=True)
     with folder_in_use(place.state_dir / "loading") as folder:
         for stage in place.store.root.glob("*.safetensors"):

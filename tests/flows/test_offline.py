@@ -11,7 +11,8 @@ from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.dsse import statement_of
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import StaleModel
@@ -42,7 +43,7 @@ def test_without_the_registry_a_loaded_model_refuses_unless_offline_use_was_decl
         mlflow.set_tracking_uri(place.tracking_uri)
         mlflow.set_registry_uri(place.tracking_uri)
         take_requests(place, ["person-001"])
-        Eraser(place.erase_ports(), place.erase_policy(), lambda: "plan-1").run()
+        Eraser(erase_ports(place), erase_policy(place), lambda: "plan-1").run()
         certificate = next(place.certificates_dir.glob("*.json")).read_bytes()
         times = statement_of(certificate)["predicate"]["times"]
         assert times["offline_use_declared_seconds"] == 3600 * hours

@@ -28,7 +28,9 @@ from flows.use_cases.finding import (
 from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.requests import hold, lift, list_requests, release, take_hashed, take_requests
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import DataError, GuaranteeError, ResidueFound, UsageError
 from s3t_core.identity import folded, form_of
@@ -85,7 +87,7 @@ def _erase(place: Workspace) -> dict[str, Any]:
     """All that is pending, without the flow around it."""
     place = Workspace(place.root)
     eraser = Eraser(
-        place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+        erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
     )
     plan = eraser.run()
     assert plan is not None
@@ -441,7 +443,7 @@ def test_who_was_erased_by_hash_does_not_come_back_under_another_spelling(
 def test_a_hold_keeps_who_is_asked_for_by_a_hash(place: Workspace) -> None:
     take_hashed(place, _hashed(ANN))
     hold(place, ANN, "other", "a law", "clerk")
-    eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: "plan-0")
+    eraser = Eraser(erase_ports(place), erase_policy(place), lambda: "plan-0")
     assert eraser.run() is None
     release(place, ANN, "clerk")
     assert [c["rows"] for c in _erase(place)["certificates"]] == [2]
@@ -700,7 +702,7 @@ def test_earlier_data_that_names_people_otherwise_goes_with_the_next_erasure(
     assert _holding(place, said)
     take_requests(place, [ANN])
     eraser = Eraser(
-        place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+        erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
     )
     now = place.ledger.state().dataset
     assert now is not None and not before.says_who_as(now)

@@ -13,7 +13,7 @@ from flows.prefect_flows.train import train
 from flows.use_cases import predicting
 from flows.use_cases.next_steps import thin_data, why_unmeasured
 from flows.use_cases.predicting import champion_of, predict_file
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.errors import DataError, StaleModel, UsageError
 from tests.flows.conftest import people, write_csv
 from tests.flows.prepared import Prepared

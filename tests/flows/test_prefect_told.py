@@ -22,7 +22,7 @@ from prefect.settings import (
 
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.quiet import flow, outcome_of, task
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.errors import DataError, GuaranteeError, UsageError
 from tests.flows.conftest import CANARY, people, tiny_config, write_csv
 from tests.flows.test_cli import environment
@@ -194,7 +194,7 @@ def test_no_setting_of_prefects_turns_its_debug_mode_on(
 
 @pytest.fixture
 def workspace(tmp_path: Path, tiny_backbone: Path) -> Iterator[Path]:
-    from flows.wiring import create_workspace
+    from flows.workspace.creating import create_workspace
 
     yield create_workspace(tmp_path / "w", tiny_config(tiny_backbone), b"\x05" * 32).root
     subprocess.run(

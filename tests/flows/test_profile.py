@@ -13,7 +13,7 @@ from flows.prefect_flows.train import train
 from flows.use_cases.replaying import replay
 from flows.use_cases.requests import take_requests
 from flows.use_cases.training import TrainingSession
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.errors import GuaranteeError, UsageError
 from s3t_core.learning.jobs import DescribeJob, Description, StageJob, StageOutcome
 from s3t_core.learning.recipe import NumericProfile

@@ -17,7 +17,10 @@ from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace, create_workspace
+from flows.workspace import access
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.state import STEPS
 from s3t_core.errors import LedgerError, ResidueFound
@@ -236,8 +239,8 @@ def open_at(made: Callable[[bool], Any]) -> Any:
     place, backup, stages = made(False)
 
     def killed_after(step: str) -> Any:
-        with place.changing():
-            eraser = Eraser(place.erase_ports(), place.erase_policy(), lambda: "plan-" + "a" * 16)
+        with access.changing(place):
+            eraser = Eraser(erase_ports(place), erase_policy(place), lambda: "plan-" + "a" * 16)
             plan = eraser.plan()
             assert plan is not None
             for name in STEPS[: STEPS.index(step) + 1]:

@@ -18,7 +18,7 @@ from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
 from flows.use_cases.status import registry_problems
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.errors import GuaranteeError, WorkspaceError
 from tests.flows.conftest import CANARY, people, write_csv

@@ -22,7 +22,7 @@ from flows.use_cases.replaying import replay
 from flows.use_cases.reporting import report_of
 from flows.use_cases.requests import take_requests
 from flows.use_cases.status import registry_problems
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.errors import GuaranteeError, StaleModel, StorageError
 from tests.flows.prepared import forget_connections

@@ -15,7 +15,7 @@ from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.capacity.assignment import is_held_out
 from s3t_core.capacity.assignment import place as where
 from tests.flows.conftest import people, write_csv

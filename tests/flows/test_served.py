@@ -21,7 +21,7 @@ import mlflow
 import pytest
 
 from flows.use_cases.predicting import champion_of
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.errors import DataError, StaleModel
 from tests.flows.prepared import Prepared, forget_connections

@@ -24,7 +24,7 @@ from flows.prefect_flows.train import train
 from flows.supervisor.serving import Serving, why_at_once
 from flows.use_cases.requests import hold, take_requests
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.errors import Busy, ConfigError, UsageError
 from tests.flows.conftest import people, write_csv
 from tests.flows.test_cli import S3T, _json, environment

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.errors import WorkspaceError
 from tests.flows.prepared import Prepared
 

@@ -7,6 +7,7 @@ import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import lift, take_hashed, take_requests
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.composing import _being_erased, erase_policy, erase_ports
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, SliceVersion
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.planner import targets_of
@@ -78,7 +81,7 @@ def _erase(place: Workspace) -> dict[str, tuple[str, int]]:
     """Outcome of every request of a plan, and of how many rows in the present data."""
     place = Workspace(place.root)
     plan = Eraser(
-        place.erase_ports(), place.erase_policy(), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+        erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
     ).run()
     assert plan is not None
     outcomes = place.ledger.state().outcomes
@@ -383,7 +386,7 @@ def test_directories_under_names_of_ours_are_destroyed_and_a_link_to_a_pipe_is_n
         (path / "a").mkdir(parents=True)
         (path / "a" / "b").write_text(BOB)
     reconcile(place)
-    place.needles.prune(place._being_erased)
+    place.needles.prune(partial(_being_erased, place))
     assert not any(path.exists() for path in ours)
     os.mkfifo(place.root / "beside")
     (place.state_dir / "link").symlink_to(place.root / "beside")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from flows import wiring
 from flows.adapters import datasets
 from flows.adapters.lease import Lease, LostLease
 from flows.adapters.registry import MlflowRegistry
@@ -20,7 +19,8 @@ from flows.prefect_flows.retrain import retrain
 from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace
+from flows.workspace import access
+from flows.workspace.workspace import Workspace
 from s3t_core.records import subject_digest
 from tests.flows.conftest import CANARY, write_csv
 from tests.flows.prepared import forget_connections
@@ -32,17 +32,18 @@ OTHER_MACHINE = """
 import contextlib, sys
 from functools import partial
 from pathlib import Path
-from flows import wiring
 from flows.adapters.lease import Lease
-wiring.workspace_lock = lambda *_: contextlib.nullcontext()  # its file system's locks are its own
-wiring.lock_place = lambda _: "another machine"
-wiring.Lease = partial(Lease, patience=0.5, beat=0.1)
+from flows.workspace import access
+from flows.workspace.workspace import Workspace
+access.workspace_lock = lambda *_: contextlib.nullcontext()  # its file system's locks are its own
+access.lock_place = lambda _: "another machine"
+access.Lease = partial(Lease, patience=0.5, beat=0.1)
 from flows.prefect_flows.erase import erase
 from flows.use_cases.requests import take_requests
 root = Path(sys.argv[1])
 erase(str(root))
 for who in sys.argv[2:]:
-    take_requests(wiring.Workspace(root), [who])
+    take_requests(Workspace(root), [who])
     erase(str(root))
 """
 
@@ -106,7 +107,7 @@ def _stands_still_at(
         return does(*given, **named)
 
     monkeypatch.setattr(where, name, stopped)
-    monkeypatch.setattr(wiring, "Lease", partial(Lease, beat=1000))  # it gives no sign of life
+    monkeypatch.setattr(access, "Lease", partial(Lease, beat=1000))  # it gives no sign of life
 
 
 def _left(place: Workspace, who: str) -> list[str]:

@@ -18,7 +18,7 @@ from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
 from flows.use_cases.status import status_of
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.errors import (
     ArtifactError,
     BackboneChanged,

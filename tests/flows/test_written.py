@@ -28,7 +28,7 @@ from flows.use_cases.requests import (
     withdraw,
 )
 from flows.use_cases.rotating import rotate_signing_key
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.canonical import canonical_json
 from s3t_core.erasure.rules import KINDS
 from tests.flows.conftest import CANARY, people, write_csv

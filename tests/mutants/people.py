@@ -20,7 +20,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="checkpoint: acknowledged before it is written",
         where="flows/use_cases/requests.py::_take_all",
-        takes="place.write_checkpoint()",
+        takes="place.signing.write_checkpoint()",
         puts="",
         fails="tests/faults/test_checkpoints.py::before_a_request_is_acknowledged",
     ),

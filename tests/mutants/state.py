@@ -261,7 +261,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="bundle: whatever lies beside the keys signed what an auditor kept",
-        where="flows/wiring.py::Workspace.public_keys",
+        where="flows/workspace/signing.py::Signing.public_keys",
         takes="key_id(k) in known",
         puts="known",
         fails="tests/faults/test_checkpoints.py::beside_the_keys and bundle",

@@ -28,7 +28,8 @@ os.environ["PREFECT_API_AUTH_STRING"] = (
 )
 
 from flows.adapters.credentials import write_secret  # noqa: E402
-from flows.wiring import Workspace, create_workspace  # noqa: E402
+from flows.workspace.creating import create_workspace  # noqa: E402
+from flows.workspace.workspace import Workspace  # noqa: E402
 from infra.stack import ACCOUNTS, CREDENTIAL, DATABASES, OWNER, Stack  # noqa: E402
 from tests.flows.conftest import tiny_config  # noqa: E402
 from tests.tiny import build_backbone  # noqa: E402

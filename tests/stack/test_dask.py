@@ -28,7 +28,8 @@ from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
 from flows.use_cases.requests import take_requests
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from infra.cluster import Cluster, cluster, with_children
 from infra.stack import Stack
 from s3t_core.errors import GuaranteeError, ResidueFound, TrainingError, WorkspaceError

@@ -19,7 +19,8 @@ import pytest
 
 from flows.use_cases.requests import take_requests
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from infra.stack import Stack
 from s3t_core.erasure.state import State
 from tests.flows.conftest import CANARY, people, write_csv

@@ -20,7 +20,7 @@ from flows.prefect_flows.train import train
 from flows.use_cases.migrating import migrate
 from flows.use_cases.requests import take_requests
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from infra.stack import Stack
 from s3t_core.config import Config, parse_config, render_config
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv

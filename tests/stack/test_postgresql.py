@@ -15,7 +15,8 @@ from flows import migrations
 from flows.adapters.database import METADATA, Database, SqlLedger
 from flows.adapters.lease import Lease
 from flows.use_cases.requests import list_requests, take_requests
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from infra.stack import Stack
 from s3t_core.config import Config
 from s3t_core.errors import Busy, StorageError

@@ -18,7 +18,10 @@ import pytest
 from flows.adapters.database import METADATA, Database, seal_of
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
-from flows.wiring import Workspace, create_workspace
+from flows.workspace import access
+from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from infra.stack import ACCOUNTS, DATABASES, OWNER, Stack
 from s3t_core.canonical import canonical_json
 from s3t_core.erasure.executor import Eraser
@@ -162,9 +165,9 @@ def test_who_takes_requests_cannot_say_that_an_erasure_did_a_step(
     older = [e for e in Workspace(place.root).ledger.events() if e["type"] == "step"]
     assert s3t(stack, place, "clerk", "request", CANARY)[0] == 0
     open_place = Workspace(place.root)
-    with open_place.changing():
+    with access.changing(open_place):
         eraser = Eraser(
-            open_place.erase_ports(), open_place.erase_policy(), lambda: "plan-" + "a" * 16
+            erase_ports(open_place), erase_policy(open_place), lambda: "plan-" + "a" * 16
         )
         plan = eraser.plan()
         assert plan is not None

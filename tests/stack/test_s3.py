@@ -15,7 +15,7 @@ from flows.adapters.marks import claim_place
 from flows.adapters.s3 import S3Blobs
 from flows.use_cases.requests import take_requests
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from infra.stack import Stack
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.planner import ErasurePlan

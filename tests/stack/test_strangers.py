@@ -20,7 +20,8 @@ from flows.prefect_flows.erase import erase
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import take_requests
 from flows.use_cases.status import registry_problems
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from infra.stack import Stack
 from s3t_core.errors import GuaranteeError, WorkspaceError
 from tests.flows.conftest import CANARY

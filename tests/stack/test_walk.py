@@ -18,7 +18,8 @@ import pytest
 
 from flows.use_cases.requests import take_requests
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace, create_workspace
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
 from infra.stack import OWNER, Stack
 from s3t_core.capacity.assignment import is_held_out
 from s3t_core.domain import Release, SliceId

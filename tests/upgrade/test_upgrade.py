@@ -20,7 +20,7 @@ from flows.use_cases.predicting import champion_of
 from flows.use_cases.requests import approve, list_requests, release
 from flows.use_cases.status import registry_problems, status_of
 from flows.use_cases.verifying import verify_path
-from flows.wiring import Workspace
+from flows.workspace.workspace import Workspace
 from s3t_core.domain import SliceId
 from s3t_core.erasure.state import State
 from tests.flows.conftest import prefect_server  # noqa: F401  # a fixture

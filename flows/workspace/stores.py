@@ -1,0 +1,95 @@
+"""Where a workspace keeps data and stages: that the places are its own, are there, and stay."""
+
+from pathlib import Path
+
+from flows.adapters.marks import claim_place, place_of
+from flows.workspace.workspace import Workspace
+from s3t_core.errors import WorkspaceError
+
+
+def claim(place: Workspace, begins: bool | None = None) -> None:
+    """Mark store and remote as this workspace's: erasures destroy what its ledger does not know
+    there. A directory in the workspace needs no mark. `begins`: whether they may be without a
+    mark yet; by default, before the first data. Raises WorkspaceError for a place that is, or
+    lies within or around, another workspace's, and for one that has lost its mark
+    (adapters.marks)."""
+    begins = place.ledger.state().settled is None if begins is None else begins
+    if not begins:
+        _check_cache(place)
+    for setting, url in (
+        ("[store] url", place.config.store.url),
+        ("[dvc] remote", place.config.dvc.remote),
+    ):
+        blobs, marked = place_of(url, place.root)
+        if marked:
+            claim_place(setting, blobs, place.owner, begins, Path(".s3t") / "keys")
+
+
+def _check_cache(place: Workspace) -> None:
+    """A cache on another disk must hold the recorded data version: where that is not mounted,
+    an empty directory would look as if everything in it were erased, and be filled anew. One
+    that DVC used before must be there. Raises WorkspaceError."""
+    dataset, root = place.ledger.state().dataset, place.root.resolve()
+    if dataset is None:
+        return
+    now, *before = place.datasets.caches
+    outside = not now.resolve().is_relative_to(root)
+    if outside and not (now / dataset.version[:2] / dataset.version[2:]).is_file():
+        raise WorkspaceError(
+            "expected DVC's cache outside this workspace to hold the recorded data version, "
+            "got one without it; mount its disk, or, where the cache is lost for good, run "
+            "`dvc fetch data.dvc`, then the command again"
+        )
+    away = [p for p in before if not p.resolve().is_relative_to(root) and not p.is_dir()]
+    if away:
+        raise WorkspaceError(
+            "expected every directory that DVC ever kept this workspace's data in, got "
+            f"{len(away)} that is not there ({away[0].parents[1]}): rows may be in it. Mount "
+            "its disk, then run the command again; if it was destroyed or moved, make an empty "
+            "directory files/md5 in its stead"
+        )
+
+
+def note_cache(place: Workspace) -> None:
+    """Tell the ledger where DVC keeps data now, before anything is written there: erasures look
+    there from then on, whoever runs them. The caller holds the workspace."""
+    found = place.datasets.new_cache()
+    if found is not None:
+        place.ledger.append(
+            {"type": "cache", "time": place.now(), "dir": found[0], "shared": found[1]}
+        )
+
+
+def present_remotes(place: Workspace) -> list[Path]:
+    """The directories among this repository's remotes. Raises WorkspaceError for one that is
+    not there: its copies are somewhere. The directory that a disk is mounted at is there
+    without it, and has nothing of DVC's."""
+    from flows.adapters.datasets import is_remote
+
+    remotes = place.datasets.local_remotes()
+    away = [p for p in remotes if not is_remote(p) and p.resolve() != place.remote.resolve()]
+    if away:
+        raise WorkspaceError(
+            f"expected every DVC remote of this workspace to be there, got {len(away)} "
+            "directory or directories that are not, or have nothing of DVC's in them "
+            "(files/md5); mount their disks; where nothing was pushed to one yet, make that "
+            "directory in it; take a remote that is gone for good out of .dvc/config, when its "
+            "copies are destroyed"
+        )
+    return remotes
+
+
+def pin_settings(place: Workspace) -> None:
+    """Record the settings that must stay from the first data on, because versions and files
+    stand under them."""
+    from flows.adapters.datasets import write_remote
+
+    ledger = place.ledger
+    for bucket in place.buckets:
+        bucket.check()
+    claim(place)
+    if place.pinned is None:
+        write_remote(place.root, place.config.dvc.remote)
+        place.pinned = place.lasting_settings()
+        ledger.append({"type": "settled", "time": place.now(), "settings": place.pinned})
+    note_cache(place)

@@ -1,0 +1,369 @@
+"""One workspace with everything plugged in. Adapters are made when they are first used: heavy
+imports come late."""
+
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.adapters.away import AwayFiles
+from flows.adapters.database import Database, SqlLedger, SqlRequestBook
+from flows.adapters.experiment import ExperimentBook
+from flows.adapters.keys import adopt_next_key, read_keys, read_workspace_key
+from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock, as_owner_only
+from flows.adapters.s3 import S3Blobs, is_bucket
+from flows.budget import budget_document, budget_tags, forecast_document
+from flows.examples import EXAMPLE_KEY
+from flows.settings import CONFIG_NAME, prepare_environment, read_settings
+from flows.workspace.layout import Layout
+from flows.workspace.signing import Signing
+from s3t_core.config import Config, parse_config
+from s3t_core.domain import DatasetVersion
+from s3t_core.erasure.state import ExperimentRecord, State
+from s3t_core.errors import DataError, UsageError, WorkspaceError
+from s3t_core.keys import WorkspaceKeys, key_check
+from s3t_core.learning.activation_store import ActivationStore
+from s3t_core.learning.hub import pinned_hub_id
+from s3t_core.learning.jobs import FileRef
+from s3t_core.learning.store import LocalStageStore, StageStore
+from s3t_core.slicefile import HELD_OUT_PATH
+from s3t_core.times import rfc3339
+
+if TYPE_CHECKING:
+    from flows.adapters.dask_runner import DaskRunner
+    from flows.adapters.datasets import DvcDatasets
+    from flows.adapters.registry import MlflowRegistry
+    from flows.adapters.runner import ProcessRunner
+
+UNFINISHED_MOVE = (
+    "expected no unfinished move of this workspace, got one; run `s3t migrate` to finish it, or "
+    "`s3t migrate --undo`, then this command again"
+)
+
+
+class Workspace(Layout):
+    """A workspace on disk: settings, keys, and the adapters that fill the core's ports."""
+
+    def __init__(self, root: Path, config: Config | None = None) -> None:
+        """`config`: other settings than those of s3t.toml, for places that a workspace moves to or
+        from."""
+        super().__init__(root)
+        # the settings that stay, as the ledger has them; None before the first data
+        self.pinned: dict[str, str] | None = None
+        self._moving = config is not None
+        # whose ledger tells: another's while this one's is elsewhere (flows.use_cases.migrating)
+        self.teller = self
+        self.config: Config = config or parse_config(read_settings(root / CONFIG_NAME))
+        prepare_environment(root)
+
+    # --- places
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow keeps runs and versions."""
+        return self.config.registry.tracking_uri or f"sqlite:///{self.state_dir / 'mlflow.db'}"
+
+    @property
+    def remote(self) -> Path:
+        """The DVC remote, where it is a directory."""
+        return self.inside(self.config.dvc.remote)
+
+    @property
+    def buckets(self) -> list[S3Blobs]:
+        """Every place in a bucket that the system writes to, of which the registry's may have other
+        users too."""
+        config = self.config
+        return [
+            S3Blobs(u)
+            for u in (config.store.url, config.dvc.remote, config.registry.artifacts)
+            if is_bucket(u)
+        ]
+
+    @cached_property
+    def owner(self) -> str:
+        """The name of the ledger: the hash of its first entry, hex."""
+        return self.teller.ledger.leaves()[0].hex()
+
+    @property
+    def backbone(self) -> str:
+        """Where the backbone is: "minilm", a directory, made absolute because whoever loads the
+        model stands elsewhere, or a hub id with its commit, as "id@commit". Raises UsageError."""
+        settings = self.config.backbone
+        folder = self.root / settings.model
+        if settings.model == "minilm":
+            return settings.model
+        if folder.is_dir():
+            if settings.revision:
+                raise UsageError(
+                    "expected no [backbone] revision with a directory, which is told by its "
+                    f"digest, got {settings.revision!r}; leave it out"
+                )
+            return str(folder.resolve())
+        return pinned_hub_id(settings.model, settings.revision)
+
+    def refuse_migration(self) -> None:
+        """Nothing but requests while a move is unfinished: what is at the new places, no erasure
+        would reach. Raises WorkspaceError."""
+        if self.migration_path.is_file():
+            raise WorkspaceError(UNFINISHED_MOVE)
+
+    def store_folder(self) -> list[Path]:
+        """The directory of stage artifacts; none where they are in a bucket."""
+        url = self.config.store.url
+        return [] if is_bucket(url) else [self.inside(url)]
+
+    def remote_folder(self) -> list[Path]:
+        """The directory of the DVC remote; none where it is a bucket."""
+        return [] if is_bucket(self.config.dvc.remote) else [self.remote]
+
+    # --- adapters
+
+    @cached_property
+    def keys(self) -> WorkspaceKeys:
+        """Derived keys."""
+        return read_keys(self.keys_dir)
+
+    @cached_property
+    def database(self) -> Database:
+        """Requests, ledger, suppression list. Raises WorkspaceError when it is not there: an empty
+        one in its place would forget every acknowledged request."""
+        database = Database(self.config.database.url, self.root, self.keys.sealing)
+        if not database.exists():
+            self.refuse_migration()
+            raise WorkspaceError(
+                "expected the workspace's database, got none; restore it and .s3t/keys from the "
+                "backup, or run `s3t init` to begin anew (for the example: `s3t init --example`)"
+            )
+        database.complete()
+        return database
+
+    @cached_property
+    def ledger(self) -> SqlLedger:
+        """The ledger, once it is clear that this is the workspace it tells of."""
+        ledger = SqlLedger(self.database)
+        if ledger.beginning().get("key_check") != key_check(self.keys):
+            raise WorkspaceError(
+                "expected the workspace key that this workspace began with, got another; restore "
+                ".s3t/keys/workspace.key from its backup"
+            )
+        state = ledger.state()
+        adopt_next_key(self.keys_dir, state)  # where a run was killed while it changed the key
+        self.pinned = state.settled
+        self.check_pinned()
+        self.signing.check(ledger)
+        return ledger
+
+    def lasting_settings(self) -> dict[str, str]:
+        """Settings that versions and files stand under."""
+        return {
+            "[system] name": self.config.system.name,
+            "[store] url": self.config.store.url,
+            "[dvc] remote": self.config.dvc.remote,
+            "[registry] tracking_uri": self.config.registry.tracking_uri,
+        }
+
+    def check_pinned(self) -> None:
+        """That the settings which stay are those of the first data. Raises WorkspaceError."""
+        for what, value in self.lasting_settings().items():
+            pinned = None if self.pinned is None else self.pinned.get(what, "")
+            if pinned not in (None, value):
+                self.refuse_migration()
+                raise WorkspaceError(
+                    f"expected {what} = {pinned!r} in s3t.toml, as when the first data came, "
+                    f"got {value!r}; versions and files stand under it: change it back, then `s3t "
+                    "migrate --settings FILE` moves them"
+                )
+
+    @cached_property
+    def signing(self) -> Signing:
+        """What signs, and the signed heads of the ledger. Raises WorkspaceError."""
+        outside = self.config.erasure.log_checkpoints_to
+        return Signing(self, self.keys, outside, lambda: self.ledger, self.now)
+
+    @cached_property
+    def requests(self) -> SqlRequestBook:
+        """Deletion requests."""
+        self.ledger  # noqa: B018  # the workspace is the one the ledger tells of
+        return SqlRequestBook(self.database)
+
+    @cached_property
+    def needles(self) -> NeedleFiles:
+        """Ids and texts of what is being erased."""
+        as_owner_only(self.state_dir / "needles")
+        return NeedleFiles(self.state_dir / "needles", self.keys.sealing)
+
+    @cached_property
+    def certificates(self) -> CertificateFiles:
+        """Where closing documents are signed and kept."""
+        return CertificateFiles(
+            self.certificates_dir,
+            self.signing.signing_key(),
+            lambda: self.signing.check(self.ledger),
+        )
+
+    @cached_property
+    def store(self) -> StageStore:
+        """Stage artifacts."""
+        url = self.config.store.url
+        if is_bucket(url):
+            return StageStore(S3Blobs(url), self.keys.sealing)
+        return LocalStageStore(self.inside(url), self.keys.sealing)
+
+    @cached_property
+    def activations(self) -> ActivationStore:
+        """Frozen activations, kept between stages."""
+        return ActivationStore(
+            self.state_dir / "activations",
+            self.keys.content,
+            self.config.runner.activations_mb * 2**20,
+        )
+
+    @cached_property
+    def datasets(self) -> "DvcDatasets":
+        """Versioned data."""
+        from flows.adapters.datasets import DvcDatasets
+
+        return DvcDatasets(
+            self.root,
+            self.keys,
+            self.config.data.label,
+            self.config.dvc.remote,
+            lambda: self.ledger.state().caches,
+        )
+
+    @cached_property
+    def registry(self) -> "MlflowRegistry":
+        """Model versions and runs. Raises WorkspaceError when its database is lost: MLflow would
+        begin an empty one."""
+        there = (
+            self.config.registry.tracking_uri
+            or self._moving
+            or (self.state_dir / "mlflow.db").is_file()
+        )
+        if not there and self.ledger.state().versions:
+            raise WorkspaceError(
+                "expected the registry's database, .s3t/mlflow.db, got none; restore it from its "
+                "backup, or run `s3t erase`, which begins another: an empty one would know no "
+                "version"
+            )
+        return self.make_registry()
+
+    def make_registry(self) -> "MlflowRegistry":
+        """The registry, also where it is lost."""
+        from flows.adapters.registry import MlflowRegistry
+        from flows.adapters.registry_server import ServerRegistry
+
+        remote = self.config.registry
+        serving = {
+            "staleness_seconds": self.config.erasure.staleness_seconds,
+            "offline_seconds": self.offline_seconds,
+            "text": self.config.data.text,
+        }
+        parts = (
+            self.tracking_uri,
+            self.state_dir / "mlartifacts",
+            self.temporary_dir,
+            self.config.system.name,
+            self.store,
+            serving,
+            self.owner,
+            self._experiments(),
+        )
+        if remote.tracking_uri:
+            folder = (
+                remote.artifacts
+                if is_bucket(remote.artifacts)
+                else str(self.inside(remote.artifacts))
+            )
+            return ServerRegistry(remote.backend, folder, *parts)
+        return MlflowRegistry(*parts)
+
+    def _experiments(self) -> ExperimentBook:
+        def state() -> State:
+            return self.teller.ledger.state()
+
+        def append(record: ExperimentRecord) -> None:
+            self.teller.ledger.append({"type": "experiment", "time": self.now(), **asdict(record)})
+
+        return ExperimentBook(self.config.registry.tracking_uri, state, append)
+
+    @cached_property
+    def runner(self) -> "DaskRunner | ProcessRunner":
+        """What trains stages: processes of this machine, or a cluster."""
+        runner, training = self.config.runner, self.config.training
+        if runner.kind == "dask":
+            from flows.adapters.dask_runner import DaskRunner, Needs
+
+            return DaskRunner(
+                runner.address,
+                self.config.dvc.remote,
+                self.datasets.object_of,
+                Needs(training.threads, runner.task_memory_mb, int(training.device == "cuda")),
+                self.away,
+                plain_on_loopback=runner.plain_tcp_on_loopback,
+            )
+        from flows.adapters.runner import ProcessRunner
+
+        return ProcessRunner()
+
+    @cached_property
+    def away(self) -> AwayFiles:
+        """Where rows may lie on other machines."""
+        return AwayFiles(self.state_dir / "away")
+
+    @cached_property
+    def clock(self) -> SystemClock:
+        """Time."""
+        return SystemClock()
+
+    def now(self) -> str:
+        """Now, RFC 3339."""
+        return rfc3339(self.clock.now())
+
+    @property
+    def offline_seconds(self) -> float:
+        """How long a loaded model may go on without its registry: declared offline use."""
+        return 3600 * self.config.erasure.offline_hours
+
+    def budget_of(self, state: State) -> dict[str, Any] | None:
+        """The deletion-rate budget as JSON values, None before there is a release."""
+        return budget_document(self.config, state)
+
+    def forecast_of(self, state: State) -> dict[str, Any] | None:
+        """How long the budget is expected to last, as JSON values; None where nothing can be
+        foreseen."""
+        return forecast_document(self.config, state, self.ledger.events(), self.clock.now())
+
+    def budget_tags(self, state: State) -> dict[str, str]:
+        """Both as tags of the version that serves."""
+        return budget_tags(self.config, state, self.ledger.events(), self.clock.now())
+
+    def check_example_key(self, source: str) -> None:
+        """The published key protects nobody: refuse it for anything but an example set. Raises
+        WorkspaceError."""
+        if read_workspace_key(self.keys_dir) == EXAMPLE_KEY and not source.startswith("example:"):
+            raise WorkspaceError(
+                "expected example data under the published example key, got a source of your own; "
+                "make a workspace with a key of its own: `s3t init DIR`"
+            )
+
+    def held_out_ref(self, state: State) -> FileRef:
+        """The held-out file and the digest it must have. Raises DataError without data."""
+        return FileRef(self.root / "data" / HELD_OUT_PATH, require_data(state).held_out.digest)
+
+
+def require_data(state: State) -> DatasetVersion:
+    """The present data version. Raises DataError without one."""
+    if state.dataset is None:
+        raise DataError("expected data in the workspace, got none; run `s3t ingest SOURCE`")
+    return state.dataset
+
+
+def refuse_open_plan(state: State) -> None:
+    """An erasure that was cut must be finished first: it may still be rewriting the data. Raises
+    UsageError."""
+    if state.plan is not None:
+        raise UsageError(
+            "expected no unfinished erasure, got one that was interrupted; run `s3t erase` to "
+            "finish it"
+        )
