@@ -63,7 +63,7 @@ LIMITS = {
     ),
     "flows": Shape(
         nodes_per_line=7.9,
-        any_in_signatures=21.0,
+        any_in_signatures=18.2,
         complexity=11,
         function_lines=122,
         file_lines=1322,

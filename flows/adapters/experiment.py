@@ -16,10 +16,15 @@ sets any tag. So:
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from s3t_core.erasure.state import ExperimentRecord, State
 from s3t_core.errors import WorkspaceError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
 
 OWNER_TAG = "s3t.ledger"
 GONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
@@ -52,11 +57,11 @@ class Lying(Protocol):
     def new_location(self) -> str | None:
         """Where those of a new experiment shall lie; None where the server says so."""
 
-    def location_of(self, experiment: Any) -> str:
+    def location_of(self, experiment: "Experiment") -> str:
         """Where they lie, as the ledger keeps it. Raises WorkspaceError where the workspace was
         moved."""
 
-    def check_expected(self, experiment: Any) -> None:
+    def check_expected(self, experiment: "Experiment") -> None:
         """That they lie where this workspace's belong. Raises WorkspaceError."""
 
 
@@ -64,18 +69,18 @@ class OwnExperiment:
     """The experiment that this workspace's runs and versions are in."""
 
     def __init__(
-        self, client: Any, name: str, owner: str, book: ExperimentBook, lying: Lying
+        self, client: "MlflowClient", name: str, owner: str, book: ExperimentBook, lying: Lying
     ) -> None:
         self._client, self._name, self._owner = client, name, owner
         self._book, self._lying = book, lying
 
-    def there(self) -> list[Any]:
+    def there(self) -> "list[Experiment]":
         """Every one that the ledger knows and the registry has, deleted ones too, oldest first.
         Nothing is changed."""
         found = [self._recorded(record) for record in self._book.known()]
         return [experiment for experiment in found if experiment is not None]
 
-    def now(self) -> Any | None:
+    def now(self) -> "Experiment | None":
         """The one that is in use, None where there is none yet. Nothing is changed."""
         there = self.there()
         if there:
@@ -122,7 +127,7 @@ class OwnExperiment:
             told.append("the experiment of this workspace's runs was deleted")
         return told
 
-    def _get(self, number: str) -> Any | None:
+    def _get(self, number: str) -> "Experiment | None":
         from mlflow.exceptions import MlflowException
 
         try:
@@ -132,10 +137,10 @@ class OwnExperiment:
                 return None
             raise
 
-    def _named(self) -> Any | None:
+    def _named(self) -> "Experiment | None":
         return self._client.get_experiment_by_name(self._name)
 
-    def _recorded(self, record: ExperimentRecord) -> Any | None:
+    def _recorded(self, record: ExperimentRecord) -> "Experiment | None":
         found = self._get(record.id)
         if found is None or found.creation_time != record.created:
             return None
@@ -151,7 +156,7 @@ class OwnExperiment:
                 "run the command again"
             )
 
-    def _begun(self, others: Callable[[], bool]) -> tuple[Any, bool]:
+    def _begun(self, others: Callable[[], bool]) -> "tuple[Experiment, bool]":
         """One that is recorded before anything is logged there; whether it is a new one."""
         found = self._named()
         is_new = found is None
@@ -175,7 +180,7 @@ class OwnExperiment:
         )
         return found, is_new
 
-    def _check_adoptable(self, experiment: Any) -> None:
+    def _check_adoptable(self, experiment: "Experiment") -> None:
         if experiment.tags.get(OWNER_TAG) != self._owner:
             raise self._anothers("an experiment of that name")
         self._lying.check_expected(experiment)
@@ -189,14 +194,14 @@ class OwnExperiment:
             "[system] name or server, or have it deleted there for good (mlflow gc)"
         )
 
-    def _is_empty(self, experiment: Any) -> bool:
+    def _is_empty(self, experiment: "Experiment") -> bool:
         from mlflow.entities import ViewType
 
         number = [experiment.experiment_id]
         runs = self._client.search_runs(number, run_view_type=ViewType.ALL, max_results=1)
         return not runs and not self._client.search_logged_models(number, max_results=1)
 
-    def _restored(self, experiment: Any) -> bool:
+    def _restored(self, experiment: "Experiment") -> bool:
         """MLflow would refuse every write to one that is deleted, an erasure's too."""
         from mlflow.entities import LifecycleStage
 
@@ -205,13 +210,13 @@ class OwnExperiment:
             self._client.restore_experiment(experiment.experiment_id)
         return bool(deleted)
 
-    def _tagged(self, experiment: Any) -> bool:
+    def _tagged(self, experiment: "Experiment") -> bool:
         if experiment.tags.get(OWNER_TAG) == self._owner:
             return False
         self._client.set_experiment_tag(experiment.experiment_id, OWNER_TAG, self._owner)
         return True
 
-    def _renamed(self, experiment: Any) -> bool:
+    def _renamed(self, experiment: "Experiment") -> bool:
         """Where another's has the name by now, it goes on under the one it was given: the number is
         what counts."""
         named = None if experiment.name == self._name else self._named()

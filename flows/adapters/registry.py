@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows.adapters.experiment import GONE, OWNER_TAG, ExperimentBook, OwnExperiment
 from s3t_core.canonical import canonical_json, digest_of, sha256_hex
@@ -33,6 +33,15 @@ from s3t_core.learning.release import FORMAT
 from s3t_core.learning.store import LocalStageStore, StageStore
 from s3t_core.ports import Published
 from s3t_core.release_json import release_from_json, release_to_json
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment, Run
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models.model import ModelInfo
+    from mlflow.store.entities import PagedList
+
+T = TypeVar("T")
+
 
 ALIAS = "champion"
 STAGE_TAG = "s3t.stage_key"
@@ -128,7 +137,7 @@ class MlflowRegistry:
         self._artifacts.mkdir(parents=True, exist_ok=True)
         return self._artifacts.as_uri()
 
-    def location_of(self, experiment: Any) -> str:
+    def location_of(self, experiment: "Experiment") -> str:
         """Where they lie, relative to the workspace. Raises WorkspaceError where they lie
         elsewhere."""
         if experiment.artifact_location != self._artifacts.as_uri():
@@ -139,7 +148,7 @@ class MlflowRegistry:
             )
         return f"{self._artifacts.parent.name}/{self._artifacts.name}"
 
-    def check_expected(self, experiment: Any) -> None:
+    def check_expected(self, experiment: "Experiment") -> None:
         """That they lie in the workspace. Raises WorkspaceError."""
         self.location_of(experiment)
 
@@ -394,7 +403,7 @@ class MlflowRegistry:
                 "which puts it right"
             )
 
-    def _version(self, number: str) -> Any | None:
+    def _version(self, number: str) -> "ModelVersion | None":
         """As MLflow tells whoever asks, None where it tells of none."""
         from mlflow.exceptions import MlflowException
 
@@ -405,7 +414,7 @@ class MlflowRegistry:
                 return None
             raise
 
-    def _is_named_rightly(self, version: Any, model_id: str) -> bool:
+    def _is_named_rightly(self, version: "ModelVersion", model_id: str) -> bool:
         """Whether everything that MLflow would find a version's files by names the logged model of
         that id, here."""
         from mlflow.exceptions import MlflowException
@@ -515,7 +524,7 @@ class MlflowRegistry:
             self._client.rename_experiment(number, f"{self.name} left {self._owner}"[:_LONGEST])
             self._client.delete_experiment_tag(number, OWNER_TAG)
 
-    def _runs(self, kind: int = 1) -> list[Any]:
+    def _runs(self, kind: int = 1) -> "list[Run]":
         """Of `kind` mlflow.entities.ViewType: those that are there, or those that are deleted."""
         numbers = self._numbers()
         return (
@@ -533,7 +542,7 @@ class MlflowRegistry:
         found = self._own.there() or [self._own.now()]
         return [str(experiment.experiment_id) for experiment in found if experiment is not None]
 
-    def _copy_run(self, run: Any, copies: Mapping[str, str]) -> str:
+    def _copy_run(self, run: "Run", copies: Mapping[str, str]) -> str:
         from mlflow.entities import Metric, Param
 
         info, data = run.info, run.data
@@ -606,7 +615,7 @@ class MlflowRegistry:
         model_id = str(info.model_id)
         return Published(version, str(run.info.run_id), model_id, self._digest_of(model_id))
 
-    def _log(self, release: Path) -> Any:
+    def _log(self, release: Path) -> "ModelInfo":
         """As `mlflow.pyfunc.log_model` does, but MLflow does not load what it logs to try the
         example: it answers only when it is whole and the alias names it. No schema of the input: by
         one, MLflow would refuse lists, or cut a frame to its first column before the version sees
@@ -649,7 +658,7 @@ class MlflowRegistry:
                 "see who else writes to its artifacts, then run the command again"
             )
 
-    def _number(self, info: Any, run_id: str, tags: Mapping[str, str]) -> str:
+    def _number(self, info: "ModelInfo", run_id: str, tags: Mapping[str, str]) -> str:
         return str(
             self._client.create_model_version(
                 self.name, info.model_uri, run_id, tags=dict(tags), model_id=str(info.model_id)
@@ -697,7 +706,7 @@ class MlflowRegistry:
                 self._client.delete_model_version(self.name, other.version)
         return found
 
-    def _published(self, version: Any) -> Published:
+    def _published(self, version: "ModelVersion") -> Published:
         """A version as it is here. Its `document` is the digest of its files, "" where its tag
         names another release document, or the registry other files."""
         model_id = _model_id(version.source)
@@ -715,10 +724,10 @@ class MlflowRegistry:
         loaded, what names it, what it needs. Stage files are named by their own digests."""
         return digest_of_files(self._files_of(model_id))
 
-    def _versions(self) -> list[Any]:
+    def _versions(self) -> "list[ModelVersion]":
         return self._search_versions(f"name = '{self.name}'")
 
-    def _search_versions(self, wanted: str) -> list[Any]:
+    def _search_versions(self, wanted: str) -> "list[ModelVersion]":
         """Those that somebody made prompts of too. MLflow hides every version of a name that has
         one."""
         found = {}
@@ -905,7 +914,7 @@ def remove_compiled(folder: Path) -> None:
         remove_tree(compiled)
 
 
-def _pages(fetch: Callable[[str | None], Any]) -> list[Any]:
+def _pages(fetch: "Callable[[str | None], PagedList[T]]") -> list[T]:
     """Everything that a paged search returns."""
     found, token = [], None
     while True:

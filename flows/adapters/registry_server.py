@@ -14,7 +14,7 @@ import contextlib
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
@@ -37,6 +37,10 @@ from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.errors import StorageError, WorkspaceError
 from s3t_core.ports import Published
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment
+
 
 _PROXIED = "mlflow-artifacts:"
 
@@ -76,11 +80,11 @@ class ServerRegistry(MlflowRegistry):
         """The server says where."""
         return None
 
-    def location_of(self, experiment: Any) -> str:
+    def location_of(self, experiment: "Experiment") -> str:
         """In the server's words."""
         return str(experiment.artifact_location)
 
-    def check_expected(self, experiment: Any) -> None:
+    def check_expected(self, experiment: "Experiment") -> None:
         """That they lie where the server puts those of an experiment that nobody says another place
         for. Raises WorkspaceError."""
         place = self._place_of(str(experiment.artifact_location))

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,6 +39,9 @@ from flows.cli.base import (
 )
 from s3t_core.erasure.outcome import told_outcome
 from s3t_core.errors import RequestsDeferred, S3TError, UsageError
+
+if TYPE_CHECKING:
+    from flows.workspace.workspace import Workspace
 
 
 def main() -> None:
@@ -158,7 +161,7 @@ def ingest(
     show(
         as_json,
         run_flow(place, "ingest", sources[0] if len(sources) == 1 else sources, append, yes),
-        _told_ingest,
+        _render_ingest,
     )
 
 
@@ -189,7 +192,7 @@ def repair(
     show(
         as_json,
         {**done, "unmeasured": why_unmeasured(place.ledger.state(), place.config)},
-        _told_repair,
+        _render_repair,
     )
 
 
@@ -227,7 +230,7 @@ def migrate(
                 root, read_settings(Path(settings)) if settings else b"", Path(settings).name, told
             )
         )
-    show(as_json, done, _told_move)
+    show(as_json, done, _render_move)
 
 
 for _command in cli_requests.COMMANDS:
@@ -246,7 +249,7 @@ def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
     from flows.use_cases.next_steps import after_erasure
 
     step = after_erasure(place.ledger.state(), place.config, done["retrain"])
-    show(as_json, {**done, "next": {"command": step.command, "why": step.why}}, _told_erasure)
+    show(as_json, {**done, "next": {"command": step.command, "why": step.why}}, _render_erasure)
     if done["retrain"] == "failed":
         print(
             f"s3t: the erasure is complete, but the full retrain failed: {done['problem']}",
@@ -292,7 +295,7 @@ def serve(
     serving = Serving(place.root, door, tell, stop, insists)
 
     def began() -> None:
-        show(as_json, {"url": serving.url, "deployments": told_deployments(place)}, _told_serving)
+        show(as_json, {"url": serving.url, "deployments": told_deployments(place)}, _render_serving)
         sys.stdout.flush()
 
     serving.run(began)
@@ -362,7 +365,7 @@ def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
     from flows.use_cases.status import registry_problems, status_of
 
     place = open_workspace(workspace)
-    show(as_json, {**status_of(place), "registry": registry_problems(place)}, _told_status)
+    show(as_json, {**status_of(place), "registry": registry_problems(place)}, _render_status)
 
 
 @app.command()
@@ -547,7 +550,7 @@ def predict(
         lambda found: [
             line
             for text, answer in zip(asked, found, strict=True)
-            for line in _told_answer(text, answer)
+            for line in _render_answer(text, answer)
         ],
     )
 
@@ -571,7 +574,7 @@ def demo(
 # --- parts
 
 
-def _suggest_prior(place: Any, skew: str, tiers: str, as_json: bool) -> None:
+def _suggest_prior(place: "Workspace", skew: str, tiers: str, as_json: bool) -> None:
     """From a skew and tiers, else from the slices that past erasures silenced in the workspace."""
     from flows.use_cases import planning
 
@@ -602,12 +605,12 @@ def _check_source(
         found = check(
             place.config, place.keys, sources, Standing(place, place.ledger.state(), append, yes)
         )
-    show(as_json, found, _told_check)
+    show(as_json, found, _render_check)
     if not found["fits"]:
         sys.exit(2)
 
 
-def _told_check(d: dict[str, Any]) -> list[str]:
+def _render_check(d: dict[str, Any]) -> list[str]:
     lines = [f"Read as {d['read_as']}."] if d["read_as"] else []
     if d["columns"]:
         lines.append(f"Columns found: {', '.join(map(repr, d['columns']))}.")
@@ -637,10 +640,10 @@ def _told_check(d: dict[str, Any]) -> list[str]:
             if d["differs"]
             else (["s3t.toml fits."] if d["fits"] else [])
         )
-    return [*lines, f"{_told_take(d)} Nothing was changed."]
+    return [*lines, f"{_render_take(d)} Nothing was changed."]
 
 
-def _told_take(d: dict[str, Any]) -> str:
+def _render_take(d: dict[str, Any]) -> str:
     if not d["takes"]:
         return "An ingest would refuse it."
     what = "it" if d["admitted"] == d["rows"] else f"{d['admitted']} of {d['rows']} rows"
@@ -650,7 +653,7 @@ def _told_take(d: dict[str, Any]) -> str:
     )
 
 
-def _told_ingest(d: dict[str, Any]) -> list[str]:
+def _render_ingest(d: dict[str, Any]) -> list[str]:
     lines = [
         f"{d['records']} training records and {d['held_out']} held-out ones of {d['subjects']} "
         f"subjects; {d['quarantined']} quarantined, {d['suppressed']} left out as erased.",
@@ -688,7 +691,7 @@ def _told_ingest(d: dict[str, Any]) -> list[str]:
     return [*lines, "Next: `s3t train`."]
 
 
-def _told_move(d: dict[str, Any]) -> list[str]:
+def _render_move(d: dict[str, Any]) -> list[str]:
     if "undone" in d:
         return ["The workspace is where it was; what was copied is destroyed."]
     return [
@@ -701,7 +704,7 @@ def _told_move(d: dict[str, Any]) -> list[str]:
     ]
 
 
-def _show_trained(as_json: bool, place: Any, flow: str) -> None:
+def _show_trained(as_json: bool, place: "Workspace", flow: str) -> None:
     from flows.workspace.workspace import require_data
 
     require_data(place.ledger.state())  # told before Prefect starts
@@ -716,11 +719,11 @@ def _show_trained(as_json: bool, place: Any, flow: str) -> None:
             "unmeasured": why_unmeasured(state, place.config),
             "thin": thin_data(state.dataset, place.config),
         },
-        _told_training,
+        _render_training,
     )
 
 
-def _told_training(d: dict[str, Any]) -> list[str]:
+def _render_training(d: dict[str, Any]) -> list[str]:
     share = d["reused"] / max(d["trained"] + d["reused"], 1)
     return [
         f"{d['trained']} stages trained, {d['reused']} re-used ({percent(share)}), in "
@@ -732,7 +735,7 @@ def _told_training(d: dict[str, Any]) -> list[str]:
     ]
 
 
-def _told_repair(d: dict[str, Any]) -> list[str]:
+def _render_repair(d: dict[str, Any]) -> list[str]:
     left = (
         f"{d['missing']} stages are still missing; run it again."
         if d["missing"]
@@ -754,7 +757,7 @@ _RETRAIN_TOLD = {
 }
 
 
-def _told_erasure(d: dict[str, Any]) -> list[str]:
+def _render_erasure(d: dict[str, Any]) -> list[str]:
     told = _RETRAIN_TOLD[d["retrain"]] + (
         f" ({d['problem']})" if d["problem"] and d["retrain"] != "failed" else ""
     )
@@ -780,7 +783,7 @@ def _told_erasure(d: dict[str, Any]) -> list[str]:
             if any(w["state"] == "deferred" for w in d["waiting"])
             else "was pending"
         )
-        return [f"Nothing {none}. Full retrain: {told}.", *waiting, _told_next(d["next"])]
+        return [f"Nothing {none}. Full retrain: {told}.", *waiting, _render_next(d["next"])]
     return [
         f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: "
         f"{d['deactivated']} stages deactivated and destroyed; version {d['version'] or 'none'} "
@@ -806,18 +809,18 @@ def _told_erasure(d: dict[str, Any]) -> list[str]:
         *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
         *waiting,
         "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`.",
-        _told_next(d["next"]),
+        _render_next(d["next"]),
     ]
 
 
-def _told_next(step: dict[str, str]) -> str:
+def _render_next(step: dict[str, str]) -> str:
     """Which of train, retrain and repair follows."""
     if not step["command"]:
         return f"Nothing has to be trained: {step['why']}."
     return f"To train: `{step['command']}`: {step['why']}."
 
 
-def _told_serving(d: dict[str, Any]) -> list[str]:
+def _render_serving(d: dict[str, Any]) -> list[str]:
     return [
         "Starting. Stop it with Ctrl-C; a kill loses nothing: start it again.",
         *(
@@ -831,12 +834,12 @@ def _told_serving(d: dict[str, Any]) -> list[str]:
     ]
 
 
-def _told_answer(text: str, answer: dict[str, Any]) -> list[str]:
+def _render_answer(text: str, answer: dict[str, Any]) -> list[str]:
     best = max(answer["probabilities"].values())
     return [f"{answer['label']}  ({percent(best)})  <- {text[:60]}"]
 
 
-def _told_status(d: dict[str, Any]) -> list[str]:
+def _render_status(d: dict[str, Any]) -> list[str]:
     lines = [
         f"{d['name']}: version {d['version'] or 'none yet'}, held-out accuracy "
         f"{accuracy(d['accuracy'], d['unmeasured'])}, "

@@ -7,12 +7,20 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from s3t_core.errors import OrchestrationError, S3TError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flows.progress import Say
+    from flows.workspace.workspace import Workspace
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,7 +79,7 @@ def _whole(
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-def open_workspace(workspace: str | None) -> Any:
+def open_workspace(workspace: str | None) -> "Workspace":
     """The workspace named, else the one stood in; progress is shown on stderr."""
     from flows.progress import RichProgress, use
     from flows.settings import workspace_root
@@ -82,7 +90,7 @@ def open_workspace(workspace: str | None) -> Any:
     return place
 
 
-def open_if_there(workspace: str | None) -> Any:
+def open_if_there(workspace: str | None) -> "Workspace | None":
     """The workspace named or stood in, or None: `plan` works without one."""
     from flows.settings import CONFIG_NAME
 
@@ -96,21 +104,21 @@ def open_if_there(workspace: str | None) -> Any:
     return None
 
 
-def working(told: str) -> Any:
+def working(told: str) -> AbstractContextManager["Say"]:
     """A spinner on stderr."""
     from flows.progress import current
 
     return current().spinner(told)
 
 
-def console() -> Any:
+def console() -> "Console":
     """The terminal, on stderr."""
     from rich.console import Console
 
     return Console(stderr=True)
 
 
-def run_flow(place: Any, name: str, *arguments: Any) -> Any:
+def run_flow(place: "Workspace", name: str, *arguments: Any) -> Any:
     """Run the flow of this name (flows.prefect_flows.NAME) on the workspace. Where the workspace's
     Prefect server is not there yet, it starts beside the imports of this process, once it is clear
     that this is a workspace with its keys. Raises UsageError for a path that Prefect's API does

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -18,6 +18,10 @@ from flows.settings import start_prefect
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import GuaranteeError, StaleModel, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 QUESTIONS = (
     "I would travel the world and open a shelter for dogs, I would never work again",
@@ -32,14 +36,34 @@ _MARKER = "made-by-s3t-demo"
 _RESULT = Path(__file__).parents[2] / "data.dvc"
 
 
-def run_demo(folder: Path, console: Any) -> dict[str, Any]:
+def run_demo(folder: Path, console: "Console") -> dict[str, Any]:
     """Run every step in `folder`, which is made anew. Returns the numbers that the closing screen
     shows."""
     started = time.monotonic()
     use(RichProgress(console))
     place = _fresh(folder)
     say = _Speaker(console)
+    taken = _ingest(say, folder)
+    trained = _train(say, folder)
+    old = _ask(say, place)
+    _request(say, place)
+    erased = _erase(say, place, trained, old)
+    verified = _verify(say, folder)
+    from flows.use_cases.status import status_of
 
+    status = status_of(place)
+    _closing(console, folder, taken, trained, erased, status, verified, time.monotonic() - started)
+    return {
+        "ingest": taken,
+        "train": trained,
+        "erase": erased,
+        "status": status,
+        "verify": verified,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def _ingest(say: "_Speaker", folder: Path) -> dict[str, Any]:
     say.step(
         "1. Ingest",
         "Real conversations (chitchat); each sender is a data subject, placed by a keyed hash of "
@@ -49,12 +73,15 @@ def run_demo(folder: Path, console: Any) -> dict[str, Any]:
         start_prefect()
     from flows.prefect_flows.ingest import ingest
 
-    taken = ingest(str(folder), "example:chitchat")
+    taken: dict[str, Any] = ingest(str(folder), "example:chitchat")
     say.tell(
         f"{taken['records']} training records, {taken['held_out']} held out, {taken['subjects']} "
         f"people; slice contents {_compare(folder)}."
     )
+    return taken
 
+
+def _train(say: "_Speaker", folder: Path) -> dict[str, Any]:
     say.step(
         "2. Train",
         "3 shards x 3 slices x 3 orders of the slices. Stage i of a replica adapts one block of "
@@ -62,38 +89,48 @@ def run_demo(folder: Path, console: Any) -> dict[str, Any]:
     )
     from flows.prefect_flows.train import train
 
-    trained = train(str(folder))
+    trained: dict[str, Any] = train(str(folder))
     say.tell(
         f"{trained['trained']} stages in {trained['seconds']:.0f} s; version {trained['version']} "
         f"serves; held-out accuracy {_percent(trained['accuracy'])}."
     )
+    return trained
 
+
+def _ask(say: "_Speaker", place: Workspace) -> Any:
+    """The model that answered."""
     say.step(
         "3. Ask the model",
         f"Loaded from the registry as anyone would: models:/{place.config.system.name}@champion.",
     )
     from flows.use_cases.predicting import champion_of
 
-    old = champion_of(place)
-    _answers(say, old)
+    model = champion_of(place)
+    _answers(say, model)
+    return model
 
+
+def _request(say: "_Speaker", place: Workspace) -> None:
     say.step(
         "4. Three people ask to be erased",
         "Their ids go to a file only the eraser reads; everything else knows keyed digests.",
     )
     from flows.use_cases.requests import take_requests
 
-    requests = take_requests(place, _three_subjects())
-    for request in requests:
+    for request in take_requests(place, _three_subjects()):
         say.tell(f"{request.request_id}, due {request.due}")
 
+
+def _erase(say: "_Speaker", place: Workspace, trained: dict[str, Any], old: Any) -> dict[str, Any]:
+    """`old`: a model that was loaded before."""
     say.step(
         "5. Erase",
         "No retraining: the stages that saw their slices are deactivated, then destroyed.",
     )
     from flows.prefect_flows.erase import erase
+    from flows.use_cases.predicting import champion_of
 
-    erased = erase(str(folder))
+    erased: dict[str, Any] = erase(str(place.root))
     say.tell(
         f"{erased['deactivated']} of {trained['trained']} stages deactivated and destroyed in "
         f"{erased['seconds']:.0f} s; version {erased['version']} serves."
@@ -101,7 +138,10 @@ def run_demo(folder: Path, console: Any) -> dict[str, Any]:
     refused = _refuses(old)
     say.tell(f"The model that was loaded before now says: {refused}")
     _answers(say, champion_of(place))
+    return erased
 
+
+def _verify(say: "_Speaker", folder: Path) -> dict[str, Any]:
     say.step(
         "6. Verify",
         "Each certificate is signed; checking needs the public key and nothing else of the system.",
@@ -111,22 +151,11 @@ def run_demo(folder: Path, console: Any) -> dict[str, Any]:
     result = verify_path(folder / ".s3t" / "certificates", folder / ".s3t" / "keys" / "signing.pub")
     if not result["valid"]:
         raise GuaranteeError(f"expected valid certificates, got: {result['problems']}")
-    from flows.use_cases.status import status_of
-
-    status = status_of(place)
-    _closing(console, folder, taken, trained, erased, status, result, time.monotonic() - started)
-    return {
-        "ingest": taken,
-        "train": trained,
-        "erase": erased,
-        "status": status,
-        "verify": result,
-        "seconds": round(time.monotonic() - started, 1),
-    }
+    return result
 
 
 class _Speaker:
-    def __init__(self, console: Any) -> None:
+    def __init__(self, console: "Console") -> None:
         self._console = console
 
     def step(self, title: str, about: str) -> None:
@@ -197,7 +226,7 @@ def _percent(share: float | None) -> str:
 
 
 def _closing(
-    console: Any,
+    console: "Console",
     folder: Path,
     taken: dict[str, Any],
     trained: dict[str, Any],

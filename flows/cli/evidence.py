@@ -52,7 +52,7 @@ def verify(
     result = verify_paths(
         [Path(p) for p in paths], publics, Path(checkpoint) if checkpoint else None
     )
-    show(as_json, {**result, "own_key": not key}, _told_verified)
+    show(as_json, {**result, "own_key": not key}, _render_verified)
     if not result["valid"]:
         sys.exit(1 if result["problems"] else UNDECIDED)
 
@@ -132,7 +132,7 @@ def audit(
     from flows.use_cases.status import registry_problems
 
     document["registry"] = registry_problems(place)
-    show(as_json, document, _told_audit)
+    show(as_json, document, _render_audit)
     if replay and not document["replay"]["valid"]:
         print("s3t: the replay is no pass: see each stage's result", file=sys.stderr)
         sys.exit(1)
@@ -196,17 +196,17 @@ def _own_public_keys(workspace: str | None) -> list[Path]:
     return sorted((workspace_root(workspace) / ".s3t" / "keys").glob("*.pub"), reverse=True)
 
 
-def _told_verified(d: dict[str, Any]) -> list[str]:
+def _render_verified(d: dict[str, Any]) -> list[str]:
     if "files" in d:
         own = [
             line
             for each in d["files"]
             for line in (
                 f"{each['path']}:",
-                *(f"  {told}" for told in _told_verified({**each, "own_key": False})),
+                *(f"  {told}" for told in _render_verified({**each, "own_key": False})),
             )
         ]
-        return [*own, *(f"NOT VALID: {p}" for p in d["between"]), *_told_own_key(d)]
+        return [*own, *(f"NOT VALID: {p}" for p in d["between"]), *_render_own_key(d)]
     lines = [
         f"{_word(c)}: {c['request']}{_file_of(c)}, {told_outcome(c['closed'], c.get('rows', 0))} "
         f"{c['certified']}"
@@ -235,7 +235,7 @@ def _told_verified(d: dict[str, Any]) -> list[str]:
     lines += [f"UNDECIDED: {p}" for p in d["undecided"]]
     lines += [f"NOT VALID: {p}" for p in d["problems"]]
     lines += [f"Verified with key {k}." for k in d["keys"]]
-    lines += _told_own_key(d)
+    lines += _render_own_key(d)
     return [
         *lines,
         *(
@@ -246,7 +246,7 @@ def _told_verified(d: dict[str, Any]) -> list[str]:
     ]
 
 
-def _told_own_key(d: dict[str, Any]) -> list[str]:
+def _render_own_key(d: dict[str, Any]) -> list[str]:
     return (
         [
             "That key lies in the workspace, beside the evidence: whoever changes the one can "
@@ -266,7 +266,7 @@ def _file_of(found: dict[str, Any]) -> str:
     return "" if name in ("", f"{found['request']}.json") else f" ({name})"
 
 
-def _told_audit(d: dict[str, Any]) -> list[str]:
+def _render_audit(d: dict[str, Any]) -> list[str]:
     lines = []
     if "replay" in d:
         lines += [
@@ -297,11 +297,11 @@ def _told_audit(d: dict[str, Any]) -> list[str]:
         line
         for kind, name in (("bundle", "bundle"), ("ledger", "ledger"), ("report", "json"))
         if kind in d
-        for line in _told_sending(d[kind][name])
+        for line in _render_sending(d[kind][name])
     ]
 
 
-def _told_sending(file: str) -> list[str]:
+def _render_sending(file: str) -> list[str]:
     """What to do with a piece of evidence."""
     alone = ", or, unpacked: python verify.py --key signing.pub" if file.endswith(".zip") else ""
     return [

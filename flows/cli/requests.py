@@ -2,13 +2,17 @@
 return."""
 
 import sys
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from flows.cli.base import JsonOption, WorkspaceOption, open_workspace, show
 from s3t_core.erasure.outcome import ErasureOutcome, told_outcome
 from s3t_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from flows.workspace.workspace import Workspace
+
 
 ByOption = Annotated[
     str,
@@ -145,7 +149,7 @@ def request(
                 for each in found
             ],
         },
-        _told_taken,
+        _render_taken,
     )
     if any(state in RETURNED for state in states.values()):
         print(
@@ -157,7 +161,7 @@ def request(
 
 
 def _found(
-    place: Any, given: list[str], hashed: list[str], record: str, taken: list[str]
+    place: "Workspace", given: list[str], hashed: list[str], record: str, taken: list[str]
 ) -> list[dict[str, Any]]:
     """Who of those that were asked for is in the data, with the request that each is in: `taken`,
     one for each person in the order in which they were given."""
@@ -189,7 +193,7 @@ def _as_json(finding: Any) -> dict[str, Any]:
     }
 
 
-def _told_taken(d: dict[str, Any]) -> list[str]:
+def _render_taken(d: dict[str, Any]) -> list[str]:
     ended = (*RETURNED, *get_args(ErasureOutcome))
     stands: dict[str, list[str]] = {}
     for each in d["found"]:
@@ -215,12 +219,12 @@ def _told_taken(d: dict[str, Any]) -> list[str]:
     )
     return [
         *lines,
-        *_told_found(d["found"]),
+        *_render_found(d["found"]),
         f"{accepted}." + (" Next: `s3t erase`." if standing else ""),
     ]
 
 
-def _told_found(found: list[dict[str, Any]]) -> list[str]:
+def _render_found(found: list[dict[str, Any]]) -> list[str]:
     """Who of those that were asked for is in the data, and who is not. An id that was given on the
     command line stands there already; one of a file is told by its line."""
     kinds = {
@@ -231,8 +235,8 @@ def _told_found(found: list[dict[str, Any]]) -> list[str]:
         kinds["in the data"],
         [f for f in [*kinds["nobody"], *kinds["nearly"]] if f["erased"]],
     )
-    lines = _told_here(here, len(found) - len(kinds["not told"]))
-    lines += _told_nearly(kinds["nearly"])
+    lines = _render_here(here, len(found) - len(kinds["not told"]))
+    lines += _render_nearly(kinds["nearly"])
     lines += _some(
         [
             f"  {_who(f)}: already erased by {f['erased']['request']} on "
@@ -263,7 +267,7 @@ def _told_found(found: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _told_here(here: list[dict[str, Any]], of: int) -> list[str]:
+def _render_here(here: list[dict[str, Any]], of: int) -> list[str]:
     """Who is there, and who else is under another spelling, and stays."""
     hashed = [
         f"  somebody with this hash is in the data: {f['request']}" for f in here if f["hashed"]
@@ -293,7 +297,7 @@ def _told_here(here: list[dict[str, Any]], of: int) -> list[str]:
     )
 
 
-def _told_nearly(nearly: list[dict[str, Any]]) -> list[str]:
+def _render_nearly(nearly: list[dict[str, Any]]) -> list[str]:
     lines = _some(
         [
             f"  not in the data: {_who(f)}, but "
@@ -376,7 +380,7 @@ def requests(
     show(
         as_json,
         {"requests": [{**r, "others": others.get(r["id"])} for r in listed]},
-        _told_requests,
+        _render_requests,
     )
 
 
@@ -456,10 +460,10 @@ def hold(
     found = [
         {**each, "line": None if subject else 1} for each in _found(place, [given], [], "", [""])
     ]
-    show(as_json, {"held": True, "waiting": waiting, "found": found}, _told_held)
+    show(as_json, {"held": True, "waiting": waiting, "found": found}, _render_held)
 
 
-def _told_held(d: dict[str, Any]) -> list[str]:
+def _render_held(d: dict[str, Any]) -> list[str]:
     """Another spelling of the id is another person's, as far as anybody can say: who is meant may
     stay without it."""
     lines = [f"Held. {d['waiting']} open request(s) wait; their deadlines run on."]
@@ -560,7 +564,7 @@ def _done(as_json: bool, document: dict[str, Any], told: str) -> None:
     show(as_json, document, lambda _: [told])
 
 
-def _closed(place: Any, request_id: str, kind: str, as_json: bool) -> None:
+def _closed(place: "Workspace", request_id: str, kind: str, as_json: bool) -> None:
     path = str(place.certificates_dir / f"{request_id}.json")
     show(
         as_json,
@@ -569,7 +573,7 @@ def _closed(place: Any, request_id: str, kind: str, as_json: bool) -> None:
     )
 
 
-def _told_requests(d: dict[str, Any]) -> list[str]:
+def _render_requests(d: dict[str, Any]) -> list[str]:
     if not d["requests"]:
         return ["No request to list."]
     return [
@@ -586,7 +590,7 @@ def _told_requests(d: dict[str, Any]) -> list[str]:
     ]
 
 
-def _ids(place: Any, stdin: bool, file: str | None, column: str = "") -> dict[str, int]:
+def _ids(place: "Workspace", stdin: bool, file: str | None, column: str = "") -> dict[str, int]:
     """The ids that do not stand on the command line, with the line of the file where each
     stands."""
     if stdin and file is not None:
@@ -603,7 +607,7 @@ def _ids(place: Any, stdin: bool, file: str | None, column: str = "") -> dict[st
     return found.lines
 
 
-def _one_id(place: Any, subject: str | None, stdin: bool, file: str | None) -> str:
+def _one_id(place: "Workspace", subject: str | None, stdin: bool, file: str | None) -> str:
     """The one id that hold, release and lift are about. Raises UsageError."""
     given = [*([] if subject is None else [subject]), *_ids(place, stdin, file)]
     if len(given) != 1:

@@ -41,36 +41,6 @@ def tell(report: Report, pictures: dict[str, Picture | None]) -> Story:
 
 
 def _in_short(report: Report) -> list[Block]:
-    s = report.summary
-    late = (
-        [Text(f"{s.deadlines_missed} of {s.requests} requests missed their deadline.", "bad")]
-        if (s.deadlines_missed)
-        else [Text(_on_time(s), "bad" if s.without_document else "good")]
-    )
-    broken = [r for r in report.requests if r.document in ("missing", "other bytes")]
-    alarm = (
-        [
-            Text(
-                f"{len(broken)} closing document(s) are missing, or are not the ones that the "
-                "ledger recorded: restore .s3t/certificates from its backup.",
-                "bad",
-            )
-        ]
-        if broken
-        else []
-    )
-    different = sum(r.other for r in report.replays)
-    replayed = (
-        [
-            Text(
-                f"{different} part(s) of the model, trained again, came out different: the model "
-                "that serves is not what the ledger says. Find out why before relying on it.",
-                "bad",
-            )
-        ]
-        if different
-        else []
-    )
     return [
         Heading("In short"),
         Text(
@@ -80,50 +50,67 @@ def _in_short(report: Report) -> list[Block]:
             "afterwards is, byte for byte, one that never saw the data. Each request ends in one "
             "signed document."
         ),
-        *late,
-        *alarm,
-        *replayed,
-        Table(
-            ("", "requests"),
-            tuple(
-                (Cell(told), Cell(str(n), "bad" if told.startswith(_ALARMING) and n else "plain"))
-                for told, n in (
-                    ("in this period, all together", s.requests),
-                    ("erased, with a certificate", s.erased),
-                    ("nothing found of whom they named, with a certificate", s.nothing_found),
-                    ("rejected, with the legal basis", s.rejected),
-                    ("withdrawn by whoever asked", s.withdrawn),
-                    ("still open", s.open),
-                    ("closed by their deadline", s.deadlines_met),
-                    ("missed their deadline", s.deadlines_missed),
-                    ("closed, but without the document to show for it", s.without_document),
-                )
-            ),
-            (4, 1),
-        ),
-        *(
-            [
-                Table(
-                    ("from the request until", "median", "longest"),
-                    (
-                        (
-                            Cell("no new answer used the person's data"),
-                            Cell(_span(s.to_cut_over.median)),
-                            Cell(_span(s.to_cut_over.worst)),
-                        ),
-                        (
-                            Cell("the certificate was signed"),
-                            Cell(_span(s.to_certificate.median)),
-                            Cell(_span(s.to_certificate.worst)),
-                        ),
-                    ),
-                    (4, 1, 1),
-                )
-            ]
-            if s.erased
-            else []
-        ),
+        *_alarms(report),
+        _counts(report.summary),
+        *([_durations(report.summary)] if report.summary.erased else []),
     ]
+
+
+def _alarms(report: Report) -> list[Block]:
+    """Whether deadlines were met, and what must be looked into."""
+    s = report.summary
+    late = Text(f"{s.deadlines_missed} of {s.requests} requests missed their deadline.", "bad")
+    on_time = Text(_on_time(s), "bad" if s.without_document else "good")
+    told: list[Block] = [late if s.deadlines_missed else on_time]
+    broken = [r for r in report.requests if r.document in ("missing", "other bytes")]
+    if broken:
+        told.append(
+            Text(
+                f"{len(broken)} closing document(s) are missing, or are not the ones that the "
+                "ledger recorded: restore .s3t/certificates from its backup.",
+                "bad",
+            )
+        )
+    different = sum(r.other for r in report.replays)
+    if different:
+        told.append(
+            Text(
+                f"{different} part(s) of the model, trained again, came out different: the model "
+                "that serves is not what the ledger says. Find out why before relying on it.",
+                "bad",
+            )
+        )
+    return told
+
+
+def _counts(s: Summary) -> Table:
+    counted = (
+        ("in this period, all together", s.requests),
+        ("erased, with a certificate", s.erased),
+        ("nothing found of whom they named, with a certificate", s.nothing_found),
+        ("rejected, with the legal basis", s.rejected),
+        ("withdrawn by whoever asked", s.withdrawn),
+        ("still open", s.open),
+        ("closed by their deadline", s.deadlines_met),
+        ("missed their deadline", s.deadlines_missed),
+        ("closed, but without the document to show for it", s.without_document),
+    )
+    rows = []
+    for told, count in counted:
+        is_alarm = told.startswith(_ALARMING) and count > 0
+        rows.append((Cell(told), Cell(str(count), "bad" if is_alarm else "plain")))
+    return Table(("", "requests"), tuple(rows), (4, 1))
+
+
+def _durations(s: Summary) -> Table:
+    measured = (
+        ("no new answer used the person's data", s.to_cut_over),
+        ("the certificate was signed", s.to_certificate),
+    )
+    rows = tuple(
+        (Cell(told), Cell(_span(took.median)), Cell(_span(took.worst))) for told, took in measured
+    )
+    return Table(("from the request until", "median", "longest"), rows, (4, 1, 1))
 
 
 def _on_time(s: Summary) -> str:

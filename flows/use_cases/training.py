@@ -39,12 +39,13 @@ from flows.workspace.workspace import Workspace, refuse_open_plan, require_data
 from s3t_core.canonical import sha256_hex
 from s3t_core.capacity.sequences import choose_sequences
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, StageRecord
-from s3t_core.erasure.state import State
+from s3t_core.erasure.state import Event, State
 from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.errors import BackboneChanged, DataError, GuaranteeError, S3TError, TrainingError
 from s3t_core.learning.jobs import DescribeJob, Description, FileRef, StageJob, StageOutcome
 from s3t_core.learning.recipe import Recipe, StageSpec, Wanted, make_recipe, wanted
 from s3t_core.learning.release import check_one_recipe, recipe_to_json
+from s3t_core.ports import Published
 from s3t_core.release_json import release_to_json, stage_to_json
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 from s3t_core.times import has_passed
@@ -335,89 +336,65 @@ class TrainingSession:
         """Make `release` the version that serves, in registry and ledger; what is so already
         stays."""
         place, champion = self.place, state.champion
-        recorded = (
-            champion.document
-            if champion and champion.release.release_id == release.release_id
-            else ""
-        )
+        same = champion is not None and champion.release.release_id == release.release_id
         published = place.registry.publish(
-            document, recipe, release_tags(release, place.ledger.head()), recorded
+            document,
+            recipe,
+            release_tags(release, place.ledger.head()),
+            champion.document if champion and same else "",
         )
-        events: list[dict[str, Any]] = []
-        if champion is None or (champion.version, champion.release.release_id) != (
-            published.version,
-            release.release_id,
-        ):
-            events.append(
-                {
-                    "type": "release",
-                    "time": place.now(),
-                    "cause": self.cause,
-                    "release": document,
-                    "recipe": recipe,
-                    "version": published.version,
-                    "run_id": published.run_id,
-                    "model_id": published.model_id,
-                    "document": published.document,
-                    "staleness": place.config.erasure.staleness_seconds,
-                    "offline": place.offline_seconds,
-                }
-            )
-            if (
-                champion
-                and champion.release.release_id == release.release_id
-                and not champion.destroyed
-            ):
-                events.append(
-                    {
-                        "type": "retired",
-                        "time": place.now(),
-                        "versions": [champion.version],
-                        "stages": [],
-                    }
-                )
+        if champion is None or not same or champion.version != published.version:
+            events = [self._registered(document, recipe, published)]
+            if champion and same and not champion.destroyed:
+                events.append(self._event("retired", versions=[champion.version], stages=[]))
         elif (champion.run_id, champion.model_id) != (published.run_id, published.model_id):
-            events.append(
-                {
-                    "type": "migrated",
-                    "time": place.now(),
-                    "move": "",
-                    "settings": place.lasting_settings(),
-                    "versions": {
-                        published.version: [
-                            published.run_id,
-                            published.model_id,
-                            published.document,
-                        ]
-                    },
-                }
-            )
+            events = [self._logged_anew(published)]
+        else:
+            events = []
         if events or (champion and champion.accuracy != accuracy):
-            events.append(
-                {
-                    "type": "measured",
-                    "time": place.now(),
-                    "accuracy": accuracy,
-                    "release": release.release_id,
-                }
-            )
+            measured = {"accuracy": accuracy, "release": release.release_id}
+            events.append(self._event("measured", **measured))
         spent = state.retrain is not None or (not events and state.requests_since_training > 0)
         if spent and self.cause in ("train", "retrain"):
-            events.append(
-                {
-                    "type": "retrain",
-                    "time": place.now(),
-                    "state": "finished",
-                    "id": state.retrain.get("id", "") if state.retrain else "",
-                }
-            )
+            wanted = state.retrain.get("id", "") if state.retrain else ""
+            events.append(self._event("retrain", state="finished", id=wanted))
         if events:
             place.ledger.append(*events)
         place.registry.tag(
             published.version,
             {**accuracy_tags(accuracy), **place.budget_tags(place.ledger.state())},
         )
-        return str(published.version)
+        return published.version
+
+    def _registered(
+        self, document: dict[str, Any], recipe: dict[str, Any], published: Published
+    ) -> Event:
+        """That a version serves from now on."""
+        return self._event(
+            "release",
+            cause=self.cause,
+            release=document,
+            recipe=recipe,
+            version=published.version,
+            run_id=published.run_id,
+            model_id=published.model_id,
+            document=published.document,
+            staleness=self.place.config.erasure.staleness_seconds,
+            offline=self.place.offline_seconds,
+        )
+
+    def _logged_anew(self, published: Published) -> Event:
+        """That the version which serves lies in another run, or is another logged model."""
+        lies = [published.run_id, published.model_id, published.document]
+        return self._event(
+            "migrated",
+            move="",
+            settings=self.place.lasting_settings(),
+            versions={published.version: lies},
+        )
+
+    def _event(self, kind: str, **told: Any) -> Event:
+        return {"type": kind, "time": self.place.now(), **told}
 
     def _retire(self, replaced: bool) -> None:
         """Destroy clean versions that were replaced and are past their time, and stages that

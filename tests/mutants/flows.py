@@ -464,10 +464,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="version: a training that puts one right does not tell the ledger",
         where="flows/use_cases/training.py::TrainingSession._serve",
-        takes=(
-            "champion and champion.release.release_id == release.release_id and (not "
-            "champion.destroyed)"
-        ),
+        takes="champion and same and (not champion.destroyed)",
         puts="False",
         fails="tests/flows/test_release_document.py::training_puts",
     ),

@@ -12,7 +12,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="people: a hold on a look-alike is told as any",
-        where="flows/cli/requests.py::_told_held",
+        where="flows/cli/requests.py::_render_held",
         takes="found['found'] != 'in the data' and (not found['erased'])",
         puts="False",
         fails="tests/flows/test_people.py::look_alike_or_on_nobody",

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from flows.cli.app import _told_check
+from flows.cli.app import _render_check
 from flows.cli.base import told_registry
-from flows.cli.evidence import _own_public_keys, _told_audit
+from flows.cli.evidence import _own_public_keys, _render_audit
 from flows.use_cases.status import UNASKED
 from s3t_core.errors import UsageError, WorkspaceError
 
@@ -46,7 +46,7 @@ def test_who_verifies_outside_a_workspace_is_asked_for_a_key(
 
 
 def test_an_audit_says_what_to_send_and_how_it_is_checked() -> None:
-    told = "\n".join(_told_audit({"bundle": {"bundle": "../evidence.zip", "certificates": 1}}))
+    told = "\n".join(_render_audit({"bundle": {"bundle": "../evidence.zip", "certificates": 1}}))
     assert "Send ../evidence.zip, and .s3t/keys/signing.pub by another way." in told
     assert (
         "s3t verify evidence.zip --key signing.pub, or, unpacked: python verify.py --key "
@@ -86,7 +86,7 @@ def test_an_audit_says_what_to_send_and_how_it_is_checked() -> None:
 def test_a_check_ends_with_what_an_ingest_would_take(
     changes: dict[str, Any], said: str, unsaid: str
 ) -> None:
-    told = "\n".join(_told_check(CHECKED | changes))
+    told = "\n".join(_render_check(CHECKED | changes))
     assert said in told and unsaid not in told
 
 
