@@ -500,7 +500,7 @@ def release(
 ) -> None:
     """End a legal hold: what was asked for is carried out by the next erase run."""
     place = open_workspace(workspace)
-    from flows.use_cases.requests import release as act
+    from flows.use_cases.requests import lift_hold as act
 
     act(place, _one_id(place, subject, stdin, file), by)
     _done(as_json, {"held": False}, "Released. Next: `s3t erase`, if something is pending.")

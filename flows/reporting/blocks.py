@@ -1,5 +1,5 @@
-"""What a report is made of: headings, paragraphs, tables, figures. Rendered by `page` (HTML) and
-`paper` (PDF)."""
+"""What a report is made of: headings, paragraphs, tables, figures. Rendered by `html` and
+`pdf`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -60,7 +60,7 @@ Block = Heading | Text | Points | Table | Picture
 
 
 @dataclass(frozen=True)
-class Story:
+class Document:
     """A title, a line under it, and the blocks."""
 
     title: str

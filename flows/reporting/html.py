@@ -1,13 +1,13 @@
-"""A story as one HTML file: nothing is loaded from elsewhere, and it prints well."""
+"""A document as one HTML file: nothing is loaded from elsewhere, and it prints well."""
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from flows.reporting.blocks import Picture, Story
+from flows.reporting.blocks import Document, Picture
 
 _TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ story.title }}</title>
+<title>{{ document.title }}</title>
 <style>
 body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #222;
   max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -23,8 +23,8 @@ figcaption { color: #555; font-size: .87rem; }
 @media print { body { font-size: 10.5pt; max-width: none; margin: 0; } h2 { break-after: avoid; }
   .scroll { overflow: visible; } }
 </style></head><body>
-<h1>{{ story.title }}</h1><p class="subtitle">{{ story.subtitle }}</p>
-{% for block in story.blocks %}{% set kind = block.__class__.__name__ %}
+<h1>{{ document.title }}</h1><p class="subtitle">{{ document.subtitle }}</p>
+{% for block in document.blocks %}{% set kind = block.__class__.__name__ %}
 {% if kind == "Heading" %}<h2>{{ block.text }}</h2>
 {% elif kind == "Text" %}<p class="{{ block.tone }}">{{ block.text }}</p>
 {% elif kind == "Points" %}<ul>{% for point in block.points %}<li>{{ point }}</li>{% endfor %}</ul>
@@ -39,10 +39,10 @@ figcaption { color: #555; font-size: .87rem; }
 """  # noqa: E501
 
 
-def write_page(story: Story) -> bytes:
+def write_html(document: Document) -> bytes:
     """The page, UTF-8. Every text is escaped; only the figures, which are ours, are not."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.from_string(_TEMPLATE).render(story=story, drawn=_drawn).encode()
+    return environment.from_string(_TEMPLATE).render(document=document, drawn=_drawn).encode()
 
 
 def _drawn(picture: Picture) -> Markup:

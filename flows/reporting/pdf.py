@@ -1,5 +1,5 @@
-"""A story as a PDF (reportlab), A4, numbered pages. In DejaVu, which matplotlib brings: names may
-be foreign."""
+"""A document as a PDF (reportlab), A4, numbered pages. In DejaVu, which matplotlib brings: names
+may be foreign."""
 
 import io
 from functools import cache
@@ -24,7 +24,7 @@ from reportlab.platypus import (
 )
 from reportlab.platypus import Table as PaperTable
 
-from flows.reporting.blocks import Block, Heading, Picture, Points, Story, Table, Text, Tone
+from flows.reporting.blocks import Block, Document, Heading, Picture, Points, Table, Text, Tone
 
 _COLOURS: dict[Tone, str] = {
     "plain": "#222222",
@@ -36,14 +36,14 @@ _MARGIN = 18 * mm
 _WIDTH = A4[0] - 2 * _MARGIN - 12  # a frame pads 6 points on each side
 
 
-def write_paper(story: Story) -> bytes:
+def write_pdf(document: Document) -> bytes:
     """The PDF."""
     _register_fonts()
     buffer = io.BytesIO()
-    document = SimpleDocTemplate(
+    template = SimpleDocTemplate(
         buffer,
         pagesize=A4,
-        title=story.title,
+        title=document.title,
         author="s3t",
         leftMargin=_MARGIN,
         rightMargin=_MARGIN,
@@ -51,12 +51,12 @@ def write_paper(story: Story) -> bytes:
         bottomMargin=_MARGIN,
     )
     flow: list[Any] = [
-        Paragraph(escape(story.title), _style("title")),
-        Paragraph(escape(story.subtitle), _style("text", "quiet")),
+        Paragraph(escape(document.title), _style("title")),
+        Paragraph(escape(document.subtitle), _style("text", "quiet")),
         Spacer(1, 4 * mm),
     ]
     waiting: list[Any] = []  # a heading stays with what follows it
-    for block in story.blocks:
+    for block in document.blocks:
         drawn = _drawn(block)
         if isinstance(block, Heading):
             waiting += drawn
@@ -71,10 +71,10 @@ def write_paper(story: Story) -> bytes:
     def foot(canvas: Any, _: Any) -> None:
         canvas.setFont("DejaVu", 7.5)
         canvas.setFillColor(HexColor(_COLOURS["quiet"]))
-        canvas.drawString(_MARGIN, 10 * mm, f"{story.title}, {story.subtitle}")
+        canvas.drawString(_MARGIN, 10 * mm, f"{document.title}, {document.subtitle}")
         canvas.drawRightString(A4[0] - _MARGIN, 10 * mm, f"page {canvas.getPageNumber()}")
 
-    document.build([*flow, *waiting], onFirstPage=foot, onLaterPages=foot)
+    template.build([*flow, *waiting], onFirstPage=foot, onLaterPages=foot)
     return buffer.getvalue()
 
 

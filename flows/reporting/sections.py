@@ -1,6 +1,6 @@
 """The report in plain words, for a reader who knows neither machine learning nor this system."""
 
-from flows.reporting.blocks import Block, Cell, Heading, Picture, Points, Story, Table, Text
+from flows.reporting.blocks import Block, Cell, Document, Heading, Picture, Points, Table, Text
 from s3t_core.erasure.closing import BASES
 from s3t_core.erasure.outcome import told_outcome
 from s3t_core.erasure.report import ErasureEntry, Report, RequestEntry, Summary, VersionEntry
@@ -18,8 +18,8 @@ _CAUSES: dict[ReleaseCause, str] = {
 }
 
 
-def tell(report: Report, pictures: dict[str, Picture | None]) -> Story:
-    """The whole story."""
+def document_of(report: Report, pictures: dict[str, Picture | None]) -> Document:
+    """The whole report as a document."""
     blocks: list[Block] = [
         *_in_short(report),
         *_requests(report),
@@ -33,7 +33,7 @@ def tell(report: Report, pictures: dict[str, Picture | None]) -> Story:
         *_limits(report),
     ]
     period = report.period
-    return Story(
+    return Document(
         f"Erasure report: {report.system}",
         f"{_day(period.since)} to {_moment(period.until)}",
         tuple(blocks),

@@ -21,25 +21,25 @@ _WINDOWS = {"h": "hours", "d": "days", "w": "weeks"}
 def write_report(place: Workspace, since: datetime | None, folder: Path) -> dict[str, Any]:
     """Write the three files into `folder`; {"html", "pdf", "json", "requests", "deadlines_missed",
     ...}."""
-    from flows.reporting.html import write_page
-    from flows.reporting.pdf import write_paper
+    from flows.reporting.html import write_html
+    from flows.reporting.pdf import write_pdf
     from flows.reporting.plots import pictures
-    from flows.reporting.sections import tell
+    from flows.reporting.sections import document_of
 
     now = place.clock.now()
     if since is not None and since > now:
         raise UsageError(f"expected --since in the past, got {rfc3339(since)}")
     check_whole(place)
     report = report_of(place, since, now)
-    story = tell(report, pictures(report))
+    document = document_of(report, pictures(report))
     statement = make_statement(
         report.model_dump(mode="json"),
         certificate_subject(place.ledger.state(), place.ledger.head()),
         REPORT_TYPE,
     )
     files = {
-        "html": ("report.html", write_page(story)),
-        "pdf": ("report.pdf", write_paper(story)),
+        "html": ("report.html", write_html(document)),
+        "pdf": ("report.pdf", write_pdf(document)),
         "json": ("report.json", sign(statement, place.signing.signing_key())),
     }
     try:

@@ -225,7 +225,7 @@ def hold(place: Workspace, subject: str, basis: str, reason: str, by: str) -> in
     return len(waiting)
 
 
-def release(place: Workspace, subject: str, by: str) -> None:
+def lift_hold(place: Workspace, subject: str, by: str) -> None:
     """End a hold: what was asked for is carried out by the next erase run. Raises UsageError when
     there is none."""
     digest, who = _digest_of(place, subject), _name(place, by, [subject])

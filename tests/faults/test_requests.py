@@ -15,9 +15,9 @@ from flows.use_cases.requests import (
     approve,
     hold,
     lift,
+    lift_hold,
     list_requests,
     reject,
-    release,
     take_requests,
     withdraw,
 )
@@ -125,10 +125,10 @@ def test_a_hold_stops_what_is_asked_and_what_will_be_until_it_is_released(place:
     late = take_requests(place, ["person 17"], record="r1")[0]
     assert _states(place)[late.request_id] == "held"
     assert "person 1" not in _told(place)
-    release(place, "person 17", "legal department")
+    lift_hold(place, "person 17", "legal department")
     assert set(_states(place).values()) == {"pending"}
     with pytest.raises(UsageError, match="a subject with a legal hold"):
-        release(place, "person 17", "legal department")
+        lift_hold(place, "person 17", "legal department")
 
 
 def test_where_config_asks_a_request_waits_for_approval(place: Workspace) -> None:

@@ -27,8 +27,8 @@ from flows.use_cases.requests import (
     approve,
     hold,
     lift,
+    lift_hold,
     reject,
-    release,
     take_hashed,
     take_requests,
     withdraw,
@@ -72,7 +72,7 @@ def _kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (request,) = take_requests(place, ["nobody@example.org"])
     reject(place, request.request_id, "12(6)", "no answer came to either letter", "privacy officer")
     hold(place, SPACED, "17(3)(e)", "claims are open", "legal department")
-    release(place, SPACED, "legal department")
+    lift_hold(place, SPACED, "legal department")
     write_report(place, None, place.reports_dir / "2026-11-26")
     shutil.copytree(place.root, folder / "kept", symlinks=True)
     return folder
@@ -420,7 +420,7 @@ BY = [
     ("approve", lambda p, r, text: approve(p, [r], text)),
     ("reject", lambda p, r, text: reject(p, r, "other", "a law", text)),
     ("hold", lambda p, r, text: hold(p, "somebody else", "other", "a law", text)),
-    ("release", lambda p, r, text: release(p, SPACED, text)),
+    ("release", lambda p, r, text: lift_hold(p, SPACED, text)),
     ("lift", lambda p, r, text: lift(p, ANN, "", text)),
 ]
 REASON = [
@@ -478,7 +478,7 @@ def test_free_text_that_quotes_nobody_is_kept(place: Workspace) -> None:
         "legal department",
     )
     hold(place, BOB, "other", "law 12.3 of 2019", "legal department")
-    release(place, BOB, "legal department")
+    lift_hold(place, BOB, "legal department")
     assert _erase(place)[first.request_id] != "nothing found"
 
 

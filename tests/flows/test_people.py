@@ -26,7 +26,14 @@ from flows.use_cases.finding import (
     spelt,
 )
 from flows.use_cases.ingesting import ingest_source
-from flows.use_cases.requests import hold, lift, list_requests, release, take_hashed, take_requests
+from flows.use_cases.requests import (
+    hold,
+    lift,
+    lift_hold,
+    list_requests,
+    take_hashed,
+    take_requests,
+)
 from flows.use_cases.verifying import verify_path
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.creating import create_workspace
@@ -445,7 +452,7 @@ def test_a_hold_keeps_who_is_asked_for_by_a_hash(place: Workspace) -> None:
     hold(place, ANN, "other", "a law", "clerk")
     eraser = Eraser(erase_ports(place), erase_policy(place), lambda: "plan-0")
     assert eraser.run() is None
-    release(place, ANN, "clerk")
+    lift_hold(place, ANN, "clerk")
     assert [c["rows"] for c in _erase(place)["certificates"]] == [2]
 
 
@@ -630,7 +637,7 @@ def test_one_rule_holds_at_ingest_and_at_request(make_place: Make, tmp_path: Pat
     one, same = take_requests(place, [ANN])[0], take_requests(place, [f" {ANN.swapcase()}"])[0]
     assert one.request_id == same.request_id
     assert hold(place, ANN.lower(), "other", "a law", "clerk") == 1
-    release(place, ANN.upper(), "clerk")
+    lift_hold(place, ANN.upper(), "clerk")
     assert [c["rows"] for c in _erase(place)["certificates"]] == [4]
     lift(Workspace(place.root), ANN.swapcase(), "", "clerk")
     with pytest.raises(UsageError, match="of which something is left"):

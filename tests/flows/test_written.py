@@ -21,8 +21,8 @@ from flows.use_cases.requests import (
     approve,
     hold,
     lift,
+    lift_hold,
     reject,
-    release,
     take_hashed,
     take_requests,
     withdraw,
@@ -107,7 +107,7 @@ def _walk(place: Workspace, source: Path) -> None:
     withdraw(place, other.request_id, "officer")
     reject(place, kept.request_id, "12(6)", "nobody could say who asked", "officer")
     erase(root)
-    release(place, "person-005", "counsel")
+    lift_hold(place, "person-005", "counsel")
     lift(place, CANARY, "", "officer")
     rotate_signing_key(place, "officer", lost=False)
     replay(place, count=1, seed=1)

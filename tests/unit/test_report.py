@@ -15,10 +15,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pypdf import PdfReader
 
-from flows.reporting.html import write_page
-from flows.reporting.pdf import write_paper
+from flows.reporting.html import write_html
+from flows.reporting.pdf import write_pdf
 from flows.reporting.plots import pictures
-from flows.reporting.sections import tell
+from flows.reporting.sections import document_of
 from flows.use_cases.reporting import parse_since
 from flows.use_cases.verifying import verify_path
 from s3t_core.canonical import sha256_hex
@@ -106,7 +106,7 @@ def test_an_erasure_that_ended_late_counts_as_missed() -> None:
     world.eraser().run()
     report = _report(world)
     assert report.requests[0].met is False and report.summary.deadlines_missed == 1
-    assert "missed their deadline" in write_page(tell(report, pictures(report))).decode()
+    assert "missed their deadline" in write_html(document_of(report, pictures(report))).decode()
 
 
 def test_certificates_that_are_gone_or_changed_are_an_alarm() -> None:
@@ -114,7 +114,8 @@ def test_certificates_that_are_gone_or_changed_are_an_alarm() -> None:
     report = _report(world, documents={"req-0": b"{}"})
     assert [r.document for r in report.requests] == ["other bytes", "missing"]
     assert (
-        "2 closing document(s) are missing" in write_page(tell(report, pictures(report))).decode()
+        "2 closing document(s) are missing"
+        in write_html(document_of(report, pictures(report))).decode()
     )
 
 
@@ -128,8 +129,8 @@ def test_a_request_whose_document_is_not_there_is_counted_as_nothing_but_that() 
         0,
     )
     assert summary.to_certificate.median is None
-    told = write_page(
-        tell(_report(_erased("s00-1"), documents={}), pictures(_report(_erased("s00-1"))))
+    told = write_html(
+        document_of(_report(_erased("s00-1"), documents={}), pictures(_report(_erased("s00-1"))))
     ).decode()
     assert (
         "No deadline was missed" not in told
@@ -153,7 +154,7 @@ def test_a_report_can_be_made_whatever_the_ledger_tells() -> None:
     for name in list(STATES)[1:]:
         made(_history(name))
     whole = made(_history("rotated"))
-    assert tell(whole, pictures(whole)).blocks
+    assert document_of(whole, pictures(whole)).blocks
     for event, where in LEGAL.values():
         for name in sorted(where - {"empty"})[:2]:
             made([*_history(name), {"time": AT, **event}])
@@ -307,7 +308,7 @@ def test_a_period_has_what_was_open_in_it_and_the_proof_that_the_ledger_went_on(
         ledger.size,
         [bytes.fromhex(h) for h in ledger.consistency],
     )
-    assert "no request in this period" in write_page(tell(report, pictures(report))).decode()
+    assert "no request in this period" in write_html(document_of(report, pictures(report))).decode()
 
 
 def test_the_published_schema_is_the_documents_own_and_it_names_nobody(tmp_path: Path) -> None:
@@ -343,7 +344,7 @@ def test_the_signed_report_verifies_and_any_change_of_it_is_detected(tmp_path: P
 
 def test_the_page_stands_alone_and_escapes_what_people_wrote() -> None:
     report = _report(_erased("s00-1"), name="<script>alert(1)</script>")
-    page = write_page(tell(report, pictures(report))).decode()
+    page = write_html(document_of(report, pictures(report))).decode()
     assert "<script" not in page and "&lt;script&gt;" in page
     without_names = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
     assert (
@@ -356,7 +357,7 @@ def test_the_page_stands_alone_and_escapes_what_people_wrote() -> None:
 
 def test_the_paper_says_what_the_page_says() -> None:
     report = _report(_erased("s00-1"), name="Modell Ä 模")
-    reader = PdfReader(io.BytesIO(write_paper(tell(report, pictures(report)))))
+    reader = PdfReader(io.BytesIO(write_pdf(document_of(report, pictures(report)))))
     text = " ".join(" ".join(page.extract_text() for page in reader.pages).split())
     assert (
         "Erasure report: Modell Ä" in text

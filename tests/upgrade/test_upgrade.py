@@ -17,7 +17,7 @@ from flows.prefect_flows.retrain import retrain
 from flows.prefect_flows.train import train
 from flows.use_cases.evidence import write_bundle
 from flows.use_cases.predicting import champion_of
-from flows.use_cases.requests import approve, list_requests, release
+from flows.use_cases.requests import approve, lift_hold, list_requests
 from flows.use_cases.status import registry_problems, status_of
 from flows.use_cases.verifying import verify_path
 from flows.workspace.workspace import Workspace
@@ -141,7 +141,7 @@ def test_an_open_erasure_is_ended_and_what_waited_is_carried_out(before: Before)
     done = {c["request"] for c in erase(str(place.root))["certificates"]}
     assert done == {names["erasing"], names["pending"]}
     place = Workspace(place.root)
-    release(place, "person-007", "counsel")
+    lift_hold(place, "person-007", "counsel")
     approve(place, [names["awaiting approval"]], "officer")
     done = {c["request"] for c in erase(str(place.root))["certificates"]}
     assert done == {names["held"], names["awaiting approval"]}
