@@ -11,9 +11,9 @@
 5. measure   accuracy of the new version on the held-out rows that remain
 6. scan      search everything the system wrote for the needles; a match stops here, without a
              certificate. Needles that a restore of older files lost are counted, and certified, as
-             unsearchable. An id that no row has, anywhere, may be anything, a name of the system's
-             own among it: a request by such an id that is found keeps nobody else. It is deferred,
-             open as before, and looked for again by the next run
+             unsearchable. An id, or a hash, that no row has, anywhere, may be anything, a name of
+             the system's own among it: a request by such an id that is found keeps nobody else. It
+             is deferred, open as before, and looked for again by the next run
 7. certify   one signed certificate per request, once no place keeps what was deleted from it, then
              destroy the needles; where the scan was another run's, which was cut off, search again
              first, on the record: files may have been put back since, and needles lost
@@ -379,12 +379,22 @@ class Eraser:
         """Leave deferred those requests, of earlier runs, that are found again, and of which there
         still is no row. What they ask for is looked for alone, since it may be found in others'
         rows that are going to be erased."""
+        meant = self._meant(deferred, state)
+        subjects = {r: tuple(subjects) for r, subjects in meant.items()}
         found = self.ports.datasets.find(
-            targets_of(deferred, {}), state.datasets, state.destroyed_objects
+            targets_of(deferred, subjects),
+            state.datasets,
+            state.destroyed_objects,
+            by_hash=bool(subjects),
         )
         if found.objects or found.tainted:
             return  # what an erasure destroys goes first: it may be what is found
-        nobodys = [r for r in deferred if not found.rows.get(r.request_id, RowCounts()).known]
+        nobodys = [
+            r
+            for r in deferred
+            if not found.rows.get(r.request_id, RowCounts()).known
+            and not subjects.get(r.request_id)
+        ]
         if not nobodys:
             return
         ids_of = self._ids_of([r.request_id for r in nobodys], state).ids_of
@@ -546,13 +556,10 @@ def _found_by_id(report: ScanReport, ids_of: Mapping[str, Iterable[str]]) -> lis
 
 
 def _is_of_nobody(request: str, plan: ErasurePlan, state: State) -> bool:
-    """Whether the erasure found no row of whom an open request asks for by an id: nothing that it
-    erases can have left the id anywhere."""
-    return (
-        not plan.rows[request].known
-        and state.requests[request].asked_by == "id"
-        and request not in state.certified
-    )
+    """Whether the erasure found no row of whom an open request asks for, by an id or by a hash that
+    is nobody's: nothing that it erases can have left that anywhere."""
+    found = plan.rows[request].known or plan.subjects.get(request)
+    return not found and request not in state.certified
 
 
 def _left(report: ScanReport) -> str:

@@ -31,7 +31,7 @@ than was trained.
 | lifted | the digest is on the suppression list, no request for it is open, no erasure is |
 | planned | no erasure or move is open, the plan is new, its requests open and not held, its stages and versions there |
 | step | it is the open erasure's next one, or a scan again; what it tells of is recorded |
-| deferred | the requests are in the open erasure, which destroyed; nobody has a row of whom they ask by an id |
+| deferred | the requests are in the open erasure, which destroyed; nobody has a row of whom they ask |
 | certified | the request is in the open erasure, whose scan is done, and has no document yet |
 | retrain | wanted: none is, or the last try ended; triggered, failed: it is wanted; finished: no erasure is open |
 | healed, retired | no erasure is open; what serves is not retired |
@@ -507,8 +507,8 @@ def _deferred(state: State, event: Event) -> None:
             request in state.planned and state.is_open(request),
             "requests of the erasure that have no document yet",
         )
-        _want(state.requests[request].asked_by == "id", "requests by an id")
-        _want(not any(plan["rows"][request].values()), "requests of which no row was found")
+        found = any(plan["rows"][request].values()) or plan["subjects"].get(request)
+        _want(not found, "requests of which no row was found")
 
 
 def _certified(state: State, event: Event) -> None:

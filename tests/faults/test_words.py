@@ -297,6 +297,26 @@ def test_who_asks_for_what_stands_in_a_file_of_the_systems_keeps_nobody_else(
     assert not Workspace(place.root).ledger.state().deferred
 
 
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_a_hash_that_is_nobodys_and_stands_in_a_file_keeps_nobody_else(
+    place: Workspace, algorithm: str
+) -> None:
+    """DVC and Prefect name directories and blocks by digests that anybody can compute."""
+    late = "late@example.org"
+    digits = HASHES[algorithm][1](late.encode())
+    (place.state_dir / "serve.log").write_text(f"index {digits} was read\n")
+    (hashed,) = take_hashed(place, [f"{algorithm}:{digits}"])
+    (bob,) = take_requests(place, [BOB])
+    assert _erase(place) == {bob.request_id: "held out only"}
+    assert Workspace(place.root).ledger.state().deferred == {hashed.request_id}
+    assert _found_again(place, SPACED)
+    _ingest(place, place.root.parent, ANN, NUMBER, late)  # now it is somebody's
+    with pytest.raises(ResidueFound, match=r"serve\.log"):
+        _erase(place)
+    (place.state_dir / "serve.log").unlink()
+    assert _erase(place)[hashed.request_id] != "nothing found"
+
+
 def test_a_deferred_request_counts_as_one_and_starts_no_run_however_near_its_deadline(
     place: Workspace,
 ) -> None:

@@ -405,9 +405,16 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="deferred: whoever's id is found",
         where="s3t_core/erasure/executor.py::_is_of_nobody",
-        takes="not plan.rows[request].known",
-        puts="True",
+        takes="plan.rows[request].known or plan.subjects.get(request)",
+        puts="False",
         fails="tests/unit/test_executor.py::left_of_an_erased_person",
+    ),
+    Mutant(
+        name="deferred: a hash that is nobody's keeps everybody",
+        where="s3t_core/erasure/executor.py::_is_of_nobody",
+        takes="not found and request not in state.certified",
+        puts="not found and state.requests[request].asked_by == 'id'",
+        fails="tests/faults/test_words.py::hash_that_is_nobodys",
     ),
     Mutant(
         name="deferred: for ever, whatever came into the data",
@@ -426,16 +433,15 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="deferred: who may have rows",
         where="s3t_core/erasure/rules.py::_deferred",
-        takes="_want(not any(plan['rows'][request].values()), 'requests of which no row was "
-        "found')",
-        puts="",
+        takes="any(plan['rows'][request].values())",
+        puts="False",
         fails="tests/unit/test_rules.py::may_mean_somebody",
     ),
     Mutant(
-        name="deferred: who was asked for by a hash",
+        name="deferred: whom a hash means",
         where="s3t_core/erasure/rules.py::_deferred",
-        takes="_want(state.requests[request].asked_by == 'id', 'requests by an id')",
-        puts="",
+        takes="plan['subjects'].get(request)",
+        puts="False",
         fails="tests/unit/test_rules.py::may_mean_somebody",
     ),
     Mutant(
