@@ -565,20 +565,15 @@ STATES = {name: fold(_history(name)) for name in NAMES}
     "asked", ["by a hash of somebody", *(f"a row {where}" for where in PLAN["rows"]["q1"])]
 )
 def test_a_request_that_may_mean_somebody_is_not_deferred(asked: str) -> None:
-    told = _history("measure")
+    told, by_hash = _history("measure"), asked == "by a hash of somebody"
     for event in told:
-        if (
-            event["type"] == "request"
-            and event["request"] == "q1"
-            and asked == "by a hash of somebody"
-        ):
+        if by_hash and event["type"] == "request" and event["request"] == "q1":
             event |= {"asked_by": "sha256", "forms": ["f"]}
-        elif event["type"] == "planned" and by_hash:
+        elif by_hash and event["type"] == "planned":
             event["plan"] = event["plan"] | {"subjects": {"q1": ["s"]}, "near": {"q1": []}}
         elif event["type"] == "planned":
-            event["plan"] = event["plan"] | {
-                "rows": {"q1": PLAN["rows"]["q1"] | {asked.removeprefix("a row "): 1}}
-            }
+            rows = PLAN["rows"]["q1"] | {asked.removeprefix("a row "): 1}
+            event["plan"] = event["plan"] | {"rows": {"q1": rows}}
     with pytest.raises(NotAllowed, match="no row was found"):
         check(fold(told), {"time": NOW, **_deferred("q1")})
 
