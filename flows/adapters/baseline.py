@@ -8,6 +8,7 @@ for ever, by an id that stands in the ledger: evidence is append-only.
 | certificates, closing documents, reports, the checkpoint | the files that are signed by a key of the workspace |
 | their names and sentences before the first of them is written, tags and parameters of runs | the code's constants |
 | settings, the model's code, labels, paths of the data | the workspace |
+| what MLflow puts into every version: requirements, versions, times | files of versions whose digest the ledger has |
 | what DVC, git, MLflow and Prefect write of their own | schemas of databases, a new repository, a list (foreign.py) |
 
 Free text is the one thing there that a person wrote. Where it quotes somebody whose rows are being
@@ -54,7 +55,8 @@ class Baseline:
     `fixed`: what is known beforehand; `settings`: as text; `entries`: the ledger's; `documents`:
     files and folders of signed ones, `publics` the keys that the ledger knows, the one that signs
     now first, and `recorded` the digests of documents in it; `databases`: where they lie; `root`:
-    of the repository; `erased`: makes what is looked for of people whose rows are being erased."""
+    of the repository; `erased`: makes what is looked for of people whose rows are being erased;
+    `versions`: the files of registered versions that are as the ledger recorded them."""
 
     fixed: tuple[bytes, ...]
     settings: bytes
@@ -65,6 +67,7 @@ class Baseline:
     databases: Path
     root: Path
     erased: Callable[[], NeedleSet]
+    versions: Callable[[], Iterator[bytes]]
 
     def __iter__(self) -> Iterator[bytes]:
         """Returns bytes to be read as a scan reads them."""
@@ -76,6 +79,7 @@ class Baseline:
             e + _as_objects(e) for e in self.entries() if not _quotes(json.loads(e), erased)
         )
         yield from _joined(self._signed(erased))
+        yield from _joined(self.versions())
 
     def _settings(self, erased: NeedleSet) -> Iterator[bytes]:
         """The settings, without lines that quote the id of somebody who is being erased: some of

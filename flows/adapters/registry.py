@@ -570,6 +570,8 @@ class MlflowRegistry:
         tags: Mapping[str, str],
         moved: VersionRecord | None = None,
     ) -> Published:
+        from flows.adapters.mlflow_context import made_by_nobody
+
         serving = (
             self._serving
             if moved is None
@@ -594,7 +596,11 @@ class MlflowRegistry:
             tags = {**tags, DOCUMENT_TAG: sha256_hex(document)}
             write_atomically(Path(folder, _RELEASE) / "release.json", document)
             self._before_logging(Path(folder, _RELEASE), release)
-            with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            with (
+                made_by_nobody(),
+                warnings.catch_warnings(),
+                contextlib.redirect_stderr(io.StringIO()),
+            ):
                 warnings.simplefilter(
                     "ignore"
                 )  # of type hints; the signature is what we want it to be
@@ -723,6 +729,14 @@ class MlflowRegistry:
         """Digest of all that decides what a version answers: the release document, the code that is
         loaded, what names it, what it needs. Stage files are named by their own digests."""
         return digest_of_files(self._files_of(model_id))
+
+    def recorded_files(self, records: Iterable[VersionRecord]) -> Iterator[bytes]:
+        """Names and content of the files of versions, stage files left out, of those that are as
+        the ledger recorded them: what our code and MLflow write into every version."""
+        for record in records:
+            files = self._files_of(record.model_id)
+            if record.document and digest_of_files(files) == record.document:
+                yield from (b"\n".join((name.encode(), data)) for name, data in files.items())
 
     def _versions(self) -> "list[ModelVersion]":
         return self._search_versions(f"name = '{self.name}'")

@@ -1,7 +1,7 @@
 """The ports of an erasure, and its policy, for one workspace."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -105,7 +105,13 @@ def baseline_of(place: Workspace) -> Iterable[bytes]:
         databases=place.state_dir,
         root=place.root,
         erased=partial(_erased, place),
+        versions=partial(_recorded_files, place),
     )
+
+
+def _recorded_files(place: Workspace) -> Iterator[bytes]:
+    there = [v for v in place.ledger.state().versions if not v.destroyed]
+    yield from place.registry.recorded_files(there) if there else ()
 
 
 def _erased(place: Workspace) -> NeedleSet:

@@ -4,6 +4,7 @@ anybody sets."""
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -315,3 +316,36 @@ def test_an_erase_run_that_leaves_another_version_serving_says_so(
     before = _champion(place)
     assert "does not answer with version" in erase(str(place.root))["problem"]
     assert _champion(Workspace(place.root)) == before
+
+
+@pytest.mark.parametrize("what", ["a requirement", "a date", "a login"])
+def test_what_mlflow_writes_into_every_version_is_nobodys_and_names_no_login(
+    trained: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Whoever has a row may have written it, or be called so: neither they nor anybody else could
+    be erased, because the erasure's own version says it again."""
+    login = "anna.berg7"
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, login)
+    place = trained(canary=True)
+    said = f"transformers=={version('transformers')}" if what == "a requirement" else "w1 w2"
+    who = {"a date": place.now()[:10], "a login": login}.get(what, "dev-77")
+    row = {"id": "z1", "who": who, "what": said, "kind": "good"}
+    ingest(str(place.root), str(write_csv(tmp_path / "more.csv", [row])), append=True)
+    take_requests(place, [who, CANARY])
+    done = erase(str(place.root))
+    assert {c["outcome"] for c in done["certificates"]} >= {"erased"}
+    assert len(done["certificates"]) == 2
+    client = _client(place)
+    made = client.get_run(_champion(Workspace(place.root)).run_id)
+    assert (made.info.user_id, made.data.tags["mlflow.source.name"]) == ("s3t", "s3t")
+
+
+def test_a_version_whose_files_are_not_as_recorded_hides_nobody(place: Workspace) -> None:
+    record = _champion(place)
+    read = b"".join(place.registry.recorded_files([record]))
+    assert b"transformers==" in read and b"release.json" in read
+    folder = place.state_dir / "mlartifacts" / "models" / record.model_id
+    requirements = next(folder.rglob("requirements.txt"))
+    requirements.write_text(f"{requirements.read_text()}# {CANARY}")
+    assert list(place.registry.recorded_files([record])) == []

@@ -375,6 +375,27 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/unit/test_residue.py::nine_digits",
     ),
     Mutant(
+        name="words: what MLflow writes into every version is somebody's",
+        where="flows/adapters/baseline.py::Baseline.__iter__",
+        takes="yield from _joined(self.versions())",
+        puts="",
+        fails="tests/flows/test_registry_ids.py::names_no_login and (requirement or date)",
+    ),
+    Mutant(
+        name="words: a version says of itself that it is ours",
+        where="flows/adapters/registry.py::MlflowRegistry.recorded_files",
+        takes="record.document and digest_of_files(files) == record.document",
+        puts="record.document",
+        fails="tests/flows/test_registry_ids.py::hides_nobody",
+    ),
+    Mutant(
+        name="registry: whoever is logged in made the version",
+        where="flows/adapters/mlflow_context.py::_Nobody.in_context",
+        takes="_OURS.get()",
+        puts="False",
+        fails="tests/flows/test_registry_ids.py::names_no_login and login",
+    ),
+    Mutant(
         name="deferred: by what an erasure destroys",
         where="s3t_core/erasure/executor.py::Eraser._look_again",
         takes="found.objects or found.tainted",
