@@ -7,6 +7,7 @@ model with one stack of layers works.
 
 import contextlib
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ def find_backbone(model: str) -> Backbone:
             f"expected a model directory with config.json and *.safetensors for {model!r}; "
             "pickle weights are refused: save the model with safe_serialization"
         )
+    _check_indexes(path, {p.name for p in weights})
     hashes = {p.name: _sha256_file(p) for p in [path / "config.json", *weights]}
     if model == "minilm" and hashes.get("model.safetensors") != MINILM_SHA256:
         raise BackboneChanged(
@@ -79,6 +81,22 @@ def find_backbone(model: str) -> Backbone:
     }
     layers = int(AutoConfig.from_pretrained(path).num_hidden_layers)
     return Backbone(path, digest_of(hashes), digest_of(tokenizer), layers)
+
+
+def _check_indexes(path: Path, hashed: set[str]) -> None:
+    """That what an index calls weights lies beside it, where it is hashed: from elsewhere, other
+    weights would be loaded under the same digest. Raises UsageError."""
+    for index in sorted(path.glob("*.safetensors.index*.json")):
+        try:
+            named = set(json.loads(index.read_bytes())["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            named = {"nothing that can be read"}
+        if not named <= hashed:
+            raise UsageError(
+                f"expected {index.name} to name files beside it, got {len(named - hashed)} that "
+                "are not there (a path, another kind of file, or none); put every shard of the "
+                "model into its directory"
+            )
 
 
 def check_backbone(backbone: Backbone, digest: str, tokenizer_digest: str) -> None:

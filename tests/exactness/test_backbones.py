@@ -1,5 +1,7 @@
 """Any Hugging Face encoder; and the real backbone on real text, in processes of their own."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from flows.examples import example_config, rows
 from s3t_core.config import Config
 from s3t_core.domain import SliceId
 from s3t_core.errors import BackboneChanged, GuaranteeError, TrainingError, UsageError
-from s3t_core.learning.backbone import layer_stack, modules_in_layers
+from s3t_core.learning.backbone import find_backbone, layer_stack, modules_in_layers
 from s3t_core.learning.jobs import DescribeJob, FileRef, StageJob
 from s3t_core.learning.recipe import NumericProfile, make_recipe, wanted
 from s3t_core.learning.store import LocalStageStore
@@ -149,6 +151,25 @@ def test_the_real_backbone_trains_real_text_to_the_same_bytes_in_two_processes(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "named", [["sub/w.safetensors"], ["../w.safetensors"], ["gone.safetensors"], None]
+)
+def test_weights_that_are_not_hashed_are_not_loaded(
+    tiny_backbone: Path, tmp_path: Path, named: list[str] | None
+) -> None:
+    """An index may name files in other directories: the digest of the backbone would stay, and
+    with it the keys of stages, whatever the weights are."""
+    path = Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
+    before = find_backbone(str(path)).digest
+    index = path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model.safetensors"}}))
+    assert find_backbone(str(path)).digest == before
+    told = {"weight_map": dict(enumerate(named))} if named else ["no index"]
+    index.write_text(json.dumps(told))
+    with pytest.raises(UsageError, match="name files beside it"):
+        find_backbone(str(path))
+
+
 def test_a_job_under_another_numeric_profile_is_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 

@@ -4,6 +4,13 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="backbone: an index names what is not hashed",
+        where="s3t_core/learning/backbone.py::find_backbone",
+        takes="_check_indexes(path, {p.name for p in weights})",
+        puts="",
+        fails="tests/exactness/test_backbones.py::not_hashed",
+    ),
+    Mutant(
         name="1: layers by substring",
         where="s3t_core/learning/backbone.py::modules_in_layers",
         takes="int(match[1]) in layers",
