@@ -96,17 +96,24 @@ class CheckpointFiles:
         leaves: Callable[[], list[bytes]],
         whole: bool = False,
     ) -> None:
-        """That the ledger of that name continues what was signed. Raises LedgerError,
-        CertificateError, WorkspaceError.
+        """That the ledger of that name continues what was signed, and that what it says is kept
+        outside is there. Raises LedgerError, CertificateError, WorkspaceError.
 
         `state` reads the fold of its events and `leaves` its leaf hashes: after the checkpoints,
         because another process may append to the one and write the other meanwhile. `whole`:
         nothing is taken from memory.
         """
-        signed = [*self._outside_ones(ledger, whole), *self._inside_one()]
-        if not signed:
+        outside = self._outside_ones(ledger, whole)
+        signed = [*outside, *self._inside_one()]
+        if not signed and self._outside is None:
             return
         recorded, now = state(), leaves()
+        if self._outside is not None and recorded.checkpoints_at and not outside:
+            raise LedgerError(
+                "expected a checkpoint of this ledger in the directory that [erasure] "
+                "log_checkpoints_to names, as the ledger says, got none; put back what was taken "
+                "away, or, where it is lost for good, run `s3t move-checkpoints --lost`"
+            )
         for checkpoint, signer in signed:
             check_continues(checkpoint, now)
             _check_signer(checkpoint, signer, recorded)

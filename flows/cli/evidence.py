@@ -178,7 +178,30 @@ def rotate_key(
     )
 
 
-COMMANDS = {"verify": verify, "rotate-key": rotate_key, "audit": audit}
+def move_checkpoints(
+    by: ByOption,
+    lost: Annotated[
+        bool, typer.Option("--lost", help="What was at the old place is gone.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep checkpoints outside at another place, on the record: write it into s3t.toml first. The
+    ledger is held against those at the old place."""
+    from flows.settings import workspace_root
+    from flows.use_cases.rotating import move_checkpoints as act
+
+    moved = act(workspace_root(workspace), by, lost)
+    now = f"at {moved['new']}" if moved["new"] else "nowhere outside the workspace"
+    show(as_json, moved, lambda _: [f"Checkpoints are kept {now} from now on."])
+
+
+COMMANDS = {
+    "verify": verify,
+    "rotate-key": rotate_key,
+    "move-checkpoints": move_checkpoints,
+    "audit": audit,
+}
 
 
 def _own_public_keys(workspace: str | None) -> list[Path]:

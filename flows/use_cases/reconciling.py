@@ -89,6 +89,7 @@ def reconcile(place: Workspace) -> Healed:
         bucket.check()
     stores.claim(place)  # what is another's must not be looked at as what came back
     stores.note_cache(place)
+    place.signing.note_place()
     place.datasets.put_remote_right()
     registry, problem = False, ""
     if state.plan is None or "cut over" in state.steps:  # else the cut-over makes them agree

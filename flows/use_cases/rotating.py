@@ -1,6 +1,7 @@
 """Change the key that signs certificates and checkpoints: on a schedule, after it leaked, or when
-it is lost."""
+it is lost; and the place outside the workspace where checkpoints are kept."""
 
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -57,3 +58,29 @@ def rotate_signing_key(place: Workspace, by: str, lost: bool) -> dict[str, Any]:
         adopt_next_key(folder, place.ledger.state())
         place.signing.write_checkpoint()
     return {"old": key_id(old), "new": new}
+
+
+def move_checkpoints(root: Path, by: str, lost: bool) -> dict[str, str]:
+    """{"old", "new"}: where checkpoints were kept outside the workspace, and where they are from
+    now on, by [erasure] log_checkpoints_to, "" being nowhere. The ledger is held against those at
+    the old place first, unless that is `lost`, and records the change.
+
+    Raises UsageError where nothing changes, where `lost` is said of a place that is there, or where
+    `by` quotes somebody who is known.
+    """
+    place = Workspace(root, checkpoints="lost" if lost else "moved")
+    check_quotes_nobody(place, by, "who decides with --by, a name or role")
+    with access.changing(place, _WAIT_SECONDS):
+        old, new = place.ledger.state().checkpoints_at, place.config.erasure.log_checkpoints_to
+        if old == new:
+            raise UsageError(
+                "expected another [erasure] log_checkpoints_to in s3t.toml than before, got the "
+                "same; write the new place there, then run the command again"
+            )
+        if lost and old and any(Path(old).glob("*.json")):
+            raise UsageError(
+                "expected no checkpoints at the old place with --lost, got some; leave --lost "
+                "out: the ledger is held against them first"
+            )
+        place.signing.note_place(by)
+    return {"old": old, "new": new}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -23,6 +24,9 @@ _SIGNING_SECONDS = 60.0
 """A checkpoint waits so long for another process that signs one."""
 
 
+Moves = Literal["", "moved", "lost"]
+
+
 class Signing:
     """The key that signs by the ledger, and the checkpoints that it signed."""
 
@@ -33,10 +37,13 @@ class Signing:
         outside: str,
         ledger: Callable[[], SqlLedger],
         now: Callable[[], str],
+        moves: Moves = "",
     ) -> None:
-        """`outside`: where checkpoints are kept beside those of the workspace, "" nowhere."""
+        """`outside`: where checkpoints are kept beside those of the workspace by the settings, ""
+        nowhere. `moves`: that this may be another place than the ledger names, because they are
+        being moved, or that the one which it names is lost."""
         self._layout, self._keys, self._outside = layout, keys, outside
-        self._ledger, self._now = ledger, now
+        self._ledger, self._now, self._moves = ledger, now, moves
 
     @cached_property
     def memory(self) -> SealedMemory:
@@ -46,8 +53,11 @@ class Signing:
     @cached_property
     def checkpoints(self) -> CheckpointFiles:
         """Signed heads of the ledger. Raises WorkspaceError for a place inside the workspace."""
-        place = self._outside
-        if place and Path(place).resolve().is_relative_to(self._layout.root.resolve()):
+        return self._files(self._outside)
+
+    def _files(self, outside: str) -> CheckpointFiles:
+        root = self._layout.root.resolve()
+        if outside and Path(outside).resolve().is_relative_to(root):
             raise WorkspaceError(
                 "expected [erasure] log_checkpoints_to to name a place outside the workspace, got "
                 "one inside it: whoever rolls the ledger back would roll the checkpoints back with "
@@ -55,16 +65,37 @@ class Signing:
             )
         return CheckpointFiles(
             self._layout.state_dir / "checkpoint.json",
-            Path(place) if place else None,
+            Path(outside) if outside else None,
             lambda: read_public_keys(self._layout.keys_dir),
             self.memory,
         )
 
     def check(self, ledger: SqlLedger, whole: bool = False) -> None:
-        """Hold a ledger against every checkpoint; `whole`: nothing is taken from memory. Raises
-        LedgerError, CertificateError, WorkspaceError."""
-        name = leaf_hash(ledger.entries()[0]).hex()
-        self.checkpoints.check(name, ledger.state, ledger.leaves, whole)
+        """Hold a ledger against every checkpoint, those at the place that it names; `whole`:
+        nothing is taken from memory. Raises LedgerError, CertificateError, WorkspaceError."""
+        name, recorded = leaf_hash(ledger.entries()[0]).hex(), ledger.state().checkpoints_at
+        if recorded not in ("", self._outside) and not self._moves:
+            raise WorkspaceError(
+                f"expected [erasure] log_checkpoints_to = {recorded!r} in s3t.toml, as the ledger "
+                f"says, got {self._outside!r}: nobody could tell any more whether the ledger was "
+                "rolled back. Change it back, or run `s3t move-checkpoints`, which puts it on the "
+                "record"
+            )
+        at = "" if self._moves == "lost" else recorded or self._outside
+        files = self.checkpoints if at == self._outside else self._files(at)
+        files.check(name, ledger.state, ledger.leaves, whole)
+
+    def note_place(self, by: str = "") -> None:
+        """Tell the ledger where checkpoints are kept outside, once one is there. `by`: who moves
+        them. The caller holds the workspace."""
+        ledger = self._ledger()
+        if ledger.state().checkpoints_at == self._outside:
+            return
+        self.write_checkpoint()
+        lost = self._moves == "lost"
+        told = {"place": self._outside, "by": by, "lost": lost}
+        ledger.append({"type": "checkpoints", "time": self._now(), **told})
+        self.write_checkpoint()
 
     def write_checkpoint(self) -> tuple[Checkpoint, bytes]:
         """Sign the ledger as it is now: at the end of every command that changed it; the checkpoint

@@ -93,3 +93,4 @@ def pin_settings(place: Workspace) -> None:
         place.pinned = place.lasting_settings()
         ledger.append({"type": "settled", "time": place.now(), "settings": place.pinned})
     note_cache(place)
+    place.signing.note_place()

@@ -2,7 +2,7 @@
 imports come late."""
 
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from flows.budget import budget_document, budget_tags, forecast_document
 from flows.examples import EXAMPLE_KEY
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings
 from flows.workspace.layout import Layout
-from flows.workspace.signing import Signing
+from flows.workspace.signing import Moves, Signing
 from s3t_core.config import Config, parse_config
 from s3t_core.domain import DatasetVersion
 from s3t_core.erasure.state import ExperimentRecord, State
@@ -44,9 +44,10 @@ UNFINISHED_MOVE = (
 class Workspace(Layout):
     """A workspace on disk: settings, keys, and the adapters that fill the core's ports."""
 
-    def __init__(self, root: Path, config: Config | None = None) -> None:
+    def __init__(self, root: Path, config: Config | None = None, checkpoints: Moves = "") -> None:
         """`config`: other settings than those of s3t.toml, for places that a workspace moves to or
-        from."""
+        from. `checkpoints`: whether those outside are being moved, or are lost."""
+        self._checkpoints = checkpoints
         super().__init__(root)
         # the settings that stay, as the ledger has them; None before the first data
         self.pinned: dict[str, str] | None = None
@@ -178,7 +179,8 @@ class Workspace(Layout):
     def signing(self) -> Signing:
         """What signs, and the signed heads of the ledger. Raises WorkspaceError."""
         outside = self.config.erasure.log_checkpoints_to
-        return Signing(self, self.keys, outside, lambda: self.ledger, self.now)
+        ledger = partial(getattr, self, "ledger")
+        return Signing(self, self.keys, outside, ledger, self.now, self._checkpoints)
 
     @cached_property
     def requests(self) -> SqlRequestBook:

@@ -380,6 +380,10 @@ def _cache(state: State, event: Event) -> None:
     state.caches[event["dir"]] = event["shared"]
 
 
+def _checkpoints(state: State, event: Event) -> None:
+    state.checkpoints_at = event["place"]
+
+
 def _experiment(state: State, event: Event) -> None:
     state.experiments.append(
         ExperimentRecord(event["registry"], event["id"], event["location"], event["created"])
@@ -471,6 +475,7 @@ _HANDLERS: dict[str, Callable[[State, Event], None]] = {
     "repeated": _repeated,
     "moving": _moving,
     "cache": _cache,
+    "checkpoints": _checkpoints,
     "experiment": _experiment,
     "training": _training,
     "deferred": _deferred,

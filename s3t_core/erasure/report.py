@@ -210,6 +210,8 @@ class Act(Part):
         "suppression lifted",
         "signing key changed",
         "signing key lost",
+        "checkpoints kept elsewhere",
+        "checkpoints lost",
         "retrain wanted",
         "retrain triggered",
         "retrain failed",
@@ -466,28 +468,23 @@ class _Seen:
         )
 
     def _hold(self, event: Event) -> None:
-        self._acted(
-            event,
-            "hold set" if event["state"] == "set" else "hold released",
-            event.get("basis", ""),
-        )
+        kind = "hold set" if event["state"] == "set" else "hold released"
+        self._acted(event, kind, event.get("basis", ""))
 
     def _lifted(self, event: Event) -> None:
         self._acted(event, "suppression lifted", f"a {event['kind']}")
 
     def _key(self, event: Event) -> None:
-        self._acted(
-            event,
-            "signing key lost" if event["lost"] else "signing key changed",
-            f"{event['old'][:16]} to {event['new'][:16]}",
-        )
+        kind = "signing key lost" if event["lost"] else "signing key changed"
+        self._acted(event, kind, f"{event['old'][:16]} to {event['new'][:16]}")
+
+    def _checkpoints(self, event: Event) -> None:
+        kind = "checkpoints lost" if event["lost"] else "checkpoints kept elsewhere"
+        self._acted(event, kind, "" if event["place"] else "nowhere outside the workspace")
 
     def _retrain(self, event: Event) -> None:
-        self._acted(
-            event,
-            f"retrain {event['state']}",
-            str(event.get("reason") or event.get("problem") or ""),
-        )
+        why = event.get("reason") or event.get("problem") or ""
+        self._acted(event, f"retrain {event['state']}", str(why))
 
     def _acted(self, event: Event, kind: Any, detail: str) -> None:
         self.acts.append(Act(time=event["time"], kind=kind, by=event.get("by", ""), detail=detail))

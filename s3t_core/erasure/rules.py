@@ -11,6 +11,7 @@ than was trained.
 | clock | the clock was set back by more than its tolerance: `before` is the newest entry's time |
 | settled | nothing is settled yet |
 | cache | settings are settled, and the directory was not recorded yet |
+| checkpoints | the place is another one; somebody says so where it replaces one |
 | experiment | settings are settled, and the experiment was not recorded yet |
 | training | no erasure is open, and the run was not recorded yet |
 | moving | begun: no erasure is open and no move; undone: it is the one that was begun |
@@ -137,6 +138,14 @@ def _cache(state: State, event: Event) -> None:
     _want(isinstance(event["dir"], str) and bool(event["dir"]), "a directory")
     _want(isinstance(event["shared"], bool), "whether others share it")
     _want(event["dir"] not in state.caches, "a directory that was not recorded yet")
+
+
+def _checkpoints(state: State, event: Event) -> None:
+    _want(isinstance(event["place"], str), "a directory, or none")
+    _want(event["place"] != state.checkpoints_at, "another place for checkpoints")
+    replaces = bool(state.checkpoints_at)
+    _want(bool(event["by"]) or not replaces, "who moves the checkpoints")
+    _want(event["lost"] is False or (event["lost"] is True and replaces), "whether one is lost")
 
 
 def _experiment(state: State, event: Event) -> None:
@@ -618,6 +627,7 @@ _RULES: dict[str, Callable[[State, Event], None]] = {
     "repeated": _repeated,
     "moving": _moving,
     "cache": _cache,
+    "checkpoints": _checkpoints,
     "experiment": _experiment,
     "training": _training,
     "deferred": _deferred,

@@ -160,6 +160,9 @@ class State:
     moving: Event | None = None
     left: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     caches: dict[str, bool] = field(default_factory=dict)
+    checkpoints_at: str = ""
+    """The place outside the workspace where every checkpoint is kept too, "" before there is one.
+    """
     experiments: list[ExperimentRecord] = field(default_factory=list)
     trainings: set[str] = field(default_factory=set)
     copies: dict[str, str] = field(default_factory=dict)

@@ -18,6 +18,8 @@ from flows.adapters.database import seal_of
 from flows.adapters.keys import SIGNING_PUB, read_public_key, read_signing_key
 from flows.use_cases.evidence import write_bundle
 from flows.use_cases.requests import take_requests
+from flows.use_cases.rotating import move_checkpoints
+from flows.workspace import access
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
@@ -32,7 +34,7 @@ from s3t_core.erasure.checkpoint import (
 from s3t_core.erasure.ledger import TreeHead, leaf_of
 from s3t_core.erasure.merkle import leaf_hash, tree_head
 from s3t_core.erasure.offline import key_id
-from s3t_core.errors import CertificateError, LedgerError, StorageError, WorkspaceError
+from s3t_core.errors import CertificateError, LedgerError, StorageError, UsageError, WorkspaceError
 from tests.faults.carried import plan_for, step
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
@@ -155,6 +157,102 @@ def test_a_key_that_the_ledger_never_named_signs_no_checkpoint_whatever_lies_bes
     for _ in range(2):  # nor is it remembered as one that was held against the ledger
         with pytest.raises(LedgerError, match="a key that the ledger names"):
             Workspace(place.root).ledger.state()
+
+
+def _setting(place: Workspace, value: Path | str) -> Workspace:
+    """The workspace with another [erasure] log_checkpoints_to in its s3t.toml."""
+    path = place.root / "s3t.toml"
+    lines = path.read_text().splitlines()
+    changed = [f'log_checkpoints_to = "{value}"' if "log_ch" in line else line for line in lines]
+    path.write_text("\n".join(changed))
+    return Workspace(place.root)
+
+
+def _noted(place: Workspace) -> Workspace:
+    """After a command that changes the workspace: the ledger names the place outside."""
+    with access.changing(place):
+        place.signing.note_place()
+    return Workspace(place.root)
+
+
+@pytest.mark.parametrize("instead", ["", "an empty directory"])
+def test_settings_without_the_place_outside_hide_no_rollback(
+    place: Workspace, tmp_path: Path, instead: str
+) -> None:
+    place = _noted(place)
+    take_requests(place, ["person 1"])
+    kept = tmp_path / "kept"
+    shutil.copytree(place.state_dir, kept)
+    take_requests(Workspace(place.root), ["person 2"])
+    shutil.rmtree(place.state_dir)
+    shutil.copytree(kept, place.state_dir)
+    with pytest.raises(LedgerError, match=r"rolled back|at least"):
+        Workspace(place.root).ledger.state()
+    (tmp_path / "empty").mkdir()
+    place = _setting(place, tmp_path / "empty" if instead else "")
+    with pytest.raises(WorkspaceError, match="as the ledger says"):
+        place.ledger.state()
+    for lost in (False, True):
+        with pytest.raises((LedgerError, UsageError), match=r"rolled back|at least|leave --lost"):
+            move_checkpoints(place.root, "officer", lost)
+
+
+@pytest.mark.parametrize("taken_away", ["its checkpoints", "all of it"])
+def test_what_the_ledger_says_is_kept_outside_must_be_there_or_is_lost_on_the_record(
+    place: Workspace, tmp_path: Path, taken_away: str
+) -> None:
+    place = _noted(place)
+    outside = tmp_path / "outside"
+    shutil.rmtree(outside)
+    if taken_away == "its checkpoints":
+        outside.mkdir()
+    with pytest.raises((LedgerError, WorkspaceError), match="log_checkpoints_to"):
+        Workspace(place.root).ledger.state()
+    (tmp_path / "there").mkdir()
+    _setting(place, tmp_path / "there")
+    with pytest.raises((LedgerError, WorkspaceError), match="log_checkpoints_to"):
+        move_checkpoints(place.root, "officer", False)
+    move_checkpoints(place.root, "officer", True)
+    place = Workspace(place.root)
+    told = place.ledger.events()[-1]
+    assert (told["by"], told["lost"], told["place"]) == ("officer", True, str(tmp_path / "there"))
+    assert len(list((tmp_path / "there").glob("*.json"))) == 2
+
+
+def test_checkpoints_are_moved_on_the_record_or_kept_nowhere(
+    place: Workspace, tmp_path: Path
+) -> None:
+    place = _noted(place)
+    size = place.ledger.head().size
+    with pytest.raises(UsageError, match="got the same"):
+        move_checkpoints(place.root, "officer", False)
+    (tmp_path / "there").mkdir()
+    _setting(place, tmp_path / "there")
+    assert move_checkpoints(place.root, "officer", False) == {
+        "old": str(tmp_path / "outside"),
+        "new": str(tmp_path / "there"),
+    }
+    place = _noted(Workspace(place.root))
+    assert place.ledger.head().size == size + 1  # noted once
+    _setting(place, "")
+    move_checkpoints(place.root, "officer", False)
+    assert Workspace(place.root).ledger.state().checkpoints_at == ""
+
+
+def test_a_place_is_named_once_something_is_kept_there(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before, the ledger names a place that has nothing, for ever."""
+    shutil.rmtree(place.root.parent / "outside")
+    (place.root.parent / "outside").mkdir()
+    with monkeypatch.context() as cut, pytest.raises(StorageError):
+        cut.setattr(checkpoints, "write_atomically", _full)
+        _noted(Workspace(place.root))
+    assert Workspace(place.root).ledger.state().checkpoints_at == ""
+
+
+def _full(*_: object) -> None:
+    raise StorageError("no space left on device")
 
 
 def test_a_request_that_no_checkpoint_tells_of_is_not_acknowledged(

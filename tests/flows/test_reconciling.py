@@ -311,3 +311,23 @@ def test_kept_activations_and_files_of_models_that_a_restore_brings_back_go(eras
         v.digest for v in dataset.files()
     }
     assert left(place.root, needles) == []
+
+
+def test_an_erase_run_names_the_place_outside_where_checkpoints_are_kept(
+    made: Callable[[bool], Any],
+) -> None:
+    """Also of a workspace whose ledger never did: one of an earlier build, or set up later."""
+    place, _, _ = made(False)
+    outside = place.config.erasure.log_checkpoints_to
+    with access.changing(place):
+        place.ledger.append(
+            {
+                "type": "checkpoints",
+                "time": place.now(),
+                "place": "",
+                "by": "officer",
+                "lost": False,
+            }
+        )
+    erase(str(place.root))
+    assert Workspace(place.root).ledger.state().checkpoints_at == outside != ""

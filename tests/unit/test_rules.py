@@ -127,6 +127,10 @@ def _retrain(state: str, attempt: int = 1, name: str = "r") -> Event:
     return {"type": "retrain", "state": state, "id": name, "attempt": attempt}
 
 
+def _checkpoints(place: str, by: str = "", lost: bool = False) -> Event:
+    return {"type": "checkpoints", "place": place, "by": by, "lost": lost}
+
+
 def _deferred(*requests: str) -> Event:
     return {"type": "deferred", "plan_id": "p", "requests": list(requests)}
 
@@ -296,6 +300,12 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
         set(),
     ),
     "no spelling": ({"type": "spelt", "request": "q1", "ids": [], "near": []}, set()),
+    "a place for checkpoints": (_checkpoints("/out"), _states("begun", "rotated")),
+    "no place for checkpoints, again": (_checkpoints(""), set()),
+    "a place for checkpoints that is lost before there is one": (
+        _checkpoints("/out", by="officer", lost=True),
+        set(),
+    ),
     "a scan for less than was told": (
         {**_step("scan"), "spellings": 0},
         {"certified"},  # of a request that is closed, and of nobody: it is not looked for again
@@ -576,6 +586,23 @@ def test_a_request_that_may_mean_somebody_is_not_deferred(asked: str) -> None:
             event["plan"] = event["plan"] | {"rows": {"q1": rows}}
     with pytest.raises(NotAllowed, match="no row was found"):
         check(fold(told), {"time": NOW, **_deferred("q1")})
+
+
+@pytest.mark.parametrize(
+    ("moved", "is_taken"),
+    [
+        (_checkpoints("/there", "officer"), True),
+        (_checkpoints("", "officer"), True),
+        (_checkpoints("/there", "officer", lost=True), True),
+        (_checkpoints("/there"), False),
+        (_checkpoints("/out", "officer"), False),
+    ],
+)
+def test_checkpoints_that_are_kept_at_a_place_are_moved_by_somebody(
+    moved: Event, is_taken: bool
+) -> None:
+    state = fold([*_history("rotated"), {"time": NOW, **_checkpoints("/out")}])
+    assert _takes(state, {"time": NOW, **moved}) == is_taken
 
 
 @pytest.mark.parametrize("what", LEGAL)
