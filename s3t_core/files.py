@@ -32,7 +32,8 @@ is 0600."""
 _TRIES = 3
 _YOUNG_SECONDS = 3600
 _KERNEL = re.match(r"(\d+)\.(\d+)", os.uname().release) if sys.platform == "linux" else None
-_HAS_SYNCFS = _KERNEL is not None and (int(_KERNEL[1]), int(_KERNEL[2])) >= (5, 8)
+_RELEASE = (int(_KERNEL[1]), int(_KERNEL[2])) if _KERNEL is not None else (0, 0)
+_HAS_SYNCFS = _RELEASE >= (5, 8)
 _OPEN = 200
 """Files that are open at a time."""
 

@@ -53,7 +53,8 @@ def remaining(
 
 
 def _of(index: pa.Table, subjects: Collection[str]) -> pa.Table:
-    return index.filter(pc.is_in(index.column("subject"), pa.array(sorted(subjects), pa.string())))
+    wanted = pa.array(sorted(subjects), pa.string())
+    return index.filter(pc.is_in(index.column("subject"), wanted))
 
 
 def _ordered(index: pa.Table) -> pa.Table:

@@ -120,7 +120,10 @@ def forecast(
 
     spent = spent or Spent()
     slices = max((len(r.sequence) for r in release.replicas), default=0)
-    shards = [s for s in release.shards() if any(rows.get((s, i)) for i in range(slices))]
+    shards = []
+    for shard in release.shards():
+        if any(rows.get((shard, index)) for index in range(slices)):
+            shards.append(shard)
     if policy.name == "accuracy_floor" or not shards:
         return None
     live = [

@@ -316,7 +316,8 @@ def _rates(stream: RequestStream) -> Floats:
     if stream.likely is None:
         return np.arange(1, stream.subjects + 1, dtype=np.float64) ** -stream.zipf
     first = _likely(stream)
-    rates = np.full(stream.subjects, (1 - stream.likely[1]) / max(stream.subjects - first, 1))
+    others = max(stream.subjects - first, 1)
+    rates = np.full(stream.subjects, (1 - stream.likely[1]) / others)
     rates[:first] = stream.likely[1] / first
     return rates
 

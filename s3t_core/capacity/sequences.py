@@ -219,7 +219,8 @@ def _sampled_weights(
     prior: tuple[float, ...], horizon: int, rng: np.random.Generator
 ) -> tuple[Masks, Floats]:
     slices = len(prior)
-    named = rng.choice(slices, size=(_STREAMS, horizon - 1), p=np.asarray(prior) / sum(prior))
+    chances = np.asarray(prior) / sum(prior)
+    named = rng.choice(slices, size=(_STREAMS, horizon - 1), p=chances)
     silenced = np.bitwise_or.accumulate(np.int64(1) << named.astype(np.int64), axis=1)
     silenced = np.concatenate([np.zeros((_STREAMS, 1), dtype=np.int64), silenced], axis=1)
     masks, counts = np.unique(np.int64(2**slices - 1) & ~silenced, return_counts=True)
@@ -240,7 +241,8 @@ def optimised_sequences(prior: Listing[float], budget: int, seed: int = 0) -> li
     _check_budget(slices, budget)
     objective = DepthObjective(prior, seed=seed)
     starts = _starts(prior, budget)
-    best, value = max(((s, objective.value(s)) for s in starts), key=lambda found: found[1])
+    best = max(starts, key=objective.value)
+    value = objective.value(best)
     if slices > 1:
         best = _search(objective, starts, best, value, np.random.default_rng(seed))
     alone = dict(zip(best, objective.scores(objective.depths(best)), strict=True))

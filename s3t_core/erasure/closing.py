@@ -153,9 +153,9 @@ def check_book(
             "changed, removed or closed in one of them alone; restore the database from its "
             "backup, or find out who wrote to its table of requests"
         )
-    if any(salts[i] != r.salt for i, r in state.requests.items() if i in salts) or any(
-        i not in salts for i in state.requests if state.is_open(i)
-    ):
+    another = any(salts[i] != r.salt for i, r in state.requests.items() if i in salts)
+    missing = any(i not in salts for i in state.requests if state.is_open(i))
+    if another or missing:
         raise LedgerError(
             "expected the salt of every commitment to be the one that was drawn, got another, or "
             "none for an open request: nobody could show any more whom a certificate is about; "

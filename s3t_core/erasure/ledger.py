@@ -113,7 +113,10 @@ def leaf_of(event: Event) -> bytes:
 def fold(events: Iterable[Event], before: State | None = None, first: int = 0) -> State:
     """The state after `events`, of which the first is ledger entry `first` and follows `before`,
     which stays as it is. Raises LedgerError at an event that no state allows."""
-    state = State(**{k: copy(v) for k, v in vars(before).items()}) if before else State()
+    state = State()
+    if before:
+        copies = {name: copy(value) for name, value in vars(before).items()}
+        state = State(**copies)
     for _ in _applied(state, events, first):
         pass
     return state

@@ -66,9 +66,10 @@ class StackedLora(torch.nn.Module):
             return result
         made: Tensor = self.layer.base_layer(states)
         shards = len(self.down)
-        own = states[: shards * self.rows].reshape(shards, -1, states.shape[-1])
+        of_shards = shards * self.rows
+        own = states[:of_shards].reshape(shards, -1, states.shape[-1])
         added = torch.bmm(torch.bmm(own, self.down), self.up)
-        made[: shards * self.rows] += added.view(shards * self.rows, *made.shape[1:])
+        made[:of_shards] += added.view(of_shards, *made.shape[1:])
         return made
 
 

@@ -66,10 +66,12 @@ class NumericProfile:
     def differences(self, other: "NumericProfile") -> str:
         """What differs, as "threads 1 and 2, torch 2.13.0 and 2.14.0": this one's value first. ""
         when nothing does."""
-        names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
-        return ", ".join(
-            f"{n} {_short(getattr(self, n))} and {_short(getattr(other, n))}" for n in names
-        )
+        told = []
+        for name in (each.name for each in fields(self)):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                told.append(f"{name} {_short(mine)} and {_short(theirs)}")
+        return ", ".join(told)
 
 
 def _short(value: object) -> str:

@@ -80,7 +80,8 @@ class SplitBackbone:
         by byte. A backbone whose layers share more than states (a position bias that the first one
         makes) is always computed whole."""
         if self._resumes is None:
-            row, middle = {name: tensor[:1] for name, tensor in batch.items()}, self.layers // 2
+            row = {name: tensor[:1] for name, tensor in batch.items()}
+            middle = self.layers // 2
             with torch.no_grad():
                 whole = self.states(row)
                 self._resumes = True

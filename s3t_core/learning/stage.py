@@ -243,5 +243,6 @@ def _accuracy(staged: StagedModel, name: str, rows: Encoded, layer: int) -> floa
     right = 0
     for start in range(0, len(order), 32):
         batch, states, labels = rows.batch(order[start : start + 32])
-        right += int((staged.logits(name, batch, layer, states).argmax(1).cpu() == labels).sum())
+        answers = staged.logits(name, batch, layer, states).argmax(1).cpu()
+        right += int((answers == labels).sum())
     return right / len(order)
