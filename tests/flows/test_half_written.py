@@ -41,6 +41,7 @@ def slow(src, dest, callback=None, **more):
 for module in (utils, local, database):
     module.copyfile = slow
 from flows.use_cases.ingesting import ingest_source
+from flows.workspace import access
 from flows.workspace.workspace import Workspace
 place = Workspace(Path(root))
 with access.training(place), access.changing(place):
