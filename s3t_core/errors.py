@@ -18,9 +18,14 @@ name of a file."""
 def printable(text: str, keep: str = "") -> str:
     """A text that can be told anywhere: characters that no terminal, log or JSON takes as they are,
     but for those to `keep`, stand as escapes."""
-    return _UNSHOWN.sub(
-        lambda c: c[0] if c[0] in keep else c[0].encode("unicode_escape").decode(), text
-    )
+
+    def shown(found: re.Match[str]) -> str:
+        character = found[0]
+        if character in keep:
+            return character
+        return character.encode("unicode_escape").decode()
+
+    return _UNSHOWN.sub(shown, text)
 
 
 class S3TError(Exception):

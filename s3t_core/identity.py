@@ -242,7 +242,8 @@ def forms_of(keys: WorkspaceKeys, given: str, spelt: str, rule: Collection[str] 
     | sha256 near, ... | of the id without blanks at its ends, and that in lower case, as ad platforms hash it |
     """  # noqa: E501
     trimmed = spelt_under(("trim",), given)
-    own, near = {given, spelt}, set() if EXACT in rule else {trimmed, trimmed.lower()}
+    own = {given, spelt}
+    near = set() if EXACT in rule else {trimmed, trimmed.lower()}
     hashed = {
         form
         for values, which in ((own, 0), (near - own, 1))

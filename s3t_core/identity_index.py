@@ -112,7 +112,8 @@ def describe_index(keys: WorkspaceKeys, path: Path) -> SliceVersion:
     """Its keyed content digest, number of rows and md5. Raises DataError."""
     index, mac = read_index(path), hmac.new(keys.content, digestmod="sha256")
     for batch in index.to_batches(max_chunksize=_ROW_GROUP_ROWS):
-        for subject, form in zip(*(batch.column(n).to_pylist() for n in SCHEMA.names), strict=True):
+        columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
+        for subject, form in zip(*columns, strict=True):
             mac.update(f"{subject}{form}".encode())
     return SliceVersion(mac.hexdigest(), index.num_rows, md5_of(path))
 

@@ -75,17 +75,20 @@ def budget_state(
     certain: int | None = max(sum(needed) - 1, 0)
     tripped = len(dead) == len(shards)
     if policy.name == "first_shard_dead":
-        tripped, certain = bool(dead), max(needed[0] - 1, 0)
+        tripped = bool(dead)
+        certain = max(needed[0] - 1, 0)
     elif policy.name == "mean_depth":
-        tripped, certain = tripped or sum(depths) / len(depths) < policy.min_mean_depth, None
+        mean = sum(depths) / len(depths)
+        tripped = tripped or mean < policy.min_mean_depth
+        certain = None
     elif policy.name == "accuracy_floor":
-        tripped, certain = (
-            tripped or (spent.accuracy is not None and spent.accuracy < policy.min_accuracy),
-            None,
-        )
+        is_low = spent.accuracy is not None and spent.accuracy < policy.min_accuracy
+        tripped = tripped or is_low
+        certain = None
     elif policy.name == "requests":
+        tripped = tripped or spent.requests >= policy.max_requests
         left = max(policy.max_requests - spent.requests - 1, 0)
-        tripped, certain = tripped or spent.requests >= policy.max_requests, min(left, certain or 0)
+        certain = min(left, certain or 0)
     return BudgetState(policy.name, tripped, dead, depths, 0 if tripped else certain)
 
 

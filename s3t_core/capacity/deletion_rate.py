@@ -263,11 +263,10 @@ def _ends(hits: Floats, replicas: list[tuple[int, Sequence, tuple[int, ...]]]) -
     live stages."""
     ends = np.zeros_like(hits)
     for shard, sequence, lengths in replicas:
-        died = np.minimum.accumulate(hits[:, shard, list(sequence)], axis=1)[
-            :, [n - 1 for n in lengths]
-        ]
-        depth = len(lengths)
-        np.maximum(ends[:, shard, :depth], died, out=ends[:, shard, :depth])
+        first_hits = np.minimum.accumulate(hits[:, shard, list(sequence)], axis=1)
+        died = first_hits[:, [n - 1 for n in lengths]]
+        of_shard = ends[:, shard, : len(lengths)]
+        np.maximum(of_shard, died, out=of_shard)
     return ends
 
 
@@ -376,4 +375,5 @@ def _once(rates: Floats, where: NDArray[np.int64], slices: int, rng: np.random.G
     np.minimum.at(first, where, times)
     last = first[np.isfinite(first)].max()
     earlier = np.sort(times[times <= last])
-    return np.where(np.isfinite(first), np.searchsorted(earlier, first) + 1.0, float(len(rates)))
+    position = np.searchsorted(earlier, first) + 1.0
+    return np.where(np.isfinite(first), position, float(len(rates)))

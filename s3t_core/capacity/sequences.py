@@ -222,8 +222,10 @@ def _sampled_weights(
     chances = np.asarray(prior) / sum(prior)
     named = rng.choice(slices, size=(_STREAMS, horizon - 1), p=chances)
     silenced = np.bitwise_or.accumulate(np.int64(1) << named.astype(np.int64), axis=1)
-    silenced = np.concatenate([np.zeros((_STREAMS, 1), dtype=np.int64), silenced], axis=1)
-    masks, counts = np.unique(np.int64(2**slices - 1) & ~silenced, return_counts=True)
+    none_yet = np.zeros((_STREAMS, 1), dtype=np.int64)
+    silenced = np.concatenate([none_yet, silenced], axis=1)
+    standing = np.int64(2**slices - 1) & ~silenced
+    masks, counts = np.unique(standing, return_counts=True)
     return masks, counts / _STREAMS
 
 

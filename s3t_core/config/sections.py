@@ -153,6 +153,13 @@ class DataConfig(Section):
         return value
 
 
+def _is_of_texts(value: object) -> bool:
+    """Whether this is a list of strings, none of them empty."""
+    if not isinstance(value, list | tuple):
+        return False
+    return all(isinstance(v, str) and v for v in value)
+
+
 def _no_labels(value: Any) -> str:
     """What to write instead of a value that is no list of labels."""
     if (
@@ -618,9 +625,7 @@ class TiersConfig(Section):
     @field_validator("values", mode="before")
     @classmethod
     def _values(cls, value: Any) -> tuple[tuple[str, ...], ...]:
-        if not isinstance(value, list | tuple) or not all(
-            isinstance(t, list | tuple) and all(isinstance(v, str) and v for v in t) for t in value
-        ):
+        if not isinstance(value, list | tuple) or not all(map(_is_of_texts, value)):
             raise ValueError(
                 'expected a list of lists of non-empty strings such as [["trial"], ["*"]]'
             )

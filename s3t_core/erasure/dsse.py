@@ -94,7 +94,8 @@ def statement_of(envelope: bytes) -> dict[str, Any]:
     """The statement of an envelope that this system wrote, unverified. Raises CertificateError when
     it has none."""
     try:
-        statement: dict[str, Any] = json.loads(base64.b64decode(json.loads(envelope)["payload"]))
+        payload = base64.b64decode(json.loads(envelope)["payload"])
+        statement: dict[str, Any] = json.loads(payload)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CertificateError("expected a DSSE envelope, got something else") from None
     return statement

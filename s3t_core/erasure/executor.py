@@ -172,14 +172,16 @@ class Eraser:
         planned = replace(self._servable_plan(requests, findings, state), subjects=subjects)
         plan = self._with_replacement(planned)
         contents = self.ports.datasets.contents(targets)
+        near: dict[str, tuple[str, ...]] = {}
+        for request, named in subjects.items():
+            spelt_nearly = {n for subject in named for n in meant[request][subject]}
+            near[request] = tuple(sorted(spelt_nearly))
         plan = replace(
             plan,
             time=self._now(),
             commitments=dict(contents.commitments),
             texts=len(set(contents.texts)),
-            near={
-                r: tuple(sorted({n for s in subjects[r] for n in meant[r][s]})) for r in subjects
-            },
+            near=near,
         )
         self.ports.needles.gather(plan.plan_id, list(contents.texts))
         self.ports.ledger.append({"type": "planned", "time": plan.time, "plan": plan_to_json(plan)})
@@ -494,7 +496,8 @@ class Eraser:
                 replace(plan, requests=tuple(state.planned)),
                 [r for r in uncertified if r in state.planned],
             )
-        proof, budget = self.ports.ledger.prove(state.steps["scan"]), self.policy.budget_of(state)
+        proof = self.ports.ledger.prove(state.steps["scan"])
+        budget = self.policy.budget_of(state)
         subject = certificate_subject(state, proof.head)
         requests = self.ports.requests.get(uncertified)
         for begin in range(0, len(requests), _BATCH):

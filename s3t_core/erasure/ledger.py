@@ -201,6 +201,7 @@ def _backbone(state: State, event: Event) -> None:
 def _stage(state: State, event: Event) -> None:
     stage = stage_from_json(event["stage"])
     state.stages[stage.key] = stage
+    state.bindings[stage.key] = stage.digest
 
 
 def _release(state: State, event: Event) -> None:
@@ -262,9 +263,9 @@ def _repeated(state: State, event: Event) -> None:
 
 def _spelt(state: State, event: Event) -> None:
     asked = state.requests[event["request"]]
-    state.requests[event["request"]] = replace(
-        asked, ids=(*asked.ids, *event["ids"]), near=(*asked.near, *event["near"])
-    )
+    ids = (*asked.ids, *event["ids"])
+    near = (*asked.near, *event["near"])
+    state.requests[event["request"]] = replace(asked, ids=ids, near=near)
 
 
 def _planned(state: State, event: Event) -> None:

@@ -32,12 +32,17 @@ def tree_head(leaves: list[bytes]) -> bytes:
 def inclusion_proofs(leaves: list[bytes], indices: Iterable[int]) -> list[list[bytes]]:
     """PATH(index, D[n]) for each, RFC 6962 section 2.1.1. Raises IndexError for an entry that is
     not there."""
-    levels, proofs = _levels(leaves), []
+    *below_the_root, _ = _levels(leaves)
+    proofs = []
     for index in indices:
         if not 0 <= index < len(leaves):
             raise IndexError(f"expected an entry from 0 to {len(leaves) - 1}, got {index}")
-        siblings = [(level, index >> height ^ 1) for height, level in enumerate(levels[:-1])]
-        proofs.append([level[sibling] for level, sibling in siblings if sibling < len(level)])
+        proof = []
+        for height, level in enumerate(below_the_root):
+            sibling = index >> height ^ 1
+            if sibling < len(level):
+                proof.append(level[sibling])
+        proofs.append(proof)
     return proofs
 
 
@@ -117,6 +122,7 @@ def _subproof(leaves: list[bytes], first: int, whole: bool) -> list[bytes]:
     if first == len(leaves):
         return [] if whole else [tree_head(leaves)]
     split = 1 << (len(leaves) - 1).bit_length() - 1  # the largest power of two below n
+    left, right = leaves[:split], leaves[split:]
     if first <= split:
-        return [*_subproof(leaves[:split], first, whole), tree_head(leaves[split:])]
-    return [*_subproof(leaves[split:], first - split, whole=False), tree_head(leaves[:split])]
+        return [*_subproof(left, first, whole), tree_head(right)]
+    return [*_subproof(right, first - split, whole=False), tree_head(left)]

@@ -168,6 +168,7 @@ def _stands_alone(data: bytes, begin: int, end: int) -> bool:
     beside = (data[max(begin - 1, 0) : begin], data[end : end + 1])
     if any(c.isalnum() or c in b"_-" for c in beside if c):
         return False
-    if beside[0] != b"." or end - begin > _FRACTION_DIGITS or not data[begin:end].isdigit():
+    is_short = end - begin <= _FRACTION_DIGITS
+    if beside[0] != b"." or not is_short or not data[begin:end].isdigit():
         return True
     return not _BEFORE_FRACTION.search(data, max(begin - _BEFORE_BYTES, 0), begin)

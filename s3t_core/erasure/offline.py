@@ -296,13 +296,14 @@ class _Keys:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise NotValid("expected whole proofs of the changes of keys, got others") from None
         chain = [p["entry"] for p in changes]
-        if any(a["new"] != b["old"] for a, b in pairwise(chain)) or (
-            chain and chain[-1]["new"] != signer
-        ):
+        has_gap = any(a["new"] != b["old"] for a, b in pairwise(chain))
+        ends_elsewhere = bool(chain) and chain[-1]["new"] != signer
+        if has_gap or ends_elsewhere:
             raise NotValid(
                 "expected every change of a key up to the one that signed the checkpoint, got a gap"
             )
-        self._given.check_chain(signer, ((e["old"], e["new"], not e["vouched"]) for e in chain))
+        links = ((e["old"], e["new"], not e["vouched"]) for e in chain)
+        self._given.check_chain(signer, links)
         strange = sorted(self.publics.keys() - {signer} - self.until.keys())
         if strange:
             raise NotValid(

@@ -668,12 +668,15 @@ def _use(number: int, answering: set[int], standing: set[int], rows: int) -> Use
 
 def _proof(events: list[Event], start: str) -> LedgerProof:
     leaves = [leaf_hash(leaf_of(e)) for e in events]
-    before = next((i for i, e in enumerate(events) if e.get("time", "") >= start), len(events))
+    times = [event.get("time", "") for event in events]
+    before = next((i for i, time in enumerate(times) if time >= start), len(events))
+    root_before = tree_head(leaves[:before]).hex() if before else ""
+    nodes = consistency_proof(leaves, before) if before else []
     return LedgerProof(
         name=leaves[0].hex(),
         size_before=before,
-        root_before=tree_head(leaves[:before]).hex() if before else "",
+        root_before=root_before,
         size=len(leaves),
         root=tree_head(leaves).hex(),
-        consistency=tuple(h.hex() for h in consistency_proof(leaves, before)) if before else (),
+        consistency=tuple(node.hex() for node in nodes),
     )

@@ -18,7 +18,7 @@ than was trained.
 | migrated | no erasure is open, no other move was begun, and it names versions that are there |
 | dataset | no erasure is open; one of an erasure only between its cut-over and the end of its rewriting |
 | backbone | the model was not recorded yet |
-| stage | no erasure is open, and the key is not bound: a key is never bound again |
+| stage | no erasure is open, and the key is not bound; it never has another digest than it had |
 | release | its stages are recorded as they are; within an erasure before its cut-over, and then the planned one |
 | measured | its release was registered |
 | request | the id is new, and so is the idempotency key, where it came with one |
@@ -44,7 +44,7 @@ from typing import Any, get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from s3t_core.domain import Release
+from s3t_core.domain import Release, SliceId
 from s3t_core.erasure.offline import KeyReplaced, NotValid, key_id
 from s3t_core.erasure.state import (
     STEPS,
@@ -218,6 +218,8 @@ def _stage(state: State, event: Event) -> None:
     _no_erasure(state)
     stage = stage_from_json(event["stage"])
     _want(stage.key not in state.stages, "a stage key that is not bound yet")
+    bound = state.bindings.get(stage.key)
+    _want(bound in (None, stage.digest), "the digest that this key was bound to before")
     _want(
         len(stage.prefix) == len(stage.slice_digests),
         "a content digest for every slice that the stage saw",
@@ -417,6 +419,7 @@ def _planned(state: State, event: Event) -> None:
     _want(found.isdisjoint(state.holds), "requests that mean nobody whom a legal hold keeps")
     for stage in map(stage_from_json, plan["deactivated"]):
         _want(state.stages.get(stage.key) == stage, "stages that are recorded")
+    _reaches_what_was_found(state, plan)
     _versions_are_there(state, plan["versions"])
     if plan["release"] is not None:
         gone = {s["key"] for s in plan["deactivated"]}
@@ -425,6 +428,26 @@ def _planned(state: State, event: Event) -> None:
             live <= state.stages.keys() - gone,
             "a release of recorded stages that the erasure does not deactivate",
         )
+
+
+def _reaches_what_was_found(state: State, plan: dict[str, Any]) -> None:
+    """That an erasure touches where it found rows, and deactivates what saw them there."""
+    rows = plan["rows"].values()
+    has_training = any(found["training"] for found in rows)
+    has_held_out = any(found["held_out"] for found in rows)
+    _want(bool(plan["slices"]) or not has_training, "the slices of the rows that were found")
+    _want(plan["held_out"] or not has_held_out, "the held-out rows that were found")
+    known = state.dataset.slice_versions if state.dataset else {}
+    touched = {SliceId(*s) for s in plan["slices"]}
+    tainted = {version.digest for s, version in known.items() if s in touched}
+    gone = {stage["key"] for stage in plan["deactivated"]}
+    saw = set()
+    for key, stage in state.stages.items():
+        if not tainted.isdisjoint(stage.slice_digests):
+            saw.add(key)
+    _want(gone >= saw, "every stage that saw the slices to be deactivated")
+    answers = state.release.stage_keys() if state.release else frozenset()
+    _want(gone.isdisjoint(answers) or plan["release"] is not None, "a release without them")
 
 
 def _step(state: State, event: Event) -> None:
@@ -483,6 +506,7 @@ def _scanned(state: State, plan: dict[str, Any], event: Event) -> None:
         event["spellings"] in (sought, sum(told.values())),
         "a scan for every spelling of the ids that was told",
     )
+    _want(event["files"] > 0, "a search of files")
     counts = ("files", "bytes", "needles", "unsearchable", "lost", "shared", "outside")
     _want(
         all(event[k] >= 0 for k in counts) and isinstance(event["ids_lost"], list),
@@ -539,8 +563,8 @@ def _retrain(state: State, event: Event) -> None:
     if event["state"] in ("wanted", "finished"):
         _no_erasure(state)
     if event["state"] == "finished":
-        wanted = isinstance(event["id"], str) and (there is None or event["id"] == there["id"])
-        _want(wanted, "the retrain that is wanted")
+        is_known = there is None or event["id"] == there["id"]
+        _want(isinstance(event["id"], str) and is_known, "the retrain that is wanted")
     elif event["state"] == "wanted":
         tried_again = (
             there is not None
@@ -548,7 +572,8 @@ def _retrain(state: State, event: Event) -> None:
             and there["id"] == event["id"]
         )
         next_one = tried_again and event["attempt"] == (there or {})["attempt"] + 1
-        first = there is None and event["attempt"] == 1 and isinstance(event["id"], str)
+        is_named = isinstance(event["id"], str)
+        first = there is None and event["attempt"] == 1 and is_named
         _want(first or next_one, "a retrain that is not wanted yet")
     else:
         _want(

@@ -156,13 +156,17 @@ def plain(data: bytes) -> bytes:
     depth of escaping."""
     if b"\\" in data:
         first, *others = data.split(b"\\")
-        meant = [
-            _MEANT[part[0]] + part[1:] if part and part[0] in _MEANT else part for part in others
-        ]
-        data = first + b"".join(meant)
+        data = first + b"".join(map(_without_letter, others))
     if data.count(b"\0") < _FEW:
         return data.replace(b"\0", b"")
     return data.translate(None, b"\0")
+
+
+def _without_letter(part: bytes) -> bytes:
+    """What stands behind a backslash: a letter that means something else, or itself."""
+    if part and part[0] in _MEANT:
+        return _MEANT[part[0]] + part[1:]
+    return part
 
 
 def _letters(found: "re.Match[bytes]") -> bytes:

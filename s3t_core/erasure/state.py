@@ -160,6 +160,8 @@ class State:
     moving: Event | None = None
     left: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     caches: dict[str, bool] = field(default_factory=dict)
+    bindings: dict[str, str] = field(default_factory=dict)
+    """The digest that each stage key was bound to, also of stages that are destroyed."""
     checkpoints_at: str = ""
     """The place outside the workspace where every checkpoint is kept too, "" before there is one.
     """

@@ -51,12 +51,13 @@ class StackedLora(torch.nn.Module):
         super().__init__()
         self.layer = layer
         self.rows = 0
-        known = next(n for n in names if n is not None)
-        down = {n: layer.lora_A[n].weight.T for n in names if n is not None}
-        up = {n: layer.lora_B[n].weight.T * layer.scaling[n] for n in names if n is not None}
-        nothing = torch.zeros_like(down[known]), torch.zeros_like(up[known])
-        self.down = torch.stack([down[n] if n else nothing[0] for n in names]).contiguous()
-        self.up = torch.stack([up[n] if n else nothing[1] for n in names]).contiguous()
+        here = [n for n in names if n is not None]
+        down = {n: layer.lora_A[n].weight.T for n in here}
+        up = {n: layer.lora_B[n].weight.T * layer.scaling[n] for n in here}
+        no_down = torch.zeros_like(down[here[0]])
+        no_up = torch.zeros_like(up[here[0]])
+        self.down = torch.stack([down[n] if n else no_down for n in names]).contiguous()
+        self.up = torch.stack([up[n] if n else no_up for n in names]).contiguous()
 
     def forward(self, states: Tensor) -> Tensor:
         """(shards x rows [+ rows], tokens, in) -> (..., out): shard after shard, those without an
@@ -83,7 +84,8 @@ class BatchedShards:
         self._order = sorted(range(len(shards)), key=lambda i: -shards[i].depth)
         ordered = [shards[i] for i in self._order]
         self._depths = [s.depth for s in ordered]
-        self._first = {d: min(staged.recipe.blocks[d - 1]) for d in set(self._depths)}
+        blocks = staged.recipe.blocks
+        self._first = {depth: min(blocks[depth - 1]) for depth in set(self._depths)}
         self._layers: list[StackedLora] = []
         for block in range(1, max(self._depths) + 1):
             names = [s.names.get(block) for s in ordered if s.depth >= block]

@@ -92,11 +92,10 @@ def _beside(model: torch.nn.Module, stack: str) -> list[str]:
         if name and not inside and not stack.startswith(f"{name}."):
             names.append(name)
         if not inside or not name:
-            names += [
-                f"{name}.{n}" if name else n
-                for n, _ in module.named_parameters(recurse=False)
-                if not any((f"{name}.{n}" if name else n).startswith(f"{m}.") for m in names)
-            ]
+            prefix = f"{name}." if name else ""
+            own = [f"{prefix}{n}" for n, _ in module.named_parameters(recurse=False)]
+            known = tuple(f"{n}." for n in names)
+            names += [parameter for parameter in own if not parameter.startswith(known)]
     return names
 
 

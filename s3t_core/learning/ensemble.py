@@ -61,7 +61,8 @@ class Ensemble:
         serving = [r for r in (release.serving(s) for s in release.shards()) if r]
         if serving:
             self._reader = load_reader(backbone, recipe)
-            lowest = min(recipe.blocks[max(s.index for r in serving for s in r.stages) - 1])
+            deepest = max(stage.index for replica in serving for stage in replica.stages)
+            lowest = min(recipe.blocks[deepest - 1])
             devices = device_map(backbone, max_memory, lowest)
             self._staged = StagedModel(load_model(backbone, devices), recipe)
         for replica in serving:
@@ -81,10 +82,11 @@ class Ensemble:
         """One prediction per text. Raises NoLiveShard when every shard is dead."""
         rows = self.probabilities(texts)
         labels = self._recipe.labels
-        return [
-            Prediction(labels[int(row.argmax())], dict(zip(labels, row.tolist(), strict=True)))
-            for row in rows
-        ]
+        answers = []
+        for row in rows:
+            chances = dict(zip(labels, row.tolist(), strict=True))
+            answers.append(Prediction(labels[int(row.argmax())], chances))
+        return answers
 
     @torch.inference_mode()
     def probabilities(self, texts: list[str]) -> Tensor:
@@ -118,17 +120,15 @@ class Ensemble:
     def _states(self, batch: Batch, tokens: int) -> Iterator[Tensor]:
         """The last states of every shard: in one pass where that pays, else shard by shard above
         what they share."""
-        split, first = (
-            self._staged.split,
-            [min(self._recipe.blocks[s.depth - 1]) for s in self._shards],
-        )
+        split = self._staged.split
+        first = [min(self._recipe.blocks[shard.depth - 1]) for shard in self._shards]
         if self._batched is not None and tokens <= ONE_PASS_TOKENS and split.resumes(batch):
             yield from self._batched.states(batch)
             return
         self._staged.activate([])  # what the shards share is the backbone alone
-        below = (
-            split.entering(batch, set(first) - {0}) if any(first) and split.resumes(batch) else {}
-        )
+        below: dict[int, Tensor] = {}
+        if any(first) and split.resumes(batch):
+            below = split.entering(batch, set(first) - {0})
         for shard, layer in zip(self._shards, first, strict=True):
             self._staged.activate(list(shard.names.values()))
             yield (

@@ -216,5 +216,8 @@ def wanted(recipe: Recipe, sequences: list[Sequence], dataset: DatasetVersion) -
                 stages.setdefault(key, StageSpec(key, shard, prefix, digests, tuple(keys)))
                 keys.append(key)
             replicas.append(WantedReplica(shard, number, sequence, tuple(keys)))
-    ordered = sorted(stages.values(), key=lambda s: (len(s.prefix), s.shard, s.prefix))
-    return Wanted(tuple(replicas), tuple(ordered))
+
+    def place(stage: StageSpec) -> tuple[int, int, Sequence]:
+        return len(stage.prefix), stage.shard, stage.prefix
+
+    return Wanted(tuple(replicas), tuple(sorted(stages.values(), key=place)))

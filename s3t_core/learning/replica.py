@@ -148,7 +148,8 @@ class StagedModel:
         `nn.Linear`."""
         adapter = get_peft_model_state_dict(self.model, adapter_name=name)
         state = {f"{_ADAPTER}{k}": v for k, v in adapter.items()}
-        state |= {f"{_HEAD}{k}": v for k, v in self.heads[name].state_dict().items()}
+        head = self.heads[name].state_dict()
+        state |= {f"{_HEAD}{k}": v for k, v in head.items()}
         return {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in state.items()}
 
     def dump(self, name: str) -> bytes:
@@ -177,6 +178,7 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     if pooling == "cls":
         return states[:, 0]
     if pooling == "last":
-        return states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
+        rows = torch.arange(len(states), device=states.device)
+        return states[rows, mask.sum(1) - 1]
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1).clamp(min=1.0)

@@ -166,7 +166,10 @@ class _StageReader:
         """The rows of one slice, in the order given."""
         encoded = encode(self.reader, rows, self._staged.recipe)
         split = self._staged.split
-        if not rows or self.layer == 0 or not split.resumes(encoded.batch([0])[0]):
+        if not rows or self.layer == 0:
+            return encoded
+        one, *_ = encoded.batch([0])
+        if not split.resumes(one):
             return encoded
         found = self._activations.of_slice(
             split, self._staged.recipe, slice_digest, encoded, self.layer

@@ -56,6 +56,48 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_words.py::certified_and_keep_nobody",
     ),
     Mutant(
+        name="rules: a plan without the slices of what it found",
+        where="s3t_core/erasure/rules.py::_reaches_what_was_found",
+        takes="bool(plan['slices']) or not has_training",
+        puts="True",
+        fails="tests/unit/test_rules.py::reaches_what_it_found",
+    ),
+    Mutant(
+        name="rules: a plan without the held-out rows that it found",
+        where="s3t_core/erasure/rules.py::_reaches_what_was_found",
+        takes="plan['held_out'] or not has_held_out",
+        puts="True",
+        fails="tests/unit/test_rules.py::reaches_what_it_found",
+    ),
+    Mutant(
+        name="rules: a plan that leaves stages which saw them",
+        where="s3t_core/erasure/rules.py::_reaches_what_was_found",
+        takes="gone >= saw",
+        puts="True",
+        fails="tests/unit/test_rules.py::reaches_what_it_found",
+    ),
+    Mutant(
+        name="rules: a plan that leaves what serves as it is",
+        where="s3t_core/erasure/rules.py::_reaches_what_was_found",
+        takes="gone.isdisjoint(answers) or plan['release'] is not None",
+        puts="True",
+        fails="tests/unit/test_rules.py::reaches_what_it_found",
+    ),
+    Mutant(
+        name="rules: a key that had other bytes",
+        where="s3t_core/erasure/rules.py::_stage",
+        takes="bound in (None, stage.digest)",
+        puts="True",
+        fails="tests/unit/test_rules.py::refused_everywhere_else",
+    ),
+    Mutant(
+        name="rules: a scan of nothing",
+        where="s3t_core/erasure/rules.py::_scanned",
+        takes="event['files'] > 0",
+        puts="True",
+        fails="tests/unit/test_rules.py::refused_everywhere_else",
+    ),
+    Mutant(
         name="scan: residue does not stop",
         where="s3t_core/erasure/executor.py::Eraser._looked",
         takes="report.residue",
@@ -483,14 +525,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="keys: a replaced key comes back",
         where="s3t_core/erasure/offline.py::_Keys.follow",
-        takes=(
-            "self._given.check_chain(signer, ((e['old'], e['new'], not e['vouched']) for e "
-            "in chain))"
-        ),
-        puts=(
-            "False and self._given.check_chain(signer, ((e['old'], e['new'], not "
-            "e['vouched']) for e in chain))"
-        ),
+        takes="self._given.check_chain(signer, links)",
+        puts=("False and self._given.check_chain(signer, links)"),
         fails="tests/faults/test_beside_the_ledger.py::come_back",
     ),
     Mutant(
@@ -562,7 +598,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="people: who was erased by hash comes back otherwise",
         where="s3t_core/erasure/executor.py::Eraser.plan",
-        takes="tuple(sorted({n for s in subjects[r] for n in meant[r][s]}))",
+        takes="tuple(sorted(spelt_nearly))",
         puts="()",
         fails="tests/flows/test_people.py::erased_by_hash_does_not",
     ),

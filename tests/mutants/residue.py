@@ -370,8 +370,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="words: a fraction of a second has any number of digits",
         where="s3t_core/erasure/needles.py::_stands_alone",
-        takes="end - begin > _FRACTION_DIGITS",
-        puts="False",
+        takes="end - begin <= _FRACTION_DIGITS",
+        puts="True",
         fails="tests/unit/test_residue.py::nine_digits",
     ),
     Mutant(

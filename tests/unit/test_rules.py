@@ -306,6 +306,15 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
         _checkpoints("/out", by="officer", lost=True),
         set(),
     ),
+    "a scan of nothing": ({**_step("scan"), "files": 0}, set()),
+    "a destroyed stage, trained again": (
+        {"type": "stage", "stage": stage_to_json(A)},
+        {"begun", "data"} | _states("done", "rotated"),
+    ),
+    "a destroyed stage with other bytes": (
+        {"type": "stage", "stage": stage_to_json(replace(A, digest="other"))},
+        {"begun", "data"},
+    ),
     "a scan for less than was told": (
         {**_step("scan"), "spellings": 0},
         {"certified"},  # of a request that is closed, and of nobody: it is not looked for again
@@ -583,9 +592,38 @@ def test_a_request_that_may_mean_somebody_is_not_deferred(asked: str) -> None:
             event["plan"] = event["plan"] | {"subjects": {"q1": ["s"]}, "near": {"q1": []}}
         elif event["type"] == "planned":
             rows = PLAN["rows"]["q1"] | {asked.removeprefix("a row "): 1}
-            event["plan"] = event["plan"] | {"rows": {"q1": rows}}
+            event["plan"] = event["plan"] | {"rows": {"q1": rows}, "held_out": True}
     with pytest.raises(NotAllowed, match="no row was found"):
         check(fold(told), {"time": NOW, **_deferred("q1")})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ""),
+        ({"slices": []}, "the slices of the rows"),
+        ({"held_out": False}, "the held-out rows"),
+        ({"deactivated": []}, "saw the slices to be deactivated"),
+        ({"release": None}, "a release without them"),
+    ],
+)
+def test_a_plan_reaches_what_it_found(changes: dict[str, Any], expected: str) -> None:
+    """Whoever has the key of the workspace can write a plan that erases nothing."""
+    told = _history("asked")
+    saw = replace(A, slice_digests=("content 0 d1",))
+    for event in told:
+        if event["type"] == "stage" and event["stage"]["key"] == A.key:
+            event["stage"] = stage_to_json(saw)
+        elif event["type"] == "release":
+            event["release"] = release_to_json(_release("r1", saw, B))
+    rows = {"training": 2, "held_out": 1, "earlier": 0, "quarantined": 0}
+    plan = PLAN | {"rows": {"q1": rows}, "held_out": True, "deactivated": [stage_to_json(saw)]}
+    event = {"type": "planned", "time": NOW, "plan": plan | changes}
+    if not expected:
+        check(fold(told), event)
+        return
+    with pytest.raises(NotAllowed, match=expected):
+        check(fold(told), event)
 
 
 @pytest.mark.parametrize(

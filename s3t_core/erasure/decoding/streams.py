@@ -224,7 +224,9 @@ def pass_zstd(file: IO[bytes]) -> None:
 def pass_lz4(file: IO[bytes]) -> None:
     """To the end of a frame of lz4, whose magic was read."""
     flags = _number(file, 1)
-    read_exactly(file, 2 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0))
+    content_size = 8 if flags & 8 else 0
+    dictionary = 4 if flags & 1 else 0
+    read_exactly(file, 2 + content_size + dictionary)
     while size := _number(file, 4):
         read_exactly(file, (size & 0x7FFFFFFF) + (4 if flags & 16 else 0))
     read_exactly(file, 4 if flags & 4 else 0)

@@ -83,7 +83,8 @@ def _check_covered(source: Source) -> None:
         for chunk in group.get(1, [])
     ]
     end = 4
-    for place, length in sorted([(begin, size - begin), *(p for places in told for p in places)]):
+    every = [(begin, size - begin), *(p for places in told for p in places)]
+    for place, length in sorted(every):
         _want_zeros(source, end, place)
         end = max(end, place + length)
     _want_zeros(source, begin + footer.at, size - 8)
