@@ -143,6 +143,8 @@ class CheckpointFiles:
         """One that says it is this ledger's, whatever its name; another workspace's is passed
         over."""
         named = path.name.startswith(f"{ledger[:16]}-")
+        if not named and not path.is_file():
+            return []  # somebody else's, who shares the place: it says nothing
         content = _content(path, "[erasure] log_checkpoints_to")
         try:
             checkpoint, signer = read_signed_checkpoint(content, *self._publics())

@@ -1,6 +1,7 @@
 """A ledger that was rolled back, cut, rewritten or replaced is refused while a checkpoint is
 left."""
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -156,6 +157,26 @@ def test_a_key_that_the_ledger_never_named_signs_no_checkpoint_whatever_lies_bes
     (place.state_dir / "checkpoint.json" if where == "inside" else outside).write_bytes(signed)
     for _ in range(2):  # nor is it remembered as one that was held against the ledger
         with pytest.raises(LedgerError, match="a key that the ledger names"):
+            Workspace(place.root).ledger.state()
+
+
+@pytest.mark.parametrize("kind", ["directory", "link that leads nowhere", "pipe"])
+def test_what_another_puts_into_a_shared_place_stops_nobody_but_under_their_name(
+    place: Workspace, tmp_path: Path, kind: str
+) -> None:
+    ledger = place.ledger.leaves()[0].hex()[:16]
+    for name in ("x.json", f"{ledger}-000000000099.json"):
+        path = tmp_path / "outside" / name
+        if kind == "directory":
+            path.mkdir()
+        elif kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to(tmp_path / "nowhere")
+        if name == "x.json":
+            assert Workspace(place.root).ledger.state().size == 1
+            continue
+        with pytest.raises(WorkspaceError, match="find out who put it there"):
             Workspace(place.root).ledger.state()
 
 

@@ -246,6 +246,20 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_beside_the_ledger.py::largest_signed",
     ),
     Mutant(
+        name="checkpoints: a directory of another's stops everybody",
+        where="flows/adapters/checkpoints.py::CheckpointFiles._read",
+        takes="not named and (not path.is_file())",
+        puts="False",
+        fails="tests/faults/test_checkpoints.py::stops_nobody_but",
+    ),
+    Mutant(
+        name="checkpoints: a pipe under our own name is passed over",
+        where="flows/adapters/checkpoints.py::CheckpointFiles._read",
+        takes="not named and (not path.is_file())",
+        puts="not path.is_file()",
+        fails="tests/faults/test_checkpoints.py::stops_nobody_but",
+    ),
+    Mutant(
         name="checkpoints: settings without their place will do",
         where="flows/workspace/signing.py::Signing.check",
         takes="recorded not in ('', self._outside) and (not self._moves)",
@@ -269,10 +283,11 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="checkpoints: a place is named before anything is kept there",
         where="flows/workspace/signing.py::Signing.note_place",
-        takes="lost = self._moves == 'lost'",
-        puts="lost = self._moves == 'lost'; ledger.append({'type': 'checkpoints', 'time': "
-        "self._now(), 'place': self._outside, 'by': by, 'lost': lost}); return",
-        fails="tests/faults/test_checkpoints.py::once_something_is_kept or kept_nowhere",
+        takes="ledger = self._ledger()",
+        puts="ledger = self._ledger(); ledger.state().checkpoints_at == self._outside or "
+        "ledger.append({'type': 'checkpoints', 'time': self._now(), 'place': self._outside, 'by': "
+        "by, 'lost': False})",
+        fails="tests/faults/test_checkpoints.py::once_something_is_kept",
     ),
     Mutant(
         name="checkpoints: nobody says who moves them",

@@ -22,9 +22,9 @@ from flows.requests import approve, hold, list_requests, reject, take_requests, 
 from flows.retrain import retrain
 from flows.rotating import rotate_signing_key
 from flows.train import train
+from flows.wiring import Workspace, create_workspace
 
 from flows.reporting import write_report
-from flows.wiring import Workspace, create_workspace
 from s3t_core.erasure.executor import Eraser
 from tests.flows.conftest import people, tiny_config, write_csv
 from tests.tiny import build_backbone
