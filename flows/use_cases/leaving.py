@@ -31,7 +31,7 @@ _OURS = {
 @dataclass(frozen=True)
 class LeftPlace:
     """The place that a section of the settings (`store`, `dvc`) names; `marked`: whether it bears
-    the workspace's mark while it is there (Workspace.claim)."""
+    the workspace's mark while it is there (workspace/stores.py)."""
 
     section: str
     blobs: Blobs
