@@ -1024,7 +1024,8 @@ def test_what_is_no_file_among_the_checkpoints_is_told_by_its_name(
     place: Workspace, tmp_path: Path, kind: str
 ) -> None:
     take_requests(place, ["person 1"])
-    for path in (tmp_path / "outside" / "zz.json", place.state_dir / "checkpoint.json"):
+    ours = f"{place.ledger.leaves()[0].hex()[:16]}-000000000099.json"
+    for path in (tmp_path / "outside" / ours, place.state_dir / "checkpoint.json"):
         _odd(path, kind, tmp_path)
         with pytest.raises(WorkspaceError, match=rf"{path.name} in .* find out who put it there"):
             take_requests(_again(place), ["person 2"])
