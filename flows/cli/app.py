@@ -757,20 +757,28 @@ _RETRAIN_TOLD = {
 }
 
 
+_HEALED = {
+    "stages": "{} stage(s)",
+    "objects": "{} data object(s)",
+    "quarantined": "{} quarantined row(s)",
+    "registry": "the registry",
+    "data": "the data directory",
+}
+
+
+def _render_healed(healed: dict[str, Any]) -> list[str]:
+    """What a restore brought back, or a crash left, and an erase run put right."""
+    told = [told.format(healed[name]) for name, told in _HEALED.items() if healed[name]]
+    if not told:
+        return []
+    return [f"  Back from a restore or left by a crash, put right: {', '.join(told)}."]
+
+
 def _render_erasure(d: dict[str, Any]) -> list[str]:
     told = _RETRAIN_TOLD[d["retrain"]] + (
         f" ({d['problem']})" if d["problem"] and d["retrain"] != "failed" else ""
     )
-    back = {k: n for k, n in d["healed"].items() if k != "problem" and n}
-    waiting = (
-        []
-        if not back
-        else [
-            "  Back from a restore or left by a crash, put right: "
-            f"{', '.join(f'{n} {k}' for k, n in back.items())}."
-        ]
-    )
-    waiting += [
+    waiting = _render_healed(d["healed"]) + [
         f"  not carried out: {w['request']}, {w['state']}, due {w['due']}" for w in d["waiting"]
     ]
     nobody = any(

@@ -90,6 +90,10 @@ def look_up(place: Workspace, ids: Mapping[str, str], record: str = "") -> dict[
         asked = {r.subject for r in place.requests.pending() if not r.record}
     except (DataError, GuaranteeError, StorageError) as error:
         return dict.fromkeys(ids, Finding("not told", why=str(error)))
+    except OSError:
+        # an erase run sweeps what was brought here of earlier versions
+        why = "an erase run was removing what it needed of earlier data versions"
+        return dict.fromkeys(ids, Finding("not told", why=why))
     erased, findings = erased_in(state), {}
     for given, digest in digests.items():
         near = index.subjects_by_form.get(folds[given], set()) - {digest}

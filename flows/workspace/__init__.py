@@ -1,3 +1,3 @@
 """One workspace: where it keeps what (layout), who may change it (access), what signs (signing),
 that its places are its own (stores), and everything plugged in (workspace; composing for an
-erasure)."""
+erasure). docs/architecture.md has the rest."""

@@ -48,8 +48,8 @@ def check_footing(place: Workspace) -> None:
 
 
 def _refuse_begun_move(place: Workspace) -> None:
-    """The same, by the ledger: a restore of older files takes away what a move left of itself
-    on disk."""
+    """Refuse while a move is unfinished, by the ledger: a restore of older files takes away what a
+    move left of itself on disk."""
     if place.ledger.state().moving is not None:
         raise WorkspaceError(UNFINISHED_MOVE)
 

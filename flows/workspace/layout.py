@@ -69,7 +69,7 @@ class Layout:
 
     @property
     def temporary_dir(self) -> Path:
-        """Spools, 0700; emptied at the start of each command that uses it."""
+        """Spools and copies, 0700; emptied by each sweep, under the lock."""
         return self.state_dir / "tmp"
 
     def inside(self, path: str) -> Path:

@@ -1,4 +1,4 @@
-"""What stands beside the ledger, held against it."""
+"""Checkpoints, requests, the suppression list and closing documents, held against the ledger."""
 
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.closing import DocumentProblems, check_documents

@@ -153,6 +153,20 @@ def spellings(place: Workspace, tmp_path: Path) -> Workspace:
     return Workspace(place.root)
 
 
+def test_a_request_beside_an_erase_run_is_taken_whatever_that_removes(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether somebody is in the data is asked without the lock: a sweep may take what was
+    brought of earlier versions."""
+
+    def swept(*_: object) -> None:
+        raise FileNotFoundError(2, "gone", "data-x/0123")
+
+    monkeypatch.setattr("flows.use_cases.finding._indexed", swept)
+    finding = look_up(place, {BOB: BOB})[BOB]
+    assert finding.found == "not told" and "data-x" not in finding.why
+
+
 def test_who_has_the_id_is_told_with_how_many_others_are_spelt_nearly_so(
     spellings: Workspace,
 ) -> None:

@@ -4,6 +4,13 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="asking: what an erasure takes away beside it is a traceback",
+        where="flows/use_cases/finding.py::look_up",
+        takes="OSError",
+        puts="EOFError",
+        fails="tests/flows/test_people.py::whatever_that_removes",
+    ),
+    Mutant(
         name="clock: a withdrawal says the wrong time",
         where="flows/use_cases/requests.py::_open_request",
         takes="as_told(found, state)",
