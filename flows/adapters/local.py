@@ -18,7 +18,8 @@ from flows.adapters.s3 import S3Blobs
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.certificate import PREDICATE_TYPE, make_statement
 from s3t_core.erasure.dsse import sign, verify
-from s3t_core.erasure.residue import make_needles, scan
+from s3t_core.erasure.needles import make_needles
+from s3t_core.erasure.residue import scan
 from s3t_core.errors import Busy, CertificateError, GuaranteeError
 from s3t_core.files import (
     is_written,

@@ -1,5 +1,5 @@
-"""The command line: `s3t`. Thin: it reads arguments, starts a flow or asks the core, and shows what
-came back.
+"""The command line: `s3t`. Thin: it reads arguments, starts a flow or calls a use case, and shows
+what came back.
 
 Every command takes `--json` (one JSON document on stdout, everything else on stderr) and exits 0, 1
 (it failed) or 2 (bad usage or input). Heavy modules are imported inside the command that needs

@@ -1,6 +1,6 @@
 """What an ingest asks of the workspace before it changes anything, and a check asks as well: by
-what ids the data that is there was placed, who was erased, whether slices, tiers and amounts fit.
-Imports no Prefect: a check starts none."""
+what ids the data that is there was placed, who was erased, whether slices, tiers and amounts
+fit."""
 
 import json
 from typing import Any

@@ -26,9 +26,9 @@ from flows.workspace.sweeping import sweep
 from flows.workspace.verified import check_whole
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.closing import view_of
-from s3t_core.erasure.executor import STEPS, Eraser
+from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.planner import ErasurePlan
-from s3t_core.erasure.state import State
+from s3t_core.erasure.state import STEPS, State
 from s3t_core.errors import RequestsDeferred
 from s3t_core.identity import EXACT
 

@@ -1,4 +1,4 @@
-"""Audit: evidence that others check without this system (s3t_core.erasure.bundle, offline)."""
+"""Evidence that others check without this system (s3t_core.erasure.bundle, offline)."""
 
 import io
 import zipfile

@@ -19,7 +19,7 @@ class NextStep:
 
 def after_erasure(state: State, config: Config, retrain: str) -> NextStep:
     """Which of train, retrain and repair follows an erasure, if any. `retrain`: what came of the
-    full retrain, as flows.use_cases.erasing says it."""
+    full retrain, as `retraining.have_retrained` says it, or "first"."""
     dataset, release = state.dataset, state.release
     if retrain in ("triggered", "running"):
         return NextStep("s3t status", "the full retrain runs elsewhere; it says when it is done")

@@ -56,12 +56,10 @@ from s3t_core.erasure.decoding.parts import (
     Unpack,
     spooled,
 )
-from s3t_core.erasure.needles import NeedleSet, make_needles
+from s3t_core.erasure.needles import NeedleSet
 from s3t_core.errors import printable
 from s3t_core.files import is_half_written, open_regular, read_regular
 from s3t_core.ports import ScanReport, Target
-
-__all__ = ["make_needles", "scan"]
 
 _SPELT = 6
 """A needle may take so many times its bytes where it is spelt otherwise: an escape has six

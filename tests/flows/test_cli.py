@@ -95,7 +95,8 @@ def _canary_in(root: Path) -> tuple[str, ...]:
     """Files, of all that the system wrote by itself, with the canary's id or text: raw, decoded,
     packed; no list."""
     from flows.adapters.git import git_objects
-    from s3t_core.erasure.residue import make_needles, scan
+    from s3t_core.erasure.needles import make_needles
+    from s3t_core.erasure.residue import scan
 
     needles = make_needles([CANARY], [f"{CANARY_TEXT} {i}" for i in range(3)])
     return scan(

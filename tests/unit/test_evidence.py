@@ -15,7 +15,8 @@ from s3t_core.canonical import sha256_hex
 from s3t_core.erasure.dsse import pre_authentication, sign, verify
 from s3t_core.erasure.ledger import fold, leaf_of
 from s3t_core.erasure.merkle import leaf_hash, node_hash, tree_head
-from s3t_core.erasure.residue import make_needles, scan
+from s3t_core.erasure.needles import make_needles
+from s3t_core.erasure.residue import scan
 from s3t_core.errors import ArtifactError, CertificateError, LedgerError
 from s3t_core.learning.store import LocalStageStore
 from s3t_core.ports import Target
