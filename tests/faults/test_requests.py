@@ -27,7 +27,7 @@ from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.errors import StorageError, UsageError
-from tests.faults.carried import carry_out
+from tests.faults.carried import carry_out, plan_for
 
 PUB = "signing.pub"
 
@@ -187,22 +187,8 @@ def test_lifting_is_recorded_and_only_for_who_is_on_the_list(place: Workspace) -
 
 def test_an_erasure_that_has_begun_is_not_stopped(place: Workspace) -> None:
     taken = take_requests(place, ["person 17"])[0]
-    place.ledger.append(
-        {
-            "type": "planned",
-            "time": place.now(),
-            "plan": {
-                "plan_id": "p",
-                "requests": [taken.request_id],
-                "rows": {taken.request_id: {}},
-                "deactivated": [],
-                "versions": [],
-                "release": None,
-                "subjects": {},
-                "near": {},
-            },
-        }
-    )
+    plan = plan_for(taken.request_id)
+    place.ledger.append({"type": "planned", "time": place.now(), "plan": plan})
     assert _states(place) == {taken.request_id: "erasing"}
     for act in (
         lambda: withdraw(place, taken.request_id),

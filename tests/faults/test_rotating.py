@@ -25,6 +25,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.offline import VOUCHED, key_id
 from s3t_core.errors import CertificateError, UsageError, WorkspaceError
+from tests.faults.carried import plan_for
 
 
 @pytest.fixture
@@ -148,21 +149,7 @@ def test_killed_anywhere_while_it_changes_one_key_signs_and_is_on_the_record(
 
 def test_an_unfinished_erasure_is_signed_by_one_key(place: Workspace) -> None:
     asked = take_requests(place, ["person 1"])[0].request_id
-    place.ledger.append(
-        {
-            "type": "planned",
-            "time": place.now(),
-            "plan": {
-                "plan_id": "p",
-                "requests": [asked],
-                "rows": {asked: {}},
-                "deactivated": [],
-                "versions": [],
-                "release": None,
-                "subjects": {},
-                "near": {},
-            },
-        }
-    )
+    plan = plan_for(asked)
+    place.ledger.append({"type": "planned", "time": place.now(), "plan": plan})
     with pytest.raises(UsageError, match="unfinished erasure"):
         rotate_signing_key(place, "security", lost=False)
