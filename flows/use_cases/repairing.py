@@ -37,8 +37,8 @@ class RepairSession(TrainingSession):
         self,
         place: Workspace,
         minutes: float,
-        wait_seconds: float = 0,
-        steps: Steps = AS_THEY_STAND,
+        wait_seconds: float,
+        steps: Steps,
     ) -> None:
         super().__init__(place, "repair", wait_seconds, steps)
         self._until = time.monotonic() + 60 * minutes
