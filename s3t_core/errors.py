@@ -101,9 +101,9 @@ class ResidueFound(GuaranteeError):
     """A trace of an erased record is left in something the system wrote."""
 
 
-class RequestsDeferred(ResidueFound):
-    """Requests stay open, because what they ask for stands in what the system wrote, and in no row;
-    everything else is done, and `done` tells of it."""
+class RequestsLeftOpen(ResidueFound):
+    """Requests stay open, because what they ask for stands in what the system wrote: in no row, or
+    although its rows are destroyed. Everything else is done, and `done` tells of it."""
 
     def __init__(self, message: str, done: dict[str, Any]) -> None:
         super().__init__(message)

@@ -44,10 +44,10 @@ class Findings:
 
 @dataclass(frozen=True)
 class Contents:
-    """`texts` of targeted rows: the needles of the scan. `commitments`: keyed, one per distinct
-    stored row, by request (s3t_core.records.row_commitment)."""
+    """`texts` of targeted rows, by request: the needles of the scan. `commitments`: keyed, one per
+    distinct stored row, by request (s3t_core.records.row_commitment)."""
 
-    texts: tuple[str, ...]
+    texts: Mapping[str, tuple[str, ...]]
     commitments: Mapping[str, tuple[str, ...]]
 
 
@@ -69,17 +69,24 @@ Needle = bytes
 @dataclass(frozen=True)
 class NeedlesFound:
     """What a scan looks for. `ids_of`: the ids as given, by request; `ids_lost`: requests whose ids
-    as given are not there any more, or not in every spelling that was told; `texts` is None when
-    those that were gathered are lost: a restore of older files does both."""
+    as given are not there any more, or not in every spelling that was told; `texts_of`, by request,
+    is None when the texts that were gathered are lost: a restore of older files does both."""
 
     ids_of: Mapping[str, list[str]]
     ids_lost: list[str]
-    texts: list[str] | None
+    texts_of: Mapping[str, list[str]] | None
 
     @property
     def ids(self) -> list[str]:
         """The ids as given of every request."""
         return [given for ids in self.ids_of.values() for given in ids]
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of every request, each once; none where they are lost."""
+        return list(
+            dict.fromkeys(text for texts in (self.texts_of or {}).values() for text in texts)
+        )
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,8 @@ class ScanReport:
     `shared` counts matches inside rows of other live subjects; `unsearchable` counts needles too
     short to tell from chance; `undecodable`: the system's own files that could not be searched to
     their end; `written`: those of them that a process has open. `needles_found`: what was found in
-    `residue`, as it is searched for; rows have none. `ids_unsearchable`: the ids as given that were
-    not searched for in every form."""
+    `residue`, as it is searched for; rows have none, `rows_found` says whether there are some.
+    `ids_unsearchable`: the ids as given that were not searched for in every form."""
 
     files: int
     bytes: int
@@ -102,6 +109,7 @@ class ScanReport:
     written: tuple[str, ...] = ()
     needles_found: frozenset[Needle] = field(default_factory=frozenset, repr=False)
     ids_unsearchable: frozenset[str] = field(default_factory=frozenset, repr=False)
+    rows_found: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,17 +255,17 @@ class Needles(Protocol):
     """The only place that holds what a person's data looked like while it is being erased
     (0600)."""
 
-    def gather(self, plan_id: str, texts: list[str]) -> None:
-        """Keep the texts that the scan will look for."""
+    def gather(self, plan_id: str, texts: Mapping[str, Iterable[str]]) -> None:
+        """Keep the texts that the scan will look for, by request."""
 
     def read(self, plan_id: str, told: Mapping[str, Iterable[str]]) -> NeedlesFound:
         """What to look for. `told`: digests of the ids as given, by request, as the ledger knows
         them."""
 
     def forget(self, plan_id: str, request_ids: Iterable[str]) -> None:
-        """Remove those of a plan and of requests that are closed, once no request is being
-        accepted: who asks again just now may keep an id for one that is closed meanwhile.
-        Idempotent."""
+        """Remove the ids of requests that are closed, and what a plan gathered for them, once no
+        request is being accepted: who asks again just now may keep an id for one that is closed
+        meanwhile. Idempotent."""
 
     def prune(self, keep: Callable[[], Iterable[str]]) -> None:
         """Remove what a crash or a refused request left: of plans and requests that are not among

@@ -303,8 +303,10 @@ def _check_workers(client: Any, needs: Needs) -> None:
 
 def _able(client: Any, needs: Needs) -> bool:
     """Whether a worker declares what a task takes."""
-    declared = [w["resources"] for w in client.scheduler_info(n_workers=-1)["workers"].values()]
-    return any(all(d.get(k, 0) >= v for k, v in needs.resources().items()) for d in declared)
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    declared = [worker["resources"] for worker in workers.values()]
+    wanted = needs.resources().items()
+    return any(all(has.get(name, 0) >= least for name, least in wanted) for has in declared)
 
 
 def files_of(job: StageJob | MeasureJob) -> tuple[FileRef, ...]:

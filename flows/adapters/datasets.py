@@ -25,6 +25,7 @@ import yaml
 
 from flows.adapters.footing import check_footing, check_objects, leads_to_object, refuse_link
 from flows.adapters.git import run_git
+from flows.adapters.matching import Matcher
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
@@ -57,7 +58,6 @@ from s3t_core.records import Row, row_commitment, slice_digest
 from s3t_core.slicefile import (
     HELD_OUT_PATH,
     is_slice_file,
-    read_digests,
     read_rows,
     read_verified,
     slice_path,
@@ -238,7 +238,7 @@ class DvcDatasets:
         what is in it.
         """
         self.check_footing()
-        match = _Matcher(targets)
+        match = Matcher(targets)
         counts = {t.request_id: [0, 0, 0, 0] for t in targets}
         tainted: set[str] = set()
         objects: set[str] = set()
@@ -322,8 +322,8 @@ class DvcDatasets:
 
     def contents(self, targets: list[Target]) -> Contents:
         """Texts of the targeted rows, in any stored version and in quarantine, and a commitment per
-        stored row. Labels are not a person's data."""
-        match = _Matcher(targets)
+        stored row, by request. Labels are not a person's data."""
+        match = Matcher(targets)
         rows = {
             r
             for path in self._stored_files()
@@ -331,20 +331,21 @@ class DvcDatasets:
             if match.one(r.subject, r.record)
         }
         commitments: dict[str, list[str]] = {}
+        found: dict[str, set[str]] = {}
         for row in rows:
             for request_id in match.hits([(row.subject, row.record)]):
                 commitments.setdefault(request_id, []).append(
                     row_commitment(self._keys, request_id, row)
                 )
-        found = {r.text for r in rows}
+                found.setdefault(request_id, set()).add(row.text)
         for line in self._quarantine():
-            if match.requests_of(line):
-                found |= {
+            for request_id in match.requests_of(line):
+                found.setdefault(request_id, set()).update(
                     v
                     for k, v in line["values"].items()
                     if isinstance(v, str) and k != self._label_column
-                }
-        return Contents(tuple(sorted(found)), {k: tuple(sorted(v)) for k, v in commitments.items()})
+                )
+        return Contents(_sorted_of(found), _sorted_of(commitments))
 
     def erase(
         self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]
@@ -356,7 +357,7 @@ class DvcDatasets:
         which the stored object says: whatever else lies there would become the recorded data.
         Raises GuaranteeError for it, and has changed nothing then.
         """
-        match, dataset = _Matcher(targets), history[-1]
+        match, dataset = Matcher(targets), history[-1]
         content = _rows_of(dataset)
         current = {self.data / name: version for name, version in _files_of(dataset).items()}
         other = {
@@ -388,7 +389,7 @@ class DvcDatasets:
         )
 
     def _check_rewritten(
-        self, path: Path, recorded: Path | None, match: "_Matcher", made: Path
+        self, path: Path, recorded: Path | None, match: Matcher, made: Path
     ) -> None:
         """That a file is the recorded one without the targeted rows, written to `made` to compare
         them. The index is made again from the recorded one, so that only has to be there. Raises
@@ -451,7 +452,7 @@ class DvcDatasets:
         """The version that `erase` will make: changed files are written under `folder` only, the
         rest stays in the data directory. Its `version` is still that of `dataset`: DVC names it
         when it is made."""
-        match = _Matcher(targets)
+        match = Matcher(targets)
         content = _rows_of(dataset)
         for slice_id, version in list(content.items()):
             rows = self.recorded_rows(dataset, slice_id)
@@ -471,7 +472,7 @@ class DvcDatasets:
         before the ledger knew it. Nobody can say what is in a damaged Parquet file of the cache: it
         goes from there, whosever it was. Other people's objects in a shared repository are not
         touched."""
-        match = _Matcher(targets)
+        match = Matcher(targets)
         needed = {v.md5 for v in live.files()} | {live.version} if live else set()
         damaged = [
             p
@@ -530,7 +531,7 @@ class DvcDatasets:
             with (
                 self._temporary() as folder,
                 self._earlier_files(
-                    {v.md5 for v in self._rebuild(files, _Matcher(erased), folder)}
+                    {v.md5 for v in self._rebuild(files, Matcher(erased), folder)}
                 ) as stored,
             ):
                 sources = {
@@ -562,7 +563,7 @@ class DvcDatasets:
         return True
 
     def _rebuild(
-        self, files: dict[str, SliceVersion], match: "_Matcher", folder: Path
+        self, files: dict[str, SliceVersion], match: Matcher, folder: Path
     ) -> list[SliceVersion]:
         """Write to `folder` those of the recorded files of rows that the data directory's, without
         the erased, are equal to; the recorded files, the index among them, that neither are."""
@@ -639,7 +640,7 @@ class DvcDatasets:
         """Drop the targeted rows from quarantine, those of a targeted record's subject of which
         nobody can say which record they are, and those of whose id has any of these forms; returns
         how many."""
-        match = _Matcher(targets)
+        match = Matcher(targets)
         lines = list(self._quarantine())
         kept = [
             line
@@ -1105,7 +1106,7 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _earlier_hits(
-    path: Path | None, match: "_Matcher", named: set[str] | None
+    path: Path | None, match: Matcher, named: set[str] | None
 ) -> dict[str, int] | None:
     """Targeted rows per request in a stored file; None when there is none, or it cannot be read, or
     has rows of somebody who is not among the `named` where those are given: nobody can say whose it
@@ -1151,6 +1152,10 @@ def _rows_of(dataset: DatasetVersion) -> dict[SliceId | None, SliceVersion]:
     return {**dataset.slice_versions, None: dataset.held_out}
 
 
+def _sorted_of(found: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    return {request: tuple(sorted(of)) for request, of in found.items()}
+
+
 def _files_of(dataset: DatasetVersion) -> dict[str, SliceVersion]:
     """Every file by its name."""
     found = {_file_name(k): v for k, v in _rows_of(dataset).items()}
@@ -1182,46 +1187,6 @@ def quiet() -> Iterator[None]:
     logging.getLogger("dvc").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
-
-
-class _Matcher:
-    """Which digests are targeted."""
-
-    def __init__(self, targets: list[Target]) -> None:
-        self._by_subject: dict[str, list[Target]] = {}
-        for target in targets:
-            self._by_subject.setdefault(target.subject, []).append(target)
-        self.subjects = sorted(self._by_subject)
-        self.whole = sorted(
-            s for s, asked in self._by_subject.items() if not all(t.record for t in asked)
-        )
-
-    def hits_in(self, path: Path) -> dict[str, int]:
-        """Rows per request in a slice file. Raises DataError when it is not one."""
-        return self.hits(read_digests(path, self.subjects))
-
-    def hits(self, digests: Iterable[tuple[str, str]]) -> dict[str, int]:
-        """Rows per request among (subject, record) digests."""
-        counts: dict[str, int] = {}
-        for subject, record in digests:
-            for target in self._by_subject.get(subject, ()):
-                if target.matches(subject, record):
-                    counts[target.request_id] = counts.get(target.request_id, 0) + 1
-        return counts
-
-    def one(self, subject: str, record: str) -> bool:
-        """Whether a row is targeted."""
-        return any(t.matches(subject, record) for t in self._by_subject.get(subject, ()))
-
-    def requests_of(self, line: Mapping[str, Any]) -> list[str]:
-        """Requests that target a quarantined row. Without a record id it may be any of its
-        subject's records."""
-        subject, record = line.get("subject_digest", ""), line.get("record_digest", "")
-        return [
-            t.request_id
-            for t in self._by_subject.get(subject, ())
-            if t.matches(subject, record) or not record
-        ]
 
 
 def _quarantined(line: bytes, keys: WorkspaceKeys) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from flows.adapters.s3 import S3Blobs
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.certificate import PREDICATE_TYPE, make_statement
 from s3t_core.erasure.dsse import sign, verify
-from s3t_core.erasure.needles import make_needles
+from s3t_core.erasure.needles import is_among, make_needles
 from s3t_core.erasure.residue import scan
 from s3t_core.errors import Busy, CertificateError, GuaranteeError
 from s3t_core.files import (
@@ -59,11 +60,10 @@ class NeedleFiles:
             )
             write_atomically(path, self._sealed("ids", dict(ids)), 0o600)
 
-    def gather(self, plan_id: str, texts: list[str]) -> None:
-        """Keep the texts that the scan will look for."""
-        write_atomically(
-            self.folder / f"{plan_id}.json", self._sealed(plan_id, sorted(set(texts))), 0o600
-        )
+    def gather(self, plan_id: str, texts: Mapping[str, Iterable[str]]) -> None:
+        """Keep the texts that the scan will look for, by request."""
+        kept = {request: sorted(set(of)) for request, of in texts.items()}
+        write_atomically(self.folder / f"{plan_id}.json", self._sealed(plan_id, kept), 0o600)
 
     def read(self, plan_id: str, told: Mapping[str, Iterable[str]]) -> NeedlesFound:
         """What to look for, and what is lost of it. `told`: digests of the ids as given, by
@@ -74,8 +74,22 @@ class NeedleFiles:
             for r, digests in told.items()
             if not given.get(r) or not set(digests) <= {self.digest_of(r, i) for i in given[r]}
         ]
-        texts = _strings(self._kept(self.folder / f"{plan_id}.json", plan_id))
-        return NeedlesFound({r: given.get(r, []) for r in told}, lost, texts)
+        texts = self._gathered(plan_id)
+        wanted = None if texts is None else {r: texts.get(r, texts.get("", [])) for r in told}
+        return NeedlesFound(
+            ids_of={r: given.get(r, []) for r in told},
+            ids_lost=lost,
+            texts_of=wanted,
+        )
+
+    def _gathered(self, plan_id: str) -> dict[str, list[str]] | None:
+        """What was gathered for a plan, by request; under "" by an earlier build, which did not
+        tell whose texts are whose. None where it is lost."""
+        kept = self._kept(self.folder / f"{plan_id}.json", plan_id)
+        by_request = kept if isinstance(kept, dict) else {"": kept}
+        texts = {request: _strings(of) for request, of in by_request.items()}
+        whole = {request: of for request, of in texts.items() if of is not None}
+        return whole if len(whole) == len(texts) else None
 
     def digest_of(self, request_id: str, given: str) -> str:
         """By what the ledger knows an id as given of one request: it says nothing of another's, nor
@@ -103,11 +117,19 @@ class NeedleFiles:
         gone = set(request_ids)
         self._keep_only(lambda request_id: request_id not in gone)
         if plan_id:
+            texts = self._gathered(plan_id) or {}
+            self._keep_gathered(plan_id, {r: of for r, of in texts.items() if r and r not in gone})
+
+    def _keep_gathered(self, plan_id: str, texts: Mapping[str, list[str]]) -> None:
+        """Nothing is written again but what gets less: a run that was cut off may come twice."""
+        if not texts:
             remove_file(self.folder / f"{plan_id}.json")
+        elif texts != self._gathered(plan_id):
+            self.gather(plan_id, texts)
 
     def forget(self, plan_id: str, request_ids: Iterable[str]) -> None:
-        """Remove those of a plan and of requests that are closed, once no request is being
-        accepted. Idempotent."""
+        """Remove the ids of requests that are closed, and what a plan gathered for them, once no
+        request is being accepted. Idempotent."""
         with self.accepting():
             self.destroy(plan_id, request_ids)
 
@@ -249,7 +271,16 @@ def _act(predicate: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-SYSTEM_PATHS = (".s3t", ".dvc", ".git", ".dvcignore", ".gitignore", "data", "data.dvc", "s3t.toml")
+SYSTEM_PATHS = (
+    ".s3t",
+    ".dvc",
+    ".git",
+    ".dvcignore",
+    ".gitignore",
+    "data",
+    "data.dvc",
+    "s3t.toml",
+)
 """What the system itself writes under a workspace; anything else there is the operator's."""
 
 
@@ -303,7 +334,8 @@ class WorkspaceResidue:
             self._known(),
         )
         self.check()
-        return report
+        doubtful = {given for given in ids if is_among(given, wanted.passed_over)}
+        return replace(report, ids_unsearchable=report.ids_unsearchable | doubtful)
 
     def check(self) -> None:
         """Of every bucket: versioning may have been switched on since it was opened."""

@@ -38,7 +38,7 @@ from flows.cli.base import (
     working,
 )
 from s3t_core.erasure.outcome import told_outcome
-from s3t_core.errors import RequestsDeferred, S3TError, UsageError
+from s3t_core.errors import RequestsLeftOpen, S3TError, UsageError
 
 if TYPE_CHECKING:
     from flows.workspace.workspace import Workspace
@@ -241,11 +241,11 @@ for _command in cli_requests.COMMANDS:
 def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Carry out every pending request, now: deactivate, cut over, destroy, scan, certify."""
     place = open_workspace(workspace)
-    deferred: RequestsDeferred | None = None
+    left_open: RequestsLeftOpen | None = None
     try:
         done = run_flow(place, "erase")
-    except RequestsDeferred as error:
-        deferred, done = error, error.done
+    except RequestsLeftOpen as error:
+        left_open, done = error, error.done
     from flows.use_cases.next_steps import after_erasure
 
     step = after_erasure(place.ledger.state(), place.config, done["retrain"])
@@ -255,9 +255,9 @@ def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
             f"s3t: the erasure is complete, but the full retrain failed: {done['problem']}",
             file=sys.stderr,
         )
-    if deferred is not None:
-        print(f"s3t: {deferred}", file=sys.stderr)
-    if deferred is not None or done["retrain"] == "failed":
+    if left_open is not None:
+        print(f"s3t: {left_open}", file=sys.stderr)
+    if left_open is not None or done["retrain"] == "failed":
         sys.exit(1)
 
 
@@ -788,7 +788,7 @@ def _render_erasure(d: dict[str, Any]) -> list[str]:
     if not d["certificates"]:
         none = (
             "could be carried out"
-            if any(w["state"] == "deferred" for w in d["waiting"])
+            if any(w["state"] in ("deferred", "uncertified") for w in d["waiting"])
             else "was pending"
         )
         return [f"Nothing {none}. Full retrain: {told}.", *waiting, _render_next(d["next"])]

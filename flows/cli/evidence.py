@@ -219,6 +219,28 @@ def _own_public_keys(workspace: str | None) -> list[Path]:
     return sorted((workspace_root(workspace) / ".s3t" / "keys").glob("*.pub"), reverse=True)
 
 
+def _render_closing(told: dict[str, Any]) -> str:
+    outcome = told_outcome(told["closed"], told.get("rows", 0))
+    return f"{_word(told)}: {told['request']}{_file_of(told)}, {outcome} {told['certified']}"
+
+
+def _render_checkpoint(told: dict[str, Any]) -> str:
+    return (
+        f"{_word(told)}: {told['file']}, "
+        f"a checkpoint of {told['size']} entries, "
+        f"signed {told['signed']}"
+    )
+
+
+def _render_report(told: dict[str, Any]) -> str:
+    return (
+        f"{_word(told)}: {told['file']}, "
+        f"a report on {told['since']} to {told['until']}: "
+        f"{told['requests']} request(s), "
+        f"{told['deadlines_missed']} deadline(s) missed"
+    )
+
+
 def _render_verified(d: dict[str, Any]) -> list[str]:
     if "files" in d:
         own = [
@@ -230,20 +252,9 @@ def _render_verified(d: dict[str, Any]) -> list[str]:
             )
         ]
         return [*own, *(f"NOT VALID: {p}" for p in d["between"]), *_render_own_key(d)]
-    lines = [
-        f"{_word(c)}: {c['request']}{_file_of(c)}, {told_outcome(c['closed'], c.get('rows', 0))} "
-        f"{c['certified']}"
-        for c in d["certificates"]
-    ]
-    lines += [
-        f"{_word(c)}: {c['file']}, a checkpoint of {c['size']} entries, signed {c['signed']}"
-        for c in d.get("checkpoints", [])
-    ]
-    lines += [
-        f"{_word(r)}: {r['file']}, a report on {r['since']} to {r['until']}: {r['requests']} "
-        f"request(s), {r['deadlines_missed']} deadline(s) missed"
-        for r in d.get("reports", [])
-    ]
+    lines = [_render_closing(each) for each in d["certificates"]]
+    lines += [_render_checkpoint(each) for each in d.get("checkpoints", [])]
+    lines += [_render_report(each) for each in d.get("reports", [])]
     if d.get("checkpoint"):
         lines.append(
             f"The ledger of {d['checkpoint']['size']} entries, signed {d['checkpoint']['time']}, "

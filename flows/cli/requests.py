@@ -267,6 +267,16 @@ def _render_found(found: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def _render_others(found: dict[str, Any]) -> str:
+    others = found["others"]
+    named = f": {_named(found)}" if found["spellings"] else ""
+    if others > 1:
+        stays = f"{others} other spellings of it are there too and stay"
+    else:
+        stays = f"{others} other spelling of it is there too and stays"
+    return f"  {_who(found)}: {stays}{named}"
+
+
 def _render_here(here: list[dict[str, Any]], of: int) -> list[str]:
     """Who is there, and who else is under another spelling, and stays."""
     hashed = [
@@ -275,13 +285,7 @@ def _render_here(here: list[dict[str, Any]], of: int) -> list[str]:
     lines = _some(hashed, "of whom somebody is in the data")
     if not hashed and here:
         lines.append(f"  in the data: {len(here)} of {of}")
-    more = [
-        f"  {_who(f)}: {f['others']} other spelling{'s' if f['others'] > 1 else ''} of it "
-        f"{'are' if f['others'] > 1 else 'is'} there too and "
-        f"{'stay' if f['others'] > 1 else 'stays'}" + (f": {_named(f)}" if f["spellings"] else "")
-        for f in here
-        if f["others"]
-    ]
+    more = [_render_others(f) for f in here if f["others"]]
     lines += _some(more, "with other spellings that stay")
     if more:
         lines.append(
@@ -347,7 +351,7 @@ def requests(
         str,
         typer.Option(
             "--state",
-            help="pending, awaiting approval, held, erasing, deferred, "
+            help="pending, awaiting approval, held, erasing, uncertified, deferred, "
             "erased, held out only, not trained on yet, nothing found, withdrawal "
             "or rejection.",
         ),

@@ -16,7 +16,7 @@ from flows.workspace.workspace import Workspace
 def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     """Erase everything pending in the workspace directory; retrain when the budget is spent. Waits
     so long for another command that changes the workspace, and for a training that is writing in
-    any case. Raises RequestsDeferred once all is done that could be, ResidueFound where the scan
+    any case. Raises RequestsLeftOpen once all is done that could be, ResidueFound where the scan
     stops an erasure."""
     place = Workspace(Path(workspace))
     full_retrain = PrefectDeployment(FULL_RETRAIN, place.serve_lock_path)

@@ -11,7 +11,7 @@ import matplotlib.patches
 from matplotlib.figure import Figure
 
 from flows.reporting.blocks import Picture
-from s3t_core.erasure.report import BudgetPoint, Report, ShardPicture, Use, VersionEntry
+from s3t_core.erasure.report_document import BudgetPoint, Report, ShardPicture, Use, VersionEntry
 from s3t_core.times import parse_time
 
 _GOOD, _WARM, _BAD, _QUIET, _INK = "#009E73", "#E69F00", "#D55E00", "#DDDDDD", "#222222"

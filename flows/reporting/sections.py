@@ -3,7 +3,13 @@
 from flows.reporting.blocks import Block, Cell, Document, Heading, Picture, Points, Table, Text
 from s3t_core.erasure.closing import BASES
 from s3t_core.erasure.outcome import told_outcome
-from s3t_core.erasure.report import ErasureEntry, Report, RequestEntry, Summary, VersionEntry
+from s3t_core.erasure.report_document import (
+    ErasureEntry,
+    Report,
+    RequestEntry,
+    Summary,
+    VersionEntry,
+)
 from s3t_core.erasure.state import ReleaseCause
 
 _ENDINGS = {"withdrawal": "withdrawn", "rejection": "rejected"}

@@ -264,10 +264,11 @@ def why_at_once(place: Workspace) -> str:
     ):
         return "a full retrain is wanted"
     now, hours = place.clock.now(), place.config.erasure.at_once_hours
+    waiting = state.deferred | set(state.set_aside)  # nothing can be done until somebody has looked
     soon = [
         r
         for r in (as_told(p, state) for p in place.requests.pending())
-        if r.request_id not in state.deferred  # nothing can be done, until somebody has looked
+        if r.request_id not in waiting
         and is_ready(r, state, place.config.erasure.needs_approval)
         and (parse_time(r.due) - now) / timedelta(hours=1) <= hours
     ]

@@ -63,8 +63,12 @@ def id_basis(
 def _differing(was: dict[str, Any], now: dict[str, Any]) -> tuple[str, str]:
     """What two groups of settings say where they differ, as s3t.toml has it."""
     names = [n for n in now if was.get(n) != now[n]]
-    told = [", ".join(f"{n} = {json.dumps(each.get(n))}" for n in names) for each in (was, now)]
-    return told[0], told[1]
+    return _told(was, names), _told(now, names)
+
+
+def _told(settings: dict[str, Any], names: list[str]) -> str:
+    values = {name: json.dumps(settings.get(name)) for name in names}
+    return ", ".join(f"{name} = {value}" for name, value in values.items())
 
 
 def suppressed_by(state: State) -> Suppressed:

@@ -29,7 +29,7 @@ from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.planner import ErasurePlan
 from s3t_core.erasure.state import STEPS, State
-from s3t_core.errors import RequestsDeferred
+from s3t_core.errors import RequestsLeftOpen
 from s3t_core.identity import EXACT
 
 _WAIT_SECONDS = 600
@@ -51,7 +51,7 @@ def erase_pending(
 ) -> dict[str, Any]:
     """Erase everything pending; retrain when the budget is spent. Waits so long for another command
     that changes the workspace, and for a training that is writing in any case. Raises
-    RequestsDeferred once all is done that could be, ResidueFound where the scan stops an
+    RequestsLeftOpen once all is done that could be, ResidueFound where the scan stops an
     erasure."""
     started = time.monotonic()
     problems: list[str] = []
@@ -90,8 +90,10 @@ def erase_pending(
         "healed": asdict(healed),
         "waiting": _waiting(place, state),
     }
-    if eraser.deferred:
-        raise RequestsDeferred(told_of_deferred(eraser.deferred), done)
+    left_open = list(dict.fromkeys(eraser.uncertified.values()))
+    left_open += [told_of_deferred(eraser.deferred)] if eraser.deferred else []
+    if left_open:
+        raise RequestsLeftOpen("\n".join(left_open), done)
     return done
 
 

@@ -630,4 +630,6 @@ def _interval(d: dict[str, Any]) -> str:
 def _size(count: int | None) -> str:
     if count is None:
         return "-"
-    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.0f} KiB"
+    if count >= 2**20:
+        return f"{count / 2**20:.1f} MiB"
+    return f"{count / 2**10:.0f} KiB"

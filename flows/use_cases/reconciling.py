@@ -305,9 +305,10 @@ def _destroy_objects(place: Workspace, state: State) -> int:
 
 
 def _erased(place: Workspace, state: State) -> list[DeletionRequest]:
-    """Requests that were carried out, but for people who have returned since; and those of an open
-    erasure, once it has destroyed their rows."""
-    done = {*state.certified, *(state.planned if "destroy" in state.steps else ())}
+    """Requests that were carried out, but for people who have returned since; and those of an
+    erasure without its certificates yet, once it has destroyed their rows."""
+    destroyed = state.planned if "destroy" in state.steps else ()
+    done = {*state.certified, *state.set_aside, *destroyed}
     return [
         r
         for r in place.requests.all()

@@ -10,7 +10,8 @@ from flows.workspace.verified import check_whole
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.certificate import certificate_subject, make_statement
 from s3t_core.erasure.dsse import sign
-from s3t_core.erasure.report import REPORT_TYPE, Report, build_report
+from s3t_core.erasure.report import build_report
+from s3t_core.erasure.report_document import REPORT_TYPE, Report
 from s3t_core.errors import StorageError, UsageError
 from s3t_core.files import SHARED_MODE, write_atomically
 from s3t_core.times import rfc3339

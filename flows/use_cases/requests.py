@@ -335,7 +335,7 @@ def _open_request(place: Workspace, state: State, request_id: str) -> DeletionRe
             f"expected an open request, got {request_id}, which is closed already "
             f"({state.closed.get(request_id, 'by a certificate')}); nothing was changed"
         )
-    if state.plan is not None and request_id in state.plan["plan"]["requests"]:
+    if request_id in state.begun:
         raise UsageError(
             f"expected a request that is not being carried out, got {request_id}, whose erasure "
             "has begun; run `s3t erase` to finish it"
@@ -591,7 +591,7 @@ def _check_not_begun(
     """Raises UsageError for another spelling of an id whose erasure has begun: what it searches for
     is settled."""
     state = place.ledger.state()
-    begun = {state.requests[r].suppression: r for r in state.planned if state.is_open(r)}
+    begun = {state.requests[r].suppression: r for r in state.begun if state.is_open(r)}
     for each in wanted:
         request_id = begun.get(each.asked.request.suppression)
         if request_id and _new_spellings(place, each, request_id, state.requests[request_id]):

@@ -16,7 +16,7 @@ from s3t_core.erasure.closing import CLOSING_TYPE, check_closing
 from s3t_core.erasure.dsse import verify_signed
 from s3t_core.erasure.ledger import fold
 from s3t_core.erasure.offline import GivenKeys, KeyFile, NotValid, check_bundle, read_files
-from s3t_core.erasure.report import REPORT_TYPE, parse_report
+from s3t_core.erasure.report_document import REPORT_TYPE, parse_report
 from s3t_core.erasure.state import State
 from s3t_core.errors import CertificateError, GuaranteeError, UsageError
 from s3t_core.files import read_regular

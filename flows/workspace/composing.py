@@ -17,6 +17,7 @@ from s3t_core.config import render_config
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.needles import NeedleSet, make_needles
 from s3t_core.erasure.offline import key_id
+from s3t_core.erasure.state import Event, State
 from s3t_core.learning.jobs import FileRef, MeasureJob
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
@@ -72,10 +73,16 @@ def erase_ports(place: Workspace) -> ErasePorts:
 
 
 def _being_erased(place: Workspace) -> list[str]:
-    """The open requests, and the plan that is carried out."""
-    plan = place.ledger.state().plan
-    begun = [plan["plan"]["plan_id"], *plan["plan"]["requests"]] if plan is not None else []
-    return [*begun, *(r.request_id for r in place.requests.pending())]
+    """The open requests, and the plans without all their certificates."""
+    state = place.ledger.state()
+    plans = [plan["plan"]["plan_id"] for plan in _begun(state)]
+    return [*plans, *state.begun, *(r.request_id for r in place.requests.pending())]
+
+
+def _begun(state: State) -> list[Event]:
+    """The events of the erasures that are not certified."""
+    waiting = [left.plan for left in state.uncertified.values()]
+    return waiting if state.plan is None else [state.plan, *waiting]
 
 
 def baseline_of(place: Workspace) -> Iterable[bytes]:
@@ -115,22 +122,34 @@ def _recorded_files(place: Workspace) -> Iterator[bytes]:
 
 
 def _erased(place: Workspace) -> NeedleSet:
-    """What the scan would look for of the people whose rows the open erasure found, if the
-    system wrote nothing."""
+    """What the scan would look for of the people whose rows an erasure found that is not
+    certified, if the system wrote nothing."""
     state = place.ledger.state()
-    if state.plan is None:
-        return make_needles([], [])
-    plan = state.plan["plan"]
-    having = {r: state.requests[r].ids for r, rows in plan["rows"].items() if any(rows.values())}
-    found = place.needles.read(plan["plan_id"], having)
-    return make_needles(found.ids, found.texts or [])
+    ids: list[str] = []
+    texts: list[str] = []
+    for plan in (event["plan"] for event in _begun(state)):
+        rows = {r: plan["rows"][r] for r in plan["requests"]}
+        having = {r: state.requests[r].ids for r, found in rows.items() if any(found.values())}
+        found = place.needles.read(plan["plan_id"], having)
+        ids += found.ids
+        texts += found.texts
+    return make_needles(ids, texts)
+
+
+_SOFTWARE = (
+    "s3t",
+    "dvc",
+    "mlflow",
+    "torch",
+    "transformers",
+    "peft",
+)
+"""What a certificate names the versions of."""
 
 
 def erase_policy(place: Workspace) -> ErasePolicy:
     """The settings that an erasure obeys."""
-    software = {
-        name: version(name) for name in ("s3t", "dvc", "mlflow", "torch", "transformers", "peft")
-    }
+    software = {name: version(name) for name in _SOFTWARE}
     return ErasePolicy(
         staleness_seconds=place.config.erasure.staleness_seconds,
         keep_clean_versions_days=place.config.erasure.keep_clean_versions_days,

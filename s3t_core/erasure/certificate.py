@@ -46,7 +46,15 @@ _ROW_COMMITMENT_SCHEME = (
     "HMAC-SHA256(key: commitment key, request id and row); one per distinct stored row; the "
     "controller holds the key"
 )
-_SCAN = ("files", "bytes", "needles", "unsearchable", "lost", "shared", "outside")
+_SCAN = (
+    "files",
+    "bytes",
+    "needles",
+    "unsearchable",
+    "lost",
+    "shared",
+    "outside",
+)
 
 
 def certificate_subject(state: State, head: TreeHead) -> dict[str, Any]:
@@ -291,16 +299,15 @@ def _versions_around(
     champion = state.champion
     if plan.release is None or champion is None:
         return champion, champion
-    served = champion.release.release_id  # it may have been registered again since
-    return next(
-        (v for v in reversed(state.versions) if v.release.release_id != served), None
-    ), champion
+    _, there_were = state.planned_after
+    before = state.versions[there_were - 1] if there_were else None
+    return before, champion
 
 
 def _datasets_around(state: State) -> tuple[DatasetVersion | None, DatasetVersion | None]:
-    if len(state.datasets) < 2 or state.planned_on == state.datasets[-1].version:
-        return state.dataset, state.dataset
-    return state.datasets[-2], state.datasets[-1]
+    there_were, _ = state.planned_after
+    before = state.datasets[there_were - 1] if there_were else None
+    return before, state.dataset
 
 
 def collateral_rows(slices: Iterable[SliceId], state: State) -> int:
@@ -309,7 +316,8 @@ def collateral_rows(slices: Iterable[SliceId], state: State) -> int:
     trained on them first."""
     learned = state.release.learned() if state.release else set()
     known = state.dataset.slice_versions if state.dataset else {}
-    return sum(known[s].rows for s in set(slices) - learned if s in known)
+    unlearned = set(slices) - learned
+    return sum(known[s].rows for s in unlearned if s in known)
 
 
 def _live(version: VersionRecord | None) -> list[dict[str, Any]]:
@@ -317,13 +325,16 @@ def _live(version: VersionRecord | None) -> list[dict[str, Any]]:
     the erased."""
     if version is None:
         return []
+    live = []
     stages = {s.key: s for r in version.release.replicas for s in r.stages}
-    return [
-        {"digest": s.digest, "shard": s.shard, "slices": list(s.prefix)} for s in stages.values()
-    ]
+    for stage in stages.values():
+        seen = list(stage.prefix)
+        live.append({"digest": stage.digest, "shard": stage.shard, "slices": seen})
+    return live
 
 
 def _depths(version: VersionRecord | None) -> dict[str, int]:
     if version is None:
         return {}
-    return {str(s): version.release.live_depth(s) for s in version.release.shards()}
+    release = version.release
+    return {str(shard): release.live_depth(shard) for shard in release.shards()}

@@ -80,6 +80,7 @@ STATES = (
     "awaiting approval",
     "held",
     "erasing",
+    "uncertified",
     "deferred",
     *get_args(ErasureOutcome),
     *get_args(ClosingKind),
@@ -111,6 +112,8 @@ def view_of(
         return RequestView(request, outcome, None, rows)
     if planned:
         told = "erasing"
+    elif request.request_id in state.set_aside:
+        told = "uncertified"
     elif request.subject in state.holds:
         told = "held"
     elif not is_ready(request, state, needs_approval):

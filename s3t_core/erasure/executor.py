@@ -9,11 +9,13 @@
 4. destroy   stage artifacts, the registry versions and runs that hold them, kept activations of any
              slice version but the live ones, old data objects, quarantined rows
 5. measure   accuracy of the new version on the held-out rows that remain
-6. scan      search everything the system wrote for the needles; a match stops here, without a
-             certificate. Needles that a restore of older files lost are counted, and certified, as
-             unsearchable. An id, or a hash, that no row has, anywhere, may be anything, a name of
-             the system's own among it: a request by such an id that is found keeps nobody else. It
-             is deferred, open as before, and looked for again by the next run
+6. scan      search everything the system wrote for the needles. Needles that a restore of older
+             files lost are counted, and certified, as unsearchable. What is found of a request
+             leaves that one without a certificate, and keeps nobody else: it is set aside,
+             uncertified, and its search and certificate follow in a later run, once nothing is
+             found any more. An id, or a hash, that no row has, anywhere, may be anything, a name of
+             the system's own among it: a request by such an id is deferred, open as before. Where
+             rows are found, or nobody can say what is in a file, the erasure stops there
 7. certify   one signed certificate per request, once no place keeps what was deleted from it, then
              destroy the needles; where the scan was another run's, which was cut off, search again
              first, on the record: files may have been put back since, and needles lost
@@ -30,8 +32,8 @@ from typing import Any
 from s3t_core.domain import DeletionRequest, Release, RowCounts
 from s3t_core.erasure.certificate import certificate_predicate, certificate_subject
 from s3t_core.erasure.closing import is_ready
+from s3t_core.erasure.found import found_of, is_of_nobody, refuse_residue, told_of_residue
 from s3t_core.erasure.ledger import dataset_to_json
-from s3t_core.erasure.needles import is_among
 from s3t_core.erasure.planner import (
     ErasurePlan,
     plan_erasure,
@@ -41,7 +43,7 @@ from s3t_core.erasure.planner import (
 )
 from s3t_core.erasure.state import STEPS, State
 from s3t_core.erasure.versions import accuracy_tags, release_tags
-from s3t_core.errors import DataError, GuaranteeError, ResidueFound, S3TError
+from s3t_core.errors import DataError, GuaranteeError, S3TError
 from s3t_core.ports import (
     Activations,
     Certificates,
@@ -134,19 +136,26 @@ class Eraser:
         self.deferred: dict[str, tuple[str, ...]] = {}
         """Requests that this run deferred, or left so, with the files in which what they ask for
         was found."""
+        self.uncertified: dict[str, str] = {}
+        """Requests that this run set aside, or left so, with what is told of it."""
+        self._sought_again: set[str] = set()
 
     def plan(self) -> ErasurePlan | None:
         """Step 1: the plan that a killed run left open, else a new one for all pending requests
-        that are neither held nor wait for approval; None without any."""
+        that are neither held nor wait for approval, else one whose requests were set aside, and of
+        whom nothing is found any more; None without any."""
         state = self.ports.ledger.state()
         begun = plan_from_json(state.plan["plan"]) if state.plan is not None else None
-        needed = [begun.plan_id, *begun.requests] if begun else []
+        plans = [*state.uncertified, *([begun.plan_id] if begun else [])]
+        needed = [*plans, *state.begun]
         self.ports.needles.prune(
             lambda: [*needed, *(r.request_id for r in self.ports.requests.pending())]
         )
-        if begun is not None:
-            return begun
-        pending = self.ports.requests.pending()
+        return begun or self._planned(state) or self._resumed(state)
+
+    def _planned(self, state: State) -> ErasurePlan | None:
+        aside = set(state.set_aside)
+        pending = [r for r in self.ports.requests.pending() if r.request_id not in aside]
         requests = [r for r in pending if is_ready(r, state, self.policy.needs_approval)]
         requests = self._without_deferred(requests, state)
         if not requests:
@@ -180,12 +189,37 @@ class Eraser:
             plan,
             time=self._now(),
             commitments=dict(contents.commitments),
-            texts=len(set(contents.texts)),
+            texts=len({text for texts in contents.texts.values() for text in texts}),
             near=near,
         )
-        self.ports.needles.gather(plan.plan_id, list(contents.texts))
+        self.ports.needles.gather(plan.plan_id, contents.texts)
         self.ports.ledger.append({"type": "planned", "time": plan.time, "plan": plan_to_json(plan)})
         return plan
+
+    def _resumed(self, state: State) -> ErasurePlan | None:
+        """The next erasure without its certificates of which nothing is found any more, at least
+        of some of its requests. What a search tells that cannot be done is told in the end: it
+        keeps nobody else."""
+        for plan_id, left in state.uncertified.items():
+            if plan_id in self._sought_again:
+                continue
+            self._sought_again.add(plan_id)
+            plan = plan_from_json(left.plan["plan"])
+            try:
+                report, found = self._search(plan, plan.requests, state)
+                aside = found_of(report, found, plan.requests)
+                if not aside:
+                    refuse_residue(report)
+            except S3TError as error:
+                self.uncertified |= dict.fromkeys(plan.requests, str(error))
+                continue
+            self.uncertified |= dict.fromkeys(aside, told_of_residue(report, aside))
+            if set(aside) != set(plan.requests):
+                self.ports.ledger.append(
+                    {"type": "resumed", "time": self._now(), "plan_id": plan_id}
+                )
+                return plan
+        return None
 
     def _meant(
         self, requests: list[DeletionRequest], state: State
@@ -203,7 +237,7 @@ class Eraser:
         state = self.ports.ledger.state()
         if state.plan is None:
             return  # certified: all is done
-        plan = replace(plan, requests=tuple(state.planned))  # without what was deferred
+        plan = _what_is_left(plan, state)  # without what was deferred, or set aside
         missing = [s for s in STEPS[: STEPS.index(step)] if s not in state.steps]
         if missing:
             raise GuaranteeError(
@@ -391,18 +425,17 @@ class Eraser:
         )
         if found.objects or found.tainted:
             return  # what an erasure destroys goes first: it may be what is found
-        nobodys = [
-            r
-            for r in deferred
-            if not found.rows.get(r.request_id, RowCounts()).known
-            and not subjects.get(r.request_id)
-        ]
+        nobodys = []
+        for request in deferred:
+            rows = found.rows.get(request.request_id, RowCounts())
+            if not rows.known and not subjects.get(request.request_id):
+                nobodys.append(request)
         if not nobodys:
             return
-        ids_of = self._ids_of([r.request_id for r in nobodys], state).ids_of
-        ids = [given for each in ids_of.values() for given in each]
-        report = self.ports.residue.scan(ids, [], targets_of(nobodys, {}))
-        self.deferred |= dict.fromkeys(_found_by_id(report, ids_of), report.residue)
+        names = [r.request_id for r in nobodys]
+        told = self._ids_of(names, state)
+        report = self.ports.residue.scan(told.ids, [], targets_of(nobodys, {}))
+        self.deferred |= dict.fromkeys(found_of(report, told, names), report.residue)
 
     def _without_deferred(
         self, requests: list[DeletionRequest], state: State
@@ -428,35 +461,41 @@ class Eraser:
         if seen is None:
             # without those it searches once more: nothing may be left that they did not explain
             state = self.ports.ledger.state()
-            self._scan(replace(plan, requests=tuple(state.planned)), state)
+            if state.plan is not None:
+                self._scan(_what_is_left(plan, state), state)
             return
         self.ids_lost.append(len(seen["ids_lost"]))
         self._done("scan", plan, **seen)
 
-    def _looked(self, plan: ErasurePlan, state: State) -> dict[str, Any] | None:
-        """Search everything; what the scan's event tells, None where requests were deferred. Raises
-        ResidueFound."""
-        sought = state.sought
+    def _search(
+        self, plan: ErasurePlan, sought: Iterable[str], state: State
+    ) -> tuple[ScanReport, NeedlesFound]:
+        """Search everything for the ids of `sought` and what else the plan's requests ask for."""
         found = self._ids_of(sought, state, plan.plan_id)
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
-        texts = (
-            found.texts if found.texts is not None and len(set(found.texts)) == plan.texts else None
-        )
-        report = self.ports.residue.scan(found.ids, found.texts or [], targets)
+        return self.ports.residue.scan(found.ids, found.texts, targets), found
+
+    def _looked(self, plan: ErasurePlan, state: State) -> dict[str, Any] | None:
+        """Search everything; what the scan's event tells, None where requests were deferred or set
+        aside. Raises ResidueFound."""
+        sought = state.sought
+        report, found = self._search(plan, sought, state)
         self.outside = report.outside
-        hashed = [r for r in sought if state.requests[r].asked_by != "id"]
-        unknown = sorted({*found.ids_lost, *hashed})
-        deferred = _found_by_id(
-            report, {r: ids for r, ids in found.ids_of.items() if _is_of_nobody(r, plan, state)}
-        )
+        nobodys = [r for r in sought if is_of_nobody(r, plan, state)]
+        deferred = found_of(report, found, nobodys)
         if deferred:
             self._defer(deferred, plan, report)
             return None
-        if report.residue:
-            raise ResidueFound(_left(report))
-        if report.undecodable:
-            raise ResidueFound(_undecodable(report))
-        lost = len(unknown) + (plan.texts if texts is None else 0)
+        uncertified = found_of(report, found, [r for r in sought if state.is_open(r)])
+        if uncertified:
+            self._set_aside(uncertified, plan, state, report)
+            return None
+        refuse_residue(report)
+        is_lost = found.texts_of is None or len(found.texts) != plan.texts
+        unknown = sorted(
+            {*found.ids_lost, *(r for r in sought if state.requests[r].asked_by != "id")}
+        )
+        lost = len(unknown) + (plan.texts if is_lost else 0)
         unsearchable = sorted(
             r for r, ids in found.ids_of.items() if not report.ids_unsearchable.isdisjoint(ids)
         )
@@ -486,16 +525,39 @@ class Eraser:
             },
         )
 
+    def _set_aside(
+        self, requests: list[str], plan: ErasurePlan, state: State, report: ScanReport
+    ) -> None:
+        """What was signed for them before, and is not on record, goes: nothing is certified."""
+        self.uncertified |= dict.fromkeys(requests, told_of_residue(report, requests))
+        self._sought_again.add(plan.plan_id)
+        self.ports.certificates.discard(requests)
+        before = state.uncertified.get(plan.plan_id)
+        aside = [*requests, *(before.plan["plan"]["requests"] if before else ())]
+        others = [r for r in plan.requests if r not in requests]
+        kept, of_others = (self._ids_of(some, state, plan.plan_id) for some in (aside, others))
+        is_lost = kept.texts_of is None
+        self.ports.ledger.append(
+            {
+                "type": "uncertified",
+                "time": self._now(),
+                "plan_id": plan.plan_id,
+                "requests": requests,
+                "texts": plan.texts if is_lost else len(kept.texts),
+                "texts_of_others": plan.texts if is_lost else len(of_others.texts),
+            }
+        )
+
     def _certify(self, plan: ErasurePlan, state: State) -> None:
         uncertified = [r for r in plan.requests if r not in state.certified]
         if uncertified and self._scanned != plan.plan_id:
             self.ports.certificates.discard(uncertified)
             self._scan(plan, state)
             state = self.ports.ledger.state()
-            plan, uncertified = (
-                replace(plan, requests=tuple(state.planned)),
-                [r for r in uncertified if r in state.planned],
-            )
+            if state.plan is None:
+                return  # every request was set aside
+            plan = _what_is_left(plan, state)
+            uncertified = [r for r in uncertified if r in state.planned]
         proof = self.ports.ledger.prove(state.steps["scan"])
         budget = self.policy.budget_of(state)
         subject = certificate_subject(state, proof.head)
@@ -549,48 +611,10 @@ class Eraser:
         )
 
 
-def _found_by_id(report: ScanReport, ids_of: Mapping[str, Iterable[str]]) -> list[str]:
-    """The requests of which an id as given is what was found."""
-    return [
-        r
-        for r, ids in ids_of.items()
-        if any(is_among(given, report.needles_found) for given in ids)
-    ]
-
-
-def _is_of_nobody(request: str, plan: ErasurePlan, state: State) -> bool:
-    """Whether the erasure found no row of whom an open request asks for, by an id or by a hash that
-    is nobody's: nothing that it erases can have left that anywhere."""
-    found = plan.rows[request].known or plan.subjects.get(request)
-    return not found and request not in state.certified
-
-
-def _left(report: ScanReport) -> str:
-    """What is told where something of the erased records was found."""
-    told = (
-        f"expected nothing of the erased records to be left, got matches in {len(report.residue)} "
-        f"file(s): {', '.join(report.residue[:5])}; no certificate was written. "
-    )
-    if set(report.residue) <= set(report.written):
-        return told + "A running process is writing them: run `s3t erase` again when it has ended"
-    if any(path.startswith(".s3t/prefect/") for path in report.residue):
-        told += "Prefect's own records, in .s3t/prefect, go with `s3t stop --forget`. "
-    return told + "Remove what put it there, then run `s3t erase` again"
-
-
-def _undecodable(report: ScanReport) -> str:
-    """What is told where the scan could not look into everything."""
-    told = (
-        f"expected to search every file to its end, got {len(report.undecodable)} that cannot be "
-        f"decoded: {', '.join(report.undecodable[:5])}; nobody can say what is in them, so no "
-        "certificate was written. "
-    )
-    if set(report.undecodable) <= set(report.written):
-        return told + "A running process is writing them: run `s3t erase` again when it has ended"
-    return told + (
-        "Remove what is broken (a data object comes back with the erase run after that), or take "
-        "what is yours out of the system's directories, then run `s3t erase` again"
-    )
+def _what_is_left(plan: ErasurePlan, state: State) -> ErasurePlan:
+    """The plan with the requests that are still the open erasure's."""
+    texts = state.plan["plan"]["texts"] if state.plan else 0
+    return replace(plan, requests=tuple(state.planned), texts=texts)
 
 
 def _unaccounted(state: State) -> set[str]:

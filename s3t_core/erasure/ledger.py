@@ -31,6 +31,8 @@ has its `time`; one that was written under a lease, its `lease`.
 | lifted | a subject or record left the suppression list: the person returned |
 | planned | an erasure plan, written ahead; from here on its subjects and records are suppressed |
 | step | a step of the plan is complete, with its outcome |
+| uncertified | all is destroyed of these requests, and what was searched for of them was found: no certificate, until it is gone |
+| resumed | what was found is gone: the search and the certificates of an uncertified erasure follow |
 | deferred | what these requests asked for stands in what the system wrote, and in no row: they are open as before |
 | certified | a request ended in a certificate |
 | retrain | a full retrain is wanted (the budget is spent), triggered, failed, or finished |
@@ -45,15 +47,18 @@ from typing import Any
 
 from s3t_core.canonical import canonical_json
 from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion
+from s3t_core.erasure.expected import NotAllowed
 from s3t_core.erasure.merkle import inclusion_proof, leaf_hash, tree_head
 from s3t_core.erasure.outcome import ErasureOutcome, outcome_of
-from s3t_core.erasure.rules import KINDS, NotAllowed, check
+from s3t_core.erasure.rules import KINDS, check
 from s3t_core.erasure.state import (
+    STEPS,
     Event,
     ExperimentRecord,
     KeyChange,
     RequestRecord,
     State,
+    Uncertified,
     VersionRecord,
 )
 from s3t_core.errors import LedgerError
@@ -86,7 +91,8 @@ def inclusion_of(event: Event, leaves: list[bytes]) -> Inclusion:
     """The proof for the last entry that is `event`, among leaf hashes. Raises LedgerError when none
     is."""
     wanted = leaf_hash(leaf_of(event))
-    index = next((i for i in reversed(range(len(leaves))) if leaves[i] == wanted), None)
+    found = [i for i, leaf in enumerate(leaves) if leaf == wanted]
+    index = found[-1] if found else None
     if index is None:
         raise LedgerError(
             "expected the event in the ledger, got none that is equal; restore the database from "
@@ -272,6 +278,7 @@ def _planned(state: State, event: Event) -> None:
     plan = event["plan"]
     state.plan, state.steps, state.corrected_before_plan = event, {}, state.corrected
     state.planned_on = state.dataset.version if state.dataset else ""
+    state.planned_after = len(state.datasets), len(state.versions)
     state.plans.add(plan["plan_id"])
     state.requests_since_training += len(plan["requests"])
     for request_id in plan["requests"]:
@@ -299,15 +306,47 @@ def _deferred(state: State, event: Event) -> None:
     state.requests_since_training = max(0, state.requests_since_training - len(gone))
 
 
+def _uncertified(state: State, event: Event) -> None:
+    if state.plan is None:
+        return
+    plan_id, plan = event["plan_id"], state.plan["plan"]
+    before = state.uncertified.get(plan_id)
+    aside = [*(before.plan["plan"]["requests"] if before else ()), *event["requests"]]
+    kept = [r for r in plan["requests"] if r not in event["requests"]]
+    told = plan | {"requests": aside, "texts": event["texts"]}
+    state.uncertified[plan_id] = Uncertified(
+        state.plan | {"plan": told},
+        {name: state.steps[name] for name in STEPS[: STEPS.index("scan")]},
+        state.planned_on,
+        state.planned_after,
+        state.corrected_before_plan,
+    )
+    state.plan = state.plan | {"plan": plan | {"requests": kept, "texts": event["texts_of_others"]}}
+    if not kept:
+        _close_erasure(state)
+
+
+def _resumed(state: State, event: Event) -> None:
+    left = state.uncertified.pop(event["plan_id"])
+    state.plan, state.steps = left.plan, dict(left.steps)
+    state.planned_on, state.planned_after = left.planned_on, left.planned_after
+    state.corrected_before_plan = left.corrected_before_plan
+
+
 def _step(state: State, event: Event) -> None:
     state.steps[event["step"]] = event
     if event["step"] == "destroy":
         _forget(state, event["stages"], event["versions"])
         state.destroyed_objects |= set(event["objects"])
     if event["step"] == "certify":
-        seen = map(stage_from_json, state.plan["plan"]["deactivated"] if state.plan else ())
-        state.silenced |= {SliceId(s.shard, index) for s in seen for index in s.prefix}
-        state.plan, state.steps = None, {}
+        _close_erasure(state)
+
+
+def _close_erasure(state: State) -> None:
+    """What stages saw that it deactivated is on record, also where nobody has a certificate yet."""
+    seen = map(stage_from_json, state.plan["plan"]["deactivated"] if state.plan else ())
+    state.silenced |= {SliceId(s.shard, index) for s in seen for index in s.prefix}
+    state.plan, state.steps = None, {}
 
 
 def _certified(state: State, event: Event) -> None:
@@ -483,6 +522,8 @@ _HANDLERS: dict[str, Callable[[State, Event], None]] = {
     "experiment": _experiment,
     "training": _training,
     "deferred": _deferred,
+    "uncertified": _uncertified,
+    "resumed": _resumed,
 }
 
 

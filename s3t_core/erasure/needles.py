@@ -39,24 +39,43 @@ _FEW = 16
 @dataclass(frozen=True)
 class NeedleSet:
     """What is searched for. `ids` match only as whole words: an id may be a part of a longer
-    one. `ids_unsearchable`: the ids as given that are not searched for in every
-    form."""
+    one. `ids_unsearchable`: the ids as given that are not searched for in every form.
+    `passed_over` takes ids that were only met as the fraction of a time may be written: nobody can
+    say that they were none."""
 
     ids: tuple[bytes, ...]
     windows: tuple[bytes, ...]
     unsearchable: int
     ids_unsearchable: frozenset[str] = field(default=frozenset(), repr=False)
+    passed_over: set[bytes] = field(default_factory=set, repr=False, compare=False)
 
     def found_in(self, data: bytes) -> bool:
         """Whether any needle is in `data`."""
         if len(self.ids) + len(self.windows) <= _FEW:
             if any(window in data for window in self.windows):
                 return True
-            return any(_word_in(given, data) for given in self.ids)
+            return any(self._has_word(given, data) for given in self.ids)
         return any(
-            which >= len(self.ids) or _stands_alone(data, begin, end)
+            which >= len(self.ids) or self._is_id(data, begin, end)
             for which, begin, end in self._automaton.find_matches_as_indexes(data, overlapping=True)
         )
+
+    def _has_word(self, word: bytes, data: bytes) -> bool:
+        begin = data.find(word)
+        while begin >= 0:
+            if self._is_id(data, begin, begin + len(word)):
+                return True
+            begin = data.find(word, begin + 1)
+        return False
+
+    def _is_id(self, data: bytes, begin: int, end: int) -> bool:
+        """Whether data[begin:end] is a whole word, and not what may be the fraction of a time."""
+        if not _stands_alone(data, begin, end):
+            return False
+        if not _may_be_a_fraction(data, begin, end):
+            return True
+        self.passed_over.add(data[begin:end])
+        return False
 
     def told_in(self, chunk: bytes) -> bool:
         """Whether any needle is in `chunk`, however it is written there."""
@@ -76,7 +95,7 @@ class NeedleSet:
             ):
                 if which >= len(self.ids):
                     windows.add(self.windows[which - len(self.ids)])
-                elif _stands_alone(data, begin, end):
+                elif self._is_id(data, begin, end):
                     ids.add(self.ids[which])
         return ids, windows
 
@@ -138,6 +157,11 @@ def is_among(given: str, found: Collection[bytes]) -> bool:
     return any(form in found for form in _forms(given))
 
 
+def is_text_among(text: str, found: Collection[bytes]) -> bool:
+    """Whether a window of a text is among needles that were found."""
+    return any(w in found for form in _forms(text.strip()) for w in _windows(form))
+
+
 def _forms(text: str) -> set[bytes]:
     raw = text.encode()
     escaped = (json.dumps(text), json.dumps(text, ensure_ascii=False))
@@ -153,22 +177,18 @@ def _windows(data: bytes) -> list[bytes]:
     return [data[:WINDOW_BYTES], data[middle : middle + WINDOW_BYTES], data[-WINDOW_BYTES:]]
 
 
-def _word_in(word: bytes, data: bytes) -> bool:
-    begin = data.find(word)
-    while begin >= 0:
-        if _stands_alone(data, begin, begin + len(word)):
-            return True
-        begin = data.find(word, begin + 1)
-    return False
-
-
 def _stands_alone(data: bytes, begin: int, end: int) -> bool:
-    """Whether data[begin:end] is a whole word: no letter, digit, _ or - of ASCII is beside it, and
-    it is not what a time of day, or seconds since 1970, have behind the point."""
-    beside = (data[max(begin - 1, 0) : begin], data[end : end + 1])
-    if any(c.isalnum() or c in b"_-" for c in beside if c):
-        return False
+    """Whether data[begin:end] is a whole word: no letter, digit, _ or - of ASCII is beside it."""
+    before = data[max(begin - 1, 0) : begin]
+    behind = data[end : end + 1]
+    return not any(c.isalnum() or c in b"_-" for c in (before, behind) if c)
+
+
+def _may_be_a_fraction(data: bytes, begin: int, end: int) -> bool:
+    """Whether data[begin:end] is what a time of day, or seconds since 1970, have behind the
+    point."""
+    behind_a_point = data[max(begin - 1, 0) : begin] == b"."
     is_short = end - begin <= _FRACTION_DIGITS
-    if beside[0] != b"." or not is_short or not data[begin:end].isdigit():
-        return True
-    return not _BEFORE_FRACTION.search(data, max(begin - _BEFORE_BYTES, 0), begin)
+    if not behind_a_point or not is_short or not data[begin:end].isdigit():
+        return False
+    return _BEFORE_FRACTION.search(data, max(begin - _BEFORE_BYTES, 0), begin) is not None

@@ -106,7 +106,8 @@ def targets_of(
 
 def subjects_in(state: State) -> dict[str, tuple[str, ...]]:
     """Whom the requests that came with a hash meant, when they were planned."""
-    return {i: r.subjects for i, r in state.requests.items() if r.asked_by != "id"}
+    hashed = {i: r for i, r in state.requests.items() if r.asked_by != "id"}
+    return {i: r.subjects for i, r in hashed.items()}
 
 
 def _silence(replica: Replica, tainted: set[str]) -> Replica:

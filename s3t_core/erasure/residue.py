@@ -127,13 +127,15 @@ def scan(
         _sorted(found.written),
         frozenset(found.needles),
         needles.ids_unsearchable,
+        found.rows,
     )
 
 
 @dataclass
 class _Verdict:
     """What one file said. `whole`: it was decoded to its end. `files`: none for a link and an empty
-    directory. `needles`: those that the residue in it is of; none where it is of rows."""
+    directory. `needles`: those that the residue in it is of; `rows`: whether rows of
+    the erased are in it."""
 
     size: int = 0
     residue: bool = False
@@ -141,6 +143,7 @@ class _Verdict:
     whole: bool = True
     files: int = 1
     needles: set[bytes] = field(default_factory=set)
+    rows: bool = False
 
 
 class _Found:
@@ -154,6 +157,7 @@ class _Found:
         self.undecodable: list[str] = []
         self.written: list[str] = []
         self.needles: set[bytes] = set()
+        self.rows = False
 
     def add(self, name: str, verdict: _Verdict, own: bool, named: frozenset[bytes]) -> None:
         """Count a verdict. `own`: of something that the system wrote. `named`: the needles that its
@@ -165,6 +169,7 @@ class _Found:
         if verdict.residue or named:
             (self.residue if own else self.outside).append(name)
             self.needles |= {*verdict.needles, *named} if own else set()
+            self.rows |= verdict.rows and own
         if own and not verdict.whole:
             self.undecodable.append(name)
 
@@ -417,7 +422,7 @@ class _Searcher:
         one."""
         targets = self._by_subject.get(subject, ())
         if any(t.matches(subject, record) or not record for t in targets):
-            verdict.residue = True
+            verdict.residue = verdict.rows = True
         elif self._needles.told_in(content):
             named = (
                 _DIGEST.fullmatch(subject) is not None

@@ -110,13 +110,27 @@ class KeyChange:
     vouched: str
 
 
+@dataclass(frozen=True)
+class Uncertified:
+    """An erasure, or a part of one, that destroyed all it had to and has no certificate, because
+    its search found what `plan`'s requests ask for. The rest as State has it of an open erasure."""
+
+    plan: Event
+    steps: dict[str, Event]
+    planned_on: str
+    planned_after: tuple[int, int]
+    corrected_before_plan: int
+
+
 @dataclass
 class State:
     """What the ledger says. Built by `fold`; callers only read it.
 
     `size` counts the entries; `time` is the latest that any of them tells, since the clock was last
     put right. `plan` is the event of the open erasure, `steps` those of it that are done,
-    `planned_on` the data version when it was planned, `plans` the ids of all plans there were.
+    `planned_on` the data version when it was planned, `planned_after` how many versions of data and
+    of models there had been then, `plans` the ids of all plans there were. `uncertified` are
+    erasures, by plan id, that wait until what their search found is gone.
     `requests` has every request by id; `approved` by whom, `certified` the digest of the
     certificate, `closed` how it ended without one, `documents` the digest of the closing document
     of either kind, each by request. `outcomes` has what its erasure came to and how many rows it
@@ -145,6 +159,8 @@ class State:
     plan: Event | None = None
     steps: dict[str, Event] = field(default_factory=dict)
     planned_on: str = ""
+    planned_after: tuple[int, int] = (0, 0)
+    uncertified: dict[str, Uncertified] = field(default_factory=dict)
     plans: set[str] = field(default_factory=set)
     destroyed_objects: set[str] = field(default_factory=set)
     requests: dict[str, RequestRecord] = field(default_factory=dict)
@@ -206,8 +222,18 @@ class State:
 
     @property
     def planned(self) -> list[str]:
-        """Ids of the requests that are being carried out."""
+        """Ids of the requests of the open erasure."""
         return list(self.plan["plan"]["requests"]) if self.plan else []
+
+    @property
+    def set_aside(self) -> list[str]:
+        """Ids of the requests whose rows are destroyed, and which are found somewhere still."""
+        return [r for left in self.uncertified.values() for r in left.plan["plan"]["requests"]]
+
+    @property
+    def begun(self) -> list[str]:
+        """Ids of the requests that an erasure has begun to carry out."""
+        return [*self.planned, *self.set_aside]
 
     @property
     def sought(self) -> list[str]:

@@ -182,7 +182,10 @@ class FakeDatasets:
     def contents(self, targets: list[Target]) -> Contents:
         rows = [(s, r) for v in self.rows.values() for s, r in v]
         return Contents(
-            tuple(f"text of {s}" for s, r in rows if any(t.matches(s, r) for t in targets)),
+            {
+                t.request_id: tuple(f"text of {s}" for s, r in rows if t.matches(s, r))
+                for t in targets
+            },
             {
                 t.request_id: tuple(f"committed {r}" for s, r in rows if t.matches(s, r))
                 for t in targets
@@ -298,11 +301,12 @@ class FakeRegistry:
 class FakeNeedles:
     def __init__(self, guard: Guard) -> None:
         self.files: dict[str, list[str]] = {}
+        self.texts: dict[str, dict[str, list[str]]] = {}
         self._guard = guard
 
-    def gather(self, plan_id: str, texts: list[str]) -> None:
+    def gather(self, plan_id: str, texts: Mapping[str, Iterable[str]]) -> None:
         self._guard("needles.gather")
-        self.files[plan_id] = texts
+        self.texts[plan_id] = {request: list(of) for request, of in texts.items()}
         self._guard("needles.gathered")
 
     def read(self, plan_id: str, told: Mapping[str, Iterable[str]]) -> NeedlesFound:
@@ -312,16 +316,26 @@ class FakeNeedles:
             if not self.files.get(r)
             or not set(digests) <= {f"digest of {i}" for i in self.files[r]}
         ]
-        return NeedlesFound({r: self.files.get(r, []) for r in told}, lost, self.files.get(plan_id))
+        texts = self.texts.get(plan_id)
+        return NeedlesFound(
+            {r: self.files.get(r, []) for r in told},
+            lost,
+            None if texts is None else {r: texts.get(r, []) for r in told},
+        )
 
     def forget(self, plan_id: str, request_ids: Iterable[str]) -> None:
-        for name in [*request_ids, plan_id]:
+        for name in request_ids:
             self._guard("needles.forget")
             self.files.pop(name, None)
+            self.texts.get(plan_id, {}).pop(name, None)
+        self._guard("needles.forget")
+        if not self.texts.get(plan_id):
+            self.texts.pop(plan_id, None)
 
     def prune(self, keep: Callable[[], Iterable[str]]) -> None:
         kept = set(keep())
         self.files = {k: v for k, v in self.files.items() if k in kept}
+        self.texts = {k: v for k, v in self.texts.items() if k in kept}
 
 
 class FakeResidue:
@@ -345,7 +359,7 @@ class FakeResidue:
         if self.away:
             raise ResidueFound("rows may lie on a machine that is away")
         words = self.words | self._datasets.unrecorded
-        said = {name: word for name, word in words.items() if word in ids}
+        said = {name: word for name, word in words.items() if word in (*ids, *texts)}
         return ScanReport(
             1,
             1,
@@ -357,6 +371,7 @@ class FakeResidue:
             self.undecodable,
             self.written,
             frozenset(word.encode() for word in said.values()),
+            rows_found=bool(left),
         )
 
     def check(self) -> None:

@@ -48,7 +48,7 @@ def test_needles_of_plans_and_requests_that_never_came_to_be_are_removed(tmp_pat
     needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
     for name in ("req-pending", "req-abandoned", "req-just-now", "req-of-tomorrow"):
         needles.keep_ids({name: ["somebody"]})
-    needles.gather("plan-abandoned", ["a text"])
+    needles.gather("plan-abandoned", {"req-1": ["a text"]})
     for name, hours in (("req-abandoned", -2), ("req-of-tomorrow", 24)):
         time_then = time.time() + 3600 * hours
         os.utime(needles.folder / f"{name}.json", (time_then, time_then))
@@ -108,7 +108,7 @@ def test_what_is_no_file_under_the_name_of_a_plans_needles_goes_with_the_plan(
     needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
     for name in ("plan-abandoned", "plan-carried-out"):
         _put(needles.folder / f"{name}.json", kind)
-    assert needles.read("plan-carried-out", {}).texts is None
+    assert needles.read("plan-carried-out", {}).texts_of is None
     needles.prune(lambda: ["plan-carried-out"])
     assert [p.name for p in needles.folder.iterdir()] == ["plan-carried-out.json"]
     needles.destroy("plan-carried-out", [])
@@ -203,7 +203,7 @@ def test_a_scan_looks_for_the_ids_that_were_given_or_says_that_they_are_lost(
         path.unlink()
         NeedleFiles(needles.folder, b"o" * 32).keep_ids({"req-1": ["nobody"]})
     elif forged == "texts as ids":
-        needles.gather("req-1", ["nobody"])
+        needles.gather("req-1", {"req-1": ["nobody"]})
     else:
         _changed(
             path,
@@ -225,10 +225,10 @@ def test_a_scan_looks_for_the_texts_that_were_gathered_or_says_that_they_are_los
     tmp_path: Path, forged: str
 ) -> None:
     needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
-    needles.gather("plan-1", ["what she said"])
-    needles.gather("plan-2", ["nothing"])
-    path = needles.folder / "plan-1.json"
-    assert needles.read("plan-1", {}).texts == ["what she said"]
+    needles.gather("plan-1", {"req-1": ["what she said"]})
+    needles.gather("plan-2", {"req-1": ["nothing"]})
+    path, told = needles.folder / "plan-1.json", {"req-1": ()}
+    assert needles.read("plan-1", told).texts == ["what she said"]
     if forged == "another plan's":
         path.write_bytes((needles.folder / "plan-2.json").read_bytes())
     elif forged == "ids as texts":
@@ -237,8 +237,38 @@ def test_a_scan_looks_for_the_texts_that_were_gathered_or_says_that_they_are_los
     elif forged == "unsealed":
         path.write_text('["nothing"]')
     else:
-        _changed(path, lambda v: v.update(kept=["nothing"]))
-    assert needles.read("plan-1", {}).texts is None
+        _changed(path, lambda v: v.update(kept={"req-1": ["nothing"]}))
+    found = needles.read("plan-1", told)
+    assert found.texts_of is None and found.texts == []
+
+
+def test_what_a_plan_gathered_of_closed_requests_goes_and_of_the_others_stays(
+    tmp_path: Path,
+) -> None:
+    """A request that is not certified keeps its own needles, and nobody else's."""
+    needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
+    needles.gather("plan-1", {"req-1": ["hers", "both"], "req-2": ["his", "both"], "req-3": []})
+    needles.forget("plan-1", ["req-2", "req-3"])
+    needles.forget("plan-1", ["req-2", "req-3"])
+    assert needles.read("plan-1", {"req-1": (), "req-2": ()}).texts_of == {
+        "req-1": ["both", "hers"],
+        "req-2": [],
+    }
+    assert "his" not in (needles.folder / "plan-1.json").read_text()
+    needles.forget("plan-1", ["req-1"])
+    assert not (needles.folder / "plan-1.json").exists()
+
+
+def test_texts_that_an_earlier_build_gathered_are_looked_for_and_go_with_their_plan(
+    tmp_path: Path,
+) -> None:
+    needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
+    sealed = needles._sealed("plan-1", ["his", "hers"])
+    needles.folder.mkdir()
+    (needles.folder / "plan-1.json").write_bytes(sealed)
+    assert sorted(needles.read("plan-1", {"req-1": (), "req-2": ()}).texts) == ["hers", "his"]
+    needles.forget("plan-1", ["req-1"])
+    assert not (needles.folder / "plan-1.json").exists()
 
 
 @pytest.mark.slow

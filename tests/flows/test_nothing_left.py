@@ -39,8 +39,12 @@ class Without:
 
 
 def _run(place: Workspace, change: Callable[[ErasePorts], ErasePorts] = lambda p: p) -> None:
+    """Raises ResidueFound where anything is found."""
     ports = change(replace(erase_ports(place), evaluator=Unmeasured()))
-    Eraser(ports, erase_policy(place), lambda: "plan-1").run()
+    eraser = Eraser(ports, erase_policy(place), lambda: "plan-1")
+    eraser.run()
+    if eraser.uncertified:
+        raise ResidueFound("; ".join(eraser.uncertified.values()))
 
 
 def _lame(registry: Any, *methods: str) -> Any:

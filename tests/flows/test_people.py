@@ -98,6 +98,8 @@ def _erase(place: Workspace) -> dict[str, Any]:
     )
     plan = eraser.run()
     assert plan is not None
+    if eraser.uncertified:
+        raise ResidueFound("; ".join(eraser.uncertified.values()))
     outcomes = place.ledger.state().outcomes
     return {
         "certificates": [

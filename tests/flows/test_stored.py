@@ -314,7 +314,7 @@ def test_rows_that_lie_in_the_remote_alone_are_found_counted_searched_for_and_de
     targets = targets_of([request], {})
     found = place.datasets.find(targets, state.datasets, state.destroyed_objects)
     assert found.rows[request.request_id].earlier == 2
-    assert len(place.datasets.contents(targets).texts) == 2
+    assert len(place.datasets.contents(targets).texts[request.request_id]) == 2
     assert _erase(place) == {request.request_id: ("not trained on yet", 0)}
     assert (
         not _holding(place, ANN)

@@ -28,7 +28,8 @@ from s3t_core.erasure.closing import CLOSING_TYPE, closing_predicate
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.ledger import head_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash
-from s3t_core.erasure.report import REPORT_TYPE, build_report
+from s3t_core.erasure.report import build_report
+from s3t_core.erasure.report_document import REPORT_TYPE
 from s3t_core.erasure.state import Event, State
 from s3t_core.keys import WorkspaceKeys, key_check
 from s3t_core.learning.recipe import NumericProfile, Recipe, make_recipe, wanted

@@ -40,7 +40,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="quarantine: one record takes all of its subject",
-        where="flows/adapters/datasets.py::_Matcher.requests_of",
+        where="flows/adapters/matching.py::Matcher.requests_of",
         takes="t.matches(subject, record) or not record",
         puts="",
         fails="tests/flows/test_walk.py::others_stay_there",

@@ -180,7 +180,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: a spelling that comes when the erasure has begun is told by a rule alone",
         where="flows/use_cases/requests.py::_check_not_begun",
-        takes="{state.requests[r].suppression: r for r in state.planned if state.is_open(r)}",
+        takes="{state.requests[r].suppression: r for r in state.begun if state.is_open(r)}",
         puts="{}",
         fails="tests/faults/test_beside_the_ledger.py::when_the_erasure_has_begun",
     ),

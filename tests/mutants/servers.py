@@ -40,8 +40,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="serving: a deferred request starts a run at once",
         where="flows/supervisor/serving.py::why_at_once",
-        takes="r.request_id not in state.deferred",
-        puts="True",
+        takes="state.deferred | set(state.set_aside)",
+        puts="set()",
         fails="tests/faults/test_words.py::starts_no_run",
     ),
     Mutant(

@@ -511,7 +511,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="needles: one plan's texts pass for another's",
-        where="flows/adapters/local.py::NeedleFiles.read",
+        where="flows/adapters/local.py::NeedleFiles._gathered",
         takes="self._kept(self.folder / f'{plan_id}.json', plan_id)",
         puts="self._kept(self.folder / f'{plan_id}.json', 'plan-2')",
         fails="tests/faults/test_leftovers.py::texts_that_were",

@@ -528,6 +528,7 @@ def test_residue_stops_before_a_certificate_and_a_later_run_finishes() -> None:
     world.datasets.objects["a copy the system forgot"] = [("s01-2", "r2")]
     with pytest.raises(ResidueFound, match="no certificate was written"):
         world.eraser().run()
+    assert world.ledger.state().planned == ["q1"]  # somebody could train on rows
     assert not world.ports.certificates.files and world.ports.needles.files  # type: ignore[attr-defined]
     assert world.registry.alias == "2"  # what is done stays done
     del world.datasets.objects["a copy the system forgot"]
@@ -546,7 +547,7 @@ def test_needles_that_a_restore_lost_lock_no_request_and_are_certified_as_unsear
     assert (
         plan is not None and len(plan.commitments["q1"]) == 1 and len(plan.commitments["q2"]) == 2
     )
-    del world.ports.needles.files[plan.plan_id]  # type: ignore[attr-defined]
+    del world.ports.needles.texts[plan.plan_id]  # type: ignore[attr-defined]
     world.eraser().run()
     _check_finished(world, ["q1", "q2"], ["s01-2", "s00-0"])
     found = {q: _predicate(world, q) for q in ("q1", "q2")}
@@ -560,7 +561,7 @@ def test_texts_that_were_taken_out_after_the_plan_are_certified_as_lost() -> Non
     world.ask("q1", "s01-2")
     plan = world.eraser().plan()
     assert plan is not None and plan.texts == 1
-    world.ports.needles.files[plan.plan_id] = []  # type: ignore[attr-defined]
+    world.ports.needles.texts[plan.plan_id] = {}  # type: ignore[attr-defined]
     world.eraser().run()
     assert _predicate(world, "q1")["scan"]["lost"] == 1
 
@@ -722,9 +723,10 @@ def test_a_deferred_request_is_carried_out_once_there_are_rows(where: str) -> No
         world.tell(type="dataset", cause="ingest", dataset=version)
     else:
         world.datasets.quarantine.append((RUN_ID, "r0"))
-    with pytest.raises(ResidueFound, match=r"mlflow\.db"):
-        world.eraser().run()
-    assert world.ledger.state().planned == ["q2"] and not world.ledger.state().deferred
+    eraser = world.eraser()
+    eraser.run()
+    assert "mlflow.db" in eraser.uncertified["q2"]
+    assert world.ledger.state().set_aside == ["q2"] and not world.ledger.state().deferred
     world.ports.residue.words = {}  # type: ignore[attr-defined]
     world.eraser().run()
     assert world.ledger.state().outcomes["q2"] == ("not trained on yet", 1)
@@ -768,23 +770,159 @@ def test_a_deferred_request_may_be_withdrawn() -> None:
     assert not world.ledger.state().deferred
 
 
-@pytest.mark.parametrize("left", ["row", "id"])
-def test_what_is_left_of_an_erased_person_stops_the_erasure_whatever_else_is_found(
+LEFT = ("an id", "a text")
+"""What of an erased person may be found."""
+
+
+def _leave(world: World, left: str) -> None:
+    """Something of s01-2 that the system forgot."""
+    word = "s01-2" if left == "an id" else "text of s01-2"
+    world.ports.residue.words["a copy"] = word  # type: ignore[attr-defined]
+
+
+def _clear(world: World) -> None:
+    world.ports.residue.words.pop("a copy", None)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_what_is_left_of_an_erased_person_keeps_that_one_alone_whatever_else_is_found(
     left: str,
 ) -> None:
     world = _asked_for_a_run()
-    if left == "row":
-        world.datasets.objects["a copy"] = [("s01-2", "r2")]
-    else:
-        world.ports.residue.words["a log"] = "s01-2"  # type: ignore[attr-defined]
-    with pytest.raises(ResidueFound, match="a copy" if left == "row" else "a log"):
-        world.eraser().run()
+    _leave(world, left)
+    eraser = world.eraser()
+    eraser.run()
     state = world.ledger.state()
-    assert state.planned == ["q1", "q3"] and not state.outcomes and state.deferred == {"q2"}
-    world.datasets.objects.pop("a copy", None)
-    world.ports.residue.words.pop("a log", None)  # type: ignore[attr-defined]
+    assert "a copy" in eraser.uncertified["q1"] and eraser.uncertified.keys() == {"q1"}
+    assert state.set_aside == ["q1"] and state.deferred == {"q2"} and state.plan is None
+    assert state.outcomes.keys() == {"q3"} and _predicate(world, "q3")["batch"]["requests"] == 1
+    assert world.ports.needles.texts.keys() == state.uncertified.keys()  # type: ignore[attr-defined]
+    _clear(world)
     world.eraser().run()
     _check_deferred(world)
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_who_is_found_again_is_not_certified_and_stops_nobody_who_asks_later(left: str) -> None:
+    """Whoever has rows, and finds a way to have something of them stand where nobody removes it,
+    kept everybody else from a certificate for ever."""
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.ask("q2", "s11-0")
+    _leave(world, left)
+    world.eraser().run()
+    assert world.ledger.state().certified.keys() == {"q2"}
+    size = len(world.ledger.events)
+    assert world.eraser().run() is None
+    assert len(world.ledger.events) == size  # it costs no entries, however often it is found
+    world.ask("q3", "s02-1")
+    again = world.eraser()
+    assert again.run() is not None and again.run() is None
+    assert world.ledger.state().certified.keys() == {"q2", "q3"} and "q1" in again.uncertified
+    for told in (
+        {"type": "closed", "request": "q1", "kind": "withdrawal", "certificate": "0" * 64},
+        {"type": "hold", "state": "set", "subject": "s01-2", "id_rule": []},
+    ):
+        with pytest.raises(LedgerError):
+            world.tell(by="x", basis="", **told)
+    _clear(world)
+    world.eraser().run()
+    _check_finished(world, ["q1", "q2", "q3"], ["s01-2", "s11-0", "s02-1"])
+    told = _predicate(world, "q1")
+    assert told["found"]["outcome"] == "erased" and told["deactivated"]
+    assert told["found"]["id_searched"] and told["scan"]["lost"] == 0
+    assert told["versions"]["before"] == "1" and told["versions"]["after"] == world.registry.alias
+    assert told["dataset"]["before"] != told["dataset"]["after"]
+    assert told["batch"]["plan"] == _predicate(world, "q2")["batch"]["plan"]
+
+
+def test_where_rows_are_found_too_nobody_is_set_aside() -> None:
+    """Whoever is, leaves the workspace free to train: on what lies there."""
+    world = _asked_for_a_run()
+    _leave(world, "an id")
+    world.datasets.objects["a copy of rows"] = [("s01-2", "r2")]
+    with pytest.raises(ResidueFound, match="a copy of rows"):
+        world.eraser().run()
+    state = world.ledger.state()
+    assert state.planned == ["q1", "q2", "q3"] and not state.set_aside and not state.deferred
+    del world.datasets.objects["a copy of rows"]
+    _clear(world)
+    world.eraser().run()
+    _check_deferred(world)
+
+
+def test_needles_lost_while_a_request_waits_for_its_certificate_are_certified_as_lost() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.ask("q2", "s11-0")
+    _leave(world, "a text")
+    world.eraser().run()
+    world.ports.needles.texts.clear()  # type: ignore[attr-defined]
+    _clear(world)
+    world.eraser().run()
+    assert _predicate(world, "q1")["scan"]["lost"] == 1
+
+
+def test_each_request_of_an_erasure_is_certified_when_nothing_of_it_is_found() -> None:
+    """Three were set aside, one after another, and come back one after another."""
+    world = make_world()
+    subjects = {"q1": "s01-2", "q2": "s11-0", "q3": "s02-1"}
+    for request, subject in subjects.items():
+        world.ask(request, subject)
+    words = world.ports.residue.words  # type: ignore[attr-defined]
+    words |= {f"log of {r}": s for r, s in subjects.items()}
+    world.eraser().run()
+    assert set(world.ledger.state().set_aside) == set(subjects)
+    for request in subjects:
+        del words[f"log of {request}"]
+        world.eraser().run()
+        assert request in world.ledger.state().certified
+        assert _predicate(world, request)["batch"]["requests"] == 1
+    _check_finished(world, list(subjects), list(subjects.values()))
+
+
+def test_where_nobody_can_search_again_others_are_carried_out_and_it_is_told() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    _leave(world, "an id")
+    world.eraser().run()
+    world.ports.residue.undecodable = ("broken",)  # type: ignore[attr-defined]
+    _clear(world)
+    eraser = world.eraser()
+    assert eraser.run() is None and "broken" in eraser.uncertified["q1"]
+    world.ports.residue.undecodable = ()  # type: ignore[attr-defined]
+    world.eraser().run()
+    _check_finished(world, ["q1"], ["s01-2"])
+
+
+def _calls_where_one_is_set_aside() -> int:
+    world = _set_aside()
+    world.eraser().run()
+    _clear(world)
+    world.eraser().run()
+    return world.reaper.calls
+
+
+def _set_aside(at: int = -1) -> World:
+    world = make_world(at)
+    world.ask("q1", "s01-2")
+    world.ask("q2", "s11-0")
+    _leave(world, "a text")
+    return world
+
+
+@pytest.mark.parametrize("at", range(1, _calls_where_one_is_set_aside() + 1))
+def test_killed_at_any_call_where_a_request_is_set_aside_a_rerun_finishes(at: int) -> None:
+    world = _set_aside(at)
+    with pytest.raises(Killed):
+        world.eraser().run()
+        assert world.ledger.state().set_aside == ["q1"]
+        _clear(world)
+        world.eraser().run()
+    world.eraser().run()
+    _clear(world)
+    world.eraser().run()
+    _check_finished(world, ["q1", "q2"], ["s01-2", "s11-0"])
 
 
 @pytest.mark.parametrize("left", [RUN_ID, "s01-2"])

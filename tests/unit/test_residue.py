@@ -587,7 +587,10 @@ def test_a_scan_says_what_it_found_and_where_it_is_somebodys_does_not(tmp_path: 
     report = scan(tmp_path, [], ["own"], [], needles, [])
     assert report.needles_found == {f"person-{n}".encode() for n in (1, 3, 4, 5, 7)}
     assert (report.shared, report.outside, len(report.residue)) == (1, ("notes",), 2)
-    assert "person-1" not in repr(report)
+    assert "person-1" not in repr(report) and not report.rows_found
+    target = Target("q", "a" * 64, "")
+    assert scan(tmp_path, [], ["own"], [], needles, [target]).rows_found
+    assert not scan(tmp_path, [], [], [], needles, [target]).rows_found  # a copy of the operator's
 
 
 def test_a_row_in_an_archive_is_as_much_its_subjects_as_one_beside_it(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, SliceVersion, StageRecord
+from s3t_core.erasure.expected import NotAllowed
 from s3t_core.erasure.ledger import corrected, dataset_to_json, fold
 from s3t_core.erasure.offline import VOUCHED, key_id
-from s3t_core.erasure.rules import KINDS, NotAllowed, check
+from s3t_core.erasure.rules import KINDS, check
 from s3t_core.erasure.state import STEPS, Event, State
 from s3t_core.errors import LedgerError
 from s3t_core.release_json import release_to_json, stage_to_json
@@ -135,6 +136,12 @@ def _deferred(*requests: str) -> Event:
     return {"type": "deferred", "plan_id": "p", "requests": list(requests)}
 
 
+def _uncertified(*requests: str, **changes: Any) -> Event:
+    told = {"plan_id": "p", "requests": list(requests), "texts": 0, "texts_of_others": 0}
+    return {"type": "uncertified", **told, **changes}
+
+
+RESUMED: Event = {"type": "resumed", "plan_id": "p"}
 PLAN = plan_for("q1") | {
     "slices": [[0, 0]],
     "deactivated": [stage_to_json(A)],
@@ -495,6 +502,19 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "a request that is not carried out, deferred": (_deferred("q1", "q2"), set()),
     "a request deferred twice": (_deferred("q1", "q1"), set()),
     "no request, deferred": (_deferred(), set()),
+    "a request that is found, without its certificate": (
+        _uncertified("q1"),
+        _states("measure", "scan"),
+    ),
+    "a request of another erasure, uncertified": (_uncertified("q1", plan_id="other"), set()),
+    "a request that is not carried out, uncertified": (_uncertified("q1", "q2"), set()),
+    "a request uncertified twice": (_uncertified("q1", "q1"), set()),
+    "no request, uncertified": (_uncertified(), set()),
+    "an uncertified request with more texts than were gathered": (
+        _uncertified("q1", texts=PLAN["texts"] + 1),
+        set(),
+    ),
+    "an erasure that waits for nothing, resumed": (RESUMED, set()),
     "a certificate": ({"type": "certified", "request": "q1", "certificate": DOCUMENT}, {"scan"}),
     "a certificate for another request": (
         {"type": "certified", "request": "q2", "certificate": DOCUMENT},
@@ -580,6 +600,39 @@ def _history(until: str) -> list[Event]:
 STATES = {name: fold(_history(name)) for name in NAMES}
 
 
+ASIDE = fold([*_history("measure"), {"time": NOW, **_uncertified("q1")}])
+"""An erasure that destroyed, and whose one request was found."""
+
+
+@pytest.mark.parametrize("what", LEGAL)
+def test_beside_an_uncertified_erasure_everything_goes_on_but_nothing_of_its_request(
+    what: str,
+) -> None:
+    event, where = LEGAL[what]
+    refused = {
+        "a hold",  # of the subject whose rows are destroyed
+        "a return",
+    }
+    more = {
+        "an erasure that waits for nothing, resumed",
+        "a request of an erasure asked again",  # it is open
+    }
+    expected = what in more or ("done" in where and what not in refused)
+    assert _takes(ASIDE, {"time": NOW, **event}) == expected
+
+
+def test_an_uncertified_erasure_goes_on_at_its_search_with_what_it_was_planned_on() -> None:
+    later = fold([{"time": NOW, **LEGAL["data ingested"][0]}], ASIDE, ASIDE.size)
+    state = fold([{"time": NOW, **RESUMED}], later, later.size)
+    assert not state.uncertified and state.planned == ["q1"] and state.set_aside == []
+    assert list(state.steps) == list(STEPS[: STEPS.index("scan")])
+    assert (state.planned_on, state.planned_after) == ("d1", (1, 1))
+    assert _takes(state, {"time": NOW, **_step("scan")})
+    assert not _takes(state, {"time": NOW, **RESUMED})
+    moving = fold([{"time": NOW, **_moving("begun")}], ASIDE, ASIDE.size)
+    assert not _takes(moving, {"time": NOW, **RESUMED})
+
+
 @pytest.mark.parametrize(
     "asked", ["by a hash of somebody", *(f"a row {where}" for where in PLAN["rows"]["q1"])]
 )
@@ -658,6 +711,17 @@ def _takes(state: State, event: Event) -> bool:
     return True
 
 
+def test_a_destruction_that_left_an_object_which_had_rows_is_refused() -> None:
+    """What the present data has is needed: nothing that was found is in it any more."""
+    told = _history("rewrite")
+    for event in told:
+        if event["type"] == "planned":
+            event["plan"] = event["plan"] | {"objects": ["md5 0 d1", "md5 0 d2"]}
+    state, done = fold(told), {"time": NOW, **_step("destroy")}
+    assert _takes(state, {**done, "objects": ["md5 0 d1"]})
+    assert not _takes(state, {**done, "objects": []})
+
+
 def test_no_hold_is_set_on_whom_an_erasure_that_has_begun_found_by_a_hash() -> None:
     plan = plan_for("q3", plan_id="p3") | {"subjects": {"q3": ["hers"]}, "near": {"q3": []}}
     begun = fold(
@@ -725,10 +789,10 @@ def test_an_event_that_lacks_any_part_is_refused_and_nothing_else_breaks(kind: s
     optional |= (
         {"attempt"} if kind == "retrain" else set()
     )  # what is finished was tried however often
-    samples = [(e, w) for e, w in LEGAL.values() if e["type"] == kind and w]
+    samples = [(e, STATES[sorted(w)[0]]) for e, w in LEGAL.values() if e["type"] == kind and w]
+    samples += [(RESUMED, ASIDE)] if kind == "resumed" else []
     assert samples
-    for event, where in samples:
-        state = STATES[sorted(where)[0]]
+    for event, state in samples:
         for part in event.keys() - {"type"} - optional:
             without = {k: v for k, v in {"time": NOW, **event}.items() if k != part}
             assert not _takes(state, without), part

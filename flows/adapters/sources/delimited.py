@@ -433,7 +433,10 @@ def _is_even(lines: Sequence[str], delimiter: str) -> bool:
     """Whether a delimiter makes as many cells of nearly every row as of the first, and more than
     one."""
     widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
-    return len(widths) > 1 and widths[0] > 1 and widths.count(widths[0]) >= _NEARLY * len(widths)
+    if len(widths) < 2 or widths[0] < 2:
+        return False
+    same = widths.count(widths[0])
+    return same >= _NEARLY * len(widths)
 
 
 def _escaped(delimiter: str) -> str:

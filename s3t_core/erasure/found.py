@@ -1,0 +1,73 @@
+"""What the residue scan of an erasure found: of which requests it is, and what is told of it."""
+
+from collections.abc import Collection, Iterable
+
+from s3t_core.erasure.needles import is_among, is_text_among
+from s3t_core.erasure.planner import ErasurePlan
+from s3t_core.erasure.state import State
+from s3t_core.errors import ResidueFound
+from s3t_core.ports import NeedlesFound, ScanReport
+
+
+def found_of(report: ScanReport, found: NeedlesFound, requests: Iterable[str]) -> list[str]:
+    """Those of the requests of which an id as given, or a text, is what was found. None where rows
+    were found: they are not there by chance, and somebody could train on them."""
+    needles, texts_of = report.needles_found, found.texts_of or {}
+    if report.rows_found:
+        return []
+    return [
+        r
+        for r in requests
+        if any(is_among(given, needles) for given in found.ids_of.get(r, ()))
+        or any(is_text_among(text, needles) for text in texts_of.get(r, ()))
+    ]
+
+
+def refuse_residue(report: ScanReport) -> None:
+    """Raises ResidueFound for anything left, and for a file that nobody can look into."""
+    if report.residue:
+        raise ResidueFound(told_of_residue(report))
+    if report.undecodable:
+        raise ResidueFound(_told_of_undecodable(report))
+
+
+def is_of_nobody(request: str, plan: ErasurePlan, state: State) -> bool:
+    """Whether the erasure found no row of whom an open request asks for, by an id or by a hash that
+    is nobody's: nothing that it erases can have left that anywhere."""
+    found = plan.rows[request].known or plan.subjects.get(request)
+    return not found and request not in state.certified
+
+
+def told_of_residue(report: ScanReport, requests: Collection[str] = ()) -> str:
+    """What is told where something of the erased records was found: of these requests, whose rows
+    are destroyed, or of nobody can say whom."""
+    told = (
+        f"expected nothing of the erased records to be left, got matches in {len(report.residue)} "
+        f"file(s): {', '.join(report.residue[:5])}; no certificate was written"
+    )
+    if requests:
+        told += (
+            f" for {len(requests)} request(s), whose rows are destroyed "
+            f"({', '.join(sorted(requests)[:5])}); everything else is carried out"
+        )
+    told += ". "
+    if set(report.residue) <= set(report.written):
+        return told + "A running process is writing them: run `s3t erase` again when it has ended"
+    if any(path.startswith(".s3t/prefect/") for path in report.residue):
+        told += "Prefect's own records, in .s3t/prefect, go with `s3t stop --forget`. "
+    return told + "Remove what put it there, then run `s3t erase` again"
+
+
+def _told_of_undecodable(report: ScanReport) -> str:
+    """What is told where the scan could not look into everything."""
+    told = (
+        f"expected to search every file to its end, got {len(report.undecodable)} that cannot be "
+        f"decoded: {', '.join(report.undecodable[:5])}; nobody can say what is in them, so no "
+        "certificate was written. "
+    )
+    if set(report.undecodable) <= set(report.written):
+        return told + "A running process is writing them: run `s3t erase` again when it has ended"
+    return told + (
+        "Remove what is broken (a data object comes back with the erase run after that), or take "
+        "what is yours out of the system's directories, then run `s3t erase` again"
+    )
