@@ -8,9 +8,11 @@ model with one stack of layers works.
 import contextlib
 import hashlib
 import json
+import platform
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,42 @@ def _no_progress_bar() -> Iterator[None]:
 def load_tokenizer(backbone: Backbone) -> Any:
     """The backbone's tokenizer."""
     return AutoTokenizer.from_pretrained(backbone.path)
+
+
+_READERS = (
+    "sentencepiece",
+    "tiktoken",
+    "mistral-common",
+    "regex",
+    "ftfy",
+    "emoji",
+    "fugashi",
+    "unidic",
+    "unidic-lite",
+    "ipadic",
+    "SudachiPy",
+    "SudachiDict-core",
+    "rhoknp",
+    "jieba",
+    "rjieba",
+    "sacremoses",
+    "spacy",
+    "phonemizer",
+)
+"""Packages that tokenizers of transformers which are written in Python read texts with."""
+
+
+def tokenizer_code(backbone: Backbone) -> str:
+    """What reads texts for this backbone: the version of the package tokenizers, or, where its
+    tokenizer is written in Python, that of Python, whose tables of characters it asks, and of
+    whatever such tokenizers use that is installed."""
+    if is_vision(backbone) or load_tokenizer(backbone).is_fast:
+        return version("tokenizers")
+    told = [f"python {platform.python_version()}"]
+    for name in _READERS:
+        with contextlib.suppress(PackageNotFoundError):
+            told.append(f"{name} {version(name)}")
+    return ", ".join(told)
 
 
 def is_vision(backbone: Backbone) -> bool:

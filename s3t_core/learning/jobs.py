@@ -100,9 +100,8 @@ def describe(job: DescribeJob) -> Description:
     from s3t_core.learning.stage import numeric_profile
 
     found = find_backbone(job.model)
-    return Description(
-        found.digest, found.tokenizer_digest, found.layers, numeric_profile(job.threads, job.device)
-    )
+    profile = numeric_profile(job.threads, job.device, found)
+    return Description(found.digest, found.tokenizer_digest, found.layers, profile)
 
 
 def train(job: StageJob) -> StageOutcome:
@@ -111,15 +110,16 @@ def train(job: StageJob) -> StageOutcome:
     from s3t_core.learning.backbone import check_backbone, find_backbone
     from s3t_core.learning.stage import numeric_profile, train_stage
 
-    profile = numeric_profile(job.recipe.profile.threads, job.recipe.training["device"])
+    backbone = find_backbone(job.recipe.model)
+    check_backbone(backbone, job.recipe.backbone_digest, job.recipe.tokenizer_digest)
+    threads, device = job.recipe.profile.threads, job.recipe.training["device"]
+    profile = numeric_profile(threads, device, backbone)
     if profile != job.recipe.profile:
         raise GuaranteeError(
             "expected the numeric profile of the stage key, got another (wanted and got: "
             f"{job.recipe.profile.differences(profile)}); train on machines of one profile, or run "
             "`s3t train` anew on this one"
         )
-    backbone = find_backbone(job.recipe.model)
-    check_backbone(backbone, job.recipe.backbone_digest, job.recipe.tokenizer_digest)
     held_out = (
         sorted(read_verified(job.held_out.path, job.keys, job.held_out.digest))[: job.measured]
         if (job.measured)

@@ -42,7 +42,8 @@ def blocks(layers: int, slices: int) -> tuple[tuple[int, ...], ...]:
 class NumericProfile:
     """What else decides the bits of a stage. Byte equality is claimed within one profile.
 
-    Library versions, of those too that turn a row into what a backbone reads; the CPU's capability,
+    Library versions, of those too that turn a row into what a backbone reads (`tokenizers`: that of
+    Python and others where the backbone's tokenizer is written in Python); the CPU's capability,
     its maker and whether it multiplies in bfloat16; threads; and `fingerprint`, a digest of what
     the machine computes (learning.fingerprint). The maker stands beside the fingerprint because
     libraries choose kernels by it, for shapes too that the fingerprint does not try. "" in a

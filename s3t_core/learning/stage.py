@@ -20,7 +20,7 @@ from torch import Tensor
 
 from s3t_core.errors import TrainingError, UsageError
 from s3t_core.learning.activations import Activations
-from s3t_core.learning.backbone import Backbone, load_model
+from s3t_core.learning.backbone import Backbone, load_model, tokenizer_code
 from s3t_core.learning.device_map import device_map
 from s3t_core.learning.encoding import Encoded, Reader, encode, in_order, load_reader
 from s3t_core.learning.fingerprint import fingerprint
@@ -52,7 +52,7 @@ class StageResult:
     steps: int
 
 
-def numeric_profile(threads: int, device: str = "cpu") -> NumericProfile:
+def numeric_profile(threads: int, device: str, backbone: Backbone) -> NumericProfile:
     """The profile of this process, with stages trained on `threads` threads. Raises UsageError
     without the device."""
     import accelerate
@@ -60,7 +60,6 @@ def numeric_profile(threads: int, device: str = "cpu") -> NumericProfile:
     import peft
     import PIL
     import safetensors
-    import tokenizers
     import transformers
 
     return NumericProfile(
@@ -70,7 +69,7 @@ def numeric_profile(threads: int, device: str = "cpu") -> NumericProfile:
         cpu_capability=_capability(device),
         threads=threads,
         bfloat16=device == "cpu" and torch.cpu._is_avx512_bf16_supported(),
-        tokenizers=tokenizers.__version__,
+        tokenizers=tokenizer_code(backbone),
         pillow=PIL.__version__,
         safetensors=safetensors.__version__,
         numpy=numpy.__version__,

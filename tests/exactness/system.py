@@ -104,7 +104,7 @@ class TinySystem:
             self.backbone.digest,
             self.backbone.tokenizer_digest,
             self.backbone.layers,
-            numeric_profile(1),
+            numeric_profile(1, "cpu", self.backbone),
         )
         self.sequences = cyclic_sequences(self.slices, self.budget)
 

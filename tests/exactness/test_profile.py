@@ -3,6 +3,8 @@ nothing mixes two."""
 
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -17,6 +19,7 @@ from s3t_core.errors import GuaranteeError
 from s3t_core.learning import pins
 from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.activations import Activations, states_key
+from s3t_core.learning.backbone import find_backbone
 from s3t_core.learning.fingerprint import fingerprint
 from s3t_core.learning.recipe import NumericProfile, Recipe
 from s3t_core.learning.release import (
@@ -26,6 +29,7 @@ from s3t_core.learning.release import (
     recipe_from_json,
     recipe_to_json,
 )
+from s3t_core.learning.stage import numeric_profile
 from s3t_core.release_json import release_to_json
 from tests.exactness.system import KEYS, TinySystem, make_slices
 from tests.exactness.test_activations import _store
@@ -412,6 +416,7 @@ WAITING = """
 import os, sys
 from s3t_core.learning.pins import wait_without_spinning
 wait_without_spinning(os.environ)
+from s3t_core.learning.backbone import find_backbone
 from s3t_core.learning.fingerprint import fingerprint
 print(fingerprint(2))
 """
@@ -442,3 +447,25 @@ def test_threads_wait_asleep_unless_the_operator_says_otherwise_and_no_byte_depe
         and "OMP_WAIT_POLICY = 'ACTIVE'" in told[1].stderr
     )
     assert told[0].stdout == told[1].stdout
+
+
+def test_what_reads_texts_stands_in_the_profile_whatever_the_tokenizer_is_made_of(
+    tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tokenizer written in Python asks Python's tables of characters, and packages that come
+    beside transformers."""
+    import tokenizers
+    from transformers import ByT5Tokenizer
+
+    fast = find_backbone(str(tiny_backbone))
+    assert numeric_profile(1, "cpu", fast).tokenizers == tokenizers.__version__
+    shutil.copytree(tiny_backbone, tmp_path / "slow")
+    for path in (tmp_path / "slow").glob("*token*"):
+        path.unlink()
+    ByT5Tokenizer().save_pretrained(tmp_path / "slow")
+    slow = find_backbone(str(tmp_path / "slow"))
+    told = numeric_profile(1, "cpu", slow).tokenizers
+    assert told.startswith(f"python {platform.python_version()}") and "regex " in told
+    monkeypatch.setattr(platform, "python_version", lambda: "3.99.0")
+    assert numeric_profile(1, "cpu", slow).tokenizers != told
+    assert numeric_profile(1, "cpu", fast).tokenizers == tokenizers.__version__

@@ -424,6 +424,25 @@ def _set_aside(place: Workspace) -> str:
     return told
 
 
+def test_an_id_that_looks_like_a_fraction_of_a_second_somewhere_was_not_searched_for_everywhere(
+    place: Workspace,
+) -> None:
+    """Nobody can say whether it is a time, or the number of somebody in a text."""
+    (place.state_dir / "a.log").write_text(f"call 1512345678.{NUMBER} about it\n")
+    (number,) = take_requests(place, [NUMBER])
+    (spaced,) = take_requests(place, [SPACED])
+    assert _erase(place)[number.request_id] != "nothing found"
+    searched = {
+        r.request_id: json.loads(
+            base64.b64decode(
+                json.loads(place.certificates.path_of(r.request_id).read_bytes())["payload"]
+            )
+        )["predicate"]["found"]["id_searched"]
+        for r in (number, spaced)
+    }
+    assert searched == {number.request_id: False, spaced.request_id: True}
+
+
 def _found_again(place: Workspace, who: str) -> bool:
     """Whether one more erasure goes to its end, and finds this person."""
     (request,) = take_requests(Workspace(place.root), [who])

@@ -211,6 +211,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/exactness/test_profile.py::changes_the_fingerprint",
     ),
     Mutant(
+        name="profile: what a tokenizer in Python uses stands in no key",
+        where="s3t_core/learning/stage.py::numeric_profile",
+        takes="tokenizer_code(backbone)",
+        puts="__import__('tokenizers').__version__",
+        fails="tests/exactness/test_profile.py::whatever_the_tokenizer",
+    ),
+    Mutant(
         name="profile: a shell chooses kernels",
         where="s3t_core/learning/preload.py",
         takes="pin(os.environ)",
