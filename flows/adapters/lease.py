@@ -36,7 +36,7 @@ CHANGE, TRAIN = "change", "train"
 class LostLease(Busy):
     """Somebody else changes the workspace by now. What this process wrote since it lost its lease,
     if anything, was made from what it read before: whoever catches this has the workspace put right
-    (flows.use_cases.reconciling.putting_right)."""
+    (flows.use_cases.reconciling.healing_a_lost_lease)."""
 
 
 class Lease:

@@ -272,7 +272,7 @@ def _closing(
         f"  s3t verify .s3t/certificates/{certificate}",
         '  s3t predict "the smell of rain"',
         "  s3t retrain                                  train anew what was deactivated",
-        "  mlflow ui --backend-store-uri sqlite:///.s3t/mlflow.db",
+        "  s3t report                                   what an auditor reads: HTML, PDF, JSON",
         "With data of your own: s3t init my-model, then the README.",
     ):
         console.print(line, highlight=False, markup=False)

@@ -16,7 +16,7 @@ from flows.adapters.lease import Lease
 from flows.adapters.local import is_held
 from flows.progress import current
 from flows.use_cases.finding import erased_in, erased_of, look_alikes
-from flows.use_cases.reconciling import putting_right, reconcile, unserved
+from flows.use_cases.reconciling import healing_a_lost_lease, reconcile, unserved
 from flows.use_cases.replacing import train_first
 from flows.use_cases.retraining import Deployment, have_retrained, want_retrain
 from flows.use_cases.steps import Steps
@@ -56,7 +56,10 @@ def erase_pending(
     started = time.monotonic()
     problems: list[str] = []
     training = _WAIT_SECONDS if is_held(place.training_lock_path) else 0
-    with putting_right(place), access.changing(place, max(wait_seconds, training)) as lease:
+    with (
+        healing_a_lost_lease(place),
+        access.changing(place, max(wait_seconds, training)) as lease,
+    ):
         sweep(place)
         documents = check_whole(place)
         healed = reconcile(place)

@@ -126,7 +126,9 @@ def look_up_hashed(place: Workspace, hashed: Iterable[str]) -> dict[str, Finding
         {told: hashed_forms(place.keys, *each) for told, each in parsed.items()},
     )
     try:
-        index = earlier_too(place, state, set(), {form for each in forms.values() for form in each})
+        index = look_in_every_index(
+            place, state, set(), {form for each in forms.values() for form in each}
+        )
     except (DataError, GuaranteeError, StorageError) as error:
         return dict.fromkeys(parsed, Finding("not told", why=str(error)))
     return {
@@ -149,7 +151,7 @@ def look_alikes(place: Workspace, requests: Iterable[DeletionRequest]) -> dict[s
         if digest in wanted:
             folds[digest] = form_of(keys, "folded", folded(given))
     try:
-        index = earlier_too(place, state, set(), set(folds.values()))
+        index = look_in_every_index(place, state, set(), set(folds.values()))
     except (DataError, GuaranteeError, StorageError):
         return {}
     return {
@@ -194,7 +196,7 @@ def _indexed(
     """What every index says; where an earlier one cannot be read, and the subjects are all in the
     current data, what that says, and why it is not all. Raises DataError, GuaranteeError."""
     try:
-        return earlier_too(place, state, subjects, forms), ""
+        return look_in_every_index(place, state, subjects, forms), ""
     except (DataError, GuaranteeError, StorageError) as error:
         return _with_quarantine(
             place,
@@ -204,7 +206,9 @@ def _indexed(
         ), str(error)
 
 
-def earlier_too(place: Workspace, state: State, subjects: set[str], forms: set[str]) -> IndexFound:
+def look_in_every_index(
+    place: Workspace, state: State, subjects: set[str], forms: set[str]
+) -> IndexFound:
     """What every stored index and quarantine say: stages of an earlier data version may still
     answer."""
     found = place.datasets.look_up(

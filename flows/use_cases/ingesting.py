@@ -34,7 +34,7 @@ from flows.use_cases.admission import (
     suppressed_by,
 )
 from flows.use_cases.next_steps import told_thin
-from flows.use_cases.reconciling import putting_right
+from flows.use_cases.reconciling import healing_a_lost_lease
 from flows.use_cases.steps import AS_THEY_STAND, Steps
 from flows.workspace import access, stores
 from flows.workspace.sweeping import sweep
@@ -86,7 +86,7 @@ def run_ingest(
 ) -> IngestReport:
     """Ingest under the locks. `append`: unite with what is there. `shrink`: also where much of what
     is there would be gone ([data] max_shrink)."""
-    with putting_right(place), access.training(place), access.changing(place):
+    with healing_a_lost_lease(place), access.training(place), access.changing(place):
         return ingest_source(place, sources, append, chunk_rows, shrink, steps)
 
 

@@ -207,7 +207,7 @@ def _check_begin(old: Workspace, new: Workspace) -> None:
         if getattr(old.config, section) != getattr(new.config, section):
             LeftPlace.of(old, section, old.owner).check_alone()
             LeftPlace.of(new, section, old.owner).check_footing()
-    new.teller = old
+    new.ledger_of = old
     if len(old.datasets.remotes()) > 1:
         raise UsageError(
             "expected one DVC remote, got several in .dvc/config; push to the others after the "
@@ -311,7 +311,7 @@ class _Move:
                     }
                 )
                 old.signing.write_checkpoint()
-            self.new.teller = old
+            self.new.ledger_of = old
             stores.claim(self.new, begins=True)
             self._note(claimed=True, emptied="")
             if self._moves["store"]:
@@ -343,7 +343,7 @@ class _Move:
             write_remote(root, self.new.config.dvc.remote)
         place = Workspace(root)
         state = place.ledger.state()
-        self.old.teller, self._owner = place, place.owner
+        self.old.ledger_of, self._owner = place, place.owner
         if (root / ".git").exists():
             commit_files(root, [CONFIG_NAME, ".dvc/config"], "s3t: the workspace moved")
         if state.dataset is not None:
@@ -365,7 +365,7 @@ class _Move:
 
     def destroy_copies(self) -> None:
         """What was copied, before the database was."""
-        self.new.teller, self._owner = self.old, self.old.owner
+        self.new.ledger_of, self._owner = self.old, self.old.owner
         if (
             self._journal.claimed and self._journal.emptied != "new"
         ):  # before that, nothing there is ours

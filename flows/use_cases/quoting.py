@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from flows.adapters.datasets import IndexFound
-from flows.use_cases.finding import earlier_too, may_tell, rule_of
+from flows.use_cases.finding import look_in_every_index, may_tell, rule_of
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.spellings import spellings_of
 from s3t_core.erasure.state import State
@@ -156,5 +156,9 @@ def _is_known(place: Workspace, runs: Iterable[str]) -> bool:
             return True
         subjects |= mine
         forms |= shown
-    found = earlier_too(place, state, subjects, forms) if state.datasets else IndexFound(set(), {})
+    found = (
+        look_in_every_index(place, state, subjects, forms)
+        if state.datasets
+        else IndexFound(set(), {})
+    )
     return bool(found.subjects or found.subjects_by_form)

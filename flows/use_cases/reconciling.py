@@ -38,7 +38,7 @@ _TAKEN_OVER_SECONDS = 3600.0
 
 
 @contextmanager
-def putting_right(place: Workspace) -> Iterator[None]:
+def healing_a_lost_lease(place: Workspace) -> Iterator[None]:
     """Where the block raises LostLease: what it wrote meanwhile was made from data, stages or a
     release that may be destroyed since, and goes, before anybody is told. A process that is killed
     before that leaves it to the next erase run, whose own look comes before any certificate."""

@@ -8,7 +8,7 @@ from there.
 
 import time
 
-from flows.use_cases.reconciling import putting_right
+from flows.use_cases.reconciling import healing_a_lost_lease
 from flows.use_cases.steps import AS_THEY_STAND, Steps
 from flows.use_cases.training import TrainingSession, TrainReport
 from flows.workspace import access
@@ -25,7 +25,7 @@ def run_repair(
     UsageError, Busy."""
     if not 0 < minutes < 100_000:
         raise UsageError(f"expected a time limit above 0 minutes, got {minutes:g}")
-    with putting_right(place), access.training(place, wait_seconds):
+    with healing_a_lost_lease(place), access.training(place, wait_seconds):
         return RepairSession(place, minutes, wait_seconds, steps).run()
 
 

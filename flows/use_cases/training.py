@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.progress import Advance, current
-from flows.use_cases.reconciling import putting_right
+from flows.use_cases.reconciling import healing_a_lost_lease
 from flows.use_cases.steps import AS_THEY_STAND, Step, Steps
 from flows.workspace import access
 from flows.workspace.composing import ReleaseEvaluator
@@ -82,7 +82,7 @@ def fill_in(
 
     Raises Busy while another trains, or changes the workspace, for longer than so many seconds.
     """
-    with putting_right(place), access.training(place, wait_for_training):
+    with healing_a_lost_lease(place), access.training(place, wait_for_training):
         return TrainingSession(place, cause, wait_for_change, steps).run()
 
 

@@ -53,7 +53,7 @@ class Workspace(Layout):
         self.pinned: dict[str, str] | None = None
         self._moving = config is not None
         # whose ledger tells: another's while this one's is elsewhere (flows.use_cases.migrating)
-        self.teller = self
+        self.ledger_of = self
         self.config: Config = config or parse_config(read_settings(root / CONFIG_NAME))
         prepare_environment(root)
 
@@ -83,7 +83,7 @@ class Workspace(Layout):
     @cached_property
     def owner(self) -> str:
         """The name of the ledger: the hash of its first entry, hex."""
-        return self.teller.ledger.leaves()[0].hex()
+        return self.ledger_of.ledger.leaves()[0].hex()
 
     @property
     def backbone(self) -> str:
@@ -282,10 +282,12 @@ class Workspace(Layout):
 
     def _experiments(self) -> ExperimentBook:
         def state() -> State:
-            return self.teller.ledger.state()
+            return self.ledger_of.ledger.state()
 
         def append(record: ExperimentRecord) -> None:
-            self.teller.ledger.append({"type": "experiment", "time": self.now(), **asdict(record)})
+            self.ledger_of.ledger.append(
+                {"type": "experiment", "time": self.now(), **asdict(record)}
+            )
 
         return ExperimentBook(self.config.registry.tracking_uri, state, append)
 

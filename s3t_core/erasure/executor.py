@@ -161,7 +161,7 @@ class Eraser:
         if not requests:
             return None
         try:
-            meant = self._meant(requests, state)
+            meant = self._resolve_hashed(requests, state)
         except (DataError, GuaranteeError):
             requests, meant = [r for r in requests if not state.requests[r.request_id].forms], {}
             if not requests:
@@ -221,7 +221,7 @@ class Eraser:
                 return plan
         return None
 
-    def _meant(
+    def _resolve_hashed(
         self, requests: list[DeletionRequest], state: State
     ) -> Mapping[str, Mapping[str, Iterable[str]]]:
         """Whom the requests mean that came with a hash, now that nothing comes into the data any
@@ -415,7 +415,7 @@ class Eraser:
         """Leave deferred those requests, of earlier runs, that are found again, and of which there
         still is no row. What they ask for is looked for alone, since it may be found in others'
         rows that are going to be erased."""
-        meant = self._meant(deferred, state)
+        meant = self._resolve_hashed(deferred, state)
         subjects = {r: tuple(subjects) for r, subjects in meant.items()}
         found = self.ports.datasets.find(
             targets_of(deferred, subjects),

@@ -707,7 +707,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="people: a hash is resolved when it is asked",
         where="s3t_core/erasure/executor.py::Eraser._planned",
-        takes="self._meant(requests, state)",
+        takes="self._resolve_hashed(requests, state)",
         puts="{r.request_id: {} for r in requests if state.requests[r.request_id].forms}",
         fails="tests/flows/test_people.py::between_a_request_by_hash",
     ),

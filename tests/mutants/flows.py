@@ -308,15 +308,17 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="lease: what a stopped eraser wrote stays",
         where="flows/use_cases/erasing.py::erase_pending",
-        takes="with putting_right(place), access.changing(place, max(wait_seconds, training)) "
-        "as lease: ...",
+        takes=(
+            "with healing_a_lost_lease(place), "
+            "access.changing(place, max(wait_seconds, training)) as lease: ..."
+        ),
         puts="with access.changing(place, max(wait_seconds, training)) as lease: ...",
         fails="tests/flows/test_taken_over.py::do_not_come_back",
     ),
     Mutant(
         name="lease: what a stopped training published serves",
         where="flows/use_cases/training.py::fill_in",
-        takes="with putting_right(place), access.training(place, wait_for_training): ...",
+        takes=("with healing_a_lost_lease(place), access.training(place, wait_for_training): ..."),
         puts="with access.training(place, wait_for_training): ...",
         fails="tests/flows/test_taken_over.py::about_to_serve and retrain",
     ),

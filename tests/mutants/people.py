@@ -285,7 +285,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="people: earlier versions are not asked for other spellings",
-        where="flows/use_cases/finding.py::earlier_too",
+        where="flows/use_cases/finding.py::look_in_every_index",
         takes="_(earlier=True)",
         puts="",
         fails="tests/flows/test_people.py::only_an_earlier_version_or_quarantine",

@@ -186,7 +186,7 @@ def test_a_version_of_a_move_that_was_cut_off_is_not_believed(
     forget_connections()
     journal = json.loads(place.migration_path.read_bytes())
     new = Workspace(place.root, parse_config(journal["new"]))
-    new.teller = place
+    new.ledger_of = place
     url = new.registry.place()
     blobs = S3Blobs(url)
     codes = [n for n in blobs.names() if n.endswith("champion.py")]
