@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from s3t_core.domain import DatasetVersion, DeletionRequest, RowCounts, SliceId
+from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.ledger import Inclusion, TreeHead
 from s3t_core.erasure.state import Event, State, VersionRecord
 
@@ -119,13 +120,13 @@ class Closing:
 
     request_id: str
     document: str
-    event: Event
+    event: LedgerEvent
 
 
 class Ledger(Protocol):
     """Append-only events."""
 
-    def append(self, *events: Event) -> None:
+    def append(self, *told: LedgerEvent) -> None:
         """Append in one transaction, durably."""
 
     def state(self) -> State:
@@ -154,7 +155,7 @@ class RequestBook(Protocol):
     def close(self, closings: Iterable[Closing]) -> None:
         """Close requests and append what is told of them, in one transaction."""
 
-    def defer(self, requests: Iterable[DeletionRequest], told: Event) -> None:
+    def defer(self, requests: Iterable[DeletionRequest], told: LedgerEvent) -> None:
         """Take what these requests put on the suppression list off it and append `told`, in one
         transaction."""
 

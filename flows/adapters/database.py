@@ -52,7 +52,9 @@ from sqlalchemy.pool import NullPool
 from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
+from s3t_core.erasure import events
 from s3t_core.erasure.closing import as_told, check_book
+from s3t_core.erasure.events import LedgerEvent, as_json
 from s3t_core.erasure.ledger import (
     Inclusion,
     TreeHead,
@@ -198,7 +200,7 @@ class Database:
                 ).scalar()
             )
 
-    def create(self, first: list[Event]) -> None:
+    def create(self, first: list[LedgerEvent]) -> None:
         """Create the tables and begin the ledger with `first`."""
         self.prepare()
         with self.transaction() as connection:
@@ -229,7 +231,7 @@ class Database:
                 {*inspect(connection).get_table_names()} & {*METADATA.tables, VERSION_TABLE}
             )
 
-    def move_to(self, other: "Database", last: Event) -> None:
+    def move_to(self, other: "Database", last: LedgerEvent) -> None:
         """Copy everything to `other`, where what an earlier try copied is replaced, append `last`
         there, then take the tables away here, so that whoever still has this database open is
         refused: nobody writes in between. Raises StorageError, and WorkspaceError where another
@@ -256,11 +258,11 @@ class Database:
             for table in tables:
                 table.drop(here)
 
-    def append(self, connection: Connection, events: Iterable[Event]) -> None:
+    def append(self, connection: Connection, told: Iterable[LedgerEvent | Event]) -> None:
         """Append within a transaction that holds the write lock. Raises LedgerError for what the
         ledger's rules do not allow in its present state; then nothing is appended."""
         before = self.caught_up(connection)
-        stamped = corrected((self._stamped(e) for e in events), before.state.time)
+        stamped = corrected((self._stamped(as_json(e)) for e in told), before.state.time)
         leaves = [leaf_of(e) for e in stamped]
         fold((json.loads(leaf) for leaf in leaves), before.state, before.size)
         rows, seal = [], before.seal
@@ -564,11 +566,11 @@ class SqlLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def append(self, *events: Event) -> None:
+    def append(self, *told: LedgerEvent | Event) -> None:
         """Append in one transaction, durably. Raises StorageError, and LedgerError for what does
         not follow."""
         with self._database.transaction() as connection:
-            self._database.append(connection, events)
+            self._database.append(connection, told)
 
     def beginning(self) -> Event:
         """The first event, held against its hash alone: it says which key the others are sealed
@@ -630,7 +632,7 @@ class Asked:
 
     request: DeletionRequest
     salt: str
-    told: Event
+    told: events.RequestTaken
 
 
 class SqlRequestBook:
@@ -741,7 +743,7 @@ class SqlRequestBook:
             )
             self._database.append(connection, [c.event for c in closed])
 
-    def defer(self, requests: Iterable[DeletionRequest], told: Event) -> None:
+    def defer(self, requests: Iterable[DeletionRequest], told: LedgerEvent) -> None:
         """Take what these requests put on the suppression list off it and append `told`, in one
         transaction."""
         with self._database.transaction() as connection:
@@ -752,7 +754,7 @@ class SqlRequestBook:
             )
             self._database.append(connection, [told])
 
-    def lift(self, suppression: str, told: Event) -> bool:
+    def lift(self, suppression: str, told: LedgerEvent) -> bool:
         """Take a digest off the suppression list and append `told`, in one transaction; whether it
         was there."""
         with self._database.transaction() as connection:
@@ -771,16 +773,20 @@ _NEW_REQUEST = insert(_REQUESTS)
 
 def _accepted(
     connection: Connection, asked: Asked, state: State, waiting: Mapping[str, str]
-) -> tuple[DeletionRequest, Event | None]:
+) -> tuple[DeletionRequest, LedgerEvent | None]:
     """The request that now stands for what was asked, and what to tell of that. `waiting`: by
     suppression digest, the open requests of the ledger."""
-    request, once = asked.request, asked.told["once"]
+    request, once = asked.request, asked.told.once
     before = state.once.get(once)
     if before is not None:
         return _known(connection, before, request, state), None
     same = waiting.get(request.suppression)
     if same is not None:
-        again = {"type": "repeated", "time": asked.told["time"], "request": same, "once": once}
+        again = events.RequestRepeated(
+            time=asked.told.time,
+            request=same,
+            once=once,
+        )
         return _known(connection, same, request, state), again if once else None
     connection.execute(_NEW_REQUEST, _row_of(asked))
     return request, asked.told

@@ -41,7 +41,7 @@ from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace, refuse_open_plan
 from s3t_core.config import DataConfig
 from s3t_core.domain import DatasetVersion, SliceId, Tiers
-from s3t_core.erasure.ledger import dataset_to_json
+from s3t_core.erasure import events
 from s3t_core.erasure.state import State
 from s3t_core.errors import DataError
 from s3t_core.files import remove_tree
@@ -290,12 +290,11 @@ def version_files(
         dataset = place.datasets.add(described)
         if not same:
             place.ledger.append(
-                {
-                    "type": "dataset",
-                    "time": place.now(),
-                    "cause": "ingest",
-                    "dataset": dataset_to_json(dataset),
-                }
+                events.DatasetChanged(
+                    time=place.now(),
+                    cause="ingest",
+                    dataset=dataset,
+                )
             )
         place.datasets.publish(dataset)
     return dataset.version, not same

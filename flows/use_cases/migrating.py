@@ -38,7 +38,8 @@ from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace, refuse_open_plan
 from s3t_core.canonical import canonical_json
 from s3t_core.config import Config, merge_config, parse_config, render_config
-from s3t_core.erasure.state import Event, State, VersionRecord
+from s3t_core.erasure import events
+from s3t_core.erasure.state import State, VersionRecord
 from s3t_core.errors import Busy, ConfigError, StorageError, UsageError, WorkspaceError
 from s3t_core.files import SHARED_MODE, read_regular, remove_file, remove_tree, write_atomically
 from s3t_core.learning.store import Blobs, LocalBlobs
@@ -301,14 +302,12 @@ class _Move:
             state = old.ledger.state()
             if state.moving is None:
                 old.ledger.append(
-                    {
-                        "type": "moving",
-                        "time": old.now(),
-                        "move": self._journal.move,
-                        "state": "begun",
-                        "old": _places_in(self.old.config),
-                        "new": _places_in(self.new.config),
-                    }
+                    events.MoveBegun(
+                        time=old.now(),
+                        move=self._journal.move,
+                        old=_places_in(self.old.config),
+                        new=_places_in(self.new.config),
+                    )
                 )
                 old.signing.write_checkpoint()
             self.new.ledger_of = old
@@ -318,22 +317,21 @@ class _Move:
                 self._copy_stages(state)
             if self._moves["dvc"]:
                 self._copy_objects(state)
-            event: Event = {
-                "type": "migrated",
-                "time": old.now(),
-                "move": self._journal.move,
-                "settings": self.new.lasting_settings(),
-                "versions": {},
-            }
+            moved = events.Migrated(
+                time=old.now(),
+                move=self._journal.move,
+                settings=self.new.lasting_settings(),
+                versions={},
+            )
             if self._moves["registry"]:
-                event |= self._copy_registry()
+                moved = replace(moved, **self._copy_registry())
             self._told("the database")
             if self._moves["database"]:
                 there = _database(self.new)
                 there.prepare()
-                old.database.move_to(there, event)
+                old.database.move_to(there, moved)
             else:
-                old.ledger.append(event)
+                old.ledger.append(moved)
 
     def finish(self) -> dict[str, Any]:
         """Say the new places in s3t.toml, destroy what is at the old ones."""
@@ -372,14 +370,7 @@ class _Move:
             self._destroy(self.new)
             self._note(emptied="new")
         if self.old.ledger.state().moving is not None:
-            self.old.ledger.append(
-                {
-                    "type": "moving",
-                    "time": self.old.now(),
-                    "move": self._journal.move,
-                    "state": "undone",
-                }
-            )
+            self.old.ledger.append(events.MoveUndone(time=self.old.now(), move=self._journal.move))
             self.old.signing.write_checkpoint()
         self._forget(self.new)
 

@@ -25,7 +25,8 @@ from flows.workspace import access, stores
 from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import DeletionRequest
-from s3t_core.erasure.ledger import dataset_from_json
+from s3t_core.erasure import events
+from s3t_core.erasure.dataset_json import dataset_from_json
 from s3t_core.erasure.planner import subjects_in, targets_of
 from s3t_core.erasure.state import State, VersionRecord
 from s3t_core.erasure.versions import accuracy_tags, release_tags
@@ -118,15 +119,14 @@ def reconcile(place: Workspace) -> Healed:
     )
     if not found.nothing:
         place.ledger.append(
-            {
-                "type": "healed",
-                "time": place.now(),
-                "stages": found.stages,
-                "objects": found.objects,
-                "quarantined": found.quarantined,
-                "registry": found.registry,
-                "data": found.data,
-            }
+            events.Healed(
+                time=place.now(),
+                stages=tuple(found.stages),
+                objects=found.objects,
+                quarantined=found.quarantined,
+                registry=found.registry,
+                data=found.data,
+            )
         )
     return found
 
@@ -156,7 +156,11 @@ def _heal_registry(place: Workspace, state: State) -> tuple[bool, str]:
     lost = sorted(kept.keys() - whole.keys() - {serving})
     if lost:
         place.ledger.append(
-            {"type": "retired", "time": place.now(), "versions": lost, "stages": []}
+            events.Retired(
+                time=place.now(),
+                versions=tuple(lost),
+                stages=(),
+            )
         )
     if champion is None or not serving:
         return True, ""
@@ -196,36 +200,37 @@ def _registered_again(place: Workspace, champion: VersionRecord) -> VersionRecor
     )
     if made.version == champion.version:
         place.ledger.append(
-            {
-                "type": "migrated",
-                "time": place.now(),
-                "move": "",
-                "settings": place.lasting_settings(),
-                "versions": {made.version: [made.run_id, made.model_id, made.document]},
-            }
+            events.Migrated(
+                time=place.now(),
+                move="",
+                settings=place.lasting_settings(),
+                versions={made.version: [made.run_id, made.model_id, made.document]},
+            )
         )
         return now
     place.ledger.append(
-        {
-            "type": "release",
-            "time": place.now(),
-            "cause": "restored",
-            "release": release_to_json(champion.release),
-            "recipe": champion.recipe,
-            "version": made.version,
-            "run_id": made.run_id,
-            "model_id": made.model_id,
-            "document": made.document,
-            "staleness": champion.staleness,
-            "offline": champion.offline,
-        },
-        {"type": "retired", "time": place.now(), "versions": [champion.version], "stages": []},
-        {
-            "type": "measured",
-            "time": place.now(),
-            "release": champion.release.release_id,
-            "accuracy": champion.accuracy,
-        },
+        events.ReleaseServes(
+            time=place.now(),
+            cause="restored",
+            release=release_to_json(champion.release),
+            recipe=champion.recipe,
+            version=made.version,
+            run_id=made.run_id,
+            model_id=made.model_id,
+            document=made.document,
+            staleness=champion.staleness,
+            offline=champion.offline,
+        ),
+        events.Retired(
+            time=place.now(),
+            versions=(champion.version,),
+            stages=(),
+        ),
+        events.ReleaseMeasured(
+            time=place.now(),
+            release=champion.release.release_id,
+            accuracy=champion.accuracy,
+        ),
     )
     return now
 

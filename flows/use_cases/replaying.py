@@ -15,6 +15,7 @@ from flows.workspace import access
 from flows.workspace.workspace import Workspace
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import StageRecord
+from s3t_core.erasure import events
 from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError, UsageError
 from s3t_core.learning.jobs import DescribeJob, FileRef, StageJob
@@ -68,15 +69,14 @@ def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict
             ],
         }
         place.ledger.append(
-            {
-                "type": "replayed",
-                "time": place.now(),
-                "version": state.champion.version,
-                "live": len(live),
-                "same_profile": same_profile,
-                "same": [s.key for s, r in zip(chosen, results, strict=True) if r == _SAME],
-                "other": [s.key for s, r in zip(chosen, results, strict=True) if r == _OTHER],
-            }
+            events.Replayed(
+                time=place.now(),
+                version=state.champion.version,
+                live=len(live),
+                same_profile=same_profile,
+                same=tuple(s.key for s, r in zip(chosen, results, strict=True) if r == _SAME),
+                other=tuple(s.key for s, r in zip(chosen, results, strict=True) if r == _OTHER),
+            )
         )
         place.signing.write_checkpoint()
     return document

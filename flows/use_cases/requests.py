@@ -18,6 +18,7 @@ from flows.workspace import access
 from flows.workspace.workspace import Workspace, refuse_open_plan
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
+from s3t_core.erasure import events
 from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.closing import (
     CLOSING_TYPE,
@@ -27,7 +28,8 @@ from s3t_core.erasure.closing import (
     closing_predicate,
     view_of,
 )
-from s3t_core.erasure.state import Event, RequestRecord, State
+from s3t_core.erasure.events import LedgerEvent
+from s3t_core.erasure.state import RequestRecord, State
 from s3t_core.errors import LedgerError, S3TError, UsageError
 from s3t_core.identity import (
     EXACT,
@@ -155,7 +157,11 @@ def approve(place: Workspace, request_ids: list[str], by: str) -> None:
         if new:
             place.ledger.append(
                 *(
-                    {"type": "approved", "time": place.now(), "request": r.request_id, "by": who}
+                    events.RequestApproved(
+                        time=place.now(),
+                        request=r.request_id,
+                        by=who,
+                    )
                     for r in new
                 )
             )
@@ -211,16 +217,14 @@ def hold(place: Workspace, subject: str, basis: str, reason: str, by: str) -> in
         ]:
             _open_request(place, state, request.request_id)
         place.ledger.append(
-            {
-                "type": "hold",
-                "state": "set",
-                "time": place.now(),
-                "subject": digest,
-                "basis": basis,
-                "id_rule": list(rule_of(place)),
-                "reason": clean,
-                "by": who,
-            }
+            events.HoldSet(
+                time=place.now(),
+                subject=digest,
+                basis=basis,
+                id_rule=tuple(rule_of(place)),
+                reason=clean,
+                by=who,
+            )
         )
     return len(waiting)
 
@@ -235,7 +239,11 @@ def lift_hold(place: Workspace, subject: str, by: str) -> None:
                 "expected a subject with a legal hold, got one without; nothing was changed"
             )
         place.ledger.append(
-            {"type": "hold", "state": "released", "time": place.now(), "subject": digest, "by": who}
+            events.HoldReleased(
+                time=place.now(),
+                subject=digest,
+                by=who,
+            )
         )
 
 
@@ -255,13 +263,12 @@ def lift(place: Workspace, subject: str, record: str, by: str) -> None:
         for suppression in listed:
             place.requests.lift(
                 suppression,
-                {
-                    "type": "lifted",
-                    "time": place.now(),
-                    "suppression": suppression,
-                    "by": who,
-                    "kind": state.suppressed[suppression][0],
-                },
+                events.SuppressionLifted(
+                    time=place.now(),
+                    suppression=suppression,
+                    by=who,
+                    kind=state.suppressed[suppression][0],
+                ),
             )
         if not listed:
             raise UsageError(
@@ -356,14 +363,13 @@ def _close(place: Workspace, request_id: str, kind: str, by: str, basis: str, re
         digest = place.certificates.issue(
             {request_id: predicate}, certificate_subject(state, head), CLOSING_TYPE
         )[request_id]
-        told: Event = {
-            "type": "closed",
-            "time": now,
-            "request": request_id,
-            "kind": kind,
-            "certificate": digest,
-            "basis": basis,
-        }
+        told = events.RequestClosed(
+            time=now,
+            request=request_id,
+            kind=kind,
+            certificate=digest,
+            basis=basis,
+        )
         place.requests.close([Closing(request_id, digest, told)])
         place.needles.forget("", [request_id])
 
@@ -492,21 +498,20 @@ def _wanted(
         Asked(
             request,
             salt,
-            {
-                "type": "request",
-                "time": request.received,
-                "request": request.request_id,
-                "subject": request.subject,
-                "record": request.record,
-                "suppression": request.suppression,
-                "commitment": request.commitment,
-                "salt": sha256_hex(salt.encode()),
-                "due": request.due,
-                "id_rule": list(rule_of(place)),
-                "once": once,
-                "ids": [place.needles.digest_of(request.request_id, i) for i in ids],
+            events.RequestTaken(
+                time=request.received,
+                request=request.request_id,
+                subject=request.subject,
+                record=request.record,
+                suppression=request.suppression,
+                commitment=request.commitment,
+                salt=sha256_hex(salt.encode()),
+                due=request.due,
+                id_rule=tuple(rule_of(place)),
+                once=once,
+                ids=tuple(place.needles.digest_of(request.request_id, i) for i in ids),
                 **named,
-            },
+            ),
         ),
         ids,
     )
@@ -549,21 +554,20 @@ def _fill_in(place: Workspace, again: Sequence[tuple[_Wanted, DeletionRequest]])
     restore does not lose in silence. `again`: what was asked, with the request that stands for
     it."""
     state, kept = place.ledger.state(), {}
-    told: list[Event] = []
+    told: list[LedgerEvent] = []
     for wanted, request in again:
         asked, known = state.requests[request.request_id], place.needles.ids_of(request.request_id)
         kept[request.request_id] = [i for i in wanted.ids if i not in known]
         new = _new_spellings(place, wanted, request.request_id, asked)
         if new:
-            near = [n for n in wanted.asked.told["near"] if n not in asked.near]
+            near = [n for n in wanted.asked.told.near if n not in asked.near]
             told.append(
-                {
-                    "type": "spelt",
-                    "time": place.now(),
-                    "request": request.request_id,
-                    "ids": new,
-                    "near": near,
-                }
+                events.RequestSpelt(
+                    time=place.now(),
+                    request=request.request_id,
+                    ids=tuple(new),
+                    near=tuple(near),
+                )
             )
     place.needles.keep_ids({r: ids for r, ids in kept.items() if ids})
     if told:

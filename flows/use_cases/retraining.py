@@ -17,7 +17,8 @@ from flows.use_cases.training import TrainReport, fill_in
 from flows.workspace import access
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, Release, SliceId
-from s3t_core.erasure.state import Event
+from s3t_core.erasure import events
+from s3t_core.erasure.state import Event, RetrainState
 from s3t_core.errors import Busy, S3TError, StorageError
 
 _WAIT_SECONDS = 3600.0
@@ -76,14 +77,13 @@ def want_retrain(place: Workspace) -> str:
             "would give the same version; change [deletion_budget] or the data"
         )
     place.ledger.append(
-        {
-            "type": "retrain",
-            "time": place.now(),
-            "id": f"retrain-{uuid.uuid4().hex[:16]}",
-            "attempt": 1,
-            "state": "wanted",
-            "reason": budget["policy"],
-        }
+        events.RetrainChanged(
+            time=place.now(),
+            id=f"retrain-{uuid.uuid4().hex[:16]}",
+            attempt=1,
+            state="wanted",
+            reason=budget["policy"],
+        )
     )
     return ""
 
@@ -142,23 +142,21 @@ def _trigger(place: Workspace, full_retrain: Deployment) -> None:
         if wanted["state"] == "triggered" and not full_retrain.has_ended(wanted["flow_run"]):
             return
         if wanted["state"] in ("triggered", "failed"):
-            _say(place, wanted, "wanted", attempt=wanted.get("attempt", 1) + 1)
+            _say(place, wanted, "wanted", attempt=wanted["attempt"] + 1)
             wanted = place.ledger.state().retrain or wanted
         run = full_retrain.begin(
-            f"{wanted.get('id')}:{wanted.get('attempt', 1)}",
+            f"{wanted['id']}:{wanted['attempt']}",
             {"workspace": str(place.root), "wait_seconds": _WAIT_SECONDS},
         )
         _say(place, wanted, "triggered", flow_run=run)
 
 
-def _say(place: Workspace, wanted: Event, state: str, **more: Any) -> None:
+def _say(place: Workspace, wanted: Event, state: RetrainState, **more: Any) -> None:
+    told = {"id": wanted["id"], "attempt": wanted["attempt"]} | more
     place.ledger.append(
-        {
-            "type": "retrain",
-            "time": place.now(),
-            "id": wanted.get("id", ""),
-            "attempt": wanted.get("attempt", 1),
-            "state": state,
-            **more,
-        }
+        events.RetrainChanged(
+            time=place.now(),
+            state=state,
+            **told,
+        )
     )

@@ -17,6 +17,7 @@ from flows.adapters.keys import (
 from flows.use_cases.quoting import check_quotes_nobody
 from flows.workspace import access
 from flows.workspace.workspace import Workspace, refuse_open_plan
+from s3t_core.erasure import events
 from s3t_core.erasure.offline import VOUCHED, key_id
 from s3t_core.errors import UsageError
 
@@ -44,16 +45,15 @@ def rotate_signing_key(place: Workspace, by: str, lost: bool) -> dict[str, Any]:
         new = key_id(write_next_key(folder).public_key())
         vouched = "" if lost else read_signing_key(folder).sign(VOUCHED + bytes.fromhex(new)).hex()
         place.ledger.append(
-            {
-                "type": "key",
-                "time": place.now(),
-                "old": key_id(old),
-                "new": new,
-                "by": by,
-                "lost": lost,
-                "old_public": old.public_bytes(Encoding.Raw, PublicFormat.Raw).hex(),
-                "vouched": vouched,
-            }
+            events.KeyReplaced(
+                time=place.now(),
+                old=key_id(old),
+                new=new,
+                by=by,
+                lost=lost,
+                old_public=old.public_bytes(Encoding.Raw, PublicFormat.Raw).hex(),
+                vouched=vouched,
+            )
         )
         adopt_next_key(folder, place.ledger.state())
         place.signing.write_checkpoint()

@@ -39,14 +39,16 @@ from flows.workspace.workspace import Workspace, refuse_open_plan, require_data
 from s3t_core.canonical import sha256_hex
 from s3t_core.capacity.sequences import choose_sequences
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, StageRecord
-from s3t_core.erasure.state import Event, State
+from s3t_core.erasure import events
+from s3t_core.erasure.events import LedgerEvent
+from s3t_core.erasure.state import State
 from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.errors import BackboneChanged, DataError, GuaranteeError, S3TError, TrainingError
 from s3t_core.learning.jobs import DescribeJob, Description, FileRef, StageJob, StageOutcome
 from s3t_core.learning.recipe import Recipe, StageSpec, Wanted, make_recipe, wanted
 from s3t_core.learning.release import check_one_recipe, recipe_to_json
 from s3t_core.ports import Published
-from s3t_core.release_json import release_to_json, stage_to_json
+from s3t_core.release_json import release_to_json
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 from s3t_core.times import has_passed
 
@@ -233,7 +235,7 @@ class TrainingSession:
                 self.parent = place.registry.start_training(
                     _parameters(place, self.recipe, self.dataset, self.plan)
                 )
-                place.ledger.append({"type": "training", "time": place.now(), "run": self.parent})
+                place.ledger.append(events.TrainingBegan(time=place.now(), run=self.parent))
         return missing
 
     def sweep(self) -> None:
@@ -343,23 +345,40 @@ class TrainingSession:
             release_tags(release, place.ledger.head()),
             champion.document if champion and same else "",
         )
+        told: list[LedgerEvent] = []
         if champion is None or not same or champion.version != published.version:
-            events = [self._registered(document, recipe, published)]
+            told.append(self._registered(document, recipe, published))
             if champion and same and not champion.destroyed:
-                events.append(self._event("retired", versions=[champion.version], stages=[]))
+                gone = (champion.version,)
+                told.append(
+                    events.Retired(
+                        time=place.now(),
+                        versions=gone,
+                        stages=(),
+                    )
+                )
         elif (champion.run_id, champion.model_id) != (published.run_id, published.model_id):
-            events = [self._logged_anew(published)]
-        else:
-            events = []
-        if events or (champion and champion.accuracy != accuracy):
-            measured = {"accuracy": accuracy, "release": release.release_id}
-            events.append(self._event("measured", **measured))
-        spent = state.retrain is not None or (not events and state.requests_since_training > 0)
+            told.append(self._logged_anew(published))
+        if told or (champion and champion.accuracy != accuracy):
+            told.append(
+                events.ReleaseMeasured(
+                    time=place.now(),
+                    release=release.release_id,
+                    accuracy=accuracy,
+                )
+            )
+        spent = state.retrain is not None or (not told and state.requests_since_training > 0)
         if spent and self.cause in ("train", "retrain"):
             wanted = state.retrain.get("id", "") if state.retrain else ""
-            events.append(self._event("retrain", state="finished", id=wanted))
-        if events:
-            place.ledger.append(*events)
+            told.append(
+                events.RetrainChanged(
+                    time=place.now(),
+                    id=wanted,
+                    state="finished",
+                )
+            )
+        if told:
+            place.ledger.append(*told)
         place.registry.tag(
             published.version,
             {**accuracy_tags(accuracy), **place.budget_tags(place.ledger.state())},
@@ -368,10 +387,10 @@ class TrainingSession:
 
     def _registered(
         self, document: dict[str, Any], recipe: dict[str, Any], published: Published
-    ) -> Event:
+    ) -> LedgerEvent:
         """That a version serves from now on."""
-        return self._event(
-            "release",
+        return events.ReleaseServes(
+            time=self.place.now(),
             cause=self.cause,
             release=document,
             recipe=recipe,
@@ -383,18 +402,15 @@ class TrainingSession:
             offline=self.place.offline_seconds,
         )
 
-    def _logged_anew(self, published: Published) -> Event:
+    def _logged_anew(self, published: Published) -> LedgerEvent:
         """That the version which serves lies in another run, or is another logged model."""
         lies = [published.run_id, published.model_id, published.document]
-        return self._event(
-            "migrated",
+        return events.Migrated(
+            time=self.place.now(),
             move="",
             settings=self.place.lasting_settings(),
             versions={published.version: lies},
         )
-
-    def _event(self, kind: str, **told: Any) -> Event:
-        return {"type": kind, "time": self.place.now(), **told}
 
     def _retire(self, replaced: bool) -> None:
         """Destroy clean versions that were replaced and are past their time, and stages that
@@ -418,12 +434,11 @@ class TrainingSession:
             place.store.delete(digest)
         if old or unneeded:
             place.ledger.append(
-                {
-                    "type": "retired",
-                    "time": place.now(),
-                    "versions": [v.version for v in old],
-                    "stages": unneeded,
-                }
+                events.Retired(
+                    time=place.now(),
+                    versions=tuple(v.version for v in old),
+                    stages=tuple(unneeded),
+                )
             )
 
     def train_one(self, spec: StageSpec, pool: ThreadPoolExecutor) -> StageRecord | None:
@@ -509,9 +524,7 @@ class TrainingSession:
 
     def _record(self, spec: StageSpec, digest: str, run_id: str) -> StageRecord:
         record = spec.record(digest, run_id)
-        self.place.ledger.append(
-            {"type": "stage", "time": self.place.now(), "stage": stage_to_json(record)}
-        )
+        self.place.ledger.append(events.StageTrained(time=self.place.now(), stage=record))
         return record
 
     def _take_over(self) -> None:
@@ -588,13 +601,12 @@ def _check_recorded(place: Workspace, state: State, found: Description) -> None:
     recorded = state.backbones.get(model)
     if recorded is None:
         place.ledger.append(
-            {
-                "type": "backbone",
-                "time": place.now(),
-                "model": model,
-                "digest": found.digest,
-                "tokenizer_digest": found.tokenizer_digest,
-            }
+            events.BackboneUsed(
+                time=place.now(),
+                model=model,
+                digest=found.digest,
+                tokenizer_digest=found.tokenizer_digest,
+            )
         )
     elif recorded != (found.digest, found.tokenizer_digest):
         raise BackboneChanged(

@@ -8,6 +8,7 @@ from flows.adapters.local import as_owner_only
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config, parse_config, render_config
+from s3t_core.erasure import events
 from s3t_core.erasure.offline import key_id
 from s3t_core.errors import WorkspaceError
 from s3t_core.files import SHARED_MODE, write_atomically
@@ -41,12 +42,11 @@ def create_workspace(root: Path, config: Config, workspace_key: bytes | None = N
         database = Database(config.database.url, root, workspace.keys.sealing)
         database.create(
             [
-                {
-                    "type": "workspace",
-                    "time": workspace.now(),
-                    "key_check": key_check(workspace.keys),
-                    "signing_key": key_id(read_signing_key(workspace.keys_dir).public_key()),
-                }
+                events.WorkspaceBegan(
+                    time=workspace.now(),
+                    key_check=key_check(workspace.keys),
+                    signing_key=key_id(read_signing_key(workspace.keys_dir).public_key()),
+                )
             ]
         )
         workspace.signing.write_checkpoint()

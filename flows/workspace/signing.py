@@ -13,6 +13,7 @@ from flows.adapters.keys import read_public_keys, read_signing_key
 from flows.adapters.local import workspace_lock
 from flows.adapters.memory import SealedMemory
 from flows.workspace.layout import Layout
+from s3t_core.erasure import events
 from s3t_core.erasure.checkpoint import Checkpoint
 from s3t_core.erasure.ledger import head_of
 from s3t_core.erasure.merkle import leaf_hash
@@ -94,7 +95,7 @@ class Signing:
         self.write_checkpoint()
         lost = self._moves == "lost"
         told = {"place": self._outside, "by": by, "lost": lost}
-        ledger.append({"type": "checkpoints", "time": self._now(), **told})
+        ledger.append(events.CheckpointsPlaced(time=self._now(), **told))
         self.write_checkpoint()
 
     def write_checkpoint(self) -> tuple[Checkpoint, bytes]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from flows.adapters.marks import claim_place, place_of
 from flows.workspace.workspace import Workspace
+from s3t_core.erasure import events
 from s3t_core.errors import WorkspaceError
 
 
@@ -56,7 +57,11 @@ def note_cache(place: Workspace) -> None:
     found = place.datasets.new_cache()
     if found is not None:
         place.ledger.append(
-            {"type": "cache", "time": place.now(), "dir": found[0], "shared": found[1]}
+            events.CacheNamed(
+                time=place.now(),
+                dir=found[0],
+                shared=found[1],
+            )
         )
 
 
@@ -91,6 +96,6 @@ def pin_settings(place: Workspace) -> None:
     if place.pinned is None:
         write_remote(place.root, place.config.dvc.remote)
         place.pinned = place.lasting_settings()
-        ledger.append({"type": "settled", "time": place.now(), "settings": place.pinned})
+        ledger.append(events.SettingsSettled(time=place.now(), settings=place.pinned))
     note_cache(place)
     place.signing.note_place()

@@ -19,6 +19,7 @@ from flows.workspace.layout import Layout
 from flows.workspace.signing import Moves, Signing
 from s3t_core.config import Config, parse_config
 from s3t_core.domain import DatasetVersion
+from s3t_core.erasure import events
 from s3t_core.erasure.state import ExperimentRecord, State
 from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.keys import WorkspaceKeys, key_check
@@ -285,9 +286,7 @@ class Workspace(Layout):
             return self.ledger_of.ledger.state()
 
         def append(record: ExperimentRecord) -> None:
-            self.ledger_of.ledger.append(
-                {"type": "experiment", "time": self.now(), **asdict(record)}
-            )
+            self.ledger_of.ledger.append(events.ExperimentNamed(time=self.now(), **asdict(record)))
 
         return ExperimentBook(self.config.registry.tracking_uri, state, append)
 

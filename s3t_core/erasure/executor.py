@@ -30,10 +30,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from s3t_core.domain import DeletionRequest, Release, RowCounts
+from s3t_core.erasure import events
 from s3t_core.erasure.certificate import certificate_predicate, certificate_subject
 from s3t_core.erasure.closing import is_ready
 from s3t_core.erasure.found import found_of, is_of_nobody, refuse_residue, told_of_residue
-from s3t_core.erasure.ledger import dataset_to_json
 from s3t_core.erasure.planner import (
     ErasurePlan,
     plan_erasure,
@@ -193,7 +193,7 @@ class Eraser:
             near=near,
         )
         self.ports.needles.gather(plan.plan_id, contents.texts)
-        self.ports.ledger.append({"type": "planned", "time": plan.time, "plan": plan_to_json(plan)})
+        self.ports.ledger.append(events.ErasurePlanned(time=plan.time, plan=plan_to_json(plan)))
         return plan
 
     def _resumed(self, state: State) -> ErasurePlan | None:
@@ -215,9 +215,7 @@ class Eraser:
                 continue
             self.uncertified |= dict.fromkeys(aside, told_of_residue(report, aside))
             if set(aside) != set(plan.requests):
-                self.ports.ledger.append(
-                    {"type": "resumed", "time": self._now(), "plan_id": plan_id}
-                )
+                self.ports.ledger.append(events.ErasureResumed(time=self._now(), plan_id=plan_id))
                 return plan
         return None
 
@@ -311,31 +309,31 @@ class Eraser:
                 champion.release.release_id,
             ):
                 self.ports.ledger.append(
-                    {
-                        "type": "release",
-                        "time": self._now(),
-                        "cause": "retrain" if plan.recipe else "erasure",
-                        "release": document,
-                        "recipe": recipe,
-                        "version": published.version,
-                        "run_id": published.run_id,
-                        "model_id": published.model_id,
-                        "document": published.document,
-                        "staleness": self.policy.staleness_seconds,
-                        "offline": self.policy.offline_seconds,
-                    }
+                    events.ReleaseServes(
+                        time=self._now(),
+                        cause="retrain" if plan.recipe else "erasure",
+                        release=document,
+                        recipe=recipe,
+                        version=published.version,
+                        run_id=published.run_id,
+                        model_id=published.model_id,
+                        document=published.document,
+                        staleness=self.policy.staleness_seconds,
+                        offline=self.policy.offline_seconds,
+                    )
                 )
         moved = self._now()
         if plan.release is not None:
             self.ports.clock.sleep(self._staleness(state))
-        self._done(
-            "cut over",
-            plan,
-            moved=moved,
-            staleness=self._staleness(state) if plan.release else 0.0,
-            offline=max([self.policy.offline_seconds, *(v.offline for v in state.versions)])
-            if plan.release
-            else 0.0,
+        offline = max([self.policy.offline_seconds, *(v.offline for v in state.versions)])
+        self.ports.ledger.append(
+            events.CutOver(
+                time=self._now(),
+                plan_id=plan.plan_id,
+                moved=moved,
+                staleness=self._staleness(state) if plan.release else 0.0,
+                offline=offline if plan.release else 0.0,
+            )
         )
 
     def _rewrite(self, plan: ErasurePlan, state: State) -> None:
@@ -349,15 +347,10 @@ class Eraser:
             )
             if new.version != state.dataset.version:
                 self.ports.ledger.append(
-                    {
-                        "type": "dataset",
-                        "time": self._now(),
-                        "cause": "erasure",
-                        "dataset": dataset_to_json(new),
-                    }
+                    events.DatasetChanged(time=self._now(), cause="erasure", dataset=new)
                 )
             self.ports.datasets.publish(new)
-        self._done("rewrite", plan)
+        self.ports.ledger.append(events.Rewritten(time=self._now(), plan_id=plan.plan_id))
 
     def _destroy(self, plan: ErasurePlan, state: State) -> None:
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
@@ -376,15 +369,17 @@ class Eraser:
         superseded = {d.version for d in state.datasets}
         objects = self.ports.datasets.destroy({*plan.objects, *superseded}, targets, state.dataset)
         quarantined = self.ports.datasets.erase_quarantine(targets)
-        self._done(
-            "destroy",
-            plan,
-            stages=sorted(gone),
-            versions=list(plan.versions),
-            objects=sorted(objects),
-            quarantined=quarantined,
-            activations=activations,
-            bytes_kept=self.policy.deleted_bytes_seconds,
+        self.ports.ledger.append(
+            events.Destroyed(
+                time=self._now(),
+                plan_id=plan.plan_id,
+                stages=tuple(sorted(gone)),
+                versions=plan.versions,
+                objects=tuple(sorted(objects)),
+                quarantined=quarantined,
+                activations=activations,
+                bytes_kept=self.policy.deleted_bytes_seconds,
+            )
         )
 
     def _measure(self, plan: ErasurePlan, state: State) -> None:
@@ -398,18 +393,15 @@ class Eraser:
                 # unknown is no reason to miss a deadline: accuracy is not part of the guarantee
                 accuracy = None
             self.ports.ledger.append(
-                {
-                    "type": "measured",
-                    "time": self._now(),
-                    "accuracy": accuracy,
-                    "release": champion.release.release_id,
-                }
+                events.ReleaseMeasured(
+                    time=self._now(), accuracy=accuracy, release=champion.release.release_id
+                )
             )
             self.ports.registry.tag(
                 champion.version,
                 {**accuracy_tags(accuracy), **self.policy.budget_tags(self.ports.ledger.state())},
             )
-        self._done("measure", plan)
+        self.ports.ledger.append(events.Measured(time=self._now(), plan_id=plan.plan_id))
 
     def _look_again(self, deferred: list[DeletionRequest], state: State) -> None:
         """Leave deferred those requests, of earlier runs, that are found again, and of which there
@@ -464,8 +456,8 @@ class Eraser:
             if state.plan is not None:
                 self._scan(_what_is_left(plan, state), state)
             return
-        self.ids_lost.append(len(seen["ids_lost"]))
-        self._done("scan", plan, **seen)
+        self.ids_lost.append(len(seen.ids_lost))
+        self.ports.ledger.append(seen)
 
     def _search(
         self, plan: ErasurePlan, sought: Iterable[str], state: State
@@ -475,9 +467,9 @@ class Eraser:
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
         return self.ports.residue.scan(found.ids, found.texts, targets), found
 
-    def _looked(self, plan: ErasurePlan, state: State) -> dict[str, Any] | None:
-        """Search everything; what the scan's event tells, None where requests were deferred or set
-        aside. Raises ResidueFound."""
+    def _looked(self, plan: ErasurePlan, state: State) -> events.Scanned | None:
+        """Search everything; what is told of it, None where requests were deferred or set aside.
+        Raises ResidueFound."""
         sought = state.sought
         report, found = self._search(plan, sought, state)
         self.outside = report.outside
@@ -496,33 +488,34 @@ class Eraser:
             {*found.ids_lost, *(r for r in sought if state.requests[r].asked_by != "id")}
         )
         lost = len(unknown) + (plan.texts if is_lost else 0)
-        unsearchable = sorted(
-            r for r, ids in found.ids_of.items() if not report.ids_unsearchable.isdisjoint(ids)
+        unsearchable = tuple(
+            sorted(
+                r for r, ids in found.ids_of.items() if not report.ids_unsearchable.isdisjoint(ids)
+            )
         )
         self._scanned = plan.plan_id
-        return {
-            "files": report.files,
-            "bytes": report.bytes,
-            "needles": report.needles,
-            "spellings": sum(len(state.requests[r].ids) for r in sought),
-            "unsearchable": report.unsearchable + lost,
-            "lost": lost,
-            "ids_lost": unknown,
-            "shared": report.shared,
-            "outside": len(report.outside),
-            **({"ids_unsearchable": unsearchable} if unsearchable else {}),
-        }
+        return events.Scanned(
+            time=self._now(),
+            plan_id=plan.plan_id,
+            files=report.files,
+            bytes=report.bytes,
+            needles=report.needles,
+            spellings=sum(len(state.requests[r].ids) for r in sought),
+            unsearchable=report.unsearchable + lost,
+            lost=lost,
+            ids_lost=tuple(unknown),
+            shared=report.shared,
+            outside=len(report.outside),
+            ids_unsearchable=unsearchable,
+        )
 
     def _defer(self, requests: list[str], plan: ErasurePlan, report: ScanReport) -> None:
         self.deferred |= dict.fromkeys(requests, report.residue)
         self.ports.requests.defer(
             self.ports.requests.get(requests),
-            {
-                "type": "deferred",
-                "time": self._now(),
-                "plan_id": plan.plan_id,
-                "requests": requests,
-            },
+            events.RequestsDeferred(
+                time=self._now(), plan_id=plan.plan_id, requests=tuple(requests)
+            ),
         )
 
     def _set_aside(
@@ -538,14 +531,13 @@ class Eraser:
         kept, of_others = (self._ids_of(some, state, plan.plan_id) for some in (aside, others))
         is_lost = kept.texts_of is None
         self.ports.ledger.append(
-            {
-                "type": "uncertified",
-                "time": self._now(),
-                "plan_id": plan.plan_id,
-                "requests": requests,
-                "texts": plan.texts if is_lost else len(kept.texts),
-                "texts_of_others": plan.texts if is_lost else len(of_others.texts),
-            }
+            events.RequestsUncertified(
+                time=self._now(),
+                plan_id=plan.plan_id,
+                requests=tuple(requests),
+                texts=plan.texts if is_lost else len(kept.texts),
+                texts_of_others=plan.texts if is_lost else len(of_others.texts),
+            )
         )
 
     def _certify(self, plan: ErasurePlan, state: State) -> None:
@@ -584,18 +576,13 @@ class Eraser:
                     Closing(
                         r,
                         digest,
-                        {
-                            "type": "certified",
-                            "time": self._now(),
-                            "request": r,
-                            "certificate": digest,
-                        },
+                        events.RequestCertified(time=self._now(), request=r, certificate=digest),
                     )
                     for r, digest in digests.items()
                 ]
             )
         self.ports.needles.forget(plan.plan_id, plan.requests)
-        self._done("certify", plan)
+        self.ports.ledger.append(events.Certified(time=self._now(), plan_id=plan.plan_id))
 
     def _staleness(self, state: State) -> float:
         """The longest time that any version ever published may trust its last confirmation:
@@ -604,11 +591,6 @@ class Eraser:
 
     def _now(self) -> str:
         return rfc3339(self.ports.clock.now())
-
-    def _done(self, step: str, plan: ErasurePlan, **outcome: Any) -> None:
-        self.ports.ledger.append(
-            {"type": "step", "step": step, "plan_id": plan.plan_id, "time": self._now(), **outcome}
-        )
 
 
 def _what_is_left(plan: ErasurePlan, state: State) -> ErasurePlan:

@@ -43,10 +43,10 @@ has its `time`; one that was written under a lease, its `lease`.
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any
 
 from s3t_core.canonical import canonical_json
-from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion
+from s3t_core.domain import RowCounts, SliceId
+from s3t_core.erasure.dataset_json import dataset_from_json
 from s3t_core.erasure.expected import NotAllowed
 from s3t_core.erasure.merkle import inclusion_proof, leaf_hash, tree_head
 from s3t_core.erasure.outcome import ErasureOutcome, outcome_of
@@ -525,44 +525,3 @@ _HANDLERS: dict[str, Callable[[State, Event], None]] = {
     "uncertified": _uncertified,
     "resumed": _resumed,
 }
-
-
-def dataset_to_json(dataset: DatasetVersion) -> dict[str, Any]:
-    """A data version as JSON values: slices as rows of [digest, rows, md5], by shard then index."""
-    return {
-        "version": dataset.version,
-        "shards": dataset.shards,
-        "slices": dataset.slices,
-        "content": [
-            [_slice_to_json(dataset.slice_versions[SliceId(s, i)]) for i in range(dataset.slices)]
-            for s in range(dataset.shards)
-        ],
-        "held_out": _slice_to_json(dataset.held_out),
-        "identities": _slice_to_json(dataset.identities) if dataset.identities else None,
-        "id_rule": list(dataset.id_rule),
-        "id_columns": list(dataset.id_columns),
-    }
-
-
-def dataset_from_json(value: dict[str, Any]) -> DatasetVersion:
-    """The inverse of `dataset_to_json`."""
-    content = {
-        SliceId(s, i): SliceVersion(*v)
-        for s, row in enumerate(value["content"])
-        for i, v in enumerate(row)
-    }
-    identities = value.get("identities")
-    return DatasetVersion(
-        value["version"],
-        value["shards"],
-        value["slices"],
-        content,
-        SliceVersion(*value["held_out"]),
-        SliceVersion(*identities) if identities else None,
-        tuple(value.get("id_rule", ())),
-        tuple(value.get("id_columns", ())),
-    )
-
-
-def _slice_to_json(version: SliceVersion) -> list[Any]:
-    return [version.digest, version.rows, version.md5]

@@ -13,6 +13,7 @@ from s3t_core.canonical import digest_of, sha256_hex
 from s3t_core.domain import DatasetVersion, DeletionRequest, RowCounts, SliceId, SliceVersion
 from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.dsse import sign
+from s3t_core.erasure.events import LedgerEvent, as_json
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.ledger import (
     Inclusion,
@@ -36,15 +37,15 @@ class FakeLedger:
         self.events: list[Event] = []
         self._guard = guard
 
-    def append(self, *events: Event) -> None:
+    def append(self, *told: LedgerEvent) -> None:
         self._guard("ledger.append")
-        self.take(*events)
+        self.take(*told)
         self._guard("ledger.appended")
 
-    def take(self, *events: Event) -> None:
+    def take(self, *told: LedgerEvent | Event) -> None:
         """Append what the rules allow, as the real one does."""
         before = self.state()
-        new = corrected(events, before.time)
+        new = corrected(map(as_json, told), before.time)
         fold(new, before, before.size)
         self.events += new
 
@@ -85,7 +86,7 @@ class FakeRequestBook:
             self._ledger.take(closing.event)
         self._guard("requests.closed")
 
-    def defer(self, requests: Iterable[DeletionRequest], told: Event) -> None:
+    def defer(self, requests: Iterable[DeletionRequest], told: LedgerEvent) -> None:
         self._guard("requests.defer")
         for request in requests:  # one transaction
             if self.suppression.get(request.suppression) == request.request_id:

@@ -11,9 +11,9 @@ import pytest
 from s3t_core.domain import DeletionRequest, Release, Replica, RowCounts, SliceId, StageRecord
 from s3t_core.erasure import executor
 from s3t_core.erasure.certificate import check_statement
+from s3t_core.erasure.dataset_json import dataset_to_json
 from s3t_core.erasure.dsse import verify
 from s3t_core.erasure.executor import STEPS, ErasePorts, Eraser
-from s3t_core.erasure.ledger import dataset_to_json
 from s3t_core.erasure.outcome import outcome_of
 from s3t_core.erasure.planner import ErasurePlan, plan_erasure, targets_of
 from s3t_core.erasure.state import State

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, SliceVersion, StageRecord
+from s3t_core.erasure.dataset_json import dataset_to_json
 from s3t_core.erasure.expected import NotAllowed
-from s3t_core.erasure.ledger import corrected, dataset_to_json, fold
+from s3t_core.erasure.ledger import corrected, fold
 from s3t_core.erasure.offline import VOUCHED, key_id
 from s3t_core.erasure.rules import KINDS, check
 from s3t_core.erasure.state import STEPS, Event, State
