@@ -8,7 +8,8 @@ from typing import Any
 
 from s3t_core.capacity.budget import BudgetPolicy, Spent, budget_state, forecast
 from s3t_core.config import Config
-from s3t_core.erasure.state import Event, State
+from s3t_core.erasure.state import State
+from s3t_core.erasure.vocabulary import Event
 from s3t_core.times import date_after, parse_time
 
 RATE_DAYS = 30

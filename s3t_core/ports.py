@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from s3t_core.domain import DatasetVersion, DeletionRequest, RowCounts, SliceId
 from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.ledger import Inclusion, TreeHead
-from s3t_core.erasure.state import Event, State, VersionRecord
+from s3t_core.erasure.state import State, VersionRecord
+from s3t_core.erasure.vocabulary import Event
 
 
 @dataclass(frozen=True)

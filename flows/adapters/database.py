@@ -65,7 +65,8 @@ from s3t_core.erasure.ledger import (
     leaf_of,
 )
 from s3t_core.erasure.merkle import leaf_hash
-from s3t_core.erasure.state import Event, State
+from s3t_core.erasure.state import State
+from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import LedgerError, StorageError, WorkspaceError
 from s3t_core.files import remove_file
 from s3t_core.ports import Closing

@@ -10,7 +10,7 @@ from s3t_core.erasure.report_document import (
     Summary,
     VersionEntry,
 )
-from s3t_core.erasure.state import ReleaseCause
+from s3t_core.erasure.vocabulary import ReleaseCause
 
 _ENDINGS = {"withdrawal": "withdrawn", "rejection": "rejected"}
 _ALARMING = ("missed", "closed, but")

@@ -256,10 +256,10 @@ def why_at_once(place: Workspace) -> str:
         return ""  # somebody is at it
     state = place.ledger.state()
     if state.plan is not None:
-        return f"an erasure is unfinished ({state.plan['plan']['plan_id']})"
+        return f"an erasure is unfinished ({state.plan.plan['plan_id']})"
     if (
         state.retrain is not None
-        and state.retrain["state"] == "wanted"
+        and state.retrain.state == "wanted"
         and not is_held(place.training_lock_path)
     ):
         return "a full retrain is wanted"

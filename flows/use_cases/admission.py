@@ -22,7 +22,7 @@ def id_basis(
     them, and what earlier versions hold of somebody could not be told any more."""
     settings, dataset = place.config.data, state.dataset
     rule, columns = settings.id_rule, (settings.subject, settings.record)
-    told = {tuple(h["id_rule"]) for h in state.holds.values()}
+    told = {h.id_rule for h in state.holds.values()}
     told |= {r.id_rule for i, r in state.requests.items() if state.is_open(i)}
     for other in sorted(told - {rule}):
         raise UsageError(

@@ -167,8 +167,10 @@ def _begun(place: Workspace) -> _Journal | None:
     if told is None:
         return None
     everything = {name: section.model_dump(mode="json") for name, section in place.config}
-    old, new = (Config.model_validate({**everything, **told[side]}) for side in ("old", "new"))
-    journal = _Journal(place.migration_path, told["move"], old, new, claimed=True)
+    old, new = (
+        Config.model_validate({**everything, **getattr(told, side)}) for side in ("old", "new")
+    )
+    journal = _Journal(place.migration_path, told.move, old, new, claimed=True)
     journal.write()
     return journal
 

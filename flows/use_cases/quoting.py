@@ -130,7 +130,7 @@ def _asked(place: Workspace, state: State) -> _Asked:
             [
                 rule_of(place),
                 *(r.id_rule for r in requests),
-                *(tuple(h["id_rule"]) for h in state.holds.values()),
+                *(h.id_rule for h in state.holds.values()),
             ]
         ),
     )

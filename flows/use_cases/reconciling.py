@@ -32,7 +32,6 @@ from s3t_core.erasure.state import State, VersionRecord
 from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.errors import ArtifactError, S3TError
 from s3t_core.files import remove_file, remove_tree
-from s3t_core.release_json import release_to_json
 
 _TAKEN_OVER_SECONDS = 3600.0
 """Whoever took over may work so long until what the one who lost its lease wrote is put right."""
@@ -212,7 +211,7 @@ def _registered_again(place: Workspace, champion: VersionRecord) -> VersionRecor
         events.ReleaseServes(
             time=place.now(),
             cause="restored",
-            release=release_to_json(champion.release),
+            release=champion.release,
             recipe=champion.recipe,
             version=made.version,
             run_id=made.run_id,

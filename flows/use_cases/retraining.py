@@ -18,7 +18,7 @@ from flows.workspace import access
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, Release, SliceId
 from s3t_core.erasure import events
-from s3t_core.erasure.state import Event, RetrainState
+from s3t_core.erasure.vocabulary import RetrainState
 from s3t_core.errors import Busy, S3TError, StorageError
 
 _WAIT_SECONDS = 3600.0
@@ -139,20 +139,20 @@ def _trigger(place: Workspace, full_retrain: Deployment) -> None:
         wanted = place.ledger.state().retrain
         if wanted is None:
             return
-        if wanted["state"] == "triggered" and not full_retrain.has_ended(wanted["flow_run"]):
+        if wanted.state == "triggered" and not full_retrain.has_ended(wanted.flow_run):
             return
-        if wanted["state"] in ("triggered", "failed"):
-            _say(place, wanted, "wanted", attempt=wanted["attempt"] + 1)
+        if wanted.state in ("triggered", "failed"):
+            _say(place, wanted, "wanted", attempt=(wanted.attempt or 0) + 1)
             wanted = place.ledger.state().retrain or wanted
         run = full_retrain.begin(
-            f"{wanted['id']}:{wanted['attempt']}",
+            f"{wanted.id}:{wanted.attempt}",
             {"workspace": str(place.root), "wait_seconds": _WAIT_SECONDS},
         )
         _say(place, wanted, "triggered", flow_run=run)
 
 
-def _say(place: Workspace, wanted: Event, state: RetrainState, **more: Any) -> None:
-    told = {"id": wanted["id"], "attempt": wanted["attempt"]} | more
+def _say(place: Workspace, wanted: events.RetrainChanged, state: RetrainState, **more: Any) -> None:
+    told = {"id": wanted.id, "attempt": wanted.attempt} | more
     place.ledger.append(
         events.RetrainChanged(
             time=place.now(),

@@ -94,7 +94,7 @@ def status_of(place: Workspace) -> dict[str, Any]:
         "documents": {"missing": list(documents.missing), "changed": list(documents.changed)},
         "certified": len(state.certified),
         "withdrawn_or_rejected": len(state.closed),
-        "full_retrain": {"state": state.retrain["state"], "time": state.retrain["time"]}
+        "full_retrain": {"state": state.retrain.state, "time": state.retrain.time}
         if state.retrain
         else None,
         "interrupted_erasure": state.plan is not None,

@@ -347,7 +347,7 @@ class TrainingSession:
         )
         told: list[LedgerEvent] = []
         if champion is None or not same or champion.version != published.version:
-            told.append(self._registered(document, recipe, published))
+            told.append(self._registered(release, recipe, published))
             if champion and same and not champion.destroyed:
                 gone = (champion.version,)
                 told.append(
@@ -369,7 +369,7 @@ class TrainingSession:
             )
         spent = state.retrain is not None or (not told and state.requests_since_training > 0)
         if spent and self.cause in ("train", "retrain"):
-            wanted = state.retrain.get("id", "") if state.retrain else ""
+            wanted = state.retrain.id if state.retrain else ""
             told.append(
                 events.RetrainChanged(
                     time=place.now(),
@@ -386,13 +386,13 @@ class TrainingSession:
         return published.version
 
     def _registered(
-        self, document: dict[str, Any], recipe: dict[str, Any], published: Published
+        self, release: Release, recipe: dict[str, Any], published: Published
     ) -> LedgerEvent:
         """That a version serves from now on."""
         return events.ReleaseServes(
             time=self.place.now(),
             cause=self.cause,
-            release=document,
+            release=release,
             recipe=recipe,
             version=published.version,
             run_id=published.run_id,

@@ -94,8 +94,8 @@ class Signing:
             return
         self.write_checkpoint()
         lost = self._moves == "lost"
-        told = {"place": self._outside, "by": by, "lost": lost}
-        ledger.append(events.CheckpointsPlaced(time=self._now(), **told))
+        told = events.CheckpointsPlaced(time=self._now(), place=self._outside, by=by, lost=lost)
+        ledger.append(told)
         self.write_checkpoint()
 
     def write_checkpoint(self) -> tuple[Checkpoint, bytes]:

@@ -14,7 +14,7 @@ from s3t_core.erasure.checkpoint import Checkpoint
 from s3t_core.erasure.dsse import statement_of
 from s3t_core.erasure.ledger import leaf_of
 from s3t_core.erasure.merkle import consistency_proof, inclusion_proofs, leaf_hash
-from s3t_core.erasure.state import Event
+from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import CertificateError
 
 _README = """Evidence of erasures

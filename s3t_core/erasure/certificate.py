@@ -11,6 +11,7 @@ from typing import Any
 
 from s3t_core.canonical import digest_of
 from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId
+from s3t_core.erasure.events import CutOver, Destroyed, Scanned
 from s3t_core.erasure.ledger import Inclusion, TreeHead, leaf_of, outcome_in
 from s3t_core.erasure.merkle import includes, leaf_hash
 from s3t_core.erasure.planner import ErasurePlan
@@ -83,6 +84,7 @@ def certificate_predicate(
     """What the certificate says about one request of the plan. JSON values only."""
     asked = state.requests[request.request_id]
     before, after = _versions_around(plan, state)
+    scan = state.done(Scanned)
     return {
         "request": _asked(request, state, now, jurisdiction),
         "subject": {
@@ -111,7 +113,7 @@ def certificate_predicate(
             for s in plan.deactivated
         ],
         "destroyed": _destroyed(plan, state),
-        "scan": {k: state.steps["scan"][k] for k in _SCAN} | {"residue": 0},
+        "scan": {k: getattr(scan, k) for k in _SCAN} | {"residue": 0},
         "accuracy": {
             "before": before.accuracy if before else None,
             "after": after.accuracy if after else None,
@@ -121,7 +123,7 @@ def certificate_predicate(
             "name": proof.ledger,
             "size": proof.head.size,
             "root": proof.head.root,
-            "entry": state.steps["scan"],
+            "entry": scan.to_json(),
             "index": proof.index,
             "proof": list(proof.proof),
         },
@@ -147,9 +149,9 @@ def _asked(request: DeletionRequest, state: State, now: str, jurisdiction: str) 
 
 def _found(request: DeletionRequest, plan: ErasurePlan, state: State, erased_before: str) -> Part:
     """What was there of the person, and whether the id itself was searched for."""
-    rows, scan = plan.rows[request.request_id], state.steps["scan"]
+    rows, scan = plan.rows[request.request_id], state.done(Scanned)
     outcome, present = outcome_in(state, request.request_id)
-    unsearched = {*scan["ids_lost"], *scan.get("ids_unsearchable", ())}
+    unsearched = {*scan.ids_lost, *scan.ids_unsearchable}
     return {
         "outcome": outcome,
         "rows": present,
@@ -167,15 +169,15 @@ def _found(request: DeletionRequest, plan: ErasurePlan, state: State, erased_bef
 
 def _times(plan: ErasurePlan, state: State, now: str) -> Part:
     """When each step was done, and the waits that were declared."""
-    cut_over, destroy = state.steps["cut over"], state.steps["destroy"]
+    cut_over, destroy = state.done(CutOver), state.done(Destroyed)
     return {
         "planned": plan.time,
-        "alias_moved": cut_over["moved"],
-        "old_version_refused_after_seconds": cut_over["staleness"],
-        "offline_use_declared_seconds": cut_over.get("offline", 0.0),
-        "deleted_bytes_kept_declared_seconds": destroy.get("bytes_kept", 0.0),
-        "destroyed": destroy["time"],
-        "scanned": state.steps["scan"]["time"],
+        "alias_moved": cut_over.moved,
+        "old_version_refused_after_seconds": cut_over.staleness,
+        "offline_use_declared_seconds": cut_over.offline,
+        "deleted_bytes_kept_declared_seconds": destroy.bytes_kept,
+        "destroyed": destroy.time,
+        "scanned": state.done(Scanned).time,
         "certified": now,
         "clock_corrected": _is_corrected(state, now),
     }
@@ -188,7 +190,7 @@ def _versions(before: VersionRecord | None, after: VersionRecord | None, state: 
         "versions": {
             "before": before.version if before else None,
             "after": after.version if after else None,
-            "destroyed": state.steps["destroy"]["versions"],
+            "destroyed": list(state.done(Destroyed).versions),
             "live_depths": _depths(after),
         },
         "live": _live(after),
@@ -201,13 +203,13 @@ def _versions(before: VersionRecord | None, after: VersionRecord | None, state: 
 
 def _destroyed(plan: ErasurePlan, state: State) -> Part:
     """Digests of what was destroyed; of rows in quarantine their number."""
-    destroy = state.steps["destroy"]
+    destroy = state.done(Destroyed)
     planned = {s.key for s in plan.deactivated}
     return {
         "stages": [s.digest for s in plan.deactivated],
-        "data_objects_md5": destroy["objects"],
-        "quarantined_rows": destroy["quarantined"],
-        "stages_of_no_recorded_data": sorted(set(destroy["stages"]) - planned),
+        "data_objects_md5": list(destroy.objects),
+        "quarantined_rows": destroy.quarantined,
+        "stages_of_no_recorded_data": sorted(set(destroy.stages) - planned),
     }
 
 

@@ -13,7 +13,8 @@ from typing import Any, get_args
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.ledger import TreeHead
 from s3t_core.erasure.outcome import ErasureOutcome
-from s3t_core.erasure.state import ClosingKind, State
+from s3t_core.erasure.state import State
+from s3t_core.erasure.vocabulary import ClosingKind
 from s3t_core.errors import CertificateError, LedgerError, UsageError
 from s3t_core.times import parse_time
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from s3t_core.domain import SliceId
+from s3t_core.erasure import events
 from s3t_core.erasure.expected import (
     DIGEST,
     no_erasure,
@@ -11,16 +12,17 @@ from s3t_core.erasure.expected import (
     versions_are_there,
     want,
 )
-from s3t_core.erasure.state import STEPS, Event, State
+from s3t_core.erasure.state import State
+from s3t_core.erasure.vocabulary import STEPS
 from s3t_core.release_json import release_from_json, stage_from_json
 from s3t_core.times import parse_time
 
 
-def planned(state: State, event: Event) -> None:
+def planned(state: State, event: events.ErasurePlanned) -> None:
     """That an erasure may begin as it is planned."""
     no_erasure(state)
     want(state.moving is None, "no move that was begun")
-    plan = event["plan"]
+    plan = event.plan
     want(plan["plan_id"] not in state.plans, "a plan that is new")
     requests = plan["requests"]
     want(len(set(requests)) == len(requests) > 0, "at least one request, each once")
@@ -71,32 +73,32 @@ def _reaches_what_was_found(state: State, plan: dict[str, Any]) -> None:
     want(gone.isdisjoint(answers) or plan["release"] is not None, "a release without them")
 
 
-def step(state: State, event: Event) -> None:
+def step(state: State, event: events.StepDone) -> None:
     """That a step of the open erasure follows those that are done."""
     plan = plan_of(state)
-    want(event["plan_id"] == plan["plan_id"], "the erasure that is open")
+    want(event.plan_id == plan["plan_id"], "the erasure that is open")
     done = len(state.steps)
     allowed = {
         STEPS[done],
         *(s for s in STEPS[:done][-1:] if s == "scan"),
     }  # by another run, that goes on
     want(
-        tuple(state.steps) == STEPS[:done] and event["step"] in allowed,
+        tuple(state.steps) == STEPS[:done] and event.step in allowed,
         "the next step of the erasure",
     )
-    check_outcome = _OUTCOMES.get(event["step"])
+    check_outcome = _OUTCOMES.get(event.step)
     if check_outcome is not None:
         check_outcome(state, plan, event)
 
 
-def _cut_over(state: State, plan: dict[str, Any], event: Event) -> None:
+def _cut_over(state: State, plan: dict[str, Any], event: events.CutOver) -> None:
     release = plan["release"]
     serves = state.release.release_id if state.release else None
     want(release is None or release["id"] == serves, "the planned release to serve")
-    want(event["staleness"] >= 0 and parse_time(event["moved"]) is not None, "when the alias moved")
+    want(event.staleness >= 0 and parse_time(event.moved) is not None, "when the alias moved")
 
 
-def _rewritten(state: State, plan: dict[str, Any], event: Event) -> None:
+def _rewritten(state: State, plan: dict[str, Any], event: events.Rewritten) -> None:
     del event
     touched = bool(plan["slices"]) or plan["held_out"]
     want(not touched or _rewrote(state), "a data version that was rewritten by this erasure")
@@ -107,26 +109,26 @@ def _rewrote(state: State) -> bool:
     return state.dataset is not None and state.dataset.version != state.planned_on
 
 
-def _destroyed(state: State, plan: dict[str, Any], event: Event) -> None:
+def _destroyed(state: State, plan: dict[str, Any], event: events.Destroyed) -> None:
     deactivated = {s["key"] for s in plan["deactivated"]}
-    want(deactivated <= set(event["stages"]), "every deactivated stage to be destroyed")
-    want(list(event["versions"]) == list(plan["versions"]), "every planned version to be destroyed")
-    want(isinstance(event["objects"], list) and event["quarantined"] >= 0, "what was destroyed")
+    want(deactivated <= set(event.stages), "every deactivated stage to be destroyed")
+    want(list(event.versions) == list(plan["versions"]), "every planned version to be destroyed")
+    want(event.quarantined >= 0, "what was destroyed")
     live = {version.md5 for version in state.dataset.files()} if state.dataset else set()
     want(
-        set(plan["objects"]) <= {*event["objects"], *live},
+        set(plan["objects"]) <= {*event.objects, *live},
         "every planned data object to be destroyed",
     )
 
 
-def _scanned(state: State, plan: dict[str, Any], event: Event) -> None:
+def _scanned(state: State, plan: dict[str, Any], event: events.Scanned) -> None:
     told = {r: len(state.requests[r].ids) for r in plan["requests"]}
     sought = sum(told[r] for r in state.sought)
     want(
-        event["spellings"] in (sought, sum(told.values())),
+        event.spellings in (sought, sum(told.values())),
         "a scan for every spelling of the ids that was told",
     )
-    want(event["files"] > 0, "a search of files")
+    want(event.files > 0, "a search of files")
     counts = (
         "files",
         "bytes",
@@ -136,16 +138,15 @@ def _scanned(state: State, plan: dict[str, Any], event: Event) -> None:
         "shared",
         "outside",
     )
-    want(all(event[k] >= 0 for k in counts), "what was searched")
-    want(isinstance(event["ids_lost"], list), "whose ids were not searched for")
+    want(all(getattr(event, k) >= 0 for k in counts), "what was searched")
 
 
-def _certify(state: State, plan: dict[str, Any], event: Event) -> None:
+def _certify(state: State, plan: dict[str, Any], event: events.Certified) -> None:
     del event
     want(all(r in state.certified for r in plan["requests"]), "a certificate for every request")
 
 
-_OUTCOMES: dict[str, Callable[[State, dict[str, Any], Event], None]] = {
+_OUTCOMES: dict[str, Callable[[State, dict[str, Any], Any], None]] = {
     "cut over": _cut_over,
     "rewrite": _rewritten,
     "destroy": _destroyed,
@@ -154,25 +155,27 @@ _OUTCOMES: dict[str, Callable[[State, dict[str, Any], Event], None]] = {
 }
 
 
-def deferred(state: State, event: Event) -> None:
+def deferred(state: State, event: events.RequestsDeferred) -> None:
     """That nobody had a row of whom the requests ask."""
     plan = _check_left_out(state, event, "destroy")
-    for request in event["requests"]:
+    for request in event.requests:
         found = any(plan["rows"][request].values()) or plan["subjects"].get(request)
         want(not found, "requests of which no row was found")
 
 
-def uncertified(state: State, event: Event) -> None:
+def uncertified(state: State, event: events.RequestsUncertified) -> None:
     """That an erasure has destroyed, and that the requests are its own."""
     plan = _check_left_out(state, event, "measure")
-    for told in (event["texts"], event["texts_of_others"]):
+    for told in (event.texts, event.texts_of_others):
         want(type(told) is int and 0 <= told <= plan["texts"], "how many texts were gathered")
 
 
-def _check_left_out(state: State, event: Event, after: str) -> dict[str, Any]:
+def _check_left_out(
+    state: State, event: events.RequestsDeferred | events.RequestsUncertified, after: str
+) -> dict[str, Any]:
     """That requests of the open erasure are left out of it after that step. Returns the plan."""
-    plan, requests = plan_of(state), event["requests"]
-    want(event["plan_id"] == plan["plan_id"], "the erasure that is open")
+    plan, requests = plan_of(state), event.requests
+    want(event.plan_id == plan["plan_id"], "the erasure that is open")
     want(after in state.steps, "an open erasure that has destroyed")
     want(len(set(requests)) == len(requests) > 0, "at least one request, each once")
     for request in requests:
@@ -181,19 +184,19 @@ def _check_left_out(state: State, event: Event, after: str) -> dict[str, Any]:
     return plan
 
 
-def resumed(state: State, event: Event) -> None:
+def resumed(state: State, event: events.ErasureResumed) -> None:
     """That the erasure waits for its certificates."""
     no_erasure(state)
     want(state.moving is None, "no move that was begun")
-    want(event["plan_id"] in state.uncertified, "an erasure without its certificates")
+    want(event.plan_id in state.uncertified, "an erasure without its certificates")
 
 
-def certified(state: State, event: Event) -> None:
+def certified(state: State, event: events.RequestCertified) -> None:
     """That the search is done."""
-    request = event["request"]
+    request = event.request
     want(
         request in state.planned and "scan" in state.steps,
         "a request of an open erasure whose scan is done",
     )
     want(state.is_open(request), "a request that has no document yet")
-    want(DIGEST.fullmatch(event["certificate"]) is not None, "the digest of the certificate")
+    want(DIGEST.fullmatch(event.certificate) is not None, "the digest of the certificate")

@@ -7,13 +7,13 @@ default. Times are RFC 3339 in UTC, digests are hexadecimal, nothing is personal
 somebody typed as `by` or `reason`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from s3t_core.domain import DatasetVersion, Release, StageRecord
-from s3t_core.erasure.dataset_json import dataset_to_json
-from s3t_core.erasure.state import (
+from s3t_core.erasure.dataset_json import dataset_from_json, dataset_to_json
+from s3t_core.erasure.vocabulary import (
     ClosingKind,
     Event,
     HoldState,
@@ -22,19 +22,26 @@ from s3t_core.erasure.state import (
     RetrainState,
     Scope,
 )
-from s3t_core.release_json import release_to_json, stage_to_json
+from s3t_core.release_json import (
+    release_from_json,
+    release_to_json,
+    stage_from_json,
+    stage_to_json,
+)
 
-JsonObject = Mapping[str, Any]
+JsonObject = dict[str, Any]
 """An object of JSON values."""
 _MAY_BE_LEFT_OUT = {"left_out": True}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerEvent:
-    """What all of them have: when it happened, by the clock of who tells."""
+    """What all of them have: when it happened, by the clock of who tells, and the token of the
+    lease under which it was written, "" without one."""
 
     type: ClassVar[str]
     time: str
+    lease: str = field(default="", metadata=_MAY_BE_LEFT_OUT)
 
     def to_json(self) -> Event:
         """The entry, as JSON values."""
@@ -64,7 +71,6 @@ _CODECS: dict[type, Callable[[Any], Any]] = {
     StageRecord: stage_to_json,
     tuple: list,
     frozenset: sorted,
-    Mapping: dict,
 }
 
 
@@ -76,8 +82,8 @@ class WorkspaceBegan(LedgerEvent):
     """The first entry of every ledger."""
 
     type = "workspace"
-    key_check: str
-    signing_key: str
+    key_check: str = ""
+    signing_key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,14 +224,14 @@ class ReleaseServes(LedgerEvent):
 
     type = "release"
     cause: ReleaseCause
-    release: Release | JsonObject
+    release: Release
     recipe: JsonObject
     version: str
     run_id: str
     model_id: str
     document: str
     staleness: float
-    offline: float
+    offline: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,10 +349,10 @@ class HoldSet(LedgerEvent):
     type = "hold"
     state: HoldState = "set"
     subject: str
-    basis: str
+    basis: str = ""
     id_rule: tuple[str, ...]
-    reason: str
-    by: str
+    reason: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,18 +362,21 @@ class HoldReleased(LedgerEvent):
     type = "hold"
     state: HoldState = "released"
     subject: str
-    by: str
+    by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestClosed(LedgerEvent):
-    """Without an erasure. `certificate`: the digest of the closing document."""
+    """Without an erasure. `certificate`: the digest of the closing document, which says by whom and
+    why; what `by` and `reason` may say here, no release of ours writes."""
 
     type = "closed"
     request: str
     kind: ClosingKind
     certificate: str
-    basis: str
+    basis: str = ""
+    by: str = field(default="", metadata=_MAY_BE_LEFT_OUT)
+    reason: str = field(default="", metadata=_MAY_BE_LEFT_OUT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -408,7 +417,7 @@ class CutOver(StepDone):
     step: str = "cut over"
     moved: str
     staleness: float
-    offline: float
+    offline: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -428,8 +437,8 @@ class Destroyed(StepDone):
     versions: tuple[str, ...]
     objects: tuple[str, ...]
     quarantined: int
-    activations: int
-    bytes_kept: float
+    activations: int = 0
+    bytes_kept: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -502,3 +511,109 @@ class RequestCertified(LedgerEvent):
     type = "certified"
     request: str
     certificate: str
+
+
+# --- from the ledger
+
+
+class NotAnEvent(ValueError):
+    """An entry that is none of these; the message says what was expected."""
+
+
+def from_json(entry: Event) -> LedgerEvent:
+    """The event that an entry is. A member that earlier releases did not write has its default.
+    Raises NotAnEvent, and KeyError for one without `type`."""
+    kind = _class_of(entry)
+    members = _MEMBERS[kind]
+    readers, required = members.readers, members.required
+    told = {name: value for name, value in entry.items() if name != "type"}
+    if not told.keys() <= readers.keys():
+        raise NotAnEvent("expected members that this release knows, got others")
+    if not required <= told.keys():
+        raise NotAnEvent(f"expected {', '.join(sorted(required - told.keys()))}")
+    return kind(**{name: readers[name](value) for name, value in told.items()})
+
+
+@dataclass(frozen=True)
+class _Members:
+    """How each member of a class is read, and which must be there."""
+
+    readers: dict[str, Callable[[object], Any]]
+    required: frozenset[str]
+
+
+def _class_of(entry: Event) -> type[LedgerEvent]:
+    kind = entry["type"]
+    member = _TOLD_APART_BY.get(kind, "")
+    found = _CLASSES.get((kind, entry.get(member, "") if member else ""))
+    if found is None:
+        raise NotAnEvent(f"expected one of the kinds of a {kind} event")
+    return found
+
+
+def _reader_of(wanted: object) -> Callable[[object], Any]:
+    """Reads a JSON value as what an annotation says, and raises NotAnEvent for another type."""
+    for known, read_as in _READERS.items():
+        if wanted is known:
+            return read_as
+    is_tuple = get_origin(wanted) is tuple
+
+    def read(value: object) -> Any:
+        if not _is(wanted, value):
+            raise NotAnEvent("expected a member of another type")
+        return tuple(value) if is_tuple and isinstance(value, list) else value
+
+    return read
+
+
+def _is(wanted: object, value: object) -> bool:
+    """Whether a JSON value is of the type that an annotation says."""
+    for known, kinds in _JSON_TYPES:
+        if wanted == known:
+            return type(value) in kinds
+    origin, inner = get_origin(wanted), get_args(wanted)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        return isinstance(value, list) and all(_is(inner[0], each) for each in value)
+    return any(_is(one, value) for one in inner)
+
+
+_JSON_TYPES: tuple[tuple[object, tuple[type, ...]], ...] = (
+    (str, (str,)),
+    (bool, (bool,)),
+    (int, (int,)),
+    (float, (int, float)),
+    (dict[str, Any], (dict,)),
+    (type(None), (type(None),)),
+)
+"""What JSON has for a type: true is no number."""
+_READERS: dict[type, Callable[[Any], Any]] = {
+    DatasetVersion: dataset_from_json,
+    Release: release_from_json,
+    StageRecord: stage_from_json,
+}
+_TOLD_APART_BY = {"step": "step", "hold": "state", "moving": "state"}
+"""The member that says which class it is, of kinds that have several."""
+
+
+def _every_class(base: type[LedgerEvent]) -> Iterator[type[LedgerEvent]]:
+    for each in base.__subclasses__():
+        yield each
+        yield from _every_class(each)
+
+
+def _name_of(kind: type[LedgerEvent]) -> tuple[str, str]:
+    member = _TOLD_APART_BY.get(kind.type)
+    default = {each.name: each.default for each in fields(kind)}.get(member or "")
+    return kind.type, str(default) if member else ""
+
+
+_CLASSES = {_name_of(c): c for c in _every_class(LedgerEvent) if c is not StepDone}
+_MEMBERS = {
+    kind: _Members(
+        {each.name: _reader_of(each.type) for each in fields(kind)},
+        frozenset(each.name for each in fields(kind) if each.default is MISSING),
+    )
+    for kind in _CLASSES.values()
+}

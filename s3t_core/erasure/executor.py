@@ -41,8 +41,9 @@ from s3t_core.erasure.planner import (
     plan_to_json,
     targets_of,
 )
-from s3t_core.erasure.state import STEPS, State
+from s3t_core.erasure.state import State
 from s3t_core.erasure.versions import accuracy_tags, release_tags
+from s3t_core.erasure.vocabulary import STEPS
 from s3t_core.errors import DataError, GuaranteeError, S3TError
 from s3t_core.ports import (
     Activations,
@@ -145,7 +146,7 @@ class Eraser:
         that are neither held nor wait for approval, else one whose requests were set aside, and of
         whom nothing is found any more; None without any."""
         state = self.ports.ledger.state()
-        begun = plan_from_json(state.plan["plan"]) if state.plan is not None else None
+        begun = plan_from_json(state.plan.plan) if state.plan is not None else None
         plans = [*state.uncertified, *([begun.plan_id] if begun else [])]
         needed = [*plans, *state.begun]
         self.ports.needles.prune(
@@ -204,7 +205,7 @@ class Eraser:
             if plan_id in self._sought_again:
                 continue
             self._sought_again.add(plan_id)
-            plan = plan_from_json(left.plan["plan"])
+            plan = plan_from_json(left.plan.plan)
             try:
                 report, found = self._search(plan, plan.requests, state)
                 aside = found_of(report, found, plan.requests)
@@ -312,7 +313,7 @@ class Eraser:
                     events.ReleaseServes(
                         time=self._now(),
                         cause="retrain" if plan.recipe else "erasure",
-                        release=document,
+                        release=release,
                         recipe=recipe,
                         version=published.version,
                         run_id=published.run_id,
@@ -526,7 +527,7 @@ class Eraser:
         self._sought_again.add(plan.plan_id)
         self.ports.certificates.discard(requests)
         before = state.uncertified.get(plan.plan_id)
-        aside = [*requests, *(before.plan["plan"]["requests"] if before else ())]
+        aside = [*requests, *(before.plan.plan["requests"] if before else ())]
         others = [r for r in plan.requests if r not in requests]
         kept, of_others = (self._ids_of(some, state, plan.plan_id) for some in (aside, others))
         is_lost = kept.texts_of is None
@@ -550,7 +551,7 @@ class Eraser:
                 return  # every request was set aside
             plan = _what_is_left(plan, state)
             uncertified = [r for r in uncertified if r in state.planned]
-        proof = self.ports.ledger.prove(state.steps["scan"])
+        proof = self.ports.ledger.prove(state.done(events.Scanned).to_json())
         budget = self.policy.budget_of(state)
         subject = certificate_subject(state, proof.head)
         requests = self.ports.requests.get(uncertified)
@@ -595,7 +596,7 @@ class Eraser:
 
 def _what_is_left(plan: ErasurePlan, state: State) -> ErasurePlan:
     """The plan with the requests that are still the open erasure's."""
-    texts = state.plan["plan"]["texts"] if state.plan else 0
+    texts = state.plan.plan["texts"] if state.plan else 0
     return replace(plan, requests=tuple(state.planned), texts=texts)
 
 

@@ -26,7 +26,7 @@ def no_erasure(state: State) -> None:
 def plan_of(state: State) -> dict[str, Any]:
     """The plan of the open erasure."""
     want(state.plan is not None, "an erasure that is open")
-    plan: dict[str, Any] = state.plan["plan"] if state.plan else {}
+    plan: dict[str, Any] = state.plan.plan if state.plan else {}
     return plan
 
 

@@ -43,17 +43,17 @@ has its `time`; one that was written under a lease, its `lease`.
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 from s3t_core.canonical import canonical_json
 from s3t_core.domain import RowCounts, SliceId
-from s3t_core.erasure.dataset_json import dataset_from_json
+from s3t_core.erasure import events
+from s3t_core.erasure.events import LedgerEvent, from_json
 from s3t_core.erasure.expected import NotAllowed
 from s3t_core.erasure.merkle import inclusion_proof, leaf_hash, tree_head
 from s3t_core.erasure.outcome import ErasureOutcome, outcome_of
 from s3t_core.erasure.rules import KINDS, check
 from s3t_core.erasure.state import (
-    STEPS,
-    Event,
     ExperimentRecord,
     KeyChange,
     RequestRecord,
@@ -61,9 +61,10 @@ from s3t_core.erasure.state import (
     Uncertified,
     VersionRecord,
 )
+from s3t_core.erasure.vocabulary import STEPS, Event
 from s3t_core.errors import LedgerError
 from s3t_core.identity import EXACT
-from s3t_core.release_json import release_from_json, stage_from_json
+from s3t_core.release_json import stage_from_json
 from s3t_core.times import CLOCK_TOLERANCE, later, parse_time, rfc3339
 
 
@@ -116,74 +117,79 @@ def leaf_of(event: Event) -> bytes:
     return canonical_json(event)
 
 
-def fold(events: Iterable[Event], before: State | None = None, first: int = 0) -> State:
-    """The state after `events`, of which the first is ledger entry `first` and follows `before`,
+def fold(entries: Iterable[Event], before: State | None = None, first: int = 0) -> State:
+    """The state after `entries`, of which the first is ledger entry `first` and follows `before`,
     which stays as it is. Raises LedgerError at an event that no state allows."""
     state = State()
     if before:
         copies = {name: copy(value) for name, value in vars(before).items()}
         state = State(**copies)
-    for _ in _applied(state, events, first):
+    for _ in _applied(state, entries, first):
         pass
     return state
 
 
-def walk(events: Iterable[Event]) -> Iterator[tuple[Event, State]]:
+def walk(entries: Iterable[Event]) -> Iterator[tuple[LedgerEvent, State]]:
     """Each event with the state after it: one object that changes with the next. Raises
     LedgerError, as `fold`."""
-    return _applied(State(), events, 0)
+    return _applied(State(), entries, 0)
 
 
-def _applied(state: State, events: Iterable[Event], first: int) -> Iterator[tuple[Event, State]]:
-    for number, event in enumerate(events, first):
-        if event.get("type") not in KINDS:
+def _applied(
+    state: State, entries: Iterable[Event], first: int
+) -> Iterator[tuple[LedgerEvent, State]]:
+    for number, entry in enumerate(entries, first):
+        kind = entry.get("type")
+        if kind not in KINDS:
             raise LedgerError(
-                f"expected a known event at ledger entry {number}, got {event.get('type')!r}; "
+                f"expected a known event at ledger entry {number}, got {kind!r}; "
                 "this ledger was written by a newer release: upgrade s3t"
             )
         try:
+            event = from_json(entry)
             check(state, event)
-            _HANDLERS[event["type"]](state, event)
+            _HANDLERS[kind](state, event)
         except NotAllowed as error:
             raise LedgerError(
-                f"{error} at ledger entry {number}, got a {event['type']} event that does not "
-                "follow; restore the database from its backup, or find out who wrote to it"
+                f"{error} at ledger entry {number}, got a {kind} event that does not follow; "
+                "restore the database from its backup, or find out who wrote to it"
             ) from None
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise LedgerError(
-                f"expected a whole {event['type']} event at ledger entry {number}, got one that "
-                f"cannot be applied ({type(error).__name__})"
+                f"expected a whole {kind} event at ledger entry {number}, got one that cannot be "
+                f"applied ({type(error).__name__})"
             ) from None
-        state.size, state.time = number + 1, max(event["time"], state.time)
+        state.size, state.time = number + 1, max(event.time, state.time)
         yield event, state
 
 
-def corrected(events: Iterable[Event], newest: str) -> list[Event]:
-    """Returns the events to append after an entry of the time `newest` ("" for none): with a
+def corrected(entries: Iterable[Event], newest: str) -> list[Event]:
+    """Returns the entries to append after one of the time `newest` ("" for none): with a
     correction of the clock before the first one whose time is behind it by more than clocks may
     differ."""
     found: list[Event] = []
-    for event in events:
-        if newest and parse_time(newest) - parse_time(event["time"]) > CLOCK_TOLERANCE:
-            found.append({"type": "clock", "time": event["time"], "before": newest})
-            newest = event["time"]
-        found.append(event)
-        newest = max(newest, event["time"])
+    for entry in entries:
+        time = entry["time"]
+        if newest and parse_time(newest) - parse_time(time) > CLOCK_TOLERANCE:
+            found.append(events.ClockCorrected(time=time, before=newest).to_json())
+            newest = time
+        found.append(entry)
+        newest = max(newest, time)
     return found
 
 
-def _ignore(state: State, event: Event) -> None:
+def _ignore(state: State, event: LedgerEvent) -> None:
     """What is told and changes nothing."""
 
 
-def _workspace(state: State, event: Event) -> None:
-    state.signing = event.get("signing_key", "")
+def _workspace(state: State, event: events.WorkspaceBegan) -> None:
+    state.signing = event.signing_key
 
 
-def _clock(state: State, event: Event) -> None:
+def _clock(state: State, event: events.ClockCorrected) -> None:
     """Whatever was received by a clock that ran ahead counts as received now at the latest, with
     the time it had."""
-    now = event["time"]
+    now = event.time
     state.time, state.corrected = "", state.corrected + 1
     for request_id, request in state.requests.items():
         if request.received > now and state.is_open(request_id):
@@ -192,90 +198,90 @@ def _clock(state: State, event: Event) -> None:
             state.requests[request_id] = replace(request, received=now, due=due)
 
 
-def _dataset(state: State, event: Event) -> None:
-    dataset = dataset_from_json(event["dataset"])
+def _dataset(state: State, event: events.DatasetChanged) -> None:
+    dataset = event.dataset
     state.datasets.append(dataset)
     state.destroyed_objects -= {
         v.md5 for v in dataset.files()
     }  # the same content was ingested again
 
 
-def _backbone(state: State, event: Event) -> None:
-    state.backbones[event["model"]] = (event["digest"], event["tokenizer_digest"])
+def _backbone(state: State, event: events.BackboneUsed) -> None:
+    state.backbones[event.model] = (event.digest, event.tokenizer_digest)
 
 
-def _stage(state: State, event: Event) -> None:
-    stage = stage_from_json(event["stage"])
+def _stage(state: State, event: events.StageTrained) -> None:
+    stage = event.stage
     state.stages[stage.key] = stage
     state.bindings[stage.key] = stage.digest
 
 
-def _release(state: State, event: Event) -> None:
+def _release(state: State, event: events.ReleaseServes) -> None:
     if state.versions:
         last = state.versions[-1]
         taken_over = (
-            last.version == event["version"]
+            last.version == event.version
         )  # by a registry that a restore had set back: the old one is gone
         state.versions[-1] = replace(
-            last, superseded=event["time"], destroyed=last.destroyed or taken_over
+            last, superseded=event.time, destroyed=last.destroyed or taken_over
         )
     state.versions.append(
         VersionRecord(
-            release_from_json(event["release"]),
-            event["version"],
-            event["run_id"],
-            event["model_id"],
-            event["cause"],
-            event["time"],
-            event["recipe"],
-            event["staleness"],
-            offline=event.get("offline", 0.0),
-            document=event["document"],
+            event.release,
+            event.version,
+            event.run_id,
+            event.model_id,
+            event.cause,
+            event.time,
+            event.recipe,
+            event.staleness,
+            offline=event.offline,
+            document=event.document,
         )
     )
-    if event["cause"] in ("train", "retrain"):
+    if event.cause in ("train", "retrain"):
         state.requests_since_training = 0
 
 
-def _measured(state: State, event: Event) -> None:
+def _measured(state: State, event: events.ReleaseMeasured) -> None:
     for i, version in enumerate(state.versions):
-        if version.release.release_id == event["release"]:
-            state.versions[i] = replace(version, accuracy=event["accuracy"])
+        if version.release.release_id == event.release:
+            state.versions[i] = replace(version, accuracy=event.accuracy)
 
 
-def _request(state: State, event: Event) -> None:
-    times = event["time"], event["due"]
-    state.requests[event["request"]] = RequestRecord(
-        event["subject"],
-        event["record"],
-        event["suppression"],
-        event["commitment"],
-        event["salt"],
+def _request(state: State, event: events.RequestTaken) -> None:
+    times = event.time, event.due
+    state.requests[event.request] = RequestRecord(
+        event.subject,
+        event.record,
+        event.suppression,
+        event.commitment,
+        event.salt,
         *times,
         times,
-        tuple(event["id_rule"]),
-        tuple(event["near"]),
-        event["asked_by"],
-        tuple(event["forms"]),
-        ids=tuple(event["ids"]),
+        tuple(event.id_rule),
+        tuple(event.near),
+        event.asked_by,
+        tuple(event.forms),
+        ids=tuple(event.ids),
     )
-    if event["once"]:
-        state.once[event["once"]] = event["request"]
+    if event.once:
+        state.once[event.once] = event.request
 
 
-def _repeated(state: State, event: Event) -> None:
-    state.once[event["once"]] = event["request"]
+def _repeated(state: State, event: events.RequestRepeated) -> None:
+    state.once[event.once] = event.request
 
 
-def _spelt(state: State, event: Event) -> None:
-    asked = state.requests[event["request"]]
-    ids = (*asked.ids, *event["ids"])
-    near = (*asked.near, *event["near"])
-    state.requests[event["request"]] = replace(asked, ids=ids, near=near)
+def _spelt(state: State, event: events.RequestSpelt) -> None:
+    asked = state.requests[event.request]
+    ids = (*asked.ids, *event.ids)
+    near = (*asked.near, *event.near)
+    state.requests[event.request] = replace(asked, ids=ids, near=near)
 
 
-def _planned(state: State, event: Event) -> None:
-    plan = event["plan"]
+def _planned(state: State, event: events.ErasurePlanned) -> None:
+    plan = event.plan
     state.plan, state.steps, state.corrected_before_plan = event, {}, state.corrected
     state.planned_on = state.dataset.version if state.dataset else ""
     state.planned_after = len(state.datasets), len(state.versions)
@@ -292,67 +298,67 @@ def _planned(state: State, event: Event) -> None:
         )
 
 
-def _deferred(state: State, event: Event) -> None:
-    gone = set(event["requests"])
-    for request_id in event["requests"]:
+def _deferred(state: State, event: events.RequestsDeferred) -> None:
+    gone = set(event.requests)
+    for request_id in event.requests:
         asked = state.requests[request_id]
         if state.suppressed.get(asked.suppression) == (asked.scope, request_id):
             del state.suppressed[asked.suppression]
         state.deferred.add(request_id)
     if state.plan is not None:
-        plan = state.plan["plan"]
+        plan = state.plan.plan
         kept = [r for r in plan["requests"] if r not in gone]
-        state.plan = state.plan | {"plan": plan | {"requests": kept}}
+        state.plan = replace(state.plan, plan=plan | {"requests": kept})
     state.requests_since_training = max(0, state.requests_since_training - len(gone))
 
 
-def _uncertified(state: State, event: Event) -> None:
+def _uncertified(state: State, event: events.RequestsUncertified) -> None:
     if state.plan is None:
         return
-    plan_id, plan = event["plan_id"], state.plan["plan"]
+    plan_id, plan = event.plan_id, state.plan.plan
     before = state.uncertified.get(plan_id)
-    aside = [*(before.plan["plan"]["requests"] if before else ()), *event["requests"]]
-    kept = [r for r in plan["requests"] if r not in event["requests"]]
-    told = plan | {"requests": aside, "texts": event["texts"]}
+    aside = [*(before.plan.plan["requests"] if before else ()), *event.requests]
+    kept = [r for r in plan["requests"] if r not in event.requests]
+    told = plan | {"requests": aside, "texts": event.texts}
     state.uncertified[plan_id] = Uncertified(
-        state.plan | {"plan": told},
+        replace(state.plan, plan=told),
         {name: state.steps[name] for name in STEPS[: STEPS.index("scan")]},
         state.planned_on,
         state.planned_after,
         state.corrected_before_plan,
     )
-    state.plan = state.plan | {"plan": plan | {"requests": kept, "texts": event["texts_of_others"]}}
+    state.plan = replace(state.plan, plan=plan | {"requests": kept, "texts": event.texts_of_others})
     if not kept:
         _close_erasure(state)
 
 
-def _resumed(state: State, event: Event) -> None:
-    left = state.uncertified.pop(event["plan_id"])
+def _resumed(state: State, event: events.ErasureResumed) -> None:
+    left = state.uncertified.pop(event.plan_id)
     state.plan, state.steps = left.plan, dict(left.steps)
     state.planned_on, state.planned_after = left.planned_on, left.planned_after
     state.corrected_before_plan = left.corrected_before_plan
 
 
-def _step(state: State, event: Event) -> None:
-    state.steps[event["step"]] = event
-    if event["step"] == "destroy":
-        _forget(state, event["stages"], event["versions"])
-        state.destroyed_objects |= set(event["objects"])
-    if event["step"] == "certify":
+def _step(state: State, event: events.StepDone) -> None:
+    state.steps[event.step] = event
+    if isinstance(event, events.Destroyed):
+        _forget(state, event.stages, event.versions)
+        state.destroyed_objects |= set(event.objects)
+    if isinstance(event, events.Certified):
         _close_erasure(state)
 
 
 def _close_erasure(state: State) -> None:
     """What stages saw that it deactivated is on record, also where nobody has a certificate yet."""
-    seen = map(stage_from_json, state.plan["plan"]["deactivated"] if state.plan else ())
+    seen = map(stage_from_json, state.plan.plan["deactivated"] if state.plan else ())
     state.silenced |= {SliceId(s.shard, index) for s in seen for index in s.prefix}
     state.plan, state.steps = None, {}
 
 
-def _certified(state: State, event: Event) -> None:
-    request = event["request"]
-    state.certified[request] = state.documents[request] = event["certificate"]
-    state.outcomes[request], state.ended[request] = outcome_in(state, request), event["time"]
+def _certified(state: State, event: events.RequestCertified) -> None:
+    request = event.request
+    state.certified[request] = state.documents[request] = event.certificate
+    state.outcomes[request], state.ended[request] = outcome_in(state, request), event.time
     if state.outcomes[request][0] == "nothing found":
         asked = state.requests[request]
         state.requests[request] = replace(asked, near=_very_id(asked))
@@ -370,7 +376,7 @@ def _very_id(asked: RequestRecord) -> tuple[str, ...]:
 def outcome_in(state: State, request: str) -> tuple[ErasureOutcome, int]:
     """What the open erasure comes to for one of its requests, and how many rows of it are
     stored."""
-    plan = state.plan["plan"] if state.plan else {}
+    plan = state.plan.plan if state.plan else {}
     rows = RowCounts(**plan["rows"][request])
     slices = [SliceId(*s) for s in plan["slices"]]
     trained = bool(state.stages or state.versions)
@@ -379,66 +385,64 @@ def outcome_in(state: State, request: str) -> tuple[ErasureOutcome, int]:
     ), rows.present
 
 
-def _approved(state: State, event: Event) -> None:
-    state.approved[event["request"]] = event["by"]
+def _approved(state: State, event: events.RequestApproved) -> None:
+    state.approved[event.request] = event.by
 
 
-def _hold(state: State, event: Event) -> None:
-    if event["state"] == "set":
-        state.holds[event["subject"]] = event
+def _hold(state: State, event: events.HoldSet | events.HoldReleased) -> None:
+    if isinstance(event, events.HoldSet):
+        state.holds[event.subject] = event
     else:
-        state.holds.pop(event["subject"])
+        state.holds.pop(event.subject)
 
 
-def _closed(state: State, event: Event) -> None:
-    state.deferred.discard(event["request"])
-    state.closed[event["request"]] = event["kind"]
-    state.documents[event["request"]] = event["certificate"]
+def _closed(state: State, event: events.RequestClosed) -> None:
+    state.deferred.discard(event.request)
+    state.closed[event.request] = event.kind
+    state.documents[event.request] = event.certificate
 
 
-def _key(state: State, event: Event) -> None:
-    state.key_changes.append(
-        KeyChange(state.size, event["old"], event["new"], event["time"], event["vouched"])
-    )
-    state.signing = event["new"]
+def _key(state: State, event: events.KeyReplaced) -> None:
+    state.key_changes.append(KeyChange(state.size, event.old, event.new, event.time, event.vouched))
+    state.signing = event.new
 
 
-def _lifted(state: State, event: Event) -> None:
-    state.suppressed.pop(event["suppression"])
+def _lifted(state: State, event: events.SuppressionLifted) -> None:
+    state.suppressed.pop(event.suppression)
 
 
-def _retrain(state: State, event: Event) -> None:
-    state.retrain = None if event["state"] == "finished" else event
-    if event["state"] == "finished":
+def _retrain(state: State, event: events.RetrainChanged) -> None:
+    state.retrain = None if event.state == "finished" else event
+    if event.state == "finished":
         state.requests_since_training = (
             0  # also when nothing was missing, so that there is no new release
         )
 
 
-def _settled(state: State, event: Event) -> None:
-    state.settled = event["settings"]
+def _settled(state: State, event: events.SettingsSettled) -> None:
+    state.settled = event.settings
 
 
-def _cache(state: State, event: Event) -> None:
-    state.caches[event["dir"]] = event["shared"]
+def _cache(state: State, event: events.CacheNamed) -> None:
+    state.caches[event.dir] = event.shared
 
 
-def _checkpoints(state: State, event: Event) -> None:
-    state.checkpoints_at = event["place"]
+def _checkpoints(state: State, event: events.CheckpointsPlaced) -> None:
+    state.checkpoints_at = event.place
 
 
-def _experiment(state: State, event: Event) -> None:
+def _experiment(state: State, event: events.ExperimentNamed) -> None:
     state.experiments.append(
-        ExperimentRecord(event["registry"], event["id"], event["location"], event["created"])
+        ExperimentRecord(event.registry, event.id, event.location, event.created)
     )
 
 
-def _training(state: State, event: Event) -> None:
-    state.trainings.add(event["run"])
+def _training(state: State, event: events.TrainingBegan) -> None:
+    state.trainings.add(event.run)
 
 
-def _moving(state: State, event: Event) -> None:
-    if event["state"] == "begun":
+def _moving(state: State, event: events.MoveBegun | events.MoveUndone) -> None:
+    if isinstance(event, events.MoveBegun):
         state.moving = event
     else:
         _leave(state, "new", "old")
@@ -447,21 +451,21 @@ def _moving(state: State, event: Event) -> None:
 def _leave(state: State, side: str, instead: str) -> None:
     """The move is over, and the places of one side of it are left."""
     if state.moving is not None:
-        kept = state.moving[instead]
+        kept = getattr(state.moving, instead)
         state.left += [
             (name, section)
-            for name, section in state.moving[side].items()
+            for name, section in getattr(state.moving, side).items()
             if section != kept.get(name)
         ]
     state.moving = None
 
 
-def _migrated(state: State, event: Event) -> None:
-    if event["move"]:
+def _migrated(state: State, event: events.Migrated) -> None:
+    if event.move:
         _leave(state, "old", "new")
-    state.settled = event["settings"]
-    _copy_runs(state, event.get("runs", {}))
-    ids = event["versions"]
+    state.settled = event.settings
+    _copy_runs(state, event.runs or {})
+    ids = event.versions
     state.versions = [
         _elsewhere(v, *ids[v.version]) if v.version in ids else v for v in state.versions
     ]
@@ -478,8 +482,8 @@ def _elsewhere(version: VersionRecord, run_id: str, model_id: str, document: str
     return replace(version, run_id=run_id, model_id=model_id, document=document)
 
 
-def _retired(state: State, event: Event) -> None:
-    _forget(state, event["stages"], event["versions"])
+def _retired(state: State, event: events.Retired) -> None:
+    _forget(state, event.stages, event.versions)
 
 
 def _forget(state: State, stages: Iterable[str], versions: Iterable[str]) -> None:
@@ -491,7 +495,7 @@ def _forget(state: State, stages: Iterable[str], versions: Iterable[str]) -> Non
     ]
 
 
-_HANDLERS: dict[str, Callable[[State, Event], None]] = {
+_HANDLERS: dict[str, Callable[[State, Any], None]] = {
     "workspace": _workspace,
     "clock": _clock,
     "settled": _settled,

@@ -14,7 +14,9 @@ from typing import Any, get_args
 
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import Release, SliceId
+from s3t_core.erasure import events
 from s3t_core.erasure.certificate import LIMITS, collateral_rows
+from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.ledger import leaf_of, outcome_in, walk
 from s3t_core.erasure.merkle import consistency_proof, leaf_hash, tree_head
 from s3t_core.erasure.offline import NOT_PROVED
@@ -39,7 +41,8 @@ from s3t_core.erasure.report_document import (
     Use,
     VersionEntry,
 )
-from s3t_core.erasure.state import Event, RequestRecord, State
+from s3t_core.erasure.state import RequestRecord, State, done_in
+from s3t_core.erasure.vocabulary import Event
 from s3t_core.times import parse_time, rfc3339
 
 _CERTIFIED = get_args(ErasureOutcome)
@@ -102,7 +105,7 @@ class _Asked:
     after it came and before it was closed; `untimed_cut_over`: before its alias moved, or from a
     time before that: nobody can say how long it took."""
 
-    told: Event
+    told: events.RequestTaken
     closed: str | None = None
     outcome: Outcome = "open"
     rows: int = 0
@@ -129,100 +132,100 @@ class _Seen:
     replays: list[ReplayEntry] = field(default_factory=list)
     acts: list[Act] = field(default_factory=list)
     policy: str = ""
-    plan: Event | None = None
-    steps: dict[str, Event] = field(default_factory=dict)
+    plan: events.ErasurePlanned | None = None
+    steps: dict[str, events.StepDone] = field(default_factory=dict)
     accuracy: float | None = None
 
-    def take(self, event: Event, state: State) -> None:
+    def take(self, event: LedgerEvent, state: State) -> None:
         """One more entry."""
         self.state = state
-        handler = getattr(self, f"_{event['type']}", None)
+        handler = getattr(self, f"_{event.type}", None)
         if handler is not None:
             handler(event)
 
-    def _request(self, event: Event) -> None:
-        self.requests[event["request"]] = _Asked(event)
+    def _request(self, event: events.RequestTaken) -> None:
+        self.requests[event.request] = _Asked(event)
 
-    def _clock(self, event: Event) -> None:
-        self._acted(event, "clock corrected", f"it had been {event['before']}")
+    def _clock(self, event: events.ClockCorrected) -> None:
+        self._acted(event, "clock corrected", f"it had been {event.before}")
         for asked in self.requests.values():
-            asked.unsure |= asked.closed is not None and asked.closed > event["time"]
+            asked.unsure |= asked.closed is not None and asked.closed > event.time
             asked.between |= asked.closed is None
             moved = asked.cut_over
-            asked.untimed_cut_over |= moved > event["time"] if moved else asked.closed is None
+            asked.untimed_cut_over |= moved > event.time if moved else asked.closed is None
 
-    def _healed(self, event: Event) -> None:
+    def _healed(self, event: events.Healed) -> None:
         self._acted(
             event,
             "healed after a restore",
-            f"{event['stages']} stages, {event['objects']} data objects, "
-            f"{event['quarantined']} quarantined rows destroyed again",
+            f"{event.stages} stages, {event.objects} data objects, "
+            f"{event.quarantined} quarantined rows destroyed again",
         )
 
-    def _migrated(self, event: Event) -> None:
-        if event["move"]:
+    def _migrated(self, event: events.Migrated) -> None:
+        if event.move:
             self._acted(event, "moved", "to other places")
 
-    def _approved(self, event: Event) -> None:
-        self.requests[event["request"]].approver = event["by"]
+    def _approved(self, event: events.RequestApproved) -> None:
+        self.requests[event.request].approver = event.by
 
-    def _closed(self, event: Event) -> None:
-        asked = self.requests[event["request"]]
+    def _closed(self, event: events.RequestClosed) -> None:
+        asked = self.requests[event.request]
         asked.closed, asked.outcome, asked.document = (
-            event["time"],
-            event["kind"],
-            event["certificate"],
+            event.time,
+            event.kind,
+            event.certificate,
         )
-        asked.basis = event.get("basis", "")
+        asked.basis = event.basis
 
-    def _certified(self, event: Event) -> None:
-        asked = self.requests[event["request"]]
-        asked.closed, asked.document = event["time"], event["certificate"]
-        asked.outcome, asked.rows = self.state.outcomes[event["request"]]
+    def _certified(self, event: events.RequestCertified) -> None:
+        asked = self.requests[event.request]
+        asked.closed, asked.document = event.time, event.certificate
+        asked.outcome, asked.rows = self.state.outcomes[event.request]
 
-    def _planned(self, event: Event) -> None:
+    def _planned(self, event: events.ErasurePlanned) -> None:
         self.plan, self.steps = event, {}
         champion = self.state.champion
         self.accuracy = champion.accuracy if champion else None
-        for request in event["plan"]["requests"]:
+        for request in event.plan["requests"]:
             asked = self.requests[request]
             asked.plan, asked.found = (
-                event["plan"]["plan_id"],
+                event.plan["plan_id"],
                 outcome_in(self.state, request)[0] != "nothing found",
             )
 
-    def _deferred(self, event: Event) -> None:
+    def _deferred(self, event: events.RequestsDeferred) -> None:
         self.plan = self.state.plan
-        for request in event["requests"]:
+        for request in event.requests:
             asked = self.requests[request]
             asked.plan, asked.found, asked.cut_over = "", False, None
             self._acted(event, "request deferred", request)
 
-    def _uncertified(self, event: Event) -> None:
+    def _uncertified(self, event: events.RequestsUncertified) -> None:
         """The entry of an erasure comes with its certificates."""
         self.plan = self.state.plan
-        for request in event["requests"]:
+        for request in event.requests:
             self._acted(event, "request uncertified", request)
 
-    def _resumed(self, event: Event) -> None:
+    def _resumed(self, event: events.ErasureResumed) -> None:
         self.plan, self.steps = self.state.plan, dict(self.state.steps)
         _, versions = self.state.planned_after
         self.accuracy = self.state.versions[versions - 1].accuracy if versions else None
-        self._acted(event, "erasure resumed", event["plan_id"])
+        self._acted(event, "erasure resumed", event.plan_id)
 
-    def _step(self, event: Event) -> None:
-        self.steps[event["step"]] = event
+    def _step(self, event: events.StepDone) -> None:
+        self.steps[event.step] = event
         if self.plan is None:
             return
-        if event["step"] == "cut over":
-            for request in self.plan["plan"]["requests"]:
-                self.requests[request].cut_over = event["moved"]
-        if event["step"] == "certify":
+        if isinstance(event, events.CutOver):
+            for request in self.plan.plan["requests"]:
+                self.requests[request].cut_over = event.moved
+        if isinstance(event, events.Certified):
             self.erasures.append(
-                _erasure_entry(self.plan["plan"], self.steps, self.state, self.accuracy)
+                _erasure_entry(self.plan.plan, self.steps, self.state, self.accuracy)
             )
 
-    def _release(self, event: Event) -> None:
+    def _release(self, event: events.ReleaseServes) -> None:
         champion, budget = self.state.champion, self.budget_of(self.state)
         if champion is None or budget is None:
             return
@@ -231,7 +234,7 @@ class _Seen:
         erased = sum(r.found for r in self.requests.values())
         self.budget.append(
             BudgetPoint(
-                time=event["time"],
+                time=event.time,
                 version=champion.version,
                 live_depths=depths,
                 mean_live_depth=round(sum(depths) / max(len(depths), 1), 3),
@@ -241,48 +244,48 @@ class _Seen:
             )
         )
 
-    def _replayed(self, event: Event) -> None:
+    def _replayed(self, event: events.Replayed) -> None:
         self.replays.append(
             ReplayEntry(
-                time=event["time"],
-                version=event["version"],
-                live=event["live"],
-                same_profile=event["same_profile"],
-                same=len(event["same"]),
-                other=len(event["other"]),
+                time=event.time,
+                version=event.version,
+                live=event.live,
+                same_profile=event.same_profile,
+                same=len(event.same),
+                other=len(event.other),
             )
         )
 
-    def _hold(self, event: Event) -> None:
-        kind = "hold set" if event["state"] == "set" else "hold released"
-        self._acted(event, kind, event.get("basis", ""))
+    def _hold(self, event: events.HoldSet | events.HoldReleased) -> None:
+        basis = event.basis if isinstance(event, events.HoldSet) else ""
+        self._acted(event, f"hold {event.state}", basis)
 
-    def _lifted(self, event: Event) -> None:
-        self._acted(event, "suppression lifted", f"a {event['kind']}")
+    def _lifted(self, event: events.SuppressionLifted) -> None:
+        self._acted(event, "suppression lifted", f"a {event.kind}")
 
-    def _key(self, event: Event) -> None:
-        kind = "signing key lost" if event["lost"] else "signing key changed"
-        old, new = event["old"][:16], event["new"][:16]
+    def _key(self, event: events.KeyReplaced) -> None:
+        kind = "signing key lost" if event.lost else "signing key changed"
+        old, new = event.old[:16], event.new[:16]
         self._acted(event, kind, f"{old} to {new}")
 
-    def _checkpoints(self, event: Event) -> None:
-        kind = "checkpoints lost" if event["lost"] else "checkpoints kept elsewhere"
-        self._acted(event, kind, "" if event["place"] else "nowhere outside the workspace")
+    def _checkpoints(self, event: events.CheckpointsPlaced) -> None:
+        kind = "checkpoints lost" if event.lost else "checkpoints kept elsewhere"
+        self._acted(event, kind, "" if event.place else "nowhere outside the workspace")
 
-    def _retrain(self, event: Event) -> None:
-        why = event.get("reason") or event.get("problem") or ""
-        self._acted(event, f"retrain {event['state']}", str(why))
+    def _retrain(self, event: events.RetrainChanged) -> None:
+        why = event.reason or event.problem or ""
+        self._acted(event, f"retrain {event.state}", str(why))
 
-    def _acted(self, event: Event, kind: Any, detail: str) -> None:
-        by = event.get("by", "")
-        act = Act(time=event["time"], kind=kind, by=by, detail=detail)
+    def _acted(self, event: LedgerEvent, kind: Any, detail: str) -> None:
+        by = getattr(event, "by", "")
+        act = Act(time=event.time, kind=kind, by=by, detail=detail)
         self.acts.append(act)
 
 
 def _request_entry(
     asked: _Asked, state: State, documents: Mapping[str, bytes], now: str
 ) -> RequestEntry:
-    request_id = asked.told["request"]
+    request_id = asked.told.request
     known = state.requests[request_id]
     document = _compared(asked.document, documents.get(request_id))
     timed = (
@@ -362,31 +365,32 @@ def _seconds(begin: str, end: str | None) -> int | None:
 
 
 def _erasure_entry(
-    plan: dict[str, Any], steps: Mapping[str, Event], state: State, accuracy: float | None
+    plan: dict[str, Any], steps: Mapping[str, events.StepDone], state: State, accuracy: float | None
 ) -> ErasureEntry:
-    cut, destroy, scan = steps["cut over"], steps["destroy"], steps["scan"]
+    cut, destroy = done_in(steps, events.CutOver), done_in(steps, events.Destroyed)
+    scan = done_in(steps, events.Scanned)
     slices = [SliceId(*s) for s in plan["slices"]]
     after = state.champion.accuracy if state.champion else None
     return ErasureEntry(
         plan=plan["plan_id"],
         planned=plan["time"],
-        cut_over=cut["moved"],
-        certified=steps["certify"]["time"],
+        cut_over=cut.moved,
+        certified=steps["certify"].time,
         requests=len(plan["requests"]),
         slices=tuple(SliceName(shard=s.shard, slice=s.index) for s in slices),
         held_out_touched=plan["held_out"],
         stages_deactivated=len(plan["deactivated"]),
         collateral_rows=collateral_rows(slices, state),
-        data_objects_destroyed=len(destroy["objects"]),
-        quarantined_rows_destroyed=destroy["quarantined"],
-        versions_destroyed=tuple(destroy["versions"]),
-        old_version_refused_after_seconds=cut["staleness"],
-        scanned_files=scan["files"],
-        scanned_bytes=scan["bytes"],
-        needles=scan["needles"],
-        unsearchable=scan["unsearchable"],
-        matches_in_rows_of_others=scan["shared"],
-        copies_outside=scan["outside"],
+        data_objects_destroyed=len(destroy.objects),
+        quarantined_rows_destroyed=destroy.quarantined,
+        versions_destroyed=destroy.versions,
+        old_version_refused_after_seconds=cut.staleness,
+        scanned_files=scan.files,
+        scanned_bytes=scan.bytes,
+        needles=scan.needles,
+        unsearchable=scan.unsearchable,
+        matches_in_rows_of_others=scan.shared,
+        copies_outside=scan.outside,
         accuracy_before=accuracy,
         accuracy_after=after if plan["release"] else accuracy,
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from s3t_core.erasure.outcome import ErasureOutcome
-from s3t_core.erasure.state import ClosingKind, ReleaseCause, Scope
+from s3t_core.erasure.vocabulary import ClosingKind, ReleaseCause, Scope
 from s3t_core.errors import CertificateError
 
 REPORT_TYPE = "urn:s3t:compliance-report:v1"

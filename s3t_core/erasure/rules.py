@@ -48,6 +48,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from s3t_core.domain import Release
 from s3t_core.erasure import erasure_rules as erasing
+from s3t_core.erasure import events
+from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.expected import (
     DIGEST,
     NotAllowed,
@@ -58,28 +60,24 @@ from s3t_core.erasure.expected import (
     want,
 )
 from s3t_core.erasure.offline import KeyReplaced, NotValid, key_id
-from s3t_core.erasure.state import (
+from s3t_core.erasure.state import ExperimentRecord, State
+from s3t_core.erasure.vocabulary import (
     STEPS,
     ClosingKind,
-    Event,
-    ExperimentRecord,
-    HoldState,
     MoveState,
     ReleaseCause,
     RetrainState,
-    State,
 )
 from s3t_core.identity import HASHES
-from s3t_core.release_json import release_from_json, stage_from_json
 from s3t_core.times import CLOCK_TOLERANCE, parse_time
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
-def check(state: State, event: Event) -> None:
+def check(state: State, event: LedgerEvent) -> None:
     """That the ledger takes `event` in `state`. Raises NotAllowed, or KeyError, TypeError,
     ValueError for an event that lacks something."""
-    kind = event["type"]
+    kind = event.type
     want(
         bool(state.size) != (kind == "workspace"),
         "a ledger that begins with its workspace and has one",
@@ -88,11 +86,11 @@ def check(state: State, event: Event) -> None:
     _RULES[kind](state, event)
 
 
-def _check_time(state: State, event: Event) -> None:
-    time = event["time"]
+def _check_time(state: State, event: LedgerEvent) -> None:
+    time = event.time
     want(_TIME.fullmatch(time) is not None, "a time in UTC with whole seconds")
     parse_time(time)
-    if state.time and event["type"] != "clock":
+    if state.time and event.type != "clock":
         back = parse_time(state.time) - parse_time(time)
         want(
             back <= CLOCK_TOLERANCE,
@@ -100,100 +98,93 @@ def _check_time(state: State, event: Event) -> None:
         )
 
 
-def _workspace(state: State, event: Event) -> None:
-    del state
-    want(isinstance(event.get("key_check", ""), str), "a check value of the workspace key")
+def _workspace(state: State, event: events.WorkspaceBegan) -> None:
+    del state, event
 
 
-def _clock(state: State, event: Event) -> None:
-    want(event["before"] == state.time, "the newest entry's time as the one that is corrected")
+def _clock(state: State, event: events.ClockCorrected) -> None:
+    want(event.before == state.time, "the newest entry's time as the one that is corrected")
     want(
-        parse_time(state.time) - parse_time(event["time"]) > CLOCK_TOLERANCE,
+        parse_time(state.time) - parse_time(event.time) > CLOCK_TOLERANCE,
         "a clock that was set back",
     )
 
 
-def _settled(state: State, event: Event) -> None:
+def _settled(state: State, event: events.SettingsSettled) -> None:
+    del event
     want(state.settled is None, "settings that are settled once")
-    want(isinstance(event["settings"], dict), "settings")
 
 
-def _migrated(state: State, event: Event) -> None:
-    if event[
-        "move"
-    ]:  # else a version was registered again, under its number, where a restore had lost it
+def _migrated(state: State, event: events.Migrated) -> None:
+    if (
+        event.move
+    ):  # else a version was registered again, under its number, where a restore had lost it
         no_erasure(state)
-        want(
-            state.moving is None or state.moving["move"] == event["move"], "the move that was begun"
-        )
-    want(isinstance(event["settings"], dict), "settings")
-    versions_are_there(state, event["versions"])
-    runs = event.get("runs", {})
+        want(state.moving is None or state.moving.move == event.move, "the move that was begun")
+    versions_are_there(state, event.versions)
+    runs = event.runs or {}
     want(
         all(isinstance(run, str) for run in (*runs.keys(), *runs.values())),
         "runs and their copies by their ids",
     )
 
 
-def _cache(state: State, event: Event) -> None:
+def _cache(state: State, event: events.CacheNamed) -> None:
     want(state.settled is not None, "settings that are settled")
-    want(isinstance(event["dir"], str) and bool(event["dir"]), "a directory")
-    want(isinstance(event["shared"], bool), "whether others share it")
-    want(event["dir"] not in state.caches, "a directory that was not recorded yet")
+    want(bool(event.dir), "a directory")
+    want(event.dir not in state.caches, "a directory that was not recorded yet")
 
 
-def _checkpoints(state: State, event: Event) -> None:
-    want(isinstance(event["place"], str), "a directory, or none")
-    want(event["place"] != state.checkpoints_at, "another place for checkpoints")
+def _checkpoints(state: State, event: events.CheckpointsPlaced) -> None:
+    want(event.place != state.checkpoints_at, "another place for checkpoints")
     replaces = bool(state.checkpoints_at)
-    want(bool(event["by"]) or not replaces, "who moves the checkpoints")
-    want(event["lost"] is False or (event["lost"] is True and replaces), "whether one is lost")
+    want(bool(event.by) or not replaces, "who moves the checkpoints")
+    want(event.lost is False or (event.lost is True and replaces), "whether one is lost")
 
 
-def _experiment(state: State, event: Event) -> None:
+def _experiment(state: State, event: events.ExperimentNamed) -> None:
     want(state.settled is not None, "settings that are settled")
-    record = ExperimentRecord(event["registry"], event["id"], event["location"], event["created"])
-    want(isinstance(record.registry, str), "the tracking URI of a registry")
-    want(isinstance(record.id, str) and bool(record.id), "the id of an experiment")
-    want(isinstance(record.location, str) and bool(record.location), "the place of its files")
+    record = ExperimentRecord(event.registry, event.id, event.location, event.created)
+    want(bool(record.id), "the id of an experiment")
+    want(bool(record.location), "the place of its files")
     want(type(record.created) is int, "when it was made, in milliseconds")
     want(record not in state.experiments, "an experiment that was not recorded yet")
 
 
-def _training(state: State, event: Event) -> None:
+def _training(state: State, event: events.TrainingBegan) -> None:
     no_erasure(state)
-    want(isinstance(event["run"], str) and bool(event["run"]), "the id of a run")
-    want(event["run"] not in state.trainings, "a run that was not recorded yet")
+    want(bool(event.run), "the id of a run")
+    want(event.run not in state.trainings, "a run that was not recorded yet")
 
 
-def _moving(state: State, event: Event) -> None:
+def _moving(state: State, event: events.MoveBegun | events.MoveUndone) -> None:
     want(
-        event["state"] in get_args(MoveState),
+        event.state in get_args(MoveState),
         f"one of {', '.join(get_args(MoveState))} as the state",
     )
-    if event["state"] == "undone":
+    if isinstance(event, events.MoveUndone):
         want(
-            state.moving is not None and state.moving["move"] == event["move"],
+            state.moving is not None and state.moving.move == event.move,
             "the move that was begun",
         )
         return
     no_erasure(state)
     want(state.moving is None, "no move that was begun")
-    want(isinstance(event["move"], str) and bool(event["move"]), "the name of a move")
-    for side in (event["old"], event["new"]):
+    want(bool(event.move), "the name of a move")
+    for side in (event.old, event.new):
         want(
-            isinstance(side, dict) and all(isinstance(s, dict) for s in side.values()),
+            all(isinstance(s, dict) for s in side.values()),
             "two sets of places",
         )
 
 
-def _dataset(state: State, event: Event) -> None:
-    want(event["cause"] in ("ingest", "erasure"), "an ingest or an erasure as the cause")
-    rule, columns = (tuple(event["dataset"][name]) for name in ("id_rule", "id_columns"))
-    if event["cause"] == "ingest":
+def _dataset(state: State, event: events.DatasetChanged) -> None:
+    want(event.cause in ("ingest", "erasure"), "an ingest or an erasure as the cause")
+    rule, columns = event.dataset.id_rule, event.dataset.id_columns
+    if event.cause == "ingest":
         no_erasure(state)
         standing = {r.id_rule for i, r in state.requests.items() if state.is_open(i)}
-        standing |= {tuple(h["id_rule"]) for h in state.holds.values()}
+        standing |= {h.id_rule for h in state.holds.values()}
         want(standing <= {rule}, "the rule for ids that open requests and holds were told by")
         want(
             not standing or state.dataset is None or columns == state.dataset.id_columns,
@@ -211,14 +202,14 @@ def _dataset(state: State, event: Event) -> None:
     )
 
 
-def _backbone(state: State, event: Event) -> None:
+def _backbone(state: State, event: events.BackboneUsed) -> None:
     no_erasure(state)
-    want(event["model"] not in state.backbones, "a backbone that was not recorded yet")
+    want(event.model not in state.backbones, "a backbone that was not recorded yet")
 
 
-def _stage(state: State, event: Event) -> None:
+def _stage(state: State, event: events.StageTrained) -> None:
     no_erasure(state)
-    stage = stage_from_json(event["stage"])
+    stage = event.stage
     want(stage.key not in state.stages, "a stage key that is not bound yet")
     bound = state.bindings.get(stage.key)
     want(bound in (None, stage.digest), "the digest that this key was bound to before")
@@ -228,18 +219,17 @@ def _stage(state: State, event: Event) -> None:
     )
 
 
-def _release(state: State, event: Event) -> None:
+def _release(state: State, event: events.ReleaseServes) -> None:
     want(
-        event["cause"] in get_args(ReleaseCause),
+        event.cause in get_args(ReleaseCause),
         f"one of {', '.join(get_args(ReleaseCause))} as the cause",
     )
     taken = {v.version for v in state.versions[:-1] if not v.destroyed}
-    want(event["version"] not in taken, "a version number that no other version has")
-    want(isinstance(event["document"], str), "the digest of its release document")
-    release = release_from_json(event["release"])
+    want(event.version not in taken, "a version number that no other version has")
+    release = event.release
     if state.plan is None:
-        want(event["cause"] != "erasure", "an erasure that is open")
-    elif event["cause"] == "restored":
+        want(event.cause != "erasure", "an erasure that is open")
+    elif event.cause == "restored":
         want("cut over" in state.steps, "an erasure that has cut over")
         want(
             state.release is not None and state.release.release_id == release.release_id,
@@ -255,60 +245,51 @@ def _release(state: State, event: Event) -> None:
         )
 
 
-def _check_cut_over_to(state: State, event: Event, release: Release) -> None:
+def _check_cut_over_to(state: State, event: events.ReleaseServes, release: Release) -> None:
     plan = plan_of(state)
     planned = plan["release"]
     want(not state.steps, "a cut-over that is still to come")
     want(
         planned is not None and planned["id"] == release.release_id, "the release that was planned"
     )
-    want(
-        event["cause"] == ("retrain" if plan["recipe"] else "erasure"), "the cause that was planned"
-    )
+    want(event.cause == ("retrain" if plan["recipe"] else "erasure"), "the cause that was planned")
     gone = {s["key"] for s in plan["deactivated"]}
     want(not release.stage_keys() & gone, "a release without a stage that the erasure deactivates")
 
 
-def _measured(state: State, event: Event) -> None:
+def _measured(state: State, event: events.ReleaseMeasured) -> None:
     want(
-        event["release"] in {v.release.release_id for v in state.versions},
+        event.release in {v.release.release_id for v in state.versions},
         "a release that was registered",
     )
-    accuracy = event["accuracy"]
+    accuracy = event.accuracy
     want(accuracy is None or 0 <= accuracy <= 1, "an accuracy from 0 to 1, or none")
 
 
-def _request(state: State, event: Event) -> None:
-    want(event["request"] not in state.requests, "a request id that is new")
-    for name in ("subject", "record", "suppression", "commitment", "salt"):
-        want(isinstance(event[name], str), f"the request's {name} as a digest")
-    for name in ("near", "forms", "id_rule", "ids"):
-        want(
-            isinstance(event[name], list) and all(isinstance(v, str) for v in event[name]),
-            f"the request's {name}",
-        )
-    by = event["asked_by"]
+def _request(state: State, event: events.RequestTaken) -> None:
+    want(event.request not in state.requests, "a request id that is new")
+    by = event.asked_by
     want(
-        (by == "id") == (not event["forms"]),
+        (by == "id") == (not event.forms),
         "forms of an id where it is told by its hash, and only there",
     )
     want(
-        by in ("id", *HASHES) and (by == "id" or not event["record"]),
+        by in ("id", *HASHES) and (by == "id" or not event.record),
         "how the person was named; a whole subject where the id is not known",
     )
     want(
-        _TIME.fullmatch(event["due"]) is not None and event["due"] >= event["time"],
+        _TIME.fullmatch(event.due) is not None and event.due >= event.time,
         "a due time after it came",
     )
     want(
-        event["once"] == "" or _is_new_key(state, event["once"]),
+        event.once == "" or _is_new_key(state, event.once),
         "the digest of an idempotency key that is new",
     )
 
 
-def _repeated(state: State, event: Event) -> None:
-    want(state.is_open(event["request"]), "a request that is open")
-    want(_is_new_key(state, event["once"]), "the digest of an idempotency key that is new")
+def _repeated(state: State, event: events.RequestRepeated) -> None:
+    want(state.is_open(event.request), "a request that is open")
+    want(_is_new_key(state, event.once), "the digest of an idempotency key that is new")
 
 
 def _is_new_key(state: State, digest: Any) -> bool:
@@ -319,136 +300,120 @@ def _is_new_key(state: State, digest: Any) -> bool:
     )
 
 
-def _spelt(state: State, event: Event) -> None:
-    request = event["request"]
+def _spelt(state: State, event: events.RequestSpelt) -> None:
+    request = event.request
     open_and_waiting(state, request)
     asked = state.requests[request]
-    ids = event["ids"]
-    told = (*ids, *event["near"])
-    want(bool(ids) and all(isinstance(v, str) for v in told), "digests of ids")
+    ids = event.ids
+    want(bool(ids), "digests of ids")
     is_new = set(ids).isdisjoint(asked.ids)
     want(is_new and len(set(ids)) == len(ids), "new spellings")
 
 
-def _approved(state: State, event: Event) -> None:
-    open_and_waiting(state, event["request"])
-    want(isinstance(event["by"], str), "who approves")
+def _approved(state: State, event: events.RequestApproved) -> None:
+    open_and_waiting(state, event.request)
 
 
-def _hold(state: State, event: Event) -> None:
+def _hold(state: State, event: events.HoldSet | events.HoldReleased) -> None:
+    if isinstance(event, events.HoldReleased):
+        want(event.subject in state.holds, "a hold that is set")
+        return
+    begun = [state.requests[r] for r in state.begun]
+    subjects = {who for asked in begun for who in (asked.subject, *asked.subjects)}
+    want(event.subject not in subjects, "a subject whose erasure has not begun")
+
+
+def _closed(state: State, event: events.RequestClosed) -> None:
+    open_and_waiting(state, event.request)
     want(
-        event["state"] in get_args(HoldState),
-        f"one of {', '.join(get_args(HoldState))} as the state",
-    )
-    subject = event["subject"]
-    if event["state"] == "set":
-        want(isinstance(event["id_rule"], list), "the rule for ids that it was told by")
-    if event["state"] == "released":
-        want(subject in state.holds, "a hold that is set")
-    else:
-        begun = {
-            who
-            for r in state.begun
-            for who in (state.requests[r].subject, *state.requests[r].subjects)
-        }
-        want(subject not in begun, "a subject whose erasure has not begun")
-
-
-def _closed(state: State, event: Event) -> None:
-    open_and_waiting(state, event["request"])
-    want(
-        event["kind"] in get_args(ClosingKind),
+        event.kind in get_args(ClosingKind),
         f"one of {', '.join(get_args(ClosingKind))} as the kind",
     )
     want(
-        DIGEST.fullmatch(event["certificate"]) is not None,
+        DIGEST.fullmatch(event.certificate) is not None,
         "the digest of the document that closes it",
     )
 
 
-def _key(state: State, event: Event) -> None:
+def _key(state: State, event: events.KeyReplaced) -> None:
     no_erasure(state)
-    old, new = event["old"], event["new"]
+    old, new = event.old, event.new
     want(state.signing in ("", old), "the key that signs as the one that is replaced")
     want(
         DIGEST.fullmatch(new) is not None and new not in {old, *(c.old for c in state.key_changes)},
         "a new key",
     )
-    public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(event["old_public"]))
+    public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(event.old_public))
     want(key_id(public) == old, "the public part of the key that is replaced")
     want(
-        bool(event["vouched"]) != (event["lost"] is True),
+        bool(event.vouched) != (event.lost is True),
         "the replaced key to sign the new one's id, unless lost",
     )
     try:
-        KeyReplaced(old, new, event["time"], event["vouched"]).check(public)
+        KeyReplaced(old, new, event.time, event.vouched).check(public)
     except NotValid as error:
         raise NotAllowed(str(error)) from None
 
 
-def _replayed(state: State, event: Event) -> None:
-    want(event["version"] in {v.version for v in state.versions}, "a version that was registered")
+def _replayed(state: State, event: events.Replayed) -> None:
+    want(event.version in {v.version for v in state.versions}, "a version that was registered")
 
 
-def _lifted(state: State, event: Event) -> None:
+def _lifted(state: State, event: events.SuppressionLifted) -> None:
     no_erasure(state)
-    digest = event["suppression"]
+    digest = event.suppression
     want(digest in state.suppressed, "a digest that is on the suppression list")
-    want(event["kind"] == state.suppressed[digest][0], "the kind that is on the suppression list")
+    want(event.kind == state.suppressed[digest][0], "the kind that is on the suppression list")
     waiting = {r.suppression for i, r in state.requests.items() if state.is_open(i)}
     want(digest not in waiting, "no open request for it")
 
 
-def _retrain(state: State, event: Event) -> None:
+def _retrain(state: State, event: events.RetrainChanged) -> None:
     want(
-        event["state"] in get_args(RetrainState),
+        event.state in get_args(RetrainState),
         f"one of {', '.join(get_args(RetrainState))} as the state",
     )
     there = state.retrain
-    if event["state"] in ("wanted", "finished"):
+    if event.state in ("wanted", "finished"):
         no_erasure(state)
-    if event["state"] == "finished":
-        is_known = there is None or event["id"] == there["id"]
-        want(isinstance(event["id"], str) and is_known, "the retrain that is wanted")
-    elif event["state"] == "wanted":
+    if event.state == "finished":
+        is_known = there is None or event.id == there.id
+        want(is_known, "the retrain that is wanted")
+    elif event.state == "wanted":
         tried_again = (
-            there is not None
-            and there["state"] in ("triggered", "failed")
-            and there["id"] == event["id"]
+            there is not None and there.state in ("triggered", "failed") and there.id == event.id
         )
-        next_one = tried_again and event["attempt"] == (there or {})["attempt"] + 1
-        is_named = isinstance(event["id"], str)
-        first = there is None and event["attempt"] == 1 and is_named
+        next_one = tried_again and event.attempt == (there.attempt or 0) + 1 if there else False
+        first = there is None and event.attempt == 1
         want(first or next_one, "a retrain that is not wanted yet")
     else:
         want(
-            there is not None
-            and (there["id"], there["attempt"]) == (event["id"], event["attempt"]),
+            there is not None and (there.id, there.attempt) == (event.id, event.attempt),
             "the retrain that is wanted",
         )
 
 
-def _healed(state: State, event: Event) -> None:
+def _healed(state: State, event: events.Healed) -> None:
     del state
-    want(event["stages"] >= 0 and event["objects"] >= 0, "how many came back")
+    want(event.stages >= 0 and event.objects >= 0, "how many came back")
 
 
-def _retired(state: State, event: Event) -> None:
-    if event[
-        "stages"
-    ]:  # else versions that a restore has lost, which an open erasure does not wait for
+def _retired(state: State, event: events.Retired) -> None:
+    if (
+        event.stages
+    ):  # else versions that a restore has lost, which an open erasure does not wait for
         no_erasure(state)
-    versions_are_there(state, event["versions"])
+    versions_are_there(state, event.versions)
     champion = state.champion
     want(
-        champion is None or champion.version not in event["versions"],
+        champion is None or champion.version not in event.versions,
         "the version that serves to stay",
     )
     live = champion.release.stage_keys() if champion and not champion.destroyed else set()
-    want(not live & set(event["stages"]), "the stages of the version that serves to stay")
+    want(not live & set(event.stages), "the stages of the version that serves to stay")
 
 
-_RULES: dict[str, Callable[[State, Event], None]] = {
+_RULES: dict[str, Callable[[State, Any], None]] = {
     "workspace": _workspace,
     "clock": _clock,
     "settled": _settled,

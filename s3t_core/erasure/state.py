@@ -1,26 +1,22 @@
 """The state of the system as the ledger's entries make it: what `s3t_core.erasure.ledger.fold`
 builds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 from s3t_core.domain import DatasetVersion, Release, RowCounts, SliceId, StageRecord
+from s3t_core.erasure.events import (
+    ErasurePlanned,
+    HoldSet,
+    MoveBegun,
+    RetrainChanged,
+    StepDone,
+)
 from s3t_core.erasure.outcome import ErasureOutcome
+from s3t_core.erasure.vocabulary import Scope
 
-Event = dict[str, Any]
-
-ReleaseCause = Literal["train", "retrain", "repair", "erasure", "restored"]
-"""Why a version began to serve. The ledger's rules and the report share this set, and those
-below."""
-ClosingKind = Literal["withdrawal", "rejection"]
-"""How a request ends without an erasure."""
-RetrainState = Literal["wanted", "triggered", "failed", "finished"]
-HoldState = Literal["set", "released"]
-MoveState = Literal["begun", "undone"]
-Scope = Literal["subject", "record"]
-STEPS = ("cut over", "rewrite", "destroy", "measure", "scan", "certify")
-"""The steps of an erasure that the ledger records, in their order."""
+Done = TypeVar("Done", bound=StepDone)
 
 
 @dataclass(frozen=True)
@@ -115,8 +111,8 @@ class Uncertified:
     """An erasure, or a part of one, that destroyed all it had to and has no certificate, because
     its search found what `plan`'s requests ask for. The rest as State has it of an open erasure."""
 
-    plan: Event
-    steps: dict[str, Event]
+    plan: ErasurePlanned
+    steps: dict[str, StepDone]
     planned_on: str
     planned_after: tuple[int, int]
     corrected_before_plan: int
@@ -156,8 +152,8 @@ class State:
     stages: dict[str, StageRecord] = field(default_factory=dict)
     backbones: dict[str, tuple[str, str]] = field(default_factory=dict)
     versions: list[VersionRecord] = field(default_factory=list)
-    plan: Event | None = None
-    steps: dict[str, Event] = field(default_factory=dict)
+    plan: ErasurePlanned | None = None
+    steps: dict[str, StepDone] = field(default_factory=dict)
     planned_on: str = ""
     planned_after: tuple[int, int] = (0, 0)
     uncertified: dict[str, Uncertified] = field(default_factory=dict)
@@ -166,14 +162,14 @@ class State:
     requests: dict[str, RequestRecord] = field(default_factory=dict)
     certified: dict[str, str] = field(default_factory=dict)
     approved: dict[str, str] = field(default_factory=dict)
-    holds: dict[str, Event] = field(default_factory=dict)
+    holds: dict[str, HoldSet] = field(default_factory=dict)
     closed: dict[str, str] = field(default_factory=dict)
     deferred: set[str] = field(default_factory=set)
     documents: dict[str, str] = field(default_factory=dict)
     outcomes: dict[str, tuple[ErasureOutcome, int]] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
     once: dict[str, str] = field(default_factory=dict)
-    moving: Event | None = None
+    moving: MoveBegun | None = None
     left: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     caches: dict[str, bool] = field(default_factory=dict)
     bindings: dict[str, str] = field(default_factory=dict)
@@ -186,7 +182,7 @@ class State:
     copies: dict[str, str] = field(default_factory=dict)
     silenced: set[SliceId] = field(default_factory=set)
     suppressed: dict[str, tuple[Scope, str]] = field(default_factory=dict)
-    retrain: Event | None = None
+    retrain: RetrainChanged | None = None
     requests_since_training: int = 0
     settled: dict[str, str] | None = None
     signing: str = ""
@@ -223,12 +219,16 @@ class State:
     @property
     def planned(self) -> list[str]:
         """Ids of the requests of the open erasure."""
-        return list(self.plan["plan"]["requests"]) if self.plan else []
+        return list(self.plan.plan["requests"]) if self.plan else []
+
+    def done(self, step: type[Done]) -> Done:
+        """What the open erasure's step came to. Raises KeyError before it is done."""
+        return done_in(self.steps, step)
 
     @property
     def set_aside(self) -> list[str]:
         """Ids of the requests whose rows are destroyed, and which are found somewhere still."""
-        return [r for left in self.uncertified.values() for r in left.plan["plan"]["requests"]]
+        return [r for left in self.uncertified.values() for r in left.plan.plan["requests"]]
 
     @property
     def begun(self) -> list[str]:
@@ -240,7 +240,7 @@ class State:
         """Those of them whose ids a scan searches for: all but the ones that were certified before
         an interruption and of whom no row was known. They are closed, and nothing that is erased
         can have left their ids anywhere."""
-        rows = self.plan["plan"]["rows"] if self.plan else {}
+        rows = self.plan.plan["rows"] if self.plan else {}
         closed = [r for r in self.planned if r in self.certified]
         of_nobody = {r for r in closed if not RowCounts(**rows[r]).known}
         return [r for r in self.planned if r not in of_nobody]
@@ -248,3 +248,12 @@ class State:
     def is_open(self, request_id: str) -> bool:
         """Whether a request was acknowledged and has no closing document yet."""
         return request_id in self.requests and request_id not in self.documents
+
+
+def done_in(steps: Mapping[str, StepDone], step: type[Done]) -> Done:
+    """What a step of an erasure came to, among those that are done. Raises KeyError before it
+    is."""
+    for event in steps.values():
+        if isinstance(event, step):
+            return event
+    raise KeyError(step.__name__)

@@ -25,7 +25,8 @@ from s3t_core.erasure.ledger import (
     leaf_of,
 )
 from s3t_core.erasure.merkle import leaf_hash
-from s3t_core.erasure.state import Event, State, VersionRecord
+from s3t_core.erasure.state import State, VersionRecord
+from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import ResidueFound, WorkspaceError
 from s3t_core.ports import Closing, Contents, Findings, NeedlesFound, Published, ScanReport, Target
 

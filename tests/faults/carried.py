@@ -6,7 +6,7 @@ from typing import Any
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_subject
-from s3t_core.erasure.state import Event
+from s3t_core.erasure.vocabulary import Event
 from s3t_core.ports import Closing
 
 SCANNED = {

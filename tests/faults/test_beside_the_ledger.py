@@ -29,7 +29,7 @@ from s3t_core.erasure.dsse import sign, statement_of
 from s3t_core.erasure.ledger import leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import key_id
-from s3t_core.erasure.state import STEPS
+from s3t_core.erasure.vocabulary import STEPS
 from s3t_core.errors import LedgerError, S3TError, StorageError, UsageError, WorkspaceError
 from tests.faults.carried import carry_out, plan_for, step
 
@@ -250,7 +250,11 @@ def test_asking_again_fills_in_an_id_that_a_restore_lost(place: Workspace) -> No
     assert [r.request_id for r in take_requests(place, ["person 1"])] == [asked[0].request_id]
     assert place.needles.ids_of(asked[0].request_id) == ["person 1"]
     found = place.needles.read("plan-x", {r.request_id: () for r in asked})
-    assert (found.ids, found.ids_lost, found.texts) == (["person 1"], [asked[1].request_id], None)
+    assert (found.ids, found.ids_lost, found.texts_of) == (
+        ["person 1"],
+        [asked[1].request_id],
+        None,
+    )
     assert "person 1" not in json.dumps([p.name for p in place.needles.folder.iterdir()])
 
 

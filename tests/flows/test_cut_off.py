@@ -27,7 +27,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.erasure.dsse import statement_of
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.planner import targets_of
-from s3t_core.erasure.state import STEPS
+from s3t_core.erasure.vocabulary import STEPS
 from s3t_core.errors import GuaranteeError, UsageError
 from s3t_core.identity_index import IDENTITY_PATH, named_in
 from s3t_core.records import subject_digest

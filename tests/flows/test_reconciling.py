@@ -22,7 +22,7 @@ from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.executor import Eraser
-from s3t_core.erasure.state import STEPS
+from s3t_core.erasure.vocabulary import STEPS
 from s3t_core.errors import LedgerError, ResidueFound
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, tiny_config, write_csv
 from tests.flows.prepared import Kept, forget_connections

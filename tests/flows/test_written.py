@@ -44,6 +44,8 @@ ELSEWHERE = {
     "retired",
     "spelt",
     "deferred",
+    "uncertified",
+    "resumed",
 }
 """Kinds of events that this walk does not come to; their bytes are kept in golden/events.jsonl."""
 OF_ONE_RUN = {

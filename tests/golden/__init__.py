@@ -30,7 +30,8 @@ from s3t_core.erasure.ledger import head_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.report import build_report
 from s3t_core.erasure.report_document import REPORT_TYPE
-from s3t_core.erasure.state import Event, State
+from s3t_core.erasure.state import State
+from s3t_core.erasure.vocabulary import Event
 from s3t_core.keys import WorkspaceKeys, key_check
 from s3t_core.learning.recipe import NumericProfile, Recipe, make_recipe, wanted
 from s3t_core.learning.release import FORMAT, recipe_to_json

@@ -51,8 +51,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="certificate: an id that is a usual word was searched for",
         where="s3t_core/erasure/certificate.py::_found",
-        takes="{*scan['ids_lost'], *scan.get('ids_unsearchable', ())}",
-        puts="scan['ids_lost']",
+        takes="{*scan.ids_lost, *scan.ids_unsearchable}",
+        puts="scan.ids_lost",
         fails="tests/faults/test_words.py::certified_and_keep_nobody",
     ),
     Mutant(
@@ -93,7 +93,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="rules: a scan of nothing",
         where="s3t_core/erasure/erasure_rules.py::_scanned",
-        takes="event['files'] > 0",
+        takes="event.files > 0",
         puts="True",
         fails="tests/unit/test_rules.py::refused_everywhere_else",
     ),
@@ -177,7 +177,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="set aside: texts that are lost by then were searched for",
         where="s3t_core/erasure/ledger.py::_uncertified",
-        takes="plan | {'requests': aside, 'texts': event['texts']}",
+        takes="plan | {'requests': aside, 'texts': event.texts}",
         puts="plan | {'requests': aside, 'texts': 0}",
         fails="tests/unit/test_executor.py::needles_lost_while",
     ),
@@ -226,7 +226,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="rules: fewer data objects are destroyed than were planned",
         where="s3t_core/erasure/erasure_rules.py::_destroyed",
-        takes="set(plan['objects']) <= {*event['objects'], *live}",
+        takes="set(plan['objects']) <= {*event.objects, *live}",
         puts="True",
         fails="tests/unit/test_rules.py::destruction_that_left_an_object",
     ),
@@ -271,7 +271,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="clock: a report counts to a cut-over by a wrong clock",
         where="s3t_core/erasure/report.py::_Seen._clock",
-        takes="moved > event['time'] if moved else asked.closed is None",
+        takes="moved > event.time if moved else asked.closed is None",
         puts="False",
         fails="tests/unit/test_report.py::put_right_in_between",
     ),
@@ -412,7 +412,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="requests: an idempotency key is on no record",
         where="s3t_core/erasure/ledger.py::_request",
-        takes="if event['once']: ...",
+        takes="if event.once: ...",
         puts="if False: ...",
         fails="tests/faults/test_beside_the_ledger.py::ledger_alone",
     ),
@@ -468,7 +468,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="ledger: time runs back in silence",
         where="s3t_core/erasure/ledger.py::corrected",
-        takes="found.append({'type': 'clock', 'time': event['time'], 'before': newest})",
+        takes="found.append(events.ClockCorrected(time=time, before=newest).to_json())",
         puts="",
         fails="tests/faults/test_beside_the_ledger.py::700_days",
     ),
@@ -555,14 +555,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="holds: the ledger takes one of whom a hash found",
         where="s3t_core/erasure/rules.py::_hold",
-        takes="*state.requests[r].subjects",
+        takes="*asked.subjects",
         puts="",
         fails="tests/unit/test_rules.py::begun_found_by_a_hash",
     ),
     Mutant(
         name="needles: a scan for less than was told is taken",
         where="s3t_core/erasure/erasure_rules.py::_scanned",
-        takes="event['spellings'] in (sought, sum(told.values()))",
+        takes="event.spellings in (sought, sum(told.values()))",
         puts="True or sought",
         fails="tests/unit/test_rules.py::refused_everywhere_else",
     ),

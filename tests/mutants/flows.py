@@ -61,7 +61,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="retrain: triggered again after a crash",
         where="flows/use_cases/retraining.py::_trigger",
-        takes="f\"{wanted['id']}:{wanted['attempt']}\"",
+        takes='f"{wanted.id}:{wanted.attempt}"',
         puts="None",
         fails="tests/flows/test_budget.py::triggered_once",
     ),

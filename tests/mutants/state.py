@@ -292,7 +292,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="checkpoints: nobody says who moves them",
         where="s3t_core/erasure/rules.py::_checkpoints",
-        takes="bool(event['by']) or not replaces",
+        takes="bool(event.by) or not replaces",
         puts="True",
         fails="tests/unit/test_rules.py::moved_by_somebody",
     ),

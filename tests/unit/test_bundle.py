@@ -23,7 +23,7 @@ from s3t_core.erasure.dsse import PAYLOAD_TYPE, _envelope, pre_authentication, s
 from s3t_core.erasure.ledger import head_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import VOUCHED, NotValid, _canonical, check_bundle, key_id, read_files
-from s3t_core.erasure.state import Event
+from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import CertificateError
 from tests.unit.test_canonical import VALUES
 from tests.unit.test_executor import World, make_world

@@ -11,7 +11,7 @@ import pytest
 from s3t_core.erasure import events
 from s3t_core.erasure.events import LedgerEvent, as_json
 from s3t_core.erasure.rules import KINDS
-from s3t_core.erasure.state import STEPS
+from s3t_core.erasure.vocabulary import STEPS
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "events.jsonl"

@@ -29,7 +29,8 @@ from s3t_core.erasure.executor import STEPS
 from s3t_core.erasure.merkle import continues
 from s3t_core.erasure.report import build_report
 from s3t_core.erasure.report_document import REPORT_TYPE, Report
-from s3t_core.erasure.state import ReleaseCause, State
+from s3t_core.erasure.state import State
+from s3t_core.erasure.vocabulary import ReleaseCause
 from s3t_core.errors import UsageError
 from s3t_core.times import rfc3339
 from tests.fakes import FakeClock

@@ -16,11 +16,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, SliceVersion, StageRecord
 from s3t_core.erasure.dataset_json import dataset_to_json
+from s3t_core.erasure.events import from_json
 from s3t_core.erasure.expected import NotAllowed
 from s3t_core.erasure.ledger import corrected, fold
 from s3t_core.erasure.offline import VOUCHED, key_id
 from s3t_core.erasure.rules import KINDS, check
-from s3t_core.erasure.state import STEPS, Event, State
+from s3t_core.erasure.state import State
+from s3t_core.erasure.vocabulary import STEPS, Event
 from s3t_core.errors import LedgerError
 from s3t_core.release_json import release_to_json, stage_to_json
 from tests.faults.carried import OUTCOMES, plan_for
@@ -648,7 +650,7 @@ def test_a_request_that_may_mean_somebody_is_not_deferred(asked: str) -> None:
             rows = PLAN["rows"]["q1"] | {asked.removeprefix("a row "): 1}
             event["plan"] = event["plan"] | {"rows": {"q1": rows}, "held_out": True}
     with pytest.raises(NotAllowed, match="no row was found"):
-        check(fold(told), {"time": NOW, **_deferred("q1")})
+        check(fold(told), from_json({"time": NOW, **_deferred("q1")}))
 
 
 @pytest.mark.parametrize(
@@ -674,10 +676,10 @@ def test_a_plan_reaches_what_it_found(changes: dict[str, Any], expected: str) ->
     plan = PLAN | {"rows": {"q1": rows}, "held_out": True, "deactivated": [stage_to_json(saw)]}
     event = {"type": "planned", "time": NOW, "plan": plan | changes}
     if not expected:
-        check(fold(told), event)
+        check(fold(told), from_json(event))
         return
     with pytest.raises(NotAllowed, match=expected):
-        check(fold(told), event)
+        check(fold(told), from_json(event))
 
 
 @pytest.mark.parametrize(
