@@ -25,7 +25,7 @@ import yaml
 
 from flows.adapters.footing import check_footing, check_objects, leads_to_object, refuse_link
 from flows.adapters.git import run_git
-from flows.adapters.matching import Matcher
+from flows.adapters.matching import Matcher, sorted_of
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
@@ -40,6 +40,7 @@ from s3t_core.files import (
     remove_tree,
     write_atomically,
 )
+from s3t_core.identity import forms_of, spelt_under
 from s3t_core.identity_index import (
     IDENTITY_PATH,
     describe_index,
@@ -345,7 +346,7 @@ class DvcDatasets:
                     for k, v in line["values"].items()
                     if isinstance(v, str) and k != self._label_column
                 )
-        return Contents(_sorted_of(found), _sorted_of(commitments))
+        return Contents(sorted_of(found), sorted_of(commitments))
 
     def erase(
         self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]
@@ -818,6 +819,14 @@ class DvcDatasets:
                 break
         return IndexFound(known, by_form)
 
+    def forms_of(self, ids: Iterable[str], history: list[DatasetVersion]) -> set[str]:
+        """The forms that the identity index would have of these ids as given."""
+        rule = history[-1].id_rule if history else ()
+        found: set[str] = set()
+        for given in ids:
+            found |= forms_of(self._keys, given, spelt_under(rule, given), rule)
+        return found
+
     def resolve(
         self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion], destroyed: set[str]
     ) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -1150,10 +1159,6 @@ def object_name(md5: str) -> str:
 def _rows_of(dataset: DatasetVersion) -> dict[SliceId | None, SliceVersion]:
     """Every file that holds rows; the held-out ones stand under None."""
     return {**dataset.slice_versions, None: dataset.held_out}
-
-
-def _sorted_of(found: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
-    return {request: tuple(sorted(of)) for request, of in found.items()}
 
 
 def _files_of(dataset: DatasetVersion) -> dict[str, SliceVersion]:

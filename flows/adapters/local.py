@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,16 +147,24 @@ class NeedleFiles:
             kept = set(keep())
             self._keep_only(lambda request_id: request_id in kept)
             for path in self.folder.glob("plan-*.json"):
-                if path.stem not in kept:
+                texts = self._gathered(path.stem) if path.stem in kept else None
+                if texts is None:
                     remove_file(path)
+                    continue
+                wanted = {r: of for r, of in texts.items() if not r or r in kept}
+                self._keep_gathered(path.stem, wanted)
 
     def files_of(self, keep: Callable[[], Iterable[str]]) -> list[Path]:
         """The files that hold nothing but what belongs to the plans and requests that `keep`
         returns: a scan passes over them, and over no other."""
         with self.accepting():
             kept = set(keep())
-            plans = [p for p in self.folder.glob("plan-*.json") if p.stem in kept]
+            plans = [p for p in self.folder.glob("plan-*.json") if self._is_of(p.stem, kept)]
             return plans + [p for p, asked in self._asked() if asked and asked.keys() <= kept]
+
+    def _is_of(self, plan_id: str, kept: set[str]) -> bool:
+        texts = self._gathered(plan_id) if plan_id in kept else None
+        return texts is not None and texts.keys() <= {"", *kept}
 
     def _keep_only(self, wanted: Callable[[str], bool]) -> None:
         """Drop the ids of every request that is not `wanted`. One process at a time: what one
@@ -262,11 +270,13 @@ class CertificateFiles:
 
 def _act(predicate: dict[str, Any]) -> tuple[Any, ...]:
     """What a closing document tells of, apart from when it was signed: the request, and the erasure
-    that carried it out or how, by whom and why it was closed without one."""
+    that carried it out, with the ledger entry of its search, or how, by whom and why it was closed
+    without one."""
     closing = predicate.get("closing", {})
     return (
         predicate["request"]["id"],
         predicate.get("batch", {}).get("plan"),
+        predicate["ledger"].get("index"),
         *(closing.get(k) for k in ("kind", "by", "legal_basis", "reason")),
     )
 
@@ -297,16 +307,19 @@ class WorkspaceResidue:
         temporary: Path,
         written: frozenset[str],
         known: Callable[[], Callable[[str], bool]],
+        key: bytes,
         check_away: Callable[[], None] = lambda: None,
     ) -> None:
         """`needles` returns the files of what is being erased, which are left out. `buckets` are
         searched object by object, each brought to `temporary` meanwhile. `written`: addresses of
         those that the system itself writes to. `known` makes, for each scan, what says whether a
-        subject (digest) is somebody whose rows are kept. `check_away` raises ResidueFound where
+        subject (digest) is somebody whose rows are kept. `key`: of digests of what is found.
+        `check_away` raises ResidueFound where
         rows may lie on another machine."""
         self._check_away = check_away
         self._written = written
         self._known = known
+        self._key = key
         self._root = root
         self._extra = extra_roots
         self._needles = needles
@@ -314,7 +327,13 @@ class WorkspaceResidue:
         self._buckets = buckets
         self._temporary = temporary
 
-    def scan(self, ids: list[str], texts: list[str], targets: list[Target]) -> ScanReport:
+    def scan(
+        self,
+        ids: list[str],
+        texts: list[str],
+        targets: list[Target],
+        left: Collection[str] = (),
+    ) -> ScanReport:
         """Search everything the system wrote, the needles of open requests themselves left out."""
         self._check_away()
         skip = self._needles()
@@ -332,6 +351,8 @@ class WorkspaceResidue:
             lambda path: is_written(path, open_files()),
             lambda pack: git_objects(pack, self._temporary),
             self._known(),
+            left,
+            lambda content: keyed_digest(self._key, "found in", content).hex(),
         )
         self.check()
         doubtful = {given for given in ids if is_among(given, wanted.passed_over)}

@@ -44,3 +44,8 @@ class Matcher:
             for t in self._by_subject.get(subject, ())
             if t.matches(subject, record) or not record
         ]
+
+
+def sorted_of(found: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    """What was found of each request, in order."""
+    return {request: tuple(sorted(of)) for request, of in found.items()}

@@ -120,7 +120,7 @@ def reconcile(place: Workspace) -> Healed:
         place.ledger.append(
             events.Healed(
                 time=place.now(),
-                stages=tuple(found.stages),
+                stages=found.stages,
                 objects=found.objects,
                 quarantined=found.quarantined,
                 registry=found.registry,

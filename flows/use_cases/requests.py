@@ -202,14 +202,16 @@ def reject(place: Workspace, request_id: str, basis: str, reason: str, by: str) 
 
 def hold(place: Workspace, subject: str, basis: str, reason: str, by: str) -> int:
     """Stop every erasure of a subject, asked for or yet to be; returns how many open requests wait
-    now."""
+    now. What an erasure has destroyed stays so: requests that wait for their certificates alone are
+    none of these."""
     digest, clean, who = (
         _digest_of(place, subject),
         _reason(place, basis, reason, [subject]),
         _name(place, by, [subject]),
     )
     with _changing(place) as state:
-        pending = place.requests.pending()
+        aside = set(state.set_aside)
+        pending = [r for r in place.requests.pending() if r.request_id not in aside]
         waiting = [r for r in pending if r.subject == digest]
         for request in [
             *waiting,
@@ -254,7 +256,9 @@ def lift(place: Workspace, subject: str, record: str, by: str) -> None:
     digest, who = _digest_of(place, subject, record), _name(place, by, [subject, record])
     with _changing(place) as state:
         refuse_open_plan(state)
-        if any(r.subject == digest for r in place.requests.pending()):
+        waiting = (r.request_id for r in place.requests.pending())
+        people = [{state.requests[r].subject, *state.people_of(r)} for r in waiting]
+        if any(digest in each for each in people):
             raise UsageError(
                 "expected no open request of this subject, got one; `s3t erase` or `s3t withdraw` "
                 "it first"

@@ -56,6 +56,7 @@ def erase_ports(place: Workspace) -> ErasePorts:
         place.temporary_dir,
         frozenset(written),
         lambda: KnownSubjects(place.datasets, place.ledger.state),
+        place.keys.suppression,
         partial(_check_away, place),
     )
     return ErasePorts(

@@ -166,6 +166,9 @@ def deferred(state: State, event: events.RequestsDeferred) -> None:
 def uncertified(state: State, event: events.RequestsUncertified) -> None:
     """That an erasure has destroyed, and that the requests are its own."""
     plan = _check_left_out(state, event, "measure")
+    want(set(event.waiting) <= set(event.requests), "requests that wait among those set aside")
+    found = set(event.requests) - set(event.waiting)
+    want(bool(event.left) or not found, "the files in which something was found")
     for told in (event.texts, event.texts_of_others):
         want(type(told) is int and 0 <= told <= plan["texts"], "how many texts were gathered")
 
@@ -199,4 +202,5 @@ def certified(state: State, event: events.RequestCertified) -> None:
         "a request of an open erasure whose scan is done",
     )
     want(state.is_open(request), "a request that has no document yet")
+    want(not state.keeps(request), "no other request of the same person that is found again")
     want(DIGEST.fullmatch(event.certificate) is not None, "the digest of the certificate")

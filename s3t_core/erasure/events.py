@@ -486,14 +486,18 @@ class RequestsDeferred(LedgerEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class RequestsUncertified(LedgerEvent):
-    """Requests of that plan whose rows are destroyed. `texts`: how many texts were gathered of all
-    of the plan's that are set aside, `texts_of_others` of the rest."""
+    """Requests of that plan whose rows are destroyed. `waiting` are those of them of which nothing
+    was found: they wait for another request of the same person. `texts`: how many texts were
+    gathered of all of the plan's that are set aside, `texts_of_others` of the rest; `left`: keyed
+    digests of the files in which something was found."""
 
     type = "uncertified"
     plan_id: str
     requests: tuple[str, ...]
+    waiting: tuple[str, ...]
     texts: int
     texts_of_others: int
+    left: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

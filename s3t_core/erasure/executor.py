@@ -25,7 +25,7 @@ the step that was cut. Nothing tainted is reachable after step 2; nothing is cer
 found nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +33,15 @@ from s3t_core.domain import DeletionRequest, Release, RowCounts
 from s3t_core.erasure import events
 from s3t_core.erasure.certificate import certificate_predicate, certificate_subject
 from s3t_core.erasure.closing import is_ready
-from s3t_core.erasure.found import found_of, is_of_nobody, refuse_residue, told_of_residue
+from s3t_core.erasure.found import (
+    found_of,
+    is_lost,
+    is_of_nobody,
+    refuse_residue,
+    told_of_residue,
+    told_of_still_left,
+    told_of_waiting,
+)
 from s3t_core.erasure.planner import (
     ErasurePlan,
     plan_erasure,
@@ -152,7 +160,15 @@ class Eraser:
         self.ports.needles.prune(
             lambda: [*needed, *(r.request_id for r in self.ports.requests.pending())]
         )
-        return begun or self._planned(state) or self._resumed(state)
+        if begun is not None:
+            return begun
+        try:
+            return self._planned(state) or self._resumed(state)
+        except (DataError, GuaranteeError):
+            resumed = self._resumed(state)
+            if resumed is None:
+                raise  # after the others, which it must not keep
+            return resumed
 
     def _planned(self, state: State) -> ErasurePlan | None:
         aside = set(state.set_aside)
@@ -204,31 +220,47 @@ class Eraser:
         for plan_id, left in state.uncertified.items():
             if plan_id in self._sought_again:
                 continue
-            self._sought_again.add(plan_id)
             plan = plan_from_json(left.plan.plan)
+            kept = [r for r in plan.requests if state.keeps(r)]
+            self.uncertified |= dict.fromkeys(kept, told_of_waiting(kept))
+            if len(kept) == len(plan.requests):
+                continue  # until the others are certified, in this run or a later one
+            self._sought_again.add(plan_id)
             try:
-                report, found = self._search(plan, plan.requests, state)
-                aside = found_of(report, found, plan.requests)
+                report, found = self._search(plan, plan.requests, state, left.left)
+                aside = {*kept, *found_of(report, found, plan.requests)}
                 if not aside:
                     refuse_residue(report)
             except S3TError as error:
                 self.uncertified |= dict.fromkeys(plan.requests, str(error))
                 continue
-            self.uncertified |= dict.fromkeys(aside, told_of_residue(report, aside))
-            if set(aside) != set(plan.requests):
+            if report.still_left and is_lost(found, plan, state):
+                self.uncertified |= dict.fromkeys(plan.requests, told_of_still_left(plan.requests))
+                continue
+            if len(aside) < len(plan.requests):
                 self.ports.ledger.append(events.ErasureResumed(time=self._now(), plan_id=plan_id))
-                return plan
+                return replace(plan, recipe=None)  # what was trained first, was when it began
+            self.uncertified |= dict.fromkeys(aside - {*kept}, told_of_residue(report, aside))
         return None
 
     def _resolve_hashed(
         self, requests: list[DeletionRequest], state: State
     ) -> Mapping[str, Mapping[str, Iterable[str]]]:
         """Whom the requests mean that came with a hash, now that nothing comes into the data any
-        more."""
+        more: also somebody whose rows are destroyed, and who waits for a certificate."""
         forms = {r.request_id: state.requests[r.request_id].forms for r in requests}
-        return self.ports.datasets.resolve(
-            {r: f for r, f in forms.items() if f}, state.datasets, state.destroyed_objects
-        )
+        told = {r: f for r, f in forms.items() if f}
+        found = self.ports.datasets.resolve(told, state.datasets, state.destroyed_objects)
+        meant = {request: dict(of) for request, of in found.items()}
+        given = self._ids_of(state.set_aside, state).ids_of if told else {}
+        for other, ids in given.items():
+            known = state.requests[other]
+            has = {*known.forms, *self.ports.datasets.forms_of(ids, state.datasets)}
+            for request, wanted in told.items():
+                if not has.isdisjoint(wanted):
+                    near = dict.fromkeys(state.people_of(other), known.near)
+                    meant[request] = near | meant.get(request, {})
+        return meant
 
     def run_step(self, step: str, plan: ErasurePlan) -> None:
         """Do `step` (one of STEPS) unless the ledger says it is done. Raises when the steps before
@@ -461,30 +493,36 @@ class Eraser:
         self.ports.ledger.append(seen)
 
     def _search(
-        self, plan: ErasurePlan, sought: Iterable[str], state: State
+        self, plan: ErasurePlan, sought: Iterable[str], state: State, left: Collection[str] = ()
     ) -> tuple[ScanReport, NeedlesFound]:
-        """Search everything for the ids of `sought` and what else the plan's requests ask for."""
+        """Search everything for the ids and texts of `sought`, and the rows of the plan. `left`:
+        what an earlier search found."""
         found = self._ids_of(sought, state, plan.plan_id)
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
-        return self.ports.residue.scan(found.ids, found.texts, targets), found
+        return self.ports.residue.scan(found.ids, found.texts, targets, left), found
 
     def _looked(self, plan: ErasurePlan, state: State) -> events.Scanned | None:
         """Search everything; what is told of it, None where requests were deferred or set aside.
         Raises ResidueFound."""
         sought = state.sought
+        kept = [r for r in sought if state.keeps(r)]
+        if kept:
+            self._set_aside(kept, plan, state, None)
+            return None
         report, found = self._search(plan, sought, state)
         self.outside = report.outside
-        nobodys = [r for r in sought if is_of_nobody(r, plan, state)]
+        nobodys = [r for r in sought if is_of_nobody(r, plan)]
         deferred = found_of(report, found, nobodys)
         if deferred:
             self._defer(deferred, plan, report)
             return None
-        uncertified = found_of(report, found, [r for r in sought if state.is_open(r)])
+        uncertified = found_of(report, found, sought)
         if uncertified:
             self._set_aside(uncertified, plan, state, report)
             return None
         refuse_residue(report)
-        is_lost = found.texts_of is None or len(found.texts) != plan.texts
+        gathered = self._ids_of(plan.requests, state, plan.plan_id)
+        is_lost = gathered.texts_of is None or len(gathered.texts) != plan.texts
         unknown = sorted(
             {*found.ids_lost, *(r for r in sought if state.requests[r].asked_by != "id")}
         )
@@ -520,11 +558,14 @@ class Eraser:
         )
 
     def _set_aside(
-        self, requests: list[str], plan: ErasurePlan, state: State, report: ScanReport
+        self, requests: list[str], plan: ErasurePlan, state: State, report: ScanReport | None
     ) -> None:
-        """What was signed for them before, and is not on record, goes: nothing is certified."""
-        self.uncertified |= dict.fromkeys(requests, told_of_residue(report, requests))
-        self._sought_again.add(plan.plan_id)
+        """What was signed for them before, and is not on record, goes: nothing is certified.
+        `report`: of the search that found them, None where they wait for another request."""
+        told = told_of_residue(report, requests) if report else told_of_waiting(requests)
+        self.uncertified |= dict.fromkeys(requests, told)
+        if report is not None:
+            self._sought_again.add(plan.plan_id)
         self.ports.certificates.discard(requests)
         before = state.uncertified.get(plan.plan_id)
         aside = [*requests, *(before.plan.plan["requests"] if before else ())]
@@ -536,8 +577,10 @@ class Eraser:
                 time=self._now(),
                 plan_id=plan.plan_id,
                 requests=tuple(requests),
+                waiting=() if report else tuple(requests),
                 texts=plan.texts if is_lost else len(kept.texts),
                 texts_of_others=plan.texts if is_lost else len(of_others.texts),
+                left=tuple(sorted(report.left)) if report else (),
             )
         )
 

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable
 
 from s3t_core.erasure.needles import is_among, is_text_among
 from s3t_core.erasure.planner import ErasurePlan
-from s3t_core.erasure.state import State
 from s3t_core.errors import ResidueFound
 from s3t_core.ports import NeedlesFound, ScanReport
 
@@ -31,11 +30,17 @@ def refuse_residue(report: ScanReport) -> None:
         raise ResidueFound(_told_of_undecodable(report))
 
 
-def is_of_nobody(request: str, plan: ErasurePlan, state: State) -> bool:
+def is_of_nobody(request: str, plan: ErasurePlan) -> bool:
     """Whether the erasure found no row of whom an open request asks for, by an id or by a hash that
     is nobody's: nothing that it erases can have left that anywhere."""
-    found = plan.rows[request].known or plan.subjects.get(request)
-    return not found and request not in state.certified
+    return not (plan.rows[request].known or plan.subjects.get(request))
+
+
+def is_lost(found: NeedlesFound, plan: ErasurePlan, state: State) -> bool:
+    """Whether something of what such a search needs is not there any more."""
+    by_id = {r for r in plan.requests if state.requests[r].asked_by == "id"}
+    lacks_texts = found.texts_of is None or len(found.texts) != plan.texts
+    return lacks_texts or not by_id.isdisjoint(found.ids_lost)
 
 
 def told_of_residue(report: ScanReport, requests: Collection[str] = ()) -> str:
@@ -70,4 +75,23 @@ def _told_of_undecodable(report: ScanReport) -> str:
     return told + (
         "Remove what is broken (a data object comes back with the erase run after that), or take "
         "what is yours out of the system's directories, then run `s3t erase` again"
+    )
+
+
+def told_of_waiting(requests: Collection[str]) -> str:
+    """What is told of requests of which nothing was found, of people of whom another is."""
+    return (
+        f"expected nothing of a person to be left, got {len(requests)} request(s) whose person "
+        f"another request asks for, which is found somewhere still "
+        f"({', '.join(sorted(requests)[:5])}): their rows are destroyed, and they are certified "
+        "once that one is"
+    )
+
+
+def told_of_still_left(requests: Collection[str]) -> str:
+    """What is told where nobody can search any more for what was found."""
+    return (
+        "expected the files in which something of the erased was found to be gone, or others, got "
+        f"one as it was, and what to search it for is lost ({', '.join(sorted(requests)[:5])}): "
+        "remove it, then run `s3t erase` again; asking again with the same ids brings those back"
     )

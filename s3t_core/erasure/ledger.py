@@ -320,8 +320,11 @@ def _uncertified(state: State, event: events.RequestsUncertified) -> None:
     aside = [*(before.plan.plan["requests"] if before else ()), *event.requests]
     kept = [r for r in plan["requests"] if r not in event.requests]
     told = plan | {"requests": aside, "texts": event.texts}
+    waiting = frozenset(event.waiting) | (before.waiting if before else frozenset())
     state.uncertified[plan_id] = Uncertified(
         replace(state.plan, plan=told),
+        waiting,
+        frozenset(event.left) | (before.left if before else frozenset()),
         {name: state.steps[name] for name in STEPS[: STEPS.index("scan")]},
         state.planned_on,
         state.planned_after,

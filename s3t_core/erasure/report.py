@@ -221,9 +221,9 @@ class _Seen:
             for request in self.plan.plan["requests"]:
                 self.requests[request].cut_over = event.moved
         if isinstance(event, events.Certified):
-            self.erasures.append(
-                _erasure_entry(self.plan.plan, self.steps, self.state, self.accuracy)
-            )
+            entry = _erasure_entry(self.plan.plan, self.steps, self.state, self.accuracy)
+            is_more = any(entry.plan == each.plan for each in self.erasures)
+            self.erasures.append(_without_destroyed(entry) if is_more else entry)
 
     def _release(self, event: events.ReleaseServes) -> None:
         champion, budget = self.state.champion, self.budget_of(self.state)
@@ -394,6 +394,18 @@ def _erasure_entry(
         accuracy_before=accuracy,
         accuracy_after=after if plan["release"] else accuracy,
     )
+
+
+def _without_destroyed(entry: ErasureEntry) -> ErasureEntry:
+    """Of an erasure whose last requests were certified later: what it destroyed is told once."""
+    nothing = {
+        "stages_deactivated": 0,
+        "collateral_rows": 0,
+        "data_objects_destroyed": 0,
+        "quarantined_rows_destroyed": 0,
+        "versions_destroyed": (),
+    }
+    return entry.model_copy(update=nothing)
 
 
 def _version_entry(version: Any) -> VersionEntry:

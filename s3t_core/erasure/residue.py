@@ -32,11 +32,12 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
+from s3t_core.canonical import sha256_hex
 from s3t_core.erasure.decoding.kinds import (
     GIT_LOOSE,
     MAX_DEPTH,
@@ -91,6 +92,8 @@ def scan(
     is_open: Callable[[Path], bool] = lambda _: False,
     unpack: Unpack | None = None,
     is_known: Callable[[str], bool] = lambda _: True,
+    left: Collection[str] = (),
+    digest_of: Callable[[str], str] = str,
 ) -> ScanReport:
     """Search every file under `root` and `extra_roots`.
 
@@ -100,8 +103,9 @@ def scan(
     that holds it until the next is asked for. `temporary`: where what must lie in a file to be
     decoded is copied. `is_open`: whether a process has the file open. `unpack`: gives the objects
     of a git pack. `is_known`: whether a subject's digest is of somebody whose rows are kept.
+    `left`: what an earlier search found, as `digest_of` makes it of the SHA-256 (hex) of a file.
     """
-    found = _Found()
+    found = _Found(frozenset(left), digest_of)
     skipped, search = frozenset(skip), _Searcher(needles, targets, temporary, unpack, is_known)
     names = _Names(needles)
     for path, own, base in _walk(root, extra_roots, system_paths):
@@ -109,12 +113,12 @@ def scan(
             shown, named = (
                 names(path, base, _shown(path, root)) if own else (_shown(path, root), _NONE)
             )
-            found.add(shown, search(path, path.as_posix()), own, named)
+            found.add(shown, search(path, path.as_posix()), own, named, path)
             if not found.whole and own and is_open(path):
                 found.written.append(shown)
     for name, path in objects:
         shown, named = names.masked(name)
-        found.add(shown, search(path, name), own=True, named=named)
+        found.add(shown, search(path, name), own=True, named=named, path=path)
     return ScanReport(
         found.files,
         found.size,
@@ -128,6 +132,8 @@ def scan(
         frozenset(found.needles),
         needles.ids_unsearchable,
         found.rows,
+        frozenset(found.digests),
+        found.still_left,
     )
 
 
@@ -149,7 +155,10 @@ class _Verdict:
 class _Found:
     """What all of them said, as it comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, left: frozenset[str], digest_of: Callable[[str], str]) -> None:
+        self._left, self._digest_of = left, digest_of
+        self.digests: set[str] = set()
+        self.still_left = False
         self.files = self.size = self.shared = 0
         self.whole = True
         self.residue: list[str] = []
@@ -159,7 +168,9 @@ class _Found:
         self.needles: set[bytes] = set()
         self.rows = False
 
-    def add(self, name: str, verdict: _Verdict, own: bool, named: frozenset[bytes]) -> None:
+    def add(
+        self, name: str, verdict: _Verdict, own: bool, named: frozenset[bytes], path: Path
+    ) -> None:
         """Count a verdict. `own`: of something that the system wrote. `named`: the needles that its
         name says."""
         self.files += verdict.files
@@ -172,6 +183,23 @@ class _Found:
             self.rows |= verdict.rows and own
         if own and not verdict.whole:
             self.undecodable.append(name)
+        is_found = own and (verdict.residue or bool(named))
+        if is_found or (own and self._left):
+            digest = self._digest_of(_content_digest(path))
+            self.digests |= {digest} if is_found else set()
+            self.still_left |= digest in self._left
+
+
+def _content_digest(path: Path) -> str:
+    """SHA-256 of what a file holds, of a link where it leads, hex; of what is no file of its
+    name."""
+    if path.is_symlink():
+        return sha256_hex(os.fsencode(path.readlink()))
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return sha256_hex(path.name.encode("utf-8", "surrogateescape"))
 
 
 class _Names:

@@ -318,7 +318,7 @@ def _hold(state: State, event: events.HoldSet | events.HoldReleased) -> None:
     if isinstance(event, events.HoldReleased):
         want(event.subject in state.holds, "a hold that is set")
         return
-    begun = [state.requests[r] for r in state.begun]
+    begun = [state.requests[r] for r in state.planned]
     subjects = {who for asked in begun for who in (asked.subject, *asked.subjects)}
     want(event.subject not in subjects, "a subject whose erasure has not begun")
 

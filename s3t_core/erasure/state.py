@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from s3t_core.domain import DatasetVersion, Release, RowCounts, SliceId, StageRecord
+from s3t_core.domain import DatasetVersion, Release, SliceId, StageRecord
 from s3t_core.erasure.events import (
     ErasurePlanned,
     HoldSet,
@@ -109,9 +109,13 @@ class KeyChange:
 @dataclass(frozen=True)
 class Uncertified:
     """An erasure, or a part of one, that destroyed all it had to and has no certificate, because
-    its search found what `plan`'s requests ask for. The rest as State has it of an open erasure."""
+    its search found what `plan`'s requests ask for, or, of those that are `waiting`, what another
+    request of the same person asks for. `left` are keyed digests of the files in which it was. The
+    rest as State has it of an open erasure."""
 
     plan: ErasurePlanned
+    waiting: frozenset[str]
+    left: frozenset[str]
     steps: dict[str, StepDone]
     planned_on: str
     planned_after: tuple[int, int]
@@ -236,14 +240,32 @@ class State:
         return [*self.planned, *self.set_aside]
 
     @property
+    def found_again(self) -> list[str]:
+        """Those of them of which something was found: the others wait for one of these."""
+        return [
+            r
+            for left in self.uncertified.values()
+            for r in left.plan.plan["requests"]
+            if r not in left.waiting
+        ]
+
+    def people_of(self, request_id: str) -> frozenset[str]:
+        """Digests of whom a request means, as far as an erasure or the request itself has told."""
+        asked = self.requests[request_id]
+        return frozenset((asked.subject,) if asked.asked_by == "id" else asked.subjects)
+
+    def keeps(self, request_id: str) -> bool:
+        """Whether another request of the same person was found again: as long as it stands
+        somewhere, no document says that nothing does."""
+        mine = self.people_of(request_id)
+        others = (r for r in self.found_again if r != request_id)
+        return any(not mine.isdisjoint(self.people_of(r)) for r in others)
+
+    @property
     def sought(self) -> list[str]:
-        """Those of them whose ids a scan searches for: all but the ones that were certified before
-        an interruption and of whom no row was known. They are closed, and nothing that is erased
-        can have left their ids anywhere."""
-        rows = self.plan.plan["rows"] if self.plan else {}
-        closed = [r for r in self.planned if r in self.certified]
-        of_nobody = {r for r in closed if not RowCounts(**rows[r]).known}
-        return [r for r in self.planned if r not in of_nobody]
+        """Those of the open erasure's requests that a scan searches for: all but the ones that were
+        certified before an interruption, after a search of their own."""
+        return [r for r in self.planned if r not in self.certified]
 
     def is_open(self, request_id: str) -> bool:
         """Whether a request was acknowledged and has no closing document yet."""

@@ -181,6 +181,9 @@ class FakeDatasets:
         found = {r: next((f for f in each if f in there), "") for r, each in forms.items()}
         return {r: {s: (f"near {s}",)} if s else {} for r, s in found.items()}
 
+    def forms_of(self, ids: Iterable[str], history: list[DatasetVersion]) -> set[str]:
+        return set(ids)
+
     def contents(self, targets: list[Target]) -> Contents:
         rows = [(s, r) for v in self.rows.values() for s, r in v]
         return Contents(
@@ -351,9 +354,15 @@ class FakeResidue:
         self._datasets = datasets
         self._guard = guard
 
-    def scan(self, ids: list[str], texts: list[str], targets: list[Target]) -> ScanReport:
+    def scan(
+        self,
+        ids: list[str],
+        texts: list[str],
+        targets: list[Target],
+        left: Collection[str] = (),
+    ) -> ScanReport:
         self._guard("residue.scan")
-        left = [
+        copies = [
             name
             for name, rows in self._datasets.objects.items()
             if any(t.matches(s, r) for t in targets for s, r in rows)
@@ -368,12 +377,14 @@ class FakeResidue:
             len(ids) + len(texts),
             0,
             0,
-            (*left, *said),
+            (*copies, *said),
             (),
             self.undecodable,
             self.written,
             frozenset(word.encode() for word in said.values()),
-            rows_found=bool(left),
+            rows_found=bool(copies),
+            left=frozenset(f"{name}: {word}" for name, word in said.items()),
+            still_left=any(f"{name}: {word}" in left for name, word in words.items()),
         )
 
     def check(self) -> None:

@@ -109,10 +109,29 @@ def test_what_is_no_file_under_the_name_of_a_plans_needles_goes_with_the_plan(
     for name in ("plan-abandoned", "plan-carried-out"):
         _put(needles.folder / f"{name}.json", kind)
     assert needles.read("plan-carried-out", {}).texts_of is None
-    needles.prune(lambda: ["plan-carried-out"])
-    assert [p.name for p in needles.folder.iterdir()] == ["plan-carried-out.json"]
     needles.destroy("plan-carried-out", [])
+    assert [p.name for p in needles.folder.iterdir()] == ["plan-abandoned.json"]
+    _put(needles.folder / "plan-carried-out.json", kind)
+    needles.prune(lambda: ["plan-carried-out"])  # nobody can read it
     assert list(needles.folder.iterdir()) == [] and Path("/dev/zero").exists()
+
+
+def test_what_a_restore_brings_back_of_certified_requests_is_searched_and_goes(
+    tmp_path: Path,
+) -> None:
+    """An older file of a plan of which one request still waits for its certificate."""
+    needles = NeedleFiles(tmp_path / "needles", b"k" * 32)
+    needles.gather("plan-1", {"req-1": ["hers"], "req-2": ["his"]})
+    older = (needles.folder / "plan-1.json").read_bytes()
+    needles.forget("plan-1", ["req-2"])
+    kept = ["plan-1", "req-1"]
+    assert needles.files_of(lambda: kept) == [needles.folder / "plan-1.json"]
+    (needles.folder / "plan-1.json").write_bytes(older)
+    assert needles.files_of(lambda: kept) == []  # the scan looks into it
+    needles.prune(lambda: kept)
+    assert needles.read("plan-1", {"req-1": (), "req-2": ()}).texts == ["hers"]
+    (needles.folder / "plan-1.json").write_text('{"kept": {"req-1": ["his"]}}')
+    assert needles.files_of(lambda: kept) == []
 
 
 @pytest.mark.usefixtures("hasty")
@@ -431,5 +450,6 @@ def test_unfinished_uploads_go_only_where_the_system_writes(tmp_path: Path) -> N
         tmp_path / "tmp",
         frozenset({"s3://a/ours"}),
         lambda: lambda _: False,
+        b"k" * 32,
     ).scan([], [], [])
     assert gone == ["s3://a/ours"]

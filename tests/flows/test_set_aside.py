@@ -3,6 +3,7 @@ else: the whole of it, on real parts."""
 
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.retrain import retrain
 from flows.use_cases.reporting import report_of
-from flows.use_cases.requests import hold, take_requests, withdraw
+from flows.use_cases.requests import hold, lift, take_hashed, take_requests, withdraw
 from flows.use_cases.status import status_of
 from flows.use_cases.verifying import verify_path
+from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.workspace import Workspace
+from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import RequestsLeftOpen, UsageError
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 
@@ -53,12 +56,12 @@ def test_who_is_found_again_waits_and_everything_else_goes_on_until_it_is_gone(
     assert 's3t_requests{state="uncertified"} 1' in text_of(Workspace(place.root))
     needles = "".join(p.read_text() for p in place.needles.folder.glob("plan-*.json"))
     assert CANARY_TEXT[:40] in needles and "person-003" not in needles
-    for refused in (
-        lambda p: withdraw(p, hers.request_id),
-        lambda p: hold(p, CANARY, "17(3)(e)", "claims are open", "legal department"),
-    ):
-        with pytest.raises(UsageError, match="has begun"):
-            refused(Workspace(place.root))
+    with pytest.raises(UsageError, match="has begun"):
+        withdraw(Workspace(place.root), hers.request_id)
+    with pytest.raises(UsageError, match="no open request"):
+        lift(Workspace(place.root), CANARY, "", "clerk")
+    assert hold(Workspace(place.root), CANARY, "17(3)(e)", "claims are open", "counsel") == 0
+    assert _states(place) == {hers.request_id: "uncertified"}
     (again,) = take_requests(Workspace(place.root), [CANARY])
     assert again.request_id == hers.request_id
 
@@ -86,6 +89,7 @@ def test_who_is_found_again_waits_and_everything_else_goes_on_until_it_is_gone(
     acts = [a.kind for a in report.acts]
     assert [a for a in acts if a in WAITED] == list(WAITED)
     assert [e.requests for e in report.erasures] == [1, 1, 1]
+    assert [bool(e.data_objects_destroyed) for e in report.erasures] == [True, True, False]
     assert not [p for p in place.root.rglob("*") if p.is_file() and _says(p)]
 
 
@@ -113,3 +117,59 @@ def test_a_restore_does_not_bring_back_the_rows_of_who_waits_for_a_certificate(
     done = erase(str(place.root))
     assert len(done["certificates"]) == 1 and done["healed"]["data"]
     assert not [p for p in place.root.rglob("*.parquet") if _says(p)]
+
+
+@pytest.mark.parametrize("later", ["the whole person", "one record", "by a hash"])
+def test_no_certificate_is_given_to_whom_another_request_is_found_of(
+    trained: Make, later: str
+) -> None:
+    """By record, id or hash: it is one person, and the text stands there."""
+    place = trained(canary=True)
+    first = "" if later != "the whole person" else "c0"
+    (hers,) = take_requests(place, [CANARY], record=first)
+    leak = place.state_dir / "a.log"
+    leak.write_text(f"{CANARY_TEXT} 0")
+    _left_open(place)
+    place = Workspace(place.root)
+    if later == "by a hash":
+        (again,) = take_hashed(place, [f"sha256:{sha256(CANARY.encode()).hexdigest()}"])
+    else:
+        (again,) = take_requests(place, [CANARY], record="c1" if later == "one record" else "")
+    (other,) = take_requests(place, ["person-003"])
+    told, done = _left_open(place)
+    assert [c["request"] for c in done["certificates"]] == [other.request_id]
+    assert again.request_id in told and set(_states(place)) == {hers.request_id, again.request_id}
+    leak.unlink()
+    done = erase(str(place.root))
+    assert {c["request"] for c in done["certificates"]} == {hers.request_id, again.request_id}
+    assert not list(Workspace(place.root).needles.folder.iterdir())
+
+
+def test_a_document_that_a_cut_off_run_signed_before_is_not_taken_for_the_certificate(
+    trained: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore puts it back: its search is another than the one that found nothing."""
+    place = trained(canary=True)
+    (hers,) = take_requests(place, [CANARY])
+    with monkeypatch.context() as patch:
+        patch.setattr(type(place.requests), "close", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            _eraser(place).run()
+    signed = place.certificates.path_of(hers.request_id)
+    older = signed.read_bytes()
+    leak = place.state_dir / "a.log"
+    leak.write_text(CANARY)
+    _left_open(place)
+    assert not signed.exists()
+    signed.write_bytes(older)
+    leak.unlink()
+    assert len(erase(str(place.root))["certificates"]) == 1
+    assert signed.read_bytes() != older
+
+
+def _killed(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _eraser(place: Workspace) -> Eraser:
+    return Eraser(erase_ports(place), erase_policy(place), lambda: "plan-1")

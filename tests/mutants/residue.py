@@ -439,9 +439,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="deferred: a hash that is nobody's keeps everybody",
-        where="s3t_core/erasure/found.py::is_of_nobody",
-        takes="not found and request not in state.certified",
-        puts="not found and state.requests[request].asked_by == 'id'",
+        where="s3t_core/erasure/executor.py::Eraser._looked",
+        takes="[r for r in sought if is_of_nobody(r, plan)]",
+        puts="[r for r in sought if is_of_nobody(r, plan) and state.requests[r].asked_by == 'id']",
         fails="tests/faults/test_words.py::hash_that_is_nobodys",
     ),
     Mutant(

@@ -234,6 +234,7 @@ def _scan(root: Path, blobs: S3Blobs) -> ScanReport:
         root / ".s3t" / "tmp",
         frozenset({blobs.url}),
         lambda: lambda _: False,
+        b"k" * 32,
     ).scan(["the-canary-person"], ["a very particular morning in the harbour"], [])
 
 

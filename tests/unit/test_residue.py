@@ -593,6 +593,23 @@ def test_a_scan_says_what_it_found_and_where_it_is_somebodys_does_not(tmp_path: 
     assert not scan(tmp_path, [], [], [], needles, [target]).rows_found  # a copy of the operator's
 
 
+def test_a_scan_knows_again_what_an_earlier_one_found_wherever_it_lies_now(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("a letter to person-5 came")
+    (tmp_path / "other.log").write_text("nothing")
+    first = scan(tmp_path, [], ["a.log"], [], make_needles(["person-5"], []), [])
+    assert len(first.left) == 1 and not first.still_left
+
+    def again(*own: str) -> bool:
+        nothing = make_needles([], [])
+        return scan(tmp_path, [], list(own), [], nothing, [], left=first.left).still_left
+
+    assert again("a.log", "other.log")
+    (tmp_path / "a.log").rename(tmp_path / "b.log")
+    assert again("b.log") and not again("other.log")
+    (tmp_path / "b.log").write_text("a letter came")
+    assert not again("b.log")
+
+
 def test_a_row_in_an_archive_is_as_much_its_subjects_as_one_beside_it(tmp_path: Path) -> None:
     write_rows(tmp_path / "slice.parquet", [Row("r", "b" * 64, TEXT, "a")])
     (tmp_path / "x.zip").write_bytes(_zip((tmp_path / "slice.parquet").read_bytes()))

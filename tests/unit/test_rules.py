@@ -141,7 +141,8 @@ def _deferred(*requests: str) -> Event:
 
 def _uncertified(*requests: str, **changes: Any) -> Event:
     told = {"plan_id": "p", "requests": list(requests), "texts": 0, "texts_of_others": 0}
-    return {"type": "uncertified", **told, **changes}
+    found = {"waiting": [], "left": ["digest of a log"]}
+    return {"type": "uncertified", **told, **found, **changes}
 
 
 RESUMED: Event = {"type": "resumed", "plan_id": "p"}
@@ -517,6 +518,12 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
         _uncertified("q1", texts=PLAN["texts"] + 1),
         set(),
     ),
+    "a request uncertified for what was found nowhere": (_uncertified("q1", left=[]), set()),
+    "a request that waits for another, uncertified": (
+        _uncertified("q1", waiting=["q1"], left=[]),
+        _states("measure", "scan"),
+    ),
+    "another request that waits, uncertified": (_uncertified("q1", waiting=["q2"]), set()),
     "an erasure that waits for nothing, resumed": (RESUMED, set()),
     "a certificate": ({"type": "certified", "request": "q1", "certificate": DOCUMENT}, {"scan"}),
     "a certificate for another request": (
@@ -612,16 +619,40 @@ def test_beside_an_uncertified_erasure_everything_goes_on_but_nothing_of_its_req
     what: str,
 ) -> None:
     event, where = LEGAL[what]
-    refused = {
-        "a hold",  # of the subject whose rows are destroyed
-        "a return",
-    }
+    refused = {"a return"}
     more = {
         "an erasure that waits for nothing, resumed",
         "a request of an erasure asked again",  # it is open
     }
     expected = what in more or ("done" in where and what not in refused)
     assert _takes(ASIDE, {"time": NOW, **event}) == expected
+
+
+@pytest.mark.parametrize("by_hash", [False, True])
+def test_the_ledger_takes_no_certificate_of_whom_another_request_is_found_of(
+    by_hash: bool,
+) -> None:
+    """Whoever signs for the same person, in whatever form they were asked for."""
+    subject = "subject of q1"
+    other = {**_asked("q7"), "subject": "hash of q1" if by_hash else subject}
+    if by_hash:
+        other |= {"asked_by": "md5", "forms": ["f"]}
+    plan = plan_for("q7", plan_id="p7")
+    if by_hash:
+        plan |= {"subjects": {"q7": [subject]}, "near": {"q7": []}}
+    steps = [{**_step(s), "plan_id": "p7", "stages": [], "versions": []} for s in ("destroy",)]
+    told = [other, {"type": "planned", "plan": plan}, {**_step("cut over"), "plan_id": "p7"}]
+    told += [{**_step("rewrite"), "plan_id": "p7"}, *steps]
+    told += [{**_step(s), "plan_id": "p7"} for s in ("measure", "scan")]
+    state = fold([{"time": NOW, **e} for e in told], ASIDE, ASIDE.size)
+    certified = {"type": "certified", "time": NOW, "request": "q7", "certificate": DOCUMENT}
+    assert not _takes(state, certified)
+    waits = {"time": NOW, **_uncertified("q7", plan_id="p7", waiting=["q7"], left=[])}
+    after = fold([waits], state, state.size)
+    assert after.set_aside == ["q1", "q7"] and after.found_again == ["q1"]
+    done = [RESUMED, _step("scan"), {**certified, "request": "q1"}, _step("certify")]
+    rest = fold([{"time": NOW, **e} for e in done], after, after.size)
+    assert rest.set_aside == ["q7"] and not rest.keeps("q7")
 
 
 def test_an_uncertified_erasure_goes_on_at_its_search_with_what_it_was_planned_on() -> None:
