@@ -256,7 +256,7 @@ def why_at_once(place: Workspace) -> str:
         return ""  # somebody is at it
     state = place.ledger.state()
     if state.plan is not None:
-        return f"an erasure is unfinished ({state.plan.plan['plan_id']})"
+        return f"an erasure is unfinished ({state.plan.plan.plan_id})"
     if (
         state.retrain is not None
         and state.retrain.state == "wanted"

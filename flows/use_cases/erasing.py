@@ -27,7 +27,7 @@ from flows.workspace.verified import check_whole
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import Eraser
-from s3t_core.erasure.planner import ErasurePlan
+from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import STEPS
 from s3t_core.errors import RequestsLeftOpen

@@ -16,7 +16,8 @@ from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, Release
 from s3t_core.erasure.closing import as_told
 from s3t_core.erasure.executor import Replacement
-from s3t_core.erasure.planner import ErasurePlan, targets_of
+from s3t_core.erasure.plan import ErasurePlan
+from s3t_core.erasure.planner import targets_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError, TrainingError
 from s3t_core.learning.recipe import StageSpec

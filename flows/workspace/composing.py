@@ -14,10 +14,10 @@ from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.workspace.stores import claim, note_cache, present_remotes
 from flows.workspace.workspace import Workspace
 from s3t_core.config import render_config
-from s3t_core.erasure.events import JsonObject
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.needles import NeedleSet, make_needles
 from s3t_core.erasure.offline import key_id
+from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.state import State
 from s3t_core.learning.jobs import FileRef, MeasureJob
 from s3t_core.learning.recipe import Recipe
@@ -77,11 +77,11 @@ def erase_ports(place: Workspace) -> ErasePorts:
 def _being_erased(place: Workspace) -> list[str]:
     """The open requests, and the plans without all their certificates."""
     state = place.ledger.state()
-    plans = [plan["plan_id"] for plan in _begun(state)]
+    plans = [plan.plan_id for plan in _begun(state)]
     return [*plans, *state.begun, *(r.request_id for r in place.requests.pending())]
 
 
-def _begun(state: State) -> list[JsonObject]:
+def _begun(state: State) -> list[ErasurePlan]:
     """The plans of the erasures that are not certified."""
     waiting = [left.plan.plan for left in state.uncertified.values()]
     return waiting if state.plan is None else [state.plan.plan, *waiting]
@@ -130,9 +130,9 @@ def _erased(place: Workspace) -> NeedleSet:
     ids: list[str] = []
     texts: list[str] = []
     for plan in _begun(state):
-        rows = {r: plan["rows"][r] for r in plan["requests"]}
-        having = {r: state.requests[r].ids for r, found in rows.items() if any(found.values())}
-        found = place.needles.read(plan["plan_id"], having)
+        rows = {r: plan.rows[r] for r in plan.requests}
+        having = {r: state.requests[r].ids for r, found in rows.items() if found.known}
+        found = place.needles.read(plan.plan_id, having)
         ids += found.ids
         texts += found.texts
     return make_needles(ids, texts)

@@ -14,7 +14,7 @@ from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId
 from s3t_core.erasure.events import CutOver, Destroyed, Scanned
 from s3t_core.erasure.ledger import Inclusion, TreeHead, leaf_of, outcome_in
 from s3t_core.erasure.merkle import includes, leaf_hash
-from s3t_core.erasure.planner import ErasurePlan
+from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.state import RequestRecord, State, VersionRecord
 from s3t_core.errors import CertificateError
 from s3t_core.release_json import release_to_json

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from s3t_core.domain import SliceId
 from s3t_core.erasure import events
 from s3t_core.erasure.expected import (
     DIGEST,
@@ -12,9 +11,9 @@ from s3t_core.erasure.expected import (
     versions_are_there,
     want,
 )
+from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import STEPS
-from s3t_core.release_json import release_from_json, stage_from_json
 from s3t_core.times import parse_time
 
 
@@ -23,8 +22,8 @@ def planned(state: State, event: events.ErasurePlanned) -> None:
     no_erasure(state)
     want(state.moving is None, "no move that was begun")
     plan = event.plan
-    want(plan["plan_id"] not in state.plans, "a plan that is new")
-    requests = plan["requests"]
+    want(plan.plan_id not in state.plans, "a plan that is new")
+    requests = plan.requests
     want(len(set(requests)) == len(requests) > 0, "at least one request, each once")
     for request in requests:
         want(
@@ -34,49 +33,49 @@ def planned(state: State, event: events.ErasurePlanned) -> None:
         want(
             state.requests[request].subject not in state.holds, "requests that no legal hold stops"
         )
-    want(set(plan["rows"]) == set(requests), "a count of rows for each request")
+    want(set(plan.rows) == set(requests), "a count of rows for each request")
     asked = {r: state.requests[r].asked_by for r in requests}
     by_hash = {r for r, by in asked.items() if by != "id"}
-    want(set(plan["subjects"]) == by_hash == set(plan["near"]), "whom each request by a hash means")
-    found = {s for subjects in plan["subjects"].values() for s in subjects}
+    want(set(plan.subjects) == by_hash == set(plan.near), "whom each request by a hash means")
+    found = {s for subjects in plan.subjects.values() for s in subjects}
     want(found.isdisjoint(state.holds), "requests that mean nobody whom a legal hold keeps")
-    for stage in map(stage_from_json, plan["deactivated"]):
+    for stage in plan.deactivated:
         want(state.stages.get(stage.key) == stage, "stages that are recorded")
     _reaches_what_was_found(state, plan)
-    versions_are_there(state, plan["versions"])
-    if plan["release"] is not None:
-        gone = {s["key"] for s in plan["deactivated"]}
-        live = release_from_json(plan["release"]).stage_keys()
+    versions_are_there(state, plan.versions)
+    if plan.release is not None:
+        gone = {s.key for s in plan.deactivated}
+        live = plan.release.stage_keys()
         want(
             live <= state.stages.keys() - gone,
             "a release of recorded stages that the erasure does not deactivate",
         )
 
 
-def _reaches_what_was_found(state: State, plan: dict[str, Any]) -> None:
+def _reaches_what_was_found(state: State, plan: ErasurePlan) -> None:
     """That an erasure touches where it found rows, and deactivates what saw them there."""
-    rows = plan["rows"].values()
-    has_training = any(found["training"] for found in rows)
-    has_held_out = any(found["held_out"] for found in rows)
-    want(bool(plan["slices"]) or not has_training, "the slices of the rows that were found")
-    want(plan["held_out"] or not has_held_out, "the held-out rows that were found")
+    rows = plan.rows.values()
+    has_training = any(found.training for found in rows)
+    has_held_out = any(found.held_out for found in rows)
+    want(bool(plan.slices) or not has_training, "the slices of the rows that were found")
+    want(plan.held_out or not has_held_out, "the held-out rows that were found")
     known = state.dataset.slice_versions if state.dataset else {}
-    touched = {SliceId(*s) for s in plan["slices"]}
+    touched = set(plan.slices)
     tainted = {version.digest for s, version in known.items() if s in touched}
-    gone = {stage["key"] for stage in plan["deactivated"]}
+    gone = {stage.key for stage in plan.deactivated}
     saw = set()
     for key, stage in state.stages.items():
         if not tainted.isdisjoint(stage.slice_digests):
             saw.add(key)
     want(gone >= saw, "every stage that saw the slices to be deactivated")
     answers = state.release.stage_keys() if state.release else frozenset()
-    want(gone.isdisjoint(answers) or plan["release"] is not None, "a release without them")
+    want(gone.isdisjoint(answers) or plan.release is not None, "a release without them")
 
 
 def step(state: State, event: events.StepDone) -> None:
     """That a step of the open erasure follows those that are done."""
     plan = plan_of(state)
-    want(event.plan_id == plan["plan_id"], "the erasure that is open")
+    want(event.plan_id == plan.plan_id, "the erasure that is open")
     done = len(state.steps)
     allowed = {
         STEPS[done],
@@ -91,16 +90,16 @@ def step(state: State, event: events.StepDone) -> None:
         check_outcome(state, plan, event)
 
 
-def _cut_over(state: State, plan: dict[str, Any], event: events.CutOver) -> None:
-    release = plan["release"]
+def _cut_over(state: State, plan: ErasurePlan, event: events.CutOver) -> None:
+    release = plan.release
     serves = state.release.release_id if state.release else None
-    want(release is None or release["id"] == serves, "the planned release to serve")
+    want(release is None or release.release_id == serves, "the planned release to serve")
     want(event.staleness >= 0 and parse_time(event.moved) is not None, "when the alias moved")
 
 
-def _rewritten(state: State, plan: dict[str, Any], event: events.Rewritten) -> None:
+def _rewritten(state: State, plan: ErasurePlan, event: events.Rewritten) -> None:
     del event
-    touched = bool(plan["slices"]) or plan["held_out"]
+    touched = bool(plan.slices) or plan.held_out
     want(not touched or _rewrote(state), "a data version that was rewritten by this erasure")
 
 
@@ -109,20 +108,20 @@ def _rewrote(state: State) -> bool:
     return state.dataset is not None and state.dataset.version != state.planned_on
 
 
-def _destroyed(state: State, plan: dict[str, Any], event: events.Destroyed) -> None:
-    deactivated = {s["key"] for s in plan["deactivated"]}
+def _destroyed(state: State, plan: ErasurePlan, event: events.Destroyed) -> None:
+    deactivated = {s.key for s in plan.deactivated}
     want(deactivated <= set(event.stages), "every deactivated stage to be destroyed")
-    want(list(event.versions) == list(plan["versions"]), "every planned version to be destroyed")
+    want(list(event.versions) == list(plan.versions), "every planned version to be destroyed")
     want(event.quarantined >= 0, "what was destroyed")
     live = {version.md5 for version in state.dataset.files()} if state.dataset else set()
     want(
-        set(plan["objects"]) <= {*event.objects, *live},
+        set(plan.objects) <= {*event.objects, *live},
         "every planned data object to be destroyed",
     )
 
 
-def _scanned(state: State, plan: dict[str, Any], event: events.Scanned) -> None:
-    told = {r: len(state.requests[r].ids) for r in plan["requests"]}
+def _scanned(state: State, plan: ErasurePlan, event: events.Scanned) -> None:
+    told = {r: len(state.requests[r].ids) for r in plan.requests}
     sought = sum(told[r] for r in state.sought)
     want(
         event.spellings in (sought, sum(told.values())),
@@ -141,12 +140,12 @@ def _scanned(state: State, plan: dict[str, Any], event: events.Scanned) -> None:
     want(all(getattr(event, k) >= 0 for k in counts), "what was searched")
 
 
-def _certify(state: State, plan: dict[str, Any], event: events.Certified) -> None:
+def _certify(state: State, plan: ErasurePlan, event: events.Certified) -> None:
     del event
-    want(all(r in state.certified for r in plan["requests"]), "a certificate for every request")
+    want(all(r in state.certified for r in plan.requests), "a certificate for every request")
 
 
-_OUTCOMES: dict[str, Callable[[State, dict[str, Any], Any], None]] = {
+_OUTCOMES: dict[str, Callable[[State, ErasurePlan, Any], None]] = {
     "cut over": _cut_over,
     "rewrite": _rewritten,
     "destroy": _destroyed,
@@ -159,7 +158,7 @@ def deferred(state: State, event: events.RequestsDeferred) -> None:
     """That nobody had a row of whom the requests ask."""
     plan = _check_left_out(state, event, "destroy")
     for request in event.requests:
-        found = any(plan["rows"][request].values()) or plan["subjects"].get(request)
+        found = plan.rows[request].known or plan.subjects.get(request)
         want(not found, "requests of which no row was found")
 
 
@@ -170,15 +169,15 @@ def uncertified(state: State, event: events.RequestsUncertified) -> None:
     found = set(event.requests) - set(event.waiting)
     want(bool(event.left) or not found, "the files in which something was found")
     for told in (event.texts, event.texts_of_others):
-        want(type(told) is int and 0 <= told <= plan["texts"], "how many texts were gathered")
+        want(type(told) is int and 0 <= told <= plan.texts, "how many texts were gathered")
 
 
 def _check_left_out(
     state: State, event: events.RequestsDeferred | events.RequestsUncertified, after: str
-) -> dict[str, Any]:
+) -> ErasurePlan:
     """That requests of the open erasure are left out of it after that step. Returns the plan."""
     plan, requests = plan_of(state), event.requests
-    want(event.plan_id == plan["plan_id"], "the erasure that is open")
+    want(event.plan_id == plan.plan_id, "the erasure that is open")
     want(after in state.steps, "an open erasure that has destroyed")
     want(len(set(requests)) == len(requests) > 0, "at least one request, each once")
     for request in requests:

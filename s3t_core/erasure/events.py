@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from s3t_core.domain import DatasetVersion, Release, StageRecord
 from s3t_core.erasure.dataset_json import dataset_from_json, dataset_to_json
+from s3t_core.erasure.plan import ErasurePlan, plan_from_json, plan_to_json
 from s3t_core.erasure.vocabulary import (
     ClosingKind,
     Event,
@@ -67,6 +68,7 @@ def _json_of(value: object) -> Any:
 
 _CODECS: dict[type, Callable[[Any], Any]] = {
     DatasetVersion: dataset_to_json,
+    ErasurePlan: plan_to_json,
     Release: release_to_json,
     StageRecord: stage_to_json,
     tuple: list,
@@ -394,10 +396,10 @@ class SuppressionLifted(LedgerEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ErasurePlanned(LedgerEvent):
-    """`plan` as planner.plan_to_json writes it."""
+    """The plan, whole: it stands for itself after a crash."""
 
     type = "planned"
-    plan: JsonObject
+    plan: ErasurePlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -594,6 +596,7 @@ _JSON_TYPES: tuple[tuple[object, tuple[type, ...]], ...] = (
 """What JSON has for a type: true is no number."""
 _READERS: dict[type, Callable[[Any], Any]] = {
     DatasetVersion: dataset_from_json,
+    ErasurePlan: plan_from_json,
     Release: release_from_json,
     StageRecord: stage_from_json,
 }

@@ -42,13 +42,8 @@ from s3t_core.erasure.found import (
     told_of_still_left,
     told_of_waiting,
 )
-from s3t_core.erasure.planner import (
-    ErasurePlan,
-    plan_erasure,
-    plan_from_json,
-    plan_to_json,
-    targets_of,
-)
+from s3t_core.erasure.plan import ErasurePlan
+from s3t_core.erasure.planner import plan_erasure, targets_of
 from s3t_core.erasure.state import State
 from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.erasure.vocabulary import STEPS
@@ -154,7 +149,7 @@ class Eraser:
         that are neither held nor wait for approval, else one whose requests were set aside, and of
         whom nothing is found any more; None without any."""
         state = self.ports.ledger.state()
-        begun = plan_from_json(state.plan.plan) if state.plan is not None else None
+        begun = state.plan.plan if state.plan is not None else None
         plans = [*state.uncertified, *([begun.plan_id] if begun else [])]
         needed = [*plans, *state.begun]
         self.ports.needles.prune(
@@ -210,7 +205,7 @@ class Eraser:
             near=near,
         )
         self.ports.needles.gather(plan.plan_id, contents.texts)
-        self.ports.ledger.append(events.ErasurePlanned(time=plan.time, plan=plan_to_json(plan)))
+        self.ports.ledger.append(events.ErasurePlanned(time=plan.time, plan=plan))
         return plan
 
     def _resumed(self, state: State) -> ErasurePlan | None:
@@ -220,7 +215,7 @@ class Eraser:
         for plan_id, left in state.uncertified.items():
             if plan_id in self._sought_again:
                 continue
-            plan = plan_from_json(left.plan.plan)
+            plan = left.plan.plan
             kept = [r for r in plan.requests if state.keeps(r)]
             self.uncertified |= dict.fromkeys(kept, told_of_waiting(kept))
             if len(kept) == len(plan.requests):
@@ -568,7 +563,7 @@ class Eraser:
             self._sought_again.add(plan.plan_id)
         self.ports.certificates.discard(requests)
         before = state.uncertified.get(plan.plan_id)
-        aside = [*requests, *(before.plan.plan["requests"] if before else ())]
+        aside = [*requests, *(before.plan.plan.requests if before else ())]
         others = [r for r in plan.requests if r not in requests]
         kept, of_others = (self._ids_of(some, state, plan.plan_id) for some in (aside, others))
         is_lost = kept.texts_of is None
@@ -639,7 +634,7 @@ class Eraser:
 
 def _what_is_left(plan: ErasurePlan, state: State) -> ErasurePlan:
     """The plan with the requests that are still the open erasure's."""
-    texts = state.plan.plan["texts"] if state.plan else 0
+    texts = state.plan.plan.texts if state.plan else 0
     return replace(plan, requests=tuple(state.planned), texts=texts)
 
 

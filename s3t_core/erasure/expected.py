@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.state import State
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -23,11 +24,11 @@ def no_erasure(state: State) -> None:
     want(state.plan is None, "no erasure that is open")
 
 
-def plan_of(state: State) -> dict[str, Any]:
+def plan_of(state: State) -> ErasurePlan:
     """The plan of the open erasure."""
-    want(state.plan is not None, "an erasure that is open")
-    plan: dict[str, Any] = state.plan.plan if state.plan else {}
-    return plan
+    if state.plan is None:
+        raise NotAllowed("expected an erasure that is open")
+    return state.plan.plan
 
 
 def open_and_waiting(state: State, request: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 
 from s3t_core.erasure.needles import is_among, is_text_among
-from s3t_core.erasure.planner import ErasurePlan
+from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.state import State
 from s3t_core.errors import ResidueFound
 from s3t_core.ports import NeedlesFound, ScanReport

@@ -46,10 +46,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from s3t_core.canonical import canonical_json
-from s3t_core.domain import RowCounts, SliceId
+from s3t_core.domain import SliceId
 from s3t_core.erasure import events
 from s3t_core.erasure.events import LedgerEvent, from_json
-from s3t_core.erasure.expected import NotAllowed
+from s3t_core.erasure.expected import NotAllowed, plan_of
 from s3t_core.erasure.merkle import inclusion_proof, leaf_hash, tree_head
 from s3t_core.erasure.outcome import ErasureOutcome, outcome_of
 from s3t_core.erasure.rules import KINDS, check
@@ -64,7 +64,6 @@ from s3t_core.erasure.state import (
 from s3t_core.erasure.vocabulary import STEPS, Event
 from s3t_core.errors import LedgerError
 from s3t_core.identity import EXACT
-from s3t_core.release_json import stage_from_json
 from s3t_core.times import CLOCK_TOLERANCE, later, parse_time, rfc3339
 
 
@@ -285,16 +284,16 @@ def _planned(state: State, event: events.ErasurePlanned) -> None:
     state.plan, state.steps, state.corrected_before_plan = event, {}, state.corrected
     state.planned_on = state.dataset.version if state.dataset else ""
     state.planned_after = len(state.datasets), len(state.versions)
-    state.plans.add(plan["plan_id"])
-    state.requests_since_training += len(plan["requests"])
-    for request_id in plan["requests"]:
+    state.plans.add(plan.plan_id)
+    state.requests_since_training += len(plan.requests)
+    for request_id in plan.requests:
         request = state.requests[request_id]
         state.deferred.discard(request_id)
         state.suppressed.setdefault(request.suppression, (request.scope, request_id))
         state.requests[request_id] = replace(
             request,
-            subjects=tuple(plan["subjects"].get(request_id, ())),
-            near=(*request.near, *plan["near"].get(request_id, ())),
+            subjects=plan.subjects.get(request_id, ()),
+            near=(*request.near, *plan.near.get(request_id, ())),
         )
 
 
@@ -307,8 +306,8 @@ def _deferred(state: State, event: events.RequestsDeferred) -> None:
         state.deferred.add(request_id)
     if state.plan is not None:
         plan = state.plan.plan
-        kept = [r for r in plan["requests"] if r not in gone]
-        state.plan = replace(state.plan, plan=plan | {"requests": kept})
+        kept = tuple(r for r in plan.requests if r not in gone)
+        state.plan = replace(state.plan, plan=replace(plan, requests=kept))
     state.requests_since_training = max(0, state.requests_since_training - len(gone))
 
 
@@ -317,9 +316,9 @@ def _uncertified(state: State, event: events.RequestsUncertified) -> None:
         return
     plan_id, plan = event.plan_id, state.plan.plan
     before = state.uncertified.get(plan_id)
-    aside = [*(before.plan.plan["requests"] if before else ()), *event.requests]
-    kept = [r for r in plan["requests"] if r not in event.requests]
-    told = plan | {"requests": aside, "texts": event.texts}
+    aside = (*(before.plan.plan.requests if before else ()), *event.requests)
+    kept = tuple(r for r in plan.requests if r not in event.requests)
+    told = replace(plan, requests=aside, texts=event.texts)
     waiting = frozenset(event.waiting) | (before.waiting if before else frozenset())
     state.uncertified[plan_id] = Uncertified(
         replace(state.plan, plan=told),
@@ -330,7 +329,7 @@ def _uncertified(state: State, event: events.RequestsUncertified) -> None:
         state.planned_after,
         state.corrected_before_plan,
     )
-    state.plan = replace(state.plan, plan=plan | {"requests": kept, "texts": event.texts_of_others})
+    state.plan = replace(state.plan, plan=replace(plan, requests=kept, texts=event.texts_of_others))
     if not kept:
         _close_erasure(state)
 
@@ -353,7 +352,7 @@ def _step(state: State, event: events.StepDone) -> None:
 
 def _close_erasure(state: State) -> None:
     """What stages saw that it deactivated is on record, also where nobody has a certificate yet."""
-    seen = map(stage_from_json, state.plan.plan["deactivated"] if state.plan else ())
+    seen = state.plan.plan.deactivated if state.plan else ()
     state.silenced |= {SliceId(s.shard, index) for s in seen for index in s.prefix}
     state.plan, state.steps = None, {}
 
@@ -379,12 +378,11 @@ def _very_id(asked: RequestRecord) -> tuple[str, ...]:
 def outcome_in(state: State, request: str) -> tuple[ErasureOutcome, int]:
     """What the open erasure comes to for one of its requests, and how many rows of it are
     stored."""
-    plan = state.plan.plan if state.plan else {}
-    rows = RowCounts(**plan["rows"][request])
-    slices = [SliceId(*s) for s in plan["slices"]]
+    plan = plan_of(state)
+    rows = plan.rows[request]
     trained = bool(state.stages or state.versions)
     return outcome_of(
-        rows, slices, bool(plan["deactivated"]), state.silenced, trained
+        rows, plan.slices, bool(plan.deactivated), state.silenced, trained
     ), rows.present
 
 

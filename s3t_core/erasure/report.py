@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, get_args
 
 from s3t_core.canonical import sha256_hex
-from s3t_core.domain import Release, SliceId
+from s3t_core.domain import Release
 from s3t_core.erasure import events
 from s3t_core.erasure.certificate import LIMITS, collateral_rows
 from s3t_core.erasure.events import LedgerEvent
@@ -21,6 +21,7 @@ from s3t_core.erasure.ledger import leaf_of, outcome_in, walk
 from s3t_core.erasure.merkle import consistency_proof, leaf_hash, tree_head
 from s3t_core.erasure.offline import NOT_PROVED
 from s3t_core.erasure.outcome import ErasureOutcome
+from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.report_document import (
     Act,
     BudgetPoint,
@@ -187,10 +188,10 @@ class _Seen:
         self.plan, self.steps = event, {}
         champion = self.state.champion
         self.accuracy = champion.accuracy if champion else None
-        for request in event.plan["requests"]:
+        for request in event.plan.requests:
             asked = self.requests[request]
             asked.plan, asked.found = (
-                event.plan["plan_id"],
+                event.plan.plan_id,
                 outcome_in(self.state, request)[0] != "nothing found",
             )
 
@@ -218,7 +219,7 @@ class _Seen:
         if self.plan is None:
             return
         if isinstance(event, events.CutOver):
-            for request in self.plan.plan["requests"]:
+            for request in self.plan.plan.requests:
                 self.requests[request].cut_over = event.moved
         if isinstance(event, events.Certified):
             entry = _erasure_entry(self.plan.plan, self.steps, self.state, self.accuracy)
@@ -365,21 +366,21 @@ def _seconds(begin: str, end: str | None) -> int | None:
 
 
 def _erasure_entry(
-    plan: dict[str, Any], steps: Mapping[str, events.StepDone], state: State, accuracy: float | None
+    plan: ErasurePlan, steps: Mapping[str, events.StepDone], state: State, accuracy: float | None
 ) -> ErasureEntry:
     cut, destroy = done_in(steps, events.CutOver), done_in(steps, events.Destroyed)
     scan = done_in(steps, events.Scanned)
-    slices = [SliceId(*s) for s in plan["slices"]]
+    slices = plan.slices
     after = state.champion.accuracy if state.champion else None
     return ErasureEntry(
-        plan=plan["plan_id"],
-        planned=plan["time"],
+        plan=plan.plan_id,
+        planned=plan.time,
         cut_over=cut.moved,
         certified=steps["certify"].time,
-        requests=len(plan["requests"]),
+        requests=len(plan.requests),
         slices=tuple(SliceName(shard=s.shard, slice=s.index) for s in slices),
-        held_out_touched=plan["held_out"],
-        stages_deactivated=len(plan["deactivated"]),
+        held_out_touched=plan.held_out,
+        stages_deactivated=len(plan.deactivated),
         collateral_rows=collateral_rows(slices, state),
         data_objects_destroyed=len(destroy.objects),
         quarantined_rows_destroyed=destroy.quarantined,
@@ -392,7 +393,7 @@ def _erasure_entry(
         matches_in_rows_of_others=scan.shared,
         copies_outside=scan.outside,
         accuracy_before=accuracy,
-        accuracy_after=after if plan["release"] else accuracy,
+        accuracy_after=after if plan.release else accuracy,
     )
 
 

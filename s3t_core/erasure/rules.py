@@ -247,13 +247,14 @@ def _release(state: State, event: events.ReleaseServes) -> None:
 
 def _check_cut_over_to(state: State, event: events.ReleaseServes, release: Release) -> None:
     plan = plan_of(state)
-    planned = plan["release"]
+    planned = plan.release
     want(not state.steps, "a cut-over that is still to come")
     want(
-        planned is not None and planned["id"] == release.release_id, "the release that was planned"
+        planned is not None and planned.release_id == release.release_id,
+        "the release that was planned",
     )
-    want(event.cause == ("retrain" if plan["recipe"] else "erasure"), "the cause that was planned")
-    gone = {s["key"] for s in plan["deactivated"]}
+    want(event.cause == ("retrain" if plan.recipe else "erasure"), "the cause that was planned")
+    gone = {s.key for s in plan.deactivated}
     want(not release.stage_keys() & gone, "a release without a stage that the erasure deactivates")
 
 

@@ -223,7 +223,7 @@ class State:
     @property
     def planned(self) -> list[str]:
         """Ids of the requests of the open erasure."""
-        return list(self.plan.plan["requests"]) if self.plan else []
+        return list(self.plan.plan.requests) if self.plan else []
 
     def done(self, step: type[Done]) -> Done:
         """What the open erasure's step came to. Raises KeyError before it is done."""
@@ -232,7 +232,7 @@ class State:
     @property
     def set_aside(self) -> list[str]:
         """Ids of the requests whose rows are destroyed, and which are found somewhere still."""
-        return [r for left in self.uncertified.values() for r in left.plan.plan["requests"]]
+        return [r for left in self.uncertified.values() for r in left.plan.plan.requests]
 
     @property
     def begun(self) -> list[str]:
@@ -245,7 +245,7 @@ class State:
         return [
             r
             for left in self.uncertified.values()
-            for r in left.plan.plan["requests"]
+            for r in left.plan.plan.requests
             if r not in left.waiting
         ]
 

@@ -14,7 +14,8 @@ from flows.workspace.creating import create_workspace
 from s3t_core.config import Config
 from s3t_core.domain import DeletionRequest, RowCounts
 from s3t_core.erasure.executor import Eraser
-from s3t_core.erasure.planner import plan_erasure, plan_to_json
+from s3t_core.erasure.plan import plan_to_json
+from s3t_core.erasure.planner import plan_erasure
 from tests.crash.driver import Unmeasured
 from tests.flows.prepared import Prepared
 from tests.unit.test_executor import make_world

@@ -44,14 +44,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="rules: a plan without the slices of what it found",
         where="s3t_core/erasure/erasure_rules.py::_reaches_what_was_found",
-        takes="bool(plan['slices']) or not has_training",
+        takes="bool(plan.slices) or not has_training",
         puts="True",
         fails="tests/unit/test_rules.py::reaches_what_it_found",
     ),
     Mutant(
         name="rules: a plan without the held-out rows that it found",
         where="s3t_core/erasure/erasure_rules.py::_reaches_what_was_found",
-        takes="plan['held_out'] or not has_held_out",
+        takes="plan.held_out or not has_held_out",
         puts="True",
         fails="tests/unit/test_rules.py::reaches_what_it_found",
     ),
@@ -65,7 +65,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="rules: a plan that leaves what serves as it is",
         where="s3t_core/erasure/erasure_rules.py::_reaches_what_was_found",
-        takes="gone.isdisjoint(answers) or plan['release'] is not None",
+        takes="gone.isdisjoint(answers) or plan.release is not None",
         puts="True",
         fails="tests/unit/test_rules.py::reaches_what_it_found",
     ),
@@ -163,8 +163,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="set aside: texts that are lost by then were searched for",
         where="s3t_core/erasure/ledger.py::_uncertified",
-        takes="plan | {'requests': aside, 'texts': event.texts}",
-        puts="plan | {'requests': aside, 'texts': 0}",
+        takes="replace(plan, requests=aside, texts=event.texts)",
+        puts="replace(plan, requests=aside, texts=0)",
         fails="tests/unit/test_executor.py::needles_lost_while",
     ),
     Mutant(
@@ -212,7 +212,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="rules: fewer data objects are destroyed than were planned",
         where="s3t_core/erasure/erasure_rules.py::_destroyed",
-        takes="set(plan['objects']) <= {*event.objects, *live}",
+        takes="set(plan.objects) <= {*event.objects, *live}",
         puts="True",
         fails="tests/unit/test_rules.py::destruction_that_left_an_object",
     ),
@@ -304,10 +304,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="crash: the plan is not written ahead",
         where="s3t_core/erasure/executor.py::Eraser._planned",
-        takes=(
-            "self.ports.ledger.append(events.ErasurePlanned(time=plan.time, "
-            "plan=plan_to_json(plan)))"
-        ),
+        takes=("self.ports.ledger.append(events.ErasurePlanned(time=plan.time, plan=plan))"),
         puts="",
         fails="tests/unit/test_executor.py::silences_exactly",
     ),

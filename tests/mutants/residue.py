@@ -461,14 +461,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="deferred: who may have rows",
         where="s3t_core/erasure/erasure_rules.py::deferred",
-        takes="any(plan['rows'][request].values())",
+        takes="plan.rows[request].known",
         puts="False",
         fails="tests/unit/test_rules.py::may_mean_somebody",
     ),
     Mutant(
         name="deferred: whom a hash means",
         where="s3t_core/erasure/erasure_rules.py::deferred",
-        takes="plan['subjects'].get(request)",
+        takes="plan.subjects.get(request)",
         puts="False",
         fails="tests/unit/test_rules.py::may_mean_somebody",
     ),

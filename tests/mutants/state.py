@@ -4,6 +4,20 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="ledger: members that nobody knows are passed over",
+        where="s3t_core/erasure/events.py::from_json",
+        takes="told.keys() <= readers.keys()",
+        puts="True",
+        fails="tests/unit/test_events.py::nobody_knows",
+    ),
+    Mutant(
+        name="ledger: members of any type are taken",
+        where="s3t_core/erasure/events.py::_reader_of",
+        takes="_is(wanted, value)",
+        puts="True",
+        fails="tests/unit/test_events.py::nobody_knows",
+    ),
+    Mutant(
         name="failover: a process takes an older copy for the ledger it has read",
         where="flows/adapters/database.py::Database.folded",
         takes="if known.size > len(rows) or (known.size and rows[known.size - 1].seal != "

@@ -18,7 +18,7 @@ from flows.use_cases.verifying import verify_path
 from flows.workspace.workspace import Workspace
 from infra.stack import Stack
 from s3t_core.erasure.executor import Eraser
-from s3t_core.erasure.planner import ErasurePlan
+from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.errors import ArtifactError, StorageError, WorkspaceError
 from s3t_core.learning.store import StageStore
 from s3t_core.ports import ScanReport

@@ -15,7 +15,8 @@ from s3t_core.erasure.dataset_json import dataset_to_json
 from s3t_core.erasure.dsse import verify
 from s3t_core.erasure.executor import STEPS, ErasePorts, Eraser
 from s3t_core.erasure.outcome import outcome_of
-from s3t_core.erasure.planner import ErasurePlan, plan_erasure, targets_of
+from s3t_core.erasure.plan import ErasurePlan
+from s3t_core.erasure.planner import plan_erasure, targets_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import (
     CertificateError,
