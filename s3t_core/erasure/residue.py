@@ -32,6 +32,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -75,6 +76,9 @@ _IN_GIT = re.compile(r"(^|/)\.git/")
 _GIT_LINKS = re.compile(r"(^|/)(objects/info/alternates|\.git|commondir)$")
 """Files of git's in which other directories of git's are named."""
 _NONE = frozenset[bytes]()
+_LOOKS, _PAUSE_SECONDS = 4, 0.5
+"""A file that a process is writing is looked at so often more, with a pause, before it counts as one
+that cannot be decoded."""
 _WHOLE_BYTES = 2**16
 """Files of a known kind from here on are told from each other by digest, and equal ones searched
 once."""
@@ -113,7 +117,15 @@ def scan(
             shown, named = (
                 names(path, base, _shown(path, root)) if own else (_shown(path, root), _NONE)
             )
-            found.add(shown, search(path, path.as_posix()), own, named, path)
+            verdict = search(path, path.as_posix())
+            for _ in range(_LOOKS if own else 0):
+                if verdict.whole or not is_open(path):
+                    break
+                time.sleep(
+                    _PAUSE_SECONDS
+                )  # a database is written in between: it is whole again soon
+                verdict = search(path, path.as_posix())
+            found.add(shown, verdict, own, named, path)
             if not found.whole and own and is_open(path):
                 found.written.append(shown)
     for name, path in objects:

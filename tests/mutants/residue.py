@@ -4,6 +4,13 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="scan: what is just being written cannot be decoded",
+        where="s3t_core/erasure/residue.py::scan",
+        takes="range(_LOOKS if own else 0)",
+        puts="range(0)",
+        fails="tests/unit/test_residue.py::is_just_writing",
+    ),
+    Mutant(
         name="scan: records are not looked for",
         where="s3t_core/erasure/residue.py::_Searcher._row",
         takes="any((t.matches(subject, record) or not record for t in targets))",

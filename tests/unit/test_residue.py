@@ -610,6 +610,27 @@ def test_a_scan_knows_again_what_an_earlier_one_found_wherever_it_lies_now(tmp_p
     assert not again("b.log")
 
 
+@pytest.mark.parametrize("writer", ["goes on", "has died"])
+def test_what_a_process_is_just_writing_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str
+) -> None:
+    """Prefect's own database is written while an erasure that it carries out is searching."""
+    whole = gzip.compress(b"a letter came")
+    (tmp_path / "a.gz").write_bytes(whole[:-4])
+    paused: list[float] = []
+
+    def goes_on(seconds: float) -> None:
+        paused.append(seconds)
+        if len(paused) == 2:
+            (tmp_path / "a.gz").write_bytes(whole)
+
+    monkeypatch.setattr("s3t_core.erasure.residue.time.sleep", goes_on)
+    is_written = writer == "goes on"
+    needles = make_needles(["person-5"], [])
+    report = scan(tmp_path, [], ["a.gz"], [], needles, [], is_open=lambda _: is_written)
+    assert (report.undecodable == ()) == is_written and len(paused) == (2 if is_written else 0)
+
+
 def test_a_row_in_an_archive_is_as_much_its_subjects_as_one_beside_it(tmp_path: Path) -> None:
     write_rows(tmp_path / "slice.parquet", [Row("r", "b" * 64, TEXT, "a")])
     (tmp_path / "x.zip").write_bytes(_zip((tmp_path / "slice.parquet").read_bytes()))
