@@ -77,8 +77,8 @@ _GIT_LINKS = re.compile(r"(^|/)(objects/info/alternates|\.git|commondir)$")
 """Files of git's in which other directories of git's are named."""
 _NONE = frozenset[bytes]()
 _LOOKS, _PAUSE_SECONDS = 4, 0.5
-"""A file that a process is writing is looked at so often more, with a pause, before it counts as one
-that cannot be decoded."""
+"""A file that a process is writing is looked at so often more, with a pause, before it counts as
+one that cannot be decoded."""
 _WHOLE_BYTES = 2**16
 """Files of a known kind from here on are told from each other by digest, and equal ones searched
 once."""
@@ -117,14 +117,7 @@ def scan(
             shown, named = (
                 names(path, base, _shown(path, root)) if own else (_shown(path, root), _NONE)
             )
-            verdict = search(path, path.as_posix())
-            for _ in range(_LOOKS if own else 0):
-                if verdict.whole or not is_open(path):
-                    break
-                time.sleep(
-                    _PAUSE_SECONDS
-                )  # a database is written in between: it is whole again soon
-                verdict = search(path, path.as_posix())
+            verdict = search.patiently(path, own, is_open)
             found.add(shown, verdict, own, named, path)
             if not found.whole and own and is_open(path):
                 found.written.append(shown)
@@ -297,6 +290,17 @@ class _Searcher:
             return _Verdict(
                 whole=bool(_IN_GIT.search(name)) and path.is_socket()
             )  # of git's watcher of files
+
+    def patiently(self, path: Path, own: bool, is_open: Callable[[Path], bool]) -> _Verdict:
+        """Search a file; one of the system's own once more where a process has it open: a database
+        that is being written is whole again soon."""
+        verdict = self(path, path.as_posix())
+        for _ in range(_LOOKS if own else 0):
+            if verdict.whole or not is_open(path):
+                break
+            time.sleep(_PAUSE_SECONDS)
+            verdict = self(path, path.as_posix())
+        return verdict
 
     def _once(self, file: IO[bytes], path: Path, name: str) -> _Verdict:
         size = file.seek(0, io.SEEK_END)

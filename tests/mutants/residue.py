@@ -5,7 +5,7 @@ from tests.mutants.mutant import Mutant
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="scan: what is just being written cannot be decoded",
-        where="s3t_core/erasure/residue.py::scan",
+        where="s3t_core/erasure/residue.py::_Searcher.patiently",
         takes="range(_LOOKS if own else 0)",
         puts="range(0)",
         fails="tests/unit/test_residue.py::is_just_writing",
