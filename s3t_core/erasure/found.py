@@ -12,9 +12,10 @@ from s3t_core.ports import NeedlesFound, ScanReport
 def found_of(report: ScanReport, found: NeedlesFound, requests: Iterable[str]) -> list[str]:
     """Those of the requests of which an id as given, or a text, is what was found. None where rows
     were found: they are not there by chance, and somebody could train on them."""
-    needles, texts_of = report.needles_found, found.texts_of or {}
     if report.rows_found:
         return []
+    needles = report.needles_found
+    texts_of = found.texts_of or {}
     return [
         r
         for r in requests

@@ -252,7 +252,9 @@ class State:
     def people_of(self, request_id: str) -> frozenset[str]:
         """Digests of whom a request means, as far as an erasure or the request itself has told."""
         asked = self.requests[request_id]
-        return frozenset((asked.subject,) if asked.asked_by == "id" else asked.subjects)
+        if asked.asked_by == "id":
+            return frozenset({asked.subject})
+        return frozenset(asked.subjects)
 
     def keeps(self, request_id: str) -> bool:
         """Whether another request of the same person was found again: as long as it stands
