@@ -98,8 +98,8 @@ class ScanReport:
     short to tell from chance; `undecodable`: the system's own files that could not be searched to
     their end; `written`: those of them that a process has open. `needles_found`: what was found in
     `residue`, as it is searched for; rows have none, `rows_found` says whether there are some.
-    `left`: keyed digests of what is in `residue`; `still_left`: whether something is there that an
-    earlier search found.
+    `left`: keyed digests of what is in `residue`; `still_left`: files in which an earlier search
+    found something, and which are as they were.
     `ids_unsearchable`: the ids as given that were not searched for in every form."""
 
     files: int
@@ -115,7 +115,7 @@ class ScanReport:
     ids_unsearchable: frozenset[str] = field(default_factory=frozenset, repr=False)
     rows_found: bool = False
     left: frozenset[str] = field(default_factory=frozenset, repr=False)
-    still_left: bool = False
+    still_left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,9 +178,6 @@ class Datasets(Protocol):
         """Look for targeted rows in the current data and in every earlier version that is still
         stored. `by_hash`: somebody is asked for by a hash, so that rows of whom no index tells may
         be theirs."""
-
-    def forms_of(self, ids: Iterable[str], history: list[DatasetVersion]) -> set[str]:
-        """The forms that the identity index would have of these ids as given."""
 
     def resolve(
         self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion], destroyed: set[str]

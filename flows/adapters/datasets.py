@@ -40,7 +40,6 @@ from s3t_core.files import (
     remove_tree,
     write_atomically,
 )
-from s3t_core.identity import forms_of, spelt_under
 from s3t_core.identity_index import (
     IDENTITY_PATH,
     describe_index,
@@ -818,14 +817,6 @@ class DvcDatasets:
             if subjects <= known and not earlier:
                 break
         return IndexFound(known, by_form)
-
-    def forms_of(self, ids: Iterable[str], history: list[DatasetVersion]) -> set[str]:
-        """The forms that the identity index would have of these ids as given."""
-        rule = history[-1].id_rule if history else ()
-        found: set[str] = set()
-        for given in ids:
-            found |= forms_of(self._keys, given, spelt_under(rule, given), rule)
-        return found
 
     def resolve(
         self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion], destroyed: set[str]

@@ -94,7 +94,8 @@ def erase_pending(
         "healed": asdict(healed),
         "waiting": _waiting(place, state),
     }
-    left_open = list(dict.fromkeys(eraser.uncertified.values()))
+    waiting = {r: told for r, told in eraser.uncertified.items() if state.is_open(r)}
+    left_open = list(dict.fromkeys(waiting.values()))
     left_open += [told_of_deferred(eraser.deferred)] if eraser.deferred else []
     if left_open:
         raise RequestsLeftOpen("\n".join(left_open), done)

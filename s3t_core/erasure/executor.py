@@ -38,12 +38,13 @@ from s3t_core.erasure.found import (
     is_lost,
     is_of_nobody,
     refuse_residue,
+    told_of_perhaps,
     told_of_residue,
     told_of_still_left,
     told_of_waiting,
 )
 from s3t_core.erasure.plan import ErasurePlan
-from s3t_core.erasure.planner import plan_erasure, targets_of
+from s3t_core.erasure.planner import plan_erasure, targets_of, unaccounted
 from s3t_core.erasure.state import State
 from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.erasure.vocabulary import STEPS
@@ -181,6 +182,10 @@ class Eraser:
         requests = [
             r for r in requests if state.holds.keys().isdisjoint(meant.get(r.request_id, ()))
         ]
+        if state.found_again:
+            perhaps = [r.request_id for r in requests if meant.get(r.request_id) == {}]
+            self.uncertified |= dict.fromkeys(perhaps, told_of_perhaps(perhaps))
+            requests = [r for r in requests if r.request_id not in perhaps]
         if not requests:
             return None
         subjects = {
@@ -216,46 +221,42 @@ class Eraser:
             if plan_id in self._sought_again:
                 continue
             plan = left.plan.plan
-            kept = [r for r in plan.requests if state.keeps(r)]
+            kept = {r for r in plan.requests if state.keeps(r, plan_id)}
             self.uncertified |= dict.fromkeys(kept, told_of_waiting(kept))
             if len(kept) == len(plan.requests):
                 continue  # until the others are certified, in this run or a later one
             self._sought_again.add(plan_id)
             try:
                 report, found = self._search(plan, plan.requests, state, left.left)
-                aside = {*kept, *found_of(report, found, plan.requests)}
-                if not aside:
+                again = found_of(report, found, plan.requests)
+                if not again:
                     refuse_residue(report)
             except S3TError as error:
                 self.uncertified |= dict.fromkeys(plan.requests, str(error))
                 continue
             if report.still_left and is_lost(found, plan, state):
-                self.uncertified |= dict.fromkeys(plan.requests, told_of_still_left(plan.requests))
+                told = told_of_still_left(report, plan.requests)
+                self.uncertified |= dict.fromkeys(plan.requests, told)
                 continue
-            if len(aside) < len(plan.requests):
+            people = frozenset[str]().union(*map(state.people_of, again))
+            same = [r for r in plan.requests if not people.isdisjoint(state.people_of(r))]
+            if len({*kept, *again, *same}) < len(plan.requests):
                 self.ports.ledger.append(events.ErasureResumed(time=self._now(), plan_id=plan_id))
                 return replace(plan, recipe=None)  # what was trained first, was when it began
-            self.uncertified |= dict.fromkeys(aside - {*kept}, told_of_residue(report, aside))
+            self.uncertified |= dict.fromkeys(
+                {*again, *same} - kept, told_of_residue(report, again)
+            )
         return None
 
     def _resolve_hashed(
         self, requests: list[DeletionRequest], state: State
     ) -> Mapping[str, Mapping[str, Iterable[str]]]:
         """Whom the requests mean that came with a hash, now that nothing comes into the data any
-        more: also somebody whose rows are destroyed, and who waits for a certificate."""
+        more."""
         forms = {r.request_id: state.requests[r.request_id].forms for r in requests}
-        told = {r: f for r, f in forms.items() if f}
-        found = self.ports.datasets.resolve(told, state.datasets, state.destroyed_objects)
-        meant = {request: dict(of) for request, of in found.items()}
-        given = self._ids_of(state.set_aside, state).ids_of if told else {}
-        for other, ids in given.items():
-            known = state.requests[other]
-            has = {*known.forms, *self.ports.datasets.forms_of(ids, state.datasets)}
-            for request, wanted in told.items():
-                if not has.isdisjoint(wanted):
-                    near = dict.fromkeys(state.people_of(other), known.near)
-                    meant[request] = near | meant.get(request, {})
-        return meant
+        return self.ports.datasets.resolve(
+            {r: f for r, f in forms.items() if f}, state.datasets, state.destroyed_objects
+        )
 
     def run_step(self, step: str, plan: ErasurePlan) -> None:
         """Do `step` (one of STEPS) unless the ledger says it is done. Raises when the steps before
@@ -383,7 +384,7 @@ class Eraser:
     def _destroy(self, plan: ErasurePlan, state: State) -> None:
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
         keep = [v for v in state.versions if v.version not in plan.versions and not v.destroyed]
-        gone = {s.key for s in plan.deactivated} | _unaccounted(state)
+        gone = {s.key for s in plan.deactivated} | unaccounted(state)
         self.ports.registry.destroy(keep, state.runs_of(state.stages.keys() - gone))
         known = {s.digest for s in state.stages.values() if s.key not in gone}
         for digest in self.ports.stages.digests():
@@ -502,9 +503,9 @@ class Eraser:
         sought = state.sought
         kept = [r for r in sought if state.keeps(r)]
         if kept:
-            self._set_aside(kept, plan, state, None)
+            self._set_aside(kept, plan, state, told_of_waiting(kept), waiting=True)
             return None
-        report, found = self._search(plan, sought, state)
+        report, found = self._search(plan, sought, state, state.known_left)
         self.outside = report.outside
         nobodys = [r for r in sought if is_of_nobody(r, plan)]
         deferred = found_of(report, found, nobodys)
@@ -513,11 +514,16 @@ class Eraser:
             return None
         uncertified = found_of(report, found, sought)
         if uncertified:
-            self._set_aside(uncertified, plan, state, report)
+            told = told_of_residue(report, uncertified)
+            self._set_aside(uncertified, plan, state, told, report.left)
             return None
         refuse_residue(report)
         gathered = self._ids_of(plan.requests, state, plan.plan_id)
         is_lost = gathered.texts_of is None or len(gathered.texts) != plan.texts
+        if report.still_left and (is_lost or found.ids_lost):
+            told = told_of_still_left(report, sought)
+            self._set_aside(sought, plan, state, told, state.known_left)
+            return None
         unknown = sorted(
             {*found.ids_lost, *(r for r in sought if state.requests[r].asked_by != "id")}
         )
@@ -553,13 +559,18 @@ class Eraser:
         )
 
     def _set_aside(
-        self, requests: list[str], plan: ErasurePlan, state: State, report: ScanReport | None
+        self,
+        requests: list[str],
+        plan: ErasurePlan,
+        state: State,
+        told: str,
+        left: Iterable[str] = (),
+        waiting: bool = False,
     ) -> None:
         """What was signed for them before, and is not on record, goes: nothing is certified.
-        `report`: of the search that found them, None where they wait for another request."""
-        told = told_of_residue(report, requests) if report else told_of_waiting(requests)
+        `left`: what was found of them; `waiting`: nothing was, but of another request."""
         self.uncertified |= dict.fromkeys(requests, told)
-        if report is not None:
+        if not waiting:
             self._sought_again.add(plan.plan_id)
         self.ports.certificates.discard(requests)
         before = state.uncertified.get(plan.plan_id)
@@ -567,15 +578,16 @@ class Eraser:
         others = [r for r in plan.requests if r not in requests]
         kept, of_others = (self._ids_of(some, state, plan.plan_id) for some in (aside, others))
         is_lost = kept.texts_of is None
+        most = plan.texts + (before.plan.plan.texts if before else 0)
         self.ports.ledger.append(
             events.RequestsUncertified(
                 time=self._now(),
                 plan_id=plan.plan_id,
                 requests=tuple(requests),
-                waiting=() if report else tuple(requests),
-                texts=plan.texts if is_lost else len(kept.texts),
+                waiting=tuple(requests) if waiting else (),
+                texts=most if is_lost else len(kept.texts),
                 texts_of_others=plan.texts if is_lost else len(of_others.texts),
-                left=tuple(sorted(report.left)) if report else (),
+                left=tuple(sorted(left)),
             )
         )
 
@@ -636,20 +648,6 @@ def _what_is_left(plan: ErasurePlan, state: State) -> ErasurePlan:
     """The plan with the requests that are still the open erasure's."""
     texts = state.plan.plan.texts if state.plan else 0
     return replace(plan, requests=tuple(state.planned), texts=texts)
-
-
-def _unaccounted(state: State) -> set[str]:
-    """Keys of stages that saw a slice version which never was the data, or whose file is destroyed:
-    the run was killed while it trained a replacement first, and the data became another. Nobody can
-    say whose rows they saw."""
-    known = {
-        v.digest
-        for d in state.datasets
-        for v in d.slice_versions.values()
-        if v.md5 not in state.destroyed_objects
-    }
-    serving = state.release.stage_keys() if state.release else set()
-    return {s.key for s in state.stages.values() if not set(s.slice_digests) <= known} - serving
 
 
 _ACTIONS: dict[str, Callable[[Eraser, ErasurePlan, State], None]] = {

@@ -90,10 +90,21 @@ def told_of_waiting(requests: Collection[str]) -> str:
     )
 
 
-def told_of_still_left(requests: Collection[str]) -> str:
+def told_of_still_left(report: ScanReport, requests: Collection[str]) -> str:
     """What is told where nobody can search any more for what was found."""
     return (
         "expected the files in which something of the erased was found to be gone, or others, got "
-        f"one as it was, and what to search it for is lost ({', '.join(sorted(requests)[:5])}): "
-        "remove it, then run `s3t erase` again; asking again with the same ids brings those back"
+        f"{', '.join(report.still_left[:5])} as it was, and what to search it for is lost "
+        f"({', '.join(sorted(requests)[:5])}): remove it, then run `s3t erase` again"
+    )
+
+
+def told_of_perhaps(requests: Collection[str]) -> str:
+    """What is told of requests by a hash that nobody in the data has, while somebody waits whose
+    rows are destroyed: nobody can say whether it is theirs."""
+    return (
+        f"expected to know whom {len(requests)} request(s) by a hash mean that nobody in the data "
+        f"has ({', '.join(sorted(requests)[:5])}), got somebody whose rows are destroyed and who "
+        "is found somewhere still: it may be the same person. They are carried out once nobody "
+        "waits so"
     )

@@ -62,7 +62,7 @@ from s3t_core.erasure.state import (
     VersionRecord,
 )
 from s3t_core.erasure.vocabulary import STEPS, Event
-from s3t_core.errors import LedgerError
+from s3t_core.errors import LedgerError, S3TError
 from s3t_core.identity import EXACT
 from s3t_core.times import CLOCK_TOLERANCE, later, parse_time, rfc3339
 
@@ -138,8 +138,8 @@ def _applied(
     state: State, entries: Iterable[Event], first: int
 ) -> Iterator[tuple[LedgerEvent, State]]:
     for number, entry in enumerate(entries, first):
-        kind = entry.get("type")
-        if kind not in KINDS:
+        kind = entry.get("type") if isinstance(entry, dict) else None
+        if not isinstance(kind, str) or kind not in KINDS:
             raise LedgerError(
                 f"expected a known event at ledger entry {number}, got {kind!r}; "
                 "this ledger was written by a newer release: upgrade s3t"
@@ -153,7 +153,7 @@ def _applied(
                 f"{error} at ledger entry {number}, got a {kind} event that does not follow; "
                 "restore the database from its backup, or find out who wrote to it"
             ) from None
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except _BROKEN as error:
             raise LedgerError(
                 f"expected a whole {kind} event at ledger entry {number}, got one that cannot be "
                 f"applied ({type(error).__name__})"
@@ -175,6 +175,17 @@ def corrected(entries: Iterable[Event], newest: str) -> list[Event]:
         found.append(entry)
         newest = max(newest, time)
     return found
+
+
+_BROKEN = (
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    S3TError,
+)
+"""What an entry that is not whole raises, wherever it is read."""
 
 
 def _ignore(state: State, event: LedgerEvent) -> None:
@@ -339,6 +350,7 @@ def _resumed(state: State, event: events.ErasureResumed) -> None:
     state.plan, state.steps = left.plan, dict(left.steps)
     state.planned_on, state.planned_after = left.planned_on, left.planned_after
     state.corrected_before_plan = left.corrected_before_plan
+    state.known_left = left.left
 
 
 def _step(state: State, event: events.StepDone) -> None:
@@ -354,7 +366,7 @@ def _close_erasure(state: State) -> None:
     """What stages saw that it deactivated is on record, also where nobody has a certificate yet."""
     seen = state.plan.plan.deactivated if state.plan else ()
     state.silenced |= {SliceId(s.shard, index) for s in seen for index in s.prefix}
-    state.plan, state.steps = None, {}
+    state.plan, state.steps, state.known_left = None, {}, frozenset()
 
 
 def _certified(state: State, event: events.RequestCertified) -> None:

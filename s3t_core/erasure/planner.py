@@ -100,3 +100,17 @@ def _versions_to_destroy(
         if version.release.stage_keys() & tainted or (expired and not serves):
             chosen.append(version.version)
     return tuple(chosen)
+
+
+def unaccounted(state: State) -> set[str]:
+    """Keys of stages that saw a slice version which never was the data, or whose file is destroyed:
+    the run was killed while it trained a replacement first, and the data became another. Nobody can
+    say whose rows they saw."""
+    known = {
+        v.digest
+        for d in state.datasets
+        for v in d.slice_versions.values()
+        if v.md5 not in state.destroyed_objects
+    }
+    serving = state.release.stage_keys() if state.release else set()
+    return {s.key for s in state.stages.values() if not set(s.slice_digests) <= known} - serving

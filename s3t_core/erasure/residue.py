@@ -138,7 +138,7 @@ def scan(
         needles.ids_unsearchable,
         found.rows,
         frozenset(found.digests),
-        found.still_left,
+        _sorted(found.still_left),
     )
 
 
@@ -163,7 +163,7 @@ class _Found:
     def __init__(self, left: frozenset[str], digest_of: Callable[[str], str]) -> None:
         self._left, self._digest_of = left, digest_of
         self.digests: set[str] = set()
-        self.still_left = False
+        self.still_left: list[str] = []
         self.files = self.size = self.shared = 0
         self.whole = True
         self.residue: list[str] = []
@@ -188,11 +188,19 @@ class _Found:
             self.rows |= verdict.rows and own
         if own and not verdict.whole:
             self.undecodable.append(name)
-        is_found = own and (verdict.residue or bool(named))
-        if is_found or (own and self._left):
-            digest = self._digest_of(_content_digest(path))
-            self.digests |= {digest} if is_found else set()
-            self.still_left |= digest in self._left
+        if own and (verdict.residue or named or self._left):
+            self._know(name, path, verdict.residue, bool(named))
+
+    def _know(self, name: str, path: Path, residue: bool, named: bool) -> None:
+        """Keep what a file is known by in which something was found: by what it holds, by its name
+        as well where that says it; and see whether an earlier search knew it."""
+        content = _content_digest(path)
+        by_content = self._digest_of(content)
+        by_name = self._digest_of(f"{path.name} {content}")
+        self.digests |= {by_content} if residue else set()
+        self.digests |= {by_name} if named else set()
+        if not self._left.isdisjoint((by_content, by_name)):
+            self.still_left.append(name)
 
 
 def _content_digest(path: Path) -> str:

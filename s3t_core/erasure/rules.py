@@ -278,10 +278,8 @@ def _request(state: State, event: events.RequestTaken) -> None:
         by in ("id", *HASHES) and (by == "id" or not event.record),
         "how the person was named; a whole subject where the id is not known",
     )
-    want(
-        _TIME.fullmatch(event.due) is not None and event.due >= event.time,
-        "a due time after it came",
-    )
+    want(_TIME.fullmatch(event.due) is not None, "a due time in UTC with whole seconds")
+    want(parse_time(event.due) >= parse_time(event.time), "a due time after it came")
     want(
         event.once == "" or _is_new_key(state, event.once),
         "the digest of an idempotency key that is new",

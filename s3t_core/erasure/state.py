@@ -160,6 +160,8 @@ class State:
     steps: dict[str, StepDone] = field(default_factory=dict)
     planned_on: str = ""
     planned_after: tuple[int, int] = (0, 0)
+    known_left: frozenset[str] = frozenset()
+    """Keyed digests of the files in which an earlier search of the open erasure found something."""
     uncertified: dict[str, Uncertified] = field(default_factory=dict)
     plans: set[str] = field(default_factory=set)
     destroyed_objects: set[str] = field(default_factory=set)
@@ -256,12 +258,25 @@ class State:
             return frozenset({asked.subject})
         return frozenset(asked.subjects)
 
-    def keeps(self, request_id: str) -> bool:
-        """Whether another request of the same person was found again: as long as it stands
-        somewhere, no document says that nothing does."""
+    def keeps(self, request_id: str, but: str = "") -> bool:
+        """Whether another request of the same person was found again, in another plan than `but`:
+        as long as it stands somewhere, no document says that nothing does. A hash that was nobody's
+        when it was planned may be of whoever waited then."""
         mine = self.people_of(request_id)
-        others = (r for r in self.found_again if r != request_id)
-        return any(not mine.isdisjoint(self.people_of(r)) for r in others)
+        for plan_id, left in self.uncertified.items():
+            requests = set(left.plan.plan.requests)
+            found = requests - left.waiting - {request_id}
+            if plan_id == but or not found:
+                continue
+            theirs = frozenset[str]().union(*map(self.people_of, found))
+            is_of_now = request_id in requests or self.is_planned_by(plan_id)
+            if not mine.isdisjoint(theirs) or not (mine or is_of_now):
+                return True
+        return False
+
+    def is_planned_by(self, plan_id: str) -> bool:
+        """Whether that is the open erasure's plan, or a part of it."""
+        return self.plan is not None and self.plan.plan.plan_id == plan_id
 
     @property
     def sought(self) -> list[str]:

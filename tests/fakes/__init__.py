@@ -181,14 +181,11 @@ class FakeDatasets:
         found = {r: next((f for f in each if f in there), "") for r, each in forms.items()}
         return {r: {s: (f"near {s}",)} if s else {} for r, s in found.items()}
 
-    def forms_of(self, ids: Iterable[str], history: list[DatasetVersion]) -> set[str]:
-        return set(ids)
-
     def contents(self, targets: list[Target]) -> Contents:
         rows = [(s, r) for v in self.rows.values() for s, r in v]
         return Contents(
             {
-                t.request_id: tuple(f"text of {s}" for s, r in rows if t.matches(s, r))
+                t.request_id: tuple(f"text of {s} in {r}" for s, r in rows if t.matches(s, r))
                 for t in targets
             },
             {
@@ -384,7 +381,7 @@ class FakeResidue:
             frozenset(word.encode() for word in said.values()),
             rows_found=bool(copies),
             left=frozenset(f"{name}: {word}" for name, word in said.items()),
-            still_left=any(f"{name}: {word}" in left for name, word in words.items()),
+            still_left=tuple(n for n, word in words.items() if f"{n}: {word}" in left),
         )
 
     def check(self) -> None:

@@ -139,6 +139,8 @@ def test_no_certificate_is_given_to_whom_another_request_is_found_of(
     told, done = _left_open(place)
     assert [c["request"] for c in done["certificates"]] == [other.request_id]
     assert again.request_id in told and set(_states(place)) == {hers.request_id, again.request_id}
+    waits = "pending" if later == "by a hash" else "uncertified"
+    assert _states(place)[again.request_id] == waits
     leak.unlink()
     done = erase(str(place.root))
     assert {c["request"] for c in done["certificates"]} == {hers.request_id, again.request_id}

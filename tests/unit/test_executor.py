@@ -554,7 +554,7 @@ def test_needles_that_a_restore_lost_lock_no_request_and_are_certified_as_unsear
     found = {q: _predicate(world, q) for q in ("q1", "q2")}
     assert [found[q]["found"]["id_searched"] for q in ("q1", "q2")] == [False, True]
     scan = found["q1"]["scan"]
-    assert scan["unsearchable"] == scan["lost"] == 1 + plan.texts == 3  # an id, and two texts
+    assert scan["unsearchable"] == scan["lost"] == 1 + plan.texts == 4  # an id, and three texts
 
 
 def test_texts_that_were_taken_out_after_the_plan_are_certified_as_lost() -> None:
@@ -777,7 +777,7 @@ LEFT = ("an id", "a text")
 
 def _leave(world: World, left: str) -> None:
     """Something of s01-2 that the system forgot."""
-    word = "s01-2" if left == "an id" else "text of s01-2"
+    word = "s01-2" if left == "an id" else "text of s01-2 in r2"
     world.ports.residue.words["a copy"] = word  # type: ignore[attr-defined]
 
 
@@ -849,35 +849,122 @@ def test_where_rows_are_found_too_nobody_is_set_aside() -> None:
     _check_deferred(world)
 
 
-@pytest.mark.parametrize("later", ["the whole person", "a record", "by a hash"])
-def test_no_other_request_of_who_is_found_again_is_certified_before_it_is_gone(later: str) -> None:
-    """Asked for in another form, the same person's text stood there under a certificate."""
-    world = make_world()
-    if later == "the whole person":
-        world.ask("q1", "s00-0", "r0")
-    else:
-        world.ask("q1", "s00-0")
-    world.ports.residue.words["a copy"] = "text of s00-0"  # type: ignore[attr-defined]
-    world.eraser().run()
-    assert world.ledger.state().set_aside == ["q1"]
-    if later == "by a hash":
-        _ask_by_hash(world, "q2", "s00-0")
-    else:
-        world.ask("q2", "s00-0", "" if later == "the whole person" else "h0")
-    world.ask("q3", "s11-0")
+def _run_all(world: World) -> Eraser:
     eraser = world.eraser()
     while eraser.run() is not None:
         pass
+    return eraser
+
+
+@pytest.mark.parametrize("later", ["the whole person", "a record"])
+def test_no_other_request_of_who_is_found_again_is_certified_before_it_is_gone(later: str) -> None:
+    """Asked for in another form, the same person's text stood there under a certificate."""
+    world = make_world()
+    world.ask("q1", "s00-0", "r0" if later == "the whole person" else "")
+    world.ports.residue.words["a copy"] = "text of s00-0 in r0"  # type: ignore[attr-defined]
+    world.eraser().run()
+    assert world.ledger.state().set_aside == ["q1"]
+    world.ask("q2", "s00-0", "" if later == "the whole person" else "h0")
+    world.ask("q3", "s11-0")
+    eraser = _run_all(world)
     state = world.ledger.state()
     assert state.certified.keys() == {"q3"} and state.set_aside == ["q1", "q2"]
     assert state.found_again == ["q1"] and "another request asks for" in eraser.uncertified["q2"]
     size = len(world.ledger.events)
     assert world.eraser().run() is None and len(world.ledger.events) == size
     _clear(world)
-    last = world.eraser()
-    while last.run() is not None:
-        pass
+    last = _run_all(world)
+    assert world.ledger.state().certified.keys() == {"q1", "q2", "q3"}
+    assert not last.uncertified.keys() - {"q2"}
+
+
+def test_a_hash_of_nobody_waits_while_somebody_does_whose_rows_are_destroyed() -> None:
+    """It may be theirs, whatever the hash and whatever was asked with: no index tells any more."""
+    world = make_world()
+    world.ask("q1", "s01-2")
+    _leave(world, "a text")
+    world.eraser().run()
+    _ask_by_hash(world, "q2", "s01-2")
+    _ask_by_hash(world, "q3", "s11-0")
+    eraser = _run_all(world)
+    state = world.ledger.state()
+    assert state.certified.keys() == {"q3"} and state.set_aside == ["q1"]
+    assert state.is_open("q2") and "may be the same person" in eraser.uncertified["q2"]
+    _clear(world)
+    _run_all(world)
+    _run_all(world)
+    assert world.ledger.state().certified.keys() == {"q1", "q2", "q3"}
+
+
+@pytest.mark.parametrize("both", ["found", "one found"])
+def test_two_requests_of_one_person_in_one_erasure_do_not_wait_for_each_other(both: str) -> None:
+    world = make_world()
+    world.ask("q1", "s00-0", "r0")
+    world.ask("q2", "s00-0", "" if both == "found" else "h0")
+    world.ports.residue.words["a copy"] = "text of s00-0 in r0"  # type: ignore[attr-defined]
+    eraser = _run_all(world)
+    state = world.ledger.state()
+    assert set(state.set_aside) == {"q1", "q2"} and state.plan is None
+    assert eraser.uncertified.keys() == {"q1", "q2"}
+    world.ask("q3", "s11-0")
+    _run_all(world)
+    assert world.ledger.state().certified.keys() == {"q3"}
+    _clear(world)
+    last = _run_all(world)
     assert world.ledger.state().certified.keys() == {"q1", "q2", "q3"} and not last.uncertified
+
+
+def test_who_is_found_after_a_kill_beside_one_that_was_set_aside_before_is_set_aside_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.ask("q2", "s11-0")
+    _leave(world, "a text")
+    scan, scans = world.ports.residue.scan, list[int]()
+
+    def dying(*told: Any) -> Any:
+        scans.append(1)
+        return _die() if len(scans) == 2 else scan(*told)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(world.ports.residue, "scan", dying)
+        world.eraser().run()
+    world.ports.residue.words["another"] = "text of s11-0 in r0"  # type: ignore[attr-defined]
+    _run_all(world)
+    assert set(world.ledger.state().set_aside) == {"q1", "q2"}
+    world.ports.residue.words.clear()  # type: ignore[attr-defined]
+    _run_all(world)
+    _check_finished(world, ["q1", "q2"], ["s01-2", "s11-0"])
+
+
+def test_what_was_found_is_known_again_by_a_resumed_erasure_that_was_killed() -> None:
+    """Its search was clean; then a restore brings the file back and loses the needles."""
+    world = make_world()
+    world.ask("q1", "s01-2")
+    _leave(world, "a text")
+    world.eraser().run()
+    _clear(world)
+    assert world.eraser().plan() is not None  # killed right after
+    _leave(world, "a text")
+    world.ports.needles.texts.clear()  # type: ignore[attr-defined]
+    eraser = _run_all(world)
+    assert not world.ledger.state().certified and "a copy as it was" in eraser.uncertified["q1"]
+    _clear(world)
+    _run_all(world)
+    assert _predicate(world, "q1")["scan"]["lost"] == 1
+
+
+def test_an_erasure_is_not_resumed_into_rows() -> None:
+    """It would be open again, and keep everybody."""
+    world = make_world()
+    world.ask("q1", "s01-2")
+    _leave(world, "a text")
+    world.eraser().run()
+    _clear(world)
+    world.datasets.objects["a copy of rows"] = [("s01-2", "r2")]
+    eraser = _run_all(world)
+    assert "a copy of rows" in eraser.uncertified["q1"] and world.ledger.state().plan is None
 
 
 def _ask_by_hash(world: World, request: str, subject: str) -> None:

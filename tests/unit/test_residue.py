@@ -597,17 +597,29 @@ def test_a_scan_knows_again_what_an_earlier_one_found_wherever_it_lies_now(tmp_p
     (tmp_path / "a.log").write_text("a letter to person-5 came")
     (tmp_path / "other.log").write_text("nothing")
     first = scan(tmp_path, [], ["a.log"], [], make_needles(["person-5"], []), [])
-    assert len(first.left) == 1 and not first.still_left
+    assert len(first.left) == 1 and first.still_left == ()
 
-    def again(*own: str) -> bool:
+    def again(*own: str) -> tuple[str, ...]:
         nothing = make_needles([], [])
         return scan(tmp_path, [], list(own), [], nothing, [], left=first.left).still_left
 
-    assert again("a.log", "other.log")
+    assert again("a.log", "other.log") == ("a.log",)
     (tmp_path / "a.log").rename(tmp_path / "b.log")
-    assert again("b.log") and not again("other.log")
+    assert again("b.log") == ("b.log",) and not again("other.log")
     (tmp_path / "b.log").write_text("a letter came")
     assert not again("b.log")
+
+
+def test_an_empty_file_that_a_person_named_is_known_by_its_name_too(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "person-5").write_text("")
+    first = scan(tmp_path, [], ["own"], [], make_needles(["person-5"], []), [])
+    (tmp_path / "own" / "empty").write_text("")
+    nothing = make_needles([], [])
+    again = scan(tmp_path, [], ["own"], [], nothing, [], left=first.left)
+    assert again.still_left == ("own/person-5",)
+    (tmp_path / "own" / "person-5").unlink()
+    assert not scan(tmp_path, [], ["own"], [], nothing, [], left=first.left).still_left
 
 
 @pytest.mark.parametrize("writer", ["goes on", "has died"])

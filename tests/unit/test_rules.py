@@ -377,6 +377,7 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     ),
     "a request": (_asked("q9"), _states("begun", "rotated")),
     "a request acknowledged before": (_asked("q1"), _states("begun", "trained")),
+    "a request that is due on no day": ({**_asked("q9"), "due": "9999-99-99T99:99:99Z"}, set()),
     "a request that is due before it came": ({**_asked("q9"), "due": EARLIER}, set()),
     "a request with an idempotency key": (
         {**_asked("q9"), "once": "2" * 64},
@@ -791,6 +792,12 @@ def test_while_a_move_is_begun_no_erasure_begins_and_each_end_of_it_leaves_a_pla
         assert state.moving is None and state.left == [("store", {"url": left})]
         assert _takes(state, {"time": NOW, "type": "planned", "plan": plan_for("q1", plan_id="p2")})
     assert begun.moving is not None and begun.left == []
+
+
+@pytest.mark.parametrize("entry", [None, [], "x", {"type": []}, {"type": {}}, {"type": None}, {}])
+def test_what_is_no_entry_at_all_is_refused_as_one(entry: Any) -> None:
+    with pytest.raises(LedgerError, match="known event at ledger entry 0"):
+        fold([entry])
 
 
 def test_every_kind_of_event_is_in_the_table() -> None:
