@@ -147,6 +147,25 @@ def test_no_certificate_is_given_to_whom_another_request_is_found_of(
     assert not list(Workspace(place.root).needles.folder.iterdir())
 
 
+def test_two_records_of_one_person_wait_together_and_lock_nobody(trained: Make) -> None:
+    """In one erasure, with a text each, of which one is found."""
+    place = trained(canary=True)
+    (first,) = take_requests(place, [CANARY], record="c0")
+    (second,) = take_requests(place, [CANARY], record="c1")
+    leak = place.state_dir / "a.log"
+    leak.write_text(f"{CANARY_TEXT} 0")
+    _left_open(place)
+    assert set(_states(place)) == {first.request_id, second.request_id}
+    (other,) = take_requests(Workspace(place.root), ["person-003"])
+    _, done = _left_open(place)
+    assert [c["request"] for c in done["certificates"]] == [other.request_id]
+    leak.unlink()
+    done = erase(str(place.root))
+    assert [c["outcome"] for c in done["certificates"]] == ["erased", "erased"]
+    place = Workspace(place.root)
+    assert verify_path(place.certificates_dir, place.keys_dir / "signing.pub")["valid"]
+
+
 def test_a_document_that_a_cut_off_run_signed_before_is_not_taken_for_the_certificate(
     trained: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
