@@ -520,13 +520,12 @@ class Eraser:
         refuse_residue(report)
         gathered = self._ids_of(plan.requests, state, plan.plan_id)
         is_lost = gathered.texts_of is None or len(gathered.texts) != plan.texts
-        if report.still_left and (is_lost or found.ids_lost):
+        hashed = {r for r in sought if state.requests[r].asked_by != "id"}
+        if report.still_left and (is_lost or not hashed.issuperset(found.ids_lost)):
             told = told_of_still_left(report, sought)
             self._set_aside(sought, plan, state, told, state.known_left)
             return None
-        unknown = sorted(
-            {*found.ids_lost, *(r for r in sought if state.requests[r].asked_by != "id")}
-        )
+        unknown = sorted({*found.ids_lost, *hashed})
         lost = len(unknown) + (plan.texts if is_lost else 0)
         unsearchable = tuple(
             sorted(

@@ -267,6 +267,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/unit/test_executor.py::hash_of_nobody_waits",
     ),
     Mutant(
+        name="set aside: who came with a hash has lost needles",
+        where="s3t_core/erasure/executor.py::Eraser._looked",
+        takes="is_lost or not hashed.issuperset(found.ids_lost)",
+        puts="is_lost or found.ids_lost",
+        fails="tests/unit/test_executor.py::certified_while_what_was_found_of_another",
+    ),
+    Mutant(
         name="set aside: resumed into rows",
         where="s3t_core/erasure/executor.py::Eraser._resumed",
         takes="not again",
@@ -836,7 +843,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="people: the certificate says the id was searched for",
         where="s3t_core/erasure/executor.py::Eraser._looked",
-        takes="{*found.ids_lost, *(r for r in sought if state.requests[r].asked_by != 'id')}",
+        takes="{*found.ids_lost, *hashed}",
         puts="found.ids_lost",
         fails="tests/flows/test_people.py::what_it_could_not_search",
     ),

@@ -955,6 +955,26 @@ def test_what_was_found_is_known_again_by_a_resumed_erasure_that_was_killed() ->
     assert _predicate(world, "q1")["scan"]["lost"] == 1
 
 
+@pytest.mark.parametrize("asked", ["by id", "by hash"])
+def test_one_of_an_erasure_is_certified_while_what_was_found_of_another_still_stands(
+    asked: str,
+) -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.ask("q2", "s11-0") if asked == "by id" else _ask_by_hash(world, "q2", "s11-0")
+    _leave(world, "a text")
+    world.ports.residue.words["another"] = "text of s11-0 in r0"  # type: ignore[attr-defined]
+    _run_all(world)
+    assert set(world.ledger.state().set_aside) == {"q1", "q2"}
+    del world.ports.residue.words["another"]  # type: ignore[attr-defined]
+    _run_all(world)
+    assert world.ledger.state().certified.keys() == {"q2"}
+    assert world.ledger.state().set_aside == ["q1"]
+    size = len(world.ledger.events)
+    _run_all(world)
+    assert len(world.ledger.events) == size
+
+
 def test_an_erasure_is_not_resumed_into_rows() -> None:
     """It would be open again, and keep everybody."""
     world = make_world()
