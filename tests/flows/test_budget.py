@@ -167,7 +167,7 @@ def test_where_a_server_has_the_deployment_it_is_triggered_once(
                 cut.setattr("flows.use_cases.retraining._say", _end)
                 assert erase(str(place.root))["retrain"] == "failed"
             wanted = place.ledger.state().retrain
-            assert wanted is not None and wanted["state"] == "wanted"
+            assert wanted is not None and wanted.state == "wanted"
             assert have_retrained(place, AS_THEY_STAND, full_retrain) == ("triggered", "")
             assert (
                 erase(str(place.root))["retrain"] == "triggered"
@@ -277,7 +277,7 @@ def test_a_retrain_that_fails_leaves_the_serving_version_and_says_so(trained: Ma
     with pytest.raises(TrainingError, match="finite loss"):
         _retrain_here(place)
     pending = place.ledger.state().retrain
-    assert pending is not None and (pending["state"], pending["problem"]) == (
+    assert pending is not None and (pending.state, pending.problem) == (
         "failed",
         "TrainingError",
     )

@@ -207,7 +207,7 @@ def test_without_any_other_destroyer_what_it_destroys_is_found_again(
         _run(
             place,
             lambda ports: replace(
-                ports, **{port: Without(getattr(ports, port), method, lambda *_: None)}
+                ports, **{port: Without(getattr(ports, port), method, lambda *_: 0)}
             ),
         )
     else:

@@ -88,7 +88,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/erasure/found.py::refuse_residue",
         takes="report.residue",
         puts="False",
-        fails="tests/unit/test_executor.py::asked_for_stops_no_other",
+        fails="tests/unit/test_executor.py::residue_stops",
     ),
     Mutant(
         name="set aside: who is found keeps everybody",
@@ -180,13 +180,6 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="state.is_open(request) and request not in state.set_aside",
         puts="state.is_open(request)",
         fails="tests/unit/test_rules.py::everything_goes_on_but",
-    ),
-    Mutant(
-        name="set aside: before anything is destroyed",
-        where="s3t_core/erasure/erasure_rules.py::uncertified",
-        takes="_check_left_out(state, event, 'measure')",
-        puts="_check_left_out(state, event, 'cut over')",
-        fails="tests/unit/test_rules.py::taken_where_it_follows",
     ),
     Mutant(
         name="set aside: resumed while a store is moved",
@@ -653,7 +646,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/erasure/executor.py::Eraser._certify",
         takes="self.ports.certificates.discard(uncertified)",
         puts="",
-        fails="tests/flows/test_cut_off.py::is_no_document",
+        fails="tests/unit/test_executor.py::what_a_cut_off_run_signed",
     ),
     Mutant(
         name="cut off: an id that is kept while it is certified stays",

@@ -1,6 +1,7 @@
 """The eraser on fakes: what it leaves, and that it may die anywhere (hazards 6 and 12, invariants
 1, 3, 4, 5)."""
 
+import contextlib
 import random
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -23,6 +24,7 @@ from s3t_core.errors import (
     GuaranteeError,
     LedgerError,
     ResidueFound,
+    S3TError,
     WorkspaceError,
 )
 from s3t_core.ports import Closing
@@ -624,7 +626,8 @@ def _calls_in_a_whole_run() -> int:
     world = make_world()
     world.ask("q1", "s01-2")
     world.ask("q2", "s00-0")
-    world.eraser().run()
+    with contextlib.suppress(S3TError):  # the tests say what is wrong
+        world.eraser().run()
     return world.reaper.calls
 
 
@@ -975,6 +978,23 @@ def test_one_of_an_erasure_is_certified_while_what_was_found_of_another_still_st
     assert len(world.ledger.events) == size
 
 
+def test_what_a_cut_off_run_signed_is_not_there_while_rows_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No ledger entry tells of it; somebody could show it."""
+    world = make_world()
+    world.ask("q1", "s01-2")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(world.requests, "close", lambda _: _die())
+        world.eraser().run()
+    certificates: Any = world.ports.certificates
+    assert certificates.files.keys() == {"q1"}
+    world.datasets.objects["a copy of rows"] = [("s01-2", "r2")]
+    with pytest.raises(ResidueFound):
+        world.eraser().run()
+    assert not certificates.files
+
+
 def test_an_erasure_is_not_resumed_into_rows() -> None:
     """It would be open again, and keep everybody."""
     world = make_world()
@@ -991,7 +1011,8 @@ def _ask_by_hash(world: World, request: str, subject: str) -> None:
     world.ask(request, subject)
     asked = world.ledger.events[-1]
     asked |= {"asked_by": "md5", "forms": [subject], "subject": f"of {request}"}
-    asked |= {"suppression": f"of {request}", "near": []}
+    asked |= {"suppression": f"of {request}", "near": [], "ids": []}
+    del world.ports.needles.files[request]  # type: ignore[attr-defined]  # nobody told an id
     held = world.requests.requests[request]
     world.requests.requests[request] = replace(
         held, subject=asked["subject"], suppression=asked["suppression"]
@@ -1059,9 +1080,10 @@ def test_where_nobody_can_search_again_others_are_carried_out_and_it_is_told() -
 
 def _calls_where_one_is_set_aside() -> int:
     world = _set_aside()
-    world.eraser().run()
-    _clear(world)
-    world.eraser().run()
+    with contextlib.suppress(S3TError):  # the tests say what is wrong
+        world.eraser().run()
+        _clear(world)
+        world.eraser().run()
     return world.reaper.calls
 
 
@@ -1112,7 +1134,8 @@ def test_what_a_certified_request_asked_for_stops_no_other_after_a_crash(
 
 def _calls_where_one_is_deferred() -> int:
     world = _asked_for_a_run()
-    world.eraser().run()
+    with contextlib.suppress(S3TError):  # the tests say what is wrong
+        world.eraser().run()
     return world.reaper.calls
 
 
