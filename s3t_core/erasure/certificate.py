@@ -11,7 +11,7 @@ from typing import Any
 
 from s3t_core.canonical import digest_of
 from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId
-from s3t_core.erasure.events import CutOver, Destroyed, Scanned
+from s3t_core.erasure.events import SCAN_COUNTS, CutOver, Destroyed, Scanned
 from s3t_core.erasure.ledger import Inclusion, TreeHead, leaf_of, outcome_in
 from s3t_core.erasure.merkle import includes, leaf_hash
 from s3t_core.erasure.plan import ErasurePlan
@@ -46,15 +46,6 @@ _COMMITMENT_SCHEME = "HMAC-SHA256(key: commitment key, salt, id); the controller
 _ROW_COMMITMENT_SCHEME = (
     "HMAC-SHA256(key: commitment key, request id and row); one per distinct stored row; the "
     "controller holds the key"
-)
-_SCAN = (
-    "files",
-    "bytes",
-    "needles",
-    "unsearchable",
-    "lost",
-    "shared",
-    "outside",
 )
 
 
@@ -113,7 +104,7 @@ def certificate_predicate(
             for s in plan.deactivated
         ],
         "destroyed": _destroyed(plan, state),
-        "scan": {k: getattr(scan, k) for k in _SCAN} | {"residue": 0},
+        "scan": {k: getattr(scan, k) for k in SCAN_COUNTS} | {"residue": 0},
         "accuracy": {
             "before": before.accuracy if before else None,
             "after": after.accuracy if after else None,
@@ -274,7 +265,7 @@ def _check_included(predicate: dict[str, Any]) -> None:
     ledger, scan = predicate["ledger"], predicate["scan"]
     try:
         entry = ledger["entry"]
-        same = {k: entry[k] for k in _SCAN} | {"residue": 0} == scan and (
+        same = {k: entry[k] for k in SCAN_COUNTS} | {"residue": 0} == scan and (
             entry["type"],
             entry["step"],
             entry["plan_id"],

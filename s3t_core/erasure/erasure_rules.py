@@ -128,16 +128,7 @@ def _scanned(state: State, plan: ErasurePlan, event: events.Scanned) -> None:
         "a scan for every spelling of the ids that was told",
     )
     want(event.files > 0, "a search of files")
-    counts = (
-        "files",
-        "bytes",
-        "needles",
-        "unsearchable",
-        "lost",
-        "shared",
-        "outside",
-    )
-    want(all(getattr(event, k) >= 0 for k in counts), "what was searched")
+    want(all(getattr(event, k) >= 0 for k in events.SCAN_COUNTS), "what was searched")
 
 
 def _certify(state: State, plan: ErasurePlan, event: events.Certified) -> None:

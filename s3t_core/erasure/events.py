@@ -470,6 +470,18 @@ class Scanned(StepDone):
     ids_unsearchable: tuple[str, ...] = field(default=(), metadata=_MAY_BE_LEFT_OUT)
 
 
+SCAN_COUNTS = (
+    "files",
+    "bytes",
+    "needles",
+    "unsearchable",
+    "lost",
+    "shared",
+    "outside",
+)
+"""Members of Scanned that count something, and stand in certificates."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Certified(StepDone):
     """Every request of the plan has its certificate."""
