@@ -53,30 +53,32 @@ class WorkspaceCollector(Collector):
         yield from families
 
 
-def registry_of(place: Workspace) -> CollectorRegistry:
+def registry_of(workspace: Workspace) -> CollectorRegistry:
     """A registry with the workspace's metrics alone."""
     registry = CollectorRegistry()
-    registry.register(WorkspaceCollector(place.root))
+    registry.register(WorkspaceCollector(workspace.root))
     return registry
 
 
-def text_of(place: Workspace) -> str:
+def text_of(workspace: Workspace) -> str:
     """The metrics once, in Prometheus's text format."""
-    return generate_latest(registry_of(place)).decode()
+    return generate_latest(registry_of(workspace)).decode()
 
 
 def serve(
-    place: Workspace,
+    workspace: Workspace,
     door: Door,
     stop: threading.Event,
     began: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Answer scrapes of /metrics at this door until stopped; `began` gets the address. Raises
     UsageError for a port that is taken, WorkspaceError for a token that others can read."""
-    token = secret_of(place.state_dir / TOKEN)
+    token = secret_of(workspace.state_dir / TOKEN)
     with listening(door) as bound:
         port = bound.getsockname()[1]
-        server = door.server(door.guarded(_pages(registry_of(place)), port, "bearer", token, _OPEN))
+        server = door.server(
+            door.guarded(_pages(registry_of(workspace)), port, "bearer", token, _OPEN)
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         try:
@@ -105,8 +107,8 @@ def _pages(registry: CollectorRegistry) -> App:
     return pages
 
 
-def _families(place: Workspace) -> Iterator[GaugeMetricFamily]:
-    status, requests = status_of(place), list_requests(place)
+def _families(workspace: Workspace) -> Iterator[GaugeMetricFamily]:
+    status, requests = status_of(workspace), list_requests(workspace)
     counts = _labelled("s3t_requests", "deletion requests by state", "state")
     for state in sorted({*STATES, *(r["state"] for r in requests)}):
         counts.add_metric([state], sum(r["state"] == state for r in requests))
@@ -126,7 +128,7 @@ def _families(place: Workspace) -> Iterator[GaugeMetricFamily]:
             ),
         )
     yield days
-    took = _seconds_to_cut_over(place)
+    took = _seconds_to_cut_over(workspace)
     if took is not None:
         yield _one(
             "s3t_cut_over_seconds",
@@ -186,14 +188,14 @@ def _budget(budget: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
     yield left
 
 
-def _seconds_to_cut_over(place: Workspace) -> float | None:
+def _seconds_to_cut_over(workspace: Workspace) -> float | None:
     """None too where the clock was put right in between, or since: nobody can say how long it
     took."""
     received: dict[str, str] = {}
     asked: dict[str, list[str]] = {}
     before = took = None
     moved = ""
-    for event in place.ledger.events():
+    for event in workspace.ledger.events():
         if event["type"] == "request":
             received[event["request"]] = event["time"]
         elif event["type"] == "clock":

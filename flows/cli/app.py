@@ -102,14 +102,14 @@ def init(
         config = merge_config(config, read_settings(Path(settings)), Path(settings).name)
     use(RichProgress(console()))
     with working("Making the workspace"):
-        place = create_workspace(
+        opened = create_workspace(
             Path(directory).resolve(), config, EXAMPLE_KEY if example else None
         )
     show(
         as_json,
-        {"workspace": str(place.root), "name": place.config.system.name},
+        {"workspace": str(opened.root), "name": opened.config.system.name},
         lambda _: [
-            f"Workspace ready in {place.root}.",
+            f"Workspace ready in {opened.root}.",
             "Next: set [data] columns and labels in s3t.toml, then `s3t ingest FILE`."
             if not example
             else "Next: `s3t ingest example:chitchat`, then `s3t train`.",
@@ -152,15 +152,15 @@ def ingest(
         return
     from flows.adapters.sources.preflight import preflight
 
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     for each in source:
-        place.check_example_key(each)
+        opened.check_example_key(each)
     with working("Looking at the source"):
-        preflight(place.config, source)
+        preflight(opened.config, source)
     sources = [s if s.startswith("example:") else str(Path(s).absolute()) for s in source]
     show(
         as_json,
-        run_flow(place, "ingest", sources[0] if len(sources) == 1 else sources, append, yes),
+        run_flow(opened, "ingest", sources[0] if len(sources) == 1 else sources, append, yes),
         _render_ingest,
     )
 
@@ -185,13 +185,13 @@ def repair(
     as_json: JsonOption = False,
 ) -> None:
     """Train again what erasures deactivated, the worst shards first, within a time limit."""
-    place = open_workspace(workspace)
-    done = run_flow(place, "repair", minutes)
+    opened = open_workspace(workspace)
+    done = run_flow(opened, "repair", minutes)
     from flows.use_cases.next_steps import why_unmeasured
 
     show(
         as_json,
-        {**done, "unmeasured": why_unmeasured(place.ledger.state(), place.config)},
+        {**done, "unmeasured": why_unmeasured(opened.ledger.state(), opened.config)},
         _render_repair,
     )
 
@@ -240,15 +240,15 @@ for _command in cli_requests.COMMANDS:
 @app.command()
 def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Carry out every pending request, now: deactivate, cut over, destroy, scan, certify."""
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     left_open: RequestsLeftOpen | None = None
     try:
-        done = run_flow(place, "erase")
+        done = run_flow(opened, "erase")
     except RequestsLeftOpen as error:
         left_open, done = error, error.done
     from flows.use_cases.next_steps import after_erasure
 
-    step = after_erasure(place.ledger.state(), place.config, done["retrain"])
+    step = after_erasure(opened.ledger.state(), opened.config, done["retrain"])
     show(as_json, {**done, "next": {"command": step.command, "why": step.why}}, _render_erasure)
     if done["retrain"] == "failed":
         print(
@@ -281,7 +281,7 @@ def serve(
 ) -> None:
     """Run the scheduled deployments on this machine (Prefect server, erase, audit, ...), until
     stopped."""
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     from flows.adapters.doors import Door, names_of
     from flows.supervisor.serving import Serving, told_deployments
 
@@ -292,10 +292,12 @@ def serve(
     def tell(what: str) -> None:
         print(f"s3t: {what}", file=sys.stderr, flush=True)
 
-    serving = Serving(place.root, door, tell, stop, insists)
+    serving = Serving(opened.root, door, tell, stop, insists)
 
     def began() -> None:
-        show(as_json, {"url": serving.url, "deployments": told_deployments(place)}, _render_serving)
+        show(
+            as_json, {"url": serving.url, "deployments": told_deployments(opened)}, _render_serving
+        )
         sys.stdout.flush()
 
     serving.run(began)
@@ -311,10 +313,10 @@ def stop(
 ) -> None:
     """End the Prefect server that this workspace's commands share on this machine. It also ends by
     itself."""
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     from flows.adapters.shared_prefect import SharedServer
 
-    stopped = SharedServer(place.state_dir / "prefect", place.config.prefect.idle_minutes).stop(
+    stopped = SharedServer(opened.state_dir / "prefect", opened.config.prefect.idle_minutes).stop(
         forget
     )
     told = (
@@ -337,17 +339,17 @@ def metrics(
 ) -> None:
     """Metrics for Prometheus: requests, days left, depths, budget. Answers scrapes until
     stopped."""
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     from flows import metrics as found
 
     if once:
-        print(found.text_of(place), end="")
+        print(found.text_of(opened), end="")
         return
     from flows.adapters.doors import Door, names_of
 
     door = Door(host or "127.0.0.1", port, tls_cert, tls_key, names_of(behind_proxy))
     found.serve(
-        place,
+        opened,
         door,
         until_signalled(),
         lambda url: print(
@@ -364,8 +366,8 @@ def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
     budget."""
     from flows.use_cases.status import registry_problems, status_of
 
-    place = open_workspace(workspace)
-    show(as_json, {**status_of(place), "registry": registry_problems(place)}, _render_status)
+    opened = open_workspace(workspace)
+    show(as_json, {**status_of(opened), "registry": registry_problems(opened)}, _render_status)
 
 
 @app.command()
@@ -451,19 +453,18 @@ def plan(
     workspace."""
     from flows.use_cases import planning
 
-    place = open_if_there(workspace)
+    opened = open_if_there(workspace)
     from s3t_core.config import Config
 
-    config = place.config if place else Config()
+    config = opened.config if opened else Config()
     if suggest_prior:
-        _suggest_prior(place, skew, tiers, as_json)
+        _suggest_prior(opened, skew, tiers, as_json)
         return
     if plot:
         planning.check_plot(Path(plot))
-    known = place.ledger.state().dataset if place and (place.root / "data.dvc").exists() else None
     question = planning.question_of(
         config,
-        known.rows() if known else 0,
+        _rows_there(opened),
         {
             "shards": shards,
             "slices": slices,
@@ -491,6 +492,14 @@ def plan(
     if plot:
         planning.write_plot(Path(plot), document["plans"])
     show(as_json, document, lambda d: planning.told_plan(d, console().width))
+
+
+def _rows_there(opened: "Workspace | None") -> int:
+    """How many rows the workspace's data has; 0 where there is no workspace or no data."""
+    if opened is None or not (opened.root / "data.dvc").exists():
+        return 0
+    dataset = opened.ledger.state().dataset
+    return dataset.rows() if dataset else 0
 
 
 @app.command()
@@ -524,13 +533,13 @@ def predict(
         raise UsageError(
             "expected texts, or --file IN with --out OUT, got neither, both or half of it"
         )
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     from flows.use_cases.predicting import champion_of, predict_file
 
     if file:
         show(
             as_json,
-            predict_file(place, file, Path(out)),
+            predict_file(opened, file, Path(out)),
             lambda d: [
                 f"{d['rows'] - d['unlabelled']} rows labelled by version {d['version']} in "
                 f"{d['seconds']:.0f} s: {d['out']}",
@@ -543,7 +552,7 @@ def predict(
         )
         return
     asked = list(texts or [])
-    answers = champion_of(place).predict(asked)
+    answers = champion_of(opened).predict(asked)
     show(
         as_json,
         answers,
@@ -574,11 +583,11 @@ def demo(
 # --- parts
 
 
-def _suggest_prior(place: "Workspace", skew: str, tiers: str, as_json: bool) -> None:
+def _suggest_prior(opened: "Workspace", skew: str, tiers: str, as_json: bool) -> None:
     """From a skew and tiers, else from the slices that past erasures silenced in the workspace."""
     from flows.use_cases import planning
 
-    found, origin = planning.suggested(place, skew, tiers)
+    found, origin = planning.suggested(opened, skew, tiers)
     show(
         as_json,
         {"suggested_prior": list(found), "from": origin},
@@ -598,12 +607,15 @@ def _check_source(
     from flows.use_cases.checking import Standing, check
     from s3t_core.config import Config
 
-    place = open_if_there(workspace)
-    if place is None:
+    opened = open_if_there(workspace)
+    if opened is None:
         found = check(Config(), None, sources)
     else:
         found = check(
-            place.config, place.keys, sources, Standing(place, place.ledger.state(), append, yes)
+            opened.config,
+            opened.keys,
+            sources,
+            Standing(opened, opened.ledger.state(), append, yes),
         )
     show(as_json, found, _render_check)
     if not found["fits"]:
@@ -704,20 +716,20 @@ def _render_move(d: dict[str, Any]) -> list[str]:
     ]
 
 
-def _show_trained(as_json: bool, place: "Workspace", flow: str) -> None:
+def _show_trained(as_json: bool, opened: "Workspace", flow: str) -> None:
     from flows.workspace.workspace import require_data
 
-    require_data(place.ledger.state())  # told before Prefect starts
-    done = run_flow(place, flow)
+    require_data(opened.ledger.state())  # told before Prefect starts
+    done = run_flow(opened, flow)
     from flows.use_cases.next_steps import thin_data, why_unmeasured
 
-    state = place.ledger.state()
+    state = opened.ledger.state()
     show(
         as_json,
         {
             **done,
-            "unmeasured": why_unmeasured(state, place.config),
-            "thin": thin_data(state.dataset, place.config),
+            "unmeasured": why_unmeasured(state, opened.config),
+            "thin": thin_data(state.dataset, opened.config),
         },
         _render_training,
     )

@@ -85,9 +85,9 @@ def open_workspace(workspace: str | None) -> "Workspace":
     from flows.settings import workspace_root
     from flows.workspace.workspace import Workspace
 
-    place = Workspace(workspace_root(workspace))
+    opened = Workspace(workspace_root(workspace))
     use(RichProgress(console()))
-    return place
+    return opened
 
 
 def open_if_there(workspace: str | None) -> "Workspace | None":
@@ -96,8 +96,8 @@ def open_if_there(workspace: str | None) -> "Workspace | None":
 
     named = workspace or os.environ.get("S3T_WORKSPACE")
     if named or Path(CONFIG_NAME).is_file():
-        place = open_workspace(workspace)
-        return place if named or place.state_dir.is_dir() else None
+        opened = open_workspace(workspace)
+        return opened if named or opened.state_dir.is_dir() else None
     from flows.progress import RichProgress, use
 
     use(RichProgress(console()))
@@ -118,21 +118,21 @@ def console() -> "Console":
     return Console(stderr=True)
 
 
-def run_flow(place: "Workspace", name: str, *arguments: Any) -> Any:
+def run_flow(opened: "Workspace", name: str, *arguments: Any) -> Any:
     """Run the flow of this name (flows.prefect_flows.NAME) on the workspace. Where the workspace's
     Prefect server is not there yet, it starts beside the imports of this process, once it is clear
     that this is a workspace with its keys. Raises UsageError for a path that Prefect's API does
     not take."""
-    _check_told([str(place.root), *arguments])
-    place.keys  # noqa: B018  # read, or it is said why not
+    _check_told([str(opened.root), *arguments])
+    opened.keys  # noqa: B018  # read, or it is said why not
     from flows.progress import current
     from flows.settings import begin_prefect
 
     with current().spinner("Starting Prefect"):
-        wait = begin_prefect(place.root, place.config.prefect.idle_minutes)
+        wait = begin_prefect(opened.root, opened.config.prefect.idle_minutes)
         flow = getattr(importlib.import_module(f"flows.prefect_flows.{name}"), name)
         wait()
-    return flow(str(place.root), *arguments)
+    return flow(str(opened.root), *arguments)
 
 
 def _check_told(arguments: Any) -> None:

@@ -41,17 +41,17 @@ def run_demo(folder: Path, console: "Console") -> dict[str, Any]:
     shows."""
     started = time.monotonic()
     use(RichProgress(console))
-    place = _fresh(folder)
+    workspace = _fresh(folder)
     say = _Speaker(console)
     taken = _ingest(say, folder)
     trained = _train(say, folder)
-    old = _ask(say, place)
-    _request(say, place)
-    erased = _erase(say, place, trained, old)
+    old = _ask(say, workspace)
+    _request(say, workspace)
+    erased = _erase(say, workspace, trained, old)
     verified = _verify(say, folder)
     from flows.use_cases.status import status_of
 
-    status = status_of(place)
+    status = status_of(workspace)
     _closing(console, folder, taken, trained, erased, status, verified, time.monotonic() - started)
     return {
         "ingest": taken,
@@ -97,31 +97,31 @@ def _train(say: "_Speaker", folder: Path) -> dict[str, Any]:
     return trained
 
 
-def _ask(say: "_Speaker", place: Workspace) -> Any:
+def _ask(say: "_Speaker", workspace: Workspace) -> Any:
     """The model that answered."""
-    say.step(
-        "3. Ask the model",
-        f"Loaded from the registry as anyone would: models:/{place.config.system.name}@champion.",
-    )
+    champion = f"models:/{workspace.config.system.name}@champion"
+    say.step("3. Ask the model", f"Loaded from the registry as anyone would: {champion}.")
     from flows.use_cases.predicting import champion_of
 
-    model = champion_of(place)
+    model = champion_of(workspace)
     _answers(say, model)
     return model
 
 
-def _request(say: "_Speaker", place: Workspace) -> None:
+def _request(say: "_Speaker", workspace: Workspace) -> None:
     say.step(
         "4. Three people ask to be erased",
         "Their ids go to a file only the eraser reads; everything else knows keyed digests.",
     )
     from flows.use_cases.requests import take_requests
 
-    for request in take_requests(place, _three_subjects()):
+    for request in take_requests(workspace, _three_subjects()):
         say.tell(f"{request.request_id}, due {request.due}")
 
 
-def _erase(say: "_Speaker", place: Workspace, trained: dict[str, Any], old: Any) -> dict[str, Any]:
+def _erase(
+    say: "_Speaker", workspace: Workspace, trained: dict[str, Any], old: Any
+) -> dict[str, Any]:
     """`old`: a model that was loaded before."""
     say.step(
         "5. Erase",
@@ -130,14 +130,14 @@ def _erase(say: "_Speaker", place: Workspace, trained: dict[str, Any], old: Any)
     from flows.prefect_flows.erase import erase
     from flows.use_cases.predicting import champion_of
 
-    erased: dict[str, Any] = erase(str(place.root))
+    erased: dict[str, Any] = erase(str(workspace.root))
     say.tell(
         f"{erased['deactivated']} of {trained['trained']} stages deactivated and destroyed in "
         f"{erased['seconds']:.0f} s; version {erased['version']} serves."
     )
     refused = _refuses(old)
     say.tell(f"The model that was loaded before now says: {refused}")
-    _answers(say, champion_of(place))
+    _answers(say, champion_of(workspace))
     return erased
 
 
@@ -177,9 +177,9 @@ def _fresh(folder: Path) -> Workspace:
         SharedServer(folder / ".s3t" / "prefect", 0).stop()
         shutil.rmtree(folder)
     with current().spinner("Making a workspace (git, DVC, keys)"):
-        place = create_workspace(folder, example_config(), EXAMPLE_KEY)
-        (place.state_dir / _MARKER).touch()
-        return place
+        workspace = create_workspace(folder, example_config(), EXAMPLE_KEY)
+        (workspace.state_dir / _MARKER).touch()
+        return workspace
 
 
 def _compare(folder: Path) -> str:

@@ -108,30 +108,30 @@ def audit(
     """Write the compliance report (HTML, PDF, signed JSON), or with --bundle, --ledger, --replay
     other evidence."""
     _check_audit(bundle, ledger, replay)
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     for path in filter(None, (bundle, ledger, out)):
-        access.check_outside(place, Path(path))
+        access.check_outside(opened, Path(path))
     from flows.use_cases.evidence import write_bundle, write_ledger
     from flows.use_cases.reporting import parse_since, write_report
 
-    begin = parse_since(since, place.clock.now())
+    begin = parse_since(since, opened.clock.now())
     document: dict[str, Any] = {}
     if replay:
         from flows.use_cases.replaying import replay as again
 
-        document["replay"] = again(place, None if replay == "all" else int(replay))
+        document["replay"] = again(opened, None if replay == "all" else int(replay))
     if bundle:
-        document["bundle"] = write_bundle(place, Path(bundle), [Path(c) for c in kept or []])
+        document["bundle"] = write_bundle(opened, Path(bundle), [Path(c) for c in kept or []])
     if ledger:
-        document["ledger"] = write_ledger(place, Path(ledger))
+        document["ledger"] = write_ledger(opened, Path(ledger))
     if since or out or not document:
         with working("Writing the report"):
             document["report"] = write_report(
-                place, begin, Path(out) if out else place.reports_dir / place.now()[:10]
+                opened, begin, Path(out) if out else opened.reports_dir / opened.now()[:10]
             )
     from flows.use_cases.status import registry_problems
 
-    document["registry"] = registry_problems(place)
+    document["registry"] = registry_problems(opened)
     show(as_json, document, _render_audit)
     if replay and not document["replay"]["valid"]:
         print("s3t: the replay is no pass: see each stage's result", file=sys.stderr)
@@ -163,10 +163,10 @@ def rotate_key(
 ) -> None:
     """Sign with another key from now on, on the record. Hand its public part to whoever
     verifies."""
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     from flows.use_cases.rotating import rotate_signing_key
 
-    changed = rotate_signing_key(place, by, lost)
+    changed = rotate_signing_key(opened, by, lost)
     show(
         as_json,
         changed,

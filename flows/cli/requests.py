@@ -108,12 +108,12 @@ def request(
     them out.
 
     `s3t request --stdin < ids.txt`, or type the ids and end with Ctrl-D."""
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     from flows.use_cases.requests import states_of, take_hashed, take_requests
 
     lines, open_before = (
-        _ids(place, stdin, file, column),
-        {r.request_id for r in place.requests.pending()},
+        _ids(opened, stdin, file, column),
+        {r.request_id for r in opened.requests.pending()},
     )
     given = list(dict.fromkeys([*(subjects or []), *lines]))
     if hashed and (given or record):
@@ -121,10 +121,12 @@ def request(
             "expected ids or hashes of ids in one command, got both (or --record beside a hash); "
             "ask twice"
         )
-    taken = take_hashed(place, hashed, key) if hashed else take_requests(place, given, record, key)
+    taken = (
+        take_hashed(opened, hashed, key) if hashed else take_requests(opened, given, record, key)
+    )
     states, found = (
-        states_of(place, taken),
-        _found(place, given, hashed or [], record, [r.request_id for r in taken]),
+        states_of(opened, taken),
+        _found(opened, given, hashed or [], record, [r.request_id for r in taken]),
     )
     show(
         as_json,
@@ -161,23 +163,23 @@ def request(
 
 
 def _found(
-    place: "Workspace", given: list[str], hashed: list[str], record: str, taken: list[str]
+    opened: "Workspace", given: list[str], hashed: list[str], record: str, taken: list[str]
 ) -> list[dict[str, Any]]:
     """Who of those that were asked for is in the data, with the request that each is in: `taken`,
     one for each person in the order in which they were given."""
     from flows.use_cases.finding import look_up, look_up_hashed, spelt
 
     if hashed:
-        by_hash = look_up_hashed(place, hashed)
+        by_hash = look_up_hashed(opened, hashed)
         return [
             {"subject": "", "hashed": who, "request": request, **_as_json(finding)}
             for (who, finding), request in zip(by_hash.items(), taken, strict=True)
         ]
-    under = spelt(place, given)
+    under = spelt(opened, given)
     request_of = dict(zip(dict.fromkeys(under.values()), taken, strict=True))
     return [
         {"subject": who, "hashed": "", "request": request_of[under[who]], **_as_json(finding)}
-        for who, finding in look_up(place, under, record).items()
+        for who, finding in look_up(opened, under, record).items()
     ]
 
 
@@ -368,18 +370,18 @@ def requests(
     as_json: JsonOption = False,
 ) -> None:
     """List requests by state and by the days they have left."""
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     from flows.use_cases.finding import look_alikes
     from flows.use_cases.requests import list_requests
 
-    listed = list_requests(place, state, due_within)
+    listed = list_requests(opened, state, due_within)
     open_ones = {r["id"] for r in listed if r["days_left"] is not None}
     near = (
-        look_alikes(place, [r for r in place.requests.pending() if r.request_id in open_ones])
+        look_alikes(opened, [r for r in opened.requests.pending() if r.request_id in open_ones])
         if open_ones
         else {}
     )
-    asked = {r.subject for r in place.requests.pending() if not r.record} if near else set()
+    asked = {r.subject for r in opened.requests.pending() if not r.record} if near else set()
     others = {request: len(found - asked) for request, found in near.items()}
     show(
         as_json,
@@ -395,10 +397,10 @@ def approve(
     as_json: JsonOption = False,
 ) -> None:
     """Let requests be carried out, where [erasure] needs_approval asks for it."""
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     from flows.use_cases.requests import approve as act
 
-    act(place, request_ids, by)
+    act(opened, request_ids, by)
     _done(
         as_json,
         {"approved": request_ids},
@@ -422,11 +424,11 @@ def withdraw(
     as_json: JsonOption = False,
 ) -> None:
     """Close a request that was taken back. It ends in a signed document, and nothing is erased."""
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     from flows.use_cases.requests import withdraw as act
 
-    act(place, request_id, by)
-    _closed(place, request_id, "withdrawal", as_json)
+    act(opened, request_id, by)
+    _closed(opened, request_id, "withdrawal", as_json)
 
 
 def reject(
@@ -438,11 +440,11 @@ def reject(
     as_json: JsonOption = False,
 ) -> None:
     """Close a request without an erasure, on a legal basis. It ends in a signed document."""
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     from flows.use_cases.requests import reject as act
 
-    act(place, request_id, basis, reason, by)
-    _closed(place, request_id, "rejection", as_json)
+    act(opened, request_id, basis, reason, by)
+    _closed(opened, request_id, "rejection", as_json)
 
 
 def hold(
@@ -456,13 +458,13 @@ def hold(
     as_json: JsonOption = False,
 ) -> None:
     """A legal hold: no erasure of this subject until `s3t release`."""
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     from flows.use_cases.requests import hold as act
 
-    given = _one_id(place, subject, stdin, file)
-    waiting = act(place, given, basis, reason, by)
+    given = _one_id(opened, subject, stdin, file)
+    waiting = act(opened, given, basis, reason, by)
     found = [
-        {**each, "line": None if subject else 1} for each in _found(place, [given], [], "", [""])
+        {**each, "line": None if subject else 1} for each in _found(opened, [given], [], "", [""])
     ]
     show(as_json, {"held": True, "waiting": waiting, "found": found}, _render_held)
 
@@ -503,10 +505,10 @@ def release(
     as_json: JsonOption = False,
 ) -> None:
     """End a legal hold: what was asked for is carried out by the next erase run."""
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     from flows.use_cases.requests import lift_hold as act
 
-    act(place, _one_id(place, subject, stdin, file), by)
+    act(opened, _one_id(opened, subject, stdin, file), by)
     _done(as_json, {"held": False}, "Released. Next: `s3t erase`, if something is pending.")
 
 
@@ -520,10 +522,10 @@ def lift(
     as_json: JsonOption = False,
 ) -> None:
     """Take a person who returned off the suppression list: later ingests may hold them again."""
-    place = open_workspace(workspace)
+    opened = open_workspace(workspace)
     from flows.use_cases.requests import lift as act
 
-    act(place, _one_id(place, subject, stdin, file), record, by)
+    act(opened, _one_id(opened, subject, stdin, file), record, by)
     _done(as_json, {"lifted": True}, "Lifted. The next `s3t ingest` takes their rows again.")
 
 
@@ -568,8 +570,8 @@ def _done(as_json: bool, document: dict[str, Any], told: str) -> None:
     show(as_json, document, lambda _: [told])
 
 
-def _closed(place: "Workspace", request_id: str, kind: str, as_json: bool) -> None:
-    path = str(place.certificates_dir / f"{request_id}.json")
+def _closed(opened: "Workspace", request_id: str, kind: str, as_json: bool) -> None:
+    path = str(opened.certificates_dir / f"{request_id}.json")
     show(
         as_json,
         {"request": request_id, "closed": kind, "document": path},
@@ -594,7 +596,7 @@ def _render_requests(d: dict[str, Any]) -> list[str]:
     ]
 
 
-def _ids(place: "Workspace", stdin: bool, file: str | None, column: str = "") -> dict[str, int]:
+def _ids(opened: "Workspace", stdin: bool, file: str | None, column: str = "") -> dict[str, int]:
     """The ids that do not stand on the command line, with the line of the file where each
     stands."""
     if stdin and file is not None:
@@ -605,15 +607,15 @@ def _ids(place: "Workspace", stdin: bool, file: str | None, column: str = "") ->
         return {}
     from flows.use_cases.id_files import read_ids
 
-    found = read_ids("-" if stdin or file is None else file, column, place.config.data.subject)
+    found = read_ids("-" if stdin or file is None else file, column, opened.config.data.subject)
     if found.column or found.repeated or found.blank:
         print(f"s3t: {found.told()}.", file=sys.stderr)
     return found.lines
 
 
-def _one_id(place: "Workspace", subject: str | None, stdin: bool, file: str | None) -> str:
+def _one_id(opened: "Workspace", subject: str | None, stdin: bool, file: str | None) -> str:
     """The one id that hold, release and lift are about. Raises UsageError."""
-    given = [*([] if subject is None else [subject]), *_ids(place, stdin, file)]
+    given = [*([] if subject is None else [subject]), *_ids(opened, stdin, file)]
     if len(given) != 1:
         raise UsageError(
             f"expected one subject id, with --stdin, --file or as an argument, got {len(given)}"

@@ -18,6 +18,6 @@ def erase(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     so long for another command that changes the workspace, and for a training that is writing in
     any case. Raises RequestsLeftOpen once all is done that could be, ResidueFound where the scan
     stops an erasure."""
-    place = Workspace(Path(workspace))
-    full_retrain = PrefectDeployment(FULL_RETRAIN, place.serve_lock_path)
-    return erase_pending(place, wait_seconds, PrefectSteps(), full_retrain)
+    opened = Workspace(Path(workspace))
+    full_retrain = PrefectDeployment(FULL_RETRAIN, opened.serve_lock_path)
+    return erase_pending(opened, wait_seconds, PrefectSteps(), full_retrain)

@@ -23,6 +23,6 @@ def ingest(
     there would be gone ([data] max_shrink). @FILE is a file of the workspace directory with a
     source a line: the parameters of a run that Prefect begins stay in its database, so there it
     must be that, or an example."""
-    place = Workspace(Path(workspace))
-    sources = listed(place.root, source)
-    return run_ingest(place, sources, append, chunk_rows, shrink, PrefectSteps()).__dict__
+    opened = Workspace(Path(workspace))
+    sources = listed(opened.root, source)
+    return run_ingest(opened, sources, append, chunk_rows, shrink, PrefectSteps()).__dict__

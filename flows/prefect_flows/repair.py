@@ -14,5 +14,5 @@ from flows.workspace.workspace import Workspace
 @flow(name="repair", task_runner=ThreadPoolTaskRunner(max_workers=64))
 def repair(workspace: str, minutes: float = 60, wait_seconds: float = 0) -> dict[str, Any]:
     """Repair the workspace directory's model for at most so many minutes."""
-    place = Workspace(Path(workspace))
-    return run_repair(place, minutes, wait_seconds, PrefectSteps()).__dict__
+    opened = Workspace(Path(workspace))
+    return run_repair(opened, minutes, wait_seconds, PrefectSteps()).__dict__

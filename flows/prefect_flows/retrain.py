@@ -15,5 +15,5 @@ from flows.workspace.workspace import Workspace
 def retrain(workspace: str, wait_seconds: float = 0) -> dict[str, Any]:
     """Retrain the workspace directory's model on what is there now; waits so long for another run
     to end."""
-    place = Workspace(Path(workspace))
-    return run_retrain(place, wait_seconds, wait_seconds, PrefectSteps()).__dict__
+    opened = Workspace(Path(workspace))
+    return run_retrain(opened, wait_seconds, wait_seconds, PrefectSteps()).__dict__

@@ -12,11 +12,11 @@ from flows.workspace.workspace import Workspace
 def main() -> None:
     """Register the deployments and run what is scheduled, until the parent is gone."""
     die_with_parent()
-    place = Workspace(Path(sys.argv[1]))
+    workspace = Workspace(Path(sys.argv[1]))
     from prefect import serve
 
     serve(
-        *(to_prefect(d) for d in deployments(place.config, place.root)),
+        *(to_prefect(d) for d in deployments(workspace.config, workspace.root)),
         pause_on_shutdown=False,
         print_starting_message=False,
     )

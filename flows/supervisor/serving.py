@@ -55,13 +55,13 @@ class Serving:
     ) -> None:
         """`door`: where a server listens that is started from here. `insists`: one that runs
         elsewhere will not do."""
-        self.place = Workspace(root)
+        self.workspace = Workspace(root)
         self._door = door
         self._insists = insists
         self._told = told
         self._stop = stop
         self._server = SharedServer(
-            self.place.state_dir / "prefect", self.place.config.prefect.idle_minutes, door
+            self.workspace.state_dir / "prefect", self.workspace.config.prefect.idle_minutes, door
         )
         self._address: Address | None = None
         self._runner: Child | None = None
@@ -83,8 +83,8 @@ class Serving:
                 "expected no PREFECT_API_URL for `s3t serve`, got one: deploy to that server with "
                 "`prefect deploy --all --prefect-file infra/prefect.yaml` and a worker, or unset it"
             )
-        self.place.ledger  # noqa: B018  # refuse a workspace that no flow could use
-        for each in deployments(self.place.config, self.place.root):
+        self.workspace.ledger  # noqa: B018  # refuse a workspace that no flow could use
+        for each in deployments(self.workspace.config, self.workspace.root):
             to_prefect(each)  # and settings that none could be made of
         with self._alone():
             try:
@@ -102,10 +102,10 @@ class Serving:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         try:
-            with workspace_lock(self.place.serve_lock_path):
+            with workspace_lock(self.workspace.serve_lock_path):
                 yield
         except Busy:
-            if not is_held(self.place.serve_lock_path):
+            if not is_held(self.workspace.serve_lock_path):
                 raise
             raise Busy("`s3t serve` runs for this workspace already; stop that one first") from None
 
@@ -144,8 +144,8 @@ class Serving:
         log.touch(mode=0o600)
         self._runner = Child(
             "flows.prefect_flows.runner",
-            str(self.place.root),
-            cwd=self.place.root,
+            str(self.workspace.root),
+            cwd=self.workspace.root,
             env=os.environ,
             log=log,
         )
@@ -194,7 +194,7 @@ class Serving:
     def _look(self) -> None:
         """Start an erase run if there is a reason not to wait for the schedule."""
         try:
-            reason = why_at_once(Workspace(self.place.root))
+            reason = why_at_once(Workspace(self.workspace.root))
             if (
                 reason
                 and time.monotonic() - self._asked.get(reason, float("-inf")) > _AGAIN_SECONDS
@@ -250,34 +250,34 @@ class Serving:
                 )
 
 
-def why_at_once(place: Workspace) -> str:
+def why_at_once(workspace: Workspace) -> str:
     """Why an erase run should start now, else ""."""
-    if is_held(place.lock_path):
+    if is_held(workspace.lock_path):
         return ""  # somebody is at it
-    state = place.ledger.state()
+    state = workspace.ledger.state()
     if state.plan is not None:
         return f"an erasure is unfinished ({state.plan.plan.plan_id})"
     if (
         state.retrain is not None
         and state.retrain.state == "wanted"
-        and not is_held(place.training_lock_path)
+        and not is_held(workspace.training_lock_path)
     ):
         return "a full retrain is wanted"
-    now, hours = place.clock.now(), place.config.erasure.at_once_hours
+    now, hours = workspace.clock.now(), workspace.config.erasure.at_once_hours
     waiting = state.deferred | set(state.set_aside)  # nothing can be done until somebody has looked
     soon = [
         r
-        for r in (as_told(p, state) for p in place.requests.pending())
+        for r in (as_told(p, state) for p in workspace.requests.pending())
         if r.request_id not in waiting
-        and is_ready(r, state, place.config.erasure.needs_approval)
+        and is_ready(r, state, workspace.config.erasure.needs_approval)
         and (parse_time(r.due) - now) / timedelta(hours=1) <= hours
     ]
     return f"{soon[0].request_id} is due {soon[0].due}" if soon else ""
 
 
-def told_deployments(place: Workspace) -> list[dict[str, Any]]:
+def told_deployments(workspace: Workspace) -> list[dict[str, Any]]:
     """{"name", "cron", "active", "does"} of each deployment."""
     return [
         {"name": d.name, "cron": d.cron, "active": bool(d.cron) and d.active, "does": d.told}
-        for d in deployments(place.config, place.root)
+        for d in deployments(workspace.config, workspace.root)
     ]

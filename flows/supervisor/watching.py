@@ -31,9 +31,9 @@ _YOUNG = timedelta(seconds=120)
 @flow(name="watch")
 def watch(workspace: str, young_seconds: float = _YOUNG.total_seconds()) -> dict[str, Any]:
     """Mark lost runs, start an erase run where one cannot wait. Returns how many, and why."""
-    place = Workspace(Path(workspace))
-    lost = mark_lost_runs(place, timedelta(seconds=young_seconds))
-    reason = why_at_once(place)
+    opened = Workspace(Path(workspace))
+    lost = mark_lost_runs(opened, timedelta(seconds=young_seconds))
+    reason = why_at_once(opened)
     if reason and not _open_runs([ERASE], timedelta()) and not _ended_lately():
         from prefect.deployments import run_deployment
 
@@ -41,13 +41,13 @@ def watch(workspace: str, young_seconds: float = _YOUNG.total_seconds()) -> dict
     return {"lost": lost, "started": reason}
 
 
-def mark_lost_runs(place: Workspace, young: timedelta) -> int:
+def mark_lost_runs(opened: Workspace, young: timedelta) -> int:
     """Mark runs of the workspace's deployments that no process carries out any more as crashed; how
     many."""
     suspects = _open_runs(_WATCHED, young)
     if not suspects:
         return 0
-    living = _leases_that_live(place)
+    living = _leases_that_live(opened)
     still = {r.id for r in _open_runs(_WATCHED, young)}  # one may have ended while we looked
     erase = {r.id for r in _open_runs([ERASE], young)}
     lost = [
@@ -68,18 +68,18 @@ def mark_lost_runs(place: Workspace, young: timedelta) -> int:
     return len(lost)
 
 
-def _leases_that_live(place: Workspace) -> set[str]:
+def _leases_that_live(opened: Workspace) -> set[str]:
     """Names of the leases that somebody held while we looked: a lock of this machine, or a beat in
     the database. It takes as long as a holder may stand still, so that a run that is just ending
     has ended."""
     living: set[str] = set()
-    before, until = heartbeats(place.database), time.monotonic() + PATIENCE_SECONDS
+    before, until = heartbeats(opened.database), time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until and living != {CHANGE, TRAIN}:
-        now = heartbeats(place.database)
+        now = heartbeats(opened.database)
         living |= {name for name in now if now[name] != before.get(name)}
         living |= {
             name
-            for name, path in ((CHANGE, place.lock_path), (TRAIN, place.training_lock_path))
+            for name, path in ((CHANGE, opened.lock_path), (TRAIN, opened.training_lock_path))
             if is_held(path)
         }
         time.sleep(1)

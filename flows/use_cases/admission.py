@@ -15,12 +15,12 @@ _ID_COLUMNS = ("subject", "record")
 
 
 def id_basis(
-    place: Workspace, state: State, append: bool, anyway: bool
+    workspace: Workspace, state: State, append: bool, anyway: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The rule for ids, and the columns of subjects and records, that this ingest goes by. Raises
     UsageError where they are others than those of the data there is: people would be others by
     them, and what earlier versions hold of somebody could not be told any more."""
-    settings, dataset = place.config.data, state.dataset
+    settings, dataset = workspace.config.data, state.dataset
     rule, columns = settings.id_rule, (settings.subject, settings.record)
     told = {h.id_rule for h in state.holds.values()}
     told |= {r.id_rule for i, r in state.requests.items() if state.is_open(i)}
@@ -85,9 +85,9 @@ def suppressed_by(state: State) -> Suppressed:
     return Suppressed(frozenset(subjects), frozenset(records), frozenset(partly), frozenset(near))
 
 
-def check_topology(place: Workspace, state: State) -> None:
+def check_topology(workspace: Workspace, state: State) -> None:
     """That the data lies in as many shards and slices as the settings say. Raises UsageError."""
-    topology = place.config.topology
+    topology = workspace.config.topology
     if state.dataset and (state.dataset.shards, state.dataset.slices) != (
         topology.shards,
         topology.slices,
@@ -99,12 +99,12 @@ def check_topology(place: Workspace, state: State) -> None:
         )
 
 
-def check_shrinkage(place: Workspace, state: State, builder: SnapshotBuilder) -> None:
+def check_shrinkage(workspace: Workspace, state: State, builder: SnapshotBuilder) -> None:
     """Against the recorded version, as far as its files are there to be counted. Raises
     DataError."""
     if state.dataset is None:
         return
-    counts, most = builder.counts, place.config.data.max_shrink
+    counts, most = builder.counts, workspace.config.data.max_shrink
     check_shrunk(
         sum(v.rows for v in state.dataset.row_files()),
         counts.records + counts.held_out,
@@ -112,19 +112,20 @@ def check_shrinkage(place: Workspace, state: State, builder: SnapshotBuilder) ->
         "records",
     )
     try:
-        there = count_subjects(place.datasets.data.rglob("*.parquet"))
+        there = count_subjects(workspace.datasets.data.rglob("*.parquet"))
     except DataError:
         return  # a file that cannot be read: this snapshot may be what puts it right
     check_shrunk(there, counts.subjects, most, "subjects")
 
 
-def check_tiers(place: Workspace, builder: SnapshotBuilder) -> None:
+def check_tiers(workspace: Workspace, builder: SnapshotBuilder) -> None:
     """A tier that matches nobody is a misspelt value or column: refuse before anything is
     changed."""
-    tiers = place.config.placement_tiers
+    tiers = workspace.config.placement_tiers
     for tier, values in enumerate(tiers.values if tiers and builder.tiers_seen else ()):
         if tier not in builder.tiers_seen:
             raise DataError(
-                f"expected valid rows in every tier, got none whose {place.config.tiers.column!r} "
-                f"is one of {list(values)}; see [tiers] values in s3t.toml; nothing was changed"
+                "expected valid rows in every tier, got none whose "
+                f"{workspace.config.tiers.column!r} is one of {list(values)}; see [tiers] values "
+                "in s3t.toml; nothing was changed"
             )

@@ -9,13 +9,15 @@ from flows.use_cases.status import registry_problems
 from flows.workspace.workspace import Workspace
 
 
-def report_and_replay(place: Workspace, since: str, out: str, replay_stages: int) -> dict[str, Any]:
+def report_and_replay(
+    workspace: Workspace, since: str, out: str, replay_stages: int
+) -> dict[str, Any]:
     """Report about the time since `since` into `out` ("": `.s3t/reports/DAY`), after a replay of
     some stages."""
-    if replay_stages and place.ledger.state().champion is not None:
-        replay(place, replay_stages)
-    folder = Path(out) if out else place.reports_dir / place.now()[:10]
+    if replay_stages and workspace.ledger.state().champion is not None:
+        replay(workspace, replay_stages)
+    folder = Path(out) if out else workspace.reports_dir / workspace.now()[:10]
     return {
-        **write_report(place, parse_since(since, place.clock.now()), folder),
-        "registry": registry_problems(place),
+        **write_report(workspace, parse_since(since, workspace.clock.now()), folder),
+        "registry": registry_problems(workspace),
     }

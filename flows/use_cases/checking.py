@@ -63,7 +63,7 @@ _NO_SPOOL = Path("nowhere")
 class Standing:
     """What an ingest would find in a workspace. `append`, `shrink`: as of the ingest."""
 
-    place: Workspace
+    workspace: Workspace
     state: State
     append: bool = False
     shrink: bool = False
@@ -71,26 +71,26 @@ class Standing:
     def refusals(self, sources: Sequence[str]) -> Iterator[Callable[[], object]]:
         """What an ingest looks at besides the source, before it reads; each raises an error where
         it refuses."""
-        yield from (partial(self.place.check_example_key, each) for each in sources)
+        yield from (partial(self.workspace.check_example_key, each) for each in sources)
         yield partial(refuse_open_plan, self.state)
-        yield partial(admission.id_basis, self.place, self.state, self.append, self.shrink)
+        yield partial(admission.id_basis, self.workspace, self.state, self.append, self.shrink)
         if self.append:
-            yield partial(admission.check_topology, self.place, self.state)
+            yield partial(admission.check_topology, self.workspace, self.state)
 
     def refusals_of(self, builder: SnapshotBuilder) -> Iterator[Callable[[], object]]:
         """What an ingest looks at when it has read, each as above. `builder`: with what it counted
         and saw."""
         if not self.append:
-            yield partial(admission.check_tiers, self.place, builder)
+            yield partial(admission.check_tiers, self.workspace, builder)
             if not self.shrink:
-                yield partial(admission.check_shrinkage, self.place, self.state, builder)
+                yield partial(admission.check_shrinkage, self.workspace, self.state, builder)
 
     def builder(self) -> SnapshotBuilder:
         """One that knows who was erased. Nothing is given to it to be placed, so it writes
         nothing."""
-        config = self.place.config
+        config = self.workspace.config
         return SnapshotBuilder(
-            self.place.keys,
+            self.workspace.keys,
             config.topology,
             config.data.held_out,
             _NO_SPOOL,

@@ -48,7 +48,7 @@ _TOLD = {
 
 
 def erase_pending(
-    place: Workspace, wait_seconds: float, steps: Steps, full_retrain: Deployment
+    workspace: Workspace, wait_seconds: float, steps: Steps, full_retrain: Deployment
 ) -> dict[str, Any]:
     """Erase everything pending; retrain when the budget is spent. Waits so long for another command
     that changes the workspace, and for a training that is writing in any case. Raises
@@ -56,34 +56,38 @@ def erase_pending(
     erasure."""
     started = time.monotonic()
     problems: list[str] = []
-    training = _WAIT_SECONDS if is_held(place.training_lock_path) else 0
+    training = _WAIT_SECONDS if is_held(workspace.training_lock_path) else 0
     with (
-        healing_a_lost_lease(place),
-        access.changing(place, max(wait_seconds, training)) as lease,
+        healing_a_lost_lease(workspace),
+        access.changing(workspace, max(wait_seconds, training)) as lease,
     ):
-        sweep(place)
-        documents = check_whole(place)
-        healed = reconcile(place)
+        sweep(workspace)
+        documents = check_whole(workspace)
+        healed = reconcile(workspace)
         eraser = Eraser(
-            erase_ports(place),
-            erase_policy(place),
+            erase_ports(workspace),
+            erase_policy(workspace),
             lambda: f"plan-{uuid.uuid4().hex[:16]}",
-            partial(train_first, place, problems, steps),
+            partial(train_first, workspace, problems, steps),
         )
         alike: dict[str, frozenset[str]] = {}
-        plans = list(_erase(place, eraser, lease, alike, steps))
-        problems += [healed.problem or unserved(place), *documents.told(), want_retrain(place)]
-        place.signing.write_checkpoint()
-    outcome, reason = have_retrained(place, steps, full_retrain)
+        plans = list(_erase(workspace, eraser, lease, alike, steps))
+        problems += [
+            healed.problem or unserved(workspace),
+            *documents.told(),
+            want_retrain(workspace),
+        ]
+        workspace.signing.write_checkpoint()
+    outcome, reason = have_retrained(workspace, steps, full_retrain)
     if outcome == "no" and any(p.recipe for p in plans):
         outcome = "first"
     problem = "; ".join(p for p in [*problems, reason] if p)
-    _show_budget(place, outcome, problem, steps)
-    state = place.ledger.state()
+    _show_budget(workspace, outcome, problem, steps)
+    state = workspace.ledger.state()
     carried_out = [r for plan in plans for r in plan.requests if r in state.certified]
     done = {
         "version": state.champion.version if state.champion else None,
-        "certificates": _closed(place, state, carried_out, alike),
+        "certificates": _closed(workspace, state, carried_out, alike),
         "deactivated": len({s.key for plan in plans for s in plan.deactivated}),
         "seconds": round(time.monotonic() - started, 1),
         "retrain": outcome,
@@ -92,7 +96,7 @@ def erase_pending(
         "ids_lost": sum(eraser.ids_lost),
         "documents": asdict(documents),
         "healed": asdict(healed),
-        "waiting": _waiting(place, state),
+        "waiting": _waiting(workspace, state),
     }
     waiting = {r: told for r, told in eraser.uncertified.items() if state.is_open(r)}
     left_open = list(dict.fromkeys(waiting.values()))
@@ -122,7 +126,7 @@ def told_of_deferred(found_in: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def _closed(
-    place: Workspace, state: State, done: list[str], alike: dict[str, frozenset[str]]
+    workspace: Workspace, state: State, done: list[str], alike: dict[str, frozenset[str]]
 ) -> list[dict[str, Any]]:
     """What each request came to. `others`: how many people in the data have an id spelt nearly so,
     and stay, None where nobody can say; `erased_before`: what erased who was not there any more."""
@@ -139,7 +143,7 @@ def _closed(
                 "request": request,
                 "outcome": outcome,
                 "rows": rows,
-                "path": str(place.certificates_dir / f"{request}.json"),
+                "path": str(workspace.certificates_dir / f"{request}.json"),
                 "others": others,
                 "erased_before": asdict(erased) if erased else None,
             }
@@ -148,7 +152,7 @@ def _closed(
 
 
 def _erase(
-    place: Workspace,
+    workspace: Workspace,
     eraser: Eraser,
     lease: Lease,
     alike: dict[str, frozenset[str]],
@@ -161,7 +165,7 @@ def _erase(
             plan = steps.run("plan", eraser.plan)
         if plan is None:
             return
-        alike |= look_alikes(place, place.requests.get(plan.requests))
+        alike |= look_alikes(workspace, workspace.requests.get(plan.requests))
         for step in STEPS:
             lease.check()
             with current().spinner(_TOLD[step]):
@@ -169,19 +173,19 @@ def _erase(
         yield plan
 
 
-def _waiting(place: Workspace, state: State) -> list[dict[str, Any]]:
+def _waiting(workspace: Workspace, state: State) -> list[dict[str, Any]]:
     """Open requests that no erase run may carry out: held, or not approved yet."""
-    needs, now = place.config.erasure.needs_approval, place.clock.now()
-    views = [view_of(r, state, needs, now) for r in place.requests.pending()]
+    needs, now = workspace.config.erasure.needs_approval, workspace.clock.now()
+    views = [view_of(r, state, needs, now) for r in workspace.requests.pending()]
     return [
         {"request": v.request.request_id, "state": v.state, "due": v.request.due} for v in views
     ]
 
 
-def _show_budget(place: Workspace, outcome: str, problem: str, steps: Steps) -> None:
+def _show_budget(workspace: Workspace, outcome: str, problem: str, steps: Steps) -> None:
     """The budget, on the page of this run. Numbers only."""
-    state = place.ledger.state()
-    budget = place.budget_of(state)
+    state = workspace.ledger.state()
+    budget = workspace.budget_of(state)
     if budget is None:
         return
     row = {
@@ -192,7 +196,7 @@ def _show_budget(place: Workspace, outcome: str, problem: str, steps: Steps) -> 
         "certain requests left": budget["certain_requests_left"],
         "full retrain": outcome,
     }
-    expected = place.forecast_of(state)
+    expected = workspace.forecast_of(state)
     if expected:
         row |= {f"expected requests left ({k})": v for k, v in expected["requests"].items()}
         row |= {f"expected until ({k})": v for k, v in (expected["dates"] or {}).items()}

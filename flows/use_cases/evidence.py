@@ -16,28 +16,28 @@ from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[str, Any]:
+def write_bundle(workspace: Workspace, target: Path, earlier: list[Path]) -> dict[str, Any]:
     """Every certificate with its proofs, as a zip file. `earlier`: checkpoints that an auditor
     kept; the bundle proves that the ledger continues them.
 
     Raises LedgerError when it does not, CertificateError when a certificate is not as the ledger
     recorded it, UsageError when there is none.
     """
-    check_whole(place)
-    leaves = place.ledger.leaves()
-    kept = [read_checkpoint(_read(path), *place.signing.public_keys()) for path in earlier]
+    check_whole(workspace)
+    leaves = workspace.ledger.leaves()
+    kept = [read_checkpoint(_read(path), *workspace.signing.public_keys()) for path in earlier]
     for checkpoint in kept:
         check_continues(checkpoint, leaves)
-    state = place.ledger.state()
+    state = workspace.ledger.state()
     if not state.certified and not state.closed:
         raise UsageError(
             "expected at least one certificate, got none; `s3t request` and `s3t erase` make them"
         )
     certificates = {
-        request: _certificate(place, request) for request in (*state.certified, *state.closed)
+        request: _certificate(workspace, request) for request in (*state.certified, *state.closed)
     }
-    newest, signed = place.signing.write_checkpoint()
-    files = make_bundle(certificates, newest, signed, place.ledger.events(), kept)
+    newest, signed = workspace.signing.write_checkpoint()
+    files = make_bundle(certificates, newest, signed, workspace.ledger.events(), kept)
     write_atomically(target, _zipped(files), SHARED_MODE)
     return {
         "bundle": str(target),
@@ -47,18 +47,18 @@ def write_bundle(place: Workspace, target: Path, earlier: list[Path]) -> dict[st
     }
 
 
-def write_ledger(place: Workspace, target: Path) -> dict[str, Any]:
+def write_ledger(workspace: Workspace, target: Path) -> dict[str, Any]:
     """The whole ledger with a checkpoint of it, as a text file: keyed digests, no personal data."""
-    newest, signed = place.signing.write_checkpoint()
+    newest, signed = workspace.signing.write_checkpoint()
     write_atomically(
-        target, export_ledger(signed, place.ledger.entries()[: newest.head.size]), SHARED_MODE
+        target, export_ledger(signed, workspace.ledger.entries()[: newest.head.size]), SHARED_MODE
     )
     return {"ledger": str(target), "entries": newest.head.size, "root": newest.head.root}
 
 
-def _certificate(place: Workspace, request: str) -> bytes:
+def _certificate(workspace: Workspace, request: str) -> bytes:
     try:
-        return read_regular(place.certificates_dir / f"{request}.json")
+        return read_regular(workspace.certificates_dir / f"{request}.json")
     except OSError:
         raise CertificateError(
             f"expected the certificate of {request} in .s3t/certificates, got none; restore it "

@@ -51,17 +51,17 @@ class Finding:
     erased: Erased | None = None
 
 
-def rule_of(place: Workspace) -> tuple[str, ...]:
+def rule_of(workspace: Workspace) -> tuple[str, ...]:
     """The rule for ids that the data was placed by; before the first data, the one of the
     settings."""
-    state = place.ledger.state()
-    return state.dataset.id_rule if state.dataset else place.config.data.id_rule
+    state = workspace.ledger.state()
+    return state.dataset.id_rule if state.dataset else workspace.config.data.id_rule
 
 
-def spelt(place: Workspace, given: Iterable[str]) -> dict[str, str]:
+def spelt(workspace: Workspace, given: Iterable[str]) -> dict[str, str]:
     """Ids under the rule, by the ids as given. Raises UsageError for one of which nothing is
     left."""
-    rule = rule_of(place)
+    rule = rule_of(workspace)
     found = {each: spelt_under(rule, each) for each in given}
     if any(given and not under for given, under in found.items()):
         raise UsageError(
@@ -71,23 +71,23 @@ def spelt(place: Workspace, given: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def may_tell(place: Workspace) -> bool:
+def may_tell(workspace: Workspace) -> bool:
     """Whether whoever runs this may also erase."""
-    return place.database.may_erase()
+    return workspace.database.may_erase()
 
 
-def look_up(place: Workspace, ids: Mapping[str, str], record: str = "") -> dict[str, Finding]:
+def look_up(workspace: Workspace, ids: Mapping[str, str], record: str = "") -> dict[str, Finding]:
     """For every id as given (`ids`: with how it is spelt under the rule), whether somebody has it;
     who is asked for by one `record` alone counts as found where any of their rows is. Raises
     nothing: a request is taken whatever the data is like."""
-    if why := _not_told(place):
+    if why := _not_told(workspace):
         return dict.fromkeys(ids, Finding("not told", why=why))
-    state, keys, rule = place.ledger.state(), place.keys, rule_of(place)
+    state, keys, rule = workspace.ledger.state(), workspace.keys, rule_of(workspace)
     digests = {given: subject_digest(keys, under) for given, under in ids.items()}
     folds = {given: form_of(keys, "folded", folded(given)) for given in ids}
     try:
-        index, why = _indexed(place, state, set(digests.values()), set(folds.values()))
-        asked = {r.subject for r in place.requests.pending() if not r.record}
+        index, why = _indexed(workspace, state, set(digests.values()), set(folds.values()))
+        asked = {r.subject for r in workspace.requests.pending() if not r.record}
     except (DataError, GuaranteeError, StorageError) as error:
         return dict.fromkeys(ids, Finding("not told", why=str(error)))
     except OSError:
@@ -100,34 +100,34 @@ def look_up(place: Workspace, ids: Mapping[str, str], record: str = "") -> dict[
         if digest in index.subjects:
             near = set() if EXACT in rule else near - asked
             findings[given] = Finding(
-                "in the data", _guessed(place, rule, given, near), len(near), why
+                "in the data", _guessed(workspace, rule, given, near), len(near), why
             )
             continue
         gone = erased.get((digest, "")) or erased.get(
-            (digest, _record_of(place, ids[given], record))
+            (digest, _record_of(workspace, ids[given], record))
         )
         findings[given] = Finding(
             "nearly" if near else "nobody",
-            _guessed(place, rule, given, near),
+            _guessed(workspace, rule, given, near),
             len(near),
             erased=gone,
         )
     return findings
 
 
-def look_up_hashed(place: Workspace, hashed: Iterable[str]) -> dict[str, Finding]:
+def look_up_hashed(workspace: Workspace, hashed: Iterable[str]) -> dict[str, Finding]:
     """For every hash of an id (`sha256:HEX`), whether somebody has an id that it is of, or is of in
     lower case. Raises UsageError for what is no such hash."""
     parsed = {f"{name}:{digits}": (name, digits) for name, digits in map(parse_hashed, hashed)}
-    if why := _not_told(place):
+    if why := _not_told(workspace):
         return dict.fromkeys(parsed, Finding("not told", why=why))
     state, forms = (
-        place.ledger.state(),
-        {told: hashed_forms(place.keys, *each) for told, each in parsed.items()},
+        workspace.ledger.state(),
+        {told: hashed_forms(workspace.keys, *each) for told, each in parsed.items()},
     )
     try:
         index = look_in_every_index(
-            place, state, set(), {form for each in forms.values() for form in each}
+            workspace, state, set(), {form for each in forms.values() for form in each}
         )
     except (DataError, GuaranteeError, StorageError) as error:
         return dict.fromkeys(parsed, Finding("not told", why=str(error)))
@@ -137,21 +137,23 @@ def look_up_hashed(place: Workspace, hashed: Iterable[str]) -> dict[str, Finding
     }
 
 
-def look_alikes(place: Workspace, requests: Iterable[DeletionRequest]) -> dict[str, frozenset[str]]:
+def look_alikes(
+    workspace: Workspace, requests: Iterable[DeletionRequest]
+) -> dict[str, frozenset[str]]:
     """By open request, the subjects (digests) in the data whose id is spelt nearly as it was asked
     for. A request of which nobody can say that is left out: for one record, by a hash, or one that
     lost its id."""
-    state, keys, rule = place.ledger.state(), place.keys, rule_of(place)
+    state, keys, rule = workspace.ledger.state(), workspace.keys, rule_of(workspace)
     wanted = {r.subject: r.request_id for r in requests if not r.record}
-    if not wanted or _not_told(place):
+    if not wanted or _not_told(workspace):
         return {}
     folds: dict[str, str] = {}
-    for given in place.needles.read("", dict.fromkeys(wanted.values(), ())).ids:
+    for given in workspace.needles.read("", dict.fromkeys(wanted.values(), ())).ids:
         digest = subject_digest(keys, spelt_under(rule, given))
         if digest in wanted:
             folds[digest] = form_of(keys, "folded", folded(given))
     try:
-        index = look_in_every_index(place, state, set(), set(folds.values()))
+        index = look_in_every_index(workspace, state, set(), set(folds.values()))
     except (DataError, GuaranteeError, StorageError):
         return {}
     return {
@@ -183,48 +185,48 @@ def erased_of(erased: Mapping[tuple[str, str], Erased], asked: RequestRecord) ->
     return next((each for each in told if each), None)
 
 
-def _not_told(place: Workspace) -> str:
+def _not_told(workspace: Workspace) -> str:
     """Why whoever runs this is told nothing of who is in the data, "" where they are."""
-    if not may_tell(place):
+    if not may_tell(workspace):
         return _NOT_YOURS
-    return "" if place.ledger.state().datasets else "there is no data yet"
+    return "" if workspace.ledger.state().datasets else "there is no data yet"
 
 
 def _indexed(
-    place: Workspace, state: State, subjects: set[str], forms: set[str]
+    workspace: Workspace, state: State, subjects: set[str], forms: set[str]
 ) -> tuple[IndexFound, str]:
     """What every index says; where an earlier one cannot be read, and the subjects are all in the
     current data, what that says, and why it is not all. Raises DataError, GuaranteeError."""
     try:
-        return look_in_every_index(place, state, subjects, forms), ""
+        return look_in_every_index(workspace, state, subjects, forms), ""
     except (DataError, GuaranteeError, StorageError) as error:
         return _with_quarantine(
-            place,
-            place.datasets.look_up(state.datasets, state.destroyed_objects, subjects, forms),
+            workspace,
+            workspace.datasets.look_up(state.datasets, state.destroyed_objects, subjects, forms),
             subjects,
             forms,
         ), str(error)
 
 
 def look_in_every_index(
-    place: Workspace, state: State, subjects: set[str], forms: set[str]
+    workspace: Workspace, state: State, subjects: set[str], forms: set[str]
 ) -> IndexFound:
     """What every stored index and quarantine say: stages of an earlier data version may still
     answer."""
-    found = place.datasets.look_up(
+    found = workspace.datasets.look_up(
         state.datasets, state.destroyed_objects, subjects, forms, earlier=True
     )
-    return _with_quarantine(place, found, subjects, forms)
+    return _with_quarantine(workspace, found, subjects, forms)
 
 
 def _with_quarantine(
-    place: Workspace, found: IndexFound, subjects: set[str], forms: set[str]
+    workspace: Workspace, found: IndexFound, subjects: set[str], forms: set[str]
 ) -> IndexFound:
     known, by_form = (
         set(found.subjects),
         {form: set(who) for form, who in found.subjects_by_form.items()},
     )
-    for line in place.datasets.quarantined():
+    for line in workspace.datasets.quarantined():
         digest = line.get("subject_digest", "")
         known |= {digest} & subjects
         for form in forms.intersection(line.get("forms", ())) if digest else ():
@@ -233,17 +235,21 @@ def _with_quarantine(
 
 
 def _guessed(
-    place: Workspace, rule: Collection[str], given: str, near: Collection[str]
+    workspace: Workspace, rule: Collection[str], given: str, near: Collection[str]
 ) -> tuple[str, ...]:
     """As the ids of those are spelt, of whom it follows from what was given: one spelling of
     each."""
     found: dict[str, str] = {}
     for spelling in near_spellings(given) if near else ():
-        digest = subject_digest(place.keys, spelt_under(rule, spelling))
+        digest = subject_digest(workspace.keys, spelt_under(rule, spelling))
         if digest in near:
             found.setdefault(digest, spelling)
     return tuple(found.values())
 
 
-def _record_of(place: Workspace, subject: str, record: str) -> str:
-    return record_digest(place.keys, subject, spelt_under(rule_of(place), record)) if record else ""
+def _record_of(workspace: Workspace, subject: str, record: str) -> str:
+    return (
+        record_digest(workspace.keys, subject, spelt_under(rule_of(workspace), record))
+        if record
+        else ""
+    )

@@ -77,7 +77,7 @@ class IngestReport:
 
 
 def run_ingest(
-    place: Workspace,
+    workspace: Workspace,
     sources: list[str],
     append: bool,
     chunk_rows: int,
@@ -86,12 +86,12 @@ def run_ingest(
 ) -> IngestReport:
     """Ingest under the locks. `append`: unite with what is there. `shrink`: also where much of what
     is there would be gone ([data] max_shrink)."""
-    with healing_a_lost_lease(place), access.training(place), access.changing(place):
-        return ingest_source(place, sources, append, chunk_rows, shrink, steps)
+    with healing_a_lost_lease(workspace), access.training(workspace), access.changing(workspace):
+        return ingest_source(workspace, sources, append, chunk_rows, shrink, steps)
 
 
 def ingest_source(
-    place: Workspace,
+    workspace: Workspace,
     source: str | list[str],
     append: bool,
     chunk_rows: int,
@@ -104,23 +104,23 @@ def ingest_source(
 
     sources = named(source)
     for each in sources:
-        place.check_example_key(each)
-    preflight(place.config, sources)
-    state = place.ledger.state()
+        workspace.check_example_key(each)
+    preflight(workspace.config, sources)
+    state = workspace.ledger.state()
     refuse_open_plan(state)
     if append and state.dataset is not None:
-        check_topology(place, state)
-    folder = place.temporary_dir / f"ingest-{os.getpid()}"
-    sweep(place)
+        check_topology(workspace, state)
+    folder = workspace.temporary_dir / f"ingest-{os.getpid()}"
+    sweep(workspace)
     as_owner_only(folder / "spool")
     try:
-        return _ingest(place, state, sources, append, chunk_rows, folder, shrink, steps)
+        return _ingest(workspace, state, sources, append, chunk_rows, folder, shrink, steps)
     finally:
-        remove_tree(place.temporary_dir)
+        remove_tree(workspace.temporary_dir)
 
 
 def _ingest(
-    place: Workspace,
+    workspace: Workspace,
     state: State,
     sources: list[str],
     append: bool,
@@ -129,11 +129,11 @@ def _ingest(
     shrink: bool,
     steps: Steps,
 ) -> IngestReport:
-    config, topology = place.config, place.config.topology
-    place.requests.check()
-    rule, columns = id_basis(place, state, append, shrink)
+    config, topology = workspace.config, workspace.config.topology
+    workspace.requests.check()
+    rule, columns = id_basis(workspace, state, append, shrink)
     builder = SnapshotBuilder(
-        place.keys,
+        workspace.keys,
         topology,
         config.data.held_out,
         folder / "spool",
@@ -143,12 +143,12 @@ def _ingest(
     )
     try:
         taken = steps.run(
-            "validate-and-place", lambda: read_and_place(place, sources, chunk_rows, builder)
+            "validate-and-place", lambda: read_and_place(workspace, sources, chunk_rows, builder)
         )
         if not append:
-            check_tiers(place, builder)
+            check_tiers(workspace, builder)
         described, late = _write_slices(
-            place,
+            workspace,
             builder,
             folder / "data",
             state.dataset if append else None,
@@ -175,12 +175,12 @@ def _ingest(
             f"refused: {_count_reasons(refused)}{taken.told_labels()}; nothing was changed"
         )
     if not append and not shrink:
-        check_shrinkage(place, state, builder)
+        check_shrinkage(workspace, state, builder)
     version, changed = steps.run(
-        "version-data", lambda: version_files(place, state, folder / "data", described)
+        "version-data", lambda: version_files(workspace, state, folder / "data", described)
     )
-    _write_quarantine(place, refused, append)
-    place.signing.write_checkpoint()
+    _write_quarantine(workspace, refused, append)
+    workspace.signing.write_checkpoint()
     counts = builder.counts
     return IngestReport(
         counts.records,
@@ -219,15 +219,15 @@ class Taken:
 
 
 def read_and_place(
-    place: Workspace, sources: list[str], chunk_rows: int, builder: SnapshotBuilder
+    workspace: Workspace, sources: list[str], chunk_rows: int, builder: SnapshotBuilder
 ) -> Taken:
     """Step 1 and 2."""
     from flows.adapters.sources import Source
     from flows.adapters.subjects import Spellings, under_the_rule
 
-    config, tiers = place.config.data, place.config.placement_tiers
-    labels = place.config.require_labels()
-    source = Source(sources, config, place.config.tiers.column)
+    config, tiers = workspace.config.data, workspace.config.placement_tiers
+    labels = workspace.config.require_labels()
+    source = Source(sources, config, workspace.config.tiers.column)
     chunks = source.chunks(chunk_rows)
     first = next(chunks, None)
     if first is None:
@@ -249,7 +249,7 @@ def read_and_place(
                 spoilt = chunk[ROW].isin(list(verdicts.refused))
                 taken.undeclared.add_refused(chunk[spoilt], config)
                 taken.refused += [
-                    _quarantined(place, values, verdicts.refused[values[ROW]], builder)
+                    _quarantined(workspace, values, verdicts.refused[values[ROW]], builder)
                     for values in admitted[spoilt].to_dict("records")
                 ]
                 admitted = admitted[~spoilt]
@@ -262,7 +262,7 @@ def read_and_place(
 
 
 def _write_slices(
-    place: Workspace,
+    workspace: Workspace,
     builder: SnapshotBuilder,
     folder: Path,
     recorded: DatasetVersion | None,
@@ -272,31 +272,33 @@ def _write_slices(
 ) -> tuple[DatasetVersion, list[Refused]]:
     """Step 3: what every file holds, and the rows refused on the way. Rows of `recorded` stay;
     without it the slices of many rows are settled in several processes."""
-    existing = partial(place.datasets.recorded_rows, recorded) if recorded else None
-    identities = place.datasets.recorded_index(recorded) if recorded else None
+    existing = partial(workspace.datasets.recorded_rows, recorded) if recorded else None
+    identities = workspace.datasets.recorded_index(recorded) if recorded else None
     with current().spinner("Writing the slices"), mapping(many and existing is None) as each:
         refused = list(builder.write(folder, existing, each, identities))
-        return place.datasets.describe(place.config.topology, folder, each, rule, columns), refused
+        return workspace.datasets.describe(
+            workspace.config.topology, folder, each, rule, columns
+        ), refused
 
 
 def version_files(
-    place: Workspace, state: State, folder: Path, described: DatasetVersion
+    workspace: Workspace, state: State, folder: Path, described: DatasetVersion
 ) -> tuple[str, bool]:
     """Step 4: (version, whether it is a new one)."""
-    stores.pin_settings(place)
+    stores.pin_settings(workspace)
     with current().spinner("Versioning the data with DVC"):
         same = state.dataset is not None and replace(state.dataset, version="") == described
-        place.datasets.replace(folder)
-        dataset = place.datasets.add(described)
+        workspace.datasets.replace(folder)
+        dataset = workspace.datasets.add(described)
         if not same:
-            place.ledger.append(
+            workspace.ledger.append(
                 events.DatasetChanged(
-                    time=place.now(),
+                    time=workspace.now(),
                     cause="ingest",
                     dataset=dataset,
                 )
             )
-        place.datasets.publish(dataset)
+        workspace.datasets.publish(dataset)
     return dataset.version, not same
 
 
@@ -310,11 +312,11 @@ def _source_rows(data: DataConfig, tiers: Tiers | None, chunk: Any) -> Iterator[
 
 
 def _quarantined(
-    place: Workspace, values: dict[str, Any], reasons: list[str], builder: SnapshotBuilder
+    workspace: Workspace, values: dict[str, Any], reasons: list[str], builder: SnapshotBuilder
 ) -> dict[str, Any]:
     """A refused row as it is kept. Without a readable subject only its place is: nobody could erase
     its values; and of a subject or a record that was erased nothing comes back."""
-    data = place.config.data
+    data = workspace.config.data
     subject, record = _id_in(values, data.subject, data), _id_in(values, data.record, data)
     line = {
         "row": int(values[ROW]),
@@ -329,9 +331,9 @@ def _quarantined(
     kept = {c: v for c, v in values.items() if c not in (ROW, MALFORMED, GIVEN, data.subject)}
     return line | {
         "values": kept,
-        "subject_digest": subject_digest(place.keys, subject),
+        "subject_digest": subject_digest(workspace.keys, subject),
         "forms": sorted(builder.forms_of(subject, values[GIVEN])),
-        "record_digest": record_digest(place.keys, subject, record) if record else "",
+        "record_digest": record_digest(workspace.keys, subject, record) if record else "",
     }
 
 
@@ -346,14 +348,14 @@ def _id_in(values: dict[str, Any], column: str, data: DataConfig) -> str:
     return value if readable else ""
 
 
-def _write_quarantine(place: Workspace, refused: list[dict[str, Any]], append: bool) -> None:
+def _write_quarantine(workspace: Workspace, refused: list[dict[str, Any]], append: bool) -> None:
     from flows.adapters.datasets import QUARANTINE, write_quarantine
 
-    path = place.state_dir / QUARANTINE
-    earlier = place.datasets.quarantined() if append else []
+    path = workspace.state_dir / QUARANTINE
+    earlier = workspace.datasets.quarantined() if append else []
     if refused or path.exists():
         lines = {json.dumps(line, sort_keys=True): line for line in [*earlier, *refused]}
-        write_quarantine(path, lines.values(), place.keys)
+        write_quarantine(path, lines.values(), workspace.keys)
 
 
 def _count_reasons(refused: list[dict[str, Any]]) -> dict[str, int]:

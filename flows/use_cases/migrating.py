@@ -58,13 +58,13 @@ def migrate(
     """Move the workspace to the places that `settings` (TOML, of the file `source`; "" to finish a
     move that was begun) names. Returns what was moved. Raises UsageError, StorageError,
     WorkspaceError, Busy."""
-    with _alone(root) as place:
-        journal = _journal(place)
+    with _alone(root) as workspace:
+        journal = _journal(workspace)
         if journal is None:
-            old, new = place.config, merge_config(place.config, settings, source)
+            old, new = workspace.config, merge_config(workspace.config, settings, source)
             _check_target(old, new)
             _check_begin(Workspace(root, old), Workspace(root, new))
-            journal = _Journal(place.migration_path, uuid.uuid4().hex, old, new)
+            journal = _Journal(workspace.migration_path, uuid.uuid4().hex, old, new)
             journal.write()
         elif settings and merge_config(journal.old, settings, source) != journal.new:
             raise UsageError(
@@ -80,8 +80,8 @@ def migrate(
 def undo(root: Path, told: Callable[[str], None]) -> dict[str, Any]:
     """Destroy what an unfinished move copied; the workspace stays where it was. Raises UsageError
     when there is none, or when the database has moved already."""
-    with _alone(root) as place:
-        journal = _journal(place)
+    with _alone(root) as workspace:
+        journal = _journal(workspace)
         if journal is None:
             raise UsageError("expected an unfinished move, got none; there is nothing to undo")
         move = _Move(journal, root, told)
@@ -97,15 +97,15 @@ def undo(root: Path, told: Callable[[str], None]) -> dict[str, Any]:
 @contextlib.contextmanager
 def _alone(root: Path) -> Iterator[Workspace]:
     """Nobody else trains, erases or serves on this machine."""
-    place = Workspace(root)
-    if is_held(place.serve_lock_path):
+    workspace = Workspace(root)
+    if is_held(workspace.serve_lock_path):
         raise Busy(
             "expected no `s3t serve` in this workspace, got one that runs; stop it, then run the "
             "command again"
         )
-    with workspace_lock(place.training_lock_path), workspace_lock(place.lock_path):
-        access.check_footing(place)
-        yield place
+    with workspace_lock(workspace.training_lock_path), workspace_lock(workspace.lock_path):
+        access.check_footing(workspace)
+        yield workspace
 
 
 @dataclass(frozen=True)
@@ -137,11 +137,11 @@ class _Journal:
         )
 
 
-def _journal(place: Workspace) -> _Journal | None:
+def _journal(workspace: Workspace) -> _Journal | None:
     """The unfinished move. Raises WorkspaceError for a damaged journal."""
-    path = place.migration_path
+    path = workspace.migration_path
     if not path.is_file():
-        return _begun(place)
+        return _begun(workspace)
     try:
         said = json.loads(read_regular(path))
         return _Journal(
@@ -160,17 +160,17 @@ def _journal(place: Workspace) -> _Journal | None:
         ) from None
 
 
-def _begun(place: Workspace) -> _Journal | None:
+def _begun(workspace: Workspace) -> _Journal | None:
     """The move that the ledger says was begun and not ended; how far it came, nobody knows any
     more."""
-    told = place.ledger.state().moving
+    told = workspace.ledger.state().moving
     if told is None:
         return None
-    everything = {name: section.model_dump(mode="json") for name, section in place.config}
+    everything = {name: section.model_dump(mode="json") for name, section in workspace.config}
     old, new = (
         Config.model_validate({**everything, **getattr(told, side)}) for side in ("old", "new")
     )
-    journal = _Journal(place.migration_path, told.move, old, new, claimed=True)
+    journal = _Journal(workspace.migration_path, told.move, old, new, claimed=True)
     journal.write()
     return journal
 
@@ -246,16 +246,16 @@ def _check_apart(old: Workspace, new: Workspace) -> None:
     """Raises UsageError for a place that is, or lies within, one that is there already: destroying
     what is left at the one would destroy the other."""
 
-    def where(place: Workspace, url: str) -> str:
-        return f"{url.rstrip('/')}/" if is_bucket(url) else f"{(place.root / url).resolve()}/"
+    def where(workspace: Workspace, url: str) -> str:
+        return f"{url.rstrip('/')}/" if is_bucket(url) else f"{(workspace.root / url).resolve()}/"
 
     before = [where(old, old.config.store.url), where(old, old.config.dvc.remote)]
     after = [where(new, new.config.store.url), where(new, new.config.dvc.remote)]
-    for moves, place, others in (
+    for moves, url, others in (
         (old.config.store != new.config.store, after[0], [*before, after[1]]),
         (old.config.dvc != new.config.dvc, after[1], [*before, after[0]]),
     ):
-        if moves and any(place.startswith(o) or o.startswith(place) for o in others):
+        if moves and any(url.startswith(o) or o.startswith(url) for o in others):
             raise UsageError(
                 "expected a new place beside the old ones, got one that is the same as, within or "
                 "around another of them; name another"
@@ -341,14 +341,14 @@ class _Move:
         write_atomically(root / CONFIG_NAME, render_config(self.new.config).encode(), SHARED_MODE)
         if self._moves["dvc"]:
             write_remote(root, self.new.config.dvc.remote)
-        place = Workspace(root)
-        state = place.ledger.state()
-        self.old.ledger_of, self._owner = place, place.owner
+        workspace = Workspace(root)
+        state = workspace.ledger.state()
+        self.old.ledger_of, self._owner = workspace, workspace.owner
         if (root / ".git").exists():
             commit_files(root, [CONFIG_NAME, ".dvc/config"], "s3t: the workspace moved")
         if state.dataset is not None:
-            place.datasets.publish(state.dataset)
-        place.signing.write_checkpoint()
+            workspace.datasets.publish(state.dataset)
+        workspace.signing.write_checkpoint()
         self._told("what is left at the old places")
         if self._journal.emptied != "old":
             self._destroy(self.old)
@@ -356,8 +356,8 @@ class _Move:
         self._forget(self.old)
         return {
             "moved": sorted(k for k, v in self._moves.items() if v),
-            "entries": len(place.ledger.entries()),
-            "requests": len(place.requests.all()),
+            "entries": len(workspace.ledger.entries()),
+            "requests": len(workspace.requests.all()),
             "stages": len(state.stages),
             "objects": len(_objects(state)),
             "versions": sorted((v.version for v in _kept(state)), key=int),
@@ -381,14 +381,16 @@ class _Move:
         self._journal = replace(self._journal, **changes)
         self._journal.write()
 
-    def _places(self, place: Workspace) -> list[LeftPlace]:
+    def _places(self, workspace: Workspace) -> list[LeftPlace]:
         return [
-            LeftPlace.of(place, section, self._owner) for section in _FILED if self._moves[section]
+            LeftPlace.of(workspace, section, self._owner)
+            for section in _FILED
+            if self._moves[section]
         ]
 
-    def _forget(self, place: Workspace) -> None:
+    def _forget(self, workspace: Workspace) -> None:
         """The end: what was emptied bears no mark any more, and there is no move."""
-        for left in self._places(place):
+        for left in self._places(workspace):
             left.forget()
         remove_file(self._journal.path)
 
@@ -456,29 +458,29 @@ class _Move:
             target.serve(kept[-1].version)
         return adopted
 
-    def _destroy(self, place: Workspace) -> None:
+    def _destroy(self, workspace: Workspace) -> None:
         """What is ours at the places of `place` that are in the move."""
-        for left in self._places(place):
+        for left in self._places(workspace):
             left.empty()
         if self._moves["registry"]:
-            if _embedded(place):
-                for path in _registry_files(place):
+            if _embedded(workspace):
+                for path in _registry_files(workspace):
                     remove_tree(path)
             else:
-                for url in filter(is_bucket, place.registry.places()):
+                for url in filter(is_bucket, workspace.registry.places()):
                     S3Blobs(url).abort_uploads()
-                place.registry.forget()
+                workspace.registry.forget()
         if self._moves["database"]:
-            _database(place).remove(self._owner)
+            _database(workspace).remove(self._owner)
 
 
-def _database(place: Workspace) -> Database:
+def _database(workspace: Workspace) -> Database:
     """Without asking that it is there."""
-    return Database(place.config.database.url, place.root, place.keys.sealing)
+    return Database(workspace.config.database.url, workspace.root, workspace.keys.sealing)
 
 
-def _remote(place: Workspace) -> Blobs:
-    return place_of(place.config.dvc.remote, place.root)[0]
+def _remote(workspace: Workspace) -> Blobs:
+    return place_of(workspace.config.dvc.remote, workspace.root)[0]
 
 
 def _written(target: Blobs, name: str, data: bytes) -> bytes:
@@ -504,9 +506,9 @@ def _kept(state: State) -> list[VersionRecord]:
     )
 
 
-def _embedded(place: Workspace) -> bool:
-    return not place.config.registry.tracking_uri
+def _embedded(workspace: Workspace) -> bool:
+    return not workspace.config.registry.tracking_uri
 
 
-def _registry_files(place: Workspace) -> list[Path]:
-    return [place.state_dir / "mlflow.db", place.state_dir / "mlartifacts"]
+def _registry_files(workspace: Workspace) -> list[Path]:
+    return [workspace.state_dir / "mlflow.db", workspace.state_dir / "mlartifacts"]

@@ -301,7 +301,7 @@ def suggest_prior(silenced: Listing[int], slices: int) -> tuple[float, ...]:
     return tuple(rounded)
 
 
-def suggested(place: Any, skew: str, tiers: str) -> tuple[tuple[float, ...], str]:
+def suggested(workspace: Any, skew: str, tiers: str) -> tuple[tuple[float, ...], str]:
     """A prior and where it comes from: a declared skew and tiers, or the slices that past erasures
     silenced.
 
@@ -315,19 +315,19 @@ def suggested(place: Any, skew: str, tiers: str) -> tuple[tuple[float, ...], str
             likely=(likely[0], likely[1]), tiers=(int(counts[0]), int(counts[1]))
         )
         return stream.slice_shares(int(sum(counts))), f"skew {skew} with tiers {tiers}"
-    if place is None:
+    if workspace is None:
         raise UsageError(
             "expected a workspace whose past erasures suggest a prior, or --skew and --tiers, got "
             "neither"
         )
     silenced = [
         index
-        for event in place.ledger.events()
+        for event in workspace.ledger.events()
         if event["type"] == "planned"
         for _, index in event["plan"]["slices"]
     ]
     return (
-        suggest_prior(silenced, place.config.system.slices),
+        suggest_prior(silenced, workspace.config.system.slices),
         f"{len(silenced)} slices silenced so far, each index counted once more",
     )
 

@@ -53,7 +53,7 @@ class _Context:
     model_config: dict[str, Any]
 
 
-def champion_of(place: Workspace) -> Answering:
+def champion_of(workspace: Workspace) -> Answering:
     """`models:/NAME@champion`, once it is clear that its files are those that the ledger recorded.
     Raises UsageError when nothing serves yet, GuaranteeError for other files, and where the
     registry names another version or other files. It answers as long as that version serves, and
@@ -64,11 +64,11 @@ def champion_of(place: Workspace) -> Answering:
     erasure must destroy among them: they come into the workspace instead, and are gone when the
     model is in memory.
     """
-    return _loaded(place, _champion(place))
+    return _loaded(workspace, _champion(workspace))
 
 
-def _champion(place: Workspace) -> VersionRecord:
-    champion = place.ledger.state().champion
+def _champion(workspace: Workspace) -> VersionRecord:
+    champion = workspace.ledger.state().champion
     if champion is None:
         raise UsageError(
             "expected a model version to serve, got none; run `s3t ingest SOURCE` and `s3t train`"
@@ -76,7 +76,7 @@ def _champion(place: Workspace) -> VersionRecord:
     return champion
 
 
-def _loaded(place: Workspace, champion: VersionRecord) -> Answering:
+def _loaded(workspace: Workspace, champion: VersionRecord) -> Answering:
     with current().spinner("Loading the model"):
         import transformers
 
@@ -84,12 +84,12 @@ def _loaded(place: Workspace, champion: VersionRecord) -> Answering:
 
         transformers.utils.logging.disable_progress_bar()
         code = Champion()
-        with place.registry.checked_files(champion, place.state_dir / "loading") as files:
+        with workspace.registry.checked_files(champion, workspace.state_dir / "loading") as files:
             code.load_context(_Context({"release": str(files)}, {"pinned": True}))
         return _Version(code)
 
 
-def predict_file(place: Workspace, source: str, out: Path) -> dict[str, Any]:
+def predict_file(workspace: Workspace, source: str, out: Path) -> dict[str, Any]:
     """Label each row of a source by its column `[data] text`, into a CSV or JSON Lines file: row
     number, label and probabilities, no text and no id. A row without a text has no label, and is
     counted (`unlabelled`). The file is its owner's alone, and whole or not there.
@@ -97,15 +97,15 @@ def predict_file(place: Workspace, source: str, out: Path) -> dict[str, Any]:
     Raises UsageError, and DataError for a source with a row that cannot be read: then nothing is
     written.
     """
-    _check_out(place, source, out)
-    started, champion = time.monotonic(), _champion(place)
+    _check_out(workspace, source, out)
+    started, champion = time.monotonic(), _champion(workspace)
     next(
-        iter(_texts(place, source)), None
+        iter(_texts(workspace, source)), None
     )  # a source that cannot be read is told before a model is loaded
-    model, rows, unlabelled = _loaded(place, champion), 0, 0
+    model, rows, unlabelled = _loaded(workspace, champion), 0, 0
     with current().spinner("Labelling") as say, writing_atomically(out) as file:
-        write = _writer(out, file, list(place.config.data.labels))
-        for batch in _texts(place, source):
+        write = _writer(out, file, list(workspace.config.data.labels))
+        for batch in _texts(workspace, source):
             try:
                 texts = [text for text in batch if text is not None]
                 answers = iter(model.predict(texts) if texts else ())
@@ -129,7 +129,7 @@ def predict_file(place: Workspace, source: str, out: Path) -> dict[str, Any]:
     }
 
 
-def _check_out(place: Workspace, source: str, out: Path) -> None:
+def _check_out(workspace: Workspace, source: str, out: Path) -> None:
     if out.suffix.lower() not in ENDINGS:
         raise UsageError(
             f"expected --out to end in {' or '.join(ENDINGS)}, got {out.suffix or 'no ending'!r}"
@@ -138,18 +138,18 @@ def _check_out(place: Workspace, source: str, out: Path) -> None:
         raise UsageError(
             "expected --out to name a file in a directory that is there, got another path"
         )
-    access.check_outside(place, out)
+    access.check_outside(workspace, out)
     if out.exists() and Path(source).exists() and out.samefile(source):
         raise UsageError("expected --out to be another file than --file, got the same")
 
 
-def _texts(place: Workspace, source: str) -> Iterator[list[str | None]]:
+def _texts(workspace: Workspace, source: str) -> Iterator[list[str | None]]:
     """The texts of a source, in its order, some at a time; None for a row without one. Raises
     DataError for a row that cannot be read."""
     from flows.adapters.sources import read_chunks
 
-    text = place.config.data.text
-    only = place.config.data.model_copy(
+    text = workspace.config.data.text
+    only = workspace.config.data.model_copy(
         update={"label": text, "subject": text, "held_out_by": text, "record": ""}
     )
     for chunk in read_chunks(source, only):

@@ -32,10 +32,12 @@ _PLAIN = re.compile(r"[^\W\d_]+(?:['\u2019.-]?[^\W\d_]+)*")
 _BETWEEN = re.compile(r"[\s,.;:()'\"\u2019!?-]+")
 
 
-def check_quotes_nobody(place: Workspace, text: str, what: str, own: Collection[str] = ()) -> None:
+def check_quotes_nobody(
+    workspace: Workspace, text: str, what: str, own: Collection[str] = ()
+) -> None:
     """That free text quotes nobody who is known. `what`: how it is called; `own`: ids as given of
     whom it is about. Raises UsageError, which never tells whom."""
-    runs = set(_runs(text, place.config.data.max_id_bytes))
+    runs = set(_runs(text, workspace.config.data.max_id_bytes))
     if len(runs) > _MOST:
         raise UsageError(
             f"expected {what} in plain words, got characters that may spell many things; say it in "
@@ -45,12 +47,12 @@ def check_quotes_nobody(place: Workspace, text: str, what: str, own: Collection[
         f
         for given in own
         if len(given) >= _LEAST
-        for f in forms_of(place.keys, given, spelt_under(rule_of(place), given))
+        for f in forms_of(workspace.keys, given, spelt_under(rule_of(workspace), given))
     }
-    if any(not mine.isdisjoint(_shown_forms(place, run)) for run in runs):
+    if any(not mine.isdisjoint(_shown_forms(workspace, run)) for run in runs):
         raise _refused(what)
     try:
-        known = _is_known(place, runs) if may_tell(place) else None
+        known = _is_known(workspace, runs) if may_tell(workspace) else None
     except (DataError, GuaranteeError, StorageError):
         known = None
     if known:
@@ -94,16 +96,16 @@ def _runs(text: str, longest: int) -> Iterator[str]:
                     yield run
 
 
-def _shown_forms(place: Workspace, run: str) -> set[str]:
+def _shown_forms(workspace: Workspace, run: str) -> set[str]:
     """The forms of an id that a run of words would show: without all in which two spellings differ,
     or as a hash."""
     hashed = {
         form
         for name, (size, _) in HASHES.items()
         if len(run) == size and _HEX.fullmatch(run)
-        for form in hashed_forms(place.keys, name, run.lower())
+        for form in hashed_forms(workspace.keys, name, run.lower())
     }
-    return hashed | {form_of(place.keys, "folded", folded(run))}
+    return hashed | {form_of(workspace.keys, "folded", folded(run))}
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,10 @@ class _Asked:
     rules: frozenset[tuple[str, ...]]
 
 
-def _asked(place: Workspace, state: State) -> _Asked:
+def _asked(workspace: Workspace, state: State) -> _Asked:
     requests = state.requests.values()
-    open_ones = [r.request_id for r in place.requests.pending()]
-    given = place.needles.read("", dict.fromkeys(open_ones, ())).ids
+    open_ones = [r.request_id for r in workspace.requests.pending()]
+    given = workspace.needles.read("", dict.fromkeys(open_ones, ())).ids
     return _Asked(
         frozenset(s for r in requests for s in (r.subject, *r.subjects)) | state.holds.keys(),
         frozenset(n for r in requests for n in r.near),
@@ -128,7 +130,7 @@ def _asked(place: Workspace, state: State) -> _Asked:
         frozenset(map(folded, given)),
         frozenset(
             [
-                rule_of(place),
+                rule_of(workspace),
                 *(r.id_rule for r in requests),
                 *(h.id_rule for h in state.holds.values()),
             ]
@@ -136,16 +138,16 @@ def _asked(place: Workspace, state: State) -> _Asked:
     )
 
 
-def _is_known(place: Workspace, runs: Iterable[str]) -> bool:
+def _is_known(workspace: Workspace, runs: Iterable[str]) -> bool:
     """Whether a run of words is the id of anybody in stored data, in quarantine, in a request or
     under a hold."""
-    state, keys = place.ledger.state(), place.keys
-    asked = _asked(place, state)
+    state, keys = workspace.ledger.state(), workspace.keys
+    asked = _asked(workspace, state)
     subjects: set[str] = set()
     forms: set[str] = set()
     for run in runs:
         under = [spelt_under(rule, run) for rule in asked.rules]
-        mine, shown = {subject_digest(keys, u) for u in under if u}, _shown_forms(place, run)
+        mine, shown = {subject_digest(keys, u) for u in under if u}, _shown_forms(workspace, run)
         near = {form_digest(keys, f) for f in (*shown, form_of(keys, "given", run))}
         hashed = {f for u in under for f in forms_of(keys, run, u)} if asked.forms else set()
         if folded(run) in asked.ids or not (
@@ -157,7 +159,7 @@ def _is_known(place: Workspace, runs: Iterable[str]) -> bool:
         subjects |= mine
         forms |= shown
     found = (
-        look_in_every_index(place, state, subjects, forms)
+        look_in_every_index(workspace, state, subjects, forms)
         if state.datasets
         else IndexFound(set(), {})
     )

@@ -38,14 +38,14 @@ _TAKEN_OVER_SECONDS = 3600.0
 
 
 @contextmanager
-def healing_a_lost_lease(place: Workspace) -> Iterator[None]:
+def healing_a_lost_lease(workspace: Workspace) -> Iterator[None]:
     """Where the block raises LostLease: what it wrote meanwhile was made from data, stages or a
     release that may be destroyed since, and goes, before anybody is told. A process that is killed
     before that leaves it to the next erase run, whose own look comes before any certificate."""
     try:
         yield
     except LostLease as error:
-        again = Workspace(place.root)
+        again = Workspace(workspace.root)
         try:
             with access.changing(again, _TAKEN_OVER_SECONDS):
                 sweep(again)
@@ -78,25 +78,25 @@ class Healed:
         return self == Healed()
 
 
-def reconcile(place: Workspace) -> Healed:
+def reconcile(workspace: Workspace) -> Healed:
     """The caller holds the workspace. What a step of an open erasure did is held against the ledger
     like the rest; what its next steps do is left to them. Before the first data there is nothing:
     then nothing is done. Raises StorageError, WorkspaceError."""
-    state = place.ledger.state()
+    state = workspace.ledger.state()
     if state.settled is None:
         return Healed()
-    for bucket in place.buckets:
+    for bucket in workspace.buckets:
         bucket.check()
-    stores.claim(place)  # what is another's must not be looked at as what came back
-    stores.note_cache(place)
-    place.signing.note_place()
-    place.datasets.put_remote_right()
+    stores.claim(workspace)  # what is another's must not be looked at as what came back
+    stores.note_cache(workspace)
+    workspace.signing.note_place()
+    workspace.datasets.put_remote_right()
     registry, problem = False, ""
     if state.plan is None or "cut over" in state.steps:  # else the cut-over makes them agree
         registry, problem = _heal_registry(
-            place, state
+            workspace, state
         )  # first: what answers must not be what is gone
-    done = _erased(place, state)
+    done = _erased(workspace, state)
     erased = targets_of(done, subjects_in(state))
     nobody = {
         f
@@ -105,21 +105,21 @@ def reconcile(place: Workspace) -> Healed:
         for f in state.requests[r.request_id].forms
     }
     data = state.dataset is not None and bool(
-        place.datasets.put_back(state.datasets, erased, state.destroyed_objects)
+        workspace.datasets.put_back(state.datasets, erased, state.destroyed_objects)
     )
-    left_stages, left_objects = _clean_left(place, state)
+    left_stages, left_objects = _clean_left(workspace, state)
     found = Healed(
-        _destroy_stages(place, state) + _destroy_activations(place, state) + left_stages,
-        _destroy_objects(place, state) + left_objects,
-        place.datasets.erase_quarantine(erased, nobody),
+        _destroy_stages(workspace, state) + _destroy_activations(workspace, state) + left_stages,
+        _destroy_objects(workspace, state) + left_objects,
+        workspace.datasets.erase_quarantine(erased, nobody),
         registry,
         data,
         problem,
     )
     if not found.nothing:
-        place.ledger.append(
+        workspace.ledger.append(
             events.Healed(
-                time=place.now(),
+                time=workspace.now(),
                 stages=found.stages,
                 objects=found.objects,
                 quarantined=found.quarantined,
@@ -130,15 +130,15 @@ def reconcile(place: Workspace) -> Healed:
     return found
 
 
-def _heal_registry(place: Workspace, state: State) -> tuple[bool, str]:
+def _heal_registry(workspace: Workspace, state: State) -> tuple[bool, str]:
     """Versions that the ledger does not know go, with all that came back; superseded ones that are
     lost are told as such; the one that serves is registered again where it is lost."""
     if not state.versions:
         return False, ""
     registry = (
-        place.make_registry()
+        workspace.make_registry()
     )  # a lost database begins anew: what it must hold is in the ledger
-    place.registry = registry
+    workspace.registry = registry
     put_back = registry.claim()
     champion = state.champion
     kept = {v.version: v for v in state.versions if not v.destroyed}
@@ -154,9 +154,9 @@ def _heal_registry(place: Workspace, state: State) -> tuple[bool, str]:
     registry.destroy(list(whole.values()), state.runs_of(state.stages))
     lost = sorted(kept.keys() - whole.keys() - {serving})
     if lost:
-        place.ledger.append(
+        workspace.ledger.append(
             events.Retired(
-                time=place.now(),
+                time=workspace.now(),
                 versions=tuple(lost),
                 stages=(),
             )
@@ -165,18 +165,18 @@ def _heal_registry(place: Workspace, state: State) -> tuple[bool, str]:
         return True, ""
     if serving not in whole:
         try:
-            champion = _registered_again(place, champion)
+            champion = _registered_again(workspace, champion)
         except ArtifactError as error:
             return True, f"the version that serves is not whole and serves no more: {error}"
     registry.serve(champion.version)
-    registry.tag(champion.version, place.budget_tags(place.ledger.state()))
+    registry.tag(champion.version, workspace.budget_tags(workspace.ledger.state()))
     return True, ""
 
 
-def unserved(place: Workspace) -> str:
+def unserved(workspace: Workspace) -> str:
     """Says that the registry does not serve the version that it is to serve, "" where it does."""
-    champion = place.ledger.state().champion
-    if champion is None or champion.destroyed or place.registry.serving() == champion.version:
+    champion = workspace.ledger.state().champion
+    if champion is None or champion.destroyed or workspace.registry.serving() == champion.version:
         return ""
     return (
         f"the registry does not answer with version {champion.version} to whoever asks for the one "
@@ -184,11 +184,14 @@ def unserved(place: Workspace) -> str:
     )
 
 
-def _registered_again(place: Workspace, champion: VersionRecord) -> VersionRecord:
+def _registered_again(workspace: Workspace, champion: VersionRecord) -> VersionRecord:
     """Under its number, or, where the registry has passed that, a new one."""
-    made = place.registry.adopt(
+    made = workspace.registry.adopt(
         champion,
-        {**release_tags(champion.release, place.ledger.head()), **accuracy_tags(champion.accuracy)},
+        {
+            **release_tags(champion.release, workspace.ledger.head()),
+            **accuracy_tags(champion.accuracy),
+        },
     )
     now = replace(
         champion,
@@ -198,18 +201,18 @@ def _registered_again(place: Workspace, champion: VersionRecord) -> VersionRecor
         document=made.document,
     )
     if made.version == champion.version:
-        place.ledger.append(
+        workspace.ledger.append(
             events.Migrated(
-                time=place.now(),
+                time=workspace.now(),
                 move="",
-                settings=place.lasting_settings(),
+                settings=workspace.lasting_settings(),
                 versions={made.version: [made.run_id, made.model_id, made.document]},
             )
         )
         return now
-    place.ledger.append(
+    workspace.ledger.append(
         events.ReleaseServes(
-            time=place.now(),
+            time=workspace.now(),
             cause="restored",
             release=champion.release,
             recipe=champion.recipe,
@@ -221,12 +224,12 @@ def _registered_again(place: Workspace, champion: VersionRecord) -> VersionRecor
             offline=champion.offline,
         ),
         events.Retired(
-            time=place.now(),
+            time=workspace.now(),
             versions=(champion.version,),
             stages=(),
         ),
         events.ReleaseMeasured(
-            time=place.now(),
+            time=workspace.now(),
             release=champion.release.release_id,
             accuracy=champion.accuracy,
         ),
@@ -234,7 +237,7 @@ def _registered_again(place: Workspace, champion: VersionRecord) -> VersionRecor
     return now
 
 
-def _clean_left(place: Workspace, state: State) -> tuple[int, int]:
+def _clean_left(workspace: Workspace, state: State) -> tuple[int, int]:
     """What came back to directories that earlier moves left: files of stages, of data objects. A
     directory that lies within or around one of today's, a remote that the operator made of it among
     them, is looked at with that; a bucket is not restored with files."""
@@ -244,77 +247,77 @@ def _clean_left(place: Workspace, state: State) -> tuple[int, int]:
     today = [
         p.resolve()
         for p in (
-            *place.datasets.local_remotes(),
+            *workspace.datasets.local_remotes(),
             *(
-                place.root / url
-                for url in (place.config.store.url, place.config.dvc.remote)
+                workspace.root / url
+                for url in (workspace.config.store.url, workspace.config.dvc.remote)
                 if not is_bucket(url)
             ),
         )
     ]
-    known = _ever_known(place)
+    known = _ever_known(workspace)
     for section, told in state.left:
         url = told.get("url", told.get("remote", ""))
-        folder = (place.root / url).resolve()
+        folder = (workspace.root / url).resolve()
         if (
             section in removed
             and not is_bucket(url)
             and not any(folder.is_relative_to(t) or t.is_relative_to(folder) for t in today)
         ):
-            left = LeftPlace(section, *place_of(url, place.root), place.owner)
+            left = LeftPlace(section, *place_of(url, workspace.root), workspace.owner)
             removed[section] += left.clean(
                 lambda name: name.rpartition(".")[0] in known or name in known
             )
-    if place.config.registry.tracking_uri and any(
+    if workspace.config.registry.tracking_uri and any(
         section == "registry" for section, _ in state.left
     ):
-        for path in (place.state_dir / "mlflow.db", place.state_dir / "mlartifacts"):
+        for path in (workspace.state_dir / "mlflow.db", workspace.state_dir / "mlartifacts"):
             removed["store"] += os.path.lexists(path)
             remove_tree(path) if path.is_dir() else remove_file(path)
     return removed["store"], removed["dvc"]
 
 
-def _ever_known(place: Workspace) -> set[str]:
+def _ever_known(workspace: Workspace) -> set[str]:
     """Digests of all stages and names of all data objects that the ledger ever told of."""
-    events = place.ledger.events()
+    events = workspace.ledger.events()
     datasets = [dataset_from_json(e["dataset"]) for e in events if e["type"] == "dataset"]
     return {e["stage"]["digest"] for e in events if e["type"] == "stage"} | {
         object_name(md5) for d in datasets for md5 in (d.version, *(f.md5 for f in d.files()))
     }
 
 
-def _destroy_stages(place: Workspace, state: State) -> int:
+def _destroy_stages(workspace: Workspace, state: State) -> int:
     known = {s.digest for s in state.stages.values()}
-    strange = [d for d in place.store.digests() if d not in known]
+    strange = [d for d in workspace.store.digests() if d not in known]
     for digest in strange:
-        place.store.delete(digest)
+        workspace.store.delete(digest)
     return len(strange)
 
 
-def _destroy_activations(place: Workspace, state: State) -> int:
-    return place.activations.allow(
+def _destroy_activations(workspace: Workspace, state: State) -> int:
+    return workspace.activations.allow(
         {v.digest for v in state.dataset.files()} if state.dataset else ()
     )
 
 
-def _destroy_objects(place: Workspace, state: State) -> int:
-    there = place.datasets.stored(state.destroyed_objects)
+def _destroy_objects(workspace: Workspace, state: State) -> int:
+    there = workspace.datasets.stored(state.destroyed_objects)
     live = (
         {f.md5 for f in state.dataset.files()} | {state.dataset.version} if state.dataset else set()
     )
     back = sorted(there - live)
     if back:
-        place.datasets.destroy(back, [], state.dataset)
+        workspace.datasets.destroy(back, [], state.dataset)
     return len(back)
 
 
-def _erased(place: Workspace, state: State) -> list[DeletionRequest]:
+def _erased(workspace: Workspace, state: State) -> list[DeletionRequest]:
     """Requests that were carried out, but for people who have returned since; and those of an
     erasure without its certificates yet, once it has destroyed their rows."""
     destroyed = state.planned if "destroy" in state.steps else ()
     done = {*state.certified, *state.set_aside, *destroyed}
     return [
         r
-        for r in place.requests.all()
+        for r in workspace.requests.all()
         if r.request_id in done and r.suppression in state.suppressed
     ]

@@ -19,14 +19,14 @@ from s3t_core.learning.recipe import StageSpec
 
 
 def run_repair(
-    place: Workspace, minutes: float, wait_seconds: float = 0, steps: Steps = AS_THEY_STAND
+    workspace: Workspace, minutes: float, wait_seconds: float = 0, steps: Steps = AS_THEY_STAND
 ) -> TrainReport:
     """Repair the model for at most so many minutes; waits so long for another training. Raises
     UsageError, Busy."""
     if not 0 < minutes < 100_000:
         raise UsageError(f"expected a time limit above 0 minutes, got {minutes:g}")
-    with healing_a_lost_lease(place), access.training(place, wait_seconds):
-        return RepairSession(place, minutes, wait_seconds, steps).run()
+    with healing_a_lost_lease(workspace), access.training(workspace, wait_seconds):
+        return RepairSession(workspace, minutes, wait_seconds, steps).run()
 
 
 class RepairSession(TrainingSession):
@@ -35,12 +35,12 @@ class RepairSession(TrainingSession):
 
     def __init__(
         self,
-        place: Workspace,
+        workspace: Workspace,
         minutes: float,
         wait_seconds: float,
         steps: Steps,
     ) -> None:
-        super().__init__(place, "repair", wait_seconds, steps)
+        super().__init__(workspace, "repair", wait_seconds, steps)
         self._until = time.monotonic() + 60 * minutes
 
     def order(self, missing: list[StageSpec], state: State) -> list[StageSpec]:

@@ -26,7 +26,7 @@ from s3t_core.times import parse_time
 
 
 def train_first(
-    place: Workspace, problems: list[str], steps: Steps, plan: ErasurePlan
+    workspace: Workspace, problems: list[str], steps: Steps, plan: ErasurePlan
 ) -> Replacement | None:
     """A replacement for what the plan would cut over to, when that would spend the budget and no
     request is due soon.
@@ -35,39 +35,39 @@ def train_first(
     trained is no reason to miss a deadline: whatever goes wrong, and when the margin is reached,
     the erasure goes on without it, and `problems` gets the reason.
     """
-    state = place.ledger.state()
-    requests = place.requests.get(plan.requests)
-    margin = timedelta(hours=place.config.deletion_budget.retrain_first_margin_hours)
+    state = workspace.ledger.state()
+    requests = workspace.requests.get(plan.requests)
+    margin = timedelta(hours=workspace.config.deletion_budget.retrain_first_margin_hours)
     due = min(
-        parse_time(as_told(r, state).due) for r in place.requests.pending()
+        parse_time(as_told(r, state).due) for r in workspace.requests.pending()
     )  # those not ready yet count too
     until = due - margin
     if (
-        until <= place.clock.now()
+        until <= workspace.clock.now()
         or state.dataset is None
-        or not _would_spend(place, state, plan, state.dataset)
+        or not _would_spend(workspace, state, plan, state.dataset)
     ):
         return None
     try:
-        with access.training(place):
-            future = place.datasets.preview(
-                targets_of(requests, plan.subjects), state.dataset, place.next_dir
+        with access.training(workspace):
+            future = workspace.datasets.preview(
+                targets_of(requests, plan.subjects), state.dataset, workspace.next_dir
             )
-            if not _would_spend(place, state, plan, future):
+            if not _would_spend(workspace, state, plan, future):
                 return None  # a shard that the erasure empties does not count as dead
-            return ReplacementSession(place, future, until, steps).replacement()
+            return ReplacementSession(workspace, future, until, steps).replacement()
     except S3TError as error:
         reason = str(error)
     except Exception as error:  # its message may quote data
         reason = type(error).__name__
     finally:
-        sweep(place)
+        sweep(workspace)
     problems.append(f"no replacement could be trained first: {reason}")
     return None
 
 
 def _would_spend(
-    place: Workspace, state: State, plan: ErasurePlan, dataset: DatasetVersion
+    workspace: Workspace, state: State, plan: ErasurePlan, dataset: DatasetVersion
 ) -> bool:
     if state.champion is None or plan.release is None or state.retrain is not None:
         return False
@@ -76,7 +76,7 @@ def _would_spend(
         versions=[replace(state.champion, release=plan.release, accuracy=None)],
         requests_since_training=state.requests_since_training + len(plan.requests),
     )
-    budgets = [place.budget_of(s) for s in (state, after)]
+    budgets = [workspace.budget_of(s) for s in (state, after)]
     return [bool(b and b["exhausted"]) for b in budgets] == [False, True]
 
 
@@ -86,12 +86,12 @@ class ReplacementSession(TrainingSession):
 
     def __init__(
         self,
-        place: Workspace,
+        workspace: Workspace,
         future: DatasetVersion,
         until: datetime,
         steps: Steps = AS_THEY_STAND,
     ) -> None:
-        super().__init__(place, "retrain", steps=steps)
+        super().__init__(workspace, "retrain", steps=steps)
         self._future = future
         self._until = until
 
@@ -108,7 +108,7 @@ class ReplacementSession(TrainingSession):
 
     def file_of(self, relative: str) -> Path:
         """A file that will change is beside, the others are where they are."""
-        changed = self.place.next_dir / relative
+        changed = self.workspace.next_dir / relative
         return changed if changed.exists() else super().file_of(relative)
 
     def has_moved(self, state: State, spec: StageSpec | None = None) -> bool:
@@ -121,7 +121,7 @@ class ReplacementSession(TrainingSession):
 
     def out_of_time(self) -> bool:
         """Whether the requests can wait no longer."""
-        return self.place.clock.now() >= self._until
+        return self.workspace.clock.now() >= self._until
 
     def replacement(self) -> Replacement | None:
         """The release, measured and found good enough, and its recipe; None when there is nothing
@@ -139,7 +139,7 @@ class ReplacementSession(TrainingSession):
                 f"release-{uuid.uuid4().hex[:16]}", self._future.version, self.replicas()
             )
             check_one_recipe(release, self.recipe)
-            if self.place.config.deletion_budget.min_accuracy:
+            if self.workspace.config.deletion_budget.min_accuracy:
                 self.check_floor(self.measured(release))
         except BaseException:
             with contextlib.suppress(Exception):

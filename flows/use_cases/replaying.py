@@ -26,7 +26,7 @@ from s3t_core.slicefile import slice_path
 _SAME, _OTHER = "same bytes", "OTHER BYTES"
 
 
-def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict[str, Any]:
+def replay(workspace: Workspace, count: int | None, seed: int | None = None) -> dict[str, Any]:
     """Train `count` random live stages again (None: all of them) and hold their bytes against the
     recorded digests.
 
@@ -37,14 +37,14 @@ def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict
 
     Raises UsageError when nothing serves, BackboneChanged when the backbone is another.
     """
-    with access.training(place):
-        state = place.ledger.state()
+    with access.training(workspace):
+        state = workspace.ledger.state()
         if state.champion is None or state.dataset is None:
             raise UsageError("expected a version that serves, got none; run `s3t train`")
-        place.registry.check_files(state.champion)
+        workspace.registry.check_files(state.champion)
         recipe = recipe_from_json(state.champion.recipe)
         with current().spinner("Loading torch and the backbone"):
-            found = place.runner.describe(
+            found = workspace.runner.describe(
                 DescribeJob(recipe.model, recipe.profile.threads, recipe.training["device"])
             )
         live = sorted(
@@ -54,7 +54,7 @@ def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict
         same_profile = found.profile == recipe.profile
         chosen = live if count is None else random.Random(seed).sample(live, min(count, len(live)))
         results = (
-            _results(place, state, recipe, chosen)
+            _results(workspace, state, recipe, chosen)
             if same_profile
             else ["not comparable: another numeric profile"] * len(chosen)
         )
@@ -68,9 +68,9 @@ def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict
                 for s, r in zip(chosen, results, strict=True)
             ],
         }
-        place.ledger.append(
+        workspace.ledger.append(
             events.Replayed(
-                time=place.now(),
+                time=workspace.now(),
                 version=state.champion.version,
                 live=len(live),
                 same_profile=same_profile,
@@ -78,27 +78,27 @@ def replay(place: Workspace, count: int | None, seed: int | None = None) -> dict
                 other=tuple(s.key for s, r in zip(chosen, results, strict=True) if r == _OTHER),
             )
         )
-        place.signing.write_checkpoint()
+        workspace.signing.write_checkpoint()
     return document
 
 
 def _results(
-    place: Workspace, state: State, recipe: Recipe, chosen: Iterable[StageRecord]
+    workspace: Workspace, state: State, recipe: Recipe, chosen: Iterable[StageRecord]
 ) -> list[str]:
     """What became of each; `state` has data and a version that serves."""
     stages, release, dataset = list(chosen), state.champion.release, state.dataset
     sequences = list(dict.fromkeys(r.sequence for r in release.replicas))
     specs = {s.key: s for s in wanted(recipe, sequences, dataset).stages}
-    held_out = place.held_out_ref(state)
+    held_out = workspace.held_out_ref(state)
 
     def one(record: StageRecord) -> str:
         spec = specs.get(record.key)
         if spec is None:
             return "its data changed since"
         try:
-            outcome = place.runner.train(_job(place, state, recipe, spec, held_out))
+            outcome = workspace.runner.train(_job(workspace, state, recipe, spec, held_out))
         except S3TError:
-            now = place.ledger.state()
+            now = workspace.ledger.state()
             if now.release is None or record.key not in now.release.stage_keys():
                 return "deactivated meanwhile"
             raise
@@ -108,16 +108,16 @@ def _results(
 
     with (
         current().bar(f"Training {len(stages)} stages again", len(stages)) as advance,
-        ThreadPoolExecutor(place.config.runner.workers) as pool,
+        ThreadPoolExecutor(workspace.config.runner.workers) as pool,
     ):
         return list(pool.map(one, stages))
 
 
 def _job(
-    place: Workspace, state: State, recipe: Recipe, spec: StageSpec, held_out: FileRef
+    workspace: Workspace, state: State, recipe: Recipe, spec: StageSpec, held_out: FileRef
 ) -> StageJob:
     files = tuple(
-        FileRef(place.root / "data" / slice_path(spec.shard, s), d)
+        FileRef(workspace.root / "data" / slice_path(spec.shard, s), d)
         for s, d in zip(spec.prefix, spec.slice_digests, strict=True)
     )
     earlier = tuple(state.stages[k].digest if k else None for k in spec.earlier)
@@ -127,7 +127,7 @@ def _job(
         files,
         earlier,
         held_out,
-        place.store,
-        place.keys,
-        max_memory=place.config.runner.max_memory,
+        workspace.store,
+        workspace.keys,
+        max_memory=workspace.config.runner.max_memory,
     )

@@ -19,7 +19,7 @@ from s3t_core.times import rfc3339
 _WINDOWS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
-def write_report(place: Workspace, since: datetime | None, folder: Path) -> dict[str, Any]:
+def write_report(workspace: Workspace, since: datetime | None, folder: Path) -> dict[str, Any]:
     """Write the three files into `folder`; {"html", "pdf", "json", "requests", "deadlines_missed",
     ...}."""
     from flows.reporting.html import write_html
@@ -27,21 +27,21 @@ def write_report(place: Workspace, since: datetime | None, folder: Path) -> dict
     from flows.reporting.plots import pictures
     from flows.reporting.sections import document_of
 
-    now = place.clock.now()
+    now = workspace.clock.now()
     if since is not None and since > now:
         raise UsageError(f"expected --since in the past, got {rfc3339(since)}")
-    check_whole(place)
-    report = report_of(place, since, now)
+    check_whole(workspace)
+    report = report_of(workspace, since, now)
     document = document_of(report, pictures(report))
     statement = make_statement(
         report.model_dump(mode="json"),
-        certificate_subject(place.ledger.state(), place.ledger.head()),
+        certificate_subject(workspace.ledger.state(), workspace.ledger.head()),
         REPORT_TYPE,
     )
     files = {
         "html": ("report.html", write_html(document)),
         "pdf": ("report.pdf", write_pdf(document)),
-        "json": ("report.json", sign(statement, place.signing.signing_key())),
+        "json": ("report.json", sign(statement, workspace.signing.signing_key())),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,21 +60,22 @@ def write_report(place: Workspace, since: datetime | None, folder: Path) -> dict
     }
 
 
-def report_of(place: Workspace, since: datetime | None, now: datetime) -> Report:
+def report_of(workspace: Workspace, since: datetime | None, now: datetime) -> Report:
     """The report's content."""
     recorded = (
-        place.certificates_dir / f"{request}.json" for request in place.ledger.state().documents
+        workspace.certificates_dir / f"{request}.json"
+        for request in workspace.ledger.state().documents
     )
     documents = {path.stem: path.read_bytes() for path in recorded if path.is_file()}
     return build_report(
-        place.config.system.name,
-        place.ledger.events(),
+        workspace.config.system.name,
+        workspace.ledger.events(),
         documents,
         since,
         now,
-        place.budget_of,
-        len(place.ledger.state().suppressed),
-        erase_policy(place).software,
+        workspace.budget_of,
+        len(workspace.ledger.state().suppressed),
+        erase_policy(workspace).software,
     )
 
 

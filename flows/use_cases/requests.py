@@ -52,7 +52,7 @@ _BATCH = 500
 
 
 def take_requests(
-    place: Workspace, subjects: list[str], record: str = "", key: str = ""
+    workspace: Workspace, subjects: list[str], record: str = "", key: str = ""
 ) -> list[DeletionRequest]:
     """One request per distinct subject (or for one record of one subject). Asked twice while
     pending, or ever again with the same idempotency `key`: one request.
@@ -61,57 +61,66 @@ def take_requests(
     """
     if not subjects:
         raise UsageError("expected at least one subject id, got none")
-    _check_ids(place, subjects, record)
+    _check_ids(workspace, subjects, record)
     people: dict[str, list[str]] = {}
-    for given, under in spelt(place, subjects).items():
+    for given, under in spelt(workspace, subjects).items():
         people.setdefault(under, []).append(given)
-    under = spelt_under(rule_of(place), record)
+    under = spelt_under(rule_of(workspace), record)
     return _take_all(
-        place,
+        workspace,
         [
             _asked(
-                place, given, subject, under, key, [record, under] if record else [*given, subject]
+                workspace,
+                given,
+                subject,
+                under,
+                key,
+                [record, under] if record else [*given, subject],
             )
             for subject, given in people.items()
         ],
     )
 
 
-def take_hashed(place: Workspace, hashed: list[str], key: str = "") -> list[DeletionRequest]:
+def take_hashed(workspace: Workspace, hashed: list[str], key: str = "") -> list[DeletionRequest]:
     """A request for whoever has an id with one of these hashes (`sha256:HEX`, `sha1:`, `md5:`) when
     it is carried out. Where nobody has it as it is, who has it with blanks or in other letter case
     is meant. Raises UsageError for what is no such hash."""
     if not hashed:
         raise UsageError("expected at least one hashed id, got none")
     return _take_all(
-        place,
+        workspace,
         [
-            _asked_by_hash(place, algorithm, digits, key)
+            _asked_by_hash(workspace, algorithm, digits, key)
             for algorithm, digits in dict.fromkeys(map(parse_hashed, hashed))
         ],
     )
 
 
-def _take_all(place: Workspace, asked: list["_Wanted"]) -> list[DeletionRequest]:
+def _take_all(workspace: Workspace, asked: list["_Wanted"]) -> list[DeletionRequest]:
     if len(asked) > _BATCH:
-        _check_not_begun(place, asked)
+        _check_not_begun(workspace, asked)
     taken = [
         request
         for begin in range(0, len(asked), _BATCH)
-        for request in _take(place, asked[begin : begin + _BATCH])
+        for request in _take(workspace, asked[begin : begin + _BATCH])
     ]
-    place.signing.write_checkpoint()
+    workspace.signing.write_checkpoint()
     return taken
 
 
-def states_of(place: Workspace, requests: Iterable[DeletionRequest]) -> dict[str, str]:
+def states_of(workspace: Workspace, requests: Iterable[DeletionRequest]) -> dict[str, str]:
     """The state of each request, as `list_requests` tells it."""
-    known, now, needs = place.ledger.state(), place.clock.now(), place.config.erasure.needs_approval
+    known, now, needs = (
+        workspace.ledger.state(),
+        workspace.clock.now(),
+        workspace.config.erasure.needs_approval,
+    )
     return {r.request_id: view_of(r, known, needs, now).state for r in requests}
 
 
 def list_requests(
-    place: Workspace, state: str = "", due_within_days: float | None = None
+    workspace: Workspace, state: str = "", due_within_days: float | None = None
 ) -> list[dict[str, Any]]:
     """Every request as JSON values, open ones by due time first; of one state only, or due within
     so many days. Raises UsageError for a state that there is not: an empty answer would say that
@@ -120,10 +129,11 @@ def list_requests(
         raise UsageError(
             f"expected a state of requests ({', '.join(STATES)}), got another; see how it is spelt"
         )
-    place.requests.check()
-    known, now = place.ledger.state(), place.clock.now()
+    workspace.requests.check()
+    known, now = workspace.ledger.state(), workspace.clock.now()
     views = [
-        view_of(r, known, place.config.erasure.needs_approval, now) for r in place.requests.all()
+        view_of(r, known, workspace.config.erasure.needs_approval, now)
+        for r in workspace.requests.all()
     ]
     found = [
         v
@@ -147,18 +157,18 @@ def list_requests(
     ]
 
 
-def approve(place: Workspace, request_ids: list[str], by: str) -> None:
+def approve(workspace: Workspace, request_ids: list[str], by: str) -> None:
     """Let requests be carried out. Raises UsageError for one that is unknown or closed, and for a
     name or role that quotes somebody's id."""
-    who = _name(place, by)
-    with _changing(place) as state:
-        requests = [_open_request(place, state, r) for r in request_ids]
+    who = _name(workspace, by)
+    with _changing(workspace) as state:
+        requests = [_open_request(workspace, state, r) for r in request_ids]
         new = [r for r in requests if r.request_id not in state.approved]
         if new:
-            place.ledger.append(
+            workspace.ledger.append(
                 *(
                     events.RequestApproved(
-                        time=place.now(),
+                        time=workspace.now(),
                         request=r.request_id,
                         by=who,
                     )
@@ -167,23 +177,23 @@ def approve(place: Workspace, request_ids: list[str], by: str) -> None:
             )
 
 
-def withdraw(place: Workspace, request_id: str, by: str = "") -> None:
+def withdraw(workspace: Workspace, request_id: str, by: str = "") -> None:
     """Close a request because whoever asked took it back. `by`: a role, as what stays must not name
     the person. Raises UsageError once it is being carried out."""
-    who = _name(place, by, place.needles.ids_of(request_id)) if by else _WHO_ASKED
-    _close(place, request_id, "withdrawal", who, "", "withdrawn by whoever asked")
+    who = _name(workspace, by, workspace.needles.ids_of(request_id)) if by else _WHO_ASKED
+    _close(workspace, request_id, "withdrawal", who, "", "withdrawn by whoever asked")
 
 
-def reject(place: Workspace, request_id: str, basis: str, reason: str, by: str) -> None:
+def reject(workspace: Workspace, request_id: str, basis: str, reason: str, by: str) -> None:
     """Close a request without an erasure, on a legal basis (`closing.BASES`), with a reason that
     names nobody. Raises UsageError also where the ids that were asked with are lost: nobody could
     say whether the reason quotes them."""
-    ids = place.needles.ids_of(request_id)
-    asked = place.ledger.state().requests.get(request_id)
+    ids = workspace.needles.ids_of(request_id)
+    asked = workspace.ledger.state().requests.get(request_id)
     if (
         asked is not None
-        and place.ledger.state().is_open(request_id)
-        and not set(asked.ids) <= {place.needles.digest_of(request_id, i) for i in ids}
+        and workspace.ledger.state().is_open(request_id)
+        and not set(asked.ids) <= {workspace.needles.digest_of(request_id, i) for i in ids}
     ):
         raise UsageError(
             "expected the ids that this request was asked with, got fewer: a restore lost them, "
@@ -191,39 +201,39 @@ def reject(place: Workspace, request_id: str, basis: str, reason: str, by: str) 
             "reject it, or withdraw it; nothing was changed"
         )
     _close(
-        place,
+        workspace,
         request_id,
         "rejection",
-        _name(place, by, ids),
+        _name(workspace, by, ids),
         basis,
-        _reason(place, basis, reason, ids),
+        _reason(workspace, basis, reason, ids),
     )
 
 
-def hold(place: Workspace, subject: str, basis: str, reason: str, by: str) -> int:
+def hold(workspace: Workspace, subject: str, basis: str, reason: str, by: str) -> int:
     """Stop every erasure of a subject, asked for or yet to be; returns how many open requests wait
     now. What an erasure has destroyed stays so: requests that wait for their certificates alone are
     none of these."""
     digest, clean, who = (
-        _digest_of(place, subject),
-        _reason(place, basis, reason, [subject]),
-        _name(place, by, [subject]),
+        _digest_of(workspace, subject),
+        _reason(workspace, basis, reason, [subject]),
+        _name(workspace, by, [subject]),
     )
-    with _changing(place) as state:
+    with _changing(workspace) as state:
         aside = set(state.set_aside)
-        pending = [r for r in place.requests.pending() if r.request_id not in aside]
+        pending = [r for r in workspace.requests.pending() if r.request_id not in aside]
         waiting = [r for r in pending if r.subject == digest]
         for request in [
             *waiting,
             *(r for r in pending if digest in state.requests[r.request_id].subjects),
         ]:
-            _open_request(place, state, request.request_id)
-        place.ledger.append(
+            _open_request(workspace, state, request.request_id)
+        workspace.ledger.append(
             events.HoldSet(
-                time=place.now(),
+                time=workspace.now(),
                 subject=digest,
                 basis=basis,
-                id_rule=tuple(rule_of(place)),
+                id_rule=tuple(rule_of(workspace)),
                 reason=clean,
                 by=who,
             )
@@ -231,44 +241,44 @@ def hold(place: Workspace, subject: str, basis: str, reason: str, by: str) -> in
     return len(waiting)
 
 
-def lift_hold(place: Workspace, subject: str, by: str) -> None:
+def lift_hold(workspace: Workspace, subject: str, by: str) -> None:
     """End a hold: what was asked for is carried out by the next erase run. Raises UsageError when
     there is none."""
-    digest, who = _digest_of(place, subject), _name(place, by, [subject])
-    with _changing(place) as state:
+    digest, who = _digest_of(workspace, subject), _name(workspace, by, [subject])
+    with _changing(workspace) as state:
         if digest not in state.holds:
             raise UsageError(
                 "expected a subject with a legal hold, got one without; nothing was changed"
             )
-        place.ledger.append(
+        workspace.ledger.append(
             events.HoldReleased(
-                time=place.now(),
+                time=workspace.now(),
                 subject=digest,
                 by=who,
             )
         )
 
 
-def lift(place: Workspace, subject: str, record: str, by: str) -> None:
+def lift(workspace: Workspace, subject: str, record: str, by: str) -> None:
     """Take a subject, or one record, off the suppression list because the person returned: later
     ingests may hold them again. Raises UsageError when they are not on it, or a request of theirs
     is open."""
-    digest, who = _digest_of(place, subject, record), _name(place, by, [subject, record])
-    with _changing(place) as state:
+    digest, who = _digest_of(workspace, subject, record), _name(workspace, by, [subject, record])
+    with _changing(workspace) as state:
         refuse_open_plan(state)
-        waiting = (r.request_id for r in place.requests.pending())
+        waiting = (r.request_id for r in workspace.requests.pending())
         people = [{state.requests[r].subject, *state.people_of(r)} for r in waiting]
         if any(digest in each for each in people):
             raise UsageError(
                 "expected no open request of this subject, got one; `s3t erase` or `s3t withdraw` "
                 "it first"
             )
-        listed = _listed(place, state, subject, record)
+        listed = _listed(workspace, state, subject, record)
         for suppression in listed:
-            place.requests.lift(
+            workspace.requests.lift(
                 suppression,
                 events.SuppressionLifted(
-                    time=place.now(),
+                    time=workspace.now(),
                     suppression=suppression,
                     by=who,
                     kind=state.suppressed[suppression][0],
@@ -277,14 +287,14 @@ def lift(place: Workspace, subject: str, record: str, by: str) -> None:
         if not listed:
             raise UsageError(
                 "expected a subject (or record) on the suppression list, got one that is not on it"
-                f"{_told_near(place, state, subject, record)}; nothing was changed"
+                f"{_told_near(workspace, state, subject, record)}; nothing was changed"
             )
 
 
-def _listed(place: Workspace, state: State, subject: str, record: str) -> list[str]:
+def _listed(workspace: Workspace, state: State, subject: str, record: str) -> list[str]:
     """The digests on the suppression list that keep out who has this id: each under the rule that
     it was asked by, and by a hash those that meant this very person."""
-    keys, found = place.keys, []
+    keys, found = workspace.keys, []
     for digest, (_, request) in state.suppressed.items():
         asked = state.requests[request]
         under = spelt_under(asked.id_rule, subject)
@@ -298,44 +308,44 @@ def _listed(place: Workspace, state: State, subject: str, record: str) -> list[s
     return found
 
 
-def _told_near(place: Workspace, state: State, subject: str, record: str) -> str:
+def _told_near(workspace: Workspace, state: State, subject: str, record: str) -> str:
     """What to say where somebody was erased who is spelt nearly so: nobody but whoever asks knows
     whether it is the same person, and another's erasure is not undone by a look-alike."""
-    under = spelt_under(rule_of(place), subject)
-    near = set(near_digests(place.keys, subject, under, record, ()))
+    under = spelt_under(rule_of(workspace), subject)
+    near = set(near_digests(workspace.keys, subject, under, record, ()))
     near |= (
         set()
         if record
-        else {form_digest(place.keys, f) for f in forms_of(place.keys, subject, under)}
+        else {form_digest(workspace.keys, f) for f in forms_of(workspace.keys, subject, under)}
     )
     if all(
         near.isdisjoint(state.requests[request].near) for _, request in state.suppressed.values()
     ):
         return ""
-    meant = next((s for s in near_spellings(subject) if _listed(place, state, s, record)), "")
+    meant = next((s for s in near_spellings(subject) if _listed(workspace, state, s, record)), "")
     return ", though one that is spelt nearly so; lift that one" + (
         f": {meant!r}" if meant else ", as it was spelt when it was erased"
     )
 
 
-def _digest_of(place: Workspace, subject: str, record: str = "") -> str:
+def _digest_of(workspace: Workspace, subject: str, record: str = "") -> str:
     """The digest of a subject by the id as given. Raises UsageError."""
-    _check_ids(place, [subject], record)
-    return subject_digest(place.keys, spelt(place, [subject])[subject])
+    _check_ids(workspace, [subject], record)
+    return subject_digest(workspace.keys, spelt(workspace, [subject])[subject])
 
 
 @contextmanager
-def _changing(place: Workspace) -> Iterator[State]:
+def _changing(workspace: Workspace) -> Iterator[State]:
     """Between erase runs: what is decided here is seen by the next one. The ledger is signed before
     anyone is told."""
-    with access.changing(place, _WAIT_SECONDS):
-        place.requests.check()
-        yield place.ledger.state()
-        place.signing.write_checkpoint()
+    with access.changing(workspace, _WAIT_SECONDS):
+        workspace.requests.check()
+        yield workspace.ledger.state()
+        workspace.signing.write_checkpoint()
 
 
-def _open_request(place: Workspace, state: State, request_id: str) -> DeletionRequest:
-    found = next((r for r in place.requests.all() if r.request_id == request_id), None)
+def _open_request(workspace: Workspace, state: State, request_id: str) -> DeletionRequest:
+    found = next((r for r in workspace.requests.all() if r.request_id == request_id), None)
     if found is None:
         raise UsageError(
             "expected the id of a request (`s3t requests` lists them), got another; nothing was "
@@ -354,17 +364,19 @@ def _open_request(place: Workspace, state: State, request_id: str) -> DeletionRe
     return as_told(found, state)
 
 
-def _close(place: Workspace, request_id: str, kind: str, by: str, basis: str, reason: str) -> None:
-    with _changing(place) as state:
+def _close(
+    workspace: Workspace, request_id: str, kind: str, by: str, basis: str, reason: str
+) -> None:
+    with _changing(workspace) as state:
         request, head, now = (
-            _open_request(place, state, request_id),
-            place.ledger.head(),
-            place.now(),
+            _open_request(workspace, state, request_id),
+            workspace.ledger.head(),
+            workspace.now(),
         )
         predicate = closing_predicate(
-            request, kind, now, by, basis, reason, place.ledger.leaves()[0].hex(), head
+            request, kind, now, by, basis, reason, workspace.ledger.leaves()[0].hex(), head
         )
-        digest = place.certificates.issue(
+        digest = workspace.certificates.issue(
             {request_id: predicate}, certificate_subject(state, head), CLOSING_TYPE
         )[request_id]
         told = events.RequestClosed(
@@ -374,11 +386,11 @@ def _close(place: Workspace, request_id: str, kind: str, by: str, basis: str, re
             certificate=digest,
             basis=basis,
         )
-        place.requests.close([Closing(request_id, digest, told)])
-        place.needles.forget("", [request_id])
+        workspace.requests.close([Closing(request_id, digest, told)])
+        workspace.needles.forget("", [request_id])
 
 
-def _name(place: Workspace, by: str, ids: Collection[str] = ()) -> str:
+def _name(workspace: Workspace, by: str, ids: Collection[str] = ()) -> str:
     """Who decides, as it can be kept. `ids`: of whom it is about. Raises UsageError."""
     clean = " ".join(by.split())
     if not clean or len(clean) > 100 or not clean.isprintable():
@@ -386,19 +398,19 @@ def _name(place: Workspace, by: str, ids: Collection[str] = ()) -> str:
             "expected who decides with --by, a name or role of 1 to 100 printable characters, got "
             "something else"
         )
-    check_quotes_nobody(place, clean, "who decides with --by, a name or role", ids)
+    check_quotes_nobody(workspace, clean, "who decides with --by, a name or role", ids)
     return clean
 
 
-def _reason(place: Workspace, basis: str, reason: str, ids: Collection[str]) -> str:
+def _reason(workspace: Workspace, basis: str, reason: str, ids: Collection[str]) -> str:
     """The reason, as it can be kept. Raises UsageError."""
     clean = check_reason(basis, reason, ids)
-    check_quotes_nobody(place, clean, "a reason", ids)
+    check_quotes_nobody(workspace, clean, "a reason", ids)
     return clean
 
 
-def _check_ids(place: Workspace, subjects: list[str], record: str) -> None:
-    longest = place.config.data.max_id_bytes
+def _check_ids(workspace: Workspace, subjects: list[str], record: str) -> None:
+    longest = workspace.config.data.max_id_bytes
     for what, value in [
         *(("subject", s) for s in subjects),
         *([("record", record)] if record else []),
@@ -414,7 +426,7 @@ def _check_ids(place: Workspace, subjects: list[str], record: str) -> None:
             )
     if record and len(subjects) != 1:
         raise UsageError(f"expected one subject with --record, got {len(subjects)}")
-    if record and not place.config.data.record:
+    if record and not workspace.config.data.record:
         raise UsageError(
             'expected [data] record in s3t.toml to name the id column, got ""; without record ids '
             "only a whole subject can be erased"
@@ -430,18 +442,18 @@ class _Wanted:
 
 
 def _asked(
-    place: Workspace, given: list[str], subject: str, record: str, key: str, ids: list[str]
+    workspace: Workspace, given: list[str], subject: str, record: str, key: str, ids: list[str]
 ) -> _Wanted:
-    keys, rule = place.keys, rule_of(place)
+    keys, rule = workspace.keys, rule_of(workspace)
     near = {n: None for each in given for n in near_digests(keys, each, subject, record, rule)}
     request = _request(
-        place,
+        workspace,
         subject_digest(keys, subject),
         record_digest(keys, subject, record) if record else "",
         suppression_digest(keys, subject, record),
     )
     return _wanted(
-        place,
+        workspace,
         request,
         f"{subject}\0{record}" if record else subject,
         key,
@@ -450,14 +462,14 @@ def _asked(
     )
 
 
-def _asked_by_hash(place: Workspace, algorithm: str, digits: str, key: str) -> _Wanted:
-    keys, forms = place.keys, hashed_forms(place.keys, algorithm, digits)
+def _asked_by_hash(workspace: Workspace, algorithm: str, digits: str, key: str) -> _Wanted:
+    keys, forms = workspace.keys, hashed_forms(workspace.keys, algorithm, digits)
     near = [form_digest(keys, form) for form in forms]
     request = _request(
-        place, keyed_digest(keys.subject, "hashed", algorithm, digits).hex(), "", near[0]
+        workspace, keyed_digest(keys.subject, "hashed", algorithm, digits).hex(), "", near[0]
     )
     return _wanted(
-        place,
+        workspace,
         request,
         f"{algorithm}:{digits}",
         key,
@@ -466,8 +478,8 @@ def _asked_by_hash(place: Workspace, algorithm: str, digits: str, key: str) -> _
     )
 
 
-def _request(place: Workspace, subject: str, record: str, suppression: str) -> DeletionRequest:
-    received = place.clock.now()
+def _request(workspace: Workspace, subject: str, record: str, suppression: str) -> DeletionRequest:
+    received = workspace.clock.now()
     return DeletionRequest(
         request_id=f"req-{uuid.uuid4().hex[:16]}",
         subject=subject,
@@ -475,12 +487,12 @@ def _request(place: Workspace, subject: str, record: str, suppression: str) -> D
         suppression=suppression,
         commitment="",
         received=rfc3339(received),
-        due=rfc3339(later(received, days=place.config.erasure.deadline_days)),
+        due=rfc3339(later(received, days=workspace.config.erasure.deadline_days)),
     )
 
 
 def _wanted(
-    place: Workspace,
+    workspace: Workspace,
     unsealed: DeletionRequest,
     who: str,
     key: str,
@@ -491,10 +503,10 @@ def _wanted(
     it."""
     salt = new_salt()
     request = replace(
-        unsealed, commitment=commitment(place.keys.commitment, salt, *who.split("\0", 1))
+        unsealed, commitment=commitment(workspace.keys.commitment, salt, *who.split("\0", 1))
     )
     once = (
-        keyed_digest(place.keys.suppression, "idempotency", key, request.suppression).hex()
+        keyed_digest(workspace.keys.suppression, "idempotency", key, request.suppression).hex()
         if key
         else ""
     )
@@ -511,9 +523,9 @@ def _wanted(
                 commitment=request.commitment,
                 salt=sha256_hex(salt.encode()),
                 due=request.due,
-                id_rule=tuple(rule_of(place)),
+                id_rule=tuple(rule_of(workspace)),
                 once=once,
-                ids=tuple(place.needles.digest_of(request.request_id, i) for i in ids),
+                ids=tuple(workspace.needles.digest_of(request.request_id, i) for i in ids),
                 **named,
             ),
         ),
@@ -521,17 +533,17 @@ def _wanted(
     )
 
 
-def _take(place: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:
+def _take(workspace: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:
     """The ids as given are on disk before the requests are; those of a request that was there
     already go again, and so do all of them where none was accepted."""
     asked = [w.asked for w in wanted]
-    with place.needles.accepting():
+    with workspace.needles.accepting():
         try:
-            place.needles.keep_ids({w.asked.request.request_id: w.ids for w in wanted})
-            _check_not_begun(place, wanted)
-            accepted = place.requests.accept(asked)
+            workspace.needles.keep_ids({w.asked.request.request_id: w.ids for w in wanted})
+            _check_not_begun(workspace, wanted)
+            accepted = workspace.requests.accept(asked)
         except BaseException:
-            _forget(place, asked)
+            _forget(workspace, asked)
             raise
         again = [
             (w, r)
@@ -539,70 +551,73 @@ def _take(place: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:
             if w.asked.request.request_id != r.request_id
         ]
         if again:
-            _fill_in(place, [(w, r) for w, r in again if not r.certificate])
-            place.needles.destroy("", [w.asked.request.request_id for w, _ in again])
+            _fill_in(workspace, [(w, r) for w, r in again if not r.certificate])
+            workspace.needles.destroy("", [w.asked.request.request_id for w, _ in again])
     return accepted
 
 
-def _forget(place: Workspace, asked: Iterable[Asked]) -> None:
+def _forget(workspace: Workspace, asked: Iterable[Asked]) -> None:
     """Destroy the ids of requests that were not accepted. A server may have accepted them and died
     before it said so: where nobody can tell, they stay until the next erase run asks again."""
     with suppress(S3TError):
-        known = {r.request_id for r in place.requests.all()}
-        place.needles.destroy("", {a.request.request_id for a in asked} - known)
+        known = {r.request_id for r in workspace.requests.all()}
+        workspace.needles.destroy("", {a.request.request_id for a in asked} - known)
 
 
-def _fill_in(place: Workspace, again: Sequence[tuple[_Wanted, DeletionRequest]]) -> None:
+def _fill_in(workspace: Workspace, again: Sequence[tuple[_Wanted, DeletionRequest]]) -> None:
     """Asking again gives the id back to an open request that has lost it, after a restore of older
     files, and adds another spelling of it, of which the ledger is told: what it was told of, a
     restore does not lose in silence. `again`: what was asked, with the request that stands for
     it."""
-    state, kept = place.ledger.state(), {}
+    state, kept = workspace.ledger.state(), {}
     told: list[LedgerEvent] = []
     for wanted, request in again:
-        asked, known = state.requests[request.request_id], place.needles.ids_of(request.request_id)
+        asked, known = (
+            state.requests[request.request_id],
+            workspace.needles.ids_of(request.request_id),
+        )
         kept[request.request_id] = [i for i in wanted.ids if i not in known]
-        new = _new_spellings(place, wanted, request.request_id, asked)
+        new = _new_spellings(workspace, wanted, request.request_id, asked)
         if new:
             near = [n for n in wanted.asked.told.near if n not in asked.near]
             told.append(
                 events.RequestSpelt(
-                    time=place.now(),
+                    time=workspace.now(),
                     request=request.request_id,
                     ids=tuple(new),
                     near=tuple(near),
                 )
             )
-    place.needles.keep_ids({r: ids for r, ids in kept.items() if ids})
+    workspace.needles.keep_ids({r: ids for r, ids in kept.items() if ids})
     if told:
         try:
-            place.ledger.append(*told)
+            workspace.ledger.append(*told)
         except LedgerError:
-            _check_not_begun(place, [wanted for wanted, _ in again], "The others were accepted")
+            _check_not_begun(workspace, [wanted for wanted, _ in again], "The others were accepted")
             raise
 
 
 def _new_spellings(
-    place: Workspace, wanted: _Wanted, request_id: str, asked: RequestRecord
+    workspace: Workspace, wanted: _Wanted, request_id: str, asked: RequestRecord
 ) -> list[str]:
     """Digests of the ids as given that the ledger was not told of for a request."""
     return [
         d
-        for d in (place.needles.digest_of(request_id, i) for i in wanted.ids)
+        for d in (workspace.needles.digest_of(request_id, i) for i in wanted.ids)
         if d not in asked.ids
     ]
 
 
 def _check_not_begun(
-    place: Workspace, wanted: Iterable[_Wanted], others: str = "Nothing was accepted"
+    workspace: Workspace, wanted: Iterable[_Wanted], others: str = "Nothing was accepted"
 ) -> None:
     """Raises UsageError for another spelling of an id whose erasure has begun: what it searches for
     is settled."""
-    state = place.ledger.state()
+    state = workspace.ledger.state()
     begun = {state.requests[r].suppression: r for r in state.begun if state.is_open(r)}
     for each in wanted:
         request_id = begun.get(each.asked.request.suppression)
-        if request_id and _new_spellings(place, each, request_id, state.requests[request_id]):
+        if request_id and _new_spellings(workspace, each, request_id, state.requests[request_id]):
             raise UsageError(
                 "expected the id as it was given before, got another spelling of it for "
                 f"{request_id}, whose erasure has begun; when `s3t erase` has ended, ask again. "

@@ -38,35 +38,35 @@ class Deployment(Protocol):
 
 
 def run_retrain(
-    place: Workspace,
+    workspace: Workspace,
     wait_for_training: float = 0,
     wait_for_change: float = 0,
     steps: Steps = AS_THEY_STAND,
 ) -> TrainReport:
     """Fill in; when that fails and a retrain is wanted, the ledger says that it failed."""
     try:
-        return fill_in(place, "retrain", wait_for_training, wait_for_change, steps)
+        return fill_in(workspace, "retrain", wait_for_training, wait_for_change, steps)
     except Busy:
         raise  # another training is at it
     except S3TError as error:
-        with contextlib.suppress(Busy, StorageError), access.changing(place, 60):
-            wanted = place.ledger.state().retrain
+        with contextlib.suppress(Busy, StorageError), access.changing(workspace, 60):
+            wanted = workspace.ledger.state().retrain
             if wanted is not None:
-                _say(place, wanted, "failed", problem=type(error).__name__)
+                _say(workspace, wanted, "failed", problem=type(error).__name__)
         raise
 
 
 # --- wanting and having it run
 
 
-def want_retrain(place: Workspace) -> str:
+def want_retrain(workspace: Workspace) -> str:
     """Record that a full retrain is wanted when the budget is spent; the caller holds the workspace
     lock.
 
     Returns why none is of use although the budget is spent, else "".
     """
-    state = place.ledger.state()
-    budget = place.budget_of(state)
+    state = workspace.ledger.state()
+    budget = workspace.budget_of(state)
     if state.retrain is not None or budget is None or not budget["exhausted"]:
         return ""
     if state.dataset is None or state.dataset.rows() == 0:
@@ -76,9 +76,9 @@ def want_retrain(place: Workspace) -> str:
             f"the budget ({budget['policy']}) is spent although no stage is missing: a retrain "
             "would give the same version; change [deletion_budget] or the data"
         )
-    place.ledger.append(
+    workspace.ledger.append(
         events.RetrainChanged(
-            time=place.now(),
+            time=workspace.now(),
             id=f"retrain-{uuid.uuid4().hex[:16]}",
             attempt=1,
             state="wanted",
@@ -88,23 +88,23 @@ def want_retrain(place: Workspace) -> str:
     return ""
 
 
-def have_retrained(place: Workspace, steps: Steps, full_retrain: Deployment) -> tuple[str, str]:
+def have_retrained(workspace: Workspace, steps: Steps, full_retrain: Deployment) -> tuple[str, str]:
     """See to a wanted retrain, without the workspace lock. Returns (outcome, problem).
 
     "no": none is wanted. "triggered": the deployment runs or will. "running": another process
     trains. "done", "failed": it ran here; what is left of the ensemble keeps serving, and the next
     erase tries again.
     """
-    wanted = place.ledger.state().retrain
+    wanted = workspace.ledger.state().retrain
     if wanted is None:
         return "no", ""
     deployed = False
     try:
         deployed = full_retrain.is_carried_out()
         if deployed:
-            _trigger(place, full_retrain)
+            _trigger(workspace, full_retrain)
             return "triggered", ""
-        run_retrain(place, wait_for_change=_WAIT_SECONDS, steps=steps)
+        run_retrain(workspace, wait_for_change=_WAIT_SECONDS, steps=steps)
     except Busy:
         return (
             ("failed", "the workspace was busy, so it was not triggered")
@@ -133,29 +133,31 @@ def is_complete(release: Release, dataset: DatasetVersion) -> bool:
     return True
 
 
-def _trigger(place: Workspace, full_retrain: Deployment) -> None:
+def _trigger(workspace: Workspace, full_retrain: Deployment) -> None:
     """Start the deployment for what is wanted, once per attempt."""
-    with access.changing(place, 60):
-        wanted = place.ledger.state().retrain
+    with access.changing(workspace, 60):
+        wanted = workspace.ledger.state().retrain
         if wanted is None:
             return
         if wanted.state == "triggered" and not full_retrain.has_ended(wanted.flow_run):
             return
         if wanted.state in ("triggered", "failed"):
-            _say(place, wanted, "wanted", attempt=(wanted.attempt or 0) + 1)
-            wanted = place.ledger.state().retrain or wanted
+            _say(workspace, wanted, "wanted", attempt=(wanted.attempt or 0) + 1)
+            wanted = workspace.ledger.state().retrain or wanted
         run = full_retrain.begin(
             f"{wanted.id}:{wanted.attempt}",
-            {"workspace": str(place.root), "wait_seconds": _WAIT_SECONDS},
+            {"workspace": str(workspace.root), "wait_seconds": _WAIT_SECONDS},
         )
-        _say(place, wanted, "triggered", flow_run=run)
+        _say(workspace, wanted, "triggered", flow_run=run)
 
 
-def _say(place: Workspace, wanted: events.RetrainChanged, state: RetrainState, **more: Any) -> None:
+def _say(
+    workspace: Workspace, wanted: events.RetrainChanged, state: RetrainState, **more: Any
+) -> None:
     told = {"id": wanted.id, "attempt": wanted.attempt} | more
-    place.ledger.append(
+    workspace.ledger.append(
         events.RetrainChanged(
-            time=place.now(),
+            time=workspace.now(),
             state=state,
             **told,
         )

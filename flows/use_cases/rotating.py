@@ -24,7 +24,7 @@ from s3t_core.errors import UsageError
 _WAIT_SECONDS = 60
 
 
-def rotate_signing_key(place: Workspace, by: str, lost: bool) -> dict[str, Any]:
+def rotate_signing_key(workspace: Workspace, by: str, lost: bool) -> dict[str, Any]:
     """{"old", "new"}: key ids (SHA-256 of the raw public key, hex). The ledger records the change;
     the old key signs the new one's id, unless it is `lost`. From that entry on the old key counts
     for nothing; its public part stays, to verify what it signed before.
@@ -32,21 +32,21 @@ def rotate_signing_key(place: Workspace, by: str, lost: bool) -> dict[str, Any]:
     Raises UsageError when `lost` is said of a key that is there, where `by` quotes somebody who is
     known, or while an erasure is unfinished: its certificates are signed by one key.
     """
-    check_quotes_nobody(place, by, "who decides with --by, a name or role")
-    folder = place.keys_dir
+    check_quotes_nobody(workspace, by, "who decides with --by, a name or role")
+    folder = workspace.keys_dir
     if lost and (folder / SIGNING_KEY).exists():
         raise UsageError(
             f"expected no .s3t/keys/{SIGNING_KEY} with --lost, got one; leave --lost out: the old "
             "key vouches for the new one"
         )
-    with access.changing(place, _WAIT_SECONDS):
-        refuse_open_plan(place.ledger.state())
+    with access.changing(workspace, _WAIT_SECONDS):
+        refuse_open_plan(workspace.ledger.state())
         old = read_public_key(folder / SIGNING_PUB)
         new = key_id(write_next_key(folder).public_key())
         vouched = "" if lost else read_signing_key(folder).sign(VOUCHED + bytes.fromhex(new)).hex()
-        place.ledger.append(
+        workspace.ledger.append(
             events.KeyReplaced(
-                time=place.now(),
+                time=workspace.now(),
                 old=key_id(old),
                 new=new,
                 by=by,
@@ -55,8 +55,8 @@ def rotate_signing_key(place: Workspace, by: str, lost: bool) -> dict[str, Any]:
                 vouched=vouched,
             )
         )
-        adopt_next_key(folder, place.ledger.state())
-        place.signing.write_checkpoint()
+        adopt_next_key(folder, workspace.ledger.state())
+        workspace.signing.write_checkpoint()
     return {"old": key_id(old), "new": new}
 
 
@@ -68,10 +68,13 @@ def move_checkpoints(root: Path, by: str, lost: bool) -> dict[str, str]:
     Raises UsageError where nothing changes, where `lost` is said of a place that is there, or where
     `by` quotes somebody who is known.
     """
-    place = Workspace(root, checkpoints="lost" if lost else "moved")
-    check_quotes_nobody(place, by, "who decides with --by, a name or role")
-    with access.changing(place, _WAIT_SECONDS):
-        old, new = place.ledger.state().checkpoints_at, place.config.erasure.log_checkpoints_to
+    workspace = Workspace(root, checkpoints="lost" if lost else "moved")
+    check_quotes_nobody(workspace, by, "who decides with --by, a name or role")
+    with access.changing(workspace, _WAIT_SECONDS):
+        old, new = (
+            workspace.ledger.state().checkpoints_at,
+            workspace.config.erasure.log_checkpoints_to,
+        )
         if old == new:
             raise UsageError(
                 "expected another [erasure] log_checkpoints_to in s3t.toml than before, got the "
@@ -82,5 +85,5 @@ def move_checkpoints(root: Path, by: str, lost: bool) -> dict[str, str]:
                 "expected no checkpoints at the old place with --lost, got some; leave --lost "
                 "out: the ledger is held against them first"
             )
-        place.signing.note_place(by)
+        workspace.signing.note_place(by)
     return {"old": old, "new": new}

@@ -14,26 +14,26 @@ from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError
 
 
-def _budget(place: Workspace, state: State) -> dict[str, Any]:
-    budget = place.budget_of(state)
+def _budget(workspace: Workspace, state: State) -> dict[str, Any]:
+    budget = workspace.budget_of(state)
     if budget is None:
-        return {"policy": place.config.deletion_budget.policy, "exhausted": False}
-    return {**budget, "forecast": place.forecast_of(state)}
+        return {"policy": workspace.config.deletion_budget.policy, "exhausted": False}
+    return {**budget, "forecast": workspace.forecast_of(state)}
 
 
 UNASKED = "it could not be asked"
 
 
-def registry_problems(place: Workspace) -> list[str]:
+def registry_problems(workspace: Workspace) -> list[str]:
     """What the registry says otherwise than the ledger, or why it could not be asked; nothing is
     changed."""
-    state = place.ledger.state()
+    state = workspace.ledger.state()
     if not state.versions:
         return []
     serving = state.champion.version if state.champion and not state.champion.destroyed else ""
     try:
         with _briefly():
-            return list(place.registry.differences(state.versions, serving))
+            return list(workspace.registry.differences(state.versions, serving))
     except S3TError as error:
         return [f"{UNASKED}: {error}"]
 
@@ -51,18 +51,18 @@ def _briefly() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def status_of(place: Workspace) -> dict[str, Any]:
+def status_of(workspace: Workspace) -> dict[str, Any]:
     """The status document: JSON values."""
-    state = place.ledger.state()
-    place.requests.check()
-    documents = document_problems(place)
+    state = workspace.ledger.state()
+    workspace.requests.check()
+    documents = document_problems(workspace)
     champion = state.champion
     release = state.release
     return {
-        "name": place.config.system.name,
+        "name": workspace.config.system.name,
         "version": champion.version if champion else None,
         "accuracy": champion.accuracy if champion else None,
-        "unmeasured": why_unmeasured(state, place.config),
+        "unmeasured": why_unmeasured(state, workspace.config),
         "dataset_version": state.dataset.version if state.dataset else None,
         "records": state.dataset.rows() if state.dataset else 0,
         "held_out": state.dataset.held_out.rows if state.dataset else 0,
@@ -86,10 +86,10 @@ def status_of(place: Workspace) -> dict[str, Any]:
                 "received": r.received,
                 "due": r.due,
                 "state": view_of(
-                    r, state, place.config.erasure.needs_approval, place.clock.now()
+                    r, state, workspace.config.erasure.needs_approval, workspace.clock.now()
                 ).state,
             }
-            for r in (as_told(p, state) for p in place.requests.pending())
+            for r in (as_told(p, state) for p in workspace.requests.pending())
         ],
         "documents": {"missing": list(documents.missing), "changed": list(documents.changed)},
         "certified": len(state.certified),
@@ -98,6 +98,6 @@ def status_of(place: Workspace) -> dict[str, Any]:
         if state.retrain
         else None,
         "interrupted_erasure": state.plan is not None,
-        "deletion_budget": _budget(place, state),
-        "ledger": {"size": place.ledger.head().size, "root": place.ledger.head().root},
+        "deletion_budget": _budget(workspace, state),
+        "ledger": {"size": workspace.ledger.head().size, "root": workspace.ledger.head().root},
     }

@@ -74,7 +74,7 @@ class TrainReport:
 
 
 def fill_in(
-    place: Workspace,
+    workspace: Workspace,
     cause: str,
     wait_for_training: float = 0,
     wait_for_change: float = 0,
@@ -84,8 +84,8 @@ def fill_in(
 
     Raises Busy while another trains, or changes the workspace, for longer than so many seconds.
     """
-    with healing_a_lost_lease(place), access.training(place, wait_for_training):
-        return TrainingSession(place, cause, wait_for_change, steps).run()
+    with healing_a_lost_lease(workspace), access.training(workspace, wait_for_training):
+        return TrainingSession(workspace, cause, wait_for_change, steps).run()
 
 
 class TrainingSession:
@@ -96,12 +96,12 @@ class TrainingSession:
 
     def __init__(
         self,
-        place: Workspace,
+        workspace: Workspace,
         cause: str,
         wait_seconds: float = 0,
         steps: Steps = AS_THEY_STAND,
     ) -> None:
-        self.place = place
+        self.workspace = workspace
         self.cause = cause
         self._steps = steps
         self.done: dict[str, StageRecord] = {}
@@ -120,17 +120,17 @@ class TrainingSession:
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the workspace while something is written. Raises Busy."""
-        with self._threads, access.changing(self.place, self._wait):
+        with self._threads, access.changing(self.workspace, self._wait):
             self._wait = _WAIT_SECONDS
             yield
 
     def present(self, state: State) -> DatasetVersion:
         """The data to train on."""
-        return _usable_dataset(self.place, state)
+        return _usable_dataset(self.workspace, state)
 
     def file_of(self, relative: str) -> Path:
         """Where a data file is."""
-        return self.place.root / "data" / relative
+        return self.workspace.root / "data" / relative
 
     def has_moved(self, state: State, spec: StageSpec | None = None) -> bool:
         """Whether the data is no longer what was listed: all of it, or what one stage sees and
@@ -172,7 +172,7 @@ class TrainingSession:
                 self.finish(failed=True)
             raise
         self.finish(failed=False)
-        self.place.signing.write_checkpoint()
+        self.workspace.signing.write_checkpoint()
         left = sum(s.key not in self.done for s in self.plan.stages)
         reused = len(self.plan.stages) - left - sum(s.key in self.fresh for s in self.plan.stages)
         return TrainReport(
@@ -183,42 +183,42 @@ class TrainingSession:
         """Close the MLflow run of this training, if there is one."""
         if self.parent:
             with self.changing():
-                self.place.registry.finish(
+                self.workspace.registry.finish(
                     self.parent, {"stages_trained": float(len(self.fresh))}, failed
                 )
 
     def describe(self) -> Description:
         """Look at the backbone and the numeric profile."""
         with current().spinner("Loading torch and the backbone"):
-            found: Description = self.place.runner.describe(
+            found: Description = self.workspace.runner.describe(
                 DescribeJob(
-                    self.place.backbone,
-                    self.place.config.training.threads,
-                    self.place.config.training.device,
+                    self.workspace.backbone,
+                    self.workspace.config.training.threads,
+                    self.workspace.config.training.device,
                 )
             )
         return found
 
     def list_missing(self, description: Description) -> list[StageSpec]:
         """What should exist and does not."""
-        place, system = self.place, self.place.config.system
+        workspace, system = self.workspace, self.workspace.config.system
         sequences = choose_sequences(
             system.sequences,
             system.slices,
             system.budget,
             system.slice_prior,
-            place.config.training.seed,
+            workspace.config.training.seed,
         )
         with self.changing():
-            state = place.ledger.state()
+            state = workspace.ledger.state()
             refuse_open_plan(state)
-            place.requests.check()
+            workspace.requests.check()
             self.sweep()
             self.dataset = self.present(state)
-            _check_recorded(place, state, description)
+            _check_recorded(workspace, state, description)
             self.recipe = make_recipe(
-                place.config,
-                place.backbone,
+                workspace.config,
+                workspace.backbone,
                 description.digest,
                 description.tokenizer_digest,
                 description.layers,
@@ -227,20 +227,20 @@ class TrainingSession:
             self.plan = wanted(self.recipe, sequences, self.dataset)
             self.recorded, self.moved, self.done = state.stages, False, {}
             self._take_over()
-            place.activations.allow(
+            workspace.activations.allow(
                 {v.digest for d in (state.dataset, self.dataset) if d for v in d.files()}
             )
             missing = self.order([s for s in self.plan.stages if s.key not in self.done], state)
             if missing and not self.parent:
-                self.parent = place.registry.start_training(
-                    _parameters(place, self.recipe, self.dataset, self.plan)
+                self.parent = workspace.registry.start_training(
+                    _parameters(workspace, self.recipe, self.dataset, self.plan)
                 )
-                place.ledger.append(events.TrainingBegan(time=place.now(), run=self.parent))
+                workspace.ledger.append(events.TrainingBegan(time=workspace.now(), run=self.parent))
         return missing
 
     def sweep(self) -> None:
         """Remove what a killed process left half-written."""
-        sweep(self.place)
+        sweep(self.workspace)
 
     def train_missing(self, missing: list[StageSpec]) -> None:
         """Train them; stops early when the data moved."""
@@ -266,8 +266,8 @@ class TrainingSession:
         accuracy), None when the data moved. Raises TrainingError when it is worse than the
         configured floor, GuaranteeError when its stages are not of one recipe; what serves
         stays."""
-        place, replicas = self.place, self.replicas()
-        champion = place.ledger.state().champion
+        workspace, replicas = self.workspace, self.replicas()
+        champion = workspace.ledger.state().champion
         same = bool(champion and not champion.destroyed and same_stages(champion.release, replicas))
         release = (
             champion.release
@@ -286,7 +286,7 @@ class TrainingSession:
             if not same:
                 self.check_floor(accuracy)
             with self.changing():
-                state = place.ledger.state()
+                state = workspace.ledger.state()
                 if self.has_moved(state):
                     return None
                 if state.champion and (
@@ -309,7 +309,7 @@ class TrainingSession:
             return None
 
     def _accuracy_of(self, release: Release) -> float | None:
-        evaluator, document = ReleaseEvaluator(self.place), release_to_json(release)
+        evaluator, document = ReleaseEvaluator(self.workspace), release_to_json(release)
         return evaluator.accuracy_on(document, self.recipe, self._held_out())
 
     def _held_out(self) -> FileRef:
@@ -317,7 +317,7 @@ class TrainingSession:
 
     def check_floor(self, accuracy: float | None) -> None:
         """Raises TrainingError when a configured floor is not reached, or cannot be shown to be."""
-        floor = self.place.config.deletion_budget.min_accuracy
+        floor = self.workspace.config.deletion_budget.min_accuracy
         if floor and (accuracy is None or accuracy < floor):
             raise TrainingError(
                 f"expected a held-out accuracy of at least {floor:g} ([deletion_budget] "
@@ -337,12 +337,12 @@ class TrainingSession:
     ) -> str:
         """Make `release` the version that serves, in registry and ledger; what is so already
         stays."""
-        place, champion = self.place, state.champion
+        workspace, champion = self.workspace, state.champion
         same = champion is not None and champion.release.release_id == release.release_id
-        published = place.registry.publish(
+        published = workspace.registry.publish(
             document,
             recipe,
-            release_tags(release, place.ledger.head()),
+            release_tags(release, workspace.ledger.head()),
             champion.document if champion and same else "",
         )
         told: list[LedgerEvent] = []
@@ -352,7 +352,7 @@ class TrainingSession:
                 gone = (champion.version,)
                 told.append(
                     events.Retired(
-                        time=place.now(),
+                        time=workspace.now(),
                         versions=gone,
                         stages=(),
                     )
@@ -362,7 +362,7 @@ class TrainingSession:
         if told or (champion and champion.accuracy != accuracy):
             told.append(
                 events.ReleaseMeasured(
-                    time=place.now(),
+                    time=workspace.now(),
                     release=release.release_id,
                     accuracy=accuracy,
                 )
@@ -372,16 +372,16 @@ class TrainingSession:
             wanted = state.retrain.id if state.retrain else ""
             told.append(
                 events.RetrainChanged(
-                    time=place.now(),
+                    time=workspace.now(),
                     id=wanted,
                     state="finished",
                 )
             )
         if told:
-            place.ledger.append(*told)
-        place.registry.tag(
+            workspace.ledger.append(*told)
+        workspace.registry.tag(
             published.version,
-            {**accuracy_tags(accuracy), **place.budget_tags(place.ledger.state())},
+            {**accuracy_tags(accuracy), **workspace.budget_tags(workspace.ledger.state())},
         )
         return published.version
 
@@ -390,7 +390,7 @@ class TrainingSession:
     ) -> LedgerEvent:
         """That a version serves from now on."""
         return events.ReleaseServes(
-            time=self.place.now(),
+            time=self.workspace.now(),
             cause=self.cause,
             release=release,
             recipe=recipe,
@@ -398,17 +398,17 @@ class TrainingSession:
             run_id=published.run_id,
             model_id=published.model_id,
             document=published.document,
-            staleness=self.place.config.erasure.staleness_seconds,
-            offline=self.place.offline_seconds,
+            staleness=self.workspace.config.erasure.staleness_seconds,
+            offline=self.workspace.offline_seconds,
         )
 
     def _logged_anew(self, published: Published) -> LedgerEvent:
         """That the version which serves lies in another run, or is another logged model."""
         lies = [published.run_id, published.model_id, published.document]
         return events.Migrated(
-            time=self.place.now(),
+            time=self.workspace.now(),
             move="",
-            settings=self.place.lasting_settings(),
+            settings=self.workspace.lasting_settings(),
             versions={published.version: lies},
         )
 
@@ -416,8 +416,8 @@ class TrainingSession:
         """Destroy clean versions that were replaced and are past their time, and stages that
         nothing needs any more. `replaced`: a version was registered anew, and what is left of the
         one before goes too."""
-        place, state = self.place, self.place.ledger.state()
-        now, days = place.clock.now(), place.config.erasure.keep_clean_versions_days
+        workspace, state = self.workspace, self.workspace.ledger.state()
+        now, days = workspace.clock.now(), workspace.config.erasure.keep_clean_versions_days
         old = [
             v
             for v in state.versions[:-1]
@@ -428,14 +428,14 @@ class TrainingSession:
         unneeded = [k for k in state.stages if k not in needed]
         if not old and not unneeded and not replaced:
             return
-        place.registry.destroy(keep, state.runs_of(k for k in state.stages if k in needed))
+        workspace.registry.destroy(keep, state.runs_of(k for k in state.stages if k in needed))
         live = {s.digest for k, s in state.stages.items() if k in needed}
         for digest in {state.stages[k].digest for k in unneeded} - live:
-            place.store.delete(digest)
+            workspace.store.delete(digest)
         if old or unneeded:
-            place.ledger.append(
+            workspace.ledger.append(
                 events.Retired(
-                    time=place.now(),
+                    time=workspace.now(),
                     versions=tuple(v.version for v in old),
                     stages=tuple(unneeded),
                 )
@@ -444,7 +444,7 @@ class TrainingSession:
     def train_one(self, spec: StageSpec, pool: ThreadPoolExecutor) -> StageRecord | None:
         """Train, log and record one stage whose predecessors are done; None when the data moved
         under it or time is up, now or for a stage it builds on."""
-        place = self.place
+        workspace = self.workspace
         if self.moved or not all(k in self.done for k in spec.earlier if k):
             return None
         files = tuple(
@@ -457,25 +457,25 @@ class TrainingSession:
             files,
             tuple(self.done[k].digest if k else None for k in spec.earlier),
             self._held_out(),
-            place.store,
-            place.keys,
-            place.activations,
-            place.config.runner.measure_rows,
-            place.activations.root,
-            place.config.runner.max_memory,
+            workspace.store,
+            workspace.keys,
+            workspace.activations,
+            workspace.config.runner.measure_rows,
+            workspace.activations.root,
+            workspace.config.runner.max_memory,
         )
         outcome = self._outcome(job, pool)
         if outcome is None:
             return None
         with self.changing():
-            if self.has_moved(place.ledger.state(), spec):
+            if self.has_moved(workspace.ledger.state(), spec):
                 self.moved = True
                 return None
             return self._keep(spec, outcome)
 
     def _outcome(self, job: StageJob, pool: ThreadPoolExecutor) -> StageOutcome | None:
         def begin() -> StageOutcome | None:
-            return None if self.moved or self.out_of_time() else self.place.runner.train(job)
+            return None if self.moved or self.out_of_time() else self.workspace.runner.train(job)
 
         try:
             return pool.submit(begin).result()
@@ -487,10 +487,10 @@ class TrainingSession:
 
     def _moved_now(self) -> bool:
         with self.changing():
-            return self.has_moved(self.place.ledger.state())
+            return self.has_moved(self.workspace.ledger.state())
 
     def _keep(self, spec: StageSpec, outcome: StageOutcome) -> StageRecord:
-        place = self.place
+        workspace = self.workspace
         recorded = self.recorded.get(spec.key)
         if recorded is not None and recorded.digest != sha256_hex(outcome.artifact):
             raise GuaranteeError(
@@ -498,11 +498,11 @@ class TrainingSession:
                 "others; this machine does not repeat its numeric profile: report it, and `s3t "
                 "init` a new workspace here"
             )
-        digest = place.store.put(spec.key, outcome.artifact)
+        digest = workspace.store.put(spec.key, outcome.artifact)
         self.fresh.add(spec.key)
         if recorded is not None:
             return recorded
-        run_id = place.registry.log_stage(
+        run_id = workspace.registry.log_stage(
             self.parent,
             spec.key,
             _stage_name(spec),
@@ -524,16 +524,16 @@ class TrainingSession:
 
     def _record(self, spec: StageSpec, digest: str, run_id: str) -> StageRecord:
         record = spec.record(digest, run_id)
-        self.place.ledger.append(events.StageTrained(time=self.place.now(), stage=record))
+        self.workspace.ledger.append(events.StageTrained(time=self.workspace.now(), stage=record))
         return record
 
     def _take_over(self) -> None:
         """Stages that are there: recorded and whole, or stored complete by a run that died before
         it could say so."""
-        stored = self.place.store.bindings()
+        stored = self.workspace.store.bindings()
         for spec in self.plan.stages:
             record = self.recorded.get(spec.key)
-            if record is not None and self.place.store.holds(record.digest):
+            if record is not None and self.workspace.store.holds(record.digest):
                 self.done[spec.key] = record
             elif record is None and spec.key in stored:
                 self.done[spec.key] = self._record(spec, stored[spec.key], "")
@@ -541,8 +541,8 @@ class TrainingSession:
     def _submit(self, missing: list[StageSpec], advance: Advance) -> None:
         """A step per stage; a stage waits for those it builds on. At most `workers` processes at a
         time. Raises what the first failed stage raised, TrainingError."""
-        workers = self.place.config.runner.workers
-        with ThreadPoolExecutor(workers) as pool, _ending(self.place.runner):
+        workers = self.workspace.config.runner.workers
+        with ThreadPoolExecutor(workers) as pool, _ending(self.workspace.runner):
 
             def step(spec: StageSpec) -> Step:
                 after = tuple(k for k in spec.earlier if k)
@@ -575,8 +575,8 @@ def _ending(runner: Any) -> Iterator[None]:
         raise
 
 
-def _usable_dataset(place: Workspace, state: State) -> DatasetVersion:
-    dataset, system = require_data(state), place.config.system
+def _usable_dataset(workspace: Workspace, state: State) -> DatasetVersion:
+    dataset, system = require_data(state), workspace.config.system
     if (dataset.shards, dataset.slices) != (system.shards, system.slices):
         raise DataError(
             f"expected data placed for {system.shards} shards of {system.slices} slices, got "
@@ -585,7 +585,7 @@ def _usable_dataset(place: Workspace, state: State) -> DatasetVersion:
     if dataset.rows() == 0:
         raise DataError("expected training records, got none at all; ingest a source with records")
     for slice_id, version in dataset.slice_versions.items():
-        path = place.root / "data" / slice_path(slice_id.shard, slice_id.index)
+        path = workspace.root / "data" / slice_path(slice_id.shard, slice_id.index)
         if version.rows and not path.exists():
             raise DataError(
                 f"expected {path.parent.name}/{path.name} in the data directory, got none; run "
@@ -594,15 +594,15 @@ def _usable_dataset(place: Workspace, state: State) -> DatasetVersion:
     return dataset
 
 
-def _check_recorded(place: Workspace, state: State, found: Description) -> None:
+def _check_recorded(workspace: Workspace, state: State, found: Description) -> None:
     """A backbone is recorded under its name when it is first used; other files under that name are
     refused."""
-    model = place.backbone
+    model = workspace.backbone
     recorded = state.backbones.get(model)
     if recorded is None:
-        place.ledger.append(
+        workspace.ledger.append(
             events.BackboneUsed(
-                time=place.now(),
+                time=workspace.now(),
                 model=model,
                 digest=found.digest,
                 tokenizer_digest=found.tokenizer_digest,
@@ -625,9 +625,9 @@ def same_stages(release: Release, replicas: tuple[Replica, ...]) -> bool:
 
 
 def _parameters(
-    place: Workspace, recipe: Recipe, dataset: DatasetVersion, plan: Wanted
+    workspace: Workspace, recipe: Recipe, dataset: DatasetVersion, plan: Wanted
 ) -> dict[str, Any]:
-    config = place.config
+    config = workspace.config
     return {
         "shards": config.system.shards,
         "slices": config.system.slices,

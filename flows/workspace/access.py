@@ -13,58 +13,62 @@ from s3t_core.errors import UsageError, WorkspaceError
 
 
 @contextlib.contextmanager
-def changing(place: Workspace, wait_seconds: float = 0) -> Iterator[Lease]:
+def changing(workspace: Workspace, wait_seconds: float = 0) -> Iterator[Lease]:
     """Be the one who changes the workspace: hold its lock on this machine, and the lease in the
     database, which keeps other machines out whatever their file system does with locks. Raises
     Busy, and GuaranteeError where a link or a pipe lies in the place of a file of the
     system's."""
-    with workspace_lock(place.lock_path, wait_seconds):
-        place.refuse_migration()
-        check_footing(place)
-        _refuse_begun_move(place)
-        with Lease(place.database, CHANGE, lock_place(place.lock_path)).held(wait_seconds) as lease:
-            place.pinned = place.ledger.state().settled  # it may have moved since it was opened
-            place.check_pinned()
+    with workspace_lock(workspace.lock_path, wait_seconds):
+        workspace.refuse_migration()
+        check_footing(workspace)
+        _refuse_begun_move(workspace)
+        with Lease(workspace.database, CHANGE, lock_place(workspace.lock_path)).held(
+            wait_seconds
+        ) as lease:
+            workspace.pinned = (
+                workspace.ledger.state().settled
+            )  # it may have moved since it was opened
+            workspace.check_pinned()
             yield lease
 
 
 @contextlib.contextmanager
-def training(place: Workspace, wait_seconds: float = 0) -> Iterator[None]:
+def training(workspace: Workspace, wait_seconds: float = 0) -> Iterator[None]:
     """Be the one who ingests, trains or replays, from beginning to end; erasures go on. Raises
     Busy."""
-    with workspace_lock(place.training_lock_path, wait_seconds):
-        place.refuse_migration()
-        _refuse_begun_move(place)
-        with Lease(place.database, TRAIN, lock_place(place.training_lock_path), fences=False).held(
-            wait_seconds
-        ):
+    with workspace_lock(workspace.training_lock_path, wait_seconds):
+        workspace.refuse_migration()
+        _refuse_begun_move(workspace)
+        with Lease(
+            workspace.database, TRAIN, lock_place(workspace.training_lock_path), fences=False
+        ).held(wait_seconds):
             yield
 
 
-def check_footing(place: Workspace) -> None:
+def check_footing(workspace: Workspace) -> None:
     """Look at what the workspace keeps, store and remote too. Raises GuaranteeError where a
     link or a pipe lies in the place of a file of the system's (adapters.footing)."""
-    check_files(place.root, place.store_folder(), place.remote_folder())
+    check_files(workspace.root, workspace.store_folder(), workspace.remote_folder())
 
 
-def _refuse_begun_move(place: Workspace) -> None:
+def _refuse_begun_move(workspace: Workspace) -> None:
     """Refuse while a move is unfinished, by the ledger: a restore of older files takes away what a
     move left of itself on disk."""
-    if place.ledger.state().moving is not None:
+    if workspace.ledger.state().moving is not None:
         raise WorkspaceError(UNFINISHED_MOVE)
 
 
-def check_outside(place: Workspace, path: Path) -> None:
+def check_outside(workspace: Workspace, path: Path) -> None:
     """That what a command is to write for its user lies outside of what the system keeps.
     Raises UsageError."""
-    kept = [place.root / name for name in ("data", ".dvc", ".git")] + [
-        *place.datasets.caches,
-        *place.store_folder(),
-        *place.remote_folder(),
-        place.state_dir,
+    kept = [workspace.root / name for name in ("data", ".dvc", ".git")] + [
+        *workspace.datasets.caches,
+        *workspace.store_folder(),
+        *workspace.remote_folder(),
+        workspace.state_dir,
     ]
     within = any(path.resolve().is_relative_to(folder.resolve()) for folder in kept)
-    if within and not path.resolve().is_relative_to(place.reports_dir.resolve()):
+    if within and not path.resolve().is_relative_to(workspace.reports_dir.resolve()):
         raise UsageError(
             "expected a path outside of what the system keeps (data, .s3t, DVC's and git's "
             "directories, store and remote), got one in it: it would be searched, swept or "

@@ -28,57 +28,57 @@ _LOADING_SECONDS = 60.0
 """A scan waits so long for a process that loads a version."""
 
 
-def erase_ports(place: Workspace) -> ErasePorts:
+def erase_ports(workspace: Workspace) -> ErasePorts:
     """Everything the eraser works through. The caller holds the workspace."""
-    note_cache(place)
-    artifacts = place.registry.places()
+    note_cache(workspace)
+    artifacts = workspace.registry.places()
     elsewhere = [
-        *present_remotes(place),
-        *place.datasets.own_caches(),
-        *place.remote_folder(),
-        *place.store_folder(),
+        *present_remotes(workspace),
+        *workspace.datasets.own_caches(),
+        *workspace.remote_folder(),
+        *workspace.store_folder(),
         *(Path(p) for p in artifacts if not is_bucket(p) and Path(p).is_dir()),
     ]
-    places = (place.config.store.url, place.config.dvc.remote, *artifacts)
+    places = (workspace.config.store.url, workspace.config.dvc.remote, *artifacts)
     written = {b.url: b for b in map(S3Blobs, filter(is_bucket, places))}
-    buckets = written | {b.url: b for b in place.datasets.bucket_remotes()}
+    buckets = written | {b.url: b for b in workspace.datasets.bucket_remotes()}
     for bucket in buckets.values():
         bucket.check()
-    claim(place)
+    claim(workspace)
     from flows.adapters.known_subjects import KnownSubjects
 
     residue = WorkspaceResidue(
-        place.root,
+        workspace.root,
         elsewhere,
-        partial(place.needles.files_of, partial(_being_erased, place)),
-        baseline_of(place),
+        partial(workspace.needles.files_of, partial(_being_erased, workspace)),
+        baseline_of(workspace),
         list(buckets.values()),
-        place.temporary_dir,
+        workspace.temporary_dir,
         frozenset(written),
-        lambda: KnownSubjects(place.datasets, place.ledger.state),
-        place.keys.suppression,
-        partial(_check_away, place),
+        lambda: KnownSubjects(workspace.datasets, workspace.ledger.state),
+        workspace.keys.suppression,
+        partial(_check_away, workspace),
     )
     return ErasePorts(
-        ledger=place.ledger,
-        requests=place.requests,
-        datasets=place.datasets,
-        stages=place.store,
-        activations=place.activations,
-        registry=place.registry,
-        needles=place.needles,
+        ledger=workspace.ledger,
+        requests=workspace.requests,
+        datasets=workspace.datasets,
+        stages=workspace.store,
+        activations=workspace.activations,
+        registry=workspace.registry,
+        needles=workspace.needles,
         residue=residue,
-        evaluator=ReleaseEvaluator(place),
-        certificates=place.certificates,
-        clock=place.clock,
+        evaluator=ReleaseEvaluator(workspace),
+        certificates=workspace.certificates,
+        clock=workspace.clock,
     )
 
 
-def _being_erased(place: Workspace) -> list[str]:
+def _being_erased(workspace: Workspace) -> list[str]:
     """The open requests, and the plans without all their certificates."""
-    state = place.ledger.state()
+    state = workspace.ledger.state()
     plans = [plan.plan_id for plan in _begun(state)]
-    return [*plans, *state.begun, *(r.request_id for r in place.requests.pending())]
+    return [*plans, *state.begun, *(r.request_id for r in workspace.requests.pending())]
 
 
 def _begun(state: State) -> list[ErasurePlan]:
@@ -87,52 +87,56 @@ def _begun(state: State) -> list[ErasurePlan]:
     return waiting if state.plan is None else [state.plan.plan, *waiting]
 
 
-def baseline_of(place: Workspace) -> Iterable[bytes]:
+def baseline_of(workspace: Workspace) -> Iterable[bytes]:
     """What the system writes whoever is in the data, as parts in bytes that each scan reads
     anew."""
     from flows.adapters.baseline import Baseline
 
-    system = place.config.system
-    labels = [*place.config.data.labels, json.dumps(place.config.data.labels)[1:-1]]
+    system = workspace.config.system
+    labels = [*workspace.config.data.labels, json.dumps(workspace.config.data.labels)[1:-1]]
     code = Path(adapters.__file__).with_name("champion.py")
-    own = place.own_names(system.shards, system.slices)
+    own = workspace.own_names(system.shards, system.slices)
     fixed = (
         *(x.encode() for x in labels),
         code.read_bytes(),
-        *(f"{place.root.resolve()}/{name}".encode() for name in own),
+        *(f"{workspace.root.resolve()}/{name}".encode() for name in own),
     )
-    documents = (place.certificates_dir, place.reports_dir, place.state_dir / "checkpoint.json")
-    signs = place.ledger.state().signing
-    publics = sorted(place.signing.public_keys(), key=lambda k: key_id(k) != signs)
+    documents = (
+        workspace.certificates_dir,
+        workspace.reports_dir,
+        workspace.state_dir / "checkpoint.json",
+    )
+    signs = workspace.ledger.state().signing
+    publics = sorted(workspace.signing.public_keys(), key=lambda k: key_id(k) != signs)
     return Baseline(
         fixed=fixed,
-        settings=render_config(place.config).encode(),
-        entries=place.ledger.entries,
+        settings=render_config(workspace.config).encode(),
+        entries=workspace.ledger.entries,
         documents=documents,
         publics=tuple(publics),
-        recorded=lambda: set(place.ledger.state().documents.values()),
-        databases=place.state_dir,
-        root=place.root,
-        erased=partial(_erased, place),
-        versions=partial(_recorded_files, place),
+        recorded=lambda: set(workspace.ledger.state().documents.values()),
+        databases=workspace.state_dir,
+        root=workspace.root,
+        erased=partial(_erased, workspace),
+        versions=partial(_recorded_files, workspace),
     )
 
 
-def _recorded_files(place: Workspace) -> Iterator[bytes]:
-    there = [v for v in place.ledger.state().versions if not v.destroyed]
-    yield from place.registry.recorded_files(there) if there else ()
+def _recorded_files(workspace: Workspace) -> Iterator[bytes]:
+    there = [v for v in workspace.ledger.state().versions if not v.destroyed]
+    yield from workspace.registry.recorded_files(there) if there else ()
 
 
-def _erased(place: Workspace) -> NeedleSet:
+def _erased(workspace: Workspace) -> NeedleSet:
     """What the scan would look for of the people whose rows an erasure found that is not
     certified, if the system wrote nothing."""
-    state = place.ledger.state()
+    state = workspace.ledger.state()
     ids: list[str] = []
     texts: list[str] = []
     for plan in _begun(state):
         rows = {r: plan.rows[r] for r in plan.requests}
         having = {r: state.requests[r].ids for r, found in rows.items() if found.known}
-        found = place.needles.read(plan.plan_id, having)
+        found = workspace.needles.read(plan.plan_id, having)
         ids += found.ids
         texts += found.texts
     return make_needles(ids, texts)
@@ -149,32 +153,32 @@ _SOFTWARE = (
 """What a certificate names the versions of."""
 
 
-def erase_policy(place: Workspace) -> ErasePolicy:
+def erase_policy(workspace: Workspace) -> ErasePolicy:
     """The settings that an erasure obeys."""
     software = {name: version(name) for name in _SOFTWARE}
     return ErasePolicy(
-        staleness_seconds=place.config.erasure.staleness_seconds,
-        keep_clean_versions_days=place.config.erasure.keep_clean_versions_days,
+        staleness_seconds=workspace.config.erasure.staleness_seconds,
+        keep_clean_versions_days=workspace.config.erasure.keep_clean_versions_days,
         software=software,
-        budget_of=place.budget_of,
-        budget_tags=place.budget_tags,
-        needs_approval=place.config.erasure.needs_approval,
-        jurisdiction=place.config.erasure.jurisdiction,
-        offline_seconds=place.offline_seconds,
-        deleted_bytes_seconds=3600 * place.config.erasure.deleted_bytes_hours,
+        budget_of=workspace.budget_of,
+        budget_tags=workspace.budget_tags,
+        needs_approval=workspace.config.erasure.needs_approval,
+        jurisdiction=workspace.config.erasure.jurisdiction,
+        offline_seconds=workspace.offline_seconds,
+        deleted_bytes_seconds=3600 * workspace.config.erasure.deleted_bytes_hours,
     )
 
 
-def _check_away(place: Workspace) -> None:
+def _check_away(workspace: Workspace) -> None:
     """That no machine of a cluster may hold rows of data files that are destroyed, and no
     process here a copy of stages that it loads. Raises ResidueFound, Busy."""
-    wait_until_unused(place.state_dir / "loading", _LOADING_SECONDS)
-    state = place.ledger.state()
+    wait_until_unused(workspace.state_dir / "loading", _LOADING_SECONDS)
+    state = workspace.ledger.state()
     files = [f for d in state.datasets for f in d.files()]
     gone = {f.digest for f in files if f.md5 in state.destroyed_objects}
-    place.away.check(
+    workspace.away.check(
         {f.digest for f in files} - gone,
-        lambda: place.runner if place.config.runner.kind == "dask" else None,
+        lambda: workspace.runner if workspace.config.runner.kind == "dask" else None,
     )
 
 

@@ -8,32 +8,32 @@ from s3t_core.erasure import events
 from s3t_core.errors import WorkspaceError
 
 
-def claim(place: Workspace, begins: bool | None = None) -> None:
+def claim(workspace: Workspace, begins: bool | None = None) -> None:
     """Mark store and remote as this workspace's: erasures destroy what its ledger does not know
     there. A directory in the workspace needs no mark. `begins`: whether they may be without a
     mark yet; by default, before the first data. Raises WorkspaceError for a place that is, or
     lies within or around, another workspace's, and for one that has lost its mark
     (adapters.marks)."""
-    begins = place.ledger.state().settled is None if begins is None else begins
+    begins = workspace.ledger.state().settled is None if begins is None else begins
     if not begins:
-        _check_cache(place)
+        _check_cache(workspace)
     for setting, url in (
-        ("[store] url", place.config.store.url),
-        ("[dvc] remote", place.config.dvc.remote),
+        ("[store] url", workspace.config.store.url),
+        ("[dvc] remote", workspace.config.dvc.remote),
     ):
-        blobs, marked = place_of(url, place.root)
+        blobs, marked = place_of(url, workspace.root)
         if marked:
-            claim_place(setting, blobs, place.owner, begins, Path(".s3t") / "keys")
+            claim_place(setting, blobs, workspace.owner, begins, Path(".s3t") / "keys")
 
 
-def _check_cache(place: Workspace) -> None:
+def _check_cache(workspace: Workspace) -> None:
     """A cache on another disk must hold the recorded data version: where that is not mounted,
     an empty directory would look as if everything in it were erased, and be filled anew. One
     that DVC used before must be there. Raises WorkspaceError."""
-    dataset, root = place.ledger.state().dataset, place.root.resolve()
+    dataset, root = workspace.ledger.state().dataset, workspace.root.resolve()
     if dataset is None:
         return
-    now, *before = place.datasets.caches
+    now, *before = workspace.datasets.caches
     outside = not now.resolve().is_relative_to(root)
     if outside and not (now / dataset.version[:2] / dataset.version[2:]).is_file():
         raise WorkspaceError(
@@ -51,28 +51,28 @@ def _check_cache(place: Workspace) -> None:
         )
 
 
-def note_cache(place: Workspace) -> None:
+def note_cache(workspace: Workspace) -> None:
     """Tell the ledger where DVC keeps data now, before anything is written there: erasures look
     there from then on, whoever runs them. The caller holds the workspace."""
-    found = place.datasets.new_cache()
+    found = workspace.datasets.new_cache()
     if found is not None:
-        place.ledger.append(
+        workspace.ledger.append(
             events.CacheNamed(
-                time=place.now(),
+                time=workspace.now(),
                 dir=found[0],
                 shared=found[1],
             )
         )
 
 
-def present_remotes(place: Workspace) -> list[Path]:
+def present_remotes(workspace: Workspace) -> list[Path]:
     """The directories among this repository's remotes. Raises WorkspaceError for one that is
     not there: its copies are somewhere. The directory that a disk is mounted at is there
     without it, and has nothing of DVC's."""
     from flows.adapters.datasets import is_remote
 
-    remotes = place.datasets.local_remotes()
-    away = [p for p in remotes if not is_remote(p) and p.resolve() != place.remote.resolve()]
+    remotes = workspace.datasets.local_remotes()
+    away = [p for p in remotes if not is_remote(p) and p.resolve() != workspace.remote.resolve()]
     if away:
         raise WorkspaceError(
             f"expected every DVC remote of this workspace to be there, got {len(away)} "
@@ -84,18 +84,18 @@ def present_remotes(place: Workspace) -> list[Path]:
     return remotes
 
 
-def pin_settings(place: Workspace) -> None:
+def pin_settings(workspace: Workspace) -> None:
     """Record the settings that must stay from the first data on, because versions and files
     stand under them."""
     from flows.adapters.datasets import write_remote
 
-    ledger = place.ledger
-    for bucket in place.buckets:
+    ledger = workspace.ledger
+    for bucket in workspace.buckets:
         bucket.check()
-    claim(place)
-    if place.pinned is None:
-        write_remote(place.root, place.config.dvc.remote)
-        place.pinned = place.lasting_settings()
-        ledger.append(events.SettingsSettled(time=place.now(), settings=place.pinned))
-    note_cache(place)
-    place.signing.note_place()
+    claim(workspace)
+    if workspace.pinned is None:
+        write_remote(workspace.root, workspace.config.dvc.remote)
+        workspace.pinned = workspace.lasting_settings()
+        ledger.append(events.SettingsSettled(time=workspace.now(), settings=workspace.pinned))
+    note_cache(workspace)
+    workspace.signing.note_place()

@@ -18,39 +18,39 @@ _SWEPT_APART = ("activations", "loading", "next", "tmp")
 """Directories of `.s3t` that have a sweep of their own."""
 
 
-def sweep(place: Workspace) -> None:
+def sweep(workspace: Workspace) -> None:
     """Remove what a killed process left half-written: spools, copies, temporary files, wherever
     the system, or a tool under it, writes. Under the lock. What a living process has open
     stays. Raises StorageError."""
-    remove_tree(place.temporary_dir)
-    remove_tree(place.next_dir)
-    sweep_unused(place.state_dir / "loading")
+    remove_tree(workspace.temporary_dir)
+    remove_tree(workspace.next_dir)
+    sweep_unused(workspace.state_dir / "loading")
     for folder in (
-        place.root / "data",
-        *place.datasets.caches,
-        *place.remote_folder(),
-        *place.store_folder(),
+        workspace.root / "data",
+        *workspace.datasets.caches,
+        *workspace.remote_folder(),
+        *workspace.store_folder(),
     ):
         close_to_others(folder)
     opened = open_files()
-    for folder in _written_folders(place):
+    for folder in _written_folders(workspace):
         remove_half_written(folder, lambda path: is_written(path, opened))
-    for path in place.state_dir.iterdir():
+    for path in workspace.state_dir.iterdir():
         if is_half_written(path.name) and not path.is_dir() and not is_written(path, opened):
             remove_file(path)
 
 
-def _written_folders(place: Workspace) -> list[Path]:
+def _written_folders(workspace: Workspace) -> list[Path]:
     """Where the system, or DVC or git under it, writes to. Other remotes than the configured
     one are not among them: somebody else may be uploading there. Kept activations have a lock
     of their own, under which they are swept (ActivationStore.allow)."""
-    state = [p for p in place.state_dir.iterdir() if p.is_dir() and p.name not in _SWEPT_APART]
+    state = [p for p in workspace.state_dir.iterdir() if p.is_dir() and p.name not in _SWEPT_APART]
     return [
         *state,
-        place.root / "data",
-        place.root / ".dvc",
-        place.root / ".git" / "objects",
-        *place.datasets.caches,
-        *place.remote_folder(),
-        *place.store_folder(),
+        workspace.root / "data",
+        workspace.root / ".dvc",
+        workspace.root / ".git" / "objects",
+        *workspace.datasets.caches,
+        *workspace.remote_folder(),
+        *workspace.store_folder(),
     ]

@@ -4,21 +4,21 @@ from flows.workspace.workspace import Workspace
 from s3t_core.erasure.closing import DocumentProblems, check_documents
 
 
-def check_whole(place: Workspace) -> DocumentProblems:
+def check_whole(workspace: Workspace) -> DocumentProblems:
     """Hold everything against the ledger that a quick command takes from memory: every
     checkpoint, the requests, the suppression list. Returns what is wrong with closing
     documents: one that is gone stops no erasure. Raises LedgerError, CertificateError."""
-    place.signing.check(place.ledger, whole=True)
-    place.requests.check()
-    return document_problems(place, whole=True)
+    workspace.signing.check(workspace.ledger, whole=True)
+    workspace.requests.check()
+    return document_problems(workspace, whole=True)
 
 
-def document_problems(place: Workspace, whole: bool = False) -> DocumentProblems:
+def document_problems(workspace: Workspace, whole: bool = False) -> DocumentProblems:
     """What is wrong with closing documents on disk; those that were as recorded before, and are
     the same files still, are taken from memory unless `whole`."""
-    memory, folder = place.signing.memory, place.certificates_dir
+    memory, folder = workspace.signing.memory, workspace.certificates_dir
     found = check_documents(
-        place.ledger.state().documents,
+        workspace.ledger.state().documents,
         lambda request: memory.digest_of("documents", folder / f"{request}.json", whole),
     )
     memory.save()

@@ -20,14 +20,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="places: an older configuration stays",
         where="flows/use_cases/reconciling.py::reconcile",
-        takes="place.datasets.put_remote_right()",
+        takes="workspace.datasets.put_remote_right()",
         puts="",
         fails="tests/flows/test_dvcs_places.py::older_configuration",
     ),
     Mutant(
         name="move: a link is removed and what it leads to stays",
         where="flows/use_cases/migrating.py::_alone",
-        takes="access.check_footing(place)",
+        takes="access.check_footing(workspace)",
         puts="",
         fails="tests/flows/test_migrating.py::link_or_a_pipe",
     ),
@@ -41,7 +41,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="retrain: a stage is stored though an erasure overtook it",
         where="flows/use_cases/training.py::TrainingSession.train_one",
-        takes="self.has_moved(place.ledger.state(), spec)",
+        takes="self.has_moved(workspace.ledger.state(), spec)",
         puts="False",
         fails="tests/flows/test_budget.py::during_the_retrain and stored",
     ),
@@ -82,15 +82,15 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="sweep: every remote is swept",
         where="flows/workspace/sweeping.py::_written_folders",
-        takes="place.remote_folder",
-        puts="place.datasets.local_remotes",
+        takes="workspace.remote_folder",
+        puts="workspace.datasets.local_remotes",
         fails="tests/faults/test_leftovers.py::left_as_they_are",
     ),
     Mutant(
         name="sweep: every remote is closed to others",
         where="flows/workspace/sweeping.py::sweep",
-        takes="place.remote_folder",
-        puts="place.datasets.local_remotes",
+        takes="workspace.remote_folder",
+        puts="workspace.datasets.local_remotes",
         fails="tests/faults/test_leftovers.py::left_as_they_are",
     ),
     Mutant(
@@ -117,7 +117,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: a cache elsewhere is not searched",
         where="flows/workspace/composing.py::erase_ports",
-        takes="*place.datasets.own_caches()",
+        takes="*workspace.datasets.own_caches()",
         puts="",
         fails="tests/flows/test_nothing_left.py::cache_outside",
     ),
@@ -161,15 +161,17 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="buckets: a certificate without the time that bytes may stay",
         where="flows/workspace/composing.py::erase_policy",
-        takes="_(deleted_bytes_seconds=3600 * place.config.erasure.deleted_bytes_hours)",
+        takes="_(deleted_bytes_seconds=3600 * workspace.config.erasure.deleted_bytes_hours)",
         puts="",
         fails="tests/flows/test_offline.py::was_declared",
     ),
     Mutant(
         name="change: without the lease of other machines",
         where="flows/workspace/access.py::changing",
-        takes="Lease(place.database, CHANGE, lock_place(place.lock_path)).held(wait_seconds)",
-        puts="contextlib.nullcontext(Lease(place.database, CHANGE, ''))",
+        takes=(
+            "Lease(workspace.database, CHANGE, lock_place(workspace.lock_path)).held(wait_seconds)"
+        ),
+        puts="contextlib.nullcontext(Lease(workspace.database, CHANGE, ''))",
         fails="tests/faults/test_lease.py::every_command_that_changes",
     ),
     Mutant(
@@ -231,8 +233,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="audit: a report is written where data lies",
         where="flows/workspace/access.py::check_outside",
-        takes="within and (not path.resolve().is_relative_to(place.reports_dir.resolve()))",
-        puts="False and (not path.resolve().is_relative_to(place.reports_dir.resolve()))",
+        takes="within and (not path.resolve().is_relative_to(workspace.reports_dir.resolve()))",
+        puts="False and (not path.resolve().is_relative_to(workspace.reports_dir.resolve()))",
         fails="tests/flows/test_cli.py::written_for_its_user",
     ),
     Mutant(
@@ -259,14 +261,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="restore: stages that came back stay",
         where="flows/use_cases/reconciling.py::_destroy_stages",
-        takes="place.store.delete(digest)",
+        takes="workspace.store.delete(digest)",
         puts="pass",
         fails="tests/flows/test_reconciling.py::destroyed_again",
     ),
     Mutant(
         name="restore: objects that came back stay",
         where="flows/use_cases/reconciling.py::_destroy_objects",
-        takes="place.datasets.destroy(back, [], state.dataset)",
+        takes="workspace.datasets.destroy(back, [], state.dataset)",
         puts="pass",
         fails="tests/flows/test_reconciling.py::destroyed_again",
     ),
@@ -294,8 +296,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="healing: a quarantined row of whom a hash found nobody comes back",
         where="flows/use_cases/reconciling.py::reconcile",
-        takes="place.datasets.erase_quarantine(erased, nobody)",
-        puts="place.datasets.erase_quarantine(erased)",
+        takes="workspace.datasets.erase_quarantine(erased, nobody)",
+        puts="workspace.datasets.erase_quarantine(erased)",
         fails="tests/flows/test_cut_off.py::restored_quarantine_row",
     ),
     Mutant(
@@ -309,17 +311,20 @@ MUTANTS: tuple[Mutant, ...] = (
         name="lease: what a stopped eraser wrote stays",
         where="flows/use_cases/erasing.py::erase_pending",
         takes=(
-            "with healing_a_lost_lease(place), "
-            "access.changing(place, max(wait_seconds, training)) as lease: ..."
+            "with healing_a_lost_lease(workspace), "
+            "access.changing(workspace, max(wait_seconds, training)) as lease: ..."
         ),
-        puts="with access.changing(place, max(wait_seconds, training)) as lease: ...",
+        puts="with access.changing(workspace, max(wait_seconds, training)) as lease: ...",
         fails="tests/flows/test_taken_over.py::do_not_come_back",
     ),
     Mutant(
         name="lease: what a stopped training published serves",
         where="flows/use_cases/training.py::fill_in",
-        takes=("with healing_a_lost_lease(place), access.training(place, wait_for_training): ..."),
-        puts="with access.training(place, wait_for_training): ...",
+        takes=(
+            "with healing_a_lost_lease(workspace), "
+            "access.training(workspace, wait_for_training): ..."
+        ),
+        puts="with access.training(workspace, wait_for_training): ...",
         fails="tests/flows/test_taken_over.py::about_to_serve and retrain",
     ),
     Mutant(
@@ -342,7 +347,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="move: a file alone knows of it",
         where="flows/workspace/access.py::_refuse_begun_move",
-        takes="place.ledger.state().moving is not None",
+        takes="workspace.ledger.state().moving is not None",
         puts="False",
         fails="tests/flows/test_migrating.py::known_to_the_ledger",
     ),
@@ -356,7 +361,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="loading: a living process is passed over",
         where="flows/workspace/composing.py::_check_away",
-        takes="wait_until_unused(place.state_dir / 'loading', _LOADING_SECONDS)",
+        takes="wait_until_unused(workspace.state_dir / 'loading', _LOADING_SECONDS)",
         puts="pass",
         fails="tests/flows/test_nothing_left.py::waited_for",
     ),
@@ -415,7 +420,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="healing: what is kept of slices that are gone stays",
         where="flows/use_cases/reconciling.py::_destroy_activations",
         takes=(
-            "place.activations.allow({v.digest for v in state.dataset.files()} if "
+            "workspace.activations.allow({v.digest for v in state.dataset.files()} if "
             "state.dataset else ())"
         ),
         puts="0",
@@ -438,7 +443,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="people: an erasure forgets what it was asked beside",
         where="flows/use_cases/erasing.py::_erase",
-        takes="alike |= look_alikes(place, place.requests.get(plan.requests))",
+        takes="alike |= look_alikes(workspace, workspace.requests.get(plan.requests))",
         puts="",
         fails="tests/flows/test_people.py::by_request_requests_and_erase",
     ),
@@ -459,7 +464,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="a disk that is not mounted is a cache without anything",
         where="flows/workspace/stores.py::claim",
-        takes="_check_cache(place)",
+        takes="_check_cache(workspace)",
         puts="pass",
         fails="tests/flows/test_nothing_left.py::is_no_cache",
     ),
@@ -508,7 +513,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="footing: a change looks at nothing",
         where="flows/workspace/access.py::changing",
-        takes="check_footing(place)",
+        takes="check_footing(workspace)",
         puts="",
         fails="tests/faults/test_footing.py::in_the_place and (stage or journal)",
     ),
@@ -529,7 +534,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="loading: what a dead process left stays",
         where="flows/workspace/sweeping.py::sweep",
-        takes="sweep_unused(place.state_dir / 'loading')",
+        takes="sweep_unused(workspace.state_dir / 'loading')",
         puts="",
         fails="tests/faults/test_loading.py::whatever_its_number",
     ),

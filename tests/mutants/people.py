@@ -27,7 +27,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="checkpoint: acknowledged before it is written",
         where="flows/use_cases/requests.py::_take_all",
-        takes="place.signing.write_checkpoint()",
+        takes="workspace.signing.write_checkpoint()",
         puts="",
         fails="tests/faults/test_checkpoints.py::before_a_request_is_acknowledged",
     ),
@@ -104,14 +104,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="train: Prefect starts before the data is looked for",
         where="flows/cli/app.py::_show_trained",
-        takes="require_data(place.ledger.state())",
+        takes="require_data(opened.ledger.state())",
         puts="",
         fails="tests/flows/test_cli.py::before_prefect_starts and missing",
     ),
     Mutant(
         name="commands: Prefect starts without the keys",
         where="flows/cli/base.py::run_flow",
-        takes="place.keys",
+        takes="opened.keys",
         puts="",
         fails="tests/flows/test_cli.py::before_prefect_starts and missing",
     ),
@@ -132,8 +132,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="words: free text may quote the person it is about",
         where="flows/use_cases/quoting.py::check_quotes_nobody",
-        takes="any((not mine.isdisjoint(_shown_forms(place, run)) for run in runs))",
-        puts="False and any((not mine.isdisjoint(_shown_forms(place, run)) for run in runs))",
+        takes="any((not mine.isdisjoint(_shown_forms(workspace, run)) for run in runs))",
+        puts="False and any((not mine.isdisjoint(_shown_forms(workspace, run)) for run in runs))",
         fails="tests/faults/test_words.py::under_a_rule_for_ids",
     ),
     Mutant(
@@ -146,19 +146,19 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="words: a refusal tells who is in the data",
         where="flows/use_cases/quoting.py::check_quotes_nobody",
-        takes="_is_known(place, runs) if may_tell(place) else None",
-        puts="_is_known(place, runs)",
+        takes="_is_known(workspace, runs) if may_tell(workspace) else None",
+        puts="_is_known(workspace, runs)",
         fails="tests/faults/test_words.py::tells_who_may_not_erase",
     ),
     Mutant(
         name="words: a request is rejected whose ids are lost",
         where="flows/use_cases/requests.py::reject",
         takes=(
-            "asked is not None and place.ledger.state().is_open(request_id) and (not "
-            "set(asked.ids) <= {place.needles.digest_of(request_id, i) for i in ids})"
+            "asked is not None and workspace.ledger.state().is_open(request_id) and (not "
+            "set(asked.ids) <= {workspace.needles.digest_of(request_id, i) for i in ids})"
         ),
         puts=(
-            "False and (not set(asked.ids) <= {place.needles.digest_of(request_id, i) for "
+            "False and (not set(asked.ids) <= {workspace.needles.digest_of(request_id, i) for "
             "i in ids})"
         ),
         fails="tests/faults/test_words.py::whose_ids_are_lost",
@@ -166,14 +166,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: asking again fills nothing in",
         where="flows/use_cases/requests.py::_take",
-        takes="_fill_in(place, [(w, r) for w, r in again if not r.certificate])",
+        takes="_fill_in(workspace, [(w, r) for w, r in again if not r.certificate])",
         puts="",
         fails="tests/faults/test_beside_the_ledger.py::asking_again",
     ),
     Mutant(
         name="needles: the ledger is not told of another spelling",
         where="flows/use_cases/requests.py::_fill_in",
-        takes="place.ledger.append(*told)",
+        takes="workspace.ledger.append(*told)",
         puts="pass",
         fails="tests/faults/test_beside_the_ledger.py::that_a_restore_lost_counts",
     ),
@@ -187,7 +187,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: the first of many are accepted where one is refused",
         where="flows/use_cases/requests.py::_take_all",
-        takes="_check_not_begun(place, asked)",
+        takes="_check_not_begun(workspace, asked)",
         puts="pass",
         fails="tests/flows/test_cut_off.py::nothing_of_many",
     ),
@@ -209,7 +209,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: a request that failed leaves its id",
         where="flows/use_cases/requests.py::_take",
-        takes="_forget(place, asked)",
+        takes="_forget(workspace, asked)",
         puts="pass",
         fails="tests/faults/test_requests.py::leaves_no_id",
     ),
@@ -307,7 +307,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="people: everybody is told who looks alike",
         where="flows/use_cases/finding.py::look_alikes",
-        takes="not wanted or _not_told(place)",
+        takes="not wanted or _not_told(workspace)",
         puts="not wanted",
         fails="tests/flows/test_people.py::who_may_not_erase",
     ),
@@ -349,7 +349,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="people: everybody is told who is in the data",
         where="flows/use_cases/finding.py::_not_told",
-        takes="not may_tell(place)",
+        takes="not may_tell(workspace)",
         puts="False",
         fails="tests/flows/test_people.py::who_may_not_erase",
     ),
@@ -377,14 +377,17 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="check: another rule for ids is not noticed",
         where="flows/use_cases/checking.py::Standing.refusals",
-        takes="yield partial(admission.id_basis, self.place, self.state, self.append, self.shrink)",
+        takes=(
+            "yield partial(admission.id_basis, self.workspace, self.state, "
+            "self.append, self.shrink)"
+        ),
         puts="",
         fails="tests/flows/test_check_beside.py::other_rule",
     ),
     Mutant(
         name="check: what would be missing is not noticed",
         where="flows/use_cases/checking.py::Standing.refusals_of",
-        takes="(yield partial(admission.check_shrinkage, self.place, self.state, builder))",
+        takes="(yield partial(admission.check_shrinkage, self.workspace, self.state, builder))",
         puts="(yield from ())",
         fails="tests/flows/test_check_beside.py::as_shrunk",
     ),
@@ -398,7 +401,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="ingest: a wrong column is told after Prefect has started",
         where="flows/cli/app.py::ingest",
-        takes="preflight(place.config, source)",
+        takes="preflight(opened.config, source)",
         puts="pass",
         fails="tests/flows/test_cli.py::told_at_once",
     ),
@@ -440,7 +443,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="names: Prefect is told any bytes",
         where="flows/cli/base.py::run_flow",
-        takes="_check_told([str(place.root), *arguments])",
+        takes="_check_told([str(opened.root), *arguments])",
         puts="",
         fails="tests/faults/test_damaged_settings.py::before_prefect_is_told",
     ),

@@ -26,8 +26,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="clock: what is due is told by the wrong one",
         where="flows/supervisor/serving.py::why_at_once",
-        takes="(as_told(p, state) for p in place.requests.pending())",
-        puts="place.requests.pending()",
+        takes="(as_told(p, state) for p in workspace.requests.pending())",
+        puts="workspace.requests.pending()",
         fails="tests/faults/test_beside_the_ledger.py::times_that_hold",
     ),
     Mutant(

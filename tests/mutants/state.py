@@ -313,7 +313,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="checkpoints: an erase run does not tell where they are",
         where="flows/use_cases/reconciling.py::reconcile",
-        takes="place.signing.note_place()",
+        takes="workspace.signing.note_place()",
         puts="",
         fails="tests/flows/test_reconciling.py::names_the_place_outside",
     ),
@@ -788,7 +788,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="erase: nobody is told that another version serves",
         where="flows/use_cases/reconciling.py::unserved",
-        takes="place.registry.serving() == champion.version",
+        takes="workspace.registry.serving() == champion.version",
         puts="True",
         fails="tests/flows/test_registry_ids.py::says_so",
     ),
