@@ -29,7 +29,8 @@ from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
-from s3t_core.erasure.executor import STEPS, Eraser
+from s3t_core.erasure.executor import Eraser
+from s3t_core.erasure.vocabulary import STEPS
 from s3t_core.records import subject_digest
 
 
@@ -139,7 +140,7 @@ def workspace_of(bed: Bed) -> Workspace:
 
     ingest(str(root), str(source))
     source.unlink()
-    shutil.copytree(bed.store.root, place.store.root, dirs_exist_ok=True)
+    shutil.copytree(bed.store.root, place.store_folder()[0], dirs_exist_ok=True)
     trained = train(str(root))
     if trained["trained"]:
         raise SystemExit(

@@ -17,6 +17,7 @@ import shutil
 import sys
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
-from s3t_core.erasure.executor import STEPS, Eraser
+from s3t_core.erasure.executor import Eraser
+from s3t_core.erasure.vocabulary import STEPS
 
 WORDS = [f"word{i}" for i in range(5000)]
 
@@ -64,7 +66,7 @@ def erase_timed(place: Workspace) -> dict[str, float]:
         plan: Any = eraser.plan()
         told["plan"] = round(time.monotonic() - begun, 2)
         for step in STEPS:
-            told[step] = _timed(lambda s=step: eraser.run_step(s, plan))  # type: ignore[misc]
+            told[step] = _timed(partial(eraser.run_step, step, plan))
         place.signing.write_checkpoint()
     return told
 

@@ -409,7 +409,7 @@ def play(lab: Lab, arm: Arm, data: Data, stream: list[str]) -> dict[str, Any]:
     plan = wanted(lab.recipe, arm.sequences, data.dataset)
     lab.train(list(plan.stages), data.folder)
     trained = {s.key: s for s in plan.stages}
-    track, hit, gone = Track(), set(), set()
+    track, hit, gone = Track(), set[SliceId](), set[str]()
     dataset, folder = data.dataset, data.folder
     _measure(lab, data, plan.replicas, hit, gone, track, trained)
     for number, subject in enumerate(stream, 1):

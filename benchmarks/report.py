@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -83,7 +84,7 @@ def timed(work: Callable[[], Any]) -> float:
 
 def middle(times: int, work: Callable[[int], Any]) -> float:
     """Median of the seconds of several runs; `work` is told which."""
-    return median(timed(lambda n=n: work(n)) for n in range(times))
+    return median(timed(partial(work, n)) for n in range(times))
 
 
 def surroundings(root: Path) -> dict[str, Any]:

@@ -99,7 +99,8 @@ def requests_counted(events: Iterable[Event], state: State, now: datetime) -> tu
     began = 0.0
     for event in events:
         if event["type"] == "request":
-            if state.outcomes.get(event["request"], ("", 0))[0] == "nothing found":
+            outcome = state.outcomes.get(event["request"])
+            if outcome is not None and outcome[0] == "nothing found":
                 continue
             times.append((now - parse_time(event["time"])).total_seconds() / 86_400)
         elif event["type"] == "dataset" and not began:

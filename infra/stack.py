@@ -33,7 +33,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -291,8 +291,8 @@ class Stack:
                     "process",
                 ),
                 home,
-                lambda n=name: n in self._workers_online(),
-            )  # type: ignore[misc]
+                partial(self._is_online, name),
+            )
             for name in self.names()[3:]
         ]
         return [self._s3(), self._mlflow(base), prefect, *workers]
@@ -641,6 +641,9 @@ class Stack:
                 raise StackError(
                     f"the work pool could not be made (HTTP {error.code}); see logs/prefect.log"
                 ) from None
+
+    def _is_online(self, worker: str) -> bool:
+        return worker in self._workers_online()
 
     def _workers_online(self) -> set[str]:
         try:

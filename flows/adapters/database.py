@@ -35,6 +35,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Row,
     String,
     Table,
     bindparam,
@@ -829,15 +830,15 @@ def new_salt() -> str:
     return secrets.token_hex(32)
 
 
-def _request(row: object) -> DeletionRequest:
+def _request(row: Row[Any]) -> DeletionRequest:
     _check_types(row, _REQUESTS)
     return DeletionRequest(
         row.id,
         row.subject,
         row.record,
         row.suppression,
-        row.commitment,  # type: ignore[attr-defined]
+        row.commitment,
         row.received,
         row.due,
         row.certificate,
-    )  # type: ignore[attr-defined]
+    )

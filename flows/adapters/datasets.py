@@ -274,9 +274,9 @@ class DvcDatasets:
         for version in {
             v.md5: v for d in history for v in d.row_files() if v.md5 not in known | destroyed
         }.values():
-            hits = _earlier_hits(stored.get(version.md5), match, named)
+            earlier = _earlier_hits(stored.get(version.md5), match, named)
             if (
-                hits is None or hits
+                earlier is None or earlier
             ):  # what cannot be read, or names people otherwise, may hold a targeted row
                 tainted.add(version.digest)
                 objects.add(version.md5)
@@ -1149,7 +1149,9 @@ def object_name(md5: str) -> str:
 
 def _rows_of(dataset: DatasetVersion) -> dict[SliceId | None, SliceVersion]:
     """Every file that holds rows; the held-out ones stand under None."""
-    return {**dataset.slice_versions, None: dataset.held_out}
+    found = dict[SliceId | None, SliceVersion](dataset.slice_versions.items())
+    found[None] = dataset.held_out
+    return found
 
 
 def _files_of(dataset: DatasetVersion) -> dict[str, SliceVersion]:

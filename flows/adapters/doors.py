@@ -156,7 +156,6 @@ class Door:
         none."""
         import uvicorn
 
-        tls = {"ssl_certfile": self.tls_cert, "ssl_keyfile": self.tls_key} if self.tls_cert else {}
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -165,8 +164,9 @@ class Door:
             server_header=False,
             timeout_graceful_shutdown=5,
             lifespan="auto",
-            **tls,
-        )  # type: ignore[arg-type]
+            ssl_certfile=self.tls_cert or None,
+            ssl_keyfile=self.tls_key or None,
+        )
         return uvicorn.Server(config)
 
 

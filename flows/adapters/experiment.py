@@ -160,7 +160,7 @@ class OwnExperiment:
         """One that is recorded before anything is logged there; whether it is a new one."""
         found = self._named()
         is_new = found is None
-        if is_new:
+        if found is None:
             if not self._book.known() and not self._book.began_before() and others():
                 raise self._anothers("a registered model of that name")
             number = self._client.create_experiment(
@@ -175,7 +175,7 @@ class OwnExperiment:
                 self._book.registry,
                 str(found.experiment_id),
                 self._lying.location_of(found),
-                int(found.creation_time),
+                int(found.creation_time or 0),
             )
         )
         return found, is_new

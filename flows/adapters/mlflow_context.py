@@ -28,7 +28,7 @@ def made_by_nobody() -> Iterator[None]:
     """Runs and models that are made within name nobody."""
     providers = registry._run_context_provider_registry
     if not any(isinstance(each, _Nobody) for each in providers):
-        providers.register(_Nobody)
+        providers.register(_Nobody)  # type: ignore[no-untyped-call]
     before = _OURS.set(True)
     try:
         yield

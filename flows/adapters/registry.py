@@ -19,6 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -539,8 +540,9 @@ class MlflowRegistry:
 
     def _numbers(self) -> list[str]:
         """Of every experiment that is this workspace's."""
-        found = self._own.there() or [self._own.now()]
-        return [str(experiment.experiment_id) for experiment in found if experiment is not None]
+        now = self._own.now()
+        found = self._own.there() or ([] if now is None else [now])
+        return [str(experiment.experiment_id) for experiment in found]
 
     def _copy_run(self, run: "Run", copies: Mapping[str, str]) -> str:
         from mlflow.entities import Metric, Param
@@ -641,7 +643,7 @@ class MlflowRegistry:
         def save(validate_serving_input: bool, **parts: Any) -> None:  # noqa: ARG001  # what Model.log alone looks at
             self._mlflow.pyfunc.save_model(**parts)
 
-        return Model.log(
+        logged: ModelInfo = Model.log(
             artifact_path=None,
             name="release",
             flavor=SimpleNamespace(save_model=save, __name__="mlflow.pyfunc"),
@@ -653,6 +655,7 @@ class MlflowRegistry:
             input_example=list(EXAMPLE),
             model_config=dict(UNPINNED),
         )
+        return logged
 
     def _check_logged(self, model_id: str, document: bytes) -> None:
         """That what decides the answers came there as it is here: the ledger is about to vouch for
@@ -744,19 +747,18 @@ class MlflowRegistry:
     def _search_versions(self, wanted: str) -> "list[ModelVersion]":
         """Those that somebody made prompts of too. MLflow hides every version of a name that has
         one."""
-        found = {}
+        found: dict[tuple[str, str], ModelVersion] = {}
         for asked in (
             wanted,
             f"{wanted} and tag.`{_PROMPT}` = 'true'",
             f"{wanted} and tag.`{_PROMPT}` != 'true'",
         ):
-            pages = _pages(
-                lambda token, asked=asked: self._client.search_model_versions(
-                    asked, page_token=token
-                )
-            )
+            pages = _pages(partial(self._version_page, asked))
             found |= {(version.name, version.version): version for version in pages}
         return list(found.values())
+
+    def _version_page(self, wanted: str, token: str | None) -> "PagedList[ModelVersion]":
+        return self._client.search_model_versions(wanted, page_token=token)
 
     def _prompts(self) -> tuple[bool, list[str]]:
         """Whether somebody made a prompt of the registered model, and of which of its versions:
@@ -764,7 +766,8 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException
 
         try:  # MlflowClient itself refuses whatever is a prompt
-            model = self._client._get_registry_client().get_registered_model(self.name)
+            registry = self._client._get_registry_client()  # type: ignore[no-untyped-call]
+            model = registry.get_registered_model(self.name)
         except MlflowException as error:
             if error.error_code in GONE:
                 return False, []
@@ -775,7 +778,7 @@ class MlflowRegistry:
 
     def _unhide(self) -> bool:
         """Make MLflow answer for registered model and versions again; whether it did not."""
-        registry = self._client._get_registry_client()
+        registry = self._client._get_registry_client()  # type: ignore[no-untyped-call]
         model, versions = self._prompts()
         if model:
             registry.delete_registered_model_tag(self.name, _PROMPT)
@@ -790,7 +793,7 @@ class MlflowRegistry:
 
     def _delete_elsewhere(self, runs: list[str]) -> None:
         """Versions of these runs, under whatever name somebody gave them."""
-        registry = self._client._get_registry_client()
+        registry = self._client._get_registry_client()  # type: ignore[no-untyped-call]
         for first in range(0, len(runs), _AT_ONCE):
             wanted = (
                 "run_id IN ("
@@ -951,10 +954,10 @@ def _temporary_in(folder: Path) -> Iterator[None]:
         tempfile.tempdir = before
 
 
-def _model_id(source: str) -> str:
+def _model_id(source: str | None) -> str:
     """Returns the logged model that a version's source names, "" where it names something else:
     that is no version of ours."""
-    model_id = source.rpartition("/")[2]
+    model_id = (source or "").rpartition("/")[2]
     return model_id if model_id.startswith("m-") else ""
 
 

@@ -183,7 +183,7 @@ class ServerRegistry(MlflowRegistry):
         doomed = {*_strange(repository, kept), *_strange_in(place, kept)}
         for name in doomed:
             with contextlib.suppress(MlflowException, OSError):  # of a name that the server refuses
-                repository.delete_artifacts(name)
+                repository.delete_artifacts(name)  # type: ignore[no-untyped-call]
         for name in _strange_in(place, kept) if is_bucket(place) else []:
             S3Blobs(place).remove(name)
         left = {*_strange(repository, kept), *_strange_in(place, kept)}
@@ -283,7 +283,7 @@ def _strange_in(place: str, kept: Mapping[str, set[str]]) -> list[str]:
 def _files(repository: Any, path: str) -> list[str]:
     """Files under a path, however deep. Some stores go on listing a folder whose last file is
     gone."""
-    found = []
+    found: list[str] = []
     for entry in repository.list_artifacts(path):
         found += _files(repository, entry.path) if entry.is_dir else [entry.path]
     return found

@@ -37,7 +37,7 @@ from typing import Any
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from s3t_core.errors import DataError, NoLiveShard, S3TError, StaleModel
 from s3t_core.learning.payload import texts_of
@@ -55,7 +55,7 @@ _FORGOTTEN = 3600.0
 _OURS = "s3t-champion-"
 
 
-class _Told(MlflowException):  # type: ignore[misc]
+class _Told(MlflowException):
     """An error whose sentence MLflow's server passes on as it is: it would put what was asked
     before it, texts too."""
 
@@ -332,7 +332,7 @@ class Serving:
         )
 
 
-class Champion(Serving, PythonModel):  # type: ignore[misc]
+class Champion(Serving, PythonModel):
     """The ensemble of the release that serves. Input: what s3t_core.learning.payload takes. MLflow
     reads the type hints of a `predict` that stands here, and would refuse all but lists by them."""
 
@@ -444,7 +444,7 @@ def _name_in(uri: str) -> str:
     return found[1] if found else ""
 
 
-def _answer_pings(model: Champion) -> None:
+def _answer_pings(model: Serving) -> None:
     """MLflow's scoring server says that all is well as long as its process runs: let it ask the
     model. Its app is made when the model is loaded, so a thread waits for it."""
     module = sys.modules.get(_SERVER)
@@ -452,7 +452,7 @@ def _answer_pings(model: Champion) -> None:
         threading.Thread(target=_put_health, args=(model, module), daemon=True).start()
 
 
-def _put_health(model: Champion, module: Any) -> None:
+def _put_health(model: Serving, module: Any) -> None:
     from fastapi import Request, Response
     from starlette.routing import Route
 

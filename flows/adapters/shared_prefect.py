@@ -196,7 +196,9 @@ class SharedServer:
         """The server's process, where its address is damaged or is not its own: who has its lock
         open, while nobody uses it. Raises OrchestrationError where none can be seen, or it is no
         server of ours."""
-        found = [pid for pid in psutil.pids() if pid != os.getpid() and self._holds_lock(pid)]
+        found: list[int] = [
+            pid for pid in psutil.pids() if pid != os.getpid() and self._holds_lock(pid)
+        ]
         if len(found) == 1 and _is_server(found[0]):
             return found[0]
         if not found and address is not None:

@@ -564,8 +564,8 @@ def predict(
     )
 
 
-for _name, _command in cli_evidence.COMMANDS.items():
-    app.command(name=_name)(_command)
+for _name, _evidence in cli_evidence.COMMANDS.items():
+    app.command(name=_name)(_evidence)
 
 
 @app.command()
@@ -583,7 +583,7 @@ def demo(
 # --- parts
 
 
-def _suggest_prior(opened: "Workspace", skew: str, tiers: str, as_json: bool) -> None:
+def _suggest_prior(opened: "Workspace | None", skew: str, tiers: str, as_json: bool) -> None:
     """From a skew and tiers, else from the slices that past erasures silenced in the workspace."""
     from flows.use_cases import planning
 

@@ -1,6 +1,7 @@
 """The commands about evidence: write it, check it, and change the key that signs it."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -196,7 +197,7 @@ def move_checkpoints(
     show(as_json, moved, lambda _: [f"Checkpoints are kept {now} from now on."])
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "rotate-key": rotate_key,
     "move-checkpoints": move_checkpoints,

@@ -375,7 +375,8 @@ class _Seen:
         for (subject, tier), rows in Counter(
             zip(kept[data.subject].tolist(), columns, strict=False)
         ).items():
-            span = tiers.span(tiers.tier_of(tier)) if tiers else topology.span()
+            number = tiers.tier_of(tier) if tiers else None
+            span = topology.span() if tiers is None or number is None else tiers.span(number)
             self._slices[place(keys.placement, subject, topology.shards, span)] += rows
 
     def document(self) -> dict[str, Any]:

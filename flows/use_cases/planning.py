@@ -9,7 +9,7 @@ from collections.abc import Sequence as Listing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from s3t_core.errors import UsageError
 from s3t_core.files import SHARED_MODE, write_atomically
 from s3t_core.learning.recipe import blocks
 from s3t_core.times import date_after
+
+if TYPE_CHECKING:
+    from flows.workspace.workspace import Workspace
 
 PLOT_ENDINGS = (".png", ".svg", ".html")
 _SEARCHED_SHARDS = (1, 2, 3, 4, 5, 6, 8, 10)
@@ -301,7 +304,9 @@ def suggest_prior(silenced: Listing[int], slices: int) -> tuple[float, ...]:
     return tuple(rounded)
 
 
-def suggested(workspace: Any, skew: str, tiers: str) -> tuple[tuple[float, ...], str]:
+def suggested(
+    workspace: "Workspace | None", skew: str, tiers: str
+) -> tuple[tuple[float, ...], str]:
     """A prior and where it comes from: a declared skew and tiers, or the slices that past erasures
     silenced.
 

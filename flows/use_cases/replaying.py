@@ -12,7 +12,7 @@ from typing import Any
 
 from flows.progress import current
 from flows.workspace import access
-from flows.workspace.workspace import Workspace
+from flows.workspace.workspace import Workspace, require_data
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import StageRecord
 from s3t_core.erasure import events
@@ -24,6 +24,7 @@ from s3t_core.learning.release import recipe_from_json
 from s3t_core.slicefile import slice_path
 
 _SAME, _OTHER = "same bytes", "OTHER BYTES"
+_NOTHING_SERVES = "expected a version that serves, got none; run `s3t train`"
 
 
 def replay(workspace: Workspace, count: int | None, seed: int | None = None) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def replay(workspace: Workspace, count: int | None, seed: int | None = None) -> 
     with access.training(workspace):
         state = workspace.ledger.state()
         if state.champion is None or state.dataset is None:
-            raise UsageError("expected a version that serves, got none; run `s3t train`")
+            raise UsageError(_NOTHING_SERVES)
         workspace.registry.check_files(state.champion)
         recipe = recipe_from_json(state.champion.recipe)
         with current().spinner("Loading torch and the backbone"):
@@ -85,9 +86,11 @@ def replay(workspace: Workspace, count: int | None, seed: int | None = None) -> 
 def _results(
     workspace: Workspace, state: State, recipe: Recipe, chosen: Iterable[StageRecord]
 ) -> list[str]:
-    """What became of each; `state` has data and a version that serves."""
-    stages, release, dataset = list(chosen), state.champion.release, state.dataset
-    sequences = list(dict.fromkeys(r.sequence for r in release.replicas))
+    """What became of each. Raises UsageError when nothing serves."""
+    if state.champion is None:
+        raise UsageError(_NOTHING_SERVES)
+    stages, dataset = list(chosen), require_data(state)
+    sequences = list(dict.fromkeys(r.sequence for r in state.champion.release.replicas))
     specs = {s.key: s for s in wanted(recipe, sequences, dataset).stages}
     held_out = workspace.held_out_ref(state)
 

@@ -30,6 +30,7 @@ from s3t_core.erasure.closing import (
 )
 from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.state import RequestRecord, State
+from s3t_core.erasure.vocabulary import ClosingKind
 from s3t_core.errors import LedgerError, S3TError, UsageError
 from s3t_core.identity import (
     EXACT,
@@ -365,7 +366,7 @@ def _open_request(workspace: Workspace, state: State, request_id: str) -> Deleti
 
 
 def _close(
-    workspace: Workspace, request_id: str, kind: str, by: str, basis: str, reason: str
+    workspace: Workspace, request_id: str, kind: ClosingKind, by: str, basis: str, reason: str
 ) -> None:
     with _changing(workspace) as state:
         request, head, now = (

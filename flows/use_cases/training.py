@@ -43,6 +43,7 @@ from s3t_core.erasure import events
 from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.state import State
 from s3t_core.erasure.versions import accuracy_tags, release_tags
+from s3t_core.erasure.vocabulary import ReleaseCause
 from s3t_core.errors import BackboneChanged, DataError, GuaranteeError, S3TError, TrainingError
 from s3t_core.learning.jobs import DescribeJob, Description, FileRef, StageJob, StageOutcome
 from s3t_core.learning.recipe import Recipe, StageSpec, Wanted, make_recipe, wanted
@@ -75,7 +76,7 @@ class TrainReport:
 
 def fill_in(
     workspace: Workspace,
-    cause: str,
+    cause: ReleaseCause,
     wait_for_training: float = 0,
     wait_for_change: float = 0,
     steps: Steps = AS_THEY_STAND,
@@ -97,7 +98,7 @@ class TrainingSession:
     def __init__(
         self,
         workspace: Workspace,
-        cause: str,
+        cause: ReleaseCause,
         wait_seconds: float = 0,
         steps: Steps = AS_THEY_STAND,
     ) -> None:

@@ -178,7 +178,7 @@ def _check_away(workspace: Workspace) -> None:
     gone = {f.digest for f in files if f.md5 in state.destroyed_objects}
     workspace.away.check(
         {f.digest for f in files} - gone,
-        lambda: workspace.runner if workspace.config.runner.kind == "dask" else None,
+        lambda: workspace.cluster,
     )
 
 

@@ -257,7 +257,7 @@ class Workspace(Layout):
         from flows.adapters.registry_server import ServerRegistry
 
         remote = self.config.registry
-        serving = {
+        serving: dict[str, float | str] = {
             "staleness_seconds": self.config.erasure.staleness_seconds,
             "offline_seconds": self.offline_seconds,
             "text": self.config.data.text,
@@ -293,21 +293,28 @@ class Workspace(Layout):
     @cached_property
     def runner(self) -> "DaskRunner | ProcessRunner":
         """What trains stages: processes of this machine, or a cluster."""
-        runner, training = self.config.runner, self.config.training
-        if runner.kind == "dask":
-            from flows.adapters.dask_runner import DaskRunner, Needs
-
-            return DaskRunner(
-                runner.address,
-                self.config.dvc.remote,
-                self.datasets.object_of,
-                Needs(training.threads, runner.task_memory_mb, int(training.device == "cuda")),
-                self.away,
-                plain_on_loopback=runner.plain_tcp_on_loopback,
-            )
+        if self.cluster is not None:
+            return self.cluster
         from flows.adapters.runner import ProcessRunner
 
         return ProcessRunner()
+
+    @cached_property
+    def cluster(self) -> "DaskRunner | None":
+        """The cluster that trains stages; None where processes of this machine do."""
+        runner, training = self.config.runner, self.config.training
+        if runner.kind != "dask":
+            return None
+        from flows.adapters.dask_runner import DaskRunner, Needs
+
+        return DaskRunner(
+            runner.address,
+            self.config.dvc.remote,
+            self.datasets.object_of,
+            Needs(training.threads, runner.task_memory_mb, int(training.device == "cuda")),
+            self.away,
+            plain_on_loopback=runner.plain_tcp_on_loopback,
+        )
 
     @cached_property
     def away(self) -> AwayFiles:

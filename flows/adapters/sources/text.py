@@ -8,7 +8,7 @@ import gzip
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from s3t_core.errors import DataError, S3TError
 
@@ -76,7 +76,7 @@ def packing_of(path: Path) -> str:
 def open_bytes(path: Path, packing: str) -> IO[bytes]:
     """The bytes of a file, unpacked as they are read."""
     if packing == "gzip":
-        return gzip.open(path, "rb")
+        return cast("IO[bytes]", gzip.open(path, "rb"))
     if packing == "zstd":
         import pyarrow as pa
 
