@@ -7,9 +7,9 @@ slices, and so its `data.dvc`, the same everywhere.
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from s3t_core.config import (
     BackboneConfig,
@@ -80,7 +80,14 @@ def _chitchat() -> Iterator[dict[str, str]]:
     return _chitchat_rows(data)
 
 
-def _chitchat_rows(data: dict[str, Any]) -> Iterator[dict[str, str]]:
+class _Conversation(TypedDict):
+    """As the package keeps one: turns of messages, each with `sender` and `text`."""
+
+    prompt: str
+    messages: list[list[dict[str, str]]]
+
+
+def _chitchat_rows(data: Mapping[str, "_Conversation"]) -> Iterator[dict[str, str]]:
     for conversation, content in data.items():
         prompt = content.get("prompt")
         if prompt not in CHITCHAT_LABELS:

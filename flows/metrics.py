@@ -10,6 +10,7 @@ They are told to who sends the token in `.s3t/metrics-token`, which is made on f
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from prometheus_client.asgi import make_asgi_app
@@ -19,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from flows.adapters.credentials import secret_of
 from flows.adapters.doors import Door, listening
-from flows.adapters.guard import App
+from flows.adapters.guard import App, Receive, Scope, Send
 from flows.use_cases.requests import list_requests
 from flows.use_cases.status import status_of
 from flows.workspace.workspace import Workspace
@@ -37,7 +38,7 @@ class WorkspaceCollector(Collector):
     """The metrics of one workspace, opened anew at each scrape: settings and keys may have
     changed."""
 
-    def __init__(self, root: Any) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -94,7 +95,7 @@ def _pages(registry: CollectorRegistry) -> App:
     """/metrics and /health, and nothing else."""
     told = make_asgi_app(registry)
 
-    async def pages(scope: Any, receive: Any, send: Any) -> None:
+    async def pages(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         if scope["path"] == "/metrics":

@@ -3,7 +3,10 @@ find it here."""
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Advance = Callable[[], None]
 Say = Callable[[str], None]
@@ -26,7 +29,7 @@ class Progress:
 class RichProgress(Progress):
     """Draws on a Rich console (stderr)."""
 
-    def __init__(self, console: Any) -> None:
+    def __init__(self, console: "Console") -> None:
         self._console = console
 
     @contextlib.contextmanager

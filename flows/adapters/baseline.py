@@ -26,7 +26,6 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -172,12 +171,12 @@ def _of_git(root: Path) -> Iterator[bytes]:
         yield names + b"\n" + re.sub(rb"(?m)^([0-9a-f]{2})([0-9a-f]{38,})$", rb"\1/\2", names)
 
 
-def _quotes(value: Any, erased: NeedleSet) -> bool:
+def _quotes(value: object, erased: NeedleSet) -> bool:
     """Whether free text within quotes somebody who is being erased."""
     return any(erased.told_in(text.encode()) for text in _free_text(value))
 
 
-def _free_text(value: Any) -> Iterator[str]:
+def _free_text(value: object) -> Iterator[str]:
     members = (
         value.items()
         if isinstance(value, dict)

@@ -133,7 +133,7 @@ class CheckpointFiles:
             known = None if whole else self._memory.recall(_KIND, path)
             if known is None:
                 found += [(*read, True) for read in self._read(path, ledger)]
-            elif known:
+            elif isinstance(known, list) and known:
                 found.append((*_from_memory(known), False))
         ours = [f for f in found if f[0].ledger == ledger]
         largest = max((c.head.size for c, _, _ in ours), default=0)

@@ -10,15 +10,19 @@ import ipaddress
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from s3t_core.errors import WorkspaceError
 
+if TYPE_CHECKING:
+    from distributed import Client
+    from distributed.security import Security
+
 _MADE = "`python -m flows.adapters.dask_certificates DIR` makes all of it"
 
 
-def connect(address: str, plain_on_loopback: bool, timeout: float) -> Any:
+def connect(address: str, plain_on_loopback: bool, timeout: float) -> "Client":
     """A client of the scheduler at `address`. Raises WorkspaceError where none answers, where it
     would be asked without TLS, and where what TLS needs is missing.
 
@@ -41,7 +45,7 @@ def connect(address: str, plain_on_loopback: bool, timeout: float) -> Any:
         ) from None
 
 
-def security_for(address: str, plain_on_loopback: bool) -> Any:
+def security_for(address: str, plain_on_loopback: bool) -> "Security":
     """How a connection to `address` is secured, by Dask's own configuration. Raises
     WorkspaceError."""
     from distributed.security import Security

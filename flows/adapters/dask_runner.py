@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from flows.adapters.away import AwayFiles, Lease, Looked
@@ -42,10 +42,14 @@ from s3t_core.learning.jobs import (
     Description,
     FileRef,
     MeasureJob,
+    Outcome,
     StageJob,
     StageOutcome,
 )
 from s3t_core.learning.store import StageStore
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
 
 _WAIT_SECONDS = 60
 _LOOK_SECONDS = 10
@@ -125,7 +129,7 @@ class DaskRunner:
         self._locate = locate
         self._needs = needs
         self._lock = threading.Lock()
-        self._client: Any = None
+        self._client: Client = None
         self._running: set[Any] = set()
         self._stopped = False
 
@@ -159,7 +163,7 @@ class DaskRunner:
             for future in self._running:
                 future.cancel()
 
-    def _run_leased(self, job: StageJob | MeasureJob, stages: list[str]) -> Any:
+    def _run_leased(self, job: StageJob | MeasureJob, stages: list[str]) -> "Outcome":
         """Run a job that fetches rows, and `stages` (digests), under a lease."""
         client = self._connected()
         lease = self._away.begin((f.digest for f in files_of(job)), self._places(client))
@@ -192,12 +196,12 @@ class DaskRunner:
             replace(job, store=StageStore(readable)), files, lease.job, frozenset(lease.places)
         )
 
-    def _places(self, client: Any) -> dict[str, str]:
+    def _places(self, client: "Client") -> dict[str, str]:
         """Where the workers of now work, each with the address of its machine."""
         return {each.place: _machine(worker) for worker, each in self._looked(client).items()}
 
     @staticmethod
-    def _looked(client: Any) -> dict[str, Looked]:
+    def _looked(client: "Client") -> dict[str, Looked]:
         """What each worker that answers saw, by its address. Raises TrainingError where the cluster
         is lost."""
         try:
@@ -208,7 +212,7 @@ class DaskRunner:
             raise _lost(error) from None
         return {worker: said for worker, said in answers.items() if isinstance(said, Looked)}
 
-    def _run(self, client: Any, task: Task) -> Any:
+    def _run(self, client: "Client", task: Task) -> "Outcome | Declined":
         from distributed.scheduler import KilledWorker
 
         with self._lock:
@@ -238,7 +242,7 @@ class DaskRunner:
             raise outcome
         return outcome
 
-    def _result(self, client: Any, future: Any) -> Any:
+    def _result(self, client: "Client", future: "Future") -> "Outcome | Declined | BaseException":
         """Wait for it, as long as there is a worker that can carry it out. Raises TrainingError,
         TimeoutError, CancelledError."""
         since = time.monotonic()
@@ -253,9 +257,10 @@ class DaskRunner:
                     f"no Dask worker with what a task takes was there for {self._patience:g} s; "
                     "start one, then run the command again: what is trained is kept"
                 )
-        return future.result(timeout=_GATHER_SECONDS)
+        outcome: Outcome | Declined | BaseException = future.result(timeout=_GATHER_SECONDS)
+        return outcome
 
-    def _is_done(self, client: Any, future: Any) -> bool:
+    def _is_done(self, client: "Client", future: "Future") -> bool:
         """After a while of waiting. It may end just when the waiting does: what it is now counts,
         not how that went."""
         from distributed import wait
@@ -267,7 +272,7 @@ class DaskRunner:
             wait([future], timeout=min(_LOOK_SECONDS, self._patience))
         return bool(future.done())
 
-    def _connected(self) -> Any:
+    def _connected(self) -> "Client":
         with self._lock:
             if self._client is None or self._client.status not in ("running", "connecting"):
                 self._client = connect(self._address, self._plain, _WAIT_SECONDS)
@@ -287,7 +292,7 @@ def _machine(worker: str) -> str:
     return urlsplit(worker).hostname or ""
 
 
-def _check_workers(client: Any, needs: Needs) -> None:
+def _check_workers(client: "Client", needs: Needs) -> None:
     """Raises WorkspaceError unless a worker has what a task takes: Dask would wait for one for
     ever."""
     with contextlib.suppress(TimeoutError):
@@ -301,7 +306,7 @@ def _check_workers(client: Any, needs: Needs) -> None:
         )
 
 
-def _able(client: Any, needs: Needs) -> bool:
+def _able(client: "Client", needs: Needs) -> bool:
     """Whether a worker declares what a task takes."""
     workers = client.scheduler_info(n_workers=-1)["workers"]
     declared = [worker["resources"] for worker in workers.values()]
@@ -328,7 +333,7 @@ def only_content(keys: WorkspaceKeys) -> WorkspaceKeys:
     )
 
 
-def carry_out(task: Task) -> Any:
+def carry_out(task: Task) -> "Outcome | Declined | S3TError":
     """On a worker: fetch, run in a process of its own, remove. Returns the outcome, or the error to
     raise."""
     try:

@@ -21,12 +21,11 @@ import hmac
 import json
 import secrets
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -36,6 +35,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Row,
+    RowMapping,
     String,
     Table,
     bindparam,
@@ -119,6 +119,7 @@ _APART = (LEASE, _WRITER)
 _TYPES = {
     table.name: tuple(c.type.python_type for c in table.c) for table in METADATA.sorted_tables
 }
+_Row = Row[tuple[object, ...]]
 _CHUNK = 1000
 """Rows at a time when a database is copied."""
 _SQLITE = "sqlite:///"
@@ -378,7 +379,7 @@ class Database:
             ) from None
 
 
-def _without_number(table: Table, row: Mapping[Any, Any]) -> dict[str, Any]:
+def _without_number(table: Table, row: RowMapping) -> dict[str, object]:
     """A row to insert. Requests are numbered by the database: in order, so that the next one finds
     its number free."""
     return {k: v for k, v in row.items() if not (table is _REQUESTS and k == "seq")}
@@ -401,7 +402,7 @@ def _check_copied(here: Connection, other: Database, tables: list[Table]) -> Non
                 )
 
 
-def _rows_of(connection: Connection, table: Table) -> Iterator[tuple[Any, ...]]:
+def _rows_of(connection: Connection, table: Table) -> Iterator[tuple[object, ...]]:
     """Rows without the number that the database gave them, by it where there is one."""
     order = [table.c.seq] if "seq" in table.c else []
     columns = [c for c in table.c if c.name != "seq"]
@@ -490,7 +491,7 @@ def seal_of(key: bytes, number: int, before: bytes, hashed: bytes) -> bytes:
     )
 
 
-def _rows_from(connection: Connection, first: int) -> list[Any]:
+def _rows_from(connection: Connection, first: int) -> list[_Row]:
     """Entries of the ledger from `first` on. Raises LedgerError where one is of other types than
     were written."""
     rows = list(
@@ -501,7 +502,7 @@ def _rows_from(connection: Connection, first: int) -> list[Any]:
     return rows
 
 
-def _check_types(row: Any, table: Table) -> None:
+def _check_types(row: _Row, table: Table) -> None:
     """That a row has the types of our columns: SQLite keeps what it is given, and a table may be
     made anew. Raises LedgerError."""
     if tuple(map(type, row)) != _TYPES[table.name]:
@@ -516,11 +517,13 @@ def _check_types(row: Any, table: Table) -> None:
         )
 
 
-def _check_written(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+def _check_written(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]
+) -> None:
     """That rows which were just written to a table of requests stand in it, whatever else it may do
     with them: refuse a duplicate in silence, keep other values. Raises LedgerError."""
     key = next(iter(rows[0])) if rows else ""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[object, dict[str, object]] = {}
     for begin in range(0, len(rows), _CHUNK):
         names = [row[key] for row in rows[begin : begin + _CHUNK]]
         for there in connection.execute(select(table).where(table.c[key].in_(names))):
@@ -535,7 +538,7 @@ def _check_written(connection: Connection, table: Table, rows: list[dict[str, An
         )
 
 
-def _check_rows(key: bytes, rows: list[Any], first: int, seal: bytes) -> bytes:
+def _check_rows(key: bytes, rows: list[_Row], first: int, seal: bytes) -> bytes:
     """That the rows are the entries from `first` on, whose predecessor has the given seal; the last
     one's seal. Raises LedgerError."""
     for number, row in enumerate(rows, first):
@@ -555,7 +558,7 @@ def _check_rows(key: bytes, rows: list[Any], first: int, seal: bytes) -> bytes:
     return seal
 
 
-def _continued(before: Folded, rows: list[Any], seal: bytes) -> Folded:
+def _continued(before: Folded, rows: list[_Row], seal: bytes) -> Folded:
     if not rows:
         return before
     state = fold((json.loads(row.leaf) for row in rows), before.state, before.size)
@@ -794,7 +797,7 @@ def _accepted(
     return request, asked.told
 
 
-def _row_of(asked: Asked) -> dict[str, Any]:
+def _row_of(asked: Asked) -> dict[str, object]:
     request = asked.request
     return {
         "id": request.request_id,
@@ -830,7 +833,7 @@ def new_salt() -> str:
     return secrets.token_hex(32)
 
 
-def _request(row: Row[Any]) -> DeletionRequest:
+def _request(row: _Row) -> DeletionRequest:
     _check_types(row, _REQUESTS)
     return DeletionRequest(
         row.id,

@@ -9,7 +9,6 @@ is pinned: only `dvc.api` is documented).
 
 import contextlib
 import io
-import json
 import logging
 import os
 import re
@@ -19,13 +18,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from flows.adapters.footing import check_footing, check_objects, leads_to_object, refuse_link
 from flows.adapters.git import run_git
 from flows.adapters.matching import Matcher, sorted_of
+from flows.adapters.quarantine import Quarantine
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError
@@ -51,7 +51,7 @@ from s3t_core.identity_index import (
     remaining,
     write_index,
 )
-from s3t_core.keys import WorkspaceKeys, is_sealed, seal_over
+from s3t_core.keys import WorkspaceKeys
 from s3t_core.memory import without_collections
 from s3t_core.ports import Contents, Findings, Target
 from s3t_core.records import Row, row_commitment, slice_digest
@@ -66,8 +66,10 @@ from s3t_core.slicefile import (
 )
 from s3t_core.snapshot import form_digest
 
-QUARANTINE = "quarantine/rows.jsonl"
-_QUARANTINED = "quarantined row"
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+    from dvc_data.hashfile.db import HashFileDB
+
 _OURS = re.compile(
     rf"{re.escape(HELD_OUT_PATH)}|{re.escape(IDENTITY_PATH)}|shard=\d+/slice=\d+\.parquet|"
     rf"(.*/)?{re.escape(TEMPORARY_PREFIX)}[^/]*"
@@ -114,6 +116,8 @@ class DvcDatasets:
         self.data = root / "data"
         self._keys = keys
         self._label_column = label_column
+        self.quarantine = Quarantine(root / ".s3t", keys.sealing)
+        """Rows that were refused."""
 
     # --- versions
 
@@ -282,8 +286,8 @@ class DvcDatasets:
                 objects.add(version.md5)
             for request_id, count in (hits or {}).items():
                 counts[request_id][2] += count
-        for line in self._quarantine():
-            for request_id in match.requests_of(line):
+        for line in self.quarantine.rows():
+            for request_id in match.requests_of(line["subject_digest"], line["record_digest"]):
                 counts[request_id][3] += 1
         return Findings(
             frozenset(tainted),
@@ -338,8 +342,8 @@ class DvcDatasets:
                     row_commitment(self._keys, request_id, row)
                 )
                 found.setdefault(request_id, set()).add(row.text)
-        for line in self._quarantine():
-            for request_id in match.requests_of(line):
+        for line in self.quarantine.rows():
+            for request_id in match.requests_of(line["subject_digest"], line["record_digest"]):
                 found.setdefault(request_id, set()).update(
                     v
                     for k, v in line["values"].items()
@@ -632,26 +636,9 @@ class DvcDatasets:
             stores = self._stores_of(repo)
             return {str(md5) for store in stores for md5 in store.oids_exist(asked)}
 
-    def quarantined(self) -> list[dict[str, Any]]:
-        """Every quarantined row that can be read."""
-        return [line for line in self._quarantine() if line]
-
     def erase_quarantine(self, targets: list[Target], forms: Collection[str] = ()) -> int:
-        """Drop the targeted rows from quarantine, those of a targeted record's subject of which
-        nobody can say which record they are, and those of whose id has any of these forms; returns
-        how many."""
-        match = Matcher(targets)
-        lines = list(self._quarantine())
-        kept = [
-            line
-            for line in lines
-            if line and not match.requests_of(line) and set(forms).isdisjoint(line.get("forms", ()))
-        ]
-        if len(kept) < len(lines):
-            write_quarantine(self.root / ".s3t" / QUARANTINE, kept, self._keys)
-        return len(lines) - len(kept)
-
-    # --- files
+        """See Quarantine.erase."""
+        return self.quarantine.erase(targets, forms)
 
     def recorded_rows(self, dataset: DatasetVersion, slice_id: SliceId | None) -> list[Row]:
         """Rows of a current slice, or the held-out ones (None), checked against the recorded
@@ -826,10 +813,7 @@ class DvcDatasets:
         wanted = {form for each in forms.values() for form in each}
         if not wanted:
             return {}
-        kept = [
-            (str(line.get("subject_digest", "")), set(line.get("forms", ())))
-            for line in self._quarantine()
-        ]
+        kept = [(line["subject_digest"], set(line["forms"])) for line in self.quarantine.rows()]
         having = self.look_up(history, destroyed, set(), wanted, earlier=True).subjects_by_form
         for subject, known in kept:
             for form in known & wanted:
@@ -994,7 +978,7 @@ class DvcDatasets:
             self._remote if is_bucket(self._remote) else str((self.root / self._remote).absolute())
         )
 
-    def _stores_of(self, repo: Any) -> list[Any]:
+    def _stores_of(self, repo: "Repo") -> "list[HashFileDB]":
         """Where a repository's objects can lie: its cache, those of before, and every remote that
         it knows of."""
         from dvc_data.hashfile.db.local import LocalHashFileDB
@@ -1030,22 +1014,7 @@ class DvcDatasets:
             if _md5_named(path) not in seen and _is_whole(path, _md5_named(path)):
                 yield path
 
-    def _quarantine(self) -> Iterator[dict[str, Any]]:
-        """Every quarantined row; {} for one that is damaged: it may be anybody's, so it goes with
-        the next erasure. Raises StorageError for what cannot be read, or is no file."""
-        try:
-            lines = read_regular(self.root / ".s3t" / QUARANTINE).splitlines()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise StorageError(
-                f"expected .s3t/{QUARANTINE} to be a file, got {reason}; take away what lies "
-                "there, or fix its permissions, then run the command again"
-            ) from None
-        yield from (_quarantined(line, self._keys) for line in lines)
-
-    def _overriding(self) -> dict[str, Any]:
+    def _overriding(self) -> dict[str, object]:
         """Versions are pushed where the settings say, whatever DVC's configuration of this user or
         machine says."""
         return (
@@ -1055,7 +1024,7 @@ class DvcDatasets:
         )
 
     @contextlib.contextmanager
-    def _repo(self) -> Iterator[Any]:
+    def _repo(self) -> "Iterator[Repo]":
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
         from dvc_data.hashfile.db.local import LocalHashFileDB
@@ -1185,24 +1154,6 @@ def quiet() -> Iterator[None]:
     logging.getLogger("dvc").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
-
-
-def _quarantined(line: bytes, keys: WorkspaceKeys) -> dict[str, Any]:
-    """A row as it was quarantined; {} for one that is damaged, or not under our seal: whose it is,
-    its line alone says."""
-    try:
-        value = json.loads(line)
-        genuine = is_sealed(keys.sealing, _QUARANTINED, value, value.pop("seal"))
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return {}
-    return value if genuine and isinstance(value.get("values"), dict) else {}
-
-
-def write_quarantine(path: Path, lines: Iterable[dict[str, Any]], keys: WorkspaceKeys) -> None:
-    """Replace the quarantine file (0600), one JSON object per refused row, each under a seal."""
-    sealed = ({**line, "seal": seal_over(keys.sealing, _QUARANTINED, line)} for line in lines)
-    data = "".join(json.dumps(line, sort_keys=True) + "\n" for line in sealed)
-    write_atomically(path, data.encode(), 0o600)
 
 
 def init_repositories(root: Path, remote: str) -> None:

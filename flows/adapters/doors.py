@@ -15,13 +15,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 
 from flows.adapters.guard import App, Guard, Rules
 from s3t_core.errors import S3TError, UsageError
 from s3t_core.files import read_regular
+
+if TYPE_CHECKING:
+    from uvicorn import Server
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
@@ -151,7 +154,7 @@ class Door:
         schemes = ("https",) if self.tls_cert else ("http", "https") if self.proxies else ("http",)
         return Guard(app, Rules(self.hosts(port), scheme, secret, open_paths, schemes, realm))
 
-    def server(self, app: Guard) -> Any:
+    def server(self, app: Guard) -> "Server":
         """A uvicorn server for it. It believes no header about where a request came from, and logs
         none."""
         import uvicorn

@@ -25,7 +25,7 @@ class KnownSubjects:
 
     @cached_property
     def _present(self) -> set[str]:
-        quarantined = {str(line.get("subject_digest", "")) for line in self._datasets.quarantined()}
+        quarantined = {row["subject_digest"] for row in self._datasets.quarantine.rows()}
         return quarantined | subjects_of(self._datasets.recorded_row_files(self._state().datasets))
 
     @cached_property

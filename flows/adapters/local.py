@@ -197,10 +197,10 @@ class NeedleFiles:
                 },
             )
 
-    def _sealed(self, what: str, kept: Any) -> bytes:
+    def _sealed(self, what: str, kept: object) -> bytes:
         return canonical_json({"kept": kept, "seal": seal_over(self._key, f"needles {what}", kept)})
 
-    def _kept(self, path: Path, what: str) -> Any:
+    def _kept(self, path: Path, what: str) -> object:
         """What was kept in a file, None where there is nothing that can be read under our seal."""
         try:
             found = json.loads(read_regular(path))
@@ -210,7 +210,7 @@ class NeedleFiles:
         return found["kept"] if genuine else None
 
 
-def _strings(value: Any) -> list[str] | None:
+def _strings(value: object) -> list[str] | None:
     """A list of texts, None for anything else."""
     return value if isinstance(value, list) and all(isinstance(v, str) for v in value) else None
 
@@ -268,7 +268,7 @@ class CertificateFiles:
         return None
 
 
-def _act(predicate: dict[str, Any]) -> tuple[Any, ...]:
+def _act(predicate: dict[str, Any]) -> tuple[object, ...]:
     """What a closing document tells of, apart from when it was signed: the request, and the erasure
     that carried it out, with the ledger entry of its search, or how, by whom and why it was closed
     without one."""

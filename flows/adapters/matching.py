@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from s3t_core.ports import Target
 from s3t_core.slicefile import read_digests
@@ -35,10 +34,9 @@ class Matcher:
         """Whether a row is targeted."""
         return any(t.matches(subject, record) for t in self._by_subject.get(subject, ()))
 
-    def requests_of(self, line: Mapping[str, Any]) -> list[str]:
-        """Requests that target a quarantined row. Without a record id it may be any of its
-        subject's records."""
-        subject, record = line.get("subject_digest", ""), line.get("record_digest", "")
+    def requests_of(self, subject: str, record: str) -> list[str]:
+        """Requests that target a quarantined row, by the digests of its ids. Without that of a
+        record it may be any of its subject's records."""
         return [
             t.request_id
             for t in self._by_subject.get(subject, ())

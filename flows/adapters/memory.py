@@ -10,7 +10,6 @@ import hmac
 import json
 import stat
 from pathlib import Path
-from typing import Any
 
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.files import read_regular, write_atomically
@@ -26,15 +25,15 @@ class SealedMemory:
     def __init__(self, path: Path, key: bytes) -> None:
         self._path = path
         self._key = key
-        self._found: dict[str, dict[str, tuple[Stat, Any]]] = self._read()
+        self._found: dict[str, dict[str, tuple[Stat, object]]] = self._read()
         self._changed = False
 
-    def recall(self, kind: str, path: Path) -> Any:
+    def recall(self, kind: str, path: Path) -> object:
         """Returns what was found in the file, None when it is not remembered or is another now."""
         then, found = self._found.get(kind, {}).get(path.name, (None, None))
         return found if then is not None and then == _stat(path) else None
 
-    def keep(self, kind: str, path: Path, found: Any) -> None:
+    def keep(self, kind: str, path: Path, found: object) -> None:
         """Remember what was found in the file as it is now."""
         now = _stat(path)
         if now is not None:
@@ -63,14 +62,14 @@ class SealedMemory:
             write_atomically(self._path, self._seal(body).hex().encode() + b"\n" + body, 0o600)
             self._changed = False
 
-    def _read(self) -> dict[str, dict[str, tuple[Stat, Any]]]:
+    def _read(self) -> dict[str, dict[str, tuple[Stat, object]]]:
         try:
             seal, _, body = read_regular(self._path).partition(b"\n")
         except OSError:
             return {}
         if not hmac.compare_digest(seal, self._seal(body).hex().encode()):
             return {}
-        kinds: dict[str, dict[str, tuple[Stat, Any]]] = json.loads(body)
+        kinds: dict[str, dict[str, tuple[Stat, object]]] = json.loads(body)
         return {
             kind: {name: (then, found) for name, (then, found) in files.items()}
             for kind, files in kinds.items()

@@ -19,7 +19,6 @@ text holds it.
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from flows.adapters.guard import App, Message, Receive, Scope, Send
 
@@ -104,7 +103,7 @@ def refusal(body: bytes) -> int | None:
     return None if all(map(is_own_place, _places(document))) else 403
 
 
-def is_own_place(place: Any) -> bool:
+def is_own_place(place: object) -> bool:
     """Whether what a document names is no place at all, or one within MLflow's own artifacts, which
     reads one way."""
     if place is None or place == "":
@@ -114,7 +113,7 @@ def is_own_place(place: Any) -> bool:
     return not {".", ".."}.intersection(place.split("/"))
 
 
-def _places(document: Any) -> Iterator[Any]:
+def _places(document: object) -> Iterator[object]:
     """The values of all members that name a place, however deep."""
     left = [document]
     while left:

@@ -3,18 +3,27 @@
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Protocol, TypeVar
 
 from s3t_core.errors import StorageError
 
 MOST = 8
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Mapper(Protocol):
+    """What `map` does with one argument."""
+
+    def __call__(self, work: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]:
+        """What `work` makes of each, in order."""
 
 
 @contextlib.contextmanager
-def mapping(worth_it: bool) -> Iterator[Any]:
+def mapping(worth_it: bool) -> Iterator[Mapper]:
     """`map` over as many processes as there are cores (at most MOST), or the built-in one where it
     is not worth it.
 

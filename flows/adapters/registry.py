@@ -155,7 +155,7 @@ class MlflowRegistry:
 
     # --- runs
 
-    def start_training(self, params: Mapping[str, Any]) -> str:
+    def start_training(self, params: Mapping[str, object]) -> str:
         """A parent run for one training; returns its id."""
         with self._guarded():
             run = self._client.create_run(
@@ -170,7 +170,7 @@ class MlflowRegistry:
         parent: str,
         key: str,
         name: str,
-        params: Mapping[str, Any],
+        params: Mapping[str, object],
         metrics: Mapping[str, float | None],
     ) -> str:
         """One run for one stage, under the parent, so that its history can be destroyed with it."""
@@ -488,7 +488,7 @@ class MlflowRegistry:
                     here[run.info.run_id] = self._copy_run(run, here)
             return {r.info.run_id: here[r.info.run_id] for r in theirs}
 
-    def run_facts(self) -> list[tuple[Any, ...]]:
+    def run_facts(self) -> list[tuple[object, ...]]:
         """Of every training's and stage's run, in order: name, kind, stage, end, parameters,
         measurements."""
         with self._guarded():

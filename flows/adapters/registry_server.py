@@ -40,6 +40,7 @@ from s3t_core.ports import Published
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 
 _PROXIED = "mlflow-artifacts:"
@@ -261,7 +262,7 @@ class ServerRegistry(MlflowRegistry):
         )
 
 
-def _strange(repository: Any, kept: Mapping[str, set[str]]) -> list[str]:
+def _strange(repository: "ArtifactRepository", kept: Mapping[str, set[str]]) -> list[str]:
     """Files that the server lists below an experiment's place, outside of the models that are
     `kept`."""
     entries = [e for e in repository.list_artifacts() if e.path != "models"]
@@ -280,7 +281,7 @@ def _strange_in(place: str, kept: Mapping[str, set[str]]) -> list[str]:
     return [name for name in names if not is_part(name, kept)]
 
 
-def _files(repository: Any, path: str) -> list[str]:
+def _files(repository: "ArtifactRepository", path: str) -> list[str]:
     """Files under a path, however deep. Some stores go on listing a folder whose last file is
     gone."""
     found: list[str] = []

@@ -12,8 +12,9 @@ import os
 import signal
 import threading
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from s3t_core.errors import S3TError, TrainingError
 from s3t_core.learning import pins
@@ -21,7 +22,9 @@ from s3t_core.learning.jobs import (
     JOBS,
     DescribeJob,
     Description,
+    Job,
     MeasureJob,
+    Outcome,
     StageJob,
     StageOutcome,
 )
@@ -37,7 +40,7 @@ class ProcessRunner:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["s3t_core.learning.preload"])
         self._lock = threading.Lock()
-        self._running: set[Any] = set()
+        self._running: set[BaseProcess] = set()
         self._stopped = False
 
     def describe(self, job: DescribeJob) -> Description:
@@ -60,10 +63,10 @@ class ProcessRunner:
             for process in self._running:
                 process.kill()
 
-    def _run(self, job: Any) -> Any:
+    def _run(self, job: Job) -> Outcome:
         process, receiving = self._begin(job)
         try:
-            outcome = receiving.recv()
+            outcome: Outcome | BaseException = receiving.recv()
         except EOFError:
             process.join()
             raise self._died(job, process.exitcode) from None
@@ -79,7 +82,7 @@ class ProcessRunner:
             raise outcome
         return outcome
 
-    def _begin(self, job: Any) -> tuple[Any, Connection]:
+    def _begin(self, job: Job) -> "tuple[BaseProcess, Connection]":
         """The process of a job, and where its outcome will come."""
         receiving, sending = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_child, args=(sending, job), daemon=True)
@@ -98,7 +101,7 @@ class ProcessRunner:
         sending.close()
         return process, receiving
 
-    def _died(self, job: Any, exit_code: int | None) -> TrainingError:
+    def _died(self, job: Job, exit_code: int | None) -> TrainingError:
         if self._stopped:
             return TrainingError(
                 f"a {type(job).__name__} was ended as this command was told to end; run it again: "
@@ -110,11 +113,11 @@ class ProcessRunner:
         )
 
 
-def _child(sending: Connection, job: Any) -> None:
+def _child(sending: Connection, job: Job) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         pins.pin(os.environ)  # it may come from a fork server that somebody else started
-        outcome = JOBS[type(job)](job)
+        outcome: Outcome | BaseException = JOBS[type(job)](job)
     except S3TError as error:
         outcome = error
     except BaseException as error:  # the message may quote data: only its type leaves the process

@@ -15,10 +15,13 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from s3t_core.errors import StorageError, WorkspaceError
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
 
 SCHEME = "s3://"
 _MISSING = {"NoSuchKey", "404"}
@@ -130,7 +133,7 @@ class S3Blobs:
                 )
             return len(left)
 
-    def _uploads(self) -> list[Any]:
+    def _uploads(self) -> list[dict[str, str]]:
         pages = (
             _client()
             .get_paginator("list_multipart_uploads")
@@ -162,7 +165,7 @@ class S3Blobs:
         if kept:
             self._refuse_kept()
 
-    def _versions(self, beginning: str) -> Iterator[dict[str, Any]]:
+    def _versions(self, beginning: str) -> Iterator[dict[str, object]]:
         """Every version of every object whose name begins so, the newest among them; no delete
         markers."""
         pages = (
@@ -179,7 +182,7 @@ class S3Blobs:
         )
 
 
-def _client() -> Any:
+def _client() -> "BaseClient":
     """One client per thread and process."""
     import os
 

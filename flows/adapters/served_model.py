@@ -30,9 +30,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -43,6 +45,9 @@ from s3t_core.errors import DataError, NoLiveShard, S3TError, StaleModel
 from s3t_core.learning.payload import texts_of
 from s3t_core.learning.pins import wait_without_spinning
 from s3t_core.times import Moment
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 ALIAS = "champion"
 DOCUMENT = "release.json"
@@ -119,6 +124,18 @@ class _Loaded:
     number: str
 
 
+class Context(Protocol):
+    """What MLflow hands over with a model: `artifacts` by name, and `model_config`."""
+
+    @property
+    def artifacts(self) -> Mapping[str, str]:
+        """Where each lies."""
+
+    @property
+    def model_config(self) -> Mapping[str, object] | None:
+        """As it was logged, or given to whoever loads it."""
+
+
 class Serving:
     """The release that serves, and the way to the next one."""
 
@@ -130,7 +147,7 @@ class Serving:
         self._over: _Stale | None = None
         self._brought: Path | None = None
 
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context: Context) -> None:
         """Build the ensemble from the version's own stage files, each verified by digest. Raises
         StaleModel."""
         wait_without_spinning(os.environ)
@@ -234,7 +251,7 @@ class Serving:
         self._confirmed = asked
         return self._loaded
 
-    def _agreed(self, version: Any) -> _Loaded:
+    def _agreed(self, version: "ModelVersion") -> _Loaded:
         """What is loaded where it is what the alias names; else that, loaded."""
         held = self._loaded
         if held is not None and held.document.release_id == version.tags.get("s3t.release"):
@@ -256,7 +273,7 @@ class Serving:
         gc.collect()
         return self._fetched(version)
 
-    def _named(self) -> Any:
+    def _named(self) -> "ModelVersion":
         """The version that the alias names, as the registry says now."""
         self._asked = Moment.now()
         try:
@@ -267,7 +284,7 @@ class Serving:
                 "set the tracking URI to the registry it was loaded from"
             ) from None
 
-    def _place_of(self, version: Any) -> str:
+    def _place_of(self, version: "ModelVersion") -> str:
         """Where the registry keeps a version's files, "" where it does not say."""
         try:
             return str(
@@ -283,7 +300,7 @@ class Serving:
             path.unlink(missing_ok=True)
         self._brought = None
 
-    def _check(self, document: _Document, version: Any) -> None:
+    def _check(self, document: _Document, version: "ModelVersion") -> None:
         if document.digest != _vouched(version):
             raise _Stale(
                 "expected the release document that the registry vouches for beside this model, "
@@ -291,7 +308,7 @@ class Serving:
                 "erase`, which puts it right"
             )
 
-    def _fetched(self, version: Any) -> _Loaded:
+    def _fetched(self, version: "ModelVersion") -> _Loaded:
         """What a version of the alias holds, in memory, checked as when a model is first loaded."""
         _remove_forgotten()
         try:
@@ -337,11 +354,11 @@ class Champion(Serving, PythonModel):
     reads the type hints of a `predict` that stands here, and would refuse all but lists by them."""
 
 
-def _vouched(version: Any) -> str:
+def _vouched(version: "ModelVersion") -> str:
     return str(version.tags.get("s3t.document", ""))
 
 
-def _built(document: _Document, folder: Path, version: Any) -> _Loaded:
+def _built(document: _Document, folder: Path, version: "ModelVersion") -> _Loaded:
     from s3t_core.learning.backbone import find_backbone
     from s3t_core.learning.ensemble import Ensemble
     from s3t_core.learning.release import parse_release_document
@@ -452,7 +469,7 @@ def _answer_pings(model: Serving) -> None:
         threading.Thread(target=_put_health, args=(model, module), daemon=True).start()
 
 
-def _put_health(model: Serving, module: Any) -> None:
+def _put_health(model: Serving, module: ModuleType) -> None:
     from fastapi import Request, Response
     from starlette.routing import Route
 

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import requests
 
@@ -65,7 +64,7 @@ def signed_fetch(address: str, path: Path) -> bool:
     return True
 
 
-def _asked(address: str) -> Any:
+def _asked(address: str) -> requests.Response:
     """The bucket's answer: 200 or 404."""
     try:
         answer = requests.get(address, timeout=_WAIT, stream=True)

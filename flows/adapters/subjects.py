@@ -53,7 +53,7 @@ class Spellings:
         return {UNITED: int(spellings), MISSING: len(self._missing), FLOATS: floats}
 
 
-def under_the_rule(chunk: Any, config: DataConfig) -> Any:
+def under_the_rule(chunk: pd.DataFrame, config: DataConfig) -> Any:
     """A chunk with its ids as [data] id_rule writes them; one of which nothing is left is
     missing."""
     columns = (

@@ -106,7 +106,7 @@ class RowValidator:
         return found
 
 
-def _bytes(value: Any) -> int:
+def _bytes(value: object) -> int:
     return len(value.encode()) if isinstance(value, str) else 0
 
 

@@ -45,7 +45,7 @@ class KeptFromPrefect(Exception):
 class Returned:
     """What a flow or task returned, in what Prefect holds of it."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.value = value
 
     def __repr__(self) -> str:

@@ -4,7 +4,7 @@ may be foreign."""
 import io
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 import matplotlib as mpl
@@ -15,6 +15,7 @@ from reportlab.lib.units import mm
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import (
+    Flowable,
     Image,
     KeepTogether,
     ListFlowable,
@@ -25,6 +26,9 @@ from reportlab.platypus import (
 from reportlab.platypus import Table as PaperTable
 
 from flows.reporting.blocks import Block, Document, Heading, Picture, Points, Table, Text, Tone
+
+if TYPE_CHECKING:
+    from reportlab.pdfgen.canvas import Canvas
 
 _COLOURS: dict[Tone, str] = {
     "plain": "#222222",
@@ -50,12 +54,12 @@ def write_pdf(document: Document) -> bytes:
         topMargin=_MARGIN,
         bottomMargin=_MARGIN,
     )
-    flow: list[Any] = [
+    flow: list[Flowable] = [
         Paragraph(escape(document.title), _style("title")),
         Paragraph(escape(document.subtitle), _style("text", "quiet")),
         Spacer(1, 4 * mm),
     ]
-    waiting: list[Any] = []  # a heading stays with what follows it
+    waiting: list[Flowable] = []  # a heading stays with what follows it
     for block in document.blocks:
         drawn = _drawn(block)
         if isinstance(block, Heading):
@@ -68,7 +72,7 @@ def write_pdf(document: Document) -> bytes:
             )
             waiting = []
 
-    def foot(canvas: Any, _: Any) -> None:
+    def foot(canvas: "Canvas", _: object) -> None:
         canvas.setFont("DejaVu", 7.5)
         canvas.setFillColor(HexColor(_COLOURS["quiet"]))
         canvas.drawString(_MARGIN, 10 * mm, f"{document.title}, {document.subtitle}")
@@ -78,7 +82,7 @@ def write_pdf(document: Document) -> bytes:
     return buffer.getvalue()
 
 
-def _drawn(block: Block) -> list[Any]:
+def _drawn(block: Block) -> list[Flowable]:
     if isinstance(block, Heading):
         return [Paragraph(escape(block.text), _style("heading"))]
     if isinstance(block, Text):
@@ -106,7 +110,7 @@ def _drawn(block: Block) -> list[Any]:
     return _table(block)
 
 
-def _table(block: Table) -> list[Any]:
+def _table(block: Table) -> list[Flowable]:
     head = (
         [[Paragraph(f"<b>{escape(h)}</b>", _style("cell", "quiet")) for h in block.head]]
         if any(block.head)

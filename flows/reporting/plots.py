@@ -3,7 +3,7 @@ shapes differ too."""
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.dates
@@ -13,6 +13,9 @@ from matplotlib.figure import Figure
 from flows.reporting.blocks import Picture
 from s3t_core.erasure.report_document import BudgetPoint, Report, ShardPicture, Use, VersionEntry
 from s3t_core.times import parse_time
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _GOOD, _WARM, _BAD, _QUIET, _INK = "#009E73", "#E69F00", "#D55E00", "#DDDDDD", "#222222"
 _USES: dict[Use, tuple[str, str]] = {
@@ -147,7 +150,7 @@ def pictures(report: Report) -> dict[str, Picture | None]:
     }
 
 
-def _dates(axes: Any) -> None:
+def _dates(axes: "Axes") -> None:
     locator = mpl.dates.AutoDateLocator(maxticks=7)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(mpl.dates.ConciseDateFormatter(locator))

@@ -22,7 +22,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from flows.adapters.child import Child
@@ -275,7 +274,7 @@ def why_at_once(workspace: Workspace) -> str:
     return f"{soon[0].request_id} is due {soon[0].due}" if soon else ""
 
 
-def told_deployments(workspace: Workspace) -> list[dict[str, Any]]:
+def told_deployments(workspace: Workspace) -> list[dict[str, object]]:
     """{"name", "cron", "active", "does"} of each deployment."""
     return [
         {"name": d.name, "cron": d.cron, "active": bool(d.cron) and d.active, "does": d.told}

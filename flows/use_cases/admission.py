@@ -3,7 +3,7 @@ what ids the data that is there was placed, who was erased, whether slices, tier
 fit."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
 
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.state import State
@@ -60,13 +60,13 @@ def id_basis(
     return rule, columns
 
 
-def _differing(was: dict[str, Any], now: dict[str, Any]) -> tuple[str, str]:
+def _differing(was: Mapping[str, object], now: Mapping[str, object]) -> tuple[str, str]:
     """What two groups of settings say where they differ, as s3t.toml has it."""
     names = [n for n in now if was.get(n) != now[n]]
     return _told(was, names), _told(now, names)
 
 
-def _told(settings: dict[str, Any], names: list[str]) -> str:
+def _told(settings: Mapping[str, object], names: list[str]) -> str:
     values = {name: json.dumps(settings.get(name)) for name in names}
     return ", ".join(f"{name} = {value}" for name, value in values.items())
 

@@ -226,10 +226,10 @@ def _with_quarantine(
         set(found.subjects),
         {form: set(who) for form, who in found.subjects_by_form.items()},
     )
-    for line in workspace.datasets.quarantined():
-        digest = line.get("subject_digest", "")
+    for row in workspace.datasets.quarantine.rows():
+        digest = row["subject_digest"]
         known |= {digest} & subjects
-        for form in forms.intersection(line.get("forms", ())) if digest else ():
+        for form in forms.intersection(row["forms"]) if digest else ():
             by_form.setdefault(form, set()).add(digest)
     return IndexFound(known, by_form)
 

@@ -12,17 +12,17 @@ Bad input stops before step 4, so it never costs what is there. The same input a
 nothing.
 """
 
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flows.adapters.local import as_owner_only
 from flows.adapters.processes import mapping
+from flows.adapters.quarantine import QuarantinedRow
 from flows.adapters.sources.cells import GIVEN, MALFORMED, ROW
 from flows.adapters.sources.labels import Undeclared
 from flows.progress import current
@@ -47,6 +47,9 @@ from s3t_core.errors import DataError
 from s3t_core.files import remove_tree
 from s3t_core.records import record_digest, subject_digest
 from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MANY_ROWS = 200_000
 """From here on several processes settle the slices; below, starting them takes longer than they
@@ -159,14 +162,14 @@ def _ingest(
     finally:
         builder.close()
     refused = taken.refused + [
-        {
-            "row": r.number,
-            "reasons": [r.reason],
-            "subject_digest": r.subject_digest,
-            "record_digest": "",
-            "values": {},
-            "forms": [],
-        }
+        QuarantinedRow(
+            row=r.number,
+            reasons=[r.reason],
+            values={},
+            subject_digest=r.subject_digest,
+            record_digest="",
+            forms=[],
+        )
         for r in late
     ]
     if builder.counts.records + builder.counts.held_out == 0 and builder.counts.suppressed == 0:
@@ -179,7 +182,7 @@ def _ingest(
     version, changed = steps.run(
         "version-data", lambda: version_files(workspace, state, folder / "data", described)
     )
-    _write_quarantine(workspace, refused, append)
+    workspace.datasets.quarantine.hold(refused, append)
     workspace.signing.write_checkpoint()
     counts = builder.counts
     return IngestReport(
@@ -208,7 +211,7 @@ class Taken:
 
     read_as: str
     undeclared: Undeclared
-    refused: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[QuarantinedRow] = field(default_factory=list)
     warned: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     rows: int = 0
@@ -302,7 +305,9 @@ def version_files(
     return dataset.version, not same
 
 
-def _source_rows(data: DataConfig, tiers: Tiers | None, chunk: Any) -> Iterator[SourceRow]:
+def _source_rows(
+    data: DataConfig, tiers: Tiers | None, chunk: "pd.DataFrame"
+) -> Iterator[SourceRow]:
     columns = [
         chunk[c].tolist() if c else repeat("")
         for c in (ROW, data.subject, data.record, data.text, data.label, data.split_by)
@@ -312,53 +317,42 @@ def _source_rows(data: DataConfig, tiers: Tiers | None, chunk: Any) -> Iterator[
 
 
 def _quarantined(
-    workspace: Workspace, values: dict[str, Any], reasons: list[str], builder: SnapshotBuilder
-) -> dict[str, Any]:
+    workspace: Workspace, values: Mapping[str, object], reasons: list[str], builder: SnapshotBuilder
+) -> QuarantinedRow:
     """A refused row as it is kept. Without a readable subject only its place is: nobody could erase
     its values; and of a subject or a record that was erased nothing comes back."""
     data = workspace.config.data
     subject, record = _id_in(values, data.subject, data), _id_in(values, data.record, data)
-    line = {
-        "row": int(values[ROW]),
-        "reasons": reasons,
-        "values": {},
-        "subject_digest": "",
-        "record_digest": "",
-        "forms": [],
-    }
-    if not subject or builder.is_suppressed(subject, record, values[GIVEN]):
-        return line
-    kept = {c: v for c, v in values.items() if c not in (ROW, MALFORMED, GIVEN, data.subject)}
-    return line | {
-        "values": kept,
-        "subject_digest": subject_digest(workspace.keys, subject),
-        "forms": sorted(builder.forms_of(subject, values[GIVEN])),
-        "record_digest": record_digest(workspace.keys, subject, record) if record else "",
-    }
+    nobodys = QuarantinedRow(
+        row=int(str(values[ROW])),
+        reasons=reasons,
+        values={},
+        subject_digest="",
+        record_digest="",
+        forms=[],
+    )
+    given = str(values[GIVEN])
+    if not subject or builder.is_suppressed(subject, record, given):
+        return nobodys
+    return QuarantinedRow(
+        row=nobodys["row"],
+        reasons=reasons,
+        values={c: v for c, v in values.items() if c not in (ROW, MALFORMED, GIVEN, data.subject)},
+        subject_digest=subject_digest(workspace.keys, subject),
+        record_digest=record_digest(workspace.keys, subject, record) if record else "",
+        forms=sorted(builder.forms_of(subject, given)),
+    )
 
 
-def _id_in(values: dict[str, Any], column: str, data: DataConfig) -> str:
+def _id_in(values: Mapping[str, object], column: str, data: DataConfig) -> str:
     """The id that a refused row has in `column`, "" when it cannot be read."""
     value = values[column] if column else ""
-    readable = (
-        isinstance(value, str)
-        and not values[MALFORMED]
-        and len(value.encode()) <= data.max_id_bytes
-    )
-    return value if readable else ""
+    if not isinstance(value, str) or values[MALFORMED]:
+        return ""
+    return value if len(value.encode()) <= data.max_id_bytes else ""
 
 
-def _write_quarantine(workspace: Workspace, refused: list[dict[str, Any]], append: bool) -> None:
-    from flows.adapters.datasets import QUARANTINE, write_quarantine
-
-    path = workspace.state_dir / QUARANTINE
-    earlier = workspace.datasets.quarantined() if append else []
-    if refused or path.exists():
-        lines = {json.dumps(line, sort_keys=True): line for line in [*earlier, *refused]}
-        write_quarantine(path, lines.values(), workspace.keys)
-
-
-def _count_reasons(refused: list[dict[str, Any]]) -> dict[str, int]:
+def _count_reasons(refused: Sequence[QuarantinedRow]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for line in refused:
         for reason in line["reasons"]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from flows.progress import current
 from flows.workspace import access
@@ -15,6 +15,9 @@ from flows.workspace.workspace import Workspace
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.errors import DataError, StaleModel, UsageError
 from s3t_core.files import writing_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BATCH = 1000
 """Rows that the model is asked at a time; it confirms that it may answer before and after each."""
@@ -159,7 +162,7 @@ def _texts(workspace: Workspace, source: str) -> Iterator[list[str | None]]:
             yield [text or None for text in texts[begin : begin + BATCH]]
 
 
-def _check_rows(chunk: Any, text: str) -> None:
+def _check_rows(chunk: "pd.DataFrame", text: str) -> None:
     from flows.adapters.sources import MALFORMED, ROW
 
     wrong = chunk[chunk[MALFORMED] != ""]

@@ -8,7 +8,6 @@ recorded digests, and refuses to run under another numeric profile than the one 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from s3t_core.domain import Release
 from s3t_core.errors import GuaranteeError
@@ -157,8 +156,14 @@ def measure(job: MeasureJob) -> float | None:
     return ensemble.accuracy(read_verified(job.held_out.path, job.keys, job.held_out.digest))
 
 
-JOBS: dict[type, Callable[[Any], Any]] = {
+Job = DescribeJob | StageJob | MeasureJob
+Outcome = Description | StageOutcome | float | None
+"""What a job comes to."""
+
+
+JOBS: dict[type, Callable[..., Outcome]] = {
     DescribeJob: describe,
     StageJob: train,
     MeasureJob: measure,
 }
+"""What carries out each."""

@@ -179,7 +179,7 @@ def test_a_stage_or_a_file_that_cannot_be_read_or_removed_is_told_in_words(
 def test_a_quarantine_that_is_no_file_is_told_in_words(tmp_path: Path, kind: str) -> None:
     place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
     _put(place.state_dir / "quarantine" / "rows.jsonl", kind)
-    for asks in (place.datasets.quarantined, lambda: place.datasets.erase_quarantine([])):
+    for asks in (place.datasets.quarantine.rows, lambda: place.datasets.erase_quarantine([])):
         with pytest.raises(
             StorageError, match=r"expected .s3t/quarantine/rows.jsonl to be a file, got"
         ):

@@ -260,7 +260,7 @@ def _digests_of_data(place: Workspace) -> dict[str, str]:
     return {
         "subject": row.subject,
         "record": row.record,
-        "quarantined": place.datasets.quarantined()[0]["subject_digest"],
+        "quarantined": place.datasets.quarantine.rows()[0]["subject_digest"],
     }
 
 

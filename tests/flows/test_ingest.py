@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.datasets import QUARANTINE
 from flows.adapters.local import workspace_lock
+from flows.adapters.quarantine import QUARANTINE
 from flows.examples import EXAMPLE_KEY
 from flows.settings import workspace_root
 from flows.use_cases.ingesting import ingest_source
@@ -317,7 +317,7 @@ def test_a_quarantined_row_that_was_relabelled_goes_with_the_next_erasure(
     }.get(changed, {"seal": second["seal"]})
     path.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in (first, second)))
     stranger = Target("req-1", subject_digest(place.keys, "somebody else"), "")
-    assert len(place.datasets.quarantined()) == 1
+    assert len(place.datasets.quarantine.rows()) == 1
     assert place.datasets.erase_quarantine([stranger]) == 1
     assert [json.loads(line) for line in path.read_text().splitlines()] == [second]
 

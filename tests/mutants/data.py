@@ -230,9 +230,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="quarantine: a line says whose it is, whoever wrote it",
-        where="flows/adapters/datasets.py::_quarantined",
-        takes="genuine and isinstance(value.get('values'), dict)",
-        puts="isinstance(value.get('values'), dict)",
+        where="flows/adapters/quarantine.py::Quarantine._read",
+        takes="_row_of(value) if genuine else None",
+        puts="_row_of(value)",
         fails="tests/flows/test_ingest.py::relabelled",
     ),
     Mutant(
@@ -581,9 +581,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="no file: the quarantine is waited for",
-        where="flows/adapters/datasets.py::DvcDatasets._quarantine",
-        takes="read_regular(self.root / '.s3t' / QUARANTINE)",
-        puts="(self.root / '.s3t' / QUARANTINE).read_bytes()",
+        where="flows/adapters/quarantine.py::Quarantine.lines",
+        takes="read_regular(self._path)",
+        puts="self._path.read_bytes()",
         fails="tests/faults/test_leftovers.py::quarantine_that_is_no_file",
     ),
     Mutant(

@@ -34,7 +34,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="quarantine: an erased record's values come back",
         where="flows/use_cases/ingesting.py::_quarantined",
-        takes="builder.is_suppressed(subject, record, values[GIVEN])",
+        takes="builder.is_suppressed(subject, record, given)",
         puts="builder.is_suppressed(subject, 'x', values[GIVEN])",
         fails="tests/flows/test_walk.py::others_stay_there",
     ),

@@ -3,7 +3,7 @@ text."""
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -26,7 +26,7 @@ Columns = dict[str, Callable[[object], str | None]]
 """The source columns that are read, each once, with how a value in it that is no text is
 written."""
 
-Cells = tuple[dict[str, Any], str]
+Cells = tuple[dict[str, object], str]
 """One row: its cells by column, and why it cannot be read ("" where it can)."""
 
 
@@ -59,7 +59,7 @@ def columns_of(config: DataConfig, tier_column: str = "") -> Columns:
     return {name: write for name, write in (others | ids).items() if name}
 
 
-def reach(row: dict[str, Any], column: str) -> Any:
+def reach(row: Mapping[str, object], column: str) -> object:
     """The value under a column's name: the key of that very name, else along its dots through
     objects. Raises KeyError where there is none, NotAnId where a key on the way stands twice."""
     if isinstance(row, Repeated):
@@ -85,8 +85,8 @@ def row_by_row(rows: Iterable[Cells], columns: Columns, chunk_rows: int) -> Iter
         )
 
 
-def _decode(cells: dict[str, Any], malformed: str, columns: Columns) -> Cells:
-    decoded: dict[str, Any] = {}
+def _decode(cells: Mapping[str, object], malformed: str, columns: Columns) -> Cells:
+    decoded: dict[str, object] = {}
     for column, write in columns.items():
         value = cells.get(column)
         if isinstance(value, bytes):
@@ -164,7 +164,7 @@ def _label_told(value: object) -> str | None:
     return told(value)
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A JSON object as its pairs come, for `object_pairs_hook`."""
     found = dict(pairs)
     return found if len(found) == len(pairs) else Repeated(found)

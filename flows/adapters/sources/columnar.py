@@ -5,13 +5,16 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, SupportsFloat
 
 from flows.adapters.sources.cells import Block, Columns, Unreadable, row_by_row
 from flows.adapters.sources.parts import Part
 from flows.adapters.sources.tables import shown
 from flows.adapters.sources.text import readable
 from s3t_core.identity import Half, Single
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class ColumnarTable:
@@ -53,7 +56,7 @@ class ColumnarTable:
         except (KeyError, TypeError, ValueError):
             return ()
 
-    def sample(self, rows: int) -> list[dict[str, Any]]:
+    def sample(self, rows: int) -> list[dict[str, object]]:
         """See Table."""
         with readable(f"a readable {self.told} file"):
             columns = [p for p in _paths(self._schema) if not self.repeated([p])]
@@ -81,7 +84,7 @@ class ColumnarTable:
                         )
 
 
-def _blocks(batch: Any, columns: Columns, chunk_rows: int) -> Iterator[Block]:
+def _blocks(batch: "pa.RecordBatch", columns: Columns, chunk_rows: int) -> Iterator[Block]:
     """The rows of a record batch, by column where all of it is text, row by row where something
     must be found."""
     import pyarrow as pa
@@ -101,7 +104,7 @@ def _blocks(batch: Any, columns: Columns, chunk_rows: int) -> Iterator[Block]:
     )
 
 
-def _at_once(batch: Any, columns: Columns) -> Block | None:
+def _at_once(batch: "pa.RecordBatch", columns: Columns) -> Block | None:
     """A record batch of binary columns decoded by column; None when a cell is not UTF-8, so that
     its row must be found."""
     import pyarrow as pa
@@ -118,7 +121,7 @@ def _at_once(batch: Any, columns: Columns) -> Block | None:
     return Block(cells, [""] * batch.num_rows)
 
 
-def _values(array: Any) -> list[Any]:
+def _values(array: "pa.Array") -> list[object]:
     """The cells of a column as Python's values. A float of fewer bits stays known as one, because
     it stands for several whole numbers sooner; a cell that cannot be made a value is `Unreadable`,
     and spoils its row alone."""
@@ -135,7 +138,7 @@ def _values(array: Any) -> list[Any]:
     return [narrow(v) if isinstance(v, SupportsFloat) else v for v in values] if narrow else values
 
 
-def _value(cell: Any) -> Any:
+def _value(cell: "pa.Scalar") -> object:
     try:
         return cell.as_py()
     except _CELL_ERRORS:
@@ -147,7 +150,7 @@ _CELL_ERRORS = (ArithmeticError, ValueError, LookupError, TypeError, NotImplemen
 UnknownTimeZoneError, ZoneInfoNotFoundError, ..."""
 
 
-def _schema(part: Part) -> Any:
+def _schema(part: Part) -> "pa.Schema":
     import pyarrow.parquet as pq
 
     if part.kind == "parquet":
@@ -157,7 +160,7 @@ def _schema(part: Part) -> Any:
         return reader.schema
 
 
-def _opened(part: Part) -> Any:
+def _opened(part: Part) -> "pa.RecordBatchFileReader | pa.RecordBatchStreamReader":
     """An Arrow file, as a stream (as `datasets` writes it) or with a footer."""
     import pyarrow as pa
 
@@ -167,7 +170,7 @@ def _opened(part: Part) -> Any:
     return pa.ipc.open_file(source) if footer else pa.ipc.open_stream(source)
 
 
-def _batches(part: Part, columns: Sequence[str], rows: int) -> Iterator[Any]:
+def _batches(part: Part, columns: Sequence[str], rows: int) -> "Iterator[pa.RecordBatch]":
     """Record batches with at least these columns."""
     import pyarrow.parquet as pq
 
@@ -184,7 +187,7 @@ def _batches(part: Part, columns: Sequence[str], rows: int) -> Iterator[Any]:
             yield from reader
 
 
-def _path(schema: Any, column: str) -> list[str]:
+def _path(schema: "pa.Schema", column: str) -> list[str]:
     """The names that lead to a column, its own if there is one of that very name, else along its
     dots through structs; none where it is not there."""
     import pyarrow as pa
@@ -202,11 +205,11 @@ def _path(schema: Any, column: str) -> list[str]:
     return [first, *inner]
 
 
-def _paths(schema: Any) -> list[str]:
+def _paths(schema: "pa.Schema") -> list[str]:
     """Every column, those inside structs by their dotted path."""
     import pyarrow as pa
 
-    def inside(field: Any, above: str) -> Iterator[str]:
+    def inside(field: "pa.Field", above: str) -> Iterator[str]:
         if pa.types.is_struct(field.type) and field.type.num_fields:
             for i in range(field.type.num_fields):
                 yield from inside(field.type.field(i), f"{above}{field.name}.")
@@ -216,7 +219,7 @@ def _paths(schema: Any) -> list[str]:
     return list(dict.fromkeys(p for field in islice(schema, 1000) for p in inside(field, "")))
 
 
-def _column(batch: Any, column: str) -> Any:
+def _column(batch: "pa.RecordBatch", column: str) -> "pa.Array":
     import pyarrow.compute as pc
 
     first, *inner = _path(batch.schema, column)

@@ -164,12 +164,12 @@ class DelimitedTable:
                 return found
         return 0
 
-    def sample(self, rows: int) -> list[dict[str, Any]]:
+    def sample(self, rows: int) -> list[dict[str, object]]:
         """See Table."""
         if self._is_a_row():
             return []
         return [
-            dict(zip(self.header, row, strict=True)) | self._part.constants
+            dict[str, object](zip(self.header, row, strict=True)) | self._part.constants
             for row in self._first_rows(rows)
             if len(row) == len(self.header)
         ]

@@ -6,10 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flows.adapters.sources.cells import MALFORMED
 from s3t_core.config import DataConfig
+
+if TYPE_CHECKING:
+    from pandas import Series
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{0,30})?")
 _TRUTH = {"true": Decimal(1), "false": Decimal(0)}
@@ -85,7 +88,12 @@ class Undeclared:
         """Whether some row has a declared label: without one, the column may be another than that
         of the labels."""
 
-    def add(self, labels: Sequence[Any], subjects: Sequence[Any], texts: Sequence[Any]) -> None:
+    def add(
+        self,
+        labels: Sequence[str | None],
+        subjects: Sequence[str | None],
+        texts: Sequence[str | None],
+    ) -> None:
         """The cells of some refused rows."""
         for label, subject, text in zip(labels, subjects, texts, strict=True):
             if not label or (label not in self._counts and len(self._counts) >= _MOST):
@@ -96,7 +104,7 @@ class Undeclared:
                 continue
             self._only[label] = None
 
-    def add_refused(self, refused: Any, data: DataConfig) -> None:
+    def add_refused(self, refused: "Series[str]", data: DataConfig) -> None:
         """Refused rows of a chunk: of those that could be read, the labels that are not
         declared."""
         strange = refused[~refused[data.label].isin(self._declared) & (refused[MALFORMED] == "")]

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import IO, Any
+from typing import IO
 
 from flows.adapters.sources.cells import (
     CHAT,
@@ -69,7 +69,7 @@ class JsonTable:
         if not encoding and name != "UTF-8":
             self.notes.append(f"the file is {name}, as the mark at its begin says")
         self._cut = False
-        self._first: list[dict[str, Any]] | None = None
+        self._first: list[dict[str, object]] | None = None
 
     def _open(self) -> IO[str]:
         return open_text(self._part.path, self._part.packing, self._codec)
@@ -119,7 +119,7 @@ class JsonTable:
         """See Table."""
         return ()
 
-    def sample(self, rows: int) -> list[dict[str, Any]]:
+    def sample(self, rows: int) -> list[dict[str, object]]:
         """See Table. Keys of inner objects stand under their dotted path."""
         if self._first is None:
             self._first = [
@@ -154,7 +154,7 @@ class JsonTable:
             except NotAnId as error:
                 yield {}, f"the row holds {error}"
 
-    def _objects(self) -> Iterator[tuple[dict[str, Any] | None, str]]:
+    def _objects(self) -> Iterator[tuple[dict[str, object] | None, str]]:
         """Every row, None with the reason where it cannot be read."""
         with (
             readable(f"a readable file of JSON ({self.told.partition(',')[0]})"),
@@ -162,7 +162,7 @@ class JsonTable:
         ):
             yield from _elements(file) if self._array else self._lines(file)
 
-    def _lines(self, file: IO[str]) -> Iterator[tuple[dict[str, Any] | None, str]]:
+    def _lines(self, file: IO[str]) -> Iterator[tuple[dict[str, object] | None, str]]:
         self._cut = False
         for line in file:
             text = line.strip()
@@ -194,7 +194,7 @@ class _Window:
         """Go past one character."""
         self._at += 1
 
-    def value(self) -> Any:
+    def value(self) -> object:
         """The JSON value that begins here. Raises ValueError when there is none, or one that has no
         end."""
         while True:
@@ -213,7 +213,7 @@ class _Window:
         return bool(read)
 
 
-def _elements(file: IO[str]) -> Iterator[tuple[dict[str, Any] | None, str]]:
+def _elements(file: IO[str]) -> Iterator[tuple[dict[str, object] | None, str]]:
     """The objects of one array, of which no more than a few are in memory."""
     window, number = _Window(file), 0
     window.peek()
@@ -294,7 +294,7 @@ def _refuse_forms(begin: str) -> None:
     )
 
 
-def _holds_columns(value: dict[str, Any]) -> bool:
+def _holds_columns(value: dict[str, object]) -> bool:
     """Whether an object is a table by column, as pandas writes it unless it is told otherwise."""
     forms = {
         tuple(v) if isinstance(v, dict) else len(v) if isinstance(v, list) else None
@@ -308,7 +308,7 @@ def _inside(lists: Sequence[str]) -> str:
     return f"it is one object that holds the rows in a list under {where}: write that list alone"
 
 
-def _has(row: dict[str, Any], column: str) -> bool:
+def _has(row: dict[str, object], column: str) -> bool:
     try:
         reach(row, column)
     except (KeyError, NotAnId):
@@ -316,14 +316,14 @@ def _has(row: dict[str, Any], column: str) -> bool:
     return True
 
 
-def _value(row: dict[str, Any], column: str) -> Any:
+def _value(row: dict[str, object], column: str) -> object:
     try:
         return reach(row, column)
     except KeyError:
         return None
 
 
-def _flat(row: dict[str, Any], above: str = "", depth: int = 3) -> Iterator[tuple[str, Any]]:
+def _flat(row: dict[str, object], above: str = "", depth: int = 3) -> Iterator[tuple[str, object]]:
     for key, value in row.items():
         if isinstance(value, dict) and value and depth > 1:
             if not any(

@@ -178,7 +178,7 @@ class Source:
                 )
             )
 
-    def sample(self, rows: int) -> list[dict[str, Any]]:
+    def sample(self, rows: int) -> list[dict[str, object]]:
         """Some first rows that can be read, by column, of the first file."""
         return self.tables[0].sample(rows)
 
@@ -220,7 +220,7 @@ class ExampleTable:
         """See Table."""
         return ()
 
-    def sample(self, rows: int) -> list[dict[str, Any]]:
+    def sample(self, rows: int) -> list[dict[str, object]]:
         """See Table."""
         return [dict(row) for _, row in zip(range(rows), examples.rows(self._name), strict=False)]
 

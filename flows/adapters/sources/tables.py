@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from flows.adapters.sources.cells import Block, Columns
 
@@ -33,7 +33,7 @@ class Table(Protocol):
     def classes(self, column: str) -> Sequence[str]:
         """The names that it declares for the numbers in a column (ClassLabel), none for most."""
 
-    def sample(self, rows: int) -> list[dict[str, Any]]:
+    def sample(self, rows: int) -> list[dict[str, object]]:
         """Some first rows that can be read, by column."""
 
     def blocks(self, columns: Columns, chunk_rows: int) -> Iterator[Block]:
