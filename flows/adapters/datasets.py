@@ -284,7 +284,7 @@ class DvcDatasets:
             ):  # what cannot be read, or names people otherwise, may hold a targeted row
                 tainted.add(version.digest)
                 objects.add(version.md5)
-            for request_id, count in (hits or {}).items():
+            for request_id, count in (earlier or {}).items():
                 counts[request_id][2] += count
         for line in self.quarantine.rows():
             for request_id in match.requests_of(line["subject_digest"], line["record_digest"]):

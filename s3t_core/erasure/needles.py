@@ -12,8 +12,8 @@
 import json
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
@@ -31,6 +31,7 @@ _BEFORE_FRACTION = re.compile(
 since 1970 from 2017 to 2039. Databases are full of them, and every six digits are some
 customer's."""
 _BEFORE_BYTES = 12
+_HEXADECIMAL = re.compile(rb"[0-9a-fA-F]+")
 _FRACTION_DIGITS = 9
 _FEW = 16
 """Up to so many needles are looked for one by one, which is faster."""
@@ -38,16 +39,17 @@ _FEW = 16
 
 @dataclass(frozen=True)
 class NeedleSet:
-    """What is searched for. `ids` match only as whole words: an id may be a part of a longer
-    one. `ids_unsearchable`: the ids as given that are not searched for in every form.
-    `passed_over` takes ids that were only met as the fraction of a time may be written: nobody can
-    say that they were none."""
+    """What is searched for. `ids` match only as whole words, unless `words` is False: an id may be
+    a part of a longer one. `ids_unsearchable`: the ids as given that are not searched for in every
+    form. `passed_over` takes ids that were only met as the fraction of a time may be written:
+    nobody can say that they were none."""
 
     ids: tuple[bytes, ...]
     windows: tuple[bytes, ...]
     unsearchable: int
     ids_unsearchable: frozenset[str] = field(default=frozenset(), repr=False)
     passed_over: set[bytes] = field(default_factory=set, repr=False, compare=False)
+    words: bool = True
 
     def found_in(self, data: bytes) -> bool:
         """Whether any needle is in `data`."""
@@ -70,7 +72,7 @@ class NeedleSet:
 
     def _is_id(self, data: bytes, begin: int, end: int) -> bool:
         """Whether data[begin:end] is a whole word, and not what may be the fraction of a time."""
-        if not _stands_alone(data, begin, end):
+        if self.words and not _stands_alone(data, begin, end):
             return False
         if not _may_be_a_fraction(data, begin, end):
             return True
@@ -106,6 +108,11 @@ class NeedleSet:
         return BytesAhoCorasick(
             [*self.ids, *self.windows], implementation=Implementation.ContiguousNFA
         )
+
+    @cached_property
+    def within_words(self) -> "NeedleSet":
+        """The same needles, for bytes in which nothing keeps values apart."""
+        return replace(self, words=False)
 
     @cached_property
     def digests(self) -> frozenset[str]:
@@ -178,10 +185,42 @@ def _windows(data: bytes) -> list[bytes]:
 
 
 def _stands_alone(data: bytes, begin: int, end: int) -> bool:
-    """Whether data[begin:end] is a whole word: no letter, digit, _ or - of ASCII is beside it."""
+    """Whether data[begin:end] is a whole word: no letter, digit, _ or - of ASCII is beside it, or
+    its length stands before it."""
     before = data[max(begin - 1, 0) : begin]
     behind = data[end : end + 1]
-    return not any(c.isalnum() or c in b"_-" for c in (before, behind) if c)
+    if not any(c.isalnum() or c in b"_-" for c in (before, behind) if c):
+        return True
+    return _is_measured(data, begin, end)
+
+
+def _is_measured(data: bytes, begin: int, end: int) -> bool:
+    """Whether the length of data[begin:end] stands before it, as pickle, MessagePack, CBOR,
+    Protocol Buffers and others write a value: such a byte may be a letter, and so may what follows
+    the value. One hexadecimal digit within a number of them is no length."""
+    marks = _lengths(end - begin)
+    if not data[max(begin - 9, 0) : begin].endswith(marks):
+        return False
+    return not _HEXADECIMAL.fullmatch(data[max(begin - 2, 0) : end + 1])
+
+
+@lru_cache
+def _lengths(size: int) -> tuple[bytes, ...]:
+    """How a length is written before a value: as one byte, as two, four or eight in either order,
+    seven bits a byte (LEB128), or within the first byte (RFC 8949, 3; MessagePack's fixstr)."""
+    fixed = [
+        size.to_bytes(width, order)
+        for width in (1, 2, 4, 8)
+        for order in ("little", "big")
+        if size < 256**width
+    ]
+    variable = bytes((size >> shift & 0x7F) | 0x80 for shift in range(0, size.bit_length(), 7))
+    fixed.append(variable[:-1] + bytes([variable[-1] & 0x7F]))
+    if size < 24:
+        fixed += [bytes([0x60 | size]), bytes([0x40 | size])]
+    if size < 32:
+        fixed.append(bytes([0xA0 | size]))
+    return tuple(fixed)
 
 
 def _may_be_a_fraction(data: bytes, begin: int, end: int) -> bool:

@@ -54,6 +54,7 @@ from s3t_core.erasure.decoding.parts import (
     Readable,
     Rows,
     Source,
+    Uncut,
     Undecodable,
     Unpack,
     spooled,
@@ -366,6 +367,8 @@ class _Searcher:
                         rows = self._rows(part, verdict) or rows
                     elif isinstance(part, bytes):
                         self._found_in(part, self._needles.told_in, verdict)
+                    elif isinstance(part, Uncut):
+                        self._uncut(part, verdict)
                     else:
                         self._member(part, depth + 1, verdict, kind.theirs)
             except Undecodable as error:
@@ -376,6 +379,18 @@ class _Searcher:
             not rows or verdict.shared == shared
         ):  # else what the bytes say may be what others' rows say
             self._raw(file, verdict, packed=rows or (kind is not None and kind.packed))
+
+    def _uncut(self, part: Uncut, verdict: _Verdict) -> None:
+        """Search values that nothing keeps apart; cut, where they can be, once something is in
+        them."""
+        within = self._needles.within_words
+        if not within.told_in(part.data):
+            return
+        if part.cut is not None:
+            self._found_in(part.cut(), self._needles.told_in, verdict)
+        else:
+            verdict.residue = True
+            verdict.needles |= within.which_told(part.data)
 
     def _member(self, stream: Readable, depth: int, verdict: _Verdict, theirs: bool) -> None:
         """Search what came out of a file: by its own first bytes it may be another one. `theirs`:

@@ -97,6 +97,7 @@ class Pages:
         size = int.from_bytes(header[16:18], "big")
         self.size = 2**16 if size == 1 else size
         self._usable = self.size - header[20]
+        self._first_free = int.from_bytes(header[32:36], "big")
         self.least = (self._usable - 12) * 32 // 255 - 23
         """So many bytes of a long cell stand in its first page (1.6 of the file format)."""
         count = database.seek(0, io.SEEK_END) // self.size
@@ -116,6 +117,24 @@ class Pages:
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def is_shown(self, index: int) -> bool:
+        """Whether a query gives the cells of this page, unless it is free: it lies in the file, and
+        no frame of a log and no record of a journal is beside it."""
+        return index < self._in_file == len(self._places)
+
+    def free_numbers(self) -> set[int]:
+        """Pages that the file calls free (1.5 of the file format), as far as their list can be
+        read."""
+        found: set[int] = set()
+        number = self._first_free
+        while 0 < number <= self._in_file and number not in found:
+            found.add(number)
+            trunk = self[number - 1]
+            count = min(int.from_bytes(trunk[4:8], "big"), len(trunk) // 4 - 2)
+            found.update(n for (n,) in struct.iter_unpack(">L", trunk[8 : 8 + 4 * count]))
+            number = int.from_bytes(trunk[:4], "big")
+        return found
 
     def number(self, index: int) -> int:
         """Which page of the database it is, from 1."""

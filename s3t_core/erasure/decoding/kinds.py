@@ -25,6 +25,7 @@ from s3t_core.erasure.decoding.parts import (
     Readable,
     Rows,
     Source,
+    Uncut,
     Undecodable,
 )
 from s3t_core.erasure.decoding.streams import (
@@ -81,12 +82,12 @@ def kind_by_end(file: IO[bytes]) -> Kind | None:
     return _ZIP_BEHIND if zipfile.is_zipfile(file) else None
 
 
-def parts_of(kind: Kind, source: Source) -> Iterator[Readable | Rows | bytes]:
+def parts_of(kind: Kind, source: Source) -> Iterator[Readable | Rows | Uncut | bytes]:
     """What the file decodes to. Raises Undecodable."""
     source.file.seek(0)
     with _decoding(kind.name):
         for part in kind.decode(source):
-            if isinstance(part, Rows | bytes):
+            if isinstance(part, Rows | Uncut | bytes):
                 yield part
             elif not isinstance(part, Cell):
                 yield _Guarded(part, kind.name)

@@ -150,8 +150,19 @@ class Cell:
     value: bytes
 
 
-Part = Readable | Rows | Cell | bytes
-"""A stream that may be a file itself, rows, a cell, or bytes that are none."""
+@dataclass(frozen=True)
+class Uncut:
+    """Bytes in which values stand one behind the other with nothing between them: an id need not be
+    a word of its own there. `cut` gives the values, a line each; None where nobody can tell where
+    one ends."""
+
+    data: bytes
+    cut: "Callable[[], bytes] | None" = None
+
+
+Part = Readable | Rows | Cell | Uncut | bytes
+"""A stream that may be a file itself, rows, a cell, values that are not cut, or bytes that are
+none."""
 Decoder = Callable[[Source], Iterator[Part]]
 
 

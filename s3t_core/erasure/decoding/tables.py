@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s3t_core.erasure.decoding.carving import Pages, carved
+from s3t_core.erasure.decoding.cells import left_in
 from s3t_core.erasure.decoding.parts import (
     CHUNK_BYTES,
     Cell,
@@ -34,6 +35,8 @@ _PAGE_HEADER_BYTES = 2**12
 _DATA_PAGES = (5, 8)
 """Fields of the header of a page with values, of version 1 and 2."""
 _BATCH_ROWS = 2048
+_ARROW_BEGIN, _ARROW_END = 8, 10
+"""Bytes of a file before its stream, and behind its footer."""
 _BEGINNING = 256
 """By so many bytes a cell that was deleted is told from those that are there."""
 _BATCH_CELLS = 2**20
@@ -146,13 +149,21 @@ def _want_zeros(source: Source, begin: int, end: int) -> None:
 
 
 def decode_arrow_file(source: Source) -> Iterator[Part]:
-    """By record batch."""
+    """By record batch, as the stream that stands between its first bytes and its footer: a batch
+    that was taken out of the footer would be read by nobody."""
     with pa.ipc.open_file(Kept(source.file)) as file:
         yield b"\n".join(_told_by(file.schema))
-        for index in range(file.num_record_batches):
-            batch, told = file.get_batch_with_custom_metadata(index)
+        count = file.num_record_batches
+    size = source.file.seek(0, os.SEEK_END)
+    footer = size - _ARROW_END - int.from_bytes(_at(source, size - _ARROW_END, 4), "little")
+    source.file.seek(_ARROW_BEGIN)
+    with pa.ipc.open_stream(Kept(source.file)) as stream:
+        for batch, told in stream.iter_batches_with_custom_metadata():
             yield b"\n".join(_pairs(told))
             yield from _batch(batch)
+            count -= 1
+    if count or source.file.tell() != footer:
+        raise Undecodable("Arrow: record batches that its footer does not name")
 
 
 def decode_arrow_stream(source: Source) -> Iterator[Part]:
@@ -203,6 +214,7 @@ def decode_sqlite(source: Source) -> Iterator[Part]:
         yield part
     with _beside(source, "-wal") as log, _beside(source, "-journal") as journal:
         pages = Pages(source.file, log, journal)
+        yield from left_in(pages)
         yield from carved(pages, {cell[: pages.least] for cell in known})
 
 

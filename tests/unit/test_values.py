@@ -1,0 +1,281 @@
+"""Values that stand one behind the other, with nothing between them: an id is no word there."""
+
+import io
+import os
+import pickle
+import sqlite3
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3t_core.erasure.needles import make_needles
+from s3t_core.erasure.residue import scan
+from s3t_core.ports import ScanReport
+
+ID = "customer-4711"
+LONG = "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
+TEXT = "a canary sings of a very particular morning in the harbour of a town"
+
+
+def scanned(folder: Path, ids: list[str], texts: list[str] = []) -> ScanReport:  # noqa: B006
+    return scan(folder, [], [".s3t"], [], make_needles(ids, texts), [])
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """The system's own directory, whatever is in it."""
+    (tmp_path / ".s3t").mkdir()
+    return tmp_path / ".s3t"
+
+
+def _filled(path: Path, secure: bool = False, rows: int = 1) -> sqlite3.Connection:
+    """A table of three columns; the row in the middle has ID in its second."""
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA secure_delete={'ON' if secure else 'OFF'}")
+    connection.execute("CREATE TABLE tags (key TEXT, value TEXT, run TEXT)")
+    for n in range(rows):
+        named = ID if n == rows // 2 else f"other{n:05}"
+        connection.execute("INSERT INTO tags VALUES ('customer', ?, ?)", (named, "cd" * 16))
+    connection.commit()
+    return connection
+
+
+def _deleted(path: Path) -> None:
+    connection = _filled(path)
+    connection.execute("DELETE FROM tags")
+    connection.commit()
+    connection.close()
+
+
+def _one_of_many_deleted(path: Path) -> None:
+    connection = _filled(path, rows=60)
+    connection.execute("DELETE FROM tags WHERE value = ?", (ID,))
+    connection.commit()
+    connection.close()
+
+
+def _dropped(path: Path) -> None:
+    connection = _filled(path, rows=500)
+    connection.execute("DROP TABLE tags")
+    connection.execute("CREATE TABLE others (a)")
+    connection.commit()
+    connection.close()
+
+
+def _without_rowid(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA secure_delete=OFF")
+    connection.execute(
+        "CREATE TABLE tags (key TEXT, value TEXT, PRIMARY KEY (value, key)) WITHOUT ROWID"
+    )
+    connection.execute("INSERT INTO tags VALUES ('customer', ?)", (ID,))
+    connection.commit()
+    connection.execute("DELETE FROM tags")
+    connection.commit()
+    connection.close()
+
+
+_KILLED = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA journal_mode=WAL")
+connection.execute("CREATE TABLE runs (id TEXT, name TEXT, parameters TEXT, state TEXT)")
+connection.execute("INSERT INTO runs VALUES (?, ?, 'done', 'x')", ("ab12" * 8, sys.argv[2]))
+connection.commit()
+connection.execute("UPDATE runs SET name = 'bold-fox'")
+connection.commit()
+os._exit(0)
+"""
+
+
+def _older_frame(path: Path) -> None:
+    """As a killed process leaves its log."""
+    subprocess.run([sys.executable, "-c", _KILLED, str(path), ID], check=True)
+
+
+_IN_A_JOURNAL = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA secure_delete=ON")
+connection.execute("PRAGMA journal_mode=PERSIST")
+connection.execute("CREATE TABLE runs (id TEXT, name TEXT, state TEXT)")
+connection.execute("INSERT INTO runs VALUES (?, ?, 'x')", ("ab12" * 8, sys.argv[2]))
+connection.execute("UPDATE runs SET name = 'bold-fox'")
+os._exit(0)
+"""
+
+
+def _in_a_journal(path: Path) -> None:
+    subprocess.run([sys.executable, "-c", _IN_A_JOURNAL, str(path), ID], check=True)
+
+
+UNSEEN: dict[str, Callable[[Path], None]] = {
+    "deleted": _deleted,
+    "one of many deleted": _one_of_many_deleted,
+    "dropped table": _dropped,
+    "deleted, without rowid": _without_rowid,
+    "older frame of a log": _older_frame,
+    "kept in a journal": _in_a_journal,
+}
+
+
+@pytest.mark.parametrize("kind", UNSEEN)
+def test_an_id_in_rows_that_no_query_shows_is_found(own: Path, kind: str) -> None:
+    """A row that was deleted or changed stays where SQLite had it, its values side by side."""
+    UNSEEN[kind](own / "mlflow.db")
+    there = any(ID.encode() in path.read_bytes() for path in own.iterdir())
+    assert there and scanned(own.parent, [ID]).residue
+
+
+@pytest.mark.parametrize("kind", ["older frame of a log", "kept in a journal", "dropped table"])
+def test_a_longer_id_in_rows_that_no_query_shows_is_somebody_elses(own: Path, kind: str) -> None:
+    """Where a page lists its cells, their headers tell where a value ends."""
+    UNSEEN[kind](own / "mlflow.db")
+    assert not scanned(own.parent, [ID.removesuffix("1")]).residue
+    assert not scanned(own.parent, [ID.removeprefix("c")]).residue
+
+
+def test_a_longer_id_in_rows_that_are_there_is_somebody_elses(own: Path) -> None:
+    """What a query gives is told apart, and a page's own list says what that is."""
+    _filled(own / "mlflow.db", rows=60).close()
+    assert scanned(own.parent, [ID]).residue
+    assert not scanned(own.parent, [ID.removesuffix("1")]).residue
+
+
+def test_what_secure_delete_took_away_is_gone(own: Path) -> None:
+    """So that a person waits for nothing."""
+    connection = _filled(own / "mlflow.db", secure=True, rows=60)
+    connection.execute("DELETE FROM tags WHERE value = ?", (ID,))
+    connection.commit()
+    connection.close()
+    assert not scanned(own.parent, [ID]).residue
+
+
+def test_vacuum_takes_away_what_was_deleted(own: Path) -> None:
+    """What docs/operations.md tells whoever finds one."""
+    _one_of_many_deleted(own / "mlflow.db")
+    connection = sqlite3.connect(own / "mlflow.db")
+    connection.execute("VACUUM")
+    connection.close()
+    assert not scanned(own.parent, [ID]).residue
+
+
+@given(st.lists(st.binary(min_size=0, max_size=300), min_size=1, max_size=40), st.randoms())
+def test_a_database_that_was_damaged_ends_no_scan(
+    tmp_path_factory: pytest.TempPathFactory, values: list[bytes], chance: object
+) -> None:
+    """Whatever its pages say: found, passed or told as undecodable, and never an error."""
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / ".s3t").mkdir()
+    path = folder / ".s3t" / "x.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE t (v BLOB)")
+    connection.executemany("INSERT INTO t VALUES (?)", [(v,) for v in values])
+    connection.commit()
+    connection.close()
+    data = bytearray(path.read_bytes())
+    for _ in range(20):
+        data[chance.randrange(32, len(data))] = chance.randrange(256)  # type: ignore[attr-defined]
+    path.write_bytes(data)
+    scanned(folder, [ID])
+
+
+def _pickled(value: str, protocol: int) -> bytes:
+    return pickle.dumps({"who": value, "what": ["x"]}, protocol)
+
+
+def _cbor(value: str) -> bytes:
+    size = len(value)
+    head = bytes([0x60 | size]) if size < 24 else bytes([0x78, size])
+    return b"\xa2cwho" + head + value.encode() + b"dwhatax"
+
+
+MEASURED: dict[str, Callable[[str], bytes]] = {
+    "pickle 2": lambda v: _pickled(v, 2),
+    "pickle 3": lambda v: _pickled(v, 3),
+    "pickle 4": lambda v: _pickled(v, 4),
+    "pickle 5": lambda v: _pickled(v, 5),
+    "MessagePack str8": lambda v: b"\x82\xa3who\xd9" + bytes([len(v)]) + v.encode() + b"\x41\x01",
+    "MessagePack str16": lambda v: b"\xda" + struct.pack(">H", len(v)) + v.encode() + b"A",
+    "Protocol Buffers": lambda v: b"\x0a" + bytes([len(v)]) + v.encode() + b"J\x01y",
+    "CBOR": _cbor,
+    "Thrift": lambda v: b"\x0b\0\1" + struct.pack(">I", len(v)) + v.encode() + b"A",
+    "little-endian": lambda v: struct.pack("<I", len(v)) + v.encode() + b"A",
+}
+
+
+@pytest.mark.parametrize("kind", MEASURED)
+@pytest.mark.parametrize("value", [ID, LONG, "jonas9", "o" * 49 + ".berg@ab"])
+def test_an_id_behind_its_own_length_is_found(own: Path, kind: str, value: str) -> None:
+    """The byte that says how long it is may be a letter, and what comes behind it too."""
+    (own / "x.bin").write_bytes(MEASURED[kind](value))
+    assert scanned(own.parent, [value]).residue
+
+
+@pytest.mark.parametrize(
+    "around", ["x%s", "%sx", "-%s", "3%s", "d41d8cf%s98ecf8427e", "customer-%s", "_%s_"]
+)
+def test_a_part_of_a_longer_word_is_none(own: Path, around: str) -> None:
+    """Six digits are somebody's id, and stand in many a digest."""
+    (own / "x.txt").write_text("what\n" + around % "123456" + "\nwhere\n")
+    assert not scanned(own.parent, ["123456"]).residue
+
+
+def _arrow(batches: list[list[str]]) -> bytes:
+    schema = pa.schema([("what", pa.string())])
+    sink = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(sink, schema, options=options) as writer:
+        for values in batches:
+            writer.write_batch(pa.record_batch([pa.array(values)], schema=schema))
+    return sink.getvalue()
+
+
+def _with_fewer(data: bytes) -> bytes:
+    """The same Arrow file, whose footer says that it has one record batch."""
+    size = int.from_bytes(data[-10:-6], "little")
+    for at in range(len(data) - 10 - size, len(data) - 28, 4):
+        if data[at : at + 4] == struct.pack("<I", 2):
+            changed = data[:at] + struct.pack("<I", 1) + data[at + 4 :]
+            try:
+                if pa.ipc.open_file(pa.BufferReader(changed)).num_record_batches == 1:
+                    return changed
+            except pa.ArrowInvalid:
+                continue
+    raise AssertionError("no such place")
+
+
+def test_a_record_batch_that_its_footer_does_not_name_stops(own: Path) -> None:
+    """An Arrow file is a stream with a footer behind it, and whoever skips that reads all."""
+    whole = _arrow([[f"harmless {n}" for n in range(50)], [f"{TEXT} {n}" for n in range(50)]])
+    (own / "x.arrow").write_bytes(_with_fewer(whole))
+    report = scanned(own.parent, [], [TEXT + " 7"])
+    assert report.undecodable and report.residue
+
+
+def test_bytes_between_stream_and_footer_of_an_arrow_file_stop(own: Path) -> None:
+    """Nothing reads them."""
+    whole = _arrow([["harmless"]])
+    size = int.from_bytes(whole[-10:-6], "little")
+    begin = len(whole) - 10 - size
+    (own / "x.arrow").write_bytes(whole[:begin] + os.urandom(64) + whole[begin:])
+    assert scanned(own.parent, [ID]).undecodable
+
+
+def test_a_whole_arrow_file_is_searched(own: Path) -> None:
+    """All of its batches, none, and those with dictionaries."""
+    table = pa.table({"what": pa.array([TEXT, "x", TEXT]).dictionary_encode()})
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=1)
+    (own / "dictionary.arrow").write_bytes(sink.getvalue())
+    (own / "none.arrow").write_bytes(_arrow([]))
+    report = scanned(own.parent, [], [TEXT])
+    assert report.residue and not report.undecodable
