@@ -10,8 +10,9 @@ import io
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -41,6 +42,15 @@ from s3t_core.erasure.outcome import told_outcome
 from s3t_core.errors import RequestsLeftOpen, S3TError, UsageError
 
 if TYPE_CHECKING:
+    from flows.use_cases.documents import (
+        Answer,
+        ErasureDocument,
+        IngestDocument,
+        ServingDocument,
+        StatusDocument,
+        Step,
+        TrainingDocument,
+    )
     from flows.workspace.workspace import Workspace
 
 
@@ -186,14 +196,11 @@ def repair(
 ) -> None:
     """Train again what erasures deactivated, the worst shards first, within a time limit."""
     opened = open_workspace(workspace)
-    done = run_flow(opened, "repair", minutes)
+    done: TrainingDocument = run_flow(opened, "repair", minutes)
     from flows.use_cases.next_steps import why_unmeasured
 
-    show(
-        as_json,
-        {**done, "unmeasured": why_unmeasured(opened.ledger.state(), opened.config)},
-        _render_repair,
-    )
+    done["unmeasured"] = why_unmeasured(opened.ledger.state(), opened.config)
+    show(as_json, done, _render_repair)
 
 
 @app.command()
@@ -243,13 +250,14 @@ def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
     opened = open_workspace(workspace)
     left_open: RequestsLeftOpen | None = None
     try:
-        done = run_flow(opened, "erase")
+        done: ErasureDocument = run_flow(opened, "erase")
     except RequestsLeftOpen as error:
-        left_open, done = error, error.done
+        left_open, done = error, cast("ErasureDocument", error.done)
     from flows.use_cases.next_steps import after_erasure
 
     step = after_erasure(opened.ledger.state(), opened.config, done["retrain"])
-    show(as_json, {**done, "next": {"command": step.command, "why": step.why}}, _render_erasure)
+    done["next"] = {"command": step.command, "why": step.why}
+    show(as_json, done, _render_erasure)
     if done["retrain"] == "failed":
         print(
             f"s3t: the erasure is complete, but the full retrain failed: {done['problem']}",
@@ -295,9 +303,11 @@ def serve(
     serving = Serving(opened.root, door, tell, stop, insists)
 
     def began() -> None:
-        show(
-            as_json, {"url": serving.url, "deployments": told_deployments(opened)}, _render_serving
-        )
+        document: ServingDocument = {
+            "url": serving.url,
+            "deployments": told_deployments(opened),
+        }
+        show(as_json, document, _render_serving)
         sys.stdout.flush()
 
     serving.run(began)
@@ -367,7 +377,9 @@ def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
     from flows.use_cases.status import registry_problems, status_of
 
     opened = open_workspace(workspace)
-    show(as_json, {**status_of(opened), "registry": registry_problems(opened)}, _render_status)
+    document = status_of(opened)
+    document["registry"] = registry_problems(opened)
+    show(as_json, document, _render_status)
 
 
 @app.command()
@@ -665,7 +677,7 @@ def _render_take(d: dict[str, Any]) -> str:
     )
 
 
-def _render_ingest(d: dict[str, Any]) -> list[str]:
+def _render_ingest(d: "IngestDocument") -> list[str]:
     lines = [
         f"{d['records']} training records and {d['held_out']} held-out ones of {d['subjects']} "
         f"subjects; {d['quarantined']} quarantined, {d['suppressed']} left out as erased.",
@@ -720,22 +732,16 @@ def _show_trained(as_json: bool, opened: "Workspace", flow: str) -> None:
     from flows.workspace.workspace import require_data
 
     require_data(opened.ledger.state())  # told before Prefect starts
-    done = run_flow(opened, flow)
+    done: TrainingDocument = run_flow(opened, flow)
     from flows.use_cases.next_steps import thin_data, why_unmeasured
 
     state = opened.ledger.state()
-    show(
-        as_json,
-        {
-            **done,
-            "unmeasured": why_unmeasured(state, opened.config),
-            "thin": thin_data(state.dataset, opened.config),
-        },
-        _render_training,
-    )
+    done["unmeasured"] = why_unmeasured(state, opened.config)
+    done["thin"] = thin_data(state.dataset, opened.config)
+    show(as_json, done, _render_training)
 
 
-def _render_training(d: dict[str, Any]) -> list[str]:
+def _render_training(d: "TrainingDocument") -> list[str]:
     share = d["reused"] / max(d["trained"] + d["reused"], 1)
     return [
         f"{d['trained']} stages trained, {d['reused']} re-used ({percent(share)}), in "
@@ -747,7 +753,7 @@ def _render_training(d: dict[str, Any]) -> list[str]:
     ]
 
 
-def _render_repair(d: dict[str, Any]) -> list[str]:
+def _render_repair(d: "TrainingDocument") -> list[str]:
     left = (
         f"{d['missing']} stages are still missing; run it again."
         if d["missing"]
@@ -778,7 +784,7 @@ _HEALED = {
 }
 
 
-def _render_healed(healed: dict[str, Any]) -> list[str]:
+def _render_healed(healed: "Mapping[str, object]") -> list[str]:
     """What a restore brought back, or a crash left, and an erase run put right."""
     told = [told.format(healed[name]) for name, told in _HEALED.items() if healed[name]]
     if not told:
@@ -786,7 +792,7 @@ def _render_healed(healed: dict[str, Any]) -> list[str]:
     return [f"  Back from a restore or left by a crash, put right: {', '.join(told)}."]
 
 
-def _render_erasure(d: dict[str, Any]) -> list[str]:
+def _render_erasure(d: "ErasureDocument") -> list[str]:
     told = _RETRAIN_TOLD[d["retrain"]] + (
         f" ({d['problem']})" if d["problem"] and d["retrain"] != "failed" else ""
     )
@@ -833,14 +839,14 @@ def _render_erasure(d: dict[str, Any]) -> list[str]:
     ]
 
 
-def _render_next(step: dict[str, str]) -> str:
+def _render_next(step: "Step") -> str:
     """Which of train, retrain and repair follows."""
     if not step["command"]:
         return f"Nothing has to be trained: {step['why']}."
     return f"To train: `{step['command']}`: {step['why']}."
 
 
-def _render_serving(d: dict[str, Any]) -> list[str]:
+def _render_serving(d: "ServingDocument") -> list[str]:
     return [
         "Starting. Stop it with Ctrl-C; a kill loses nothing: start it again.",
         *(
@@ -854,12 +860,12 @@ def _render_serving(d: dict[str, Any]) -> list[str]:
     ]
 
 
-def _render_answer(text: str, answer: dict[str, Any]) -> list[str]:
+def _render_answer(text: str, answer: "Answer") -> list[str]:
     best = max(answer["probabilities"].values())
     return [f"{answer['label']}  ({percent(best)})  <- {text[:60]}"]
 
 
-def _render_status(d: dict[str, Any]) -> list[str]:
+def _render_status(d: "StatusDocument") -> list[str]:
     lines = [
         f"{d['name']}: version {d['version'] or 'none yet'}, held-out accuracy "
         f"{accuracy(d['accuracy'], d['unmeasured'])}, "

@@ -6,10 +6,10 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from flows.progress import Say
     from flows.workspace.workspace import Workspace
+
+D = TypeVar("D")
 
 
 app = typer.Typer(
@@ -135,7 +137,7 @@ def run_flow(opened: "Workspace", name: str, *arguments: Any) -> Any:
     return flow(str(opened.root), *arguments)
 
 
-def _check_told(arguments: Any) -> None:
+def _check_told(arguments: Iterable[object]) -> None:
     """What Prefect is told goes over the network as UTF-8; the name of a file may be any bytes.
     Raises UsageError."""
     for told in arguments:
@@ -172,7 +174,7 @@ def meaning(error: Exception) -> S3TError | None:
     )
 
 
-def show(as_json: bool, document: Any, lines: Callable[[Any], list[str]]) -> None:
+def show(as_json: bool, document: D, lines: Callable[[D], list[str]]) -> None:
     """The document as one JSON text, or what `lines` makes of it, on stdout."""
     if as_json:
         print(json.dumps(document))

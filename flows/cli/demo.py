@@ -15,12 +15,20 @@ from flows.adapters.shared_prefect import SharedServer
 from flows.examples import EXAMPLE_KEY, example_config, rows
 from flows.progress import RichProgress, current, use
 from flows.settings import start_prefect
+from flows.use_cases.documents import (
+    ErasureDocument,
+    IngestDocument,
+    StatusDocument,
+    TrainingDocument,
+)
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import GuaranteeError, StaleModel, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from flows.use_cases.predicting import Answering
 
 
 QUESTIONS = (
@@ -63,7 +71,7 @@ def run_demo(folder: Path, console: "Console") -> dict[str, Any]:
     }
 
 
-def _ingest(say: "_Speaker", folder: Path) -> dict[str, Any]:
+def _ingest(say: "_Speaker", folder: Path) -> IngestDocument:
     say.step(
         "1. Ingest",
         "Real conversations (chitchat); each sender is a data subject, placed by a keyed hash of "
@@ -73,7 +81,7 @@ def _ingest(say: "_Speaker", folder: Path) -> dict[str, Any]:
         start_prefect()
     from flows.prefect_flows.ingest import ingest
 
-    taken: dict[str, Any] = ingest(str(folder), "example:chitchat")
+    taken: IngestDocument = ingest(str(folder), "example:chitchat")
     say.tell(
         f"{taken['records']} training records, {taken['held_out']} held out, {taken['subjects']} "
         f"people; slice contents {_compare(folder)}."
@@ -81,7 +89,7 @@ def _ingest(say: "_Speaker", folder: Path) -> dict[str, Any]:
     return taken
 
 
-def _train(say: "_Speaker", folder: Path) -> dict[str, Any]:
+def _train(say: "_Speaker", folder: Path) -> TrainingDocument:
     say.step(
         "2. Train",
         "3 shards x 3 slices x 3 orders of the slices. Stage i of a replica adapts one block of "
@@ -89,7 +97,7 @@ def _train(say: "_Speaker", folder: Path) -> dict[str, Any]:
     )
     from flows.prefect_flows.train import train
 
-    trained: dict[str, Any] = train(str(folder))
+    trained: TrainingDocument = train(str(folder))
     say.tell(
         f"{trained['trained']} stages in {trained['seconds']:.0f} s; version {trained['version']} "
         f"serves; held-out accuracy {_percent(trained['accuracy'])}."
@@ -97,7 +105,7 @@ def _train(say: "_Speaker", folder: Path) -> dict[str, Any]:
     return trained
 
 
-def _ask(say: "_Speaker", workspace: Workspace) -> Any:
+def _ask(say: "_Speaker", workspace: Workspace) -> "Answering":
     """The model that answered."""
     champion = f"models:/{workspace.config.system.name}@champion"
     say.step("3. Ask the model", f"Loaded from the registry as anyone would: {champion}.")
@@ -120,8 +128,8 @@ def _request(say: "_Speaker", workspace: Workspace) -> None:
 
 
 def _erase(
-    say: "_Speaker", workspace: Workspace, trained: dict[str, Any], old: Any
-) -> dict[str, Any]:
+    say: "_Speaker", workspace: Workspace, trained: TrainingDocument, old: "Answering"
+) -> ErasureDocument:
     """`old`: a model that was loaded before."""
     say.step(
         "5. Erase",
@@ -130,7 +138,7 @@ def _erase(
     from flows.prefect_flows.erase import erase
     from flows.use_cases.predicting import champion_of
 
-    erased: dict[str, Any] = erase(str(workspace.root))
+    erased: ErasureDocument = erase(str(workspace.root))
     say.tell(
         f"{erased['deactivated']} of {trained['trained']} stages deactivated and destroyed in "
         f"{erased['seconds']:.0f} s; version {erased['version']} serves."
@@ -205,7 +213,7 @@ def _three_subjects() -> list[str]:
     return [subject for subject, n in count.items() if 5 <= n <= 30][:3]
 
 
-def _answers(say: _Speaker, model: Any) -> None:
+def _answers(say: _Speaker, model: "Answering") -> None:
     for question, answer in zip(QUESTIONS, model.predict(list(QUESTIONS)), strict=True):
         say.tell(
             f'"{question[:48]}..." -> {answer["label"]} '
@@ -213,7 +221,7 @@ def _answers(say: _Speaker, model: Any) -> None:
         )
 
 
-def _refuses(model: Any) -> str:
+def _refuses(model: "Answering") -> str:
     try:
         model.predict(list(QUESTIONS))
     except StaleModel as error:
@@ -228,10 +236,10 @@ def _percent(share: float | None) -> str:
 def _closing(
     console: "Console",
     folder: Path,
-    taken: dict[str, Any],
-    trained: dict[str, Any],
-    erased: dict[str, Any],
-    status: dict[str, Any],
+    taken: IngestDocument,
+    trained: TrainingDocument,
+    erased: ErasureDocument,
+    status: StatusDocument,
     verified: dict[str, Any],
     seconds: float,
 ) -> None:

@@ -2,7 +2,8 @@
 return."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -11,6 +12,14 @@ from s3t_core.erasure.outcome import ErasureOutcome, told_outcome
 from s3t_core.errors import UsageError
 
 if TYPE_CHECKING:
+    from flows.use_cases.documents import (
+        Certified,
+        HeldDocument,
+        PersonFound,
+        RequestsDocument,
+        TakenDocument,
+    )
+    from flows.use_cases.finding import Finding
     from flows.workspace.workspace import Workspace
 
 
@@ -128,31 +137,26 @@ def request(
         states_of(opened, taken),
         _found(opened, given, hashed or [], record, [r.request_id for r in taken]),
     )
-    show(
-        as_json,
-        {
-            "requests": [
-                {
-                    "id": r.request_id,
-                    "received": r.received,
-                    "due": r.due,
-                    "state": states[r.request_id],
-                }
-                for r in taken
-            ],
-            "open_before": [r.request_id for r in taken if r.request_id in open_before],
-            "found": [
-                {
-                    **each,
-                    "line": None
-                    if each["subject"] in (subjects or [])
-                    else lines.get(each["subject"]),
-                }
-                for each in found
-            ],
-        },
-        _render_taken,
-    )
+    document: TakenDocument = {
+        "requests": [
+            {
+                "id": r.request_id,
+                "received": r.received,
+                "due": r.due,
+                "state": states[r.request_id],
+            }
+            for r in taken
+        ],
+        "open_before": [r.request_id for r in taken if r.request_id in open_before],
+        "found": [
+            {
+                **each,
+                "line": None if each["subject"] in (subjects or []) else lines.get(each["subject"]),
+            }
+            for each in found
+        ],
+    }
+    show(as_json, document, _render_taken)
     if any(state in RETURNED for state in states.values()):
         print(
             "s3t: what was asked with this key before was withdrawn or rejected, so nothing of it "
@@ -164,7 +168,7 @@ def request(
 
 def _found(
     opened: "Workspace", given: list[str], hashed: list[str], record: str, taken: list[str]
-) -> list[dict[str, Any]]:
+) -> "list[PersonFound]":
     """Who of those that were asked for is in the data, with the request that each is in: `taken`,
     one for each person in the order in which they were given."""
     from flows.use_cases.finding import look_up, look_up_hashed, spelt
@@ -172,30 +176,33 @@ def _found(
     if hashed:
         by_hash = look_up_hashed(opened, hashed)
         return [
-            {"subject": "", "hashed": who, "request": request, **_as_json(finding)}
+            _as_json("", who, request, finding)
             for (who, finding), request in zip(by_hash.items(), taken, strict=True)
         ]
     under = spelt(opened, given)
     request_of = dict(zip(dict.fromkeys(under.values()), taken, strict=True))
     return [
-        {"subject": who, "hashed": "", "request": request_of[under[who]], **_as_json(finding)}
+        _as_json(who, "", request_of[under[who]], finding)
         for who, finding in look_up(opened, under, record).items()
     ]
 
 
-def _as_json(finding: Any) -> dict[str, Any]:
+def _as_json(subject: str, hashed: str, request: str, finding: "Finding") -> "PersonFound":
+    erased = finding.erased
     return {
+        "subject": subject,
+        "hashed": hashed,
+        "request": request,
         "found": finding.found,
         "nearly": next(iter(finding.near), ""),
         "spellings": list(finding.near),
         "others": finding.others,
         "why": finding.why,
-        "erased": finding.erased
-        and {"request": finding.erased.request, "time": finding.erased.time},
+        "erased": {"request": erased.request, "time": erased.time} if erased else None,
     }
 
 
-def _render_taken(d: dict[str, Any]) -> list[str]:
+def _render_taken(d: "TakenDocument") -> list[str]:
     ended = (*RETURNED, *get_args(ErasureOutcome))
     stands: dict[str, list[str]] = {}
     for each in d["found"]:
@@ -226,24 +233,22 @@ def _render_taken(d: dict[str, Any]) -> list[str]:
     ]
 
 
-def _render_found(found: list[dict[str, Any]]) -> list[str]:
+def _render_found(found: "list[PersonFound]") -> list[str]:
     """Who of those that were asked for is in the data, and who is not. An id that was given on the
     command line stands there already; one of a file is told by its line."""
     kinds = {
         kind: [f for f in found if f["found"] == kind]
         for kind in ("in the data", "nearly", "nobody", "not told")
     }
-    here, erased = (
-        kinds["in the data"],
-        [f for f in [*kinds["nobody"], *kinds["nearly"]] if f["erased"]],
-    )
+    here = kinds["in the data"]
+    erased = [(f, e) for f in [*kinds["nobody"], *kinds["nearly"]] if (e := f["erased"])]
     lines = _render_here(here, len(found) - len(kinds["not told"]))
     lines += _render_nearly(kinds["nearly"])
     lines += _some(
         [
-            f"  {_who(f)}: already erased by {f['erased']['request']} on "
-            f"{f['erased']['time'][:10]}; nothing new is there"
-            for f in erased
+            f"  {_who(f)}: already erased by {e['request']} on "
+            f"{e['time'][:10]}; nothing new is there"
+            for f, e in erased
         ],
         "that were erased before",
     )
@@ -269,7 +274,7 @@ def _render_found(found: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _render_others(found: dict[str, Any]) -> str:
+def _render_others(found: "PersonFound") -> str:
     others = found["others"]
     named = f": {_named(found)}" if found["spellings"] else ""
     if others > 1:
@@ -279,7 +284,7 @@ def _render_others(found: dict[str, Any]) -> str:
     return f"  {_who(found)}: {stays}{named}"
 
 
-def _render_here(here: list[dict[str, Any]], of: int) -> list[str]:
+def _render_here(here: "list[PersonFound]", of: int) -> list[str]:
     """Who is there, and who else is under another spelling, and stays."""
     hashed = [
         f"  somebody with this hash is in the data: {f['request']}" for f in here if f["hashed"]
@@ -303,7 +308,7 @@ def _render_here(here: list[dict[str, Any]], of: int) -> list[str]:
     )
 
 
-def _render_nearly(nearly: list[dict[str, Any]]) -> list[str]:
+def _render_nearly(nearly: "list[PersonFound]") -> list[str]:
     lines = _some(
         [
             f"  not in the data: {_who(f)}, but "
@@ -330,13 +335,13 @@ def _render_nearly(nearly: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _named(found: dict[str, Any]) -> str:
+def _named(found: "PersonFound") -> str:
     """The spellings in the data that are known, and how many are not."""
     rest = found["others"] - len(found["spellings"])
     return ", ".join(map(repr, found["spellings"])) + (f" and {rest} more" if rest else "")
 
 
-def _who(found: dict[str, Any]) -> str:
+def _who(found: "PersonFound") -> str:
     """Who is meant, for who gave the id."""
     if found["hashed"]:
         return str(found["request"])
@@ -383,9 +388,12 @@ def requests(
     )
     asked = {r.subject for r in opened.requests.pending() if not r.record} if near else set()
     others = {request: len(found - asked) for request, found in near.items()}
+    document: RequestsDocument = {
+        "requests": [{**r, "others": others.get(r["id"])} for r in listed]
+    }
     show(
         as_json,
-        {"requests": [{**r, "others": others.get(r["id"])} for r in listed]},
+        document,
         _render_requests,
     )
 
@@ -463,13 +471,14 @@ def hold(
 
     given = _one_id(opened, subject, stdin, file)
     waiting = act(opened, given, basis, reason, by)
-    found = [
+    found: list[PersonFound] = [
         {**each, "line": None if subject else 1} for each in _found(opened, [given], [], "", [""])
     ]
-    show(as_json, {"held": True, "waiting": waiting, "found": found}, _render_held)
+    document: HeldDocument = {"held": True, "waiting": waiting, "found": found}
+    show(as_json, document, _render_held)
 
 
-def _render_held(d: dict[str, Any]) -> list[str]:
+def _render_held(d: "HeldDocument") -> list[str]:
     """Another spelling of the id is another person's, as far as anybody can say: who is meant may
     stay without it."""
     lines = [f"Held. {d['waiting']} open request(s) wait; their deadlines run on."]
@@ -532,7 +541,7 @@ def lift(
 COMMANDS = (request, requests, approve, withdraw, reject, hold, release, lift)
 
 
-def told_beside(certificates: list[dict[str, Any]]) -> list[str]:
+def told_beside(certificates: "list[Certified]") -> list[str]:
     """What an erasure says beside its outcomes: of whom nothing was there but a look-alike, who was
     erased before, and who is left under another spelling. Counts and requests, never ids."""
     nobody = [c for c in certificates if c["outcome"] == "nothing found"]
@@ -566,7 +575,7 @@ def told_others(others: int) -> str:
     return f"{others} other spelling{'s stay' if others > 1 else ' stays'} in the data"
 
 
-def _done(as_json: bool, document: dict[str, Any], told: str) -> None:
+def _done(as_json: bool, document: Mapping[str, object], told: str) -> None:
     show(as_json, document, lambda _: [told])
 
 
@@ -579,7 +588,7 @@ def _closed(opened: "Workspace", request_id: str, kind: str, as_json: bool) -> N
     )
 
 
-def _render_requests(d: dict[str, Any]) -> list[str]:
+def _render_requests(d: "RequestsDocument") -> list[str]:
     if not d["requests"]:
         return ["No request to list."]
     return [

@@ -30,6 +30,7 @@ from flows.adapters.local import is_held, workspace_lock
 from flows.adapters.shared_prefect import Address, SharedServer
 from flows.prefect_flows.deployments import deployments, to_prefect
 from flows.settings import operators_server, use_server
+from flows.use_cases.documents import DeploymentTold
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.closing import as_told, is_ready
 from s3t_core.errors import Busy, OrchestrationError, S3TError, StorageError, UsageError
@@ -274,8 +275,8 @@ def why_at_once(workspace: Workspace) -> str:
     return f"{soon[0].request_id} is due {soon[0].due}" if soon else ""
 
 
-def told_deployments(workspace: Workspace) -> list[dict[str, object]]:
-    """{"name", "cron", "active", "does"} of each deployment."""
+def told_deployments(workspace: Workspace) -> list[DeploymentTold]:
+    """Each deployment."""
     return [
         {"name": d.name, "cron": d.cron, "active": bool(d.cron) and d.active, "does": d.told}
         for d in deployments(workspace.config, workspace.root)

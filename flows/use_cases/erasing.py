@@ -10,11 +10,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 from flows.adapters.lease import Lease
 from flows.adapters.local import is_held
 from flows.progress import current
+from flows.use_cases.documents import Certified, ErasureDocument, Waiting
 from flows.use_cases.finding import erased_in, erased_of, look_alikes
 from flows.use_cases.reconciling import healing_a_lost_lease, reconcile, unserved
 from flows.use_cases.replacing import train_first
@@ -49,7 +49,7 @@ _TOLD = {
 
 def erase_pending(
     workspace: Workspace, wait_seconds: float, steps: Steps, full_retrain: Deployment
-) -> dict[str, Any]:
+) -> ErasureDocument:
     """Erase everything pending; retrain when the budget is spent. Waits so long for another command
     that changes the workspace, and for a training that is writing in any case. Raises
     RequestsLeftOpen once all is done that could be, ResidueFound where the scan stops an
@@ -85,7 +85,7 @@ def erase_pending(
     _show_budget(workspace, outcome, problem, steps)
     state = workspace.ledger.state()
     carried_out = [r for plan in plans for r in plan.requests if r in state.certified]
-    done = {
+    done: ErasureDocument = {
         "version": state.champion.version if state.champion else None,
         "certificates": _closed(workspace, state, carried_out, alike),
         "deactivated": len({s.key for plan in plans for s in plan.deactivated}),
@@ -102,7 +102,7 @@ def erase_pending(
     left_open = list(dict.fromkeys(waiting.values()))
     left_open += [told_of_deferred(eraser.deferred)] if eraser.deferred else []
     if left_open:
-        raise RequestsLeftOpen("\n".join(left_open), done)
+        raise RequestsLeftOpen("\n".join(left_open), dict(done))
     return done
 
 
@@ -127,11 +127,11 @@ def told_of_deferred(found_in: Mapping[str, tuple[str, ...]]) -> str:
 
 def _closed(
     workspace: Workspace, state: State, done: list[str], alike: dict[str, frozenset[str]]
-) -> list[dict[str, Any]]:
+) -> list[Certified]:
     """What each request came to. `others`: how many people in the data have an id spelt nearly so,
     and stay, None where nobody can say; `erased_before`: what erased who was not there any more."""
     gone = {r.subject for r in (state.requests[i] for i in done) if not r.record}
-    before, told = erased_in(state), []
+    before, told = erased_in(state), list[Certified]()
     for request in done:
         (outcome, rows), asked = state.outcomes[request], state.requests[request]
         nobody, exact = outcome == "nothing found", EXACT in asked.id_rule
@@ -145,7 +145,9 @@ def _closed(
                 "rows": rows,
                 "path": str(workspace.certificates_dir / f"{request}.json"),
                 "others": others,
-                "erased_before": asdict(erased) if erased else None,
+                "erased_before": {"request": erased.request, "time": erased.time}
+                if erased
+                else None,
             }
         )
     return told
@@ -173,7 +175,7 @@ def _erase(
         yield plan
 
 
-def _waiting(workspace: Workspace, state: State) -> list[dict[str, Any]]:
+def _waiting(workspace: Workspace, state: State) -> list[Waiting]:
     """Open requests that no erase run may carry out: held, or not approved yet."""
     needs, now = workspace.config.erasure.needs_approval, workspace.clock.now()
     views = [view_of(r, state, needs, now) for r in workspace.requests.pending()]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from flows.progress import current
+from flows.use_cases.documents import Answer
 from flows.workspace import access
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.state import VersionRecord
@@ -23,7 +24,6 @@ BATCH = 1000
 """Rows that the model is asked at a time; it confirms that it may answer before and after each."""
 ENDINGS = (".csv", ".jsonl")
 
-Answer = dict[str, Any]
 Write = Callable[[int, Answer], object]
 _UNLABELLED: Answer = {"label": "", "probabilities": {}}
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flows.adapters.database import Asked, new_salt
+from flows.use_cases.documents import RequestListed
 from flows.use_cases.finding import rule_of, spelt
 from flows.use_cases.quoting import check_quotes_nobody
 from flows.workspace import access
@@ -122,7 +123,7 @@ def states_of(workspace: Workspace, requests: Iterable[DeletionRequest]) -> dict
 
 def list_requests(
     workspace: Workspace, state: str = "", due_within_days: float | None = None
-) -> list[dict[str, Any]]:
+) -> list[RequestListed]:
     """Every request as JSON values, open ones by due time first; of one state only, or due within
     so many days. Raises UsageError for a state that there is not: an empty answer would say that
     nothing is in it."""

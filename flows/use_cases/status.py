@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from flows.use_cases.documents import StatusDocument
 from flows.use_cases.next_steps import why_unmeasured
 from flows.workspace.verified import document_problems
 from flows.workspace.workspace import Workspace
@@ -51,7 +52,7 @@ def _briefly() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def status_of(workspace: Workspace) -> dict[str, Any]:
+def status_of(workspace: Workspace) -> StatusDocument:
     """The status document: JSON values."""
     state = workspace.ledger.state()
     workspace.requests.check()

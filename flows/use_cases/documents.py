@@ -1,0 +1,226 @@
+"""What commands say with --json, member by member. Others script against the names: they stay, and
+new ones come beside them. Times are RFC 3339, shares and accuracies 0 to 1."""
+
+from typing import Any, NotRequired, TypedDict
+
+from s3t_core.erasure.outcome import ErasureOutcome
+
+
+class ErasedBefore(TypedDict):
+    """Which request erased somebody, and when."""
+
+    request: str
+    time: str
+
+
+class PersonFound(TypedDict):
+    """Whether somebody who was asked for is in the data. `hashed`: the hash, where one was given;
+    `request`: in which request they are; `line`: where the id stands in the file that was given,
+    from 1; the rest as finding.Finding says."""
+
+    subject: str
+    hashed: str
+    request: str
+    found: str
+    nearly: str
+    spellings: list[str]
+    others: int
+    why: str
+    erased: ErasedBefore | None
+    line: NotRequired[int | None]
+
+
+class RequestTold(TypedDict):
+    """A request and what becomes of it (closing.RequestView)."""
+
+    id: str
+    received: str
+    due: str
+    state: str
+
+
+class TakenDocument(TypedDict):
+    """`s3t request`: the requests, those of them that were open before, and who is in the data."""
+
+    requests: list[RequestTold]
+    open_before: list[str]
+    found: list[PersonFound]
+
+
+class HeldDocument(TypedDict):
+    """`s3t hold`: how many open requests wait."""
+
+    held: bool
+    waiting: int
+    found: list[PersonFound]
+
+
+class RequestListed(RequestTold):
+    """A request as `s3t requests` lists it: days until it is due, negative once that has passed,
+    None for a closed one; rows that were erased; "subject" or "record"; how many other spellings of
+    the id are in the data, None where nobody can say."""
+
+    days_left: float | None
+    rows: int
+    scope: str
+    others: NotRequired[int | None]
+
+
+class RequestsDocument(TypedDict):
+    """`s3t requests`."""
+
+    requests: list[RequestListed]
+
+
+class Certified(TypedDict):
+    """What one request came to, and its certificate's file. `others`: how many people in the data
+    have an id that is spelt nearly so, and stay, None where nobody can say."""
+
+    request: str
+    outcome: ErasureOutcome
+    rows: int
+    path: str
+    others: int | None
+    erased_before: ErasedBefore | None
+
+
+class Waiting(TypedDict):
+    """An open request that no erase run may carry out."""
+
+    request: str
+    state: str
+    due: str
+
+
+class Step(TypedDict):
+    """Which command follows, "" for none, and why."""
+
+    command: str
+    why: str
+
+
+class ErasureDocument(TypedDict):
+    """`s3t erase`. `retrain`: what came of the full retrain; `healed`: as reconciling.Healed;
+    `ids_lost`: of how many requests the ids could not be searched for."""
+
+    version: str | None
+    certificates: list[Certified]
+    deactivated: int
+    seconds: float
+    retrain: str
+    problem: str
+    found_outside: list[str]
+    ids_lost: int
+    documents: dict[str, Any]
+    healed: dict[str, Any]
+    waiting: list[Waiting]
+    next: NotRequired[Step]
+
+
+class TrainingDocument(TypedDict):
+    """`s3t train`, `retrain` and `repair`, as training.TrainReport; why the accuracy is not known,
+    "" where it is; what of the data is thin."""
+
+    trained: int
+    reused: int
+    version: str
+    accuracy: float | None
+    seconds: float
+    missing: int
+    unmeasured: NotRequired[str]
+    thin: NotRequired[list[str]]
+
+
+class IngestDocument(TypedDict):
+    """`s3t ingest`, as ingesting.IngestReport."""
+
+    records: int
+    held_out: int
+    quarantined: int
+    suppressed: int
+    nearly: int
+    subjects: int
+    reasons: dict[str, int]
+    warnings: dict[str, int]
+    rows_per_slice: list[list[int]]
+    largest_subjects: list[int]
+    dataset_version: str
+    changed: bool
+    read_as: str
+    notes: list[str]
+    refused_labels: dict[str, int]
+
+
+class ReplicaTold(TypedDict):
+    """A replica's order of slices, and its live depth."""
+
+    sequence: list[int]
+    depth: int
+
+
+class ShardTold(TypedDict):
+    """A shard's live depth, which is that of its deepest replica."""
+
+    shard: int
+    live_depth: int
+    replicas: list[ReplicaTold]
+
+
+class RetrainTold(TypedDict):
+    """Where the full retrain stands, and since when."""
+
+    state: str
+    time: str
+
+
+class HeadTold(TypedDict):
+    """The ledger's entries and the root of their tree, hex."""
+
+    size: int
+    root: str
+
+
+class StatusDocument(TypedDict):
+    """`s3t status`. `deletion_budget`: as budget.budget_document, with `forecast`; `registry`: what
+    it says otherwise than the ledger."""
+
+    name: str
+    version: str | None
+    accuracy: float | None
+    unmeasured: str
+    dataset_version: str | None
+    records: int
+    held_out: int
+    shards: list[ShardTold]
+    pending: list[RequestTold]
+    documents: dict[str, list[str]]
+    certified: int
+    withdrawn_or_rejected: int
+    full_retrain: RetrainTold | None
+    interrupted_erasure: bool
+    deletion_budget: dict[str, Any]
+    ledger: HeadTold
+    registry: NotRequired[list[str]]
+
+
+class DeploymentTold(TypedDict):
+    """A schedule of `s3t serve`."""
+
+    name: str
+    cron: str
+    active: bool
+    does: str
+
+
+class ServingDocument(TypedDict):
+    """`s3t serve`."""
+
+    url: str
+    deployments: list[DeploymentTold]
+
+
+class Answer(TypedDict):
+    """What a model answers to one text."""
+
+    label: str
+    probabilities: dict[str, float]
