@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, cast
 
 import rfc8785
 
 
-def canonical_json(value: Any) -> bytes:
+def canonical_json(value: object) -> bytes:
     """`value` as RFC 8785 JSON: one spelling per value, so that equal values have equal digests.
 
     Where Python's own JSON, keys sorted, is spelt the same, that is used: it is seven times as
@@ -19,7 +19,7 @@ def canonical_json(value: Any) -> bytes:
             _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False
         ).encode()
     except (_Other, UnicodeEncodeError, RecursionError):
-        return rfc8785.dumps(value)
+        return rfc8785.dumps(cast(Any, value))
 
 
 class _Other(Exception):
@@ -51,6 +51,6 @@ def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def digest_of(value: Any) -> str:
+def digest_of(value: object) -> str:
     """SHA-256 of the canonical JSON of `value`."""
     return sha256_hex(canonical_json(value))

@@ -8,7 +8,6 @@ file, which is any bytes.
 """
 
 import re
-from typing import Any
 
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line and direction marks, and what bytes that are not UTF-8 become in the
@@ -105,7 +104,7 @@ class RequestsLeftOpen(ResidueFound):
     """Requests stay open, because what they ask for stands in what the system wrote: in no row, or
     although its rows are destroyed. Everything else is done, and `done` tells of it."""
 
-    def __init__(self, message: str, done: dict[str, Any]) -> None:
+    def __init__(self, message: str, done: dict[str, object]) -> None:
         super().__init__(message)
         self.done = done
 

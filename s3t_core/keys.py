@@ -10,7 +10,6 @@ import json
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -78,14 +77,14 @@ def _keyed(key: bytes) -> hmac.HMAC:
     return hmac.new(key, digestmod="sha256")
 
 
-def seal_over(key: bytes, purpose: str, value: Any) -> str:
+def seal_over(key: bytes, purpose: str, value: object) -> str:
     """The seal of a JSON value: keyed, over what it is for and how Python writes it with sorted
     keys. 64 hexadecimal digits. Whoever has not the key can neither change such a value nor pass it
     off as one of another purpose."""
     return keyed_digest(key, "s3t seal", purpose, json.dumps(value, sort_keys=True)).hex()
 
 
-def is_sealed(key: bytes, purpose: str, value: Any, seal: object) -> bool:
+def is_sealed(key: bytes, purpose: str, value: object, seal: object) -> bool:
     """Whether this is the value's seal."""
     return (
         isinstance(seal, str)

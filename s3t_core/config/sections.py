@@ -4,7 +4,7 @@ import codecs
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
@@ -28,7 +28,7 @@ def _only(value: str, works: tuple[str, ...], later: tuple[str, ...] = ()) -> st
     raise ValueError(f"expected {' or '.join(map(repr, (*works, *later)))}, got {value!r}")
 
 
-def _as_value_error(check: Callable[..., Any], *values: Any) -> None:
+def _as_value_error(check: Callable[..., Any], *values: object) -> None:
     """Run one of the core's checks where pydantic expects ValueError."""
     try:
         check(*values)
@@ -36,7 +36,7 @@ def _as_value_error(check: Callable[..., Any], *values: Any) -> None:
         raise ValueError(str(error)) from None
 
 
-def _as_float(value: Any) -> Any:
+def _as_float(value: object) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -102,7 +102,7 @@ class DataConfig(Section):
 
     @field_validator("id_rule", mode="before")
     @classmethod
-    def _id_rule(cls, value: Any) -> tuple[str, ...]:
+    def _id_rule(cls, value: object) -> tuple[str, ...]:
         steps = tuple(value) if isinstance(value, list | tuple) else (value,)
         if steps == (EXACT,):
             return steps
@@ -115,9 +115,8 @@ class DataConfig(Section):
 
     @field_validator("labels", mode="before")
     @classmethod
-    def _labels(cls, value: Any) -> tuple[str, ...]:
-        is_list = isinstance(value, list | tuple)
-        if not is_list or not all(isinstance(v, str) and v for v in value):
+    def _labels(cls, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v for v in value):
             raise ValueError(_no_labels(value))
         if len(value) == 1 or len(set(value)) != len(value):
             raise ValueError("expected at least two labels, each once")
@@ -160,7 +159,7 @@ def _is_of_texts(value: object) -> bool:
     return all(isinstance(v, str) and v for v in value)
 
 
-def _no_labels(value: Any) -> str:
+def _no_labels(value: object) -> str:
     """What to write instead of a value that is no list of labels."""
     if (
         isinstance(value, list | tuple)
@@ -185,7 +184,7 @@ def _quoted(value: str | float) -> str:
     return '"' + told.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _kinds(values: Any) -> str:
+def _kinds(values: Iterable[object]) -> str:
     names = {bool: "true or false", int: "whole numbers", float: "numbers"}
     return " and ".join(dict.fromkeys(names[type(v)] for v in values if not isinstance(v, str)))
 
@@ -197,7 +196,7 @@ def _no_nul(column: str) -> str:
     return column
 
 
-def _alike(labels: Any) -> tuple[str, str] | None:
+def _alike(labels: Iterable[str]) -> tuple[str, str] | None:
     """Two labels that look the same to whoever reads them."""
     seen: dict[str, str] = {}
     for label in labels:
@@ -240,11 +239,10 @@ class SystemConfig(Section):
 
     @field_validator("prior", mode="before")
     @classmethod
-    def _prior(cls, value: Any) -> str | tuple[float, ...]:
+    def _prior(cls, value: object) -> str | tuple[float, ...]:
         if isinstance(value, str):
             return _only(value, ("uniform",))
-        is_list = isinstance(value, list | tuple)
-        if not is_list or not all(type(v) in (int, float) for v in value):
+        if not isinstance(value, list | tuple) or not all(type(v) in (int, float) for v in value):
             raise ValueError(
                 'expected "uniform" or a list with a probability per slice such as [0.5, 0.3, 0.2]'
             )
@@ -360,7 +358,7 @@ class AdapterConfig(Section):
 
     @field_validator("alpha", mode="before")
     @classmethod
-    def _alpha(cls, value: Any) -> Any:
+    def _alpha(cls, value: object) -> Any:
         return _as_float(value)
 
     @field_validator("kind")
@@ -375,7 +373,7 @@ class AdapterConfig(Section):
 
     @field_validator("target_modules", mode="before")
     @classmethod
-    def _targets(cls, value: Any) -> tuple[str, ...]:
+    def _targets(cls, value: object) -> tuple[str, ...]:
         if (
             not isinstance(value, list | tuple)
             or not value
@@ -497,7 +495,7 @@ class DeletionBudgetConfig(Section):
 
     @field_validator("min_mean_depth", "min_accuracy", "retrain_first_margin_hours", mode="before")
     @classmethod
-    def _float(cls, value: Any) -> Any:
+    def _float(cls, value: object) -> Any:
         return _as_float(value)
 
     @model_validator(mode="after")
@@ -562,7 +560,7 @@ class ErasureConfig(Section):
         "staleness_seconds", "at_once_hours", "offline_hours", "deleted_bytes_hours", mode="before"
     )
     @classmethod
-    def _float(cls, value: Any) -> Any:
+    def _float(cls, value: object) -> Any:
         return _as_float(value)
 
     @field_validator("log_checkpoints_to")
@@ -598,7 +596,7 @@ class PrefectConfig(Section):
 
     @field_validator("idle_minutes", mode="before")
     @classmethod
-    def _float(cls, value: Any) -> Any:
+    def _float(cls, value: object) -> Any:
         return _as_float(value)
 
 
@@ -624,7 +622,7 @@ class TiersConfig(Section):
 
     @field_validator("values", mode="before")
     @classmethod
-    def _values(cls, value: Any) -> tuple[tuple[str, ...], ...]:
+    def _values(cls, value: object) -> tuple[tuple[str, ...], ...]:
         if not isinstance(value, list | tuple) or not all(map(_is_of_texts, value)):
             raise ValueError(
                 'expected a list of lists of non-empty strings such as [["trial"], ["*"]]'
@@ -633,7 +631,7 @@ class TiersConfig(Section):
 
     @field_validator("slices", mode="before")
     @classmethod
-    def _slices(cls, value: Any) -> tuple[int, ...]:
+    def _slices(cls, value: object) -> tuple[int, ...]:
         if not isinstance(value, list | tuple) or not all(type(v) is int for v in value):
             raise ValueError("expected a list of slice counts such as [1, 2]")
         return tuple(value)

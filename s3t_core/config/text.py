@@ -95,7 +95,7 @@ def render_config(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_value(value: Any) -> str:
+def render_value(value: object) -> str:
     """A value of a setting as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -42,5 +42,5 @@ def dataset_from_json(value: dict[str, Any]) -> DatasetVersion:
     )
 
 
-def _slice_to_json(version: SliceVersion) -> list[Any]:
+def _slice_to_json(version: SliceVersion) -> list[object]:
     return [version.digest, version.rows, version.md5]

@@ -551,21 +551,21 @@ def _head(document: dict[str, Any]) -> tuple[bytes, int]:
     return root, size
 
 
-def _hashes(path: Any) -> list[bytes]:
+def _hashes(path: Iterable[str]) -> list[bytes]:
     return [bytes.fromhex(h) for h in path]
 
 
-def _leaf(entry: Any) -> bytes:
+def _leaf(entry: object) -> bytes:
     return leaf_hash(_canonical(entry))
 
 
-def _canonical(value: Any) -> bytes:
+def _canonical(value: object) -> bytes:
     """RFC 8785: names in the order of their UTF-16 units, numbers as ECMAScript writes them. Raises
     ValueError for what has no such spelling."""
     return _spelt(value).encode()
 
 
-def _spelt(value: Any) -> str:
+def _spelt(value: object) -> str:
     if isinstance(value, dict):
         names = sorted(value, key=lambda name: name.encode("utf-16-be"))
         members = [f"{_spelt(name)}:{_spelt(value[name])}" for name in names]

@@ -277,7 +277,7 @@ def _repeated(state: State, event: events.RequestRepeated) -> None:
     want(_is_new_key(state, event.once), "the digest of an idempotency key that is new")
 
 
-def _is_new_key(state: State, digest: Any) -> bool:
+def _is_new_key(state: State, digest: object) -> bool:
     return (
         isinstance(digest, str)
         and DIGEST.fullmatch(digest) is not None

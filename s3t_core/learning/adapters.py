@@ -21,7 +21,7 @@ def adapter_config(adapter: Mapping[str, Any], targets: list[str]) -> PeftConfig
     return _KINDS[adapter["kind"]](adapter, targets)
 
 
-def _lora(adapter: Mapping[str, Any], targets: list[str]) -> PeftConfig:
+def _lora(adapter: Mapping[str, object], targets: list[str]) -> PeftConfig:
     return LoraConfig(
         r=adapter["rank"],
         lora_alpha=adapter["alpha"],
@@ -33,23 +33,23 @@ def _lora(adapter: Mapping[str, Any], targets: list[str]) -> PeftConfig:
     )
 
 
-def _ia3(_: Mapping[str, Any], targets: list[str]) -> PeftConfig:
+def _ia3(_: Mapping[str, object], targets: list[str]) -> PeftConfig:
     return IA3Config(
         target_modules=targets, feedforward_modules=[]
     )  # every target's output is scaled
 
 
-def _oft(adapter: Mapping[str, Any], targets: list[str]) -> PeftConfig:
+def _oft(adapter: Mapping[str, object], targets: list[str]) -> PeftConfig:
     return OFTConfig(
         r=adapter["rank"], oft_block_size=0, target_modules=targets, module_dropout=0.0, bias="none"
     )
 
 
-def _lokr(adapter: Mapping[str, Any], targets: list[str]) -> PeftConfig:
+def _lokr(adapter: Mapping[str, object], targets: list[str]) -> PeftConfig:
     return LoKrConfig(r=adapter["rank"], alpha=adapter["alpha"], target_modules=targets)
 
 
-_KINDS: dict[str, Callable[[Mapping[str, Any], list[str]], PeftConfig]] = {
+_KINDS: dict[str, Callable[[Mapping[str, object], list[str]], PeftConfig]] = {
     "lora": _lora,
     "dora": _lora,
     "ia3": _ia3,

@@ -15,14 +15,14 @@ from typing import Any
 from s3t_core.errors import DataError
 
 
-def texts_of(asked: Any, column: str = "") -> list[str]:
+def texts_of(asked: object, column: str = "") -> list[str]:
     """The texts of a payload, in its order; `column` is what `[data] text` named, "" where nobody
     said. Taken are one text, a list, tuple, Series or array of texts (also n rows of one cell), a
     frame, a dict of columns, and a list of dicts. Raises DataError."""
     return _checked(_cells(asked, column))
 
 
-def _cells(asked: Any, column: str) -> list[Any]:
+def _cells(asked: object, column: str) -> list[object]:
     if isinstance(asked, str):
         return [asked]
     if hasattr(asked, "columns"):
@@ -39,7 +39,7 @@ def _cells(asked: Any, column: str) -> list[Any]:
     return [_cell(row, column) for row in listed]
 
 
-def _listed(given: Any) -> Any:
+def _listed(given: object) -> Any:
     """A Series, an array or a column as a list; anything else as it is."""
     for name in ("tolist", "to_list"):
         if hasattr(given, name):
@@ -47,7 +47,7 @@ def _listed(given: Any) -> Any:
     return given
 
 
-def _cells_of_frame(frame: Any, column: str) -> list[Any]:
+def _cells_of_frame(frame: Any, column: str) -> list[object]:
     names = list(frame.columns)
     if not len(frame):
         return []
@@ -58,7 +58,7 @@ def _cells_of_frame(frame: Any, column: str) -> list[Any]:
     return list(_listed(frame[chosen]))
 
 
-def _cells_of_columns(columns: Mapping[Any, Any], column: str) -> list[Any]:
+def _cells_of_columns(columns: Mapping[Any, Any], column: str) -> list[object]:
     """A dict: of columns, or of one row."""
     cells = _listed(columns[_chosen(list(columns), column)])
     if isinstance(cells, list | tuple):
@@ -66,7 +66,7 @@ def _cells_of_columns(columns: Mapping[Any, Any], column: str) -> list[Any]:
     return [cells]
 
 
-def _cell(row: Any, column: str) -> Any:
+def _cell(row: object, column: str) -> object:
     """The text of one row of a list."""
     if isinstance(row, Mapping):
         row = row[_chosen(list(row), column)]
@@ -81,7 +81,7 @@ def _cell(row: Any, column: str) -> Any:
     return cells
 
 
-def _chosen(names: list[Any], column: str) -> Any:
+def _chosen(names: list[object], column: str) -> object:
     if column and column in names:
         return column
     if len(names) == 1:
@@ -93,7 +93,7 @@ def _chosen(names: list[Any], column: str) -> Any:
     )
 
 
-def _checked(cells: list[Any]) -> list[str]:
+def _checked(cells: list[object]) -> list[str]:
     wrong = [(number, _kind(cell)) for number, cell in enumerate(cells, 1) if _kind(cell)]
     if wrong:
         number, kind = wrong[0]
@@ -105,7 +105,7 @@ def _checked(cells: list[Any]) -> list[str]:
     return [str(cell) for cell in cells]
 
 
-def _kind(cell: Any) -> str:
+def _kind(cell: object) -> str:
     """What a cell is that is no text, "" for a text."""
     if isinstance(cell, str):
         try:

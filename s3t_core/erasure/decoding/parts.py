@@ -90,7 +90,7 @@ class Rows:
                     yield from _binaries_in(value)
 
 
-def _binaries_in(value: Any) -> Iterator[bytes]:
+def _binaries_in(value: object) -> Iterator[bytes]:
     """Bytes, also within lists, structs and maps."""
     if isinstance(value, bytes):
         yield value
@@ -116,7 +116,7 @@ def _joined(column: pa.Array) -> bytes:
     return bytes(pc.binary_join(whole, "\n")[0].as_buffer())
 
 
-def bytes_of(value: Any) -> bytes:
+def bytes_of(value: object) -> bytes:
     """The bytes of a value of a cell, whatever its type: of a list or a struct, JSON."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace")
@@ -127,7 +127,7 @@ def bytes_of(value: Any) -> bytes:
     return b"" if value is None else str(value).encode()
 
 
-def _in_json(value: Any) -> str:
+def _in_json(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 

@@ -299,7 +299,7 @@ def _tables(uri: str) -> Iterator[Part]:
         connection.close()
 
 
-def _cells(rows: Iterator[tuple[Any, ...]]) -> Iterator[Part]:
+def _cells(rows: Iterator[tuple[object, ...]]) -> Iterator[Part]:
     waiting: list[bytes] = []
     size = 0
     for row in rows:

@@ -58,7 +58,7 @@ class Reader:
             raise Undecodable("Thrift: cut")
         return [self._value(header & 15) for _ in range(size)]
 
-    def _map(self) -> list[tuple[Any, Any]]:
+    def _map(self) -> list[tuple[object, object]]:
         size = self._varint()
         kinds = self._byte() if size else 0
         if size > len(self._data) - self.at:
