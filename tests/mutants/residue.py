@@ -19,7 +19,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="residue: links are not followed",
-        where="s3t_core/erasure/residue.py::_walk",
+        where="s3t_core/erasure/walk.py::walk",
         takes="[path] if own else []",
         puts="[]",
         fails="tests/flows/test_nothing_left.py::behind_a_link",
@@ -47,8 +47,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="residue: alternates are not followed",
-        where="s3t_core/erasure/residue.py::_walk",
-        takes="linked += _git_links(path) if own else []",
+        where="s3t_core/erasure/walk.py::walk",
+        takes="linked += git_links(path) if own else []",
         puts="",
         fails="tests/unit/test_git_residue.py::other_places",
     ),
@@ -307,14 +307,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: a link that leads nowhere",
         where="s3t_core/erasure/residue.py::_Searcher.__call__",
-        takes="(path.is_file() or path.is_dir()) and _resolved(path) is not None",
+        takes="(path.is_file() or path.is_dir()) and resolved(path) is not None",
         puts="True",
         fails="tests/unit/test_residue.py::leads_nowhere",
     ),
     Mutant(
         name="residue: an alternate that is not there",
         where="s3t_core/erasure/residue.py::_Searcher._search",
-        takes="all((place.exists() for place in _git_links(path)))",
+        takes="all((place.exists() for place in git_links(path)))",
         puts="True",
         fails="tests/unit/test_residue.py::leads_nowhere",
     ),
@@ -620,7 +620,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="no file: pipes and devices are passed over",
-        where="s3t_core/erasure/residue.py::_below",
+        where="s3t_core/erasure/walk.py::_below",
         takes="(Path(folder, name) for name in sorted([*names, *links]))",
         puts="(p for n in [*names, *links] if (p := Path(folder, n)).is_symlink() or p.is_file())",
         fails="tests/unit/test_residue.py::neither_file_nor_directory",
@@ -634,7 +634,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="no file: an alternate is waited for",
-        where="s3t_core/erasure/residue.py::_git_links",
+        where="s3t_core/erasure/walk.py::git_links",
         takes="read_regular(path)",
         puts="path.read_bytes()",
         fails="tests/unit/test_residue.py::neither_file_nor_directory",
@@ -648,14 +648,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="no file: an alternate that is no path",
-        where="s3t_core/erasure/residue.py::_resolved",
+        where="s3t_core/erasure/walk.py::resolved",
         takes="ValueError",
         puts="",
         fails="tests/unit/test_residue.py::alternate_that_is_no_path",
     ),
     Mutant(
         name="no file: an alternate's quotes",
-        where="s3t_core/erasure/residue.py::_unquoted",
+        where="s3t_core/erasure/walk.py::_unquoted",
         takes=(
             "with contextlib.suppress(UnicodeError):\n"
             "    return line.strip('\"').encode('utf-8', "

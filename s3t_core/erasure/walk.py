@@ -1,0 +1,112 @@
+"""Which files a scan reads: what lies under a root, and where links lead, the file system's and
+git's."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from s3t_core.files import read_regular
+
+_GIT_LINKS = re.compile(r"(^|/)(objects/info/alternates|\.git|commondir)$")
+
+
+def walk(
+    root: Path, extra_roots: list[Path], system_paths: list[str]
+) -> Iterator[tuple[Path, bool, Path]]:
+    """Every file and empty directory once, whether it is the system's own, and below what it was
+    found; also directories that cannot be listed, and links of its own that lead nowhere. Links are
+    followed where the system writes, and only there: what it keeps on another disk is as much its
+    own."""
+    seen: set[Path] = set()
+    linked: list[Path] = []
+    for path in _below(root):
+        relative = path.relative_to(root).as_posix()
+        named = any(relative == s or relative.startswith(s + "/") for s in system_paths)
+        own = named or any(path.is_relative_to(extra) for extra in extra_roots)
+        if path.is_symlink():
+            linked += [path] if own else []
+            if own:
+                yield path, own, root
+        else:
+            seen.add(path)
+            linked += git_links(path) if own else []
+            yield path, own, root
+    linked += [extra for extra in extra_roots if not extra.is_relative_to(root)]
+    while linked:
+        place = resolved(linked.pop())
+        if place is None:
+            continue
+        for path in [place] if place.is_file() else _below(place):
+            if path.is_symlink():
+                leads = resolved(path)
+                linked += [path] if leads is not None and leads not in seen else []
+                seen.update({leads} if leads is not None else ())
+                yield path, True, place
+            elif path not in seen:
+                seen.add(path)
+                linked += git_links(path)
+                yield path, True, place
+
+
+def resolved(path: Path) -> Path | None:
+    """Where a path leads, None for links in a circle and for what is no path."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def git_links(path: Path) -> list[Path]:
+    """Directories that a file of git's names: whose objects it takes as its own (alternates,
+    commondir), or where the repository is (a `.git` that is a file)."""
+    if not _GIT_LINKS.search(path.as_posix()) or path.is_dir():
+        return []
+    with contextlib.suppress(OSError):
+        lines = read_regular(path).decode("utf-8", "surrogateescape").splitlines()
+        if path.name == "alternates":
+            return [
+                path.parent.parent / _unquoted(line)
+                for line in lines
+                if line and not line.startswith("#")
+            ]
+        if path.name == "commondir":
+            return [path.parent / line / "objects" for line in lines[:1]]
+        return [
+            path.parent / line.removeprefix("gitdir: ")
+            for line in lines[:1]
+            if line.startswith("gitdir: ")
+        ]
+    return []
+
+
+def _unquoted(line: str) -> str:
+    """A path as git writes it: in quotes, with escapes as in C, where it has letters of its own.
+    What cannot be read as such stays as it is, and leads nowhere."""
+    if not line.startswith('"'):
+        return line
+    with contextlib.suppress(UnicodeError):
+        return (
+            line.strip('"')
+            .encode("utf-8", "surrogateescape")
+            .decode("unicode_escape")
+            .encode("latin-1")
+            .decode("utf-8", "surrogateescape")
+        )
+    return line
+
+
+def _below(place: Path) -> Iterator[Path]:
+    """What is under a directory, empty directories among it, and the directories that cannot be
+    listed, which hide what is in them."""
+    hidden: list[OSError] = []
+    for folder, folders, names in os.walk(place, onerror=hidden.append):
+        folders.sort()
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        yield from (Path(folder, name) for name in sorted([*names, *links]))
+        if not names and not folders and Path(folder) != place:
+            yield Path(folder)
+    yield from (
+        Path(error.filename) for error in hidden if not isinstance(error, FileNotFoundError)
+    )
