@@ -4,8 +4,9 @@ fit."""
 
 import json
 from collections.abc import Mapping
+from typing import Protocol
 
-from flows.workspace.workspace import Workspace
+from flows.workspace.parts import HasConfig, HasDatasets
 from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, UsageError
 from s3t_core.slicefile import count_subjects
@@ -14,8 +15,12 @@ from s3t_core.snapshot import SnapshotBuilder, Suppressed, check_shrunk
 _ID_COLUMNS = ("subject", "record")
 
 
+class Admitting(HasConfig, HasDatasets, Protocol):
+    """What rows are admitted to."""
+
+
 def id_basis(
-    workspace: Workspace, state: State, append: bool, anyway: bool
+    workspace: Admitting, state: State, append: bool, anyway: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The rule for ids, and the columns of subjects and records, that this ingest goes by. Raises
     UsageError where they are others than those of the data there is: people would be others by
@@ -85,7 +90,7 @@ def suppressed_by(state: State) -> Suppressed:
     return Suppressed(frozenset(subjects), frozenset(records), frozenset(partly), frozenset(near))
 
 
-def check_topology(workspace: Workspace, state: State) -> None:
+def check_topology(workspace: Admitting, state: State) -> None:
     """That the data lies in as many shards and slices as the settings say. Raises UsageError."""
     topology = workspace.config.topology
     if state.dataset and (state.dataset.shards, state.dataset.slices) != (
@@ -99,7 +104,7 @@ def check_topology(workspace: Workspace, state: State) -> None:
         )
 
 
-def check_shrinkage(workspace: Workspace, state: State, builder: SnapshotBuilder) -> None:
+def check_shrinkage(workspace: Admitting, state: State, builder: SnapshotBuilder) -> None:
     """Against the recorded version, as far as its files are there to be counted. Raises
     DataError."""
     if state.dataset is None:
@@ -118,7 +123,7 @@ def check_shrinkage(workspace: Workspace, state: State, builder: SnapshotBuilder
     check_shrunk(there, counts.subjects, most, "subjects")
 
 
-def check_tiers(workspace: Workspace, builder: SnapshotBuilder) -> None:
+def check_tiers(workspace: Admitting, builder: SnapshotBuilder) -> None:
     """A tier that matches nobody is a misspelt value or column: refuse before anything is
     changed."""
     tiers = workspace.config.placement_tiers

@@ -4,10 +4,9 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from flows.workspace.verified import check_whole
-from flows.workspace.workspace import Workspace
+from flows.workspace.verified import Held, check_whole
 from s3t_core.erasure.bundle import make_bundle
 from s3t_core.erasure.checkpoint import check_continues, export_ledger, read_checkpoint
 from s3t_core.errors import CertificateError, UsageError
@@ -16,7 +15,11 @@ from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def write_bundle(workspace: Workspace, target: Path, earlier: list[Path]) -> dict[str, Any]:
+class Shown(Held, Protocol):
+    """What an outsider is shown."""
+
+
+def write_bundle(workspace: Shown, target: Path, earlier: list[Path]) -> dict[str, Any]:
     """Every certificate with its proofs, as a zip file. `earlier`: checkpoints that an auditor
     kept; the bundle proves that the ledger continues them.
 
@@ -47,7 +50,7 @@ def write_bundle(workspace: Workspace, target: Path, earlier: list[Path]) -> dic
     }
 
 
-def write_ledger(workspace: Workspace, target: Path) -> dict[str, Any]:
+def write_ledger(workspace: Shown, target: Path) -> dict[str, Any]:
     """The whole ledger with a checkpoint of it, as a text file: keyed digests, no personal data."""
     newest, signed = workspace.signing.write_checkpoint()
     write_atomically(
@@ -56,7 +59,7 @@ def write_ledger(workspace: Workspace, target: Path) -> dict[str, Any]:
     return {"ledger": str(target), "entries": newest.head.size, "root": newest.head.root}
 
 
-def _certificate(workspace: Workspace, request: str) -> bytes:
+def _certificate(workspace: Shown, request: str) -> bytes:
     try:
         return read_regular(workspace.certificates_dir / f"{request}.json")
     except OSError:

@@ -7,10 +7,18 @@ may."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from flows.adapters.datasets import IndexFound
-from flows.workspace.workspace import Workspace
+from flows.workspace.parts import (
+    HasConfig,
+    HasDatabase,
+    HasDatasets,
+    HasKeys,
+    HasLedger,
+    HasNeedles,
+    HasRequests,
+)
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.state import RequestRecord, State
 from s3t_core.errors import DataError, GuaranteeError, StorageError, UsageError
@@ -27,6 +35,12 @@ from s3t_core.records import record_digest, subject_digest
 
 Found = Literal["in the data", "nearly", "nobody", "not told"]
 _NOT_YOURS = "only an account that may erase is told who is in the data"
+
+
+class Findable(
+    HasConfig, HasKeys, HasLedger, HasDatasets, HasNeedles, HasRequests, HasDatabase, Protocol
+):
+    """What tells who is in the data."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +65,14 @@ class Finding:
     erased: Erased | None = None
 
 
-def rule_of(workspace: Workspace) -> tuple[str, ...]:
+def rule_of(workspace: Findable) -> tuple[str, ...]:
     """The rule for ids that the data was placed by; before the first data, the one of the
     settings."""
     state = workspace.ledger.state()
     return state.dataset.id_rule if state.dataset else workspace.config.data.id_rule
 
 
-def spelt(workspace: Workspace, given: Iterable[str]) -> dict[str, str]:
+def spelt(workspace: Findable, given: Iterable[str]) -> dict[str, str]:
     """Ids under the rule, by the ids as given. Raises UsageError for one of which nothing is
     left."""
     rule = rule_of(workspace)
@@ -71,12 +85,12 @@ def spelt(workspace: Workspace, given: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def may_tell(workspace: Workspace) -> bool:
+def may_tell(workspace: Findable) -> bool:
     """Whether whoever runs this may also erase."""
     return workspace.database.may_erase()
 
 
-def look_up(workspace: Workspace, ids: Mapping[str, str], record: str = "") -> dict[str, Finding]:
+def look_up(workspace: Findable, ids: Mapping[str, str], record: str = "") -> dict[str, Finding]:
     """For every id as given (`ids`: with how it is spelt under the rule), whether somebody has it;
     who is asked for by one `record` alone counts as found where any of their rows is. Raises
     nothing: a request is taken whatever the data is like."""
@@ -115,7 +129,7 @@ def look_up(workspace: Workspace, ids: Mapping[str, str], record: str = "") -> d
     return findings
 
 
-def look_up_hashed(workspace: Workspace, hashed: Iterable[str]) -> dict[str, Finding]:
+def look_up_hashed(workspace: Findable, hashed: Iterable[str]) -> dict[str, Finding]:
     """For every hash of an id (`sha256:HEX`), whether somebody has an id that it is of, or is of in
     lower case. Raises UsageError for what is no such hash."""
     parsed = {f"{name}:{digits}": (name, digits) for name, digits in map(parse_hashed, hashed)}
@@ -138,7 +152,7 @@ def look_up_hashed(workspace: Workspace, hashed: Iterable[str]) -> dict[str, Fin
 
 
 def look_alikes(
-    workspace: Workspace, requests: Iterable[DeletionRequest]
+    workspace: Findable, requests: Iterable[DeletionRequest]
 ) -> dict[str, frozenset[str]]:
     """By open request, the subjects (digests) in the data whose id is spelt nearly as it was asked
     for. A request of which nobody can say that is left out: for one record, by a hash, or one that
@@ -185,7 +199,7 @@ def erased_of(erased: Mapping[tuple[str, str], Erased], asked: RequestRecord) ->
     return next((each for each in told if each), None)
 
 
-def _not_told(workspace: Workspace) -> str:
+def _not_told(workspace: Findable) -> str:
     """Why whoever runs this is told nothing of who is in the data, "" where they are."""
     if not may_tell(workspace):
         return _NOT_YOURS
@@ -193,7 +207,7 @@ def _not_told(workspace: Workspace) -> str:
 
 
 def _indexed(
-    workspace: Workspace, state: State, subjects: set[str], forms: set[str]
+    workspace: Findable, state: State, subjects: set[str], forms: set[str]
 ) -> tuple[IndexFound, str]:
     """What every index says; where an earlier one cannot be read, and the subjects are all in the
     current data, what that says, and why it is not all. Raises DataError, GuaranteeError."""
@@ -209,7 +223,7 @@ def _indexed(
 
 
 def look_in_every_index(
-    workspace: Workspace, state: State, subjects: set[str], forms: set[str]
+    workspace: Findable, state: State, subjects: set[str], forms: set[str]
 ) -> IndexFound:
     """What every stored index and quarantine say: stages of an earlier data version may still
     answer."""
@@ -220,7 +234,7 @@ def look_in_every_index(
 
 
 def _with_quarantine(
-    workspace: Workspace, found: IndexFound, subjects: set[str], forms: set[str]
+    workspace: Findable, found: IndexFound, subjects: set[str], forms: set[str]
 ) -> IndexFound:
     known, by_form = (
         set(found.subjects),
@@ -235,7 +249,7 @@ def _with_quarantine(
 
 
 def _guessed(
-    workspace: Workspace, rule: Collection[str], given: str, near: Collection[str]
+    workspace: Findable, rule: Collection[str], given: str, near: Collection[str]
 ) -> tuple[str, ...]:
     """As the ids of those are spelt, of whom it follows from what was given: one spelling of
     each."""
@@ -247,7 +261,7 @@ def _guessed(
     return tuple(found.values())
 
 
-def _record_of(workspace: Workspace, subject: str, record: str) -> str:
+def _record_of(workspace: Findable, subject: str, record: str) -> str:
     return (
         record_digest(workspace.keys, subject, spelt_under(rule_of(workspace), record))
         if record

@@ -322,7 +322,7 @@ class _Move:
             moved = events.Migrated(
                 time=old.now(),
                 move=self._journal.move,
-                settings=self.new.lasting_settings(),
+                settings=self.new.pinned.wanted(),
                 versions={},
             )
             if self._moves["registry"]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from flows.progress import current
 from flows.use_cases.documents import Answer
 from flows.workspace import access
-from flows.workspace.workspace import Workspace
+from flows.workspace.parts import HasConfig, HasRegistry, Lockable
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.errors import DataError, StaleModel, UsageError
 from s3t_core.files import writing_atomically
@@ -26,6 +26,10 @@ ENDINGS = (".csv", ".jsonl")
 
 Write = Callable[[int, Answer], object]
 _UNLABELLED: Answer = {"label": "", "probabilities": {}}
+
+
+class Served(HasConfig, HasRegistry, Lockable, Protocol):
+    """What answers."""
 
 
 class Answering(Protocol):
@@ -56,7 +60,7 @@ class _Context:
     model_config: dict[str, Any]
 
 
-def champion_of(workspace: Workspace) -> Answering:
+def champion_of(workspace: Served) -> Answering:
     """`models:/NAME@champion`, once it is clear that its files are those that the ledger recorded.
     Raises UsageError when nothing serves yet, GuaranteeError for other files, and where the
     registry names another version or other files. It answers as long as that version serves, and
@@ -70,7 +74,7 @@ def champion_of(workspace: Workspace) -> Answering:
     return _loaded(workspace, _champion(workspace))
 
 
-def _champion(workspace: Workspace) -> VersionRecord:
+def _champion(workspace: Served) -> VersionRecord:
     champion = workspace.ledger.state().champion
     if champion is None:
         raise UsageError(
@@ -79,7 +83,7 @@ def _champion(workspace: Workspace) -> VersionRecord:
     return champion
 
 
-def _loaded(workspace: Workspace, champion: VersionRecord) -> Answering:
+def _loaded(workspace: Served, champion: VersionRecord) -> Answering:
     with current().spinner("Loading the model"):
         import transformers
 
@@ -92,7 +96,7 @@ def _loaded(workspace: Workspace, champion: VersionRecord) -> Answering:
         return _Version(code)
 
 
-def predict_file(workspace: Workspace, source: str, out: Path) -> dict[str, Any]:
+def predict_file(workspace: Served, source: str, out: Path) -> dict[str, Any]:
     """Label each row of a source by its column `[data] text`, into a CSV or JSON Lines file: row
     number, label and probabilities, no text and no id. A row without a text has no label, and is
     counted (`unlabelled`). The file is its owner's alone, and whole or not there.
@@ -132,7 +136,7 @@ def predict_file(workspace: Workspace, source: str, out: Path) -> dict[str, Any]
     }
 
 
-def _check_out(workspace: Workspace, source: str, out: Path) -> None:
+def _check_out(workspace: Served, source: str, out: Path) -> None:
     if out.suffix.lower() not in ENDINGS:
         raise UsageError(
             f"expected --out to end in {' or '.join(ENDINGS)}, got {out.suffix or 'no ending'!r}"
@@ -146,7 +150,7 @@ def _check_out(workspace: Workspace, source: str, out: Path) -> None:
         raise UsageError("expected --out to be another file than --file, got the same")
 
 
-def _texts(workspace: Workspace, source: str) -> Iterator[list[str | None]]:
+def _texts(workspace: Served, source: str) -> Iterator[list[str | None]]:
     """The texts of a source, in its order, some at a time; None for a row without one. Raises
     DataError for a row that cannot be read."""
     from flows.adapters.sources import read_chunks

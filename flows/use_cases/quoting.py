@@ -12,8 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from flows.adapters.datasets import IndexFound
-from flows.use_cases.finding import look_in_every_index, may_tell, rule_of
-from flows.workspace.workspace import Workspace
+from flows.use_cases.finding import Findable, look_in_every_index, may_tell, rule_of
 from s3t_core.erasure.spellings import spellings_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, GuaranteeError, StorageError, UsageError
@@ -33,7 +32,7 @@ _BETWEEN = re.compile(r"[\s,.;:()'\"\u2019!?-]+")
 
 
 def check_quotes_nobody(
-    workspace: Workspace, text: str, what: str, own: Collection[str] = ()
+    workspace: Findable, text: str, what: str, own: Collection[str] = ()
 ) -> None:
     """That free text quotes nobody who is known. `what`: how it is called; `own`: ids as given of
     whom it is about. Raises UsageError, which never tells whom."""
@@ -96,7 +95,7 @@ def _runs(text: str, longest: int) -> Iterator[str]:
                     yield run
 
 
-def _shown_forms(workspace: Workspace, run: str) -> set[str]:
+def _shown_forms(workspace: Findable, run: str) -> set[str]:
     """The forms of an id that a run of words would show: without all in which two spellings differ,
     or as a hash."""
     hashed = {
@@ -119,7 +118,7 @@ class _Asked:
     rules: frozenset[tuple[str, ...]]
 
 
-def _asked(workspace: Workspace, state: State) -> _Asked:
+def _asked(workspace: Findable, state: State) -> _Asked:
     requests = state.requests.values()
     open_ones = [r.request_id for r in workspace.requests.pending()]
     given = workspace.needles.read("", dict.fromkeys(open_ones, ())).ids
@@ -138,7 +137,7 @@ def _asked(workspace: Workspace, state: State) -> _Asked:
     )
 
 
-def _is_known(workspace: Workspace, runs: Iterable[str]) -> bool:
+def _is_known(workspace: Findable, runs: Iterable[str]) -> bool:
     """Whether a run of words is the id of anybody in stored data, in quarantine, in a request or
     under a hold."""
     state, keys = workspace.ledger.state(), workspace.keys

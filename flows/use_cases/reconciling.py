@@ -205,7 +205,7 @@ def _registered_again(workspace: Workspace, champion: VersionRecord) -> VersionR
             events.Migrated(
                 time=workspace.now(),
                 move="",
-                settings=workspace.lasting_settings(),
+                settings=workspace.pinned.wanted(),
                 versions={made.version: [made.run_id, made.model_id, made.document]},
             )
         )

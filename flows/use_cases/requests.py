@@ -9,14 +9,15 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from flows.adapters.database import Asked, new_salt
 from flows.use_cases.documents import RequestListed
-from flows.use_cases.finding import rule_of, spelt
+from flows.use_cases.finding import Findable, rule_of, spelt
 from flows.use_cases.quoting import check_quotes_nobody
 from flows.workspace import access
-from flows.workspace.workspace import Workspace, refuse_open_plan
+from flows.workspace.parts import HasCertificates, HasSigning, Lockable
+from flows.workspace.workspace import refuse_open_plan
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure import events
@@ -53,8 +54,12 @@ _BATCH = 500
 """Requests that are accepted in one transaction."""
 
 
+class Asking(Findable, Lockable, HasSigning, HasCertificates, Protocol):
+    """What requests are taken into, and decided on."""
+
+
 def take_requests(
-    workspace: Workspace, subjects: list[str], record: str = "", key: str = ""
+    workspace: Asking, subjects: list[str], record: str = "", key: str = ""
 ) -> list[DeletionRequest]:
     """One request per distinct subject (or for one record of one subject). Asked twice while
     pending, or ever again with the same idempotency `key`: one request.
@@ -84,7 +89,7 @@ def take_requests(
     )
 
 
-def take_hashed(workspace: Workspace, hashed: list[str], key: str = "") -> list[DeletionRequest]:
+def take_hashed(workspace: Asking, hashed: list[str], key: str = "") -> list[DeletionRequest]:
     """A request for whoever has an id with one of these hashes (`sha256:HEX`, `sha1:`, `md5:`) when
     it is carried out. Where nobody has it as it is, who has it with blanks or in other letter case
     is meant. Raises UsageError for what is no such hash."""
@@ -99,7 +104,7 @@ def take_hashed(workspace: Workspace, hashed: list[str], key: str = "") -> list[
     )
 
 
-def _take_all(workspace: Workspace, asked: list["_Wanted"]) -> list[DeletionRequest]:
+def _take_all(workspace: Asking, asked: list["_Wanted"]) -> list[DeletionRequest]:
     if len(asked) > _BATCH:
         _check_not_begun(workspace, asked)
     taken = [
@@ -111,7 +116,7 @@ def _take_all(workspace: Workspace, asked: list["_Wanted"]) -> list[DeletionRequ
     return taken
 
 
-def states_of(workspace: Workspace, requests: Iterable[DeletionRequest]) -> dict[str, str]:
+def states_of(workspace: Asking, requests: Iterable[DeletionRequest]) -> dict[str, str]:
     """The state of each request, as `list_requests` tells it."""
     known, now, needs = (
         workspace.ledger.state(),
@@ -122,7 +127,7 @@ def states_of(workspace: Workspace, requests: Iterable[DeletionRequest]) -> dict
 
 
 def list_requests(
-    workspace: Workspace, state: str = "", due_within_days: float | None = None
+    workspace: Asking, state: str = "", due_within_days: float | None = None
 ) -> list[RequestListed]:
     """Every request as JSON values, open ones by due time first; of one state only, or due within
     so many days. Raises UsageError for a state that there is not: an empty answer would say that
@@ -159,7 +164,7 @@ def list_requests(
     ]
 
 
-def approve(workspace: Workspace, request_ids: list[str], by: str) -> None:
+def approve(workspace: Asking, request_ids: list[str], by: str) -> None:
     """Let requests be carried out. Raises UsageError for one that is unknown or closed, and for a
     name or role that quotes somebody's id."""
     who = _name(workspace, by)
@@ -179,14 +184,14 @@ def approve(workspace: Workspace, request_ids: list[str], by: str) -> None:
             )
 
 
-def withdraw(workspace: Workspace, request_id: str, by: str = "") -> None:
+def withdraw(workspace: Asking, request_id: str, by: str = "") -> None:
     """Close a request because whoever asked took it back. `by`: a role, as what stays must not name
     the person. Raises UsageError once it is being carried out."""
     who = _name(workspace, by, workspace.needles.ids_of(request_id)) if by else _WHO_ASKED
     _close(workspace, request_id, "withdrawal", who, "", "withdrawn by whoever asked")
 
 
-def reject(workspace: Workspace, request_id: str, basis: str, reason: str, by: str) -> None:
+def reject(workspace: Asking, request_id: str, basis: str, reason: str, by: str) -> None:
     """Close a request without an erasure, on a legal basis (`closing.BASES`), with a reason that
     names nobody. Raises UsageError also where the ids that were asked with are lost: nobody could
     say whether the reason quotes them."""
@@ -212,7 +217,7 @@ def reject(workspace: Workspace, request_id: str, basis: str, reason: str, by: s
     )
 
 
-def hold(workspace: Workspace, subject: str, basis: str, reason: str, by: str) -> int:
+def hold(workspace: Asking, subject: str, basis: str, reason: str, by: str) -> int:
     """Stop every erasure of a subject, asked for or yet to be; returns how many open requests wait
     now. What an erasure has destroyed stays so: requests that wait for their certificates alone are
     none of these."""
@@ -243,7 +248,7 @@ def hold(workspace: Workspace, subject: str, basis: str, reason: str, by: str) -
     return len(waiting)
 
 
-def lift_hold(workspace: Workspace, subject: str, by: str) -> None:
+def lift_hold(workspace: Asking, subject: str, by: str) -> None:
     """End a hold: what was asked for is carried out by the next erase run. Raises UsageError when
     there is none."""
     digest, who = _digest_of(workspace, subject), _name(workspace, by, [subject])
@@ -261,7 +266,7 @@ def lift_hold(workspace: Workspace, subject: str, by: str) -> None:
         )
 
 
-def lift(workspace: Workspace, subject: str, record: str, by: str) -> None:
+def lift(workspace: Asking, subject: str, record: str, by: str) -> None:
     """Take a subject, or one record, off the suppression list because the person returned: later
     ingests may hold them again. Raises UsageError when they are not on it, or a request of theirs
     is open."""
@@ -293,7 +298,7 @@ def lift(workspace: Workspace, subject: str, record: str, by: str) -> None:
             )
 
 
-def _listed(workspace: Workspace, state: State, subject: str, record: str) -> list[str]:
+def _listed(workspace: Asking, state: State, subject: str, record: str) -> list[str]:
     """The digests on the suppression list that keep out who has this id: each under the rule that
     it was asked by, and by a hash those that meant this very person."""
     keys, found = workspace.keys, []
@@ -310,7 +315,7 @@ def _listed(workspace: Workspace, state: State, subject: str, record: str) -> li
     return found
 
 
-def _told_near(workspace: Workspace, state: State, subject: str, record: str) -> str:
+def _told_near(workspace: Asking, state: State, subject: str, record: str) -> str:
     """What to say where somebody was erased who is spelt nearly so: nobody but whoever asks knows
     whether it is the same person, and another's erasure is not undone by a look-alike."""
     under = spelt_under(rule_of(workspace), subject)
@@ -330,14 +335,14 @@ def _told_near(workspace: Workspace, state: State, subject: str, record: str) ->
     )
 
 
-def _digest_of(workspace: Workspace, subject: str, record: str = "") -> str:
+def _digest_of(workspace: Asking, subject: str, record: str = "") -> str:
     """The digest of a subject by the id as given. Raises UsageError."""
     _check_ids(workspace, [subject], record)
     return subject_digest(workspace.keys, spelt(workspace, [subject])[subject])
 
 
 @contextmanager
-def _changing(workspace: Workspace) -> Iterator[State]:
+def _changing(workspace: Asking) -> Iterator[State]:
     """Between erase runs: what is decided here is seen by the next one. The ledger is signed before
     anyone is told."""
     with access.changing(workspace, _WAIT_SECONDS):
@@ -346,7 +351,7 @@ def _changing(workspace: Workspace) -> Iterator[State]:
         workspace.signing.write_checkpoint()
 
 
-def _open_request(workspace: Workspace, state: State, request_id: str) -> DeletionRequest:
+def _open_request(workspace: Asking, state: State, request_id: str) -> DeletionRequest:
     found = next((r for r in workspace.requests.all() if r.request_id == request_id), None)
     if found is None:
         raise UsageError(
@@ -367,7 +372,7 @@ def _open_request(workspace: Workspace, state: State, request_id: str) -> Deleti
 
 
 def _close(
-    workspace: Workspace, request_id: str, kind: ClosingKind, by: str, basis: str, reason: str
+    workspace: Asking, request_id: str, kind: ClosingKind, by: str, basis: str, reason: str
 ) -> None:
     with _changing(workspace) as state:
         request, head, now = (
@@ -392,7 +397,7 @@ def _close(
         workspace.needles.forget("", [request_id])
 
 
-def _name(workspace: Workspace, by: str, ids: Collection[str] = ()) -> str:
+def _name(workspace: Asking, by: str, ids: Collection[str] = ()) -> str:
     """Who decides, as it can be kept. `ids`: of whom it is about. Raises UsageError."""
     clean = " ".join(by.split())
     if not clean or len(clean) > 100 or not clean.isprintable():
@@ -404,14 +409,14 @@ def _name(workspace: Workspace, by: str, ids: Collection[str] = ()) -> str:
     return clean
 
 
-def _reason(workspace: Workspace, basis: str, reason: str, ids: Collection[str]) -> str:
+def _reason(workspace: Asking, basis: str, reason: str, ids: Collection[str]) -> str:
     """The reason, as it can be kept. Raises UsageError."""
     clean = check_reason(basis, reason, ids)
     check_quotes_nobody(workspace, clean, "a reason", ids)
     return clean
 
 
-def _check_ids(workspace: Workspace, subjects: list[str], record: str) -> None:
+def _check_ids(workspace: Asking, subjects: list[str], record: str) -> None:
     longest = workspace.config.data.max_id_bytes
     for what, value in [
         *(("subject", s) for s in subjects),
@@ -444,7 +449,7 @@ class _Wanted:
 
 
 def _asked(
-    workspace: Workspace, given: list[str], subject: str, record: str, key: str, ids: list[str]
+    workspace: Asking, given: list[str], subject: str, record: str, key: str, ids: list[str]
 ) -> _Wanted:
     keys, rule = workspace.keys, rule_of(workspace)
     near = {n: None for each in given for n in near_digests(keys, each, subject, record, rule)}
@@ -464,7 +469,7 @@ def _asked(
     )
 
 
-def _asked_by_hash(workspace: Workspace, algorithm: str, digits: str, key: str) -> _Wanted:
+def _asked_by_hash(workspace: Asking, algorithm: str, digits: str, key: str) -> _Wanted:
     keys, forms = workspace.keys, hashed_forms(workspace.keys, algorithm, digits)
     near = [form_digest(keys, form) for form in forms]
     request = _request(
@@ -480,7 +485,7 @@ def _asked_by_hash(workspace: Workspace, algorithm: str, digits: str, key: str) 
     )
 
 
-def _request(workspace: Workspace, subject: str, record: str, suppression: str) -> DeletionRequest:
+def _request(workspace: Asking, subject: str, record: str, suppression: str) -> DeletionRequest:
     received = workspace.clock.now()
     return DeletionRequest(
         request_id=f"req-{uuid.uuid4().hex[:16]}",
@@ -494,7 +499,7 @@ def _request(workspace: Workspace, subject: str, record: str, suppression: str) 
 
 
 def _wanted(
-    workspace: Workspace,
+    workspace: Asking,
     unsealed: DeletionRequest,
     who: str,
     key: str,
@@ -535,7 +540,7 @@ def _wanted(
     )
 
 
-def _take(workspace: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:
+def _take(workspace: Asking, wanted: list[_Wanted]) -> list[DeletionRequest]:
     """The ids as given are on disk before the requests are; those of a request that was there
     already go again, and so do all of them where none was accepted."""
     asked = [w.asked for w in wanted]
@@ -558,7 +563,7 @@ def _take(workspace: Workspace, wanted: list[_Wanted]) -> list[DeletionRequest]:
     return accepted
 
 
-def _forget(workspace: Workspace, asked: Iterable[Asked]) -> None:
+def _forget(workspace: Asking, asked: Iterable[Asked]) -> None:
     """Destroy the ids of requests that were not accepted. A server may have accepted them and died
     before it said so: where nobody can tell, they stay until the next erase run asks again."""
     with suppress(S3TError):
@@ -566,7 +571,7 @@ def _forget(workspace: Workspace, asked: Iterable[Asked]) -> None:
         workspace.needles.destroy("", {a.request.request_id for a in asked} - known)
 
 
-def _fill_in(workspace: Workspace, again: Sequence[tuple[_Wanted, DeletionRequest]]) -> None:
+def _fill_in(workspace: Asking, again: Sequence[tuple[_Wanted, DeletionRequest]]) -> None:
     """Asking again gives the id back to an open request that has lost it, after a restore of older
     files, and adds another spelling of it, of which the ledger is told: what it was told of, a
     restore does not lose in silence. `again`: what was asked, with the request that stands for
@@ -600,7 +605,7 @@ def _fill_in(workspace: Workspace, again: Sequence[tuple[_Wanted, DeletionReques
 
 
 def _new_spellings(
-    workspace: Workspace, wanted: _Wanted, request_id: str, asked: RequestRecord
+    workspace: Asking, wanted: _Wanted, request_id: str, asked: RequestRecord
 ) -> list[str]:
     """Digests of the ids as given that the ledger was not told of for a request."""
     return [
@@ -611,7 +616,7 @@ def _new_spellings(
 
 
 def _check_not_begun(
-    workspace: Workspace, wanted: Iterable[_Wanted], others: str = "Nothing was accepted"
+    workspace: Asking, wanted: Iterable[_Wanted], others: str = "Nothing was accepted"
 ) -> None:
     """Raises UsageError for another spelling of an id whose erasure has begun: what it searches for
     is settled."""

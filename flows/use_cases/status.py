@@ -4,18 +4,22 @@ book alone. And, which takes longer, whether the registry agrees."""
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from flows.use_cases.documents import StatusDocument
 from flows.use_cases.next_steps import why_unmeasured
-from flows.workspace.verified import document_problems
-from flows.workspace.workspace import Workspace
+from flows.workspace.parts import HasBudget, HasConfig, HasRegistry
+from flows.workspace.verified import Held, document_problems
 from s3t_core.erasure.closing import as_told, view_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError
 
 
-def _budget(workspace: Workspace, state: State) -> dict[str, Any]:
+class Watched(Held, HasConfig, HasBudget, HasRegistry, Protocol):
+    """What tells how a workspace stands."""
+
+
+def _budget(workspace: Watched, state: State) -> dict[str, Any]:
     budget = workspace.budget_of(state)
     if budget is None:
         return {"policy": workspace.config.deletion_budget.policy, "exhausted": False}
@@ -25,7 +29,7 @@ def _budget(workspace: Workspace, state: State) -> dict[str, Any]:
 UNASKED = "it could not be asked"
 
 
-def registry_problems(workspace: Workspace) -> list[str]:
+def registry_problems(workspace: Watched) -> list[str]:
     """What the registry says otherwise than the ledger, or why it could not be asked; nothing is
     changed."""
     state = workspace.ledger.state()
@@ -52,7 +56,7 @@ def _briefly() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def status_of(workspace: Workspace) -> StatusDocument:
+def status_of(workspace: Watched) -> StatusDocument:
     """The status document: JSON values."""
     state = workspace.ledger.state()
     workspace.requests.check()

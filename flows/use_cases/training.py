@@ -409,7 +409,7 @@ class TrainingSession:
         return events.Migrated(
             time=self.workspace.now(),
             move="",
-            settings=self.workspace.lasting_settings(),
+            settings=self.workspace.pinned.wanted(),
             versions={published.version: lies},
         )
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from flows.adapters.footing import check_footing as check_files
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.local import workspace_lock
-from flows.workspace.workspace import UNFINISHED_MOVE, Workspace
+from flows.workspace.parts import Lockable
+from flows.workspace.workspace import UNFINISHED_MOVE
 from s3t_core.errors import UsageError, WorkspaceError
 
 
 @contextlib.contextmanager
-def changing(workspace: Workspace, wait_seconds: float = 0) -> Iterator[Lease]:
+def changing(workspace: Lockable, wait_seconds: float = 0) -> Iterator[Lease]:
     """Be the one who changes the workspace: hold its lock on this machine, and the lease in the
     database, which keeps other machines out whatever their file system does with locks. Raises
     Busy, and GuaranteeError where a link or a pipe lies in the place of a file of the
@@ -25,15 +26,13 @@ def changing(workspace: Workspace, wait_seconds: float = 0) -> Iterator[Lease]:
         with Lease(workspace.database, CHANGE, lock_place(workspace.lock_path)).held(
             wait_seconds
         ) as lease:
-            workspace.pinned = (
-                workspace.ledger.state().settled
-            )  # it may have moved since it was opened
-            workspace.check_pinned()
+            settled = workspace.ledger.state().settled  # it may have moved since it was opened
+            workspace.pinned.follow(settled)
             yield lease
 
 
 @contextlib.contextmanager
-def training(workspace: Workspace, wait_seconds: float = 0) -> Iterator[None]:
+def training(workspace: Lockable, wait_seconds: float = 0) -> Iterator[None]:
     """Be the one who ingests, trains or replays, from beginning to end; erasures go on. Raises
     Busy."""
     with workspace_lock(workspace.training_lock_path, wait_seconds):
@@ -45,20 +44,20 @@ def training(workspace: Workspace, wait_seconds: float = 0) -> Iterator[None]:
             yield
 
 
-def check_footing(workspace: Workspace) -> None:
+def check_footing(workspace: Lockable) -> None:
     """Look at what the workspace keeps, store and remote too. Raises GuaranteeError where a
     link or a pipe lies in the place of a file of the system's (adapters.footing)."""
     check_files(workspace.root, workspace.store_folder(), workspace.remote_folder())
 
 
-def _refuse_begun_move(workspace: Workspace) -> None:
+def _refuse_begun_move(workspace: Lockable) -> None:
     """Refuse while a move is unfinished, by the ledger: a restore of older files takes away what a
     move left of itself on disk."""
     if workspace.ledger.state().moving is not None:
         raise WorkspaceError(UNFINISHED_MOVE)
 
 
-def check_outside(workspace: Workspace, path: Path) -> None:
+def check_outside(workspace: Lockable, path: Path) -> None:
     """That what a command is to write for its user lies outside of what the system keeps.
     Raises UsageError."""
     kept = [workspace.root / name for name in ("data", ".dvc", ".git")] + [

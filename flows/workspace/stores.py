@@ -93,9 +93,10 @@ def pin_settings(workspace: Workspace) -> None:
     for bucket in workspace.buckets:
         bucket.check()
     claim(workspace)
-    if workspace.pinned is None:
+    if not workspace.pinned.is_settled:
         write_remote(workspace.root, workspace.config.dvc.remote)
-        workspace.pinned = workspace.lasting_settings()
-        ledger.append(events.SettingsSettled(time=workspace.now(), settings=workspace.pinned))
+        settings = workspace.pinned.wanted()
+        ledger.append(events.SettingsSettled(time=workspace.now(), settings=settings))
+        workspace.pinned.follow(settings)
     note_cache(workspace)
     workspace.signing.note_place()

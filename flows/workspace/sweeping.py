@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flows.adapters.loading import sweep_unused
 from flows.adapters.local import close_to_others
-from flows.workspace.workspace import Workspace
+from flows.workspace.parts import Sweepable
 from s3t_core.files import (
     is_half_written,
     is_written,
@@ -18,7 +18,7 @@ _SWEPT_APART = ("activations", "loading", "next", "tmp")
 """Directories of `.s3t` that have a sweep of their own."""
 
 
-def sweep(workspace: Workspace) -> None:
+def sweep(workspace: Sweepable) -> None:
     """Remove what a killed process left half-written: spools, copies, temporary files, wherever
     the system, or a tool under it, writes. Under the lock. What a living process has open
     stays. Raises StorageError."""
@@ -40,7 +40,7 @@ def sweep(workspace: Workspace) -> None:
             remove_file(path)
 
 
-def _written_folders(workspace: Workspace) -> list[Path]:
+def _written_folders(workspace: Sweepable) -> list[Path]:
     """Where the system, or DVC or git under it, writes to. Other remotes than the configured
     one are not among them: somebody else may be uploading there. Kept activations have a lock
     of their own, under which they are swept (ActivationStore.allow)."""

@@ -16,6 +16,7 @@ from flows.budget import budget_document, budget_tags, forecast_document
 from flows.examples import EXAMPLE_KEY
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings
 from flows.workspace.layout import Layout
+from flows.workspace.pinned import Pinned
 from flows.workspace.signing import Moves, Signing
 from s3t_core.config import Config, parse_config
 from s3t_core.domain import DatasetVersion
@@ -50,12 +51,11 @@ class Workspace(Layout):
         from. `checkpoints`: whether those outside are being moved, or are lost."""
         self._checkpoints = checkpoints
         super().__init__(root)
-        # the settings that stay, as the ledger has them; None before the first data
-        self.pinned: dict[str, str] | None = None
         self._moving = config is not None
         # whose ledger tells: another's while this one's is elsewhere (flows.use_cases.migrating)
         self.ledger_of = self
         self.config: Config = config or parse_config(read_settings(root / CONFIG_NAME))
+        self.pinned = Pinned(self.config, self.refuse_migration)
         prepare_environment(root)
 
     # --- places
@@ -150,31 +150,9 @@ class Workspace(Layout):
             )
         state = ledger.state()
         adopt_next_key(self.keys_dir, state)  # where a run was killed while it changed the key
-        self.pinned = state.settled
-        self.check_pinned()
+        self.pinned.follow(state.settled)
         self.signing.check(ledger)
         return ledger
-
-    def lasting_settings(self) -> dict[str, str]:
-        """Settings that versions and files stand under."""
-        return {
-            "[system] name": self.config.system.name,
-            "[store] url": self.config.store.url,
-            "[dvc] remote": self.config.dvc.remote,
-            "[registry] tracking_uri": self.config.registry.tracking_uri,
-        }
-
-    def check_pinned(self) -> None:
-        """That the settings which stay are those of the first data. Raises WorkspaceError."""
-        for what, value in self.lasting_settings().items():
-            pinned = None if self.pinned is None else self.pinned.get(what, "")
-            if pinned not in (None, value):
-                self.refuse_migration()
-                raise WorkspaceError(
-                    f"expected {what} = {pinned!r} in s3t.toml, as when the first data came, "
-                    f"got {value!r}; versions and files stand under it: change it back, then `s3t "
-                    "migrate --settings FILE` moves them"
-                )
 
     @cached_property
     def signing(self) -> Signing:

@@ -1,0 +1,196 @@
+"""What use cases take of a workspace, part by part. A use case names the parts that it works with;
+a workspace has them all, and a test may hand over those alone."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flows.adapters.database import Database, SqlLedger, SqlRequestBook
+from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock
+from flows.workspace.pinned import Pinned
+from flows.workspace.signing import Signing
+from s3t_core.config import Config
+from s3t_core.erasure.state import State
+from s3t_core.keys import WorkspaceKeys
+
+if TYPE_CHECKING:
+    from flows.adapters.dask_runner import DaskRunner
+    from flows.adapters.datasets import DvcDatasets
+    from flows.adapters.registry import MlflowRegistry
+    from flows.adapters.runner import ProcessRunner
+    from s3t_core.learning.store import StageStore
+
+Told = dict[str, Any]
+"""JSON values (flows.budget)."""
+
+
+class HasConfig(Protocol):
+    """Settings."""
+
+    @property
+    def config(self) -> Config:
+        """As s3t.toml has them."""
+
+
+class HasKeys(Protocol):
+    """Derived keys."""
+
+    @property
+    def keys(self) -> WorkspaceKeys:
+        """One for each purpose."""
+
+
+class HasClock(Protocol):
+    """The time."""
+
+    @property
+    def clock(self) -> SystemClock:
+        """As a clock."""
+
+    def now(self) -> str:
+        """Now, RFC 3339."""
+
+
+class HasLedger(HasClock, Protocol):
+    """The ledger, and the time that its entries bear."""
+
+    @property
+    def ledger(self) -> SqlLedger:
+        """Once it is clear that it is this workspace's."""
+
+
+class HasDatabase(Protocol):
+    """The database itself: whose account asks, and what may be written."""
+
+    @property
+    def database(self) -> Database:
+        """Requests, ledger, suppression list."""
+
+
+class HasRequests(Protocol):
+    """Deletion requests."""
+
+    @property
+    def requests(self) -> SqlRequestBook:
+        """The book of them."""
+
+
+class HasNeedles(Protocol):
+    """Ids and texts of what is being erased."""
+
+    @property
+    def needles(self) -> NeedleFiles:
+        """The files of them."""
+
+
+class HasSigning(Protocol):
+    """What signs, and the signed heads of the ledger."""
+
+    @property
+    def signing(self) -> Signing:
+        """The key and the checkpoints."""
+
+
+class HasDocuments(Protocol):
+    """Where closing documents are."""
+
+    @property
+    def certificates_dir(self) -> Path:
+        """A file for each request."""
+
+
+class HasCertificates(HasDocuments, Protocol):
+    """What signs closing documents."""
+
+    @property
+    def certificates(self) -> CertificateFiles:
+        """Where they are kept."""
+
+
+class HasDatasets(Protocol):
+    """Versioned data."""
+
+    @property
+    def root(self) -> Path:
+        """The workspace's directory, with `data` in it."""
+
+    @property
+    def datasets(self) -> "DvcDatasets":
+        """Its versions."""
+
+
+class HasRegistry(Protocol):
+    """Model versions and runs."""
+
+    @property
+    def registry(self) -> "MlflowRegistry":
+        """Where they are kept. Raises WorkspaceError where it is lost."""
+
+
+class HasStages(Protocol):
+    """Stages, and what trains them."""
+
+    @property
+    def store(self) -> "StageStore":
+        """Stage artifacts."""
+
+    @property
+    def runner(self) -> "DaskRunner | ProcessRunner":
+        """Processes of this machine, or a cluster."""
+
+
+class HasBudget(Protocol):
+    """The deletion-rate budget."""
+
+    def budget_of(self, state: State) -> Told | None:
+        """Where it stands, None before there is a release."""
+
+    def forecast_of(self, state: State) -> Told | None:
+        """How long it is expected to last, None where nothing can be foreseen."""
+
+    def budget_tags(self, state: State) -> dict[str, str]:
+        """Both as tags of a version."""
+
+
+class Lockable(HasLedger, HasDatasets, HasDatabase, Protocol):
+    """What there may be one at a time to change (access.changing, access.training)."""
+
+    @property
+    def state_dir(self) -> Path:
+        """`.s3t`."""
+
+    @property
+    def reports_dir(self) -> Path:
+        """Compliance reports."""
+
+    @property
+    def lock_path(self) -> Path:
+        """Held while the workspace changes."""
+
+    @property
+    def training_lock_path(self) -> Path:
+        """Held by an ingest or a training."""
+
+    @property
+    def pinned(self) -> Pinned:
+        """The settings that must stay."""
+
+    def refuse_migration(self) -> None:
+        """Raises WorkspaceError while a move is unfinished."""
+
+    def store_folder(self) -> list[Path]:
+        """The directory of stage artifacts, none where they are in a bucket."""
+
+    def remote_folder(self) -> list[Path]:
+        """The directory of the DVC remote, none where it is a bucket."""
+
+
+class Sweepable(Lockable, Protocol):
+    """What is swept of what killed processes left."""
+
+    @property
+    def temporary_dir(self) -> Path:
+        """Spools and copies."""
+
+    @property
+    def next_dir(self) -> Path:
+        """Slices as they will be after an erasure."""
