@@ -63,7 +63,8 @@ def migrate(
         if journal is None:
             old, new = workspace.config, merge_config(workspace.config, settings, source)
             _check_target(old, new)
-            _check_begin(Workspace(root, old), Workspace(root, new))
+            here = Workspace(root, old)
+            _check_begin(here, Workspace(root, new, told_by=here))
             journal = _Journal(workspace.migration_path, uuid.uuid4().hex, old, new)
             journal.write()
         elif settings and merge_config(journal.old, settings, source) != journal.new:
@@ -210,7 +211,6 @@ def _check_begin(old: Workspace, new: Workspace) -> None:
         if getattr(old.config, section) != getattr(new.config, section):
             LeftPlace.of(old, section, old.owner).check_alone()
             LeftPlace.of(new, section, old.owner).check_footing()
-    new.ledger_of = old
     if len(old.datasets.remotes()) > 1:
         raise UsageError(
             "expected one DVC remote, got several in .dvc/config; push to the others after the "
@@ -273,7 +273,8 @@ class _Move:
 
     def __init__(self, journal: _Journal, root: Path, told: Callable[[str], None]) -> None:
         self._journal, self._told, self._owner = journal, told, ""
-        self.old, self.new = Workspace(root, journal.old), Workspace(root, journal.new)
+        self.old = Workspace(root, journal.old)
+        self.new = Workspace(root, journal.new, told_by=self.old)
         a, b = journal.old, journal.new
         self._moves = {
             "database": a.database != b.database,
@@ -312,7 +313,6 @@ class _Move:
                     )
                 )
                 old.signing.write_checkpoint()
-            self.new.ledger_of = old
             stores.claim(self.new, begins=True)
             self._note(claimed=True, emptied="")
             if self._moves["store"]:
@@ -343,7 +343,8 @@ class _Move:
             write_remote(root, self.new.config.dvc.remote)
         workspace = Workspace(root)
         state = workspace.ledger.state()
-        self.old.ledger_of, self._owner = workspace, workspace.owner
+        left = Workspace(root, self._journal.old, told_by=workspace)
+        self._owner = workspace.owner
         if (root / ".git").exists():
             commit_files(root, [CONFIG_NAME, ".dvc/config"], "s3t: the workspace moved")
         if state.dataset is not None:
@@ -351,9 +352,9 @@ class _Move:
         workspace.signing.write_checkpoint()
         self._told("what is left at the old places")
         if self._journal.emptied != "old":
-            self._destroy(self.old)
+            self._destroy(left)
             self._note(emptied="old")
-        self._forget(self.old)
+        self._forget(left)
         return {
             "moved": sorted(k for k, v in self._moves.items() if v),
             "entries": len(workspace.ledger.entries()),
@@ -365,7 +366,7 @@ class _Move:
 
     def destroy_copies(self) -> None:
         """What was copied, before the database was."""
-        self.new.ledger_of, self._owner = self.old, self.old.owner
+        self._owner = self.old.owner
         if (
             self._journal.claimed and self._journal.emptied != "new"
         ):  # before that, nothing there is ours

@@ -135,10 +135,7 @@ def _heal_registry(workspace: Workspace, state: State) -> tuple[bool, str]:
     lost are told as such; the one that serves is registered again where it is lost."""
     if not state.versions:
         return False, ""
-    registry = (
-        workspace.make_registry()
-    )  # a lost database begins anew: what it must hold is in the ledger
-    workspace.registry = registry
+    registry = workspace.begin_registry()  # what a lost one must hold is in the ledger
     put_back = registry.claim()
     champion = state.champion
     kept = {v.version: v for v in state.versions if not v.destroyed}

@@ -46,14 +46,20 @@ UNFINISHED_MOVE = (
 class Workspace(Layout):
     """A workspace on disk: settings, keys, and the adapters that fill the core's ports."""
 
-    def __init__(self, root: Path, config: Config | None = None, checkpoints: Moves = "") -> None:
+    def __init__(
+        self,
+        root: Path,
+        config: Config | None = None,
+        checkpoints: Moves = "",
+        told_by: "Workspace | None" = None,
+    ) -> None:
         """`config`: other settings than those of s3t.toml, for places that a workspace moves to or
-        from. `checkpoints`: whether those outside are being moved, or are lost."""
+        from. `checkpoints`: whether those outside are being moved, or are lost. `told_by`: whose
+        ledger tells of it, where this one's is at another place (flows.use_cases.migrating)."""
         self._checkpoints = checkpoints
         super().__init__(root)
         self._moving = config is not None
-        # whose ledger tells: another's while this one's is elsewhere (flows.use_cases.migrating)
-        self.ledger_of = self
+        self._told_by = told_by or self
         self.config: Config = config or parse_config(read_settings(root / CONFIG_NAME))
         self.pinned = Pinned(self.config, self.refuse_migration)
         prepare_environment(root)
@@ -84,7 +90,7 @@ class Workspace(Layout):
     @cached_property
     def owner(self) -> str:
         """The name of the ledger: the hash of its first entry, hex."""
-        return self.ledger_of.ledger.leaves()[0].hex()
+        return self._told_by.ledger.leaves()[0].hex()
 
     @property
     def backbone(self) -> str:
@@ -227,10 +233,14 @@ class Workspace(Layout):
                 "backup, or run `s3t erase`, which begins another: an empty one would know no "
                 "version"
             )
-        return self.make_registry()
+        return self._made_registry()
 
-    def make_registry(self) -> "MlflowRegistry":
-        """The registry, also where it is lost."""
+    def begin_registry(self) -> "MlflowRegistry":
+        """The registry, also where its database is lost: then an empty one is begun."""
+        self.registry = self._made_registry()
+        return self.registry
+
+    def _made_registry(self) -> "MlflowRegistry":
         from flows.adapters.registry import MlflowRegistry
         from flows.adapters.registry_server import ServerRegistry
 
@@ -261,10 +271,10 @@ class Workspace(Layout):
 
     def _experiments(self) -> ExperimentBook:
         def state() -> State:
-            return self.ledger_of.ledger.state()
+            return self._told_by.ledger.state()
 
         def append(record: ExperimentRecord) -> None:
-            self.ledger_of.ledger.append(events.ExperimentNamed(time=self.now(), **asdict(record)))
+            self._told_by.ledger.append(events.ExperimentNamed(time=self.now(), **asdict(record)))
 
         return ExperimentBook(self.config.registry.tracking_uri, state, append)
 

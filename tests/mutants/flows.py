@@ -177,7 +177,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="move: what is left at the old places stays",
         where="flows/use_cases/migrating.py::_Move.finish",
-        takes="self._destroy(self.old)",
+        takes="self._destroy(left)",
         puts="",
         fails="tests/flows/test_migrating.py::nothing_is_left",
     ),
