@@ -25,7 +25,9 @@ from s3t_core.errors import GuaranteeError
 
 PREFIXES = (
     "ONEDNN_",
+    "_ONEDNN_",
     "DNNL_",
+    "_DNNL_",
     "MKLDNN_",
     "IDEEP_",  # oneDNN
     "MKL_",

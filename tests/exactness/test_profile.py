@@ -249,6 +249,8 @@ def test_variables_are_known_by_how_they_begin_and_what_cannot_change_a_result_s
         *OTHER_KERNELS,
         "ONEDNN_DEFAULT_FPMATH_MODE",
         "DNNL_CPU_ISA_HINTS",
+        "_ONEDNN_FORCE_MAX_PARTITION_POLICY",
+        "_DNNL_DISABLE_COMPILER_BACKEND",
         "MKL_CBWR",
         "MKL_DYNAMIC",
         "OMP_DYNAMIC",
