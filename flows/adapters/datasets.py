@@ -9,21 +9,26 @@ is pinned: only `dvc.api` is documented).
 
 import contextlib
 import io
-import logging
 import os
 import re
-import sqlite3
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
+from flows.adapters.dvc_repository import (
+    OBJECT_MODE,
+    DvcRepository,
+    commit_files,
+    md5_named,
+    object_name,
+    objects_in,
+)
 from flows.adapters.footing import check_footing, check_objects, leads_to_object, refuse_link
-from flows.adapters.git import run_git
 from flows.adapters.matching import Matcher, sorted_of
 from flows.adapters.quarantine import Quarantine
 from flows.adapters.s3 import S3Blobs, is_bucket
@@ -66,10 +71,6 @@ from s3t_core.slicefile import (
 )
 from s3t_core.snapshot import form_digest
 
-if TYPE_CHECKING:
-    from dvc.repo import Repo
-    from dvc_data.hashfile.db import HashFileDB
-
 _OURS = re.compile(
     rf"{re.escape(HELD_OUT_PATH)}|{re.escape(IDENTITY_PATH)}|shard=\d+/slice=\d+\.parquet|"
     rf"(.*/)?{re.escape(TEMPORARY_PREFIX)}[^/]*"
@@ -80,12 +81,6 @@ _AGAIN = (
     "data.dvc`, then run the command again; an interrupted `s3t ingest` without --append may also "
     "just be run again"
 )
-DEFAULT_CACHE = ".dvc/cache"
-_OBJECTS = Path("files") / "md5"
-"""Where the objects are, below a cache or a remote."""
-_REMOTE = "s3t"
-_OBJECT_MODE = 0o400
-"""Of objects in the cache: DVC lets everybody read them."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,7 @@ class DvcDatasets:
         `recorded`: the directories that the ledger tells of as caches, with whether other projects
         share them."""
         self.root = root
-        self._remote, self._recorded = remote, recorded
+        self.repository = DvcRepository(root, remote, recorded)
         self.data = root / "data"
         self._keys = keys
         self._label_column = label_column
@@ -190,7 +185,7 @@ class DvcDatasets:
         """`dvc add data`: the present data directory, which is `dataset`, becomes a version in the
         local cache, named by data.dvc; the version as it is named."""
         content = {_name(k): [v.digest, v.rows] for k, v in _rows_of(dataset).items()}
-        with self._repo() as repo:
+        with self.repository.opened() as repo:
             repo.add(str(self.data))
         path = self.root / "data.dvc"
         document = yaml.safe_load(path.read_text())
@@ -210,7 +205,7 @@ class DvcDatasets:
         anything is pushed, while data.dvc names another version."""
         self._check_named(dataset)
         wanted = {v.md5 for v in dataset.files()} | {dataset.version}
-        with self._repo() as repo:
+        with self.repository.opened() as repo:
             repo.push(targets=[str(self.root / "data.dvc")])
             cache, remote = repo.cache.local, repo.cloud.get_remote_odb()
             for md5 in wanted - set(remote.oids_exist(sorted(wanted))):
@@ -222,7 +217,9 @@ class DvcDatasets:
                 f"the push, got {len(lacking)} missing; check its permissions and free space, then "
                 "run the command again"
             )
-        _commit(self.root, f"data: version {dataset.version.removesuffix('.dir')[:12]}")
+        commit_files(
+            self.root, ["data.dvc"], f"data: version {dataset.version.removesuffix('.dir')[:12]}"
+        )
 
     # --- erasure
 
@@ -303,14 +300,19 @@ class DvcDatasets:
         workspace: in a cache that others share they may be another workspace's."""
         recorded, root = {v.md5 for d in history for v in d.files()}, self.root.resolve()
         places = (
-            [*self.caches, *(p / "files" / "md5" for p in self.local_remotes())] if history else []
+            [
+                *self.repository.caches,
+                *(p / "files" / "md5" for p in self.repository.local_remotes()),
+            ]
+            if history
+            else []
         )
         return {
-            _md5_named(p)
+            md5_named(p)
             for place in places
             if place.resolve().is_relative_to(root)
-            for p in _objects_in(place)
-            if _md5_named(p) not in recorded and (is_slice_file(p) or is_index(p))
+            for p in objects_in(place)
+            if md5_named(p) not in recorded and (is_slice_file(p) or is_index(p))
         }
 
     def _named(self, history: list[DatasetVersion], stored: Mapping[str, Path]) -> set[str]:
@@ -439,7 +441,7 @@ class DvcDatasets:
         others = {
             d.identities.md5 for d in history if d.identities and d.says_who_as(history[-1])
         } & destroyed
-        there = [p for p in map(self._in_cache, sorted(others)) if _is_whole(p, _md5_named(p))]
+        there = [p for p in map(self._in_cache, sorted(others)) if _is_whole(p, md5_named(p))]
         write_index(
             target,
             remaining(
@@ -480,17 +482,17 @@ class DvcDatasets:
         needed = {v.md5 for v in live.files()} | {live.version} if live else set()
         damaged = [
             p
-            for p in self._cached()
-            if _is_parquet(p) and not _is_whole(p, _md5_named(p)) and not is_half_written(p.name)
+            for p in self.repository.objects()
+            if _is_parquet(p) and not _is_whole(p, md5_named(p)) and not is_half_written(p.name)
         ]  # what is still on its way is the sweep's, and the scan's
         unrecorded = {
-            _md5_named(p)
-            for p in set(self._cached()).difference(damaged)
+            md5_named(p)
+            for p in set(self.repository.objects()).difference(damaged)
             if (match.hits_in(p) if is_slice_file(p) else is_index(p) and holds_any(p, match.whole))
         }
         doomed = sorted((set(objects) | unrecorded) - needed)
-        with self._repo() as repo:
-            stores = self._stores_of(repo)
+        with self.repository.opened() as repo:
+            stores = self.repository.stores_of(repo)
             for store in stores:
                 for md5 in doomed if store.fs.protocol == "local" else ():
                     refuse_link(Path(store.oid_to_path(md5)), self.root)
@@ -508,7 +510,7 @@ class DvcDatasets:
                 f"expected {len(doomed)} data objects to be gone from cache and remotes, "
                 f"{len(left)} are left; check permissions, then run `s3t erase` again"
             )
-        for url in filter(is_bucket, self.remotes()):
+        for url in filter(is_bucket, self.repository.remotes()):
             S3Blobs(url).check_gone(map(object_name, doomed))
         return doomed
 
@@ -621,20 +623,11 @@ class DvcDatasets:
         )
 
     def _stored_everywhere(self, objects: set[str]) -> bool:
-        with self._repo() as repo:
+        with self.repository.opened() as repo:
             return all(
                 set(store.oids_exist(sorted(objects))) == objects
                 for store in (repo.cache.local, repo.cloud.get_remote_odb())
             )
-
-    def stored(self, objects: Iterable[str]) -> set[str]:
-        """Those of the given md5 that lie in the cache or in a configured remote."""
-        asked = sorted(objects)
-        if not asked:
-            return set()
-        with self._repo() as repo:
-            stores = self._stores_of(repo)
-            return {str(md5) for store in stores for md5 in store.oids_exist(asked)}
 
     def erase_quarantine(self, targets: list[Target], forms: Collection[str] = ()) -> int:
         """See Quarantine.erase."""
@@ -713,7 +706,7 @@ class DvcDatasets:
     def _leads_to_object(self, link: Path) -> bool:
         """Whether a link leads to an object of the cache's, which is a file itself."""
         found = Path(os.path.realpath(link))
-        there = [cache / found.parent.name / found.name for cache in self.caches]
+        there = [cache / found.parent.name / found.name for cache in self.repository.caches]
         return leads_to_object(link) and any(
             not path.is_symlink() and os.path.realpath(path) == str(found) for path in there
         )
@@ -723,7 +716,11 @@ class DvcDatasets:
         Raises GuaranteeError where a link or a pipe lies in the place of a file."""
         check_footing(self.root)
         check_objects(
-            self.root, [*self.caches, *(p / "files" / "md5" for p in self.local_remotes())]
+            self.root,
+            [
+                *self.repository.caches,
+                *(p / "files" / "md5" for p in self.repository.local_remotes()),
+            ],
         )
 
     @contextlib.contextmanager
@@ -743,8 +740,8 @@ class DvcDatasets:
 
     def _fetched(self, objects: list[str], folder: Path) -> dict[str, Path]:
         found: dict[str, Path] = {}
-        with self._repo() as repo:
-            for store in self._stores_of(repo)[1:]:
+        with self.repository.opened() as repo:
+            for store in self.repository.stores_of(repo)[1:]:
                 for md5 in (m for m in objects if m not in found):
                     with contextlib.suppress(FileNotFoundError):
                         store.fs.get_file(store.oid_to_path(md5), str(folder / md5))
@@ -758,11 +755,11 @@ class DvcDatasets:
         with self._earlier_files(objects) as found:
             for md5, path in found.items():
                 if path != self._in_cache(md5):
-                    write_atomically(self._in_cache(md5), path.read_bytes(), _OBJECT_MODE)
+                    write_atomically(self._in_cache(md5), path.read_bytes(), OBJECT_MODE)
             return {md5: self._in_cache(md5) for md5 in found}
 
     def _in_cache(self, md5: str) -> Path:
-        return self.cache / md5[:2] / md5[2:]
+        return self.repository.cache / md5[:2] / md5[2:]
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[Path]:
@@ -872,130 +869,6 @@ class DvcDatasets:
         """The name of a data file's object in a remote, as DVC 3 lays them out."""
         return object_name(md5_of(path))
 
-    def local_remotes(self) -> list[Path]:
-        """Directories among this repository's own remotes: where copies may be."""
-        return [Path(url) for url in self.own_remotes() if "://" not in url]
-
-    def bucket_remotes(self) -> list[S3Blobs]:
-        """Buckets among this repository's own remotes. Raises StorageError for a remote of another
-        kind, whoever configured it: no object can be searched or destroyed there."""
-        strange = sorted(
-            {
-                url.partition("://")[0]
-                for url in self.remotes()
-                if "://" in url and not is_bucket(url)
-            }
-        )
-        if strange:
-            raise StorageError(
-                "expected DVC remotes that are directories or s3:// buckets, got "
-                f"{', '.join(strange)}; the scan cannot search there: remove such a remote from "
-                ".dvc/config, or from the user's or system's DVC configuration"
-            )
-        return [S3Blobs(url) for url in self.own_remotes() if is_bucket(url)]
-
-    def cached(self) -> list[str]:
-        """md5 of every object in the cache."""
-        return [_md5_named(p) for cache in self.caches for p in cache.glob("??/*")]
-
-    def remotes(self) -> list[str]:
-        """Addresses of the configured remotes, also of those that a user's or the system's
-        configuration adds."""
-        with self._repo() as repo:
-            return [str(remote["url"]) for remote in repo.config["remote"].values()]
-
-    def own_remotes(self) -> list[str]:
-        """Addresses of the remotes that this repository's own configuration names. One that comes
-        from a user's or the system's configuration is other projects' as well: nothing there is
-        ours but the objects that we know by their md5 (`destroy`, `stored`)."""
-        with self._repo() as repo:
-            return list(
-                dict.fromkeys(
-                    str(remote["url"])
-                    for level in ("repo", "local")
-                    for remote in repo.config.load_one(level)["remote"].values()
-                    if "url" in remote
-                )
-            )
-
-    @cached_property
-    def cache(self) -> Path:
-        """Where DVC keeps objects: its own setting, which a user's global config may change."""
-        with self._repo() as repo:
-            return Path(repo.cache.local.path)
-
-    @property
-    def caches(self) -> list[Path]:
-        """Where DVC keeps objects now, then where it ever kept them: the directory of a workspace
-        that says nothing else, and what the ledger tells of. Which it is may depend on who runs a
-        command (HOME, `.dvc/config.local`)."""
-        places = [
-            self.cache,
-            *(self.root / name / _OBJECTS for name in (DEFAULT_CACHE, *self._recorded())),
-        ]
-        return list({place.resolve(): place for place in places}.values())
-
-    def new_cache(self) -> tuple[str, bool] | None:
-        """The directory that DVC keeps objects in now, where neither the default nor the ledger
-        names it, and whether other projects share it: as a user's or the system's configuration
-        names it, and not this repository's own. A path below the workspace is relative to it."""
-        place, known = self.cache.parents[1], (DEFAULT_CACHE, *self._recorded())
-        if place.resolve() in {(self.root / name).resolve() for name in known}:
-            return None
-        with self._repo() as repo:
-            own = any(
-                "dir" in repo.config.load_one(level).get("cache", {}) for level in ("repo", "local")
-            )
-        within = place.resolve().is_relative_to(self.root.resolve())
-        return place.resolve().relative_to(self.root.resolve()).as_posix() if within else str(
-            place
-        ), not own
-
-    def own_caches(self) -> list[Path]:
-        """Caches that this repository's own configuration moved out of the repository. One that a
-        user's or the system's configuration names is other projects' as well, as with remotes."""
-        return [
-            self.root / name / _OBJECTS for name, shared in self._recorded().items() if not shared
-        ]
-
-    def put_remote_right(self) -> None:
-        """Name [dvc] remote in `.dvc/config`, where a restore of older files brought another back:
-        who runs `dvc` would push there. The rest of that file stays."""
-        with self._repo() as repo:
-            named = repo.config.load_one("repo")
-            if (named["core"].get("remote"), named["remote"].get(_REMOTE, {}).get("url")) == (
-                _REMOTE,
-                self._remote_url,
-            ):
-                return
-            with repo.config.edit("repo") as config:
-                config["core"]["remote"] = _REMOTE
-                config["remote"].setdefault(_REMOTE, {})["url"] = self._remote_url
-
-    @property
-    def _remote_url(self) -> str:
-        return (
-            self._remote if is_bucket(self._remote) else str((self.root / self._remote).absolute())
-        )
-
-    def _stores_of(self, repo: "Repo") -> "list[HashFileDB]":
-        """Where a repository's objects can lie: its cache, those of before, and every remote that
-        it knows of."""
-        from dvc_data.hashfile.db.local import LocalHashFileDB
-
-        cache = repo.cache.local
-        others = [
-            p for p in self.caches if p.resolve() != Path(cache.path).resolve() and p.is_dir()
-        ]
-        return [
-            cache,
-            *(LocalHashFileDB(cache.fs, str(p)) for p in others),
-            *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"]),
-        ]
-
-    def _cached(self) -> Iterator[Path]:
-        return (path for cache in self.caches for path in _objects_in(cache))
-
     def _stored_files(self) -> Iterator[Path]:
         """Every slice file there is, one of each content: a version's files lie in the data
         directory and the cache. One in the cache that is not what its name says is nobody's rows:
@@ -1010,44 +883,9 @@ class DvcDatasets:
             if md5 not in seen:
                 seen.add(md5)
                 yield path
-        for path in filter(is_slice_file, self._cached()):
-            if _md5_named(path) not in seen and _is_whole(path, _md5_named(path)):
+        for path in filter(is_slice_file, self.repository.objects()):
+            if md5_named(path) not in seen and _is_whole(path, md5_named(path)):
                 yield path
-
-    def _overriding(self) -> dict[str, object]:
-        """Versions are pushed where the settings say, whatever DVC's configuration of this user or
-        machine says."""
-        return (
-            {"core": {"remote": _REMOTE}, "remote": {_REMOTE: {"url": self._remote_url}}}
-            if self._remote
-            else {}
-        )
-
-    @contextlib.contextmanager
-    def _repo(self) -> "Iterator[Repo]":
-        from dvc.exceptions import DvcException
-        from dvc.repo import Repo
-        from dvc_data.hashfile.db.local import LocalHashFileDB
-
-        LocalHashFileDB.CACHE_MODE = _OBJECT_MODE
-        try:
-            with quiet(), Repo(str(self.root), config=self._overriding()) as repo:
-                yield repo
-        except (DvcException, OSError, sqlite3.Error) as error:
-            raise StorageError(
-                f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and "
-                "free space, then run the command again"
-            ) from error
-
-
-def _objects_in(place: Path) -> Iterator[Path]:
-    """What a cache or a remote keeps of files, half-written ones among it."""
-    return (p for p in place.glob("??/*") if p.suffix != ".dir" and p.is_file())
-
-
-def _md5_named(path: Path) -> str:
-    """What the name of an object in the cache says its md5 is."""
-    return path.parent.name + path.name
 
 
 def _md5_of(path: Path) -> str | None:
@@ -1100,22 +938,6 @@ def _may_hold(path: Path | None, subjects: list[str]) -> bool:
         return True
 
 
-def is_remote(folder: Path) -> bool:
-    """Whether a directory has been a remote of DVC's: it has the directories that DVC 3, or DVC
-    before it, keeps objects in. They stay when the objects go."""
-    try:
-        return (folder / "files" / "md5").is_dir() or any(
-            p.is_dir() and re.fullmatch(r"[0-9a-f]{2}", p.name) for p in folder.iterdir()
-        )
-    except OSError:
-        return False
-
-
-def object_name(md5: str) -> str:
-    """Where an object is in a remote, as DVC 3 lays them out."""
-    return f"files/md5/{md5[:2]}/{md5[2:]}"
-
-
 def _rows_of(dataset: DatasetVersion) -> dict[SliceId | None, SliceVersion]:
     """Every file that holds rows; the held-out ones stand under None."""
     found = dict[SliceId | None, SliceVersion](dataset.slice_versions.items())
@@ -1146,80 +968,6 @@ def _describe_file(keys: WorkspaceKeys, path: Path) -> SliceVersion:
     with without_collections():
         rows = read_rows(path)
         return SliceVersion(slice_digest(keys, rows), len(rows), md5_of(path))
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """DVC talks on stdout and through its loggers; stdout is for this system's own answer."""
-    logging.getLogger("dvc").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
-
-
-def init_repositories(root: Path, remote: str) -> None:
-    """Make `root` a git and a DVC repository with its remote, analytics off. Leaves existing ones
-    as they are."""
-    if not (root / ".git").exists():
-        _git(root, "init", "-q", "-b", "main")
-    if not (root / ".dvc" / "config").exists():
-        from dvc.repo import Repo
-
-        with quiet():
-            Repo.init(str(root)).close()
-        write_remote(root, remote)
-
-
-def write_remote(root: Path, remote: str) -> None:
-    """Write `.dvc/config`: where versions are pushed, no analytics. A path in it is relative to
-    `.dvc`."""
-    path = remote if is_bucket(remote) or Path(remote).is_absolute() else Path("..") / remote
-    write_atomically(
-        root / ".dvc" / "config",
-        (
-            "[core]\n    analytics = false\n    check_update = false\n    remote = s3t\n"
-            f"['remote \"{_REMOTE}\"']\n    url = {path}\n"
-        ).encode(),
-        SHARED_MODE,
-    )
-
-
-def commit_files(root: Path, names: list[str], message: str) -> None:
-    """Commit exactly these files, where they changed. Raises StorageError when git refuses."""
-    _git(root, "add", "-f", "--", *names)
-    if _git(root, "diff", "--cached", "--name-only", "--", *names).strip():
-        _git(
-            root,
-            "-c",
-            "user.name=s3t",
-            "-c",
-            "user.email=s3t@localhost",
-            "-c",
-            "commit.gpgsign=false",
-            "commit",
-            "-q",
-            "--no-verify",
-            "-m",
-            message,
-            "--only",
-            "--",
-            *names,
-        )
-
-
-def _commit(root: Path, message: str) -> None:
-    commit_files(root, ["data.dvc"], message)
-
-
-def _git(root: Path, *arguments: str) -> str:
-    done = run_git("-C", str(root), *arguments)
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["no reason given"]
-        reason = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])
-        raise StorageError(
-            f"git {arguments[0] if arguments[0] != '-c' else 'commit'} failed: {reason}; put that "
-            "right (a lock that a dead git left may be removed), then run the command again"
-        )
-    return done.stdout
 
 
 def _is_version(data: Path, paths: dict[Path, SliceVersion]) -> bool:

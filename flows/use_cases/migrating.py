@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flows.adapters.database import Database, SqlLedger
-from flows.adapters.datasets import commit_files, object_name, write_remote
+from flows.adapters.dvc_repository import commit_files, object_name, write_remote
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.local import is_held, workspace_lock
 from flows.adapters.marks import place_of
@@ -211,7 +211,7 @@ def _check_begin(old: Workspace, new: Workspace) -> None:
         if getattr(old.config, section) != getattr(new.config, section):
             LeftPlace.of(old, section, old.owner).check_alone()
             LeftPlace.of(new, section, old.owner).check_footing()
-    if len(old.datasets.remotes()) > 1:
+    if len(old.datasets.repository.remotes()) > 1:
         raise UsageError(
             "expected one DVC remote, got several in .dvc/config; push to the others after the "
             "move, by hand: take them out of .dvc/config first"

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from flows.adapters.datasets import object_name
+from flows.adapters.dvc_repository import object_name
 from flows.adapters.lease import LostLease
 from flows.adapters.marks import place_of
 from flows.adapters.s3 import is_bucket
@@ -90,7 +90,7 @@ def reconcile(workspace: Workspace) -> Healed:
     stores.claim(workspace)  # what is another's must not be looked at as what came back
     stores.note_cache(workspace)
     workspace.signing.note_place()
-    workspace.datasets.put_remote_right()
+    workspace.datasets.repository.put_remote_right()
     registry, problem = False, ""
     if state.plan is None or "cut over" in state.steps:  # else the cut-over makes them agree
         registry, problem = _heal_registry(
@@ -244,7 +244,7 @@ def _clean_left(workspace: Workspace, state: State) -> tuple[int, int]:
     today = [
         p.resolve()
         for p in (
-            *workspace.datasets.local_remotes(),
+            *workspace.datasets.repository.local_remotes(),
             *(
                 workspace.root / url
                 for url in (workspace.config.store.url, workspace.config.dvc.remote)
@@ -298,7 +298,7 @@ def _destroy_activations(workspace: Workspace, state: State) -> int:
 
 
 def _destroy_objects(workspace: Workspace, state: State) -> int:
-    there = workspace.datasets.stored(state.destroyed_objects)
+    there = workspace.datasets.repository.stored(state.destroyed_objects)
     live = (
         {f.md5 for f in state.dataset.files()} | {state.dataset.version} if state.dataset else set()
     )

@@ -61,7 +61,7 @@ def check_outside(workspace: Lockable, path: Path) -> None:
     """That what a command is to write for its user lies outside of what the system keeps.
     Raises UsageError."""
     kept = [workspace.root / name for name in ("data", ".dvc", ".git")] + [
-        *workspace.datasets.caches,
+        *workspace.datasets.repository.caches,
         *workspace.store_folder(),
         *workspace.remote_folder(),
         workspace.state_dir,

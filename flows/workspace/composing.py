@@ -34,14 +34,14 @@ def erase_ports(workspace: Workspace) -> ErasePorts:
     artifacts = workspace.registry.places()
     elsewhere = [
         *present_remotes(workspace),
-        *workspace.datasets.own_caches(),
+        *workspace.datasets.repository.own_caches(),
         *workspace.remote_folder(),
         *workspace.store_folder(),
         *(Path(p) for p in artifacts if not is_bucket(p) and Path(p).is_dir()),
     ]
     places = (workspace.config.store.url, workspace.config.dvc.remote, *artifacts)
     written = {b.url: b for b in map(S3Blobs, filter(is_bucket, places))}
-    buckets = written | {b.url: b for b in workspace.datasets.bucket_remotes()}
+    buckets = written | {b.url: b for b in workspace.datasets.repository.bucket_remotes()}
     for bucket in buckets.values():
         bucket.check()
     claim(workspace)

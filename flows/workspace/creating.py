@@ -18,7 +18,7 @@ from s3t_core.keys import key_check
 def create_workspace(root: Path, config: Config, workspace_key: bytes | None = None) -> Workspace:
     """Make a workspace, or fill in what one lacks. Never overwrites settings or keys. Raises
     StorageError."""
-    from flows.adapters.datasets import commit_files, init_repositories
+    from flows.adapters.dvc_repository import commit_files, init_repositories
 
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
     if (root / CONFIG_NAME).exists():

@@ -33,7 +33,7 @@ def _check_cache(workspace: Workspace) -> None:
     dataset, root = workspace.ledger.state().dataset, workspace.root.resolve()
     if dataset is None:
         return
-    now, *before = workspace.datasets.caches
+    now, *before = workspace.datasets.repository.caches
     outside = not now.resolve().is_relative_to(root)
     if outside and not (now / dataset.version[:2] / dataset.version[2:]).is_file():
         raise WorkspaceError(
@@ -54,7 +54,7 @@ def _check_cache(workspace: Workspace) -> None:
 def note_cache(workspace: Workspace) -> None:
     """Tell the ledger where DVC keeps data now, before anything is written there: erasures look
     there from then on, whoever runs them. The caller holds the workspace."""
-    found = workspace.datasets.new_cache()
+    found = workspace.datasets.repository.new_cache()
     if found is not None:
         workspace.ledger.append(
             events.CacheNamed(
@@ -69,9 +69,9 @@ def present_remotes(workspace: Workspace) -> list[Path]:
     """The directories among this repository's remotes. Raises WorkspaceError for one that is
     not there: its copies are somewhere. The directory that a disk is mounted at is there
     without it, and has nothing of DVC's."""
-    from flows.adapters.datasets import is_remote
+    from flows.adapters.dvc_repository import is_remote
 
-    remotes = workspace.datasets.local_remotes()
+    remotes = workspace.datasets.repository.local_remotes()
     away = [p for p in remotes if not is_remote(p) and p.resolve() != workspace.remote.resolve()]
     if away:
         raise WorkspaceError(
@@ -87,7 +87,7 @@ def present_remotes(workspace: Workspace) -> list[Path]:
 def pin_settings(workspace: Workspace) -> None:
     """Record the settings that must stay from the first data on, because versions and files
     stand under them."""
-    from flows.adapters.datasets import write_remote
+    from flows.adapters.dvc_repository import write_remote
 
     ledger = workspace.ledger
     for bucket in workspace.buckets:

@@ -27,7 +27,7 @@ def sweep(workspace: Sweepable) -> None:
     sweep_unused(workspace.state_dir / "loading")
     for folder in (
         workspace.root / "data",
-        *workspace.datasets.caches,
+        *workspace.datasets.repository.caches,
         *workspace.remote_folder(),
         *workspace.store_folder(),
     ):
@@ -50,7 +50,7 @@ def _written_folders(workspace: Sweepable) -> list[Path]:
         workspace.root / "data",
         workspace.root / ".dvc",
         workspace.root / ".git" / "objects",
-        *workspace.datasets.caches,
+        *workspace.datasets.repository.caches,
         *workspace.remote_folder(),
         *workspace.store_folder(),
     ]

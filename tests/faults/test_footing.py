@@ -254,7 +254,7 @@ def test_links_of_dvcs_own_to_its_cache_are_no_hindrance(place: Workspace, kind:
     gone = {v.md5 for v in _version(place, 1).files()} - {
         v.md5 for v in _version(place, -1).files()
     }
-    assert len(gone) >= 2 and not gone & set(place.datasets.cached())
+    assert len(gone) >= 2 and not gone & set(place.datasets.repository.cached())
 
 
 @pytest.mark.parametrize("target", ["an object of another cache", "beside the objects"])
@@ -266,7 +266,7 @@ def test_a_data_file_may_lead_to_an_object_of_the_cache_alone(
     there = (
         tmp_path / md5[:2]
         if target == "an object of another cache"
-        else place.datasets.cache / "kept"
+        else place.datasets.repository.cache / "kept"
     ) / md5[2:]
     there.parent.mkdir()
     path.rename(there)
@@ -439,9 +439,9 @@ def test_what_a_killed_ingest_left_of_a_shared_text_locks_no_erasure(
 
 def test_what_no_version_has_goes_where_it_is_ours_alone(place: Workspace, tmp_path: Path) -> None:
     """Nothing of another kind does, and nothing in a cache that others may share."""
-    place.datasets.cache.joinpath("ab").mkdir(exist_ok=True)
+    place.datasets.repository.cache.joinpath("ab").mkdir(exist_ok=True)
     ours = shutil.copyfile(
-        place.root / "data" / HELD_OUT_PATH, place.datasets.cache / "ab" / ("c" * 30)
+        place.root / "data" / HELD_OUT_PATH, place.datasets.repository.cache / "ab" / ("c" * 30)
     )
     history = place.ledger.state().datasets
     assert place.datasets.find([], history, set()).objects >= {"ab" + "c" * 30}

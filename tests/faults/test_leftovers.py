@@ -192,10 +192,10 @@ def test_what_is_no_file_in_the_cache_is_no_object_and_is_not_waited_for(
     tmp_path: Path, kind: str
 ) -> None:
     place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
-    there = place.datasets.cache / "aa" / ("b" * 30)
+    there = place.datasets.repository.cache / "aa" / ("b" * 30)
     _put(there, kind)
     target = Target("req-1", "a" * 64, "")
-    assert not _is_parquet(there) and there not in set(place.datasets._cached())
+    assert not _is_parquet(there) and there not in set(place.datasets.repository.objects())
     assert place.datasets.destroy([], [target], None) == [] and os.path.lexists(there)
 
 
@@ -321,7 +321,7 @@ def test_every_place_that_is_written_to_is_swept(tmp_path: Path, path: str) -> N
 @pytest.mark.slow
 def test_what_a_living_process_has_open_is_spared(tmp_path: Path) -> None:
     place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
-    half = place.datasets.cache / "ab" / ".AbCdEfGhIjKlMnOpQrStUv.tmp"
+    half = place.datasets.repository.cache / "ab" / ".AbCdEfGhIjKlMnOpQrStUv.tmp"
     half.parent.mkdir(parents=True)
     with half.open("wb") as file:
         file.write(b"rows")
@@ -397,8 +397,8 @@ def test_other_remotes_than_the_configured_one_are_left_as_they_are(
     assert all(
         upload.exists() and upload.parents[3].stat().st_mode & 0o777 == 0o755 for upload in uploads
     )
-    assert place.datasets.local_remotes() == [place.remote, tmp_path / "second"]
-    assert place.datasets.remotes() == [
+    assert place.datasets.repository.local_remotes() == [place.remote, tmp_path / "second"]
+    assert place.datasets.repository.remotes() == [
         str(tmp_path / "theirs"),
         str(place.remote),
         str(tmp_path / "second"),
@@ -419,7 +419,7 @@ def test_an_object_of_ours_is_destroyed_in_every_remote_and_nothing_else_there_i
     for path, content in ((ours, b"ours"), (other, b"theirs")):
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
-    assert place.datasets.stored(names[:1]) == set(names[:1])
+    assert place.datasets.repository.stored(names[:1]) == set(names[:1])
     place.datasets.destroy(names[:1], [], None)
     assert other.exists() and not ours.exists()
 

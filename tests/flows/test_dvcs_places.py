@@ -119,7 +119,7 @@ def test_an_older_configuration_that_a_restore_brought_back_is_put_right(
     assert str(old) in config.read_text()
     assert _erased(place)["certificates"] and not _holds(place.root)
     assert str(old) not in config.read_text() and "second" in config.read_text()
-    assert Workspace(place.root).datasets.own_remotes() == [
+    assert Workspace(place.root).datasets.repository.own_remotes() == [
         str(place.remote),
         str(tmp_path / "second"),
     ]

@@ -90,7 +90,7 @@ def test_a_copy_that_a_living_process_writes_is_spared_and_stops_the_certificate
     prepared: Prepared,
 ) -> None:
     place = prepared.fresh()
-    half = place.datasets.cache / "ab" / ".AbCdEfGhIjKlMnOpQrStUv.tmp"
+    half = place.datasets.repository.cache / "ab" / ".AbCdEfGhIjKlMnOpQrStUv.tmp"
     half.parent.mkdir(exist_ok=True)
     whole = max(
         (place.root / "data").glob("shard=*/*.parquet"), key=lambda p: p.stat().st_size

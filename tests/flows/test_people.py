@@ -301,7 +301,7 @@ def test_the_index_is_erased_with_the_person_and_answers_no_more(place: Workspac
     assert digests[ANN] not in index and digests[BOB] in index
     assert _found(place, ANN) == ("nobody", "")
     assert before.identities.md5 in place.ledger.state().destroyed_objects
-    assert place.datasets.stored([before.identities.md5]) == set()
+    assert place.datasets.repository.stored([before.identities.md5]) == set()
 
 
 def test_an_index_that_the_remote_alone_keeps_is_erased_too(place: Workspace) -> None:
@@ -309,11 +309,11 @@ def test_an_index_that_the_remote_alone_keeps_is_erased_too(place: Workspace) ->
     before = place.ledger.state().dataset
     assert before is not None and before.identities is not None
     md5 = before.identities.md5
-    (place.datasets.cache / md5[:2] / md5[2:]).unlink()
-    assert place.datasets.stored([md5]) == {md5}
+    (place.datasets.repository.cache / md5[:2] / md5[2:]).unlink()
+    assert place.datasets.repository.stored([md5]) == {md5}
     take_requests(place, [ANN])
     _erase(place)
-    assert Workspace(place.root).datasets.stored([md5]) == set()
+    assert Workspace(place.root).datasets.repository.stored([md5]) == set()
 
 
 def test_an_index_that_an_erasure_left_stops_the_certificate(
@@ -787,7 +787,11 @@ def test_a_text_of_the_erased_in_a_row_of_nobody_known_stops_the_certificate(
 def _holding(place: Workspace, text: str) -> list[Path]:
     files = [
         p
-        for folder in (place.root / "data", place.datasets.cache, place.state_dir / "remote")
+        for folder in (
+            place.root / "data",
+            place.datasets.repository.cache,
+            place.state_dir / "remote",
+        )
         for p in folder.rglob("*")
         if p.is_file() and is_slice_file(p)
     ]

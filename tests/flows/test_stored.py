@@ -105,11 +105,11 @@ def _earlier(place: Workspace) -> list[SliceVersion]:
 
 
 def _cached(place: Workspace, md5: str) -> Path:
-    return Workspace(place.root).datasets.cache / md5[:2] / md5[2:]
+    return Workspace(place.root).datasets.repository.cache / md5[:2] / md5[2:]
 
 
 def _remote(place: Workspace, md5: str) -> Path:
-    (remote,) = Workspace(place.root).datasets.local_remotes()
+    (remote,) = Workspace(place.root).datasets.repository.local_remotes()
     return (place.root / ".dvc" / remote).resolve() / "files" / "md5" / md5[:2] / md5[2:]
 
 
@@ -353,7 +353,10 @@ def test_a_damaged_object_of_an_earlier_version_locks_no_erasure(
     if what == "index" or remote == "whole":  # else nobody can read any more that they were hers
         assert done[other.request_id][0] != "nothing found"
     assert not _holding(place, BOB) and not _holding(place, ANN)
-    assert all(md5_of(p) == p.parent.name + p.name for p in place.datasets.cache.glob("??/*[!r]"))
+    assert all(
+        md5_of(p) == p.parent.name + p.name
+        for p in place.datasets.repository.cache.glob("??/*[!r]")
+    )
 
 
 @pytest.mark.parametrize("how", ["a stretch of zeros", "no beginning"])

@@ -5,21 +5,21 @@ from tests.mutants.mutant import Mutant
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="places: only the cache of who runs it is known",
-        where="flows/adapters/datasets.py::DvcDatasets.caches",
+        where="flows/adapters/dvc_repository.py::DvcRepository.caches",
         takes="*(self.root / name / _OBJECTS for name in (DEFAULT_CACHE, *self._recorded()))",
         puts="",
         fails="tests/flows/test_dvcs_places.py::another_users",
     ),
     Mutant(
         name="places: versions go where DVC's configuration says",
-        where="flows/adapters/datasets.py::DvcDatasets._repo",
+        where="flows/adapters/dvc_repository.py::DvcRepository.opened",
         takes="self._overriding()",
         puts="{}",
         fails="tests/flows/test_dvcs_places.py::settings_say",
     ),
     Mutant(
         name="residue: a user's remotes are this repository's",
-        where="flows/adapters/datasets.py::DvcDatasets.own_remotes",
+        where="flows/adapters/dvc_repository.py::DvcRepository.own_remotes",
         takes="('repo', 'local')",
         puts="('global', 'repo', 'local')",
         fails="tests/faults/test_leftovers.py::left_as_they_are",
@@ -47,8 +47,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="modes: DVC's objects are everybody's",
-        where="flows/adapters/datasets.py::DvcDatasets._repo",
-        takes="LocalHashFileDB.CACHE_MODE = _OBJECT_MODE",
+        where="flows/adapters/dvc_repository.py::DvcRepository.opened",
+        takes="LocalHashFileDB.CACHE_MODE = OBJECT_MODE",
         puts="",
         fails="tests/flows/test_half_written.py::owners_alone",
     ),
@@ -61,7 +61,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="only the default remote is cleaned",
-        where="flows/adapters/datasets.py::DvcDatasets._stores_of",
+        where="flows/adapters/dvc_repository.py::DvcRepository.stores_of",
         takes="*(repo.cloud.get_remote_odb(name) for name in repo.config['remote'])",
         puts="repo.cloud.get_remote_odb()",
         fails="tests/flows/test_nothing_left.py::every_remote",
@@ -97,7 +97,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="buckets: a remote keeps what was destroyed",
         where="flows/adapters/datasets.py::DvcDatasets.destroy",
-        takes="self.remotes()",
+        takes="self.repository.remotes()",
         puts="[]",
         fails="tests/stack/test_s3.py::whoever_configured",
     ),
@@ -442,7 +442,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="stored: rows that the remote alone has are not read",
         where="flows/adapters/datasets.py::DvcDatasets._fetched",
-        takes="self._stores_of(repo)[1:]",
+        takes="self.repository.stores_of(repo)[1:]",
         puts="()",
         fails="tests/flows/test_stored.py::in_the_remote_alone",
     ),
@@ -473,7 +473,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="stored: a damaged object locks the erasure that is open",
         where="flows/adapters/datasets.py::DvcDatasets.destroy",
         takes=(
-            "_is_parquet(p) and (not _is_whole(p, _md5_named(p))) and (not is_half_written(p.name))"
+            "_is_parquet(p) and (not _is_whole(p, md5_named(p))) and (not is_half_written(p.name))"
         ),
         puts="False and (not is_half_written(p.name))",
         fails="tests/flows/test_stored.py::damaged_while_an_erasure_is_open",
@@ -595,7 +595,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="no file: a pipe in the cache is an object",
-        where="flows/adapters/datasets.py::_objects_in",
+        where="flows/adapters/dvc_repository.py::objects_in",
         takes="p.suffix != '.dir' and p.is_file()",
         puts="p.suffix != '.dir'",
         fails="tests/faults/test_leftovers.py::no_file_in_the_cache",

@@ -20,7 +20,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="places: an older configuration stays",
         where="flows/use_cases/reconciling.py::reconcile",
-        takes="workspace.datasets.put_remote_right()",
+        takes="workspace.datasets.repository.put_remote_right()",
         puts="",
         fails="tests/flows/test_dvcs_places.py::older_configuration",
     ),
@@ -117,7 +117,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: a cache elsewhere is not searched",
         where="flows/workspace/composing.py::erase_ports",
-        takes="*workspace.datasets.own_caches()",
+        takes="*workspace.datasets.repository.own_caches()",
         puts="",
         fails="tests/flows/test_nothing_left.py::cache_outside",
     ),

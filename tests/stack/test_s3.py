@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from flows.adapters.datasets import object_name
+from flows.adapters.dvc_repository import object_name
 from flows.adapters.local import WorkspaceResidue
 from flows.adapters.marks import claim_place
 from flows.adapters.s3 import S3Blobs

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.datasets import commit_files
+from flows.adapters.dvc_repository import commit_files
 from flows.adapters.git import REDIRECTING, git_objects
 from flows.settings import prepare_environment
 from s3t_core.erasure.needles import make_needles

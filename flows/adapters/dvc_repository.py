@@ -1,0 +1,296 @@
+"""The DVC repository of a workspace: its cache, those of before, its remotes, and git beside it."""
+
+import contextlib
+import io
+import logging
+import re
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.adapters.git import run_git
+from flows.adapters.s3 import S3Blobs, is_bucket
+from s3t_core.errors import StorageError
+from s3t_core.files import SHARED_MODE, write_atomically
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+    from dvc_data.hashfile.db import HashFileDB
+
+DEFAULT_CACHE = ".dvc/cache"
+_OBJECTS = Path("files") / "md5"
+"""Where the objects are, below a cache or a remote."""
+_REMOTE = "s3t"
+OBJECT_MODE = 0o400
+"""Of objects in the cache: DVC lets everybody read them."""
+
+
+class DvcRepository:
+    """Where DVC keeps objects."""
+
+    def __init__(
+        self, root: Path, remote: str, recorded: Callable[[], Mapping[str, bool]] = dict
+    ) -> None:
+        """`remote`: [dvc] remote, wherever DVC's own configuration says that versions are pushed.
+        `recorded`: the directories that the ledger tells of as caches, with whether other projects
+        share them."""
+        self.root = root
+        self._remote, self._recorded = remote, recorded
+
+    def local_remotes(self) -> list[Path]:
+        """Directories among this repository's own remotes: where copies may be."""
+        return [Path(url) for url in self.own_remotes() if "://" not in url]
+
+    def bucket_remotes(self) -> list[S3Blobs]:
+        """Buckets among this repository's own remotes. Raises StorageError for a remote of another
+        kind, whoever configured it: no object can be searched or destroyed there."""
+        strange = sorted(
+            {
+                url.partition("://")[0]
+                for url in self.remotes()
+                if "://" in url and not is_bucket(url)
+            }
+        )
+        if strange:
+            raise StorageError(
+                "expected DVC remotes that are directories or s3:// buckets, got "
+                f"{', '.join(strange)}; the scan cannot search there: remove such a remote from "
+                ".dvc/config, or from the user's or system's DVC configuration"
+            )
+        return [S3Blobs(url) for url in self.own_remotes() if is_bucket(url)]
+
+    def cached(self) -> list[str]:
+        """md5 of every object in the cache."""
+        return [md5_named(p) for cache in self.caches for p in cache.glob("??/*")]
+
+    def remotes(self) -> list[str]:
+        """Addresses of the configured remotes, also of those that a user's or the system's
+        configuration adds."""
+        with self.opened() as repo:
+            return [str(remote["url"]) for remote in repo.config["remote"].values()]
+
+    def own_remotes(self) -> list[str]:
+        """Addresses of the remotes that this repository's own configuration names. One that comes
+        from a user's or the system's configuration is other projects' as well: nothing there is
+        ours but the objects that we know by their md5 (`destroy`, `stored`)."""
+        with self.opened() as repo:
+            return list(
+                dict.fromkeys(
+                    str(remote["url"])
+                    for level in ("repo", "local")
+                    for remote in repo.config.load_one(level)["remote"].values()
+                    if "url" in remote
+                )
+            )
+
+    @cached_property
+    def cache(self) -> Path:
+        """Where DVC keeps objects: its own setting, which a user's global config may change."""
+        with self.opened() as repo:
+            return Path(repo.cache.local.path)
+
+    @property
+    def caches(self) -> list[Path]:
+        """Where DVC keeps objects now, then where it ever kept them: the directory of a workspace
+        that says nothing else, and what the ledger tells of. Which it is may depend on who runs a
+        command (HOME, `.dvc/config.local`)."""
+        places = [
+            self.cache,
+            *(self.root / name / _OBJECTS for name in (DEFAULT_CACHE, *self._recorded())),
+        ]
+        return list({place.resolve(): place for place in places}.values())
+
+    def new_cache(self) -> tuple[str, bool] | None:
+        """The directory that DVC keeps objects in now, where neither the default nor the ledger
+        names it, and whether other projects share it: as a user's or the system's configuration
+        names it, and not this repository's own. A path below the workspace is relative to it."""
+        place, known = self.cache.parents[1], (DEFAULT_CACHE, *self._recorded())
+        if place.resolve() in {(self.root / name).resolve() for name in known}:
+            return None
+        with self.opened() as repo:
+            own = any(
+                "dir" in repo.config.load_one(level).get("cache", {}) for level in ("repo", "local")
+            )
+        within = place.resolve().is_relative_to(self.root.resolve())
+        return place.resolve().relative_to(self.root.resolve()).as_posix() if within else str(
+            place
+        ), not own
+
+    def own_caches(self) -> list[Path]:
+        """Caches that this repository's own configuration moved out of the repository. One that a
+        user's or the system's configuration names is other projects' as well, as with remotes."""
+        return [
+            self.root / name / _OBJECTS for name, shared in self._recorded().items() if not shared
+        ]
+
+    def put_remote_right(self) -> None:
+        """Name [dvc] remote in `.dvc/config`, where a restore of older files brought another back:
+        who runs `dvc` would push there. The rest of that file stays."""
+        with self.opened() as repo:
+            named = repo.config.load_one("repo")
+            if (named["core"].get("remote"), named["remote"].get(_REMOTE, {}).get("url")) == (
+                _REMOTE,
+                self._remote_url,
+            ):
+                return
+            with repo.config.edit("repo") as config:
+                config["core"]["remote"] = _REMOTE
+                config["remote"].setdefault(_REMOTE, {})["url"] = self._remote_url
+
+    @property
+    def _remote_url(self) -> str:
+        return (
+            self._remote if is_bucket(self._remote) else str((self.root / self._remote).absolute())
+        )
+
+    def stores_of(self, repo: "Repo") -> "list[HashFileDB]":
+        """Where a repository's objects can lie: its cache, those of before, and every remote that
+        it knows of."""
+        from dvc_data.hashfile.db.local import LocalHashFileDB
+
+        cache = repo.cache.local
+        others = [
+            p for p in self.caches if p.resolve() != Path(cache.path).resolve() and p.is_dir()
+        ]
+        return [
+            cache,
+            *(LocalHashFileDB(cache.fs, str(p)) for p in others),
+            *(repo.cloud.get_remote_odb(name) for name in repo.config["remote"]),
+        ]
+
+    def objects(self) -> Iterator[Path]:
+        """Files that the caches keep, half-written ones among them."""
+        return (path for cache in self.caches for path in objects_in(cache))
+
+    def stored(self, objects: Iterable[str]) -> set[str]:
+        """Those of the given md5 that lie in the cache or in a configured remote."""
+        asked = sorted(objects)
+        if not asked:
+            return set()
+        with self.opened() as repo:
+            stores = self.stores_of(repo)
+            return {str(md5) for store in stores for md5 in store.oids_exist(asked)}
+
+    def _overriding(self) -> dict[str, object]:
+        """Versions are pushed where the settings say, whatever DVC's configuration of this user or
+        machine says."""
+        return (
+            {"core": {"remote": _REMOTE}, "remote": {_REMOTE: {"url": self._remote_url}}}
+            if self._remote
+            else {}
+        )
+
+    @contextlib.contextmanager
+    def opened(self) -> "Iterator[Repo]":
+        """The repository as DVC opens it. Raises StorageError for whatever DVC cannot do."""
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+        from dvc_data.hashfile.db.local import LocalHashFileDB
+
+        LocalHashFileDB.CACHE_MODE = OBJECT_MODE
+        try:
+            with quiet(), Repo(str(self.root), config=self._overriding()) as repo:
+                yield repo
+        except (DvcException, OSError, sqlite3.Error) as error:
+            raise StorageError(
+                f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and "
+                "free space, then run the command again"
+            ) from error
+
+
+def objects_in(place: Path) -> Iterator[Path]:
+    """What a cache or a remote keeps of files, half-written ones among it."""
+    return (p for p in place.glob("??/*") if p.suffix != ".dir" and p.is_file())
+
+
+def md5_named(path: Path) -> str:
+    """What the name of an object in the cache says its md5 is."""
+    return path.parent.name + path.name
+
+
+def is_remote(folder: Path) -> bool:
+    """Whether a directory has been a remote of DVC's: it has the directories that DVC 3, or DVC
+    before it, keeps objects in. They stay when the objects go."""
+    try:
+        return (folder / "files" / "md5").is_dir() or any(
+            p.is_dir() and re.fullmatch(r"[0-9a-f]{2}", p.name) for p in folder.iterdir()
+        )
+    except OSError:
+        return False
+
+
+def object_name(md5: str) -> str:
+    """Where an object is in a remote, as DVC 3 lays them out."""
+    return f"files/md5/{md5[:2]}/{md5[2:]}"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """DVC talks on stdout and through its loggers; stdout is for this system's own answer."""
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def init_repositories(root: Path, remote: str) -> None:
+    """Make `root` a git and a DVC repository with its remote, analytics off. Leaves existing ones
+    as they are."""
+    if not (root / ".git").exists():
+        _git(root, "init", "-q", "-b", "main")
+    if not (root / ".dvc" / "config").exists():
+        from dvc.repo import Repo
+
+        with quiet():
+            Repo.init(str(root)).close()
+        write_remote(root, remote)
+
+
+def write_remote(root: Path, remote: str) -> None:
+    """Write `.dvc/config`: where versions are pushed, no analytics. A path in it is relative to
+    `.dvc`."""
+    path = remote if is_bucket(remote) or Path(remote).is_absolute() else Path("..") / remote
+    write_atomically(
+        root / ".dvc" / "config",
+        (
+            "[core]\n    analytics = false\n    check_update = false\n    remote = s3t\n"
+            f"['remote \"{_REMOTE}\"']\n    url = {path}\n"
+        ).encode(),
+        SHARED_MODE,
+    )
+
+
+def commit_files(root: Path, names: list[str], message: str) -> None:
+    """Commit exactly these files, where they changed. Raises StorageError when git refuses."""
+    _git(root, "add", "-f", "--", *names)
+    if _git(root, "diff", "--cached", "--name-only", "--", *names).strip():
+        _git(
+            root,
+            "-c",
+            "user.name=s3t",
+            "-c",
+            "user.email=s3t@localhost",
+            "-c",
+            "commit.gpgsign=false",
+            "commit",
+            "-q",
+            "--no-verify",
+            "-m",
+            message,
+            "--only",
+            "--",
+            *names,
+        )
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = run_git("-C", str(root), *arguments)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        reason = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])
+        raise StorageError(
+            f"git {arguments[0] if arguments[0] != '-c' else 'commit'} failed: {reason}; put that "
+            "right (a lock that a dead git left may be removed), then run the command again"
+        )
+    return done.stdout
