@@ -706,6 +706,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/unit/test_values.py::no_query_shows_is_found and dropped",
     ),
     Mutant(
+        name="values: a list of free blocks that cannot be hides a row",
+        where="s3t_core/erasure/decoding/cells.py::_Tree.spare",
+        takes="return [self.page]",
+        puts="return blocks",
+        fails="tests/unit/test_values.py::calls_free_what_cannot_be",
+    ),
+    Mutant(
         name="values: another's longer id in an older page keeps a person",
         where="s3t_core/erasure/decoding/cells.py::_parts",
         takes="partial(_values, listed)",

@@ -149,6 +149,22 @@ def test_a_longer_id_in_rows_that_are_there_is_somebody_elses(own: Path) -> None
     assert not scanned(own.parent, [ID.removesuffix("1")]).residue
 
 
+def test_a_page_that_calls_free_what_cannot_be_is_searched_whole(own: Path) -> None:
+    """Queries do not look at that list, so nobody else would notice."""
+    path = own / "mlflow.db"
+    _one_of_many_deleted(path)
+    data = bytearray(path.read_bytes())
+    page = int.from_bytes(data[16:18], "big")
+    begin = next(
+        b for b in range(0, len(data), page) if ID.encode() in data[b : b + page] and data[b] == 13
+    )
+    free = begin + int.from_bytes(data[begin + 1 : begin + 3], "big")
+    data[free + 2 : free + 4] = b"\0\1"
+    path.write_bytes(data)
+    assert sqlite3.connect(path).execute("SELECT count(*) FROM tags").fetchone() == (59,)
+    assert scanned(own.parent, [ID]).residue
+
+
 def test_what_secure_delete_took_away_is_gone(own: Path) -> None:
     """So that a person waits for nothing."""
     connection = _filled(own / "mlflow.db", secure=True, rows=60)

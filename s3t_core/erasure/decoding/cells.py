@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from s3t_core.erasure.decoding.carving import Pages
-from s3t_core.erasure.decoding.parts import Uncut, Undecodable
+from s3t_core.erasure.decoding.parts import Uncut
 
 _HEADER = 100
 """Bytes of the database's own header, before that of its first page."""
@@ -38,12 +38,12 @@ def left_in(pages: Pages) -> Iterator[Uncut]:
     for index in range(len(pages)):
         page = pages[index]
         shown = pages.is_shown(index) and pages.number(index) not in free
-        try:
-            tree = _Tree(page, _HEADER if pages.number(index) == 1 else 0)
+        tree = _tree_of(page, _HEADER if pages.number(index) == 1 else 0)
+        if tree is not None:
             uncut += tree.spare()
-            listed += [] if shown else [tree]
-        except Undecodable:
-            uncut += [] if shown else [page]
+        if not shown:
+            listed += [] if tree is None else [tree]
+            uncut += [page] if tree is None else []
         size += len(page)
         if size >= _AT_ONCE:
             yield from _parts(uncut, listed)
@@ -63,19 +63,23 @@ def _values(listed: "list[_Tree]") -> bytes:
     return b"\n".join(value for tree in listed for value in tree.values())
 
 
+def _tree_of(page: bytes, begin: int) -> "_Tree | None":
+    """A page as one of a tree, None where it is none, or its header says what cannot be."""
+    tree = _Tree(page, begin)
+    return tree if tree.is_one() else None
+
+
 @dataclass(frozen=True)
 class _Tree:
-    """A page of a b-tree, whose header begins at `begin` (1.6 of the file format). Raises
-    Undecodable for a page that is none, or whose header says what cannot be."""
+    """A page of a b-tree, whose header begins at `begin` (1.6 of the file format)."""
 
     page: bytes
     begin: int
 
-    def __post_init__(self) -> None:
-        if self._kind not in (_INTERIOR_INDEX, _INTERIOR_TABLE, _LEAF_INDEX, _LEAF_TABLE):
-            raise Undecodable("SQLite: no page of a tree")
-        if not self._end <= self._content <= len(self.page):
-            raise Undecodable("SQLite: a page whose cells lie over its header")
+    def is_one(self) -> bool:
+        """Whether its header says that it is such a page, and where its cells can lie."""
+        kinds = (_INTERIOR_INDEX, _INTERIOR_TABLE, _LEAF_INDEX, _LEAF_TABLE)
+        return self._kind in kinds and self._end <= self._content <= len(self.page)
 
     @property
     def _kind(self) -> int:
@@ -103,18 +107,18 @@ class _Tree:
     def _two(self, at: int) -> int:
         return int.from_bytes(self.page[at : at + 2], "big")
 
-    def spare(self) -> Iterator[bytes]:
+    def spare(self) -> list[bytes]:
         """What lies between the list of cells and the first, and in the blocks between cells that
-        the page calls free. Raises Undecodable where it calls free what cannot be."""
+        the page calls free; all of it where it calls free what cannot be."""
         blocks = [self.page[self._end : self._content]]
         at = self._two(self.begin + 1)
         while at:
             size, following = self._two(at + 2), self._two(at)
             if size < 4 or at + size > len(self.page) or 0 < following < at + size:
-                raise Undecodable("SQLite: free blocks that lie over each other")
+                return [self.page]
             blocks.append(self.page[at + 4 : at + size])
             at = following
-        yield from blocks
+        return blocks
 
     def values(self) -> Iterator[bytes]:
         """Texts and bytes of the cells that the page lists, as far as they lie in it. A cell that
