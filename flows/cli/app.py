@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from flows.cli import evidence as cli_evidence
+from flows.cli import plan as cli_plan
 from flows.cli import requests as cli_requests
 from flows.cli.base import (
     CertificateOption,
@@ -383,138 +384,6 @@ def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
 
 
 @app.command()
-def plan(
-    shards: Annotated[
-        str, typer.Option("--shards", metavar="M[,M...]", help="m, one or several.")
-    ] = "",
-    slices: Annotated[
-        str, typer.Option("--slices", metavar="L[,L...]", help="L, one or several.")
-    ] = "",
-    budget: Annotated[
-        str, typer.Option("--budget", metavar="B[,B...]", help="B, one or several.")
-    ] = "",
-    sequences: Annotated[str, typer.Option("--sequences", help="cyclic, bms or optimised.")] = "",
-    prior: Annotated[
-        str,
-        typer.Option(
-            "--prior",
-            metavar="P,P,...|uniform",
-            help="Chance of the next request per slice of a shard.",
-        ),
-    ] = "",
-    subjects: Annotated[
-        int,
-        typer.Option(
-            "--subjects", min=0, help="How many there are. 0: requests name slices, without end."
-        ),
-    ] = 0,
-    once: Annotated[bool, typer.Option("--once", help="Each subject asks at most once.")] = False,
-    zipf: Annotated[float, typer.Option("--zipf", help="Exponent: few subjects ask most.")] = 0.0,
-    burst: Annotated[
-        int, typer.Option("--burst", min=1, help="Whoever asks, asks so often in a row.")
-    ] = 1,
-    skew: Annotated[
-        str,
-        typer.Option(
-            "--skew",
-            metavar="SUBJECTS:REQUESTS",
-            help="A likely group: 0.2:0.8 = 20% of subjects make 80% of requests.",
-        ),
-    ] = "",
-    tiers: Annotated[
-        str,
-        typer.Option(
-            "--tiers", metavar="N,N", help="Slices of the likely group and of the others."
-        ),
-    ] = "",
-    records: Annotated[
-        int, typer.Option("--records", min=0, help="Records, for collateral and repair.")
-    ] = 0,
-    policy: Annotated[
-        str, typer.Option("--policy", help="first_shard_dead, all_shards_dead or mean_depth.")
-    ] = "",
-    floor: Annotated[
-        float, typer.Option("--floor", help="Mean live depth that counts as spent.")
-    ] = 0.0,
-    requests_per_day: Annotated[
-        float, typer.Option("--requests-per-day", help="Turns requests into dates.")
-    ] = 0,
-    target: Annotated[
-        str,
-        typer.Option(
-            "--target", metavar="TIME", help='Search the cheapest layout that lasts, as "90 days".'
-        ),
-    ] = "",
-    rows_per_second: Annotated[
-        float,
-        typer.Option("--rows-per-second", help="Training speed: shows what repair keeps up with."),
-    ] = 0.0,
-    suggest_prior: Annotated[
-        bool, typer.Option("--suggest-prior", help="A prior for s3t.toml; nothing is changed.")
-    ] = False,
-    plot: Annotated[
-        str,
-        typer.Option("--plot", metavar="FILE", help="Depth against requests: .png, .svg or .html."),
-    ] = "",
-    runs: Annotated[int, typer.Option("--runs", min=10, max=1_000_000)] = 4000,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """What a layout would take and how long it would last: before any training, in or outside a
-    workspace."""
-    from flows.use_cases import planning
-
-    opened = open_if_there(workspace)
-    from s3t_core.config import Config
-
-    config = opened.config if opened else Config()
-    if suggest_prior:
-        _suggest_prior(opened, skew, tiers, as_json)
-        return
-    if plot:
-        planning.check_plot(Path(plot))
-    question = planning.question_of(
-        config,
-        _rows_there(opened),
-        {
-            "shards": shards,
-            "slices": slices,
-            "budget": budget,
-            "sequences": sequences,
-            "prior": prior,
-            "subjects": subjects,
-            "once": once,
-            "zipf": zipf,
-            "burst": burst,
-            "skew": skew,
-            "tiers": tiers,
-            "records": records,
-            "policy": policy,
-            "floor": floor,
-            "requests_per_day": requests_per_day,
-            "target": target,
-            "rows_per_second": rows_per_second,
-            "runs": runs,
-            "seed": seed,
-        },
-    )
-    with working("Simulating request streams"):
-        document = planning.plan(question, config)
-    if plot:
-        planning.write_plot(Path(plot), document["plans"])
-    show(as_json, document, lambda d: planning.told_plan(d, console().width))
-
-
-def _rows_there(opened: "Workspace | None") -> int:
-    """How many rows the workspace's data has; 0 where there is no workspace or no data."""
-    if opened is None or not (opened.root / "data.dvc").exists():
-        return 0
-    dataset = opened.ledger.state().dataset
-    return dataset.rows() if dataset else 0
-
-
-@app.command()
 def predict(
     texts: Annotated[
         list[str] | None, typer.Argument(metavar="[TEXT...]", help="Texts to label.")
@@ -576,6 +445,9 @@ def predict(
     )
 
 
+app.command()(cli_plan.plan)
+
+
 for _name, _evidence in cli_evidence.COMMANDS.items():
     app.command(name=_name)(_evidence)
 
@@ -593,22 +465,6 @@ def demo(
 
 
 # --- parts
-
-
-def _suggest_prior(opened: "Workspace | None", skew: str, tiers: str, as_json: bool) -> None:
-    """From a skew and tiers, else from the slices that past erasures silenced in the workspace."""
-    from flows.use_cases import planning
-
-    found, origin = planning.suggested(opened, skew, tiers)
-    show(
-        as_json,
-        {"suggested_prior": list(found), "from": origin},
-        lambda d: [
-            f"prior = [{', '.join(f'{p:g}' for p in d['suggested_prior'])}]   # {d['from']}",
-            "Nothing was changed. Writing it under [system] in s3t.toml is your choice, outside "
-            'the guarantee (docs/threat-model.md), and needs sequences = "bms" or "optimised".',
-        ],
-    )
 
 
 def _check_source(
