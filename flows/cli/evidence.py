@@ -58,51 +58,55 @@ def verify(
         sys.exit(1 if result["problems"] else UNDECIDED)
 
 
+_Since = Annotated[
+    str,
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        help="The report's period begins here: a day, "
+        "a time, or how far back (30d). Default: with the ledger.",
+    ),
+]
+_Out = Annotated[
+    str,
+    typer.Option("--out", metavar="DIR", help="Where the report goes (default: .s3t/reports/DAY)."),
+]
+_Bundle = Annotated[
+    str,
+    typer.Option(
+        "--bundle",
+        metavar="FILE.zip",
+        help="Every certificate with its proofs and a verifier that runs by itself.",
+    ),
+]
+_Ledger = Annotated[
+    str, typer.Option("--ledger", metavar="FILE.jsonl", help="The whole ledger, signed.")
+]
+_Kept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="FILE",
+        help="A checkpoint that the auditor kept; the bundle proves that the ledger continues it.",
+    ),
+]
+_Replay = Annotated[
+    str,
+    typer.Option(
+        "--replay",
+        metavar="N|all",
+        help="Train so many random live stages again and compare bytes.",
+    ),
+]
+
+
 def audit(
-    since: Annotated[
-        str,
-        typer.Option(
-            "--since",
-            metavar="TIME",
-            help="The report's period begins here: a day, "
-            "a time, or how far back (30d). Default: with the ledger.",
-        ),
-    ] = "",
-    out: Annotated[
-        str,
-        typer.Option(
-            "--out", metavar="DIR", help="Where the report goes (default: .s3t/reports/DAY)."
-        ),
-    ] = "",
-    bundle: Annotated[
-        str,
-        typer.Option(
-            "--bundle",
-            metavar="FILE.zip",
-            help="Every certificate with its proofs and a verifier that runs by itself.",
-        ),
-    ] = "",
-    ledger: Annotated[
-        str, typer.Option("--ledger", metavar="FILE.jsonl", help="The whole ledger, signed.")
-    ] = "",
-    kept: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--checkpoint",
-            metavar="FILE",
-            help="A checkpoint that the "
-            "auditor kept; the bundle proves that the ledger continues "
-            "it.",
-        ),
-    ] = None,
-    replay: Annotated[
-        str,
-        typer.Option(
-            "--replay",
-            metavar="N|all",
-            help="Train so many random live stages again and compare bytes.",
-        ),
-    ] = "",
+    since: _Since = "",
+    out: _Out = "",
+    bundle: _Bundle = "",
+    ledger: _Ledger = "",
+    kept: _Kept = None,
+    replay: _Replay = "",
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -66,50 +66,56 @@ RETURNED = ("withdrawal", "rejection")
 """States in which a request ended, and nothing was erased."""
 
 
-def request(
-    subjects: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[SUBJECT]...",
-            help=(
-                "Ids as in the source. Better with --stdin or --file: what stands on a command "
-                "line stands in `ps` and in the shell's history. Ids that begin with - come after "
-                "--."
-            ),
+_Subjects = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SUBJECT]...",
+        help=(
+            "Ids as in the source. Better with --stdin or --file: what stands on a command "
+            "line stands in `ps` and in the shell's history. Ids that begin with - come after "
+            "--."
         ),
-    ] = None,
+    ),
+]
+_Column = Annotated[
+    str,
+    typer.Option(
+        "--column",
+        metavar="NAME",
+        help="The file is a table (CSV) with ids "
+        "in this column. Without it: one a line, or a table that has the "
+        "column [data] subject.",
+    ),
+]
+_Hashed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hashed",
+        metavar="sha256:HEX",
+        help=(
+            "Who has an id with this hash (sha256, sha1 or md5; where nobody has, of the id in "
+            "lower case without blanks) when it is carried out. May stand several times."
+        ),
+    ),
+]
+_Key = Annotated[
+    str,
+    typer.Option(
+        "--key",
+        help="An idempotency key of yours: asked again with it, the "
+        "request is the same one, also when it is closed.",
+    ),
+]
+
+
+def request(
+    subjects: _Subjects = None,
     stdin: StdinOption = False,
     file: FileOption = None,
-    column: Annotated[
-        str,
-        typer.Option(
-            "--column",
-            metavar="NAME",
-            help="The file is a table (CSV) with ids "
-            "in this column. Without it: one a line, or a table that has the "
-            "column [data] subject.",
-        ),
-    ] = "",
+    column: _Column = "",
     record: RecordOption = "",
-    hashed: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--hashed",
-            metavar="sha256:HEX",
-            help=(
-                "Who has an id with this hash (sha256, sha1 or md5; where nobody has, of the id in "
-                "lower case without blanks) when it is carried out. May stand several times."
-            ),
-        ),
-    ] = None,
-    key: Annotated[
-        str,
-        typer.Option(
-            "--key",
-            help="An idempotency key of yours: asked again with it, the "
-            "request is the same one, also when it is closed.",
-        ),
-    ] = "",
+    hashed: _Hashed = None,
+    key: _Key = "",
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
