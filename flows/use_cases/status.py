@@ -9,13 +9,13 @@ from typing import Any, Protocol
 from flows.use_cases.documents import StatusDocument
 from flows.use_cases.next_steps import why_unmeasured
 from flows.workspace.parts import HasBudget, HasConfig, HasRegistry
-from flows.workspace.verified import Held, document_problems
+from flows.workspace.verified import Verifiable, document_problems
 from s3t_core.erasure.closing import as_told, view_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError
 
 
-class Watched(Held, HasConfig, HasBudget, HasRegistry, Protocol):
+class Watched(Verifiable, HasConfig, HasBudget, HasRegistry, Protocol):
     """What tells how a workspace stands."""
 
 

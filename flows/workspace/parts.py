@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from flows.adapters.runner import ProcessRunner
     from s3t_core.learning.store import StageStore
 
-Told = dict[str, Any]
-"""JSON values (flows.budget)."""
-
 
 class HasConfig(Protocol):
     """Settings."""
@@ -141,10 +138,10 @@ class HasStages(Protocol):
 class HasBudget(Protocol):
     """The deletion-rate budget."""
 
-    def budget_of(self, state: State) -> Told | None:
+    def budget_of(self, state: State) -> dict[str, Any] | None:
         """Where it stands, None before there is a release."""
 
-    def forecast_of(self, state: State) -> Told | None:
+    def forecast_of(self, state: State) -> dict[str, Any] | None:
         """How long it is expected to last, None where nothing can be foreseen."""
 
     def budget_tags(self, state: State) -> dict[str, str]:

@@ -6,11 +6,11 @@ from flows.workspace.parts import HasDocuments, HasLedger, HasRequests, HasSigni
 from s3t_core.erasure.closing import DocumentProblems, check_documents
 
 
-class Held(HasLedger, HasRequests, HasSigning, HasDocuments, Protocol):
+class Verifiable(HasLedger, HasRequests, HasSigning, HasDocuments, Protocol):
     """What is held against one another."""
 
 
-def check_whole(workspace: Held) -> DocumentProblems:
+def check_whole(workspace: Verifiable) -> DocumentProblems:
     """Hold everything against the ledger that a quick command takes from memory: every
     checkpoint, the requests, the suppression list. Returns what is wrong with closing
     documents: one that is gone stops no erasure. Raises LedgerError, CertificateError."""
@@ -19,7 +19,7 @@ def check_whole(workspace: Held) -> DocumentProblems:
     return document_problems(workspace, whole=True)
 
 
-def document_problems(workspace: Held, whole: bool = False) -> DocumentProblems:
+def document_problems(workspace: Verifiable, whole: bool = False) -> DocumentProblems:
     """What is wrong with closing documents on disk; those that were as recorded before, and are
     the same files still, are taken from memory unless `whole`."""
     memory, folder = workspace.signing.memory, workspace.certificates_dir
