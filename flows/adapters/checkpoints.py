@@ -131,9 +131,9 @@ class CheckpointFiles:
         found: list[tuple[Checkpoint, str, bool]] = []
         for path in sorted(self._reachable(self._outside).glob("*.json")):
             known = None if whole else self._memory.recall(_KIND, path)
-            if known is None:
+            if not isinstance(known, list):
                 found += [(*read, True) for read in self._read(path, ledger)]
-            elif isinstance(known, list) and known:
+            elif known:
                 found.append((*_from_memory(known), False))
         ours = [f for f in found if f[0].ledger == ledger]
         largest = max((c.head.size for c, _, _ in ours), default=0)
