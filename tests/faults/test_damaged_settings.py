@@ -3,7 +3,6 @@ in a traceback."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.config import Config, parse_config, render_config
 from s3t_core.errors import Busy, OrchestrationError, UsageError, WorkspaceError
 from s3t_core.files import locked
+from tests.waiting import fails_after
 
 DEEP = "[" * 100_000
 SETTINGS = {
@@ -285,15 +285,12 @@ def test_what_lies_in_the_place_of_a_lock_or_a_log_is_refused_in_words_and_not_w
         "prefect/server.log": SharedServer(path.parent, 1)._log,
         ".s3t": lambda: locked(path, 1),
     }
-    signal.alarm(30)
-    try:
-        with (
-            pytest.raises(WorkspaceError, match=rf"expected .*{path.name} to be a file of its own"),
-            uses.get(name, uses[path.parent.name])(),
-        ):
-            pass
-    finally:
-        signal.alarm(0)
+    with (
+        fails_after(30),
+        pytest.raises(WorkspaceError, match=rf"expected .*{path.name} to be a file of its own"),
+        uses.get(name, uses[path.parent.name])(),
+    ):
+        pass
 
 
 def test_a_lock_that_is_held_is_waited_for_no_longer_than_was_said(tmp_path: Path) -> None:

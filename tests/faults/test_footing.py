@@ -4,7 +4,6 @@ rows; a pipe."""
 import hashlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -33,8 +32,8 @@ from s3t_core.errors import DataError, GuaranteeError, StorageError
 from s3t_core.identity_index import IDENTITY_PATH
 from s3t_core.records import subject_digest
 from s3t_core.slicefile import HELD_OUT_PATH, is_slice_file, subjects_of
-from tests.faults.waiting import fails_after
 from tests.flows.conftest import tiny_config, write_csv
+from tests.waiting import fails_after
 
 ANN, BOB = "ann@example.org", "bob@example.org"
 TEXT = "words of Ann's that nobody else ever said in this very order"
@@ -325,9 +324,11 @@ def test_a_pipe_in_the_place_of_a_file_is_named_and_not_waited_for(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         os.mkfifo(path)
-    signal.alarm(30)
-    with pytest.raises(
-        GuaranteeError, match=rf"expected .*{path.name} to be a file, got a pipe.*take it away"
+    with (
+        fails_after(30),
+        pytest.raises(
+            GuaranteeError, match=rf"expected .*{path.name} to be a file, got a pipe.*take it away"
+        ),
     ):
         _erase(place)
 
@@ -382,15 +383,15 @@ def test_a_request_is_taken_where_a_data_file_is_none(
 ) -> None:
     (place.root / what).unlink()
     os.mkfifo(place.root / what) if kind == "pipe" else (place.root / what).mkdir()
-    signal.alarm(60)
-    told = look_up(place, {ANN: ANN})[ANN]
-    assert told.found == ("in the data" if HELD_OUT_PATH in what else "not told")
-    digest = "sha256:" + hashlib.sha256(ANN.encode()).hexdigest()
-    assert look_up_hashed(place, [digest])[digest].found == told.found
-    requests = take_requests(Workspace(place.root), [ANN])
-    assert len(requests) == 1 and isinstance(look_alikes(place, requests), dict)
-    with pytest.raises((GuaranteeError, StorageError), match="expected"):
-        _bare(place)
+    with fails_after(60):
+        told = look_up(place, {ANN: ANN})[ANN]
+        assert told.found == ("in the data" if HELD_OUT_PATH in what else "not told")
+        digest = "sha256:" + hashlib.sha256(ANN.encode()).hexdigest()
+        assert look_up_hashed(place, [digest])[digest].found == told.found
+        requests = take_requests(Workspace(place.root), [ANN])
+        assert len(requests) == 1 and isinstance(look_alikes(place, requests), dict)
+        with pytest.raises((GuaranteeError, StorageError), match="expected"):
+            _bare(place)
 
 
 def test_git_is_waited_for_so_long_and_ended_with_what_it_started(tmp_path: Path) -> None:

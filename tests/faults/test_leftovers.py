@@ -20,7 +20,7 @@ from s3t_core.errors import StorageError
 from s3t_core.files import remove_tree
 from s3t_core.learning.store import LocalStageStore
 from s3t_core.ports import Target
-from tests.faults.waiting import fails_after
+from tests.waiting import fails_after
 
 TEXT = "the canary sings of a very particular morning in the harbour"
 

@@ -10,7 +10,6 @@ import json
 import lzma
 import os
 import re
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -36,6 +35,7 @@ from s3t_core.errors import ResidueFound
 from s3t_core.ports import ScanReport, Target
 from s3t_core.records import Row
 from s3t_core.slicefile import write_rows
+from tests.waiting import fails_after
 
 HER = "a" * 64
 TARGET = Target("q", HER, "")
@@ -1230,17 +1230,8 @@ def _made(path: Path, kind: str) -> None:
 
 def _within(seconds: int, work: Callable[[], Any]) -> Any:
     """What `work` returns, which must not wait."""
-
-    def late(*_: object) -> None:
-        pytest.fail("it waits")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
+    with fails_after(seconds):
         return work()
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize(
