@@ -375,7 +375,7 @@ class WorkspaceResidue:
                 if bucket.url in self._written:
                     bucket.abort_uploads()
                 for name in bucket.names():
-                    if not name.endswith("/") and bucket.fetch(name, path):
+                    if bucket.fetch(name, path):
                         yield f"{bucket.url}/{name}", path
                         path.unlink()
 

@@ -35,6 +35,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -59,6 +60,7 @@ from s3t_core.erasure.decoding.parts import (
     Unpack,
     spooled,
 )
+from s3t_core.erasure.decoding.tables import has_database
 from s3t_core.erasure.needles import NeedleSet
 from s3t_core.erasure.walk import git_links, resolved, walk
 from s3t_core.errors import printable
@@ -73,6 +75,12 @@ _HEX = re.compile(r"[0-9a-f]+(\.dir)?")
 _DVC_OBJECT = re.compile(r"files/md5/([0-9a-f]{2})/([0-9a-f]{30})(\.dir)?$")
 _GIT_OBJECT = re.compile(r"(^|/)objects/[0-9a-f]{2}/([0-9a-f]{38}([0-9a-f]{24})?|tmp_obj_\w+)$")
 _GIT_PACK = re.compile(r"(^|/)objects/pack/pack-[0-9a-f]{40}([0-9a-f]{24})?\.pack$")
+_ENDINGS = (
+    (re.compile(r"\.parquet$"), "Parquet"),
+    (re.compile(r"\.safetensors$"), "safetensors"),
+    (re.compile(r"\.(db|sqlite3?)$"), "SQLite"),
+    (re.compile(r"\.(db|sqlite3?)-(wal|journal)$"), "SQLite log"),
+)
 _IN_GIT = re.compile(r"(^|/)\.git/")
 """Names there are the operator's: a branch may be called as they like."""
 """Files of git's in which other directories of git's are named."""
@@ -516,16 +524,29 @@ def _expected_kind(name: str, head: bytes) -> Kind | None:
 
 def _is_what_it_is_called(name: str, kind: Kind | None, file: IO[bytes]) -> bool:
     """Whether a file that has a name of ours can be what the name says."""
+    told = kind.name if kind else ""
     if _GIT_PACK.search(name):
-        return kind is not None and kind.name == "git pack"
-    if name.endswith(".parquet") and not _IN_GIT.search(name):
-        return kind is not None and kind.name == "Parquet"
-    if name.endswith(".safetensors") and not _IN_GIT.search(name):
-        return kind is not None and kind.name == "safetensors"
+        return told == "git pack"
+    called = "" if _IN_GIT.search(name) else _called(name)
+    if called == "SQLite log":
+        return has_database(name) or not _has_bytes(file)
+    if called:
+        return told == called or (called == "SQLite" and not _has_bytes(file))
     if is_half_written(name.rpartition("/")[2]) and kind is None:
         file.seek(0)
         return _is_text(file)
     return True
+
+
+def _called(name: str) -> str:
+    """The kind that a name says, "" where it says none."""
+    return next((kind for ending, kind in _ENDINGS if ending.search(name)), "")
+
+
+def _has_bytes(file: IO[bytes]) -> bool:
+    """Whether anything but zeros is in it."""
+    file.seek(0)
+    return any(chunk.strip(b"\0") for chunk in iter(partial(file.read, CHUNK_BYTES), b""))
 
 
 def _is_text(file: IO[bytes]) -> bool:

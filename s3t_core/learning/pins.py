@@ -31,6 +31,7 @@ PREFIXES = (
     "MKLDNN_",
     "IDEEP_",  # oneDNN
     "MKL_",
+    "DAL_",
     "INTEL_",
     "FBGEMM_",
     "XNNPACK_",

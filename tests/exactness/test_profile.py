@@ -251,6 +251,7 @@ def test_variables_are_known_by_how_they_begin_and_what_cannot_change_a_result_s
         "DNNL_CPU_ISA_HINTS",
         "_ONEDNN_FORCE_MAX_PARTITION_POLICY",
         "_DNNL_DISABLE_COMPILER_BACKEND",
+        "DAL_BLAS_COMPUTE_MODE",
         "MKL_CBWR",
         "MKL_DYNAMIC",
         "OMP_DYNAMIC",

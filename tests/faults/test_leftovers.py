@@ -453,3 +453,36 @@ def test_unfinished_uploads_go_only_where_the_system_writes(tmp_path: Path) -> N
         b"k" * 32,
     ).scan([], [], [])
     assert gone == ["s3://a/ours"]
+
+
+def test_an_object_whose_name_ends_as_a_folders_is_searched_like_any_other(tmp_path: Path) -> None:
+    objects = {"a/": TEXT.encode(), "b": b"x", "customer-4711/": b""}
+
+    class Bucket:
+        url = "s3://a/ours"
+
+        def abort_uploads(self) -> None: ...
+
+        def names(self) -> list[str]:
+            return sorted(objects)
+
+        def check(self) -> None: ...
+
+        def fetch(self, name: str, path: Path) -> bool:
+            path.write_bytes(objects[name])
+            return True
+
+    buckets: Any = [Bucket()]
+    (tmp_path / "tmp").mkdir()
+    report = WorkspaceResidue(
+        tmp_path,
+        [],
+        list,
+        b"",
+        buckets,
+        tmp_path / "tmp",
+        frozenset({"s3://a/ours"}),
+        lambda: lambda _: False,
+        b"k" * 32,
+    ).scan(["customer-4711"], [TEXT], [])
+    assert len({*report.residue, *report.outside, *report.written}) == 2

@@ -1,8 +1,10 @@
 """Values that stand one behind the other, with nothing between them: an id is no word there."""
 
+import gzip
 import io
 import os
 import pickle
+import re
 import sqlite3
 import struct
 import subprocess
@@ -12,9 +14,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from s3t_core.erasure.decoding.logs import JOURNAL_MAGIC, places_in_journal
 from s3t_core.erasure.needles import make_needles
 from s3t_core.erasure.residue import scan
 from s3t_core.ports import ScanReport
@@ -106,6 +109,7 @@ connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute("PRAGMA secure_delete=ON")
 connection.execute("PRAGMA journal_mode=PERSIST")
 connection.execute("CREATE TABLE runs (id TEXT, name TEXT, state TEXT)")
+connection.execute("INSERT INTO runs VALUES ('x', 'y', ?)", ("later " * 200,))
 connection.execute("INSERT INTO runs VALUES (?, ?, 'x')", ("ab12" * 8, sys.argv[2]))
 connection.execute("UPDATE runs SET name = 'bold-fox'")
 os._exit(0)
@@ -132,6 +136,127 @@ def test_an_id_in_rows_that_no_query_shows_is_found(own: Path, kind: str) -> Non
     UNSEEN[kind](own / "mlflow.db")
     there = any(ID.encode() in path.read_bytes() for path in own.iterdir())
     assert there and scanned(own.parent, [ID]).residue
+
+
+_FULL_DISK = """
+import os, resource, signal, sqlite3, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA journal_mode=WAL")
+connection.execute("CREATE TABLE runs (id TEXT, name TEXT, parameters TEXT, state TEXT)")
+connection.commit()
+size = os.path.getsize(sys.argv[1] + "-wal") + 24 + 4096 - int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+try:
+    connection.execute("INSERT INTO runs VALUES ('x', 'y', ?, 'z')", ("later " * 200,))
+    connection.execute("INSERT INTO runs VALUES (?, ?, 'done', 'x')", ("ab12" * 8, sys.argv[2]))
+    connection.commit()
+except sqlite3.OperationalError:
+    os._exit(0)
+os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("cut", [1, 8, 100, 512])
+def test_an_id_in_a_frame_that_was_not_written_to_its_end_is_found(own: Path, cut: int) -> None:
+    """As the disk ran full."""
+    subprocess.run([sys.executable, "-c", _FULL_DISK, str(own / "x.db"), ID, str(cut)], check=True)
+    found = [p.name for p in own.iterdir() if ID.encode() in p.read_bytes()]
+    assert found == ["x.db-wal"]
+    assert scanned(own.parent, [ID]).residue == (".s3t/x.db",)
+
+
+@pytest.mark.parametrize("cut", [1, 4, 8, 100, 600])
+def test_an_id_in_a_record_that_was_not_written_to_its_end_is_found(own: Path, cut: int) -> None:
+    _in_a_journal(own / "x.db")
+    journal = own / "x.db-journal"
+    data = journal.read_bytes()
+    at = data.index(ID.encode())
+    cut_at = 512 + ((at - 512) // 4104 + 1) * 4104 - cut
+    assert cut_at > at + len(ID)
+    journal.write_bytes(data[:cut_at])
+    assert scanned(own.parent, [ID]).residue == (".s3t/x.db",)
+
+
+def test_a_packed_cell_in_a_part_of_a_frame_is_unpacked(own: Path) -> None:
+    connection = sqlite3.connect(own / "x.db")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE t (v BLOB)")
+    connection.commit()
+    size = (own / "x.db-wal").stat().st_size
+    connection.execute("INSERT INTO t VALUES (?)", (gzip.compress(f"It is {ID}.".encode()),))
+    connection.commit()
+    whole, log = (own / "x.db").read_bytes(), (own / "x.db-wal").read_bytes()
+    connection.close()
+    (own / "x.db").write_bytes(whole)
+    (own / "x.db-wal").write_bytes(log[: size + 24 + 4096 - 1])
+    assert scanned(own.parent, [ID]).residue == (".s3t/x.db",)
+
+
+@settings(max_examples=1000)
+@given(places=st.lists(st.integers(0, 3000), max_size=6), size=st.sampled_from([512, 1024]))
+def test_no_byte_of_a_journal_is_in_no_place(places: list[int], size: int) -> None:
+    """Whatever a journal says of itself: what is looked at has every text in it whole."""
+    data = bytearray(3100)
+    for n, at in enumerate(places):
+        data[at : at + 8] = JOURNAL_MAGIC if n % 2 else struct.pack(">L", n + 1) + b"abcd"
+        data[at + 20 : at + 20 + len(ID)] = ID.encode()
+    journal = bytes(data[:3100])
+    read = [place.read() for place in places_in_journal(io.BytesIO(journal), size)]
+    for found in re.finditer(ID.encode(), journal):
+        assert any(ID.encode() in each for each in read), found.start()
+
+
+_NEW = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size=10")
+connection.execute("BEGIN")
+connection.execute("CREATE TABLE runs (id TEXT, name TEXT, state TEXT)")
+for n in range(3000):
+    name = sys.argv[2] if n == 100 else "bold-fox"
+    connection.execute("INSERT INTO runs VALUES (?, ?, 'x')", ("ab12" * 8, name))
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("name", ["x.db", "x.sqlite", "x.sqlite3"])
+def test_a_database_whose_first_page_was_not_written_stops(own: Path, name: str) -> None:
+    """As a process leaves it that is killed while it fills a new one."""
+    subprocess.run([sys.executable, "-c", _NEW, str(own / name), ID], check=True)
+    assert ID.encode() in (own / name).read_bytes()
+    assert f".s3t/{name}" in scanned(own.parent, [ID]).undecodable
+
+
+@pytest.mark.parametrize("size", [16, 100, 4096])
+def test_a_database_without_its_beginning_stops(own: Path, size: int) -> None:
+    _filled(own / "x.db").close()
+    data = (own / "x.db").read_bytes()
+    (own / "x.db").write_bytes(bytes(size) + data[size:])
+    assert scanned(own.parent, [ID]).undecodable == (".s3t/x.db",)
+
+
+@pytest.mark.parametrize("database", [b"", bytes(4096), b"no database", None])
+@pytest.mark.parametrize("zeroed", [0, 32])
+def test_a_log_beside_what_is_no_database_stops(
+    own: Path, database: bytes | None, zeroed: int
+) -> None:
+    _older_frame(own / "x.db")
+    log = (own / "x.db-wal").read_bytes()
+    (own / "x.db-wal").write_bytes(bytes(zeroed) + log[zeroed:])
+    (own / "x.db").unlink()
+    if database is not None:
+        (own / "x.db").write_bytes(database)
+    assert ".s3t/x.db-wal" in scanned(own.parent, [ID]).undecodable
+
+
+@pytest.mark.parametrize("name", ["x.db", "x.db-wal", "x.db-journal"])
+def test_nothing_is_in_what_is_empty(own: Path, name: str) -> None:
+    """What SQLite makes before it has anything to write, and what it leaves."""
+    for data in (b"", bytes(8192)):
+        (own / name).write_bytes(data)
+        report = scanned(own.parent, [ID])
+        assert not report.undecodable and not report.residue
 
 
 @pytest.mark.parametrize("kind", ["older frame of a log", "kept in a journal", "dropped table"])

@@ -31,6 +31,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from s3t_core.erasure.decoding.logs import Place, places_in_journal, places_in_log
 from s3t_core.erasure.decoding.magics import is_lzma, is_zlib
 from s3t_core.erasure.decoding.parts import HEAD_BYTES, Part, Undecodable, stream_of
 from s3t_core.erasure.decoding.streams import pass_lz4, pass_zstd
@@ -40,7 +41,6 @@ _LIKE_BYTES = 32
 _SURE_BYTES = 6
 _NUMBER = re.compile(rb"(?=\0)")
 _POLICIES = 4
-_WAL, _FRAME, _JOURNAL, _RECORD = 32, 24, 512, 8
 _ZLIB = tuple(
     bytes([first, second])
     for first in range(0x08, 0x80, 0x10)
@@ -87,7 +87,7 @@ class Found:
 
 class Pages:
     """Every page of a database that lies in its file, in its write-ahead log and in its journal, in
-    that order."""
+    that order, and what lies between pages there (decoding.logs)."""
 
     def __init__(
         self, database: IO[bytes], log: IO[bytes] | None, journal: IO[bytes] | None
@@ -101,19 +101,16 @@ class Pages:
         self.least = (self._usable - 12) * 32 // 255 - 23
         """So many bytes of a long cell stand in its first page (1.6 of the file format)."""
         count = database.seek(0, io.SEEK_END) // self.size
-        self._places: list[tuple[int, IO[bytes], int]] = [
-            (n + 1, database, n * self.size) for n in range(count)
+        self._places = [
+            Place(n + 1, database, n * self.size, self.size, whole=True) for n in range(count)
         ]
         self._in_file = count
-        for told in (
-            _frames(log, self.size) if log else (),
-            _records(journal, self.size) if journal else (),
-        ):
-            self._places += told
+        self._places += places_in_log(log, self.size) if log else ()
+        self._places += places_in_journal(journal, self.size) if journal else ()
         self._nexts: dict[int, int] = {}
         self._by_number: dict[int, list[int]] = {}
-        for index, (number, _, _) in enumerate(self._places):
-            self._by_number.setdefault(number, []).append(index)
+        for index, place in enumerate(self._places):
+            self._by_number.setdefault(place.number, []).append(index)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -137,13 +134,17 @@ class Pages:
         return found
 
     def number(self, index: int) -> int:
-        """Which page of the database it is, from 1."""
-        return self._places[index][0]
+        """Which page of the database it is, from 1; 0 of bytes that are in none."""
+        return self._places[index].number
+
+    def is_whole(self, index: int) -> bool:
+        """Whether it is a page from its beginning to its end."""
+        return self._places[index].whole
 
     def __getitem__(self, index: int) -> bytes:
-        _, file, at = self._places[index]
-        file.seek(at)
-        return file.read(self.size)[: self._usable]
+        place = self._places[index]
+        data = place.read()
+        return data[: self._usable] if place.whole else data
 
     def runs(self, index: int, begin: int, most: int) -> Iterator[list[tuple[int, int, int]]]:
         """Where the cell that goes on at `begin` of a page may lie: (page, begin, end), one after
@@ -181,9 +182,7 @@ class Pages:
 
     def _next(self, index: int) -> int:
         if index not in self._nexts:
-            _, file, at = self._places[index]
-            file.seek(at)
-            self._nexts[index] = int.from_bytes(file.read(4), "big")
+            self._nexts[index] = int.from_bytes(self._places[index].read()[:4], "big")
         return self._nexts[index]
 
     def _nearest(self, index: int, number: int, policy: int) -> int | None:
@@ -204,29 +203,6 @@ class Pages:
     def read(self, run: list[tuple[int, int, int]]) -> bytes:
         """The bytes of a run."""
         return b"".join(self[index][begin:end] for index, begin, end in run)
-
-
-def _frames(log: IO[bytes], size: int) -> Iterator[tuple[int, IO[bytes], int]]:
-    end = log.seek(0, io.SEEK_END)
-    for at in range(_WAL, end - _FRAME - size + 1, _FRAME + size):
-        log.seek(at)
-        yield int.from_bytes(log.read(4), "big"), log, at + _FRAME
-
-
-def _records(journal: IO[bytes], size: int) -> Iterator[tuple[int, IO[bytes], int]]:
-    """Records of a journal, whose headers stand at the beginnings of sectors."""
-    end = journal.seek(0, io.SEEK_END)
-    journal.seek(20)
-    sector = int.from_bytes(journal.read(4), "big") or _JOURNAL
-    at = sector
-    while at + _RECORD + size <= end:
-        journal.seek(at)
-        number = int.from_bytes(journal.read(4), "big")
-        if 0 < number < 2**31:
-            yield number, journal, at + 4
-            at += size + _RECORD
-        else:
-            at = (at // _JOURNAL + 1) * _JOURNAL
 
 
 def carved(pages: Pages, known: set[bytes]) -> Iterator[Part]:

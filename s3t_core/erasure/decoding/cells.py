@@ -7,7 +7,8 @@ deleted or changed is no word of its own in the bytes of its page: `customercust
 1. A page that lists its cells, as one of the write-ahead log, of a journal or a free one does, is
    cut into values by their headers
 2. what lies between the cells of a page, where deleted ones lose the beginning of their headers,
-   and a page that lists none, nobody can cut: there an id is looked for within words too
+   a page that lists none, a part of a page and what is in none, nobody can cut: there an id is
+   looked for within words too
 3. the cells that a page of the file lists are what a query gives, but where the page is free, or a
    log or a journal lies beside it
 """
@@ -38,7 +39,8 @@ def left_in(pages: Pages) -> Iterator[Uncut]:
     for index in range(len(pages)):
         page = pages[index]
         shown = pages.is_shown(index) and pages.number(index) not in free
-        tree = _tree_of(page, _HEADER if pages.number(index) == 1 else 0)
+        begin = _HEADER if pages.number(index) == 1 else 0
+        tree = _tree_of(page, begin) if pages.is_whole(index) else None
         if tree is not None:
             uncut += tree.spare()
         if not shown:

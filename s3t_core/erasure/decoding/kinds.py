@@ -16,6 +16,7 @@ from s3t_core.erasure.decoding.archives import (
     decode_zip_behind,
     has_tar_checksum,
 )
+from s3t_core.erasure.decoding.logs import JOURNAL_MAGIC, LOG_MAGIC
 from s3t_core.erasure.decoding.magics import is_bzip2, is_gzip, is_lzma, is_zlib
 from s3t_core.erasure.decoding.parts import (
     HEAD_BYTES,
@@ -40,6 +41,7 @@ from s3t_core.erasure.decoding.streams import (
     is_skippable,
 )
 from s3t_core.erasure.decoding.tables import (
+    SQLITE_MAGIC,
     decode_arrow_file,
     decode_arrow_stream,
     decode_beside_sqlite,
@@ -198,10 +200,10 @@ _KINDS = (
     Kind("skippable frame", is_skippable, decode_after_skippable),
     Kind("bzip2", is_bzip2, decode_bzip2),
     Kind("xz", _begins(b"\xfd7zXZ\0"), decode_xz),
-    Kind("SQLite", _begins(b"SQLite format 3\0"), decode_sqlite, packed=False, beside=True),
+    Kind("SQLite", _begins(SQLITE_MAGIC), decode_sqlite, packed=False, beside=True),
     Kind(
         "SQLite log",
-        _begins(b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83", b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"),
+        _begins(*LOG_MAGIC, JOURNAL_MAGIC),
         decode_beside_sqlite,
         packed=False,
         beside=True,

@@ -37,6 +37,7 @@ _DATA_PAGES = (5, 8)
 _BATCH_ROWS = 2048
 _ARROW_BEGIN, _ARROW_END = 8, 10
 """Bytes of a file before its stream, and behind its footer."""
+SQLITE_MAGIC = b"SQLite format 3\0"
 _BEGINNING = 256
 """By so many bytes a cell that was deleted is told from those that are there."""
 _BATCH_CELLS = 2**20
@@ -244,10 +245,19 @@ def _queried(source: Source) -> Iterator[Part]:
 def decode_beside_sqlite(source: Source) -> Iterator[Part]:
     """A write-ahead log or a journal: its pages are read with the database beside it, or by nobody.
     One whose header was zeroed is of no kind; it is read with its database all the same."""
-    database = re.fullmatch(r"(.*)-(wal|journal)", str(source.path or ""))
-    if database is None or not Path(database[1]).is_file():
+    if not has_database(str(source.path or "")):
         raise Undecodable("SQLite: a log without its database")
     yield b""
+
+
+def has_database(log: str) -> bool:
+    """Whether the database that a write-ahead log or a journal belongs to by its name is one: else
+    nobody reads it."""
+    database = re.fullmatch(r"(.*)-(wal|journal)", log)
+    if database is None or not Path(database[1]).is_file():
+        return False
+    with Path(database[1]).open("rb") as file:
+        return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
 
 
 def _copy(source: Source, folder: Path) -> Path:
