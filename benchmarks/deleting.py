@@ -161,9 +161,9 @@ def _alone(place: Workspace, subject: str) -> tuple[float, float]:
     """Seconds from the request to the alias moved, and to the certificate."""
     begun = time.monotonic()
     take_requests(place, [subject])
-    with access.changing(place):
+    with access.changing(place) as held:
         eraser = Eraser(
-            erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+            erase_ports(place, held), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
         )
         plan = eraser.plan()
         if plan is None:

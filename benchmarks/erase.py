@@ -56,10 +56,10 @@ def main() -> None:
 
 def erase_timed(place: Workspace) -> dict[str, float]:
     """Seconds of each step of one erase run."""
-    with access.changing(place):
+    with access.changing(place) as held:
         begun = time.monotonic()
         eraser = Eraser(
-            erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+            erase_ports(place, held), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
         )
         told = {"start": round(time.monotonic() - begun, 2)}
         begun = time.monotonic()

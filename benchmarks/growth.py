@@ -20,7 +20,7 @@ from benchmarks.report import Line, at_most, middle, tell, timed
 from flows.use_cases.planning import Question, plan
 from flows.use_cases.requests import take_requests
 from flows.use_cases.status import status_of
-from flows.workspace import stores
+from flows.workspace import access, stores
 from flows.workspace.creating import create_workspace
 from s3t_core.config import Config
 from s3t_core.domain import Release, Replica, StageRecord
@@ -98,7 +98,8 @@ def registering(folder: Path) -> list[Line]:
             KEY,
         )
         full = _release(place, shards, 3)
-        stores.pin_settings(place)
+        with access.changing(place) as held:
+            stores.pin_settings(place, held)
         place.registry.publish(_named(full, "release-first"), {}, {})
         before = _bytes(place.state_dir / "mlartifacts")
         lost = [

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 
-from flows.adapters.lease import Lease
 from flows.adapters.local import is_held
 from flows.progress import current
 from flows.use_cases.documents import Certified, ErasureDocument, Waiting
@@ -21,6 +20,7 @@ from flows.use_cases.replacing import train_first
 from flows.use_cases.retraining import Deployment, have_retrained, want_retrain
 from flows.use_cases.steps import Steps
 from flows.workspace import access
+from flows.workspace.change import Change
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.sweeping import sweep
 from flows.workspace.verified import check_whole
@@ -59,23 +59,23 @@ def erase_pending(
     training = _WAIT_SECONDS if is_held(workspace.training_lock_path) else 0
     with (
         healing_a_lost_lease(workspace),
-        access.changing(workspace, max(wait_seconds, training)) as lease,
+        access.changing(workspace, max(wait_seconds, training)) as held,
     ):
-        sweep(workspace)
+        sweep(workspace, held)
         documents = check_whole(workspace)
-        healed = reconcile(workspace)
+        healed = reconcile(workspace, held)
         eraser = Eraser(
-            erase_ports(workspace),
+            erase_ports(workspace, held),
             erase_policy(workspace),
             lambda: f"plan-{uuid.uuid4().hex[:16]}",
-            partial(train_first, workspace, problems, steps),
+            partial(train_first, workspace, held, problems, steps),
         )
         alike: dict[str, frozenset[str]] = {}
-        plans = list(_erase(workspace, eraser, lease, alike, steps))
+        plans = list(_erase(workspace, eraser, held, alike, steps))
         problems += [
             healed.problem or unserved(workspace),
             *documents.told(),
-            want_retrain(workspace),
+            want_retrain(workspace, held),
         ]
         workspace.signing.write_checkpoint()
     outcome, reason = have_retrained(workspace, steps, full_retrain)
@@ -156,7 +156,7 @@ def _closed(
 def _erase(
     workspace: Workspace,
     eraser: Eraser,
-    lease: Lease,
+    held: Change,
     alike: dict[str, frozenset[str]],
     steps: Steps,
 ) -> Iterator[ErasurePlan]:
@@ -169,7 +169,7 @@ def _erase(
             return
         alike |= look_alikes(workspace, workspace.requests.get(plan.requests))
         for step in STEPS:
-            lease.check()
+            held.check()
             with current().spinner(_TOLD[step]):
                 steps.run(step, partial(eraser.run_step, step, plan))
         yield plan

@@ -37,16 +37,17 @@ from flows.use_cases.next_steps import told_thin
 from flows.use_cases.reconciling import healing_a_lost_lease
 from flows.use_cases.steps import AS_THEY_STAND, Steps
 from flows.workspace import access, stores
+from flows.workspace.change import Change
 from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace, refuse_open_plan
-from s3t_core.config import DataConfig
+from s3t_core.config import Config, DataConfig
 from s3t_core.domain import DatasetVersion, SliceId, Tiers
 from s3t_core.erasure import events
 from s3t_core.erasure.state import State
 from s3t_core.errors import DataError
 from s3t_core.files import remove_tree
 from s3t_core.records import record_digest, subject_digest
-from s3t_core.snapshot import Refused, SnapshotBuilder, SourceRow
+from s3t_core.snapshot import Refused, SnapshotBuilder, SnapshotCounts, SourceRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,22 +90,28 @@ def run_ingest(
 ) -> IngestReport:
     """Ingest under the locks. `append`: unite with what is there. `shrink`: also where much of what
     is there would be gone ([data] max_shrink)."""
-    with healing_a_lost_lease(workspace), access.training(workspace), access.changing(workspace):
-        return ingest_source(workspace, sources, append, chunk_rows, shrink, steps)
+    with (
+        healing_a_lost_lease(workspace),
+        access.training(workspace),
+        access.changing(workspace) as held,
+    ):
+        return ingest_source(workspace, held, sources, append, chunk_rows, shrink, steps)
 
 
 def ingest_source(
     workspace: Workspace,
+    held: Change,
     source: str | list[str],
     append: bool,
     chunk_rows: int,
     shrink: bool = False,
     steps: Steps = AS_THEY_STAND,
 ) -> IngestReport:
-    """Ingest; the caller holds the locks."""
+    """Ingest, while the workspace is held, and its training."""
     from flows.adapters.sources import named
     from flows.adapters.sources.preflight import preflight
 
+    held.require()
     sources = named(source)
     for each in sources:
         workspace.check_example_key(each)
@@ -114,16 +121,17 @@ def ingest_source(
     if append and state.dataset is not None:
         check_topology(workspace, state)
     folder = workspace.temporary_dir / f"ingest-{os.getpid()}"
-    sweep(workspace)
+    sweep(workspace, held)
     as_owner_only(folder / "spool")
     try:
-        return _ingest(workspace, state, sources, append, chunk_rows, folder, shrink, steps)
+        return _ingest(workspace, held, state, sources, append, chunk_rows, folder, shrink, steps)
     finally:
         remove_tree(workspace.temporary_dir)
 
 
 def _ingest(
     workspace: Workspace,
+    held: Change,
     state: State,
     sources: list[str],
     append: bool,
@@ -132,12 +140,12 @@ def _ingest(
     shrink: bool,
     steps: Steps,
 ) -> IngestReport:
-    config, topology = workspace.config, workspace.config.topology
+    config = workspace.config
     workspace.requests.check()
     rule, columns = id_basis(workspace, state, append, shrink)
     builder = SnapshotBuilder(
         workspace.keys,
-        topology,
+        config.topology,
         config.data.held_out,
         folder / "spool",
         suppressed_by(state),
@@ -180,27 +188,38 @@ def _ingest(
     if not append and not shrink:
         check_shrinkage(workspace, state, builder)
     version, changed = steps.run(
-        "version-data", lambda: version_files(workspace, state, folder / "data", described)
+        "version-data", lambda: version_files(workspace, held, state, folder / "data", described)
     )
     workspace.datasets.quarantine.hold(refused, append)
     workspace.signing.write_checkpoint()
-    counts = builder.counts
+    return _reported(config, taken, builder.counts, refused, version, changed)
+
+
+def _reported(
+    config: Config,
+    taken: "Taken",
+    counts: SnapshotCounts,
+    refused: list[QuarantinedRow],
+    version: str,
+    changed: bool,
+) -> IngestReport:
+    topology = config.topology
     return IngestReport(
-        counts.records,
-        counts.held_out,
-        len(refused),
-        counts.suppressed,
-        counts.nearly,
-        counts.subjects,
-        _count_reasons(refused),
-        {k: v for k, v in taken.warned.items() if v},
-        _skew(counts.rows_per_slice, topology.shards, topology.slices),
-        counts.largest_subjects,
-        version,
-        changed,
-        taken.read_as,
-        [*taken.notes, *told_thin(counts.held_out, counts.rows_per_slice.values(), config)],
-        taken.undeclared.shown(),
+        records=counts.records,
+        held_out=counts.held_out,
+        quarantined=len(refused),
+        suppressed=counts.suppressed,
+        nearly=counts.nearly,
+        subjects=counts.subjects,
+        reasons=_count_reasons(refused),
+        warnings={k: v for k, v in taken.warned.items() if v},
+        rows_per_slice=_skew(counts.rows_per_slice, topology.shards, topology.slices),
+        largest_subjects=counts.largest_subjects,
+        dataset_version=version,
+        changed=changed,
+        read_as=taken.read_as,
+        notes=[*taken.notes, *told_thin(counts.held_out, counts.rows_per_slice.values(), config)],
+        refused_labels=taken.undeclared.shown(),
     )
 
 
@@ -285,10 +304,10 @@ def _write_slices(
 
 
 def version_files(
-    workspace: Workspace, state: State, folder: Path, described: DatasetVersion
+    workspace: Workspace, held: Change, state: State, folder: Path, described: DatasetVersion
 ) -> tuple[str, bool]:
     """Step 4: (version, whether it is a new one)."""
-    stores.pin_settings(workspace)
+    stores.pin_settings(workspace, held)
     with current().spinner("Versioning the data with DVC"):
         same = state.dataset is not None and replace(state.dataset, version="") == described
         workspace.datasets.replace(folder)

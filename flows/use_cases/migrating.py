@@ -34,6 +34,7 @@ from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.settings import CONFIG_NAME
 from flows.use_cases.leaving import LeftPlace
 from flows.workspace import access, stores
+from flows.workspace.change import Change
 from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace, refuse_open_plan
 from s3t_core.canonical import canonical_json
@@ -107,6 +108,13 @@ def _alone(root: Path) -> Iterator[Workspace]:
     with workspace_lock(workspace.training_lock_path), workspace_lock(workspace.lock_path):
         access.check_footing(workspace)
         yield workspace
+
+
+@contextlib.contextmanager
+def _lease(workspace: Workspace) -> Iterator[Change]:
+    """What `_alone` has on this machine, on every other too."""
+    with Lease(workspace.database, CHANGE, lock_place(workspace.lock_path)).held() as lease:
+        yield Change(lease)
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,8 @@ def _check_begin(old: Workspace, new: Workspace) -> None:
     state = old.ledger.state()
     refuse_open_plan(state)
     _check_apart(old, new)
-    stores.claim(old)
+    with _lease(old) as held:
+        stores.claim(old, held)
     old.datasets.check_recorded(state.datasets)
     for section in _FILED:
         if getattr(old.config, section) != getattr(new.config, section):
@@ -298,10 +307,10 @@ class _Move:
         old = self.old
         with (
             Lease(old.database, TRAIN, lock_place(old.training_lock_path), fences=False).held(),
-            Lease(old.database, CHANGE, lock_place(old.lock_path)).held(),
+            _lease(old) as held,
         ):
-            sweep(old)
-            stores.note_cache(old)
+            sweep(old, held)
+            stores.note_cache(old, held)
             state = old.ledger.state()
             if state.moving is None:
                 old.ledger.append(
@@ -313,7 +322,7 @@ class _Move:
                     )
                 )
                 old.signing.write_checkpoint()
-            stores.claim(self.new, begins=True)
+            stores.claim(self.new, held, begins=True)
             self._note(claimed=True, emptied="")
             if self._moves["store"]:
                 self._copy_stages(state)

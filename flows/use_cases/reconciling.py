@@ -22,6 +22,7 @@ from flows.adapters.marks import place_of
 from flows.adapters.s3 import is_bucket
 from flows.use_cases.leaving import LeftPlace
 from flows.workspace import access, stores
+from flows.workspace.change import Change
 from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import DeletionRequest
@@ -47,9 +48,9 @@ def healing_a_lost_lease(workspace: Workspace) -> Iterator[None]:
     except LostLease as error:
         again = Workspace(workspace.root)
         try:
-            with access.changing(again, _TAKEN_OVER_SECONDS):
-                sweep(again)
-                reconcile(again)
+            with access.changing(again, _TAKEN_OVER_SECONDS) as held:
+                sweep(again, held)
+                reconcile(again, held)
                 again.signing.write_checkpoint()
         except S3TError as problem:
             raise LostLease(
@@ -78,18 +79,19 @@ class Healed:
         return self == Healed()
 
 
-def reconcile(workspace: Workspace) -> Healed:
-    """The caller holds the workspace. What a step of an open erasure did is held against the ledger
+def reconcile(workspace: Workspace, held: Change) -> Healed:
+    """Hold everything against the ledger. What a step of an open erasure did is held against it
     like the rest; what its next steps do is left to them. Before the first data there is nothing:
     then nothing is done. Raises StorageError, WorkspaceError."""
+    held.require()
     state = workspace.ledger.state()
     if state.settled is None:
         return Healed()
     for bucket in workspace.buckets:
         bucket.check()
-    stores.claim(workspace)  # what is another's must not be looked at as what came back
-    stores.note_cache(workspace)
-    workspace.signing.note_place()
+    stores.claim(workspace, held)  # what is another's must not be looked at as what came back
+    stores.note_cache(workspace, held)
+    workspace.signing.note_place(held)
     workspace.datasets.repository.put_remote_right()
     registry, problem = False, ""
     if state.plan is None or "cut over" in state.steps:  # else the cut-over makes them agree

@@ -11,6 +11,7 @@ from pathlib import Path
 from flows.use_cases.steps import AS_THEY_STAND, Steps
 from flows.use_cases.training import TrainingSession
 from flows.workspace import access
+from flows.workspace.change import Change
 from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, Release
@@ -26,14 +27,14 @@ from s3t_core.times import parse_time
 
 
 def train_first(
-    workspace: Workspace, problems: list[str], steps: Steps, plan: ErasurePlan
+    workspace: Workspace, held: Change, problems: list[str], steps: Steps, plan: ErasurePlan
 ) -> Replacement | None:
     """A replacement for what the plan would cut over to, when that would spend the budget and no
     request is due soon.
 
-    The caller holds the workspace lock. None: go on without one. A replacement that cannot be
-    trained is no reason to miss a deadline: whatever goes wrong, and when the margin is reached,
-    the erasure goes on without it, and `problems` gets the reason.
+    None: go on without one. A replacement that cannot be trained is no reason to miss a deadline:
+    whatever goes wrong, and when the margin is reached, the erasure goes on without it, and
+    `problems` gets the reason.
     """
     state = workspace.ledger.state()
     requests = workspace.requests.get(plan.requests)
@@ -55,13 +56,13 @@ def train_first(
             )
             if not _would_spend(workspace, state, plan, future):
                 return None  # a shard that the erasure empties does not count as dead
-            return ReplacementSession(workspace, future, until, steps).replacement()
+            return ReplacementSession(workspace, held, future, until, steps).replacement()
     except S3TError as error:
         reason = str(error)
     except Exception as error:  # its message may quote data
         reason = type(error).__name__
     finally:
-        sweep(workspace)
+        sweep(workspace, held)
     problems.append(f"no replacement could be trained first: {reason}")
     return None
 
@@ -87,19 +88,21 @@ class ReplacementSession(TrainingSession):
     def __init__(
         self,
         workspace: Workspace,
+        held: Change,
         future: DatasetVersion,
         until: datetime,
         steps: Steps = AS_THEY_STAND,
     ) -> None:
         super().__init__(workspace, "retrain", steps=steps)
+        self._held = held
         self._future = future
         self._until = until
 
     @contextlib.contextmanager
-    def changing(self) -> Iterator[None]:
+    def changing(self) -> Iterator[Change]:
         """The erase run holds the workspace: only the threads of this one take turns."""
         with self._threads:
-            yield
+            yield self._held
 
     def present(self, state: State) -> DatasetVersion:
         """The data as it will be."""
@@ -116,7 +119,7 @@ class ReplacementSession(TrainingSession):
         del state, spec
         return False
 
-    def sweep(self) -> None:
+    def sweep(self, held: Change) -> None:
         """The erase run has swept."""
 
     def out_of_time(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from flows.use_cases.steps import AS_THEY_STAND, Steps
 from flows.use_cases.training import TrainReport, fill_in
 from flows.workspace import access
+from flows.workspace.change import Change
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, Release, SliceId
 from s3t_core.erasure import events
@@ -59,12 +60,10 @@ def run_retrain(
 # --- wanting and having it run
 
 
-def want_retrain(workspace: Workspace) -> str:
-    """Record that a full retrain is wanted when the budget is spent; the caller holds the workspace
-    lock.
-
-    Returns why none is of use although the budget is spent, else "".
-    """
+def want_retrain(workspace: Workspace, held: Change) -> str:
+    """Record that a full retrain is wanted when the budget is spent. Returns why none is of use
+    although it is spent, else ""."""
+    held.require()
     state = workspace.ledger.state()
     budget = workspace.budget_of(state)
     if state.retrain is not None or budget is None or not budget["exhausted"]:

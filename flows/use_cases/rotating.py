@@ -70,7 +70,7 @@ def move_checkpoints(root: Path, by: str, lost: bool) -> dict[str, str]:
     """
     workspace = Workspace(root, checkpoints="lost" if lost else "moved")
     check_quotes_nobody(workspace, by, "who decides with --by, a name or role")
-    with access.changing(workspace, _WAIT_SECONDS):
+    with access.changing(workspace, _WAIT_SECONDS) as held:
         old, new = (
             workspace.ledger.state().checkpoints_at,
             workspace.config.erasure.log_checkpoints_to,
@@ -85,5 +85,5 @@ def move_checkpoints(root: Path, by: str, lost: bool) -> dict[str, str]:
                 "expected no checkpoints at the old place with --lost, got some; leave --lost "
                 "out: the ledger is held against them first"
             )
-        workspace.signing.note_place(by)
+        workspace.signing.note_place(held, by)
     return {"old": old, "new": new}

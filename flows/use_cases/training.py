@@ -33,6 +33,7 @@ from flows.progress import Advance, current
 from flows.use_cases.reconciling import healing_a_lost_lease
 from flows.use_cases.steps import AS_THEY_STAND, Step, Steps
 from flows.workspace import access
+from flows.workspace.change import Change
 from flows.workspace.composing import ReleaseEvaluator
 from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace, refuse_open_plan, require_data
@@ -119,11 +120,11 @@ class TrainingSession:
     # --- what may differ: a replacement trained first, a repair
 
     @contextlib.contextmanager
-    def changing(self) -> Iterator[None]:
+    def changing(self) -> Iterator[Change]:
         """Hold the workspace while something is written. Raises Busy."""
-        with self._threads, access.changing(self.workspace, self._wait):
+        with self._threads, access.changing(self.workspace, self._wait) as held:
             self._wait = _WAIT_SECONDS
-            yield
+            yield held
 
     def present(self, state: State) -> DatasetVersion:
         """The data to train on."""
@@ -210,11 +211,11 @@ class TrainingSession:
             system.slice_prior,
             workspace.config.training.seed,
         )
-        with self.changing():
+        with self.changing() as held:
             state = workspace.ledger.state()
             refuse_open_plan(state)
             workspace.requests.check()
-            self.sweep()
+            self.sweep(held)
             self.dataset = self.present(state)
             _check_recorded(workspace, state, description)
             self.recipe = make_recipe(
@@ -239,9 +240,9 @@ class TrainingSession:
                 workspace.ledger.append(events.TrainingBegan(time=workspace.now(), run=self.parent))
         return missing
 
-    def sweep(self) -> None:
+    def sweep(self, held: Change) -> None:
         """Remove what a killed process left half-written."""
-        sweep(self.workspace)
+        sweep(self.workspace, held)
 
     def train_missing(self, missing: list[StageSpec]) -> None:
         """Train them; stops early when the data moved."""

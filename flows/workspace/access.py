@@ -8,17 +8,18 @@ from pathlib import Path
 from flows.adapters.footing import check_footing as check_files
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.local import workspace_lock
+from flows.workspace.change import Change
 from flows.workspace.parts import Lockable
 from flows.workspace.workspace import UNFINISHED_MOVE
 from s3t_core.errors import UsageError, WorkspaceError
 
 
 @contextlib.contextmanager
-def changing(workspace: Lockable, wait_seconds: float = 0) -> Iterator[Lease]:
+def changing(workspace: Lockable, wait_seconds: float = 0) -> Iterator[Change]:
     """Be the one who changes the workspace: hold its lock on this machine, and the lease in the
-    database, which keeps other machines out whatever their file system does with locks. Raises
-    Busy, and GuaranteeError where a link or a pipe lies in the place of a file of the
-    system's."""
+    database, which keeps other machines out whatever their file system does with locks. What is
+    given shows it to whatever writes. Raises Busy, and GuaranteeError where a link or a pipe lies
+    in the place of a file of the system's."""
     with workspace_lock(workspace.lock_path, wait_seconds):
         workspace.refuse_migration()
         check_footing(workspace)
@@ -28,7 +29,11 @@ def changing(workspace: Lockable, wait_seconds: float = 0) -> Iterator[Lease]:
         ) as lease:
             settled = workspace.ledger.state().settled  # it may have moved since it was opened
             workspace.pinned.follow(settled)
-            yield lease
+            held = Change(lease)
+            try:
+                yield held
+            finally:
+                held.end()
 
 
 @contextlib.contextmanager

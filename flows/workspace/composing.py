@@ -11,6 +11,7 @@ from flows import adapters
 from flows.adapters.loading import wait_until_unused
 from flows.adapters.local import WorkspaceResidue
 from flows.adapters.s3 import S3Blobs, is_bucket
+from flows.workspace.change import Change
 from flows.workspace.stores import claim, note_cache, present_remotes
 from flows.workspace.workspace import Workspace
 from s3t_core.config import render_config
@@ -28,9 +29,9 @@ _LOADING_SECONDS = 60.0
 """A scan waits so long for a process that loads a version."""
 
 
-def erase_ports(workspace: Workspace) -> ErasePorts:
-    """Everything the eraser works through. The caller holds the workspace."""
-    note_cache(workspace)
+def erase_ports(workspace: Workspace, held: Change) -> ErasePorts:
+    """Everything the eraser works through, while the workspace is held."""
+    note_cache(workspace, held)
     artifacts = workspace.registry.places()
     elsewhere = [
         *present_remotes(workspace),
@@ -44,7 +45,7 @@ def erase_ports(workspace: Workspace) -> ErasePorts:
     buckets = written | {b.url: b for b in workspace.datasets.repository.bucket_remotes()}
     for bucket in buckets.values():
         bucket.check()
-    claim(workspace)
+    claim(workspace, held)
     from flows.adapters.known_subjects import KnownSubjects
 
     residue = WorkspaceResidue(

@@ -12,6 +12,7 @@ from flows.adapters.database import SqlLedger
 from flows.adapters.keys import read_public_keys, read_signing_key
 from flows.adapters.local import workspace_lock
 from flows.adapters.memory import SealedMemory
+from flows.workspace.change import Change
 from flows.workspace.layout import Layout
 from s3t_core.erasure import events
 from s3t_core.erasure.checkpoint import Checkpoint
@@ -86,9 +87,10 @@ class Signing:
         files = self.checkpoints if at == self._outside else self._files(at)
         files.check(name, ledger.state, ledger.leaves, whole)
 
-    def note_place(self, by: str = "") -> None:
+    def note_place(self, held: Change, by: str = "") -> None:
         """Tell the ledger where checkpoints are kept outside, once one is there. `by`: who moves
-        them. The caller holds the workspace."""
+        them."""
+        held.require()
         ledger = self._ledger()
         if ledger.state().checkpoints_at == self._outside:
             return

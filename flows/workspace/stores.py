@@ -3,17 +3,19 @@
 from pathlib import Path
 
 from flows.adapters.marks import claim_place, place_of
+from flows.workspace.change import Change
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure import events
 from s3t_core.errors import WorkspaceError
 
 
-def claim(workspace: Workspace, begins: bool | None = None) -> None:
+def claim(workspace: Workspace, held: Change, begins: bool | None = None) -> None:
     """Mark store and remote as this workspace's: erasures destroy what its ledger does not know
     there. A directory in the workspace needs no mark. `begins`: whether they may be without a
     mark yet; by default, before the first data. Raises WorkspaceError for a place that is, or
     lies within or around, another workspace's, and for one that has lost its mark
     (adapters.marks)."""
+    held.require()
     begins = workspace.ledger.state().settled is None if begins is None else begins
     if not begins:
         _check_cache(workspace)
@@ -51,9 +53,10 @@ def _check_cache(workspace: Workspace) -> None:
         )
 
 
-def note_cache(workspace: Workspace) -> None:
+def note_cache(workspace: Workspace, held: Change) -> None:
     """Tell the ledger where DVC keeps data now, before anything is written there: erasures look
-    there from then on, whoever runs them. The caller holds the workspace."""
+    there from then on, whoever runs them."""
+    held.require()
     found = workspace.datasets.repository.new_cache()
     if found is not None:
         workspace.ledger.append(
@@ -84,7 +87,7 @@ def present_remotes(workspace: Workspace) -> list[Path]:
     return remotes
 
 
-def pin_settings(workspace: Workspace) -> None:
+def pin_settings(workspace: Workspace, held: Change) -> None:
     """Record the settings that must stay from the first data on, because versions and files
     stand under them."""
     from flows.adapters.dvc_repository import write_remote
@@ -92,11 +95,11 @@ def pin_settings(workspace: Workspace) -> None:
     ledger = workspace.ledger
     for bucket in workspace.buckets:
         bucket.check()
-    claim(workspace)
+    claim(workspace, held)
     if not workspace.pinned.is_settled:
         write_remote(workspace.root, workspace.config.dvc.remote)
         settings = workspace.pinned.wanted()
         ledger.append(events.SettingsSettled(time=workspace.now(), settings=settings))
         workspace.pinned.follow(settings)
-    note_cache(workspace)
-    workspace.signing.note_place()
+    note_cache(workspace, held)
+    workspace.signing.note_place(held)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from flows.adapters.loading import sweep_unused
 from flows.adapters.local import close_to_others
+from flows.workspace.change import Change
 from flows.workspace.parts import Sweepable
 from s3t_core.files import (
     is_half_written,
@@ -18,10 +19,11 @@ _SWEPT_APART = ("activations", "loading", "next", "tmp")
 """Directories of `.s3t` that have a sweep of their own."""
 
 
-def sweep(workspace: Sweepable) -> None:
+def sweep(workspace: Sweepable, held: Change) -> None:
     """Remove what a killed process left half-written: spools, copies, temporary files, wherever
-    the system, or a tool under it, writes. Under the lock. What a living process has open
-    stays. Raises StorageError."""
+    the system, or a tool under it, writes. What a living process has open stays. Raises
+    StorageError."""
+    held.require()
     remove_tree(workspace.temporary_dir)
     remove_tree(workspace.next_dir)
     sweep_unused(workspace.state_dir / "loading")

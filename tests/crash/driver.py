@@ -29,6 +29,7 @@ from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.executor import Eraser
+from tests.held import HELD
 
 _PER_TRIAL = 6
 """Kills before a trial's eraser is let finish."""
@@ -160,8 +161,8 @@ def _found(root: Path) -> dict[str, Any]:
 def _erase(root: Path) -> None:
     place = Workspace(root)
     with access.changing(place, 60):
-        sweep(place)
-        ports = replace(erase_ports(place), evaluator=Unmeasured())
+        sweep(place, HELD)
+        ports = replace(erase_ports(place, HELD), evaluator=Unmeasured())
         eraser = Eraser(ports, erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}")
         while eraser.run() is not None:
             pass

@@ -37,6 +37,7 @@ from s3t_core.erasure.merkle import leaf_hash, tree_head
 from s3t_core.erasure.offline import key_id
 from s3t_core.errors import CertificateError, LedgerError, StorageError, UsageError, WorkspaceError
 from tests.faults.carried import plan_for, step
+from tests.held import HELD
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
 ROOT = Path(__file__).parents[2]
@@ -192,7 +193,7 @@ def _setting(place: Workspace, value: Path | str) -> Workspace:
 def _noted(place: Workspace) -> Workspace:
     """After a command that changes the workspace: the ledger names the place outside."""
     with access.changing(place):
-        place.signing.note_place()
+        place.signing.note_place(HELD)
     return Workspace(place.root)
 
 

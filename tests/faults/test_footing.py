@@ -33,6 +33,7 @@ from s3t_core.identity_index import IDENTITY_PATH
 from s3t_core.records import subject_digest
 from s3t_core.slicefile import HELD_OUT_PATH, is_slice_file, subjects_of
 from tests.flows.conftest import tiny_config, write_csv
+from tests.held import HELD
 from tests.waiting import fails_after
 
 ANN, BOB = "ann@example.org", "bob@example.org"
@@ -59,9 +60,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Ann is in the first data version alone, and in quarantine. To be read only."""
     folder = tmp_path_factory.mktemp("footing")
     place = create_workspace(folder / "w", tiny_config(folder / "no backbone"), b"\x05" * 32)
-    ingest_source(Workspace(place.root), _source(folder, ANN, BOB), False, 20_000)
+    ingest_source(Workspace(place.root), HELD, _source(folder, ANN, BOB), False, 20_000)
     quarantine = (place.root / ".s3t/quarantine/rows.jsonl").read_bytes()
-    ingest_source(Workspace(place.root), _source(folder, BOB, "carl"), False, 20_000, True)
+    ingest_source(Workspace(place.root), HELD, _source(folder, BOB, "carl"), False, 20_000, True)
     (place.root / ".s3t/quarantine/rows.jsonl").write_bytes(quarantine)
     return Workspace(place.root)
 
@@ -84,10 +85,10 @@ def _erase(place: Workspace) -> list[str]:
     """As the flow does it; the requests that were certified."""
     place = Workspace(place.root)
     with access.changing(place):
-        sweep(place)
-        reconcile(place)
+        sweep(place, HELD)
+        reconcile(place, HELD)
         plan = Eraser(
-            erase_ports(place), erase_policy(place), lambda: f"plan-{time.time_ns():x}"
+            erase_ports(place, HELD), erase_policy(place), lambda: f"plan-{time.time_ns():x}"
         ).run()
     return list(plan.requests) if plan else []
 
@@ -95,7 +96,7 @@ def _erase(place: Workspace) -> list[str]:
 def _bare(place: Workspace) -> None:
     """The eraser alone, whoever holds the workspace."""
     place = Workspace(place.root)
-    Eraser(erase_ports(place), erase_policy(place), lambda: f"plan-{time.time_ns():x}").run()
+    Eraser(erase_ports(place, HELD), erase_policy(place), lambda: f"plan-{time.time_ns():x}").run()
 
 
 def _version(place: Workspace, number: int) -> DatasetVersion:
@@ -172,7 +173,7 @@ def test_an_eraser_looks_for_links_itself(place: Workspace, tmp_path: Path, what
     take_requests(place, [ANN])
     path = LINKED[what](place)
     there = _moved(path, tmp_path / "disk")
-    for act in (_bare, lambda p: reconcile(Workspace(p.root))):
+    for act in (_bare, lambda p: reconcile(Workspace(p.root), HELD)):
         with pytest.raises(GuaranteeError, match="a link to one elsewhere"):
             act(place)
     path.unlink()
@@ -423,6 +424,7 @@ def test_what_a_killed_ingest_left_of_a_shared_text_locks_no_erasure(
         with pytest.raises(KeyboardInterrupt):
             ingest_source(
                 Workspace(place.root),
+                HELD,
                 _source(tmp_path, *(f"zed{i}" for i in range(8)), text=said),
                 False,
                 20_000,
@@ -435,7 +437,7 @@ def test_what_a_killed_ingest_left_of_a_shared_text_locks_no_erasure(
         subprocess.run(command, cwd=place.root, check=True, capture_output=True)
     take_requests(Workspace(place.root), ["carl"])
     assert len(_erase(place)) == 1
-    ingest_source(Workspace(place.root), _source(tmp_path, BOB, "zed1"), False, 20_000, True)
+    ingest_source(Workspace(place.root), HELD, _source(tmp_path, BOB, "zed1"), False, 20_000, True)
 
 
 def test_what_no_version_has_goes_where_it_is_ours_alone(place: Workspace, tmp_path: Path) -> None:

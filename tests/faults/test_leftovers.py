@@ -20,6 +20,7 @@ from s3t_core.errors import StorageError
 from s3t_core.files import remove_tree
 from s3t_core.learning.store import LocalStageStore
 from s3t_core.ports import Target
+from tests.held import HELD
 from tests.waiting import fails_after
 
 TEXT = "the canary sings of a very particular morning in the harbour"
@@ -39,7 +40,7 @@ def test_spools_copies_and_temporary_files_are_swept(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("a row")
     kept = place.store.put("key", b"weights")
-    sweep(place)
+    sweep(place, HELD)
     assert not any(p.exists() for p in left)
     assert place.store.get(kept) == b"weights"
 
@@ -314,7 +315,7 @@ def test_every_place_that_is_written_to_is_swept(tmp_path: Path, path: str) -> N
     half = place.root / path
     half.parent.mkdir(parents=True, exist_ok=True)
     half.write_text(TEXT)
-    sweep(place)
+    sweep(place, HELD)
     assert not half.exists()
 
 
@@ -325,9 +326,9 @@ def test_what_a_living_process_has_open_is_spared(tmp_path: Path) -> None:
     half.parent.mkdir(parents=True)
     with half.open("wb") as file:
         file.write(b"rows")
-        sweep(place)
+        sweep(place, HELD)
         assert half.exists()
-    sweep(place)
+    sweep(place, HELD)
     assert not half.exists()
 
 
@@ -337,7 +338,7 @@ def test_a_spool_on_another_disk_is_emptied_and_the_link_stays(tmp_path: Path) -
     (tmp_path / "disk" / "ingest-1" / "spool").mkdir(parents=True)
     (tmp_path / "disk" / "ingest-1" / "spool" / "0-0.jsonl").write_text(TEXT)
     place.temporary_dir.symlink_to(tmp_path / "disk")
-    sweep(place)
+    sweep(place, HELD)
     assert list((tmp_path / "disk").iterdir()) == [] and place.temporary_dir.is_symlink()
 
 
@@ -393,7 +394,7 @@ def test_other_remotes_than_the_configured_one_are_left_as_they_are(
         upload.parent.mkdir(parents=True)
         upload.write_text("an upload of theirs")
         upload.parents[3].chmod(0o755)
-    sweep(place)
+    sweep(place, HELD)
     assert all(
         upload.exists() and upload.parents[3].stat().st_mode & 0o777 == 0o755 for upload in uploads
     )

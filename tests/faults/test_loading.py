@@ -14,6 +14,7 @@ from flows.workspace.creating import create_workspace
 from flows.workspace.sweeping import sweep
 from s3t_core.config import Config
 from s3t_core.errors import Busy, StorageError
+from tests.held import HELD
 
 _LOADS = """
 import sys, time
@@ -38,7 +39,7 @@ def test_what_a_dead_process_left_is_swept_whatever_its_number_was(
     )
     left.mkdir(parents=True)
     (left / "stage.safetensors").write_text("weights")
-    sweep(place)
+    sweep(place, HELD)
     assert not left.parent.exists()
 
 

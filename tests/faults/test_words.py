@@ -48,6 +48,7 @@ from s3t_core.identity import HASHES
 from s3t_core.slicefile import read_rows
 from tests.flows.conftest import tiny_config, write_csv
 from tests.flows.prepared import forget_connections
+from tests.held import HELD
 
 ANN, BOB, SPACED, NUMBER = "ann@example.org", "bob@example.org", "Berta van Dam", "100177"
 REFUSED = "refused@example.org"
@@ -99,14 +100,19 @@ def _ingest(place: Workspace, folder: Path, *who: str) -> None:
         for i in range(3 if each == REFUSED else 2)
     ]
     ingest_source(
-        Workspace(place.root), str(write_csv(folder / "people.csv", rows)), False, 20_000, True
+        Workspace(place.root),
+        HELD,
+        str(write_csv(folder / "people.csv", rows)),
+        False,
+        20_000,
+        True,
     )
 
 
 def _erase(place: Workspace) -> dict[str, str]:
     place = Workspace(place.root)
     plan = Eraser(
-        erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+        erase_ports(place, HELD), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
     ).run()
     assert plan is not None
     state = place.ledger.state()
@@ -417,7 +423,7 @@ def test_what_says_of_itself_that_it_is_the_systems_hides_nobody(
 def _set_aside(place: Workspace) -> str:
     """Erase; what is told of the one request that was found, and is not certified."""
     eraser = Eraser(
-        erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+        erase_ports(place, HELD), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
     )
     assert eraser.run() is not None
     (told,) = eraser.uncertified.values()

@@ -41,6 +41,7 @@ from s3t_core.erasure.planner import targets_of
 from s3t_core.errors import Busy, TrainingError, UsageError
 from s3t_core.learning.jobs import MeasureJob, StageJob, StageOutcome
 from tests.flows.conftest import people, write_csv
+from tests.held import HELD
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Workspace]
@@ -90,7 +91,9 @@ def _erase_now(place: Workspace) -> None:
     """The eraser alone: what a run did that was killed before it could want a retrain."""
     with workspace_lock(place.lock_path, 60):
         while Eraser(
-            erase_ports(place), erase_policy(place), lambda: f"plan-{place.ledger.head().size}"
+            erase_ports(place, HELD),
+            erase_policy(place),
+            lambda: f"plan-{place.ledger.head().size}",
         ).run():
             pass
 
@@ -137,7 +140,7 @@ def test_killed_between_trip_and_trigger_the_next_erase_retrains_once(
     _erase_now(place)
     if cut == "before it runs":
         with workspace_lock(place.lock_path):
-            assert want_retrain(place) == ""
+            assert want_retrain(place, HELD) == ""
     champion_of(place).predict(["w1"])  # the other shard serves
     assert erase(str(place.root))["retrain"] == "done"
     assert erase(str(place.root))["retrain"] == "no"
@@ -272,7 +275,7 @@ def test_a_retrain_that_fails_leaves_the_serving_version_and_says_so(trained: Ma
     take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
     _erase_now(place)
     with workspace_lock(place.lock_path):
-        want_retrain(place)
+        want_retrain(place, HELD)
     place.runner = Failing()
     with pytest.raises(TrainingError, match="finite loss"):
         _retrain_here(place)
@@ -455,7 +458,7 @@ class Dying(ProcessRunner):
 def _plan_here(place: Workspace) -> Any:
     problems: list[str] = []
     eraser = Eraser(
-        erase_ports(place),
+        erase_ports(place, HELD),
         erase_policy(place),
         lambda: "plan-first",
         partial(train_first, place, problems, AS_THEY_STAND),

@@ -16,6 +16,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import DataError, UsageError
 from tests.flows.conftest import people, write_csv
+from tests.held import HELD
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Workspace]
@@ -41,12 +42,12 @@ def test_a_check_leaves_out_whom_the_ingest_leaves_out_as_erased(
     source = str(
         write_csv(tmp_path / "a.csv", [*people(), people()[5] | {"kind": "ugly"}, people()[9]])
     )
-    ingest_source(place, source, False, 20_000)
+    ingest_source(place, HELD, source, False, 20_000)
     take_requests(place, ["person-000"], **({"record": record} if record else {}))
     place = Workspace(place.root)
-    Eraser(erase_ports(place), erase_policy(place), lambda: "plan-0123456789abcdef").run()
+    Eraser(erase_ports(place, HELD), erase_policy(place), lambda: "plan-0123456789abcdef").run()
     found = _check(place, source)
-    done = asdict(ingest_source(place, source, False, 20_000))
+    done = asdict(ingest_source(place, HELD, source, False, 20_000))
     assert found["erased"] == done["suppressed"] == (1 if record else 2)
     assert found["admitted"] == done["records"] + done["held_out"]
     assert (found["subjects"], found["refused"]) == (done["subjects"], done["quarantined"])
@@ -58,10 +59,10 @@ def test_a_check_refuses_the_other_rule_for_ids_that_the_ingest_refuses(
 ) -> None:
     place = make_place()
     source = str(write_csv(tmp_path / "a.csv", people()))
-    ingest_source(place, source, False, 20_000)
+    ingest_source(place, HELD, source, False, 20_000)
     other = _with_a_rule(place, "case")
     with pytest.raises(UsageError) as refused:
-        ingest_source(other, source, False, 20_000)
+        ingest_source(other, HELD, source, False, 20_000)
     found = _check(other, source)
     assert found["problems"] == [str(refused.value)] and not found["takes"]
     assert _check(other, source, shrink=True)["takes"]
@@ -71,10 +72,10 @@ def test_a_check_refuses_the_snapshot_that_the_ingest_refuses_as_shrunk(
     make_place: Make, tmp_path: Path
 ) -> None:
     place = make_place()
-    ingest_source(place, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
+    ingest_source(place, HELD, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
     source = str(write_csv(tmp_path / "b.csv", people()[:20]))
     with pytest.raises(DataError) as refused:
-        ingest_source(place, source, False, 20_000)
+        ingest_source(place, HELD, source, False, 20_000)
     found = _check(place, source)
     assert found["problems"] == [str(refused.value)] and not found["takes"]
     assert (

@@ -18,6 +18,7 @@ from s3t_core.erasure.plan import plan_to_json
 from s3t_core.erasure.planner import plan_erasure
 from tests.crash.driver import Unmeasured
 from tests.flows.prepared import Prepared
+from tests.held import HELD
 from tests.unit.test_executor import make_world
 
 
@@ -47,7 +48,7 @@ def test_planning_100_000_requests_takes_seconds() -> None:
 @pytest.mark.slow
 def test_one_request_is_planned_and_cut_over_within_seconds(prepared: Prepared) -> None:
     place = prepared.fresh()
-    ports = replace(erase_ports(place), evaluator=Unmeasured())
+    ports = replace(erase_ports(place, HELD), evaluator=Unmeasured())
     eraser = Eraser(ports, erase_policy(place), lambda: "plan-1")
     begun = time.monotonic()
     plan = eraser.plan()

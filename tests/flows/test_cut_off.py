@@ -33,6 +33,7 @@ from s3t_core.identity_index import IDENTITY_PATH, named_in
 from s3t_core.records import subject_digest
 from s3t_core.slicefile import read_rows, write_rows
 from tests.flows.conftest import tiny_config, write_csv
+from tests.held import HELD
 
 ANN, BOB = "ann@example.org", "bob@example.org"
 TEXT = "what she said in words of her own, which nobody else would say"
@@ -61,7 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         tiny_config(folder / "no backbone", data={"id_rule": ["trim", "case"]}),
         b"\x05" * 32,
     )
-    ingest_source(Workspace(place.root), _source(folder), False, 20_000, False)
+    ingest_source(Workspace(place.root), HELD, _source(folder), False, 20_000, False)
     return Workspace(place.root)
 
 
@@ -78,7 +79,9 @@ def _again(place: Workspace) -> Workspace:
 
 def _eraser(place: Workspace) -> Eraser:
     place = _again(place)
-    return Eraser(erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}")
+    return Eraser(
+        erase_ports(place, HELD), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+    )
 
 
 def _until(place: Workspace, last: str) -> None:
@@ -219,14 +222,14 @@ def test_a_restored_quarantine_row_of_whom_a_hash_found_nobody_goes(
         "what": "a text that nobody else has",
         "kind": "neither",
     }
-    ingest_source(_again(place), _source(tmp_path, spoilt), False, 20_000, False)
+    ingest_source(_again(place), HELD, _source(tmp_path, spoilt), False, 20_000, False)
     kept = quarantine.read_bytes()
-    ingest_source(_again(place), _source(tmp_path), False, 20_000, False)
+    ingest_source(_again(place), HELD, _source(tmp_path), False, 20_000, False)
     take_hashed(_again(place), ["sha256:" + hashlib.sha256(b"zoe@example.org").hexdigest()])
     _eraser(place).run()
     quarantine.write_bytes(kept)
     assert (
-        reconcile(_again(place)).quarantined == 1
+        reconcile(_again(place), HELD).quarantined == 1
         and b"nobody else has" not in quarantine.read_bytes()
     )
 
@@ -296,7 +299,7 @@ def test_what_lies_in_data_while_an_erasure_is_open_does_not_become_the_data(
             pq.read_table(io.BytesIO(with_bob)).replace_schema_metadata({"by": "hand"}), path
         )
     if what == "another index":
-        sweep(place)
+        sweep(place, HELD)
     else:
         with (
             access.changing(place),

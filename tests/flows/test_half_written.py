@@ -45,7 +45,7 @@ from flows.workspace import access
 from flows.workspace.workspace import Workspace
 place = Workspace(Path(root))
 with access.training(place), access.changing(place):
-    ingest_source(place, source, False, 20_000)
+    ingest_source(place, HELD, source, False, 20_000)
 """  # noqa: E501
 
 

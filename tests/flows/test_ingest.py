@@ -22,6 +22,7 @@ from s3t_core.records import subject_digest
 from s3t_core.slicefile import read_rows, slice_path
 from s3t_core.snapshot import DUPLICATE
 from tests.flows.conftest import people, write_csv
+from tests.held import HELD
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Workspace]
@@ -43,12 +44,12 @@ def test_a_rerun_with_the_same_input_changes_nothing_whatever_order_or_chunk_siz
 ) -> None:
     place = make_place()
     source = write_csv(tmp_path / "a.csv", people())
-    first = ingest_source(place, str(source), False, 20_000)
+    first = ingest_source(place, HELD, str(source), False, 20_000)
     files, version, head = _files(place), _version(place), place.ledger.head()
     assert first.changed and first.records + first.held_out == 36 and first.subjects == 18
     shuffled = write_csv(tmp_path / "b.csv", people()[::-1])
     for path, chunk in ((source, 20_000), (shuffled, 7)):
-        again = ingest_source(place, str(path), False, chunk)
+        again = ingest_source(place, HELD, str(path), False, chunk)
         assert not again.changed
     assert (_files(place), _version(place), place.ledger.head()) == (files, version, head)
 
@@ -60,13 +61,13 @@ def test_jsonl_and_parquet_say_the_same_as_csv(
     import pandas as pd
 
     place = make_place()
-    ingest_source(place, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
+    ingest_source(place, HELD, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
     path = tmp_path / f"a.{ending}"
     if ending == "parquet":
         pd.DataFrame(people()).to_parquet(path)
     else:
         path.write_text("".join(json.dumps(r) + "\n" for r in people()))
-    assert not ingest_source(place, str(path), False, 20_000).changed
+    assert not ingest_source(place, HELD, str(path), False, 20_000).changed
 
 
 @pytest.mark.parametrize(
@@ -99,8 +100,8 @@ def test_a_column_may_have_any_name(
             },
         ),
     )
-    first = ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
-    second = ingest_source(other, str(write_csv(tmp_path / "b.csv", renamed)), False, 20_000)
+    first = ingest_source(place, HELD, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
+    second = ingest_source(other, HELD, str(write_csv(tmp_path / "b.csv", renamed)), False, 20_000)
     assert second == first and _files(other) == _files(place)
     line, renamed_line = (
         json.loads((p.state_dir / QUARANTINE).read_text()) for p in (place, other)
@@ -116,7 +117,7 @@ def test_a_snapshot_that_lacks_much_of_what_is_there_is_refused_and_costs_nothin
     """A source that was cut, or one that a quote swallows which is never closed (edges F5)."""
     place = make_place()
     rows = [{**row, "id": f"{row['id']}-{n}"} for row in people() for n in range(3)]
-    ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
+    ingest_source(place, HELD, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
     before = _files(place), _version(place), place.ledger.head()
     few = {p["who"] for p in rows[::9]}
     rest = [r for r in rows if r["who"] not in few]
@@ -127,9 +128,9 @@ def test_a_snapshot_that_lacks_much_of_what_is_there_is_refused_and_costs_nothin
     with pytest.raises(
         DataError, match=rf"{lost} that are there, got .*`s3t ingest --yes` takes it"
     ):
-        ingest_source(place, source, False, 20_000)
+        ingest_source(place, HELD, source, False, 20_000)
     assert (_files(place), _version(place), place.ledger.head()) == before
-    assert ingest_source(place, source, False, 20_000, shrink=True).changed
+    assert ingest_source(place, HELD, source, False, 20_000, shrink=True).changed
 
 
 def test_on_a_schedule_an_unclosed_quote_stops_with_its_line_and_costs_nothing(
@@ -163,7 +164,7 @@ def test_on_a_schedule_a_snapshot_that_lost_much_stops_and_says_so(
 
 def test_several_files_are_one_snapshot(make_place: Make, tmp_path: Path) -> None:
     place = make_place()
-    ingest_source(place, str(write_csv(tmp_path / "all.csv", people())), False, 20_000)
+    ingest_source(place, HELD, str(write_csv(tmp_path / "all.csv", people())), False, 20_000)
     (tmp_path / "parts").mkdir()
     parts = [
         write_csv(tmp_path / "parts" / f"{n}.csv", people()[12 * n : 12 * n + 12]) for n in range(3)
@@ -173,7 +174,7 @@ def test_several_files_are_one_snapshot(make_place: Make, tmp_path: Path) -> Non
         str(tmp_path / "parts"),
         str(tmp_path / "parts" / "*.csv"),
     ):
-        assert not ingest_source(place, sources, False, 7).changed
+        assert not ingest_source(place, HELD, sources, False, 7).changed
 
 
 def test_a_report_says_what_the_source_was_and_which_labels_were_refused(
@@ -183,7 +184,7 @@ def test_a_report_says_what_the_source_was_and_which_labels_were_refused(
     rows = [r | {"kind": "Good"} if n % 6 == 0 else r for n, r in enumerate(people())]
     text = write_csv(tmp_path / "a.csv", rows).read_text().replace(",", ";")
     (tmp_path / "a.csv").write_bytes(text.encode("utf-16"))
-    report = ingest_source(place, str(tmp_path / "a.csv"), False, 20_000)
+    report = ingest_source(place, HELD, str(tmp_path / "a.csv"), False, 20_000)
     assert report.read_as == "CSV, separated by semicolons, UTF-16" and len(report.notes) == 2
     assert report.refused_labels == {"Good": 6}
 
@@ -192,7 +193,7 @@ def test_two_people_are_too_few_and_told_so(make_place: Make, tmp_path: Path) ->
     """No accuracy, empty slices: before a training finds out (cases: two_people)."""
     place = make_place()
     rows = [r | {"who": f"person-{n % 2}"} for n, r in enumerate(people())]
-    report = ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
+    report = ingest_source(place, HELD, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
     empty = sum(n == 0 for shard in report.rows_per_slice for n in shard)
     assert empty >= 2 and f"{empty} of 4 slices are empty" in " ".join(report.notes)
     assert any("no row is held out" in n for n in report.notes) == (report.held_out == 0)
@@ -201,7 +202,9 @@ def test_two_people_are_too_few_and_told_so(make_place: Make, tmp_path: Path) ->
 def test_a_snapshot_may_lack_a_little_and_always_grow(make_place: Make, tmp_path: Path) -> None:
     place = make_place()
     for rows in (people()[:-6], people(), people()[4:]):
-        assert ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000).changed
+        assert ingest_source(
+            place, HELD, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000
+        ).changed
 
 
 def test_a_marked_place_that_lost_its_mark_is_away(make_place: Make, tmp_path: Path) -> None:
@@ -210,17 +213,17 @@ def test_a_marked_place_that_lost_its_mark_is_away(make_place: Make, tmp_path: P
         dvc={"remote": str(tmp_path / "remote")}, store={"url": str(tmp_path / "store")}
     )
     source = str(write_csv(tmp_path / "a.csv", people()))
-    ingest_source(place, source, False, 20_000)
+    ingest_source(place, HELD, source, False, 20_000)
     for name in ("remote", "store"):
         (tmp_path / name).rename(tmp_path / "away")
         with pytest.raises(WorkspaceError, match="without its mark"):
-            erase_ports(Workspace(place.root))
+            erase_ports(Workspace(place.root), HELD)
         (tmp_path / name).mkdir(exist_ok=True)  # the place where it is mounted
         with pytest.raises(WorkspaceError, match="without its mark"):
-            ingest_source(Workspace(place.root), source, False, 20_000)
+            ingest_source(Workspace(place.root), HELD, source, False, 20_000)
         shutil.rmtree(tmp_path / name)
         (tmp_path / "away").rename(tmp_path / name)
-    erase_ports(Workspace(place.root))
+    erase_ports(Workspace(place.root), HELD)
 
 
 @pytest.mark.parametrize("link", [False, True])
@@ -234,20 +237,20 @@ def test_files_of_somebody_elses_in_the_data_directory_are_never_removed(
     if link:
         (place.root / "data").symlink_to(theirs)
     with pytest.raises(DataError, match=r"^expected .*\bdata\b"):
-        ingest_source(place, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
+        ingest_source(place, HELD, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
     assert (theirs / "other-project.txt").read_text() == "precious"
 
 
 def test_append_is_the_union(make_place: Make, tmp_path: Path) -> None:
     place = make_place()
     rows = people()
-    ingest_source(place, str(write_csv(tmp_path / "all.csv", rows)), False, 20_000)
+    ingest_source(place, HELD, str(write_csv(tmp_path / "all.csv", rows)), False, 20_000)
     files = _files(place)
     ingest_source(
-        place, str(write_csv(tmp_path / "one.csv", rows[:20])), False, 20_000, shrink=True
+        place, HELD, str(write_csv(tmp_path / "one.csv", rows[:20])), False, 20_000, shrink=True
     )
     assert _files(place) != files
-    ingest_source(place, str(write_csv(tmp_path / "two.csv", rows[16:])), True, 20_000)
+    ingest_source(place, HELD, str(write_csv(tmp_path / "two.csv", rows[16:])), True, 20_000)
     assert _files(place) == files
 
 
@@ -276,7 +279,7 @@ def test_bad_rows_go_to_quarantine_each_with_its_reason_and_the_rest_is_taken(
     with source.open("ab") as file:
         file.write(b"u1,bad-person-98,\xff\xfe w1,good\n")
         file.write(b"u2,bad-person-98,w1\n")
-    report = ingest_source(place, str(source), False, 20_000)
+    report = ingest_source(place, HELD, str(source), False, 20_000)
     assert report.records + report.held_out == len(rows)
     expected = dict.fromkeys(bad, 1) | {
         DUPLICATE: 2,
@@ -307,7 +310,9 @@ def test_a_quarantined_row_that_was_relabelled_goes_with_the_next_erasure(
         {"id": f"q{n}", "who": f"person-{n}", "what": f"what {n} said", "kind": "ugly"}
         for n in range(2)
     ]
-    ingest_source(place, str(write_csv(tmp_path / "a.csv", [*people(), *refused])), False, 20_000)
+    ingest_source(
+        place, HELD, str(write_csv(tmp_path / "a.csv", [*people(), *refused])), False, 20_000
+    )
     path = place.state_dir / QUARANTINE
     first, second = (json.loads(line) for line in path.read_text().splitlines())
     first |= {
@@ -339,7 +344,7 @@ def test_tiers_place_by_the_declared_column_and_refuse_what_has_none(
     rows = _with_plans(people())
     rows[1]["plan"], rows[2]["plan"] = "", "gold"
     rows[3]["plan"] = "paid"  # person-003 is a trial on its other row
-    report = ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 10)
+    report = ingest_source(place, HELD, str(write_csv(tmp_path / "a.csv", rows)), False, 10)
     assert report.reasons == {
         "the tier is missing": 1,
         "the tier is not one of the declared ones": 1,
@@ -367,7 +372,7 @@ def test_a_tier_rule_that_fits_nobody_or_no_column_is_refused_and_costs_nothing(
     )
     source = str(write_csv(tmp_path / "a.csv", _with_plans(people())))
     with pytest.raises(DataError, match=expected):
-        ingest_source(place, source, False, 20_000)
+        ingest_source(place, HELD, source, False, 20_000)
     assert not (place.root / "data.dvc").exists() and not place.temporary_dir.exists()
 
 
@@ -379,7 +384,7 @@ def test_another_subjects_equal_text_or_record_id_refuses_no_row(
         {"id": "same", "who": f"person-{i:03d}", "what": "w1 the same text w2", "kind": "good"}
         for i in range(9)
     ]
-    report = ingest_source(place, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
+    report = ingest_source(place, HELD, str(write_csv(tmp_path / "a.csv", rows)), False, 20_000)
     assert (report.records + report.held_out, report.quarantined) == (9, 0)
     assert report.warnings == {"texts that stand in more than one row": 9}
 
@@ -391,7 +396,7 @@ def test_quarantine_names_the_place_of_each_row_in_the_source(
     (tmp_path / "a.csv").write_text(
         "id,who,what,kind\nr1,p1,w1,good\nr2,p2\nr3,p3,w3,bad\nr4,p4,w4,ugly\nr5,p5,w5,good,x\n"
     )
-    assert ingest_source(place, str(tmp_path / "a.csv"), False, 20_000).quarantined == 3
+    assert ingest_source(place, HELD, str(tmp_path / "a.csv"), False, 20_000).quarantined == 3
     lines = (place.state_dir / "quarantine" / "rows.jsonl").read_text().splitlines()
     assert [json.loads(line)["row"] for line in lines] == [2, 4, 5]
 
@@ -404,7 +409,7 @@ def test_empty_ids_are_missing_ids_in_every_format(make_place: Make, tmp_path: P
         {"id": "", "who": "p", "what": "w1", "kind": "good"},
     ]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    assert ingest_source(place, str(tmp_path / "a.jsonl"), False, 20_000).reasons == {
+    assert ingest_source(place, HELD, str(tmp_path / "a.jsonl"), False, 20_000).reasons == {
         "the subject is missing": 1,
         "the record is missing": 1,
     }
@@ -416,7 +421,7 @@ def test_a_file_without_a_header_shows_nothing_of_its_first_row(
     place = make_place()
     (tmp_path / "a.csv").write_text("1,alice,a secret,good\n2,bob,another,bad\n")
     with pytest.raises(DataError, match="header") as caught:
-        ingest_source(place, str(tmp_path / "a.csv"), False, 20_000)
+        ingest_source(place, HELD, str(tmp_path / "a.csv"), False, 20_000)
     assert "alice" not in str(caught.value) and "secret" not in str(caught.value)
 
 
@@ -427,15 +432,15 @@ def test_append_refuses_data_that_is_not_the_recorded_version(
 
     place = make_place()
     source = str(write_csv(tmp_path / "a.csv", people()))
-    ingest_source(place, source, False, 20_000)
+    ingest_source(place, HELD, source, False, 20_000)
     path = next(p for p in (place.root / "data").rglob("slice=*.parquet") if read_rows(p))
     kept = read_rows(path)
     write_rows(path, kept[1:])
     with pytest.raises(GuaranteeError, match="expected slice content"):
-        ingest_source(place, source, True, 20_000)
+        ingest_source(place, HELD, source, True, 20_000)
     path.unlink()
     with pytest.raises(DataError, match="expected a slice file"):
-        ingest_source(place, source, True, 20_000)
+        ingest_source(place, HELD, source, True, 20_000)
 
 
 @pytest.mark.parametrize(
@@ -455,7 +460,7 @@ def test_settings_that_files_stand_under_may_change_until_the_first_data_and_not
     assert old in text
     path.write_text(text.replace(old, new))
     source = str(write_csv(tmp_path / "a.csv", people()))
-    ingest_source(Workspace(place.root), source, False, 20_000)
+    ingest_source(Workspace(place.root), HELD, source, False, 20_000)
     assert ("../remote" in (place.root / ".dvc" / "config").read_text()) == ("remote" in new)
     path.write_text(text)
     with pytest.raises(WorkspaceError, match="as when the first data came"):
@@ -503,13 +508,13 @@ def test_a_source_that_cannot_be_used_is_an_error_and_costs_nothing(
     make_place: Make, tmp_path: Path, content: bytes | None, name: str, expected: str
 ) -> None:
     place = make_place()
-    ingest_source(place, str(write_csv(tmp_path / "good.csv", people())), False, 20_000)
+    ingest_source(place, HELD, str(write_csv(tmp_path / "good.csv", people())), False, 20_000)
     files, version, head = _files(place), _version(place), place.ledger.head()
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match=expected) as caught:
-        ingest_source(place, str(path), False, 20_000)
+        ingest_source(place, HELD, str(path), False, 20_000)
     assert caught.value.exit_code == 2
     assert (_files(place), _version(place), place.ledger.head()) == (files, version, head)
     assert not place.temporary_dir.exists()
@@ -519,7 +524,7 @@ def test_a_source_that_may_not_be_read_is_an_error(make_place: Make, tmp_path: P
     place = make_place()
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(DataError, match="no file"):
-        ingest_source(place, str(tmp_path / "folder.csv"), False, 20_000)
+        ingest_source(place, HELD, str(tmp_path / "folder.csv"), False, 20_000)
 
 
 def test_the_published_key_is_refused_for_data_of_ones_own(
@@ -527,14 +532,14 @@ def test_the_published_key_is_refused_for_data_of_ones_own(
 ) -> None:
     place = make_place(key=EXAMPLE_KEY)
     with pytest.raises(WorkspaceError, match="published example key"):
-        ingest_source(place, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
+        ingest_source(place, HELD, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
 
 
 def test_keys_that_others_could_read_are_refused(make_place: Make, tmp_path: Path) -> None:
     place = make_place()
     os.chmod(place.keys_dir / "workspace.key", 0o644)
     with pytest.raises(WorkspaceError, match="readable by its owner only"):
-        ingest_source(place, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
+        ingest_source(place, HELD, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
 
 
 def test_a_directory_that_is_no_workspace_is_named_as_such(tmp_path: Path) -> None:
@@ -564,7 +569,7 @@ def test_a_second_process_is_told_to_wait(make_place: Make, flow: str) -> None:
 
 def test_the_versions_name_and_the_ledger_hold_no_id(make_place: Make, tmp_path: Path) -> None:
     place = make_place()
-    ingest_source(place, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
+    ingest_source(place, HELD, str(write_csv(tmp_path / "a.csv", people())), False, 20_000)
     told = json.dumps(place.ledger.events()) + _version(place)
     assert "person-" not in told and "w1" not in told.split("digest")[0]
 

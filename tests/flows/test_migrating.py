@@ -386,7 +386,9 @@ def test_whoever_took_a_new_place_before_it_was_marked_loses_nothing(
     before = facts(place.root)
     with monkeypatch.context() as patched, pytest.raises(Cut):
         claim = stores.claim
-        patched.setattr(stores, "claim", lambda at, **begins: cut() if begins else claim(at))
+        patched.setattr(
+            stores, "claim", lambda at, held, **begins: cut() if begins else claim(at, held)
+        )
         migrate(place.root, elsewhere, "there.toml", quietly)
     stages = tmp_path / "there" / "stages"
     stages.mkdir(parents=True)

@@ -24,6 +24,7 @@ from s3t_core.errors import Busy, GuaranteeError, ResidueFound, S3TError, Worksp
 from tests.crash.driver import Unmeasured
 from tests.flows.conftest import CANARY, CANARY_TEXT
 from tests.flows.prepared import Prepared
+from tests.held import HELD
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +41,7 @@ class Without:
 
 def _run(place: Workspace, change: Callable[[ErasePorts], ErasePorts] = lambda p: p) -> None:
     """Raises ResidueFound where anything is found."""
-    ports = change(replace(erase_ports(place), evaluator=Unmeasured()))
+    ports = change(replace(erase_ports(place, HELD), evaluator=Unmeasured()))
     eraser = Eraser(ports, erase_policy(place), lambda: "plan-1")
     eraser.run()
     if eraser.uncertified:
@@ -143,7 +144,7 @@ def test_the_empty_place_of_a_cache_that_is_not_mounted_is_no_cache(
     for make in (lambda: None, lambda: (tmp_path / "cache" / "files" / "md5").mkdir(parents=True)):
         make()
         with pytest.raises(WorkspaceError, match="mount its disk"):
-            reconcile(Workspace(place.root))
+            reconcile(Workspace(place.root), HELD)
         with pytest.raises(WorkspaceError, match="mount its disk"):
             _run(Workspace(place.root))
     assert list(place.certificates_dir.glob("*.json")) == [] and prepared.left() != []

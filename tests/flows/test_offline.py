@@ -17,6 +17,7 @@ from s3t_core.erasure.dsse import statement_of
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import StaleModel
 from tests.flows.conftest import people, write_csv
+from tests.held import HELD
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +44,7 @@ def test_without_the_registry_a_loaded_model_refuses_unless_offline_use_was_decl
         mlflow.set_tracking_uri(place.tracking_uri)
         mlflow.set_registry_uri(place.tracking_uri)
         take_requests(place, ["person-001"])
-        Eraser(erase_ports(place), erase_policy(place), lambda: "plan-1").run()
+        Eraser(erase_ports(place, HELD), erase_policy(place), lambda: "plan-1").run()
         certificate = next(place.certificates_dir.glob("*.json")).read_bytes()
         times = statement_of(certificate)["predicate"]["times"]
         assert times["offline_use_declared_seconds"] == 3600 * hours

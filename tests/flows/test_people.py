@@ -46,6 +46,7 @@ from s3t_core.ports import Target
 from s3t_core.records import Row, subject_digest
 from s3t_core.slicefile import is_slice_file, read_rows, write_rows
 from tests.flows.conftest import tiny_config, write_csv
+from tests.held import HELD
 
 Make = Callable[..., Workspace]
 ANN, BOB, NUMBER = "Ann.1@Example.org", "bob@example.org", "1001"
@@ -87,14 +88,14 @@ def place(made: Workspace, tmp_path: Path) -> Workspace:
 def _ingest(
     place: Workspace, source: str, append: bool = False, anyway: bool = False
 ) -> dict[str, Any]:
-    return asdict(ingest_source(Workspace(place.root), source, append, 20_000, anyway))
+    return asdict(ingest_source(Workspace(place.root), HELD, source, append, 20_000, anyway))
 
 
 def _erase(place: Workspace) -> dict[str, Any]:
     """All that is pending, without the flow around it."""
     place = Workspace(place.root)
     eraser = Eraser(
-        erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+        erase_ports(place, HELD), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
     )
     plan = eraser.run()
     assert plan is not None
@@ -466,7 +467,7 @@ def test_who_was_erased_by_hash_does_not_come_back_under_another_spelling(
 def test_a_hold_keeps_who_is_asked_for_by_a_hash(place: Workspace) -> None:
     take_hashed(place, _hashed(ANN))
     hold(place, ANN, "other", "a law", "clerk")
-    eraser = Eraser(erase_ports(place), erase_policy(place), lambda: "plan-0")
+    eraser = Eraser(erase_ports(place, HELD), erase_policy(place), lambda: "plan-0")
     assert eraser.run() is None
     lift_hold(place, ANN, "clerk")
     assert [c["rows"] for c in _erase(place)["certificates"]] == [2]
@@ -725,7 +726,7 @@ def test_earlier_data_that_names_people_otherwise_goes_with_the_next_erasure(
     assert _holding(place, said)
     take_requests(place, [ANN])
     eraser = Eraser(
-        erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+        erase_ports(place, HELD), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
     )
     now = place.ledger.state().dataset
     assert now is not None and not before.says_who_as(now)

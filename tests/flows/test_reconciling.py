@@ -27,6 +27,7 @@ from s3t_core.errors import LedgerError, ResidueFound
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, tiny_config, write_csv
 from tests.flows.prepared import Kept, forget_connections
 from tests.flows.test_cli import environment
+from tests.held import HELD
 
 pytestmark = pytest.mark.slow
 KEPT = {"s3t.db", "keys", "checkpoint.json", "certificates"}
@@ -240,7 +241,9 @@ def open_at(made: Callable[[bool], Any]) -> Any:
 
     def killed_after(step: str) -> Any:
         with access.changing(place):
-            eraser = Eraser(erase_ports(place), erase_policy(place), lambda: "plan-" + "a" * 16)
+            eraser = Eraser(
+                erase_ports(place, HELD), erase_policy(place), lambda: "plan-" + "a" * 16
+            )
             plan = eraser.plan()
             assert plan is not None
             for name in STEPS[: STEPS.index(step) + 1]:

@@ -22,6 +22,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import RequestsLeftOpen, UsageError
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
+from tests.held import HELD
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Workspace]
@@ -193,4 +194,4 @@ def _killed(*_: Any) -> None:
 
 
 def _eraser(place: Workspace) -> Eraser:
-    return Eraser(erase_ports(place), erase_policy(place), lambda: "plan-1")
+    return Eraser(erase_ports(place, HELD), erase_policy(place), lambda: "plan-1")

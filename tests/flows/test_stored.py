@@ -30,6 +30,7 @@ from s3t_core.identity_index import IDENTITY_PATH, make_index, named_in, read_in
 from s3t_core.records import subject_digest
 from s3t_core.slicefile import HELD_OUT_PATH, is_slice_file, read_rows, write_rows
 from tests.flows.conftest import tiny_config, write_csv
+from tests.held import HELD
 
 ANN, BOB, CARL = "ann@example.org", "bob@example.org", "carl@example.org"
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -74,14 +75,14 @@ def place(made: Workspace, tmp_path: Path) -> Workspace:
 
 
 def _ingest(place: Workspace, source: str, anyway: bool = False) -> dict[str, Any]:
-    return asdict(ingest_source(Workspace(place.root), source, False, 20_000, anyway))
+    return asdict(ingest_source(Workspace(place.root), HELD, source, False, 20_000, anyway))
 
 
 def _erase(place: Workspace) -> dict[str, tuple[str, int]]:
     """Outcome of every request of a plan, and of how many rows in the present data."""
     place = Workspace(place.root)
     plan = Eraser(
-        erase_ports(place), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
+        erase_ports(place, HELD), erase_policy(place), lambda: f"plan-{uuid.uuid4().hex[:16]}"
     ).run()
     assert plan is not None
     outcomes = place.ledger.state().outcomes
@@ -264,11 +265,11 @@ def test_the_index_of_the_present_data_is_made_again_from_those_that_a_restore_b
         shutil.rmtree(place.root / folder)
         shutil.copytree(backup / folder, place.root / folder, symlinks=True)
     _remote(place, recorded).unlink()
-    assert reconcile(Workspace(place.root)).data and _is_recorded(place)
+    assert reconcile(Workspace(place.root), HELD).data and _is_recorded(place)
     assert (
         md5_of(place.root / "data" / IDENTITY_PATH) == recorded == md5_of(_remote(place, recorded))
     )
-    assert not _holding(place, BOB) and not reconcile(Workspace(place.root)).data
+    assert not _holding(place, BOB) and not reconcile(Workspace(place.root), HELD).data
 
 
 @pytest.mark.parametrize("what", ["rows", "index"])
@@ -278,8 +279,8 @@ def test_what_the_remote_has_lost_of_the_present_version_is_pushed_again(
     """DVC believes of a version whose list is there that all of it is."""
     md5 = _index(place, -1) if what == "index" else _version(place, -1).row_files()[0].md5
     _remote(place, md5).unlink()
-    assert reconcile(Workspace(place.root)).data and md5_of(_remote(place, md5)) == md5
-    assert not reconcile(Workspace(place.root)).data
+    assert reconcile(Workspace(place.root), HELD).data and md5_of(_remote(place, md5)) == md5
+    assert not reconcile(Workspace(place.root), HELD).data
 
 
 def test_a_hash_of_whom_no_index_tells_any_more_leaves_no_rows_that_may_be_theirs(
@@ -388,7 +389,7 @@ def test_directories_under_names_of_ours_are_destroyed_and_a_link_to_a_pipe_is_n
     for path in ours:
         (path / "a").mkdir(parents=True)
         (path / "a" / "b").write_text(BOB)
-    reconcile(place)
+    reconcile(place, HELD)
     place.needles.prune(partial(_being_erased, place))
     assert not any(path.exists() for path in ours)
     os.mkfifo(place.root / "beside")
@@ -464,8 +465,8 @@ def test_older_files_are_put_right_without_the_erased_and_those_of_whom_every_re
 
     _restored(place, tmp_path, change)
     assert not _is_recorded(place)
-    assert reconcile(Workspace(place.root)).data and _is_recorded(place)
-    assert not reconcile(Workspace(place.root)).data
+    assert reconcile(Workspace(place.root), HELD).data and _is_recorded(place)
+    assert not reconcile(Workspace(place.root), HELD).data
     take_requests(Workspace(place.root), [CARL])
     assert [outcome for outcome, _ in _erase(place).values()] != ["nothing found"] and not _holding(
         place, CARL
@@ -492,10 +493,10 @@ def test_older_files_that_cannot_be_put_right_stay_as_they_are(
     before = _restored(place, tmp_path, changed(place, tmp_path))
     for _ in range(2):
         with pytest.raises(StorageError, match=r"nothing was changed: ingest the source again"):
-            reconcile(Workspace(place.root))
+            reconcile(Workspace(place.root), HELD)
         assert _data(place) == before
     _ingest(place, _source(tmp_path, CARL, "dora"), anyway=True)
-    assert not reconcile(Workspace(place.root)).problem and _is_recorded(place)
+    assert not reconcile(Workspace(place.root), HELD).problem and _is_recorded(place)
 
 
 def test_older_files_are_put_right_from_the_remote_where_it_was_not_restored(
@@ -511,17 +512,17 @@ def test_older_files_are_put_right_from_the_remote_where_it_was_not_restored(
         ),
     )
     shutil.copytree(tmp_path / "remote", remote, dirs_exist_ok=True)
-    assert reconcile(Workspace(place.root)).data and _is_recorded(place)
+    assert reconcile(Workspace(place.root), HELD).data and _is_recorded(place)
 
 
 def test_one_file_in_the_place_of_another_is_no_lock(place: Workspace) -> None:
     data = place.root / "data"
     (data / HELD_OUT_PATH).write_bytes((data / IDENTITY_PATH).read_bytes())
-    assert reconcile(Workspace(place.root)).data and _is_recorded(place)
+    assert reconcile(Workspace(place.root), HELD).data and _is_recorded(place)
 
 
 def test_a_file_that_nobody_recorded_is_left_where_it_is(place: Workspace) -> None:
     path = place.root / "data" / HELD_OUT_PATH
     write_rows(path, read_rows(path)[1:])
     before = _data(place)
-    assert not reconcile(Workspace(place.root)).data and _data(place) == before
+    assert not reconcile(Workspace(place.root), HELD).data and _data(place) == before

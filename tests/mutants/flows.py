@@ -308,13 +308,27 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_beside_the_ledger.py::renamed_copy",
     ),
     Mutant(
+        name="change: a hold that has ended counts",
+        where="flows/workspace/access.py::changing",
+        takes="held.end()",
+        puts="pass",
+        fails="tests/faults/test_change.py::hold_that_has_ended and sweep",
+    ),
+    Mutant(
+        name="change: a sweep asks nobody",
+        where="flows/workspace/sweeping.py::sweep",
+        takes="held.require()",
+        puts="",
+        fails="tests/faults/test_change.py::hold_that_has_ended and sweep",
+    ),
+    Mutant(
         name="lease: what a stopped eraser wrote stays",
         where="flows/use_cases/erasing.py::erase_pending",
         takes=(
             "with healing_a_lost_lease(workspace), "
-            "access.changing(workspace, max(wait_seconds, training)) as lease: ..."
+            "access.changing(workspace, max(wait_seconds, training)) as held: ..."
         ),
-        puts="with access.changing(workspace, max(wait_seconds, training)) as lease: ...",
+        puts="with access.changing(workspace, max(wait_seconds, training)) as held: ...",
         fails="tests/flows/test_taken_over.py::do_not_come_back",
     ),
     Mutant(

@@ -313,7 +313,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="checkpoints: an erase run does not tell where they are",
         where="flows/use_cases/reconciling.py::reconcile",
-        takes="workspace.signing.note_place()",
+        takes="workspace.signing.note_place(held)",
         puts="",
         fails="tests/flows/test_reconciling.py::names_the_place_outside",
     ),

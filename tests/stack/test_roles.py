@@ -29,6 +29,7 @@ from s3t_core.erasure.ledger import leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.rules import KINDS
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
+from tests.held import HELD
 from tests.stack.conftest import KEY, ROOT
 from tests.stack.test_postgresql import FIRST
 
@@ -167,7 +168,7 @@ def test_who_takes_requests_cannot_say_that_an_erasure_did_a_step(
     open_place = Workspace(place.root)
     with access.changing(open_place):
         eraser = Eraser(
-            erase_ports(open_place), erase_policy(open_place), lambda: "plan-" + "a" * 16
+            erase_ports(open_place, HELD), erase_policy(open_place), lambda: "plan-" + "a" * 16
         )
         plan = eraser.plan()
         assert plan is not None
