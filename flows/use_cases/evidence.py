@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from flows.workspace.parts import HasSigning
 from flows.workspace.verified import Verifiable, check_whole
 from s3t_core.erasure.bundle import make_bundle
 from s3t_core.erasure.checkpoint import check_continues, export_ledger, read_checkpoint
@@ -15,7 +16,7 @@ from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-class Shown(Verifiable, Protocol):
+class Shown(Verifiable, HasSigning, Protocol):
     """What an outsider is shown."""
 
 

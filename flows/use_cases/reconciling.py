@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from flows.adapters.dvc_repository import object_name
 from flows.adapters.lease import LostLease
@@ -23,6 +24,14 @@ from flows.adapters.s3 import is_bucket
 from flows.use_cases.leaving import LeftPlace
 from flows.workspace import access, stores
 from flows.workspace.change import Change
+from flows.workspace.parts import (
+    HasActivations,
+    HasBudget,
+    HasRegistry,
+    HasRequests,
+    HasStages,
+)
+from flows.workspace.stores import Placed
 from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import DeletionRequest
@@ -60,6 +69,12 @@ def healing_a_lost_lease(workspace: Workspace) -> Iterator[None]:
         raise
 
 
+class Reconcilable(
+    Placed, HasRequests, HasStages, HasActivations, HasRegistry, HasBudget, Protocol
+):
+    """What is held against the ledger."""
+
+
 @dataclass(frozen=True)
 class Healed:
     """How many of each came back and were destroyed again (kept activations count with the stages);
@@ -79,7 +94,7 @@ class Healed:
         return self == Healed()
 
 
-def reconcile(workspace: Workspace, held: Change) -> Healed:
+def reconcile(workspace: Reconcilable, held: Change) -> Healed:
     """Hold everything against the ledger. What a step of an open erasure did is held against it
     like the rest; what its next steps do is left to them. Before the first data there is nothing:
     then nothing is done. Raises StorageError, WorkspaceError."""
@@ -132,7 +147,7 @@ def reconcile(workspace: Workspace, held: Change) -> Healed:
     return found
 
 
-def _heal_registry(workspace: Workspace, state: State) -> tuple[bool, str]:
+def _heal_registry(workspace: Reconcilable, state: State) -> tuple[bool, str]:
     """Versions that the ledger does not know go, with all that came back; superseded ones that are
     lost are told as such; the one that serves is registered again where it is lost."""
     if not state.versions:
@@ -172,7 +187,7 @@ def _heal_registry(workspace: Workspace, state: State) -> tuple[bool, str]:
     return True, ""
 
 
-def unserved(workspace: Workspace) -> str:
+def unserved(workspace: Reconcilable) -> str:
     """Says that the registry does not serve the version that it is to serve, "" where it does."""
     champion = workspace.ledger.state().champion
     if champion is None or champion.destroyed or workspace.registry.serving() == champion.version:
@@ -183,7 +198,7 @@ def unserved(workspace: Workspace) -> str:
     )
 
 
-def _registered_again(workspace: Workspace, champion: VersionRecord) -> VersionRecord:
+def _registered_again(workspace: Reconcilable, champion: VersionRecord) -> VersionRecord:
     """Under its number, or, where the registry has passed that, a new one."""
     made = workspace.registry.adopt(
         champion,
@@ -236,7 +251,7 @@ def _registered_again(workspace: Workspace, champion: VersionRecord) -> VersionR
     return now
 
 
-def _clean_left(workspace: Workspace, state: State) -> tuple[int, int]:
+def _clean_left(workspace: Reconcilable, state: State) -> tuple[int, int]:
     """What came back to directories that earlier moves left: files of stages, of data objects. A
     directory that lies within or around one of today's, a remote that the operator made of it among
     them, is looked at with that; a bucket is not restored with files."""
@@ -276,7 +291,7 @@ def _clean_left(workspace: Workspace, state: State) -> tuple[int, int]:
     return removed["store"], removed["dvc"]
 
 
-def _ever_known(workspace: Workspace) -> set[str]:
+def _ever_known(workspace: Reconcilable) -> set[str]:
     """Digests of all stages and names of all data objects that the ledger ever told of."""
     events = workspace.ledger.events()
     datasets = [dataset_from_json(e["dataset"]) for e in events if e["type"] == "dataset"]
@@ -285,7 +300,7 @@ def _ever_known(workspace: Workspace) -> set[str]:
     }
 
 
-def _destroy_stages(workspace: Workspace, state: State) -> int:
+def _destroy_stages(workspace: Reconcilable, state: State) -> int:
     known = {s.digest for s in state.stages.values()}
     strange = [d for d in workspace.store.digests() if d not in known]
     for digest in strange:
@@ -293,13 +308,13 @@ def _destroy_stages(workspace: Workspace, state: State) -> int:
     return len(strange)
 
 
-def _destroy_activations(workspace: Workspace, state: State) -> int:
+def _destroy_activations(workspace: Reconcilable, state: State) -> int:
     return workspace.activations.allow(
         {v.digest for v in state.dataset.files()} if state.dataset else ()
     )
 
 
-def _destroy_objects(workspace: Workspace, state: State) -> int:
+def _destroy_objects(workspace: Reconcilable, state: State) -> int:
     there = workspace.datasets.repository.stored(state.destroyed_objects)
     live = (
         {f.md5 for f in state.dataset.files()} | {state.dataset.version} if state.dataset else set()
@@ -310,7 +325,7 @@ def _destroy_objects(workspace: Workspace, state: State) -> int:
     return len(back)
 
 
-def _erased(workspace: Workspace, state: State) -> list[DeletionRequest]:
+def _erased(workspace: Reconcilable, state: State) -> list[DeletionRequest]:
     """Requests that were carried out, but for people who have returned since; and those of an
     erasure without its certificates yet, once it has destroyed their rows."""
     destroyed = state.planned if "destroy" in state.steps else ()

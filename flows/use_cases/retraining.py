@@ -16,6 +16,7 @@ from flows.use_cases.steps import AS_THEY_STAND, Steps
 from flows.use_cases.training import TrainReport, fill_in
 from flows.workspace import access
 from flows.workspace.change import Change
+from flows.workspace.parts import HasBudget, HasLedger
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, Release, SliceId
 from s3t_core.erasure import events
@@ -23,6 +24,10 @@ from s3t_core.erasure.vocabulary import RetrainState
 from s3t_core.errors import Busy, S3TError, StorageError
 
 _WAIT_SECONDS = 3600.0
+
+
+class Budgeted(HasLedger, HasBudget, Protocol):
+    """What tells whether the budget is spent."""
 
 
 class Deployment(Protocol):
@@ -60,7 +65,7 @@ def run_retrain(
 # --- wanting and having it run
 
 
-def want_retrain(workspace: Workspace, held: Change) -> str:
+def want_retrain(workspace: Budgeted, held: Change) -> str:
     """Record that a full retrain is wanted when the budget is spent. Returns why none is of use
     although it is spent, else ""."""
     held.require()

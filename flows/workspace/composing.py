@@ -5,15 +5,27 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flows import adapters
+from flows.adapters.away import AwayFiles
 from flows.adapters.loading import wait_until_unused
 from flows.adapters.local import WorkspaceResidue
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.workspace.change import Change
-from flows.workspace.stores import claim, note_cache, present_remotes
-from flows.workspace.workspace import Workspace
+from flows.workspace.parts import (
+    HasActivations,
+    HasBudget,
+    HasCertificates,
+    HasConfig,
+    HasKeys,
+    HasLedger,
+    HasNeedles,
+    HasRegistry,
+    HasRequests,
+    HasStages,
+)
+from flows.workspace.stores import Placed, claim, note_cache, present_remotes
 from s3t_core.config import render_config
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.needles import NeedleSet, make_needles
@@ -25,11 +37,58 @@ from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
 from s3t_core.release_json import release_from_json
 
+if TYPE_CHECKING:
+    from flows.adapters.dask_runner import DaskRunner
+
 _LOADING_SECONDS = 60.0
 """A scan waits so long for a process that loads a version."""
 
 
-def erase_ports(workspace: Workspace, held: Change) -> ErasePorts:
+class Measurable(HasConfig, HasKeys, HasLedger, HasStages, Protocol):
+    """What a release is measured with."""
+
+    def held_out_ref(self, state: State) -> FileRef:
+        """The held-out file and the digest that it must have."""
+
+
+class Erasable(
+    Placed,
+    Measurable,
+    HasRequests,
+    HasNeedles,
+    HasActivations,
+    HasRegistry,
+    HasCertificates,
+    HasBudget,
+    Protocol,
+):
+    """What an erasure works through, and what it searches."""
+
+    @property
+    def temporary_dir(self) -> Path:
+        """Spools and copies."""
+
+    @property
+    def reports_dir(self) -> Path:
+        """Compliance reports."""
+
+    @property
+    def offline_seconds(self) -> float:
+        """How long a loaded model may go on without its registry."""
+
+    @property
+    def away(self) -> AwayFiles:
+        """Where rows may lie on other machines."""
+
+    @property
+    def cluster(self) -> "DaskRunner | None":
+        """The cluster that trains stages."""
+
+    def own_names(self, shards: int, slices: int) -> list[str]:
+        """Names of the system's own files."""
+
+
+def erase_ports(workspace: Erasable, held: Change) -> ErasePorts:
     """Everything the eraser works through, while the workspace is held."""
     note_cache(workspace, held)
     artifacts = workspace.registry.places()
@@ -75,7 +134,7 @@ def erase_ports(workspace: Workspace, held: Change) -> ErasePorts:
     )
 
 
-def _being_erased(workspace: Workspace) -> list[str]:
+def _being_erased(workspace: Erasable) -> list[str]:
     """The open requests, and the plans without all their certificates."""
     state = workspace.ledger.state()
     plans = [plan.plan_id for plan in _begun(state)]
@@ -88,7 +147,7 @@ def _begun(state: State) -> list[ErasurePlan]:
     return waiting if state.plan is None else [state.plan.plan, *waiting]
 
 
-def baseline_of(workspace: Workspace) -> Iterable[bytes]:
+def baseline_of(workspace: Erasable) -> Iterable[bytes]:
     """What the system writes whoever is in the data, as parts in bytes that each scan reads
     anew."""
     from flows.adapters.baseline import Baseline
@@ -123,12 +182,12 @@ def baseline_of(workspace: Workspace) -> Iterable[bytes]:
     )
 
 
-def _recorded_files(workspace: Workspace) -> Iterator[bytes]:
+def _recorded_files(workspace: Erasable) -> Iterator[bytes]:
     there = [v for v in workspace.ledger.state().versions if not v.destroyed]
     yield from workspace.registry.recorded_files(there) if there else ()
 
 
-def _erased(workspace: Workspace) -> NeedleSet:
+def _erased(workspace: Erasable) -> NeedleSet:
     """What the scan would look for of the people whose rows an erasure found that is not
     certified, if the system wrote nothing."""
     state = workspace.ledger.state()
@@ -154,7 +213,7 @@ _SOFTWARE = (
 """What a certificate names the versions of."""
 
 
-def erase_policy(workspace: Workspace) -> ErasePolicy:
+def erase_policy(workspace: Erasable) -> ErasePolicy:
     """The settings that an erasure obeys."""
     software = {name: version(name) for name in _SOFTWARE}
     return ErasePolicy(
@@ -170,7 +229,7 @@ def erase_policy(workspace: Workspace) -> ErasePolicy:
     )
 
 
-def _check_away(workspace: Workspace) -> None:
+def _check_away(workspace: Erasable) -> None:
     """That no machine of a cluster may hold rows of data files that are destroyed, and no
     process here a copy of stages that it loads. Raises ResidueFound, Busy."""
     wait_until_unused(workspace.state_dir / "loading", _LOADING_SECONDS)
@@ -186,7 +245,7 @@ def _check_away(workspace: Workspace) -> None:
 class ReleaseEvaluator:
     """Measures a release in a process of its own. Fills the port `Evaluator`."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Measurable) -> None:
         self._workspace = workspace
 
     def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
 from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock
+from flows.adapters.s3 import S3Blobs
+from flows.workspace.heads import SignedHeads
 from flows.workspace.pinned import Pinned
 from flows.workspace.signing import Signing
 from s3t_core.config import Config
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from flows.adapters.datasets import DvcDatasets
     from flows.adapters.registry import MlflowRegistry
     from flows.adapters.runner import ProcessRunner
+    from s3t_core.learning.activation_store import ActivationStore
     from s3t_core.learning.store import StageStore
 
 
@@ -79,12 +82,20 @@ class HasNeedles(Protocol):
         """The files of them."""
 
 
+class HasHeads(Protocol):
+    """What the ledger is held against."""
+
+    @property
+    def heads(self) -> SignedHeads:
+        """The signed heads of it."""
+
+
 class HasSigning(Protocol):
-    """What signs, and the signed heads of the ledger."""
+    """What signs."""
 
     @property
     def signing(self) -> Signing:
-        """The key and the checkpoints."""
+        """The key, and the checkpoints that it signs."""
 
 
 class HasDocuments(Protocol):
@@ -122,6 +133,9 @@ class HasRegistry(Protocol):
     def registry(self) -> "MlflowRegistry":
         """Where they are kept. Raises WorkspaceError where it is lost."""
 
+    def begin_registry(self) -> "MlflowRegistry":
+        """The same, begun anew where it is lost."""
+
 
 class HasStages(Protocol):
     """Stages, and what trains them."""
@@ -133,6 +147,44 @@ class HasStages(Protocol):
     @property
     def runner(self) -> "DaskRunner | ProcessRunner":
         """Processes of this machine, or a cluster."""
+
+
+class HasActivations(Protocol):
+    """Frozen activations."""
+
+    @property
+    def activations(self) -> "ActivationStore":
+        """Those that are kept between stages."""
+
+
+class HasPlaces(HasConfig, HasDatasets, Protocol):
+    """Where data and stages lie, and whose they are."""
+
+    @property
+    def state_dir(self) -> Path:
+        """`.s3t`."""
+
+    @property
+    def owner(self) -> str:
+        """The name of the ledger, which marks a place."""
+
+    @property
+    def pinned(self) -> Pinned:
+        """The settings that must stay."""
+
+    @property
+    def remote(self) -> Path:
+        """The DVC remote, where it is a directory."""
+
+    @property
+    def buckets(self) -> list[S3Blobs]:
+        """Every bucket that the system writes to."""
+
+    def store_folder(self) -> list[Path]:
+        """The directory of stage artifacts, none where they are in a bucket."""
+
+    def remote_folder(self) -> list[Path]:
+        """The directory of the DVC remote, none where it is a bucket."""
 
 
 class HasBudget(Protocol):

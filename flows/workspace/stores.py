@@ -1,15 +1,20 @@
 """Where a workspace keeps data and stages: that the places are its own, are there, and stay."""
 
 from pathlib import Path
+from typing import Protocol
 
 from flows.adapters.marks import claim_place, place_of
 from flows.workspace.change import Change
-from flows.workspace.workspace import Workspace
+from flows.workspace.parts import HasLedger, HasPlaces, HasSigning
 from s3t_core.erasure import events
 from s3t_core.errors import WorkspaceError
 
 
-def claim(workspace: Workspace, held: Change, begins: bool | None = None) -> None:
+class Placed(HasPlaces, HasLedger, HasSigning, Protocol):
+    """What has places, and tells the ledger of them."""
+
+
+def claim(workspace: Placed, held: Change, begins: bool | None = None) -> None:
     """Mark store and remote as this workspace's: erasures destroy what its ledger does not know
     there. A directory in the workspace needs no mark. `begins`: whether they may be without a
     mark yet; by default, before the first data. Raises WorkspaceError for a place that is, or
@@ -28,7 +33,7 @@ def claim(workspace: Workspace, held: Change, begins: bool | None = None) -> Non
             claim_place(setting, blobs, workspace.owner, begins, Path(".s3t") / "keys")
 
 
-def _check_cache(workspace: Workspace) -> None:
+def _check_cache(workspace: Placed) -> None:
     """A cache on another disk must hold the recorded data version: where that is not mounted,
     an empty directory would look as if everything in it were erased, and be filled anew. One
     that DVC used before must be there. Raises WorkspaceError."""
@@ -53,7 +58,7 @@ def _check_cache(workspace: Workspace) -> None:
         )
 
 
-def note_cache(workspace: Workspace, held: Change) -> None:
+def note_cache(workspace: Placed, held: Change) -> None:
     """Tell the ledger where DVC keeps data now, before anything is written there: erasures look
     there from then on, whoever runs them."""
     held.require()
@@ -68,7 +73,7 @@ def note_cache(workspace: Workspace, held: Change) -> None:
         )
 
 
-def present_remotes(workspace: Workspace) -> list[Path]:
+def present_remotes(workspace: Placed) -> list[Path]:
     """The directories among this repository's remotes. Raises WorkspaceError for one that is
     not there: its copies are somewhere. The directory that a disk is mounted at is there
     without it, and has nothing of DVC's."""
@@ -87,7 +92,7 @@ def present_remotes(workspace: Workspace) -> list[Path]:
     return remotes
 
 
-def pin_settings(workspace: Workspace, held: Change) -> None:
+def pin_settings(workspace: Placed, held: Change) -> None:
     """Record the settings that must stay from the first data on, because versions and files
     stand under them."""
     from flows.adapters.dvc_repository import write_remote

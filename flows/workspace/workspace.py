@@ -2,7 +2,7 @@
 imports come late."""
 
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.budget import budget_document, budget_tags, forecast_document
 from flows.examples import EXAMPLE_KEY
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings
+from flows.workspace.heads import Moves, SignedHeads
 from flows.workspace.layout import Layout
 from flows.workspace.pinned import Pinned
-from flows.workspace.signing import Moves, Signing
+from flows.workspace.signing import Signing
 from s3t_core.config import Config, parse_config
 from s3t_core.domain import DatasetVersion
 from s3t_core.erasure import events
@@ -157,15 +158,19 @@ class Workspace(Layout):
         state = ledger.state()
         adopt_next_key(self.keys_dir, state)  # where a run was killed while it changed the key
         self.pinned.follow(state.settled)
-        self.signing.check(ledger)
+        self.heads.check(ledger)
         return ledger
 
     @cached_property
-    def signing(self) -> Signing:
-        """What signs, and the signed heads of the ledger. Raises WorkspaceError."""
+    def heads(self) -> SignedHeads:
+        """Signed heads of the ledger, against which it is held."""
         outside = self.config.erasure.log_checkpoints_to
-        ledger = partial(getattr, self, "ledger")
-        return Signing(self, self.keys, outside, ledger, self.now, self._checkpoints)
+        return SignedHeads(self, self.keys, outside, self._checkpoints)
+
+    @cached_property
+    def signing(self) -> Signing:
+        """What signs."""
+        return Signing(self, self.heads, self.ledger, self.now)
 
     @cached_property
     def requests(self) -> SqlRequestBook:
@@ -185,7 +190,7 @@ class Workspace(Layout):
         return CertificateFiles(
             self.certificates_dir,
             self.signing.signing_key(),
-            lambda: self.signing.check(self.ledger),
+            lambda: self.heads.check(self.ledger),
         )
 
     @cached_property

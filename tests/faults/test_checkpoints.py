@@ -335,14 +335,12 @@ def test_an_older_checkpoint_of_another_machine_takes_no_newer_ones_place(tmp_pa
     take_requests(place, ["person 1", "person 2"])
     path, leaves = place.state_dir / "checkpoint.json", place.ledger.leaves()
     newest, private = path.read_bytes(), read_signing_key(place.keys_dir)
-    place.signing.checkpoints.write(_checkpoint(2, leaves), private, leaves[:2], lambda: leaves)
+    place.heads.files.write(_checkpoint(2, leaves), private, leaves[:2], lambda: leaves)
     assert path.read_bytes() == newest
     with pytest.raises(LedgerError, match="as signed"):
-        place.signing.checkpoints.write(
-            _checkpoint(2, leaves), private, leaves[:2], lambda: leaves[:2]
-        )
+        place.heads.files.write(_checkpoint(2, leaves), private, leaves[:2], lambda: leaves[:2])
     path.write_bytes(b"damaged")
-    place.signing.checkpoints.write(_checkpoint(2, leaves), private, leaves[:2], lambda: leaves)
+    place.heads.files.write(_checkpoint(2, leaves), private, leaves[:2], lambda: leaves)
     assert path.read_bytes() != newest
 
 
@@ -464,5 +462,5 @@ def test_an_entry_and_its_checkpoint_that_come_while_the_ledger_is_checked_are_n
         take_requests(Workspace(place.root), ["person 1"])
         return before
 
-    place.signing.checkpoints.check(ledger, place.ledger.state, leaves_while_another_asks)
+    place.heads.files.check(ledger, place.ledger.state, leaves_while_another_asks)
     assert place.ledger.head().size == 2

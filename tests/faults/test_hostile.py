@@ -130,7 +130,7 @@ def test_what_is_no_file_is_not_waited_for(
     python = [sys.executable, str(tmp_path / "verify.py"), "--key"]
     acts: dict[str, Callable[[], object]] = {
         "key": lambda: verify_path(certificate, path),
-        "checkpoint": lambda: CheckpointFiles(path, None, list, place.signing.memory).check(
+        "checkpoint": lambda: CheckpointFiles(path, None, list, place.heads.memory).check(
             "x", dict, list
         ),
         "ids": lambda: read_ids(str(path)),

@@ -75,7 +75,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="checkpoint: a ledger is held against none",
         where="flows/workspace/workspace.py::Workspace.ledger",
-        takes="self.signing.check(ledger)",
+        takes="self.heads.check(ledger)",
         puts="",
         fails="tests/faults/test_checkpoints.py::rolled_back",
     ),

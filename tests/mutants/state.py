@@ -275,16 +275,16 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="checkpoints: settings without their place will do",
-        where="flows/workspace/signing.py::Signing.check",
-        takes="recorded not in ('', self._outside) and (not self._moves)",
+        where="flows/workspace/heads.py::SignedHeads.check",
+        takes="recorded not in ('', self.outside) and (not self.moves)",
         puts="False",
         fails="tests/faults/test_checkpoints.py::hide_no_rollback",
     ),
     Mutant(
         name="checkpoints: the old place is looked at no more",
-        where="flows/workspace/signing.py::Signing.check",
-        takes="'' if self._moves == 'lost' else recorded or self._outside",
-        puts="'' if self._moves else recorded or self._outside",
+        where="flows/workspace/heads.py::SignedHeads.check",
+        takes="'' if self.moves == 'lost' else recorded or self.outside",
+        puts="'' if self.moves else recorded or self.outside",
         fails="tests/faults/test_checkpoints.py::hide_no_rollback or lost_on_the_record",
     ),
     Mutant(
@@ -297,10 +297,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="checkpoints: a place is named before anything is kept there",
         where="flows/workspace/signing.py::Signing.note_place",
-        takes="ledger = self._ledger()",
-        puts="ledger = self._ledger(); ledger.state().checkpoints_at == self._outside or "
-        "ledger.append({'type': 'checkpoints', 'time': self._now(), 'place': self._outside, 'by': "
-        "by, 'lost': False})",
+        takes="held.require()",
+        puts="self._ledger.state().checkpoints_at == self._heads.outside or self._ledger.append("
+        "events.CheckpointsPlaced(time=self._now(), place=self._heads.outside, by=by, lost=False))",
         fails="tests/faults/test_checkpoints.py::once_something_is_kept",
     ),
     Mutant(

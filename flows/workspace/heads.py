@@ -1,0 +1,69 @@
+"""The signed heads of a workspace's ledger, and the ledger held against them."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from flows.adapters.checkpoints import CheckpointFiles
+from flows.adapters.database import SqlLedger
+from flows.adapters.keys import read_public_keys
+from flows.adapters.memory import SealedMemory
+from flows.workspace.layout import Layout
+from s3t_core.erasure.merkle import leaf_hash
+from s3t_core.errors import WorkspaceError
+from s3t_core.keys import WorkspaceKeys
+
+Moves = Literal["", "moved", "lost"]
+
+
+class SignedHeads:
+    """Checkpoints in the workspace and outside of it."""
+
+    def __init__(
+        self, layout: Layout, keys: WorkspaceKeys, outside: str, moves: Moves = ""
+    ) -> None:
+        """`outside`: where checkpoints are kept beside those of the workspace by the settings, ""
+        nowhere. `moves`: that this may be another place than the ledger names, because they are
+        being moved, or that the one which it names is lost."""
+        self._layout, self._keys = layout, keys
+        self.outside, self.moves = outside, moves
+
+    @cached_property
+    def memory(self) -> SealedMemory:
+        """What earlier commands verified."""
+        return SealedMemory(self._layout.state_dir / "verified", self._keys.sealing)
+
+    @cached_property
+    def files(self) -> CheckpointFiles:
+        """Where they are kept. Raises WorkspaceError for a place inside the workspace."""
+        return self._files_at(self.outside)
+
+    def _files_at(self, outside: str) -> CheckpointFiles:
+        root = self._layout.root.resolve()
+        if outside and Path(outside).resolve().is_relative_to(root):
+            raise WorkspaceError(
+                "expected [erasure] log_checkpoints_to to name a place outside the workspace, got "
+                "one inside it: whoever rolls the ledger back would roll the checkpoints back with "
+                "it"
+            )
+        return CheckpointFiles(
+            self._layout.state_dir / "checkpoint.json",
+            Path(outside) if outside else None,
+            lambda: read_public_keys(self._layout.keys_dir),
+            self.memory,
+        )
+
+    def check(self, ledger: SqlLedger, whole: bool = False) -> None:
+        """Hold a ledger against every checkpoint, those at the place that it names; `whole`:
+        nothing is taken from memory. Raises LedgerError, CertificateError, WorkspaceError."""
+        name, recorded = leaf_hash(ledger.entries()[0]).hex(), ledger.state().checkpoints_at
+        if recorded not in ("", self.outside) and not self.moves:
+            raise WorkspaceError(
+                f"expected [erasure] log_checkpoints_to = {recorded!r} in s3t.toml, as the ledger "
+                f"says, got {self.outside!r}: nobody could tell any more whether the ledger was "
+                "rolled back. Change it back, or run `s3t move-checkpoints`, which puts it on the "
+                "record"
+            )
+        at = "" if self.moves == "lost" else recorded or self.outside
+        files = self.files if at == self.outside else self._files_at(at)
+        files.check(name, ledger.state, ledger.leaves, whole)
