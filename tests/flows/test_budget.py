@@ -31,6 +31,7 @@ from flows.use_cases.retraining import (
 from flows.use_cases.status import status_of
 from flows.use_cases.steps import AS_THEY_STAND
 from flows.use_cases.training import TrainingSession
+from flows.workspace.change import Change
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.workspace import Workspace
 from s3t_core.capacity.assignment import is_held_out
@@ -461,7 +462,7 @@ def _plan_here(place: Workspace) -> Any:
         erase_ports(place, HELD),
         erase_policy(place),
         lambda: "plan-first",
-        partial(train_first, place, problems, AS_THEY_STAND),
+        partial(train_first, place, HELD, problems, AS_THEY_STAND),
     )
     with workspace_lock(place.lock_path):
         return eraser.plan(), problems
@@ -505,7 +506,7 @@ def test_training_first_stops_in_time_and_survives_what_it_cannot_foresee(traine
         assert state.dataset is not None
         targets = targets_of(place.requests.pending(), {})
         future = place.datasets.preview(targets, state.dataset, place.next_dir)
-        return ReplacementSession(place, future, place.clock.now()).replacement()
+        return ReplacementSession(place, HELD, future, place.clock.now()).replacement()
 
     with pytest.raises(TrainingError, match="before the requests had to go on"):
         out_of_time()
@@ -524,12 +525,12 @@ class Overtaken(TrainingSession):
         self._entered = 0
 
     @contextlib.contextmanager
-    def changing(self) -> Iterator[None]:
+    def changing(self) -> Iterator[Change]:
         self._entered += 1
         if self._entered == 2 and self._happens:
             self._happens()
-        with super().changing():
-            yield
+        with super().changing() as held:
+            yield held
 
 
 @flow(name="test-overtaken")

@@ -44,8 +44,8 @@ from flows.use_cases.ingesting import ingest_source
 from flows.workspace import access
 from flows.workspace.workspace import Workspace
 place = Workspace(Path(root))
-with access.training(place), access.changing(place):
-    ingest_source(place, HELD, source, False, 20_000)
+with access.training(place), access.changing(place) as held:
+    ingest_source(place, held, source, False, 20_000)
 """  # noqa: E501
 
 
