@@ -163,13 +163,31 @@ def request(
         ],
     }
     show(as_json, document, _render_taken)
-    if any(state in RETURNED for state in states.values()):
-        print(
-            "s3t: what was asked with this key before was withdrawn or rejected, so nothing of it "
-            "is pending; ask anew with another --key",
-            file=sys.stderr,
-        )
+    ended = told_ended(document, record)
+    if ended:
+        print(f"s3t: {ended}; ask anew with another --key", file=sys.stderr)
         sys.exit(1)
+
+
+def told_ended(document: "TakenDocument", record: str) -> str:
+    """Why what was asked with an idempotency key is not going to happen, "" where it is, or has
+    happened: the key stands for a request that is closed."""
+    states = {r["id"]: r["state"] for r in document["requests"]}
+    if any(state in RETURNED for state in states.values()):
+        return (
+            "what was asked with this key before was withdrawn or rejected, so nothing of it is "
+            "pending"
+        )
+    back = (
+        each["found"] == "in the data" and states[each["request"]] in get_args(ErasureOutcome)
+        for each in document["found"]
+    )
+    if not record and any(back):
+        return (
+            "what was asked with this key before was carried out, and whoever it is about is in "
+            "the data again, so nothing of it is pending"
+        )
+    return ""
 
 
 def _found(

@@ -44,6 +44,7 @@ from s3t_core.erasure.decoding.kinds import (
     GIT_LOOSE,
     MAX_DEPTH,
     Kind,
+    decoding,
     kind_by_end,
     kind_of,
     parts_of,
@@ -331,12 +332,16 @@ class _Searcher:
         sha256, md5 = _digests(file)
         key = (
             sha256,
-            f"{kind.name if kind else ''} {lines} {path if kind and kind.beside else ''}",
+            f"{kind.name if kind else ''} {path.suffix} {path if kind and kind.beside else ''}",
         )
         if key not in self._known:
             self._known[key] = self._search(file, path, name, kind, lines)
         verdict = self._known[key]
-        whole = verdict.whole and (not named or named[1] + named[2] == md5)
+        whole = (
+            verdict.whole
+            and (not named or named[1] + named[2] == md5)
+            and _is_what_it_is_called(name, kind, file)
+        )
         return replace(verdict, whole=whole)
 
     def _search(
@@ -372,7 +377,8 @@ class _Searcher:
                     raise Undecodable("packed too deep")
                 for part in parts_of(kind, Source(file, path, self._temporary, self._unpack)):
                     if isinstance(part, Rows):
-                        rows = self._rows(part, verdict) or rows
+                        with decoding(kind.name):
+                            rows = self._rows(part, verdict) or rows
                     elif isinstance(part, bytes):
                         self._found_in(part, self._needles.told_in, verdict)
                     elif isinstance(part, Uncut):

@@ -4,6 +4,13 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="keys: who was erased and came back is asked for",
+        where="flows/cli/requests.py::told_ended",
+        takes="not record and any(back)",
+        puts="False",
+        fails="tests/unit/test_request_told.py::came_back or in_the_data_again",
+    ),
+    Mutant(
         name="asking: what an erasure takes away beside it is a traceback",
         where="flows/use_cases/finding.py::look_up",
         takes="OSError",

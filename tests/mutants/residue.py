@@ -244,8 +244,11 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: a database is read without its log",
         where="s3t_core/erasure/residue.py::_Searcher._once",
-        takes="f\"{(kind.name if kind else '')} {lines} {(path if kind and kind.beside else '')}\"",
-        puts="f\"{(kind.name if kind else '')} {lines} \"",
+        takes=(
+            "f\"{(kind.name if kind else '')} {path.suffix} "
+            "{(path if kind and kind.beside else '')}\""
+        ),
+        puts="f\"{(kind.name if kind else '')} {path.suffix} \"",
         fails="tests/unit/test_residue.py::equal_databases",
     ),
     Mutant(
@@ -303,6 +306,20 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="bucket.fetch(name, path)",
         puts="not name.endswith('/') and bucket.fetch(name, path)",
         fails="tests/faults/test_leftovers.py::ends_as_a_folders",
+    ),
+    Mutant(
+        name="residue: Arrow's offsets are believed",
+        where="s3t_core/erasure/decoding/tables.py::_batch",
+        takes="batch.validate(full=True)",
+        puts="",
+        fails="tests/unit/test_values.py::damaged",
+    ),
+    Mutant(
+        name="residue: whatever reading rows raises ends the scan",
+        where="s3t_core/erasure/residue.py::_Searcher._decoded",
+        takes="with decoding(kind.name): ...",
+        puts="if True: ...",
+        fails="tests/unit/test_values.py::rows_that_cannot_be_read",
     ),
     Mutant(
         name="residue: a log without its database",

@@ -11,13 +11,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3t_core.erasure.decoding.logs import JOURNAL_MAGIC, places_in_journal
+from s3t_core.erasure.decoding.parts import Rows
 from s3t_core.erasure.needles import make_needles
 from s3t_core.erasure.residue import scan
 from s3t_core.ports import ScanReport
@@ -408,6 +411,66 @@ def test_bytes_between_stream_and_footer_of_an_arrow_file_stop(own: Path) -> Non
     begin = len(whole) - 10 - size
     (own / "x.arrow").write_bytes(whole[:begin] + os.urandom(64) + whole[begin:])
     assert scanned(own.parent, [ID]).undecodable
+
+
+def _one_wrong_offset(data: bytes) -> bytes:
+    """An Arrow stream or file whose 200th text is said to end where nothing is."""
+    ends = [sum(len(f"some text number {j}") for j in range(n)) for n in range(8)]
+    at = data.index(struct.pack("<8i", *ends)) + 4 * 200
+    return data[:at] + struct.pack("<i", 2**31 - 1) + data[at + 4 :]
+
+
+def _a_hole(data: bytes) -> bytes:
+    ends = [sum(len(f"some text number {j}") for j in range(n)) for n in range(8)]
+    at = data.index(struct.pack("<8i", *ends)) + 400
+    return data[:at] + bytes(200) + data[at + 200 :]
+
+
+@pytest.mark.parametrize("damaged", [_one_wrong_offset, _a_hole])
+@pytest.mark.parametrize("make", [pa.ipc.new_stream, pa.ipc.new_file])
+def test_a_damaged_arrow_file_stops_by_name(
+    own: Path, damaged: Callable[[bytes], bytes], make: Callable[..., Any]
+) -> None:
+    """Arrow itself reads wherever an offset leads to: the process dies."""
+    table = pa.table({"text": [f"some text number {n}" for n in range(200)]})
+    sink = pa.BufferOutputStream()
+    with make(sink, table.schema) as writer:
+        writer.write_table(table)
+    (own / "stored").write_bytes(damaged(sink.getvalue().to_pybytes()))
+    scanned_apart = (
+        "import sys; from pathlib import Path; from tests.unit.test_values import scanned, ID; "
+        "sys.exit(scanned(Path(sys.argv[1]), [ID]).undecodable != ('.s3t/stored',))"
+    )
+    subprocess.run([sys.executable, "-c", scanned_apart, str(own.parent)], check=True)
+
+
+@pytest.mark.parametrize("quotes", [False, True])
+def test_a_damaged_text_in_a_parquet_file_stops_by_name(own: Path, quotes: bool) -> None:
+    texts = [f"some text number {n}" for n in range(50)] + [f"asked by {ID}" if quotes else "x"]
+    pq.write_table(
+        pa.table({"text": texts}), own / "kept", compression="none", use_dictionary=False
+    )
+    data = (own / "kept").read_bytes()
+    (own / "kept").write_bytes(data.replace(b"number 17", b"\xffumber 17", 1))
+    assert scanned(own.parent, [ID]).undecodable == (".s3t/kept",)
+
+
+def test_rows_that_cannot_be_read_stop_by_name(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.table({"text": [ID]}), own / "kept")
+
+    def broken(_: Rows) -> bytes:
+        raise SystemError("Negative size passed to PyUnicode_New")
+
+    monkeypatch.setattr(Rows, "joined", broken)
+    assert scanned(own.parent, [ID]).undecodable == (".s3t/kept",)
+
+
+@pytest.mark.parametrize("order", [(".db", ".dat"), (".dat", ".db")])
+def test_equal_files_are_each_what_they_are_called(own: Path, order: tuple[str, str]) -> None:
+    """Whichever is looked at first."""
+    for n, ending in enumerate(order):
+        (own / f"{n}{ending}").write_bytes(b"no database " * 10_000)
+    assert [Path(p).suffix for p in scanned(own.parent, [ID]).undecodable] == [".db"]
 
 
 def test_a_whole_arrow_file_is_searched(own: Path) -> None:

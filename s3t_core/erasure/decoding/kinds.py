@@ -87,7 +87,7 @@ def kind_by_end(file: IO[bytes]) -> Kind | None:
 def parts_of(kind: Kind, source: Source) -> Iterator[Readable | Rows | Uncut | bytes]:
     """What the file decodes to. Raises Undecodable."""
     source.file.seek(0)
-    with _decoding(kind.name):
+    with decoding(kind.name):
         for part in kind.decode(source):
             if isinstance(part, Rows | Uncut | bytes):
                 yield part
@@ -114,7 +114,7 @@ def _cell(value: bytes, source: Source) -> Iterator[Readable]:
 
 
 @contextlib.contextmanager
-def _decoding(kind: str) -> Iterator[None]:
+def decoding(kind: str) -> Iterator[None]:
     """Whatever a decoder raises, it did not reach the end."""
     try:
         yield
@@ -133,7 +133,7 @@ class _Guarded:
 
     def read(self, size: int = -1, /) -> bytes:
         """Read from it. Raises Undecodable."""
-        with _decoding(self._kind):
+        with decoding(self._kind):
             return self._stream.read(size)
 
 

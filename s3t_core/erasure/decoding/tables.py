@@ -195,6 +195,7 @@ def _pairs(told: Any) -> list[bytes]:
 
 
 def _batch(batch: pa.RecordBatch) -> Iterator[Part]:
+    batch.validate(full=True)  # Arrow reads wherever an offset leads to
     rows = Rows(batch)
     yield rows
     yield from map(Cell, rows.binaries())
