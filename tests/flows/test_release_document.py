@@ -256,7 +256,7 @@ def test_whatever_somebody_deletes_in_the_registry_locks_no_erasure(
     take_requests(place, ["person-003"])
     if is_open:
         _killed_behind(monkeypatch, "publish", erase, place.root)
-    delete(place, mlflow.MlflowClient(place.tracking_uri))
+    delete(place, mlflow.MlflowClient(place.tracking_uri, place.tracking_uri))
     forget_connections()
     assert len(erase(str(place.root))["certificates"]) == 1
     forget_connections()
@@ -276,7 +276,7 @@ def test_whatever_another_client_registers_is_told_not_served_and_locks_no_erasu
 ) -> None:
     """A version under our name, of no logged model of ours, with our tags, and the alias on it."""
     take_requests(place, ["person-003"])
-    client = mlflow.MlflowClient(place.tracking_uri)
+    client = mlflow.MlflowClient(place.tracking_uri, place.tracking_uri)
     record = place.ledger.state().champion
     assert record is not None
     if source == "models:":

@@ -50,6 +50,7 @@ def _files_of_champion(place: Workspace) -> Path:
 
 def _by(place: Workspace, how: str) -> Any:
     mlflow.set_tracking_uri(place.tracking_uri)
+    mlflow.set_registry_uri(place.tracking_uri)  # else that of the test before
     champion = place.ledger.state().champion
     assert champion is not None
     uri = {
