@@ -34,7 +34,7 @@ from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.settings import CONFIG_NAME
 from flows.use_cases.leaving import LeftPlace
 from flows.workspace import access, stores
-from flows.workspace.change import Change
+from flows.workspace.change import Change, change_under
 from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace, refuse_open_plan
 from s3t_core.canonical import canonical_json
@@ -113,8 +113,9 @@ def _alone(root: Path) -> Iterator[Workspace]:
 @contextlib.contextmanager
 def _lease(workspace: Workspace) -> Iterator[Change]:
     """What `_alone` has on this machine, on every other too."""
-    with Lease(workspace.database, CHANGE, lock_place(workspace.lock_path)).held() as lease:
-        yield Change(lease)
+    lease = Lease(workspace.database, CHANGE, lock_place(workspace.lock_path))
+    with lease.held(), change_under(lease) as held:
+        yield held
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.adapters.footing import check_footing as check_files
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.local import workspace_lock
-from flows.workspace.change import Change
+from flows.workspace.change import Change, change_under
 from flows.workspace.parts import Lockable
 from flows.workspace.workspace import UNFINISHED_MOVE
 from s3t_core.errors import UsageError, WorkspaceError
@@ -29,11 +29,8 @@ def changing(workspace: Lockable, wait_seconds: float = 0) -> Iterator[Change]:
         ) as lease:
             settled = workspace.ledger.state().settled  # it may have moved since it was opened
             workspace.pinned.follow(settled)
-            held = Change(lease)
-            try:
+            with change_under(lease) as held:
                 yield held
-            finally:
-                held.end()
 
 
 @contextlib.contextmanager

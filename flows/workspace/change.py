@@ -1,5 +1,8 @@
 """That a process holds the workspace: whoever writes asks for it, so nobody writes without."""
 
+import contextlib
+from collections.abc import Iterator
+
 from flows.adapters.lease import Lease
 from s3t_core.errors import WorkspaceError
 
@@ -28,3 +31,13 @@ class Change:
         LostLease."""
         self.require()
         self._lease.check()
+
+
+@contextlib.contextmanager
+def change_under(lease: Lease) -> Iterator[Change]:
+    """The hold that a lease gives, until the block ends, however it does."""
+    held = Change(lease)
+    try:
+        yield held
+    finally:
+        held.end()

@@ -157,20 +157,30 @@ class HasActivations(Protocol):
         """Those that are kept between stages."""
 
 
-class HasPlaces(HasConfig, HasDatasets, Protocol):
-    """Where data and stages lie, and whose they are."""
+class HasFolders(Protocol):
+    """Directories of the system's, and what settles where they are."""
 
     @property
     def state_dir(self) -> Path:
         """`.s3t`."""
 
     @property
-    def owner(self) -> str:
-        """The name of the ledger, which marks a place."""
-
-    @property
     def pinned(self) -> Pinned:
         """The settings that must stay."""
+
+    def store_folder(self) -> list[Path]:
+        """The directory of stage artifacts, none where they are in a bucket."""
+
+    def remote_folder(self) -> list[Path]:
+        """The directory of the DVC remote, none where it is a bucket."""
+
+
+class HasPlaces(HasConfig, HasDatasets, HasFolders, Protocol):
+    """Where data and stages lie, and whose they are."""
+
+    @property
+    def owner(self) -> str:
+        """The name of the ledger, which marks a place."""
 
     @property
     def remote(self) -> Path:
@@ -179,12 +189,6 @@ class HasPlaces(HasConfig, HasDatasets, Protocol):
     @property
     def buckets(self) -> list[S3Blobs]:
         """Every bucket that the system writes to."""
-
-    def store_folder(self) -> list[Path]:
-        """The directory of stage artifacts, none where they are in a bucket."""
-
-    def remote_folder(self) -> list[Path]:
-        """The directory of the DVC remote, none where it is a bucket."""
 
 
 class HasBudget(Protocol):
@@ -200,12 +204,8 @@ class HasBudget(Protocol):
         """Both as tags of a version."""
 
 
-class Lockable(HasLedger, HasDatasets, HasDatabase, Protocol):
+class Lockable(HasLedger, HasDatasets, HasDatabase, HasFolders, Protocol):
     """What there may be one at a time to change (access.changing, access.training)."""
-
-    @property
-    def state_dir(self) -> Path:
-        """`.s3t`."""
 
     @property
     def reports_dir(self) -> Path:
@@ -219,18 +219,8 @@ class Lockable(HasLedger, HasDatasets, HasDatabase, Protocol):
     def training_lock_path(self) -> Path:
         """Held by an ingest or a training."""
 
-    @property
-    def pinned(self) -> Pinned:
-        """The settings that must stay."""
-
     def refuse_migration(self) -> None:
         """Raises WorkspaceError while a move is unfinished."""
-
-    def store_folder(self) -> list[Path]:
-        """The directory of stage artifacts, none where they are in a bucket."""
-
-    def remote_folder(self) -> list[Path]:
-        """The directory of the DVC remote, none where it is a bucket."""
 
 
 class Sweepable(Lockable, Protocol):

@@ -425,6 +425,20 @@ def test_an_object_of_ours_is_destroyed_in_every_remote_and_nothing_else_there_i
     assert other.exists() and not ours.exists()
 
 
+def _residue_of(folder: Path, buckets: Any) -> WorkspaceResidue:
+    return WorkspaceResidue(
+        folder,
+        [],
+        list,
+        b"",
+        buckets,
+        folder / "tmp",
+        frozenset({"s3://a/ours"}),
+        lambda: lambda _: False,
+        b"k" * 32,
+    )
+
+
 def test_unfinished_uploads_go_only_where_the_system_writes(tmp_path: Path) -> None:
     gone = []
 
@@ -442,17 +456,7 @@ def test_unfinished_uploads_go_only_where_the_system_writes(tmp_path: Path) -> N
             """It keeps no versions."""
 
     buckets: Any = [Bucket("s3://a/ours"), Bucket("s3://b/theirs")]
-    WorkspaceResidue(
-        tmp_path,
-        [],
-        list,
-        b"",
-        buckets,
-        tmp_path / "tmp",
-        frozenset({"s3://a/ours"}),
-        lambda: lambda _: False,
-        b"k" * 32,
-    ).scan([], [], [])
+    _residue_of(tmp_path, buckets).scan([], [], [])
     assert gone == ["s3://a/ours"]
 
 
@@ -475,15 +479,5 @@ def test_an_object_whose_name_ends_as_a_folders_is_searched_like_any_other(tmp_p
 
     buckets: Any = [Bucket()]
     (tmp_path / "tmp").mkdir()
-    report = WorkspaceResidue(
-        tmp_path,
-        [],
-        list,
-        b"",
-        buckets,
-        tmp_path / "tmp",
-        frozenset({"s3://a/ours"}),
-        lambda: lambda _: False,
-        b"k" * 32,
-    ).scan(["customer-4711"], [TEXT], [])
+    report = _residue_of(tmp_path, buckets).scan(["customer-4711"], [TEXT], [])
     assert len({*report.residue, *report.outside, *report.written}) == 2

@@ -309,7 +309,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="change: a hold that has ended counts",
-        where="flows/workspace/access.py::changing",
+        where="flows/workspace/change.py::change_under",
         takes="held.end()",
         puts="pass",
         fails="tests/faults/test_change.py::hold_that_has_ended and sweep",
