@@ -61,6 +61,7 @@ from s3t_core.erasure.decoding.parts import (
     Unpack,
     spooled,
 )
+from s3t_core.erasure.decoding.still import held_still, is_sqlite
 from s3t_core.erasure.decoding.tables import has_database
 from s3t_core.erasure.needles import NeedleSet
 from s3t_core.erasure.walk import git_links, resolved, walk
@@ -310,15 +311,27 @@ class _Searcher:
             )  # of git's watcher of files
 
     def patiently(self, path: Path, own: bool, is_open: Callable[[Path], bool]) -> _Verdict:
-        """Search a file; one of the system's own once more where a process has it open: a database
-        that is being written is whole again soon."""
-        verdict = self(path, path.as_posix())
+        """Search a file; one of the system's own once more where a process has it open: what is
+        being written is whole again soon."""
+        verdict = self._as_of_one_time(path, own and is_sqlite(path) and is_open(path))
         for _ in range(_LOOKS if own else 0):
             if verdict.whole or not is_open(path):
                 break
             time.sleep(_PAUSE_SECONDS)
-            verdict = self(path, path.as_posix())
+            verdict = self._as_of_one_time(path, is_sqlite(path))
         return verdict
+
+    def _as_of_one_time(self, path: Path, is_written: bool) -> _Verdict:
+        """Search a file, of a database that a process writes a copy."""
+        if not is_written:
+            return self(path, path.as_posix())
+        try:
+            with held_still(path, self._temporary) as copy:
+                return self(copy, path.as_posix())
+        except Undecodable:
+            return _Verdict(whole=False)
+        except OSError:
+            return self(path, path.as_posix())
 
     def _once(self, file: IO[bytes], path: Path, name: str) -> _Verdict:
         size = file.seek(0, io.SEEK_END)

@@ -252,6 +252,20 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/unit/test_residue.py::equal_databases",
     ),
     Mutant(
+        name="residue: a database is copied while it is written",
+        where="s3t_core/erasure/decoding/still.py::_copy",
+        takes="connection.execute('BEGIN IMMEDIATE')",
+        puts="connection.execute('BEGIN')",
+        fails="tests/unit/test_residue.py::keeps_locked",
+    ),
+    Mutant(
+        name="residue: a database that is written is searched where it lies",
+        where="s3t_core/erasure/residue.py::_Searcher._as_of_one_time",
+        takes="return self(copy, path.as_posix())",
+        puts="return self(path, path.as_posix())",
+        fails="tests/unit/test_residue.py::writes_all_the_time and wal",
+    ),
+    Mutant(
         name="residue: a log beside what is no database",
         where="s3t_core/erasure/decoding/tables.py::has_database",
         takes="return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC",

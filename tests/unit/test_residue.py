@@ -15,6 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -509,6 +510,88 @@ def test_a_database_that_a_killed_process_left_is_read_with_its_journal(
     before = path.read_bytes()
     report = scanned(tmp_path)
     assert "a.db" in report.residue and report.undecodable == () and path.read_bytes() == before
+
+
+_SERVER = """
+import os, random, sqlite3, sys, time
+path, mode, parent = sys.argv[1], sys.argv[2], os.getppid()
+def opened():
+    c = sqlite3.connect(path, timeout=60)
+    c.execute("pragma journal_mode=" + mode)
+    c.execute("pragma synchronous=off")
+    return c
+c, r = opened(), random.Random(1)
+c.execute("create table t (id integer primary key, a text, b text)")
+c.execute("create index i on t (a)")
+while os.getppid() == parent and not os.path.exists(path + ".stop"):
+    for _ in range(r.randint(1, 5)):
+        row = os.urandom(16).hex(), "z" * r.randint(0, 3000)
+        c.execute("insert into t (a, b) values (?, ?)", row)
+    c.execute("delete from t where id < (select max(id) - ? from t)", (r.randint(100, 800),))
+    c.commit()
+    if r.random() < 0.01:
+        c.close()
+        c = opened()
+    if r.random() < 0.1:
+        time.sleep(r.random() / 50)
+print(c.execute("pragma integrity_check").fetchone()[0])
+"""
+
+
+@pytest.mark.parametrize("mode", ["delete", "truncate", "persist", "wal"])
+def test_a_database_that_a_process_writes_all_the_time_is_searched_as_of_one_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Pages that had moved between two looks counted as broken; one could be missed."""
+    monkeypatch.setattr("s3t_core.erasure.residue._LOOKS", 0)
+    path = tmp_path / "W" / "a.db"
+    path.parent.mkdir()
+    command = [sys.executable, "-c", _SERVER, str(path), mode]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        until = time.monotonic() + 60
+        while not (path.is_file() and path.stat().st_size > 2**18):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        own = [f"a.db{suffix}" for suffix in ("", "-wal", "-shm", "-journal")]
+        reports = [
+            scan(path.parent, [], own, [], make_needles(["person-5"], []), [], is_open=bool)
+            for _ in range(10)
+        ]
+        path.with_name("a.db.stop").touch()
+        assert server.communicate(timeout=60)[0] == "ok\n"
+    assert [(r.undecodable, r.residue) for r in reports] == [((), ())] * len(reports)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2, 3, 4, 17, 500, 4200, 5000])
+@pytest.mark.parametrize("beginning", [b"", b"\0\0\0\7"])
+def test_a_first_page_in_a_journal_is_no_database_that_was_deleted(
+    tmp_path: Path, shift: int, beginning: bytes
+) -> None:
+    """A journal that is used again keeps older records, which begin anywhere."""
+    path = tmp_path / "a.db"
+    with contextlib.closing(sqlite3.connect(path)) as made:
+        made.execute("create table t (x)")
+        made.execute("create table u (x)")
+        made.commit()
+    first = path.read_bytes()[:4096]
+    record = (1).to_bytes(4, "big") + first + b"\5\5\5\5"
+    older = beginning + b"\7" * shift + record
+    Path(f"{path}-journal").write_bytes(b"\0" * 512 + older)
+    assert scanned(tmp_path).undecodable == ()
+    Path(f"{path}-journal").write_bytes(b"\0" * 512 + older.replace(b"\0\0\0\1SQL", b"\5\5\5\5SQL"))
+    assert scanned(tmp_path).undecodable == ("a.db",)
+
+
+def test_a_database_that_somebody_keeps_locked_is_not_searched_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s3t_core.erasure.decoding.still._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("s3t_core.erasure.residue._PAUSE_SECONDS", 0.0)
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
+        other.execute("create table t (x)")
+        other.execute("begin immediate")
+        report = scanned(tmp_path, is_open=bool)
+    assert report.undecodable == report.written == ("a.db",)
 
 
 def test_a_broken_file_that_a_process_writes_is_told_as_such(tmp_path: Path) -> None:

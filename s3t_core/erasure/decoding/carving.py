@@ -31,7 +31,13 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s3t_core.erasure.decoding.logs import Place, places_in_journal, places_in_log
+from s3t_core.erasure.decoding.logs import (
+    FRAME_HEADER,
+    RECORD_HEADER,
+    Place,
+    places_in_journal,
+    places_in_log,
+)
 from s3t_core.erasure.decoding.magics import is_lzma, is_zlib
 from s3t_core.erasure.decoding.parts import HEAD_BYTES, Part, Undecodable, stream_of
 from s3t_core.erasure.decoding.streams import pass_lz4, pass_zstd
@@ -41,6 +47,7 @@ _LIKE_BYTES = 32
 _SURE_BYTES = 6
 _NUMBER = re.compile(rb"(?=\0)")
 _POLICIES = 4
+_FIRST = bytes([0, 0, 0, 1])
 _ZLIB = tuple(
     bytes([first, second])
     for first in range(0x08, 0x80, 0x10)
@@ -140,6 +147,15 @@ class Pages:
     def is_whole(self, index: int) -> bool:
         """Whether it is a page from its beginning to its end."""
         return self._places[index].whole
+
+    def is_first_page(self, index: int, at: int) -> bool:
+        """Whether the database's own first page begins there: in a log or a journal also where it
+        stands behind the header of a frame or a record, since nobody may have told where one
+        begins."""
+        place = self._places[index]
+        if index < self._in_file or (place.number == 1 and at == 0):
+            return place.number == 1 and at == 0
+        return any(place.before(at, size)[:4] == _FIRST for size in (RECORD_HEADER, FRAME_HEADER))
 
     def __getitem__(self, index: int) -> bytes:
         place = self._places[index]
@@ -280,9 +296,8 @@ def _tried(
     for index in range(len(pages)):
         page = pages[index]
         for at, kind in beginnings(page):
-            is_header = kind == "sqlite" and at == 0 and pages.number(index) == 1
             if (
-                is_header
+                (kind == "sqlite" and pages.is_first_page(index, at))
                 or (taken and taken.has(index, at))
                 or not _may_be(kind, page[at : at + HEAD_BYTES])
             ):

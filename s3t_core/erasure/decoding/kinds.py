@@ -20,6 +20,7 @@ from s3t_core.erasure.decoding.logs import JOURNAL_MAGIC, LOG_MAGIC
 from s3t_core.erasure.decoding.magics import is_bzip2, is_gzip, is_lzma, is_zlib
 from s3t_core.erasure.decoding.parts import (
     HEAD_BYTES,
+    SQLITE_MAGIC,
     Cell,
     Decoder,
     Part,
@@ -41,7 +42,6 @@ from s3t_core.erasure.decoding.streams import (
     is_skippable,
 )
 from s3t_core.erasure.decoding.tables import (
-    SQLITE_MAGIC,
     decode_arrow_file,
     decode_arrow_stream,
     decode_beside_sqlite,

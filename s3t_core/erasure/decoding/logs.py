@@ -20,8 +20,8 @@ from typing import IO
 
 LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
-_LOG_HEADER, _FRAME_HEADER = 32, 24
-_JOURNAL_HEADER, _NUMBER, _CHECKSUM = 28, 4, 4
+_LOG_HEADER, FRAME_HEADER = 32, 24
+_JOURNAL_HEADER, RECORD_HEADER, _CHECKSUM = 28, 4, 4
 _SECTOR = 512
 _SUMMED = 200
 """The checksum of a record is of every 200th byte."""
@@ -43,6 +43,11 @@ class Place:
         self.file.seek(self.at)
         return self.file.read(self.size)
 
+    def before(self, at: int, size: int) -> bytes:
+        """So many bytes of the file before the one at `at` of these, none where it has fewer."""
+        begin = self.at + at - size
+        return _at(self.file, begin, size) if begin >= 0 else b""
+
 
 def places_in_log(log: IO[bytes], size: int) -> Iterator[Place]:
     """Every frame of a write-ahead log, the last one as far as it was written, then the bytes
@@ -53,9 +58,9 @@ def places_in_log(log: IO[bytes], size: int) -> Iterator[Place]:
         yield from _between(log, [], end, size)
         return
     sure = []
-    for at in range(_LOG_HEADER, end, _FRAME_HEADER + size):
+    for at in range(_LOG_HEADER, end, FRAME_HEADER + size):
         number = int.from_bytes(_at(log, at, 4), "big")
-        begin, behind = at + _FRAME_HEADER, at + _FRAME_HEADER + size
+        begin, behind = at + FRAME_HEADER, at + FRAME_HEADER + size
         if behind <= end:
             yield Place(number, log, begin, size, whole=True)
             sure.append((at, behind))
@@ -72,15 +77,16 @@ def places_in_journal(journal: IO[bytes], size: int) -> Iterator[Place]:
     is_zeroed = not _at(journal, 0, _SECTOR).strip(b"\0")
     while at < end:
         header = _at(journal, at, _JOURNAL_HEADER)
-        number = int.from_bytes(header[:_NUMBER], "big")
+        number = int.from_bytes(header[:RECORD_HEADER], "big")
         if at == 0 or header.startswith(JOURNAL_MAGIC):
             is_told = header.startswith(JOURNAL_MAGIC)
             nonce = int.from_bytes(header[12:16], "big") if is_told else None
             at += _sector(header) if is_told else _SECTOR
         elif 0 < number < 2**31:
-            begin, behind = at + _NUMBER, at + _NUMBER + size + _CHECKSUM
+            begin, behind = at + RECORD_HEADER, at + RECORD_HEADER + size + _CHECKSUM
             record = _at(journal, begin, size + _CHECKSUM)
-            yield Place(number, journal, begin, min(size, end - begin), len(record) >= size)
+            if begin < end:
+                yield Place(number, journal, begin, min(size, end - begin), len(record) >= size)
             if behind <= end:
                 told = _nonce_of(record)
                 nonce = told if is_zeroed and at == _SECTOR else nonce

@@ -21,6 +21,7 @@ _DIGESTS = {
 """Columns of ours, with what their keyed digests look like."""
 HEAD_BYTES = 512
 CHUNK_BYTES = 4 * 2**20
+SQLITE_MAGIC = b"SQLite format 3\0"
 _IN_MEMORY = 32 * 2**20
 
 

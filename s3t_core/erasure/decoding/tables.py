@@ -19,6 +19,7 @@ from s3t_core.erasure.decoding.carving import Pages, carved
 from s3t_core.erasure.decoding.cells import left_in
 from s3t_core.erasure.decoding.parts import (
     CHUNK_BYTES,
+    SQLITE_MAGIC,
     Cell,
     Kept,
     Mistaken,
@@ -37,7 +38,6 @@ _DATA_PAGES = (5, 8)
 _BATCH_ROWS = 2048
 _ARROW_BEGIN, _ARROW_END = 8, 10
 """Bytes of a file before its stream, and behind its footer."""
-SQLITE_MAGIC = b"SQLite format 3\0"
 _BEGINNING = 256
 """By so many bytes a cell that was deleted is told from those that are there."""
 _BATCH_CELLS = 2**20
