@@ -1,8 +1,8 @@
 """The deletion-rate budget of a workspace: its state, and how long it will last at the present
 request rate."""
 
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,28 @@ the months to come."""
 
 ENOUGH = 5
 """A rate counted from fewer requests is told with how many they are."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The deletion-rate budget of a workspace, of which the ledger tells how it was spent."""
+
+    config: Config
+    events: Callable[[], Iterable[Event]]
+    now: Callable[[], datetime]
+
+    def document(self, state: State) -> dict[str, Any] | None:
+        """Where it stands, as JSON values; None before there is a release. Goes into
+        certificates."""
+        return budget_document(self.config, state)
+
+    def forecast(self, state: State) -> dict[str, Any] | None:
+        """How long it is expected to last, as JSON values; None where nothing can be foreseen."""
+        return forecast_document(self.config, state, self.events(), self.now())
+
+    def tags(self, state: State) -> dict[str, str]:
+        """Both as tags of the version that serves."""
+        return budget_tags(self.config, state, self.events(), self.now())
 
 
 def policy_of(config: Config) -> BudgetPolicy:

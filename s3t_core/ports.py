@@ -304,6 +304,17 @@ class Evaluator(Protocol):
         live shard."""
 
 
+class Budget(Protocol):
+    """The deletion-rate budget."""
+
+    def document(self, state: State) -> dict[str, Any] | None:
+        """Where it stands, as JSON values, which certificates have; None before there is a
+        release."""
+
+    def tags(self, state: State) -> dict[str, str]:
+        """The same, and how long it is expected to last, as tags of the version that serves."""
+
+
 class Certificates(Protocol):
     """Where certificates are signed and kept."""
 

@@ -22,22 +22,28 @@ import json
 import re
 import sqlite3
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 import flows
 import s3t_core
 from flows.adapters import foreign
+from flows.adapters.database import SqlLedger
 from flows.adapters.git import run_git
+from flows.adapters.scan_scope import ScanScope
 from s3t_core.canonical import sha256_hex
 from s3t_core.erasure.dsse import verify
 from s3t_core.erasure.needles import NeedleSet
 from s3t_core.errors import CertificateError, StorageError
 from s3t_core.files import read_regular
+
+if TYPE_CHECKING:
+    from flows.adapters.registry import MlflowRegistry
 
 _UNWRITTEN = frozenset({"cli", "examples"})
 """Rooms and modules that talk to people and write nothing; examples may name somebody."""
@@ -51,34 +57,33 @@ _DATABASES = ("s3t.db", "mlflow.db", "prefect/prefect.db")
 @dataclass(frozen=True)
 class Baseline:
     """Read anew by each scan, in parts: evidence of many requests need not fit into memory.
-    `fixed`: what is known beforehand; `settings`: as text; `entries`: the ledger's; `documents`:
-    files and folders of signed ones, `publics` the keys that the ledger knows, the one that signs
-    now first, and `recorded` the digests of documents in it; `databases`: where they lie; `root`:
-    of the repository; `erased`: makes what is looked for of people whose rows are being erased;
-    `versions`: the files of registered versions that are as the ledger recorded them."""
+    `fixed`: what is known beforehand; `settings`: as text; `documents`: files and folders of signed
+    ones, `publics` the keys that the ledger knows, the one that signs now first; `databases`: where
+    they lie; `root`: of the repository; `scope`: knows people whose rows are being erased;
+    `registry`: has the files of the versions that the ledger recorded."""
 
     fixed: tuple[bytes, ...]
     settings: bytes
-    entries: Callable[[], list[bytes]]
+    ledger: SqlLedger
     documents: tuple[Path, ...]
     publics: tuple[Ed25519PublicKey, ...]
-    recorded: Callable[[], Collection[str]]
     databases: Path
     root: Path
-    erased: Callable[[], NeedleSet]
-    versions: Callable[[], Iterator[bytes]]
+    scope: ScanScope
+    registry: "MlflowRegistry"
 
     def __iter__(self) -> Iterator[bytes]:
         """Returns bytes to be read as a scan reads them."""
-        erased = self.erased()
+        erased = self.scope.erased()
         yield from (*self.fixed, constants(), foreign.NAMES.encode(), *_of_git(self.root))
         yield from _joined(self._settings(erased))
         yield from _joined(_schemas(self.databases, erased))
         yield from _joined(
-            e + _as_objects(e) for e in self.entries() if not _quotes(json.loads(e), erased)
+            e + _as_objects(e) for e in self.ledger.entries() if not _quotes(json.loads(e), erased)
         )
         yield from _joined(self._signed(erased))
-        yield from _joined(self.versions())
+        there = [v for v in self.ledger.state().versions if not v.destroyed]
+        yield from _joined(self.registry.recorded_files(there))
 
     def _settings(self, erased: NeedleSet) -> Iterator[bytes]:
         """The settings, without lines that quote the id of somebody who is being erased: some of
@@ -90,7 +95,7 @@ class Baseline:
         """Envelopes and what is signed in them: closing documents as the ledger recorded them, and
         what the key that signs now signed. What an older key signed and no entry tells of may be
         anybody's by now; a file that nobody of ours signed says nothing of what we write."""
-        recorded = self.recorded()
+        recorded = set(self.ledger.state().documents.values())
         for path in (
             p
             for place in self.documents

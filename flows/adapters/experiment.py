@@ -15,11 +15,13 @@ sets any tag. So:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from s3t_core.erasure.state import ExperimentRecord, State
+from s3t_core.erasure import events
+from s3t_core.erasure.state import ExperimentRecord
 from s3t_core.errors import WorkspaceError
+from s3t_core.ports import Ledger
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,21 +35,24 @@ GONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 @dataclass(frozen=True)
 class ExperimentBook:
-    """What the ledger knows of the experiments at one tracking URI. `state` reads it, `append` adds
-    a record to it: its caller holds the workspace."""
+    """What the ledger knows of the experiments at one tracking URI. `now`: the time, RFC 3339."""
 
     registry: str
-    state: Callable[[], State]
-    append: Callable[[ExperimentRecord], None]
+    ledger: Ledger
+    now: Callable[[], str]
+
+    def append(self, record: ExperimentRecord) -> None:
+        """Add a record. The caller holds the workspace."""
+        self.ledger.append(events.ExperimentNamed(time=self.now(), **asdict(record)))
 
     def known(self) -> list[ExperimentRecord]:
         """Oldest first."""
-        return [e for e in self.state().experiments if e.registry == self.registry]
+        return [e for e in self.ledger.state().experiments if e.registry == self.registry]
 
     def began_before(self) -> bool:
         """Whether this ledger began before experiments were recorded, and something was trained
         since."""
-        state = self.state()
+        state = self.ledger.state()
         return not state.experiments and bool(state.stages or state.versions)
 
 

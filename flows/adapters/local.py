@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from flows.adapters.database import SqlLedger
 from flows.adapters.git import git_objects
 from flows.adapters.s3 import S3Blobs
 from s3t_core.canonical import canonical_json, sha256_hex
@@ -215,15 +216,24 @@ def _strings(value: object) -> list[str] | None:
     return value if isinstance(value, list) and all(isinstance(v, str) for v in value) else None
 
 
+class Heads(Protocol):
+    """Signed heads of ledgers (flows.workspace.heads)."""
+
+    def check(self, ledger: SqlLedger) -> None:
+        """Raises where a ledger has lost anything of what they tell."""
+
+
 class CertificateFiles:
     """Signed certificates, `REQUEST_ID.json`. Fills the port `Certificates`."""
 
-    def __init__(self, folder: Path, key: Ed25519PrivateKey, check: Callable[[], None]) -> None:
-        """`check` raises where the ledger that is signed over has lost anything: asked each time
-        before a signature, because another copy of the database may have taken its place since the
-        command began."""
+    def __init__(
+        self, folder: Path, key: Ed25519PrivateKey, heads: Heads, ledger: SqlLedger
+    ) -> None:
+        """`heads`: what the ledger that is signed over is held against each time before a
+        signature, because another copy of the database may have taken its place since the command
+        began."""
         self.folder = folder
-        self._key, self._check = key, check
+        self._key, self._heads, self._ledger = key, heads, ledger
 
     def issue(
         self,
@@ -234,7 +244,7 @@ class CertificateFiles:
         """Sign and write one per request id; returns each file's SHA-256. One that a run before a
         crash signed for the same act is kept; one for another act, which never came to be, is
         written over."""
-        self._check()
+        self._heads.check(self._ledger)
         kept = {
             r: e
             for r, p in predicates.items()
@@ -294,6 +304,19 @@ SYSTEM_PATHS = (
 """What the system itself writes under a workspace; anything else there is the operator's."""
 
 
+class Scope(Protocol):
+    """What a scan must know (flows.adapters.scan_scope)."""
+
+    def check_away(self) -> None:
+        """Raises ResidueFound where rows may lie on another machine."""
+
+    def needle_files(self) -> list[Path]:
+        """The files of what is being erased, which are left out."""
+
+    def known(self) -> Callable[[str], bool]:
+        """Says whether a subject (digest) is somebody whose rows are kept."""
+
+
 class WorkspaceResidue:
     """Scans a workspace and its stores. Fills the port `Residue`."""
 
@@ -301,28 +324,21 @@ class WorkspaceResidue:
         self,
         root: Path,
         extra_roots: list[Path],
-        needles: Callable[[], list[Path]],
+        scope: Scope,
         baseline: bytes | Iterable[bytes],
         buckets: Sequence[S3Blobs],
         temporary: Path,
         written: frozenset[str],
-        known: Callable[[], Callable[[str], bool]],
         key: bytes,
-        check_away: Callable[[], None] = lambda: None,
     ) -> None:
-        """`needles` returns the files of what is being erased, which are left out. `buckets` are
-        searched object by object, each brought to `temporary` meanwhile. `written`: addresses of
-        those that the system itself writes to. `known` makes, for each scan, what says whether a
-        subject (digest) is somebody whose rows are kept. `key`: of digests of what is found.
-        `check_away` raises ResidueFound where
-        rows may lie on another machine."""
-        self._check_away = check_away
+        """`buckets` are searched object by object, each brought to `temporary` meanwhile.
+        `written`: addresses of those that the system itself writes to. `key`: of digests of what is
+        found."""
+        self._scope = scope
         self._written = written
-        self._known = known
         self._key = key
         self._root = root
         self._extra = extra_roots
-        self._needles = needles
         self._baseline = baseline
         self._buckets = buckets
         self._temporary = temporary
@@ -335,8 +351,8 @@ class WorkspaceResidue:
         left: Collection[str] = (),
     ) -> ScanReport:
         """Search everything the system wrote, the needles of open requests themselves left out."""
-        self._check_away()
-        skip = self._needles()
+        self._scope.check_away()
+        skip = self._scope.needle_files()
         wanted = make_needles(ids, texts, self._baseline)
         as_owner_only(self._temporary)
         report = scan(
@@ -350,7 +366,7 @@ class WorkspaceResidue:
             self._temporary,
             lambda path: is_written(path, open_files()),
             lambda pack: git_objects(pack, self._temporary),
-            self._known(),
+            self._scope.known(),
             left,
             lambda content: keyed_digest(self._key, "found in", content).hex(),
         )

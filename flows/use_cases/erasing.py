@@ -8,7 +8,7 @@ process (flows/use_cases/retraining.py); what is left of the ensemble keeps serv
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 from flows.adapters.local import is_held
@@ -55,7 +55,6 @@ def erase_pending(
     RequestsLeftOpen once all is done that could be, ResidueFound where the scan stops an
     erasure."""
     started = time.monotonic()
-    problems: list[str] = []
     training = _WAIT_SECONDS if is_held(workspace.training_lock_path) else 0
     with (
         healing_a_lost_lease(workspace),
@@ -68,11 +67,11 @@ def erase_pending(
             erase_ports(workspace, held),
             erase_policy(workspace),
             lambda: f"plan-{uuid.uuid4().hex[:16]}",
-            partial(train_first, workspace, held, problems, steps),
         )
-        alike: dict[str, frozenset[str]] = {}
-        plans = list(_erase(workspace, eraser, held, alike, steps))
-        problems += [
+        run = _Run(workspace, held, steps, eraser)
+        plans = list(run.plans())
+        problems = [
+            *run.problems,
             healed.problem or unserved(workspace),
             *documents.told(),
             want_retrain(workspace, held),
@@ -87,7 +86,7 @@ def erase_pending(
     carried_out = [r for plan in plans for r in plan.requests if r in state.certified]
     done: ErasureDocument = {
         "version": state.champion.version if state.champion else None,
-        "certificates": _closed(workspace, state, carried_out, alike),
+        "certificates": _closed(workspace, state, carried_out, run.alike),
         "deactivated": len({s.key for plan in plans for s in plan.deactivated}),
         "seconds": round(time.monotonic() - started, 1),
         "retrain": outcome,
@@ -153,26 +152,42 @@ def _closed(
     return told
 
 
-def _erase(
-    workspace: Workspace,
-    eraser: Eraser,
-    held: Change,
-    alike: dict[str, frozenset[str]],
-    steps: Steps,
-) -> Iterator[ErasurePlan]:
-    """Plan after plan until nothing is pending: an interrupted one first, then what came since.
-    `alike` takes who is spelt nearly as it was asked, while the ids as given are there."""
-    while True:
-        with current().spinner("Planning"):
-            plan = steps.run("plan", eraser.plan)
-        if plan is None:
-            return
-        alike |= look_alikes(workspace, workspace.requests.get(plan.requests))
-        for step in STEPS:
-            held.check()
-            with current().spinner(_TOLD[step]):
-                steps.run(step, partial(eraser.run_step, step, plan))
-        yield plan
+@dataclass
+class _Run:
+    """What one run erases, under the lock. `problems`: why no replacement was trained; `alike`: who
+    is spelt nearly as it was asked, by request."""
+
+    workspace: Workspace
+    held: Change
+    steps: Steps
+    eraser: Eraser
+    problems: list[str] = field(default_factory=list)
+    alike: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def plans(self) -> Iterator[ErasurePlan]:
+        """Plan after plan until nothing is pending: an interrupted one first, then what came
+        since."""
+        while True:
+            with current().spinner("Planning"):
+                plan = self.steps.run("plan", self._planned)
+            if plan is None:
+                return
+            asked = self.workspace.requests.get(plan.requests)
+            self.alike |= look_alikes(self.workspace, asked)  # while the ids as given are there
+            for step in STEPS:
+                self.held.check()
+                with current().spinner(_TOLD[step]):
+                    self.steps.run(step, partial(self.eraser.run_step, step, plan))
+            yield plan
+
+    def _planned(self) -> ErasurePlan | None:
+        draft = self.eraser.draft()
+        if draft is None:
+            return None
+        first = None
+        if not draft.is_begun:
+            first = train_first(self.workspace, self.held, self.problems, self.steps, draft.plan)
+        return self.eraser.begin(draft, first)
 
 
 def _waiting(workspace: Workspace, state: State) -> list[Waiting]:
@@ -187,7 +202,7 @@ def _waiting(workspace: Workspace, state: State) -> list[Waiting]:
 def _show_budget(workspace: Workspace, outcome: str, problem: str, steps: Steps) -> None:
     """The budget, on the page of this run. Numbers only."""
     state = workspace.ledger.state()
-    budget = workspace.budget_of(state)
+    budget = workspace.budget.document(state)
     if budget is None:
         return
     row = {
@@ -198,7 +213,7 @@ def _show_budget(workspace: Workspace, outcome: str, problem: str, steps: Steps)
         "certain requests left": budget["certain_requests_left"],
         "full retrain": outcome,
     }
-    expected = workspace.forecast_of(state)
+    expected = workspace.budget.forecast(state)
     if expected:
         row |= {f"expected requests left ({k})": v for k, v in expected["requests"].items()}
         row |= {f"expected until ({k})": v for k, v in (expected["dates"] or {}).items()}

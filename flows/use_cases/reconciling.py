@@ -183,7 +183,7 @@ def _heal_registry(workspace: Reconcilable, state: State) -> tuple[bool, str]:
         except ArtifactError as error:
             return True, f"the version that serves is not whole and serves no more: {error}"
     registry.serve(champion.version)
-    registry.tag(champion.version, workspace.budget_tags(workspace.ledger.state()))
+    registry.tag(champion.version, workspace.budget.tags(workspace.ledger.state()))
     return True, ""
 
 

@@ -16,9 +16,8 @@ from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, Release
 from s3t_core.erasure.closing import as_told
-from s3t_core.erasure.executor import Replacement
 from s3t_core.erasure.plan import ErasurePlan
-from s3t_core.erasure.planner import targets_of
+from s3t_core.erasure.planner import Replacement, targets_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError, TrainingError
 from s3t_core.learning.recipe import StageSpec
@@ -77,7 +76,7 @@ def _would_spend(
         versions=[replace(state.champion, release=plan.release, accuracy=None)],
         requests_since_training=state.requests_since_training + len(plan.requests),
     )
-    budgets = [workspace.budget_of(s) for s in (state, after)]
+    budgets = [workspace.budget.document(s) for s in (state, after)]
     return [bool(b and b["exhausted"]) for b in budgets] == [False, True]
 
 

@@ -73,7 +73,7 @@ def report_of(workspace: Workspace, since: datetime | None, now: datetime) -> Re
         documents,
         since,
         now,
-        workspace.budget_of,
+        workspace.budget.document,
         len(workspace.ledger.state().suppressed),
         erase_policy(workspace).software,
     )

@@ -70,7 +70,7 @@ def want_retrain(workspace: Budgeted, held: Change) -> str:
     although it is spent, else ""."""
     held.require()
     state = workspace.ledger.state()
-    budget = workspace.budget_of(state)
+    budget = workspace.budget.document(state)
     if state.retrain is not None or budget is None or not budget["exhausted"]:
         return ""
     if state.dataset is None or state.dataset.rows() == 0:

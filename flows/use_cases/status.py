@@ -20,10 +20,10 @@ class Watched(Verifiable, HasConfig, HasBudget, HasRegistry, Protocol):
 
 
 def _budget(workspace: Watched, state: State) -> dict[str, Any]:
-    budget = workspace.budget_of(state)
+    budget = workspace.budget.document(state)
     if budget is None:
         return {"policy": workspace.config.deletion_budget.policy, "exhausted": False}
-    return {**budget, "forecast": workspace.forecast_of(state)}
+    return {**budget, "forecast": workspace.budget.forecast(state)}
 
 
 UNASKED = "it could not be asked"

@@ -383,7 +383,7 @@ class TrainingSession:
             workspace.ledger.append(*told)
         workspace.registry.tag(
             published.version,
-            {**accuracy_tags(accuracy), **workspace.budget_tags(workspace.ledger.state())},
+            {**accuracy_tags(accuracy), **workspace.budget.tags(workspace.ledger.state())},
         )
         return published.version
 

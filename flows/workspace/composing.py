@@ -1,17 +1,16 @@
 """The ports of an erasure, and its policy, for one workspace."""
 
 import json
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flows import adapters
 from flows.adapters.away import AwayFiles
-from flows.adapters.loading import wait_until_unused
 from flows.adapters.local import WorkspaceResidue
 from flows.adapters.s3 import S3Blobs, is_bucket
+from flows.adapters.scan_scope import ScanScope
 from flows.workspace.change import Change
 from flows.workspace.parts import (
     HasActivations,
@@ -28,9 +27,7 @@ from flows.workspace.parts import (
 from flows.workspace.stores import Placed, claim, note_cache, present_remotes
 from s3t_core.config import render_config
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
-from s3t_core.erasure.needles import NeedleSet, make_needles
 from s3t_core.erasure.offline import key_id
-from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.state import State
 from s3t_core.learning.jobs import FileRef, MeasureJob
 from s3t_core.learning.recipe import Recipe
@@ -39,9 +36,6 @@ from s3t_core.release_json import release_from_json
 
 if TYPE_CHECKING:
     from flows.adapters.dask_runner import DaskRunner
-
-_LOADING_SECONDS = 60.0
-"""A scan waits so long for a process that loads a version."""
 
 
 class Measurable(HasConfig, HasKeys, HasLedger, HasStages, Protocol):
@@ -105,19 +99,15 @@ def erase_ports(workspace: Erasable, held: Change) -> ErasePorts:
     for bucket in buckets.values():
         bucket.check()
     claim(workspace, held)
-    from flows.adapters.known_subjects import KnownSubjects
-
     residue = WorkspaceResidue(
         workspace.root,
         elsewhere,
-        partial(workspace.needles.files_of, partial(_being_erased, workspace)),
+        scan_scope(workspace),
         baseline_of(workspace),
         list(buckets.values()),
         workspace.temporary_dir,
         frozenset(written),
-        lambda: KnownSubjects(workspace.datasets, workspace.ledger.state),
         workspace.keys.suppression,
-        partial(_check_away, workspace),
     )
     return ErasePorts(
         ledger=workspace.ledger,
@@ -129,22 +119,23 @@ def erase_ports(workspace: Erasable, held: Change) -> ErasePorts:
         needles=workspace.needles,
         residue=residue,
         evaluator=ReleaseEvaluator(workspace),
+        budget=workspace.budget,
         certificates=workspace.certificates,
         clock=workspace.clock,
     )
 
 
-def _being_erased(workspace: Erasable) -> list[str]:
-    """The open requests, and the plans without all their certificates."""
-    state = workspace.ledger.state()
-    plans = [plan.plan_id for plan in _begun(state)]
-    return [*plans, *state.begun, *(r.request_id for r in workspace.requests.pending())]
-
-
-def _begun(state: State) -> list[ErasurePlan]:
-    """The plans of the erasures that are not certified."""
-    waiting = [left.plan.plan for left in state.uncertified.values()]
-    return waiting if state.plan is None else [state.plan.plan, *waiting]
+def scan_scope(workspace: Erasable) -> ScanScope:
+    """What a scan must know of the erasures that are under way."""
+    return ScanScope(
+        workspace.ledger,
+        workspace.requests,
+        workspace.needles,
+        workspace.datasets,
+        workspace.away,
+        lambda: workspace.cluster,
+        workspace.state_dir / "loading",
+    )
 
 
 def baseline_of(workspace: Erasable) -> Iterable[bytes]:
@@ -171,35 +162,14 @@ def baseline_of(workspace: Erasable) -> Iterable[bytes]:
     return Baseline(
         fixed=fixed,
         settings=render_config(workspace.config).encode(),
-        entries=workspace.ledger.entries,
+        ledger=workspace.ledger,
         documents=documents,
         publics=tuple(publics),
-        recorded=lambda: set(workspace.ledger.state().documents.values()),
         databases=workspace.state_dir,
         root=workspace.root,
-        erased=partial(_erased, workspace),
-        versions=partial(_recorded_files, workspace),
+        scope=scan_scope(workspace),
+        registry=workspace.registry,
     )
-
-
-def _recorded_files(workspace: Erasable) -> Iterator[bytes]:
-    there = [v for v in workspace.ledger.state().versions if not v.destroyed]
-    yield from workspace.registry.recorded_files(there) if there else ()
-
-
-def _erased(workspace: Erasable) -> NeedleSet:
-    """What the scan would look for of the people whose rows an erasure found that is not
-    certified, if the system wrote nothing."""
-    state = workspace.ledger.state()
-    ids: list[str] = []
-    texts: list[str] = []
-    for plan in _begun(state):
-        rows = {r: plan.rows[r] for r in plan.requests}
-        having = {r: state.requests[r].ids for r, found in rows.items() if found.known}
-        found = workspace.needles.read(plan.plan_id, having)
-        ids += found.ids
-        texts += found.texts
-    return make_needles(ids, texts)
 
 
 _SOFTWARE = (
@@ -220,25 +190,10 @@ def erase_policy(workspace: Erasable) -> ErasePolicy:
         staleness_seconds=workspace.config.erasure.staleness_seconds,
         keep_clean_versions_days=workspace.config.erasure.keep_clean_versions_days,
         software=software,
-        budget_of=workspace.budget_of,
-        budget_tags=workspace.budget_tags,
         needs_approval=workspace.config.erasure.needs_approval,
         jurisdiction=workspace.config.erasure.jurisdiction,
         offline_seconds=workspace.offline_seconds,
         deleted_bytes_seconds=3600 * workspace.config.erasure.deleted_bytes_hours,
-    )
-
-
-def _check_away(workspace: Erasable) -> None:
-    """That no machine of a cluster may hold rows of data files that are destroyed, and no
-    process here a copy of stages that it loads. Raises ResidueFound, Busy."""
-    wait_until_unused(workspace.state_dir / "loading", _LOADING_SECONDS)
-    state = workspace.ledger.state()
-    files = [f for d in state.datasets for f in d.files()]
-    gone = {f.digest for f in files if f.md5 in state.destroyed_objects}
-    workspace.away.check(
-        {f.digest for f in files} - gone,
-        lambda: workspace.cluster,
     )
 
 

@@ -2,16 +2,16 @@
 a workspace has them all, and a test may hand over those alone."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
 from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock
 from flows.adapters.s3 import S3Blobs
+from flows.budget import Budget
 from flows.workspace.heads import SignedHeads
 from flows.workspace.pinned import Pinned
 from flows.workspace.signing import Signing
 from s3t_core.config import Config
-from s3t_core.erasure.state import State
 from s3t_core.keys import WorkspaceKeys
 
 if TYPE_CHECKING:
@@ -194,14 +194,9 @@ class HasPlaces(HasConfig, HasDatasets, HasFolders, Protocol):
 class HasBudget(Protocol):
     """The deletion-rate budget."""
 
-    def budget_of(self, state: State) -> dict[str, Any] | None:
-        """Where it stands, None before there is a release."""
-
-    def forecast_of(self, state: State) -> dict[str, Any] | None:
-        """How long it is expected to last, None where nothing can be foreseen."""
-
-    def budget_tags(self, state: State) -> dict[str, str]:
-        """Both as tags of a version."""
+    @property
+    def budget(self) -> Budget:
+        """Where it stands, and how long it is expected to last."""
 
 
 class Lockable(HasLedger, HasDatasets, HasDatabase, HasFolders, Protocol):

@@ -1,10 +1,9 @@
 """One workspace with everything plugged in. Adapters are made when they are first used: heavy
 imports come late."""
 
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.adapters.away import AwayFiles
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
@@ -12,7 +11,7 @@ from flows.adapters.experiment import ExperimentBook
 from flows.adapters.keys import adopt_next_key, read_keys, read_workspace_key
 from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock, as_owner_only
 from flows.adapters.s3 import S3Blobs, is_bucket
-from flows.budget import budget_document, budget_tags, forecast_document
+from flows.budget import Budget
 from flows.examples import EXAMPLE_KEY
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings
 from flows.workspace.heads import Moves, SignedHeads
@@ -21,8 +20,7 @@ from flows.workspace.pinned import Pinned
 from flows.workspace.signing import Signing
 from s3t_core.config import Config, parse_config
 from s3t_core.domain import DatasetVersion
-from s3t_core.erasure import events
-from s3t_core.erasure.state import ExperimentRecord, State
+from s3t_core.erasure.state import State
 from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.keys import WorkspaceKeys, key_check
 from s3t_core.learning.activation_store import ActivationStore
@@ -190,7 +188,8 @@ class Workspace(Layout):
         return CertificateFiles(
             self.certificates_dir,
             self.signing.signing_key(),
-            lambda: self.heads.check(self.ledger),
+            self.heads,
+            self.ledger,
         )
 
     @cached_property
@@ -263,7 +262,7 @@ class Workspace(Layout):
             self.store,
             serving,
             self.owner,
-            self._experiments(),
+            ExperimentBook(self.config.registry.tracking_uri, self._told_by.ledger, self.now),
         )
         if remote.tracking_uri:
             folder = (
@@ -273,15 +272,6 @@ class Workspace(Layout):
             )
             return ServerRegistry(remote.backend, folder, *parts)
         return MlflowRegistry(*parts)
-
-    def _experiments(self) -> ExperimentBook:
-        def state() -> State:
-            return self._told_by.ledger.state()
-
-        def append(record: ExperimentRecord) -> None:
-            self._told_by.ledger.append(events.ExperimentNamed(time=self.now(), **asdict(record)))
-
-        return ExperimentBook(self.config.registry.tracking_uri, state, append)
 
     @cached_property
     def runner(self) -> "DaskRunner | ProcessRunner":
@@ -328,18 +318,10 @@ class Workspace(Layout):
         """How long a loaded model may go on without its registry: declared offline use."""
         return 3600 * self.config.erasure.offline_hours
 
-    def budget_of(self, state: State) -> dict[str, Any] | None:
-        """The deletion-rate budget as JSON values, None before there is a release."""
-        return budget_document(self.config, state)
-
-    def forecast_of(self, state: State) -> dict[str, Any] | None:
-        """How long the budget is expected to last, as JSON values; None where nothing can be
-        foreseen."""
-        return forecast_document(self.config, state, self.ledger.events(), self.clock.now())
-
-    def budget_tags(self, state: State) -> dict[str, str]:
-        """Both as tags of the version that serves."""
-        return budget_tags(self.config, state, self.ledger.events(), self.clock.now())
+    @cached_property
+    def budget(self) -> Budget:
+        """The deletion-rate budget."""
+        return Budget(self.config, self.ledger.events, self.clock.now)
 
     def check_example_key(self, source: str) -> None:
         """The published key protects nobody: refuse it for anything but an example set. Raises

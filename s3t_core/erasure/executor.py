@@ -27,9 +27,8 @@ found nothing.
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from s3t_core.domain import DeletionRequest, Release, RowCounts
+from s3t_core.domain import DeletionRequest, RowCounts
 from s3t_core.erasure import events
 from s3t_core.erasure.certificate import certificate_predicate, certificate_subject
 from s3t_core.erasure.closing import is_ready
@@ -44,13 +43,21 @@ from s3t_core.erasure.found import (
     told_of_waiting,
 )
 from s3t_core.erasure.plan import ErasurePlan
-from s3t_core.erasure.planner import plan_erasure, targets_of, unaccounted
+from s3t_core.erasure.planner import (
+    Draft,
+    Replacement,
+    plan_erasure,
+    targets_of,
+    unaccounted,
+    with_replacement,
+)
 from s3t_core.erasure.state import State
 from s3t_core.erasure.versions import accuracy_tags, release_tags
 from s3t_core.erasure.vocabulary import STEPS
 from s3t_core.errors import DataError, GuaranteeError, S3TError
 from s3t_core.ports import (
     Activations,
+    Budget,
     Certificates,
     Clock,
     Closing,
@@ -87,31 +94,25 @@ class ErasePorts:
     needles: Needles
     residue: Residue
     evaluator: Evaluator
+    budget: Budget
     certificates: Certificates
     clock: Clock
 
 
 @dataclass(frozen=True)
 class ErasePolicy:
-    """The settings that an erasure obeys. `software`, `jurisdiction` and what `budget_of` tells go
-    into certificates; `budget_tags` become tags of the version that serves. `offline_seconds`: how
-    long a loaded model may go on without reaching the registry (declared offline use).
-    `deleted_bytes_seconds`: how long the server of a bucket may keep the bytes of what was deleted
-    there (declared)."""
+    """The settings that an erasure obeys. `software` and `jurisdiction` go into certificates.
+    `offline_seconds`: how long a loaded model may go on without reaching the registry (declared
+    offline use). `deleted_bytes_seconds`: how long the server of a bucket may keep the bytes of
+    what was deleted there (declared)."""
 
     staleness_seconds: float
     keep_clean_versions_days: int
     software: dict[str, str]
-    budget_of: Callable[[State], dict[str, Any] | None]
-    budget_tags: Callable[[State], dict[str, str]]
     needs_approval: bool = False
     jurisdiction: str = ""
     offline_seconds: float = 0.0
     deleted_bytes_seconds: float = 0.0
-
-
-Replacement = tuple[Release, dict[str, Any]]
-"""A release, and its recipe, that was trained on the data without the targeted rows."""
 
 
 class Eraser:
@@ -122,11 +123,7 @@ class Eraser:
         ports: ErasePorts,
         policy: ErasePolicy,
         new_plan_id: Callable[[], str],
-        train_first: Callable[[ErasurePlan], Replacement | None] = lambda _: None,
     ) -> None:
-        """`train_first` is asked, before a plan is written, for a replacement to cut over to
-        instead of what is left of the version that serves; None = go on without."""
-        self._train_first = train_first
         self.ports = ports
         self.policy = policy
         self._new_plan_id = new_plan_id
@@ -145,10 +142,10 @@ class Eraser:
         """Requests that this run set aside, or left so, with what is told of it."""
         self._sought_again: set[str] = set()
 
-    def plan(self) -> ErasurePlan | None:
-        """Step 1: the plan that a killed run left open, else a new one for all pending requests
-        that are neither held nor wait for approval, else one whose requests were set aside, and of
-        whom nothing is found any more; None without any."""
+    def draft(self) -> Draft | None:
+        """Step 1, of which nothing is written yet: the plan that a killed run left open, else a new
+        one for all pending requests that are neither held nor wait for approval, else one whose
+        requests were set aside, and of whom nothing is found any more; None without any."""
         state = self.ports.ledger.state()
         begun = state.plan.plan if state.plan is not None else None
         plans = [*state.uncertified, *([begun.plan_id] if begun else [])]
@@ -157,7 +154,7 @@ class Eraser:
             lambda: [*needed, *(r.request_id for r in self.ports.requests.pending())]
         )
         if begun is not None:
-            return begun
+            return Draft(begun, [], is_begun=True)
         try:
             return self._planned(state) or self._resumed(state)
         except (DataError, GuaranteeError):
@@ -166,7 +163,26 @@ class Eraser:
                 raise  # after the others, which it must not keep
             return resumed
 
-    def _planned(self, state: State) -> ErasurePlan | None:
+    def begin(self, draft: Draft, replacement: Replacement | None = None) -> ErasurePlan:
+        """The rest of step 1: keep what will be looked for, then write the plan.
+
+        `replacement`: what to cut over to instead of what is left of the version that serves; it is
+        left out where something to be erased is in it."""
+        if draft.is_begun:
+            return draft.plan
+        plan = with_replacement(draft.plan, replacement)
+        contents = self.ports.datasets.contents(draft.targets)
+        plan = replace(
+            plan,
+            time=self._now(),
+            commitments=dict(contents.commitments),
+            texts=len({text for texts in contents.texts.values() for text in texts}),
+        )
+        self.ports.needles.gather(plan.plan_id, contents.texts)
+        self.ports.ledger.append(events.ErasurePlanned(time=plan.time, plan=plan))
+        return plan
+
+    def _planned(self, state: State) -> Draft | None:
         aside = set(state.set_aside)
         pending = [r for r in self.ports.requests.pending() if r.request_id not in aside]
         requests = [r for r in pending if is_ready(r, state, self.policy.needs_approval)]
@@ -195,25 +211,14 @@ class Eraser:
         findings = self.ports.datasets.find(
             targets, state.datasets, state.destroyed_objects, by_hash=bool(subjects)
         )
-        planned = replace(self._servable_plan(requests, findings, state), subjects=subjects)
-        plan = self._with_replacement(planned)
-        contents = self.ports.datasets.contents(targets)
         near: dict[str, tuple[str, ...]] = {}
         for request, named in subjects.items():
             spelt_nearly = {n for subject in named for n in meant[request][subject]}
             near[request] = tuple(sorted(spelt_nearly))
-        plan = replace(
-            plan,
-            time=self._now(),
-            commitments=dict(contents.commitments),
-            texts=len({text for texts in contents.texts.values() for text in texts}),
-            near=near,
-        )
-        self.ports.needles.gather(plan.plan_id, contents.texts)
-        self.ports.ledger.append(events.ErasurePlanned(time=plan.time, plan=plan))
-        return plan
+        plan = self._servable_plan(requests, findings, state)
+        return Draft(replace(plan, subjects=subjects, near=near), targets)
 
-    def _resumed(self, state: State) -> ErasurePlan | None:
+    def _resumed(self, state: State) -> Draft | None:
         """The next erasure without its certificates of which nothing is found any more, at least
         of some of its requests. What a search tells that cannot be done is told in the end: it
         keeps nobody else."""
@@ -242,7 +247,8 @@ class Eraser:
             same = [r for r in plan.requests if not people.isdisjoint(state.people_of(r))]
             if len({*kept, *again, *same}) < len(plan.requests):
                 self.ports.ledger.append(events.ErasureResumed(time=self._now(), plan_id=plan_id))
-                return replace(plan, recipe=None)  # what was trained first, was when it began
+                # what was trained first, was when it began
+                return Draft(replace(plan, recipe=None), [], is_begun=True)
             self.uncertified |= dict.fromkeys(
                 {*again, *same} - kept, told_of_residue(report, again)
             )
@@ -273,6 +279,11 @@ class Eraser:
             )
         if step not in state.steps:
             _ACTIONS[step](self, plan, state)
+
+    def plan(self) -> ErasurePlan | None:
+        """Step 1, without a replacement."""
+        draft = self.draft()
+        return None if draft is None else self.begin(draft)
 
     def run(self) -> ErasurePlan | None:
         """All steps; returns the plan that was carried out, None when there was nothing to do."""
@@ -310,15 +321,6 @@ class Eraser:
             if not broken:
                 return plan
             damaged |= broken
-
-    def _with_replacement(self, plan: ErasurePlan) -> ErasurePlan:
-        """The plan cutting over to a replacement, if one was trained that has nothing to be erased
-        in it."""
-        found = self._train_first(plan) if plan.release is not None else None
-        if found is None or found[0].stage_keys() & {s.key for s in plan.deactivated}:
-            return plan
-        release, recipe = found
-        return replace(plan, release=release, recipe=recipe)
 
     def _cut_over(self, plan: ErasurePlan, state: State) -> None:
         champion = state.champion
@@ -428,7 +430,7 @@ class Eraser:
             )
             self.ports.registry.tag(
                 champion.version,
-                {**accuracy_tags(accuracy), **self.policy.budget_tags(self.ports.ledger.state())},
+                {**accuracy_tags(accuracy), **self.ports.budget.tags(self.ports.ledger.state())},
             )
         self.ports.ledger.append(events.Measured(time=self._now(), plan_id=plan.plan_id))
 
@@ -601,7 +603,7 @@ class Eraser:
             plan = _what_is_left(plan, state)
             uncertified = [r for r in uncertified if r in state.planned]
         proof = self.ports.ledger.prove(state.done(events.Scanned).to_json())
-        budget = self.policy.budget_of(state)
+        budget = self.ports.budget.document(state)
         subject = certificate_subject(state, proof.head)
         requests = self.ports.requests.get(uncertified)
         for begin in range(0, len(requests), _BATCH):

@@ -8,14 +8,36 @@ nothing.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from s3t_core.domain import DeletionRequest, Release, Replica, RowCounts, StageRecord
 from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.state import State
 from s3t_core.ports import Findings, Target
 from s3t_core.times import has_passed, rfc3339
+
+Replacement = tuple[Release, dict[str, Any]]
+"""A release, and its recipe, that was trained on the data without the targeted rows."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An erasure before it begins. `targets`: whose rows go. `is_begun`: an earlier run wrote the
+    plan, and it goes on as it stands."""
+
+    plan: ErasurePlan
+    targets: list[Target]
+    is_begun: bool = False
+
+
+def with_replacement(plan: ErasurePlan, found: Replacement | None) -> ErasurePlan:
+    """The plan cutting over to what was trained first, if nothing to be erased is in it."""
+    if found is None or found[0].stage_keys() & {s.key for s in plan.deactivated}:
+        return plan
+    release, recipe = found
+    return replace(plan, release=release, recipe=recipe)
 
 
 def plan_erasure(

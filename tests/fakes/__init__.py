@@ -399,6 +399,17 @@ class FakeEvaluator:
         return 0.5
 
 
+class FakeBudget:
+    """Tells how many stages there are."""
+
+    def document(self, state: State) -> dict[str, Any] | None:
+        return {"live": len(state.stages)}
+
+    def tags(self, state: State) -> dict[str, str]:
+        del state
+        return {"s3t.budget.policy": "test"}
+
+
 class FakeCertificates:
     def __init__(self, guard: Guard) -> None:
         self.files: dict[str, bytes] = {}
@@ -453,6 +464,7 @@ def ports(
         FakeNeedles(guard),
         FakeResidue(datasets, guard),
         FakeEvaluator(guard),
+        FakeBudget(),
         FakeCertificates(guard),
         FakeClock(),
     )
@@ -462,6 +474,4 @@ POLICY = ErasePolicy(
     staleness_seconds=5.0,
     keep_clean_versions_days=7,
     software={"s3t": "test"},
-    budget_of=lambda state: {"live": len(state.stages)},
-    budget_tags=lambda state: {"s3t.budget.policy": "test"},
 )

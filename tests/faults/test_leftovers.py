@@ -20,7 +20,7 @@ from s3t_core.errors import StorageError
 from s3t_core.files import remove_tree
 from s3t_core.learning.store import LocalStageStore
 from s3t_core.ports import Target
-from tests.held import HELD
+from tests.held import HELD, NoScope
 from tests.waiting import fails_after
 
 TEXT = "the canary sings of a very particular morning in the harbour"
@@ -429,12 +429,11 @@ def _residue_of(folder: Path, buckets: Any) -> WorkspaceResidue:
     return WorkspaceResidue(
         folder,
         [],
-        list,
+        NoScope(),
         b"",
         buckets,
         folder / "tmp",
         frozenset({"s3://a/ours"}),
-        lambda: lambda _: False,
         b"k" * 32,
     )
 

@@ -4,7 +4,6 @@ erasures go on."""
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -458,14 +457,12 @@ class Dying(ProcessRunner):
 @flow(name="test-train-first")
 def _plan_here(place: Workspace) -> Any:
     problems: list[str] = []
-    eraser = Eraser(
-        erase_ports(place, HELD),
-        erase_policy(place),
-        lambda: "plan-first",
-        partial(train_first, place, HELD, problems, AS_THEY_STAND),
-    )
+    eraser = Eraser(erase_ports(place, HELD), erase_policy(place), lambda: "plan-first")
     with workspace_lock(place.lock_path):
-        return eraser.plan(), problems
+        draft = eraser.draft()
+        assert draft is not None
+        first = train_first(place, HELD, problems, AS_THEY_STAND, draft.plan)
+        return eraser.begin(draft, first), problems
 
 
 def test_what_a_run_killed_while_training_first_had_trained_does_not_outlive_the_next_erasure(

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from flows.adapters import scan_scope
 from flows.adapters.loading import folder_in_use
 from flows.adapters.registry import MlflowRegistry
 from flows.prefect_flows.erase import erase
 from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import take_requests
-from flows.workspace import composing
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.executor import ErasePorts, Eraser
@@ -268,7 +268,7 @@ def test_a_process_that_loads_what_is_destroyed_is_waited_for(
     """It holds its own copy of the stages, and leaves it when it is killed."""
     place = trained(canary=True)
     take_requests(place, [CANARY])
-    monkeypatch.setattr(composing, "_LOADING_SECONDS", 0.5)
+    monkeypatch.setattr(scan_scope, "_LOADING_SECONDS", 0.5)
     (place.state_dir / "loading").mkdir(exist_ok=True)
     with folder_in_use(place.state_dir / "loading") as folder:
         for stage in place.store.root.glob("*.safetensors"):

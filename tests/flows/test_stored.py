@@ -7,7 +7,6 @@ import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import lift, take_hashed, take_requests
 from flows.use_cases.verifying import verify_path
-from flows.workspace.composing import _being_erased, erase_policy, erase_ports
+from flows.workspace.composing import erase_policy, erase_ports, scan_scope
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, SliceVersion
@@ -390,7 +389,7 @@ def test_directories_under_names_of_ours_are_destroyed_and_a_link_to_a_pipe_is_n
         (path / "a").mkdir(parents=True)
         (path / "a" / "b").write_text(BOB)
     reconcile(place, HELD)
-    place.needles.prune(partial(_being_erased, place))
+    place.needles.prune(scan_scope(place).being_erased)
     assert not any(path.exists() for path in ours)
     os.mkfifo(place.root / "beside")
     (place.state_dir / "link").symlink_to(place.root / "beside")

@@ -203,7 +203,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="words: the ledger is not read",
         where="flows/adapters/baseline.py::Baseline.__iter__",
-        takes="self.entries()",
+        takes="self.ledger.entries()",
         puts="[]",
         fails="tests/faults/test_words.py::nothing_that_the_system_wrote",
     ),

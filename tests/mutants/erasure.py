@@ -155,7 +155,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="set aside: its needles go as a crash's",
-        where="s3t_core/erasure/executor.py::Eraser.plan",
+        where="s3t_core/erasure/executor.py::Eraser.draft",
         takes="[*state.uncertified, *([begun.plan_id] if begun else [])]",
         puts="[begun.plan_id] if begun else []",
         fails="tests/unit/test_executor.py::stops_nobody_who_asks_later",
@@ -338,7 +338,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="crash: the plan is not written ahead",
-        where="s3t_core/erasure/executor.py::Eraser._planned",
+        where="s3t_core/erasure/executor.py::Eraser.begin",
         takes=("self.ports.ledger.append(events.ErasurePlanned(time=plan.time, plan=plan))"),
         puts="",
         fails="tests/unit/test_executor.py::silences_exactly",
@@ -401,7 +401,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="first: the replacement may keep what is to be erased",
-        where="s3t_core/erasure/executor.py::Eraser._with_replacement",
+        where="s3t_core/erasure/planner.py::with_replacement",
         takes="found is None or found[0].stage_keys() & {s.key for s in plan.deactivated}",
         puts="found is None",
         fails="tests/unit/test_executor.py::replacement",
@@ -699,7 +699,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="plan: it carries a time of before the training",
-        where="s3t_core/erasure/executor.py::Eraser._planned",
+        where="s3t_core/erasure/executor.py::Eraser.begin",
         takes="_(time=self._now())",
         puts="",
         fails="tests/unit/test_executor.py::training_came_before",

@@ -288,7 +288,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="Dask: a lease of destroyed data counts for nothing",
-        where="flows/workspace/composing.py::_check_away",
+        where="flows/adapters/scan_scope.py::ScanScope.check_away",
         takes="{f.digest for f in files} - gone",
         puts="{f.digest for f in files}",
         fails="tests/stack/test_dask.py::machine_is_away",
@@ -374,8 +374,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="loading: a living process is passed over",
-        where="flows/workspace/composing.py::_check_away",
-        takes="wait_until_unused(workspace.state_dir / 'loading', _LOADING_SECONDS)",
+        where="flows/adapters/scan_scope.py::ScanScope.check_away",
+        takes="wait_until_unused(self._loading, _LOADING_SECONDS)",
         puts="pass",
         fails="tests/flows/test_nothing_left.py::waited_for",
     ),
@@ -456,8 +456,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="people: an erasure forgets what it was asked beside",
-        where="flows/use_cases/erasing.py::_erase",
-        takes="alike |= look_alikes(workspace, workspace.requests.get(plan.requests))",
+        where="flows/use_cases/erasing.py::_Run.plans",
+        takes="self.alike |= look_alikes(self.workspace, asked)",
         puts="",
         fails="tests/flows/test_people.py::by_request_requests_and_erase",
     ),

@@ -471,7 +471,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="words: what MLflow writes into every version is somebody's",
         where="flows/adapters/baseline.py::Baseline.__iter__",
-        takes="yield from _joined(self.versions())",
+        takes="yield from _joined(self.registry.recorded_files(there))",
         puts="",
         fails="tests/flows/test_registry_ids.py::names_no_login and (requirement or date)",
     ),

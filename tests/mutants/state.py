@@ -29,7 +29,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="failover: a certificate is signed over a ledger that lost an entry",
         where="flows/adapters/local.py::CertificateFiles.issue",
-        takes="self._check()",
+        takes="self._heads.check(self._ledger)",
         puts="",
         fails="tests/faults/test_checkpoints.py::took_its_place_under_a_command",
     ),
@@ -213,7 +213,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="Dask: certified while a worker's machine is away",
         where="flows/adapters/local.py::WorkspaceResidue.scan",
-        takes="self._check_away()",
+        takes="self._scope.check_away()",
         puts="",
         fails="tests/stack/test_dask.py::machine_is_away",
     ),

@@ -23,6 +23,7 @@ from s3t_core.errors import ArtifactError, StorageError, WorkspaceError
 from s3t_core.learning.store import StageStore
 from s3t_core.ports import ScanReport
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
+from tests.held import NoScope
 from tests.stack.conftest import EVERY
 
 
@@ -228,12 +229,11 @@ def _scan(root: Path, blobs: S3Blobs) -> ScanReport:
     return WorkspaceResidue(
         root,
         [],
-        list,
+        NoScope(),
         b"",
         [blobs],
         root / ".s3t" / "tmp",
         frozenset({blobs.url}),
-        lambda: lambda _: False,
         b"k" * 32,
     ).scan(["the-canary-person"], ["a very particular morning in the harbour"], [])
 

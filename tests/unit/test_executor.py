@@ -16,7 +16,6 @@ from s3t_core.erasure.dataset_json import dataset_to_json
 from s3t_core.erasure.dsse import verify
 from s3t_core.erasure.executor import STEPS, ErasePorts, Eraser
 from s3t_core.erasure.outcome import outcome_of
-from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.planner import plan_erasure, targets_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import (
@@ -574,20 +573,15 @@ def test_a_plan_that_a_training_came_before_carries_the_time_at_which_it_is_writ
     world = make_world()
     world.ask("q1", "s01-2")
 
-    def trained(_: ErasurePlan) -> None:
-        world.ports.clock.time += timedelta(hours=5)  # type: ignore[attr-defined]
-        stray = StageRecord(
-            "stray key", "stray digest", 0, (0,), ("content of a replacement",), "run"
-        )
-        world.ledger.take(
-            {
-                "type": "stage",
-                "time": rfc3339(world.ports.clock.now()),
-                "stage": stage_to_json(stray),
-            }
-        )
-
-    Eraser(world.ports, POLICY, lambda: "plan-x", trained).plan()
+    eraser = world.eraser()
+    draft = eraser.draft()
+    world.ports.clock.time += timedelta(hours=5)  # type: ignore[attr-defined]
+    stray = StageRecord("stray key", "stray digest", 0, (0,), ("content of a replacement",), "run")
+    world.ledger.take(
+        {"type": "stage", "time": rfc3339(world.ports.clock.now()), "stage": stage_to_json(stray)}
+    )
+    assert draft is not None
+    eraser.begin(draft)
     assert "clock" not in {e["type"] for e in world.ledger.events}
 
 
@@ -1153,14 +1147,11 @@ def test_a_replacement_trained_first_is_cut_over_to_with_its_own_recipe_after_a_
     world.ask("q1", "s00-0")
     recipe = {"model": "another"}
 
-    def trained(plan: ErasurePlan) -> tuple[Release, dict[str, Any]]:
-        assert (
-            plan.release is not None and world.ledger.state().plan is None
-        )  # before the plan is written
-        return replace(plan.release, release_id="replacement"), recipe
-
-    eraser = Eraser(world.ports, POLICY, lambda: "plan-x", trained)
-    assert eraser.plan() is not None
+    eraser = world.eraser()
+    draft = eraser.draft()
+    assert draft is not None and draft.plan.release is not None
+    assert world.ledger.state().plan is None  # a run killed while it trains leaves no plan
+    eraser.begin(draft, (replace(draft.plan.release, release_id="replacement"), recipe))
     done = Eraser(
         world.ports, POLICY, lambda: "plan-y"
     ).run()  # the run was killed: the plan stands for itself
@@ -1180,8 +1171,11 @@ def test_a_replacement_with_a_tainted_stage_is_not_cut_over_to() -> None:
     world.ask("q1", "s00-0")
     serving = world.ledger.state().release
     assert serving is not None
-    plan = Eraser(world.ports, POLICY, lambda: "plan-x", lambda _: (serving, {})).plan()
-    assert plan is not None and plan.release is not None and plan.recipe is None
+    eraser = world.eraser()
+    draft = eraser.draft()
+    assert draft is not None and not draft.is_begun
+    plan = eraser.begin(draft, (serving, {}))
+    assert plan.release is not None and plan.recipe is None
     assert not plan.release.stage_keys() & {s.key for s in plan.deactivated}
 
 
