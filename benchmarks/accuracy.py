@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from flows.examples import EXAMPLE_KEY, example_config, rows
 from flows.use_cases.predicting import champion_of
 from flows.workspace.creating import create_workspace
-from flows.workspace.workspace import Workspace
+from flows.workspace.workspace import Workspace, enter
 from s3t_core.learning.backbone import find_backbone, load_model, load_tokenizer
 from s3t_core.learning.encoding import TextReader
 from s3t_core.records import Row, subject_digest
@@ -91,7 +91,7 @@ def compare(place: Workspace) -> dict[str, Any]:
 def _trained(root: Path) -> Workspace:
     if not (root / "s3t.toml").exists():
         create_workspace(root, example_config(), EXAMPLE_KEY)
-    place = Workspace(root)
+    place = enter(root)
     if place.ledger.state().champion is None:
         from flows.prefect_flows.ingest import ingest
         from flows.prefect_flows.train import train

@@ -101,7 +101,7 @@ def _trained(
     from flows.prefect_flows.train import train
     from flows.settings import start_prefect
     from flows.workspace.creating import create_workspace
-    from flows.workspace.workspace import Workspace
+    from flows.workspace.workspace import enter
     from s3t_core.config import merge_config
 
     more = (
@@ -117,7 +117,7 @@ def _trained(
     ingest(str(root), "example:chitchat")
     begun = time.monotonic()
     if callable(first):
-        threading.Thread(target=_when_recorded, args=(Workspace(root), first), daemon=True).start()
+        threading.Thread(target=_when_recorded, args=(enter(root), first), daemon=True).start()
     train(str(root))
     return place.store.bindings(), time.monotonic() - begun
 

@@ -29,7 +29,7 @@ from benchmarks.erase import erase_timed
 from benchmarks.report import Line, at_most, tell
 from flows.use_cases.requests import take_requests
 from flows.workspace.creating import create_workspace
-from flows.workspace.workspace import Workspace
+from flows.workspace.workspace import enter
 from s3t_core.config import Config
 
 _MOST_MIB = 3072
@@ -193,7 +193,7 @@ def _ingest(folder: Path, given: argparse.Namespace) -> Any:
 def _ingested(folder: Path, source: Path) -> Any:
     from flows.settings import start_prefect
 
-    Workspace(folder / "w")
+    enter(folder / "w")
     start_prefect()
     from flows.prefect_flows.ingest import ingest
 
@@ -237,7 +237,7 @@ def _train(folder: Path, given: argparse.Namespace) -> Any:
     del given
     from flows.settings import start_prefect
 
-    place = Workspace(folder / "w")
+    place = enter(folder / "w")
     start_prefect()
     from flows.prefect_flows.train import train
 
@@ -246,7 +246,7 @@ def _train(folder: Path, given: argparse.Namespace) -> Any:
 
 
 def _erase(folder: Path, given: argparse.Namespace) -> Any:
-    place = Workspace(folder / "w")
+    place = enter(folder / "w")
     asking = [
         f"subject-{n:07d}" for n in random.Random(0).sample(range(given.subjects), given.requests)
     ]
@@ -258,7 +258,7 @@ def _erase(folder: Path, given: argparse.Namespace) -> Any:
 def _verify(folder: Path, given: argparse.Namespace) -> Any:
     from flows.use_cases.verifying import verify_path
 
-    place = Workspace(folder / "w")
+    place = enter(folder / "w")
     found = verify_path(place.certificates_dir, place.keys_dir / "signing.pub")
     if not found["valid"] or len(found["certificates"]) != given.requests:
         raise SystemExit(

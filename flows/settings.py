@@ -77,6 +77,8 @@ def prepare_environment(root: Path) -> None:
         "PREFECT_LOCAL_STORAGE_PATH": str(state / "prefect" / "storage"),
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "GX_ANALYTICS_ENABLED": "false",
         "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(state / "dvc-site"),
@@ -88,6 +90,9 @@ def prepare_environment(root: Path) -> None:
         "PREFECT_DEBUG_MODE",
         "PREFECT_LOCAL_STORAGE_PATH",
         "DVC_SITE_CACHE_DIR",
+        "MLFLOW_DISABLE_TELEMETRY",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
         *_PORTS_OF_PREFECT,
     }
     for key, value in settings.items():

@@ -13,19 +13,32 @@ import contextlib
 import io
 import json
 import logging
-import os
 import sqlite3
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows.adapters.experiment import GONE, OWNER_TAG, ExperimentBook, OwnExperiment
-from s3t_core.canonical import canonical_json, digest_of, sha256_hex
+from flows.adapters.mlflow_address import addressed
+from flows.adapters.version_files import (
+    MODEL_FOLDER,
+    RELEASE,
+    RELEASE_FOLDER,
+    STAGE_FILE,
+    check_digest,
+    digest_of_files,
+    files_in,
+    is_part,
+    remove_compiled,
+    stages_by_model,
+)
+from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.erasure.versions import DOCUMENT_TAG, RELEASE_TAG
 from s3t_core.errors import GuaranteeError, StorageError, WorkspaceError
@@ -48,15 +61,7 @@ ALIAS = "champion"
 STAGE_TAG = "s3t.stage_key"
 KIND_TAG = "s3t.kind"
 COPY_TAG = "s3t.copy_of"
-_RELEASE = "release"
 _CODE = Path(__file__).with_name("champion.py")
-STAGE_FILE = ".safetensors"
-_COMPILED = "__pycache__"
-_NOTE = "registered_model_meta"
-MODEL_FOLDER = "artifacts"
-"""Where in a logged model's folder MLflow keeps what it loads."""
-RELEASE_FOLDER = f"{MODEL_FOLDER}/artifacts/{_RELEASE}"
-"""Where in it the release document and the stages lie."""
 _PROMPT = "mlflow.prompt.is_prompt"
 """A tag that anybody sets: MLflow answers then as if the model or version were not there."""
 _LONGEST = 250
@@ -90,11 +95,6 @@ class MlflowRegistry:
         """`serving`: staleness and declared offline use in seconds and the column of texts, for the
         code that answers (served_model.py). `owner`: the name of the ledger whose versions these
         are; nobody else's are touched. `book`: what that ledger knows of the experiments here."""
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = (
-            "true"  # stdout is for this system's own answer
-        )
         import mlflow
 
         for noisy in (
@@ -112,11 +112,14 @@ class MlflowRegistry:
         self._serving = dict(serving)
         self._owner = owner
         self._book = book
-        mlflow.set_tracking_uri(tracking_uri)
-        mlflow.set_registry_uri(tracking_uri)
         with self._guarded():
             self._client = mlflow.MlflowClient(tracking_uri, tracking_uri)
         self._own = OwnExperiment(self._client, name, owner, book, self)
+
+    def addressed(self) -> AbstractContextManager[None]:
+        """Until the block ends, MLflow's functions that are told no address work on this one: those
+        that log, and those of a loaded version."""
+        return addressed(self._uri)
 
     # --- where it is
 
@@ -454,7 +457,6 @@ class MlflowRegistry:
         ):
             self._mlflow.artifacts.download_artifacts(
                 f"models:/{published.model_id}",
-                tracking_uri=self._uri,
                 dst_path=str(Path(folder, MODEL_FOLDER)),
             )
             document = next(Path(folder).rglob("release.json"), None)
@@ -596,8 +598,8 @@ class MlflowRegistry:
                 }
             )
             tags = {**tags, DOCUMENT_TAG: sha256_hex(document)}
-            write_atomically(Path(folder, _RELEASE) / "release.json", document)
-            self._before_logging(Path(folder, _RELEASE), release)
+            write_atomically(Path(folder, RELEASE) / "release.json", document)
+            self._before_logging(Path(folder, RELEASE), release)
             with (
                 made_by_nobody(),
                 warnings.catch_warnings(),
@@ -611,7 +613,7 @@ class MlflowRegistry:
                     run_name=f"release {release['id']}",
                     tags={KIND_TAG: "release", RELEASE_TAG: release["id"]},
                 ) as run:
-                    info = self._log(Path(folder, _RELEASE))
+                    info = self._log(Path(folder, RELEASE))
             self._complete(str(info.model_id), release)
             self._check_logged(str(info.model_id), document)
         version = self._number(info, run.info.run_id, tags)
@@ -649,7 +651,7 @@ class MlflowRegistry:
             flavor=SimpleNamespace(save_model=save, __name__="mlflow.pyfunc"),
             validate_serving_input=False,
             python_model=str(_CODE),
-            artifacts={_RELEASE: str(release)},
+            artifacts={RELEASE: str(release)},
             pip_requirements=_requirements(),
             signature=answers,
             input_example=list(EXAMPLE),
@@ -879,7 +881,8 @@ class MlflowRegistry:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            yield
+            with self.addressed():
+                yield
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
             reason = (
                 error.error_code if isinstance(error, MlflowException) else type(error).__name__
@@ -888,47 +891,6 @@ class MlflowRegistry:
                 f"the model registry refused ({reason}); check that it is up and writable, then "
                 "run the command again"
             ) from None
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    """The files under a folder by their place in it. Left out are stage files, and what loading
-    leaves there, whoever loads: MLflow's note of the name and number, and what Python compiles of
-    the code (`check_files` removes that)."""
-    files = (
-        p
-        for p in folder.rglob("*")
-        if p.is_file() and p.suffix != STAGE_FILE and p.name != _NOTE and _COMPILED not in p.parts
-    )
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
-
-
-def stages_by_model(versions: Iterable[VersionRecord]) -> dict[str, set[str]]:
-    """Digests of the stages that lie in each version's logged model, by its id."""
-    return {
-        v.model_id: {
-            s.digest
-            for shard in v.release.shards()
-            for r in [v.release.serving(shard)]
-            if r
-            for s in r.stages
-        }
-        for v in versions
-    }
-
-
-def is_part(name: str, kept: Mapping[str, set[str]]) -> bool:
-    """Whether a file of that name below the experiment's place belongs to one of the models that
-    are `kept`, by id with the digests of their stages."""
-    parts = name.split("/")
-    if len(parts) < 3 or parts[0] != "models" or parts[1] not in kept:
-        return False
-    return not name.endswith(STAGE_FILE) or parts[-1].removesuffix(STAGE_FILE) in kept[parts[1]]
-
-
-def remove_compiled(folder: Path) -> None:
-    """Python would run compiled code that lies beside the source, whoever put it there."""
-    for compiled in list(folder.rglob(_COMPILED)):
-        remove_tree(compiled)
 
 
 def _pages(fetch: "Callable[[str | None], PagedList[T]]") -> list[T]:
@@ -959,22 +921,6 @@ def _model_id(source: str | None) -> str:
     that is no version of ours."""
     model_id = (source or "").rpartition("/")[2]
     return model_id if model_id.startswith("m-") else ""
-
-
-def digest_of_files(files: Mapping[str, bytes]) -> str:
-    """SHA-256 over the names of files and the digests of what is in them, hex."""
-    return digest_of({name: sha256_hex(files[name]) for name in sorted(files)})
-
-
-def check_digest(record: VersionRecord, digest: str, there: bool) -> None:
-    """That a version's files, if they are `there`, have the recorded digest. Raises
-    GuaranteeError."""
-    if digest != record.document:
-        raise GuaranteeError(
-            f"expected the files of version {record.version} as the ledger recorded them, got "
-            f"{'others' if there else 'none'}; somebody changed them, or another command has just "
-            "moved on: run `s3t erase`, which puts it right"
-        )
 
 
 def _requirements() -> list[str]:

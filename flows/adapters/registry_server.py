@@ -21,11 +21,12 @@ from sqlalchemy.pool import NullPool
 
 from flows.adapters.loading import folder_in_use
 from flows.adapters.local import as_owner_only
-from flows.adapters.registry import (
+from flows.adapters.registry import MlflowRegistry
+from flows.adapters.s3 import S3Blobs, is_bucket
+from flows.adapters.version_files import (
     MODEL_FOLDER,
     RELEASE_FOLDER,
     STAGE_FILE,
-    MlflowRegistry,
     check_digest,
     digest_of_files,
     files_in,
@@ -33,7 +34,6 @@ from flows.adapters.registry import (
     remove_compiled,
     stages_by_model,
 )
-from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.errors import StorageError, WorkspaceError
 from s3t_core.ports import Published
@@ -117,9 +117,7 @@ class ServerRegistry(MlflowRegistry):
         with folder_in_use(loading) as folder:
             with self._guarded():
                 self._mlflow.artifacts.download_artifacts(
-                    f"models:/{record.model_id}",
-                    dst_path=f"{folder}/{MODEL_FOLDER}",
-                    tracking_uri=self._uri,
+                    f"models:/{record.model_id}", dst_path=f"{folder}/{MODEL_FOLDER}"
                 )
                 remove_compiled(folder)
                 files = files_in(folder)

@@ -85,9 +85,9 @@ def open_workspace(workspace: str | None) -> "Workspace":
     """The workspace named, else the one stood in; progress is shown on stderr."""
     from flows.progress import RichProgress, use
     from flows.settings import workspace_root
-    from flows.workspace.workspace import Workspace
+    from flows.workspace.workspace import enter
 
-    opened = Workspace(workspace_root(workspace))
+    opened = enter(workspace_root(workspace))
     use(RichProgress(console()))
     return opened
 

@@ -193,10 +193,12 @@ def move_checkpoints(
 ) -> None:
     """Keep checkpoints outside at another place, on the record: write it into s3t.toml first. The
     ledger is held against those at the old place."""
-    from flows.settings import workspace_root
+    from flows.settings import prepare_environment, workspace_root
     from flows.use_cases.rotating import move_checkpoints as act
 
-    moved = act(workspace_root(workspace), by, lost)
+    root = workspace_root(workspace)
+    prepare_environment(root)
+    moved = act(root, by, lost)
     now = f"at {moved['new']}" if moved["new"] else "nowhere outside the workspace"
     show(as_json, moved, lambda _: [f"Checkpoints are kept {now} from now on."])
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from flows.prefect_flows.quiet import flow
 from flows.use_cases.auditing import report_and_replay
-from flows.workspace.workspace import Workspace
+from flows.workspace.workspace import enter
 
 
 @flow(name="audit")
@@ -14,4 +14,4 @@ def audit(
 ) -> dict[str, Any]:
     """Report about the time since `since` into `out` (default: `.s3t/reports/DAY`), after a replay
     of some stages."""
-    return report_and_replay(Workspace(Path(workspace)), since, out, replay_stages)
+    return report_and_replay(enter(Path(workspace)), since, out, replay_stages)

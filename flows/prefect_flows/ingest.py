@@ -7,7 +7,7 @@ from flows.prefect_flows.quiet import flow
 from flows.prefect_flows.sources import listed
 from flows.prefect_flows.steps import PrefectSteps
 from flows.use_cases.ingesting import run_ingest
-from flows.workspace.workspace import Workspace
+from flows.workspace.workspace import enter
 
 
 @flow(name="ingest")
@@ -23,6 +23,6 @@ def ingest(
     there would be gone ([data] max_shrink). @FILE is a file of the workspace directory with a
     source a line: the parameters of a run that Prefect begins stay in its database, so there it
     must be that, or an example."""
-    opened = Workspace(Path(workspace))
+    opened = enter(Path(workspace))
     sources = listed(opened.root, source)
     return run_ingest(opened, sources, append, chunk_rows, shrink, PrefectSteps()).__dict__

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from flows.adapters.child import die_with_parent
 from flows.prefect_flows.deployments import deployments, to_prefect
-from flows.workspace.workspace import Workspace
+from flows.workspace.workspace import enter
 
 
 def main() -> None:
     """Register the deployments and run what is scheduled, until the parent is gone."""
     die_with_parent()
-    workspace = Workspace(Path(sys.argv[1]))
+    workspace = enter(Path(sys.argv[1]))
     from prefect import serve
 
     serve(

@@ -18,7 +18,7 @@ from flows.adapters.lease import CHANGE, PATIENCE_SECONDS, TRAIN, heartbeats
 from flows.adapters.local import is_held
 from flows.prefect_flows.quiet import flow
 from flows.supervisor.serving import ERASE, why_at_once
-from flows.workspace.workspace import Workspace
+from flows.workspace.workspace import Workspace, enter
 
 DEPLOYMENT = "watch/watch"
 _WATCHED = ("ingest/ingest", "train/train", ERASE, "full-retrain/full-retrain", "repair/repair")
@@ -31,7 +31,7 @@ _YOUNG = timedelta(seconds=120)
 @flow(name="watch")
 def watch(workspace: str, young_seconds: float = _YOUNG.total_seconds()) -> dict[str, Any]:
     """Mark lost runs, start an erase run where one cannot wait. Returns how many, and why."""
-    opened = Workspace(Path(workspace))
+    opened = enter(Path(workspace))
     lost = mark_lost_runs(opened, timedelta(seconds=young_seconds))
     reason = why_at_once(opened)
     if reason and not _open_runs([ERASE], timedelta()) and not _ended_lately():

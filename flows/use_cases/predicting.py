@@ -20,6 +20,8 @@ from s3t_core.files import writing_atomically
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flows.adapters.registry import MlflowRegistry
+
 BATCH = 1000
 """Rows that the model is asked at a time; it confirms that it may answer before and after each."""
 ENDINGS = (".csv", ".jsonl")
@@ -41,13 +43,16 @@ class Answering(Protocol):
 
 @dataclass(frozen=True)
 class _Version:
-    """What this package's own code made of a version's files."""
+    """What this package's own code made of a version's files, which asks the registry whether it
+    serves."""
 
     code: Any
+    registry: "MlflowRegistry"
 
     def predict(self, texts: list[str]) -> list[Answer]:
         """As `Answering` says."""
-        answers: list[Answer] = self.code.predict(None, texts)
+        with self.registry.addressed():
+            answers: list[Answer] = self.code.predict(None, texts)
         return answers
 
 
@@ -91,9 +96,13 @@ def _loaded(workspace: Served, champion: VersionRecord) -> Answering:
 
         transformers.utils.logging.disable_progress_bar()
         code = Champion()
-        with workspace.registry.checked_files(champion, workspace.state_dir / "loading") as files:
+        registry = workspace.registry
+        with (
+            registry.checked_files(champion, workspace.state_dir / "loading") as files,
+            registry.addressed(),
+        ):
             code.load_context(_Context({"release": str(files)}, {"pinned": True}))
-        return _Version(code)
+        return _Version(code, registry)
 
 
 def predict_file(workspace: Served, source: str, out: Path) -> dict[str, Any]:

@@ -61,7 +61,6 @@ class Workspace(Layout):
         self._told_by = told_by or self
         self.config: Config = config or parse_config(read_settings(root / CONFIG_NAME))
         self.pinned = Pinned(self.config, self.refuse_migration)
-        prepare_environment(root)
 
     # --- places
 
@@ -335,6 +334,13 @@ class Workspace(Layout):
     def held_out_ref(self, state: State) -> FileRef:
         """The held-out file and the digest it must have. Raises DataError without data."""
         return FileRef(self.root / "data" / HELD_OUT_PATH, require_data(state).held_out.digest)
+
+
+def enter(root: Path) -> Workspace:
+    """The workspace of a directory, for which this process works from now on: Prefect, MLflow and
+    DVC are told so by its environment."""
+    prepare_environment(root)
+    return Workspace(root)
 
 
 def require_data(state: State) -> DatasetVersion:

@@ -4,7 +4,6 @@ certificates too."""
 from collections.abc import Callable
 from pathlib import Path
 
-import mlflow
 import pytest
 
 from flows.prefect_flows.ingest import ingest
@@ -34,15 +33,14 @@ def test_without_the_registry_a_loaded_model_refuses_unless_offline_use_was_decl
         place = make_place(name, erasure={"offline_hours": hours, "deleted_bytes_hours": hours / 2})
         _trained(place, tmp_path)
         model = champion_of(place)
-        mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/no/such/folder/mlflow.db")
-        mlflow.set_registry_uri(f"sqlite:///{tmp_path}/no/such/folder/mlflow.db")
+        address = place.registry._uri
+        place.registry._uri = f"sqlite:///{tmp_path}/no/such/folder/mlflow.db"
         if hours:
             assert len(model.predict(["w1 w2"])) == 1
         else:
             with pytest.raises(StaleModel, match="registry to confirm"):
                 model.predict(["w1 w2"])
-        mlflow.set_tracking_uri(place.tracking_uri)
-        mlflow.set_registry_uri(place.tracking_uri)
+        place.registry._uri = address
         take_requests(place, ["person-001"])
         Eraser(erase_ports(place, HELD), erase_policy(place), lambda: "plan-1").run()
         certificate = next(place.certificates_dir.glob("*.json")).read_bytes()

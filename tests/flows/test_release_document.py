@@ -69,7 +69,7 @@ def test_a_changed_release_document_is_not_loaded_and_an_erase_run_puts_it_right
     assert champion is not None and champion.document
     loaded = champion_of(place)
     _change(place, change, vouched=False)
-    with pytest.raises(StaleModel, match="the registry vouches for"):
+    with place.registry.addressed(), pytest.raises(StaleModel, match="the registry vouches for"):
         mlflow.pyfunc.load_model(f"models:/{place.registry.name}@champion")
     with pytest.raises(GuaranteeError, match="files of version"):
         replay(place, 1)
@@ -397,8 +397,9 @@ def test_the_files_that_are_loaded_are_those_that_were_checked_wherever_the_regi
     forget_connections()
     place = Workspace(place.root)
     assert champion_of(place).predict(["w1", "w2"]) == before
-    loaded = mlflow.pyfunc.load_model(f"models:/{place.registry.name}@champion")  # by anybody
-    assert loaded.predict(["w1", "w2"]) == before
+    with place.registry.addressed():
+        loaded = mlflow.pyfunc.load_model(f"models:/{place.registry.name}@champion")  # by anybody
+        assert loaded.predict(["w1", "w2"]) == before
     champion = place.ledger.state().champion
     assert champion is not None
     _check_nothing_to_heal(place, champion.model_id)

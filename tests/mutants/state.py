@@ -401,7 +401,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="release document: a replay does not look",
-        where="flows/adapters/registry.py::check_digest",
+        where="flows/adapters/version_files.py::check_digest",
         takes="digest != record.document",
         puts="False",
         fails="tests/flows/test_release_document.py::erase_run",
@@ -468,7 +468,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="version: what lies beside the release document may change",
-        where="flows/adapters/registry.py::digest_of_files",
+        where="flows/adapters/version_files.py::digest_of_files",
         takes="{name: sha256_hex(files[name]) for name in sorted(files)}",
         puts="{name: sha256_hex(files[name]) for name in sorted(files) if name.endswith('.json')}",
         fails="tests/flows/test_release_document.py::changed_code",
@@ -765,7 +765,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="registry: a stage of nobody's in a kept version stays",
-        where="flows/adapters/registry.py::is_part",
+        where="flows/adapters/version_files.py::is_part",
         takes="parts[-1].removesuffix(STAGE_FILE) in kept[parts[1]]",
         puts="True",
         fails="tests/flows/test_registry_ids.py::locks_no_erasure",

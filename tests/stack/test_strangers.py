@@ -68,17 +68,21 @@ def test_no_client_of_the_registry_decides_what_answers_or_locks_an_erasure(
 ) -> None:
     """It adds a line to the code of the serving version, through the server; and registers a
     version of its own, made from the files of ours, to which it moves the alias."""
-    client, record = mlflow.MlflowClient(), place.ledger.state().champion
+    client, record = place.registry._client, place.ledger.state().champion
     assert record is not None
     before = _predicted(place)
     assert before[0] == 0, before[1]
     theirs = tmp_path / "theirs"
-    mlflow.artifacts.download_artifacts(f"models:/{record.model_id}", dst_path=str(theirs))
+    with place.registry.addressed():
+        mlflow.artifacts.download_artifacts(f"models:/{record.model_id}", dst_path=str(theirs))
     ran = tmp_path / "ran"
     code = next(theirs.rglob("champion.py"))
     code.write_text(f"{code.read_text()}\nopen({str(ran)!r}, 'w')\n")
     experiment = client.get_experiment_by_name(place.registry.name)
-    with mlflow.start_run(experiment_id=experiment.experiment_id) as run:
+    with (
+        place.registry.addressed(),
+        mlflow.start_run(experiment_id=experiment.experiment_id) as run,
+    ):
         mlflow.log_artifacts(str(theirs), "model")
     version = client.create_model_version(
         place.registry.name,
@@ -116,7 +120,11 @@ def test_no_client_of_the_registry_renames_deletes_or_logs_anything_past_an_eras
     """It renames the experiment, changes its tags, takes the name for an experiment of its own at
     another's place, deletes a logged model, takes the tags from runs, and logs what nobody can
     decode."""
-    client, record, name = mlflow.MlflowClient(), place.ledger.state().champion, place.registry.name
+    client, record, name = (
+        place.registry._client,
+        place.ledger.state().champion,
+        place.registry.name,
+    )
     assert record is not None
     [told] = place.ledger.state().experiments
     ours, url = client.get_experiment(told.id), place.registry.place()

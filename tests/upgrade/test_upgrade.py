@@ -130,9 +130,9 @@ def test_the_version_it_registered_answers_as_it_did(before: Before) -> None:
     state = place.ledger.state()
     assert state.champion is not None and status_of(place)["version"] == state.champion.version
     answers = champion_of(place).predict(TEXTS)
-    with place.registry._guarded():
+    with place.registry.addressed():
         model = mlflow.pyfunc.load_model("models:/tiny@champion")
-    assert model.predict(TEXTS) == answers
+        assert model.predict(TEXTS) == answers
 
 
 def test_an_open_erasure_is_ended_and_what_waited_is_carried_out(before: Before) -> None:
