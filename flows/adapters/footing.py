@@ -4,13 +4,17 @@
    link: what it leads to would keep the rows, and no scan would come there any more. A directory
    that holds such files may be a link: an operator puts the stages, or DVC's cache, on another disk
    so. Within it only DVC's directories of objects may.
-2. A pipe, a device or a socket is refused where a file is opened by its name: it would be waited
+2. Where such a directory is a link, it leads to one of its own: to none of the system's, to none
+   within or around one, and to no other workspace's. Some of them are emptied, by each sweep or by
+   an erasure, and the keys would go with the spools.
+3. A pipe, a device or a socket is refused where a file is opened by its name: it would be waited
    for.
 
 Only names and kinds are read, which costs one look at each directory. A second name of a file (a
 hard link) is none of this: it is a copy (docs/threat-model.md).
 """
 
+import contextlib
 import os
 import re
 import stat
@@ -43,6 +47,8 @@ _OPENED = (
 _OBJECTS = re.compile(r"[0-9a-f]{2}")
 _OBJECT = re.compile(r"(.*/)?[0-9a-f]{2}/[0-9a-f]{30}")
 _NONE = re.compile(r"(?!)")
+_WORKSPACE = Path(".s3t") / "keys"
+"""What a directory has in it that is a workspace."""
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -68,6 +74,49 @@ def check_footing(root: Path, stores: Iterable[Path] = (), remotes: Iterable[Pat
         _check(place, root)
     for name in _SWEPT:
         _check(state / name, root, swept=True)
+
+
+def check_apart(root: Path, stores: Iterable[Path] = (), remotes: Iterable[Path] = ()) -> None:
+    """Look where directories of the system's lead to that are links, whatever they are called.
+    Raises GuaranteeError for one that leads to no directory of its own."""
+    state = root / ".s3t"
+    names = {*_KEPT, *_SWEPT, "keys", "certificates", "remote"}
+    with contextlib.suppress(OSError):
+        names |= {p.name for p in state.iterdir() if p.is_dir()}
+    own = [state / name for name in sorted(names)]
+    own += [state, *(root / name for name in ("data", ".git", ".dvc", ".dvc/cache", ".dvc/tmp"))]
+    own += [*stores, *remotes]
+    places = {place: Path(os.path.realpath(place)) for place in own}
+    for place in (p for p in places if p.is_symlink()):
+        others = [p for p in places if p != place and place not in p.parents]
+        near = next((p for p in others if _touch(places[place], places[p])), None)
+        if near is None and _touches_workspace(places[place], root):
+            near = root
+        if near is not None:
+            raise GuaranteeError(
+                f"expected {_shown(place, root)} to be a directory, or to lead to one made for it "
+                f"alone, got a link to one at, within or around {_told(near, root)}, which would "
+                "be emptied with it; take the link away, or let it lead elsewhere, then run the "
+                "command again"
+            )
+
+
+def _touch(one: Path, other: Path) -> bool:
+    """Whether one place is the other, or lies in it."""
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _touches_workspace(target: Path, root: Path) -> bool:
+    """Whether a place lies around the workspace, or at, within or right around another one."""
+    here = Path(os.path.realpath(root))
+    places = [target, *(p for p in target.parents if p != here)]
+    with contextlib.suppress(OSError):
+        places += [p for p in target.iterdir() if p.is_dir()]
+    return here.is_relative_to(target) or any((p / _WORKSPACE).is_dir() for p in places)
+
+
+def _told(place: Path, root: Path) -> str:
+    return "a workspace" if place == root else _shown(place, root)
 
 
 def check_objects(root: Path, places: Iterable[Path]) -> None:

@@ -10,7 +10,8 @@ commands share.
    again. An erasure survives that at any time
 4. an erase run is started at once, not by schedule, when a request is due soon, when an erasure is
    open that no process carries out, or when a full retrain is wanted
-5. stopped politely, it ends the server too, unless a command uses it just then; killed, the server
+5. runs that were planned while the clock was ahead are taken out (flows.supervisor.schedules)
+6. stopped politely, it ends the server too, unless a command uses it just then; killed, the server
    ends by itself
 """
 
@@ -30,16 +31,18 @@ from flows.adapters.local import is_held, workspace_lock
 from flows.adapters.shared_prefect import Address, SharedServer
 from flows.prefect_flows.deployments import deployments, to_prefect
 from flows.settings import operators_server, use_server
+from flows.supervisor.schedules import take_out_far_runs
 from flows.use_cases.documents import DeploymentTold
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.closing import as_told, is_ready
 from s3t_core.errors import Busy, OrchestrationError, S3TError, StorageError, UsageError
 from s3t_core.times import parse_time
 
-ERASE = "erase/erase"
+ERASE, AUDIT, REPAIR = "erase/erase", "audit/audit", "repair/repair"
 _START_SECONDS = 180
 _POLL_SECONDS = 1.0
 _LOOK_SECONDS = 5.0
+_SCHEDULES_SECONDS = 60.0
 _AGAIN_SECONDS = 600.0
 """For the same reason an erase run is started again after so long at the earliest."""
 _GRACE_SECONDS = 10.0
@@ -67,6 +70,7 @@ class Serving:
         self._runner: Child | None = None
         self._asked: dict[str, float] = {}
         self._looked = 0.0
+        self._planned = 0.0
 
     @property
     def url(self) -> str:
@@ -190,6 +194,17 @@ class Serving:
             if time.monotonic() - self._looked > _LOOK_SECONDS:
                 self._looked = time.monotonic()
                 self._look()
+            if time.monotonic() - self._planned > _SCHEDULES_SECONDS:
+                self._planned = time.monotonic()
+                self._plan_anew()
+
+    def _plan_anew(self) -> None:
+        """Take out what was planned while the clock was ahead."""
+        try:
+            for name in take_out_far_runs([ERASE, AUDIT, REPAIR]):
+                self._told(f"{name} was planned far ahead, by a clock that was; planning it anew")
+        except Exception as error:  # the server may be starting again: the next look is in a minute
+            self._told(f"Could not look at the schedules ({type(error).__name__}); trying again")
 
     def _look(self) -> None:
         """Start an erase run if there is a reason not to wait for the schedule."""
@@ -216,7 +231,7 @@ class Serving:
 
         with get_client(sync_client=True) as client:
             try:
-                client.read_deployment_by_name("audit/audit")
+                client.read_deployment_by_name(AUDIT)
             except ObjectNotFound:
                 return False
         return True

@@ -7,6 +7,8 @@
    next run goes on from there.
 2. An erase run is started at once when a request is due soon, an erasure is open, or a full retrain
    is wanted.
+3. Runs that were planned while Prefect's clock was ahead are taken out
+   (flows.supervisor.schedules).
 """
 
 import time
@@ -17,7 +19,8 @@ from typing import Any
 from flows.adapters.lease import CHANGE, PATIENCE_SECONDS, TRAIN, heartbeats
 from flows.adapters.local import is_held
 from flows.prefect_flows.quiet import flow
-from flows.supervisor.serving import ERASE, why_at_once
+from flows.supervisor.schedules import take_out_far_runs
+from flows.supervisor.serving import AUDIT, ERASE, why_at_once
 from flows.workspace.workspace import Workspace, enter
 
 DEPLOYMENT = "watch/watch"
@@ -32,6 +35,7 @@ _YOUNG = timedelta(seconds=120)
 def watch(workspace: str, young_seconds: float = _YOUNG.total_seconds()) -> dict[str, Any]:
     """Mark lost runs, start an erase run where one cannot wait. Returns how many, and why."""
     opened = enter(Path(workspace))
+    take_out_far_runs([*_WATCHED, AUDIT])
     lost = mark_lost_runs(opened, timedelta(seconds=young_seconds))
     reason = why_at_once(opened)
     if reason and not _open_runs([ERASE], timedelta()) and not _ended_lately():
@@ -89,21 +93,20 @@ def _leases_that_live(opened: Workspace) -> set[str]:
 def _ended_lately() -> bool:
     """Whether an erase run came to its end, good or bad, a short while ago: what it could not do
     needs a person."""
-    return any(
-        r.state.timestamp > datetime.now(UTC) - _AGAIN
-        for r in _runs([ERASE], ("COMPLETED", "FAILED"))
-    )
+    return any(_from_now(r) < _AGAIN for r in _runs([ERASE], ("COMPLETED", "FAILED")))
 
 
 def _open_runs(names: Any, young: timedelta) -> list[Any]:
     """Runs of these deployments that Prefect holds for running, or about to, and that began so long
     ago."""
-    long_ago = datetime.now(UTC) - young
-    return [
-        r
-        for r in _runs(names, ("RUNNING", "PENDING", "CANCELLING"))
-        if r.state.timestamp < long_ago
-    ]
+    return [r for r in _runs(names, ("RUNNING", "PENDING", "CANCELLING")) if _from_now(r) > young]
+
+
+def _from_now(run: Any) -> timedelta:
+    """How far off a run came to its state. It may be in time to come: the server's clock was
+    ahead, and says nothing of when."""
+    at: datetime = run.state.timestamp
+    return abs(datetime.now(UTC) - at)
 
 
 def _runs(names: Any, states: tuple[str, ...]) -> list[Any]:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from flows.adapters.footing import check_apart
 from flows.adapters.footing import check_footing as check_files
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.local import workspace_lock
@@ -47,9 +48,12 @@ def training(workspace: Lockable, wait_seconds: float = 0) -> Iterator[None]:
 
 
 def check_footing(workspace: Lockable) -> None:
-    """Look at what the workspace keeps, store and remote too. Raises GuaranteeError where a
-    link or a pipe lies in the place of a file of the system's (adapters.footing)."""
-    check_files(workspace.root, workspace.store_folder(), workspace.remote_folder())
+    """Look at what the workspace keeps, store and remote too. Raises GuaranteeError where a link or
+    a pipe lies in the place of a file of the system's, and where a directory of its leads to no
+    place of its own (adapters.footing)."""
+    places = workspace.store_folder(), workspace.remote_folder()
+    check_apart(workspace.root, *places)
+    check_files(workspace.root, *places)
 
 
 def _refuse_begun_move(workspace: Lockable) -> None:

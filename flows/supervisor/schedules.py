@@ -1,0 +1,73 @@
+"""Schedules after a clock that was ahead.
+
+Prefect plans the next runs of a deployment, and no more while there are as many ahead, however
+far. Where its server's clock was a year ahead for a minute, nothing would run for a year. Whoever
+watches (flows.supervisor.serving, watching) takes such runs out; Prefect plans anew in a minute.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.responses import DeploymentResponse
+
+
+def take_out_far_runs(names: Iterable[str]) -> list[str]:
+    """Delete the planned runs of those deployments whose first one is later than their schedule
+    wants even the second. Returns their names, as Prefect tells them: FLOW/DEPLOYMENT."""
+    from prefect import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    found = []
+    with get_client(sync_client=True) as client:
+        for name in names:
+            try:
+                deployment = client.read_deployment_by_name(name)
+            except ObjectNotFound:
+                continue
+            wanted, planned = _second_time(deployment), _planned(client, deployment.id)
+            times = [run.expected_start_time for run in planned if run.expected_start_time]
+            if wanted is not None and times and min(times) > wanted:
+                for run in planned:
+                    client.delete_flow_run(run.id)
+                found.append(name)
+    return found
+
+
+def _second_time(deployment: "DeploymentResponse") -> datetime | None:
+    """When the deployment should run the time after the next; None where no schedule by cron is
+    on."""
+    from prefect.client.schemas.schedules import CronSchedule as ClientCron
+    from prefect.server.schemas.schedules import CronSchedule
+
+    now = datetime.now(UTC)
+    told = [each.schedule for each in deployment.schedules if each.active]
+    crons = [s for s in told if isinstance(s, ClientCron)]
+    schedules = [CronSchedule(cron=s.cron, timezone=s.timezone) for s in crons]
+    dates = [date for each in schedules for date in asyncio.run(each.get_dates(2, now))]
+    return sorted(dates)[1] if dates else None
+
+
+def _planned(client: "SyncPrefectClient", deployment: Any) -> "list[FlowRun]":
+    """What Prefect planned of a deployment by itself and has not begun."""
+    from prefect.client.schemas.filters import (
+        DeploymentFilter,
+        DeploymentFilterId,
+        FlowRunFilter,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    kinds = FlowRunFilterStateType(any_=[StateType.SCHEDULED])
+    found = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=kinds)),
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+    )
+    return [run for run in found if run.auto_scheduled]

@@ -1,0 +1,121 @@
+"""What Prefect planned while its clock was ahead keeps nothing from running when it is right."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
+
+from flows.prefect_flows.deployments import deployments, to_prefect
+from flows.supervisor import watching
+from flows.supervisor.schedules import _planned, take_out_far_runs
+from flows.workspace.workspace import Workspace
+
+ERASE, AUDIT, REPAIR = "erase/erase", "audit/audit", "repair/repair"
+
+
+@pytest.fixture
+def client(make_place: Callable[..., Workspace]) -> Iterator[SyncPrefectClient]:
+    place = make_place()
+    for each in deployments(place.config, place.root):
+        if f"{each.name}/{each.name}" in (ERASE, AUDIT, REPAIR):
+            to_prefect(each).apply()
+    with get_client(sync_client=True) as client:
+        for name in (ERASE, AUDIT, REPAIR):
+            for run in _planned(client, client.read_deployment_by_name(name).id):
+                client.delete_flow_run(run.id)
+        yield client
+
+
+def _plan(client: SyncPrefectClient, name: str, ahead: timedelta) -> None:
+    """As Prefect's scheduler does at that time."""
+    days = 3 if name == ERASE else 100
+    begin = datetime.now(UTC) + ahead
+    told = {
+        "start_time": begin.isoformat(),
+        "end_time": (begin + timedelta(days=days)).isoformat(),
+        "min_runs": 3,
+        "max_runs": 3,
+    }
+    deployment = client.read_deployment_by_name(name).id
+    client._client.post(f"/deployments/{deployment}/schedule", json=told).raise_for_status()
+
+
+def _times(client: SyncPrefectClient, name: str) -> list[datetime]:
+    planned = _planned(client, client.read_deployment_by_name(name).id)
+    return [run.expected_start_time for run in planned if run.expected_start_time]
+
+
+@pytest.mark.parametrize("ahead", [3, 29, 700])
+@pytest.mark.parametrize("name", [ERASE, AUDIT])
+def test_runs_that_were_planned_under_a_clock_that_was_ahead_are_taken_out(
+    client: SyncPrefectClient, name: str, ahead: int
+) -> None:
+    far = timedelta(days=ahead if name == ERASE else ahead + 62)
+    _plan(client, name, far)
+    before = _times(client, name)
+    assert len(before) >= 3 and min(before) > datetime.now(UTC) + far - timedelta(days=1)
+    assert take_out_far_runs([ERASE, AUDIT]) == [name]
+    assert _times(client, name) == []
+    _plan(client, name, timedelta())
+    near = _times(client, name)
+    assert take_out_far_runs([ERASE, AUDIT]) == [] and _times(client, name) == near
+
+
+@pytest.mark.parametrize("name", [ERASE, AUDIT])
+def test_runs_that_are_planned_as_the_schedule_wants_them_stay(
+    client: SyncPrefectClient, name: str
+) -> None:
+    _plan(client, name, timedelta())
+    near = _times(client, name)
+    assert len(near) >= 3
+    assert (
+        take_out_far_runs([ERASE, AUDIT, REPAIR, "no/such"]) == [] and _times(client, name) == near
+    )
+    first = _planned(client, client.read_deployment_by_name(name).id)[0]
+    client.delete_flow_run(first.id)  # the next one has just begun
+    assert take_out_far_runs([ERASE, AUDIT]) == [] and _times(client, name) == near[1:]
+
+
+def test_a_run_that_somebody_asked_for_stays(client: SyncPrefectClient) -> None:
+    from prefect.states import Scheduled
+
+    deployment = client.read_deployment_by_name(ERASE).id
+    later = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=400))
+    asked = client.create_flow_run_from_deployment(deployment, state=later)
+    _plan(client, ERASE, timedelta(days=700))
+    assert take_out_far_runs([ERASE]) == [ERASE]
+    assert client.read_flow_run(asked.id).id == asked.id
+    client.delete_flow_run(asked.id)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "lately"), [(-5, True), (-15, False), (1, True), (10**6, False)]
+)
+def test_a_run_that_ended_in_time_to_come_did_not_end_lately(
+    monkeypatch: pytest.MonkeyPatch, minutes: int, lately: bool
+) -> None:
+    _tell(monkeypatch, minutes)
+    assert watching._ended_lately() == lately
+
+
+@pytest.mark.parametrize(
+    ("minutes", "is_open"), [(-5, True), (-1, False), (1, False), (10**6, True)]
+)
+def test_a_run_that_begins_in_time_to_come_may_be_lost(
+    monkeypatch: pytest.MonkeyPatch, minutes: int, is_open: bool
+) -> None:
+    _tell(monkeypatch, minutes)
+    assert bool(watching._open_runs([ERASE], timedelta(minutes=2))) == is_open
+
+
+def _tell(monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
+    state = SimpleNamespace(timestamp=datetime.now(UTC) + timedelta(minutes=minutes))
+
+    def runs(names: Any, states: tuple[str, ...]) -> list[Any]:
+        return [SimpleNamespace(state=state)]
+
+    monkeypatch.setattr(watching, "_runs", runs)
