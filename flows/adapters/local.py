@@ -217,7 +217,7 @@ def _strings(value: object) -> list[str] | None:
 
 
 class Heads(Protocol):
-    """Signed heads of ledgers (flows.workspace.heads)."""
+    """Signed heads of ledgers (flows.adapters.heads)."""
 
     def check(self, ledger: SqlLedger) -> None:
         """Raises where a ledger has lost anything of what they tell."""

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
+from flows.adapters.heads import SignedHeads
 from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock
 from flows.adapters.s3 import S3Blobs
 from flows.budget import Budget
-from flows.workspace.heads import SignedHeads
 from flows.workspace.pinned import Pinned
 from flows.workspace.signing import Signing
 from s3t_core.config import Config

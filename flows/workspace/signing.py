@@ -5,10 +5,10 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from flows.adapters.database import SqlLedger
+from flows.adapters.heads import SignedHeads
 from flows.adapters.keys import read_public_keys, read_signing_key
 from flows.adapters.local import workspace_lock
 from flows.workspace.change import Change
-from flows.workspace.heads import SignedHeads
 from flows.workspace.layout import Layout
 from s3t_core.erasure import events
 from s3t_core.erasure.checkpoint import Checkpoint

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from flows.adapters.away import AwayFiles
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
 from flows.adapters.experiment import ExperimentBook
+from flows.adapters.heads import Moves, SignedHeads
 from flows.adapters.keys import adopt_next_key, read_keys, read_workspace_key
 from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock, as_owner_only
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.budget import Budget
 from flows.examples import EXAMPLE_KEY
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings
-from flows.workspace.heads import Moves, SignedHeads
 from flows.workspace.layout import Layout
 from flows.workspace.pinned import Pinned
 from flows.workspace.signing import Signing
@@ -162,7 +162,7 @@ class Workspace(Layout):
     def heads(self) -> SignedHeads:
         """Signed heads of the ledger, against which it is held."""
         outside = self.config.erasure.log_checkpoints_to
-        return SignedHeads(self, self.keys, outside, self._checkpoints)
+        return SignedHeads(self.root, self.keys, outside, self._checkpoints)
 
     @cached_property
     def signing(self) -> Signing:

@@ -275,14 +275,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="checkpoints: settings without their place will do",
-        where="flows/workspace/heads.py::SignedHeads.check",
+        where="flows/adapters/heads.py::SignedHeads.check",
         takes="recorded not in ('', self.outside) and (not self.moves)",
         puts="False",
         fails="tests/faults/test_checkpoints.py::hide_no_rollback",
     ),
     Mutant(
         name="checkpoints: the old place is looked at no more",
-        where="flows/workspace/heads.py::SignedHeads.check",
+        where="flows/adapters/heads.py::SignedHeads.check",
         takes="'' if self.moves == 'lost' else recorded or self.outside",
         puts="'' if self.moves else recorded or self.outside",
         fails="tests/faults/test_checkpoints.py::hide_no_rollback or lost_on_the_record",

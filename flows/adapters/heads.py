@@ -8,7 +8,6 @@ from flows.adapters.checkpoints import CheckpointFiles
 from flows.adapters.database import SqlLedger
 from flows.adapters.keys import read_public_keys
 from flows.adapters.memory import SealedMemory
-from flows.workspace.layout import Layout
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.errors import WorkspaceError
 from s3t_core.keys import WorkspaceKeys
@@ -19,19 +18,17 @@ Moves = Literal["", "moved", "lost"]
 class SignedHeads:
     """Checkpoints in the workspace and outside of it."""
 
-    def __init__(
-        self, layout: Layout, keys: WorkspaceKeys, outside: str, moves: Moves = ""
-    ) -> None:
-        """`outside`: where checkpoints are kept beside those of the workspace by the settings, ""
-        nowhere. `moves`: that this may be another place than the ledger names, because they are
+    def __init__(self, root: Path, keys: WorkspaceKeys, outside: str, moves: Moves = "") -> None:
+        """`root`: the workspace's directory. `outside`: where checkpoints are kept beside those of
+        the workspace by the settings, "" nowhere. `moves`: that this may be another place than the ledger names, because they are
         being moved, or that the one which it names is lost."""
-        self._layout, self._keys = layout, keys
+        self._root, self._state, self._keys = root, root / ".s3t", keys
         self.outside, self.moves = outside, moves
 
     @cached_property
     def memory(self) -> SealedMemory:
         """What earlier commands verified."""
-        return SealedMemory(self._layout.state_dir / "verified", self._keys.sealing)
+        return SealedMemory(self._state / "verified", self._keys.sealing)
 
     @cached_property
     def files(self) -> CheckpointFiles:
@@ -39,7 +36,7 @@ class SignedHeads:
         return self._files_at(self.outside)
 
     def _files_at(self, outside: str) -> CheckpointFiles:
-        root = self._layout.root.resolve()
+        root = self._root.resolve()
         if outside and Path(outside).resolve().is_relative_to(root):
             raise WorkspaceError(
                 "expected [erasure] log_checkpoints_to to name a place outside the workspace, got "
@@ -47,9 +44,9 @@ class SignedHeads:
                 "it"
             )
         return CheckpointFiles(
-            self._layout.state_dir / "checkpoint.json",
+            self._state / "checkpoint.json",
             Path(outside) if outside else None,
-            lambda: read_public_keys(self._layout.keys_dir),
+            lambda: read_public_keys(self._state / "keys"),
             self.memory,
         )
 
