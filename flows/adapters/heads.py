@@ -20,8 +20,8 @@ class SignedHeads:
 
     def __init__(self, root: Path, keys: WorkspaceKeys, outside: str, moves: Moves = "") -> None:
         """`root`: the workspace's directory. `outside`: where checkpoints are kept beside those of
-        the workspace by the settings, "" nowhere. `moves`: that this may be another place than the ledger names, because they are
-        being moved, or that the one which it names is lost."""
+        the workspace by the settings, "" nowhere. `moves`: that this may be another place than
+        the ledger names, because they are being moved, or that the one which it names is lost."""
         self._root, self._state, self._keys = root, root / ".s3t", keys
         self.outside, self.moves = outside, moves
 
