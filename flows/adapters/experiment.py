@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Protocol
 from s3t_core.erasure import events
 from s3t_core.erasure.state import ExperimentRecord
 from s3t_core.errors import WorkspaceError
-from s3t_core.ports import Ledger
+from s3t_core.ports import Clock, Ledger
+from s3t_core.times import rfc3339
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,15 +36,15 @@ GONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 @dataclass(frozen=True)
 class ExperimentBook:
-    """What the ledger knows of the experiments at one tracking URI. `now`: the time, RFC 3339."""
+    """What the ledger knows of the experiments at one tracking URI."""
 
     registry: str
     ledger: Ledger
-    now: Callable[[], str]
+    clock: Clock
 
     def append(self, record: ExperimentRecord) -> None:
         """Add a record. The caller holds the workspace."""
-        self.ledger.append(events.ExperimentNamed(time=self.now(), **asdict(record)))
+        self.ledger.append(events.ExperimentNamed(time=rfc3339(self.clock.now()), **asdict(record)))
 
     def known(self) -> list[ExperimentRecord]:
         """Oldest first."""

@@ -97,10 +97,6 @@ class NeedleFiles:
         without the key."""
         return keyed_digest(self._key, "id as given", request_id, given).hex()
 
-    def known(self) -> set[str]:
-        """Requests whose ids as given are there."""
-        return {request for request, ids in self._given().items() if ids}
-
     def ids_of(self, request_id: str) -> list[str]:
         """The ids as given of one request, [] when there are none any more."""
         return self._given().get(request_id, [])

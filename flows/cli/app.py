@@ -162,10 +162,11 @@ def ingest(
         _check_source(source, append, yes, workspace, as_json)
         return
     from flows.adapters.sources.preflight import preflight
+    from flows.use_cases.admission import refuse_example_key
 
     opened = open_workspace(workspace)
     for each in source:
-        opened.check_example_key(each)
+        refuse_example_key(opened.keys_dir, each)
     with working("Looking at the source"):
         preflight(opened.config, source)
     sources = [s if s.startswith("example:") else str(Path(s).absolute()) for s in source]

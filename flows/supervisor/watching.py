@@ -23,7 +23,6 @@ from flows.supervisor.schedules import take_out_far_runs
 from flows.supervisor.serving import AUDIT, ERASE, why_at_once
 from flows.workspace.workspace import Workspace, enter
 
-DEPLOYMENT = "watch/watch"
 _WATCHED = ("ingest/ingest", "train/train", ERASE, "full-retrain/full-retrain", "repair/repair")
 _AGAIN = timedelta(minutes=10)
 """An erase run is started again after so long at the earliest."""

@@ -4,15 +4,28 @@ fit."""
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol
 
+from flows.adapters.keys import read_workspace_key
+from flows.examples import EXAMPLE_KEY
 from flows.workspace.parts import HasConfig, HasDatasets
 from s3t_core.erasure.state import State
-from s3t_core.errors import DataError, UsageError
+from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.slicefile import count_subjects
 from s3t_core.snapshot import SnapshotBuilder, Suppressed, check_shrunk
 
 _ID_COLUMNS = ("subject", "record")
+
+
+def refuse_example_key(keys_dir: Path, source: str) -> None:
+    """The published key protects nobody: refuse it for anything but an example set. Raises
+    WorkspaceError."""
+    if read_workspace_key(keys_dir) == EXAMPLE_KEY and not source.startswith("example:"):
+        raise WorkspaceError(
+            "expected example data under the published example key, got a source of your own; make "
+            "a workspace with a key of its own: `s3t init DIR`"
+        )
 
 
 class Admitting(HasConfig, HasDatasets, Protocol):

@@ -1,16 +1,19 @@
 """Audit: the scheduled compliance report, after a replay of some live stages."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from flows.use_cases.replaying import replay
-from flows.use_cases.reporting import parse_since, write_report
-from flows.use_cases.status import registry_problems
-from flows.workspace.workspace import Workspace
+from flows.use_cases.replaying import Replayed, replay
+from flows.use_cases.reporting import Reported, parse_since, write_report
+from flows.use_cases.status import Watched, registry_problems
+
+
+class Audited(Replayed, Reported, Watched, Protocol):
+    """What is looked over on a schedule."""
 
 
 def report_and_replay(
-    workspace: Workspace, since: str, out: str, replay_stages: int
+    workspace: Audited, since: str, out: str, replay_stages: int
 ) -> dict[str, Any]:
     """Report about the time since `since` into `out` ("": `.s3t/reports/DAY`), after a replay of
     some stages."""

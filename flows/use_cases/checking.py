@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,8 @@ from flows.adapters.subjects import UNITED, Spellings, under_the_rule
 from flows.progress import current
 from flows.use_cases import admission
 from flows.use_cases.next_steps import told_thin
-from flows.workspace.workspace import Workspace, refuse_open_plan
+from flows.workspace.parts import HasKeys, HasLedger
+from flows.workspace.workspace import refuse_open_plan
 from s3t_core.capacity.assignment import is_held_out, place
 from s3t_core.config import Config, render_value
 from s3t_core.erasure.state import State
@@ -59,11 +60,15 @@ kept."""
 _NO_SPOOL = Path("nowhere")
 
 
+class Standable(admission.Admitting, HasKeys, HasLedger, Protocol):
+    """What says whether an ingest would be let in."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """What an ingest would find in a workspace. `append`, `shrink`: as of the ingest."""
 
-    workspace: Workspace
+    workspace: Standable
     state: State
     append: bool = False
     shrink: bool = False
@@ -71,7 +76,9 @@ class Standing:
     def refusals(self, sources: Sequence[str]) -> Iterator[Callable[[], object]]:
         """What an ingest looks at besides the source, before it reads; each raises an error where
         it refuses."""
-        yield from (partial(self.workspace.check_example_key, each) for each in sources)
+        yield from (
+            partial(admission.refuse_example_key, self.workspace.keys_dir, each) for each in sources
+        )
         yield partial(refuse_open_plan, self.state)
         yield partial(admission.id_basis, self.workspace, self.state, self.append, self.shrink)
         if self.append:

@@ -10,21 +10,22 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from typing import Protocol
 
 from flows.adapters.local import is_held
 from flows.progress import current
 from flows.use_cases.documents import Certified, ErasureDocument, Waiting
-from flows.use_cases.finding import erased_in, erased_of, look_alikes
+from flows.use_cases.finding import Findable, erased_in, erased_of, look_alikes
 from flows.use_cases.reconciling import healing_a_lost_lease, reconcile, unserved
 from flows.use_cases.replacing import train_first
 from flows.use_cases.retraining import Deployment, have_retrained, want_retrain
 from flows.use_cases.steps import Steps
+from flows.use_cases.training import Trainable
 from flows.workspace import access
 from flows.workspace.change import Change
-from flows.workspace.composing import erase_policy, erase_ports
+from flows.workspace.composing import Erasable, erase_policy, erase_ports
 from flows.workspace.sweeping import sweep
-from flows.workspace.verified import check_whole
-from flows.workspace.workspace import Workspace
+from flows.workspace.verified import Verifiable, check_whole
 from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.plan import ErasurePlan
@@ -47,8 +48,12 @@ _TOLD = {
 }
 
 
+class Carried(Trainable, Erasable, Findable, Verifiable, Protocol):
+    """What requests are carried out in."""
+
+
 def erase_pending(
-    workspace: Workspace, wait_seconds: float, steps: Steps, full_retrain: Deployment
+    workspace: Carried, wait_seconds: float, steps: Steps, full_retrain: Deployment
 ) -> ErasureDocument:
     """Erase everything pending; retrain when the budget is spent. Waits so long for another command
     that changes the workspace, and for a training that is writing in any case. Raises
@@ -57,7 +62,7 @@ def erase_pending(
     started = time.monotonic()
     training = _WAIT_SECONDS if is_held(workspace.training_lock_path) else 0
     with (
-        healing_a_lost_lease(workspace),
+        healing_a_lost_lease(workspace.root),
         access.changing(workspace, max(wait_seconds, training)) as held,
     ):
         sweep(workspace, held)
@@ -125,7 +130,7 @@ def told_of_deferred(found_in: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def _closed(
-    workspace: Workspace, state: State, done: list[str], alike: dict[str, frozenset[str]]
+    workspace: Carried, state: State, done: list[str], alike: dict[str, frozenset[str]]
 ) -> list[Certified]:
     """What each request came to. `others`: how many people in the data have an id spelt nearly so,
     and stay, None where nobody can say; `erased_before`: what erased who was not there any more."""
@@ -157,7 +162,7 @@ class _Run:
     """What one run erases, under the lock. `problems`: why no replacement was trained; `alike`: who
     is spelt nearly as it was asked, by request."""
 
-    workspace: Workspace
+    workspace: Carried
     held: Change
     steps: Steps
     eraser: Eraser
@@ -190,7 +195,7 @@ class _Run:
         return self.eraser.begin(draft, first)
 
 
-def _waiting(workspace: Workspace, state: State) -> list[Waiting]:
+def _waiting(workspace: Carried, state: State) -> list[Waiting]:
     """Open requests that no erase run may carry out: held, or not approved yet."""
     needs, now = workspace.config.erasure.needs_approval, workspace.clock.now()
     views = [view_of(r, state, needs, now) for r in workspace.requests.pending()]
@@ -199,7 +204,7 @@ def _waiting(workspace: Workspace, state: State) -> list[Waiting]:
     ]
 
 
-def _show_budget(workspace: Workspace, outcome: str, problem: str, steps: Steps) -> None:
+def _show_budget(workspace: Carried, outcome: str, problem: str, steps: Steps) -> None:
     """The budget, on the page of this run. Numbers only."""
     state = workspace.ledger.state()
     budget = workspace.budget.document(state)

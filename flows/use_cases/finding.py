@@ -38,7 +38,7 @@ _NOT_YOURS = "only an account that may erase is told who is in the data"
 
 
 class Findable(
-    HasConfig, HasKeys, HasLedger, HasDatasets, HasNeedles, HasRequests, HasDatabase, Protocol
+    HasConfig, HasKeys, HasDatasets, HasLedger, HasDatabase, HasRequests, HasNeedles, Protocol
 ):
     """What tells who is in the data."""
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flows.adapters.local import as_owner_only
 from flows.adapters.processes import mapping
@@ -31,15 +31,19 @@ from flows.use_cases.admission import (
     check_tiers,
     check_topology,
     id_basis,
+    refuse_example_key,
     suppressed_by,
 )
+from flows.use_cases.finding import Findable
 from flows.use_cases.next_steps import told_thin
 from flows.use_cases.reconciling import healing_a_lost_lease
 from flows.use_cases.steps import AS_THEY_STAND, Steps
 from flows.workspace import access, stores
 from flows.workspace.change import Change
+from flows.workspace.parts import Sweepable
+from flows.workspace.stores import Placed
 from flows.workspace.sweeping import sweep
-from flows.workspace.workspace import Workspace, refuse_open_plan
+from flows.workspace.workspace import refuse_open_plan
 from s3t_core.config import Config, DataConfig
 from s3t_core.domain import DatasetVersion, SliceId, Tiers
 from s3t_core.erasure import events
@@ -80,8 +84,12 @@ class IngestReport:
     refused_labels: dict[str, int]
 
 
+class Ingested(Placed, Sweepable, Findable, Protocol):
+    """What takes a snapshot in."""
+
+
 def run_ingest(
-    workspace: Workspace,
+    workspace: Ingested,
     sources: list[str],
     append: bool,
     chunk_rows: int,
@@ -91,7 +99,7 @@ def run_ingest(
     """Ingest under the locks. `append`: unite with what is there. `shrink`: also where much of what
     is there would be gone ([data] max_shrink)."""
     with (
-        healing_a_lost_lease(workspace),
+        healing_a_lost_lease(workspace.root),
         access.training(workspace),
         access.changing(workspace) as held,
     ):
@@ -99,7 +107,7 @@ def run_ingest(
 
 
 def ingest_source(
-    workspace: Workspace,
+    workspace: Ingested,
     held: Change,
     source: str | list[str],
     append: bool,
@@ -114,7 +122,7 @@ def ingest_source(
     held.require()
     sources = named(source)
     for each in sources:
-        workspace.check_example_key(each)
+        refuse_example_key(workspace.keys_dir, each)
     preflight(workspace.config, sources)
     state = workspace.ledger.state()
     refuse_open_plan(state)
@@ -130,7 +138,7 @@ def ingest_source(
 
 
 def _ingest(
-    workspace: Workspace,
+    workspace: Ingested,
     held: Change,
     state: State,
     sources: list[str],
@@ -241,7 +249,7 @@ class Taken:
 
 
 def read_and_place(
-    workspace: Workspace, sources: list[str], chunk_rows: int, builder: SnapshotBuilder
+    workspace: Ingested, sources: list[str], chunk_rows: int, builder: SnapshotBuilder
 ) -> Taken:
     """Step 1 and 2."""
     from flows.adapters.sources import Source
@@ -284,7 +292,7 @@ def read_and_place(
 
 
 def _write_slices(
-    workspace: Workspace,
+    workspace: Ingested,
     builder: SnapshotBuilder,
     folder: Path,
     recorded: DatasetVersion | None,
@@ -304,7 +312,7 @@ def _write_slices(
 
 
 def version_files(
-    workspace: Workspace, held: Change, state: State, folder: Path, described: DatasetVersion
+    workspace: Ingested, held: Change, state: State, folder: Path, described: DatasetVersion
 ) -> tuple[str, bool]:
     """Step 4: (version, whether it is a new one)."""
     stores.pin_settings(workspace, held)
@@ -336,7 +344,7 @@ def _source_rows(
 
 
 def _quarantined(
-    workspace: Workspace, values: Mapping[str, object], reasons: list[str], builder: SnapshotBuilder
+    workspace: Ingested, values: Mapping[str, object], reasons: list[str], builder: SnapshotBuilder
 ) -> QuarantinedRow:
     """A refused row as it is kept. Without a readable subject only its place is: nobody could erase
     its values; and of a subject or a record that was erased nothing comes back."""

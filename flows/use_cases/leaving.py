@@ -16,7 +16,7 @@ from pathlib import Path
 from flows.adapters.footing import check_place, refuse_link
 from flows.adapters.marks import OWNER, place_of
 from flows.adapters.s3 import S3Blobs
-from flows.workspace.workspace import Workspace
+from flows.workspace.parts import HasPlaces
 from s3t_core.errors import WorkspaceError
 from s3t_core.files import is_half_written
 from s3t_core.learning.store import Blobs, LocalBlobs
@@ -39,7 +39,7 @@ class LeftPlace:
     owner: str
 
     @classmethod
-    def of(cls, place: Workspace, section: str, owner: str) -> "LeftPlace":
+    def of(cls, place: HasPlaces, section: str, owner: str) -> "LeftPlace":
         """The place as the workspace's settings name it; `owner`: the workspace's mark."""
         url = place.config.store.url if section == "store" else place.config.dvc.remote
         return cls(section, *place_of(url, place.root), owner)

@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from flows.adapters.dvc_repository import object_name
@@ -48,14 +49,14 @@ _TAKEN_OVER_SECONDS = 3600.0
 
 
 @contextmanager
-def healing_a_lost_lease(workspace: Workspace) -> Iterator[None]:
+def healing_a_lost_lease(root: Path) -> Iterator[None]:
     """Where the block raises LostLease: what it wrote meanwhile was made from data, stages or a
     release that may be destroyed since, and goes, before anybody is told. A process that is killed
     before that leaves it to the next erase run, whose own look comes before any certificate."""
     try:
         yield
     except LostLease as error:
-        again = Workspace(workspace.root)
+        again = Workspace(root)
         try:
             with access.changing(again, _TAKEN_OVER_SECONDS) as held:
                 sweep(again, held)

@@ -10,22 +10,21 @@ import time
 
 from flows.use_cases.reconciling import healing_a_lost_lease
 from flows.use_cases.steps import AS_THEY_STAND, Steps
-from flows.use_cases.training import TrainingSession, TrainReport
+from flows.use_cases.training import Trainable, TrainingSession, TrainReport
 from flows.workspace import access
-from flows.workspace.workspace import Workspace
 from s3t_core.erasure.state import State
 from s3t_core.errors import UsageError
 from s3t_core.learning.recipe import StageSpec
 
 
 def run_repair(
-    workspace: Workspace, minutes: float, wait_seconds: float = 0, steps: Steps = AS_THEY_STAND
+    workspace: Trainable, minutes: float, wait_seconds: float = 0, steps: Steps = AS_THEY_STAND
 ) -> TrainReport:
     """Repair the model for at most so many minutes; waits so long for another training. Raises
     UsageError, Busy."""
     if not 0 < minutes < 100_000:
         raise UsageError(f"expected a time limit above 0 minutes, got {minutes:g}")
-    with healing_a_lost_lease(workspace), access.training(workspace, wait_seconds):
+    with healing_a_lost_lease(workspace.root), access.training(workspace, wait_seconds):
         return RepairSession(workspace, minutes, wait_seconds, steps).run()
 
 
@@ -35,7 +34,7 @@ class RepairSession(TrainingSession):
 
     def __init__(
         self,
-        workspace: Workspace,
+        workspace: Trainable,
         minutes: float,
         wait_seconds: float,
         steps: Steps,

@@ -9,11 +9,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from flows.use_cases.steps import AS_THEY_STAND, Steps
-from flows.use_cases.training import TrainingSession
+from flows.use_cases.training import Trainable, TrainingSession
 from flows.workspace import access
 from flows.workspace.change import Change
 from flows.workspace.sweeping import sweep
-from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, Release
 from s3t_core.erasure.closing import as_told
 from s3t_core.erasure.plan import ErasurePlan
@@ -26,7 +25,7 @@ from s3t_core.times import parse_time
 
 
 def train_first(
-    workspace: Workspace, held: Change, problems: list[str], steps: Steps, plan: ErasurePlan
+    workspace: Trainable, held: Change, problems: list[str], steps: Steps, plan: ErasurePlan
 ) -> Replacement | None:
     """A replacement for what the plan would cut over to, when that would spend the budget and no
     request is due soon.
@@ -67,7 +66,7 @@ def train_first(
 
 
 def _would_spend(
-    workspace: Workspace, state: State, plan: ErasurePlan, dataset: DatasetVersion
+    workspace: Trainable, state: State, plan: ErasurePlan, dataset: DatasetVersion
 ) -> bool:
     if state.champion is None or plan.release is None or state.retrain is not None:
         return False
@@ -86,7 +85,7 @@ class ReplacementSession(TrainingSession):
 
     def __init__(
         self,
-        workspace: Workspace,
+        workspace: Trainable,
         held: Change,
         future: DatasetVersion,
         until: datetime,

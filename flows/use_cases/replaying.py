@@ -8,11 +8,13 @@ told as that and never as a pass.
 import random
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 from flows.progress import current
 from flows.workspace import access
-from flows.workspace.workspace import Workspace, require_data
+from flows.workspace.composing import Measurable
+from flows.workspace.parts import HasRegistry, HasSigning, Lockable
+from flows.workspace.workspace import require_data
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import StageRecord
 from s3t_core.erasure import events
@@ -27,7 +29,11 @@ _SAME, _OTHER = "same bytes", "OTHER BYTES"
 _NOTHING_SERVES = "expected a version that serves, got none; run `s3t train`"
 
 
-def replay(workspace: Workspace, count: int | None, seed: int | None = None) -> dict[str, Any]:
+class Replayed(Measurable, Lockable, HasSigning, HasRegistry, Protocol):
+    """What live stages are trained again in."""
+
+
+def replay(workspace: Replayed, count: int | None, seed: int | None = None) -> dict[str, Any]:
     """Train `count` random live stages again (None: all of them) and hold their bytes against the
     recorded digests.
 
@@ -84,7 +90,7 @@ def replay(workspace: Workspace, count: int | None, seed: int | None = None) -> 
 
 
 def _results(
-    workspace: Workspace, state: State, recipe: Recipe, chosen: Iterable[StageRecord]
+    workspace: Replayed, state: State, recipe: Recipe, chosen: Iterable[StageRecord]
 ) -> list[str]:
     """What became of each. Raises UsageError when nothing serves."""
     if state.champion is None:
@@ -117,7 +123,7 @@ def _results(
 
 
 def _job(
-    workspace: Workspace, state: State, recipe: Recipe, spec: StageSpec, held_out: FileRef
+    workspace: Replayed, state: State, recipe: Recipe, spec: StageSpec, held_out: FileRef
 ) -> StageJob:
     files = tuple(
         FileRef(workspace.root / "data" / slice_path(spec.shard, s), d)

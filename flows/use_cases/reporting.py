@@ -3,11 +3,11 @@ checks."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from flows.workspace.composing import erase_policy
-from flows.workspace.verified import check_whole
-from flows.workspace.workspace import Workspace
+from flows.workspace.composing import software_versions
+from flows.workspace.parts import HasBudget, HasConfig, HasSigning
+from flows.workspace.verified import Verifiable, check_whole
 from s3t_core.erasure.certificate import certificate_subject, make_statement
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.report import build_report
@@ -19,7 +19,11 @@ from s3t_core.times import rfc3339
 _WINDOWS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
-def write_report(workspace: Workspace, since: datetime | None, folder: Path) -> dict[str, Any]:
+class Reported(HasConfig, Verifiable, HasSigning, HasBudget, Protocol):
+    """What a report tells of."""
+
+
+def write_report(workspace: Reported, since: datetime | None, folder: Path) -> dict[str, Any]:
     """Write the three files into `folder`; {"html", "pdf", "json", "requests", "deadlines_missed",
     ...}."""
     from flows.reporting.html import write_html
@@ -60,7 +64,7 @@ def write_report(workspace: Workspace, since: datetime | None, folder: Path) -> 
     }
 
 
-def report_of(workspace: Workspace, since: datetime | None, now: datetime) -> Report:
+def report_of(workspace: Reported, since: datetime | None, now: datetime) -> Report:
     """The report's content."""
     recorded = (
         workspace.certificates_dir / f"{request}.json"
@@ -75,7 +79,7 @@ def report_of(workspace: Workspace, since: datetime | None, now: datetime) -> Re
         now,
         workspace.budget.document,
         len(workspace.ledger.state().suppressed),
-        erase_policy(workspace).software,
+        software_versions(),
     )
 
 

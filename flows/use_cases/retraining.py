@@ -13,11 +13,10 @@ import uuid
 from typing import Any, Protocol
 
 from flows.use_cases.steps import AS_THEY_STAND, Steps
-from flows.use_cases.training import TrainReport, fill_in
+from flows.use_cases.training import Trainable, TrainReport, fill_in
 from flows.workspace import access
 from flows.workspace.change import Change
 from flows.workspace.parts import HasBudget, HasLedger
-from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, Release, SliceId
 from s3t_core.erasure import events
 from s3t_core.erasure.vocabulary import RetrainState
@@ -44,7 +43,7 @@ class Deployment(Protocol):
 
 
 def run_retrain(
-    workspace: Workspace,
+    workspace: Trainable,
     wait_for_training: float = 0,
     wait_for_change: float = 0,
     steps: Steps = AS_THEY_STAND,
@@ -92,7 +91,7 @@ def want_retrain(workspace: Budgeted, held: Change) -> str:
     return ""
 
 
-def have_retrained(workspace: Workspace, steps: Steps, full_retrain: Deployment) -> tuple[str, str]:
+def have_retrained(workspace: Trainable, steps: Steps, full_retrain: Deployment) -> tuple[str, str]:
     """See to a wanted retrain, without the workspace lock. Returns (outcome, problem).
 
     "no": none is wanted. "triggered": the deployment runs or will. "running": another process
@@ -137,7 +136,7 @@ def is_complete(release: Release, dataset: DatasetVersion) -> bool:
     return True
 
 
-def _trigger(workspace: Workspace, full_retrain: Deployment) -> None:
+def _trigger(workspace: Trainable, full_retrain: Deployment) -> None:
     """Start the deployment for what is wanted, once per attempt."""
     with access.changing(workspace, 60):
         wanted = workspace.ledger.state().retrain
@@ -156,7 +155,7 @@ def _trigger(workspace: Workspace, full_retrain: Deployment) -> None:
 
 
 def _say(
-    workspace: Workspace, wanted: events.RetrainChanged, state: RetrainState, **more: Any
+    workspace: Trainable, wanted: events.RetrainChanged, state: RetrainState, **more: Any
 ) -> None:
     told = {"id": wanted.id, "attempt": wanted.attempt} | more
     workspace.ledger.append(

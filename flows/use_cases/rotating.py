@@ -2,7 +2,7 @@
 it is lost; and the place outside the workspace where checkpoints are kept."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -14,8 +14,10 @@ from flows.adapters.keys import (
     read_signing_key,
     write_next_key,
 )
+from flows.use_cases.finding import Findable
 from flows.use_cases.quoting import check_quotes_nobody
 from flows.workspace import access
+from flows.workspace.parts import HasSigning, Lockable
 from flows.workspace.workspace import Workspace, refuse_open_plan
 from s3t_core.erasure import events
 from s3t_core.erasure.offline import VOUCHED, key_id
@@ -24,7 +26,11 @@ from s3t_core.errors import UsageError
 _WAIT_SECONDS = 60
 
 
-def rotate_signing_key(workspace: Workspace, by: str, lost: bool) -> dict[str, Any]:
+class Signed(Findable, HasSigning, Lockable, Protocol):
+    """What is signed by a key."""
+
+
+def rotate_signing_key(workspace: Signed, by: str, lost: bool) -> dict[str, Any]:
     """{"old", "new"}: key ids (SHA-256 of the raw public key, hex). The ledger records the change;
     the old key signs the new one's id, unless it is `lost`. From that entry on the old key counts
     for nothing; its public part stays, to verify what it signed before.

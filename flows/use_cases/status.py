@@ -15,7 +15,7 @@ from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError
 
 
-class Watched(Verifiable, HasConfig, HasBudget, HasRegistry, Protocol):
+class Watched(HasConfig, Verifiable, HasRegistry, HasBudget, Protocol):
     """What tells how a workspace stands."""
 
 

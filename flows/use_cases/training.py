@@ -27,16 +27,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from flows.progress import Advance, current
-from flows.use_cases.reconciling import healing_a_lost_lease
+from flows.use_cases.reconciling import Reconcilable, healing_a_lost_lease
 from flows.use_cases.steps import AS_THEY_STAND, Step, Steps
 from flows.workspace import access
 from flows.workspace.change import Change
-from flows.workspace.composing import ReleaseEvaluator
+from flows.workspace.composing import Measurable, ReleaseEvaluator
+from flows.workspace.parts import HasDatabase, HasRequests, Sweepable
 from flows.workspace.sweeping import sweep
-from flows.workspace.workspace import Workspace, refuse_open_plan, require_data
+from flows.workspace.workspace import refuse_open_plan, require_data
 from s3t_core.canonical import sha256_hex
 from s3t_core.capacity.sequences import choose_sequences
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, StageRecord
@@ -59,6 +60,18 @@ _WAIT_SECONDS = 6 * 3600
 about to write."""
 
 
+class Trainable(Reconcilable, Measurable, Sweepable, HasDatabase, HasRequests, Protocol):
+    """What is trained, measured and registered."""
+
+    @property
+    def backbone(self) -> str:
+        """Where the backbone is. Raises UsageError."""
+
+    @property
+    def offline_seconds(self) -> float:
+        """How long a loaded model may go on without its registry."""
+
+
 @dataclass(frozen=True)
 class TrainReport:
     """What a training did: stages trained and re-used, the version that serves, its held-out
@@ -76,7 +89,7 @@ class TrainReport:
 
 
 def fill_in(
-    workspace: Workspace,
+    workspace: Trainable,
     cause: ReleaseCause,
     wait_for_training: float = 0,
     wait_for_change: float = 0,
@@ -86,7 +99,7 @@ def fill_in(
 
     Raises Busy while another trains, or changes the workspace, for longer than so many seconds.
     """
-    with healing_a_lost_lease(workspace), access.training(workspace, wait_for_training):
+    with healing_a_lost_lease(workspace.root), access.training(workspace, wait_for_training):
         return TrainingSession(workspace, cause, wait_for_change, steps).run()
 
 
@@ -98,7 +111,7 @@ class TrainingSession:
 
     def __init__(
         self,
-        workspace: Workspace,
+        workspace: Trainable,
         cause: ReleaseCause,
         wait_seconds: float = 0,
         steps: Steps = AS_THEY_STAND,
@@ -577,7 +590,7 @@ def _ending(runner: Any) -> Iterator[None]:
         raise
 
 
-def _usable_dataset(workspace: Workspace, state: State) -> DatasetVersion:
+def _usable_dataset(workspace: Trainable, state: State) -> DatasetVersion:
     dataset, system = require_data(state), workspace.config.system
     if (dataset.shards, dataset.slices) != (system.shards, system.slices):
         raise DataError(
@@ -596,7 +609,7 @@ def _usable_dataset(workspace: Workspace, state: State) -> DatasetVersion:
     return dataset
 
 
-def _check_recorded(workspace: Workspace, state: State, found: Description) -> None:
+def _check_recorded(workspace: Trainable, state: State, found: Description) -> None:
     """A backbone is recorded under its name when it is first used; other files under that name are
     refused."""
     model = workspace.backbone
@@ -627,7 +640,7 @@ def same_stages(release: Release, replicas: tuple[Replica, ...]) -> bool:
 
 
 def _parameters(
-    workspace: Workspace, recipe: Recipe, dataset: DatasetVersion, plan: Wanted
+    workspace: Trainable, recipe: Recipe, dataset: DatasetVersion, plan: Wanted
 ) -> dict[str, Any]:
     config = workspace.config
     return {

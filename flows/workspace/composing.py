@@ -17,6 +17,7 @@ from flows.workspace.parts import (
     HasBudget,
     HasCertificates,
     HasConfig,
+    HasDatasets,
     HasKeys,
     HasLedger,
     HasNeedles,
@@ -48,7 +49,10 @@ class Measurable(HasConfig, HasKeys, HasLedger, HasStages, Protocol):
 class Erasable(
     Placed,
     Measurable,
+    HasKeys,
+    HasDatasets,
     HasRequests,
+    HasStages,
     HasNeedles,
     HasActivations,
     HasRegistry,
@@ -180,16 +184,19 @@ _SOFTWARE = (
     "transformers",
     "peft",
 )
-"""What a certificate names the versions of."""
+
+
+def software_versions() -> dict[str, str]:
+    """What certificates and reports name the versions of."""
+    return {name: version(name) for name in _SOFTWARE}
 
 
 def erase_policy(workspace: Erasable) -> ErasePolicy:
     """The settings that an erasure obeys."""
-    software = {name: version(name) for name in _SOFTWARE}
     return ErasePolicy(
         staleness_seconds=workspace.config.erasure.staleness_seconds,
         keep_clean_versions_days=workspace.config.erasure.keep_clean_versions_days,
-        software=software,
+        software=software_versions(),
         needs_approval=workspace.config.erasure.needs_approval,
         jurisdiction=workspace.config.erasure.jurisdiction,
         offline_seconds=workspace.offline_seconds,

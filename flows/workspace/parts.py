@@ -32,11 +32,15 @@ class HasConfig(Protocol):
 
 
 class HasKeys(Protocol):
-    """Derived keys."""
+    """The workspace's keys."""
+
+    @property
+    def keys_dir(self) -> Path:
+        """Where they lie."""
 
     @property
     def keys(self) -> WorkspaceKeys:
-        """One for each purpose."""
+        """Derived ones, one for each purpose."""
 
 
 class HasClock(Protocol):
@@ -199,7 +203,7 @@ class HasBudget(Protocol):
         """Where it stands, and how long it is expected to last."""
 
 
-class Lockable(HasLedger, HasDatasets, HasDatabase, HasFolders, Protocol):
+class Lockable(HasDatasets, HasFolders, HasLedger, HasDatabase, Protocol):
     """What there may be one at a time to change (access.changing, access.training)."""
 
     @property

@@ -9,11 +9,10 @@ from flows.adapters.away import AwayFiles
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
 from flows.adapters.experiment import ExperimentBook
 from flows.adapters.heads import Moves, SignedHeads
-from flows.adapters.keys import adopt_next_key, read_keys, read_workspace_key
+from flows.adapters.keys import adopt_next_key, read_keys
 from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock, as_owner_only
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.budget import Budget
-from flows.examples import EXAMPLE_KEY
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings
 from flows.workspace.layout import Layout
 from flows.workspace.pinned import Pinned
@@ -261,7 +260,7 @@ class Workspace(Layout):
             self.store,
             serving,
             self.owner,
-            ExperimentBook(self.config.registry.tracking_uri, self._told_by.ledger, self.now),
+            ExperimentBook(self.config.registry.tracking_uri, self._told_by.ledger, self.clock),
         )
         if remote.tracking_uri:
             folder = (
@@ -321,15 +320,6 @@ class Workspace(Layout):
     def budget(self) -> Budget:
         """The deletion-rate budget."""
         return Budget(self.config, self.ledger.events, self.clock.now)
-
-    def check_example_key(self, source: str) -> None:
-        """The published key protects nobody: refuse it for anything but an example set. Raises
-        WorkspaceError."""
-        if read_workspace_key(self.keys_dir) == EXAMPLE_KEY and not source.startswith("example:"):
-            raise WorkspaceError(
-                "expected example data under the published example key, got a source of your own; "
-                "make a workspace with a key of its own: `s3t init DIR`"
-            )
 
     def held_out_ref(self, state: State) -> FileRef:
         """The held-out file and the digest it must have. Raises DataError without data."""

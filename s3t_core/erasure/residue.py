@@ -85,7 +85,6 @@ _ENDINGS = (
 )
 _IN_GIT = re.compile(r"(^|/)\.git/")
 """Names there are the operator's: a branch may be called as they like."""
-"""Files of git's in which other directories of git's are named."""
 _NONE = frozenset[bytes]()
 _LOOKS, _PAUSE_SECONDS = 4, 0.5
 """A file that a process is writing is looked at so often more, with a pause, before it counts as
