@@ -325,7 +325,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="lease: what a stopped eraser wrote stays",
         where="flows/use_cases/erasing.py::erase_pending",
         takes=(
-            "with healing_a_lost_lease(workspace), "
+            "with healing_a_lost_lease(workspace.root), "
             "access.changing(workspace, max(wait_seconds, training)) as held: ..."
         ),
         puts="with access.changing(workspace, max(wait_seconds, training)) as held: ...",
@@ -335,7 +335,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="lease: what a stopped training published serves",
         where="flows/use_cases/training.py::fill_in",
         takes=(
-            "with healing_a_lost_lease(workspace), "
+            "with healing_a_lost_lease(workspace.root), "
             "access.training(workspace, wait_for_training): ..."
         ),
         puts="with access.training(workspace, wait_for_training): ...",
