@@ -36,7 +36,7 @@ from flows.use_cases.documents import DeploymentTold
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.closing import as_told, is_ready
 from s3t_core.errors import Busy, OrchestrationError, S3TError, StorageError, UsageError
-from s3t_core.times import parse_time
+from s3t_core.times import CLOCK_TOLERANCE, parse_time
 
 ERASE, AUDIT, REPAIR = "erase/erase", "audit/audit", "repair/repair"
 _START_SECONDS = 180
@@ -280,14 +280,17 @@ def why_at_once(workspace: Workspace) -> str:
         return "a full retrain is wanted"
     now, hours = workspace.clock.now(), workspace.config.erasure.at_once_hours
     waiting = state.deferred | set(state.set_aside)  # nothing can be done until somebody has looked
-    soon = [
+    ready = [
         r
         for r in (as_told(p, state) for p in workspace.requests.pending())
         if r.request_id not in waiting
         and is_ready(r, state, workspace.config.erasure.needs_approval)
-        and (parse_time(r.due) - now) / timedelta(hours=1) <= hours
     ]
-    return f"{soon[0].request_id} is due {soon[0].due}" if soon else ""
+    soon = [r for r in ready if (parse_time(r.due) - now) / timedelta(hours=1) <= hours]
+    if soon:
+        return f"{soon[0].request_id} is due {soon[0].due}"
+    ahead = [r for r in ready if parse_time(r.received) - now > CLOCK_TOLERANCE]
+    return f"{ahead[0].request_id} bears a time to come: the clock was put back" if ahead else ""
 
 
 def told_deployments(workspace: Workspace) -> list[DeploymentTold]:

@@ -14,7 +14,7 @@ from flows.workspace import access
 from flows.workspace.change import Change
 from flows.workspace.sweeping import sweep
 from s3t_core.domain import DatasetVersion, Release
-from s3t_core.erasure.closing import as_told
+from s3t_core.erasure.closing import as_counted
 from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.planner import Replacement, targets_of
 from s3t_core.erasure.state import State
@@ -37,12 +37,13 @@ def train_first(
     state = workspace.ledger.state()
     requests = workspace.requests.get(plan.requests)
     margin = timedelta(hours=workspace.config.deletion_budget.retrain_first_margin_hours)
+    now = workspace.clock.now()
     due = min(
-        parse_time(as_told(r, state).due) for r in workspace.requests.pending()
+        parse_time(as_counted(r, state, now).due) for r in workspace.requests.pending()
     )  # those not ready yet count too
     until = due - margin
     if (
-        until <= workspace.clock.now()
+        until <= now
         or state.dataset is None
         or not _would_spend(workspace, state, plan, state.dataset)
     ):

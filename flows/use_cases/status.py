@@ -10,7 +10,7 @@ from flows.use_cases.documents import StatusDocument
 from flows.use_cases.next_steps import why_unmeasured
 from flows.workspace.parts import HasBudget, HasConfig, HasRegistry
 from flows.workspace.verified import Verifiable, document_problems
-from s3t_core.erasure.closing import as_told, view_of
+from s3t_core.erasure.closing import as_counted, view_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError
 
@@ -58,6 +58,7 @@ def _briefly() -> Iterator[None]:
 
 def status_of(workspace: Watched) -> StatusDocument:
     """The status document: JSON values."""
+    now = workspace.clock.now()
     state = workspace.ledger.state()
     workspace.requests.check()
     documents = document_problems(workspace)
@@ -90,11 +91,9 @@ def status_of(workspace: Watched) -> StatusDocument:
                 "id": r.request_id,
                 "received": r.received,
                 "due": r.due,
-                "state": view_of(
-                    r, state, workspace.config.erasure.needs_approval, workspace.clock.now()
-                ).state,
+                "state": view_of(r, state, workspace.config.erasure.needs_approval, now).state,
             }
-            for r in (as_told(p, state) for p in workspace.requests.pending())
+            for r in (as_counted(p, state, now) for p in workspace.requests.pending())
         ],
         "documents": {"missing": list(documents.missing), "changed": list(documents.changed)},
         "certified": len(state.certified),

@@ -16,7 +16,7 @@ from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import ClosingKind
 from s3t_core.errors import CertificateError, LedgerError, UsageError
-from s3t_core.times import parse_time
+from s3t_core.times import CLOCK_TOLERANCE, later, parse_time, rfc3339
 
 CLOSING_TYPE = "urn:s3t:request-closing:v1"
 
@@ -101,16 +101,25 @@ def as_told(request: DeletionRequest, state: State) -> DeletionRequest:
     return replace(request, received=told.received, due=told.due)
 
 
+def as_counted(request: DeletionRequest, state: State, now: datetime) -> DeletionRequest:
+    """The request as told, and, where its time is ahead of `now`, as the next command that writes
+    will tell it: as if it had come now. The clock was put right, and no entry says so yet."""
+    told = as_told(request, state)
+    received = parse_time(told.received)
+    if received - now <= CLOCK_TOLERANCE:
+        return told
+    left = (parse_time(told.due) - received).total_seconds()
+    return replace(told, received=rfc3339(now), due=rfc3339(later(now, seconds=left)))
+
+
 def view_of(
     asked: DeletionRequest, state: State, needs_approval: bool, now: datetime
 ) -> RequestView:
     """The request's state and its days left."""
-    request = as_told(asked, state)
+    if not state.is_open(asked.request_id):
+        return _closed_view(as_told(asked, state), state)
+    request = as_counted(asked, state, now)
     planned = request.request_id in state.planned
-    if not state.is_open(request.request_id):
-        closed = state.closed.get(request.request_id)
-        outcome, rows = (closed, 0) if closed else state.outcomes[request.request_id]
-        return RequestView(request, outcome, None, rows)
     if planned:
         told = "erasing"
     elif request.request_id in state.set_aside:
@@ -122,6 +131,12 @@ def view_of(
     else:
         told = "deferred" if request.request_id in state.deferred else "pending"
     return RequestView(request, told, round((parse_time(request.due) - now) / timedelta(days=1), 2))
+
+
+def _closed_view(request: DeletionRequest, state: State) -> RequestView:
+    closed = state.closed.get(request.request_id)
+    outcome, rows = (closed, 0) if closed else state.outcomes[request.request_id]
+    return RequestView(request, outcome, None, rows)
 
 
 def check_book(

@@ -689,6 +689,25 @@ def test_whoever_tells_of_a_request_tells_the_times_that_hold_since_the_clock_wa
     assert (told["received"], told["due"]) == (other.received, other.due)
 
 
+def test_whoever_only_looks_tells_no_time_to_come(place: Workspace) -> None:
+    """The clock was put right, and nobody has written since."""
+    clock = _Clock()
+    today = clock.at
+    clock.at = today + timedelta(days=700)
+    asked = take_requests(_with(place, clock), ["person 1"])[0]
+    clock.at = today
+    opened = _with(place, clock)
+    [listed] = list_requests(opened)
+    [told] = status_of(opened)["pending"]
+    assert why_at_once(opened) == f"{asked.request_id} bears a time to come: the clock was put back"
+    other = take_requests(_with(place, clock), ["person 2"])[0]  # which puts it on the record
+    again = _with(place, clock)
+    assert (listed["received"], listed["due"]) == (other.received, other.due)
+    assert (told["received"], told["due"]) == (other.received, other.due)
+    assert [r["due"] for r in list_requests(again)] == [other.due] * 2
+    assert why_at_once(again) == ""
+
+
 def test_metrics_tell_no_time_that_a_clock_made(place: Workspace) -> None:
     clock = _Clock()
     today = clock.at

@@ -4,6 +4,20 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="clock: who only looks tells of a time to come",
+        where="s3t_core/erasure/closing.py::as_counted",
+        takes="received - now <= CLOCK_TOLERANCE",
+        puts="True",
+        fails="tests/faults/test_beside_the_ledger.py::only_looks",
+    ),
+    Mutant(
+        name="clock: a request of a time to come waits for it",
+        where="flows/supervisor/serving.py::why_at_once",
+        takes="parse_time(r.received) - now > CLOCK_TOLERANCE",
+        puts="False",
+        fails="tests/faults/test_beside_the_ledger.py::only_looks",
+    ),
+    Mutant(
         name="ledger: members that nobody knows are passed over",
         where="s3t_core/erasure/events.py::from_json",
         takes="told.keys() <= readers.keys()",
