@@ -851,8 +851,8 @@ def test_settings_of_prefect_that_leave_something_open_are_refused() -> None:
 @pytest.mark.slow
 def test_prefect_starts_no_server_of_its_own(small: Workspace) -> None:
     program = (
-        "import sys; from pathlib import Path; from flows.workspace.workspace import Workspace; "
-        "Workspace(Path.cwd())\nfrom prefect import flow\n@flow\ndef f(): return 1\nf()"
+        "import sys; from pathlib import Path; from flows.workspace.workspace import enter; "
+        "enter(Path.cwd())\nfrom prefect import flow\n@flow\ndef f(): return 1\nf()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

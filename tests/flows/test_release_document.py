@@ -281,9 +281,10 @@ def test_whatever_another_client_registers_is_told_not_served_and_locks_no_erasu
     assert record is not None
     if source == "models:":
         source = client.create_logged_model(client.create_experiment("theirs"), "theirs").model_uri
-    theirs = client.create_model_version(
-        place.registry.name, source, tags=place.registry.tags(record.version)
-    )
+    with place.registry.addressed():
+        theirs = client.create_model_version(
+            place.registry.name, source, tags=place.registry.tags(record.version)
+        )
     client.set_registered_model_alias(place.registry.name, "champion", theirs.version)
     with pytest.raises(GuaranteeError, match="files of version"):
         champion_of(place)
