@@ -27,7 +27,7 @@ from flows.use_cases.verifying import verify_path
 from flows.workspace import access
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.sweeping import sweep
-from flows.workspace.workspace import Workspace
+from flows.workspace.workspace import Workspace, enter
 from s3t_core.erasure.executor import Eraser
 from tests.held import HELD
 
@@ -126,7 +126,7 @@ def _forked(work: Callable[[], object]) -> int:
 
 def _found(root: Path) -> dict[str, Any]:
     """What is there after an erasure, and that nothing is wrong with it."""
-    place = Workspace(root)
+    place = enter(root)
     state = place.ledger.state()  # every leaf, and every checkpoint, verified
     asked = [e["request"] for e in place.ledger.events() if e["type"] == "request"]
     certified = [e["request"] for e in place.ledger.events() if e["type"] == "certified"]
@@ -159,7 +159,7 @@ def _found(root: Path) -> dict[str, Any]:
 
 
 def _erase(root: Path) -> None:
-    place = Workspace(root)
+    place = enter(root)
     with access.changing(place, 60):
         sweep(place, HELD)
         ports = replace(erase_ports(place, HELD), evaluator=Unmeasured())
