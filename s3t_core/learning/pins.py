@@ -50,6 +50,7 @@ PREFIXES = (
 NAMES = frozenset(
     {
         "FLASH_ATTENTION_DETERMINISTIC",
+        "LRU_CACHE_CAPACITY",  # of primitives of oneDNN; none at all ends the process
         "TRANSFORMERS_SDPA_FORCE_GQA",
         "TRANSFORMERS_DISABLE_DEEPGEMM_LINEAR",
     }

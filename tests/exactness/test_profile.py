@@ -252,6 +252,7 @@ def test_variables_are_known_by_how_they_begin_and_what_cannot_change_a_result_s
         "_ONEDNN_FORCE_MAX_PARTITION_POLICY",
         "_DNNL_DISABLE_COMPILER_BACKEND",
         "DAL_BLAS_COMPUTE_MODE",
+        "LRU_CACHE_CAPACITY",
         "MKL_CBWR",
         "MKL_DYNAMIC",
         "OMP_DYNAMIC",
