@@ -146,6 +146,7 @@ class Serving:
         self._failed: tuple[Moment, _Stale] | None = None
         self._over: _Stale | None = None
         self._brought: Path | None = None
+        self._registry = ("", "")
 
     def load_context(self, context: Context) -> None:
         """Build the ensemble from the version's own stage files, each verified by digest. Raises
@@ -153,6 +154,7 @@ class Serving:
         wait_without_spinning(os.environ)
         folder = Path(context.artifacts["release"])
         own, asked = _Document.read(folder), asked_for()
+        self._registry = _registry()
         self._name = str(own.serving["name"])
         self._pinned = bool((context.model_config or {}).get("pinned")) or _is_one_version(asked)
         if _name_in(asked) not in ("", self._name):
@@ -276,6 +278,12 @@ class Serving:
     def _named(self) -> "ModelVersion":
         """The version that the alias names, as the registry says now."""
         self._asked = Moment.now()
+        if self._registry != _registry():
+            raise _Stale(
+                "expected MLflow's tracking and registry URI to be those that this model was "
+                "loaded from, got others, where a model of the same name may be another's; set "
+                "them again, or load the model anew"
+            )
         try:
             return mlflow.MlflowClient().get_model_version_by_alias(self._name, ALIAS)
         except Exception as error:
@@ -352,6 +360,11 @@ class Serving:
 class Champion(Serving, PythonModel):
     """The ensemble of the release that serves. Input: what s3t_core.learning.payload takes. MLflow
     reads the type hints of a `predict` that stands here, and would refuse all but lists by them."""
+
+
+def _registry() -> tuple[str, str]:
+    """Where this process's MLflow asks."""
+    return str(mlflow.get_tracking_uri()), str(mlflow.get_registry_uri())
 
 
 def _vouched(version: "ModelVersion") -> str:

@@ -54,7 +54,7 @@ def device_map(backbone: Backbone, max_memory: str, lowest: int) -> dict[str, De
     _check_one_kind([d for d in room if isinstance(d, int)])
     with init_empty_weights():
         model = AutoModel.from_config(
-            AutoConfig.from_pretrained(backbone.path), dtype=torch.float32
+            AutoConfig.from_pretrained(backbone.path, trust_remote_code=False), dtype=torch.float32
         )
     stack = layer_stack(model)
     sizes = compute_module_sizes(model, dtype=torch.float32)

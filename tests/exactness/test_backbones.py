@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -168,6 +170,68 @@ def test_weights_that_are_not_hashed_are_not_loaded(
     index.write_text(json.dumps(told))
     with pytest.raises(UsageError, match="name files beside it"):
         find_backbone(str(path))
+
+
+ELSEWHERE = {
+    "weights": ("config.json", {"transformers_weights": "sub/w.safetensors"}),
+    "weights deep within": ("config.json", {"x": [{"transformers_weights": "model.safetensors"}]}),
+    "a tokenizer": ("tokenizer_config.json", {"fast_tokenizer_files": ["sub/tokenizer.4.json"]}),
+    "a tokenizer called prose": ("tokenizer_config.json", {"fast_tokenizer_files": ["t.json.md"]}),
+    "a tokenizer called weights": ("tokenizer_config.json", {"fast_tokenizer_files": "t.json.bin"}),
+    "another model": ("adapter_config.json", {"base_model_name_or_path": "/another"}),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_settings_that_have_other_files_loaded_are_refused(
+    tiny_backbone: Path, tmp_path: Path, name: str
+) -> None:
+    """They have no digest: whoever changes them changes what stages stand on, and no key of one."""
+    path = Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
+    (path / "sub").mkdir()
+    for other in ("sub/w.safetensors", "sub/tokenizer.4.json", "t.json.md", "t.json.bin"):
+        shutil.copy(path / "model.safetensors", path / other)
+    _set(path, *ELSEWHERE[name])
+    with pytest.raises(UsageError, match="save"):
+        find_backbone(str(path))
+
+
+def test_settings_that_name_what_has_a_digest_are_not(tiny_backbone: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
+    _set(path, "tokenizer_config.json", {"fast_tokenizer_files": ["tokenizer.json"]})
+    before = find_backbone(str(path))
+    (path / "notes.json").write_text("no JSON")
+    assert find_backbone(str(path)).digest == before.digest
+
+
+def test_no_code_that_lies_in_a_model_is_run_whatever_stands_on_standard_input(
+    tiny_backbone: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
+    ran = tmp_path / "ran"
+    (path / "other.py").write_text(
+        f"from transformers import BertConfig, BertModel\nopen({str(ran)!r}, 'w')\n"
+        "class C(BertConfig):\n    model_type = 'x-other'\nclass M(BertModel):\n    pass\n"
+    )
+    _set(path, "config.json", {"auto_map": {"AutoConfig": "other.C"}, "model_type": "x-other"})
+    program = (
+        "import sys; from s3t_core.learning.backbone import find_backbone; "
+        "find_backbone(sys.argv[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        input="y\n" * 5,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0 and not ran.exists()
+
+
+def _set(path: Path, name: str, more: dict[str, object]) -> None:
+    file = path / name
+    told = json.loads(file.read_bytes()) if file.exists() else {}
+    file.write_text(json.dumps(told | more))
 
 
 def test_a_job_under_another_numeric_profile_is_refused(tmp_path: Path) -> None:

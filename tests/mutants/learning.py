@@ -4,6 +4,34 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="backbone: settings have weights loaded that have no digest",
+        where="s3t_core/learning/backbone.py::_check_settings",
+        takes="any((key == _WEIGHTS for key, _ in found))",
+        puts="False",
+        fails="tests/exactness/test_backbones.py::other_files_loaded and weights",
+    ),
+    Mutant(
+        name="backbone: settings have a tokenizer loaded that has no digest",
+        where="s3t_core/learning/backbone.py::_check_settings",
+        takes="not set(names) <= hashed",
+        puts="False",
+        fails="tests/exactness/test_backbones.py::other_files_loaded and tokenizer",
+    ),
+    Mutant(
+        name="backbone: an adapter has another model loaded",
+        where="s3t_core/learning/backbone.py::_check_settings",
+        takes="path.name == _ADAPTER",
+        puts="False",
+        fails="tests/exactness/test_backbones.py::other_files_loaded and another",
+    ),
+    Mutant(
+        name="backbone: code that lies in it runs where somebody says yes",
+        where="s3t_core/learning/backbone.py::find_backbone",
+        takes="int(AutoConfig.from_pretrained(path, trust_remote_code=False).num_hidden_layers)",
+        puts="int(AutoConfig.from_pretrained(path).num_hidden_layers)",
+        fails="tests/exactness/test_backbones.py::no_code_that_lies",
+    ),
+    Mutant(
         name="backbone: an index names what is not hashed",
         where="s3t_core/learning/backbone.py::find_backbone",
         takes="_check_indexes(path, {p.name for p in weights})",
