@@ -76,9 +76,15 @@ def check_footing(root: Path, stores: Iterable[Path] = (), remotes: Iterable[Pat
         _check(state / name, root, swept=True)
 
 
-def check_apart(root: Path, stores: Iterable[Path] = (), remotes: Iterable[Path] = ()) -> None:
-    """Look where directories of the system's lead to that are links, whatever they are called.
-    Raises GuaranteeError for one that leads to no directory of its own."""
+def check_apart(
+    root: Path,
+    stores: Iterable[Path] = (),
+    remotes: Iterable[Path] = (),
+    others: Callable[[], Iterable[Path]] = tuple,
+) -> None:
+    """Look where directories of the system's lead to that are links, or mounts of another place,
+    whatever they are called. `others`: what else the system keeps, or reads; asked where there is
+    such a link. Raises GuaranteeError for one that leads to no directory of its own."""
     state = root / ".s3t"
     names = {*_KEPT, *_SWEPT, "keys", "certificates", "remote"}
     with contextlib.suppress(OSError):
@@ -86,37 +92,67 @@ def check_apart(root: Path, stores: Iterable[Path] = (), remotes: Iterable[Path]
     own = [state / name for name in sorted(names)]
     own += [state, *(root / name for name in ("data", ".git", ".dvc", ".dvc/cache", ".dvc/tmp"))]
     own += [*stores, *remotes]
-    places = {place: Path(os.path.realpath(place)) for place in own}
-    for place in (p for p in places if p.is_symlink()):
-        others = [p for p in places if p != place and place not in p.parents]
-        near = next((p for p in others if _touch(places[place], places[p])), None)
-        if near is None and _touches_workspace(places[place], root):
-            near = root
-        if near is not None:
-            raise GuaranteeError(
-                f"expected {_shown(place, root)} to be a directory, or to lead to one made for it "
-                f"alone, got a link to one at, within or around {_told(near, root)}, which would "
-                "be emptied with it; take the link away, or let it lead elsewhere, then run the "
-                "command again"
-            )
+    own = list(dict.fromkeys(own))
+    linked = [p for p in own if p.is_symlink() or _is_one_of(p, own)]
+    for place in linked:
+        _check_alone(place, own, root)
+    emptied = [p for p in linked if _is_emptied(p, root)]
+    more = list(others()) if emptied else []
+    for place in emptied:
+        _check_alone(place, [*own, *more], root)
 
 
-def _touch(one: Path, other: Path) -> bool:
-    """Whether one place is the other, or lies in it."""
+def _check_alone(place: Path, others: list[Path], root: Path) -> None:
+    target = Path(os.path.realpath(place))
+    beside = [p for p in others if p != place and place not in p.parents]
+    near = next((p for p in beside if _touch(target, p) or _is_same(place, p)), None)
+    if near is None and not _touches_workspace(target, root, _is_emptied(place, root)):
+        return
+    raise GuaranteeError(
+        f"expected {_shown(place, root)} to be a directory, or to lead to one made for it alone, "
+        f"got a link to one at, within or around {_told(near, root)}, which would be emptied with "
+        "it; take the link away, or let it lead elsewhere, then run the command again"
+    )
+
+
+def _is_emptied(place: Path, root: Path) -> bool:
+    """Whether a sweep, or an erasure, removes what is there, whatever it is."""
+    return place.parent == root / ".s3t" and place.name in (*_SWEPT, "activations")
+
+
+def _touch(one: Path, place: Path) -> bool:
+    """Whether one place is the other, or lies in it, wherever that leads."""
+    other = Path(os.path.realpath(place))
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
-def _touches_workspace(target: Path, root: Path) -> bool:
-    """Whether a place lies around the workspace, or at, within or right around another one."""
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether both are one directory, under whatever paths."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _is_one_of(place: Path, others: Iterable[Path]) -> bool:
+    """Whether a directory that is no link is another one of these as well: it was mounted there."""
+    return any(place != p and place.resolve() != p.resolve() and _is_same(place, p) for p in others)
+
+
+def _touches_workspace(target: Path, root: Path, is_emptied: bool) -> bool:
+    """Whether a place lies around the workspace, or at, within or right around another one; one
+    that `is_emptied`, anywhere around."""
     here = Path(os.path.realpath(root))
     places = [target, *(p for p in target.parents if p != here)]
     with contextlib.suppress(OSError):
         places += [p for p in target.iterdir() if p.is_dir()]
+    if is_emptied:
+        places += [Path(folder) for folder, _, _ in os.walk(target)]
     return here.is_relative_to(target) or any((p / _WORKSPACE).is_dir() for p in places)
 
 
-def _told(place: Path, root: Path) -> str:
-    return "a workspace" if place == root else _shown(place, root)
+def _told(place: Path | None, root: Path) -> str:
+    return "a workspace" if place is None else _shown(place, root)
 
 
 def check_objects(root: Path, places: Iterable[Path]) -> None:

@@ -30,10 +30,11 @@ def take_out_far_runs(names: Iterable[str]) -> list[str]:
             except ObjectNotFound:
                 continue
             wanted, planned = _second_time(deployment), _planned(client, deployment.id)
-            times = [run.expected_start_time for run in planned if run.expected_start_time]
-            if wanted is not None and times and min(times) > wanted:
-                for run in planned:
-                    client.delete_flow_run(run.id)
+            now = datetime.now(UTC)
+            ahead = {run.id: at for run in planned if (at := run.expected_start_time or now) > now}
+            if wanted is not None and min(ahead.values(), default=now) > wanted:
+                for run in ahead:
+                    client.delete_flow_run(run)
                 found.append(name)
     return found
 

@@ -52,7 +52,7 @@ def check_footing(workspace: Lockable) -> None:
     a pipe lies in the place of a file of the system's, and where a directory of its leads to no
     place of its own (adapters.footing)."""
     places = workspace.store_folder(), workspace.remote_folder()
-    check_apart(workspace.root, *places)
+    check_apart(workspace.root, *places, workspace.places_beside)
     check_files(workspace.root, *places)
 
 

@@ -218,6 +218,9 @@ class Lockable(HasDatasets, HasFolders, HasLedger, HasDatabase, Protocol):
     def training_lock_path(self) -> Path:
         """Held by an ingest or a training."""
 
+    def places_beside(self) -> list[Path]:
+        """What it keeps, or reads, that its settings or DVC's name."""
+
     def refuse_migration(self) -> None:
         """Raises WorkspaceError while a move is unfinished."""
 

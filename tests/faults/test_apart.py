@@ -61,6 +61,67 @@ def test_a_link_to_a_place_of_the_systems_own_is_refused_and_nothing_is_lost(
     assert _files(tmp_path) == before
 
 
+def _outside(place: Workspace, tmp_path: Path, what: str) -> Path:
+    """A directory of what the system keeps elsewhere, with something in it."""
+    target = tmp_path / "elsewhere"
+    within = target / "files" / "md5" / "ab"
+    within.mkdir(parents=True)
+    (within / "kept").write_text("x")
+    settings, local = place.root / "s3t.toml", place.root / ".dvc" / "config.local"
+    if what == "checkpoints":
+        text = settings.read_text()
+        assert 'log_checkpoints_to = ""' in text
+        settings.write_text(
+            text.replace('log_checkpoints_to = ""', f"log_checkpoints_to = '{target}'")
+        )
+    elif what == "backbone":
+        text = settings.read_text().replace(str(tmp_path / "no backbone"), str(target))
+        settings.write_text(text)
+    elif what == "cache":
+        local.write_text(f"[cache]\n    dir = {target}\n")
+    elif what == "remote":
+        local.write_text(f"['remote \"colleagues\"']\n    url = {target}\n")
+    else:
+        (target / "a" / "b" / "w" / ".s3t" / "keys").mkdir(parents=True)
+    return target
+
+
+@pytest.mark.parametrize("what", ["checkpoints", "backbone", "cache", "remote", "a workspace deep"])
+@pytest.mark.parametrize("linked", ["tmp", "activations"])
+def test_a_link_leads_to_nothing_that_is_kept_or_read_elsewhere(
+    place: Workspace, tmp_path: Path, what: str, linked: str
+) -> None:
+    target = _outside(place, tmp_path, what)
+    for led in (target, target / "files", tmp_path / "around" / "elsewhere"):
+        if led.parent.name == "around":
+            target.rename(led)
+            target.symlink_to(led)
+        _link(place, linked, led)
+        opened = Workspace(place.root)
+        before = _files(tmp_path)
+        if what == "a workspace deep" and led == target / "files":
+            (place.state_dir / linked).unlink()
+            continue
+        with pytest.raises(GuaranteeError, match="made for it alone"), access.changing(opened):
+            pass
+        assert _files(tmp_path) == before
+        (place.state_dir / linked).unlink()
+
+
+def test_a_place_that_is_mounted_at_another_is_found(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount takes root: told by a directory that says it is another."""
+    same = {place.state_dir / "tmp", place.keys_dir}
+    place.temporary_dir.mkdir(exist_ok=True)
+    told = Path.samefile
+    monkeypatch.setattr(
+        Path, "samefile", lambda one, other: {one, Path(other)} == same or told(one, other)
+    )
+    with pytest.raises(GuaranteeError, match="made for it alone"):
+        check_apart(place.root)
+
+
 @pytest.mark.parametrize("second", ["disk", "disk/within", "."])
 def test_two_links_lead_to_two_places(place: Workspace, tmp_path: Path, second: str) -> None:
     (tmp_path / "disk" / "within").mkdir(parents=True)

@@ -80,6 +80,17 @@ def test_runs_that_are_planned_as_the_schedule_wants_them_stay(
     assert take_out_far_runs([ERASE, AUDIT]) == [] and _times(client, name) == near[1:]
 
 
+def test_a_run_that_is_late_hides_none_that_is_far(client: SyncPrefectClient) -> None:
+    _plan(client, ERASE, timedelta(days=-1))
+    late = [t for t in _times(client, ERASE) if t < datetime.now(UTC)]
+    for run in _planned(client, client.read_deployment_by_name(ERASE).id):
+        if run.expected_start_time and run.expected_start_time > datetime.now(UTC):
+            client.delete_flow_run(run.id)
+    _plan(client, ERASE, timedelta(days=700))
+    assert late and take_out_far_runs([ERASE]) == [ERASE]
+    assert _times(client, ERASE) == late
+
+
 def test_a_run_that_somebody_asked_for_stays(client: SyncPrefectClient) -> None:
     from prefect.states import Scheduled
 

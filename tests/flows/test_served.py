@@ -61,6 +61,24 @@ def _by(place: Workspace, how: str) -> Any:
     return mlflow.pyfunc.load_model(uri, model_config={"pinned": True} if how == "pinned" else None)
 
 
+@pytest.mark.parametrize("which", ["tracking", "registry"])
+def test_a_loaded_model_answers_for_the_registry_that_it_came_from(
+    prepared: Prepared, tmp_path: Path, which: str
+) -> None:
+    """Two workspaces may call their models the same: with the other's address set, it would follow
+    the other's alias."""
+    place = prepared.fresh()
+    model = _by(place, "alias")
+    before = model.predict(["w1 w2"])
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    tell = mlflow.set_tracking_uri if which == "tracking" else mlflow.set_registry_uri
+    tell(other)
+    with pytest.raises(StaleModel, match="those that this model was loaded from"):
+        model.predict(["w1 w2"])
+    tell(place.tracking_uri)
+    assert model.predict(["w1 w2"]) == before
+
+
 def test_who_asked_for_the_alias_gets_the_version_of_now_who_asked_for_one_is_refused_for_good(
     prepared: Prepared,
 ) -> None:

@@ -7,6 +7,7 @@ the copy is searched.
 """
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -54,7 +55,7 @@ def _copy(path: Path, copy: Path) -> None:
     it, SQLite's too (https://www.sqlite.org/howtocorrupt.html, 2.2)."""
     with contextlib.ExitStack() as closed:
         database = closed.enter_context(open_regular(path))
-        uri = f"file:{quote(str(path))}?mode=rw"
+        uri = f"file:{quote(os.fsencode(path))}?mode=rw"
         connection = closed.enter_context(
             contextlib.closing(
                 sqlite3.connect(uri, uri=True, timeout=_PATIENCE_SECONDS, isolation_level=None)

@@ -236,11 +236,11 @@ def _queried(source: Source) -> Iterator[Part]:
         path = source.path or _copy(source, Path(folder))
         _check_whole_pages(path)
         try:
-            yield from _tables(f"file:{quote(str(path))}?mode=ro")
+            yield from _tables(f"file:{quote(os.fsencode(path))}?mode=ro")
         except sqlite3.OperationalError as error:
             if source.path is None or "locked" in str(error):
                 raise
-            yield from _tables(f"file:{quote(str(_copy(source, Path(folder))))}")
+            yield from _tables(f"file:{quote(os.fsencode(_copy(source, Path(folder))))}")
 
 
 def decode_beside_sqlite(source: Source) -> Iterator[Part]:
