@@ -23,12 +23,17 @@ VERSION_TABLE = "s3t_schema"
 
 def revision_of(connection: Connection) -> str:
     """The database's revision, "" for none: an empty one, or one made before there were
-    revisions."""
+    revisions. Raises StorageError where the table says several, or nothing that can be one."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return ""
     asked = text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
-    found = connection.execute(asked).scalar_one_or_none()
-    return str(found or "")
+    found = connection.execute(asked).scalars().all()
+    if len(found) > 1 or not all(found):
+        raise StorageError(
+            f"expected one revision in the table {VERSION_TABLE}, got {len(found)}, or an empty "
+            "one; restore the database from its backup, or find out who wrote to it"
+        )
+    return str(found[0]) if found else ""
 
 
 def upgrade(connection: Connection) -> None:

@@ -71,6 +71,22 @@ def test_a_database_of_a_later_release_is_refused_and_stays_as_it_is(database: D
     assert SqlLedger(database).events() == [FIRST]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE {} SET version_num = ''",
+        "INSERT INTO {} VALUES ('0001')",
+        "INSERT INTO {} VALUES ('')",
+    ],
+)
+def test_a_revision_that_is_none_is_told(database: Database, change: str) -> None:
+    database.create([FIRST])
+    with database.transaction() as connection:
+        connection.execute(text(change.format(migrations.VERSION_TABLE)))
+    with pytest.raises(StorageError, match="expected one revision"):
+        database.complete()
+
+
 def test_an_upgrade_that_is_cut_leaves_the_schema_as_it_was(database: Database) -> None:
     database.complete()
     with database.transaction() as connection:
