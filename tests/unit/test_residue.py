@@ -307,7 +307,14 @@ def test_a_file_that_inflates_a_thousandfold_costs_no_memory(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "magic",
-    [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07\0", b"PARE", b"# v2 git bundle\n", b"PACK\0\0\0\x02"],
+    [
+        b"7z\xbc\xaf\x27\x1c",
+        b"Rar!\x1a\x07\0",
+        b"PARE",
+        b"# v2 git bundle\n",
+        b"REFT\1",
+        b"PACK\0\0\0\x02",
+    ],
 )
 def test_kinds_that_are_known_and_not_decoded_stop_too(tmp_path: Path, magic: bytes) -> None:
     (tmp_path / "ours").write_bytes(magic + b"\1" * 100)

@@ -212,6 +212,7 @@ _KINDS = (
     Kind("Arrow stream", _is_arrow_stream, decode_arrow_stream, packed=False),
     Kind("tar", _is_tar, decode_tar, packed=False),
     Kind("git pack", _begins(b"PACK\0\0\0\x02", b"PACK\0\0\0\x03"), decode_git_pack, theirs=True),
+    Kind("git reftable", _begins(b"REFT\1", b"REFT\2"), _sealed("git reftable")),
     Kind("git bundle", _begins(b"# v2 git bundle\n", b"# v3 git bundle\n"), _sealed("git bundle")),
     Kind("encrypted Parquet", _begins(b"PARE"), _sealed("encrypted Parquet")),
     Kind("Feather 1", _begins(b"FEA1"), _sealed("Feather 1")),
