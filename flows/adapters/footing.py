@@ -47,7 +47,7 @@ _OPENED = (
 _OBJECTS = re.compile(r"[0-9a-f]{2}")
 _OBJECT = re.compile(r"(.*/)?[0-9a-f]{2}/[0-9a-f]{30}")
 _NONE = re.compile(r"(?!)")
-_WORKSPACE = Path(".s3t") / "keys"
+WORKSPACE_SIGN = Path(".s3t") / "keys"
 """What a directory has in it that is a workspace."""
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -148,7 +148,7 @@ def _touches_workspace(target: Path, root: Path, is_emptied: bool) -> bool:
         places += [p for p in target.iterdir() if p.is_dir()]
     if is_emptied:
         places += [Path(folder) for folder, _, _ in os.walk(target)]
-    return here.is_relative_to(target) or any((p / _WORKSPACE).is_dir() for p in places)
+    return here.is_relative_to(target) or any((p / WORKSPACE_SIGN).is_dir() for p in places)
 
 
 def _told(place: Path | None, root: Path) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
+from flows.adapters.footing import WORKSPACE_SIGN
 from flows.adapters.marks import claim_place, place_of
 from flows.workspace.change import Change
 from flows.workspace.parts import HasLedger, HasPlaces, HasSigning
@@ -30,7 +31,7 @@ def claim(workspace: Placed, held: Change, begins: bool | None = None) -> None:
     ):
         blobs, marked = place_of(url, workspace.root)
         if marked:
-            claim_place(setting, blobs, workspace.owner, begins, Path(".s3t") / "keys")
+            claim_place(setting, blobs, workspace.owner, begins, WORKSPACE_SIGN)
 
 
 def _check_cache(workspace: Placed) -> None:

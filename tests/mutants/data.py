@@ -69,7 +69,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="apart: another workspace's place may be emptied",
         where="flows/adapters/footing.py::_touches_workspace",
-        takes="any(((p / _WORKSPACE).is_dir() for p in places))",
+        takes="any(((p / WORKSPACE_SIGN).is_dir() for p in places))",
         puts="False",
         fails="tests/faults/test_apart.py::nothing_is_lost and other",
     ),

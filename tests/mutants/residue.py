@@ -268,8 +268,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: a log beside what is no database",
         where="s3t_core/erasure/decoding/tables.py::has_database",
-        takes="return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC",
-        puts="return True",
+        takes="is_sqlite(Path(database[1]))",
+        puts="Path(database[1]).is_file()",
         fails="tests/unit/test_values.py::beside_what_is_no_database",
     ),
     Mutant(
@@ -338,8 +338,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: a log without its database",
         where="s3t_core/erasure/decoding/tables.py::has_database",
-        takes="database is None or not Path(database[1]).is_file()",
-        puts="database is None",
+        takes="database is not None and is_sqlite(Path(database[1]))",
+        puts="database is not None",
         fails="tests/unit/test_residue.py::equal_databases",
     ),
     Mutant(

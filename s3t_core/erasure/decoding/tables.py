@@ -19,7 +19,6 @@ from s3t_core.erasure.decoding.carving import Pages, carved
 from s3t_core.erasure.decoding.cells import left_in
 from s3t_core.erasure.decoding.parts import (
     CHUNK_BYTES,
-    SQLITE_MAGIC,
     Cell,
     Kept,
     Mistaken,
@@ -29,6 +28,7 @@ from s3t_core.erasure.decoding.parts import (
     Undecodable,
     bytes_of,
 )
+from s3t_core.erasure.decoding.still import is_sqlite
 from s3t_core.erasure.decoding.thrift import Reader, Struct
 
 _PAGE_HEADER_BYTES = 2**12
@@ -255,10 +255,7 @@ def has_database(log: str) -> bool:
     """Whether the database that a write-ahead log or a journal belongs to by its name is one: else
     nobody reads it."""
     database = re.fullmatch(r"(.*)-(wal|journal)", log)
-    if database is None or not Path(database[1]).is_file():
-        return False
-    with Path(database[1]).open("rb") as file:
-        return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
+    return database is not None and is_sqlite(Path(database[1]))
 
 
 def _copy(source: Source, folder: Path) -> Path:
