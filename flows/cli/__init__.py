@@ -4,6 +4,9 @@ subject; what they do stands in use cases and flows."""
 
 def main() -> None:
     """Run `s3t`. Exits with its exit code."""
-    from flows.cli.app import main as run
+    from flows.cli.ending import Ending
 
-    run()
+    with Ending():
+        from flows.cli.app import main as run
+
+        run()

@@ -523,6 +523,52 @@ def test_the_release_is_told(tmp_path: Path) -> None:
     assert _run("--version", cwd=tmp_path).stdout == f"s3t {version('s3t')}\n"
 
 
+_ABORTS = """
+import atexit, ctypes, sys, threading
+c = ctypes.CDLL(None)
+c.__cxa_atexit(c.abort, None, None)
+def end():
+    threading.main_thread().join()
+    print("a thread ended")
+    atexit.register(print, "registered")
+threading.Thread(target=end).start()
+from flows.cli import main
+sys.argv = ["s3t", *sys.argv[1:]]
+main()
+"""
+"""A command whose libraries abort the process in their destructors."""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["status"], 2)])
+def test_a_command_that_answered_is_not_aborted_by_what_a_library_does_at_its_end(
+    tmp_path: Path, arguments: list[str], code: int
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _ABORTS, *arguments],
+        check=False,
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["a thread ended", "registered"]
+    assert ("s3t: expected" in done.stderr) == (code == 2)
+
+
+def test_what_cannot_be_written_out_at_the_end_is_no_success(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [S3T, "--version"],
+            check=False,
+            cwd=tmp_path,
+            env={**environment(), "PYTHONUNBUFFERED": ""},
+            stdout=full,
+            stderr=full,
+        )
+    assert done.returncode not in (0, -6)
+
+
 def test_help_and_status_import_nothing_heavy(tmp_path: Path) -> None:
     heavy = "{'torch', 'mlflow', 'prefect', 'pandas', 'dvc', 'great_expectations', 'transformers'}"
     _run("init", "W", cwd=tmp_path)

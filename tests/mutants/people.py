@@ -137,6 +137,20 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/flows/test_cli.py::does_not_answer",
     ),
     Mutant(
+        name="command line: a library's destructor aborts a command that answered",
+        where="flows/cli/ending.py::Ending.leave",
+        takes="os._exit(self._code)",
+        puts="",
+        fails="tests/flows/test_cli.py::not_aborted_by_what_a_library",
+    ),
+    Mutant(
+        name="command line: what cannot be written out is a success",
+        where="flows/cli/ending.py::Ending.leave",
+        takes="_written_out()",
+        puts="(_written_out() or True)",
+        fails="tests/flows/test_cli.py::at_the_end_is_no_success",
+    ),
+    Mutant(
         name="words: free text may quote the person it is about",
         where="flows/use_cases/quoting.py::check_quotes_nobody",
         takes="any((not mine.isdisjoint(_shown_forms(workspace, run)) for run in runs))",
