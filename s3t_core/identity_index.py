@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from s3t_core.domain import SliceVersion
 from s3t_core.errors import DataError
-from s3t_core.files import md5_of, open_regular, read_regular, write_atomically
+from s3t_core.files import md5_of, open_regular, write_atomically
 from s3t_core.keys import WorkspaceKeys
+from s3t_core.parquet import read_columns
 
 IDENTITY_PATH = "identities.parquet"
 SCHEMA = pa.schema([("subject", pa.string()), ("form", pa.string())])
@@ -53,13 +54,12 @@ def remaining(
 
 
 def _of(index: pa.Table, subjects: Collection[str]) -> pa.Table:
-    wanted = pa.array(sorted(subjects), pa.string())
-    return index.filter(pc.is_in(index.column("subject"), wanted))
+    return index.filter(_is_any(index, "subject", subjects))
 
 
 def _ordered(index: pa.Table) -> pa.Table:
     return (
-        index.group_by(SCHEMA.names)
+        index.group_by(SCHEMA.names, use_threads=False)
         .aggregate([])
         .select(SCHEMA.names)
         .sort_by([(name, "ascending") for name in SCHEMA.names])
@@ -76,17 +76,17 @@ def write_index(path: Path, index: pa.Table) -> None:
 
 def read_index(path: Path) -> pa.Table:
     """The whole index. Raises DataError."""
-    return _read(path, None)
+    return _read(path)
 
 
 def holds_any(path: Path, subjects: Collection[str]) -> bool:
     """Whether any of these subjects stands in it. Raises DataError."""
-    return bool(_read(path, _is_any("subject", subjects)).num_rows) if subjects else False
+    return bool(subjects) and _of(_read(path), subjects).num_rows > 0
 
 
 def named_in(path: Path) -> set[str]:
     """The subjects (digests) that stand in it. Raises DataError."""
-    return set(pc.unique(_read(path, None).column("subject")).to_pylist())
+    return set(pc.unique(_read(path).column("subject")).to_pylist())
 
 
 def matching(
@@ -94,8 +94,8 @@ def matching(
 ) -> list[tuple[str, str]]:
     """Its rows, (subject, form), about any of these subjects or with any of these forms. Raises
     DataError."""
-    where = _is_any("subject", subjects) | _is_any("form", forms)
-    found = _read(path, where)
+    index = _read(path)
+    found = index.filter(pc.or_(_is_any(index, "subject", subjects), _is_any(index, "form", forms)))
     return list(zip(*(found.column(n).to_pylist() for n in SCHEMA.names), strict=True))
 
 
@@ -118,15 +118,13 @@ def describe_index(keys: WorkspaceKeys, path: Path) -> SliceVersion:
     return SliceVersion(mac.hexdigest(), index.num_rows, md5_of(path))
 
 
-def _is_any(column: str, values: Collection[str]) -> pc.Expression:
-    return pc.field(column).isin(pa.array(sorted(values), pa.string()))
+def _is_any(index: pa.Table, column: str, values: Collection[str]) -> pa.ChunkedArray:
+    return pc.is_in(index.column(column), pa.array(sorted(values), pa.string()))
 
 
-def _read(path: Path, where: pc.Expression | None) -> pa.Table:
+def _read(path: Path) -> pa.Table:
     try:
-        return pq.read_table(
-            pa.BufferReader(read_regular(path)), columns=SCHEMA.names, filters=where
-        )
+        return read_columns(path, SCHEMA.names)
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"expected the identity index at {path.name}, got {type(error).__name__}; restore the "

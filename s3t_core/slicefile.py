@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from s3t_core.errors import DataError, GuaranteeError
-from s3t_core.files import open_regular, read_regular, write_atomically
+from s3t_core.files import open_regular, write_atomically
 from s3t_core.keys import WorkspaceKeys
+from s3t_core.parquet import read_columns
 from s3t_core.records import Row, slice_digest
 
 ROW_GROUP_ROWS = 1024
@@ -111,7 +112,7 @@ def _distinct_subjects(paths: Iterable[Path]) -> pa.Array:
 
 def _read(path: Path, columns: list[str], subjects: Collection[str] | None) -> pa.Table:
     try:
-        table = pq.read_table(pa.BufferReader(read_regular(path)), columns=columns)
+        table = read_columns(path, columns)
         if subjects is None:
             return table
         return table.filter(pc.is_in(table.column("subject"), pa.array(subjects, pa.string())))

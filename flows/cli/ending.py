@@ -10,9 +10,9 @@ class Ending(contextlib.AbstractContextManager["Ending"]):
     """The end of the process, with the code that the command answered with.
 
     Python's own end runs: threads are joined, then what is registered with `atexit`, of which this
-    is the first registered and so the last called. What libraries would do after that, in
-    destructors of C++ (a pool whose thread still runs has the process aborted then, now and then),
-    is left out: a command that answered is never told to have failed.
+    is the first registered and so the last called. Nothing runs behind it. There a thread of a
+    library (Arrow's pool was seen to) may still let go of what Python owns; Python ends such a
+    thread, C++ takes that for a fault, and a command that had answered is told to have failed.
     """
 
     def __init__(self) -> None:

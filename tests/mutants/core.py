@@ -4,6 +4,27 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="parquet: columns are read in threads that outlive the answer",
+        where="s3t_core/parquet.py::read_columns",
+        takes="file.read(columns=list(columns), use_threads=False)",
+        puts="file.read(columns=list(columns))",
+        fails="tests/unit/test_parquet.py::outlive_the_answer and slices",
+    ),
+    Mutant(
+        name="parquet: a column that is not there is left out",
+        where="s3t_core/parquet.py::read_columns",
+        takes="name not in table.column_names",
+        puts="False",
+        fails="tests/unit/test_parquet.py::column_that_is_not_there",
+    ),
+    Mutant(
+        name="scan: tables are read in threads that outlive the answer",
+        where="s3t_core/erasure/decoding/tables.py::decode_parquet",
+        takes="pq.ParquetFile(Kept(source.file), pre_buffer=False)",
+        puts="pq.ParquetFile(Kept(source.file), pre_buffer=True)",
+        fails="tests/unit/test_parquet.py::outlive_the_answer and scanned",
+    ),
+    Mutant(
         name="4: the digest omits the label",
         where="s3t_core/records.py::slice_digest",
         takes="row.label",

@@ -39,7 +39,7 @@ from s3t_core.erasure.decoding.logs import (
     places_in_log,
 )
 from s3t_core.erasure.decoding.magics import is_lzma, is_zlib
-from s3t_core.erasure.decoding.parts import HEAD_BYTES, Part, Undecodable, stream_of
+from s3t_core.erasure.decoding.parts import HEAD_BYTES, IN_THIS_THREAD, Part, Undecodable, stream_of
 from s3t_core.erasure.decoding.streams import pass_lz4, pass_zstd
 
 _STEP = 64
@@ -368,9 +368,11 @@ def _is_whole(kind: str, member: bytes) -> bool:
         if kind in ("zstd", "lz4"):
             pa.CompressedInputStream(pa.BufferReader(member), kind).read()
         elif kind == "parquet":
-            pq.ParquetFile(pa.BufferReader(member)).read()
+            pq.ParquetFile(pa.BufferReader(member), pre_buffer=False).read(use_threads=False)
         elif kind == "arrow":
-            pa.ipc.open_file(pa.BufferReader(member)).read_all().validate(full=True)
+            pa.ipc.open_file(pa.BufferReader(member), options=IN_THIS_THREAD).read_all().validate(
+                full=True
+            )
         else:
             connection = sqlite3.connect(":memory:")
             with closing(connection):

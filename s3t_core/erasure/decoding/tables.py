@@ -19,6 +19,7 @@ from s3t_core.erasure.decoding.carving import Pages, carved
 from s3t_core.erasure.decoding.cells import left_in
 from s3t_core.erasure.decoding.parts import (
     CHUNK_BYTES,
+    IN_THIS_THREAD,
     Cell,
     Kept,
     Mistaken,
@@ -38,6 +39,9 @@ _DATA_PAGES = (5, 8)
 _BATCH_ROWS = 2048
 _ARROW_BEGIN, _ARROW_END = 8, 10
 """Bytes of a file before its stream, and behind its footer."""
+_ARROW_BEFORE = 16
+"""Bytes that Arrow wants before a footer. It is given the footer alone: it would read a file in
+threads of its own."""
 _BEGINNING = 256
 """By so many bytes a cell that was deleted is told from those that are there."""
 _BATCH_CELLS = 2**20
@@ -66,11 +70,11 @@ def decode_safetensors(source: Source) -> Iterator[Part]:
 
 def decode_parquet(source: Source) -> Iterator[Part]:
     """By row group, whatever its columns; what stands in the footer beside them too."""
-    with pq.ParquetFile(Kept(source.file)) as file:
+    with pq.ParquetFile(Kept(source.file), pre_buffer=False) as file:
         told = file.metadata.metadata or {}
         yield b"\n".join([*told, *told.values(), *_told_by(file.schema_arrow)])
         _check_covered(source)
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
             yield from _batch(batch)
 
 
@@ -152,13 +156,15 @@ def _want_zeros(source: Source, begin: int, end: int) -> None:
 def decode_arrow_file(source: Source) -> Iterator[Part]:
     """By record batch, as the stream that stands between its first bytes and its footer: a batch
     that was taken out of the footer would be read by nobody."""
-    with pa.ipc.open_file(Kept(source.file)) as file:
+    size = source.file.seek(0, os.SEEK_END)
+    length = int.from_bytes(_at(source, max(0, size - _ARROW_END), 4), "little")
+    footer = size - _ARROW_END - length
+    told = bytes(_ARROW_BEFORE) + _at(source, max(0, footer), size)
+    with pa.ipc.open_file(pa.BufferReader(told), options=IN_THIS_THREAD) as file:
         yield b"\n".join(_told_by(file.schema))
         count = file.num_record_batches
-    size = source.file.seek(0, os.SEEK_END)
-    footer = size - _ARROW_END - int.from_bytes(_at(source, size - _ARROW_END, 4), "little")
     source.file.seek(_ARROW_BEGIN)
-    with pa.ipc.open_stream(Kept(source.file)) as stream:
+    with pa.ipc.open_stream(Kept(source.file), options=IN_THIS_THREAD) as stream:
         for batch, told in stream.iter_batches_with_custom_metadata():
             yield b"\n".join(_pairs(told))
             yield from _batch(batch)
@@ -169,7 +175,7 @@ def decode_arrow_file(source: Source) -> Iterator[Part]:
 
 def decode_arrow_stream(source: Source) -> Iterator[Part]:
     """By record batch, to the end of the file."""
-    with pa.ipc.open_stream(Kept(source.file)) as file:
+    with pa.ipc.open_stream(Kept(source.file), options=IN_THIS_THREAD) as file:
         yield b"\n".join(_told_by(file.schema))
         for batch, told in file.iter_batches_with_custom_metadata():
             yield b"\n".join(_pairs(told))
