@@ -61,10 +61,6 @@ class DvcRepository:
             )
         return [S3Blobs(url) for url in self.own_remotes() if is_bucket(url)]
 
-    def cached(self) -> list[str]:
-        """md5 of every object in the cache."""
-        return [md5_named(p) for cache in self.caches for p in cache.glob("??/*")]
-
     def remotes(self) -> list[str]:
         """Addresses of the configured remotes, also of those that a user's or the system's
         configuration adds."""

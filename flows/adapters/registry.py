@@ -490,23 +490,6 @@ class MlflowRegistry:
                     here[run.info.run_id] = self._copy_run(run, here)
             return {r.info.run_id: here[r.info.run_id] for r in theirs}
 
-    def run_facts(self) -> list[tuple[object, ...]]:
-        """Of every training's and stage's run, in order: name, kind, stage, end, parameters,
-        measurements."""
-        with self._guarded():
-            return sorted(
-                (
-                    r.info.run_name,
-                    r.data.tags[KIND_TAG],
-                    r.data.tags.get(STAGE_TAG, ""),
-                    r.info.status,
-                    tuple(sorted(r.data.params.items())),
-                    tuple(sorted(r.data.metrics.items())),
-                )
-                for r in self._runs()
-                if r.data.tags.get(KIND_TAG) in ("training", "stage")
-            )
-
     def forget(self) -> None:
         """Remove the registered model and everything under it, where the name is this workspace's.
         Idempotent."""

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from s3t_core.domain import Release
 
-POLICIES = ("first_shard_dead", "all_shards_dead", "mean_depth", "accuracy_floor", "requests")
-
 
 @dataclass(frozen=True)
 class BudgetPolicy:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import combinations
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,6 @@ from hypothesis import strategies as st
 
 from s3t_core.capacity.assignment import is_held_out, place
 from s3t_core.capacity.budget import (
-    POLICIES,
     BudgetPolicy,
     Spent,
     budget_state,
@@ -17,6 +17,7 @@ from s3t_core.capacity.budget import (
     min_hitting_set,
 )
 from s3t_core.capacity.deletion_rate import harmonic
+from s3t_core.config.sections import DeletionBudgetConfig
 from s3t_core.domain import Release, Replica, StageRecord, Tiers
 
 KEY = b"k" * 32
@@ -119,7 +120,10 @@ def test_the_other_policies_trip_at_their_thresholds() -> None:
 
 @pytest.mark.parametrize(
     "policy",
-    [BudgetPolicy(p, min_mean_depth=1, min_accuracy=0.1, max_requests=99) for p in POLICIES],
+    [
+        BudgetPolicy(p, min_mean_depth=1, min_accuracy=0.1, max_requests=99)
+        for p in get_args(DeletionBudgetConfig.model_fields["policy"].annotation)
+    ],
 )
 def test_whatever_the_policy_it_trips_when_nothing_is_left_to_answer(policy: BudgetPolicy) -> None:
     assert budget_state(policy, _release({0: [0, 0], 1: [0]})).exhausted
