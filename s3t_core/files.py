@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from filelock import FileLock
 
 from s3t_core.errors import StorageError, WorkspaceError
+from s3t_core.unclosed import descriptors, open_unclosed
 
 TEMPORARY_PREFIX = ".tmp-"
 """Names of files that are being written; one that stays was left by a killed process."""
@@ -141,11 +142,12 @@ def remove_half_written(folder: Path, is_open: Callable[[Path], bool]) -> None:
 
 def open_files() -> frozenset[tuple[int, int]]:
     """(device, inode) of every file that a process of this user has open, where the system tells
-    (/proc)."""
+    (/proc); not what this one only keeps from being closed."""
     found: set[tuple[int, int]] = set()
+    unused = {f"/proc/{os.getpid()}/fd/{n}" for n in descriptors()}
     for folder in Path("/proc").glob("[0-9]*/fd"):
         with contextlib.suppress(OSError):  # another user's, or it has ended
-            for entry in os.scandir(folder):
+            for entry in (e for e in os.scandir(folder) if e.path not in unused):
                 with contextlib.suppress(OSError):
                     status = entry.stat()
                     found.add((status.st_dev, status.st_ino))
@@ -233,10 +235,10 @@ def remove_file(path: Path) -> None:
 def open_regular(path: Path) -> BufferedReader:
     """A regular file, open to be read. Raises OSError for anything else that has a name: a
     directory, a link that leads nowhere or to itself, a pipe (which would be waited for), a socket,
-    a device."""
+    a device. What this process has locked stays locked when it is closed (s3t_core.unclosed)."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    file = open_unclosed(path)
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()  # another took its place just now

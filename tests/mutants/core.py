@@ -4,6 +4,41 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="locks: a database is closed beside who has it open",
+        where="s3t_core/unclosed.py::open_unclosed",
+        takes="not _is_locked_on(descriptor, path.name)",
+        puts="True",
+        fails="tests/unit/test_unclosed.py::lock_of_this_process",
+    ),
+    Mutant(
+        name="locks: the file that a database is locked on is closed",
+        where="s3t_core/unclosed.py::_is_locked_on",
+        takes="name.endswith(_LOCKED) or head == SQLITE_MAGIC",
+        puts="head == SQLITE_MAGIC",
+        fails="tests/unit/test_unclosed.py::lock_of_this_process",
+    ),
+    Mutant(
+        name="locks: a descriptor is closed under who reads it",
+        where="s3t_core/unclosed.py::_keep",
+        takes="not _readers[other]",
+        puts="True",
+        fails="tests/unit/test_unclosed.py::no_more_descriptors",
+    ),
+    Mutant(
+        name="locks: descriptors pile up",
+        where="s3t_core/unclosed.py::_keep",
+        takes="unnamed or len(_open) > _MOST",
+        puts="unnamed",
+        fails="tests/unit/test_unclosed.py::no_more_descriptors",
+    ),
+    Mutant(
+        name="locks: what is only kept from being closed counts as written",
+        where="s3t_core/files.py::open_files",
+        takes="e.path not in unused",
+        puts="True",
+        fails="tests/unit/test_unclosed.py::only_kept_from_being_closed",
+    ),
+    Mutant(
         name="parquet: columns are read in threads that outlive the answer",
         where="s3t_core/parquet.py::read_columns",
         takes="file.read(columns=list(columns), use_threads=False)",

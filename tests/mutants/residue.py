@@ -263,7 +263,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/erasure/residue.py::_Searcher._as_of_one_time",
         takes="return self(copy, path.as_posix())",
         puts="return self(path, path.as_posix())",
-        fails="tests/unit/test_residue.py::writes_all_the_time and wal",
+        fails="tests/unit/test_residue.py::is_written_the_copy",
     ),
     Mutant(
         name="residue: a log beside what is no database",

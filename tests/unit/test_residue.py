@@ -19,7 +19,7 @@ import time
 import tracemalloc
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from s3t_core.erasure.decoding.kinds import MAX_DEPTH
+from s3t_core.erasure.decoding.still import held_still
 from s3t_core.erasure.needles import make_needles
 from s3t_core.erasure.residue import scan
 from s3t_core.errors import ResidueFound
@@ -567,6 +568,25 @@ def test_a_database_that_a_process_writes_all_the_time_is_searched_as_of_one_tim
         path.with_name("a.db.stop").touch()
         assert server.communicate(timeout=60)[0] == "ok\n"
     assert [(r.undecodable, r.residue) for r in reports] == [((), ())] * len(reports)
+
+
+def test_of_a_database_that_is_written_the_copy_is_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    with contextlib.closing(sqlite3.connect(path)) as made:
+        made.execute("create table t (x)")
+        made.commit()
+
+    @contextlib.contextmanager
+    def then_written(path: Path, temporary: Path | None) -> Iterator[Path]:
+        with held_still(path, temporary) as copy:
+            path.write_bytes(path.read_bytes()[:-7])
+            yield copy
+
+    monkeypatch.setattr("s3t_core.erasure.residue.held_still", then_written)
+    nothing = make_needles(["person-5"], [])
+    assert scan(tmp_path, [], ["a.db"], [], nothing, [], is_open=bool).undecodable == ()
 
 
 @pytest.mark.parametrize("shift", [0, 1, 2, 3, 4, 17, 500, 4200, 5000])

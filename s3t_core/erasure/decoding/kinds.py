@@ -20,7 +20,6 @@ from s3t_core.erasure.decoding.logs import JOURNAL_MAGIC, LOG_MAGIC
 from s3t_core.erasure.decoding.magics import is_bzip2, is_gzip, is_lzma, is_zlib
 from s3t_core.erasure.decoding.parts import (
     HEAD_BYTES,
-    SQLITE_MAGIC,
     Cell,
     Decoder,
     Part,
@@ -49,6 +48,7 @@ from s3t_core.erasure.decoding.tables import (
     decode_safetensors,
     decode_sqlite,
 )
+from s3t_core.unclosed import SQLITE_MAGIC
 
 MAX_DEPTH = 6
 """A zip in a gzip in a tar is 3 deep."""

@@ -21,7 +21,6 @@ _DIGESTS = {
 """Columns of ours, with what their keyed digests look like."""
 HEAD_BYTES = 512
 CHUNK_BYTES = 4 * 2**20
-SQLITE_MAGIC = b"SQLite format 3\0"
 IN_THIS_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 """A thread of Arrow's may outlive what it was asked for, and let go of what Python owns while that
 ends."""

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from s3t_core.erasure.decoding.parts import CHUNK_BYTES, SQLITE_MAGIC, Undecodable
+from s3t_core.erasure.decoding.parts import CHUNK_BYTES, Undecodable
 from s3t_core.files import open_regular
+from s3t_core.unclosed import SQLITE_MAGIC
 
 _PATIENCE_SECONDS = 30
 _BESIDE = ("-wal", "-journal")
@@ -51,16 +52,13 @@ def held_still(path: Path, temporary: Path | None) -> Iterator[Path]:
 
 
 def _copy(path: Path, copy: Path) -> None:
-    """Files are closed last: where a process closes a file, it gives up every lock that it has on
-    it, SQLite's too (https://www.sqlite.org/howtocorrupt.html, 2.2)."""
-    with contextlib.ExitStack() as closed:
-        database = closed.enter_context(open_regular(path))
-        uri = f"file:{quote(os.fsencode(path))}?mode=rw"
-        connection = closed.enter_context(
-            contextlib.closing(
-                sqlite3.connect(uri, uri=True, timeout=_PATIENCE_SECONDS, isolation_level=None)
-            )
-        )
+    uri = f"file:{quote(os.fsencode(path))}?mode=rw"
+    with (
+        open_regular(path) as database,
+        contextlib.closing(
+            sqlite3.connect(uri, uri=True, timeout=_PATIENCE_SECONDS, isolation_level=None)
+        ) as connection,
+    ):
         connection.execute("BEGIN IMMEDIATE")
         with copy.open("wb") as file:
             shutil.copyfileobj(database, file, CHUNK_BYTES)

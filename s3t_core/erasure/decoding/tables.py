@@ -31,6 +31,7 @@ from s3t_core.erasure.decoding.parts import (
 )
 from s3t_core.erasure.decoding.still import is_sqlite
 from s3t_core.erasure.decoding.thrift import Reader, Struct
+from s3t_core.files import open_regular
 
 _PAGE_HEADER_BYTES = 2**12
 """More than the header of a page has, but for one with long statistics."""
@@ -280,7 +281,7 @@ def _copy(source: Source, folder: Path) -> Path:
 def _check_whole_pages(path: Path) -> None:
     """That the file is a number of whole pages: SQLite itself reads a part of the last one as if it
     were all."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         header = file.read(100)
         size = os.fstat(file.fileno()).st_size
     page = int.from_bytes(header[16:18], "big")
