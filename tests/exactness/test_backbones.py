@@ -179,26 +179,63 @@ ELSEWHERE = {
     "a tokenizer called prose": ("tokenizer_config.json", {"fast_tokenizer_files": ["t.json.md"]}),
     "a tokenizer called weights": ("tokenizer_config.json", {"fast_tokenizer_files": "t.json.bin"}),
     "another model": ("adapter_config.json", {"base_model_name_or_path": "/another"}),
+    "words not_there_yet": ("tokenizer_config.json", {"vocab": "v.txt"}),
+    "merges not_there_yet": ("tokenizer_config.json", {"merges": "v.txt"}),
+    "words outside": ("tokenizer_config.json", {"other_vocabulary": "{outside}"}),
+    "a list outside": ("tokenizer_config.json", {"x": {"files": ["{outside}"]}}),
+    "options outside": ("tokenizer_config.json", {"mecab_kwargs": {"option": "-r {outside} -x"}}),
+    "a directory outside": ("config.json", {"backbone": "{folder}/"}),
+    "outside of where it runs": ("preprocessor_config.json", {"x": "{relative}"}),
+    "beside it without a digest, outside": ("config.json", {"x": "t.json.md"}),
 }
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_settings_that_have_other_files_loaded_are_refused(
-    tiny_backbone: Path, tmp_path: Path, name: str
+    tiny_backbone: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They have no digest: whoever changes them changes what stages stand on, and no key of one."""
     path = Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
     (path / "sub").mkdir()
     for other in ("sub/w.safetensors", "sub/tokenizer.4.json", "t.json.md", "t.json.bin"):
         shutil.copy(path / "model.safetensors", path / other)
-    _set(path, *ELSEWHERE[name])
+    outside = tmp_path / "outside" / "vocab.txt"
+    outside.parent.mkdir()
+    outside.write_text("w1")
+    monkeypatch.chdir(outside.parent)
+    file, told = ELSEWHERE[name]
+    for of, is_at in (
+        ("{outside}", str(outside)),
+        ("{folder}", str(outside.parent)),
+        ("{relative}", "vocab.txt"),
+    ):
+        told = json.loads(json.dumps(told).replace(of, is_at))
+    _set(path, file, told)
     with pytest.raises(UsageError, match="save"):
         find_backbone(str(path))
+
+
+def test_a_tokenizer_that_is_put_together_from_several_files_has_a_digest_of_what_it_is(
+    tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever setting transformers takes its words by."""
+    path = Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
+    (path / "tokenizer.json").unlink()
+    _set(path, "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "vocab": "words"})
+    monkeypatch.setattr("s3t_core.learning.backbone.check_settings", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    told = []
+    for words in (["w1", "w2"], ["w2", "w1"], ["w1", "w2"]):
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        (tmp_path / "words").write_text("\n".join(special + words))
+        told.append(find_backbone(str(path)).tokenizer_digest)
+    assert told[0] == told[2] != told[1]
 
 
 def test_settings_that_name_what_has_a_digest_are_not(tiny_backbone: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
     _set(path, "tokenizer_config.json", {"fast_tokenizer_files": ["tokenizer.json"]})
+    _set(path, "tokenizer_config.json", {"name_or_path": str(tmp_path), "x": "tokenizer.json"})
     before = find_backbone(str(path))
     (path / "notes.json").write_text("no JSON")
     assert find_backbone(str(path)).digest == before.digest

@@ -4,22 +4,43 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="backbone: a tokenizer's words come from a path",
+        where="s3t_core/learning/backbone_settings.py::_has_another_loaded",
+        takes="key in _WITHIN and isinstance(value, str)",
+        puts="False",
+        fails="tests/exactness/test_backbones.py::other_files_loaded and not_there_yet",
+    ),
+    Mutant(
+        name="backbone: a setting leads out of the model's directory",
+        where="s3t_core/learning/backbone_settings.py::_has_another_loaded",
+        takes="_leads_elsewhere(piece, folder, hashed)",
+        puts="False",
+        fails="tests/exactness/test_backbones.py::other_files_loaded and outside",
+    ),
+    Mutant(
+        name="backbone: what a tokenizer of several files is has no digest",
+        where="s3t_core/learning/backbone.py::find_backbone",
+        takes="_TOKENIZER not in tokenizer",
+        puts="False",
+        fails="tests/exactness/test_backbones.py::put_together_from_several_files",
+    ),
+    Mutant(
         name="backbone: settings have weights loaded that have no digest",
-        where="s3t_core/learning/backbone.py::_check_settings",
-        takes="any((key == _WEIGHTS for key, _ in found))",
+        where="s3t_core/learning/backbone_settings.py::_has_another_loaded",
+        takes="key == _WEIGHTS",
         puts="False",
         fails="tests/exactness/test_backbones.py::other_files_loaded and weights",
     ),
     Mutant(
         name="backbone: settings have a tokenizer loaded that has no digest",
-        where="s3t_core/learning/backbone.py::_check_settings",
-        takes="not set(names) <= hashed",
+        where="s3t_core/learning/backbone_settings.py::_has_another_loaded",
+        takes="not set(told) <= hashed",
         puts="False",
         fails="tests/exactness/test_backbones.py::other_files_loaded and tokenizer",
     ),
     Mutant(
         name="backbone: an adapter has another model loaded",
-        where="s3t_core/learning/backbone.py::_check_settings",
+        where="s3t_core/learning/backbone_settings.py::check_settings",
         takes="path.name == _ADAPTER",
         puts="False",
         fails="tests/exactness/test_backbones.py::other_files_loaded and another",
@@ -27,8 +48,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="backbone: code that lies in it runs where somebody says yes",
         where="s3t_core/learning/backbone.py::find_backbone",
-        takes="int(AutoConfig.from_pretrained(path, trust_remote_code=False).num_hidden_layers)",
-        puts="int(AutoConfig.from_pretrained(path).num_hidden_layers)",
+        takes="AutoConfig.from_pretrained(path, trust_remote_code=False)",
+        puts="AutoConfig.from_pretrained(path)",
         fails="tests/exactness/test_backbones.py::no_code_that_lies",
     ),
     Mutant(
