@@ -1,7 +1,8 @@
 """The address at which MLflow's own functions work that are told none: one for a process, in a
 variable of a module and in the environment. Its stores ask for it as well, whatever address their
 client was given. Whoever has one of them called says which, for as long as it takes: so a process
-may have two registries, and whoever used MLflow before finds its own address again."""
+may have two registries, and whoever used MLflow before finds its own address again, and what else
+it told MLflow by the environment."""
 
 import contextlib
 import os
@@ -9,6 +10,41 @@ import threading
 from collections.abc import Iterator
 
 _VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+_THEIRS = (
+    *_VARIABLES,
+    "MLFLOW_ALLOW_HTTP_",
+    "MLFLOW_ARTIFACT_UPLOAD_",
+    "MLFLOW_BOTO_",
+    "MLFLOW_CONFIGURE_LOGGING",
+    "MLFLOW_DISABLE_TELEMETRY",
+    "MLFLOW_DOWNLOAD_CHUNK_",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR",
+    "MLFLOW_ENABLE_MULTIPART_",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_",
+    "MLFLOW_GCS_",
+    "MLFLOW_HTTP_",
+    "MLFLOW_KERBEROS_",
+    "MLFLOW_LOGGING_LEVEL",
+    "MLFLOW_MULTIPART_",
+    "MLFLOW_MYSQL_SSL_",
+    "MLFLOW_PRESIGNED_",
+    "MLFLOW_S3_",
+    "MLFLOW_SQLALCHEMYSTORE_POOL",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
+    "MLFLOW_TRACKING_AUTH",
+    "MLFLOW_TRACKING_AWS_",
+    "MLFLOW_TRACKING_CLIENT_",
+    "MLFLOW_TRACKING_INSECURE_TLS",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_SERVER_",
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_USERNAME",
+)
+"""What variables of MLflow begin with that say how its server and the store of its artifacts are
+reached. All others are for what whoever started this does with MLflow: by MLFLOW_RUN_ID (which
+`mlflow run` sets) a version would be written into that run, by MLFLOW_RUN_CONTEXT tags to ours."""
+_OURS = {"MLFLOW_UV_AUTO_DETECT": "false"}
+"""Nothing of the directory that a command runs in is put into a version."""
 
 
 class _Addresses:
@@ -28,7 +64,7 @@ class _Addresses:
                 lambda: all(at == uri or thread == me for at, thread in self._open)
             )
             if not self._open:
-                self._before = {name: os.environ.get(name) for name in _VARIABLES}
+                self._before = _set_aside()
             self._open.append((uri, me))
             _tell(uri)
 
@@ -57,6 +93,20 @@ def addressed(uri: str) -> Iterator[None]:
         _addresses.end(uri)
 
 
+def _set_aside() -> dict[str, str | None]:
+    """Take out what has no say here. Returns what to put back."""
+    others = [
+        name
+        for name in os.environ
+        if name.lstrip("_").startswith("MLFLOW_") and not name.startswith(_THEIRS)
+    ]
+    before = {name: os.environ.get(name) for name in (*_VARIABLES, *_OURS, *others)}
+    for name in others:
+        del os.environ[name]
+    os.environ.update(_OURS)
+    return before
+
+
 def _tell(uri: str) -> None:
     import mlflow
 
@@ -71,6 +121,6 @@ def _forget(before: dict[str, str | None]) -> None:
 
     mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
     mlflow.set_registry_uri(None)  # type: ignore[arg-type]
-    for name in _VARIABLES:
+    for name in before:
         os.environ.pop(name, None)
     os.environ.update({name: told for name, told in before.items() if told is not None})

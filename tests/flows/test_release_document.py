@@ -122,6 +122,36 @@ def test_changed_code_of_a_version_is_not_run_by_us_and_an_erase_run_puts_it_rig
     assert champion_of(Workspace(place.root)).predict(["w1", "w2"]) == before
 
 
+@pytest.mark.parametrize("named", ["somebody's", "nobody's"])
+def test_a_run_that_the_environment_names_gets_nothing_of_a_version(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str
+) -> None:
+    """`mlflow run` names its own in MLFLOW_RUN_ID, to whatever it starts: by itself, MLflow would
+    have the version of an erasure written there, where no erasure looks."""
+    client = place.registry._client
+    (tmp_path / "uv.lock").write_text("version = 1\n")
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'theirs'\nversion = '1'\n")
+    monkeypatch.chdir(tmp_path)
+    with place.registry.addressed():
+        experiment = client.create_experiment("theirs", str(tmp_path / "theirs"))
+        run = client.create_run(experiment, run_name="theirs")
+    before = client.get_run(run.info.run_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id if named == "somebody's" else "0" * 32)
+    monkeypatch.setenv("MLFLOW_RUN_CONTEXT", '{"theirs": "theirs"}')
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "theirs")
+    take_requests(place, ["person-003"])
+    assert erase(str(place.root))["version"] == "2"
+    after = client.get_run(run.info.run_id)
+    assert before.to_dictionary() == after.to_dictionary() and not (tmp_path / "theirs").exists()
+    champion = place.ledger.state().champion
+    assert champion is not None
+    ours = client.get_run(client.get_model_version(place.registry.name, champion.version).run_id)
+    assert ours.info.experiment_id != experiment and "theirs" not in ours.data.tags
+    files = place.state_dir / "mlartifacts" / "models" / champion.model_id
+    assert not {"uv.lock", "pyproject.toml"} & {p.name for p in files.rglob("*")}
+    champion_of(place)
+
+
 def test_a_training_puts_a_changed_release_document_right_too(place: Workspace) -> None:
     before = champion_of(place).predict(["w1", "w2"])
     _change(place, _labels_reversed, vouched=True)

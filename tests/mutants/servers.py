@@ -4,6 +4,20 @@ from tests.mutants.mutant import Mutant, TextMutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="registry: the environment says which run a version is written into",
+        where="flows/adapters/mlflow_address.py::_set_aside",
+        takes="not name.startswith(_THEIRS)",
+        puts="False",
+        fails="tests/flows/test_release_document.py::environment_names_gets_nothing",
+    ),
+    Mutant(
+        name="registry: what the environment told MLflow is gone afterwards",
+        where="flows/adapters/mlflow_address.py::_set_aside",
+        takes="(*_VARIABLES, *_OURS, *others)",
+        puts="_VARIABLES",
+        fails="tests/unit/test_mlflow_address.py::only_how_a_server_is_reached",
+    ),
+    Mutant(
         name="Prefect: results are shown",
         where="flows/prefect_flows/quiet.py::_quiet.run",
         takes="Returned(work(*arguments, **named))",

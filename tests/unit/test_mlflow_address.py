@@ -55,6 +55,39 @@ def test_an_address_is_given_back(
     mlflow.set_registry_uri(None)  # type: ignore[arg-type]
 
 
+def test_only_how_a_server_is_reached_is_asked_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = {
+        "MLFLOW_TRACKING_USERNAME": "s3t",
+        "MLFLOW_TRACKING_SERVER_CERT_PATH": "/a/certificate",
+        "MLFLOW_S3_ENDPOINT_URL": "https://store.example",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "7",
+    }
+    others = {
+        "MLFLOW_RUN_ID": "0123",
+        "MLFLOW_EXPERIMENT_NAME": "theirs",
+        "MLFLOW_EXPERIMENT_ID": "7",
+        "MLFLOW_RUN_CONTEXT": '{"who": "them"}',
+        "MLFLOW_ACTIVE_MODEL_ID": "m-0123",
+        "MLFLOW_WORKSPACE": "theirs",
+        "MLFLOW_UV_AUTO_DETECT": "true",
+        "MLFLOW_TRACKING_DIR": "/elsewhere",
+        "_MLFLOW_ANYTHING": "1",
+    }
+    for name, told in (reached | others).items():
+        monkeypatch.setenv(name, told)
+    with addressed(f"sqlite:///{tmp_path}/x.db"), addressed(f"sqlite:///{tmp_path}/y.db"):
+        assert {n: os.environ.get(n) for n in reached} == reached
+        assert [n for n in others if n in os.environ] == ["MLFLOW_UV_AUTO_DETECT"]
+        assert os.environ["MLFLOW_UV_AUTO_DETECT"] == "false"
+    assert {n: os.environ.get(n) for n in reached | others} == reached | others
+    monkeypatch.delenv("MLFLOW_UV_AUTO_DETECT")
+    with addressed(f"sqlite:///{tmp_path}/x.db"):
+        pass
+    assert "MLFLOW_UV_AUTO_DETECT" not in os.environ
+
+
 def test_threads_share_an_address_and_wait_for_another(tmp_path: Path) -> None:
     ours, other = (f"sqlite:///{tmp_path / name}.db" for name in ("a", "b"))
     seen: list[tuple[str, ...]] = []
