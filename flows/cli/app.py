@@ -10,9 +10,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,17 +38,14 @@ from flows.cli.base import (
     until_signalled,
     working,
 )
-from s3t_core.erasure.outcome import told_outcome
-from s3t_core.errors import RequestsLeftOpen, S3TError, UsageError
+from s3t_core.errors import S3TError, UsageError
 
 if TYPE_CHECKING:
     from flows.use_cases.documents import (
         Answer,
-        ErasureDocument,
         IngestDocument,
         ServingDocument,
         StatusDocument,
-        Step,
         TrainingDocument,
     )
     from flows.workspace.workspace import Workspace
@@ -244,31 +240,6 @@ def migrate(
 
 for _command in cli_requests.COMMANDS:
     app.command()(_command)
-
-
-@app.command()
-def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Carry out every pending request, now: deactivate, cut over, destroy, scan, certify."""
-    opened = open_workspace(workspace)
-    left_open: RequestsLeftOpen | None = None
-    try:
-        done: ErasureDocument = run_flow(opened, "erase")
-    except RequestsLeftOpen as error:
-        left_open, done = error, cast("ErasureDocument", error.done)
-    from flows.use_cases.next_steps import after_erasure
-
-    step = after_erasure(opened.ledger.state(), opened.config, done["retrain"])
-    done["next"] = {"command": step.command, "why": step.why}
-    show(as_json, done, _render_erasure)
-    if done["retrain"] == "failed":
-        print(
-            f"s3t: the erasure is complete, but the full retrain failed: {done['problem']}",
-            file=sys.stderr,
-        )
-    if left_open is not None:
-        print(f"s3t: {left_open}", file=sys.stderr)
-    if left_open is not None or done["retrain"] == "failed":
-        sys.exit(1)
 
 
 @app.command()
@@ -620,87 +591,6 @@ def _render_repair(d: "TrainingDocument") -> list[str]:
         f"{d['trained']} stages trained in {d['seconds']:.0f} s; version {d['version']} serves; "
         f"held-out accuracy {accuracy(d['accuracy'], d['unmeasured'])}. {left}"
     ]
-
-
-_RETRAIN_TOLD = {
-    "no": "none",
-    "done": "done: the budget was spent, and what was missing is trained and serves",
-    "first": "done before the cut-over, because the requests would have spent the budget",
-    "triggered": "the full-retrain deployment has been triggered",
-    "running": "another process is at it",
-    "failed": "failed; what is left keeps serving, and the next `s3t erase` tries again",
-}
-
-
-_HEALED = {
-    "stages": "{} stage(s)",
-    "objects": "{} data object(s)",
-    "quarantined": "{} quarantined row(s)",
-    "registry": "the registry",
-    "data": "the data directory",
-}
-
-
-def _render_healed(healed: "Mapping[str, object]") -> list[str]:
-    """What a restore brought back, or a crash left, and an erase run put right."""
-    told = [told.format(healed[name]) for name, told in _HEALED.items() if healed[name]]
-    if not told:
-        return []
-    return [f"  Back from a restore or left by a crash, put right: {', '.join(told)}."]
-
-
-def _render_erasure(d: "ErasureDocument") -> list[str]:
-    told = _RETRAIN_TOLD[d["retrain"]] + (
-        f" ({d['problem']})" if d["problem"] and d["retrain"] != "failed" else ""
-    )
-    waiting = _render_healed(d["healed"]) + [
-        f"  not carried out: {w['request']}, {w['state']}, due {w['due']}" for w in d["waiting"]
-    ]
-    nobody = any(
-        c["outcome"] == "nothing found" and not c["others"] and not c["erased_before"]
-        for c in d["certificates"]
-    )
-    if not d["certificates"]:
-        none = (
-            "could be carried out"
-            if any(w["state"] in ("deferred", "uncertified") for w in d["waiting"])
-            else "was pending"
-        )
-        return [f"Nothing {none}. Full retrain: {told}.", *waiting, _render_next(d["next"])]
-    return [
-        f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: "
-        f"{d['deactivated']} stages deactivated and destroyed; version {d['version'] or 'none'} "
-        f"serves. Full retrain: {told}.",
-        *(f"  {told_outcome(c['outcome'], c['rows'])}: {c['path']}" for c in d["certificates"]),
-        *cli_requests.told_beside(d["certificates"]),
-        *(
-            [
-                "  Nothing found: the data held no row of that id, now or in an earlier version; "
-                "see that it is spelt as in the source."
-            ]
-            if nobody
-            else []
-        ),
-        *(
-            [
-                f"  The ids of {d['ids_lost']} request(s) could not be searched for: they were "
-                "asked for by a hash, or lost by a restore. Their rows were found by digest."
-            ]
-            if d["ids_lost"]
-            else []
-        ),
-        *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
-        *waiting,
-        "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`.",
-        _render_next(d["next"]),
-    ]
-
-
-def _render_next(step: "Step") -> str:
-    """Which of train, retrain and repair follows."""
-    if not step["command"]:
-        return f"Nothing has to be trained: {step['why']}."
-    return f"To train: `{step['command']}`: {step['why']}."
 
 
 def _render_serving(d: "ServingDocument") -> list[str]:

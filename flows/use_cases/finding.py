@@ -5,11 +5,12 @@ under another.
 Whether somebody is in the data is told only to who may erase them: on a server, the role that
 may."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from flows.adapters.datasets import IndexFound
+from flows.use_cases.documents import PersonFound
 from flows.workspace.parts import (
     HasConfig,
     HasDatabase,
@@ -148,6 +149,46 @@ def look_up_hashed(workspace: Findable, hashed: Iterable[str]) -> dict[str, Find
     return {
         told: Finding("in the data" if any(f in index.subjects_by_form for f in each) else "nobody")
         for told, each in forms.items()
+    }
+
+
+def people_found(
+    workspace: Findable,
+    given: list[str],
+    hashed: Sequence[str] = (),
+    record: str = "",
+    requests: Sequence[str] = (),
+) -> list[PersonFound]:
+    """Who of those that were asked for, by id or by hash, is in the data, as JSON values.
+    `requests`: the one that each person is in, in the order in which they were first given; none
+    where nobody was asked to erase."""
+    if hashed:
+        by_hash = look_up_hashed(workspace, hashed)
+        return [
+            _as_json("", who, request, finding)
+            for (who, finding), request in zip(by_hash.items(), requests, strict=True)
+        ]
+    under = spelt(workspace, given)
+    people = dict.fromkeys(under.values())
+    request_of = dict(zip(people, requests or [""] * len(people), strict=True))
+    return [
+        _as_json(who, "", request_of[under[who]], finding)
+        for who, finding in look_up(workspace, under, record).items()
+    ]
+
+
+def _as_json(subject: str, hashed: str, request: str, finding: Finding) -> PersonFound:
+    erased = finding.erased
+    return {
+        "subject": subject,
+        "hashed": hashed,
+        "request": request,
+        "found": finding.found,
+        "nearly": next(iter(finding.near), ""),
+        "spellings": list(finding.near),
+        "others": finding.others,
+        "why": finding.why,
+        "erased": {"request": erased.request, "time": erased.time} if erased else None,
     }
 
 

@@ -9,11 +9,11 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from flows.adapters.database import Asked, new_salt
-from flows.use_cases.documents import RequestListed
-from flows.use_cases.finding import Findable, rule_of, spelt
+from flows.use_cases.documents import RequestListed, RequestsDocument, TakenDocument
+from flows.use_cases.finding import Findable, look_alikes, people_found, rule_of, spelt
 from flows.use_cases.quoting import check_quotes_nobody
 from flows.workspace import access
 from flows.workspace.parts import HasCertificates, HasSigning, Lockable
@@ -31,6 +31,7 @@ from s3t_core.erasure.closing import (
     view_of,
 )
 from s3t_core.erasure.events import LedgerEvent
+from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.state import RequestRecord, State
 from s3t_core.erasure.vocabulary import ClosingKind
 from s3t_core.errors import LedgerError, S3TError, UsageError
@@ -56,6 +57,55 @@ _BATCH = 500
 
 class Asking(Findable, Lockable, HasSigning, HasCertificates, Protocol):
     """What requests are taken into, and decided on."""
+
+
+def ask(
+    workspace: Asking, subjects: list[str], hashed: list[str], record: str, key: str
+) -> TakenDocument:
+    """Take requests, by ids or by hashes of ids, and tell which of them were open before and who is
+    in the data: what `s3t request` and any other door answer. Raises as `take_requests` and
+    `take_hashed` do."""
+    open_before = {r.request_id for r in workspace.requests.pending()}
+    taken = (
+        take_hashed(workspace, hashed, key)
+        if hashed
+        else take_requests(workspace, subjects, record, key)
+    )
+    ids, states = [r.request_id for r in taken], states_of(workspace, taken)
+    return {
+        "requests": [
+            {
+                "id": r.request_id,
+                "received": r.received,
+                "due": r.due,
+                "state": states[r.request_id],
+            }
+            for r in taken
+        ],
+        "open_before": [i for i in ids if i in open_before],
+        "found": people_found(workspace, subjects, hashed, record, ids),
+    }
+
+
+def told_ended(document: TakenDocument, record: str) -> str:
+    """Why what was asked with an idempotency key is not going to happen, "" where it is, or has
+    happened: the key stands for a request that is closed."""
+    states = {r["id"]: r["state"] for r in document["requests"]}
+    if any(state in get_args(ClosingKind) for state in states.values()):
+        return (
+            "what was asked with this key before was withdrawn or rejected, so nothing of it is "
+            "pending"
+        )
+    back = (
+        each["found"] == "in the data" and states[each["request"]] in get_args(ErasureOutcome)
+        for each in document["found"]
+    )
+    if not record and any(back):
+        return (
+            "what was asked with this key before was carried out, and whoever it is about is in "
+            "the data again, so nothing of it is pending"
+        )
+    return ""
 
 
 def take_requests(
@@ -124,6 +174,20 @@ def states_of(workspace: Asking, requests: Iterable[DeletionRequest]) -> dict[st
         workspace.config.erasure.needs_approval,
     )
     return {r.request_id: view_of(r, known, needs, now).state for r in requests}
+
+
+def list_with_look_alikes(
+    workspace: Asking, state: str = "", due_within_days: float | None = None
+) -> RequestsDocument:
+    """What `list_requests` lists, with how many other spellings of the id of each open request are
+    in the data."""
+    listed = list_requests(workspace, state, due_within_days)
+    open_ones = {r["id"] for r in listed if r["days_left"] is not None}
+    pending = workspace.requests.pending() if open_ones else []
+    near = look_alikes(workspace, [r for r in pending if r.request_id in open_ones])
+    asked = {r.subject for r in pending if not r.record}
+    others = {request: len(found - asked) for request, found in near.items()}
+    return {"requests": [{**r, "others": others.get(r["id"])} for r in listed]}
 
 
 def list_requests(

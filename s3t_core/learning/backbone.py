@@ -249,7 +249,7 @@ def is_vision(backbone: Backbone) -> bool:
     return _reads_images(AutoConfig.from_pretrained(backbone.path, trust_remote_code=False))
 
 
-def _reads_images(config: Any) -> bool:
+def _reads_images(config: object) -> bool:
     return hasattr(config, "image_size") and not hasattr(config, "vocab_size")
 
 

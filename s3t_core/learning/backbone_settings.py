@@ -4,7 +4,6 @@ has no digest and could be changed under the stages that stand on it."""
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from s3t_core.errors import UsageError
 
@@ -44,7 +43,7 @@ def check_settings(settings: list[Path], hashed: set[str]) -> None:
                 )
 
 
-def _has_another_loaded(key: str, value: Any, folder: Path, hashed: set[str]) -> bool:
+def _has_another_loaded(key: str, value: object, folder: Path, hashed: set[str]) -> bool:
     told = [v for v in _listed(value) if isinstance(v, str)]
     if key == _TOKENIZERS:
         return not set(told) <= hashed
@@ -68,9 +67,9 @@ def _leads_elsewhere(told: str, folder: Path, hashed: set[str]) -> bool:
     return any(p.is_file() or "/" in told for p in there) and told not in hashed
 
 
-def _members(value: Any) -> Iterator[tuple[str, Any]]:
+def _members(value: object) -> Iterator[tuple[str, object]]:
     """Every member of every object in a JSON value."""
-    waiting = [value]
+    waiting: list[object] = [value]
     while waiting:
         each = waiting.pop()
         if isinstance(each, dict):
@@ -80,5 +79,5 @@ def _members(value: Any) -> Iterator[tuple[str, Any]]:
             waiting += each
 
 
-def _listed(value: Any) -> list[Any]:
+def _listed(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]

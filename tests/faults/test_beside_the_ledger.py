@@ -7,12 +7,11 @@ import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from flows.adapters.database import Database, SqlLedger, seal_of
-from flows.cli.requests import RETURNED
 from flows.metrics import text_of
 from flows.supervisor.serving import why_at_once
 from flows.use_cases.evidence import write_bundle, write_ledger
@@ -29,7 +28,7 @@ from s3t_core.erasure.dsse import sign, statement_of
 from s3t_core.erasure.ledger import leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import key_id
-from s3t_core.erasure.vocabulary import STEPS
+from s3t_core.erasure.vocabulary import STEPS, ClosingKind
 from s3t_core.errors import LedgerError, S3TError, StorageError, UsageError, WorkspaceError
 from tests.faults.carried import carry_out, plan_for, step
 
@@ -524,7 +523,11 @@ def test_a_key_of_a_withdrawn_request_is_told_as_that(place: Workspace) -> None:
     withdraw(place, first.request_id)
     again = take_requests(place, ["person 1"], key="ticket 9")
     state = {r["id"]: r["state"] for r in list_requests(place)}[again[0].request_id]
-    assert again[0].request_id == first.request_id and state == "withdrawal" and state in RETURNED
+    assert (
+        again[0].request_id == first.request_id
+        and state == "withdrawal"
+        and state in get_args(ClosingKind)
+    )
 
 
 def test_a_rejection_cut_before_it_closed_is_not_taken_for_the_withdrawal_that_followed(

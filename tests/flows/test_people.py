@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.cli.requests import told_beside
+from flows.cli.telling import told_beside
 from flows.prefect_flows.erase import erase
 from flows.use_cases.finding import (
     erased_in,

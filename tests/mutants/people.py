@@ -5,7 +5,7 @@ from tests.mutants.mutant import Mutant
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="keys: who was erased and came back is asked for",
-        where="flows/cli/requests.py::told_ended",
+        where="flows/use_cases/requests.py::told_ended",
         takes="not record and any(back)",
         puts="False",
         fails="tests/unit/test_request_told.py::came_back or in_the_data_again",
@@ -26,7 +26,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="people: a hold on a look-alike is told as any",
-        where="flows/cli/requests.py::_render_held",
+        where="flows/cli/telling.py::render_held",
         takes="found['found'] != 'in the data' and (not found['erased'])",
         puts="False",
         fails="tests/flows/test_people.py::look_alike_or_on_nobody",
@@ -103,8 +103,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="request: one that is open already counts as another",
-        where="flows/cli/requests.py::request",
-        takes="r.request_id in open_before",
+        where="flows/use_cases/requests.py::ask",
+        takes="i in open_before",
         puts="False",
         fails="tests/flows/test_cli.py::begin_with_a_hyphen",
     ),
@@ -355,7 +355,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="people: ids of a file stand on the terminal",
-        where="flows/cli/requests.py::_who",
+        where="flows/cli/telling.py::_who",
         takes="f\"line {found['line']}\" if found['line'] else repr(found['subject'])",
         puts="repr(found['subject'])",
         fails="tests/flows/test_people.py::by_its_line",

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from flows.cli.app import _render_check, _render_healed
+from flows.cli.app import _render_check
 from flows.cli.base import told_registry
 from flows.cli.evidence import _own_public_keys, _render_audit
+from flows.cli.telling import render_healed
 from flows.use_cases.reconciling import Healed
 from flows.use_cases.status import UNASKED
 from s3t_core.errors import UsageError, WorkspaceError
@@ -49,9 +50,9 @@ def test_who_verifies_outside_a_workspace_is_asked_for_a_key(
 
 def test_what_a_restore_brought_back_is_told_in_words() -> None:
     healed = asdict(Healed(stages=2, registry=True, data=True))
-    [line] = _render_healed(healed)
+    [line] = render_healed(healed)
     assert line.endswith("put right: 2 stage(s), the registry, the data directory.")
-    assert _render_healed(asdict(Healed())) == []
+    assert render_healed(asdict(Healed())) == []
 
 
 def test_an_audit_says_what_to_send_and_how_it_is_checked() -> None:
