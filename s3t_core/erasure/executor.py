@@ -143,9 +143,11 @@ class Eraser:
         self._sought_again: set[str] = set()
 
     def draft(self) -> Draft | None:
-        """Step 1, of which nothing is written yet: the plan that a killed run left open, else a new
-        one for all pending requests that are neither held nor wait for approval, else one whose
-        requests were set aside, and of whom nothing is found any more; None without any."""
+        """What there is to do. The plan that a killed run left open, else a new one, of which
+        nothing is written yet, for all pending requests that are neither held nor wait for
+        approval, else one whose requests were set aside, and of whom nothing is found any more
+        (which is written: it goes on); None without any. Ids as given that no open request needs
+        are destroyed before."""
         state = self.ports.ledger.state()
         begun = state.plan.plan if state.plan is not None else None
         plans = [*state.uncertified, *([begun.plan_id] if begun else [])]
