@@ -280,7 +280,7 @@ def _closing(
         f"  s3t verify .s3t/certificates/{certificate}",
         '  s3t predict "the smell of rain"',
         "  s3t retrain                                  train anew what was deactivated",
-        "  s3t report                                   what an auditor reads: HTML, PDF, JSON",
+        "  s3t audit                                    what an auditor reads: HTML, PDF, JSON",
         "With data of your own: s3t init my-model, then the README.",
     ):
         console.print(line, highlight=False, markup=False)
