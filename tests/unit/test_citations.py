@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+_DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 _CODE = [
     p for room in ("flows", "s3t_core", "infra", "benchmarks") for p in (ROOT / room).rglob("*.py")
 ]
@@ -71,12 +72,7 @@ def test_every_hazard_has_the_test_that_its_line_names(number: str) -> None:
     assert all(any(f"def test_{n}_" in f.read_text() for f in files) for n in tests)
 
 
-@pytest.mark.parametrize(
-    "name",
-    sorted(
-        p.relative_to(ROOT).as_posix() for p in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-    ),
-)
+@pytest.mark.parametrize("name", [p.relative_to(ROOT).as_posix() for p in _DOCUMENTS])
 def test_every_document_that_a_document_points_to_is_there(name: str) -> None:
     path = ROOT / name
     gone = [
