@@ -632,12 +632,12 @@ class SqlLedger:
 
 
 @dataclass(frozen=True)
-class Asked:
+class NewRequest:
     """A request to be accepted, the salt of its commitment, and the event that tells of it."""
 
     request: DeletionRequest
     salt: str
-    told: events.RequestTaken
+    event: events.RequestTaken
 
 
 class SqlRequestBook:
@@ -646,22 +646,26 @@ class SqlRequestBook:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def accept(self, asked: Iterable[Asked]) -> list[DeletionRequest]:
+    def accept(self, new: Iterable[NewRequest]) -> list[DeletionRequest]:
         """Make requests durable, in one transaction. The same subject or record while one is
         pending is that one request; so is, for ever, one that was asked with the same idempotency
         key. Both the ledger says. Raises LedgerError where a table says otherwise: what was
         acknowledged by it alone would be nowhere."""
-        asked = list(asked)
+        new = list(new)
         with self._database.transaction() as connection:
             state = self._database.caught_up(connection).state
             waiting = {r.suppression: i for i, r in state.requests.items() if state.is_open(i)}
-            taken = [_accepted(connection, a, state, waiting) for a in asked]
+            taken = [_accepted(connection, each, state, waiting) for each in new]
             _check_written(
                 connection,
                 _REQUESTS,
-                [_row_of(a) for (_, told), a in zip(taken, asked, strict=True) if told is a.told],
+                [
+                    _row_of(each)
+                    for (_, event), each in zip(taken, new, strict=True)
+                    if event is each.event
+                ],
             )
-            self._database.append(connection, [told for _, told in taken if told is not None])
+            self._database.append(connection, [event for _, event in taken if event is not None])
         return [request for request, _ in taken]
 
     def pending(self) -> list[DeletionRequest]:
@@ -777,35 +781,35 @@ _NEW_REQUEST = insert(_REQUESTS)
 
 
 def _accepted(
-    connection: Connection, asked: Asked, state: State, waiting: Mapping[str, str]
+    connection: Connection, new: NewRequest, state: State, waiting: Mapping[str, str]
 ) -> tuple[DeletionRequest, LedgerEvent | None]:
     """The request that now stands for what was asked, and what to tell of that. `waiting`: by
     suppression digest, the open requests of the ledger."""
-    request, once = asked.request, asked.told.once
+    request, once = new.request, new.event.once
     before = state.once.get(once)
     if before is not None:
         return _known(connection, before, request, state), None
     same = waiting.get(request.suppression)
     if same is not None:
         again = events.RequestRepeated(
-            time=asked.told.time,
+            time=new.event.time,
             request=same,
             once=once,
         )
         return _known(connection, same, request, state), again if once else None
-    connection.execute(_NEW_REQUEST, _row_of(asked))
-    return request, asked.told
+    connection.execute(_NEW_REQUEST, _row_of(new))
+    return request, new.event
 
 
-def _row_of(asked: Asked) -> dict[str, object]:
-    request = asked.request
+def _row_of(new: NewRequest) -> dict[str, object]:
+    request = new.request
     return {
         "id": request.request_id,
         "subject": request.subject,
         "record": request.record,
         "suppression": request.suppression,
         "commitment": request.commitment,
-        "salt": asked.salt,
+        "salt": new.salt,
         "received": request.received,
         "due": request.due,
         "certificate": "",

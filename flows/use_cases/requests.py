@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, get_args
+from typing import Protocol, get_args
 
-from flows.adapters.database import Asked, new_salt
+from flows.adapters.database import NewRequest, new_salt
 from flows.use_cases.documents import RequestListed, RequestsDocument, TakenDocument
 from flows.use_cases.finding import Findable, look_alikes, people_found, rule_of, spelt
 from flows.use_cases.quoting import check_quotes_nobody
@@ -120,19 +120,19 @@ def take_requests(
         raise UsageError("expected at least one subject id, got none")
     _check_ids(workspace, subjects, record)
     people: dict[str, list[str]] = {}
-    for given, under in spelt(workspace, subjects).items():
-        people.setdefault(under, []).append(given)
-    under = spelt_under(rule_of(workspace), record)
+    for given, subject in spelt(workspace, subjects).items():
+        people.setdefault(subject, []).append(given)
+    spelt_record = spelt_under(rule_of(workspace), record)
     return _take_all(
         workspace,
         [
-            _asked(
+            _new_by_id(
                 workspace,
                 given,
                 subject,
-                under,
+                spelt_record,
                 key,
-                [record, under] if record else [*given, subject],
+                [record, spelt_record] if record else [*given, subject],
             )
             for subject, given in people.items()
         ],
@@ -148,19 +148,19 @@ def take_hashed(workspace: Asking, hashed: list[str], key: str = "") -> list[Del
     return _take_all(
         workspace,
         [
-            _asked_by_hash(workspace, algorithm, digits, key)
+            _new_by_hash(workspace, algorithm, digits, key)
             for algorithm, digits in dict.fromkeys(map(parse_hashed, hashed))
         ],
     )
 
 
-def _take_all(workspace: Asking, asked: list["_Wanted"]) -> list[DeletionRequest]:
-    if len(asked) > _BATCH:
-        _check_not_begun(workspace, asked)
+def _take_all(workspace: Asking, new: list["_NewWithIds"]) -> list[DeletionRequest]:
+    if len(new) > _BATCH:
+        _check_not_begun(workspace, new)
     taken = [
         request
-        for begin in range(0, len(asked), _BATCH)
-        for request in _take(workspace, asked[begin : begin + _BATCH])
+        for begin in range(0, len(new), _BATCH)
+        for request in _take(workspace, new[begin : begin + _BATCH])
     ]
     workspace.signing.write_checkpoint()
     return taken
@@ -505,16 +505,20 @@ def _check_ids(workspace: Asking, subjects: list[str], record: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What is asked, and by what ids its rows are looked for."""
+class _NewWithIds:
+    """A request to be accepted, and the ids as given that its rows are looked for by."""
 
-    asked: Asked
+    new: NewRequest
     ids: list[str]
 
+    @property
+    def request_id(self) -> str:
+        return self.new.request.request_id
 
-def _asked(
+
+def _new_by_id(
     workspace: Asking, given: list[str], subject: str, record: str, key: str, ids: list[str]
-) -> _Wanted:
+) -> _NewWithIds:
     keys, rule = workspace.keys, rule_of(workspace)
     near = {n: None for each in given for n in near_digests(keys, each, subject, record, rule)}
     request = _request(
@@ -523,33 +527,22 @@ def _asked(
         record_digest(keys, subject, record) if record else "",
         suppression_digest(keys, subject, record),
     )
-    return _wanted(
-        workspace,
-        request,
-        f"{subject}\0{record}" if record else subject,
-        key,
-        list(dict.fromkeys(ids)),
-        {"near": list(near), "asked_by": "id", "forms": []},
-    )
+    who = (subject, record) if record else (subject,)
+    return _new(workspace, request, who, key, list(dict.fromkeys(ids)), near, "id")
 
 
-def _asked_by_hash(workspace: Asking, algorithm: str, digits: str, key: str) -> _Wanted:
+def _new_by_hash(workspace: Asking, algorithm: str, digits: str, key: str) -> _NewWithIds:
     keys, forms = workspace.keys, hashed_forms(workspace.keys, algorithm, digits)
     near = [form_digest(keys, form) for form in forms]
     request = _request(
         workspace, keyed_digest(keys.subject, "hashed", algorithm, digits).hex(), "", near[0]
     )
-    return _wanted(
-        workspace,
-        request,
-        f"{algorithm}:{digits}",
-        key,
-        [digits],
-        {"near": near, "asked_by": algorithm, "forms": list(forms)},
-    )
+    who = (f"{algorithm}:{digits}",)
+    return _new(workspace, request, who, key, [digits], near, algorithm, forms)
 
 
 def _request(workspace: Asking, subject: str, record: str, suppression: str) -> DeletionRequest:
+    """Without its commitment."""
     received = workspace.clock.now()
     return DeletionRequest(
         request_id=f"req-{uuid.uuid4().hex[:16]}",
@@ -562,100 +555,91 @@ def _request(workspace: Asking, subject: str, record: str, suppression: str) -> 
     )
 
 
-def _wanted(
+def _new(
     workspace: Asking,
-    unsealed: DeletionRequest,
-    who: str,
+    uncommitted: DeletionRequest,
+    who: tuple[str, ...],
     key: str,
     ids: list[str],
-    named: dict[str, Any],
-) -> _Wanted:
-    """`who`: what its commitment is of; `named`: how the person was named, as the ledger tells
-    it."""
+    near: Iterable[str],
+    asked_by: str,
+    forms: Iterable[str] = (),
+) -> _NewWithIds:
+    """The request with its commitment, which is of `who`, and the event that tells of it. `near`,
+    `asked_by` and `forms` say in the ledger how the person was named."""
     salt = new_salt()
-    request = replace(
-        unsealed, commitment=commitment(workspace.keys.commitment, salt, *who.split("\0", 1))
-    )
+    request = replace(uncommitted, commitment=commitment(workspace.keys.commitment, salt, *who))
     once = (
         keyed_digest(workspace.keys.suppression, "idempotency", key, request.suppression).hex()
         if key
         else ""
     )
-    return _Wanted(
-        Asked(
-            request,
-            salt,
-            events.RequestTaken(
-                time=request.received,
-                request=request.request_id,
-                subject=request.subject,
-                record=request.record,
-                suppression=request.suppression,
-                commitment=request.commitment,
-                salt=sha256_hex(salt.encode()),
-                due=request.due,
-                id_rule=tuple(rule_of(workspace)),
-                once=once,
-                ids=tuple(workspace.needles.digest_of(request.request_id, i) for i in ids),
-                **named,
-            ),
-        ),
-        ids,
+    event = events.RequestTaken(
+        time=request.received,
+        request=request.request_id,
+        subject=request.subject,
+        record=request.record,
+        suppression=request.suppression,
+        commitment=request.commitment,
+        salt=sha256_hex(salt.encode()),
+        due=request.due,
+        id_rule=tuple(rule_of(workspace)),
+        once=once,
+        ids=tuple(workspace.needles.digest_of(request.request_id, i) for i in ids),
+        near=tuple(near),
+        asked_by=asked_by,
+        forms=tuple(forms),
     )
+    return _NewWithIds(NewRequest(request, salt, event), ids)
 
 
-def _take(workspace: Asking, wanted: list[_Wanted]) -> list[DeletionRequest]:
+def _take(workspace: Asking, new: list[_NewWithIds]) -> list[DeletionRequest]:
     """The ids as given are on disk before the requests are; those of a request that was there
     already go again, and so do all of them where none was accepted."""
-    asked = [w.asked for w in wanted]
     with workspace.needles.accepting():
         try:
-            workspace.needles.keep_ids({w.asked.request.request_id: w.ids for w in wanted})
-            _check_not_begun(workspace, wanted)
-            accepted = workspace.requests.accept(asked)
+            workspace.needles.keep_ids({n.request_id: n.ids for n in new})
+            _check_not_begun(workspace, new)
+            accepted = workspace.requests.accept([n.new for n in new])
         except BaseException:
-            _forget(workspace, asked)
+            _forget(workspace, [n.request_id for n in new])
             raise
-        again = [
-            (w, r)
-            for w, r in zip(wanted, accepted, strict=True)
-            if w.asked.request.request_id != r.request_id
-        ]
+        again = [(n, r) for n, r in zip(new, accepted, strict=True) if n.request_id != r.request_id]
         if again:
-            _fill_in(workspace, [(w, r) for w, r in again if not r.certificate])
-            workspace.needles.destroy("", [w.asked.request.request_id for w, _ in again])
+            _fill_in(workspace, [(n, r) for n, r in again if not r.certificate])
+            workspace.needles.destroy("", [n.request_id for n, _ in again])
     return accepted
 
 
-def _forget(workspace: Asking, asked: Iterable[Asked]) -> None:
+def _forget(workspace: Asking, request_ids: list[str]) -> None:
     """Destroy the ids of requests that were not accepted. A server may have accepted them and died
     before it said so: where nobody can tell, they stay until the next erase run asks again."""
     with suppress(S3TError):
         known = {r.request_id for r in workspace.requests.all()}
-        workspace.needles.destroy("", {a.request.request_id for a in asked} - known)
+        workspace.needles.destroy("", set(request_ids) - known)
 
 
-def _fill_in(workspace: Asking, again: Sequence[tuple[_Wanted, DeletionRequest]]) -> None:
+def _fill_in(workspace: Asking, again: Sequence[tuple[_NewWithIds, DeletionRequest]]) -> None:
     """Asking again gives the id back to an open request that has lost it, after a restore of older
     files, and adds another spelling of it, of which the ledger is told: what it was told of, a
     restore does not lose in silence. `again`: what was asked, with the request that stands for
     it."""
     state, kept = workspace.ledger.state(), {}
     told: list[LedgerEvent] = []
-    for wanted, request in again:
+    for new, request in again:
         asked, known = (
             state.requests[request.request_id],
             workspace.needles.ids_of(request.request_id),
         )
-        kept[request.request_id] = [i for i in wanted.ids if i not in known]
-        new = _new_spellings(workspace, wanted, request.request_id, asked)
-        if new:
-            near = [n for n in wanted.asked.told.near if n not in asked.near]
+        kept[request.request_id] = [i for i in new.ids if i not in known]
+        spellings = _new_spellings(workspace, new, request.request_id, asked)
+        if spellings:
+            near = [n for n in new.new.event.near if n not in asked.near]
             told.append(
                 events.RequestSpelt(
                     time=workspace.now(),
                     request=request.request_id,
-                    ids=tuple(new),
+                    ids=tuple(spellings),
                     near=tuple(near),
                 )
             )
@@ -664,30 +648,30 @@ def _fill_in(workspace: Asking, again: Sequence[tuple[_Wanted, DeletionRequest]]
         try:
             workspace.ledger.append(*told)
         except LedgerError:
-            _check_not_begun(workspace, [wanted for wanted, _ in again], "The others were accepted")
+            _check_not_begun(workspace, [new for new, _ in again], "The others were accepted")
             raise
 
 
 def _new_spellings(
-    workspace: Asking, wanted: _Wanted, request_id: str, asked: RequestRecord
+    workspace: Asking, new: _NewWithIds, request_id: str, asked: RequestRecord
 ) -> list[str]:
     """Digests of the ids as given that the ledger was not told of for a request."""
     return [
         d
-        for d in (workspace.needles.digest_of(request_id, i) for i in wanted.ids)
+        for d in (workspace.needles.digest_of(request_id, i) for i in new.ids)
         if d not in asked.ids
     ]
 
 
 def _check_not_begun(
-    workspace: Asking, wanted: Iterable[_Wanted], others: str = "Nothing was accepted"
+    workspace: Asking, new: Iterable[_NewWithIds], others: str = "Nothing was accepted"
 ) -> None:
     """Raises UsageError for another spelling of an id whose erasure has begun: what it searches for
     is settled."""
     state = workspace.ledger.state()
     begun = {state.requests[r].suppression: r for r in state.begun if state.is_open(r)}
-    for each in wanted:
-        request_id = begun.get(each.asked.request.suppression)
+    for each in new:
+        request_id = begun.get(each.new.request.suppression)
         if request_id and _new_spellings(workspace, each, request_id, state.requests[request_id]):
             raise UsageError(
                 "expected the id as it was given before, got another spelling of it for "

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flows.adapters.database import Asked, Database, SqlLedger, SqlRequestBook
+from flows.adapters.database import Database, NewRequest, SqlLedger, SqlRequestBook
 from flows.adapters.local import workspace_lock
 from flows.adapters.marks import OWNER
 from flows.prefect_flows.erase import erase
@@ -207,10 +207,10 @@ def test_whoever_has_the_old_database_open_is_refused(place: Workspace, elsewher
     with pytest.raises(Cut):
         migrate(place.root, elsewhere, "there.toml", _cut_at("what is left"))
     with pytest.raises(StorageError):
-        late.accept([Asked(request, "salt", {"type": "request", "once": ""})])
+        late.accept([NewRequest(request, "salt", {"type": "request", "once": ""})])
     migrate(place.root, "", "", quietly)
     with pytest.raises(StorageError):
-        late.accept([Asked(request, "salt", {"type": "request", "once": ""})])
+        late.accept([NewRequest(request, "salt", {"type": "request", "once": ""})])
 
 
 def test_a_move_can_be_undone_before_the_database_has_moved(

@@ -187,7 +187,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: asking again fills nothing in",
         where="flows/use_cases/requests.py::_take",
-        takes="_fill_in(workspace, [(w, r) for w, r in again if not r.certificate])",
+        takes="_fill_in(workspace, [(n, r) for n, r in again if not r.certificate])",
         puts="",
         fails="tests/faults/test_beside_the_ledger.py::asking_again",
     ),
@@ -208,7 +208,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: the first of many are accepted where one is refused",
         where="flows/use_cases/requests.py::_take_all",
-        takes="_check_not_begun(workspace, asked)",
+        takes="_check_not_begun(workspace, new)",
         puts="pass",
         fails="tests/flows/test_cut_off.py::nothing_of_many",
     ),
@@ -230,7 +230,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: a request that failed leaves its id",
         where="flows/use_cases/requests.py::_take",
-        takes="_forget(workspace, asked)",
+        takes="_forget(workspace, [n.request_id for n in new])",
         puts="pass",
         fails="tests/faults/test_requests.py::leaves_no_id",
     ),
