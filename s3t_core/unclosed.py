@@ -4,9 +4,11 @@ Where a process closes a file, through any descriptor, the kernel takes away eve
 the process has on it (fcntl(2)). SQLite locks so: whoever reads a database as a file and closes it
 has a transaction that another thread is in the middle of go on without its lock, and other
 processes write between (https://www.sqlite.org/howtocorrupt.html, 2.2). So the descriptor of a
-database stays open for as long as the process runs and the file has a name.
+database stays open for as long as the process runs and the file has a name, and so does that of an
+empty file that is open here already: a database that is being made.
 """
 
+import contextlib
 import io
 import os
 import threading
@@ -22,7 +24,7 @@ _LOCKED = "-shm"
 """The end of the name of the file on which SQLite locks a database with a write-ahead log."""
 _MOST = 256
 """Descriptors that stay. Of more databases than that, those that were not read for longest are
-closed."""
+closed, if nothing else in this process has them open."""
 _open: dict[tuple[int, int], int] = {}
 """By device and inode, the one that was read last at the end."""
 _readers: Counter[int] = Counter()
@@ -94,7 +96,8 @@ def _is_locked_on(descriptor: int, name: str) -> bool:
     except OSError:
         os.close(descriptor)
         raise
-    return name.endswith(_LOCKED) or head == SQLITE_MAGIC
+    is_new = not head and _is_open_otherwise(descriptor)
+    return name.endswith(_LOCKED) or head == SQLITE_MAGIC or is_new
 
 
 def _keep(descriptor: int) -> None:
@@ -104,5 +107,22 @@ def _keep(descriptor: int) -> None:
     _open[status.st_dev, status.st_ino] = descriptor
     for key, other in list(_open.items()):
         unnamed = not os.fstat(other).st_nlink
-        if other != descriptor and not _readers[other] and (unnamed or len(_open) > _MOST):
+        if other == descriptor or _readers[other]:
+            continue
+        if unnamed or (len(_open) > _MOST and not _is_open_otherwise(other)):
             os.close(_open.pop(key))
+
+
+def _is_open_otherwise(descriptor: int) -> bool:
+    """Whether this process has the file open by another descriptor as well, which may have locked
+    it; True where nobody can tell."""
+    file, ours = os.fstat(descriptor), Path("/proc/self/fd")
+    try:
+        others = [int(entry.name) for entry in ours.iterdir() if int(entry.name) != descriptor]
+    except OSError:
+        return True
+    for other in others:
+        with contextlib.suppress(OSError):  # that of the listing is closed by now
+            if os.path.samestat(file, os.fstat(other)):
+                return True
+    return False

@@ -45,6 +45,8 @@ cut into tokens."""
 _TOKENIZER = "tokenizer.json"
 """All of a tokenizer in one file."""
 
+_POOLER = "pooler"
+
 _LOADED = ["*.json", "*.safetensors", "*.txt", "*.model"]
 """What is fetched of a model: no code and no pickles."""
 
@@ -169,21 +171,40 @@ def load_model(
     """The backbone with every parameter frozen, in inference mode (no dropout: frozen layers repeat
     exactly), fp32.
 
+    Raises UsageError where a weight is not in its files.
+
     `devices`: where each module lies, a layer also on disk, when it is larger than one device
     (learning.device_map); all of it lies on the CPU without.
     """
     placed = {"device_map": dict(devices)} if devices else {}
     with _no_progress_bar():
-        model: torch.nn.Module = AutoModel.from_pretrained(
+        model: torch.nn.Module
+        model, told = AutoModel.from_pretrained(
             backbone.path,
             trust_remote_code=False,
             dtype=torch.float32,
             use_safetensors=True,
             attn_implementation="eager",
+            output_loading_info=True,
             **placed,
         )
+    _check_loaded({str(name) for name in (*told["missing_keys"], *told["mismatched_keys"])})
     model.requires_grad_(False)
     return model.eval()
+
+
+def _check_loaded(missing: set[str]) -> None:
+    """That every weight that decides a hidden state was in the files: what is not there,
+    transformers draws at random, in each process anew. A pooler stands behind the last hidden
+    state; nothing here asks it. Raises UsageError."""
+    drawn = sorted(name for name in missing if _POOLER not in name.split("."))
+    if drawn:
+        raise UsageError(
+            f"expected the backbone's *.safetensors to have every weight of its config.json, got "
+            f"{len(drawn)} that are not there or have another shape ({drawn[0]}, for one), which "
+            "would be drawn at random: load the model and save it anew with `save_pretrained`, "
+            "under the names that its class has"
+        )
 
 
 @contextlib.contextmanager

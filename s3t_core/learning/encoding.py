@@ -102,11 +102,16 @@ class ImageReader:
         return sum(torch.as_tensor(i)[0].numel() for i in items) // 256
 
 
+_FORMATS = ("PNG", "JPEG")
+"""Pillow reads many more. For some (EPS) it writes the row to a file and starts another program."""
+
+
 def _image(text: str) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return Image.open(io.BytesIO(base64.b64decode(text, validate=True))).convert("RGB")
+        file = io.BytesIO(base64.b64decode(text, validate=True))
+        return Image.open(file, formats=_FORMATS).convert("RGB")
     except (
         binascii.Error,
         ValueError,

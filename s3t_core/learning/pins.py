@@ -46,6 +46,7 @@ PREFIXES = (
     "CUBLAS",
     "CUDNN_",
     "NVIDIA_TF32_",
+    "JSIMD_",  # libjpeg-turbo, by which Pillow decodes
 )
 NAMES = frozenset(
     {

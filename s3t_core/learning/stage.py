@@ -20,7 +20,7 @@ from torch import Tensor
 
 from s3t_core.errors import TrainingError, UsageError
 from s3t_core.learning.activations import Activations
-from s3t_core.learning.backbone import Backbone, load_model, tokenizer_code
+from s3t_core.learning.backbone import Backbone, is_vision, load_model, tokenizer_code
 from s3t_core.learning.device_map import device_map
 from s3t_core.learning.encoding import Encoded, Reader, encode, in_order, load_reader
 from s3t_core.learning.fingerprint import fingerprint
@@ -58,7 +58,6 @@ def numeric_profile(threads: int, device: str, backbone: Backbone) -> NumericPro
     import accelerate
     import numpy
     import peft
-    import PIL
     import safetensors
     import transformers
 
@@ -70,13 +69,27 @@ def numeric_profile(threads: int, device: str, backbone: Backbone) -> NumericPro
         threads=threads,
         bfloat16=device == "cpu" and torch.cpu._is_avx512_bf16_supported(),
         tokenizers=tokenizer_code(backbone),
-        pillow=PIL.__version__,
+        pillow=_pillow(is_vision(backbone)),
         safetensors=safetensors.__version__,
         numpy=numpy.__version__,
         accelerate=accelerate.__version__,
         cpu_vendor=_vendor(),
         fingerprint=fingerprint(threads, device),
     )
+
+
+def _pillow(reads_images: bool) -> str:
+    """The version of what reads images, and of the libraries that it was built with where images
+    are read: the same Pillow decodes a JPEG to other pixels with another one."""
+    import PIL
+    from PIL import features
+
+    told = [str(PIL.__version__)]
+    for name in ("jpg", "zlib") if reads_images else ():
+        told.append(f"{name} {features.version(name)}")
+    if reads_images:
+        told.append(f"turbo {features.version('libjpeg_turbo')}")
+    return ", ".join(told)
 
 
 def _vendor() -> str:

@@ -1,13 +1,20 @@
 """Any Hugging Face encoder; and the real backbone on real text, in processes of their own."""
 
+import base64
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import (
     DistilBertConfig,
     DistilBertModel,
@@ -21,8 +28,14 @@ from flows.adapters.runner import ProcessRunner
 from flows.examples import example_config, rows
 from s3t_core.config import Config
 from s3t_core.domain import SliceId
-from s3t_core.errors import BackboneChanged, GuaranteeError, TrainingError, UsageError
-from s3t_core.learning.backbone import find_backbone, layer_stack, modules_in_layers
+from s3t_core.errors import BackboneChanged, DataError, GuaranteeError, TrainingError, UsageError
+from s3t_core.learning.backbone import (
+    find_backbone,
+    layer_stack,
+    load_model,
+    modules_in_layers,
+)
+from s3t_core.learning.encoding import _image
 from s3t_core.learning.jobs import DescribeJob, FileRef, StageJob
 from s3t_core.learning.recipe import NumericProfile, make_recipe, wanted
 from s3t_core.learning.store import LocalStageStore
@@ -230,6 +243,73 @@ def test_a_tokenizer_that_is_put_together_from_several_files_has_a_digest_of_wha
         (tmp_path / "words").write_text("\n".join(special + words))
         told.append(find_backbone(str(path)).tokenizer_digest)
     assert told[0] == told[2] != told[1]
+
+
+def _without_two(weights: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in weights.items() if not k.endswith("output.dense.weight")}
+
+
+def _under_a_prefix(weights: dict[str, Any]) -> dict[str, Any]:
+    return {f"module.{k}": v for k, v in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "settings"),
+    [
+        (_without_two, {}),
+        (_under_a_prefix, {}),
+        (dict, {"num_hidden_layers": 9}),
+        (dict, {"intermediate_size": 17}),
+    ],
+    ids=["some are missing", "other names", "a layer too many", "another shape"],
+)
+def test_weights_that_the_files_lack_are_not_drawn_at_random(
+    tiny_backbone: Path,
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], dict[str, Any]],
+    settings: dict[str, object],
+) -> None:
+    """In each process anew: under equal digests and keys."""
+    path = Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
+    file = path / "model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+    _set(path, "config.json", settings)
+    with pytest.raises((UsageError, RuntimeError), match=r"not there or have another|mismatch"):
+        load_model(find_backbone(str(path)))
+
+
+def test_a_pooler_that_nothing_asks_may_be_missing(tiny_backbone: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
+    file = path / "model.safetensors"
+    left = {k: v for k, v in load_file(file).items() if not k.startswith("pooler.")}
+    save_file(left, file, metadata={"format": "pt"})
+    load_model(find_backbone(str(path)))
+
+
+def test_a_row_that_is_another_kind_of_image_starts_no_program_and_writes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow has EPS drawn by Ghostscript, from a file that it writes for it."""
+    ran, within = tmp_path / "ran", tmp_path / "bin"
+    within.mkdir()
+    ghostscript = within / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{within}:{os.environ['PATH']}")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    picture = Image.new("RGB", (8, 8), (9, 99, 199))
+    for kind in ("EPS", "BMP", "GIF", "TIFF", "PPM", "ICO"):
+        packed = io.BytesIO()
+        picture.save(packed, kind)
+        with pytest.raises(DataError, match="PNG or JPEG"):
+            _image(base64.b64encode(packed.getvalue()).decode())
+    for kind in ("PNG", "JPEG"):
+        packed = io.BytesIO()
+        picture.save(packed, kind)
+        assert _image(base64.b64encode(packed.getvalue()).decode()).size == (8, 8)
+    assert not ran.exists() and not list(temporary.iterdir())
 
 
 def test_settings_that_name_what_has_a_digest_are_not(tiny_backbone: Path, tmp_path: Path) -> None:

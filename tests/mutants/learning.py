@@ -4,6 +4,20 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="backbone: weights that the files lack are drawn at random",
+        where="s3t_core/learning/backbone.py::_check_loaded",
+        takes="_POOLER not in name.split('.')",
+        puts="False",
+        fails="tests/exactness/test_backbones.py::not_drawn_at_random",
+    ),
+    Mutant(
+        name="images: a row starts a program",
+        where="s3t_core/learning/encoding.py::_image",
+        takes="Image.open(file, formats=_FORMATS)",
+        puts="Image.open(file)",
+        fails="tests/exactness/test_backbones.py::starts_no_program",
+    ),
+    Mutant(
         name="backbone: a tokenizer's words come from a path",
         where="s3t_core/learning/backbone_settings.py::_has_another_loaded",
         takes="key in _WITHIN and isinstance(value, str)",

@@ -75,6 +75,34 @@ def test_a_lock_of_this_process_stays_when_its_database_is_read(
         assert ours.execute("select * from t").fetchall() == [("ours",)]
 
 
+def test_a_database_that_is_being_made_keeps_its_lock(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as ours:
+        ours.execute("begin exclusive")
+        assert path.stat().st_size == 0
+        read_regular(path)
+        told = subprocess.run(
+            [sys.executable, "-c", _WRITES, str(path)], check=True, capture_output=True, text=True
+        )
+        assert told.stdout == "database is locked\n"
+
+
+def test_a_lock_stays_however_many_other_databases_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unclosed, "_MOST", 8)
+    path = _database(tmp_path / "a.db")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as ours:
+        ours.execute("begin immediate")
+        read_regular(path)
+        for number in range(30):
+            read_regular(_database(tmp_path / f"{number}.db"))
+        told = subprocess.run(
+            [sys.executable, "-c", _WRITES, str(path)], check=True, capture_output=True, text=True
+        )
+        assert told.stdout == "database is locked\n"
+
+
 def _database(path: Path) -> Path:
     with contextlib.closing(sqlite3.connect(path)) as made:
         made.execute("create table t (x)")
