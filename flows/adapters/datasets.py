@@ -40,7 +40,6 @@ from s3t_core.files import (
     is_half_written,
     md5_of,
     open_regular,
-    read_regular,
     remove_file,
     remove_tree,
     write_atomically,
@@ -518,18 +517,19 @@ class DvcDatasets:
         self, history: list[DatasetVersion], erased: list[Target], destroyed: set[str]
     ) -> bool:
         """Bring the recorded version (the last of `history`) back where files of an earlier one
-        stand in the data directory, or objects of it are lost: from the files themselves without
-        the rows of the `erased`, which gives the same bytes, else from cache or remote.
-        `destroyed`: md5 of objects that were destroyed, which may be back. Whether it was done.
-        Files that nobody recorded are left alone: they may be a new snapshot, and `find` refuses
-        them. Raises StorageError, and has changed nothing then, where a file of the recorded
-        version can be had nowhere."""
+        stand in the data directory, objects of it are lost, or data.dvc names another: from the
+        files themselves without the rows of the `erased`, which gives the same bytes, else from
+        cache or remote. `destroyed`: md5 of objects that were destroyed, which may be back. Whether
+        it was done. Files that nobody recorded are left alone: they may be a new snapshot, and
+        `find` refuses them. Raises StorageError, and has changed nothing then, where a file of the
+        recorded version can be had nowhere."""
         self.check_footing()
         dataset = history[-1]
         files = _files_of(dataset)
         paths = {self.data / name: version for name, version in files.items()}
-        whole = _is_version(self.data, paths)
-        if whole and self._stored_everywhere({v.md5 for v in paths.values()} | {dataset.version}):
+        whole, objects = _is_version(self.data, paths), {v.md5 for v in paths.values()}
+        is_named = self.repository.pointed_to() == dataset.version
+        if whole and is_named and self._stored_everywhere(objects | {dataset.version}):
             return False
         if not whole:
             if not self._is_earlier(set(paths), history):
@@ -559,6 +559,8 @@ class DvcDatasets:
                 for name, source in sources.items():
                     if source and source != self.data / name:
                         write_atomically(self.data / name, source.read_bytes())
+        if self.repository.pointed_to() is None:
+            remove_file(self.root / "data.dvc")
         found = self.add(dataset)
         if found.version != dataset.version or not _is_version(self.data, paths):
             raise StorageError(
@@ -666,10 +668,7 @@ class DvcDatasets:
             self._check_named(history[-1])
 
     def _check_named(self, dataset: DatasetVersion) -> None:
-        try:
-            named = yaml.safe_load(read_regular(self.root / "data.dvc"))["outs"][0]["md5"]
-        except (OSError, UnicodeError, yaml.YAMLError, LookupError, TypeError):
-            named = None
+        named = self.repository.pointed_to()
         if named != dataset.version:
             raise GuaranteeError(
                 "expected data.dvc to name the recorded data version, got "

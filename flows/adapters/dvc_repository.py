@@ -10,10 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from flows.adapters.git import run_git
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.errors import StorageError
-from s3t_core.files import SHARED_MODE, write_atomically
+from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -60,6 +62,13 @@ class DvcRepository:
                 ".dvc/config, or from the user's or system's DVC configuration"
             )
         return [S3Blobs(url) for url in self.own_remotes() if is_bucket(url)]
+
+    def pointed_to(self) -> object:
+        """The version that data.dvc names, None where it names none."""
+        try:
+            return yaml.safe_load(read_regular(self.root / "data.dvc"))["outs"][0]["md5"]
+        except (OSError, UnicodeError, yaml.YAMLError, LookupError, TypeError):
+            return None
 
     def remotes(self) -> list[str]:
         """Addresses of the configured remotes, also of those that a user's or the system's

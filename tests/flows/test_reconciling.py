@@ -144,6 +144,24 @@ def test_files_from_before_the_erasure_are_destroyed_again(erased: Any) -> None:
     }
 
 
+@pytest.mark.parametrize("how", ["from before", "lost", "of nobody"])
+def test_a_data_dvc_that_names_another_version_is_put_right(erased: Any, how: str) -> None:
+    """What it names was destroyed: whoever went by it, as DVC does, would find nothing."""
+    place, backup, _ = erased
+    pointer = place.root / "data.dvc"
+    before = pointer.read_bytes()
+    if how == "from before":
+        put_back(backup, place.root, "data.dvc")
+        assert pointer.read_bytes() != before
+    elif how == "lost":
+        pointer.unlink()
+    else:
+        pointer.write_text("outs: none\n")
+    assert erase(str(place.root))["healed"]["data"] is True
+    assert pointer.read_bytes() == before
+    assert erase(str(place.root))["healed"]["data"] is False
+
+
 def test_a_version_whose_stages_the_restore_has_lost_serves_no_more_until_it_is_trained_again(
     erased: Any,
 ) -> None:

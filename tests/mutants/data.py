@@ -4,6 +4,13 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="healing: a data.dvc that names a destroyed version stays",
+        where="flows/adapters/datasets.py::DvcDatasets.put_back",
+        takes="self.repository.pointed_to() == dataset.version",
+        puts="True",
+        fails="tests/flows/test_reconciling.py::names_another_version",
+    ),
+    Mutant(
         name="places: only the cache of who runs it is known",
         where="flows/adapters/dvc_repository.py::DvcRepository.caches",
         takes="*(self.root / name / _OBJECTS for name in (DEFAULT_CACHE, *self._recorded()))",
