@@ -69,7 +69,7 @@ def find_backbone(model: str) -> Backbone:
     file.
     """
     path = _locate(model)
-    weights = sorted(path.glob("*.safetensors"))
+    weights = sorted(p for p in path.glob("*.safetensors") if p.is_file())
     if not (path / "config.json").is_file() or not weights:
         raise UsageError(
             f"expected a model directory with config.json and *.safetensors for {model!r}; "

@@ -278,6 +278,15 @@ def test_weights_that_the_files_lack_are_not_drawn_at_random(
         load_model(find_backbone(str(path)))
 
 
+def test_a_link_to_weights_that_are_gone_is_told(tiny_backbone: Path, tmp_path: Path) -> None:
+    """As the hub's cache has them, whose files somebody removed."""
+    path = Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
+    (path / "model.safetensors").unlink()
+    (path / "model.safetensors").symlink_to(tmp_path / "blobs" / "gone")
+    with pytest.raises(UsageError, match="safetensors"):
+        find_backbone(str(path))
+
+
 def test_a_pooler_that_nothing_asks_may_be_missing(tiny_backbone: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
     file = path / "model.safetensors"
