@@ -6,6 +6,7 @@ Every command takes `--json` (one JSON document on stdout, everything else on st
 them.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -71,7 +72,8 @@ def main() -> None:
 
 def _fail(error: S3TError) -> None:
     if "--json" in sys.argv:
-        print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+        with contextlib.suppress(OSError):
+            print(json.dumps({"error": type(error).__name__, "message": str(error)}), flush=True)
     print(f"s3t: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 

@@ -2,9 +2,11 @@
 back."""
 
 import importlib
+import io
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from s3t_core.errors import OrchestrationError, S3TError, UsageError
+from s3t_core.errors import OrchestrationError, S3TError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -175,12 +177,19 @@ def meaning(error: Exception) -> S3TError | None:
 
 
 def show(as_json: bool, document: D, lines: Callable[[D], list[str]]) -> None:
-    """The document as one JSON text, or what `lines` makes of it, on stdout."""
-    if as_json:
-        print(json.dumps(document))
-    else:
-        for line in lines(document):
-            print(line)
+    """The document as one JSON text, or what `lines` makes of it, on stdout. Raises StorageError
+    where that cannot be written."""
+    told = [json.dumps(document)] if as_json else lines(document)
+    try:
+        print(*told, sep="\n", end="\n" if told else "", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stdout = io.StringIO()  # Python would try again to write it out, and fail
+        raise StorageError(
+            f"expected the standard output to take the answer, got {error.strerror}; what the "
+            "command did stands: make room, then ask `s3t status` or `s3t requests`"
+        ) from None
 
 
 def told_registry(problems: list[str]) -> list[str]:

@@ -569,6 +569,29 @@ def test_what_cannot_be_written_out_at_the_end_is_no_success(tmp_path: Path) -> 
     assert done.returncode not in (0, -6)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_an_answer_that_cannot_be_written_is_told_in_a_sentence(
+    tmp_path: Path, more: list[str], unbuffered: str
+) -> None:
+    """A request is taken all the same: who asked must learn that."""
+    _run("init", "W", cwd=tmp_path)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [S3T, "request", "person-1", *more],
+            check=False,
+            cwd=tmp_path / "W",
+            env={**environment(), "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert "what the command did stands" in done.stderr
+    assert len(_json("requests", cwd=tmp_path / "W")["requests"]) == 1
+
+
 def test_help_and_status_import_nothing_heavy(tmp_path: Path) -> None:
     heavy = "{'torch', 'mlflow', 'prefect', 'pandas', 'dvc', 'great_expectations', 'transformers'}"
     _run("init", "W", cwd=tmp_path)

@@ -151,6 +151,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/flows/test_cli.py::at_the_end_is_no_success",
     ),
     Mutant(
+        name="command line: an answer that cannot be written is told twice",
+        where="flows/cli/base.py::show",
+        takes="sys.stdout = io.StringIO()",
+        puts="",
+        fails="tests/flows/test_cli.py::written_is_told",
+    ),
+    Mutant(
         name="words: free text may quote the person it is about",
         where="flows/use_cases/quoting.py::check_quotes_nobody",
         takes="any((not mine.isdisjoint(_shown_forms(workspace, run)) for run in runs))",
