@@ -182,10 +182,10 @@ def show(as_json: bool, document: D, lines: Callable[[D], list[str]]) -> None:
     told = [json.dumps(document)] if as_json else lines(document)
     try:
         print(*told, sep="\n", end="\n" if told else "", flush=True)
-    except BrokenPipeError:
-        raise
     except OSError as error:
         sys.stdout = io.StringIO()  # Python would try again to write it out, and fail
+        if isinstance(error, BrokenPipeError):
+            raise  # whoever reads has enough
         raise StorageError(
             f"expected the standard output to take the answer, got {error.strerror}; what the "
             "command did stands: make room, then ask `s3t status` or `s3t requests`"

@@ -592,6 +592,24 @@ def test_an_answer_that_cannot_be_written_is_told_in_a_sentence(
     assert len(_json("requests", cwd=tmp_path / "W")["requests"]) == 1
 
 
+def test_who_reads_no_further_is_told_nothing(tmp_path: Path) -> None:
+    """As in `s3t plan | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [S3T, "plan", "--shards", "2", "--slices", "2", "--budget", "1"],
+        check=False,
+        cwd=tmp_path,
+        env={**environment(), "PYTHONUNBUFFERED": ""},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writing)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "ignored" not in done.stderr
+
+
 def test_help_and_status_import_nothing_heavy(tmp_path: Path) -> None:
     heavy = "{'torch', 'mlflow', 'prefect', 'pandas', 'dvc', 'great_expectations', 'transformers'}"
     _run("init", "W", cwd=tmp_path)

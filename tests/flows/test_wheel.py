@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.flows.conftest import people, write_csv
-from tests.flows.test_cli import environment
+from tests.flows.test_cli import _settle, environment
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,9 @@ def _s3t(installed: Path, cwd: Path, *arguments: str) -> dict[str, object]:
     return told
 
 
-def test_a_wheel_works_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+def test_a_wheel_works_in_an_empty_folder(
+    installed: Path, tmp_path: Path, tiny_backbone: Path
+) -> None:
     code = "import flows, s3t_core, sys; print(flows.__file__, s3t_core.__file__)"
     told = subprocess.run(
         [sys.executable, "-c", code],
@@ -66,17 +68,7 @@ def test_a_wheel_works_in_an_empty_folder(installed: Path, tmp_path: Path) -> No
     assert all(Path(file).is_relative_to(installed) for file in told)
     _s3t(installed, tmp_path, "init", "W")
     here = tmp_path / "W"
-    settings = here / "s3t.toml"
-    text = settings.read_text()
-    for old, new in (
-        ('text = "text"', 'text = "what"'),
-        ('label = "label"', 'label = "kind"'),
-        ('\nsubject = "subject"', '\nsubject = "who"'),
-        ("labels = []", 'labels = ["good", "bad"]'),
-    ):
-        assert old in text
-        text = text.replace(old, new)
-    settings.write_text(text)
+    _settle(here, tiny_backbone)
     taken = _s3t(installed, here, "ingest", str(write_csv(tmp_path / "p.csv", people())))
     assert taken["changed"] is True
     asked = _s3t(installed, here, "request", "person-003")
