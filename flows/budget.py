@@ -36,6 +36,11 @@ class Budget:
         certificates."""
         return budget_document(self.config, state)
 
+    def is_spent(self, state: State) -> bool:
+        """Whether it calls for a full retrain."""
+        document = self.document(state)
+        return bool(document and document["exhausted"])
+
     def forecast(self, state: State) -> dict[str, Any] | None:
         """How long it is expected to last, as JSON values; None where nothing can be foreseen."""
         return forecast_document(self.config, state, self.events(), self.now())

@@ -20,7 +20,7 @@ from flows.use_cases.reconciling import healing_a_lost_lease, reconcile, unserve
 from flows.use_cases.replacing import train_first
 from flows.use_cases.retraining import Deployment, have_retrained, want_retrain
 from flows.use_cases.steps import Steps
-from flows.use_cases.training import Trainable
+from flows.use_cases.training_case import Trainable
 from flows.workspace import access
 from flows.workspace.change import Change
 from flows.workspace.composing import Erasable, erase_policy, erase_ports

@@ -2,25 +2,25 @@
 it: trained on the data as it will be after the erasure, then cut over to."""
 
 import contextlib
-import uuid
+import threading
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
+from flows.use_cases.releasing import candidate_of, check_floor, measured
 from flows.use_cases.steps import AS_THEY_STAND, Steps
-from flows.use_cases.training import Trainable, TrainingSession
+from flows.use_cases.training import describe, tracking, train_stages
+from flows.use_cases.training_case import Trainable, TrainingCase, usable_dataset
 from flows.workspace import access
 from flows.workspace.change import Change
 from flows.workspace.sweeping import sweep
-from s3t_core.domain import DatasetVersion, Release
+from s3t_core.domain import DatasetVersion
 from s3t_core.erasure.closing import as_counted
 from s3t_core.erasure.plan import ErasurePlan
-from s3t_core.erasure.planner import Replacement, targets_of
+from s3t_core.erasure.planner import Replacement, state_after, targets_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError, TrainingError
 from s3t_core.learning.recipe import StageSpec
-from s3t_core.learning.release import check_one_recipe, recipe_to_json
 from s3t_core.times import parse_time
 
 
@@ -53,9 +53,15 @@ def train_first(
             future = workspace.datasets.preview(
                 targets_of(requests, plan.subjects), state.dataset, workspace.next_dir
             )
-            if not _would_spend(workspace, state, plan, future):
+            if not future.rows() or not _would_spend(workspace, state, plan, future):
                 return None  # a shard that the erasure empties does not count as dead
-            return ReplacementSession(workspace, held, future, until, steps).replacement()
+            case = TrainingCase(
+                "retrain",
+                FutureData(workspace, held, future),
+                is_out_of_time=lambda: workspace.clock.now() >= until,
+                min_accuracy=workspace.config.deletion_budget.min_accuracy,
+            )
+            return train_replacement(workspace, case, steps)
     except S3TError as error:
         reason = str(error)
     except Exception as error:  # its message may quote data
@@ -69,83 +75,66 @@ def train_first(
 def _would_spend(
     workspace: Trainable, state: State, plan: ErasurePlan, dataset: DatasetVersion
 ) -> bool:
-    if state.champion is None or plan.release is None or state.retrain is not None:
-        return False
-    after = State(
-        datasets=[dataset],
-        versions=[replace(state.champion, release=plan.release, accuracy=None)],
-        requests_since_training=state.requests_since_training + len(plan.requests),
+    """Whether it is this erasure that spends the budget, and nobody wants a retrain yet."""
+    after = state_after(state, plan, dataset)
+    return (
+        after is not None
+        and state.retrain is None
+        and not workspace.budget.is_spent(state)
+        and workspace.budget.is_spent(after)
     )
-    budgets = [workspace.budget.document(s) for s in (state, after)]
-    return [bool(b and b["exhausted"]) for b in budgets] == [False, True]
 
 
-class ReplacementSession(TrainingSession):
-    """Trains on the data as it will be after an erasure, under the workspace lock that the erase
-    run holds."""
+class FutureData:
+    """The data as it will be after an erasure, under the workspace lock that the erase run holds:
+    nothing moves meanwhile. Fills TrainingData."""
 
-    def __init__(
-        self,
-        workspace: Trainable,
-        held: Change,
-        future: DatasetVersion,
-        until: datetime,
-        steps: Steps = AS_THEY_STAND,
-    ) -> None:
-        super().__init__(workspace, "retrain", steps=steps)
+    def __init__(self, workspace: Trainable, held: Change, future: DatasetVersion) -> None:
+        self._workspace = workspace
         self._held = held
         self._future = future
-        self._until = until
+        self._threads = threading.Lock()
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[Change]:
-        """The erase run holds the workspace: only the threads of this one take turns."""
+        """The threads of this run take turns."""
         with self._threads:
             yield self._held
 
-    def present(self, state: State) -> DatasetVersion:
-        """The data as it will be."""
-        super().present(state)
+    def prepare(self, held: Change, state: State) -> DatasetVersion:
+        """The erase run has swept."""
+        held.require()
+        usable_dataset(self._workspace, state)
         return self._future
 
     def file_of(self, relative: str) -> Path:
-        """A file that will change is beside, the others are where they are."""
-        changed = self.workspace.next_dir / relative
-        return changed if changed.exists() else super().file_of(relative)
+        """A file that will change lies beside, the others are where they are."""
+        changed = self._workspace.next_dir / relative
+        return changed if changed.exists() else self._workspace.root / "data" / relative
 
-    def has_moved(self, state: State, spec: StageSpec | None = None) -> bool:
-        """Nothing moves under the lock."""
-        del state, spec
+    def has_moved(
+        self, state: State, dataset: DatasetVersion, spec: StageSpec | None = None
+    ) -> bool:
+        """Never."""
+        del state, dataset, spec
         return False
 
-    def sweep(self, held: Change) -> None:
-        """The erase run has swept."""
 
-    def out_of_time(self) -> bool:
-        """Whether the requests can wait no longer."""
-        return self.workspace.clock.now() >= self._until
-
-    def replacement(self) -> Replacement | None:
-        """The release, measured and found good enough, and its recipe; None when there is nothing
-        to train on."""
-        if not self._future.rows():
-            return None
-        try:
-            self.train_missing(self.list_missing(self.describe()))
-            if any(s.key not in self.done for s in self.plan.stages):
-                raise TrainingError(
-                    "expected every stage before the requests had to go on, got fewer; raise "
-                    "[erasure] deadline_days or lower [deletion_budget] retrain_first_margin_hours"
-                )
-            release = Release(
-                f"release-{uuid.uuid4().hex[:16]}", self._future.version, self.replicas()
+def train_replacement(
+    workspace: Trainable, case: TrainingCase, steps: Steps = AS_THEY_STAND
+) -> Replacement:
+    """The release, measured and found good enough, and its recipe. The caller holds the training
+    lock. Raises TrainingError when time was up before every stage was there, or when it is worse
+    than the configured floor."""
+    with tracking(workspace, case) as tracked:
+        stages = train_stages(workspace, case, describe(workspace), tracked, steps)
+        if stages.plan.keys() - stages.done.keys():
+            raise TrainingError(
+                "expected every stage before the requests had to go on, got fewer; raise "
+                "[erasure] deadline_days or lower [deletion_budget] retrain_first_margin_hours"
             )
-            check_one_recipe(release, self.recipe)
-            if self.workspace.config.deletion_budget.min_accuracy:
-                self.check_floor(self.measured(release))
-        except BaseException:
-            with contextlib.suppress(Exception):
-                self.finish(failed=True)
-            raise
-        self.finish(failed=False)
-        return release, recipe_to_json(self.recipe)
+        candidate = candidate_of(stages.plan, stages.done, champion=None)
+        if case.min_accuracy:
+            candidate = measured(workspace, case, candidate, steps)
+            check_floor(candidate.accuracy, case.min_accuracy)
+    return candidate.release, candidate.recipe

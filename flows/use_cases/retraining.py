@@ -13,14 +13,15 @@ import uuid
 from typing import Any, Protocol
 
 from flows.use_cases.steps import AS_THEY_STAND, Steps
-from flows.use_cases.training import Trainable, TrainReport, fill_in
+from flows.use_cases.training import TrainReport, fill_in
+from flows.use_cases.training_case import Trainable
 from flows.workspace import access
 from flows.workspace.change import Change
 from flows.workspace.parts import HasBudget, HasLedger
-from s3t_core.domain import DatasetVersion, Release, SliceId
 from s3t_core.erasure import events
 from s3t_core.erasure.vocabulary import RetrainState
 from s3t_core.errors import Busy, S3TError, StorageError
+from s3t_core.learning.training_plan import is_complete
 
 _WAIT_SECONDS = 3600.0
 
@@ -119,21 +120,6 @@ def have_retrained(workspace: Trainable, steps: Steps, full_retrain: Deployment)
     except Exception as error:  # the erasure is complete: whatever is raised, that must be told
         return "failed", f"it could not be started ({type(error).__name__})"
     return "done", ""
-
-
-def is_complete(release: Release, dataset: DatasetVersion) -> bool:
-    """Whether every replica has every stage that the data calls for, trained on the data as it
-    is."""
-    for replica in release.replicas:
-        versions = [dataset.slice_versions.get(SliceId(replica.shard, s)) for s in replica.sequence]
-        wanted = [
-            tuple(v.digest for v in versions[:i] if v)
-            for i in range(1, len(versions) + 1)
-            if any(v and v.rows for v in versions[:i])
-        ]
-        if [s.slice_digests for s in replica.stages] != wanted:
-            return False
-    return True
 
 
 def _trigger(workspace: Trainable, full_retrain: Deployment) -> None:

@@ -12,11 +12,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from s3t_core.domain import DeletionRequest, Release, Replica, RowCounts, StageRecord
+from s3t_core.domain import (
+    DatasetVersion,
+    DeletionRequest,
+    Release,
+    Replica,
+    RowCounts,
+    StageRecord,
+)
 from s3t_core.erasure.plan import ErasurePlan
+from s3t_core.erasure.retirement import versions_to_destroy
 from s3t_core.erasure.state import State
 from s3t_core.ports import Findings, Target
-from s3t_core.times import has_passed, rfc3339
+from s3t_core.times import rfc3339
 
 Replacement = tuple[Release, dict[str, Any]]
 """A release, and its recipe, that was trained on the data without the targeted rows."""
@@ -75,9 +83,20 @@ def plan_erasure(
         objects=tuple(sorted(findings.objects)),
         deactivated=tuple(sorted(tainted, key=lambda s: (s.shard, s.prefix, s.key))),
         release=release,
-        versions=_versions_to_destroy(
-            state, keys, now, keep_clean_days, replaced=release is not None
-        ),
+        versions=versions_to_destroy(state, keys, now, keep_clean_days),
+    )
+
+
+def state_after(state: State, plan: ErasurePlan, dataset: DatasetVersion) -> State | None:
+    """What the deletion-rate budget will be counted from once the plan is carried out and `dataset`
+    is left; None where the plan cuts over to nothing. How accurate the release will be is not
+    known."""
+    if state.champion is None or plan.release is None:
+        return None
+    return State(
+        datasets=[dataset],
+        versions=[replace(state.champion, release=plan.release, accuracy=None)],
+        requests_since_training=state.requests_since_training + len(plan.requests),
     )
 
 
@@ -106,22 +125,6 @@ def _silence(replica: Replica, tainted: set[str]) -> Replica:
             break
         live.append(stage)
     return replace(replica, stages=tuple(live))
-
-
-def _versions_to_destroy(
-    state: State, tainted: set[str], now: datetime, keep_days: int, replaced: bool
-) -> tuple[str, ...]:
-    """Registry versions that hold a tainted stage, and clean superseded ones past their time."""
-    last = len(state.versions) - 1
-    chosen = []
-    for i, version in enumerate(state.versions):
-        if version.destroyed:
-            continue
-        serves = i == last and not replaced
-        expired = version.superseded and has_passed(version.superseded, now, days=keep_days)
-        if version.release.stage_keys() & tainted or (expired and not serves):
-            chosen.append(version.version)
-    return tuple(chosen)
 
 
 def unaccounted(state: State) -> set[str]:

@@ -19,17 +19,14 @@ from flows.prefect_flows.retrain import retrain
 from flows.prefect_flows.train import train
 from flows.prefect_flows.triggering import FULL_RETRAIN, PrefectDeployment
 from flows.use_cases.predicting import champion_of
-from flows.use_cases.replacing import ReplacementSession, train_first
+from flows.use_cases.replacing import FutureData, train_first, train_replacement
 from flows.use_cases.requests import take_requests
-from flows.use_cases.retraining import (
-    have_retrained,
-    is_complete,
-    run_retrain,
-    want_retrain,
-)
+from flows.use_cases.retraining import have_retrained, run_retrain, want_retrain
 from flows.use_cases.status import status_of
 from flows.use_cases.steps import AS_THEY_STAND
-from flows.use_cases.training import TrainingSession
+from flows.use_cases.training import run_training
+from flows.use_cases.training_case import LiveData, TrainingCase
+from flows.workspace import access
 from flows.workspace.change import Change
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.workspace import Workspace
@@ -40,6 +37,7 @@ from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.planner import targets_of
 from s3t_core.errors import Busy, TrainingError, UsageError
 from s3t_core.learning.jobs import MeasureJob, StageJob, StageOutcome
+from s3t_core.learning.training_plan import is_complete
 from tests.flows.conftest import people, write_csv
 from tests.held import HELD
 
@@ -503,7 +501,8 @@ def test_training_first_stops_in_time_and_survives_what_it_cannot_foresee(traine
         assert state.dataset is not None
         targets = targets_of(place.requests.pending(), {})
         future = place.datasets.preview(targets, state.dataset, place.next_dir)
-        return ReplacementSession(place, HELD, future, place.clock.now()).replacement()
+        case = TrainingCase("retrain", FutureData(place, HELD, future), is_out_of_time=lambda: True)
+        return train_replacement(place, case)
 
     with pytest.raises(TrainingError, match="before the requests had to go on"):
         out_of_time()
@@ -513,11 +512,12 @@ def test_training_first_stops_in_time_and_survives_what_it_cannot_foresee(traine
     assert len(problems) == 1 and "OSError" in problems[0] and "row" not in problems[0]
 
 
-class Overtaken(TrainingSession):
-    """Just before it would say what serves, an erasure happens that leaves the data as it is."""
+class Overtaken(LiveData):
+    """Just before a training would say what serves, an erasure happens that leaves the data as it
+    is."""
 
     def __init__(self, place: Workspace, happens: Callable[[], None]) -> None:
-        super().__init__(place, "train")
+        super().__init__(place)
         self._happens: Callable[[], None] | None = happens
         self._entered = 0
 
@@ -532,7 +532,8 @@ class Overtaken(TrainingSession):
 
 @flow(name="test-overtaken")
 def _train_overtaken(place: Workspace, happens: Callable[[], None]) -> Any:
-    return Overtaken(place, happens).run()
+    with access.training(place):
+        return run_training(place, TrainingCase("train", Overtaken(place, happens)), AS_THEY_STAND)
 
 
 def test_a_training_with_nothing_to_do_does_not_undo_an_erasure_that_moved_the_version_on(

@@ -36,7 +36,7 @@ def hub(tmp_path: Path, tiny_backbone: Path) -> Path:
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from flows.use_cases.training import _check_recorded
+from flows.use_cases.training import _check_backbone
 from flows.workspace.creating import create_workspace
 from s3t_core.errors import S3TError
 from s3t_core.learning.jobs import DescribeJob
@@ -47,7 +47,7 @@ if __name__ == "__main__":
     place = create_workspace(root, config, bytes(32))
     def look():
         found = place.runner.describe(DescribeJob(place.backbone, 1))
-        _check_recorded(place, place.ledger.state(), found)
+        _check_backbone(place, place.ledger.state(), found)
         return found
     found = look()
     look()

@@ -1,7 +1,7 @@
 """A machine that computes something else, in the middle of a workspace's life: nothing of two
 profiles is served."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -12,12 +12,13 @@ from flows.prefect_flows.repair import repair
 from flows.prefect_flows.train import train
 from flows.use_cases.replaying import replay
 from flows.use_cases.requests import take_requests
-from flows.use_cases.training import TrainingSession
 from flows.workspace.workspace import Workspace
+from s3t_core.domain import Replica, StageRecord
 from s3t_core.errors import GuaranteeError, UsageError
 from s3t_core.learning.jobs import DescribeJob, Description, StageJob, StageOutcome
-from s3t_core.learning.recipe import NumericProfile
+from s3t_core.learning.recipe import NumericProfile, Wanted
 from s3t_core.learning.release import check_one_recipe, recipe_from_json
+from s3t_core.learning.training_plan import replicas_with
 from tests.flows.conftest import CANARY
 
 pytestmark = pytest.mark.slow
@@ -103,12 +104,12 @@ def test_a_training_that_would_serve_stages_of_two_profiles_serves_nothing(
     assert state.champion is not None
     theirs = {(r.shard, r.number): r for r in state.champion.release.replicas}
     monkeypatch.setattr("flows.adapters.runner.ProcessRunner", Upgraded)
-    found = TrainingSession.replicas
-    monkeypatch.setattr(
-        TrainingSession,
-        "replicas",
-        lambda self: (*found(self)[:-1], theirs[(found(self)[-1].shard, found(self)[-1].number)]),
-    )
+
+    def with_one_of_theirs(plan: Wanted, done: Mapping[str, StageRecord]) -> tuple[Replica, ...]:
+        *ours, last = replicas_with(plan, done)
+        return (*ours, theirs[(last.shard, last.number)])
+
+    monkeypatch.setattr("flows.use_cases.releasing.replicas_with", with_one_of_theirs)
     with pytest.raises(GuaranteeError, match="one recipe"):
         train(str(place.root))
     after = Workspace(place.root).ledger.state()

@@ -12,9 +12,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="12: the old version stays",
-        where="s3t_core/erasure/planner.py::_versions_to_destroy",
-        takes="version.release.stage_keys() & tainted or (expired and (not serves))",
-        puts="expired and (not serves)",
+        where="s3t_core/erasure/retirement.py::versions_to_destroy",
+        takes="version.release.stage_keys() & tainted",
+        puts="False",
         fails="tests/unit/test_executor.py::silences_exactly",
     ),
     Mutant(

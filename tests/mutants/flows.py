@@ -40,22 +40,16 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="retrain: a stage is stored though an erasure overtook it",
-        where="flows/use_cases/training.py::TrainingSession.train_one",
-        takes="self.has_moved(workspace.ledger.state(), spec)",
+        where="flows/use_cases/stage_run.py::StageRun._train_one",
+        takes="self._case.data.has_moved(self._workspace.ledger.state(), self.plan.dataset, spec)",
         puts="False",
         fails="tests/flows/test_budget.py::during_the_retrain and stored",
     ),
     Mutant(
         name="retrain: a version is registered though an erasure overtook it",
-        where="flows/use_cases/training.py::TrainingSession.register",
-        takes=(
-            "if self.has_moved(state):\n"
-            "    return None\n"
-            "if state.champion and (champion is None or state.champion.version != "
-            "champion.version):\n"
-            "    return None"
-        ),
-        puts=("if False:\n    return None"),
+        where="flows/use_cases/releasing.py::register",
+        takes="_has_moved_on(state, case, candidate)",
+        puts="False",
         fails="tests/flows/test_budget.py::during_the_retrain and registered",
     ),
     Mutant(
@@ -67,8 +61,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="retrain: an overtaken version is served again",
-        where="flows/use_cases/training.py::TrainingSession.register",
-        takes="state.champion and (champion is None or state.champion.version != champion.version)",
+        where="flows/use_cases/releasing.py::_has_moved_on",
+        takes="champion is not None and (before is None or champion.version != before.version)",
         puts="False",
         fails="tests/flows/test_budget.py::moved_the_version_on",
     ),
@@ -123,7 +117,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="a command that was told to end waits for its jobs",
-        where="flows/use_cases/training.py::_ending",
+        where="flows/use_cases/stage_run.py::_ending",
         takes="runner.stop()",
         puts="",
         fails="tests/flows/test_killed.py::told_to_end",
@@ -137,14 +131,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="profile: a version of two is built",
-        where="flows/use_cases/training.py::TrainingSession.register",
-        takes="check_one_recipe(release, self.recipe)",
+        where="flows/use_cases/releasing.py::candidate_of",
+        takes="check_one_recipe(found.release, plan.recipe)",
         puts="",
         fails="tests/flows/test_profile.py::of_two_profiles",
     ),
     Mutant(
         name="profile: stages of another one pass for these by their bytes",
-        where="flows/use_cases/training.py::same_stages",
+        where="s3t_core/learning/training_plan.py::same_stages",
         takes=(
             "mine = [(r.shard, r.number, [(s.key, s.digest) for s in r.stages]) for r in "
             "replicas]\n"
@@ -484,14 +478,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="version: a training that puts one right does not tell the ledger",
-        where="flows/use_cases/training.py::TrainingSession._serve",
-        takes="champion and same and (not champion.destroyed)",
+        where="flows/use_cases/releasing.py::_registered",
+        takes="champion and candidate.is_champion and (not champion.destroyed)",
         puts="False",
         fails="tests/flows/test_release_document.py::training_puts",
     ),
     Mutant(
         name="version: what a training replaced is left there",
-        where="flows/use_cases/training.py::TrainingSession._retire",
+        where="flows/use_cases/releasing.py::_retire",
         takes="not replaced",
         puts="",
         fails="tests/flows/test_release_document.py::training_puts",
