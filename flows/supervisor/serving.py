@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,10 +32,9 @@ from flows.prefect_flows.deployments import deployments, to_prefect
 from flows.settings import operators_server, use_server
 from flows.supervisor.schedules import take_out_far_runs
 from flows.use_cases.documents import DeploymentTold
+from flows.use_cases.erasing import why_erase_now
 from flows.workspace.workspace import Workspace
-from s3t_core.erasure.closing import as_told, is_ready
 from s3t_core.errors import Busy, OrchestrationError, S3TError, StorageError, UsageError
-from s3t_core.times import CLOCK_TOLERANCE, parse_time
 
 ERASE, AUDIT, REPAIR = "erase/erase", "audit/audit", "repair/repair"
 _START_SECONDS = 180
@@ -209,7 +207,7 @@ class Serving:
     def _look(self) -> None:
         """Start an erase run if there is a reason not to wait for the schedule."""
         try:
-            reason = why_at_once(Workspace(self.workspace.root))
+            reason = why_erase_now(Workspace(self.workspace.root))
             if (
                 reason
                 and time.monotonic() - self._asked.get(reason, float("-inf")) > _AGAIN_SECONDS
@@ -263,34 +261,6 @@ class Serving:
                     ),
                     force=True,
                 )
-
-
-def why_at_once(workspace: Workspace) -> str:
-    """Why an erase run should start now, else ""."""
-    if is_held(workspace.lock_path):
-        return ""  # somebody is at it
-    state = workspace.ledger.state()
-    if state.plan is not None:
-        return f"an erasure is unfinished ({state.plan.plan.plan_id})"
-    if (
-        state.retrain is not None
-        and state.retrain.state == "wanted"
-        and not is_held(workspace.training_lock_path)
-    ):
-        return "a full retrain is wanted"
-    now, hours = workspace.clock.now(), workspace.config.erasure.at_once_hours
-    waiting = state.deferred | set(state.set_aside)  # nothing can be done until somebody has looked
-    ready = [
-        r
-        for r in (as_told(p, state) for p in workspace.requests.pending())
-        if r.request_id not in waiting
-        and is_ready(r, state, workspace.config.erasure.needs_approval)
-    ]
-    soon = [r for r in ready if (parse_time(r.due) - now) / timedelta(hours=1) <= hours]
-    if soon:
-        return f"{soon[0].request_id} is due {soon[0].due}"
-    ahead = [r for r in ready if parse_time(r.received) - now > CLOCK_TOLERANCE]
-    return f"{ahead[0].request_id} bears a time to come: the clock was put back" if ahead else ""
 
 
 def told_deployments(workspace: Workspace) -> list[DeploymentTold]:

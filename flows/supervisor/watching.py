@@ -20,7 +20,8 @@ from flows.adapters.lease import CHANGE, PATIENCE_SECONDS, TRAIN, heartbeats
 from flows.adapters.local import is_held
 from flows.prefect_flows.quiet import flow
 from flows.supervisor.schedules import take_out_far_runs
-from flows.supervisor.serving import AUDIT, ERASE, why_at_once
+from flows.supervisor.serving import AUDIT, ERASE
+from flows.use_cases.erasing import why_erase_now
 from flows.workspace.workspace import Workspace, enter
 
 _WATCHED = ("ingest/ingest", "train/train", ERASE, "full-retrain/full-retrain", "repair/repair")
@@ -36,7 +37,7 @@ def watch(workspace: str, young_seconds: float = _YOUNG.total_seconds()) -> dict
     opened = enter(Path(workspace))
     take_out_far_runs([*_WATCHED, AUDIT])
     lost = mark_lost_runs(opened, timedelta(seconds=young_seconds))
-    reason = why_at_once(opened)
+    reason = why_erase_now(opened)
     if reason and not _open_runs([ERASE], timedelta()) and not _ended_lately():
         from prefect.deployments import run_deployment
 

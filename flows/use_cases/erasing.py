@@ -30,6 +30,7 @@ from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.state import State
+from s3t_core.erasure.urgency import why_at_once
 from s3t_core.erasure.vocabulary import STEPS
 from s3t_core.errors import RequestsLeftOpen
 from s3t_core.identity import EXACT
@@ -50,6 +51,22 @@ _TOLD = {
 
 class Carried(Trainable, Erasable, Findable, Verifiable, Protocol):
     """What requests are carried out in."""
+
+
+def why_erase_now(workspace: Carried) -> str:
+    """Why an erase run should start before its schedule, else ""; "" too while somebody changes the
+    workspace. Takes no lock."""
+    if is_held(workspace.lock_path):
+        return ""
+    erasure = workspace.config.erasure
+    return why_at_once(
+        workspace.ledger.state(),
+        workspace.requests.pending(),
+        workspace.clock.now(),
+        erasure.at_once_hours,
+        erasure.needs_approval,
+        can_train=not is_held(workspace.training_lock_path),
+    )
 
 
 def erase_pending(

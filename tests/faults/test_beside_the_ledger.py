@@ -13,7 +13,7 @@ import pytest
 
 from flows.adapters.database import Database, SqlLedger, seal_of
 from flows.metrics import text_of
-from flows.supervisor.serving import why_at_once
+from flows.use_cases.erasing import why_erase_now
 from flows.use_cases.evidence import write_bundle, write_ledger
 from flows.use_cases.reporting import write_report
 from flows.use_cases.requests import list_requests, reject, take_requests, withdraw
@@ -684,7 +684,7 @@ def test_whoever_tells_of_a_request_tells_the_times_that_hold_since_the_clock_wa
     )
     clock.at = today + timedelta(days=29, hours=23)
     opened = _with(place, clock)
-    assert why_at_once(opened) == f"{asked.request_id} is due {other.due}"  # the older one
+    assert why_erase_now(opened) == f"{asked.request_id} is due {other.due}"  # the older one
     withdraw(opened, asked.request_id)
     told = statement_of(opened.certificates.path_of(asked.request_id).read_bytes())["predicate"][
         "request"
@@ -702,13 +702,15 @@ def test_whoever_only_looks_tells_no_time_to_come(place: Workspace) -> None:
     opened = _with(place, clock)
     [listed] = list_requests(opened)
     [told] = status_of(opened)["pending"]
-    assert why_at_once(opened) == f"{asked.request_id} bears a time to come: the clock was put back"
+    assert (
+        why_erase_now(opened) == f"{asked.request_id} bears a time to come: the clock was put back"
+    )
     other = take_requests(_with(place, clock), ["person 2"])[0]  # which puts it on the record
     again = _with(place, clock)
     assert (listed["received"], listed["due"]) == (other.received, other.due)
     assert (told["received"], told["due"]) == (other.received, other.due)
     assert [r["due"] for r in list_requests(again)] == [other.due] * 2
-    assert why_at_once(again) == ""
+    assert why_erase_now(again) == ""
 
 
 def test_metrics_tell_no_time_that_a_clock_made(place: Workspace) -> None:

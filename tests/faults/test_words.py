@@ -19,8 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from flows.adapters.keys import read_signing_key
 from flows.metrics import text_of
-from flows.supervisor.serving import why_at_once
-from flows.use_cases.erasing import told_of_deferred
+from flows.use_cases.erasing import told_of_deferred, why_erase_now
 from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reporting import write_report
 from flows.use_cases.requests import (
@@ -333,11 +332,11 @@ def test_a_deferred_request_counts_as_one_and_starts_no_run_however_near_its_dea
     place.config = place.config.model_copy(
         update={"erasure": place.config.erasure.model_copy(update={"at_once_hours": 24 * 365})}
     )
-    assert request.request_id in why_at_once(place)
+    assert request.request_id in why_erase_now(place)
     assert _erase(place) == {}
     again = Workspace(place.root)
     again.config = place.config
-    assert why_at_once(again) == ""
+    assert why_erase_now(again) == ""
     assert _metric(again, "s3t_cut_over_seconds") == took is not None
     assert _metric(again, "s3t_requests", state="deferred") == 1
 

@@ -21,7 +21,8 @@ from flows.adapters.doors import Door
 from flows.adapters.shared_prefect import ADDRESS, SharedServer
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
-from flows.supervisor.serving import Serving, why_at_once
+from flows.supervisor.serving import Serving
+from flows.use_cases.erasing import why_erase_now
 from flows.use_cases.requests import hold, take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace.workspace import Workspace
@@ -106,18 +107,18 @@ def test_an_erase_run_starts_at_once_when_a_request_is_due_soon(
     make_place: Callable[..., Workspace],
 ) -> None:
     place = make_place(erasure={"deadline_days": 2, "at_once_hours": 24})
-    assert why_at_once(place) == ""
+    assert why_erase_now(place) == ""
     taken = take_requests(place, ["person-001"])[0]
-    assert why_at_once(place) == ""  # two days are left
+    assert why_erase_now(place) == ""  # two days are left
 
     class Later(type(place.clock)):  # type: ignore[misc]
         def now(self) -> Any:
             return super().now() + timedelta(hours=25)
 
     place.clock = Later()
-    assert taken.request_id in why_at_once(place)
+    assert taken.request_id in why_erase_now(place)
     hold(place, "person-001", "17(3)(e)", "a claim is pending", "legal")
-    assert why_at_once(place) == ""  # a run could do nothing
+    assert why_erase_now(place) == ""  # a run could do nothing
 
 
 @contextmanager

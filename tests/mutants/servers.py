@@ -41,9 +41,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="clock: what is due is told by the wrong one",
-        where="flows/supervisor/serving.py::why_at_once",
-        takes="(as_told(p, state) for p in workspace.requests.pending())",
-        puts="workspace.requests.pending()",
+        where="s3t_core/erasure/urgency.py::why_at_once",
+        takes="(as_told(p, state) for p in pending)",
+        puts="pending",
         fails="tests/faults/test_beside_the_ledger.py::times_that_hold",
     ),
     Mutant(
@@ -55,7 +55,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="serving: a deferred request starts a run at once",
-        where="flows/supervisor/serving.py::why_at_once",
+        where="s3t_core/erasure/urgency.py::why_at_once",
         takes="state.deferred | set(state.set_aside)",
         puts="set()",
         fails="tests/faults/test_words.py::starts_no_run",

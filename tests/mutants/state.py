@@ -12,7 +12,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="clock: a request of a time to come waits for it",
-        where="flows/supervisor/serving.py::why_at_once",
+        where="s3t_core/erasure/urgency.py::why_at_once",
         takes="parse_time(r.received) - now > CLOCK_TOLERANCE",
         puts="False",
         fails="tests/faults/test_beside_the_ledger.py::only_looks",

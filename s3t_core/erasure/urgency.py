@@ -1,0 +1,40 @@
+"""Why an erase run cannot wait for its schedule."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from s3t_core.domain import DeletionRequest
+from s3t_core.erasure.closing import as_told, is_ready
+from s3t_core.erasure.state import State
+from s3t_core.times import CLOCK_TOLERANCE, parse_time
+
+
+def why_at_once(
+    state: State,
+    pending: Iterable[DeletionRequest],
+    now: datetime,
+    within_hours: float,
+    needs_approval: bool,
+    can_train: bool,
+) -> str:
+    """Why an erase run should start now, in a few words without personal data, else "".
+
+    An erasure is unfinished; a full retrain is wanted and none runs (`can_train`); a request that a
+    run could carry out is due within so many hours, or bears a time to come. What waits for
+    somebody to look at it is no reason: a run could do nothing.
+    """
+    if state.plan is not None:
+        return f"an erasure is unfinished ({state.plan.plan.plan_id})"
+    if state.retrain is not None and state.retrain.state == "wanted" and can_train:
+        return "a full retrain is wanted"
+    waiting = state.deferred | set(state.set_aside)
+    ready = [
+        r
+        for r in (as_told(p, state) for p in pending)
+        if r.request_id not in waiting and is_ready(r, state, needs_approval)
+    ]
+    soon = [r for r in ready if (parse_time(r.due) - now) / timedelta(hours=1) <= within_hours]
+    if soon:
+        return f"{soon[0].request_id} is due {soon[0].due}"
+    ahead = [r for r in ready if parse_time(r.received) - now > CLOCK_TOLERANCE]
+    return f"{ahead[0].request_id} bears a time to come: the clock was put back" if ahead else ""
