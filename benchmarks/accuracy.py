@@ -20,6 +20,7 @@ from flows.examples import EXAMPLE_KEY, example_config, rows
 from flows.use_cases.predicting import champion_of
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace, enter
+from s3t_core.domain import HELD_OUT
 from s3t_core.learning.backbone import find_backbone, load_model, load_tokenizer
 from s3t_core.learning.encoding import TextReader
 from s3t_core.records import Row, subject_digest
@@ -64,7 +65,7 @@ def compare(place: Workspace) -> dict[str, Any]:
         for s in state.dataset.slice_versions
         for r in place.datasets.recorded_rows(state.dataset, s)
     ]
-    held_out = place.datasets.recorded_rows(state.dataset, None)
+    held_out = place.datasets.recorded_rows(state.dataset, HELD_OUT)
     labels = config.require_labels()
     model, strength = _regression(training, config.backbone.max_length)
     truth = np.array([r.label for r in held_out])

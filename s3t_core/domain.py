@@ -5,8 +5,8 @@ and positions from 1.
 """
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 from s3t_core.errors import UsageError
 
@@ -29,6 +29,17 @@ class SliceId:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """The rows that no stage learns from, and on which a release is measured."""
+
+
+HELD_OUT = HeldOut()
+
+Part = SliceId | HeldOut
+"""A part of the data that holds rows, in a file of its own."""
+
+
+@dataclass(frozen=True)
 class Topology:
     """How many shards (m), slices per shard (L) and sequences per shard (B)."""
 
@@ -47,6 +58,10 @@ class Topology:
                 f"expected a budget from 1 to {most} ({self.slices} slices have {most} orders), "
                 f"got {self.budget}"
             )
+
+    def parts(self) -> list[Part]:
+        """The slices, then the held-out rows."""
+        return [*self.slice_ids(), HELD_OUT]
 
     def slice_ids(self) -> list[SliceId]:
         """All m·L slices, by shard then index."""
@@ -174,7 +189,20 @@ class DatasetVersion:
 
     def row_files(self) -> list[SliceVersion]:
         """Those that hold people's rows."""
-        return [*self.slice_versions.values(), self.held_out]
+        return list(self.parts().values())
+
+    def parts(self) -> dict[Part, SliceVersion]:
+        """The slices, then the held-out rows."""
+        return dict[Part, SliceVersion](self.slice_versions.items()) | {HELD_OUT: self.held_out}
+
+    def with_parts(self, parts: Mapping[Part, SliceVersion]) -> "DatasetVersion":
+        """The version with these files in the place of its own."""
+        return replace(self, slice_versions=slices_of(parts), held_out=parts[HELD_OUT])
+
+
+def slices_of(parts: Mapping[Part, SliceVersion]) -> dict[SliceId, SliceVersion]:
+    """The slices among the parts."""
+    return {part: found for part, found in parts.items() if isinstance(part, SliceId)}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from s3t_core.domain import Part, SliceId
 from s3t_core.errors import DataError, GuaranteeError
 from s3t_core.files import open_regular, write_atomically
 from s3t_core.keys import WorkspaceKeys
@@ -31,6 +32,11 @@ def slice_path(shard: int, index: int) -> str:
 
 
 HELD_OUT_PATH = "held_out.parquet"
+
+
+def part_path(part: Part) -> str:
+    """The file of a slice, or of the held-out rows, relative to the data directory."""
+    return slice_path(part.shard, part.index) if isinstance(part, SliceId) else HELD_OUT_PATH
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

@@ -16,7 +16,7 @@ import orjson
 import pyarrow as pa
 
 from s3t_core.capacity.assignment import is_held_out, place
-from s3t_core.domain import SliceId, Tiers, Topology
+from s3t_core.domain import HELD_OUT, Part, SliceId, Tiers, Topology
 from s3t_core.errors import DataError, StorageError
 from s3t_core.identity import EXACT, folded, form_of, forms_of
 from s3t_core.identity_index import IDENTITY_PATH, make_index, united, write_index
@@ -59,6 +59,18 @@ class SourceRow(NamedTuple):
     held_out_value: str
     tier: int | None = None
     given: str = ""
+
+
+class SpooledRow(NamedTuple):
+    """A placed row on its way to its slice. `subject` and `record` are keyed digests, `record` is
+    "" where the source gives no id; `is_held_out`: it goes with the held-out rows."""
+
+    number: int
+    subject: str
+    record: str
+    text: str
+    label: str
+    is_held_out: bool
 
 
 @dataclass(frozen=True)
@@ -237,13 +249,9 @@ class SnapshotBuilder:
         if held is None:
             held = self._is_held_out(row.held_out_value)
         record = record_digest(self._keys, row.subject, row.record) if row.record else ""
+        spooled = SpooledRow(row.number, digest, record, row.text, row.label, held)
         file = self._files.get(slice_id) or self._file(slice_id)
-        file.write(
-            orjson.dumps(
-                (row.number, digest, record, row.text, row.label, held),
-                option=orjson.OPT_APPEND_NEWLINE,
-            )
-        )
+        file.write(orjson.dumps(tuple(spooled), option=orjson.OPT_APPEND_NEWLINE))
 
     @property
     def suppresses(self) -> bool:
@@ -305,19 +313,19 @@ class SnapshotBuilder:
     def write(
         self,
         folder: Path,
-        existing: Callable[[SliceId | None], list[Row]] | None = None,
+        existing: Callable[[Part], list[Row]] | None = None,
         each: Each = map,
         identities: pa.Table | None = None,
     ) -> Iterator[Refused]:
         """Write every slice file, the held-out file and the identity index under `folder`; yields
         the rows refused on the way.
 
-        `existing` gives the rows of a slice, or the held-out ones (None), to unite with, and
+        `existing` gives the rows of a slice, or the held-out ones, to unite with, and
         `identities` is the index of those; without them the snapshot replaces what is there, and
         `each` may settle slices in other processes.
         """
         self.close()
-        held = {r.record: r for r in existing(None)} if existing else {}
+        held = {r.record: r for r in existing(HELD_OUT)} if existing else {}
         per_subject: Counter[str] = Counter()
         for slice_id, settled in zip(
             self._topology.slice_ids(),
@@ -343,7 +351,7 @@ class SnapshotBuilder:
         self,
         folder: Path,
         held: dict[str, Row],
-        existing: Callable[[SliceId | None], list[Row]] | None,
+        existing: Callable[[Part], list[Row]] | None,
     ) -> Iterator["SliceJob"]:
         refused: dict[str, str] = {}
         for slice_id in self._topology.slice_ids():
@@ -371,7 +379,7 @@ class SnapshotBuilder:
             raise _not_spooled(problems[0]) from None
 
     def _several_slices(
-        self, shard: int, existing: Callable[[SliceId | None], list[Row]] | None
+        self, shard: int, existing: Callable[[Part], list[Row]] | None
     ) -> dict[str, str]:
         """Subjects (digests) whose new rows would make them stand in more than one slice, with the
         reason.
@@ -384,8 +392,8 @@ class SnapshotBuilder:
             return {}
         new: dict[str, set[SliceId]] = {}
         for slice_id in slices:
-            for line in _read(self._spooled(slice_id)):
-                new.setdefault(line[1], set()).add(slice_id)
+            for row in _read_rows(self._spooled(slice_id)):
+                new.setdefault(row.subject, set()).add(slice_id)
         return {
             digest: TIERS_DISAGREE if len(found) > 1 else STANDS_ELSEWHERE
             for digest, found in new.items()
@@ -434,12 +442,12 @@ def settle(job: SliceJob) -> Settled:
     A subject stands in one slice, so slices can be settled in any order, or at the same time.
     """
     with without_collections():
-        return _settle(job, _read(job.spooled))
+        return _settle(job, _read_rows(job.spooled))
 
 
-def _settle(job: SliceJob, spooled: list[tuple[int, str, str, str, str, bool]]) -> Settled:
+def _settle(job: SliceJob, spooled: list[SpooledRow]) -> Settled:
     training, held = {r.record: r for r in job.standing}, dict[str, Row]()
-    times = Counter(s[2] for s in spooled if s[2])
+    times = Counter(s.record for s in spooled if s.record)
     seen: Counter[tuple[tuple[str, str, str], bool]] = Counter()
     refused = []
     for number, digest, given, text, label, is_held in spooled:
@@ -464,6 +472,10 @@ def _settle(job: SliceJob, spooled: list[tuple[int, str, str, str, str, bool]]) 
     return Settled(
         len(training), Counter(r.subject for r in training.values()), list(held.values()), refused
     )
+
+
+def _read_rows(spooled: Path) -> list[SpooledRow]:
+    return [SpooledRow(*line) for line in _read(spooled)]
 
 
 def _read(spooled: Path) -> list[tuple[Any, ...]]:

@@ -32,7 +32,16 @@ from flows.adapters.footing import check_footing, check_objects, leads_to_object
 from flows.adapters.matching import Matcher, sorted_of
 from flows.adapters.quarantine import Quarantine
 from flows.adapters.s3 import S3Blobs, is_bucket
-from s3t_core.domain import DatasetVersion, RowCounts, SliceId, SliceVersion, Topology
+from s3t_core.domain import (
+    HELD_OUT,
+    DatasetVersion,
+    Part,
+    RowCounts,
+    SliceId,
+    SliceVersion,
+    Topology,
+    slices_of,
+)
 from s3t_core.errors import DataError, GuaranteeError, StorageError
 from s3t_core.files import (
     SHARED_MODE,
@@ -62,9 +71,9 @@ from s3t_core.records import Row, row_commitment, slice_digest
 from s3t_core.slicefile import (
     HELD_OUT_PATH,
     is_slice_file,
+    part_path,
     read_rows,
     read_verified,
-    slice_path,
     subjects_of,
     write_rows,
 )
@@ -125,14 +134,10 @@ class DvcDatasets:
     ) -> DatasetVersion:
         """The version that `folder` would be: digest, row count and md5 of every file; DVC has not
         named it yet. `each`: `map`, or one that does it in other processes."""
-        named: list[SliceId | None] = [*topology.slice_ids(), None]
-        content = dict(
-            zip(
-                named,
-                each(partial(_describe_file, self._keys), [folder / _file_name(n) for n in named]),
-                strict=True,
-            )
-        )
+        parts = topology.parts()
+        files = [folder / part_path(part) for part in parts]
+        described = each(partial(_describe_file, self._keys), files)
+        content = dict(zip(parts, described, strict=True))
         return _version_of(
             topology,
             content,
@@ -183,7 +188,7 @@ class DvcDatasets:
     def add(self, dataset: DatasetVersion) -> DatasetVersion:
         """`dvc add data`: the present data directory, which is `dataset`, becomes a version in the
         local cache, named by data.dvc; the version as it is named."""
-        content = {_name(k): [v.digest, v.rows] for k, v in _rows_of(dataset).items()}
+        content = {_name(k): [v.digest, v.rows] for k, v in dataset.parts().items()}
         with self.repository.opened() as repo:
             repo.add(str(self.data))
         path = self.root / "data.dvc"
@@ -245,15 +250,15 @@ class DvcDatasets:
         slices: set[SliceId] = set()
         held_out = False
         current = self._recorded_files(history)
-        for slice_id, version, path in current:
+        for part, version, path in current:
             hits = match.hits_in(path)
             for request_id, count in hits.items():
-                counts[request_id][0 if slice_id else 1] += count
+                counts[request_id][1 if part == HELD_OUT else 0] += count
             if hits:
                 tainted.add(version.digest)
                 objects.add(version.md5)
-                slices |= {slice_id} if slice_id else set()
-                held_out = held_out or slice_id is None
+                slices |= {part} if isinstance(part, SliceId) else set()
+                held_out = held_out or part == HELD_OUT
         identities = history[-1].identities if history else None
         if identities and holds_any(self._current_file(IDENTITY_PATH, identities), match.subjects):
             objects.add(identities.md5)
@@ -363,7 +368,7 @@ class DvcDatasets:
         Raises GuaranteeError for it, and has changed nothing then.
         """
         match, dataset = Matcher(targets), history[-1]
-        content = _rows_of(dataset)
+        content = dataset.parts()
         current = {self.data / name: version for name, version in _files_of(dataset).items()}
         other = {
             path: version for path, version in current.items() if not _is_whole(path, version.md5)
@@ -374,14 +379,14 @@ class DvcDatasets:
         ):
             for path, version in other.items():
                 self._check_rewritten(path, stored.get(version.md5), match, folder / "made.parquet")
-            for slice_id, version in list(content.items()):
-                path = self.data / _file_name(slice_id)
+            for part, version in dataset.parts().items():
+                path = self.data / part_path(part)
                 if match.hits_in(path):
                     write_rows(
                         path, [r for r in read_rows(path) if not match.one(r.subject, r.record)]
                     )
                 if md5_of(path) != version.md5:
-                    content[slice_id] = _describe_file(self._keys, path)
+                    content[part] = _describe_file(self._keys, path)
             index = self._erased_index(history, destroyed, stored)
         return self.add(
             _version_of(
@@ -417,7 +422,7 @@ class DvcDatasets:
         dataset, path = history[-1], self.data / IDENTITY_PATH
         if dataset.identities is None:
             return None
-        rows = [self.data / _file_name(slice_id) for slice_id in _rows_of(dataset)]
+        rows = [self.data / part_path(part) for part in dataset.parts()]
         self._write_index(path, stored.get(dataset.identities.md5, path), rows, history, destroyed)
         return (
             dataset.identities
@@ -458,16 +463,15 @@ class DvcDatasets:
         rest stays in the data directory. Its `version` is still that of `dataset`: DVC names it
         when it is made."""
         match = Matcher(targets)
-        content = _rows_of(dataset)
-        for slice_id, version in list(content.items()):
-            rows = self.recorded_rows(dataset, slice_id)
+        content = dataset.parts()
+        for part, version in dataset.parts().items():
+            rows = self.recorded_rows(dataset, part)
             kept = [r for r in rows if not match.one(r.subject, r.record)]
             if len(kept) < len(rows):
-                path = folder / _file_name(slice_id)
+                path = folder / part_path(part)
                 write_rows(path, kept)
-                content[slice_id] = replace(_describe_file(self._keys, path), md5=version.md5)
-        slices = {k: v for k, v in content.items() if k is not None}
-        return replace(dataset, slice_versions=slices, held_out=content[None])
+                content[part] = replace(_describe_file(self._keys, path), md5=version.md5)
+        return dataset.with_parts(content)
 
     def destroy(
         self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None
@@ -635,11 +639,10 @@ class DvcDatasets:
         """See Quarantine.erase."""
         return self.quarantine.erase(targets, forms)
 
-    def recorded_rows(self, dataset: DatasetVersion, slice_id: SliceId | None) -> list[Row]:
-        """Rows of a current slice, or the held-out ones (None), checked against the recorded
-        digest."""
-        version = dataset.slice_versions[slice_id] if slice_id else dataset.held_out
-        return read_verified(self.data / _file_name(slice_id), self._keys, version.digest)
+    def recorded_rows(self, dataset: DatasetVersion, part: Part) -> list[Row]:
+        """Rows of a current slice, or the held-out ones, checked against the recorded digest."""
+        version = dataset.parts()[part]
+        return read_verified(self.data / part_path(part), self._keys, version.digest)
 
     def recorded_row_files(self, history: list[DatasetVersion]) -> list[Path]:
         """The files of the current data that hold rows. Raises GuaranteeError for one that is not
@@ -677,7 +680,7 @@ class DvcDatasets:
 
     def _recorded_files(
         self, history: list[DatasetVersion]
-    ) -> list[tuple[SliceId | None, SliceVersion, Path]]:
+    ) -> list[tuple[Part, SliceVersion, Path]]:
         """The current version's files, each the recorded one. Raises GuaranteeError."""
         if not history:
             if any(self.data.rglob("*.parquet")):
@@ -687,8 +690,8 @@ class DvcDatasets:
                 )
             return []
         return [
-            (slice_id, version, self._current_file(_file_name(slice_id), version))
-            for slice_id, version in _rows_of(history[-1]).items()
+            (part, version, self._current_file(part_path(part), version))
+            for part, version in history[-1].parts().items()
         ]
 
     def _current_file(self, name: str, version: SliceVersion) -> Path:
@@ -937,29 +940,28 @@ def _may_hold(path: Path | None, subjects: list[str]) -> bool:
         return True
 
 
-def _rows_of(dataset: DatasetVersion) -> dict[SliceId | None, SliceVersion]:
-    """Every file that holds rows; the held-out ones stand under None."""
-    found = dict[SliceId | None, SliceVersion](dataset.slice_versions.items())
-    found[None] = dataset.held_out
-    return found
-
-
 def _files_of(dataset: DatasetVersion) -> dict[str, SliceVersion]:
     """Every file by its name."""
-    found = {_file_name(k): v for k, v in _rows_of(dataset).items()}
+    found = {part_path(part): version for part, version in dataset.parts().items()}
     return found | ({IDENTITY_PATH: dataset.identities} if dataset.identities else {})
 
 
 def _version_of(
     topology: Topology,
-    content: dict[SliceId | None, SliceVersion],
+    content: Mapping[Part, SliceVersion],
     identities: SliceVersion | None,
     id_rule: tuple[str, ...],
     id_columns: tuple[str, ...],
 ) -> DatasetVersion:
-    slices = {k: v for k, v in content.items() if k is not None}
     return DatasetVersion(
-        "", topology.shards, topology.slices, slices, content[None], identities, id_rule, id_columns
+        "",
+        topology.shards,
+        topology.slices,
+        slices_of(content),
+        content[HELD_OUT],
+        identities,
+        id_rule,
+        id_columns,
     )
 
 
@@ -975,9 +977,5 @@ def _is_version(data: Path, paths: dict[Path, SliceVersion]) -> bool:
     return there == set(paths) and all(_is_whole(p, v.md5) for p, v in paths.items())
 
 
-def _name(slice_id: SliceId | None) -> str:
-    return "held_out" if slice_id is None else f"{slice_id.shard}/{slice_id.index}"
-
-
-def _file_name(slice_id: SliceId | None) -> str:
-    return HELD_OUT_PATH if slice_id is None else slice_path(slice_id.shard, slice_id.index)
+def _name(part: Part) -> str:
+    return f"{part.shard}/{part.index}" if isinstance(part, SliceId) else "held_out"

@@ -10,7 +10,16 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from s3t_core.canonical import digest_of, sha256_hex
-from s3t_core.domain import DatasetVersion, DeletionRequest, RowCounts, SliceId, SliceVersion
+from s3t_core.domain import (
+    HELD_OUT,
+    DatasetVersion,
+    DeletionRequest,
+    Part,
+    RowCounts,
+    SliceId,
+    SliceVersion,
+    slices_of,
+)
 from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.events import LedgerEvent, as_json
@@ -96,7 +105,11 @@ class FakeRequestBook:
         self._guard("requests.deferred")
 
 
-Rows = dict[SliceId | None, list[tuple[str, str]]]
+Rows = dict[Part, list[tuple[str, str]]]
+
+
+def _name(part: Part) -> list[int] | None:
+    return [part.shard, part.index] if isinstance(part, SliceId) else None
 
 
 class FakeDatasets:
@@ -115,21 +128,20 @@ class FakeDatasets:
     def version(self) -> DatasetVersion:
         files = {
             k: SliceVersion(
-                digest_of([k and [k.shard, k.index], sorted(v)]),
+                digest_of([_name(k), sorted(v)]),
                 len(v),
-                "md5-" + digest_of([k and [k.shard, k.index], sorted(v)])[:16],
+                "md5-" + digest_of([_name(k), sorted(v)])[:16],
             )
             for k, v in self.rows.items()
         }
         for k, v in self.rows.items():
             self.objects.setdefault(files[k].md5, list(v))
-        slices = {k: v for k, v in files.items() if k is not None}
         return DatasetVersion(
             digest_of([f.md5 for f in files.values()])[:12],
             self.shards,
             self.slices,
-            slices,
-            files[None],
+            slices_of(files),
+            files[HELD_OUT],
         )
 
     def find(
@@ -149,17 +161,17 @@ class FakeDatasets:
         )
         held = False
         for version in history:
-            for key, file in [*version.slice_versions.items(), (None, version.held_out)]:
+            for key, file in version.parts().items():
                 content = self.objects.get(file.md5)
                 hits = [(t, s, r) for s, r in content or [] for t in targets if t.matches(s, r)]
                 if hits or (content is None and file.md5 not in destroyed):
                     tainted.add(file.digest)
                     objects.add(file.md5)
                 if version is current and hits:
-                    slices |= {key} if key is not None else set()
-                    held = held or key is None
+                    slices |= {key} if isinstance(key, SliceId) else set()
+                    held = held or key == HELD_OUT
                     for target, _, _ in hits:
-                        rows[target.request_id][key is None] += 1
+                        rows[target.request_id][key == HELD_OUT] += 1
                 elif file.md5 not in {f.md5 for f in (current.files() if current else [])}:
                     for target, _, _ in hits:
                         rows[target.request_id][2] += 1

@@ -38,6 +38,7 @@ from flows.use_cases.verifying import verify_path
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
+from s3t_core.domain import HELD_OUT
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import DataError, GuaranteeError, ResidueFound, UsageError
 from s3t_core.identity import folded, form_of
@@ -856,7 +857,9 @@ def test_the_split_follows_the_subject_where_no_column_is_named(
     _ingest(place, _source(tmp_path, ANN, BOB))
     held = {
         r.subject
-        for r in place.datasets.recorded_rows(Workspace(place.root).ledger.state().dataset, None)
+        for r in place.datasets.recorded_rows(
+            Workspace(place.root).ledger.state().dataset, HELD_OUT
+        )
     }
     trained: set[str] = set()
     dataset = Workspace(place.root).ledger.state().dataset

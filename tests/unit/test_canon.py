@@ -8,12 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.adapters.processes import mapping
-from s3t_core.domain import SliceId, Tiers, Topology
+from s3t_core.domain import Part, SliceId, Tiers, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError, WorkspaceError
 from s3t_core.identity_index import IDENTITY_PATH
 from s3t_core.keys import WorkspaceKeys, keyed_digest
 from s3t_core.records import Row, slice_digest, subject_digest
-from s3t_core.slicefile import read_digests, read_rows, read_verified, slice_path, write_rows
+from s3t_core.slicefile import (
+    part_path,
+    read_digests,
+    read_rows,
+    read_verified,
+    slice_path,
+    write_rows,
+)
 from s3t_core.snapshot import (
     CONFLICT,
     DUPLICATE,
@@ -166,11 +173,8 @@ def test_append_unites_and_is_idempotent(tmp_path: Path) -> None:
     _build(tmp_path / "all", rows)
     _build(tmp_path / "half", rows[:30])
 
-    def existing(slice_id: SliceId | None) -> list[Row]:
-        name = (
-            "held_out.parquet" if slice_id is None else slice_path(slice_id.shard, slice_id.index)
-        )
-        return read_rows(tmp_path / "half" / "data" / name)
+    def existing(part: Part) -> list[Row]:
+        return read_rows(tmp_path / "half" / "data" / part_path(part))
 
     _build(tmp_path / "united", rows, existing=existing)
     assert _files(tmp_path / "united") == _files(tmp_path / "all")
@@ -181,11 +185,8 @@ def test_append_refuses_other_content_under_a_known_record_id(tmp_path: Path) ->
     _build(tmp_path / "a", [old])
     rows = {p: read_rows(tmp_path / "a" / p) for p in _files(tmp_path / "a")}
 
-    def existing(slice_id: SliceId | None) -> list[Row]:
-        name = (
-            "held_out.parquet" if slice_id is None else slice_path(slice_id.shard, slice_id.index)
-        )
-        return rows[f"data/{name}"]
+    def existing(part: Part) -> list[Row]:
+        return rows[f"data/{part_path(part)}"]
 
     _, refused = _build(
         tmp_path / "b", [SourceRow(1, "s", "r1", "new text", "a", "c")], existing=existing

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from s3t_core.domain import DeletionRequest, Release, Replica, RowCounts, SliceId, StageRecord
+from s3t_core.domain import (
+    HELD_OUT,
+    DeletionRequest,
+    Release,
+    Replica,
+    RowCounts,
+    SliceId,
+    StageRecord,
+)
 from s3t_core.erasure import executor
 from s3t_core.erasure.certificate import check_statement
 from s3t_core.erasure.dataset_json import dataset_to_json
@@ -118,7 +126,7 @@ def make_world(kill_at: int = -1) -> World:
         for s in range(SHARDS)
         for i in range(SLICES)
     }
-    rows[None] = [("s00-0", "h0"), ("only-held-out", "h1")]
+    rows[HELD_OUT] = [("s00-0", "h0"), ("only-held-out", "h1")]
     ledger = FakeLedger(reaper)
     datasets = FakeDatasets(rows, SHARDS, SLICES, reaper)
     registry = FakeRegistry(reaper)
