@@ -9,7 +9,7 @@ from typing import Any
 from flows.progress import current
 from flows.use_cases.steps import Steps
 from flows.use_cases.training_case import Trainable, TrainingCase
-from flows.workspace.composing import ReleaseEvaluator
+from flows.workspace.jobs import ReleaseEvaluator
 from s3t_core.domain import Release, StageRecord
 from s3t_core.erasure import events
 from s3t_core.erasure.events import LedgerEvent

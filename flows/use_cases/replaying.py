@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from flows.progress import current
 from flows.workspace import access
-from flows.workspace.composing import Measurable
+from flows.workspace.jobs import Measurable, stage_job
 from flows.workspace.parts import HasRegistry, HasSigning, Lockable
 from flows.workspace.workspace import require_data
 from s3t_core.canonical import sha256_hex
@@ -20,10 +20,9 @@ from s3t_core.domain import StageRecord
 from s3t_core.erasure import events
 from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError, UsageError
-from s3t_core.learning.jobs import DescribeJob, FileRef, StageJob
-from s3t_core.learning.recipe import Recipe, StageSpec, wanted
+from s3t_core.learning.jobs import DescribeJob
+from s3t_core.learning.recipe import Recipe, wanted
 from s3t_core.learning.release import recipe_from_json
-from s3t_core.slicefile import slice_path
 
 _SAME, _OTHER = "same bytes", "OTHER BYTES"
 _NOTHING_SERVES = "expected a version that serves, got none; run `s3t train`"
@@ -98,14 +97,16 @@ def _results(
     stages, dataset = list(chosen), require_data(state)
     sequences = list(dict.fromkeys(r.sequence for r in state.champion.release.replicas))
     specs = {s.key: s for s in wanted(recipe, sequences, dataset).stages}
-    held_out = workspace.held_out_ref(state)
+    held_out, file_of = workspace.held_out_ref(state), (workspace.root / "data").joinpath
 
     def one(record: StageRecord) -> str:
         spec = specs.get(record.key)
         if spec is None:
             return "its data changed since"
         try:
-            outcome = workspace.runner.train(_job(workspace, state, recipe, spec, held_out))
+            outcome = workspace.runner.train(
+                stage_job(workspace, recipe, spec, state.stages, held_out, file_of)
+            )
         except S3TError:
             now = workspace.ledger.state()
             if now.release is None or record.key not in now.release.stage_keys():
@@ -120,23 +121,3 @@ def _results(
         ThreadPoolExecutor(workspace.config.runner.workers) as pool,
     ):
         return list(pool.map(one, stages))
-
-
-def _job(
-    workspace: Replayed, state: State, recipe: Recipe, spec: StageSpec, held_out: FileRef
-) -> StageJob:
-    files = tuple(
-        FileRef(workspace.root / "data" / slice_path(spec.shard, s), d)
-        for s, d in zip(spec.prefix, spec.slice_digests, strict=True)
-    )
-    earlier = tuple(state.stages[k].digest if k else None for k in spec.earlier)
-    return StageJob(
-        recipe,
-        spec,
-        files,
-        earlier,
-        held_out,
-        workspace.store,
-        workspace.keys,
-        max_memory=workspace.config.runner.max_memory,
-    )

@@ -4,12 +4,14 @@ stored, logged and recorded as it comes, and only while what it saw is still the
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from flows.progress import Advance, current
 from flows.use_cases.steps import Step, Steps
 from flows.use_cases.training_case import Trainable, TrainingCase
+from flows.workspace.jobs import stage_job
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import StageRecord
 from s3t_core.erasure import events
@@ -17,7 +19,7 @@ from s3t_core.errors import GuaranteeError, S3TError, TrainingError
 from s3t_core.learning.jobs import FileRef, StageJob, StageOutcome
 from s3t_core.learning.recipe import StageSpec
 from s3t_core.learning.training_plan import TrainingPlan
-from s3t_core.slicefile import HELD_OUT_PATH, slice_path
+from s3t_core.slicefile import HELD_OUT_PATH
 
 
 class TrackedRun:
@@ -131,21 +133,12 @@ class StageRun:
 
     def _job(self, spec: StageSpec) -> StageJob:
         workspace, file_of = self._workspace, self._case.data.file_of
-        return StageJob(
-            self.plan.recipe,
-            spec,
-            slices=tuple(
-                FileRef(file_of(slice_path(spec.shard, s)), d)
-                for s, d in zip(spec.prefix, spec.slice_digests, strict=True)
-            ),
-            earlier=tuple(self.done[k].digest if k else None for k in spec.earlier),
-            held_out=FileRef(file_of(HELD_OUT_PATH), self.plan.dataset.held_out.digest),
-            store=workspace.store,
-            keys=workspace.keys,
+        held_out = FileRef(file_of(HELD_OUT_PATH), self.plan.dataset.held_out.digest)
+        return replace(
+            stage_job(workspace, self.plan.recipe, spec, self.done, held_out, file_of),
             activations=workspace.activations,
             measured=workspace.config.runner.measure_rows,
             spill=workspace.activations.root,
-            max_memory=workspace.config.runner.max_memory,
         )
 
     def _outcome(self, job: StageJob, pool: ThreadPoolExecutor) -> StageOutcome | None:

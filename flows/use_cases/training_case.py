@@ -17,7 +17,7 @@ from typing import Protocol
 from flows.use_cases.reconciling import Reconcilable
 from flows.workspace import access
 from flows.workspace.change import Change
-from flows.workspace.composing import Measurable
+from flows.workspace.jobs import Measurable
 from flows.workspace.parts import HasDatabase, HasRequests, Sweepable
 from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import refuse_open_plan, require_data

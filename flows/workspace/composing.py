@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flows import adapters
 from flows.adapters.away import AwayFiles
@@ -12,14 +12,13 @@ from flows.adapters.local import WorkspaceResidue
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.adapters.scan_scope import ScanScope
 from flows.workspace.change import Change
+from flows.workspace.jobs import Measurable, ReleaseEvaluator
 from flows.workspace.parts import (
     HasActivations,
     HasBudget,
     HasCertificates,
-    HasConfig,
     HasDatasets,
     HasKeys,
-    HasLedger,
     HasNeedles,
     HasRegistry,
     HasRequests,
@@ -29,21 +28,9 @@ from flows.workspace.stores import Placed, claim, note_cache, present_remotes
 from s3t_core.config import render_config
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.offline import key_id
-from s3t_core.erasure.state import State
-from s3t_core.learning.jobs import FileRef, MeasureJob
-from s3t_core.learning.recipe import Recipe
-from s3t_core.learning.release import recipe_from_json
-from s3t_core.release_json import release_from_json
 
 if TYPE_CHECKING:
     from flows.adapters.dask_runner import DaskRunner
-
-
-class Measurable(HasConfig, HasKeys, HasLedger, HasStages, Protocol):
-    """What a release is measured with."""
-
-    def held_out_ref(self, state: State) -> FileRef:
-        """The held-out file and the digest that it must have."""
 
 
 class Erasable(
@@ -202,34 +189,3 @@ def erase_policy(workspace: Erasable) -> ErasePolicy:
         offline_seconds=workspace.offline_seconds,
         deleted_bytes_seconds=3600 * workspace.config.erasure.deleted_bytes_hours,
     )
-
-
-class ReleaseEvaluator:
-    """Measures a release in a process of its own. Fills the port `Evaluator`."""
-
-    def __init__(self, workspace: Measurable) -> None:
-        self._workspace = workspace
-
-    def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:
-        """Accuracy on the held-out rows that are there now, 0 to 1."""
-        workspace = self._workspace
-        return self.accuracy_on(
-            release, recipe_from_json(recipe), workspace.held_out_ref(workspace.ledger.state())
-        )
-
-    def accuracy_on(
-        self, release: dict[str, Any], recipe: Recipe, held_out: FileRef
-    ) -> float | None:
-        """The same on given held-out rows."""
-        workspace = self._workspace
-        result: float | None = workspace.runner.measure(
-            MeasureJob(
-                recipe,
-                release_from_json(release),
-                held_out,
-                workspace.store,
-                workspace.keys,
-                workspace.config.runner.max_memory,
-            )
-        )
-        return result
