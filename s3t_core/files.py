@@ -30,6 +30,9 @@ _HALF_WRITTEN = re.compile(
 SHARED_MODE = 0o644
 """Of what is meant for others: settings without secrets, public keys, reports, bundles. The default
 is 0600."""
+OWNER = "s3t-owner"
+"""The name of the mark that a place bears which is a workspace's: a file that holds the name of its
+ledger (the hash of its first entry, hex)."""
 _TRIES = 3
 _YOUNG_SECONDS = 3600
 _KERNEL = re.match(r"(\d+)\.(\d+)", os.uname().release) if sys.platform == "linux" else None
@@ -168,7 +171,8 @@ def is_written(path: Path, opened: frozenset[tuple[int, int]]) -> bool:
 
 def remove_tree(place: Path) -> None:
     """Remove a directory with all that is in it; no error when there is none. Where `place` is a
-    link to a directory on another disk, that directory is emptied and link and directory stay.
+    link to a directory on another disk, or something is mounted there, that directory is emptied
+    but for the mark of whose it is, and it stays, with the link.
     Raises StorageError when anything is left, and for a link to a directory that `place` itself
     lies under."""
     target = place.resolve()
@@ -178,7 +182,8 @@ def remove_tree(place: Path) -> None:
             "workspace as well; link it to a directory made for it, then run the command again"
         )
     for _ in range(_TRIES):
-        doomed = _below_link(target) if place.is_symlink() else [place]
+        stays = place.is_symlink() or place.is_mount()
+        doomed = _below(target) if stays else [place]
         for path in doomed:
             _remove_all(path)
         if not any(os.path.lexists(path) for path in doomed):
@@ -190,10 +195,10 @@ def remove_tree(place: Path) -> None:
     )
 
 
-def _below_link(target: Path) -> list[Path]:
-    """What a link stands for: the entries of the directory, or the file, that it leads to."""
+def _below(target: Path) -> list[Path]:
+    """What a link or a mount stands for: the entries of the directory, or the file."""
     if target.is_dir():
-        return sorted(target.iterdir())
+        return sorted(p for p in target.iterdir() if p.name != OWNER)
     return [target] if target.exists() else []
 
 

@@ -147,10 +147,10 @@ class DvcDatasets:
         )
 
     def replace(self, folder: Path) -> None:
-        """Put the finished `folder` in place of the data directory; the old one is removed beside
-        `folder`, in the temporary directory, so that a kill in between leaves nothing that is not
-        swept. Raises DataError where other files than the system's lie there: they would be
-        gone."""
+        """Put the finished `folder`, which lies on the same file system, in place of the data
+        directory; the old one is removed beside `folder`, so that a kill in between leaves nothing
+        that is not swept. Raises DataError where other files than the system's lie there: they
+        would be gone; StorageError."""
         self._check_ours()
         old = folder.with_name(folder.name + ".old")
         try:
@@ -159,7 +159,9 @@ class DvcDatasets:
             folder.rename(self.data)
         except OSError as error:
             raise StorageError(
-                f"could not replace the data directory: {error.strerror}; ingest again"
+                f"could not replace the data directory: {error.strerror}; see that data and .s3t "
+                "lie on one file system, neither of them a mount, and that it has space, then "
+                "ingest again"
             ) from None
         remove_tree(old)
 

@@ -3,7 +3,7 @@
 1. A link in the place of a file of ours is refused. What is destroyed or written anew there is the
    link: what it leads to would keep the rows, and no scan would come there any more. A directory
    that holds such files may be a link: an operator puts the stages, or DVC's cache, on another disk
-   so. Within it only DVC's directories of objects may.
+   so (adapters.disks). Within it none may.
 2. Where such a directory is a link, it leads to one of its own: to none of the system's, to none
    within or around one, and to no other workspace's. Some of them are emptied, by each sweep or by
    an erasure, and the keys would go with the spools.
@@ -24,7 +24,7 @@ from pathlib import Path
 from s3t_core.errors import GuaranteeError
 
 _KEPT = ("quarantine", "needles", "activations", "stages", "mlartifacts", "dvc-site")
-_SWEPT = ("tmp", "next", "loading")
+_SWEPT = ("tmp", "next", "placing", "loading")
 """What else lies there than files goes with the next sweep."""
 _OPENED = (
     "s3t.toml",
@@ -44,9 +44,7 @@ _OPENED = (
     ),
 )
 """Files that are opened by their name; what an operator links there is theirs."""
-_OBJECTS = re.compile(r"[0-9a-f]{2}")
 _OBJECT = re.compile(r"(.*/)?[0-9a-f]{2}/[0-9a-f]{30}")
-_NONE = re.compile(r"(?!)")
 WORKSPACE_SIGN = Path(".s3t") / "keys"
 """What a directory has in it that is a workspace."""
 _KINDS = {
@@ -72,6 +70,7 @@ def check_footing(root: Path, stores: Iterable[Path] = (), remotes: Iterable[Pat
     check_objects(root, [place / "files" / "md5" for place in kept])
     for place in dict.fromkeys([*(state / name for name in _KEPT), *stores]):
         _check(place, root)
+    refuse_link(state / "placing", root)  # what is made there is renamed to where it belongs
     for name in _SWEPT:
         _check(state / name, root, swept=True)
 
@@ -156,23 +155,23 @@ def _told(place: Path | None, root: Path) -> str:
 
 
 def check_objects(root: Path, places: Iterable[Path]) -> None:
-    """The same for directories of DVC's that hold objects, of which some may be links to
-    directories."""
+    """The same for directories of DVC's that hold objects."""
     for place in places:
-        _check(place, root, folders=_OBJECTS)
+        _check(place, root)
 
 
 def check_place(place: Path) -> None:
     """The same for one place of stages or of data objects, wherever it is."""
-    _check(place, place, folders=_OBJECTS)
+    _check(place, place)
 
 
 def refuse_link(path: Path, root: Path) -> None:
     """Raises GuaranteeError for a link, wherever it leads."""
     if path.is_symlink():
         raise GuaranteeError(
-            f"expected {_shown(path, root)} to be a file, got a link to one elsewhere, which no "
-            "erasure would reach; put the file itself there, and destroy the other"
+            f"expected {_shown(path, root)} to be a file or directory of its own, got a link to "
+            "one elsewhere, which no erasure would reach; put it itself there, and destroy the "
+            "other"
         )
 
 
@@ -187,7 +186,6 @@ def _check(
     place: Path,
     root: Path,
     may_link: Callable[[Path], bool] = lambda _: False,
-    folders: re.Pattern[str] = _NONE,
     swept: bool = False,
     sockets: bool = False,
 ) -> None:
@@ -196,18 +194,17 @@ def _check(
             f"expected {_shown(place, root)} to lead to a directory, got a link that leads to "
             "none; mount its disk, or take the link away, then run the command again"
         )
-    for path, is_link in _odd_ones(place, folders):
+    for path, is_link in _odd_ones(place):
         if is_link and not may_link(path):
             refuse_link(path, root)
         if not is_link and not swept and not (sockets and path.is_socket()):
             _check_opened(path, root)
 
 
-def _odd_ones(place: Path, folders: re.Pattern[str]) -> Iterator[tuple[Path, bool]]:
-    """What is neither file nor directory below a place, and whether it is a link. Links to
-    directories of such names as `folders` has are gone into. What cannot be listed, or goes
-    meanwhile, is left to who opens it."""
-    waiting, seen = [os.fspath(place)], {os.path.realpath(place)}
+def _odd_ones(place: Path) -> Iterator[tuple[Path, bool]]:
+    """What is neither file nor directory below a place, and whether it is a link. What cannot be
+    listed, or goes meanwhile, is left to who opens it."""
+    waiting = [os.fspath(place)]
     while waiting:
         try:
             entries = os.scandir(waiting.pop())
@@ -216,12 +213,7 @@ def _odd_ones(place: Path, folders: re.Pattern[str]) -> Iterator[tuple[Path, boo
         with entries:
             for entry in entries:
                 if entry.is_symlink():
-                    leads = os.path.realpath(entry.path)
-                    if not folders.fullmatch(entry.name) or not Path(leads).is_dir():
-                        yield Path(entry.path), True
-                    elif leads not in seen:
-                        seen.add(leads)
-                        waiting.append(entry.path)
+                    yield Path(entry.path), True
                 elif entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
                 elif not entry.is_file(follow_symlinks=False):

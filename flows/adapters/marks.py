@@ -10,10 +10,8 @@ from pathlib import Path
 
 from flows.adapters.s3 import SCHEME, S3Blobs, is_bucket
 from s3t_core.errors import WorkspaceError
+from s3t_core.files import OWNER
 from s3t_core.learning.store import Blobs, LocalBlobs
-
-OWNER = "s3t-owner"
-"""The name of the mark. It holds the name of the ledger: the hash of its first entry, hex."""
 
 
 def claim_place(setting: str, blobs: Blobs, owner: str, begins: bool, is_workspace: Path) -> None:

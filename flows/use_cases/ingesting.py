@@ -128,13 +128,15 @@ def ingest_source(
     refuse_open_plan(state)
     if append and state.dataset is not None:
         check_topology(workspace, state)
-    folder = workspace.temporary_dir / f"ingest-{os.getpid()}"
+    spool = workspace.temporary_dir / f"ingest-{os.getpid()}"
     sweep(workspace, held)
-    as_owner_only(folder / "spool")
+    for folder in (spool, workspace.placing_dir):
+        as_owner_only(folder)
     try:
-        return _ingest(workspace, held, state, sources, append, chunk_rows, folder, shrink, steps)
+        return _ingest(workspace, held, state, sources, append, chunk_rows, spool, shrink, steps)
     finally:
         remove_tree(workspace.temporary_dir)
+        remove_tree(workspace.placing_dir)
 
 
 def _ingest(
@@ -144,18 +146,18 @@ def _ingest(
     sources: list[str],
     append: bool,
     chunk_rows: int,
-    folder: Path,
+    spool: Path,
     shrink: bool,
     steps: Steps,
 ) -> IngestReport:
-    config = workspace.config
+    config, made = workspace.config, workspace.placing_dir / "data"
     workspace.requests.check()
     rule, columns = id_basis(workspace, state, append, shrink)
     builder = SnapshotBuilder(
         workspace.keys,
         config.topology,
         config.data.held_out,
-        folder / "spool",
+        spool,
         suppressed_by(state),
         config.placement_tiers,
         rule,
@@ -169,7 +171,7 @@ def _ingest(
         described, late = _write_slices(
             workspace,
             builder,
-            folder / "data",
+            made,
             state.dataset if append else None,
             taken.rows >= _MANY_ROWS,
             rule,
@@ -196,7 +198,7 @@ def _ingest(
     if not append and not shrink:
         check_shrinkage(workspace, state, builder)
     version, changed = steps.run(
-        "version-data", lambda: version_files(workspace, held, state, folder / "data", described)
+        "version-data", lambda: version_files(workspace, held, state, made, described)
     )
     workspace.datasets.quarantine.hold(refused, append)
     workspace.signing.write_checkpoint()

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.adapters.footing import check_place, refuse_link
-from flows.adapters.marks import OWNER, place_of
+from flows.adapters.marks import place_of
 from flows.adapters.s3 import S3Blobs
 from flows.workspace.parts import HasPlaces
 from s3t_core.errors import WorkspaceError
-from s3t_core.files import is_half_written
+from s3t_core.files import OWNER, is_half_written
 from s3t_core.learning.store import Blobs, LocalBlobs
 
 _OURS = {

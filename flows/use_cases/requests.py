@@ -155,6 +155,7 @@ def take_hashed(workspace: Asking, hashed: list[str], key: str = "") -> list[Del
 
 
 def _take_all(workspace: Asking, new: list["_NewWithIds"]) -> list[DeletionRequest]:
+    access.note_disks(workspace, ".s3t/needles")  # where the ids as given are kept
     if len(new) > _BATCH:
         _check_not_begun(workspace, new)
     taken = [

@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from flows.adapters.disks import check_there, mark, on_other_disks
+from flows.adapters.dvc_repository import DEFAULT_CACHE
 from flows.adapters.footing import check_apart
 from flows.adapters.footing import check_footing as check_files
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
@@ -12,6 +14,7 @@ from flows.adapters.local import workspace_lock
 from flows.workspace.change import Change, change_under
 from flows.workspace.parts import Lockable
 from flows.workspace.workspace import UNFINISHED_MOVE
+from s3t_core.erasure import events
 from s3t_core.errors import UsageError, WorkspaceError
 
 
@@ -19,8 +22,8 @@ from s3t_core.errors import UsageError, WorkspaceError
 def changing(workspace: Lockable, wait_seconds: float = 0) -> Iterator[Change]:
     """Be the one who changes the workspace: hold its lock on this machine, and the lease in the
     database, which keeps other machines out whatever their file system does with locks. What is
-    given shows it to whatever writes. Raises Busy, and GuaranteeError where a link or a pipe lies
-    in the place of a file of the system's."""
+    given shows it to whatever writes. Raises Busy, GuaranteeError where a link or a pipe lies in
+    the place of a file of the system's, and WorkspaceError where another disk is away."""
     with workspace_lock(workspace.lock_path, wait_seconds):
         workspace.refuse_migration()
         check_footing(workspace)
@@ -30,6 +33,7 @@ def changing(workspace: Lockable, wait_seconds: float = 0) -> Iterator[Change]:
         ) as lease:
             settled = workspace.ledger.state().settled  # it may have moved since it was opened
             workspace.pinned.follow(settled)
+            note_disks(workspace)
             with change_under(lease) as held:
                 yield held
 
@@ -45,6 +49,23 @@ def training(workspace: Lockable, wait_seconds: float = 0) -> Iterator[None]:
             workspace.database, TRAIN, lock_place(workspace.training_lock_path), fences=False
         ).held(wait_seconds):
             yield
+
+
+def note_disks(workspace: Lockable, only: str = "") -> None:
+    """See that every directory of the system's that ever stood on another disk is there, mark those
+    that do so newly, and tell the ledger of them, before anything is written there
+    (adapters.disks); or the directory `only`. An account that may not erase tells of none. Raises
+    WorkspaceError."""
+    state, root = workspace.ledger.state(), workspace.root
+    check_there(root, [n for n in state.disks if only in ("", n)], workspace.owner)
+    kept = [*workspace.store_folder(), *workspace.remote_folder()]
+    kept += [root / name for name in (DEFAULT_CACHE, *state.caches)]
+    found = [n for n in on_other_disks(root, kept) if only in ("", n) and n not in state.disks]
+    if found and workspace.database.may_erase():
+        for name in found:
+            mark(root, name, workspace.owner)
+        told = [events.DiskNamed(time=workspace.now(), dir=name) for name in found]
+        workspace.ledger.append(*told)
 
 
 def check_footing(workspace: Lockable) -> None:

@@ -72,6 +72,12 @@ class Layout:
         """Spools and copies, 0700; emptied by each sweep, under the lock."""
         return self.state_dir / "tmp"
 
+    @property
+    def placing_dir(self) -> Path:
+        """Where an ingest makes the new data directory, on the file system of the old one; emptied
+        by each sweep, under the lock."""
+        return self.state_dir / "placing"
+
     def inside(self, path: str) -> Path:
         """A path of the settings: below the workspace, unless it is absolute."""
         return self.root / path

@@ -215,6 +215,10 @@ class Lockable(HasDatasets, HasFolders, HasLedger, HasDatabase, Protocol):
         """Held while the workspace changes."""
 
     @property
+    def owner(self) -> str:
+        """The name of the ledger, which marks a place."""
+
+    @property
     def training_lock_path(self) -> Path:
         """Held by an ingest or a training."""
 
@@ -231,6 +235,10 @@ class Sweepable(Lockable, Protocol):
     @property
     def temporary_dir(self) -> Path:
         """Spools and copies."""
+
+    @property
+    def placing_dir(self) -> Path:
+        """The data directory as an ingest makes it."""
 
     @property
     def next_dir(self) -> Path:

@@ -15,7 +15,7 @@ from s3t_core.files import (
     remove_tree,
 )
 
-_SWEPT_APART = ("activations", "loading", "next", "tmp")
+_SWEPT_APART = ("activations", "loading", "next", "placing", "tmp")
 """Directories of `.s3t` that have a sweep of their own."""
 
 
@@ -26,6 +26,7 @@ def sweep(workspace: Sweepable, held: Change) -> None:
     held.require()
     remove_tree(workspace.temporary_dir)
     remove_tree(workspace.next_dir)
+    remove_tree(workspace.placing_dir)
     sweep_unused(workspace.state_dir / "loading")
     for folder in (
         workspace.root / "data",

@@ -208,17 +208,14 @@ def test_a_link_to_nowhere_in_the_place_of_a_directory_is_told(
 
 
 def test_directories_on_another_disk_work_and_are_emptied(place: Workspace, tmp_path: Path) -> None:
-    """Stages, quarantine, the cache, one of its directories, the remote's, the workspace's own."""
+    """Stages, quarantine and the cache."""
     (place.state_dir / "stages").mkdir(exist_ok=True)
-    theirs, loop = _object(place, ".s3t/remote").parent, tmp_path / "disk" / "loop"
     for folder in (
         place.state_dir / "stages",
         place.state_dir / "quarantine",
         place.root / ".dvc" / "cache",
-        theirs,
     ):
         _moved(folder, tmp_path / "disk")
-    loop.symlink_to(tmp_path / "disk")
     left = _made(tmp_path / "disk" / "stages" / f"{'ab' * 32}.safetensors")
     left.with_name(OWNER).write_text(place.owner)
     take_requests(place, [ANN])
@@ -227,12 +224,21 @@ def test_directories_on_another_disk_work_and_are_emptied(place: Workspace, tmp_
     assert not any(
         is_slice_file(p) and hers in subjects_of([p]) for p in (tmp_path / "disk").rglob("*")
     )
-    assert all(
-        p.is_symlink() for p in (place.root / ".dvc" / "cache", place.state_dir / "stages", theirs)
-    )
+    assert all(p.is_symlink() for p in (place.root / ".dvc" / "cache", place.state_dir / "stages"))
     assert not any(
         TEXT.encode() in p.read_bytes() for p in (tmp_path / "disk").rglob("*") if p.is_file()
     )
+
+
+@pytest.mark.parametrize("where", [".dvc/cache", ".s3t/remote"])
+def test_one_of_dvcs_directories_of_objects_is_no_place_for_a_disk(
+    place: Workspace, tmp_path: Path, where: str
+) -> None:
+    """While it is away the object looks lost, as one that was destroyed does."""
+    _moved(_object(place, where).parent, tmp_path / "disk")
+    take_requests(place, [ANN])
+    with pytest.raises(GuaranteeError, match=r"files/md5/.. to be .*got a link"):
+        _erase(place)
 
 
 @pytest.mark.parametrize("kind", ["symlink", "hardlink"])

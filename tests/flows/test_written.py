@@ -39,6 +39,7 @@ ELSEWHERE = {
     "moving",
     "migrated",
     "cache",
+    "disk",
     "checkpoints",
     "healed",
     "retired",
