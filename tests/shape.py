@@ -57,7 +57,7 @@ LIMITS = {
         any_in_signatures=8.0,
         complexity=11,
         function_lines=61,
-        file_lines=668,
+        file_lines=687,
         circles=0,
         undocumented=0,
     ),

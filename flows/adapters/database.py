@@ -669,14 +669,19 @@ class SqlRequestBook:
         return [request for request, _ in taken]
 
     def pending(self) -> list[DeletionRequest]:
-        """Acknowledged requests without a certificate, oldest first."""
-        with self._database.reading() as connection:
-            return [
-                _request(r)
-                for r in connection.execute(
-                    select(_REQUESTS).where(_REQUESTS.c.certificate == "").order_by(_REQUESTS.c.seq)
-                )
-            ]
+        """Acknowledged requests that are open by the ledger, oldest first. Raises LedgerError where
+        the table lacks one: it would be carried out by nobody."""
+        with self._database.snapshot() as connection:
+            state = self._database.folded(connection).state
+            rows = connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))
+            found = [_request(r) for r in rows if state.is_open(r.id)]
+        lacking = sum(map(state.is_open, state.requests)) - len(found)
+        if lacking:
+            raise LedgerError(
+                f"expected every open request of the ledger in the table of requests, got "
+                f"{lacking} less; restore the database from its backup, or find out who wrote to it"
+            )
+        return found
 
     def all(self) -> list[DeletionRequest]:
         """Every request there ever was, oldest first."""

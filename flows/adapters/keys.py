@@ -9,6 +9,7 @@ replaced: whoever verifies needs no other file to know that.
 
 import secrets
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -105,13 +106,28 @@ def adopt_next_key(folder: Path, state: State) -> None:
     if key_id(old) != state.signing:
         write_atomically(folder / f"{_RETIRED}{key_id(old)[:16]}.pub", _pem(old), SHARED_MODE)
     _write_private(folder / SIGNING_KEY, private)
-    write_atomically(folder / SIGNING_PUB, _with_history(private.public_key(), state), SHARED_MODE)
+    publics = {key_id(public): public for public in read_public_keys(folder)}
+    history = _with_history(private.public_key(), state, publics)
+    write_atomically(folder / SIGNING_PUB, history, SHARED_MODE)
     remove_file(folder / SIGNING_NEXT)
 
 
-def _with_history(public: Ed25519PublicKey, state: State) -> bytes:
-    replaced = [KeyReplaced(c.old, c.new, c.time, c.vouched).line() for c in state.key_changes]
-    lines = [f"Signing key {key_id(public)} of an S3T workspace", *replaced]
+def _with_history(
+    public: Ed25519PublicKey, state: State, earlier: Mapping[str, Ed25519PublicKey]
+) -> bytes:
+    """The file of a public key, which says first which keys it replaced. `earlier`: their public
+    parts by id, as far as they are there."""
+    replaced = [
+        KeyReplaced(
+            c.old,
+            c.new,
+            c.time,
+            c.vouched,
+            earlier[c.old].public_bytes_raw().hex() if c.old in earlier else "",
+        )
+        for c in state.key_changes
+    ]
+    lines = [f"Signing key {key_id(public)} of an S3T workspace", *(r.line() for r in replaced)]
     return "".join(f"{line}\n" for line in lines).encode() + _pem(public)
 
 

@@ -35,6 +35,7 @@ from flows.cli.base import (
     percent,
     run_flow,
     show,
+    standing_in,
     told_registry,
     until_signalled,
     working,
@@ -285,7 +286,8 @@ def serve(
         show(as_json, document, _render_serving)
         sys.stdout.flush()
 
-    serving.run(began)
+    with standing_in(opened.root):
+        serving.run(began)
 
 
 @app.command()
@@ -628,6 +630,7 @@ def _render_status(d: "StatusDocument") -> list[str]:
             f"  shard {shard['shard']}: live depth {shard['live_depth']}   (replicas {replicas})"
         )
     from flows.budget import told_budget
+    from s3t_core.erasure.closing import DocumentProblems
 
     lines.append(
         f"Deletion budget ({d['deletion_budget']['policy']}): {told_budget(d['deletion_budget'])}."
@@ -642,6 +645,7 @@ def _render_status(d: "StatusDocument") -> list[str]:
             f"A full retrain is {d['full_retrain']['state']} since {d['full_retrain']['time']}; "
             "`s3t erase` or `s3t retrain` sees to it."
         )
+    lines += [f"Attention: {each}." for each in DocumentProblems.of(d["documents"]).told()]
     if d["interrupted_erasure"]:
         lines.append("An erasure was interrupted: run `s3t erase` to finish it.")
     return [*lines, *told_registry(d["registry"])]

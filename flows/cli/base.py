@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, chdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -132,11 +132,19 @@ def run_flow(opened: "Workspace", name: str, *arguments: Any) -> Any:
     from flows.progress import current
     from flows.settings import begin_prefect
 
-    with current().spinner("Starting Prefect"):
-        wait = begin_prefect(opened.root, opened.config.prefect.idle_minutes)
-        flow = getattr(importlib.import_module(f"flows.prefect_flows.{name}"), name)
-        wait()
-    return flow(str(opened.root), *arguments)
+    with standing_in(opened.root):
+        with current().spinner("Starting Prefect"):
+            wait = begin_prefect(opened.root, opened.config.prefect.idle_minutes)
+            flow = getattr(importlib.import_module(f"flows.prefect_flows.{name}"), name)
+            wait()
+        return flow(str(opened.root), *arguments)
+
+
+def standing_in(root: Path) -> AbstractContextManager[None]:
+    """Work in the workspace's directory, whatever directory the command was called in. Prefect
+    takes settings, of programs to run among them, from `prefect.toml`, `.env` and `pyproject.toml`
+    of the directory that it stands in, which may be anybody's."""
+    return chdir(root)
 
 
 def _check_told(arguments: Iterable[object]) -> None:

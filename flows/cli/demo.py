@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from flows.adapters.shared_prefect import SharedServer
+from flows.cli.base import standing_in
 from flows.examples import EXAMPLE_KEY, example_config, rows
 from flows.progress import RichProgress, current, use
 from flows.settings import start_prefect
@@ -51,11 +52,12 @@ def run_demo(folder: Path, console: "Console") -> dict[str, Any]:
     use(RichProgress(console))
     workspace = _fresh(folder)
     say = _Speaker(console)
-    taken = _ingest(say, folder)
-    trained = _train(say, folder)
-    old = _ask(say, workspace)
-    _request(say, workspace)
-    erased = _erase(say, workspace, trained, old)
+    with standing_in(folder):
+        taken = _ingest(say, folder)
+        trained = _train(say, folder)
+        old = _ask(say, workspace)
+        _request(say, workspace)
+        erased = _erase(say, workspace, trained, old)
     verified = _verify(say, folder)
     from flows.use_cases.status import status_of
 

@@ -25,7 +25,7 @@ from flows.workspace import access
 from flows.workspace.change import Change
 from flows.workspace.composing import Erasable, erase_policy, erase_ports
 from flows.workspace.sweeping import sweep
-from flows.workspace.verified import Verifiable, check_whole
+from flows.workspace.verified import Verifiable, check_whole, discard_unrecorded
 from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.plan import ErasurePlan
@@ -84,6 +84,7 @@ def erase_pending(
     ):
         sweep(workspace, held)
         documents = check_whole(workspace)
+        discard_unrecorded(workspace, held)
         healed = reconcile(workspace, held)
         eraser = Eraser(
             erase_ports(workspace, held),

@@ -17,6 +17,7 @@ from flows.use_cases.finding import Findable, look_alikes, people_found, rule_of
 from flows.use_cases.quoting import check_quotes_nobody
 from flows.workspace import access
 from flows.workspace.parts import HasCertificates, HasSigning, Lockable
+from flows.workspace.verified import discard_unrecorded
 from flows.workspace.workspace import refuse_open_plan
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
@@ -25,6 +26,7 @@ from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.closing import (
     CLOSING_TYPE,
     STATES,
+    as_counted,
     as_told,
     check_reason,
     closing_predicate,
@@ -72,6 +74,7 @@ def ask(
         else take_requests(workspace, subjects, record, key)
     )
     ids, states = [r.request_id for r in taken], states_of(workspace, taken)
+    state, now = workspace.ledger.state(), workspace.clock.now()
     return {
         "requests": [
             {
@@ -80,7 +83,7 @@ def ask(
                 "due": r.due,
                 "state": states[r.request_id],
             }
-            for r in taken
+            for r in (as_counted(each, state, now) for each in taken)
         ],
         "open_before": [i for i in ids if i in open_before],
         "found": people_found(workspace, subjects, hashed, record, ids),
@@ -410,8 +413,9 @@ def _digest_of(workspace: Asking, subject: str, record: str = "") -> str:
 def _changing(workspace: Asking) -> Iterator[State]:
     """Between erase runs: what is decided here is seen by the next one. The ledger is signed before
     anyone is told."""
-    with access.changing(workspace, _WAIT_SECONDS):
+    with access.changing(workspace, _WAIT_SECONDS) as held:
         workspace.requests.check()
+        discard_unrecorded(workspace, held)
         yield workspace.ledger.state()
         workspace.signing.write_checkpoint()
 

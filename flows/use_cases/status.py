@@ -4,6 +4,7 @@ book alone. And, which takes longer, whether the registry agrees."""
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from flows.use_cases.documents import StatusDocument
@@ -95,7 +96,7 @@ def status_of(workspace: Watched) -> StatusDocument:
             }
             for r in (as_counted(p, state, now) for p in workspace.requests.pending())
         ],
-        "documents": {"missing": list(documents.missing), "changed": list(documents.changed)},
+        "documents": {kind: list(found) for kind, found in asdict(documents).items()},
         "certified": len(state.certified),
         "withdrawn_or_rejected": len(state.closed),
         "full_retrain": {"state": state.retrain.state, "time": state.retrain.time}

@@ -4,7 +4,8 @@ the auditor."""
 import contextlib
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +91,17 @@ def verify_paths(
         for r in sorted(set(requests))
         if requests.count(r) > 1
     ]
-    between += _contradictions(once, keys)
+    shown = _all_shown(once, keys)
+    between += _contradictions(shown)
     joined = {
         kind: [x for each in found for x in each.get(kind, [])]
         for kind in ("problems", "undecided", "certificates", "checkpoints", "reports")
     }
     joined["problems"] += between
+    unrecorded = _unrecorded(shown)
+    joined["undecided"] += unrecorded
     return {
-        "valid": all(each["valid"] for each in found) and not between,
+        "valid": all(each["valid"] for each in found) and not between and not unrecorded,
         **joined,
         "between": between,
         "keys": sorted({k for each in found for k in each["keys"]}),
@@ -105,47 +109,88 @@ def verify_paths(
     }
 
 
-def _contradictions(paths: Sequence[Path], public_keys: Sequence[Path]) -> list[str]:
-    """Requests of which pieces of evidence (documents, bundles, reports, ledgers) show more than
-    one closing document. What is not valid by itself shows nothing."""
-    keys = [read_key(p) for p in public_keys]
-    shown: dict[str, dict[str, list[str]]] = {}
+@dataclass(frozen=True)
+class _Shown:
+    """What a piece of evidence shows of requests. `documents`: the SHA-256 of each one's closing
+    document, hex; `signed`: over how many ledger entries a document was signed. `size`: how many
+    entries the evidence itself is of, `still_open` the requests that are open then."""
+
+    name: str
+    documents: Mapping[str, str]
+    signed: Mapping[str, int] = field(default_factory=dict)
+    size: int = 0
+    still_open: frozenset[str] = frozenset()
+
+
+def _all_shown(paths: Sequence[Path], public_keys: Sequence[Path]) -> list[_Shown]:
+    """What each file shows. What is not valid by itself shows nothing."""
+    keys, shown = [read_key(p) for p in public_keys], []
     for path in paths:
         for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
             with contextlib.suppress(GuaranteeError, NotValid, OSError):
-                for request, digest in _documents_of(file, keys).items():
-                    shown.setdefault(request, {}).setdefault(digest, []).append(file.name)
+                shown.append(_shown_by(file, keys))
+    return shown
+
+
+def _contradictions(shown: Iterable[_Shown]) -> list[str]:
+    """Requests of which pieces of evidence (documents, bundles, reports, ledgers) show more than
+    one closing document."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for each in shown:
+        for request, digest in each.documents.items():
+            found.setdefault(request, {}).setdefault(digest, []).append(each.name)
     return [
         f"expected one closing document of {request} in all that was given, got {len(by)}: "
         + "; ".join(
             f"{digest[:16]}... in {', '.join(names)}" for digest, names in sorted(by.items())
         )
-        for request, by in sorted(shown.items())
+        for request, by in sorted(found.items())
         if len(by) > 1
     ]
 
 
-def _documents_of(file: Path, keys: list[KeyFile]) -> dict[str, str]:
-    """By request, the SHA-256 of the closing document that a piece of evidence holds or tells of,
-    hex."""
+def _unrecorded(shown: Sequence[_Shown]) -> list[str]:
+    """Documents of requests that a ledger, or a report, which was made later shows as open."""
+    return [
+        f"{document.name} is of a request that {later.name}, which was made later, shows as open: "
+        "what it tells of was cut off and never came to be, unless it was recorded later still; "
+        "ask the controller for the ledger or a bundle of now"
+        for document in shown
+        for request, size in document.signed.items()
+        for later in shown
+        if later.size > size and request in later.still_open
+    ]
+
+
+def _shown_by(file: Path, keys: list[KeyFile]) -> _Shown:
     if file.suffix == ".zip":
-        return {
-            Path(name).stem: sha256_hex(data)
-            for name, data in read_files(file).items()
-            if name.startswith("certificates/")
-        }
-    given = GivenKeys(keys)
+        return _Shown(
+            file.name,
+            {
+                Path(name).stem: sha256_hex(data)
+                for name, data in read_files(file).items()
+                if name.startswith("certificates/")
+            },
+        )
+    publics = GivenKeys(keys).by_id.values()
     if file.suffix == ".jsonl":
-        _, events, _ = read_export(_content(file, _MOST_LEDGER_BYTES), *given.by_id.values())
-        return dict(fold(events).documents)
+        checkpoint, events, _ = read_export(_content(file, _MOST_LEDGER_BYTES), *publics)
+        state = fold(events)
+        still_open = frozenset(filter(state.is_open, state.requests))
+        return _Shown(file.name, state.documents, size=checkpoint.head.size, still_open=still_open)
     content = _content(file, _MOST_BYTES)
-    statement, _ = verify_signed(content, *given.by_id.values())
+    statement, _ = verify_signed(content, *publics)
     if statement.get("predicateType") == REPORT_TYPE:
-        return {
-            r.id: r.document_sha256 for r in parse_report(statement).requests if r.document_sha256
-        }
+        report = parse_report(statement)
+        documents = {r.id: r.document_sha256 for r in report.requests if r.document_sha256}
+        still_open = frozenset(r.id for r in report.requests if not r.document_sha256)
+        return _Shown(file.name, documents, size=report.ledger.size, still_open=still_open)
     kind, told = _told_of(statement)
-    return {told["request"]: sha256_hex(content)} if kind == "certificates" else {}
+    if kind != "certificates":
+        return _Shown(file.name, {})
+    request = told["request"]
+    size = statement["predicate"]["ledger"]["size"]
+    return _Shown(file.name, {request: sha256_hex(content)}, {request: size})
 
 
 def _found(keys: list[KeyFile], **found: Any) -> dict[str, Any]:

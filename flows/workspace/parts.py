@@ -203,16 +203,20 @@ class HasBudget(Protocol):
         """Where it stands, and how long it is expected to last."""
 
 
-class Lockable(HasDatasets, HasFolders, HasLedger, HasDatabase, Protocol):
+class HasLocks(Protocol):
+    """What tells whether somebody changes the workspace."""
+
+    @property
+    def lock_path(self) -> Path:
+        """Held while it is changed."""
+
+
+class Lockable(HasDatasets, HasFolders, HasLedger, HasDatabase, HasLocks, Protocol):
     """What there may be one at a time to change (access.changing, access.training)."""
 
     @property
     def reports_dir(self) -> Path:
         """Compliance reports."""
-
-    @property
-    def lock_path(self) -> Path:
-        """Held while the workspace changes."""
 
     @property
     def owner(self) -> str:

@@ -60,6 +60,13 @@ class Config(Section):
                 f"[deletion_budget] min_mean_depth: expected a floor of at most {slices} (the full "
                 f"depth; no state meets a higher one), got {self.deletion_budget.min_mean_depth:g}"
             )
+        on_cpu = self.runner.max_memory.strip().startswith("cpu")
+        if self.runner.max_memory and on_cpu != (self.training.device == "cpu"):
+            raise ValueError(
+                "[runner] max_memory: expected what the device of [training] may hold "
+                f'("{self.training.device}"), got that of another: "cpu=8GiB" with "cpu", GPUs by '
+                'number with "cuda"; a stage\'s key names the device that computes it'
+            )
         return self
 
     @property

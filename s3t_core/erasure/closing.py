@@ -190,33 +190,59 @@ def check_book(
 
 @dataclass(frozen=True)
 class DocumentProblems:
-    """Requests whose closing documents are not on disk, and those whose documents there have other
-    bytes than the ledger recorded."""
+    """Requests whose closing documents are not on disk (`missing`), whose documents there have
+    other bytes than the ledger recorded (`changed`), and of whom there is one although the ledger
+    has none (`left`): a signed document of an act that was cut off, and never came to be."""
 
     missing: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, told: Mapping[str, Iterable[str]]) -> "DocumentProblems":
+        """The same, as a command's document has them: request ids by kind."""
+        return cls(**{kind: tuple(found) for kind, found in told.items()})
 
     def told(self) -> list[str]:
         """Returns a sentence for each kind of problem, and what to do."""
-        kinds = (("missing", self.missing), ("not what the ledger recorded", self.changed))
+        restore = "restore .s3t/certificates from its backup"
+        kinds = (
+            ("missing", self.missing, restore),
+            ("not what the ledger recorded", self.changed, restore),
+            (
+                "of acts that the ledger does not have",
+                self.left,
+                "they prove nothing: give them to nobody; `s3t erase` removes those of open "
+                "requests, see where others come from",
+            ),
+        )
         return [
             f"{len(found)} closing document(s) are {kind} ({', '.join(found[:3])}"
-            f"{', ...' if len(found) > 3 else ''}); restore .s3t/certificates from its backup"
-            for kind, found in kinds
+            f"{', ...' if len(found) > 3 else ''}); {advice}"
+            for kind, found, advice in kinds
             if found
         ]
 
 
 def check_documents(
-    documents: Mapping[str, str], digest_of: Callable[[str], str | None]
+    state: State, digest_of: Callable[[str], str | None], there: Iterable[str]
 ) -> DocumentProblems:
-    """Returns what is wrong with closing documents. `documents`: the recorded SHA-256 per request;
-    `digest_of`: that of the file of a request, None without one."""
-    there = {request: digest_of(request) for request in documents}
+    """Returns what is wrong with closing documents, as the ledger has them. `digest_of`: the
+    SHA-256 of the file of a request, None without one; `there`: the requests of which there is a
+    file."""
+    documents = state.documents
+    found = {request: digest_of(request) for request in documents}
     return DocumentProblems(
-        tuple(sorted(r for r, found in there.items() if found is None)),
-        tuple(sorted(r for r, found in there.items() if found not in (None, documents[r]))),
+        missing=tuple(sorted(r for r, digest in found.items() if digest is None)),
+        changed=tuple(sorted(r for r, d in found.items() if d not in (None, documents[r]))),
+        left=tuple(sorted(r for r in there if r not in documents and r not in state.begun)),
     )
+
+
+def never_came_to_be(state: State, left: Iterable[str]) -> list[str]:
+    """Those of `left` whose document may be destroyed: of an open request that no erasure carries
+    out. Of a request that the ledger does not know, who knows."""
+    return [r for r in left if r in state.requests and state.is_open(r) and r not in state.begun]
 
 
 def closing_predicate(

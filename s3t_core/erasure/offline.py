@@ -70,25 +70,41 @@ VOUCHED = b"s3t/v1/next signing key "
 """What a replaced key signs, followed by the new key's id."""
 _REPLACED = re.compile(
     r"Replaced: ([0-9a-f]{64}) by ([0-9a-f]{64}) at (\S{20}), (lost|vouched [0-9a-f]{128})"
+    r"(?:, key ([0-9a-f]{64}))?"
 )
 
 
 @dataclass(frozen=True)
 class KeyReplaced:
     """That another key signs from `time` on (RFC 3339): ids (SHA-256 of the raw public key, hex),
-    and the old one's signature of the new one's id, hex, "" for one that was lost."""
+    and the old one's signature of the new one's id, hex, "" for one that was lost. `raw`: the old
+    public key itself, hex, "" in a file that has its id alone."""
 
     old: str
     new: str
     time: str
     vouched: str
+    raw: str = ""
 
     def line(self) -> str:
         """Returns the line that says so in a key file."""
         return (
             f"Replaced: {self.old} by {self.new} at {self.time}, "
             f"{f'vouched {self.vouched}' if self.vouched else 'lost'}"
+            f"{f', key {self.raw}' if self.raw else ''}"
         )
+
+    def public(self) -> Ed25519PublicKey | None:
+        """The old public key, where the file has it. Raises NotValid for one of another id."""
+        if not self.raw:
+            return None
+        found = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.raw))
+        if key_id(found) != self.old:
+            raise NotValid(
+                f"expected key {self.old[:16]}... in the line that tells of it, got another; ask "
+                "the controller for the key file again"
+            )
+        return found
 
     def check(self, old: Ed25519PublicKey) -> None:
         """That the old key vouches for the new one, unless it was lost. Raises NotValid."""
@@ -133,7 +149,9 @@ def read_key_file(content: bytes) -> KeyFile:
     return KeyFile(
         public,
         tuple(
-            KeyReplaced(m[1], m[2], m[3], m[4].removeprefix("lost").removeprefix("vouched "))
+            KeyReplaced(
+                m[1], m[2], m[3], m[4].removeprefix("lost").removeprefix("vouched "), m[5] or ""
+            )
             for m in found
             if m
         ),
@@ -147,8 +165,9 @@ class GivenKeys:
     def __init__(self, files: Iterable[KeyFile | Ed25519PublicKey]) -> None:
         """Raises NotValid where a file says that a key was replaced which did not vouch for it."""
         given = [f if isinstance(f, KeyFile) else KeyFile(f) for f in files]
-        self.by_id = {f.id: f.public for f in given}
         self._replaced = {r.old: r for f in given for r in f.replaced}
+        earlier = {old: r.public() for old, r in self._replaced.items()}
+        self.by_id = {k: v for k, v in earlier.items() if v} | {f.id: f.public for f in given}
         if any(self._replaced[r.old].new != r.new for f in given for r in f.replaced):
             raise NotValid(
                 "expected key files that agree on which key replaced which, got two that do not; "

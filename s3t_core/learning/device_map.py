@@ -44,6 +44,19 @@ def parse_memory(text: str) -> dict[Device, int]:
     return found
 
 
+def check_device(max_memory: str, device: str) -> None:
+    """That a stage is computed on the kind of device that stands in its key: layers on another one
+    would be computed by other kernels under an equal key. `device`: of the recipe, "cpu" or "cuda".
+    Raises UsageError."""
+    given = parse_memory(max_memory) if max_memory else {}
+    if any((each == "cpu") != (device == "cpu") for each in given):
+        raise UsageError(
+            f'expected [runner] max_memory to name what [training] device = "{device}" does, got '
+            f'{", ".join(map(repr, given))}; name GPUs by number with "cuda", "cpu=8GiB" with '
+            '"cpu"'
+        )
+
+
 def device_map(backbone: Backbone, max_memory: str, lowest: int) -> dict[str, Device]:
     """Module name to device, for a float32 backbone whose layers from `lowest` on need one; empty
     when `max_memory` is: all on one device. Raises UsageError when these do not fit, GuaranteeError

@@ -21,7 +21,7 @@ from torch import Tensor
 from s3t_core.errors import TrainingError, UsageError
 from s3t_core.learning.activations import Activations
 from s3t_core.learning.backbone import Backbone, is_vision, load_model, tokenizer_code
-from s3t_core.learning.device_map import device_map
+from s3t_core.learning.device_map import check_device, device_map
 from s3t_core.learning.encoding import Encoded, Reader, encode, in_order, load_reader
 from s3t_core.learning.fingerprint import fingerprint
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
@@ -133,10 +133,12 @@ def train_stage(
 
     `activations`: where the frozen states below the block come from; `max_memory`: what devices may
     hold of the backbone (learning.device_map). They change no byte of the artifact. Raises
-    TrainingError when the loss is not finite.
+    TrainingError when the loss is not finite, UsageError where `max_memory` names other devices
+    than the recipe.
     """
     torch.set_num_threads(recipe.profile.threads)
     torch.use_deterministic_algorithms(True)
+    check_device(max_memory, recipe.training["device"])
     lowest = min(recipe.blocks[len(spec.prefix) - 1])
     devices = device_map(backbone, max_memory, lowest)
     staged = StagedModel(load_model(backbone, devices), recipe)

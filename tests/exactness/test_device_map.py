@@ -1,5 +1,6 @@
 """A backbone larger than its device: what stays on disk, and that no byte of a stage changes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,22 @@ def test_gpus_are_filled_from_the_top(tmp_path: Path) -> None:
     placed = device_map(backbone, "0=30KiB,1=1GiB", 0)
     layers = [placed[f"encoder.layer.{i}"] for i in range(4)]
     assert layers == sorted(layers, reverse=True) and placed["embeddings"] == 0  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("memory", ["0=1GiB", "0=20KiB,1=1GiB"])
+def test_a_stage_is_computed_on_the_device_that_its_key_names(tmp_path: Path, memory: str) -> None:
+    path, data = build_backbone(tmp_path / "b", layers=2), make_slices(1, 1)
+    system: Any = TinySystem(path, 1, 1, 1)
+    [spec] = system.plan(data).stages
+    with pytest.raises(UsageError, match="max_memory"):
+        train_stage(
+            system.backbone, system.recipe, spec, [data[SliceId(0, 0)]], [], [], max_memory=memory
+        )
+    on_gpu = replace(system.recipe, training={**system.recipe.training, "device": "cuda"})
+    with pytest.raises(UsageError, match="max_memory"):
+        train_stage(
+            system.backbone, on_gpu, spec, [data[SliceId(0, 0)]], [], [], max_memory="cpu=1GiB"
+        )
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from flows.metrics import text_of
 from flows.use_cases.erasing import why_erase_now
 from flows.use_cases.evidence import write_bundle, write_ledger
 from flows.use_cases.reporting import write_report
-from flows.use_cases.requests import list_requests, reject, take_requests, withdraw
+from flows.use_cases.requests import ask, list_requests, reject, take_requests, withdraw
 from flows.use_cases.status import status_of
 from flows.use_cases.verifying import verify_path, verify_paths
 from flows.workspace.creating import create_workspace
@@ -399,17 +399,45 @@ def test_what_does_not_follow_is_refused_before_it_is_appended(place: Workspace)
     assert place.ledger.head() == head and len(take_requests(_again(place), ["person 2"])) == 1
 
 
+@pytest.mark.parametrize(
+    "hide",
+    [
+        "DELETE FROM requests WHERE seq = 1",
+        "UPDATE requests SET certificate = 'x'",
+        "UPDATE requests SET id = id || 'x'",
+    ],
+)
+def test_a_request_that_the_table_hides_is_not_passed_over(place: Workspace, hide: str) -> None:
+    """Which are open, the ledger says: also to whoever looks at those alone."""
+    asked = take_requests(place, ["person 1", "person 2"])
+    _sql(place, hide)
+    try:
+        told = [r.request_id for r in _again(place).requests.pending()]
+    except LedgerError as error:
+        assert "restore the database" in str(error)
+    else:
+        assert told == [r.request_id for r in asked]
+
+
 def test_a_closing_document_that_is_gone_or_changed_is_told_by_every_look(place: Workspace) -> None:
     request = take_requests(place, ["person 1"])[0]
     withdraw(place, request.request_id)
     path = place.certificates.path_of(request.request_id)
-    assert status_of(place)["documents"] == {"missing": [], "changed": []}
+    assert status_of(place)["documents"] == {"missing": [], "changed": [], "left": []}
     kept = path.read_bytes()
     path.write_bytes(kept + b" ")
-    assert status_of(_again(place))["documents"] == {"missing": [], "changed": [request.request_id]}
+    assert status_of(_again(place))["documents"] == {
+        "missing": [],
+        "changed": [request.request_id],
+        "left": [],
+    }
     assert check_whole(_again(place)).changed == (request.request_id,)
     path.unlink()
-    assert status_of(_again(place))["documents"] == {"missing": [request.request_id], "changed": []}
+    assert status_of(_again(place))["documents"] == {
+        "missing": [request.request_id],
+        "changed": [],
+        "left": [],
+    }
     path.write_bytes(kept)
     assert check_whole(_again(place)).told() == []
 
@@ -429,7 +457,7 @@ def test_what_is_remembered_of_files_is_believed_only_under_our_seal(place: Work
         ]
     }
     memory.write_bytes(seal + b"\n" + json.dumps(found).encode())
-    assert status_of(_again(place))["documents"] == {"missing": [], "changed": []}
+    assert status_of(_again(place))["documents"] == {"missing": [], "changed": [], "left": []}
 
 
 # --- 7: suppression list and commitment
@@ -702,6 +730,8 @@ def test_whoever_only_looks_tells_no_time_to_come(place: Workspace) -> None:
     opened = _with(place, clock)
     [listed] = list_requests(opened)
     [told] = status_of(opened)["pending"]
+    [asked_again] = ask(_with(place, clock), ["person 1"], [], "", "")["requests"]
+    assert asked_again["due"] == listed["due"]
     assert (
         why_erase_now(opened) == f"{asked.request_id} bears a time to come: the clock was put back"
     )
@@ -833,7 +863,8 @@ def test_what_a_replaced_key_signs_is_told_as_that_whatever_keys_an_auditor_has(
             assert not found["valid"] and found["problems"] == []
             assert "which was replaced at" in found["undecided"][0]
         assert verify_path(place.state_dir / "checkpoint.json", keys)["valid"]
-    assert not verify_path(forged, new)["valid"] and verify_path(forged, new)["problems"]
+    alone = verify_path(forged, new)  # the newest file has the key that it replaced
+    assert not alone["valid"] and "which was replaced at" in alone["undecided"][0]
     bare = (
         place.root.parent / "bare.pem"
     )  # the new key without its history: nothing says which is the newer one
@@ -852,7 +883,7 @@ def test_a_key_file_that_claims_a_succession_nobody_vouched_for_is_refused(
     rotate_signing_key(place, "security", lost=False)
     path = place.keys_dir / "signing.pub"
     text = path.read_text()
-    vouched = text.partition("vouched ")[2].partition("\n")[0]
+    vouched = text.partition("vouched ")[2].partition(",")[0]
     path.write_text(text.replace(vouched, vouched[::-1]))
     found = verify_path(place.state_dir / "checkpoint.json", [old, path])
     assert not found["valid"] and "to have signed the id" in found["problems"][0]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from flows.adapters.keys import (
     SIGNING_KEY,
@@ -15,7 +16,7 @@ from flows.adapters.keys import (
     read_public_keys,
     read_signing_key,
 )
-from flows.use_cases.evidence import write_bundle
+from flows.use_cases.evidence import write_bundle, write_ledger
 from flows.use_cases.requests import take_requests, withdraw
 from flows.use_cases.rotating import rotate_signing_key
 from flows.use_cases.verifying import verify_path
@@ -153,3 +154,41 @@ def test_an_unfinished_erasure_is_signed_by_one_key(place: Workspace) -> None:
     place.ledger.append({"type": "planned", "time": place.now(), "plan": plan})
     with pytest.raises(UsageError, match="unfinished erasure"):
         rotate_signing_key(place, "security", lost=False)
+
+
+def test_what_an_earlier_key_signed_is_undecided_by_the_newest_file_alone(
+    place: Workspace, tmp_path: Path
+) -> None:
+    """It has the earlier keys: which act of them counts, the ledger or a bundle shows."""
+    first, second = take_requests(place, ["person 1", "person 2"])
+    withdraw(place, first.request_id)
+    old = _kept(place, "old.pem")
+    rotate_signing_key(place, "security", lost=False)
+    (place.keys_dir / SIGNING_KEY).unlink()
+    rotate_signing_key(Workspace(place.root), "security", lost=True)
+    new = _kept(place, "new.pem")
+    place = Workspace(place.root)
+    withdraw(place, second.request_id)
+    one, other = (place.certificates_dir / f"{r.request_id}.json" for r in (first, second))
+    assert verify_path(other, new)["valid"]
+    found = verify_path(one, new)
+    assert not found["valid"] and found["problems"] == [] and "replaced at" in found["undecided"][0]
+    write_bundle(place, tmp_path / "b.zip", [])
+    assert verify_path(tmp_path / "b.zip", new)["valid"]
+    write_ledger(place, tmp_path / "ledger.jsonl")
+    assert verify_path(tmp_path / "ledger.jsonl", new)["valid"]
+    one.write_bytes(one.read_bytes().replace(b'"sig"', b'"gis"'))
+    assert verify_path(one, new)["problems"] and old.is_file()
+
+
+def test_a_line_that_brings_another_key_is_refused(place: Workspace, tmp_path: Path) -> None:
+    [asked] = take_requests(place, ["person 1"])
+    withdraw(place, asked.request_id)
+    rotate_signing_key(place, "security", lost=False)
+    new, strange = _kept(place, "new.pem"), Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
+    told = new.read_text().splitlines()
+    [line] = [each for each in told if each.startswith("Replaced: ")]
+    forged = line.rpartition(" ")[0] + " " + strange.public_key().public_bytes_raw().hex()
+    new.write_text(new.read_text().replace(line, forged))
+    found = verify_path(place.certificates_dir / f"{asked.request_id}.json", new)
+    assert "got another" in found["problems"][0]

@@ -4,6 +4,20 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="device: a stage is computed on another than its key names",
+        where="s3t_core/learning/stage.py::train_stage",
+        takes="check_device(max_memory, recipe.training['device'])",
+        puts="",
+        fails="tests/exactness/test_device_map.py::its_key_names",
+    ),
+    Mutant(
+        name="device: settings may name two",
+        where="s3t_core/config/tree.py::Config._fits",
+        takes="self.runner.max_memory and on_cpu != (self.training.device == 'cpu')",
+        puts="False",
+        fails="tests/unit/test_config.py::max_memory",
+    ),
+    Mutant(
         name="backbone: weights that the files lack are drawn at random",
         where="s3t_core/learning/backbone.py::_check_loaded",
         takes="_POOLER not in name.split('.')",

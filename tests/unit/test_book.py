@@ -1,6 +1,6 @@
 """The request book must say what the ledger says."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -88,7 +88,9 @@ def test_a_suppression_list_that_the_ledger_does_not_make_is_noticed(
 
 def test_documents_that_are_gone_or_changed_are_told_apart() -> None:
     on_disk = {"a": "1", "b": "other"}
-    found = check_documents({"a": "1", "b": "2", "c": "3"}, on_disk.get)
-    assert found == DocumentProblems(missing=("c",), changed=("b",))
-    assert [line.startswith("1 closing document(s)") for line in found.told()] == [True, True]
-    assert check_documents({"a": "1"}, on_disk.get).told() == []
+    state = State(documents={"a": "1", "b": "2", "c": "3"})
+    found = check_documents(state, on_disk.get, ["a", "b", "d"])
+    assert found == DocumentProblems(missing=("c",), changed=("b",), left=("d",))
+    assert [line.startswith("1 closing document(s)") for line in found.told()] == [True] * 3
+    assert DocumentProblems.of(asdict(found)) == found
+    assert check_documents(State(documents={"a": "1"}), on_disk.get, ["a"]).told() == []

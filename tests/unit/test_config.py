@@ -80,6 +80,8 @@ def test_the_root_workspace_is_the_example() -> None:
         ("[deletion_budget]\npolicy = 'requests'", "max_requests above 0"),
         ("[deletion_budget]\npolicy = 'accuracy_floor'", "min_accuracy above 0"),
         ("[deletion_budget]\nmin_mean_depth = 3.5", "no state meets a higher one"),
+        ("[runner]\nmax_memory = '0=20GiB'", "that of another"),
+        ("[training]\ndevice = 'cuda'\n[runner]\nmax_memory = 'cpu=8GiB'", "that of another"),
         ("[deletion_budget]\nmin_accuracy = 1.5", "less than or equal to 1"),
         ("[system]\nsequences = 'random'", "'cyclic', 'bms' or 'optimised'"),
         ("[system]\nbudget = 4\nsequences = 'bms'", "Latin square"),
