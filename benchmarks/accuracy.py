@@ -63,9 +63,9 @@ def compare(place: Workspace) -> dict[str, Any]:
     training = [
         r
         for s in state.dataset.slice_versions
-        for r in place.datasets.recorded_rows(state.dataset, s)
+        for r in place.datasets.versions.recorded_rows(state.dataset, s)
     ]
-    held_out = place.datasets.recorded_rows(state.dataset, HELD_OUT)
+    held_out = place.datasets.versions.recorded_rows(state.dataset, HELD_OUT)
     labels = config.require_labels()
     model, strength = _regression(training, config.backbone.max_length)
     truth = np.array([r.label for r in held_out])

@@ -26,9 +26,11 @@ class KnownSubjects:
     @cached_property
     def _present(self) -> set[str]:
         quarantined = {row["subject_digest"] for row in self._datasets.quarantine.rows()}
-        return quarantined | subjects_of(self._datasets.recorded_row_files(self._state().datasets))
+        return quarantined | subjects_of(
+            self._datasets.files.recorded_row_files(self._state().datasets)
+        )
 
     @cached_property
     def _earlier(self) -> set[str]:
         state = self._state()
-        return self._datasets.earlier_subjects(state.datasets, state.destroyed_objects)
+        return self._datasets.people.earlier_subjects(state.datasets, state.destroyed_objects)

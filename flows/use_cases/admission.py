@@ -130,7 +130,7 @@ def check_shrinkage(workspace: Admitting, state: State, builder: SnapshotBuilder
         "records",
     )
     try:
-        there = count_subjects(workspace.datasets.data.rglob("*.parquet"))
+        there = count_subjects(workspace.datasets.files.data.rglob("*.parquet"))
     except DataError:
         return  # a file that cannot be read: this snapshot may be what puts it right
     check_shrunk(there, counts.subjects, most, "subjects")

@@ -257,7 +257,9 @@ def _indexed(
     except (DataError, GuaranteeError, StorageError) as error:
         return _with_quarantine(
             workspace,
-            workspace.datasets.look_up(state.datasets, state.destroyed_objects, subjects, forms),
+            workspace.datasets.people.look_up(
+                state.datasets, state.destroyed_objects, subjects, forms
+            ),
             subjects,
             forms,
         ), str(error)
@@ -268,7 +270,7 @@ def look_in_every_index(
 ) -> IndexFound:
     """What every stored index and quarantine say: stages of an earlier data version may still
     answer."""
-    found = workspace.datasets.look_up(
+    found = workspace.datasets.people.look_up(
         state.datasets, state.destroyed_objects, subjects, forms, earlier=True
     )
     return _with_quarantine(workspace, found, subjects, forms)

@@ -304,11 +304,11 @@ def _write_slices(
 ) -> tuple[DatasetVersion, list[Refused]]:
     """Step 3: what every file holds, and the rows refused on the way. Rows of `recorded` stay;
     without it the slices of many rows are settled in several processes."""
-    existing = partial(workspace.datasets.recorded_rows, recorded) if recorded else None
-    identities = workspace.datasets.recorded_index(recorded) if recorded else None
+    existing = partial(workspace.datasets.versions.recorded_rows, recorded) if recorded else None
+    identities = workspace.datasets.people.recorded_index(recorded) if recorded else None
     with current().spinner("Writing the slices"), mapping(many and existing is None) as each:
         refused = list(builder.write(folder, existing, each, identities))
-        return workspace.datasets.describe(
+        return workspace.datasets.versions.describe(
             workspace.config.topology, folder, each, rule, columns
         ), refused
 
@@ -320,8 +320,8 @@ def version_files(
     stores.pin_settings(workspace, held)
     with current().spinner("Versioning the data with DVC"):
         same = state.dataset is not None and replace(state.dataset, version="") == described
-        workspace.datasets.replace(folder)
-        dataset = workspace.datasets.add(described)
+        workspace.datasets.versions.replace(folder)
+        dataset = workspace.datasets.versions.add(described)
         if not same:
             workspace.ledger.append(
                 events.DatasetChanged(

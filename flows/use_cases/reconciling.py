@@ -123,7 +123,7 @@ def reconcile(workspace: Reconcilable, held: Change) -> Healed:
         for f in state.requests[r.request_id].forms
     }
     data = state.dataset is not None and bool(
-        workspace.datasets.put_back(state.datasets, erased, state.destroyed_objects)
+        workspace.datasets.restoring.put_back(state.datasets, erased, state.destroyed_objects)
     )
     left_stages, left_objects = _clean_left(workspace, state)
     found = Healed(

@@ -50,7 +50,7 @@ def train_first(
         return None
     try:
         with access.training(workspace):
-            future = workspace.datasets.preview(
+            future = workspace.datasets.rewriting.preview(
                 targets_of(requests, plan.subjects), state.dataset, workspace.next_dir
             )
             if not future.rows() or not _would_spend(workspace, state, plan, future):

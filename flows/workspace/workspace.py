@@ -300,7 +300,7 @@ class Workspace(Layout):
         return DaskRunner(
             runner.address,
             self.config.dvc.remote,
-            self.datasets.object_of,
+            self.datasets.versions.object_of,
             Needs(training.threads, runner.task_memory_mb, int(training.device == "cuda")),
             self.away,
             plain_on_loopback=runner.plain_tcp_on_loopback,

@@ -284,7 +284,7 @@ def test_a_data_file_may_lead_to_an_object_of_the_cache_alone(
     with pytest.raises(GuaranteeError, match=r"held_out.parquet .*a link to one elsewhere"):
         _erase(place)
     with pytest.raises(DataError, match="move them elsewhere"):
-        place.datasets.replace(tmp_path / "new")
+        place.datasets.versions.replace(tmp_path / "new")
 
 
 PIPES = (

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flows.adapters.datasets import _is_parquet
+from flows.adapters.datasets.stored import is_parquet
 from flows.adapters.local import NeedleFiles, WorkspaceResidue
 from flows.workspace.creating import create_workspace
 from flows.workspace.sweeping import sweep
@@ -196,7 +196,7 @@ def test_what_is_no_file_in_the_cache_is_no_object_and_is_not_waited_for(
     there = place.datasets.repository.cache / "aa" / ("b" * 30)
     _put(there, kind)
     target = Target("req-1", "a" * 64, "")
-    assert not _is_parquet(there) and there not in set(place.datasets.repository.objects())
+    assert not is_parquet(there) and there not in set(place.datasets.repository.objects())
     assert place.datasets.destroy([], [target], None) == [] and os.path.lexists(there)
 
 

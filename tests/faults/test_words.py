@@ -260,7 +260,7 @@ def _digests_of_data(place: Workspace) -> dict[str, str]:
     """Keyed digests of people and records who stay, from where a reader of the files sees them."""
     history = place.ledger.state().datasets
     row, *_ = next(
-        rows for p in place.datasets.recorded_row_files(history) if (rows := read_rows(p))
+        rows for p in place.datasets.files.recorded_row_files(history) if (rows := read_rows(p))
     )
     return {
         "subject": row.subject,
@@ -601,6 +601,6 @@ def test_where_the_index_cannot_be_read_only_plain_words_are_taken(
         raise DataError("no index")
 
     (request,) = take_requests(place, ["asks"])
-    monkeypatch.setattr(type(place.datasets), "look_up", broken)
+    monkeypatch.setattr(type(place.datasets.people), "look_up", broken)
     _refused(place, BY[1][1], request.request_id, "somebody@example.org")
     approve(place, [request.request_id], "privacy officer")

@@ -500,7 +500,7 @@ def test_training_first_stops_in_time_and_survives_what_it_cannot_foresee(traine
     def out_of_time() -> Any:
         assert state.dataset is not None
         targets = targets_of(place.requests.pending(), {})
-        future = place.datasets.preview(targets, state.dataset, place.next_dir)
+        future = place.datasets.rewriting.preview(targets, state.dataset, place.next_dir)
         case = TrainingCase("retrain", FutureData(place, HELD, future), is_out_of_time=lambda: True)
         return train_replacement(place, case)
 

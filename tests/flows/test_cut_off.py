@@ -276,7 +276,7 @@ def test_what_lies_in_data_while_an_erasure_is_open_does_not_become_the_data(
         if after != "the plan":
             state = place.ledger.state()
             with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
-                patched.setattr(type(place.datasets), "add", _killed)
+                patched.setattr(type(place.datasets.versions), "add", _killed)
                 place.datasets.erase(
                     targets_of(place.requests.get(plan.requests), plan.subjects),
                     state.datasets,
@@ -312,7 +312,7 @@ def test_what_lies_in_data_while_an_erasure_is_open_does_not_become_the_data(
     with access.changing(place):
         assert _eraser(place).run() is not None
     place = _again(place)
-    place.datasets.check_recorded(place.ledger.state().datasets)
+    place.datasets.files.check_recorded(place.ledger.state().datasets)
     assert len(place.ledger.state().certified) == 2
     index = place.root / "data" / IDENTITY_PATH
     people = {

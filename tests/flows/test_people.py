@@ -672,7 +672,7 @@ def test_hashes_of_what_the_source_had_and_of_what_the_rule_made_of_it_find_the_
     for spelling in (" Ann ", "ann"):
         form = form_of(place.keys, "sha256", hashlib.sha256(spelling.encode()).hexdigest())
         state = place.ledger.state()
-        assert place.datasets.look_up(
+        assert place.datasets.people.look_up(
             state.datasets, set(), set(), {form}, earlier=True
         ).subjects_by_form == {form: {wanted}}
 
@@ -857,7 +857,7 @@ def test_the_split_follows_the_subject_where_no_column_is_named(
     _ingest(place, _source(tmp_path, ANN, BOB))
     held = {
         r.subject
-        for r in place.datasets.recorded_rows(
+        for r in place.datasets.versions.recorded_rows(
             Workspace(place.root).ledger.state().dataset, HELD_OUT
         )
     }
@@ -865,7 +865,7 @@ def test_the_split_follows_the_subject_where_no_column_is_named(
     dataset = Workspace(place.root).ledger.state().dataset
     assert dataset is not None
     for slice_id in dataset.slice_versions:
-        trained |= {r.subject for r in place.datasets.recorded_rows(dataset, slice_id)}
+        trained |= {r.subject for r in place.datasets.versions.recorded_rows(dataset, slice_id)}
     assert held and trained and not held & trained
 
 

@@ -131,7 +131,7 @@ def test_rows_that_an_eraser_had_read_do_not_come_back(
     assert len(list(place.certificates_dir.glob("*.json"))) == 2
     forget_connections()
     place = Workspace(place.root)
-    place.datasets.check_recorded(place.ledger.state().datasets)
+    place.datasets.files.check_recorded(place.ledger.state().datasets)
     assert not any(erase(str(place.root))["healed"].values())
 
 

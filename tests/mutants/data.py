@@ -5,8 +5,8 @@ from tests.mutants.mutant import Mutant
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="healing: a data.dvc that names a destroyed version stays",
-        where="flows/adapters/datasets.py::DvcDatasets.put_back",
-        takes="self.repository.pointed_to() == dataset.version",
+        where="flows/adapters/datasets/restoring.py::Restoring.put_back",
+        takes="self._files.repository.pointed_to() == dataset.version",
         puts="True",
         fails="tests/flows/test_reconciling.py::names_another_version",
     ),
@@ -152,7 +152,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="ingest: whatever lies in data is removed",
-        where="flows/adapters/datasets.py::DvcDatasets.replace",
+        where="flows/adapters/datasets/versions.py::DataVersions.replace",
         takes="self._check_ours()",
         puts="",
         fails="tests/flows/test_ingest.py::somebody_elses",
@@ -173,8 +173,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="buckets: a remote keeps what was destroyed",
-        where="flows/adapters/datasets.py::DvcDatasets.destroy",
-        takes="self.repository.remotes()",
+        where="flows/adapters/datasets/destroying.py::ObjectDestroyer.destroy",
+        takes="self._files.repository.remotes()",
         puts="[]",
         fails="tests/stack/test_s3.py::whoever_configured",
     ),
@@ -194,7 +194,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="erasure: whatever lies in data becomes the data",
-        where="flows/adapters/datasets.py::DvcDatasets.erase",
+        where="flows/adapters/datasets/rewriting.py::Rewriting.erase",
         takes="self._check_rewritten(path, stored.get(version.md5), match, folder / "
         "'made.parquet')",
         puts="pass",
@@ -202,15 +202,15 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="erasure: another index is gone on from",
-        where="flows/adapters/datasets.py::DvcDatasets._erased_index",
+        where="flows/adapters/datasets/rewriting.py::Rewriting._erased_index",
         takes="stored.get(dataset.identities.md5, path)",
         puts="path",
         fails="tests/flows/test_cut_off.py::lies_in_data and index",
     ),
     Mutant(
         name="data: whatever data.dvc names is published",
-        where="flows/adapters/datasets.py::DvcDatasets.publish",
-        takes="self._check_named(dataset)",
+        where="flows/adapters/datasets/versions.py::DataVersions.publish",
+        takes="self._files.check_named(dataset)",
         puts="",
         fails="tests/flows/test_migrating.py::was_interrupted",
     ),
@@ -314,30 +314,30 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="destroy: a copy that is still written is damage",
-        where="flows/adapters/datasets.py::DvcDatasets.destroy",
+        where="flows/adapters/datasets/destroying.py::ObjectDestroyer.destroy",
         takes="not is_half_written(p.name)",
         puts="",
         fails="tests/flows/test_half_written.py::living_process",
     ),
     Mutant(
         name="people: earlier data that names people otherwise is searched like any",
-        where="flows/adapters/datasets.py::DvcDatasets.find",
+        where="flows/adapters/datasets/search.py::RowSearch.find",
         takes="d.says_who_as(history[-1])",
         puts="",
         fails="tests/flows/test_people.py::names_people_otherwise",
     ),
     Mutant(
         name="people: quarantine is not asked by hash",
-        where="flows/adapters/datasets.py::DvcDatasets.resolve",
+        where="flows/adapters/datasets/people.py::IdentityIndexes.resolve",
         takes="known & wanted",
         puts="set[str]()",
         fails="tests/flows/test_people.py::quarantined_is_found_by_hash",
     ),
     Mutant(
         name="people: the index is not erased",
-        where="flows/adapters/datasets.py::DvcDatasets._erased_index",
+        where="flows/adapters/datasets/rewriting.py::Rewriting._erased_index",
         takes=(
-            "self._write_index(path, stored.get(dataset.identities.md5, path), rows, "
+            "self.write_index(path, stored.get(dataset.identities.md5, path), rows, "
             "history, destroyed)"
         ),
         puts="",
@@ -345,7 +345,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="people: whose rows go with an erasure stays in the index",
-        where="flows/adapters/datasets.py::DvcDatasets.earlier_subjects",
+        where="flows/adapters/datasets/people.py::IdentityIndexes.earlier_subjects",
         takes=(
             "{v.md5 for d in history[:-1] if d.says_who_as(history[-1]) for v in "
             "d.row_files()} - destroyed"
@@ -355,37 +355,37 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="people: of whom no index tells, no hash is of",
-        where="flows/adapters/datasets.py::DvcDatasets.find",
-        takes="self._named(history, stored) if by_hash else None",
+        where="flows/adapters/datasets/search.py::RowSearch.find",
+        takes="self._people.named(history, stored) if by_hash else None",
         puts="None",
         fails="tests/flows/test_stored.py::of_whom_no_index_tells",
     ),
     Mutant(
         name="people: the index is not made again",
-        where="flows/adapters/datasets.py::DvcDatasets.put_back",
+        where="flows/adapters/datasets/restoring.py::Restoring.put_back",
         takes="sources[IDENTITY_PATH] = self._rebuilt_index(sources, folder, history, destroyed)",
         puts="pass",
         fails="tests/flows/test_stored.py::is_made_again",
     ),
     Mutant(
         name="stored: what the remote has lost is taken for pushed",
-        where="flows/adapters/datasets.py::DvcDatasets.publish",
+        where="flows/adapters/datasets/versions.py::DataVersions.publish",
         takes="remote.add(cache.oid_to_path(md5), cache.fs, md5)",
         puts="pass",
         fails="tests/flows/test_stored.py::is_pushed_again",
     ),
     Mutant(
         name="people: earlier indexes stay",
-        where="flows/adapters/datasets.py::DvcDatasets.find",
-        takes="objects.add(identities.md5)",
+        where="flows/adapters/datasets/search.py::RowSearch._in_present",
+        takes="hits.objects.add(identities.md5)",
         puts="pass",
         fails="tests/flows/test_people.py::remote_alone_keeps",
     ),
     Mutant(
         name="people: any index is asked",
-        where="flows/adapters/datasets.py::DvcDatasets._indexes",
-        takes="self._current_file(IDENTITY_PATH, dataset.identities)",
-        puts="self.data / IDENTITY_PATH",
+        where="flows/adapters/datasets/people.py::IdentityIndexes._indexes",
+        takes="self._files.current(IDENTITY_PATH, dataset.identities)",
+        puts="self._files.data / IDENTITY_PATH",
         fails="tests/flows/test_people.py::another_index_than",
     ),
     Mutant(
@@ -504,28 +504,28 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="stored: an earlier file of the cache is taken on trust",
-        where="flows/adapters/datasets.py::DvcDatasets._earlier_files",
-        takes="_is_whole(self._in_cache(md5), md5)",
-        puts="self._in_cache(md5).exists()",
+        where="flows/adapters/datasets/stored.py::StoredFiles.earlier",
+        takes="is_whole(self.in_cache(md5), md5)",
+        puts="self.in_cache(md5).exists()",
         fails="tests/flows/test_stored.py::turns_no_hash_at_somebody_else",
     ),
     Mutant(
         name="stored: what a remote gives is taken on trust",
-        where="flows/adapters/datasets.py::DvcDatasets._fetched",
-        takes="_is_whole(folder / md5, md5)",
+        where="flows/adapters/datasets/stored.py::StoredFiles._fetched",
+        takes="is_whole(folder / md5, md5)",
         puts="(folder / md5).exists()",
         fails="tests/flows/test_stored.py::whole_nowhere_tells_nothing",
     ),
     Mutant(
         name="stored: rows that the remote alone has are not read",
-        where="flows/adapters/datasets.py::DvcDatasets._fetched",
+        where="flows/adapters/datasets/stored.py::StoredFiles._fetched",
         takes="self.repository.stores_of(repo)[1:]",
         puts="()",
         fails="tests/flows/test_stored.py::in_the_remote_alone",
     ),
     Mutant(
         name="stored: an index that is nowhere names nobody",
-        where="flows/adapters/datasets.py::DvcDatasets._indexes",
+        where="flows/adapters/datasets/people.py::IdentityIndexes._indexes",
         takes=(
             "if md5 not in found:\n"
             "    raise DataError(f'expected the index of who was in an earlier data "
@@ -548,24 +548,24 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="stored: a damaged object locks the erasure that is open",
-        where="flows/adapters/datasets.py::DvcDatasets.destroy",
+        where="flows/adapters/datasets/destroying.py::ObjectDestroyer.destroy",
         takes=(
-            "_is_parquet(p) and (not _is_whole(p, md5_named(p))) and (not is_half_written(p.name))"
+            "is_parquet(p) and (not is_whole(p, md5_named(p))) and (not is_half_written(p.name))"
         ),
         puts="False and (not is_half_written(p.name))",
         fails="tests/flows/test_stored.py::damaged_while_an_erasure_is_open",
     ),
     Mutant(
         name="stored: older files take the place before all are there",
-        where="flows/adapters/datasets.py::DvcDatasets.put_back",
+        where="flows/adapters/datasets/restoring.py::Restoring.put_back",
         takes="if lost: ...",
         puts="if False: ...",
         fails="tests/flows/test_stored.py::cannot_be_put_right_stay",
     ),
     Mutant(
         name="footing: an eraser looks at nothing itself",
-        where="flows/adapters/datasets.py::DvcDatasets.find",
-        takes="self.check_footing()",
+        where="flows/adapters/datasets/search.py::RowSearch.find",
+        takes="self._files.check_footing()",
         puts="",
         fails="tests/faults/test_footing.py::looks_for_links_itself and quarantine",
     ),
@@ -655,7 +655,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="footing: data leads to any object",
-        where="flows/adapters/datasets.py::DvcDatasets._leads_to_object",
+        where="flows/adapters/datasets/stored.py::StoredFiles.leads_to_object",
         takes=(
             "any((not path.is_symlink() and os.path.realpath(path) == str(found) for path "
             "in there))"
@@ -665,8 +665,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="footing: an object that is a link is destroyed as one",
-        where="flows/adapters/datasets.py::DvcDatasets.destroy",
-        takes="refuse_link(Path(store.oid_to_path(md5)), self.root)",
+        where="flows/adapters/datasets/destroying.py::ObjectDestroyer.destroy",
+        takes="refuse_link(Path(store.oid_to_path(md5)), self._files.root)",
         puts="pass",
         fails="tests/faults/test_footing.py::not_destroyed_as_one",
     ),
@@ -700,21 +700,21 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="footing: what is no file of data is a traceback",
-        where="flows/adapters/datasets.py::_md5_of",
+        where="flows/adapters/datasets/stored.py::md5_or_none",
         takes="OSError",
         puts="KeyError",
         fails="tests/faults/test_footing.py::request_is_taken and identities",
     ),
     Mutant(
         name="footing: what a killed ingest left stays",
-        where="flows/adapters/datasets.py::DvcDatasets.find",
-        takes="objects |= self._unrecorded(history)",
+        where="flows/adapters/datasets/search.py::RowSearch.find",
+        takes="hits.objects |= self._unrecorded(history)",
         puts="",
         fails="tests/faults/test_footing.py::ours_alone",
     ),
     Mutant(
         name="footing: what is in a shared cache is ours",
-        where="flows/adapters/datasets.py::DvcDatasets._unrecorded",
+        where="flows/adapters/datasets/search.py::RowSearch._unrecorded",
         takes="place.resolve().is_relative_to(root)",
         puts="",
         fails="tests/faults/test_footing.py::ours_alone",
@@ -728,7 +728,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="no file: a pipe in the cache is waited for",
-        where="flows/adapters/datasets.py::_is_parquet",
+        where="flows/adapters/datasets/stored.py::is_parquet",
         takes="open_regular(path)",
         puts="path.open('rb')",
         fails="tests/faults/test_leftovers.py::no_file_in_the_cache",

@@ -241,7 +241,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="move: an interrupted ingest is moved along",
         where="flows/use_cases/migrating.py::_check_begin",
-        takes="old.datasets.check_recorded(state.datasets)",
+        takes="old.datasets.files.check_recorded(state.datasets)",
         puts="",
         fails="tests/flows/test_migrating.py::was_interrupted",
     ),

@@ -326,7 +326,7 @@ def test_a_cluster_that_dies_is_an_error_and_never_a_wait_without_end(
         runner = DaskRunner(
             dask.address,
             place.config.dvc.remote,
-            place.datasets.object_of,
+            place.datasets.versions.object_of,
             Needs(1, 100, 0),
             place.away,
             3,
