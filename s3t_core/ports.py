@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from s3t_core.domain import DatasetVersion, DeletionRequest, RowCounts, SliceId
 from s3t_core.erasure.events import LedgerEvent
+from s3t_core.erasure.evidence_documents import Certificate, Subject
 from s3t_core.erasure.ledger import Inclusion, TreeHead
 from s3t_core.erasure.state import State, VersionRecord
 from s3t_core.erasure.vocabulary import Event
@@ -318,9 +319,7 @@ class Budget(Protocol):
 class Certificates(Protocol):
     """Where certificates are signed and kept."""
 
-    def issue(
-        self, predicates: Mapping[str, dict[str, Any]], subject: dict[str, Any]
-    ) -> dict[str, str]:
+    def issue(self, said: Mapping[str, Certificate], subject: Subject) -> dict[str, str]:
         """Sign and write one certificate per request id; returns the SHA-256 of each file. An
         existing, valid certificate is kept."""
 

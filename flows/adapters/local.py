@@ -18,8 +18,9 @@ from flows.adapters.database import SqlLedger
 from flows.adapters.git import git_objects
 from flows.adapters.s3 import S3Blobs
 from s3t_core.canonical import canonical_json, sha256_hex
-from s3t_core.erasure.certificate import PREDICATE_TYPE, make_statement
+from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.dsse import sign, verify
+from s3t_core.erasure.evidence_documents import CERTIFICATE_TYPE, Part, Subject
 from s3t_core.erasure.needles import is_among, make_needles
 from s3t_core.erasure.residue import scan
 from s3t_core.errors import Busy, CertificateError, GuaranteeError
@@ -233,9 +234,9 @@ class CertificateFiles:
 
     def issue(
         self,
-        predicates: Mapping[str, dict[str, Any]],
-        subject: dict[str, Any],
-        kind: str = PREDICATE_TYPE,
+        said: Mapping[str, Part],
+        subject: Subject,
+        kind: str = CERTIFICATE_TYPE,
     ) -> dict[str, str]:
         """Sign and write one per request id; returns each file's SHA-256. One that a run before a
         crash signed for the same act is kept; one for another act, which never came to be, is
@@ -243,12 +244,12 @@ class CertificateFiles:
         self._heads.check(self._ledger)
         kept = {
             r: e
-            for r, p in predicates.items()
-            if (e := self._signed_before(r, kind, p)) is not None
+            for r, each in said.items()
+            if (e := self._signed_before(r, kind, each.to_json())) is not None
         }
         new = {
-            r: sign(make_statement(p, subject, kind), self._key)
-            for r, p in predicates.items()
+            r: sign(make_statement(each, subject, kind), self._key)
+            for r, each in said.items()
             if r not in kept
         }
         write_each_atomically(self.folder, {f"{r}.json": envelope for r, envelope in new.items()})

@@ -38,7 +38,7 @@ def write_report(workspace: Reported, since: datetime | None, folder: Path) -> d
     report = report_of(workspace, since, now)
     document = document_of(report, pictures(report))
     statement = make_statement(
-        report.model_dump(mode="json"),
+        report,
         certificate_subject(workspace.ledger.state(), workspace.ledger.head()),
         REPORT_TYPE,
     )

@@ -24,15 +24,15 @@ from s3t_core.domain import DeletionRequest
 from s3t_core.erasure import events
 from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.closing import (
-    CLOSING_TYPE,
     STATES,
     as_counted,
     as_told,
     check_reason,
-    closing_predicate,
+    closing_of,
     view_of,
 )
 from s3t_core.erasure.events import LedgerEvent
+from s3t_core.erasure.evidence_documents import CLOSING_TYPE
 from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.state import RequestRecord, State
 from s3t_core.erasure.vocabulary import ClosingKind
@@ -449,7 +449,7 @@ def _close(
             workspace.ledger.head(),
             workspace.now(),
         )
-        predicate = closing_predicate(
+        predicate = closing_of(
             request, kind, now, by, basis, reason, workspace.ledger.leaves()[0].hex(), head
         )
         digest = workspace.certificates.issue(

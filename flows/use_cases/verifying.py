@@ -12,9 +12,10 @@ from typing import Any
 from flows.adapters.keys import read_key
 from s3t_core.canonical import sha256_hex
 from s3t_core.erasure.certificate import check_statement
-from s3t_core.erasure.checkpoint import CHECKPOINT_TYPE, checkpoint_of, read_export
-from s3t_core.erasure.closing import CLOSING_TYPE, check_closing
+from s3t_core.erasure.checkpoint import checkpoint_of, read_export
+from s3t_core.erasure.closing import check_closing
 from s3t_core.erasure.dsse import verify_signed
+from s3t_core.erasure.evidence_documents import CHECKPOINT_TYPE, CLOSING_TYPE
 from s3t_core.erasure.ledger import fold
 from s3t_core.erasure.offline import GivenKeys, KeyFile, NotValid, check_bundle, read_files
 from s3t_core.erasure.report_document import REPORT_TYPE, parse_report

@@ -12,6 +12,27 @@ from typing import Any
 from s3t_core.canonical import digest_of
 from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId
 from s3t_core.erasure.events import SCAN_COUNTS, CutOver, Destroyed, Scanned
+from s3t_core.erasure.evidence_documents import (
+    CERTIFICATE_TYPE,
+    STATEMENT_TYPE,
+    AccuracyAround,
+    Batch,
+    Certificate,
+    Committed,
+    DatasetsAround,
+    Deactivated,
+    DestroyedThings,
+    Found,
+    LiveStage,
+    Part,
+    RequestAsked,
+    ScanCounts,
+    ScanProof,
+    SliceTouched,
+    Subject,
+    Times,
+    VersionsAround,
+)
 from s3t_core.erasure.ledger import Inclusion, TreeHead, leaf_of, outcome_in
 from s3t_core.erasure.merkle import includes, leaf_hash
 from s3t_core.erasure.plan import ErasurePlan
@@ -19,9 +40,6 @@ from s3t_core.erasure.state import RequestRecord, State, VersionRecord
 from s3t_core.errors import CertificateError
 from s3t_core.release_json import release_to_json
 from s3t_core.times import CLOCK_TOLERANCE, parse_time
-
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:s3t:erasure-certificate:v1"
 
 LIMITS = (
     "requests chosen by looking at the model's answers, and retrains timed by an accuracy policy",
@@ -39,9 +57,6 @@ LIMITS = (
     "a fingerprint of what the machine computes)",
 )
 
-Part = dict[str, object]
-"""A part of a predicate: JSON values."""
-
 _COMMITMENT_SCHEME = "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt"
 _ROW_COMMITMENT_SCHEME = (
     "HMAC-SHA256(key: commitment key, request id and row); one per distinct stored row; the "
@@ -49,19 +64,20 @@ _ROW_COMMITMENT_SCHEME = (
 )
 
 
-def certificate_subject(state: State, head: TreeHead) -> dict[str, Any]:
+def certificate_subject(state: State, head: TreeHead) -> Subject:
     """The in-toto subject: the serving release, else the data version, else the ledger."""
     if state.champion is not None:
-        return {
-            "name": f"model version {state.champion.version}",
-            "digest": {"sha256": digest_of(release_to_json(state.champion.release))},
-        }
+        return Subject(
+            name=f"model version {state.champion.version}",
+            digest={"sha256": digest_of(release_to_json(state.champion.release))},
+        )
     if state.dataset is not None:
-        return {"name": "data.dvc", "digest": {"md5": state.dataset.version.removesuffix(".dir")}}
-    return {"name": "ledger", "digest": {"sha256": head.root}}
+        md5 = state.dataset.version.removesuffix(".dir")
+        return Subject(name="data.dvc", digest={"md5": md5})
+    return Subject(name="ledger", digest={"sha256": head.root})
 
 
-def certificate_predicate(
+def certificate_of(
     request: DeletionRequest,
     plan: ErasurePlan,
     state: State,
@@ -71,137 +87,136 @@ def certificate_predicate(
     erased_before: str,
     software: dict[str, str],
     jurisdiction: str = "",
-) -> dict[str, Any]:
-    """What the certificate says about one request of the plan. JSON values only."""
+) -> Certificate:
+    """What the certificate says about one request of the plan."""
     asked = state.requests[request.request_id]
     before, after = _versions_around(plan, state)
-    scan = state.done(Scanned)
-    return {
-        "request": _asked(request, state, now, jurisdiction),
-        "subject": {
-            "commitment": request.commitment,
-            "asked_by": asked.asked_by,
-            "scheme": _COMMITMENT_SCHEME,
-        },
-        "found": _found(request, plan, state, erased_before),
-        "batch": {
-            "plan": plan.plan_id,
-            "requests": len(plan.requests),
-            "slices": [{"shard": s.shard, "slice": s.index} for s in plan.slices],
-            "held_out_touched": plan.held_out,
-            "collateral_rows": collateral_rows(plan.slices, state),
-        },
-        "times": _times(plan, state, now),
-        **_versions(before, after, state),
-        "deactivated": [
-            {
-                "key": s.key,
-                "digest": s.digest,
-                "shard": s.shard,
-                "stage": s.index,
-                "slices": list(s.prefix),
-            }
+    data_before, data_after = _datasets_around(state)
+    return Certificate(
+        request=_asked(request, state, now, jurisdiction),
+        subject=Committed(
+            commitment=request.commitment, asked_by=asked.asked_by, scheme=_COMMITMENT_SCHEME
+        ),
+        found=_found(request, plan, state, erased_before),
+        batch=_batch(plan, state),
+        times=_times(plan, state, now),
+        versions=VersionsAround(
+            before=before.version if before else None,
+            after=after.version if after else None,
+            destroyed=list(state.done(Destroyed).versions),
+            live_depths=_depths(after),
+        ),
+        live=_live(after),
+        dataset=DatasetsAround(
+            before=data_before.version if data_before else None,
+            after=data_after.version if data_after else None,
+        ),
+        deactivated=[
+            Deactivated(
+                key=s.key, digest=s.digest, shard=s.shard, stage=s.index, slices=list(s.prefix)
+            )
             for s in plan.deactivated
         ],
-        "destroyed": _destroyed(plan, state),
-        "scan": {k: getattr(scan, k) for k in SCAN_COUNTS} | {"residue": 0},
-        "accuracy": {
-            "before": before.accuracy if before else None,
-            "after": after.accuracy if after else None,
-        },
-        "deletion_budget": budget,
-        "ledger": {
-            "name": proof.ledger,
-            "size": proof.head.size,
-            "root": proof.head.root,
-            "entry": scan.to_json(),
-            "index": proof.index,
-            "proof": list(proof.proof),
-        },
-        "software": software,
-        "not_covered": list(LIMITS),
-    }
+        destroyed=_destroyed(plan, state),
+        scan=_counted(state.done(Scanned)),
+        accuracy=AccuracyAround(
+            before=before.accuracy if before else None,
+            after=after.accuracy if after else None,
+        ),
+        deletion_budget=budget,
+        ledger=ScanProof(
+            name=proof.ledger,
+            size=proof.head.size,
+            root=proof.head.root,
+            entry=state.done(Scanned).to_json(),
+            index=proof.index,
+            proof=list(proof.proof),
+        ),
+        software=software,
+        not_covered=list(LIMITS),
+    )
 
 
-def _asked(request: DeletionRequest, state: State, now: str, jurisdiction: str) -> Part:
-    """The request, its deadline and who approved it."""
+def _asked(request: DeletionRequest, state: State, now: str, jurisdiction: str) -> RequestAsked:
     asked = state.requests[request.request_id]
-    return {
-        "id": request.request_id,
-        "received": asked.received,
-        "due": asked.due,
-        "scope": asked.scope,
-        "met": _met(asked, now),
-        "clock_corrected": asked.clock_corrected,
-        "jurisdiction": jurisdiction,
-        "approver": state.approved.get(request.request_id, ""),
-    }
+    return RequestAsked(
+        id=request.request_id,
+        received=asked.received,
+        due=asked.due,
+        scope=asked.scope,
+        met=_met(asked, now),
+        clock_corrected=asked.clock_corrected,
+        jurisdiction=jurisdiction,
+        approver=state.approved.get(request.request_id, ""),
+    )
 
 
-def _found(request: DeletionRequest, plan: ErasurePlan, state: State, erased_before: str) -> Part:
-    """What was there of the person, and whether the id itself was searched for."""
+def _found(request: DeletionRequest, plan: ErasurePlan, state: State, erased_before: str) -> Found:
     rows, scan = plan.rows[request.request_id], state.done(Scanned)
     outcome, present = outcome_in(state, request.request_id)
     unsearched = {*scan.ids_lost, *scan.ids_unsearchable}
-    return {
-        "outcome": outcome,
-        "rows": present,
-        "training_rows": rows.training,
-        "held_out_rows": rows.held_out,
-        "rows_in_earlier_data_versions": rows.earlier,
-        "quarantined_rows": rows.quarantined,
-        "known": rows.known,
-        "erased_before_by_request": erased_before,
-        "id_searched": request.request_id not in unsearched,
-        "row_commitments": list(plan.commitments.get(request.request_id, ())),
-        "row_commitment_scheme": _ROW_COMMITMENT_SCHEME,
-    }
+    return Found(
+        outcome=outcome,
+        rows=present,
+        training_rows=rows.training,
+        held_out_rows=rows.held_out,
+        rows_in_earlier_data_versions=rows.earlier,
+        quarantined_rows=rows.quarantined,
+        known=rows.known,
+        erased_before_by_request=erased_before,
+        id_searched=request.request_id not in unsearched,
+        row_commitments=list(plan.commitments.get(request.request_id, ())),
+        row_commitment_scheme=_ROW_COMMITMENT_SCHEME,
+    )
 
 
-def _times(plan: ErasurePlan, state: State, now: str) -> Part:
-    """When each step was done, and the waits that were declared."""
+def _batch(plan: ErasurePlan, state: State) -> Batch:
+    return Batch(
+        plan=plan.plan_id,
+        requests=len(plan.requests),
+        slices=[SliceTouched(shard=s.shard, slice=s.index) for s in plan.slices],
+        held_out_touched=plan.held_out,
+        collateral_rows=collateral_rows(plan.slices, state),
+    )
+
+
+def _times(plan: ErasurePlan, state: State, now: str) -> Times:
     cut_over, destroy = state.done(CutOver), state.done(Destroyed)
-    return {
-        "planned": plan.time,
-        "alias_moved": cut_over.moved,
-        "old_version_refused_after_seconds": cut_over.staleness,
-        "offline_use_declared_seconds": cut_over.offline,
-        "deleted_bytes_kept_declared_seconds": destroy.bytes_kept,
-        "destroyed": destroy.time,
-        "scanned": state.done(Scanned).time,
-        "certified": now,
-        "clock_corrected": _is_corrected(state, now),
-    }
+    return Times(
+        planned=plan.time,
+        alias_moved=cut_over.moved,
+        old_version_refused_after_seconds=cut_over.staleness,
+        offline_use_declared_seconds=cut_over.offline,
+        deleted_bytes_kept_declared_seconds=destroy.bytes_kept,
+        destroyed=destroy.time,
+        scanned=state.done(Scanned).time,
+        certified=now,
+        clock_corrected=_is_corrected(state, now),
+    )
 
 
-def _versions(before: VersionRecord | None, after: VersionRecord | None, state: State) -> Part:
-    """The versions of model and data before and after, and what is live now."""
-    data_before, data_after = _datasets_around(state)
-    return {
-        "versions": {
-            "before": before.version if before else None,
-            "after": after.version if after else None,
-            "destroyed": list(state.done(Destroyed).versions),
-            "live_depths": _depths(after),
-        },
-        "live": _live(after),
-        "dataset": {
-            "before": data_before.version if data_before else None,
-            "after": data_after.version if data_after else None,
-        },
-    }
-
-
-def _destroyed(plan: ErasurePlan, state: State) -> Part:
-    """Digests of what was destroyed; of rows in quarantine their number."""
+def _destroyed(plan: ErasurePlan, state: State) -> DestroyedThings:
     destroy = state.done(Destroyed)
     planned = {s.key for s in plan.deactivated}
-    return {
-        "stages": [s.digest for s in plan.deactivated],
-        "data_objects_md5": list(destroy.objects),
-        "quarantined_rows": destroy.quarantined,
-        "stages_of_no_recorded_data": sorted(set(destroy.stages) - planned),
-    }
+    return DestroyedThings(
+        stages=[s.digest for s in plan.deactivated],
+        data_objects_md5=list(destroy.objects),
+        quarantined_rows=destroy.quarantined,
+        stages_of_no_recorded_data=sorted(set(destroy.stages) - planned),
+    )
+
+
+def _counted(scan: Scanned) -> ScanCounts:
+    return ScanCounts(
+        files=scan.files,
+        bytes=scan.bytes,
+        needles=scan.needles,
+        unsearchable=scan.unsearchable,
+        lost=scan.lost,
+        shared=scan.shared,
+        outside=scan.outside,
+        residue=0,
+    )
 
 
 def _is_corrected(state: State, now: str) -> bool:
@@ -217,15 +232,13 @@ def _met(asked: RequestRecord, now: str) -> bool | None:
     return None if late and asked.clock_corrected else not late
 
 
-def make_statement(
-    predicate: dict[str, Any], subject: dict[str, Any], kind: str = PREDICATE_TYPE
-) -> dict[str, Any]:
-    """The in-toto Statement that is signed."""
+def make_statement(said: Part, subject: Subject, kind: str = CERTIFICATE_TYPE) -> dict[str, Any]:
+    """The in-toto Statement that is signed, with what is said as its predicate."""
     return {
         "_type": STATEMENT_TYPE,
         "predicateType": kind,
-        "subject": [subject],
-        "predicate": predicate,
+        "subject": [subject.to_json()],
+        "predicate": said.to_json(),
     }
 
 
@@ -233,9 +246,9 @@ def check_statement(statement: dict[str, Any]) -> dict[str, Any]:
     """The predicate of an erasure certificate. Raises CertificateError for any other statement."""
     kind = (statement.get("_type"), statement.get("predicateType"))
     predicate = statement.get("predicate")
-    if kind != (STATEMENT_TYPE, PREDICATE_TYPE) or not isinstance(predicate, dict):
+    if kind != (STATEMENT_TYPE, CERTIFICATE_TYPE) or not isinstance(predicate, dict):
         raise CertificateError(
-            f"expected an in-toto statement of type {PREDICATE_TYPE}, got another document"
+            f"expected an in-toto statement of type {CERTIFICATE_TYPE}, got another document"
         )
     for part in (
         "request",
@@ -313,17 +326,15 @@ def collateral_rows(slices: Iterable[SliceId], state: State) -> int:
     return sum(known[s].rows for s in unlearned if s in known)
 
 
-def _live(version: VersionRecord | None) -> list[dict[str, Any]]:
+def _live(version: VersionRecord | None) -> list[LiveStage]:
     """Every stage of the version that serves, with the slices that fed it: none of them is one of
     the erased."""
     if version is None:
         return []
-    live = []
     stages = {s.key: s for r in version.release.replicas for s in r.stages}
-    for stage in stages.values():
-        seen = list(stage.prefix)
-        live.append({"digest": stage.digest, "shard": stage.shard, "slices": seen})
-    return live
+    return [
+        LiveStage(digest=s.digest, shard=s.shard, slices=list(s.prefix)) for s in stages.values()
+    ]
 
 
 def _depths(version: VersionRecord | None) -> dict[str, int]:

@@ -12,13 +12,16 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from s3t_core.erasure.certificate import STATEMENT_TYPE
+from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.dsse import sign, verify_signed
+from s3t_core.erasure.evidence_documents import (
+    CHECKPOINT_TYPE,
+    CheckpointSaid,
+    Subject,
+)
 from s3t_core.erasure.ledger import TreeHead
 from s3t_core.erasure.merkle import leaf_hash, tree_head
 from s3t_core.errors import CertificateError, LedgerError
-
-CHECKPOINT_TYPE = "urn:s3t:ledger-checkpoint:v1"
 
 
 @dataclass(frozen=True)
@@ -34,19 +37,16 @@ class Checkpoint:
 def sign_checkpoint(checkpoint: Checkpoint, private: Ed25519PrivateKey) -> bytes:
     """The checkpoint as an in-toto Statement in a signed envelope, canonical JSON."""
     return sign(
-        {
-            "_type": STATEMENT_TYPE,
-            "predicateType": CHECKPOINT_TYPE,
-            "subject": [
-                {"name": f"ledger {checkpoint.ledger}", "digest": {"sha256": checkpoint.head.root}}
-            ],
-            "predicate": {
-                "ledger": checkpoint.ledger,
-                "size": checkpoint.head.size,
-                "root": checkpoint.head.root,
-                "time": checkpoint.time,
-            },
-        },
+        make_statement(
+            CheckpointSaid(
+                ledger=checkpoint.ledger,
+                size=checkpoint.head.size,
+                root=checkpoint.head.root,
+                time=checkpoint.time,
+            ),
+            Subject(name=f"ledger {checkpoint.ledger}", digest={"sha256": checkpoint.head.root}),
+            CHECKPOINT_TYPE,
+        ),
         private,
     )
 

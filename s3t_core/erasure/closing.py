@@ -11,14 +11,20 @@ from datetime import datetime, timedelta
 from typing import Any, get_args
 
 from s3t_core.domain import DeletionRequest
+from s3t_core.erasure.evidence_documents import (
+    CLOSING_TYPE,
+    ClosedHow,
+    ClosingSaid,
+    CommittedAlone,
+    LedgerHead,
+    RequestClosed,
+)
 from s3t_core.erasure.ledger import TreeHead
 from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import ClosingKind
 from s3t_core.errors import CertificateError, LedgerError, UsageError
 from s3t_core.times import CLOCK_TOLERANCE, later, parse_time, rfc3339
-
-CLOSING_TYPE = "urn:s3t:request-closing:v1"
 
 BASES = {
     "12(5)": "the request is manifestly unfounded or excessive",
@@ -245,43 +251,39 @@ def never_came_to_be(state: State, left: Iterable[str]) -> list[str]:
     return [r for r in left if r in state.requests and state.is_open(r) and r not in state.begun]
 
 
-def closing_predicate(
+def closing_of(
     request: DeletionRequest,
-    kind: str,
+    kind: ClosingKind,
     time: str,
     by: str,
     basis: str,
     reason: str,
     ledger: str,
     head: TreeHead,
-) -> dict[str, Any]:
-    """What the document says by which a request ends as a `kind`: withdrawal or rejection. JSON
-    values only.
-
-    `ledger` is the ledger's name (the leaf hash of its first entry) and `head` its head just
-    before."""
-    return {
-        "request": {
-            "id": request.request_id,
-            "received": request.received,
-            "due": request.due,
-            "scope": "record" if request.record else "subject",
-        },
-        "subject": {
-            "commitment": request.commitment,
-            "scheme": "HMAC-SHA256(key: commitment key, salt, id); the controller holds key and "
-            "salt",
-        },
-        "closing": {
-            "kind": kind,
-            "time": time,
-            "by": by,
-            "legal_basis": basis,
-            "basis_in_short": BASES.get(basis, ""),
-            "reason": reason,
-        },
-        "ledger": {"name": ledger, "size": head.size, "root": head.root},
-    }
+) -> ClosingSaid:
+    """What the document says by which a request ends as a `kind`. `ledger` is the ledger's name
+    (the leaf hash of its first entry) and `head` its head just before."""
+    return ClosingSaid(
+        request=RequestClosed(
+            id=request.request_id,
+            received=request.received,
+            due=request.due,
+            scope="record" if request.record else "subject",
+        ),
+        subject=CommittedAlone(
+            commitment=request.commitment,
+            scheme="HMAC-SHA256(key: commitment key, salt, id); the controller holds key and salt",
+        ),
+        closing=ClosedHow(
+            kind=kind,
+            time=time,
+            by=by,
+            legal_basis=basis,
+            basis_in_short=BASES.get(basis, ""),
+            reason=reason,
+        ),
+        ledger=LedgerHead(name=ledger, size=head.size, root=head.root),
+    )
 
 
 def check_closing(statement: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 
 from s3t_core.domain import DeletionRequest, RowCounts
 from s3t_core.erasure import events
-from s3t_core.erasure.certificate import certificate_predicate, certificate_subject
+from s3t_core.erasure.certificate import certificate_of, certificate_subject
 from s3t_core.erasure.closing import is_ready
 from s3t_core.erasure.found import (
     found_of,
@@ -613,7 +613,7 @@ class Eraser:
             predicates = {}
             for request in requests[begin : begin + _BATCH]:
                 _, earlier = state.suppressed[request.suppression]
-                predicates[request.request_id] = certificate_predicate(
+                predicates[request.request_id] = certificate_of(
                     request,
                     plan,
                     state,

@@ -6,19 +6,14 @@ articles 5(2) and 12(3).
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from s3t_core.erasure.evidence_documents import Part
 from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.vocabulary import ClosingKind, ReleaseCause, Scope
 from s3t_core.errors import CertificateError
 
 REPORT_TYPE = "urn:s3t:compliance-report:v1"
-
-
-class Part(BaseModel):
-    """Frozen; what is not declared is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 Outcome = Literal["open"] | ErasureOutcome | ClosingKind

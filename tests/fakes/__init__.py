@@ -23,6 +23,7 @@ from s3t_core.domain import (
 from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.events import LedgerEvent, as_json
+from s3t_core.erasure.evidence_documents import Certificate, Subject
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.ledger import (
     Inclusion,
@@ -428,15 +429,13 @@ class FakeCertificates:
         self.key = Ed25519PrivateKey.generate()
         self._guard = guard
 
-    def issue(
-        self, predicates: Mapping[str, dict[str, Any]], subject: dict[str, Any]
-    ) -> dict[str, str]:
-        for request_id, predicate in predicates.items():
+    def issue(self, said: Mapping[str, Certificate], subject: Subject) -> dict[str, str]:
+        for request_id, each in said.items():
             self._guard("certificates.issue")
             if request_id not in self.files:
-                self.files[request_id] = sign(make_statement(predicate, subject), self.key)
+                self.files[request_id] = sign(make_statement(each, subject), self.key)
         self._guard("certificates.issued")
-        return {r: sha256_hex(self.files[r]) for r in predicates}
+        return {r: sha256_hex(self.files[r]) for r in said}
 
     def discard(self, request_ids: Iterable[str]) -> None:
         for request_id in request_ids:

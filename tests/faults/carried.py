@@ -5,7 +5,8 @@ from typing import Any
 
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import DeletionRequest
-from s3t_core.erasure.certificate import certificate_subject
+from s3t_core.erasure.certificate import certificate_of, certificate_subject
+from s3t_core.erasure.events import Scanned
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.ports import Closing
 
@@ -69,9 +70,12 @@ def carry_out(place: Workspace, request: DeletionRequest, plan_id: str = "p") ->
     place.requests.suppress([request], place.now())
     for name in ("cut over", "rewrite", "destroy", "measure", "scan"):
         place.ledger.append(step(place, name, plan_id))
-    predicate = {"request": {"id": request.request_id}, "batch": {"plan": plan_id}}
-    subject = certificate_subject(place.ledger.state(), place.ledger.head())
-    digest = place.certificates.issue({request.request_id: predicate}, subject)[request.request_id]
+    state = place.ledger.state()
+    assert state.plan is not None
+    proof = place.ledger.prove(state.done(Scanned).to_json())
+    said = certificate_of(request, state.plan.plan, state, proof, None, place.now(), "", {})
+    subject = certificate_subject(state, place.ledger.head())
+    digest = place.certificates.issue({request.request_id: said}, subject)[request.request_id]
     place.requests.close(
         [
             Closing(

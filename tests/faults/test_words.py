@@ -40,6 +40,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.certificate import LIMITS, make_statement
 from s3t_core.erasure.dsse import sign
+from s3t_core.erasure.evidence_documents import Subject
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.needles import make_needles
 from s3t_core.errors import DataError, UsageError
@@ -377,7 +378,8 @@ def _in_the_users_template_of_git(place: Workspace, patch: pytest.MonkeyPatch) -
 
 
 def _signed(place: Workspace, key: Ed25519PrivateKey) -> None:
-    told = make_statement({"x": f"{BOB} {SAID}"}, {"name": "x", "digest": {"sha256": "0" * 64}})
+    subject = Subject(name=f"{BOB} {SAID}", digest={"sha256": "0" * 64})
+    told = make_statement(subject, subject)
     (place.certificates_dir / "req-0000000000000000.json").write_bytes(sign(told, key))
 
 

@@ -24,8 +24,9 @@ from s3t_core.domain import DatasetVersion, SliceId, SliceVersion
 from s3t_core.erasure.bundle import make_bundle
 from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.checkpoint import Checkpoint, export_ledger, sign_checkpoint
-from s3t_core.erasure.closing import CLOSING_TYPE, closing_predicate
+from s3t_core.erasure.closing import closing_of
 from s3t_core.erasure.dsse import sign
+from s3t_core.erasure.evidence_documents import CLOSING_TYPE, Subject
 from s3t_core.erasure.ledger import head_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.report import build_report
@@ -191,7 +192,7 @@ def _story() -> World:
 def _close(world: World, request: str, kind: str, basis: str, reason: str) -> None:
     ledger, book = world.ledger, world.requests
     name = leaf_hash(leaf_of(ledger.events[0])).hex()
-    predicate = closing_predicate(
+    predicate = closing_of(
         book.requests[request],
         kind,
         ledger.state().time,
@@ -201,7 +202,7 @@ def _close(world: World, request: str, kind: str, basis: str, reason: str) -> No
         name,
         ledger.head(),
     )
-    subject = {"name": f"ledger {name}", "digest": {"sha256": ledger.head().root}}
+    subject = Subject(name=f"ledger {name}", digest={"sha256": ledger.head().root})
     document = sign(make_statement(predicate, subject, CLOSING_TYPE), SIGNING)
     world.ports.certificates.files[request] = document  # type: ignore[attr-defined]
     world.tell(
@@ -264,8 +265,8 @@ def report() -> Iterable[bytes]:
     yield canonical_json(made.model_dump(mode="json"))
     yield sign(
         make_statement(
-            made.model_dump(mode="json"),
-            {"name": "golden", "digest": {"sha256": "0" * 64}},
+            made,
+            Subject(name="golden", digest={"sha256": "0" * 64}),
             REPORT_TYPE,
         ),
         SIGNING,

@@ -25,6 +25,7 @@ from s3t_core.canonical import sha256_hex
 from s3t_core.domain import SliceId
 from s3t_core.erasure.certificate import collateral_rows, make_statement
 from s3t_core.erasure.dsse import sign, statement_of
+from s3t_core.erasure.evidence_documents import Subject
 from s3t_core.erasure.executor import STEPS
 from s3t_core.erasure.merkle import continues
 from s3t_core.erasure.report import build_report
@@ -334,13 +335,13 @@ def test_the_signed_report_verifies_and_any_change_of_it_is_detected(tmp_path: P
     )
     report = _report(_erased("s00-1"))
     path = tmp_path / "report.json"
-    predicate, subject = report.model_dump(mode="json"), {"name": "x", "digest": {}}
-    path.write_bytes(sign(make_statement(predicate, subject, REPORT_TYPE), KEY))
+    subject = Subject(name="x", digest={})
+    path.write_bytes(sign(make_statement(report, subject, REPORT_TYPE), KEY))
     found = verify_path(path, public)
     assert found["valid"] and found["reports"][0]["erased"] == 1
     path.write_bytes(path.read_bytes().replace(b"A", b"B", 1))
     assert not verify_path(path, public)["valid"]
-    path.write_bytes(sign(make_statement({"system": "x"}, subject, REPORT_TYPE), KEY))
+    path.write_bytes(sign(make_statement(subject, subject, REPORT_TYPE), KEY))
     assert not verify_path(path, public)["valid"]
 
 
