@@ -169,10 +169,16 @@ def is_written(path: Path, opened: frozenset[tuple[int, int]]) -> bool:
     return status.st_mtime > time.time() - _YOUNG_SECONDS
 
 
-def remove_tree(place: Path) -> None:
+def entries(place: Path) -> list[Path]:
+    """What is in a directory, but for the mark of whose it is; nothing where there is none."""
+    return sorted(path for path in place.glob("*") if path.name != OWNER)
+
+
+def remove_tree(place: Path, is_named: bool = False) -> None:
     """Remove a directory with all that is in it; no error when there is none. Where `place` is a
     link to a directory on another disk, or something is mounted there, that directory is emptied
-    but for the mark of whose it is, and it stays, with the link.
+    but for the mark of whose it is, and it stays, with the link. So does, with `is_named`, one that
+    bears the mark: it stood on another disk once, and the ledger asks for its mark since.
     Raises StorageError when anything is left, and for a link to a directory that `place` itself
     lies under."""
     target = place.resolve()
@@ -182,7 +188,8 @@ def remove_tree(place: Path) -> None:
             "workspace as well; link it to a directory made for it, then run the command again"
         )
     for _ in range(_TRIES):
-        stays = place.is_symlink() or place.is_mount()
+        marked = is_named and (place / OWNER).is_file()
+        stays = marked or place.is_symlink() or place.is_mount()
         doomed = _below(target) if stays else [place]
         for path in doomed:
             _remove_all(path)
@@ -198,7 +205,7 @@ def remove_tree(place: Path) -> None:
 def _below(target: Path) -> list[Path]:
     """What a link or a mount stands for: the entries of the directory, or the file."""
     if target.is_dir():
-        return sorted(p for p in target.iterdir() if p.name != OWNER)
+        return entries(target)
     return [target] if target.exists() else []
 
 

@@ -42,7 +42,7 @@ from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.erasure.versions import DOCUMENT_TAG, RELEASE_TAG
 from s3t_core.errors import GuaranteeError, StorageError, WorkspaceError
-from s3t_core.files import OWNER, remove_file, remove_tree, sync_directory, write_atomically
+from s3t_core.files import entries, remove_file, remove_tree, sync_directory, write_atomically
 from s3t_core.learning.release import FORMAT
 from s3t_core.learning.store import LocalStageStore, StageStore
 from s3t_core.ports import Published
@@ -261,8 +261,8 @@ class MlflowRegistry:
         logs there what he likes."""
         kept = stages_by_model(keep)
         models = self._artifacts / "models"
-        doomed = [p for p in self._artifacts.glob("*") if p.name not in (models.name, OWNER)]
-        doomed += [p for p in models.glob("*") if p.name not in kept]
+        doomed = [p for p in entries(self._artifacts) if p.name != models.name]
+        doomed += [p for p in entries(models) if p.name not in kept]
         doomed += [
             p
             for model in kept

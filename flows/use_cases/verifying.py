@@ -94,6 +94,8 @@ def verify_paths(
     ]
     shown = _all_shown(once, keys)
     between += _contradictions(shown)
+    recorded = _recorded(once, found, shown)
+    found = [_settled(each, recorded) for each in found]
     joined = {
         kind: [x for each in found for x in each.get(kind, [])]
         for kind in ("problems", "undecided", "certificates", "checkpoints", "reports")
@@ -114,13 +116,21 @@ def verify_paths(
 class _Shown:
     """What a piece of evidence shows of requests. `documents`: the SHA-256 of each one's closing
     document, hex; `signed`: over how many ledger entries a document was signed. `size`: how many
-    entries the evidence itself is of, `still_open` the requests that are open then."""
+    entries the evidence itself is of, `still_open` the requests that are open then; `has_all`:
+    whether it has every closing document of the ledger up to there."""
 
     name: str
     documents: Mapping[str, str]
     signed: Mapping[str, int] = field(default_factory=dict)
     size: int = 0
     still_open: frozenset[str] = frozenset()
+    has_all: bool = False
+
+    def lacks(self, request: str, size: int) -> bool:
+        """Whether it was made later than when the ledger had so many entries, and has no closing
+        document of the request."""
+        is_open = request in self.still_open or (self.has_all and request not in self.documents)
+        return self.size > size and is_open
 
 
 def _all_shown(paths: Sequence[Path], public_keys: Sequence[Path]) -> list[_Shown]:
@@ -128,9 +138,38 @@ def _all_shown(paths: Sequence[Path], public_keys: Sequence[Path]) -> list[_Show
     keys, shown = [read_key(p) for p in public_keys], []
     for path in paths:
         for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
-            with contextlib.suppress(GuaranteeError, NotValid, OSError):
+            with contextlib.suppress(GuaranteeError, NotValid, OSError, KeyError):
                 shown.append(_shown_by(file, keys))
     return shown
+
+
+def _recorded(
+    paths: Sequence[Path], found: Sequence[dict[str, Any]], shown: Iterable[_Shown]
+) -> set[tuple[str, str]]:
+    """Requests, each with the SHA-256 of its closing document, that a bundle or a ledger has which
+    is valid: whoever signed a document that is in it signed it while the key was in use."""
+    valid = {p.name for p, each in zip(paths, found, strict=True) if each["valid"]}
+    valid -= {p.name for p, each in zip(paths, found, strict=True) if not each["valid"]}
+    whole = (each for each in shown if each.has_all and each.name in valid)
+    return {item for each in whole for item in each.documents.items()}
+
+
+def _settled(found: dict[str, Any], recorded: set[tuple[str, str]]) -> dict[str, Any]:
+    """The same, without the doubts about documents that are recorded."""
+    doubts = {
+        f"{each['file']}: {each['undecided']}"
+        for each in found["certificates"]
+        if each.get("undecided") and (each["request"], each["sha256"]) in recorded
+    }
+    undecided = [told for told in found["undecided"] if told not in doubts]
+    certificates = [
+        {**each, "undecided": ""}
+        if f"{each.get('file')}: {each.get('undecided')}" in doubts
+        else each
+        for each in found["certificates"]
+    ]
+    valid = found["valid"] or bool(doubts and not undecided and not found["problems"])
+    return {**found, "valid": valid, "undecided": undecided, "certificates": certificates}
 
 
 def _contradictions(shown: Iterable[_Shown]) -> list[str]:
@@ -151,7 +190,8 @@ def _contradictions(shown: Iterable[_Shown]) -> list[str]:
 
 
 def _unrecorded(shown: Sequence[_Shown]) -> list[str]:
-    """Documents of requests that a ledger, or a report, which was made later shows as open."""
+    """Documents of requests that a ledger, a bundle or a report which was made later shows as
+    open."""
     return [
         f"{document.name} is of a request that {later.name}, which was made later, shows as open: "
         "what it tells of was cut off and never came to be, unless it was recorded later still; "
@@ -159,26 +199,26 @@ def _unrecorded(shown: Sequence[_Shown]) -> list[str]:
         for document in shown
         for request, size in document.signed.items()
         for later in shown
-        if later.size > size and request in later.still_open
+        if later.lacks(request, size)
     ]
 
 
 def _shown_by(file: Path, keys: list[KeyFile]) -> _Shown:
-    if file.suffix == ".zip":
-        return _Shown(
-            file.name,
-            {
-                Path(name).stem: sha256_hex(data)
-                for name, data in read_files(file).items()
-                if name.startswith("certificates/")
-            },
-        )
     publics = GivenKeys(keys).by_id.values()
+    if file.suffix == ".zip":
+        files = read_files(file)
+        signed, _ = verify_signed(files["checkpoint.json"], *publics)
+        documents = {
+            Path(name).stem: sha256_hex(data)
+            for name, data in files.items()
+            if name.startswith("certificates/")
+        }
+        size = checkpoint_of(signed).head.size
+        return _Shown(file.name, documents, size=size, has_all=True)
     if file.suffix == ".jsonl":
         checkpoint, events, _ = read_export(_content(file, _MOST_LEDGER_BYTES), *publics)
         state = fold(events)
-        still_open = frozenset(filter(state.is_open, state.requests))
-        return _Shown(file.name, state.documents, size=checkpoint.head.size, still_open=still_open)
+        return _Shown(file.name, state.documents, size=checkpoint.head.size, has_all=True)
     content = _content(file, _MOST_BYTES)
     statement, _ = verify_signed(content, *publics)
     if statement.get("predicateType") == REPORT_TYPE:
@@ -266,7 +306,8 @@ def _verify_files(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str
     found: dict[str, list[dict[str, Any]]] = {"certificates": [], "checkpoints": [], "reports": []}
     for file in files:
         try:
-            statement, signer = verify_signed(_content(file, _MOST_BYTES), *given.by_id.values())
+            content = _content(file, _MOST_BYTES)
+            statement, signer = verify_signed(content, *given.by_id.values())
             kind, told = _told_of(statement)
             _check_name(file, told.get("request"), alone=not path.is_dir())
             if told.get("request") in seen:
@@ -279,7 +320,8 @@ def _verify_files(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str
             continue
         doubt = given.told_of(signer)
         undecided += [f"{file.name}: {doubt}"] if doubt else []
-        found[kind].append({"file": file.name, **told, "key": signer, "undecided": doubt})
+        digest = {"sha256": sha256_hex(content)} if kind == "certificates" else {}
+        found[kind].append({"file": file.name, **told, **digest, "key": signer, "undecided": doubt})
     return _found(keys, problems=problems, undecided=undecided, **found)
 
 

@@ -17,22 +17,16 @@ def walk(
 ) -> Iterator[tuple[Path, bool, Path]]:
     """Every file and empty directory once, whether it is the system's own, and below what it was
     found; also directories that cannot be listed, and links of its own that lead nowhere. Links are
-    followed where the system writes, and only there: what it keeps on another disk is as much its
-    own."""
+    followed where the system writes, and only there: what it keeps on another disk, or elsewhere
+    under the root, is as much its own."""
     seen: set[Path] = set()
     linked: list[Path] = []
     for path in _below(root):
-        relative = path.relative_to(root).as_posix()
-        named = any(relative == s or relative.startswith(s + "/") for s in system_paths)
-        own = named or any(path.is_relative_to(extra) for extra in extra_roots)
-        if path.is_symlink():
-            linked += [path] if own else []
-            if own:
-                yield path, own, root
-        else:
-            seen.add(path)
-            linked += git_links(path) if own else []
-            yield path, own, root
+        if not _is_own(path, root, extra_roots, system_paths):
+            continue
+        linked += [path] if path.is_symlink() else git_links(path)
+        seen.update(() if path.is_symlink() else (path,))
+        yield path, True, root
     linked += [extra for extra in extra_roots if not extra.is_relative_to(root)]
     while linked:
         place = resolved(linked.pop())
@@ -48,6 +42,16 @@ def walk(
                 seen.add(path)
                 linked += git_links(path)
                 yield path, True, place
+    for path in _below(root):  # what is the user's: nothing of the system's leads there
+        own = _is_own(path, root, extra_roots, system_paths)
+        if not own and not path.is_symlink() and path not in seen:
+            yield path, False, root
+
+
+def _is_own(path: Path, root: Path, extra_roots: list[Path], system_paths: list[str]) -> bool:
+    relative = path.relative_to(root).as_posix()
+    named = any(relative == s or relative.startswith(s + "/") for s in system_paths)
+    return named or any(path.is_relative_to(extra) for extra in extra_roots)
 
 
 def resolved(path: Path) -> Path | None:

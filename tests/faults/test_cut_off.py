@@ -8,7 +8,7 @@ import pytest
 from flows.adapters.database import SqlRequestBook
 from flows.cli.app import _render_status
 from flows.use_cases.erasing import erase_pending
-from flows.use_cases.evidence import write_ledger
+from flows.use_cases.evidence import write_bundle, write_ledger
 from flows.use_cases.reporting import write_report
 from flows.use_cases.requests import hold, reject, take_requests, withdraw
 from flows.use_cases.status import status_of
@@ -107,10 +107,12 @@ def test_one_that_is_about_to_be_recorded_is_none(
 
 
 @pytest.mark.parametrize("kind", ["withdrawal", "rejection"])
-@pytest.mark.parametrize("beside", ["a ledger", "a report"])
+@pytest.mark.parametrize("beside", ["a ledger", "a bundle", "a report"])
 def test_beside_later_evidence_that_shows_as_open_what_it_closes_it_is_undecided(
     place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, beside: str
 ) -> None:
+    [other] = take_requests(place, ["person 9"])
+    withdraw(place, other.request_id)
     path = _cut(place, kind, monkeypatch)
     key = place.keys_dir / "signing.pub"
     later = tmp_path / "ledger.jsonl"
@@ -119,6 +121,9 @@ def test_beside_later_evidence_that_shows_as_open_what_it_closes_it_is_undecided
         if beside == "a ledger":
             write_ledger(place, later)
             return later
+        if beside == "a bundle":
+            write_bundle(place, later.with_suffix(".zip"), [])
+            return later.with_suffix(".zip")
         return Path(write_report(place, None, tmp_path / "report")["json"])
 
     before = evidence()
@@ -128,6 +133,6 @@ def test_beside_later_evidence_that_shows_as_open_what_it_closes_it_is_undecided
     found = verify_paths([path.parent, evidence()], key)
     assert not found["valid"] and found["problems"] == []
     [told] = found["undecided"]
-    assert path.name in told and "shows as open" in told
+    assert told.startswith(path.name) and "shows as open" in told
     withdraw(Workspace(place.root), path.stem)
     assert verify_paths([path.parent, evidence()], key)["valid"]

@@ -69,7 +69,7 @@ def test_nothing_is_changed_while_the_disk_is_away(place: Workspace, disk: Path,
     assert _change(place).ledger.state().disks == [name]  # named once
 
 
-@pytest.mark.parametrize("name", [".s3t/tmp", ".s3t/activations", ".s3t/quarantine"])
+@pytest.mark.parametrize("name", DIRECTORIES)
 def test_a_directory_that_was_moved_back_with_its_mark_is_none_of_another_disk(
     place: Workspace, disk: Path, name: str
 ) -> None:
@@ -77,7 +77,8 @@ def test_a_directory_that_was_moved_back_with_its_mark_is_none_of_another_disk(
     _change(place)
     (place.root / name).unlink()
     shutil.move(disk, place.root / name)
-    _change(place)
+    for _ in range(3):
+        _change(place)
 
 
 def test_a_disk_that_was_destroyed_is_given_up_by_hand(place: Workspace, disk: Path) -> None:
@@ -160,3 +161,15 @@ def test_what_is_emptied_keeps_the_mark(place: Workspace, disk: Path) -> None:
     (disk / ("ab" * 32)).mkdir()
     store.allow({"cd" * 32})
     assert (disk / OWNER).is_file() and not (disk / ("ab" * 32)).exists()
+
+
+@pytest.mark.parametrize("folder", ["", "models"])
+def test_what_is_left_over_in_a_registry_is_not_the_mark(place: Workspace, folder: str) -> None:
+    """It may be a mount of its own, at either depth."""
+    marked = place.state_dir / "mlartifacts" / folder
+    marked.mkdir(parents=True, exist_ok=True)
+    for name in (OWNER, "left"):
+        (marked / name).touch()
+    assert place.begin_registry().remove_leftovers([])
+    assert [p.name for p in marked.iterdir() if p.is_file()] == [OWNER]
+    assert not place.registry.remove_leftovers([])

@@ -19,7 +19,7 @@ from flows.adapters.keys import (
 from flows.use_cases.evidence import write_bundle, write_ledger
 from flows.use_cases.requests import take_requests, withdraw
 from flows.use_cases.rotating import rotate_signing_key
-from flows.use_cases.verifying import verify_path
+from flows.use_cases.verifying import verify_path, verify_paths
 from flows.workspace.creating import create_workspace
 from flows.workspace.verified import check_whole
 from flows.workspace.workspace import Workspace
@@ -177,6 +177,10 @@ def test_what_an_earlier_key_signed_is_undecided_by_the_newest_file_alone(
     assert verify_path(tmp_path / "b.zip", new)["valid"]
     write_ledger(place, tmp_path / "ledger.jsonl")
     assert verify_path(tmp_path / "ledger.jsonl", new)["valid"]
+    for beside in ("b.zip", "ledger.jsonl"):  # which show that it is older
+        together = verify_paths([place.certificates_dir, tmp_path / beside], new)
+        assert together["valid"] and together["undecided"] == []
+        assert not any(each["undecided"] for each in together["files"][0]["certificates"])
     one.write_bytes(one.read_bytes().replace(b'"sig"', b'"gis"'))
     assert verify_path(one, new)["problems"] and old.is_file()
 

@@ -430,6 +430,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_rotating.py::newest_file_alone",
     ),
     Mutant(
+        name="keys: what a ledger shows to be older stays undecided",
+        where="flows/use_cases/verifying.py::verify_paths",
+        takes="found = [_settled(each, recorded) for each in found]",
+        puts="pass",
+        fails="tests/faults/test_rotating.py::newest_file_alone",
+    ),
+    Mutant(
         name="keys: a line may bring any key",
         where="s3t_core/erasure/offline.py::KeyReplaced.public",
         takes="key_id(found) != self.old",

@@ -18,10 +18,17 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/unit/test_evidence.py::erased_record",
     ),
     Mutant(
+        name="residue: what a link of the system's leads to is the user's",
+        where="s3t_core/erasure/walk.py::walk",
+        takes="seen.update(() if path.is_symlink() else (path,))",
+        puts="seen.update(() if path.is_symlink() else (path, *_below(root)))",
+        fails="tests/unit/test_residue.py::leads_within",
+    ),
+    Mutant(
         name="residue: links are not followed",
         where="s3t_core/erasure/walk.py::walk",
-        takes="[path] if own else []",
-        puts="[]",
+        takes="[path] if path.is_symlink() else git_links(path)",
+        puts="[] if path.is_symlink() else git_links(path)",
         fails="tests/flows/test_nothing_left.py::behind_a_link",
     ),
     Mutant(
@@ -48,8 +55,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: alternates are not followed",
         where="s3t_core/erasure/walk.py::walk",
-        takes="linked += git_links(path) if own else []",
-        puts="",
+        takes="[path] if path.is_symlink() else git_links(path)",
+        puts="[path] if path.is_symlink() else []",
         fails="tests/unit/test_git_residue.py::other_places",
     ),
     Mutant(

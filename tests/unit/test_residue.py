@@ -63,6 +63,26 @@ def scanned(folder: Path, *own: str, **more: object) -> ScanReport:
     )  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("to", ["beside", "beside/deep/er", "zz"])
+def test_what_a_link_of_the_systems_leads_to_is_its_own_where_it_leads_within(
+    tmp_path: Path, to: str, whole: bool
+) -> None:
+    """A directory of ours may be a link to a disk that is mounted in the workspace: what is there
+    is no copy of the user's. A file in it that was cut stops a certificate, too."""
+    place = tmp_path / to
+    place.mkdir(parents=True)
+    data = gzip.compress(told())
+    (place / "left.gz").write_bytes(data if whole else data[:-9])
+    (tmp_path / "ours").symlink_to(place)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "copy.txt").write_text(TEXT)
+    found = scanned(tmp_path, "ours")
+    stops = found.residue if whole else found.undecodable
+    assert [Path(name).name for name in stops] == ["left.gz"]
+    assert [Path(name).name for name in found.outside] == ["copy.txt"]
+
+
 def _arrow(codec: str) -> Callable[[bytes], bytes]:
     def compress(data: bytes) -> bytes:
         sink = pa.BufferOutputStream()
