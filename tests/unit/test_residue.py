@@ -77,7 +77,8 @@ def test_what_a_link_of_the_systems_leads_to_is_its_own_where_it_leads_within(
     (tmp_path / "ours").symlink_to(place)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "copy.txt").write_text(TEXT)
-    found = scanned(tmp_path, "ours")
+    (tmp_path / "log").write_text("nothing")
+    found = scanned(tmp_path, "ours", "log")
     stops = found.residue if whole else found.undecodable
     assert [Path(name).name for name in stops] == ["left.gz"]
     assert [Path(name).name for name in found.outside] == ["copy.txt"]
