@@ -1,8 +1,8 @@
 """Files as people have them, of invented people: `python -m tests.cases.build` writes them anew
 beside this file.
 
-`tests/unit/test_cases.py` says what each of them must be read as, or which sentence it must be
-refused with.
+`tests/unit/adapters/test_cases.py` says what each of them must be read as, or which sentence it
+must be refused with.
 """
 
 import csv

@@ -19,7 +19,7 @@ from s3t_core.erasure.planner import plan_erasure
 from tests.crash.driver import Unmeasured
 from tests.flows.prepared import Prepared
 from tests.held import HELD
-from tests.unit.test_executor import make_world
+from tests.unit.erasure.test_executor import make_world
 
 
 def test_planning_100_000_requests_takes_seconds() -> None:

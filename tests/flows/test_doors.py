@@ -3,7 +3,7 @@ web page.
 
 Real servers, asked in raw HTTP and over raw websockets as a hostile reader would; and the one
 Prefect server that the commands of a workspace share: one, found again, ended by itself. The
-guard's own questions: tests/unit/test_guard.py.
+guard's own questions: tests/unit/adapters/test_guard.py.
 """
 
 import base64

@@ -38,8 +38,8 @@ from s3t_core.learning.recipe import NumericProfile, Recipe, make_recipe, wanted
 from s3t_core.learning.release import FORMAT, recipe_to_json
 from s3t_core.release_json import release_to_json
 from s3t_core.snapshot import form_digest, near_digests, suppression_digest
-from tests.unit.test_executor import World, make_world
-from tests.unit.test_rules import HISTORY, LEGAL, NOW, A, B, _release
+from tests.unit.erasure.test_executor import World, make_world
+from tests.unit.erasure.test_rules import HISTORY, LEGAL, NOW, A, B, _release
 
 HERE = Path(__file__).parent
 SIGNING = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)

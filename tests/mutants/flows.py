@@ -593,7 +593,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/budget.py::requests_counted",
         takes="'nothing found'",
         puts="'nothing at all'",
-        fails="tests/unit/test_next_steps.py::no_rate",
+        fails="tests/unit/use_cases/test_next_steps.py::no_rate",
     ),
     Mutant(
         name="footing: a change looks at nothing",

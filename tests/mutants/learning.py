@@ -15,7 +15,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/config/tree.py::Config._fits",
         takes="self.runner.max_memory and on_cpu != (self.training.device == 'cpu')",
         puts="False",
-        fails="tests/unit/test_config.py::max_memory",
+        fails="tests/unit/config/test_config.py::max_memory",
     ),
     Mutant(
         name="backbone: weights that the files lack are drawn at random",
@@ -257,7 +257,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/learning/store.py::StageStore.get",
         takes="got != digest",
         puts="False",
-        fails="tests/unit/test_evidence.py::the_store_verifies",
+        fails="tests/unit/erasure/test_evidence.py::the_store_verifies",
     ),
     Mutant(
         name="a binding's seal leaves out the key",
@@ -341,7 +341,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/learning/store.py::StageStore._names",
         takes="_NAME.fullmatch(n)",
         puts="n.endswith((_ARTIFACT, _SIDECAR))",
-        fails="tests/unit/test_marks.py::lies_deeper",
+        fails="tests/unit/adapters/test_marks.py::lies_deeper",
     ),
     Mutant(
         name="placement: layers that are trained through lie on disk",
@@ -362,21 +362,21 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/learning/payload.py::_chosen",
         takes="len(names) == 1",
         puts="names",
-        fails="tests/unit/test_payload.py::does_not_quote",
+        fails="tests/unit/learning/test_payload.py::does_not_quote",
     ),
     Mutant(
         name="payload: the column that is named is not taken",
         where="s3t_core/learning/payload.py::_chosen",
         takes="column and column in names",
         puts="False",
-        fails="tests/unit/test_payload.py::named_column",
+        fails="tests/unit/learning/test_payload.py::named_column",
     ),
     Mutant(
         name="payload: a missing value is a text",
         where="s3t_core/learning/payload.py::_checked",
         takes="if wrong: ...",
         puts="if False: ...",
-        fails="tests/unit/test_payload.py::does_not_quote",
+        fails="tests/unit/learning/test_payload.py::does_not_quote",
     ),
     Mutant(
         name="threads that wait spin",

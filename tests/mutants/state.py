@@ -22,14 +22,14 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/erasure/events.py::from_json",
         takes="told.keys() <= readers.keys()",
         puts="True",
-        fails="tests/unit/test_events.py::nobody_knows",
+        fails="tests/unit/erasure/test_events.py::nobody_knows",
     ),
     Mutant(
         name="ledger: members of any type are taken",
         where="s3t_core/erasure/events.py::_reader_of",
         takes="_is(wanted, value)",
         puts="True",
-        fails="tests/unit/test_events.py::nobody_knows",
+        fails="tests/unit/erasure/test_events.py::nobody_knows",
     ),
     Mutant(
         name="failover: a process takes an older copy for the ledger it has read",
@@ -145,7 +145,7 @@ MUTANTS: tuple[Mutant, ...] = (
             "{revision_of(connection)!r}, made by a later release; install that release') "
             "from None"
         ),
-        fails="tests/unit/test_migrations.py::later_release",
+        fails="tests/unit/adapters/test_migrations.py::later_release",
     ),
     Mutant(
         name="roles: an account that looks holds up the others",
@@ -215,7 +215,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/adapters/runner.py::_end_with_parent",
         takes=("wait([parent.sentinel])\nos.kill(os.getpid(), signal.SIGKILL)"),
         puts="pass",
-        fails="tests/unit/test_runner.py::is_killed",
+        fails="tests/unit/adapters/test_runner.py::is_killed",
     ),
     Mutant(
         name="servers: another workspace's versions are taken",
@@ -321,7 +321,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/erasure/rules.py::_checkpoints",
         takes="bool(event.by) or not replaces",
         puts="True",
-        fails="tests/unit/test_rules.py::moved_by_somebody",
+        fails="tests/unit/erasure/test_rules.py::moved_by_somebody",
     ),
     Mutant(
         name="checkpoints: an erase run does not tell where they are",
@@ -677,7 +677,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/adapters/served_model.py::Serving.predict",
         takes="still is loaded",
         puts="True",
-        fails="tests/unit/test_served_model.py::outlives",
+        fails="tests/unit/adapters/test_served_model.py::outlives",
     ),
     Mutant(
         name="serving: health does not ask the model",
@@ -691,7 +691,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/adapters/served_model.py::_Told",
         takes=("@message.setter\ndef message(self, _: str) -> None:\n    pass"),
         puts=("@message.setter\ndef message(self, said: str) -> None:\n    self._sentence = said"),
-        fails="tests/unit/test_served_model.py::sentence_of_a_refusal",
+        fails="tests/unit/adapters/test_served_model.py::sentence_of_a_refusal",
     ),
     Mutant(
         name="loading: a living process loses its directory",

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from mlflow.exceptions import MlflowException
 
 from infra.stack import Stack
-from tests.unit.test_mlflow_guard import WALK
+from tests.unit.adapters.test_mlflow_guard import WALK
 
 pytestmark = pytest.mark.timeout(300)
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

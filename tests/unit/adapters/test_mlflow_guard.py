@@ -21,7 +21,7 @@ from flows.adapters.mlflow_guard import (
 )
 from flows.adapters.mlflow_server import PASSWORD, USER, _credential, close_settings
 from s3t_core.errors import WorkspaceError
-from tests.unit.test_guard import HEADER, HOST, RULES, SECRET, Inner, _scope
+from tests.unit.adapters.test_guard import HEADER, HOST, RULES, SECRET, Inner, _scope
 
 CREATE = "/api/2.0/mlflow/model-versions/create"
 WALK = """

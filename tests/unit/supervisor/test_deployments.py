@@ -27,7 +27,7 @@ def test_every_deployment_names_a_flow_and_its_parameters() -> None:
 
 
 def test_the_work_pool_file_says_the_same() -> None:
-    document = yaml.safe_load((Path(__file__).parents[2] / "infra" / "prefect.yaml").read_text())
+    document = yaml.safe_load((Path(__file__).parents[3] / "infra" / "prefect.yaml").read_text())
     *same, watch = document["deployments"]  # `s3t serve` watches by itself
     assert [d["name"] for d in same] == [d.name for d in OURS]
     assert (

@@ -438,7 +438,8 @@ def test_a_damaged_arrow_file_stops_by_name(
         writer.write_table(table)
     (own / "stored").write_bytes(damaged(sink.getvalue().to_pybytes()))
     scanned_apart = (
-        "import sys; from pathlib import Path; from tests.unit.test_values import scanned, ID; "
+        "import sys; from pathlib import Path; "
+        "from tests.unit.erasure.test_values import scanned, ID; "
         "sys.exit(scanned(Path(sys.argv[1]), [ID]).undecodable != ('.s3t/stored',))"
     )
     subprocess.run([sys.executable, "-c", scanned_apart, str(own.parent)], check=True)

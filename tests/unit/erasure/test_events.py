@@ -13,7 +13,7 @@ from s3t_core.erasure.events import LedgerEvent, NotAnEvent, as_json, from_json
 from s3t_core.erasure.rules import KINDS
 from s3t_core.erasure.vocabulary import STEPS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "events.jsonl"
 
 

@@ -35,10 +35,10 @@ from s3t_core.erasure.vocabulary import ReleaseCause
 from s3t_core.errors import UsageError
 from s3t_core.times import rfc3339
 from tests.fakes import FakeClock
-from tests.unit.test_executor import World, make_world
+from tests.unit.erasure.test_executor import World, make_world
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x03" * 32)
-SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "compliance-report.v1.json"
+SCHEMA = Path(__file__).parents[3] / "docs" / "schemas" / "compliance-report.v1.json"
 NOW = datetime(2026, 2, 20, tzinfo=UTC)
 
 
@@ -144,8 +144,8 @@ def test_a_request_whose_document_is_not_there_is_counted_as_nothing_but_that() 
 def test_a_report_can_be_made_whatever_the_ledger_tells() -> None:
     """Every event that its rules take anywhere, and every part of the whole history: one closed set
     per field."""
-    from tests.unit.test_rules import LEGAL, STATES, _history
-    from tests.unit.test_rules import NOW as AT
+    from tests.unit.erasure.test_rules import LEGAL, STATES, _history
+    from tests.unit.erasure.test_rules import NOW as AT
 
     schema = jsonschema.Draft202012Validator(Report.model_json_schema())
 

@@ -13,7 +13,7 @@ import psutil
 
 from s3t_core.learning.jobs import JOBS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ JOBS[Sleeping] = _sleep  # type: ignore[index]
 def test_a_job_ends_when_whoever_asked_for_it_is_killed(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     asks = (
-        "from flows.adapters.runner import ProcessRunner; from tests.unit.test_runner import "
+        "from flows.adapters.runner import ProcessRunner; "
+        "from tests.unit.adapters.test_runner import "
         f"Sleeping; ProcessRunner()._run(Sleeping({str(told)!r}))"
     )
     run = subprocess.Popen([sys.executable, "-c", asks], cwd=ROOT, start_new_session=True)

@@ -19,7 +19,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.errors import UsageError, WorkspaceError
 
-INFRA = Path(__file__).parents[2] / "infra"
+INFRA = Path(__file__).parents[3] / "infra"
 
 
 @pytest.fixture

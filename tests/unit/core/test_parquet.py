@@ -12,7 +12,7 @@ import pytest
 from s3t_core.identity_index import make_index, write_index
 from s3t_core.parquet import read_columns
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 _BEGIN = """
 import os, sys

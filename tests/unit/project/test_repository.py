@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 _LARGEST_BYTES = 500_000
 _LEFT_BY_A_RUN = {
     ".db",

@@ -42,7 +42,7 @@ def test_every_key_of_the_design_is_there() -> None:
 
 
 def test_the_root_workspace_is_the_example() -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     assert (root / "s3t.toml").read_text() == render_config(example_config())
 
 

@@ -15,7 +15,7 @@ from compose_spec import ComposeSpecification
 
 from infra.seaweed import CLOSED, COMPACTING, make_security, without_settings
 
-INFRA = Path(__file__).parents[2] / "infra"
+INFRA = Path(__file__).parents[3] / "infra"
 MANIFESTS = [
     (p.name, d)
     for p in sorted((INFRA / "kubernetes").glob("*.yaml"))

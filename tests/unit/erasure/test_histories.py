@@ -10,7 +10,7 @@ import pytest
 
 from s3t_core.erasure.executor import Eraser
 from s3t_core.errors import ResidueFound
-from tests.unit.test_executor import POLICY, Killed, World, make_world
+from tests.unit.erasure.test_executor import POLICY, Killed, World, make_world
 
 PEOPLE = ("s00-0", "s00-1", "s01-2", "s11-0", "nobody-1")
 RECORDS = ("", "", "r0", "r2", "h0")

@@ -25,8 +25,8 @@ from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import VOUCHED, NotValid, _canonical, check_bundle, key_id, read_files
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import CertificateError
-from tests.unit.test_canonical import VALUES
-from tests.unit.test_executor import World, make_world
+from tests.unit.core.test_canonical import VALUES
+from tests.unit.erasure.test_executor import World, make_world
 
 OTHER = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
 

@@ -19,7 +19,7 @@ from s3t_core.erasure.evidence_documents import (
 )
 from tests.golden import GOLDEN
 
-FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
+FOLDER = Path(__file__).parents[3] / "docs" / "schemas"
 OF_TYPE = {
     CERTIFICATE_TYPE: "erasure-certificate.v1",
     CLOSING_TYPE: "request-closing.v1",

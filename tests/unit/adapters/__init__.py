@@ -1,0 +1,1 @@
+"""What touches the outside, as far as it needs nothing outside."""

@@ -1,0 +1,1 @@
+"""Placement, sequences, the deletion-rate budget."""

@@ -1,0 +1,1 @@
+"""The data, and what everything stands on."""

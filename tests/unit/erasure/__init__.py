@@ -1,0 +1,1 @@
+"""The ledger, erasures and evidence."""

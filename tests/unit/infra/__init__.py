@@ -1,0 +1,1 @@
+"""Containers, locks, the stack before it starts."""

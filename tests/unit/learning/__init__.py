@@ -1,0 +1,1 @@
+"""What trains, without training."""

@@ -1,0 +1,1 @@
+"""What runs on schedule, and what watches it."""

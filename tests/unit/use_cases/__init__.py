@@ -1,0 +1,1 @@
+"""What commands, flows and doors call."""
