@@ -195,4 +195,4 @@ def test_a_line_that_brings_another_key_is_refused(place: Workspace, tmp_path: P
     forged = line.rpartition(" ")[0] + " " + strange.public_key().public_bytes_raw().hex()
     new.write_text(new.read_text().replace(line, forged))
     found = verify_path(place.certificates_dir / f"{asked.request_id}.json", new)
-    assert "got another" in found["problems"][0]
+    assert "in the line that tells of it" in found["problems"][0]
