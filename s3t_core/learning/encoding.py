@@ -18,6 +18,7 @@ from torch import Tensor
 from s3t_core.errors import DataError
 from s3t_core.learning.backbone import Backbone, is_vision, load_image_processor, load_tokenizer
 from s3t_core.learning.recipe import Recipe
+from s3t_core.learning.tasks.task import Target, Task
 from s3t_core.records import Row
 
 Item = list[int] | Tensor
@@ -134,12 +135,12 @@ def load_reader(backbone: Backbone, recipe: Recipe) -> Reader:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Items and label indices of rows. `states`: those that enter the layer where the computation
-    is resumed, (positions, hidden) per row; None where it is not."""
+    """Items and targets of rows (learning.tasks). `states`: those that enter the layer where the
+    computation is resumed, (positions, hidden) per row; None where it is not."""
 
     reader: Reader
     items: list[Item]
-    labels: list[int]
+    targets: list[Target]
     states: list[Tensor] | None = None
 
     @property
@@ -148,8 +149,8 @@ class Encoded:
         return self.reader.lengths(self.items)
 
     def batch(self, indices: list[int]) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
-        """The model input, the states that go with it (rows, longest, hidden), and the labels
-        (rows,) of some rows."""
+        """The model input, the states that go with it (rows, longest, hidden), and the
+        targets (rows,) of some rows."""
         states = (
             None
             if self.states is None
@@ -160,20 +161,14 @@ class Encoded:
         return (
             self.reader.batch([self.items[i] for i in indices]),
             states,
-            torch.tensor([self.labels[i] for i in indices]),
+            torch.tensor([self.targets[i] for i in indices]),
         )
 
 
-def encode(reader: Reader, rows: list[Row], recipe: Recipe) -> Encoded:
-    """Items and label indices of `rows`, in their order. Raises DataError."""
-    index = {label: i for i, label in enumerate(recipe.labels)}
-    strange = {r.label for r in rows} - index.keys()
-    if strange:
-        raise DataError(
-            f"expected the labels under [data] in s3t.toml, got {len(strange)} other(s) in the "
-            "data; put them back, or run `s3t ingest SOURCE` again"
-        )
-    return Encoded(reader, reader.items([r.text for r in rows]), [index[r.label] for r in rows])
+def encode(reader: Reader, rows: list[Row], task: Task) -> Encoded:
+    """Items and targets of `rows`, in their order. Raises DataError."""
+    targets = task.targets(rows)
+    return Encoded(reader, reader.items([r.text for r in rows]), targets)
 
 
 def in_order(parts: list[tuple[list[Row], Encoded]], reader: Reader) -> Encoded:
@@ -185,7 +180,7 @@ def in_order(parts: list[tuple[list[Row], Encoded]], reader: Reader) -> Encoded:
     return Encoded(
         reader,
         [e.items[i] for e, i in chosen],
-        [e.labels[i] for e, i in chosen],
+        [e.targets[i] for e, i in chosen],
         None
         if any(e.states is None for e, _ in chosen)
         else [e.states[i] for e, i in chosen if e.states is not None],

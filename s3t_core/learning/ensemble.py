@@ -1,5 +1,5 @@
 """The ensemble: each live shard answers with its deepest live replica; the answer is the mean of
-their probabilities.
+what they vote, probabilities for classification (learning.tasks).
 
 A shard without a live replica leaves; with none left nothing answers (NoLiveShard), never a tainted
 stage. Every shard's vote weighs the same: weights computed from records would be a trace of them
@@ -8,7 +8,6 @@ stage. Every shard's vote weighs the same: weights computed from records would b
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,20 +22,14 @@ from s3t_core.learning.encoding import load_reader
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.replica import StagedModel
 from s3t_core.learning.split import Batch
+from s3t_core.learning.tasks import task_of
+from s3t_core.learning.tasks.task import Prediction
 from s3t_core.records import Row
 
 _BATCH = 32
 ONE_PASS_TOKENS = 256
 """Batches of so many tokens are answered by all shards in one pass; larger ones shard by shard:
 the products fill the machine then, and more rows at once only leave its caches (decision 012)."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The label of a text and the probability of every label (they sum to 1)."""
-
-    label: str
-    probabilities: dict[str, float]
 
 
 class Ensemble:
@@ -55,6 +48,7 @@ class Ensemble:
         hold of the backbone (learning.device_map). Raises BackboneChanged or ArtifactError."""
         check_backbone(backbone, recipe.backbone_digest, recipe.tokenizer_digest)
         self._recipe = recipe
+        self._task = task_of(recipe)
         self._lock = threading.Lock()
         self._shards: list[ShardStages] = []
         self._batched: BatchedShards | None = None
@@ -80,24 +74,18 @@ class Ensemble:
 
     def predict(self, texts: list[str]) -> list[Prediction]:
         """One prediction per text. Raises NoLiveShard when every shard is dead."""
-        rows = self.probabilities(texts)
-        labels = self._recipe.labels
-        answers = []
-        for row in rows:
-            chances = dict(zip(labels, row.tolist(), strict=True))
-            answers.append(Prediction(labels[int(row.argmax())], chances))
-        return answers
+        return [self._task.answer(voted) for voted in self.probabilities(texts)]
 
     @torch.inference_mode()
     def probabilities(self, texts: list[str]) -> Tensor:
-        """(texts, labels) float32: the mean over live shards. Raises NoLiveShard."""
+        """(texts, outputs) float32: the mean vote of the live shards. Raises NoLiveShard."""
         if not self._shards:
             raise NoLiveShard(
                 "every shard is dead: the stages that are left all saw erased records, so nothing "
                 "may answer; run `s3t retrain`"
             )
         if not texts:
-            return torch.empty(0, len(self._recipe.labels))
+            return torch.empty(0, self._task.outputs)
         with self._lock:
             return self._mean_probabilities(texts)
 
@@ -105,7 +93,7 @@ class Ensemble:
         items = self._reader.items(texts)
         lengths = self._reader.lengths(items)
         order = sorted(range(len(items)), key=lambda i: (lengths[i], i))
-        total = torch.zeros(len(items), len(self._recipe.labels))
+        total = torch.zeros(len(items), self._task.outputs)
         for start in range(0, len(order), _BATCH):
             chosen = order[start : start + _BATCH]
             rows = [items[i] for i in chosen]
@@ -113,8 +101,8 @@ class Ensemble:
             for shard, states in zip(
                 self._shards, self._states(batch, self._reader.weight(rows)), strict=True
             ):
-                logits = self._staged.classify(shard.head, states, batch)
-                total[chosen] += torch.softmax(logits, dim=1).cpu()
+                made = self._staged.classify(shard.head, states, batch)
+                total[chosen] += self._task.vote(made).cpu()
         return total / len(self._shards)
 
     def _states(self, batch: Batch, tokens: int) -> Iterator[Tensor]:

@@ -24,6 +24,7 @@ from s3t_core.learning.backbone import modules_in_layers
 from s3t_core.learning.precision import lower_precision
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.split import Batch, SplitBackbone
+from s3t_core.learning.tasks import task_of
 
 _HEAD = "head."
 _ADAPTER = "adapter."
@@ -44,12 +45,13 @@ class StagedModel:
         self.model = model if placed else model.to(torch.device(recipe.training["device"]))
         self.split = SplitBackbone(self.model)
         self.recipe = recipe
+        self.task = task_of(recipe)
         self.hidden = int(model.config.hidden_size)  # type: ignore[union-attr,arg-type]
         self.heads = torch.nn.ModuleDict()
         self._adapted: dict[str, list[str]] = {}
 
     def attach(self, name: str, block: int) -> None:
-        """A fresh adapter (a no-op) on block `block` (from 1) and a fresh zero head, both
+        """A fresh adapter (a no-op) on block `block` (from 1) and a fresh head of the task's, both
         frozen."""
         adapter = self.recipe.adapter
         targets = modules_in_layers(
@@ -61,10 +63,7 @@ class StagedModel:
                 "ignore"
             )  # peft warns of several adapters: here that is the point
             inject_adapter_in_model(config, self.model, adapter_name=name)
-        head = torch.nn.Linear(self.hidden, len(self.recipe.labels))
-        torch.nn.init.zeros_(head.weight)
-        torch.nn.init.zeros_(head.bias)
-        self.heads[name] = head.to(self.split.device)
+        self.heads[name] = self.task.head(self.hidden).to(self.split.device)
         self._adapted[name] = targets
         self.model.requires_grad_(False)
         self.heads.requires_grad_(False)
@@ -125,8 +124,8 @@ class StagedModel:
     def logits(
         self, name: str, batch: Batch, layer: int = 0, entering: Tensor | None = None
     ) -> Tensor:
-        """Logits of the head `name` under the active adapters: ids and mask (rows, tokens) ->
-        (rows, labels). With the states that enter `layer`, (rows, tokens, hidden), what lies below
+        """What the head `name` makes under the active adapters: ids and mask (rows, tokens) ->
+        (rows, outputs). With the states that enter `layer`, (rows, tokens, hidden), what lies below
         it is not computed again."""
         states = (
             self.split.states(batch)
@@ -136,8 +135,8 @@ class StagedModel:
         return self.classify(name, states, batch)
 
     def classify(self, name: str, states: Tensor, batch: Batch) -> Tensor:
-        """Logits of the head `name` for the last states of a batch: (rows, tokens, hidden) ->
-        (rows, labels)."""
+        """What the head `name` makes of the last states of a batch: (rows, tokens, hidden) ->
+        (rows, outputs)."""
         mask = batch.get("attention_mask", torch.ones(states.shape[:2], dtype=torch.long))
         features = pool(states, mask.to(states.device), self.recipe.training["pooling"])
         result: Tensor = self.heads[name](features)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from s3t_core.errors import TrainingError, UsageError
 from s3t_core.learning.activations import Activations
@@ -166,7 +165,7 @@ def train_stage(
 
 
 class _StageReader:
-    """Rows to items, labels and the frozen states that enter `layer`."""
+    """Rows to items, targets and the frozen states that enter `layer`."""
 
     def __init__(
         self, staged: StagedModel, reader: Reader, activations: Activations, layer: int
@@ -178,7 +177,7 @@ class _StageReader:
 
     def read(self, slice_digest: str, rows: list[Row]) -> Encoded:
         """The rows of one slice, in the order given."""
-        encoded = encode(self.reader, rows, self._staged.recipe)
+        encoded = encode(self.reader, rows, self._staged.task)
         split = self._staged.split
         if not rows or self.layer == 0:
             return encoded
@@ -221,7 +220,7 @@ def _fit(staged: StagedModel, name: str, rows: Encoded, seed: int, layer: int) -
         ],
         weight_decay=_WEIGHT_DECAY,
     )
-    per_epoch = math.ceil(len(rows.labels) / training["batch_size"])
+    per_epoch = math.ceil(len(rows.targets) / training["batch_size"])
     total = per_epoch * training["epochs"]
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
     generator = random.Random(seed)
@@ -229,10 +228,9 @@ def _fit(staged: StagedModel, name: str, rows: Encoded, seed: int, layer: int) -
     for _ in range(training["epochs"]):
         losses = []
         for indices in batch_layout(rows.lengths, training["batch_size"], generator):
-            batch, states, labels = rows.batch(indices)
-            loss: Tensor = torch.nn.functional.cross_entropy(
-                staged.logits(name, batch, layer, states), labels.to(staged.split.device)
-            )
+            batch, states, targets = rows.batch(indices)
+            made = staged.logits(name, batch, layer, states)
+            loss = staged.task.loss(made, targets.to(staged.split.device))
             if not torch.isfinite(loss):
                 raise TrainingError(
                     f"expected a finite loss, got {loss.item()} at block "
@@ -243,7 +241,7 @@ def _fit(staged: StagedModel, name: str, rows: Encoded, seed: int, layer: int) -
             optimizer.step()
             schedule.step()
             losses.append(loss.item() * len(indices))
-    return sum(losses) / len(rows.labels), total
+    return sum(losses) / len(rows.targets), total
 
 
 def _rate(step: int, total: int) -> float:
@@ -256,10 +254,9 @@ def _rate(step: int, total: int) -> float:
 
 @torch.inference_mode()
 def _accuracy(staged: StagedModel, name: str, rows: Encoded, layer: int) -> float:
-    order = sorted(range(len(rows.labels)), key=lambda i: rows.lengths[i])
+    order = sorted(range(len(rows.targets)), key=lambda i: rows.lengths[i])
     right = 0
     for start in range(0, len(order), 32):
-        batch, states, labels = rows.batch(order[start : start + 32])
-        answers = staged.logits(name, batch, layer, states).argmax(1).cpu()
-        right += int((answers == labels).sum())
+        batch, states, targets = rows.batch(order[start : start + 32])
+        right += staged.task.right(staged.logits(name, batch, layer, states), targets)
     return right / len(order)

@@ -172,7 +172,7 @@ def test_states_are_those_that_the_whole_model_has_there(tiny_backbone: Path) ->
     system, data = TinySystem(tiny_backbone, 1, 3, 1), make_slices(1, 3, rows=40)
     rows = sorted(data[SliceId(0, 0)])
     staged = StagedModel(load_model(system.backbone), system.recipe)
-    encoded = encode(load_reader(system.backbone, system.recipe), rows, system.recipe)
+    encoded = encode(load_reader(system.backbone, system.recipe), rows, staged.task)
     found = Activations().of_slice(staged.split, system.recipe, "d", encoded, 2)
     for i, row in enumerate(encoded.items):
         batch = {

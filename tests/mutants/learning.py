@@ -203,8 +203,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="7: labels from the rows",
-        where="s3t_core/learning/replica.py::StagedModel.attach",
-        takes="len(self.recipe.labels)",
+        where="s3t_core/learning/tasks/classification.py::Classification.head",
+        takes="self.outputs",
         puts="1",
         fails="tests/exactness/test_hazards.py::hazard_7_the_label",
     ),

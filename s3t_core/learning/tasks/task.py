@@ -1,0 +1,50 @@
+"""What a task has to say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from s3t_core.records import Row
+
+Target = int
+"""What a row asks for, as the loss takes it: the index of a label."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The label of a text and the probability of every label (they sum to 1)."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class Task(Protocol):
+    """One kind of task. Everything of it is literal: nothing is computed from records (hazard
+    7)."""
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a head gives for a row."""
+
+    def head(self, hidden: int) -> torch.nn.Module:
+        """A fresh head, (rows, hidden) -> (rows, outputs), which is the same each time."""
+
+    def targets(self, rows: Sequence[Row]) -> list[Target]:
+        """What each row asks for. Raises DataError for a row that the task does not know."""
+
+    def loss(self, made: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss over the rows of a batch, a scalar: `made` (rows, outputs), `targets`
+        (rows,). It must depend on no other rows (hazard 10)."""
+
+    def vote(self, made: Tensor) -> Tensor:
+        """What one shard contributes to the answers, (rows, outputs); the answer is the mean over
+        the live shards, each weighing the same."""
+
+    def right(self, made: Tensor, targets: Tensor) -> int:
+        """How many rows a head answers as they ask."""
+
+    def answer(self, voted: Tensor) -> Prediction:
+        """The answer to one row from the shards' mean vote, (outputs,)."""
