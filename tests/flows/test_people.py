@@ -321,10 +321,10 @@ def test_an_index_that_the_remote_alone_keeps_is_erased_too(place: Workspace) ->
 def test_an_index_that_an_erasure_left_stops_the_certificate(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.adapters import datasets
+    from flows.adapters.datasets import rewriting
 
     take_requests(place, [ANN])
-    monkeypatch.setattr(datasets, "remaining", lambda index, *_: index)
+    monkeypatch.setattr(rewriting, "remaining", lambda index, *_: index)
     with pytest.raises(ResidueFound):
         _erase(place)
     assert not list(place.certificates_dir.glob("*.json"))

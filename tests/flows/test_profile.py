@@ -69,7 +69,7 @@ def test_after_an_upgrade_nothing_is_taken_over_and_the_next_version_is_of_one_p
 
 
 def _a_job(place: Workspace) -> StageJob:
-    from flows.use_cases.replaying import _job
+    from flows.workspace.jobs import stage_job
     from s3t_core.learning.recipe import wanted
 
     state = place.ledger.state()
@@ -77,7 +77,8 @@ def _a_job(place: Workspace) -> StageJob:
     recipe = recipe_from_json(state.champion.recipe)
     sequences = list(dict.fromkeys(r.sequence for r in state.champion.release.replicas))
     spec = wanted(recipe, sequences, state.dataset).stages[0]
-    return _job(place, state, recipe, spec, place.held_out_ref(state))
+    file_of = (place.root / "data").joinpath
+    return stage_job(place, recipe, spec, state.stages, place.held_out_ref(state), file_of)
 
 
 def test_stages_of_the_same_bytes_but_another_profile_become_a_version_of_their_own(

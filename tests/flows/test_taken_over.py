@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.adapters import datasets
+from flows.adapters.datasets import rewriting
 from flows.adapters.lease import Lease, LostLease
 from flows.adapters.registry import MlflowRegistry
 from flows.prefect_flows.erase import erase
@@ -22,6 +22,7 @@ from flows.use_cases.requests import take_requests
 from flows.workspace import access
 from flows.workspace.workspace import Workspace
 from s3t_core.records import subject_digest
+from s3t_core.slicefile import read_rows
 from tests.flows.conftest import CANARY, write_csv
 from tests.flows.prepared import forget_connections
 from tests.flows.test_cli import environment
@@ -76,7 +77,7 @@ def _beside(place: Workspace) -> str:
     for path in (place.root / "data").rglob("*.parquet"):
         if path.name == "identities.parquet":
             continue
-        subjects = {r.subject for r in datasets.read_rows(path)}
+        subjects = {r.subject for r in read_rows(path)}
         if canary in subjects:
             return next(
                 w
@@ -124,7 +125,7 @@ def test_rows_that_an_eraser_had_read_do_not_come_back(
     other = _beside(place)
     take_requests(place, [CANARY])
     with monkeypatch.context() as context:
-        _stands_still_at(context, datasets, "write_rows", place, other)
+        _stands_still_at(context, rewriting, "write_rows", place, other)
         with pytest.raises(LostLease, match="stood still"):
             erase(str(place.root))
     assert _left(place, CANARY) == [] and _left(place, other) == []
