@@ -13,7 +13,7 @@ import mlflow
 import pytest
 from mlflow.entities import ViewType
 
-from flows.adapters import datasets
+from flows.adapters.datasets import rewriting
 from flows.adapters.lease import LostLease
 from flows.adapters.s3 import S3Blobs
 from flows.prefect_flows.erase import erase
@@ -185,7 +185,7 @@ def test_rows_that_an_eraser_had_read_do_not_come_back_to_a_bucket(
     other = _beside(place)
     take_requests(place, [CANARY])
     with monkeypatch.context() as context:
-        _stands_still_at(context, datasets, "write_rows", place, other)
+        _stands_still_at(context, rewriting, "write_rows", place, other)
         with pytest.raises(LostLease, match="stood still"):
             erase(str(place.root))
     forget_connections()
