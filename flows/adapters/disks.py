@@ -45,7 +45,7 @@ def on_other_disks(root: Path, kept: Iterable[Path]) -> list[str]:
         for path in own
         if path.is_dir()
         and (path.is_symlink() or Path(os.path.realpath(path)) in mounts)
-        and path.is_relative_to(root) | (path not in kept)
+        and (path.is_relative_to(root) or path not in kept)
     )
     return [n for n in found if n not in (".", ".s3t") and not n.startswith(f".s3t/{_KEYS}")]
 

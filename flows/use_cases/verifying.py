@@ -230,7 +230,7 @@ def _shown_by(file: Path, keys: list[KeyFile]) -> _Shown:
     if kind != "certificates":
         return _Shown(file.name, {})
     request = told["request"]
-    size = statement["predicate"]["ledger"]["size"]
+    size = statement["predicate"]["ledger"].get("size", 0)
     return _Shown(file.name, {request: sha256_hex(content)}, {request: size})
 
 

@@ -281,40 +281,41 @@ class CheckpointSaid(Part):
 # --- the statements
 
 
-class CertificateStatement(Part):
-    """A certificate as it is signed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, title="S3T erasure certificate")
+class Statement(Part):
+    """What every signed document is, by in-toto; what it says is its predicate."""
 
     type_: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
-    predicateType: Literal["urn:s3t:erasure-certificate:v1"]  # noqa: N815
     subject: list[Subject]
+
+
+class CertificateStatement(Statement):
+    """A certificate as it is signed."""
+
+    model_config = ConfigDict(title="S3T erasure certificate")
+
+    predicateType: Literal["urn:s3t:erasure-certificate:v1"]  # noqa: N815
     predicate: Certificate
 
 
-class ClosingStatement(Part):
+class ClosingStatement(Statement):
     """The document of a withdrawal or rejection as it is signed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, title="S3T request closing")
+    model_config = ConfigDict(title="S3T request closing")
 
-    type_: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
     predicateType: Literal["urn:s3t:request-closing:v1"]  # noqa: N815
-    subject: list[Subject]
     predicate: ClosingSaid
 
 
-class CheckpointStatement(Part):
+class CheckpointStatement(Statement):
     """A checkpoint as it is signed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, title="S3T ledger checkpoint")
+    model_config = ConfigDict(title="S3T ledger checkpoint")
 
-    type_: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
     predicateType: Literal["urn:s3t:ledger-checkpoint:v1"]  # noqa: N815
-    subject: list[Subject]
     predicate: CheckpointSaid
 
 
-SCHEMAS: dict[str, type[Part]] = {
+SCHEMAS: dict[str, type[Statement]] = {
     "erasure-certificate.v1": CertificateStatement,
     "request-closing.v1": ClosingStatement,
     "ledger-checkpoint.v1": CheckpointStatement,
