@@ -238,9 +238,9 @@ class CertificateFiles:
         subject: Subject,
         kind: str = CERTIFICATE_TYPE,
     ) -> dict[str, str]:
-        """Sign and write one per request id; returns each file's SHA-256. One that a run before a
-        crash signed for the same act is kept; one for another act, which never came to be, is
-        written over."""
+        """Sign and write one per request id; returns each file's SHA-256. A certificate that a
+        run before a crash signed for the same erasure is kept; a document of another act, which
+        never came to be, is written over."""
         self._heads.check(self._ledger)
         kept = {
             r: e
@@ -268,23 +268,19 @@ class CertificateFiles:
         with contextlib.suppress(OSError, CertificateError):
             envelope = read_regular(self.path_of(request_id))
             statement = verify(envelope, self._key.public_key())
-            if statement.get("predicateType") == kind and _act(statement["predicate"]) == _act(
-                predicate
-            ):
+            same_kind = statement.get("predicateType") == kind == CERTIFICATE_TYPE
+            if same_kind and _act(statement["predicate"]) == _act(predicate):
                 return envelope
         return None
 
 
-def _act(predicate: dict[str, Any]) -> tuple[object, ...]:
-    """What a closing document tells of, apart from when it was signed: the request, and the erasure
-    that carried it out, with the ledger entry of its search, or how, by whom and why it was closed
-    without one."""
-    closing = predicate.get("closing", {})
+def _act(certificate: dict[str, Any]) -> tuple[object, ...]:
+    """Which erasure a certificate tells of, apart from when it was signed: its request, its plan
+    and the ledger entry of its search."""
     return (
-        predicate["request"]["id"],
-        predicate.get("batch", {}).get("plan"),
-        predicate["ledger"].get("index"),
-        *(closing.get(k) for k in ("kind", "by", "legal_basis", "reason")),
+        certificate["request"]["id"],
+        certificate["batch"]["plan"],
+        certificate["ledger"].get("index"),
     )
 
 

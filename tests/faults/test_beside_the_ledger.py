@@ -609,18 +609,25 @@ def test_documents_that_other_evidence_contradicts_are_not_valid_beside_it(
             )
 
 
-def test_the_same_act_cut_and_done_again_keeps_its_document(
+def test_an_act_that_was_cut_off_and_is_done_again_has_a_document_of_its_own(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = take_requests(place, ["person 1"])[0]
+    """The document tells the time of the act that the ledger has, however soon after the first."""
+    clock = _Clock()
+    request = take_requests(_with(place, clock), ["person 1"])[0]
     with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
         cut.setattr(
             type(place.requests), "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt())
         )
-        withdraw(place, request.request_id)
-    kept = place.certificates.path_of(request.request_id).read_bytes()
-    withdraw(_again(place), request.request_id)
-    assert place.certificates.path_of(request.request_id).read_bytes() == kept
+        withdraw(_with(place, clock), request.request_id)
+    path = place.certificates.path_of(request.request_id)
+    first = statement_of(path.read_bytes())["predicate"]["closing"]["time"]
+    clock.at += timedelta(seconds=90)
+    withdraw(_with(place, clock), request.request_id)
+    last, event = statement_of(path.read_bytes())["predicate"]["closing"], place.ledger.events()[-1]
+    assert first < last["time"] == event["time"] and last["kind"] == event["kind"] == "withdrawal"
+    assert event["certificate"] == sha256_hex(path.read_bytes())
+    assert check_whole(_again(place)).told() == []
 
 
 def test_a_renamed_copy_of_a_document_is_no_document_of_another_request(place: Workspace) -> None:

@@ -383,16 +383,6 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_beside_the_ledger.py::that_a_restore_lost_counts",
     ),
     Mutant(
-        name="documents: what another act left is kept",
-        where="flows/adapters/local.py::CertificateFiles._signed_before",
-        takes=(
-            "statement.get('predicateType') == kind and _act(statement['predicate']) == "
-            "_act(predicate)"
-        ),
-        puts="statement.get('predicateType') == kind",
-        fails="tests/faults/test_beside_the_ledger.py::rejection_cut",
-    ),
-    Mutant(
         name="documents: what is remembered needs no seal",
         where="flows/adapters/memory.py::SealedMemory._read",
         takes="not hmac.compare_digest(seal, self._seal(body).hex().encode())",
