@@ -441,7 +441,8 @@ class _Move:
             self.new.registry.count()
         ):  # of a try that was cut off: no ledger knows what became of its files since
             self.new.registry.forget()
-        runs = self.new.registry.copy_runs(self.old.registry, state.runs_of(state.stages))
+        wanted = state.runs_of(state.stages)
+        runs = self.new.registry.runs.copy_from(self.old.registry.runs, wanted)
         return {"runs": runs, "versions": self._copy_versions(state, set(runs.values()))}
 
     def _copy_versions(self, state: State, runs: set[str]) -> dict[str, list[str]]:

@@ -37,7 +37,7 @@ class TrackedRun:
         nothing."""
         if self._id:
             return
-        self._id = self._workspace.registry.start_training(_parameters(self._workspace, plan))
+        self._id = self._workspace.registry.runs.start_training(_parameters(self._workspace, plan))
         self._workspace.ledger.append(
             events.TrainingBegan(time=self._workspace.now(), run=self._id)
         )
@@ -49,7 +49,7 @@ class TrackedRun:
 
     def log(self, plan: TrainingPlan, spec: StageSpec, digest: str, outcome: StageOutcome) -> str:
         """Log a trained stage. Returns the id of its run."""
-        run_id: str = self._workspace.registry.log_stage(
+        run_id: str = self._workspace.registry.runs.log_stage(
             self._id,
             spec.key,
             stage_name(spec),
@@ -71,7 +71,7 @@ class TrackedRun:
 
     def finish(self, failed: bool) -> None:
         """Close it."""
-        self._workspace.registry.finish(
+        self._workspace.registry.runs.finish(
             self._id, {"stages_trained": float(len(self.fresh))}, failed
         )
 

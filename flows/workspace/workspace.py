@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from flows.adapters.away import AwayFiles
 from flows.adapters.database import Database, SqlLedger, SqlRequestBook
-from flows.adapters.experiment import ExperimentBook
 from flows.adapters.heads import Moves, SignedHeads
 from flows.adapters.keys import adopt_next_key, read_keys
 from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock, as_owner_only
@@ -252,33 +251,29 @@ class Workspace(Layout):
         return self.registry
 
     def _made_registry(self) -> "MlflowRegistry":
-        from flows.adapters.registry import MlflowRegistry
-        from flows.adapters.registry_server import ServerRegistry
+        from flows.adapters.registry.experiment import ExperimentBook
+        from flows.adapters.registry.opening import RegistrySettings, Server, open_registry
 
-        remote = self.config.registry
-        serving: dict[str, float | str] = {
-            "staleness_seconds": self.config.erasure.staleness_seconds,
-            "offline_seconds": self.offline_seconds,
-            "text": self.config.data.text,
-        }
-        parts = (
-            self.tracking_uri,
-            self.state_dir / "mlartifacts",
-            self.temporary_dir,
-            self.config.system.name,
-            self.store,
-            serving,
-            self.owner,
-            ExperimentBook(self.config.registry.tracking_uri, self._told_by.ledger, self.clock),
-        )
+        remote, server = self.config.registry, None
         if remote.tracking_uri:
-            folder = (
-                remote.artifacts
-                if is_bucket(remote.artifacts)
-                else str(self.inside(remote.artifacts))
-            )
-            return ServerRegistry(remote.backend, folder, *parts)
-        return MlflowRegistry(*parts)
+            in_bucket = is_bucket(remote.artifacts)
+            folder = remote.artifacts if in_bucket else str(self.inside(remote.artifacts))
+            server = Server(remote.backend, folder)
+        settings = RegistrySettings(
+            tracking_uri=self.tracking_uri,
+            name=self.config.system.name,
+            owner=self.owner,
+            artifacts=self.state_dir / "mlartifacts",
+            temporary=self.temporary_dir,
+            serving={
+                "staleness_seconds": self.config.erasure.staleness_seconds,
+                "offline_seconds": self.offline_seconds,
+                "text": self.config.data.text,
+            },
+            server=server,
+        )
+        book = ExperimentBook(remote.tracking_uri, self._told_by.ledger, self.clock)
+        return open_registry(settings, book, self.store)
 
     @cached_property
     def runner(self) -> "DaskRunner | ProcessRunner":

@@ -144,10 +144,11 @@ def _found(root: Path) -> dict[str, Any]:
     assert kept <= {v.digest for v in dataset.files()}, (
         "activations of a slice version that is no more"
     )
-    alias = place.registry._client.get_model_version_by_alias(place.config.system.name, "champion")
+    client = place.registry.connection.client
+    alias = client.get_model_version_by_alias(place.config.system.name, "champion")
     assert state.champion is not None and str(alias.version) == state.champion.version
     assert alias.tags["s3t.release"] == release.release_id
-    versions = {str(v.version) for v in place.registry._client.search_model_versions("")}
+    versions = {str(v.version) for v in client.search_model_versions("")}
     assert versions == {v.version for v in state.versions if not v.destroyed}, (
         "versions that are not kept"
     )
@@ -180,7 +181,7 @@ def main() -> None:
     kept = root.with_name(f"{root.name}-kept")
     shutil.copytree(root, kept, symlinks=True)
     import flows.adapters.datasets
-    import flows.adapters.registry  # noqa: F401  # imported once, before anything is forked
+    import flows.adapters.registry.opening  # noqa: F401  # imported once, before anything is forked
 
     driver = Driver(root, random.Random(seed), kept)
     driver.whole()

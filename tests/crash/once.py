@@ -18,7 +18,7 @@ def main() -> None:
     """Exit code 0 when it is done, 1 when it stopped with an error of this system, else Python's
     own traceback."""
     import flows.adapters.datasets
-    import flows.adapters.registry  # noqa: F401
+    import flows.adapters.registry.opening  # noqa: F401
 
     if len(sys.argv) > 2:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))

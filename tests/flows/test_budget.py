@@ -120,7 +120,7 @@ def test_a_workspace_driven_to_exhaustion_retrains_by_itself_exactly_once_and_se
     )
     assert erase(str(place.root))["retrain"] == "no" and _causes(place).count("retrain") == 1
     assert _digests(_release(place)) == _from_nothing(make_place, tmp_path, gone)
-    tags = place.registry._client.get_model_version("tiny", "4").tags
+    tags = place.registry.connection.client.get_model_version("tiny", "4").tags
     assert (
         tags["s3t.budget.policy"] == "first_shard_dead" and tags["s3t.budget.exhausted"] == "false"
     )
@@ -333,7 +333,7 @@ def test_a_retrain_destroys_what_it_replaced_once_its_time_is_over(trained: Make
     assert set(place.store.digests()) == {
         s.digest for s in state.stages.values()
     } and not old & set(place.store.digests())
-    assert [str(v.version) for v in place.registry._versions()] == ["2"]
+    assert [str(v.version) for v in place.registry.versions.all()] == ["2"]
 
 
 def test_repair_restores_the_worst_shards_within_its_time_and_is_exact(

@@ -140,7 +140,7 @@ def test_an_erasure_goes_on_by_the_number_where_another_experiment_has_the_name(
 def test_an_experiment_that_was_there_before_the_first_training_is_not_taken(
     fresh: Workspace, tmp_path: Path, what: str
 ) -> None:
-    client, victim = fresh.registry._client, tmp_path / "victim"
+    client, victim = fresh.registry.connection.client, tmp_path / "victim"
     victim.mkdir()
     (victim / "theirs").touch()
     place = victim if what == "elsewhere" else fresh.state_dir / "mlartifacts"
@@ -160,7 +160,7 @@ def test_an_experiment_that_was_there_before_the_first_training_is_not_taken(
 def test_a_registered_model_that_was_there_before_the_first_training_is_not_taken(
     fresh: Workspace,
 ) -> None:
-    client = fresh.registry._client
+    client = fresh.registry.connection.client
     client.create_registered_model(fresh.registry.name)
     client.create_model_version(fresh.registry.name, "runs:/0/x")
     with pytest.raises(WorkspaceError, match="a registered model of that name"):
@@ -172,9 +172,9 @@ def test_an_experiment_that_a_killed_training_made_and_could_not_record_is_taken
     fresh: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as context:
-        context.setattr("flows.adapters.experiment.ExperimentRecord", None)
+        context.setattr("flows.adapters.registry.experiment.ExperimentRecord", None)
         with pytest.raises(TypeError):
-            fresh.registry.start_training({})
+            fresh.registry.runs.start_training({})
     assert (
         train(str(fresh.root))["trained"]
         and len(Workspace(fresh.root).ledger.state().experiments) == 1

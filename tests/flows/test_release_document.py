@@ -13,8 +13,9 @@ from typing import Any
 import mlflow
 import pytest
 
-from flows.adapters import registry
+from flows import adapters
 from flows.adapters.registry import MlflowRegistry
+from flows.adapters.registry.logged import LoggedModels
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
@@ -28,7 +29,7 @@ from s3t_core.errors import GuaranteeError, StaleModel, StorageError
 from tests.flows.prepared import forget_connections
 
 pytestmark = pytest.mark.slow
-CODE = Path(registry.__file__).with_name("champion.py")
+CODE = Path(adapters.__file__).with_name("champion.py")
 FORGED = "\nChampion.predict = lambda *_: [{'label': 'forged'}]\n"
 """Code at the end of a version's, by which it answers otherwise."""
 
@@ -128,7 +129,7 @@ def test_a_run_that_the_environment_names_gets_nothing_of_a_version(
 ) -> None:
     """`mlflow run` names its own in MLFLOW_RUN_ID, to whatever it starts: by itself, MLflow would
     have the version of an erasure written there, where no erasure looks."""
-    client = place.registry._client
+    client = place.registry.connection.client
     (tmp_path / "uv.lock").write_text("version = 1\n")
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'theirs'\nversion = '1'\n")
     monkeypatch.chdir(tmp_path)
@@ -335,9 +336,9 @@ def test_the_code_that_lies_in_a_version_is_not_run_by_us(
 ) -> None:
     """Also where the ledger vouches for it: whoever wrote to the registry while it was recorded is
     not believed."""
-    folder, log = place.state_dir / "mlartifacts" / "models", MlflowRegistry._log
+    folder, log = place.state_dir / "mlartifacts" / "models", LoggedModels._log
 
-    def logged(self: MlflowRegistry, release: Path) -> Any:
+    def logged(self: LoggedModels, release: Path) -> Any:
         info = log(self, release)
         code = next((folder / str(info.model_id)).rglob("champion.py"))
         code.write_text(code.read_text() + "\nraise SystemExit('run')\n")
@@ -345,10 +346,10 @@ def test_the_code_that_lies_in_a_version_is_not_run_by_us(
 
     take_requests(place, ["person-003"])
     with monkeypatch.context() as context:
-        context.setattr(MlflowRegistry, "_log", logged)
+        context.setattr(LoggedModels, "_log", logged)
         with pytest.raises(StorageError, match="as they were sent"):
             erase(str(place.root))
-        context.setattr(MlflowRegistry, "_check_logged", lambda *_: None)
+        context.setattr(LoggedModels, "_check_logged", lambda *_: None)
         erase(str(place.root))
     forget_connections()
     after = Workspace(place.root)

@@ -103,7 +103,7 @@ def test_who_asked_for_the_alias_gets_the_version_of_now_who_asked_for_one_is_re
     current = place.registry.serving()
     champion = place.ledger.state().champion
     assert champion is not None
-    place.registry._client.create_model_version(
+    place.registry.connection.client.create_model_version(
         "tiny", f"models:/{champion.model_id}", tags={"s3t.release": "another"}
     )
     place.registry.serve(str(int(current) + 1))
@@ -365,7 +365,7 @@ def test_mlflows_server_goes_on_over_an_erasure_takes_every_payload_and_says_whe
         assert [_get(f"{held}/{path}")[0] for path in ("ping", "health")] == [503, 503]
         status, told = _post(held, {"inputs": TEXTS})
         assert status == 503 and "moved on" in json.loads(told)["message"] and TEXTS[0] not in told
-        place.registry._client.delete_registered_model_alias(
+        place.registry.connection.client.delete_registered_model_alias(
             "tiny", "champion"
         )  # nothing confirms it
         assert _get(f"{follows}/ping")[0] == _post(follows, {"inputs": []})[0] == 503

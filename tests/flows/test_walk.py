@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.registry import STAGE_TAG
+from flows.adapters.registry.runs import STAGE_TAG
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.retrain import retrain
@@ -69,9 +69,9 @@ def test_from_a_record_to_a_certificate(make_place: Make, tmp_path: Path) -> Non
     assert (
         take_requests(place, [CANARY])[0].request_id == taken[0].request_id
     )  # asked twice: one request
-    client = place.registry._client
+    client = place.registry.connection.client
     lost = client.create_run(
-        place.registry._experiment(), tags={STAGE_TAG: "a key that a crash kept from the ledger"}
+        place.registry.own.number(), tags={STAGE_TAG: "a key that a crash kept from the ledger"}
     )
     done = erase(str(place.root))
     assert done["version"] == "2" and done["retrain"] == "no" and done["deactivated"] == 2 + 1
@@ -170,8 +170,8 @@ def test_a_version_costs_no_copy_of_its_stages(trained: Make) -> None:
 
 def test_runs_and_tags_tell_keys_digests_and_depths_and_never_rows(trained: Make) -> None:
     place = trained(canary=True)
-    client = place.registry._client
-    runs = client.search_runs([place.registry._experiment()])
+    client = place.registry.connection.client
+    runs = client.search_runs([place.registry.own.number()])
     stages = [r for r in runs if r.data.tags.get("s3t.kind") == "stage"]
     parents = {r.data.tags["mlflow.parentRunId"] for r in stages}
     assert len(stages) == 8 and len(parents) == 1

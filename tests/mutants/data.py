@@ -634,7 +634,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="disks: destroying versions takes the mark along",
-        where="flows/adapters/registry.py::MlflowRegistry.remove_leftovers",
+        where="flows/adapters/registry/workspace_files.py::WorkspaceFiles.remove_leftovers",
         takes="entries(models)",
         puts="list(models.glob('*'))",
         fails="tests/faults/test_disks.py::is_not_the_mark and models",

@@ -484,7 +484,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="words: a version says of itself that it is ours",
-        where="flows/adapters/registry.py::MlflowRegistry.recorded_files",
+        where="flows/adapters/registry/__init__.py::MlflowRegistry.recorded_files",
         takes="record.document and digest_of_files(files) == record.document",
         puts="record.document",
         fails="tests/flows/test_registry_ids.py::hides_nobody",

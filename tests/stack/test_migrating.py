@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from flows.adapters.registry import KIND_TAG, STAGE_TAG
+from flows.adapters.registry.runs import KIND_TAG, STAGE_TAG
 from flows.adapters.s3 import S3Blobs
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
@@ -103,7 +103,7 @@ def moved_to(root: Path, settings: str, folder: Path) -> dict[str, Any]:
 def run_facts(place: Workspace) -> list[tuple[object, ...]]:
     """Of every training's and stage's run, in order: name, kind, stage, end, parameters,
     measurements."""
-    client = place.registry._client
+    client = place.registry.connection.client
     experiment = client.get_experiment_by_name(place.registry.name)
     assert experiment is not None
     return sorted(
@@ -148,7 +148,7 @@ def test_to_the_stack_and_back(
     assert there.requests.pending() == []
     take_requests(there, ["person-005"])
     after, serving = facts(place.root), served(Workspace(place.root))
-    artifacts = there.registry.place()
+    artifacts = there.registry.places()[-1]
     moved_to(place.root, embedded, tmp_path)
     forget_connections()
     back = Workspace(place.root)
@@ -207,7 +207,7 @@ def test_a_version_of_a_move_that_was_cut_off_is_not_believed(
     forget_connections()
     journal = json.loads(place.migration_path.read_bytes())
     new = Workspace(place.root, parse_config(journal["new"]), told_by=place)
-    url = new.registry.place()
+    url = new.registry.places()[-1]
     blobs = S3Blobs(url)
     codes = [n for n in blobs.names() if n.endswith("champion.py")]
     for name in codes:

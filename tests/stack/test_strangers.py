@@ -41,7 +41,7 @@ def place(stack: Stack, make_config: Callable[..., Any], tmp_path: Path) -> Work
 def _unguarded(place: Workspace) -> mlflow.MlflowClient:
     """What a client of a server without the stack's guard could do: that guard refuses places of a
     client's own."""
-    backend = place.registry._backend
+    backend = place.registry.files.backend
     return mlflow.MlflowClient(backend, backend)
 
 
@@ -68,7 +68,7 @@ def test_no_client_of_the_registry_decides_what_answers_or_locks_an_erasure(
 ) -> None:
     """It adds a line to the code of the serving version, through the server; and registers a
     version of its own, made from the files of ours, to which it moves the alias."""
-    client, record = place.registry._client, place.ledger.state().champion
+    client, record = place.registry.connection.client, place.ledger.state().champion
     assert record is not None
     before = _predicted(place)
     assert before[0] == 0, before[1]
@@ -99,7 +99,7 @@ def test_no_client_of_the_registry_decides_what_answers_or_locks_an_erasure(
     ]
 
     client.set_registered_model_alias(place.registry.name, "champion", record.version)
-    blobs = S3Blobs(f"{place.registry.place()}/models/{record.model_id}")
+    blobs = S3Blobs(f"{place.registry.places()[-1]}/models/{record.model_id}")
     name = next(n for n in blobs.names() if n.endswith("champion.py"))
     blobs.write(name, code.read_bytes())
     with pytest.raises(GuaranteeError, match="files of version"):
@@ -121,13 +121,13 @@ def test_no_client_of_the_registry_renames_deletes_or_logs_anything_past_an_eras
     another's place, deletes a logged model, takes the tags from runs, and logs what nobody can
     decode."""
     client, record, name = (
-        place.registry._client,
+        place.registry.connection.client,
         place.ledger.state().champion,
         place.registry.name,
     )
     assert record is not None
     [told] = place.ledger.state().experiments
-    ours, url = client.get_experiment(told.id), place.registry.place()
+    ours, url = client.get_experiment(told.id), place.registry.places()[-1]
     victim, blobs = S3Blobs(f"s3://mlflow/victim-{name}"), S3Blobs(url)
     victim.write("models/m-theirs/weights", b"theirs")
     for run in client.search_runs([told.id]):
@@ -153,12 +153,12 @@ def test_no_client_of_the_registry_renames_deletes_or_logs_anything_past_an_eras
     assert {"/".join(n.split("/")[:2]) for n in blobs.names()} == {
         f"models/{v.model_id}" for v in kept
     }
-    assert place.registry._deleted_models() == [] and list(victim.names()) == [
+    assert place.registry.files.deleted_models() == [] and list(victim.names()) == [
         "models/m-theirs/weights"
     ]
     assert (
         client.get_experiment(told.id).tags["s3t.ledger"] == place.owner
-        and place.registry.place() == url
+        and place.registry.places()[-1] == url
     )
     client.rename_experiment(theirs, f"{name} theirs")
     assert erase(str(place.root))["healed"]["registry"] is True and registry_problems(place) == []

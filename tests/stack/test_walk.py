@@ -207,7 +207,10 @@ def test_the_whole_walk_by_deployments_leaves_nothing_of_the_erased(
     texts = ["w1 w2", "w3"]
     assert len(answers(place, texts)) == 2
     saw = _saw(place, who, before.release)
-    own = (f"s3t/{place.config.system.name}/", f"{place.registry.place().removeprefix('s3://')}/")
+    own = (
+        f"s3t/{place.config.system.name}/",
+        f"{place.registry.places()[-1].removeprefix('s3://')}/",
+    )
     windows = [
         w
         for w, names in in_objects(stack, _windows(place, saw)).items()
@@ -218,7 +221,7 @@ def test_the_whole_walk_by_deployments_leaves_nothing_of_the_erased(
     found = left(stack, place, [*windows, *packed])
     assert all(any("/s3/" in p for p in found.get(n, ())) for n in (*windows, *packed))
     hers = [said.encode(), *windows, *packed]
-    bucket, _, prefix = place.registry.place().removeprefix("s3://").partition("/")
+    bucket, _, prefix = place.registry.places()[-1].removeprefix("s3://").partition("/")
     stack.client().put_object(
         Bucket=bucket, Key=f"{prefix}/models/m-{'0' * 32}/artifacts/rest", Body=said.encode()
     )  # as a collection leaves it that was killed: no version knows it
@@ -319,7 +322,7 @@ def test_deployments_and_places_of_another_workspace_are_left_alone(
         ingest(str(other.root), str(tmp_path / "people.csv"))
     run("train/train")
     with pytest.raises(WorkspaceError, match="another's"):
-        other.registry.start_training({})
+        other.registry.runs.start_training({})
 
 
 def test_two_erase_runs_at_once_work_once(place: Workspace, tmp_path: Path) -> None:

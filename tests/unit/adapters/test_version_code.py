@@ -5,9 +5,9 @@ import ast
 import importlib
 from pathlib import Path
 
-from flows.adapters import registry
+from flows import adapters
 
-CODE = Path(registry.__file__).with_name("champion.py")
+CODE = Path(adapters.__file__).with_name("champion.py")
 OURS = ("flows", "s3t_core")
 
 

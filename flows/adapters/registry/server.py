@@ -1,4 +1,4 @@
-"""Model versions and runs on an MLflow server: its database and its artifacts are elsewhere.
+"""The files of versions on an MLflow server: its database and its artifacts are elsewhere.
 
 What a deletion must reach there: `mlflow gc` needs the server's database (`[registry] backend`) to
 remove rows and, through the server, artifacts; then the folders of models that no version has any
@@ -6,7 +6,7 @@ more, which gc leaves; then VACUUM, so that dead rows are gone. The stage files 
 logged with each version: a bucket has no second names.
 
 The server may have other users. Nothing but what stands under this workspace's experiments, which
-the ledger names (flows/adapters/experiment.py), is deleted, collected or searched; before a version
+the ledger names (experiment.py), is deleted, collected or searched; before a version
 serves it is looked for where `backend` and `artifacts` say it is.
 """
 
@@ -21,21 +21,23 @@ from sqlalchemy.pool import NullPool
 
 from flows.adapters.loading import folder_in_use
 from flows.adapters.local import as_owner_only
-from flows.adapters.registry import MlflowRegistry
-from flows.adapters.s3 import S3Blobs, is_bucket
-from flows.adapters.version_files import (
+from flows.adapters.registry.collecting import collect_deleted
+from flows.adapters.registry.connection import Connection
+from flows.adapters.registry.experiment import OwnExperiment
+from flows.adapters.registry.files import (
     MODEL_FOLDER,
-    RELEASE_FOLDER,
     STAGE_FILE,
-    check_digest,
-    digest_of_files,
     files_in,
     is_part,
-    remove_compiled,
+    place_stages,
     stages_by_model,
 )
+from flows.adapters.registry.runs import Runs
+from flows.adapters.s3 import S3Blobs, is_bucket
+from s3t_core.domain import Release
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.errors import StorageError, WorkspaceError
+from s3t_core.learning.store import StageStore
 from s3t_core.ports import Published
 
 if TYPE_CHECKING:
@@ -46,40 +48,15 @@ if TYPE_CHECKING:
 _PROXIED = "mlflow-artifacts:"
 
 
-class ServerRegistry(MlflowRegistry):
-    """A registered model on a server. Fills the port `Registry`."""
+class ServerPlace:
+    """Where a server keeps artifacts. Fills the protocol `ExperimentPlace`."""
 
-    def __init__(self, backend: str, destination: str, *arguments: Any) -> None:
-        """`backend`: the SQLAlchemy URL of the server's database; `destination`: where it keeps
-        artifacts, a bucket or a directory; the others as MlflowRegistry takes them."""
-        super().__init__(*arguments)
-        self._destination = destination.rstrip("/")
-        self._backend = (
-            backend
-            if not backend.startswith("postgresql://")
-            else (f"postgresql+psycopg://{backend.partition('://')[2]}")
-        )
+    def __init__(self, destination: str, name: str) -> None:
+        """`destination`: a bucket's URL or a directory; `name`: of the experiment, for errors."""
+        self._destination, self._name = destination.rstrip("/"), name
 
-    def place(self) -> str:
-        """Where the files of this workspace's runs and versions are: a bucket's URL or a
-        directory."""
-        with self._guarded():
-            location = self._location()
-        if not location:
-            raise WorkspaceError(
-                f"expected the experiment {self.name!r} on the MLflow server, got none of this "
-                "workspace's; run `s3t erase`, which makes it anew"
-            )
-        return self._place_of(location)
-
-    def places(self) -> list[str]:
-        """Where they lie, or ever lay, the present place last."""
-        with self._guarded():
-            return [self._place_of(location) for location in self._own.locations()]
-
-    def new_location(self) -> str | None:
+    def new_location(self) -> None:
         """The server says where."""
-        return None
 
     def location_of(self, experiment: "Experiment") -> str:
         """In the server's words."""
@@ -88,64 +65,93 @@ class ServerRegistry(MlflowRegistry):
     def check_expected(self, experiment: "Experiment") -> None:
         """That they lie where the server puts those of an experiment that nobody says another place
         for. Raises WorkspaceError."""
-        place = self._place_of(str(experiment.artifact_location))
+        place = self.of(str(experiment.artifact_location))
         if place != f"{self._destination}/{experiment.experiment_id}":
             raise WorkspaceError(
-                f"expected the files of the experiment {self.name!r} where the server keeps those "
+                f"expected the files of the experiment {self._name!r} where the server keeps those "
                 "of new ones, got another place: somebody made it before this workspace did. Take "
                 "another [system] name, or have that experiment deleted there for good (mlflow gc)"
             )
 
-    def _place_of(self, location: str) -> str:
+    def of(self, location: str) -> str:
+        """The bucket's URL or the directory that the server means by a location."""
         if location.startswith(_PROXIED):
             return f"{self._destination}/{location.removeprefix(_PROXIED).strip('/')}"
         return location.removeprefix("file://")
 
-    def _before_logging(self, folder: Path, release: dict[str, Any]) -> None:
-        self._place_stages(folder, release)
 
-    def _complete(self, model_id: str, release: dict[str, Any]) -> None:
-        """Nothing: a version is logged whole."""
+class ServerFiles:
+    """Files of versions in the server's bucket or directory, rows in its database. Fills the
+    protocol `ModelFiles`, whose docstrings hold here."""
 
-    @contextlib.contextmanager
-    def checked_files(self, record: VersionRecord, loading: Path) -> Iterator[Path]:
-        """What MLflow brings from the server to a directory in `loading`, checked there: that is
-        what is loaded. It is gone when the model is in memory: stages that a later erasure must
-        destroy are among it."""
-        self._check_named(record)
-        as_owner_only(loading)  # what a killed process left there is swept by the next command
-        with folder_in_use(loading) as folder:
-            with self._guarded():
-                self._mlflow.artifacts.download_artifacts(
-                    f"models:/{record.model_id}", dst_path=f"{folder}/{MODEL_FOLDER}"
-                )
-                remove_compiled(folder)
-                files = files_in(folder)
-            check_digest(record, digest_of_files(files), bool(files))
-            yield folder / RELEASE_FOLDER
+    def __init__(
+        self,
+        connection: Connection,
+        own: OwnExperiment,
+        place: ServerPlace,
+        runs: Runs,
+        store: StageStore,
+        backend: str,
+    ) -> None:
+        """`backend`: the SQLAlchemy URL of the server's database."""
+        self._connection, self._client, self._own = connection, connection.client, own
+        self._place, self._runs, self._store = place, runs, store
+        scheme, _, rest = backend.partition("://")
+        self.backend = f"postgresql+psycopg://{rest}" if scheme == "postgresql" else backend
 
-    def _location(self) -> str:
+    def places(self) -> list[str]:
+        """Buckets' URLs or directories, the present one last."""
+        return [self._place.of(location) for location in self._own.locations()]
+
+    def location(self) -> str:
+        """In the server's words."""
         now = self._own.now()
         return "" if now is None else str(now.artifact_location)
 
-    def _files_of(self, model_id: str) -> dict[str, bytes]:
+    def of(self, model_id: str) -> dict[str, bytes]:
+        """By their place in the logged model."""
         if not model_id:
             return {}
-        place = self.place()
+        place = self._present_place()
         if not is_bucket(place):
             return files_in(Path(place) / "models" / model_id)
         blobs = S3Blobs(f"{place}/models/{model_id}")
         names = [n for n in blobs.names() if not n.endswith(("/", STAGE_FILE))]
         return {name: data for name in names if (data := blobs.read(name)) is not None}
 
-    def _check_reach(self, published: Published) -> None:
-        if self._document(published.model_id) is None:
+    @contextlib.contextmanager
+    def fetched(self, model_id: str, loading: Path) -> Iterator[Path]:
+        """It is gone when the model is in memory: stages that a later erasure must destroy are
+        among it."""
+        import mlflow
+
+        as_owner_only(loading)  # what a killed process left there is swept by the next command
+        with folder_in_use(loading) as folder:
+            with self._connection.guarded():
+                mlflow.artifacts.download_artifacts(
+                    f"models:/{model_id}", dst_path=f"{folder}/{MODEL_FOLDER}"
+                )
+            yield folder
+
+    def remove_compiled(self, model_id: str) -> None:
+        """Nothing: nobody loads the server's files where they lie."""
+
+    def add_before(self, folder: Path, release: Release) -> None:
+        """The stage files of the replicas that answer."""
+        place_stages(self._store, folder, release)
+
+    def add_after(self, model_id: str, release: Release) -> None:
+        """Nothing: a version is logged whole."""
+
+    def check_reach(self, published: Published) -> None:
+        """By [registry] artifacts and backend."""
+        if not any(Path(name).name == "release.json" for name in self.of(published.model_id)):
             raise WorkspaceError(
                 "expected [registry] artifacts to name where the MLflow server keeps its files, "
                 "got a place without the version that was just registered: no erasure would reach "
                 "it. Correct it in s3t.toml, then run the command again"
             )
-        now = self._client.get_experiment(self._experiment())
+        now = self._client.get_experiment(self._own.number())
         with self._engine().connect() as connection:
             known = connection.execute(
                 text("SELECT 1 FROM experiments WHERE experiment_id = :id AND name = :name"),
@@ -159,15 +165,61 @@ class ServerRegistry(MlflowRegistry):
                 )
 
     def remove_leftovers(self, keep: Iterable[VersionRecord]) -> bool:
-        """Remove every file that belongs to none of these versions, wherever this workspace's ever
-        lay; whether there were any."""
-        if not self._is_begun():
-            return False
-        kept = stages_by_model(keep)
-        with self._guarded():
+        """Wherever this workspace's ever lay."""
+        with self._connection.guarded():
+            if not self._own.is_begun():
+                return False
+            kept = stages_by_model(keep)
             *before, now = self._own.locations()
             left = [self._clean(location, {}) for location in before]
             return any([*left, self._clean(now, kept)])
+
+    def collect(self, models: list[str]) -> None:
+        """gc takes what it is told of each kind, and everything in the server's trash where it is
+        told nothing: so one of each kind is made for it."""
+        trash = str(
+            self._client.create_experiment(f"{self._connection.name} collected {uuid.uuid4().hex}")
+        )
+        run = self._client.create_run(trash, run_name="collected").info.run_id
+        model = self._client.create_logged_model(trash, name="collected").model_id
+        self._client.delete_run(run)
+        self._client.delete_logged_model(model)
+        self._client.delete_experiment(trash)
+        runs, models = self._runs.deleted(), [*models, *self.deleted_models()]
+        collect_deleted(
+            self.backend,
+            self._connection.uri,
+            "--run-ids",
+            ",".join([run, *(r.info.run_id for r in runs)]),
+            "--logged-model-ids",
+            ",".join(dict.fromkeys([model, *models])),
+            "--experiment-ids",
+            trash,
+        )
+        self._vacuum()
+
+    def deleted_models(self) -> list[str]:
+        """Logged models of this workspace's experiments that somebody deleted: MLflow lists them to
+        nobody."""
+        wanted = text(
+            "SELECT model_id FROM logged_models WHERE lifecycle_stage = 'deleted' AND "
+            "experiment_id = :id"
+        )
+        with self._engine().connect() as connection:
+            return [
+                str(row[0])
+                for number in self._own.numbers()
+                for row in connection.execute(wanted, {"id": int(number)})
+            ]
+
+    def _present_place(self) -> str:
+        location = self.location()
+        if not location:
+            raise WorkspaceError(
+                f"expected the experiment {self._connection.name!r} on the MLflow server, got none "
+                "of this workspace's; run `s3t erase`, which makes it anew"
+            )
+        return self._place.of(location)
 
     def _clean(self, location: str, kept: Mapping[str, set[str]]) -> bool:
         """By the server, whose files they are; what it does not come to, in the bucket itself.
@@ -175,10 +227,8 @@ class ServerRegistry(MlflowRegistry):
         from mlflow.exceptions import MlflowException
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        repository, place = (
-            get_artifact_repository(location, tracking_uri=self._uri),
-            self._place_of(location),
-        )
+        repository = get_artifact_repository(location, tracking_uri=self._connection.uri)
+        place = self._place.of(location)
         doomed = {*_strange(repository, kept), *_strange_in(place, kept)}
         for name in doomed:
             with contextlib.suppress(MlflowException, OSError):  # of a name that the server refuses
@@ -193,43 +243,6 @@ class ServerRegistry(MlflowRegistry):
                 "again"
             )
         return bool(doomed)
-
-    def _deleted_models(self) -> list[str]:
-        """Logged models of this workspace's experiments that somebody deleted: MLflow lists them to
-        nobody."""
-        wanted = text(
-            "SELECT model_id FROM logged_models WHERE lifecycle_stage = 'deleted' AND "
-            "experiment_id = :id"
-        )
-        with self._engine().connect() as connection:
-            return [
-                str(row[0])
-                for number in self._numbers()
-                for row in connection.execute(wanted, {"id": int(number)})
-            ]
-
-    def _collect(self, models: list[str]) -> None:
-        """gc takes what it is told of each kind, and everything in the server's trash where it is
-        told nothing: so one of each kind is made for it."""
-        from mlflow.entities import ViewType
-
-        trash = str(self._client.create_experiment(f"{self.name} collected {uuid.uuid4().hex}"))
-        run = self._client.create_run(trash, run_name="collected").info.run_id
-        model = self._client.create_logged_model(trash, name="collected").model_id
-        self._client.delete_run(run)
-        self._client.delete_logged_model(model)
-        self._client.delete_experiment(trash)
-        runs, models = self._runs(ViewType.DELETED_ONLY), [*models, *self._deleted_models()]
-        self._gc(
-            self._backend,
-            "--run-ids",
-            ",".join([run, *(r.info.run_id for r in runs)]),
-            "--logged-model-ids",
-            ",".join(dict.fromkeys([model, *models])),
-            "--experiment-ids",
-            trash,
-        )
-        self._vacuum()
 
     def _vacuum(self) -> None:
         """Every table of the server's database. Raises StorageError where the user may not."""
@@ -256,7 +269,7 @@ class ServerRegistry(MlflowRegistry):
 
     def _engine(self) -> Engine:
         return create_engine(
-            self._backend, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True
+            self.backend, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True
         )
 
 

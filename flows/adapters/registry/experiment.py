@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from flows.adapters.registry.connection import where_there
 from s3t_core.erasure import events
 from s3t_core.erasure.state import ExperimentRecord
 from s3t_core.errors import WorkspaceError
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 
 OWNER_TAG = "s3t.ledger"
-GONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-"""What MLflow answers for a name, number or alias that is not there."""
+_LONGEST = 250
+"""Characters of an experiment's name, at most."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class ExperimentBook:
         return not state.experiments and bool(state.stages or state.versions)
 
 
-class Lying(Protocol):
-    """How a kind of registry says where the files of its experiments lie."""
+class ExperimentPlace(Protocol):
+    """Where a kind of registry keeps the files of its experiments."""
 
     def new_location(self) -> str | None:
         """Where those of a new experiment shall lie; None where the server says so."""
@@ -75,10 +76,17 @@ class OwnExperiment:
     """The experiment that this workspace's runs and versions are in."""
 
     def __init__(
-        self, client: "MlflowClient", name: str, owner: str, book: ExperimentBook, lying: Lying
+        self,
+        client: "MlflowClient",
+        name: str,
+        owner: str,
+        book: ExperimentBook,
+        place: ExperimentPlace,
+        others: Callable[[], bool],
     ) -> None:
+        """`others`: whether versions are registered under the name."""
         self._client, self._name, self._owner = client, name, owner
-        self._book, self._lying = book, lying
+        self._book, self._place, self._others = book, place, others
 
     def there(self) -> "list[Experiment]":
         """Every one that the ledger knows and the registry has, deleted ones too, oldest first.
@@ -100,22 +108,46 @@ class OwnExperiment:
         one last. Raises WorkspaceError where another's experiment has the place of one that is
         gone."""
         now = self.now()
-        present = [] if now is None else [self._lying.location_of(now)]
+        present = [] if now is None else [self._place.location_of(now)]
         before = dict.fromkeys(record.location for record in self._book.known())
         for record in self._book.known():
             if record.location not in present:
                 self._check_free(record)
         return [*(place for place in before if place not in present), *present]
 
-    def hold(self, others: Callable[[], bool]) -> tuple[str, bool]:
-        """Make it as the ledger tells; its number, and whether anything was otherwise. `others`:
-        whether versions are registered under the name. The caller holds the workspace. Raises
-        WorkspaceError."""
-        there = self.there()
-        changed = [self._restored(experiment) for experiment in there]
-        now, is_new = (there[-1], False) if there else self._begun(others)
-        changed += [is_new, self._tagged(now), self._renamed(now)]
-        return str(now.experiment_id), any(changed)
+    def numbers(self) -> list[str]:
+        """Of every one that is there. Nothing is changed."""
+        now = self.now()
+        found = self.there() or ([] if now is None else [now])
+        return [str(experiment.experiment_id) for experiment in found]
+
+    def is_begun(self) -> bool:
+        """Whether anything was ever logged here. Nothing is changed."""
+        return bool(self._book.known()) or self.now() is not None
+
+    def number(self) -> str:
+        """The number of the one in use, which is there afterwards, as the ledger tells. The caller
+        holds the workspace. Raises WorkspaceError."""
+        return str(self._held()[0].experiment_id)
+
+    def put_right(self) -> bool:
+        """Make it as the ledger tells; whether anything was otherwise. The caller holds the
+        workspace. Raises WorkspaceError."""
+        return self._held()[1]
+
+    def whose(self) -> str:
+        """Whose the name is: its ledger's name, "" where nothing bears it. Nothing is changed."""
+        if self.now() is not None:
+            return self._owner
+        found = self._named()
+        return "" if found is None else str(found.tags.get(OWNER_TAG, "nobody"))
+
+    def leave(self) -> None:
+        """Give up name and tag, so that another workspace may take the name. The caller holds the
+        workspace."""
+        number = self.number()
+        self._client.rename_experiment(number, f"{self._name} left {self._owner}"[:_LONGEST])
+        self._client.delete_experiment_tag(number, OWNER_TAG)
 
     def problems(self) -> list[str]:
         """What somebody changed of it, a sentence each."""
@@ -133,15 +165,18 @@ class OwnExperiment:
             told.append("the experiment of this workspace's runs was deleted")
         return told
 
-    def _get(self, number: str) -> "Experiment | None":
-        from mlflow.exceptions import MlflowException
+    def _held(self) -> "tuple[Experiment, bool]":
+        """It, and whether anything was otherwise than the ledger tells."""
+        there = self.there()
+        changed = [self._restored(experiment) for experiment in there]
+        now, is_new = (there[-1], False) if there else self._begun()
+        changed += [is_new, self._tagged(now), self._renamed(now)]
+        return now, any(changed)
 
-        try:
+    def _get(self, number: str) -> "Experiment | None":
+        with where_there():
             return self._client.get_experiment(number)
-        except MlflowException as error:
-            if error.error_code in GONE:
-                return None
-            raise
+        return None
 
     def _named(self) -> "Experiment | None":
         return self._client.get_experiment_by_name(self._name)
@@ -150,7 +185,7 @@ class OwnExperiment:
         found = self._get(record.id)
         if found is None or found.creation_time != record.created:
             return None
-        return found if self._lying.location_of(found) == record.location else None
+        return found if self._place.location_of(found) == record.location else None
 
     def _check_free(self, record: ExperimentRecord) -> None:
         found = self._get(record.id)
@@ -162,15 +197,15 @@ class OwnExperiment:
                 "run the command again"
             )
 
-    def _begun(self, others: Callable[[], bool]) -> "tuple[Experiment, bool]":
+    def _begun(self) -> "tuple[Experiment, bool]":
         """One that is recorded before anything is logged there; whether it is a new one."""
         found = self._named()
         is_new = found is None
         if found is None:
-            if not self._book.known() and not self._book.began_before() and others():
+            if not self._book.known() and not self._book.began_before() and self._others():
                 raise self._anothers("a registered model of that name")
             number = self._client.create_experiment(
-                self._name, self._lying.new_location(), {OWNER_TAG: self._owner}
+                self._name, self._place.new_location(), {OWNER_TAG: self._owner}
             )
             found = self._client.get_experiment(number)
         else:
@@ -180,7 +215,7 @@ class OwnExperiment:
             ExperimentRecord(
                 self._book.registry,
                 str(found.experiment_id),
-                self._lying.location_of(found),
+                self._place.location_of(found),
                 int(found.creation_time or 0),
             )
         )
@@ -189,7 +224,7 @@ class OwnExperiment:
     def _check_adoptable(self, experiment: "Experiment") -> None:
         if experiment.tags.get(OWNER_TAG) != self._owner:
             raise self._anothers("an experiment of that name")
-        self._lying.check_expected(experiment)
+        self._place.check_expected(experiment)
         if not self._book.began_before() and not self._is_empty(experiment):
             raise self._anothers("an experiment of that name, with runs in it")
 

@@ -1,0 +1,83 @@
+"""MLflow's client at one tracking URI, and how its refusals are told."""
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, TypeVar
+
+from flows.adapters.mlflow_address import addressed
+from s3t_core.errors import StorageError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.store.entities import PagedList
+
+T = TypeVar("T")
+
+GONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+"""What MLflow answers for a name, number or alias that is not there."""
+
+_NOISY = ("alembic", "mlflow.store.db.utils", "mlflow")
+
+
+class Connection:
+    """A client, and the name under which it works there: of an experiment and of a registered
+    model."""
+
+    def __init__(self, uri: str, name: str) -> None:
+        import mlflow
+
+        for noisy in _NOISY:  # once it is there: it sets its own levels
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        self.uri, self.name = uri, name
+        with self.guarded():
+            self.client: MlflowClient = mlflow.MlflowClient(uri, uri)
+
+    def addressed(self) -> AbstractContextManager[None]:
+        """Until the block ends, MLflow's functions that are told no address work on this one: those
+        that log, and those of a loaded version."""
+        return addressed(self.uri)
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """For calls of MLflow: they work on this address, and what they raise is told as a
+        StorageError, without the message, which may quote anything."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            with self.addressed():
+                yield
+        except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+            reason = (
+                error.error_code if isinstance(error, MlflowException) else type(error).__name__
+            )
+            raise StorageError(
+                f"the model registry refused ({reason}); check that it is up and writable, then "
+                "run the command again"
+            ) from None
+
+
+@contextlib.contextmanager
+def where_there() -> Iterator[None]:
+    """Goes on behind the block where MLflow answers that something is not there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in GONE:
+            raise
+
+
+def pages(fetch: "Callable[[str | None], PagedList[T]]") -> list[T]:
+    """Everything that a paged search returns."""
+    found, token = [], None
+    while True:
+        page = fetch(token)
+        found += list(page)
+        token = page.token
+        if not token:
+            return found

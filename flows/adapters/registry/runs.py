@@ -1,0 +1,136 @@
+"""The runs of trainings and of stages (MLflow). Never rows, never subject ids: parameters, losses,
+accuracies, digests."""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from flows.adapters.registry.connection import Connection, pages
+from flows.adapters.registry.experiment import OwnExperiment
+from flows.adapters.registry.versions import Versions
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+STAGE_TAG = "s3t.stage_key"
+KIND_TAG = "s3t.kind"
+COPY_TAG = "s3t.copy_of"
+_PARENT_TAG = "mlflow.parentRunId"
+
+
+class Runs:
+    """The runs in this workspace's experiments."""
+
+    def __init__(self, connection: Connection, own: OwnExperiment, versions: Versions) -> None:
+        """`versions`: a run is not destroyed while a version of it is there, under whatever
+        name."""
+        self._connection, self._own, self._versions = connection, own, versions
+        self._client = connection.client
+
+    def start_training(self, params: Mapping[str, object]) -> str:
+        """A parent run for one training; returns its id."""
+        with self._connection.guarded():
+            run = self._client.create_run(
+                self._own.number(), run_name="train", tags={KIND_TAG: "training"}
+            )
+            for key, value in params.items():
+                self._client.log_param(run.info.run_id, key, value)
+            return str(run.info.run_id)
+
+    def log_stage(
+        self,
+        parent: str,
+        key: str,
+        name: str,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float | None],
+    ) -> str:
+        """One run for one stage, under the parent, so that its history can be destroyed with it."""
+        from mlflow.entities import Metric, Param
+
+        with self._connection.guarded():
+            run = self._client.create_run(
+                self._own.number(),
+                run_name=name,
+                tags={_PARENT_TAG: parent, KIND_TAG: "stage", STAGE_TAG: key},
+            )
+            now = int(time.time() * 1000)
+            self._client.log_batch(
+                run.info.run_id,
+                [Metric(k, v, now, 0) for k, v in metrics.items() if v is not None],
+                [Param(k, str(v)) for k, v in params.items()],
+            )
+            self._client.set_terminated(run.info.run_id)
+            return str(run.info.run_id)
+
+    def finish(
+        self, run_id: str, metrics: Mapping[str, float | None], failed: bool = False
+    ) -> None:
+        """Close a parent run."""
+        with self._connection.guarded():
+            for key, value in metrics.items():
+                if value is not None:
+                    self._client.log_metric(run_id, key, value)
+            self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def copy_from(self, other: "Runs", wanted: set[str]) -> dict[str, str]:
+        """Copy another registry's runs of the ids `wanted`: names, tags, parameters, measurements,
+        times. Those that are here already are passed over. Returns the copies' ids by theirs."""
+        with self._connection.guarded():
+            here = {
+                run.data.tags[COPY_TAG]: run.info.run_id
+                for run in self.there()
+                if COPY_TAG in run.data.tags
+            }
+            theirs = [run for run in other.there() if run.info.run_id in wanted]
+            parents_first = sorted(theirs, key=lambda run: _PARENT_TAG in run.data.tags)
+            for run in parents_first:
+                if run.info.run_id not in here:
+                    here[run.info.run_id] = self._copy(run, here)
+            return {run.info.run_id: here[run.info.run_id] for run in theirs}
+
+    def there(self) -> "list[Run]":
+        """Those that are there. Raises MlflowException."""
+        from mlflow.entities import ViewType
+
+        return self._search(ViewType.ACTIVE_ONLY)
+
+    def deleted(self) -> "list[Run]":
+        """Those that somebody deleted, and whose rows are there still. Raises MlflowException."""
+        from mlflow.entities import ViewType
+
+        return self._search(ViewType.DELETED_ONLY)
+
+    def delete(self, keep: set[str]) -> None:
+        """Delete every run but those of the ids `keep`, after every version of them. Raises
+        MlflowException."""
+        doomed = [run.info.run_id for run in self.there() if run.info.run_id not in keep]
+        trash = [run.info.run_id for run in self.deleted()]
+        self._versions.delete_of_runs([*doomed, *trash])
+        for run_id in doomed:
+            self._client.delete_run(run_id)
+
+    def _search(self, kind: int) -> "list[Run]":
+        numbers = self._own.numbers()
+        if not numbers:
+            return []
+        return pages(
+            lambda token: self._client.search_runs(numbers, run_view_type=kind, page_token=token)
+        )
+
+    def _copy(self, run: "Run", copies: Mapping[str, str]) -> str:
+        from mlflow.entities import Metric, Param
+
+        info, data = run.info, run.data
+        tags = {k: copies.get(v, v) if k == _PARENT_TAG else v for k, v in data.tags.items()}
+        made = self._client.create_run(
+            self._own.number(), info.start_time, tags, info.run_name
+        ).info.run_id
+        self._client.log_batch(
+            made,
+            [Metric(k, v, info.end_time or info.start_time, 0) for k, v in data.metrics.items()],
+            [Param(k, v) for k, v in data.params.items()],
+        )
+        self._client.set_terminated(made, info.status, info.end_time)
+        self._client.set_tag(made, COPY_TAG, info.run_id)  # last: a copy without it is no copy
+        return str(made)
