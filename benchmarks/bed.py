@@ -211,7 +211,8 @@ class Bed:
 
     def accuracy(self, release: Release) -> float | None:
         """On the held-out rows, 0 to 1."""
-        return self.ensemble(release).accuracy(self.held_out)
+        score = self.ensemble(release).score(self.held_out)
+        return score.value if score else None
 
     def ensemble(self, release: Release) -> "Ensemble":
         """The model of a release."""

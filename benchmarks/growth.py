@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from flows.workspace import access, stores
 from flows.workspace.creating import create_workspace
 from s3t_core.config import Config
 from s3t_core.domain import Release, Replica, StageRecord
-from s3t_core.release_json import release_to_json
 
 LINEAR, FLAT = 12.5, 2.0
 _STAGE_BYTES = 75_000
@@ -155,8 +155,8 @@ def _release(place: Any, shards: int, depth: int) -> Release:
     return Release("", "", tuple(replicas))
 
 
-def _named(release: Release, name: str) -> dict[str, Any]:
-    return {**release_to_json(release), "id": name}
+def _named(release: Release, name: str) -> Release:
+    return replace(release, release_id=name)
 
 
 def _bytes(folder: Path) -> int:

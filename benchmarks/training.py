@@ -143,9 +143,9 @@ def _plain_accuracy(bed: Bed) -> float | None:
         ),
     )
     recipe = plain_recipe(bed.recipe)
-    return Ensemble(find_backbone(recipe.model), recipe, release, by_digest.__getitem__).accuracy(
-        bed.held_out
-    )
+    ensemble = Ensemble(find_backbone(recipe.model), recipe, release, by_digest.__getitem__)
+    score = ensemble.score(bed.held_out)
+    return score.value if score else None
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def policy_of(config: Config) -> BudgetPolicy:
 
 def spent_of(state: State) -> Spent:
     """What the policies look at besides the release."""
-    return Spent(state.champion.accuracy if state.champion else None, state.requests_since_training)
+    return Spent(state.champion.score if state.champion else None, state.requests_since_training)
 
 
 def budget_document(config: Config, state: State) -> dict[str, Any] | None:

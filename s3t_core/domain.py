@@ -246,6 +246,25 @@ class Replica:
 
 
 @dataclass(frozen=True)
+class Score:
+    """How well held-out rows are answered: the `value` of a `metric`, of which higher is better, or
+    lower."""
+
+    metric: str
+    value: float
+    higher_is_better: bool = True
+
+    def misses(self, floor: float) -> bool:
+        """Whether it is worse than a floor, in the units of its metric."""
+        return self.value < floor if self.higher_is_better else self.value > floor
+
+
+def as_accuracy(share: float | None) -> Score | None:
+    """The score of a share of rows that are answered with their label, 0 to 1; None of none."""
+    return None if share is None else Score("accuracy", share)
+
+
+@dataclass(frozen=True)
 class Release:
     """What one registry version may serve: every replica with its live stages."""
 

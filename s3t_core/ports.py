@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from s3t_core.domain import DatasetVersion, DeletionRequest, RowCounts, SliceId
+from s3t_core.domain import DatasetVersion, DeletionRequest, Release, RowCounts, Score, SliceId
 from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.evidence_documents import Certificate, Subject
 from s3t_core.erasure.ledger import Inclusion, TreeHead
@@ -240,14 +240,14 @@ class Registry(Protocol):
 
     def publish(
         self,
-        release: dict[str, Any],
+        release: Release,
         recipe: dict[str, Any],
         tags: Mapping[str, str],
-        document: str = "",
+        files_digest: str = "",
     ) -> Published:
         """Register a version for the release, or find the one that is registered already; move the
-        alias to it. `document`: the digest that its files must have for it to be found, "" where
-        the ledger knows none: then what says it is of this release is nobody's, and goes."""
+        alias to it. `files_digest`: the digest that its files must have for it to be found, ""
+        where the ledger knows none: then what says it is of this release is nobody's, and goes."""
 
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags on a version."""
@@ -300,9 +300,9 @@ class Residue(Protocol):
 class Evaluator(Protocol):
     """Measures a release."""
 
-    def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:
-        """Accuracy on the held-out rows that are there now, 0 to 1; None without rows or without a
-        live shard."""
+    def score(self, release: Release, recipe: dict[str, Any]) -> Score | None:
+        """The score on the held-out rows that are there now; None without rows or without a live
+        shard."""
 
 
 class Budget(Protocol):
@@ -320,8 +320,8 @@ class Certificates(Protocol):
     """Where certificates are signed and kept."""
 
     def issue(self, said: Mapping[str, Certificate], subject: Subject) -> dict[str, str]:
-        """Sign and write one certificate per request id; returns the SHA-256 of each file. An
-        existing, valid certificate is kept."""
+        """Sign and write one certificate per request id; returns the SHA-256 of each file.
+        One that a run which was cut off signed for the same erasure is kept."""
 
     def discard(self, request_ids: Iterable[str]) -> None:
         """Remove what a run that was cut off signed for these requests, which no ledger entry tells

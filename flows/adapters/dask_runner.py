@@ -35,6 +35,7 @@ from flows.adapters.places import here, look, working_directory
 from flows.adapters.runner import ProcessRunner
 from flows.adapters.s3 import S3Blobs
 from flows.adapters.signed import AddressRefused, SignedBlobs, signed_fetch
+from s3t_core.domain import Score
 from s3t_core.errors import S3TError, StorageError, TrainingError, WorkspaceError
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.learning.jobs import (
@@ -143,11 +144,11 @@ class DaskRunner:
         away = replace(job, keys=only_content(job.keys), activations=None, spill=None)
         return cast(StageOutcome, self._run_leased(away, earlier))
 
-    def measure(self, job: MeasureJob) -> float | None:
-        """Accuracy of a release, on a worker."""
+    def measure(self, job: MeasureJob) -> Score | None:
+        """The score of a release, on a worker."""
         stages = sorted({s.digest for r in job.release.replicas for s in r.stages})
         return cast(
-            "float | None", self._run_leased(replace(job, keys=only_content(job.keys)), stages)
+            "Score | None", self._run_leased(replace(job, keys=only_content(job.keys)), stages)
         )
 
     def look(self) -> list[Looked]:

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar, cast
 
+from s3t_core.domain import Score
 from s3t_core.errors import S3TError, TrainingError
 from s3t_core.learning import pins
 from s3t_core.learning.jobs import (
@@ -51,9 +52,9 @@ class ProcessRunner:
         """Train one stage."""
         return cast(StageOutcome, self._run(job))
 
-    def measure(self, job: MeasureJob) -> float | None:
-        """Accuracy of a release."""
-        return cast("float | None", self._run(job))
+    def measure(self, job: MeasureJob) -> Score | None:
+        """The score of a release."""
+        return cast("Score | None", self._run(job))
 
     def stop(self) -> None:
         """End every job that runs, and begin no other: this process was told to end, and nobody

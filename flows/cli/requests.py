@@ -278,7 +278,7 @@ def lift(
 
 
 def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Carry out every pending request, now: deactivate, cut over, destroy, scan, certify."""
+    """Carry out every pending request, now: cut over, rewrite, destroy, measure, scan, certify."""
     opened = open_workspace(workspace)
     left_open: RequestsLeftOpen | None = None
     try:

@@ -55,7 +55,7 @@ class Carried(Trainable, Erasable, Findable, Verifiable, Protocol):
 
 def why_erase_now(workspace: Carried) -> str:
     """Why an erase run should start before its schedule, else ""; "" too while somebody changes the
-    workspace. Takes no lock."""
+    workspace. Waits for nobody."""
     if is_held(workspace.lock_path):
         return ""
     erasure = workspace.config.erasure

@@ -40,7 +40,7 @@ from s3t_core.erasure import events
 from s3t_core.erasure.dataset_json import dataset_from_json
 from s3t_core.erasure.planner import subjects_in, targets_of
 from s3t_core.erasure.state import State, VersionRecord
-from s3t_core.erasure.versions import accuracy_tags, release_tags
+from s3t_core.erasure.versions import release_tags, score_tags
 from s3t_core.errors import ArtifactError, S3TError
 from s3t_core.files import remove_file, remove_tree
 
@@ -205,7 +205,7 @@ def _registered_again(workspace: Reconcilable, champion: VersionRecord) -> Versi
         champion,
         {
             **release_tags(champion.release, workspace.ledger.head()),
-            **accuracy_tags(champion.accuracy),
+            **score_tags(champion.score),
         },
     )
     now = replace(

@@ -10,37 +10,31 @@ from flows.progress import current
 from flows.use_cases.steps import Steps
 from flows.use_cases.training_case import Trainable, TrainingCase
 from flows.workspace.jobs import ReleaseEvaluator
-from s3t_core.domain import Release, StageRecord
+from s3t_core.domain import Release, Score, StageRecord
 from s3t_core.erasure import events
 from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.retirement import plan_retirement
 from s3t_core.erasure.state import State, VersionRecord
-from s3t_core.erasure.versions import accuracy_tags, release_tags
+from s3t_core.erasure.versions import release_tags, score_tags
 from s3t_core.errors import S3TError, TrainingError
 from s3t_core.learning.jobs import FileRef
 from s3t_core.learning.release import check_one_recipe, recipe_to_json
 from s3t_core.learning.training_plan import TrainingPlan, replicas_with, same_stages
 from s3t_core.ports import Published
-from s3t_core.release_json import release_to_json
 from s3t_core.slicefile import HELD_OUT_PATH
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A release that a training came to, not registered yet. `champion`: the version that served
-    when it was made; `is_champion`: whether that one has just these stages. `accuracy` on the
-    held-out rows, 0 to 1; None where it is not known."""
+    when it was made; `is_champion`: whether that one has just these stages. `score` on the
+    held-out rows; None where it is not known."""
 
     plan: TrainingPlan
     release: Release
     champion: VersionRecord | None
     is_champion: bool
-    accuracy: float | None = None
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The release as it is registered."""
-        return release_to_json(self.release)
+    score: Score | None = None
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -50,10 +44,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Served:
-    """The version that serves, and its accuracy on the held-out rows, 0 to 1."""
+    """The version that serves, and its score on the held-out rows."""
 
     version: str
-    accuracy: float | None
+    score: Score | None
 
 
 def candidate_of(
@@ -65,7 +59,7 @@ def candidate_of(
     if champion and not champion.destroyed and same_stages(champion.release, replicas):
         found = Candidate(plan, champion.release, champion, is_champion=True)
         if champion.release.dataset == plan.dataset.version:
-            found = replace(found, accuracy=champion.accuracy)
+            found = replace(found, score=champion.score)
     else:
         release = Release(f"release-{uuid.uuid4().hex[:16]}", plan.dataset.version, replicas)
         found = Candidate(plan, release, champion, is_champion=False)
@@ -88,7 +82,7 @@ def register(
     """
     candidate = candidate_of(plan, done, workspace.ledger.state().champion)
     with current().spinner("Measuring the version and registering it"):
-        if candidate.accuracy is None and plan.dataset.held_out.rows:
+        if candidate.score is None and plan.dataset.held_out.rows:
             try:
                 candidate = measured(workspace, case, candidate, steps)
             except S3TError:
@@ -96,7 +90,7 @@ def register(
                     raise
                 return None
         if not candidate.is_champion:
-            check_floor(candidate.accuracy, case.min_accuracy)
+            check_floor(candidate.score, case.min_accuracy)
         with case.data.changing():
             state = workspace.ledger.state()
             if _has_moved_on(state, case, candidate):
@@ -105,27 +99,27 @@ def register(
             version = _serve(workspace, case, candidate, state)
             was = candidate.champion.version if candidate.champion else version
             _retire(workspace, plan, replaced=candidate.is_champion and version != was)
-    return Served(version, candidate.accuracy)
+    return Served(version, candidate.score)
 
 
 def measured(
     workspace: Trainable, case: TrainingCase, candidate: Candidate, steps: Steps
 ) -> Candidate:
-    """The candidate with its accuracy, which stays None without held-out rows."""
+    """The candidate with its score, which stays None without held-out rows."""
     held_out = FileRef(case.data.file_of(HELD_OUT_PATH), candidate.plan.dataset.held_out.digest)
     evaluator, recipe = ReleaseEvaluator(workspace), candidate.plan.recipe
-    document = candidate.document
-    accuracy = steps.run("measure", lambda: evaluator.accuracy_on(document, recipe, held_out))
-    return replace(candidate, accuracy=accuracy)
+    release = candidate.release
+    score = steps.run("measure", lambda: evaluator.score_on(release, recipe, held_out))
+    return replace(candidate, score=score)
 
 
-def check_floor(accuracy: float | None, floor: float) -> None:
+def check_floor(score: Score | None, floor: float) -> None:
     """Raises TrainingError when a configured floor is not reached, or cannot be shown to be."""
-    if floor and (accuracy is None or accuracy < floor):
+    if floor and (score is None or score.misses(floor)):
         raise TrainingError(
             f"expected a held-out accuracy of at least {floor:g} ([deletion_budget] "
             "min_accuracy), got "
-            f"{'none: nothing is held out' if accuracy is None else f'{accuracy:.4f}'}; the "
+            f"{'none: nothing is held out' if score is None else f'{score.value:.4f}'}; the "
             "version that serves stays; ingest more data, train longer or lower the floor, "
             "then run `s3t retrain`"
         )
@@ -149,18 +143,18 @@ def _serve(workspace: Trainable, case: TrainingCase, candidate: Candidate, state
     stays. Returns the version."""
     champion = candidate.champion
     published = workspace.registry.publish(
-        candidate.document,
+        candidate.release,
         candidate.recipe,
         release_tags(candidate.release, workspace.ledger.head()),
         champion.document if champion and candidate.is_champion else "",
     )
     told = _registered(workspace, case, candidate, published)
-    if told or (champion and champion.accuracy != candidate.accuracy):
+    if told or (champion and champion.score != candidate.score):
         told.append(
             events.ReleaseMeasured(
                 time=workspace.now(),
                 release=candidate.release.release_id,
-                accuracy=candidate.accuracy,
+                accuracy=candidate.score.value if candidate.score else None,
             )
         )
     spent = state.retrain is not None or (not told and state.requests_since_training > 0)
@@ -171,7 +165,7 @@ def _serve(workspace: Trainable, case: TrainingCase, candidate: Candidate, state
         workspace.ledger.append(*told)
     workspace.registry.tag(
         published.version,
-        {**accuracy_tags(candidate.accuracy), **workspace.budget.tags(workspace.ledger.state())},
+        {**score_tags(candidate.score), **workspace.budget.tags(workspace.ledger.state())},
     )
     return published.version
 

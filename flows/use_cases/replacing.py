@@ -136,5 +136,5 @@ def train_replacement(
         candidate = candidate_of(stages.plan, stages.done, champion=None)
         if case.min_accuracy:
             candidate = measured(workspace, case, candidate, steps)
-            check_floor(candidate.accuracy, case.min_accuracy)
+            check_floor(candidate.score, case.min_accuracy)
     return candidate.release, candidate.recipe

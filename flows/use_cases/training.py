@@ -94,7 +94,7 @@ def run_training(workspace: Trainable, case: TrainingCase, steps: Steps) -> Trai
         len(tracked.fresh),
         len(wanted) - left - fresh,
         served.version,
-        served.accuracy,
+        served.score.value if served.score else None,
         seconds,
         left,
     )

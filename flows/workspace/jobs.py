@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flows.workspace.parts import HasConfig, HasKeys, HasLedger, HasStages
-from s3t_core.domain import StageRecord
+from s3t_core.domain import Release, Score, StageRecord
 from s3t_core.erasure.state import State
 from s3t_core.learning.jobs import FileRef, MeasureJob, StageJob
 from s3t_core.learning.recipe import Recipe, StageSpec
 from s3t_core.learning.release import recipe_from_json
-from s3t_core.release_json import release_from_json
 from s3t_core.slicefile import slice_path
 
 
@@ -53,22 +52,18 @@ class ReleaseEvaluator:
     def __init__(self, workspace: Measurable) -> None:
         self._workspace = workspace
 
-    def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:
-        """Accuracy on the held-out rows that are there now, 0 to 1."""
-        workspace = self._workspace
-        return self.accuracy_on(
-            release, recipe_from_json(recipe), workspace.held_out_ref(workspace.ledger.state())
-        )
+    def score(self, release: Release, recipe: dict[str, Any]) -> Score | None:
+        """The score on the held-out rows that are there now."""
+        held_out = self._workspace.held_out_ref(self._workspace.ledger.state())
+        return self.score_on(release, recipe_from_json(recipe), held_out)
 
-    def accuracy_on(
-        self, release: dict[str, Any], recipe: Recipe, held_out: FileRef
-    ) -> float | None:
+    def score_on(self, release: Release, recipe: Recipe, held_out: FileRef) -> Score | None:
         """The same on given held-out rows."""
         workspace = self._workspace
-        result: float | None = workspace.runner.measure(
+        result: Score | None = workspace.runner.measure(
             MeasureJob(
                 recipe,
-                release_from_json(release),
+                release,
                 held_out,
                 workspace.store,
                 workspace.keys,

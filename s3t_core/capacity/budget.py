@@ -10,7 +10,7 @@ an interval.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from s3t_core.domain import Release
+from s3t_core.domain import Release, Score
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class BudgetState:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a policy looks at besides the release: held-out accuracy (None = unknown), requests
-    since training."""
+    """What a policy looks at besides the release: the score on held-out rows (None =
+    unknown), requests since training."""
 
-    accuracy: float | None = None
+    score: Score | None = None
     requests: int = 0
 
 
@@ -80,7 +80,7 @@ def budget_state(
         tripped = tripped or mean < policy.min_mean_depth
         certain = None
     elif policy.name == "accuracy_floor":
-        is_low = spent.accuracy is not None and spent.accuracy < policy.min_accuracy
+        is_low = spent.score is not None and spent.score.misses(policy.min_accuracy)
         tripped = tripped or is_low
         certain = None
     elif policy.name == "requests":

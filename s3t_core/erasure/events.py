@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
-from s3t_core.domain import DatasetVersion, Release, StageRecord
+from s3t_core.domain import DatasetVersion, Release, Score, StageRecord, as_accuracy
 from s3t_core.erasure.dataset_json import dataset_from_json, dataset_to_json
 from s3t_core.erasure.plan import ErasurePlan, plan_from_json, plan_to_json
 from s3t_core.erasure.vocabulary import (
@@ -252,6 +252,11 @@ class ReleaseMeasured(LedgerEvent):
     type = "measured"
     release: str
     accuracy: float | None
+
+    @property
+    def score(self) -> Score | None:
+        """What was measured."""
+        return as_accuracy(self.accuracy)
 
 
 @dataclass(frozen=True, kw_only=True)

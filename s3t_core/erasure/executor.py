@@ -8,7 +8,7 @@
              version
 4. destroy   stage artifacts, the registry versions and runs that hold them, kept activations of any
              slice version but the live ones, old data objects, quarantined rows
-5. measure   accuracy of the new version on the held-out rows that remain
+5. measure   the score of the new version on the held-out rows that remain
 6. scan      search everything the system wrote for the needles. Needles that a restore of older
              files lost are counted, and certified, as unsearchable. What is found of a request
              leaves that one without a certificate, and keeps nobody else: it is set aside,
@@ -52,7 +52,7 @@ from s3t_core.erasure.planner import (
     with_replacement,
 )
 from s3t_core.erasure.state import State
-from s3t_core.erasure.versions import accuracy_tags, release_tags
+from s3t_core.erasure.versions import release_tags, score_tags
 from s3t_core.erasure.vocabulary import STEPS
 from s3t_core.errors import DataError, GuaranteeError, S3TError
 from s3t_core.ports import (
@@ -73,7 +73,6 @@ from s3t_core.ports import (
     ScanReport,
     StageArtifacts,
 )
-from s3t_core.release_json import release_to_json
 from s3t_core.times import rfc3339
 
 _BATCH = 500
@@ -271,7 +270,7 @@ class Eraser:
         it are not."""
         state = self.ports.ledger.state()
         if state.plan is None:
-            return  # certified: all is done
+            return  # certified, or every request set aside: nothing is left to do
         plan = _what_is_left(plan, state)  # without what was deferred, or set aside
         missing = [s for s in STEPS[: STEPS.index(step)] if s not in state.steps]
         if missing:
@@ -330,12 +329,12 @@ class Eraser:
         if (
             champion is not None and release is not None
         ):  # also with nothing to change: the alias is made to agree
-            document, recipe = release_to_json(release), plan.recipe or champion.recipe
-            recorded = (
-                champion.document if release.release_id == champion.release.release_id else ""
-            )
+            is_same = release.release_id == champion.release.release_id
             published = self.ports.registry.publish(
-                document, recipe, release_tags(release, self.ports.ledger.head()), recorded
+                release,
+                plan.recipe or champion.recipe,
+                release_tags(release, self.ports.ledger.head()),
+                files_digest=champion.document if is_same else "",
             )
             if (published.version, release.release_id) != (
                 champion.version,
@@ -346,7 +345,7 @@ class Eraser:
                         time=self._now(),
                         cause="retrain" if plan.recipe else "erasure",
                         release=release,
-                        recipe=recipe,
+                        recipe=plan.recipe or champion.recipe,
                         version=published.version,
                         run_id=published.run_id,
                         model_id=published.model_id,
@@ -419,20 +418,20 @@ class Eraser:
         champion = state.champion
         if plan.release is not None and champion is not None:
             try:
-                accuracy = self.ports.evaluator.accuracy(
-                    release_to_json(champion.release), champion.recipe
-                )
+                score = self.ports.evaluator.score(champion.release, champion.recipe)
             except S3TError:
-                # unknown is no reason to miss a deadline: accuracy is not part of the guarantee
-                accuracy = None
+                # unknown is no reason to miss a deadline: the score is not part of the guarantee
+                score = None
             self.ports.ledger.append(
                 events.ReleaseMeasured(
-                    time=self._now(), accuracy=accuracy, release=champion.release.release_id
+                    time=self._now(),
+                    accuracy=score.value if score else None,
+                    release=champion.release.release_id,
                 )
             )
             self.ports.registry.tag(
                 champion.version,
-                {**accuracy_tags(accuracy), **self.ports.budget.tags(self.ports.ledger.state())},
+                {**score_tags(score), **self.ports.budget.tags(self.ports.ledger.state())},
             )
         self.ports.ledger.append(events.Measured(time=self._now(), plan_id=plan.plan_id))
 
@@ -523,14 +522,14 @@ class Eraser:
             return None
         refuse_residue(report)
         gathered = self._ids_of(plan.requests, state, plan.plan_id)
-        is_lost = gathered.texts_of is None or len(gathered.texts) != plan.texts
+        texts_are_lost = gathered.texts_of is None or len(gathered.texts) != plan.texts
         hashed = {r for r in sought if state.requests[r].asked_by != "id"}
-        if report.still_left and (is_lost or not hashed.issuperset(found.ids_lost)):
+        if report.still_left and (texts_are_lost or not hashed.issuperset(found.ids_lost)):
             told = told_of_still_left(report, sought)
             self._set_aside(sought, plan, state, told, state.known_left)
             return None
         unknown = sorted({*found.ids_lost, *hashed})
-        lost = len(unknown) + (plan.texts if is_lost else 0)
+        lost = len(unknown) + (plan.texts if texts_are_lost else 0)
         unsearchable = tuple(
             sorted(
                 r for r, ids in found.ids_of.items() if not report.ids_unsearchable.isdisjoint(ids)
@@ -580,7 +579,7 @@ class Eraser:
         aside = [*requests, *(before.plan.plan.requests if before else ())]
         others = [r for r in plan.requests if r not in requests]
         kept, of_others = (self._ids_of(some, state, plan.plan_id) for some in (aside, others))
-        is_lost = kept.texts_of is None
+        texts_are_lost = kept.texts_of is None
         most = plan.texts + (before.plan.plan.texts if before else 0)
         self.ports.ledger.append(
             events.RequestsUncertified(
@@ -588,8 +587,8 @@ class Eraser:
                 plan_id=plan.plan_id,
                 requests=tuple(requests),
                 waiting=tuple(requests) if waiting else (),
-                texts=most if is_lost else len(kept.texts),
-                texts_of_others=plan.texts if is_lost else len(of_others.texts),
+                texts=most if texts_are_lost else len(kept.texts),
+                texts_of_others=plan.texts if texts_are_lost else len(of_others.texts),
                 left=tuple(sorted(left)),
             )
         )

@@ -20,7 +20,7 @@ has its `time`; one that was written under a lease, its `lease`.
 | backbone | a backbone was first used under a model id, with its digests |
 | stage | a stage was trained: key bound to digest |
 | release | a model version was registered and serves; `cause` says why |
-| measured | a release's accuracy on the held-out rows of its time |
+| measured | a release's score on the held-out rows of its time |
 | request | a deletion request was acknowledged; its digests: on the suppression list, commitment, idempotency key |
 | repeated | an open request was asked again, with another idempotency key, which stands for it too |
 | spelt | a pending request was asked again, by other spellings of the id |
@@ -257,7 +257,7 @@ def _release(state: State, event: events.ReleaseServes) -> None:
 def _measured(state: State, event: events.ReleaseMeasured) -> None:
     for i, version in enumerate(state.versions):
         if version.release.release_id == event.release:
-            state.versions[i] = replace(version, accuracy=event.accuracy)
+            state.versions[i] = replace(version, score=event.score)
 
 
 def _request(state: State, event: events.RequestTaken) -> None:

@@ -95,7 +95,7 @@ def state_after(state: State, plan: ErasurePlan, dataset: DatasetVersion) -> Sta
         return None
     return State(
         datasets=[dataset],
-        versions=[replace(state.champion, release=plan.release, accuracy=None)],
+        versions=[replace(state.champion, release=plan.release, score=None)],
         requests_since_training=state.requests_since_training + len(plan.requests),
     )
 

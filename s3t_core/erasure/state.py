@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from s3t_core.domain import DatasetVersion, Release, SliceId, StageRecord
+from s3t_core.domain import DatasetVersion, Release, Score, SliceId, StageRecord
 from s3t_core.erasure.events import (
     ErasurePlanned,
     HoldSet,
@@ -33,11 +33,16 @@ class VersionRecord:
     time: str
     recipe: dict[str, Any]
     staleness: float
-    accuracy: float | None = None
+    score: Score | None = None
     superseded: str = ""
     destroyed: bool = False
     offline: float = 0.0
     document: str = ""
+
+    @property
+    def accuracy(self) -> float | None:
+        """The value of its score, as documents tell it; None where it was not measured."""
+        return self.score.value if self.score else None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Tags of a registered model version. No personal data: ids, depths, ledger head, accuracy."""
 
-from s3t_core.domain import Release
+from s3t_core.domain import Release, Score
 from s3t_core.erasure.ledger import TreeHead
 
 RELEASE_TAG = "s3t.release"
@@ -20,6 +20,9 @@ def release_tags(release: Release, head: TreeHead) -> dict[str, str]:
     }
 
 
-def accuracy_tags(accuracy: float | None) -> dict[str, str]:
-    """Held-out accuracy, 0 to 1, or "unknown"."""
-    return {"s3t.accuracy": "unknown" if accuracy is None else f"{accuracy:.4f}"}
+def score_tags(score: Score | None) -> dict[str, str]:
+    """The score on held-out rows under its metric's name; an accuracy, where nothing is known, is
+    "unknown"."""
+    if score is None:
+        return {"s3t.accuracy": "unknown"}
+    return {f"s3t.{score.metric}": f"{score.value:.4f}"}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from s3t_core.domain import Release
+from s3t_core.domain import Release, Score
 from s3t_core.errors import NoLiveShard
 from s3t_core.learning.adapters import ONE_PASS_KINDS
 from s3t_core.learning.backbone import Backbone, check_backbone, load_model
@@ -123,13 +123,9 @@ class Ensemble:
                 split.resumed(batch, layer, below[layer]) if layer in below else split.states(batch)
             )
 
-    def accuracy(self, rows: Iterable[Row]) -> float | None:
-        """Share of rows answered with their label, 0 to 1; None without rows or without a live
-        shard."""
+    def score(self, rows: Iterable[Row]) -> Score | None:
+        """How well the rows are answered; None without rows or without a live shard."""
         rows = list(rows)
         if not rows or not self._shards:
             return None
-        predictions = self.predict([r.text for r in rows])
-        pairs = zip(predictions, rows, strict=True)
-        right = sum(prediction.label == row.label for prediction, row in pairs)
-        return right / len(rows)
+        return self._task.score(self.predict([r.text for r in rows]), rows)

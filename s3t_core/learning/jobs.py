@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from s3t_core.domain import Release
+from s3t_core.domain import Release, Score
 from s3t_core.errors import GuaranteeError
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.learning.activation_store import ActivationStore
@@ -138,10 +138,10 @@ def train(job: StageJob) -> StageOutcome:
     return StageOutcome(result.artifact, result.loss, result.accuracy, result.steps)
 
 
-def measure(job: MeasureJob) -> float | None:
-    """Accuracy of the release, 0 to 1; None without held-out rows or without a live shard.
+def measure(job: MeasureJob) -> Score | None:
+    """The score of the release; None without held-out rows or without a live shard.
 
-    Any machine may measure: an accuracy stands in no key and in no byte of a stage, and an erasure
+    Any machine may measure: a score stands in no key and in no byte of a stage, and an erasure
     must not wait for a machine of the release's numeric profile.
     """
     import torch
@@ -153,11 +153,11 @@ def measure(job: MeasureJob) -> float | None:
     ensemble = Ensemble(
         find_backbone(job.recipe.model), job.recipe, job.release, job.store.get, job.max_memory
     )
-    return ensemble.accuracy(read_verified(job.held_out.path, job.keys, job.held_out.digest))
+    return ensemble.score(read_verified(job.held_out.path, job.keys, job.held_out.digest))
 
 
 Job = DescribeJob | StageJob | MeasureJob
-Outcome = Description | StageOutcome | float | None
+Outcome = Description | StageOutcome | Score | None
 """What a job comes to."""
 
 

@@ -5,7 +5,7 @@ each time.
 
 WORKSPACE is prepared: trained, with requests pending. It is put back before each trial. The eraser
 runs in a forked process with every import done, on the real database, DVC repository, MLflow
-registry, stage store, needles, scan and certificates; only the measuring of accuracy (a process
+registry, stage store, needles, scan and certificates; only the measuring (a process
 with torch, which decides nothing) is left out.
 """
 
@@ -28,6 +28,7 @@ from flows.workspace import access
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace, enter
+from s3t_core.domain import Release, Score
 from s3t_core.erasure.executor import Eraser
 from tests.held import HELD
 
@@ -38,7 +39,7 @@ _PER_TRIAL = 6
 class Unmeasured:
     """Fills the port `Evaluator`: nothing is held out, as it were."""
 
-    def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:
+    def score(self, release: Release, recipe: dict[str, Any]) -> Score | None:
         return None
 
 

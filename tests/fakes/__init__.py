@@ -15,9 +15,12 @@ from s3t_core.domain import (
     DatasetVersion,
     DeletionRequest,
     Part,
+    Release,
     RowCounts,
+    Score,
     SliceId,
     SliceVersion,
+    as_accuracy,
     slices_of,
 )
 from s3t_core.erasure.certificate import make_statement
@@ -39,6 +42,7 @@ from s3t_core.erasure.state import State, VersionRecord
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import ResidueFound, WorkspaceError
 from s3t_core.ports import Closing, Contents, Findings, NeedlesFound, Published, ScanReport, Target
+from s3t_core.release_json import release_to_json
 
 Guard = Callable[[str], None]
 
@@ -282,22 +286,22 @@ class FakeRegistry:
 
     def publish(
         self,
-        release: dict[str, Any],
+        release: Release,
         recipe: dict[str, Any],
         tags: Mapping[str, str],
-        document: str = "",
+        files_digest: str = "",
     ) -> Published:
         self._guard("registry.publish")
-        said = [v for v, r in self.versions.items() if r["id"] == release["id"]]
+        said = [v for v, r in self.versions.items() if r["id"] == release.release_id]
         known = next(
-            (v for v in said if document and digest_of(self.versions[v]) == document), None
+            (v for v in said if files_digest and digest_of(self.versions[v]) == files_digest), None
         )
         for other in said:
             if other != known:
                 del self.versions[other]
         if known is None:
             known, self.next = str(self.next), self.next + 1
-            self.versions[known] = release
+            self.versions[known] = release_to_json(release)
         self._guard("registry.published")
         self.alias = known
         return Published(known, f"run-{known}", f"model-{known}", digest_of(self.versions[known]))
@@ -407,9 +411,9 @@ class FakeEvaluator:
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
 
-    def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:
-        self._guard("evaluator.accuracy")
-        return 0.5
+    def score(self, release: Release, recipe: dict[str, Any]) -> Score | None:
+        self._guard("evaluator.score")
+        return as_accuracy(0.5)
 
 
 class FakeBudget:

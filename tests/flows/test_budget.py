@@ -32,7 +32,7 @@ from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.workspace import Workspace
 from s3t_core.capacity.assignment import is_held_out
 from s3t_core.capacity.assignment import place as where
-from s3t_core.domain import Release, SliceId
+from s3t_core.domain import Release, Score, SliceId
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.planner import targets_of
 from s3t_core.errors import Busy, TrainingError, UsageError
@@ -216,10 +216,10 @@ class Interrupted(ProcessRunner):
         self._once("before it is stored")
         return outcome
 
-    def measure(self, job: MeasureJob) -> float | None:
-        accuracy = super().measure(job)
+    def measure(self, job: MeasureJob) -> Score | None:
+        score = super().measure(job)
         self._once("before it is registered")
-        return accuracy
+        return score
 
 
 @flow(name="test-retrain")

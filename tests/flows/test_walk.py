@@ -219,14 +219,12 @@ def test_a_version_without_a_live_shard_refuses_to_answer(trained: Make) -> None
     assert champion is not None
     from dataclasses import replace
 
-    from s3t_core.release_json import release_to_json
-
     dead = replace(
         champion.release,
         release_id="dead",
         replicas=tuple(replace(r, stages=()) for r in champion.release.replicas),
     )
-    place.registry.publish(release_to_json(dead), champion.recipe, {"s3t.release": "dead"})
+    place.registry.publish(dead, champion.recipe, {"s3t.release": "dead"})
     with pytest.raises(GuaranteeError, match="another version or none"):
         champion_of(place)
     import mlflow

@@ -483,6 +483,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/flows/test_registry_ids.py::names_no_login and (requirement or date)",
     ),
     Mutant(
+        name="words: a reason that somebody typed counts as ours",
+        where="flows/adapters/baseline.py",
+        takes="frozenset({'by', 'reason', 'detail', 'approver', 'problem'})",
+        puts="frozenset({'by', 'detail', 'approver', 'problem'})",
+        fails="tests/unit/adapters/test_baseline.py::decided_for_every_member",
+    ),
+    Mutant(
         name="words: a version says of itself that it is ours",
         where="flows/adapters/registry/__init__.py::MlflowRegistry.recorded_files",
         takes="record.document and digest_of_files(files) == record.document",

@@ -413,7 +413,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="release document: a training takes it as it is",
         where="flows/adapters/registry/__init__.py::MlflowRegistry._find",
-        takes="(p for p in said if document and p.document == document)",
+        takes="(p for p in said if files_digest and p.document == files_digest)",
         puts="iter(said)",
         fails="tests/flows/test_release_document.py::training_puts",
     ),
@@ -442,8 +442,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="version: what a killed command registered is believed",
         where="flows/adapters/registry/__init__.py::MlflowRegistry._find",
-        takes="document and p.document == document",
-        puts="p.document and document in ('', p.document)",
+        takes="files_digest and p.document == files_digest",
+        puts="p.document and files_digest in ('', p.document)",
         fails="tests/flows/test_release_document.py::killed_command",
     ),
     Mutant(

@@ -36,11 +36,11 @@ from flows.adapters.registry.files import (
 from flows.adapters.registry.logged import Logged, LoggedModels, model_id_of
 from flows.adapters.registry.runs import Runs
 from flows.adapters.registry.versions import ALIAS, Versions
+from s3t_core.domain import Release
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.erasure.versions import DOCUMENT_TAG, RELEASE_TAG
 from s3t_core.errors import GuaranteeError, StorageError
 from s3t_core.ports import Published
-from s3t_core.release_json import release_from_json, release_to_json
 
 _AHEAD = 1000
 """Version numbers that are passed over at most, so that a moved version keeps its own."""
@@ -86,21 +86,21 @@ class MlflowRegistry:
 
     def publish(
         self,
-        release: dict[str, Any],
+        release: Release,
         recipe: dict[str, Any],
         tags: Mapping[str, str],
-        document: str = "",
+        files_digest: str = "",
     ) -> Published:
         """Register a version for the release, or find the one whose files have the digest that the
-        ledger recorded, `document`; move the alias. Every other version that says it is of this
+        ledger recorded, `files_digest`; move the alias. Every other version that says it is of this
         release goes, also one that a killed run registered and the ledger never learned of: nobody
         knows what became of its files since."""
         with self.connection.guarded():
             self.own.put_right()
-            known = self._find(release["id"], document)
+            known = self._find(release.release_id, files_digest)
             published = known or self._register(release, recipe, tags)
             if known:  # a file that was damaged is the store's again
-                self.files.add_after(known.model_id, release_from_json(release))
+                self.files.add_after(known.model_id, release)
             self.files.check_reach(published)
             self.versions.serve(published.version)
             return published
@@ -237,7 +237,7 @@ class MlflowRegistry:
         with self.connection.guarded():
             self.own.put_right()
             self._find(record.release.release_id, "")
-            published = self._register(release_to_json(record.release), record.recipe, tags, record)
+            published = self._register(record.release, record.recipe, tags, record)
             self.files.check_reach(published)
             return published
 
@@ -266,8 +266,8 @@ class MlflowRegistry:
 
     # --- parts
 
-    def _find(self, release_id: str, document: str) -> Published | None:
-        """The version of a release whose files have the digest `document`. Others that say they are
+    def _find(self, release_id: str, files_digest: str) -> Published | None:
+        """The version of a release whose files have that digest. Others that say they are
         of it go, and all where that is ""."""
         self.versions.begin()
         said = [
@@ -275,7 +275,7 @@ class MlflowRegistry:
             for v in self.versions.all()
             if v.tags.get(RELEASE_TAG) == release_id
         ]
-        found = next((p for p in said if document and p.document == document), None)
+        found = next((p for p in said if files_digest and p.document == files_digest), None)
         for other in said:
             if other is not found:
                 self.versions.delete(other.version)
@@ -283,7 +283,7 @@ class MlflowRegistry:
 
     def _register(
         self,
-        release: dict[str, Any],
+        release: Release,
         recipe: dict[str, Any],
         tags: Mapping[str, str],
         moved: VersionRecord | None = None,

@@ -23,6 +23,7 @@ from flows.adapters.registry.files import (
 )
 from flows.adapters.registry.runs import KIND_TAG
 from s3t_core.canonical import canonical_json, sha256_hex
+from s3t_core.domain import Release
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.erasure.versions import DOCUMENT_TAG, RELEASE_TAG
 from s3t_core.errors import StorageError
@@ -30,7 +31,7 @@ from s3t_core.files import write_atomically
 from s3t_core.learning.release import FORMAT
 from s3t_core.learning.store import LocalStageStore
 from s3t_core.ports import Published
-from s3t_core.release_json import release_from_json, release_to_json
+from s3t_core.release_json import release_to_json
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -78,22 +79,20 @@ class LoggedModels:
         self._connection, self._own, self._files = connection, own, files
         self._serving, self._temporary = dict(serving), temporary
 
-    def log(
-        self, release: dict[str, Any], recipe: dict[str, Any], moved: VersionRecord | None
-    ) -> Logged:
+    def log(self, release: Release, recipe: dict[str, Any], moved: VersionRecord | None) -> Logged:
         """Log a model for a release. `moved`: the version that it takes the place of, whose times
         hold on. Raises MlflowException, StorageError."""
         import mlflow
 
         from flows.adapters.mlflow_context import made_by_nobody
 
-        document, parsed = self._document_of(release, recipe, moved), release_from_json(release)
+        document = self._document_of(release, recipe, moved)
         with (
             _temporary_in(self._temporary),
             tempfile.TemporaryDirectory(prefix="release-") as folder,
         ):
             write_atomically(Path(folder, RELEASE) / "release.json", document)
-            self._files.add_before(Path(folder, RELEASE), parsed)
+            self._files.add_before(Path(folder, RELEASE), release)
             with (
                 made_by_nobody(),
                 warnings.catch_warnings(),
@@ -102,11 +101,11 @@ class LoggedModels:
                 warnings.simplefilter("ignore")  # of type hints; the signature is as we want it
                 with mlflow.start_run(
                     experiment_id=self._own.number(),
-                    run_name=f"release {release['id']}",
-                    tags={KIND_TAG: "release", RELEASE_TAG: release["id"]},
+                    run_name=f"release {release.release_id}",
+                    tags={KIND_TAG: "release", RELEASE_TAG: release.release_id},
                 ) as run:
                     model = self._log(Path(folder, RELEASE))
-            self._files.add_after(str(model.model_id), parsed)
+            self._files.add_after(str(model.model_id), release)
             self._check_logged(str(model.model_id), document)
         return Logged(model, str(run.info.run_id), sha256_hex(document))
 
@@ -173,13 +172,18 @@ class LoggedModels:
             )
 
     def _document_of(
-        self, release: dict[str, Any], recipe: dict[str, Any], moved: VersionRecord | None
+        self, release: Release, recipe: dict[str, Any], moved: VersionRecord | None
     ) -> bytes:
         serving = {"name": self._connection.name, **self._serving}
         if moved is not None:
             serving |= {"staleness_seconds": moved.staleness, "offline_seconds": moved.offline}
         return canonical_json(
-            {"format": FORMAT, "release": release, "recipe": recipe, "serving": serving}
+            {
+                "format": FORMAT,
+                "release": release_to_json(release),
+                "recipe": recipe,
+                "serving": serving,
+            }
         )
 
     def _log(self, release: Path) -> "ModelInfo":

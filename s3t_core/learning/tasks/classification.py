@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from s3t_core.domain import Score
 from s3t_core.errors import DataError
 from s3t_core.learning.tasks.task import Prediction, Target
 from s3t_core.records import Row
@@ -52,6 +53,11 @@ class Classification:
     def right(self, made: Tensor, targets: Tensor) -> int:
         """Rows whose likeliest label is their own."""
         return int((made.argmax(1).cpu() == targets).sum())
+
+    def score(self, answers: Sequence[Prediction], rows: Sequence[Row]) -> Score:
+        """Accuracy: the share of rows that are answered with their label, 0 to 1."""
+        pairs = zip(answers, rows, strict=True)
+        return Score("accuracy", sum(a.label == row.label for a, row in pairs) / len(rows))
 
     def answer(self, voted: Tensor) -> Prediction:
         """The likeliest label, the first among equals."""

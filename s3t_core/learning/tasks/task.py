@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from s3t_core.domain import Score
 from s3t_core.records import Row
 
 Target = int
@@ -45,6 +46,9 @@ class Task(Protocol):
 
     def right(self, made: Tensor, targets: Tensor) -> int:
         """How many rows a head answers as they ask."""
+
+    def score(self, answers: Sequence[Prediction], rows: Sequence[Row]) -> Score:
+        """How well `answers` answer `rows`, one each, of which there is at least one."""
 
     def answer(self, voted: Tensor) -> Prediction:
         """The answer to one row from the shards' mean vote, (outputs,)."""

@@ -15,6 +15,7 @@ from s3t_core.domain import (
     Release,
     Replica,
     RowCounts,
+    Score,
     SliceId,
     StageRecord,
 )
@@ -159,7 +160,7 @@ def make_world(kill_at: int = -1) -> World:
             )
             replicas.append(Replica(shard, number, order, stages))
     release = Release("release-1", dataset.version, tuple(replicas))
-    published = registry.publish(release_to_json(release), {}, {})
+    published = registry.publish(release, {}, {})
     ledger.take(
         {
             "type": "release",
@@ -482,7 +483,7 @@ def test_a_damaged_clean_stage_never_keeps_the_tainted_version_serving() -> None
 
 def test_the_alias_is_made_to_agree_with_the_ledger_even_when_nothing_is_touched() -> None:
     world = make_world()
-    world.registry.publish({"id": "left by a crash", "replicas": []}, {}, {})
+    world.registry.publish(Release("left by a crash", "", ()), {}, {})
     assert world.registry.alias == "2"
     world.ask("q1", "nobody")
     world.eraser().run()
@@ -495,7 +496,7 @@ def test_a_measurement_that_fails_does_not_hold_the_certificate_up() -> None:
     from s3t_core.errors import TrainingError
 
     class Broken:
-        def accuracy(self, release: dict[str, Any], recipe: dict[str, Any]) -> float | None:
+        def score(self, release: Release, recipe: dict[str, Any]) -> Score | None:
             raise TrainingError("no memory")
 
     world = make_world()

@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from s3t_core.domain import Score
 from s3t_core.errors import DataError
 from s3t_core.learning.recipe import NumericProfile, Recipe
 from s3t_core.learning.tasks import Task, task_of
 from s3t_core.learning.tasks.classification import Classification
+from s3t_core.learning.tasks.task import Prediction
 from s3t_core.records import Row
 
 HIDDEN = 4
@@ -73,6 +75,23 @@ def test_probabilities_sum_to_one_and_the_first_of_equals_answers() -> None:
     assert found.label == "a" and list(found.probabilities) == ["a", "b", "c"]
     assert sum(found.probabilities.values()) == pytest.approx(1)
     assert task.answer(torch.tensor([0.2, 0.5, 0.3])).label == "b"
+
+
+def test_a_score_has_a_metric_and_counts_what_right_counts(case: tuple[Task, list[Row]]) -> None:
+    task, rows = case
+    made = torch.randn(len(rows), task.outputs, generator=torch.Generator().manual_seed(0))
+    answers = [task.answer(voted) for voted in task.vote(made)]
+    score = task.score(answers, rows)
+    assert score.metric
+    if score.metric == "accuracy":
+        assert score.value == task.right(made, torch.tensor(task.targets(rows))) / len(rows)
+
+
+def test_accuracy_is_the_share_of_rows_that_are_answered_with_their_label() -> None:
+    task = Classification(("a", "b"))
+    rows = [Row(f"r{i}", "s", "text", label) for i, label in enumerate("aab")]
+    answers = [Prediction(label, {}) for label in "aba"]
+    assert task.score(answers, rows) == Score("accuracy", 1 / 3)
 
 
 def test_right_are_the_rows_whose_likeliest_label_is_their_own() -> None:

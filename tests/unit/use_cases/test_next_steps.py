@@ -10,7 +10,15 @@ import pytest
 from flows.budget import forecast_document, told_budget
 from flows.use_cases.next_steps import after_erasure, thin_data, why_unmeasured
 from s3t_core.config import Config
-from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, SliceVersion, StageRecord
+from s3t_core.domain import (
+    DatasetVersion,
+    Release,
+    Replica,
+    SliceId,
+    SliceVersion,
+    StageRecord,
+    as_accuracy,
+)
 from s3t_core.erasure.state import State, VersionRecord
 from s3t_core.times import rfc3339
 
@@ -75,7 +83,7 @@ def _state(
         for name, value in {
             "version": "1",
             "release": release,
-            "accuracy": accuracy,
+            "score": as_accuracy(accuracy),
             "destroyed": False,
         }.items():
             object.__setattr__(state.versions[0], name, value)

@@ -1,0 +1,42 @@
+"""Of each text in an entry of the ledger it is decided whether somebody typed it: what a person
+typed may quote another, and must not count as the system's own words."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import get_type_hints
+
+from flows.adapters.baseline import _FREE
+from s3t_core.erasure.events import LedgerEvent
+
+DIGESTS = {
+    *("before", "certificate", "commitment", "digest", "dir", "document", "ids", "key_check"),
+    *("left", "near", "new", "objects", "old", "old_public", "once", "record", "salt"),
+    *("signing_key", "stages", "subject", "suppression", "tokenizer_digest", "vouched"),
+}
+NUMBERS = {
+    *("id", "ids_lost", "ids_unsearchable", "model_id", "move", "other", "plan_id", "release"),
+    *("request", "requests", "run", "run_id", "same", "version", "versions", "waiting"),
+    *("flow_run", "lease"),
+}
+OF_A_CLOSED_SET = {"asked_by", "basis", "cause", "forms", "id_rule", "moved", "step"}
+TIMES = {"due", "time"}
+OF_THE_SETTINGS = {"location", "model", "place", "registry"}
+"""Places and models: the settings themselves count as the system's own words."""
+
+
+def _kinds(base: type[LedgerEvent]) -> Iterator[type[LedgerEvent]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _kinds(kind)
+
+
+def test_whether_somebody_typed_a_text_of_an_entry_is_decided_for_every_member() -> None:
+    """A new member of text is added to one of the sets above, or to the free ones."""
+    members = {
+        member.name
+        for kind in _kinds(LedgerEvent)
+        for member in fields(kind)
+        if get_type_hints(kind)[member.name] in (str, tuple[str, ...])
+    }
+    ours = DIGESTS | NUMBERS | OF_A_CLOSED_SET | TIMES | OF_THE_SETTINGS
+    assert members - _FREE == ours
