@@ -62,12 +62,12 @@ class ReleaseEvaluator:
         workspace = self._workspace
         result: Score | None = workspace.runner.measure(
             MeasureJob(
-                recipe,
-                release,
-                held_out,
-                workspace.store,
-                workspace.keys,
-                workspace.config.runner.max_memory,
+                recipe=recipe,
+                release=release,
+                held_out=held_out,
+                store=workspace.store,
+                keys=workspace.keys,
+                max_memory=workspace.config.runner.max_memory,
             )
         )
         return result

@@ -471,14 +471,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="ids: a float of few bits is taken for one number",
         where="flows/adapters/sources/columnar.py::_values",
-        takes=(
-            "[narrow(v) if isinstance(v, SupportsFloat) else v for v in values] if narrow "
-            "else values"
-        ),
-        puts=(
-            "[narrow(v) if isinstance(v, SupportsFloat) else v for v in values] if False "
-            "else values"
-        ),
+        takes="narrow(value) if isinstance(value, SupportsFloat) else value",
+        puts="value",
         fails="tests/unit/core/test_identity.py::float_makes_one",
     ),
     Mutant(

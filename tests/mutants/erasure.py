@@ -262,7 +262,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="set aside: who came with a hash has lost needles",
         where="s3t_core/erasure/executor.py::Eraser._looked",
-        takes="is_lost or not hashed.issuperset(found.ids_lost)",
+        takes="texts_are_lost or not hashed.issuperset(found.ids_lost)",
         puts="is_lost or found.ids_lost",
         fails="tests/unit/erasure/test_executor.py::certified_while_what_was_found_of_another",
     ),
@@ -672,7 +672,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: what is lost is not counted",
         where="s3t_core/erasure/executor.py::Eraser._looked",
-        takes="len(unknown) + (plan.texts if is_lost else 0)",
+        takes="len(unknown) + (plan.texts if texts_are_lost else 0)",
         puts="0",
         fails="tests/unit/erasure/test_executor.py::restore_lost",
     ),

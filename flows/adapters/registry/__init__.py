@@ -296,7 +296,12 @@ class MlflowRegistry:
             self.versions.delete(version)
             version = self._add(logged, tags)
         model_id = str(logged.model.model_id)
-        return Published(version, logged.run_id, model_id, self.logged.digest(model_id))
+        return Published(
+            version=version,
+            run_id=logged.run_id,
+            model_id=model_id,
+            document=self.logged.digest(model_id),
+        )
 
     def _add(self, logged: Logged, tags: Mapping[str, str]) -> str:
         told = {**tags, DOCUMENT_TAG: logged.document}

@@ -213,10 +213,10 @@ class OwnExperiment:
             self._restored(found)
         self._book.append(
             ExperimentRecord(
-                self._book.registry,
-                str(found.experiment_id),
-                self._place.location_of(found),
-                int(found.creation_time or 0),
+                registry=self._book.registry,
+                id=str(found.experiment_id),
+                location=self._place.location_of(found),
+                created=int(found.creation_time or 0),
             )
         )
         return found, is_new

@@ -107,7 +107,11 @@ class LoggedModels:
                     model = self._log(Path(folder, RELEASE))
             self._files.add_after(str(model.model_id), release)
             self._check_logged(str(model.model_id), document)
-        return Logged(model, str(run.info.run_id), sha256_hex(document))
+        return Logged(
+            model=model,
+            run_id=str(run.info.run_id),
+            document=sha256_hex(document),
+        )
 
     def delete(self, keep: set[str]) -> list[str]:
         """Delete every logged model but those of the ids `keep`; returns the ids of what is
@@ -147,7 +151,12 @@ class LoggedModels:
         same = sha256_hex(self.document(model_id) or b"") == version.tags.get(DOCUMENT_TAG)
         same = same and self.is_named_rightly(version, model_id)
         digest = self.digest(model_id) if same else ""
-        return Published(str(version.version), str(version.run_id), model_id, digest)
+        return Published(
+            version=str(version.version),
+            run_id=str(version.run_id),
+            model_id=model_id,
+            document=digest,
+        )
 
     def is_whole(self, record: VersionRecord, published: Published) -> bool:
         """Whether the files that the registry gives out for a version say what the ledger says, and

@@ -48,12 +48,12 @@ def open_registry(
 
     def own_at(place: ExperimentPlace) -> OwnExperiment:
         return OwnExperiment(
-            connection.client,
-            settings.name,
-            settings.owner,
-            book,
-            place,
-            lambda: bool(versions.all()),
+            client=connection.client,
+            name=settings.name,
+            owner=settings.owner,
+            book=book,
+            place=place,
+            others=lambda: bool(versions.all()),
         )
 
     files: ModelFiles
@@ -62,13 +62,37 @@ def open_registry(
 
         own = own_at(WorkspacePlace(settings.artifacts))
         runs = Runs(connection, own, versions)
-        files = WorkspaceFiles(settings.tracking_uri, settings.artifacts, store)
+        files = WorkspaceFiles(
+            uri=settings.tracking_uri,
+            artifacts=settings.artifacts,
+            store=store,
+        )
     else:
         from flows.adapters.registry.server import ServerFiles, ServerPlace
 
         place = ServerPlace(settings.server.destination, settings.name)
         own = own_at(place)
         runs = Runs(connection, own, versions)
-        files = ServerFiles(connection, own, place, runs, store, settings.server.backend)
-    logged = LoggedModels(connection, own, files, settings.serving, settings.temporary)
-    return MlflowRegistry(connection, own, versions, runs, files, logged)
+        files = ServerFiles(
+            connection=connection,
+            own=own,
+            place=place,
+            runs=runs,
+            store=store,
+            backend=settings.server.backend,
+        )
+    logged = LoggedModels(
+        connection=connection,
+        own=own,
+        files=files,
+        serving=settings.serving,
+        temporary=settings.temporary,
+    )
+    return MlflowRegistry(
+        connection=connection,
+        own=own,
+        versions=versions,
+        runs=runs,
+        files=files,
+        logged=logged,
+    )

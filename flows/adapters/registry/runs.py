@@ -124,7 +124,10 @@ class Runs:
         info, data = run.info, run.data
         tags = {k: copies.get(v, v) if k == _PARENT_TAG else v for k, v in data.tags.items()}
         made = self._client.create_run(
-            self._own.number(), info.start_time, tags, info.run_name
+            experiment_id=self._own.number(),
+            start_time=info.start_time,
+            tags=tags,
+            run_name=info.run_name,
         ).info.run_id
         self._client.log_batch(
             made,

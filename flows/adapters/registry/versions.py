@@ -60,7 +60,11 @@ class Versions:
     def add(self, logged: "ModelInfo", run_id: str, tags: Mapping[str, str]) -> str:
         """Register a logged model; returns the version's number."""
         made = self._client.create_model_version(
-            self._name, logged.model_uri, run_id, tags=dict(tags), model_id=str(logged.model_id)
+            name=self._name,
+            source=logged.model_uri,
+            run_id=run_id,
+            tags=dict(tags),
+            model_id=str(logged.model_id),
         )
         return str(made.version)
 

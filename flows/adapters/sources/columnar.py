@@ -3,7 +3,7 @@ ClassLabel's numbers."""
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, SupportsFloat
 
@@ -30,7 +30,8 @@ class ColumnarTable:
 
     def lacking(self, columns: Sequence[str]) -> list[str]:
         """See Table."""
-        return [c for c in columns if c not in self._part.constants and not _path(self._schema, c)]
+        asked = [c for c in columns if c not in self._part.constants]
+        return [column for column in asked if not _path(self._schema, column)]
 
     def repeated(self, columns: Sequence[str]) -> list[str]:
         """See Table."""
@@ -48,11 +49,15 @@ class ColumnarTable:
     def classes(self, column: str) -> Sequence[str]:
         """The names that Hugging Face `datasets` lays beside the numbers in a column of
         ClassLabel."""
+        metadata = self._schema.metadata or {}
         try:
-            features = json.loads((self._schema.metadata or {})[b"huggingface"])["info"]["features"]
-            for name in [column] if column in features else column.split("."):
-                features = features[name]
-            return [str(n) for n in features["names"]] if features["_type"] == "ClassLabel" else ()
+            feature = json.loads(metadata[b"huggingface"])["info"]["features"]
+            path = [column] if column in feature else column.split(".")
+            for name in path:
+                feature = feature[name]
+            if feature["_type"] != "ClassLabel":
+                return ()
+            return [str(name) for name in feature["names"]]
         except (KeyError, TypeError, ValueError):
             return ()
 
@@ -60,28 +65,37 @@ class ColumnarTable:
         """See Table."""
         with readable(f"a readable {self.told} file"):
             columns = [p for p in _paths(self._schema) if not self.repeated([p])]
-            batch = next(iter(_batches(self._part, columns, rows)), None)
+            batches = iter(_batches(self._part, columns, rows))
+            batch = next(batches, None)
             if batch is None:
                 return []
-            cells = [_values(_column(batch, c).slice(0, rows)) for c in columns]
-            return [
-                dict(zip(columns, row, strict=True)) | self._part.constants
-                for row in zip(*cells, strict=True)
-            ]
+            arrays = [_column(batch, column) for column in columns]
+            cells = [_values(array.slice(0, rows)) for array in arrays]
+            sampled = zip(*cells, strict=True)
+            return [dict(zip(columns, row, strict=True)) | self._part.constants for row in sampled]
 
     def blocks(self, columns: Columns, chunk_rows: int) -> Iterator[Block]:
         """See Table."""
-        constants = {c: self._part.constants[c] for c in columns if not _path(self._schema, c)}
+        absent = [column for column in columns if not _path(self._schema, column)]
+        constants = {column: self._part.constants[column] for column in absent}
         present = {c: write for c, write in columns.items() if c not in constants}
         with readable(f"a readable {self.told} file"):
             for batch in _batches(self._part, list(present), chunk_rows):
-                for begin in range(0, batch.num_rows, chunk_rows):
-                    for block in _blocks(batch.slice(begin, chunk_rows), present, chunk_rows):
-                        yield Block(
-                            block.cells
-                            | {c: [v] * len(block.malformed) for c, v in constants.items()},
-                            block.malformed,
-                        )
+                for chunk in _chunks(batch, chunk_rows):
+                    for block in _blocks(chunk, present, chunk_rows):
+                        yield _with_constants(block, constants)
+
+
+def _chunks(batch: "pa.RecordBatch", rows: int) -> "Iterator[pa.RecordBatch]":
+    for begin in range(0, batch.num_rows, rows):
+        yield batch.slice(begin, rows)
+
+
+def _with_constants(block: Block, constants: Mapping[str, object]) -> Block:
+    """A block with columns that hold the same in every row."""
+    rows = len(block.malformed)
+    more = {column: [value] * rows for column, value in constants.items()}
+    return Block(block.cells | more, block.malformed)
 
 
 def _blocks(batch: "pa.RecordBatch", columns: Columns, chunk_rows: int) -> Iterator[Block]:
@@ -90,18 +104,17 @@ def _blocks(batch: "pa.RecordBatch", columns: Columns, chunk_rows: int) -> Itera
     import pyarrow as pa
 
     texts = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-    arrays = [
-        c.cast(pa.binary()) if c.type in texts else c for c in (_column(batch, n) for n in columns)
-    ]
-    if all(a.type == pa.binary() for a in arrays):
-        block = _at_once(pa.RecordBatch.from_arrays(arrays, list(columns)), columns)
+    given = [_column(batch, name) for name in columns]
+    arrays = [array.cast(pa.binary()) if array.type in texts else array for array in given]
+    if all(array.type == pa.binary() for array in arrays):
+        as_bytes = pa.RecordBatch.from_arrays(arrays, list(columns))
+        block = _at_once(as_bytes, columns)
         if block is not None:
             yield block
             return
-    rows = zip(*map(_values, arrays), strict=True)
-    yield from row_by_row(
-        ((dict(zip(columns, values, strict=True)), "") for values in rows), columns, chunk_rows
-    )
+    cells = [_values(array) for array in arrays]
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True))
+    yield from row_by_row(((row, "") for row in rows), columns, chunk_rows)
 
 
 def _at_once(batch: "pa.RecordBatch", columns: Columns) -> Block | None:
@@ -130,12 +143,17 @@ def _values(array: "pa.Array") -> list[object]:
     kind = array.type
     while inner := getattr(kind, "storage_type", None) or getattr(kind, "value_type", None):
         kind = inner
-    narrow = Half if pa.types.is_float16(kind) else Single if pa.types.is_float32(kind) else None
     try:
         values = array.to_pylist()
     except _CELL_ERRORS:
         values = [_value(cell) for cell in array]
-    return [narrow(v) if isinstance(v, SupportsFloat) else v for v in values] if narrow else values
+    if pa.types.is_float16(kind):
+        narrow: type[Half] | type[Single] = Half
+    elif pa.types.is_float32(kind):
+        narrow = Single
+    else:
+        return list(values)
+    return [narrow(value) if isinstance(value, SupportsFloat) else value for value in values]
 
 
 def _value(cell: "pa.Scalar") -> object:
@@ -176,9 +194,9 @@ def _batches(part: Part, columns: Sequence[str], rows: int) -> "Iterator[pa.Reco
 
     if part.kind == "parquet":
         with pq.ParquetFile(part.path) as file:
-            schema = file.schema_arrow
-            outer = [_path(schema, c)[0] for c in columns]
-            yield from file.iter_batches(batch_size=rows, columns=list(dict.fromkeys(outer)))
+            paths = [_path(file.schema_arrow, column) for column in columns]
+            outer = dict.fromkeys(path[0] for path in paths)
+            yield from file.iter_batches(batch_size=rows, columns=list(outer))
         return
     with _opened(part) as reader:
         if hasattr(reader, "num_record_batches"):
@@ -199,9 +217,12 @@ def _path(schema: "pa.Schema", column: str) -> list[str]:
         return []
     kind = schema.field(schema.names.index(first)).type
     for name in inner:
-        if not pa.types.is_struct(kind) or kind.get_field_index(name) < 0:
+        if not pa.types.is_struct(kind):
             return []
-        kind = kind.field(kind.get_field_index(name)).type
+        index = kind.get_field_index(name)
+        if index < 0:
+            return []
+        kind = kind.field(index).type
     return [first, *inner]
 
 
@@ -216,7 +237,10 @@ def _paths(schema: "pa.Schema") -> list[str]:
         else:
             yield above + field.name
 
-    return list(dict.fromkeys(p for field in islice(schema, 1000) for p in inside(field, "")))
+    paths: dict[str, None] = {}
+    for field in islice(schema, 1000):
+        paths |= dict.fromkeys(inside(field, ""))
+    return list(paths)
 
 
 def _column(batch: "pa.RecordBatch", column: str) -> "pa.Array":

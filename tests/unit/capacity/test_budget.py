@@ -18,7 +18,7 @@ from s3t_core.capacity.budget import (
 )
 from s3t_core.capacity.deletion_rate import harmonic
 from s3t_core.config.sections import DeletionBudgetConfig
-from s3t_core.domain import Release, Replica, StageRecord, Tiers
+from s3t_core.domain import Release, Replica, StageRecord, Tiers, as_accuracy
 
 KEY = b"k" * 32
 
@@ -107,11 +107,8 @@ def test_the_other_policies_trip_at_their_thresholds() -> None:
         assert (found.exhausted, found.mean_depth) == (trips, 2.0)
         assert found.certain_requests == (0 if trips else None)
     floor = BudgetPolicy("accuracy_floor", min_accuracy=0.7)
-    assert [budget_state(floor, worn, spent=Spent(a)).exhausted for a in (None, 0.7, 0.69)] == [
-        False,
-        False,
-        True,
-    ]
+    spent = [Spent(as_accuracy(share)) for share in (None, 0.7, 0.69)]
+    assert [budget_state(floor, worn, spent=s).exhausted for s in spent] == [False, False, True]
     limit = BudgetPolicy("requests", max_requests=3)
     states = [budget_state(limit, worn, spent=Spent(None, n)) for n in range(4)]
     assert [s.exhausted for s in states] == [False, False, False, True]
