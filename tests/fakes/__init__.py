@@ -354,7 +354,9 @@ class FakeNeedles:
     def prune(self, keep: Callable[[], Iterable[str]]) -> None:
         kept = set(keep())
         self.files = {k: v for k, v in self.files.items() if k in kept}
-        self.texts = {k: v for k, v in self.texts.items() if k in kept}
+        plans = {plan: texts for plan, texts in self.texts.items() if plan in kept}
+        wanted = {p: {r: of for r, of in texts.items() if r in kept} for p, texts in plans.items()}
+        self.texts = {plan: texts for plan, texts in wanted.items() if texts}
 
 
 class FakeResidue:

@@ -33,7 +33,7 @@ from flows.adapters.registry.files import (
     files_in,
     remove_compiled,
 )
-from flows.adapters.registry.logged import Logged, LoggedModels, model_id_of
+from flows.adapters.registry.logged import LoggedModels, model_id_of
 from flows.adapters.registry.runs import Runs
 from flows.adapters.registry.versions import ALIAS, Versions
 from s3t_core.domain import Release
@@ -219,7 +219,8 @@ class MlflowRegistry:
         """Names and content of the files of versions, stage files left out, of those that are as
         the ledger recorded them: what our code and MLflow write into every version."""
         for record in records:
-            files = self.files.of(record.model_id)
+            with self.connection.guarded():
+                files = self.files.of(record.model_id)
             if record.document and digest_of_files(files) == record.document:
                 yield from (b"\n".join((name.encode(), data)) for name, data in files.items())
 
@@ -289,12 +290,13 @@ class MlflowRegistry:
         moved: VersionRecord | None = None,
     ) -> Published:
         logged = self.logged.log(release, recipe, moved)
-        version = self._add(logged, tags)
+        told = {**tags, RELEASE_TAG: release.release_id, DOCUMENT_TAG: logged.document}
+        version = self.versions.add(logged.model, logged.run_id, told)
         for _ in range(_AHEAD if moved else 0):
             if int(version) >= int(moved.version if moved else 0):
                 break
             self.versions.delete(version)
-            version = self._add(logged, tags)
+            version = self.versions.add(logged.model, logged.run_id, told)
         model_id = str(logged.model.model_id)
         return Published(
             version=version,
@@ -302,10 +304,6 @@ class MlflowRegistry:
             model_id=model_id,
             document=self.logged.digest(model_id),
         )
-
-    def _add(self, logged: Logged, tags: Mapping[str, str]) -> str:
-        told = {**tags, DOCUMENT_TAG: logged.document}
-        return self.versions.add(logged.model, logged.run_id, told)
 
     def _check_named(self, record: VersionRecord) -> None:
         if self.serving() != record.version:

@@ -1,0 +1,1 @@
+"""What each port promises, asked of its fake and of the adapter that users have."""
