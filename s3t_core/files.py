@@ -169,16 +169,9 @@ def is_written(path: Path, opened: frozenset[tuple[int, int]]) -> bool:
     return status.st_mtime > time.time() - _YOUNG_SECONDS
 
 
-def entries(place: Path) -> list[Path]:
-    """What is in a directory, but for the mark of whose it is; nothing where there is none."""
-    return sorted(path for path in place.glob("*") if path.name != OWNER)
-
-
-def remove_tree(place: Path, is_named: bool = False) -> None:
+def remove_tree(place: Path) -> None:
     """Remove a directory with all that is in it; no error when there is none. Where `place` is a
-    link to a directory on another disk, or something is mounted there, that directory is emptied
-    but for the mark of whose it is, and it stays, with the link. So does, with `is_named`, one that
-    bears the mark: it stood on another disk once, and the ledger asks for its mark since.
+    link to a directory on another disk, that directory is emptied and link and directory stay.
     Raises StorageError when anything is left, and for a link to a directory that `place` itself
     lies under."""
     target = place.resolve()
@@ -188,9 +181,7 @@ def remove_tree(place: Path, is_named: bool = False) -> None:
             "workspace as well; link it to a directory made for it, then run the command again"
         )
     for _ in range(_TRIES):
-        marked = is_named and (place / OWNER).is_file()
-        stays = marked or place.is_symlink() or place.is_mount()
-        doomed = _below(target) if stays else [place]
+        doomed = _below_link(target) if place.is_symlink() else [place]
         for path in doomed:
             _remove_all(path)
         if not any(os.path.lexists(path) for path in doomed):
@@ -202,10 +193,10 @@ def remove_tree(place: Path, is_named: bool = False) -> None:
     )
 
 
-def _below(target: Path) -> list[Path]:
-    """What a link or a mount stands for: the entries of the directory, or the file."""
+def _below_link(target: Path) -> list[Path]:
+    """What a link stands for: the entries of the directory, or the file, that it leads to."""
     if target.is_dir():
-        return entries(target)
+        return sorted(target.iterdir())
     return [target] if target.exists() else []
 
 

@@ -15,7 +15,7 @@ import yaml
 from flows.adapters.git import run_git
 from flows.adapters.s3 import S3Blobs, is_bucket
 from s3t_core.errors import StorageError
-from s3t_core.files import OWNER, SHARED_MODE, read_regular, write_atomically
+from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -207,7 +207,7 @@ class DvcRepository:
 
 def objects_in(place: Path) -> Iterator[Path]:
     """What a cache or a remote keeps of files, half-written ones among it."""
-    found = (p for p in place.glob("??/*") if p.suffix != ".dir" and p.name != OWNER)
+    found = (p for p in place.glob("??/*") if p.suffix != ".dir")
     return (p for p in found if p.is_file())
 
 

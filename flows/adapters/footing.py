@@ -1,13 +1,16 @@
-"""What the system keeps stands on files of its own: seen to before anything is changed.
+"""What the system keeps stands on files and directories of its own: seen to before anything is
+changed.
 
 1. A link in the place of a file of ours is refused. What is destroyed or written anew there is the
-   link: what it leads to would keep the rows, and no scan would come there any more. A directory
-   that holds such files may be a link: an operator puts the stages, or DVC's cache, on another disk
-   so (adapters.disks). Within it none may.
-2. Where such a directory is a link, it leads to one of its own: to none of the system's, to none
-   within or around one, and to no other workspace's. Some of them are emptied, by each sweep or by
-   an erasure, and the keys would go with the spools.
-3. A pipe, a device or a socket is refused where a file is opened by its name: it would be waited
+   link: what it leads to would keep the rows, and no scan would come there any more.
+2. So is a link in the place of a directory of ours, and a mount there: while its disk is away the
+   place of it is an empty directory. Whatever looks for rows or stages finds none in it, and what
+   is on the disk would outlive an erasure and its certificate. `.s3t/keys` alone may be a mount:
+   nothing is written there that an erasure must find, and without keys no command begins.
+3. A place that a setting names (the store, the remote, DVC's cache, another remote) may be reached
+   by a link, or be a mount: it bears the workspace's mark (adapters.marks), or has DVC's
+   directories in it (workspace.stores), without which it counts as away. Below it there is neither.
+4. A pipe, a device or a socket is refused where a file is opened by its name: it would be waited
    for.
 
 Only names and kinds are read, which costs one look at each directory. A second name of a file (a
@@ -18,14 +21,18 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from s3t_core.errors import GuaranteeError
 
-_KEPT = ("quarantine", "needles", "activations", "stages", "mlartifacts", "dvc-site")
+_KEPT = ("quarantine", "needles", "activations", "stages", "mlartifacts", "dvc-site", "remote")
+"""What lies there is destroyed by its name."""
 _SWEPT = ("tmp", "next", "placing", "loading")
 """What else lies there than files goes with the next sweep."""
+_KEYS = "keys"
+_MOUNTS = Path("/proc/self/mountinfo")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 _OPENED = (
     "s3t.toml",
     "data.dvc",
@@ -55,68 +62,99 @@ _KINDS = {
 }
 
 
-def check_footing(root: Path, stores: Iterable[Path] = (), remotes: Iterable[Path] = ()) -> None:
-    """Look at what the workspace keeps below `root`, and in stores and remotes wherever they are.
-    Raises GuaranteeError, which names the first that is no file of its own."""
+def check_footing(root: Path, stores: Iterable[Path] = (), of_dvc: Iterable[Path] = ()) -> None:
+    """Look at what the workspace keeps below `root`, and at places of its that settings name,
+    wherever they are: stores, and caches and remotes of DVC's. Raises GuaranteeError, which names
+    the first that is none of its own."""
     state, objects = root / ".s3t", root / ".git" / "objects"
+    own = [state, root / "data", root / ".dvc", root / ".git"]
+    for place in own:
+        refuse_link(place, root)
+        for mount in _mounts_at(place):
+            if not mount.is_relative_to(state / _KEYS):
+                raise _mounted(mount, root)
     for name in _OPENED:
         _check_opened(root / name, root)
     _check(root / "data", root, leads_to_object)
     _check(
-        root / ".git", root, lambda path: objects not in path.parents, sockets=True
-    )  # of git's watcher of files
-    _check(root / ".dvc" / "tmp", root)
-    kept = [root / ".dvc" / "cache", *dict.fromkeys([state / "remote", *remotes])]
-    check_objects(root, [place / "files" / "md5" for place in kept])
-    for place in dict.fromkeys([*(state / name for name in _KEPT), *stores]):
-        _check(place, root)
-    refuse_link(state / "placing", root)  # what is made there is renamed to where it belongs
-    for name in _SWEPT:
-        _check(state / name, root, swept=True)
+        root / ".git",
+        root,
+        may_link=lambda path: path != objects and objects not in path.parents,
+        may_be_odd=Path.is_socket,  # of git's watcher of files
+    )
+    _check(
+        root / ".dvc",
+        root,
+        may_link=lambda path: path.parent == root / ".dvc" and path.is_file(),
+    )
+    _check(
+        state,
+        root,
+        may_link=lambda path: path.is_file() and not _is_in(path, state, (*_KEPT, *_SWEPT)),
+        may_be_odd=lambda path: not _is_in(path, state, _KEPT),
+    )
+    for place in stores:
+        check_place(place, root)
+    check_places_of_dvc(root, of_dvc)
 
 
-def check_apart(
-    root: Path,
-    stores: Iterable[Path] = (),
-    remotes: Iterable[Path] = (),
-    others: Callable[[], Iterable[Path]] = tuple,
-) -> None:
-    """Look where directories of the system's lead to that are links, or mounts of another place,
-    whatever they are called. `others`: what else the system keeps, or reads; asked where there is
-    such a link. Raises GuaranteeError for one that leads to no directory of its own."""
+def check_needles(root: Path) -> None:
+    """The same for where ids as given are kept, alone: nothing else keeps a request from being
+    taken."""
     state = root / ".s3t"
-    names = {*_KEPT, *_SWEPT, "keys", "certificates", "remote"}
-    with contextlib.suppress(OSError):
-        names |= {p.name for p in state.iterdir() if p.is_dir()}
-    own = [state / name for name in sorted(names)]
-    own += [state, *(root / name for name in ("data", ".git", ".dvc", ".dvc/cache", ".dvc/tmp"))]
-    own += [*stores, *remotes]
-    own = list(dict.fromkeys(own))
-    linked = [p for p in own if p.is_symlink() or _is_one_of(p, own)]
-    for place in linked:
-        _check_alone(place, own, root)
-    emptied = [p for p in linked if _is_emptied(p, root)]
-    more = list(others()) if emptied else []
-    for place in emptied:
-        _check_alone(place, [*own, *more], root)
+    needles = state / "needles"
+    for place in (state, needles):
+        refuse_link(place, root)
+    for mount in (*_mounts_at(state, below=False), *_mounts_at(needles)):
+        raise _mounted(mount, root)
+
+
+def check_places_of_dvc(root: Path, places: Iterable[Path]) -> None:
+    """The same for caches and remotes: DVC's directories in them are none of links, and nothing is
+    mounted there. What else lies beside them is somebody else's."""
+    for place in dict.fromkeys(places):
+        for name in ("files", "files/md5"):
+            refuse_link(place / name, root)
+        for mount in _mounts_at(place / "files"):
+            raise _mounted(mount, root)
+        _check(place / "files" / "md5", root)
+
+
+def _mounts_at(place: Path, below: bool = True) -> Iterator[Path]:
+    """What is mounted at a place, or, with `below`, anywhere below it, by the place's own path."""
+    real = Path(os.path.realpath(place))
+    for mount in sorted(set(_mounts())):
+        if mount == real or (below and mount.is_relative_to(real)):
+            yield place / mount.relative_to(real)
+
+
+def _is_in(path: Path, state: Path, names: Collection[str]) -> bool:
+    return path.relative_to(state).parts[0] in names
+
+
+def check_apart(root: Path, places: Iterable[Path]) -> None:
+    """Look where places of the workspace's that settings name lead to, by links or as mounts of
+    another place. Raises GuaranteeError for one that leads to no directory of its own: to one at,
+    within or around another of the system's, or to another workspace's."""
+    own = [root / ".s3t", *(root / name for name in ("data", ".git", ".dvc"))]
+    own = list(dict.fromkeys([*own, *places]))
+    for place in dict.fromkeys(places):
+        if place.is_symlink() or _is_one_of(place, own):
+            _check_alone(place, own, root)
 
 
 def _check_alone(place: Path, others: list[Path], root: Path) -> None:
     target = Path(os.path.realpath(place))
     beside = [p for p in others if p != place and place not in p.parents]
     near = next((p for p in beside if _touch(target, p) or _is_same(place, p)), None)
-    if near is None and not _touches_workspace(target, root, _is_emptied(place, root)):
+    if near is None and not _touches_workspace(target, root):
         return
+    told = "a workspace" if near is None else _shown(near, root)
     raise GuaranteeError(
         f"expected {_shown(place, root)} to be a directory, or to lead to one made for it alone, "
-        f"got a link to one at, within or around {_told(near, root)}, which would be emptied with "
-        "it; take the link away, or let it lead elsewhere, then run the command again"
+        f"got a link to one at, within or around {told}, which would be emptied with it; take the "
+        "link away, or let it lead elsewhere, then run the command again"
     )
-
-
-def _is_emptied(place: Path, root: Path) -> bool:
-    """Whether a sweep, or an erasure, removes what is there, whatever it is."""
-    return place.parent == root / ".s3t" and place.name in (*_SWEPT, "activations")
 
 
 def _touch(one: Path, place: Path) -> bool:
@@ -138,31 +176,43 @@ def _is_one_of(place: Path, others: Iterable[Path]) -> bool:
     return any(place != p and place.resolve() != p.resolve() and _is_same(place, p) for p in others)
 
 
-def _touches_workspace(target: Path, root: Path, is_emptied: bool) -> bool:
-    """Whether a place lies around the workspace, or at, within or right around another one; one
-    that `is_emptied`, anywhere around."""
+def _touches_workspace(target: Path, root: Path) -> bool:
+    """Whether a place lies around the workspace, or at, within or right around another one."""
     here = Path(os.path.realpath(root))
     places = [target, *(p for p in target.parents if p != here)]
     with contextlib.suppress(OSError):
         places += [p for p in target.iterdir() if p.is_dir()]
-    if is_emptied:
-        places += [Path(folder) for folder, _, _ in os.walk(target)]
     return here.is_relative_to(target) or any((p / WORKSPACE_SIGN).is_dir() for p in places)
 
 
-def _told(place: Path | None, root: Path) -> str:
-    return "a workspace" if place is None else _shown(place, root)
+def check_place(place: Path, root: Path | None = None) -> None:
+    """The same for one place of stages that a setting names, wherever it is: below it there is no
+    link, and nothing is mounted. `root`: by which errors name it."""
+    base = place if root is None else root
+    for mount in _mounts_at(place):
+        if mount != place:
+            raise _mounted(mount, base)
+    _check(place, base)
 
 
-def check_objects(root: Path, places: Iterable[Path]) -> None:
-    """The same for directories of DVC's that hold objects."""
-    for place in places:
-        _check(place, root)
+def _mounted(path: Path, root: Path) -> GuaranteeError:
+    return GuaranteeError(
+        f"expected {_shown(path, root)} to be a directory of its own, got a mount: while its disk "
+        "is away no erasure would reach what is on it. Move what is in it to the directory itself; "
+        "store, remote and DVC's cache may lie on another disk as a whole (docs/operations.md)"
+    )
 
 
-def check_place(place: Path) -> None:
-    """The same for one place of stages or of data objects, wherever it is."""
-    _check(place, place)
+def _mounts() -> Iterator[Path]:
+    """Where something is mounted, as the kernel tells this process (proc(5), mountinfo); none where
+    it does not."""
+    try:
+        lines = _MOUNTS.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        place = line.split(" ")[4]
+        yield Path(_ESCAPED.sub(lambda m: chr(int(m[1], 8)), place))
 
 
 def refuse_link(path: Path, root: Path) -> None:
@@ -186,18 +236,12 @@ def _check(
     place: Path,
     root: Path,
     may_link: Callable[[Path], bool] = lambda _: False,
-    swept: bool = False,
-    sockets: bool = False,
+    may_be_odd: Callable[[Path], bool] = lambda _: False,
 ) -> None:
-    if place.is_symlink() and not place.is_dir():
-        raise GuaranteeError(
-            f"expected {_shown(place, root)} to lead to a directory, got a link that leads to "
-            "none; mount its disk, or take the link away, then run the command again"
-        )
     for path, is_link in _odd_ones(place):
         if is_link and not may_link(path):
             refuse_link(path, root)
-        if not is_link and not swept and not (sockets and path.is_socket()):
+        if not is_link and not may_be_odd(path):
             _check_opened(path, root)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from s3t_core.errors import Busy, StorageError
-from s3t_core.files import entries, remove_file
+from s3t_core.files import remove_file
 
 _PAUSE_SECONDS = 0.2
 
@@ -40,7 +40,7 @@ def folder_in_use(place: Path) -> Iterator[Path]:
 def sweep_unused(place: Path) -> None:
     """Remove what is in `place` and no process works in. Of a link, the link alone. Raises
     StorageError."""
-    for path in entries(place):
+    for path in sorted(place.glob("*")):
         if path.is_symlink() or not path.is_dir():
             remove_file(path)
             continue
@@ -52,10 +52,10 @@ def sweep_unused(place: Path) -> None:
 def wait_until_unused(place: Path, seconds: float) -> None:
     """Until every directory that is in `place` now is gone: its process ended, and it was removed.
     One that comes meanwhile is of no interest. Raises Busy after so many seconds."""
-    until, names = time.monotonic() + seconds, {p.name for p in entries(place)}
+    until, names = time.monotonic() + seconds, {p.name for p in place.glob("*")}
     while True:
         sweep_unused(place)
-        names &= {p.name for p in entries(place)}
+        names &= {p.name for p in place.glob("*")}
         if not names:
             return
         if time.monotonic() > until:

@@ -135,7 +135,7 @@ def ingest_source(
     try:
         return _ingest(workspace, held, state, sources, append, chunk_rows, spool, shrink, steps)
     finally:
-        remove_tree(workspace.temporary_dir, is_named=True)
+        remove_tree(workspace.temporary_dir)
         remove_tree(workspace.placing_dir)
 
 

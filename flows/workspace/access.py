@@ -5,16 +5,14 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from flows.adapters.disks import check_there, mark, on_other_disks
 from flows.adapters.dvc_repository import DEFAULT_CACHE
-from flows.adapters.footing import check_apart
+from flows.adapters.footing import check_apart, check_places_of_dvc
 from flows.adapters.footing import check_footing as check_files
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.local import workspace_lock
 from flows.workspace.change import Change, change_under
 from flows.workspace.parts import Lockable
 from flows.workspace.workspace import UNFINISHED_MOVE
-from s3t_core.erasure import events
 from s3t_core.errors import UsageError, WorkspaceError
 
 
@@ -22,8 +20,8 @@ from s3t_core.errors import UsageError, WorkspaceError
 def changing(workspace: Lockable, wait_seconds: float = 0) -> Iterator[Change]:
     """Be the one who changes the workspace: hold its lock on this machine, and the lease in the
     database, which keeps other machines out whatever their file system does with locks. What is
-    given shows it to whatever writes. Raises Busy, GuaranteeError where a link or a pipe lies in
-    the place of a file of the system's, and WorkspaceError where another disk is away."""
+    given shows it to whatever writes. Raises Busy, and GuaranteeError where a link, a mount or a
+    pipe lies in the place of a file or a directory of the system's."""
     with workspace_lock(workspace.lock_path, wait_seconds):
         workspace.refuse_migration()
         check_footing(workspace)
@@ -33,7 +31,6 @@ def changing(workspace: Lockable, wait_seconds: float = 0) -> Iterator[Change]:
         ) as lease:
             settled = workspace.ledger.state().settled  # it may have moved since it was opened
             workspace.pinned.follow(settled)
-            note_disks(workspace)
             with change_under(lease) as held:
                 yield held
 
@@ -44,6 +41,7 @@ def training(workspace: Lockable, wait_seconds: float = 0) -> Iterator[None]:
     Busy."""
     with workspace_lock(workspace.training_lock_path, wait_seconds):
         workspace.refuse_migration()
+        check_footing(workspace)  # stages and activations are written without the other lock
         _refuse_begun_move(workspace)
         with Lease(
             workspace.database, TRAIN, lock_place(workspace.training_lock_path), fences=False
@@ -51,30 +49,14 @@ def training(workspace: Lockable, wait_seconds: float = 0) -> Iterator[None]:
             yield
 
 
-def note_disks(workspace: Lockable, only: str = "") -> None:
-    """See that every directory of the system's that ever stood on another disk is there, mark those
-    that do so newly, and tell the ledger of them, before anything is written there
-    (adapters.disks); or the directory `only`. An account that may not erase tells of none. Raises
-    WorkspaceError."""
-    state, root = workspace.ledger.state(), workspace.root
-    check_there(root, [n for n in state.disks if only in ("", n)], workspace.owner)
-    kept = [*workspace.store_folder(), *workspace.remote_folder()]
-    kept += [root / name for name in (DEFAULT_CACHE, *state.caches)]
-    found = [n for n in on_other_disks(root, kept) if only in ("", n) and n not in state.disks]
-    if found and workspace.database.may_erase():
-        for name in found:
-            mark(root, name, workspace.owner)
-        told = [events.DiskNamed(time=workspace.now(), dir=name) for name in found]
-        workspace.ledger.append(*told)
-
-
 def check_footing(workspace: Lockable) -> None:
-    """Look at what the workspace keeps, store and remote too. Raises GuaranteeError where a link or
-    a pipe lies in the place of a file of the system's, and where a directory of its leads to no
-    place of its own (adapters.footing)."""
-    places = workspace.store_folder(), workspace.remote_folder()
-    check_apart(workspace.root, *places, workspace.places_beside)
-    check_files(workspace.root, *places)
+    """Look at what the workspace keeps, wherever it is. Raises GuaranteeError where a link, a mount
+    or a pipe lies in the place of a file or a directory of the system's, and where a place that a
+    setting names leads to none of its own (adapters.footing)."""
+    root, stores, remotes = workspace.root, workspace.store_folder(), workspace.remote_folder()
+    check_apart(root, [*stores, *remotes])
+    check_files(root, stores, [root / DEFAULT_CACHE, *remotes])  # before the database is opened
+    check_places_of_dvc(root, [root / name for name in workspace.ledger.state().caches])
 
 
 def _refuse_begun_move(workspace: Lockable) -> None:

@@ -226,9 +226,6 @@ class Lockable(HasDatasets, HasFolders, HasLedger, HasDatabase, HasLocks, Protoc
     def training_lock_path(self) -> Path:
         """Held by an ingest or a training."""
 
-    def places_beside(self) -> list[Path]:
-        """What it keeps, or reads, that its settings or DVC's name."""
-
     def refuse_migration(self) -> None:
         """Raises WorkspaceError while a move is unfinished."""
 

@@ -63,6 +63,7 @@ def note_cache(workspace: Placed, held: Change) -> None:
     """Tell the ledger where DVC keeps data now, before anything is written there: erasures look
     there from then on, whoever runs them."""
     held.require()
+    workspace.datasets.files.check_footing()
     found = workspace.datasets.repository.new_cache()
     if found is not None:
         workspace.ledger.append(

@@ -24,8 +24,8 @@ def sweep(workspace: Sweepable, held: Change) -> None:
     the system, or a tool under it, writes. What a living process has open stays. Raises
     StorageError."""
     held.require()
-    remove_tree(workspace.temporary_dir, is_named=True)
-    remove_tree(workspace.next_dir, is_named=True)
+    remove_tree(workspace.temporary_dir)
+    remove_tree(workspace.next_dir)
     remove_tree(workspace.placing_dir)
     sweep_unused(workspace.state_dir / "loading")
     for folder in (

@@ -116,15 +116,6 @@ class Workspace(Layout):
         url = self.config.store.url
         return [] if is_bucket(url) else [self.inside(url)]
 
-    def places_beside(self) -> list[Path]:
-        """Where checkpoints lie outside, the backbone, DVC's caches and remotes that are
-        directories."""
-        outside, model = self.config.erasure.log_checkpoints_to, self.config.backbone.model
-        named = [self.root / each for each in (outside, model) if each]
-        repository = self.datasets.repository
-        named += [*repository.caches, *repository.local_remotes()]
-        return [place for place in named if place.is_dir()]
-
     def remote_folder(self) -> list[Path]:
         """The directory of the DVC remote; none where it is a bucket."""
         return [] if is_bucket(self.config.dvc.remote) else [self.remote]

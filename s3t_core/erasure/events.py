@@ -114,15 +114,6 @@ class CacheNamed(LedgerEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiskNamed(LedgerEvent):
-    """`dir`: a directory of the system's that stands on another disk, relative to the workspace, or
-    absolute: while that disk is away nothing is found in it."""
-
-    type = "disk"
-    dir: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class CheckpointsPlaced(LedgerEvent):
     """`place`: the directory outside, "" for none; `lost`: whether the one before is."""
 

@@ -11,7 +11,6 @@ has its `time`; one that was written under a lease, its `lease`.
 | clock | a clock that had run ahead was put right: what was told of it since is in doubt, deadlines begin again |
 | settled | settings that must stay, recorded before the first data |
 | cache | DVC keeps data in another directory from now on, which other projects share or not |
-| disk | a directory of the system's stands on another disk, and bears a mark there |
 | experiment | what the registry keeps of this workspace is in this experiment, whose files lie at this place |
 | training | a training began, whose run in the registry this is |
 | moving | a move to other places was begun, from where to where, or undone |
@@ -441,10 +440,6 @@ def _cache(state: State, event: events.CacheNamed) -> None:
     state.caches[event.dir] = event.shared
 
 
-def _disk(state: State, event: events.DiskNamed) -> None:
-    state.disks.append(event.dir)
-
-
 def _checkpoints(state: State, event: events.CheckpointsPlaced) -> None:
     state.checkpoints_at = event.place
 
@@ -540,7 +535,6 @@ _HANDLERS: dict[str, Callable[[State, Any], None]] = {
     "repeated": _repeated,
     "moving": _moving,
     "cache": _cache,
-    "disk": _disk,
     "checkpoints": _checkpoints,
     "experiment": _experiment,
     "training": _training,

@@ -42,7 +42,7 @@ from s3t_core.erasure.report_document import (
     Use,
     VersionEntry,
 )
-from s3t_core.erasure.state import RequestRecord, State, done_in
+from s3t_core.erasure.state import RequestRecord, State, VersionRecord, done_in
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.times import parse_time, rfc3339
 
@@ -409,7 +409,7 @@ def _without_destroyed(entry: ErasureEntry) -> ErasureEntry:
     return entry.model_copy(update=nothing)
 
 
-def _version_entry(version: Any) -> VersionEntry:
+def _version_entry(version: VersionRecord) -> VersionEntry:
     release: Release = version.release
     return VersionEntry(
         version=version.version,

@@ -11,7 +11,6 @@ than was trained.
 | clock | the clock was set back by more than its tolerance: `before` is the newest entry's time |
 | settled | nothing is settled yet |
 | cache | settings are settled, and the directory was not recorded yet |
-| disk | the directory was not recorded yet |
 | checkpoints | the place is another one; somebody says so where it replaces one |
 | experiment | settings are settled, and the experiment was not recorded yet |
 | training | no erasure is open, and the run was not recorded yet |
@@ -129,11 +128,6 @@ def _cache(state: State, event: events.CacheNamed) -> None:
     want(state.settled is not None, "settings that are settled")
     want(bool(event.dir), "a directory")
     want(event.dir not in state.caches, "a directory that was not recorded yet")
-
-
-def _disk(state: State, event: events.DiskNamed) -> None:
-    want(bool(event.dir), "a directory")
-    want(event.dir not in state.disks, "a directory that was not recorded yet")
 
 
 def _checkpoints(state: State, event: events.CheckpointsPlaced) -> None:
@@ -422,7 +416,6 @@ _RULES: dict[str, Callable[[State, Any], None]] = {
     "repeated": _repeated,
     "moving": _moving,
     "cache": _cache,
-    "disk": _disk,
     "checkpoints": _checkpoints,
     "experiment": _experiment,
     "training": _training,

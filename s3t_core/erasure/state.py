@@ -143,8 +143,7 @@ class State:
     that stages saw which an erasure deactivated. `moving` is the event of a move that was begun and
     not ended, `left` the sections of settings, by name, that told of the places which earlier moves
     left. `caches` are the directories that DVC kept data in, beside the one in the workspace, with
-    whether others share them, `disks` the directories of the system's that ever stood on another
-    disk. `experiments` are those that runs and versions ever were in, oldest
+    whether others share them. `experiments` are those that runs and versions ever were in, oldest
     first; `trainings` the runs of trainings, and `copies` what the id of a run became when the
     registry moved. `once` has the request by the digest of each idempotency key that it was asked
     with. `deferred` are requests that an erasure left open, because what was asked for stands where
@@ -184,7 +183,6 @@ class State:
     moving: MoveBegun | None = None
     left: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     caches: dict[str, bool] = field(default_factory=dict)
-    disks: list[str] = field(default_factory=list)
     bindings: dict[str, str] = field(default_factory=dict)
     """The digest that each stage key was bound to, also of stages that are destroyed."""
     checkpoints_at: str = ""

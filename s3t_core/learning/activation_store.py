@@ -27,7 +27,6 @@ from s3t_core.canonical import canonical_json
 from s3t_core.errors import StorageError
 from s3t_core.files import (
     TEMPORARY_PREFIX,
-    entries,
     open_regular,
     read_regular,
     remove_tree,
@@ -90,7 +89,7 @@ class ActivationStore:
         with self._locked():
             write_atomically(self.root / _LIVE, canonical_json(sorted(set(digests))))
             kept = set(digests) if self.limit else set()
-            doomed = [p for p in entries(self.root) if p.name not in {_LIVE, _LOCK, *kept}]
+            doomed = [p for p in self.root.iterdir() if p.name not in {_LIVE, _LOCK, *kept}]
             count = sum(len(list(p.glob("*.safetensors"))) for p in doomed)
             for path in [*doomed, *self.root.glob(f"*/{TEMPORARY_PREFIX}*")]:
                 remove_tree(path)

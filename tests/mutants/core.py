@@ -132,7 +132,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="removal: a link hides what it leads to",
         where="s3t_core/files.py::remove_tree",
-        takes="_below(target) if stays else [place]",
+        takes="_below_link(target) if place.is_symlink() else [place]",
         puts="[place]",
         fails="tests/faults/test_leftovers.py::another_disk",
     ),

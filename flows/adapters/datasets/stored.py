@@ -13,7 +13,7 @@ from flows.adapters.dvc_repository import (
     DvcRepository,
     md5_named,
 )
-from flows.adapters.footing import check_footing, check_objects, leads_to_object, refuse_link
+from flows.adapters.footing import check_footing, leads_to_object, refuse_link
 from s3t_core.domain import (
     HELD_OUT,
     DatasetVersion,
@@ -99,16 +99,11 @@ class StoredFiles:
         )
 
     def check_footing(self) -> None:
-        """Look at what the workspace keeps, and at the cache and its own remotes wherever they are.
-        Raises GuaranteeError where a link or a pipe lies in the place of a file."""
-        check_footing(self.root)
-        check_objects(
-            self.root,
-            [
-                *self.repository.caches,
-                *(p / "files" / "md5" for p in self.repository.local_remotes()),
-            ],
-        )
+        """Look at what the workspace keeps, and at caches and its own remotes wherever they are.
+        Raises GuaranteeError where a link, a mount or a pipe lies in the place of a file or a
+        directory."""
+        caches = [cache.parents[1] for cache in self.repository.caches]
+        check_footing(self.root, of_dvc=[*caches, *self.repository.local_remotes()])
 
     @contextlib.contextmanager
     def earlier(self, objects: Iterable[str]) -> Iterator[dict[str, Path]]:

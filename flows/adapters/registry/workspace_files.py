@@ -22,7 +22,7 @@ from flows.adapters.registry.files import (
 from s3t_core.domain import Release
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.errors import StorageError, WorkspaceError
-from s3t_core.files import entries, remove_file, remove_tree
+from s3t_core.files import remove_file, remove_tree
 from s3t_core.learning.store import StageStore
 from s3t_core.ports import Published
 
@@ -107,8 +107,8 @@ class WorkspaceFiles:
         registry logs there what he likes."""
         kept = stages_by_model(keep)
         models = self._artifacts / "models"
-        doomed = [p for p in entries(self._artifacts) if p.name != models.name]
-        doomed += [p for p in entries(models) if p.name not in kept]
+        doomed = [p for p in self._artifacts.glob("*") if p.name != models.name]
+        doomed += [p for p in models.glob("*") if p.name not in kept]
         doomed += [
             p
             for model in kept
