@@ -477,6 +477,33 @@ def test_a_damaged_stage_stops_the_move_and_nothing_is_removed(
     assert facts(place.root) == before
 
 
+@pytest.mark.parametrize("where", ["the old place", "the new place"])
+@pytest.mark.parametrize("what", ["link", "mount"])
+def test_a_directory_on_another_disk_stops_the_move_before_anything_is_written_there(
+    place: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    what: str,
+) -> None:
+    """While that disk is away an erasure would find nothing of what the move put there."""
+    remote = place.remote if where == "the old place" else tmp_path / "new"
+    within, disk = remote / "files" / "md5", tmp_path / "disk"
+    within.mkdir(parents=True, exist_ok=True)
+    if what == "link":
+        shutil.move(within, disk)
+        within.symlink_to(disk)
+    else:
+        told = tmp_path / "mountinfo"
+        told.write_text(f"36 22 98:0 / {within.resolve()} rw - ext4 /dev/x rw\n")
+        monkeypatch.setattr("flows.adapters.footing._MOUNTS", told)
+    before = {p for p in tmp_path.rglob("*") if p.suffix != ".lock"}
+    settings = f"[dvc]\nremote = '{tmp_path / 'new'}'\n"
+    with pytest.raises(GuaranteeError, match=f"files/md5 .*got a {what}"):
+        migrate(place.root, settings, "there.toml", quietly)
+    assert {p for p in tmp_path.rglob("*") if p.suffix != ".lock"} == before
+
+
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 @pytest.mark.parametrize("where", ["stages", "remote"])
 def test_a_link_or_a_pipe_in_the_place_of_a_file_stops_the_move_before_it_begins_and_before_it_ends(
