@@ -39,7 +39,6 @@ ELSEWHERE = {
     "moving",
     "migrated",
     "cache",
-    "disk",
     "checkpoints",
     "healed",
     "retired",

@@ -225,8 +225,6 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "another cache": ({"type": "cache", "dir": "/c", "shared": True}, DATA),
     "a cache without a name": ({"type": "cache", "dir": "", "shared": True}, set()),
     "a cache that nobody says who shares": ({"type": "cache", "dir": "/c", "shared": None}, set()),
-    "another disk": ({"type": "disk", "dir": ".s3t/tmp"}, _states("begun", "rotated")),
-    "another disk without a name": ({"type": "disk", "dir": ""}, set()),
     "an experiment": (_experiment(), DATA),
     "an experiment at no place": (_experiment(location=""), set()),
     "an experiment that nobody knows when it was made": (_experiment(created="1"), set()),
