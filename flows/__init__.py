@@ -1,2 +1,1 @@
-"""Wiring: thin Prefect flows over the core; the only place that reads environment and command
-line."""
+"""What stands around the core: commands, Prefect flows, use cases, the workspace, adapters."""

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from tests import modules
+
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "architecture.md").read_text()
 
@@ -23,6 +25,11 @@ def test_every_file_that_it_names_is_there() -> None:
 def test_every_room_of_flows_is_told() -> None:
     rooms = {p.parent.name for p in (ROOT / "flows").glob("*/__init__.py")} - {"migrations"}
     assert {room for room in rooms if f"`flows/{room}/`" not in TEXT} == set()
+
+
+def test_the_list_of_modules_is_what_they_say_of_themselves() -> None:
+    """`python -m tests.modules` writes it."""
+    assert modules.PAGE.read_text() == modules.page()
 
 
 def test_every_lock_is_told() -> None:
