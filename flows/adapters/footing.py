@@ -32,7 +32,9 @@ _SWEPT = ("tmp", "next", "placing", "loading")
 """What else lies there than files goes with the next sweep."""
 _KEYS = "keys"
 _MOUNTS = Path("/proc/self/mountinfo")
-_ESCAPED = re.compile(r"\\([0-7]{3})")
+_MOUNTED_AT = 4
+"""The member of a line in which the kernel tells where."""
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
 _OPENED = (
     "s3t.toml",
     "data.dvc",
@@ -207,12 +209,14 @@ def _mounts() -> Iterator[Path]:
     """Where something is mounted, as the kernel tells this process (proc(5), mountinfo); none where
     it does not."""
     try:
-        lines = _MOUNTS.read_text(errors="surrogateescape").splitlines()
+        told = _MOUNTS.read_bytes()
     except OSError:
         return
-    for line in lines:
-        place = line.split(" ")[4]
-        yield Path(_ESCAPED.sub(lambda m: chr(int(m[1], 8)), place))
+    for line in told.split(b"\n"):  # what ends a line for Python alone may stand in a name
+        members = line.split(b" ")
+        if len(members) > _MOUNTED_AT:
+            place = _ESCAPED.sub(lambda m: bytes([int(m[1], 8)]), members[_MOUNTED_AT])
+            yield Path(os.fsdecode(place))
 
 
 def refuse_link(path: Path, root: Path) -> None:

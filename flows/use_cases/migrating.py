@@ -216,6 +216,7 @@ def _check_begin(old: Workspace, new: Workspace) -> None:
     _check_apart(old, new)
     with _lease(old) as held:
         stores.claim(old, held)
+    old.datasets.files.check_footing()
     old.datasets.files.check_recorded(state.datasets)
     for section in _FILED:
         if getattr(old.config, section) != getattr(new.config, section):

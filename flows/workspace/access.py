@@ -31,6 +31,7 @@ def changing(workspace: Lockable, wait_seconds: float = 0) -> Iterator[Change]:
         ) as lease:
             settled = workspace.ledger.state().settled  # it may have moved since it was opened
             workspace.pinned.follow(settled)
+            _check_caches(workspace)
             with change_under(lease) as held:
                 yield held
 
@@ -50,13 +51,18 @@ def training(workspace: Lockable, wait_seconds: float = 0) -> Iterator[None]:
 
 
 def check_footing(workspace: Lockable) -> None:
-    """Look at what the workspace keeps, wherever it is. Raises GuaranteeError where a link, a mount
-    or a pipe lies in the place of a file or a directory of the system's, and where a place that a
-    setting names leads to none of its own (adapters.footing)."""
+    """Look at what the workspace keeps where its settings say; no database is opened. Raises
+    GuaranteeError where a link, a mount or a pipe lies in the place of a file or a directory of the
+    system's, and where a place that a setting names leads to none of its own (adapters.footing)."""
     root, stores, remotes = workspace.root, workspace.store_folder(), workspace.remote_folder()
     check_apart(root, [*stores, *remotes])
-    check_files(root, stores, [root / DEFAULT_CACHE, *remotes])  # before the database is opened
-    check_places_of_dvc(root, [root / name for name in workspace.ledger.state().caches])
+    check_files(root, stores, [root / DEFAULT_CACHE, *remotes])
+
+
+def _check_caches(workspace: Lockable) -> None:
+    """The same for every directory that DVC kept data in, by the ledger."""
+    caches = workspace.ledger.state().caches
+    check_places_of_dvc(workspace.root, [workspace.root / name for name in caches])
 
 
 def _refuse_begun_move(workspace: Lockable) -> None:

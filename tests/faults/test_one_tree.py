@@ -203,3 +203,22 @@ def test_nothing_is_mounted_below_a_place_that_a_setting_names(
         footing.check_place(place)
     with pytest.raises(GuaranteeError, match="got a mount"):
         footing.check_places_of_dvc(tmp_path / "w", [place])
+
+
+@pytest.mark.parametrize("name", ["a b", "a\tb", "a\nb", "a\\b", "a\x0bb", "a\u2028b", "a\x85b"])
+def test_mounts_are_told_whatever_they_are_called(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The kernel escapes what would end a member or a line of its own, and nothing else."""
+    mounted = place.state_dir / "stages" / name
+    mounted.mkdir(parents=True)
+    escaped = str(mounted.resolve()).replace("\\", r"\134")
+    for character, code in ((" ", r"\040"), ("\t", r"\011"), ("\n", r"\012")):
+        escaped = escaped.replace(character, code)
+    told = tmp_path / "mountinfo"
+    told.write_bytes(f"36 22 98:0 / {escaped} rw - ext4 /dev/x rw\n\n".encode())
+    monkeypatch.setattr(footing, "_MOUNTS", told)
+    with pytest.raises(GuaranteeError, match="got a mount"):
+        _changes(place)
+    told.write_text("36 22 98:0 / /elsewhere rw - ext4 /dev/x rw\n36 22\n")
+    _changes(place)

@@ -262,8 +262,7 @@ def test_what_the_system_keeps_behind_a_link_is_searched(
     place = prepared.fresh()
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk" / "a.log").write_text(CANARY_TEXT)
-    (tmp_path / "disk" / "loop").symlink_to(tmp_path / "disk")
-    (place.state_dir / "logs").symlink_to(tmp_path / "disk")
+    (place.state_dir / "a.log").symlink_to(tmp_path / "disk" / "a.log")
     with pytest.raises(ResidueFound, match=r"a\.log"):
         _run(place)
 

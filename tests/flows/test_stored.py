@@ -23,7 +23,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.domain import DatasetVersion, SliceVersion
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.planner import targets_of
-from s3t_core.errors import DataError, ResidueFound, StorageError
+from s3t_core.errors import DataError, GuaranteeError, StorageError
 from s3t_core.files import md5_of
 from s3t_core.identity_index import IDENTITY_PATH, make_index, named_in, read_index, write_index
 from s3t_core.records import subject_digest
@@ -393,7 +393,7 @@ def test_directories_under_names_of_ours_are_destroyed_and_a_link_to_a_pipe_is_n
     assert not any(path.exists() for path in ours)
     os.mkfifo(place.root / "beside")
     (place.state_dir / "link").symlink_to(place.root / "beside")
-    with pytest.raises(ResidueFound, match=r"cannot be decoded: .*.s3t/link"):
+    with pytest.raises(GuaranteeError, match=r"expected .s3t/link to be .*got a link"):
         _erase(place)
     (place.state_dir / "link").unlink()
     assert len(_erase(place)) == 1

@@ -649,8 +649,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="footing: a cache of before is not looked at",
-        where="flows/workspace/access.py::check_footing",
-        takes="[root / name for name in workspace.ledger.state().caches]",
+        where="flows/workspace/access.py::_check_caches",
+        takes="[workspace.root / name for name in caches]",
         puts="[]",
         fails="tests/faults/test_one_tree.py::as_a_whole",
     ),
