@@ -5,8 +5,8 @@ changed.
    link: what it leads to would keep the rows, and no scan would come there any more.
 2. So is a link in the place of a directory of ours, and a mount there: while its disk is away the
    place of it is an empty directory. Whatever looks for rows or stages finds none in it, and what
-   is on the disk would outlive an erasure and its certificate. `.s3t/keys` alone may be a mount:
-   nothing is written there that an erasure must find, and without keys no command begins.
+   is on the disk would outlive an erasure and its certificate. `.s3t/keys` alone may be
+   either: nothing is written there that an erasure must find, and without keys no command begins.
 3. A place that a setting names (the store, the remote, DVC's cache, another remote) may be reached
    by a link, or be a mount: it bears the workspace's mark (adapters.marks), or has DVC's
    directories in it (workspace.stores), without which it counts as away. Below it there is neither.
@@ -92,7 +92,10 @@ def check_footing(root: Path, stores: Iterable[Path] = (), of_dvc: Iterable[Path
     _check(
         state,
         root,
-        may_link=lambda path: path.is_file() and not _is_in(path, state, (*_KEPT, *_SWEPT)),
+        may_link=lambda path: (
+            _is_in(path, state, (_KEYS,))
+            or (path.is_file() and not _is_in(path, state, (*_KEPT, *_SWEPT)))
+        ),
         may_be_odd=lambda path: not _is_in(path, state, _KEPT),
     )
     for place in stores:

@@ -106,8 +106,11 @@ def test_what_is_mounted_beside_or_around_is_no_hindrance_and_keys_may_be(
     within.mkdir()
     mounts = [tmp_path, place.root, place.root / "notes", place.keys_dir, within, tmp_path / ".s3t"]
     _told(tmp_path, monkeypatch, *mounts)
+    (place.keys_dir / "..data").symlink_to(within)  # as Kubernetes lays secrets out
     _changes(place)
     take_requests(place, ["ann"])
+    _on_disk(tmp_path / "secrets", place.keys_dir)
+    _changes(place)
 
 
 @pytest.mark.parametrize("kind", ["link", "mount"])
