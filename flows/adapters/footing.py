@@ -7,8 +7,8 @@ changed.
    place of it is an empty directory. Whatever looks for rows or stages finds none in it, and what
    is on the disk would outlive an erasure and its certificate. `.s3t/keys` alone may be
    either: nothing is written there that an erasure must find, and without keys no command begins.
-3. A place that a setting names (the store, the remote, DVC's cache, another remote) may be reached
-   by a link, or be a mount: it bears the workspace's mark (adapters.marks), or has DVC's
+3. A place outside that a setting names (the store, the remote, DVC's cache, another remote) may be
+   reached by a link, or be a mount: it bears the workspace's mark (adapters.marks), or has DVC's
    directories in it (workspace.stores), without which it counts as away. Below it there is neither.
 4. A pipe, a device or a socket is refused where a file is opened by its name: it would be waited
    for.
@@ -69,12 +69,14 @@ def check_footing(root: Path, stores: Iterable[Path] = (), of_dvc: Iterable[Path
     wherever they are: stores, and caches and remotes of DVC's. Raises GuaranteeError, which names
     the first that is none of its own."""
     state, objects = root / ".s3t", root / ".git" / "objects"
-    own = [state, root / "data", root / ".dvc", root / ".git"]
-    for place in own:
+    for place in (state, root / "data", root / ".dvc", root / ".git"):
         refuse_link(place, root)
+    for place in (state, root / "data", root / ".dvc", objects):
         for mount in _mounts_at(place):
-            if not mount.is_relative_to(state / _KEYS):
+            if not mount.is_relative_to(state / _KEYS) and not _is_opened(mount, root):
                 raise _mounted(mount, root)
+    for mount in _mounts_at(root / ".git", below=False):
+        raise _mounted(mount, root)
     for name in _OPENED:
         _check_opened(root / name, root)
     _check(root / "data", root, leads_to_object)
@@ -99,25 +101,44 @@ def check_footing(root: Path, stores: Iterable[Path] = (), of_dvc: Iterable[Path
         may_be_odd=lambda path: not _is_in(path, state, _KEPT),
     )
     for place in stores:
+        _check_way(place, root)
         check_place(place, root)
     check_places_of_dvc(root, of_dvc)
 
 
-def check_needles(root: Path) -> None:
-    """The same for where ids as given are kept, alone: nothing else keeps a request from being
-    taken."""
+def _is_opened(mount: Path, root: Path) -> bool:
+    """Whether a single file is mounted that is opened by its name, such as settings."""
+    return mount.is_relative_to(root) and mount.relative_to(root).as_posix() in _OPENED
+
+
+def check_directory(root: Path, name: str) -> None:
+    """The same for one directory in `.s3t` alone: what is written there without holding the
+    workspace waits for nothing else."""
     state = root / ".s3t"
-    needles = state / "needles"
-    for place in (state, needles):
+    for place in (state, state / name):
         refuse_link(place, root)
-    for mount in (*_mounts_at(state, below=False), *_mounts_at(needles)):
+    for mount in (*_mounts_at(state, below=False), *_mounts_at(state / name)):
         raise _mounted(mount, root)
+
+
+def _check_way(place: Path, root: Path) -> None:
+    """That a place which lies in the workspace by its path does so: such a one bears no mark, by
+    which it would be missed while a disk is away that it, or a directory on the way, stands on."""
+    if not place.is_relative_to(root):
+        return
+    for path in (place, *place.parents):
+        if path == root:
+            return
+        refuse_link(path, root)
+        for mount in _mounts_at(path, below=False):
+            raise _mounted(mount, root)
 
 
 def check_places_of_dvc(root: Path, places: Iterable[Path]) -> None:
     """The same for caches and remotes: DVC's directories in them are none of links, and nothing is
     mounted there. What else lies beside them is somebody else's."""
     for place in dict.fromkeys(places):
+        _check_way(place, root)
         for name in ("files", "files/md5"):
             refuse_link(place / name, root)
         for mount in _mounts_at(place / "files"):

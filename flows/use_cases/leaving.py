@@ -90,6 +90,8 @@ class LeftPlace:
         if mark not in (None, self.owner.encode()):
             return 0
         whole = mark is not None or not self.marked
+        if whole:
+            self.check_footing()  # below a link nothing would be found
         doomed = [
             n for n in self._names() if n != OWNER and (self._is_ours(n) if whole else known(n))
         ]

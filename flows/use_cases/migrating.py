@@ -74,6 +74,7 @@ def migrate(
                 "without --settings to finish it, or `s3t migrate --undo` first"
             )
         move = _Move(journal, root, told)
+        move.check_footing()
         if not move.cut_over():
             move.copy()
         return move.finish()
@@ -92,6 +93,7 @@ def undo(root: Path, told: Callable[[str], None]) -> dict[str, Any]:
                 "expected a move whose database is where it was, got one that has moved; run `s3t "
                 "migrate` to finish it, then move back with settings that name the old places"
             )
+        move.check_footing()
         move.destroy_copies()
         return {"undone": True}
 
@@ -345,6 +347,13 @@ class _Move:
                 old.database.move_to(there, moved)
             else:
                 old.ledger.append(moved)
+
+    def check_footing(self) -> None:
+        """Look at the new places, each time that the move goes on: a disk may have come meanwhile.
+        Raises GuaranteeError."""
+        access.check_footing(self.new)
+        for left in self._places(self.new):
+            left.check_footing()
 
     def finish(self) -> dict[str, Any]:
         """Say the new places in s3t.toml, destroy what is at the old ones."""

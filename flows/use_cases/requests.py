@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, get_args
 
 from flows.adapters.database import NewRequest, new_salt
-from flows.adapters.footing import check_needles
+from flows.adapters.footing import check_directory
 from flows.use_cases.documents import RequestListed, RequestsDocument, TakenDocument
 from flows.use_cases.finding import Findable, look_alikes, people_found, rule_of, spelt
 from flows.use_cases.quoting import check_quotes_nobody
@@ -159,7 +159,7 @@ def take_hashed(workspace: Asking, hashed: list[str], key: str = "") -> list[Del
 
 
 def _take_all(workspace: Asking, new: list["_NewWithIds"]) -> list[DeletionRequest]:
-    check_needles(workspace.root)  # where the ids as given are kept
+    check_directory(workspace.root, "needles")  # where the ids as given are kept
     if len(new) > _BATCH:
         _check_not_begun(workspace, new)
     taken = [

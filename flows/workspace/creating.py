@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from flows.adapters.database import Database
+from flows.adapters.footing import check_footing
 from flows.adapters.keys import WORKSPACE_KEY, create_keys, read_signing_key
 from flows.adapters.local import as_owner_only
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings
@@ -17,12 +18,13 @@ from s3t_core.keys import key_check
 
 def create_workspace(root: Path, config: Config, workspace_key: bytes | None = None) -> Workspace:
     """Make a workspace, or fill in what one lacks. Never overwrites settings or keys. Raises
-    StorageError."""
+    StorageError, and GuaranteeError where a directory of its own is a link or a mount."""
     from flows.adapters.dvc_repository import commit_files, init_repositories
 
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
     if (root / CONFIG_NAME).exists():
         config = parse_config(read_settings(root / CONFIG_NAME))
+    check_footing(root)
     prepare_environment(root)
     database = Database(config.database.url, root)
     if database.exists() and not (root / ".s3t" / "keys" / WORKSPACE_KEY).exists():

@@ -225,3 +225,64 @@ def test_mounts_are_told_whatever_they_are_called(
         _changes(place)
     told.write_text("36 22 98:0 / /elsewhere rw - ext4 /dev/x rw\n36 22\n")
     _changes(place)
+
+
+@pytest.mark.parametrize("kind", ["link", "mount"])
+@pytest.mark.parametrize("where", ["", "big"])
+@pytest.mark.parametrize("what", ["store", "remote", "cache"])
+def test_a_place_in_the_workspace_by_its_path_lies_there(
+    tmp_path: Path,
+    disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    where: str,
+    kind: str,
+) -> None:
+    """It bears no mark by which it would be missed while its disk is away, or that of a directory
+    on the way to it."""
+    name = f"{where}/place" if where else "place"
+    settings = {"store": {"store": {"url": name}}, "remote": {"dvc": {"remote": name}}}
+    config = tiny_config(tmp_path / "no backbone", **settings.get(what, {}))
+    place = create_workspace(tmp_path / "w", config, b"\x05" * 32)
+    if what == "cache":
+        (place.root / ".dvc" / "config.local").write_text(f"[cache]\n    dir = ../{name}\n")
+    odd = place.root / (where or name)
+    if kind == "link":
+        _on_disk(disk, odd)
+    else:
+        odd.mkdir(exist_ok=True)
+        _told(tmp_path, monkeypatch, odd)
+    opened = Workspace(place.root)
+    with (
+        pytest.raises(GuaranteeError, match=rf"expected {where or name} .*got a {kind}"),
+        access.changing(opened) as held,
+    ):
+        stores.pin_settings(opened, held)
+
+
+def test_a_remote_of_the_users_configuration_is_looked_at(
+    place: Workspace, tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "home" / "dvc" / "config"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text(f"['remote \"mine\"']\n    url = {tmp_path / 'mine'}\n")
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(theirs.parent))
+    _on_disk(disk, tmp_path / "mine" / "files" / "md5")
+    with pytest.raises(GuaranteeError, match="got a link"):
+        Workspace(place.root).datasets.find([], [], set())
+
+
+def test_a_new_workspace_is_not_begun_on_another_disk(tmp_path: Path, disk: Path) -> None:
+    _on_disk(disk, tmp_path / "w" / ".s3t")
+    with pytest.raises(GuaranteeError, match=r"expected .s3t .*got a link"):
+        create_workspace(tmp_path / "w", tiny_config(tmp_path / "no backbone"), b"\x05" * 32)
+    assert not any(disk.iterdir())
+
+
+def test_a_single_file_that_is_opened_by_its_name_may_be_mounted(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings of containers; and what holds no rows of git's."""
+    names = [".dvc/config", ".git/config", ".git/hooks"]
+    _told(tmp_path, monkeypatch, *(place.root / name for name in names))
+    _changes(place)

@@ -504,6 +504,25 @@ def test_a_directory_on_another_disk_stops_the_move_before_anything_is_written_t
     assert {p for p in tmp_path.rglob("*") if p.suffix != ".lock"} == before
 
 
+@pytest.mark.parametrize("goes_on", ["migrate", "undo"])
+def test_a_disk_that_came_while_a_move_was_cut_off_stops_it(
+    place: Workspace, elsewhere: str, tmp_path: Path, goes_on: str
+) -> None:
+    with pytest.raises(Cut):
+        migrate(place.root, elsewhere, "there.toml", _cut_at("data object 2"))
+    within, disk = tmp_path / "there" / "remote" / "files" / "md5", tmp_path / "disk"
+    shutil.move(within, disk)
+    within.symlink_to(disk)
+    with pytest.raises(GuaranteeError, match="got a link"):
+        if goes_on == "migrate":
+            migrate(place.root, "", "", quietly)
+        else:
+            undo(place.root, quietly)
+    within.unlink()
+    shutil.move(disk, within)
+    migrate(place.root, "", "", quietly) if goes_on == "migrate" else undo(place.root, quietly)
+
+
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 @pytest.mark.parametrize("where", ["stages", "remote"])
 def test_a_link_or_a_pipe_in_the_place_of_a_file_stops_the_move_before_it_begins_and_before_it_ends(

@@ -13,7 +13,7 @@ from flows.adapters.dvc_repository import (
     DvcRepository,
     md5_named,
 )
-from flows.adapters.footing import check_footing, leads_to_object, refuse_link
+from flows.adapters.footing import check_directory, check_footing, leads_to_object, refuse_link
 from s3t_core.domain import (
     HELD_OUT,
     DatasetVersion,
@@ -103,7 +103,8 @@ class StoredFiles:
         Raises GuaranteeError where a link, a mount or a pipe lies in the place of a file or a
         directory."""
         caches = [cache.parents[1] for cache in self.repository.caches]
-        check_footing(self.root, of_dvc=[*caches, *self.repository.local_remotes()])
+        urls = [url for url in self.repository.remotes() if "://" not in url]
+        check_footing(self.root, of_dvc=[*caches, *(self.root / url for url in urls)])
 
     @contextlib.contextmanager
     def earlier(self, objects: Iterable[str]) -> Iterator[dict[str, Path]]:
@@ -121,6 +122,7 @@ class StoredFiles:
             yield found | self._fetched(lacking, folder)
 
     def _fetched(self, objects: list[str], folder: Path) -> dict[str, Path]:
+        check_directory(self.root, "tmp")
         found: dict[str, Path] = {}
         with self.repository.opened() as repo:
             for store in self.repository.stores_of(repo)[1:]:
