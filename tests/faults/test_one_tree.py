@@ -286,3 +286,16 @@ def test_a_single_file_that_is_opened_by_its_name_may_be_mounted(
     names = [".dvc/config", ".git/config", ".git/hooks"]
     _told(tmp_path, monkeypatch, *(place.root / name for name in names))
     _changes(place)
+
+
+def test_nothing_of_an_earlier_version_is_fetched_to_another_disk(
+    place: Workspace, disk: Path
+) -> None:
+    """By a command that asks before it holds the workspace."""
+    _on_disk(disk, place.temporary_dir)
+    with (
+        pytest.raises(GuaranteeError, match=r"expected .s3t/tmp .*got a link"),
+        place.datasets.files.earlier(["ab" * 16]),
+    ):
+        pass
+    assert not any(disk.iterdir())

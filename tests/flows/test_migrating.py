@@ -627,6 +627,27 @@ def test_what_a_restore_brings_back_to_a_place_that_was_left_is_destroyed_again(
         assert not any(erase(str(place.root))["healed"].values()) and len(_files(*folders)) == there
 
 
+def test_a_link_in_a_place_that_was_left_stops_every_erasure(
+    from_elsewhere: Workspace, tmp_path: Path
+) -> None:
+    """What it leads to is not looked at, and a restore brought the mark back with it."""
+    place = from_elsewhere
+    remote = Path(place.root, place.config.dvc.remote)
+    kept = shutil.copytree(remote, tmp_path / "kept")
+    erase(str(place.root))
+    last = f'[dvc]\nremote = "{tmp_path}/last/remote"\n'
+    migrate(place.root, last, "last.toml", quietly)
+    forget_connections()
+    remote.mkdir(parents=True, exist_ok=True)
+    shutil.copy(kept / OWNER, remote / OWNER)
+    (remote / "files").symlink_to(kept / "files")
+    with pytest.raises(GuaranteeError, match=r"files .*got a link"):
+        erase(str(place.root))
+    (remote / "files").unlink()
+    shutil.copytree(kept / "files", remote / "files")
+    assert erase(str(place.root))["healed"]["objects"] and not _files(remote)
+
+
 @pytest.mark.parametrize("end", [migrate, undo])
 def test_an_unfinished_move_is_known_to_the_ledger_whatever_a_restore_takes_away(
     place: Workspace, elsewhere: str, tmp_path: Path, end: Callable[..., Any]

@@ -676,6 +676,20 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_one_tree.py::not_begun",
     ),
     Mutant(
+        name="footing: a link in a place that was left hides what it leads to",
+        where="flows/use_cases/leaving.py::LeftPlace.clean",
+        takes="self.check_footing()",
+        puts="pass",
+        fails="tests/flows/test_migrating.py::stops_every_erasure",
+    ),
+    Mutant(
+        name="footing: an index is fetched to wherever it leads",
+        where="flows/adapters/datasets/stored.py::StoredFiles.earlier",
+        takes="check_directory(self.root, 'tmp')",
+        puts="",
+        fails="tests/faults/test_one_tree.py::is_fetched",
+    ),
+    Mutant(
         name="footing: a cache of before is not looked at",
         where="flows/workspace/access.py::_check_caches",
         takes="[workspace.root / name for name in caches]",

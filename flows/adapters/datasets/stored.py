@@ -99,7 +99,7 @@ class StoredFiles:
         )
 
     def check_footing(self) -> None:
-        """Look at what the workspace keeps, and at caches and its own remotes wherever they are.
+        """Look at what the workspace keeps, and at caches and remotes wherever they are.
         Raises GuaranteeError where a link, a mount or a pipe lies in the place of a file or a
         directory."""
         caches = [cache.parents[1] for cache in self.repository.caches]
@@ -118,11 +118,11 @@ class StoredFiles:
         if not lacking:
             yield found
             return
+        check_directory(self.root, "tmp")  # who asks may not hold the workspace yet
         with self.temporary() as folder:
             yield found | self._fetched(lacking, folder)
 
     def _fetched(self, objects: list[str], folder: Path) -> dict[str, Path]:
-        check_directory(self.root, "tmp")
         found: dict[str, Path] = {}
         with self.repository.opened() as repo:
             for store in self.repository.stores_of(repo)[1:]:
