@@ -547,7 +547,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/adapters/datasets/search.py::RowSearch.find",
         takes="self._files.check_footing()",
         puts="",
-        fails="tests/faults/test_footing.py::looks_for_links_itself and quarantine",
+        fails="tests/faults/test_one_tree.py::users_configuration",
     ),
     Mutant(
         name="footing: a link is a file",
