@@ -219,10 +219,6 @@ class Lockable(HasDatasets, HasFolders, HasLedger, HasDatabase, HasLocks, Protoc
         """Compliance reports."""
 
     @property
-    def owner(self) -> str:
-        """The name of the ledger, which marks a place."""
-
-    @property
     def training_lock_path(self) -> Path:
         """Held by an ingest or a training."""
 
