@@ -197,7 +197,11 @@ class DatasetVersion:
 
     def with_parts(self, parts: Mapping[Part, SliceVersion]) -> "DatasetVersion":
         """The version with these files in the place of its own."""
-        return replace(self, slice_versions=slices_of(parts), held_out=parts[HELD_OUT])
+        return replace(
+            self,
+            slice_versions=slices_of(parts),
+            held_out=parts[HELD_OUT],
+        )
 
 
 def slices_of(parts: Mapping[Part, SliceVersion]) -> dict[SliceId, SliceVersion]:
@@ -280,7 +284,11 @@ class Release:
         """The shard's deepest live replica (the lowest number among equals), or None when the shard
         is dead."""
         live = [r for r in self.replicas if r.shard == shard and r.depth]
-        return max(live, key=lambda r: (r.depth, -r.number), default=None)
+        return max(
+            live,
+            key=lambda r: (r.depth, -r.number),
+            default=None,
+        )
 
     def live_depth(self, shard: int) -> int:
         """Depth of the replica that answers for the shard; 0 when it is dead."""

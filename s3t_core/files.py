@@ -42,21 +42,41 @@ _OPEN = 200
 """Files that are open at a time."""
 
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
+def write_atomically(
+    path: Path,
+    data: bytes,
+    mode: int = 0o600,
+) -> None:
     """Temporary file, sync, rename, sync the directory: `path` is whole or as it was. Raises
     StorageError."""
-    write_each_atomically(path.parent, {path.name: data}, mode)
+    write_each_atomically(
+        path.parent,
+        {path.name: data},
+        mode,
+    )
 
 
-def write_each_atomically(folder: Path, files: Mapping[str, bytes], mode: int = 0o600) -> None:
+def write_each_atomically(
+    folder: Path,
+    files: Mapping[str, bytes],
+    mode: int = 0o600,
+) -> None:
     """The same for many files of one directory: each is whole or as it was, and all are durable
     when this returns. Raises StorageError."""
     names = list(files)
     for begin in range(0, len(names), _OPEN):
-        _write_each(folder, {name: files[name] for name in names[begin : begin + _OPEN]}, mode)
+        _write_each(
+            folder,
+            {name: files[name] for name in names[begin : begin + _OPEN]},
+            mode,
+        )
 
 
-def _write_each(folder: Path, files: Mapping[str, bytes], mode: int) -> None:
+def _write_each(
+    folder: Path,
+    files: Mapping[str, bytes],
+    mode: int,
+) -> None:
     opened: dict[str, tuple[int, str]] = {}
     name = folder.name
     try:
@@ -87,8 +107,16 @@ def writing_atomically(path: Path, mode: int = 0o600) -> Iterator[TextIO]:
     gone when it fails. Raises StorageError."""
     descriptor, temporary = -1, ""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        descriptor, temporary = tempfile.mkstemp(
+            dir=path.parent,
+            prefix=TEMPORARY_PREFIX,
+        )
+        with os.fdopen(
+            descriptor,
+            "w",
+            encoding="utf-8",
+            newline="",
+        ) as file:
             yield file
             file.flush()
             os.fchmod(file.fileno(), mode)
@@ -253,7 +281,11 @@ def open_to_lock(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     alone. Raises WorkspaceError for a directory, a pipe (which would be waited for) or anything
     else in its place; FileNotFoundError where there is none that `flags` do not ask to make."""
     try:
-        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(
+            path,
+            flags | os.O_NONBLOCK | os.O_CLOEXEC,
+            0o600,
+        )
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
         os.close(descriptor)

@@ -226,12 +226,21 @@ def looks_like_a_float(spelt: str) -> bool:
     return _WHOLE.fullmatch(spelt.strip()) is not None
 
 
-def form_of(keys: WorkspaceKeys, kind: str, value: str) -> str:
+def form_of(
+    keys: WorkspaceKeys,
+    kind: str,
+    value: str,
+) -> str:
     """The keyed digest of one form of an id, 32 hexadecimal digits: half an HMAC-SHA256."""
     return keyed_digest(keys.identity, kind, value)[:_FORM_BYTES].hex()
 
 
-def forms_of(keys: WorkspaceKeys, given: str, spelt: str, rule: Collection[str] = ()) -> set[str]:
+def forms_of(
+    keys: WorkspaceKeys,
+    given: str,
+    spelt: str,
+    rule: Collection[str] = (),
+) -> set[str]:
     """Every form of an id that was `given` and is `spelt` so under the workspace's rule.
 
     | form | of |
@@ -254,7 +263,11 @@ def forms_of(keys: WorkspaceKeys, given: str, spelt: str, rule: Collection[str] 
     return hashed | {form_of(keys, "given", given), form_of(keys, "folded", folded(spelt))}
 
 
-def hashed_forms(keys: WorkspaceKeys, algorithm: str, digits: str) -> tuple[str, str]:
+def hashed_forms(
+    keys: WorkspaceKeys,
+    algorithm: str,
+    digits: str,
+) -> tuple[str, str]:
     """The forms by which a hash is looked up: of the id itself, and of what others make of it
     before they hash."""
     return form_of(keys, algorithm, digits), form_of(keys, f"{algorithm} near", digits)

@@ -35,13 +35,20 @@ def make_index(entries: Iterable[tuple[str, str]]) -> pa.Table:
     )
 
 
-def united(first: pa.Table, second: pa.Table, subjects: Collection[str]) -> pa.Table:
+def united(
+    first: pa.Table,
+    second: pa.Table,
+    subjects: Collection[str],
+) -> pa.Table:
     """What both indexes say of these subjects."""
     return _ordered(_of(pa.concat_tables([first, second]), subjects))
 
 
 def remaining(
-    index: pa.Table, others: Iterable[pa.Table], present: Collection[str], earlier: Collection[str]
+    index: pa.Table,
+    others: Iterable[pa.Table],
+    present: Collection[str],
+    earlier: Collection[str],
 ) -> pa.Table:
     """The index as an erasure leaves it, with nobody but those of whom rows are left: who is in the
     `present` data, as the index says it; who is in stored `earlier` versions alone, as the index
@@ -70,7 +77,12 @@ def write_index(path: Path, index: pa.Table) -> None:
     """Write it: equal indexes give equal bytes (within one pyarrow version). Raises
     StorageError."""
     sink = io.BytesIO()
-    pq.write_table(index.combine_chunks(), sink, row_group_size=_ROW_GROUP_ROWS, compression="zstd")
+    pq.write_table(
+        index.combine_chunks(),
+        sink,
+        row_group_size=_ROW_GROUP_ROWS,
+        compression="zstd",
+    )
     write_atomically(path, sink.getvalue())
 
 
@@ -90,7 +102,9 @@ def named_in(path: Path) -> set[str]:
 
 
 def matching(
-    path: Path, subjects: Collection[str], forms: Collection[str]
+    path: Path,
+    subjects: Collection[str],
+    forms: Collection[str],
 ) -> list[tuple[str, str]]:
     """Its rows, (subject, form), about any of these subjects or with any of these forms. Raises
     DataError."""
@@ -115,10 +129,18 @@ def describe_index(keys: WorkspaceKeys, path: Path) -> SliceVersion:
         columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
         for subject, form in zip(*columns, strict=True):
             mac.update(f"{subject}{form}".encode())
-    return SliceVersion(mac.hexdigest(), index.num_rows, md5_of(path))
+    return SliceVersion(
+        mac.hexdigest(),
+        index.num_rows,
+        md5_of(path),
+    )
 
 
-def _is_any(index: pa.Table, column: str, values: Collection[str]) -> pa.ChunkedArray:
+def _is_any(
+    index: pa.Table,
+    column: str,
+    values: Collection[str],
+) -> pa.ChunkedArray:
     return pc.is_in(index.column(column), pa.array(sorted(values), pa.string()))
 
 

@@ -54,7 +54,12 @@ class WorkspaceKeys:
 
 
 def _expand(key: bytes, purpose: str) -> bytes:
-    return HKDF(SHA256(), KEY_BYTES, salt=None, info=f"s3t/v1/{purpose}".encode()).derive(key)
+    return HKDF(
+        SHA256(),
+        KEY_BYTES,
+        salt=None,
+        info=f"s3t/v1/{purpose}".encode(),
+    ).derive(key)
 
 
 def key_check(keys: WorkspaceKeys) -> str:
@@ -77,14 +82,28 @@ def _keyed(key: bytes) -> hmac.HMAC:
     return hmac.new(key, digestmod="sha256")
 
 
-def seal_over(key: bytes, purpose: str, value: object) -> str:
+def seal_over(
+    key: bytes,
+    purpose: str,
+    value: object,
+) -> str:
     """The seal of a JSON value: keyed, over what it is for and how Python writes it with sorted
     keys. 64 hexadecimal digits. Whoever has not the key can neither change such a value nor pass it
     off as one of another purpose."""
-    return keyed_digest(key, "s3t seal", purpose, json.dumps(value, sort_keys=True)).hex()
+    return keyed_digest(
+        key,
+        "s3t seal",
+        purpose,
+        json.dumps(value, sort_keys=True),
+    ).hex()
 
 
-def is_sealed(key: bytes, purpose: str, value: object, seal: object) -> bool:
+def is_sealed(
+    key: bytes,
+    purpose: str,
+    value: object,
+    seal: object,
+) -> bool:
     """Whether this is the value's seal."""
     return (
         isinstance(seal, str)

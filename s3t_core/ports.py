@@ -181,7 +181,10 @@ class Datasets(Protocol):
         be theirs."""
 
     def resolve(
-        self, forms: Mapping[str, Sequence[str]], history: list[DatasetVersion], destroyed: set[str]
+        self,
+        forms: Mapping[str, Sequence[str]],
+        history: list[DatasetVersion],
+        destroyed: set[str],
     ) -> dict[str, dict[str, tuple[str, ...]]]:
         """Whose ids have forms of the identity index: `forms`, by request, of the id itself first,
         then of what others make of it, which count where nobody has the first. By request and
@@ -192,7 +195,10 @@ class Datasets(Protocol):
         """What the targeted rows say, in any stored version and in quarantine."""
 
     def erase(
-        self, targets: list[Target], history: list[DatasetVersion], destroyed: set[str]
+        self,
+        targets: list[Target],
+        history: list[DatasetVersion],
+        destroyed: set[str],
     ) -> DatasetVersion:
         """Rewrite every file of the last version of `history` without the targeted rows and make
         that the new version; it is the same one where nothing changed. `destroyed`: md5 of the
@@ -202,7 +208,10 @@ class Datasets(Protocol):
         """Push the version to the remote and commit its name. Idempotent."""
 
     def destroy(
-        self, objects: Iterable[str], targets: list[Target], live: DatasetVersion | None
+        self,
+        objects: Iterable[str],
+        targets: list[Target],
+        live: DatasetVersion | None,
     ) -> list[str]:
         """Remove data objects from cache and remote, unless a file of `live` needs them, and
         whatever else in the local cache holds a targeted row; returns the md5 that are gone.

@@ -28,13 +28,25 @@ def subject_digest(keys: WorkspaceKeys, subject: str) -> str:
     return keyed_digest(keys.subject, "subject", subject).hex()
 
 
-def record_digest(keys: WorkspaceKeys, subject: str, record_id: str) -> str:
+def record_digest(
+    keys: WorkspaceKeys,
+    subject: str,
+    record_id: str,
+) -> str:
     """The keyed digest of a record that has an id. Ids are unique within their subject only."""
-    return keyed_digest(keys.subject, "record", subject, record_id).hex()
+    return keyed_digest(
+        keys.subject,
+        "record",
+        subject,
+        record_id,
+    ).hex()
 
 
 def content_record_digest(
-    keys: WorkspaceKeys, row: tuple[str, str, str], held_out: bool, count: int
+    keys: WorkspaceKeys,
+    row: tuple[str, str, str],
+    held_out: bool,
+    count: int,
 ) -> str:
     """The keyed digest of a record without an id: its content (subject digest, text, label), on
     which side of the held-out split it is, and how many equal ones came before. Equal rows are
@@ -44,7 +56,11 @@ def content_record_digest(
     ).hex()
 
 
-def row_commitment(keys: WorkspaceKeys, request_id: str, row: Row) -> str:
+def row_commitment(
+    keys: WorkspaceKeys,
+    request_id: str,
+    row: Row,
+) -> str:
     """What a certificate holds for one erased row. Whoever has the key and a copy of the row can
     show that this very row was erased; without the key it says nothing, and two requests have
     nothing in common."""
@@ -58,5 +74,12 @@ def slice_digest(keys: WorkspaceKeys, rows: Iterable[Row]) -> str:
     equal digests."""
     mac = hmac.new(keys.content, digestmod="sha256")
     for row in sorted(rows):
-        mac.update(encode_fields(row.record, row.subject, row.text, row.label))
+        mac.update(
+            encode_fields(
+                row.record,
+                row.subject,
+                row.text,
+                row.label,
+            )
+        )
     return mac.hexdigest()

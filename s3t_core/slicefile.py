@@ -71,7 +71,11 @@ def read_digests(path: Path, subjects: Collection[str] | None = None) -> list[tu
     DataError."""
     table = _read(path, ["subject", "record"], subjects)
     return list(
-        zip(table.column("subject").to_pylist(), table.column("record").to_pylist(), strict=True)
+        zip(
+            table.column("subject").to_pylist(),
+            table.column("record").to_pylist(),
+            strict=True,
+        )
     )
 
 
@@ -87,7 +91,11 @@ def subjects_of(paths: Iterable[Path]) -> set[str]:
     return set(_distinct_subjects(paths).to_pylist())
 
 
-def read_verified(path: Path, keys: WorkspaceKeys, digest: str) -> list[Row]:
+def read_verified(
+    path: Path,
+    keys: WorkspaceKeys,
+    digest: str,
+) -> list[Row]:
     """The rows, checked against the content digest that was recorded for them. Raises
     GuaranteeError on a mismatch."""
     rows = read_rows(path)
@@ -116,7 +124,11 @@ def _distinct_subjects(paths: Iterable[Path]) -> pa.Array:
     return pc.unique(pa.chunked_array(found, pa.string()))
 
 
-def _read(path: Path, columns: list[str], subjects: Collection[str] | None) -> pa.Table:
+def _read(
+    path: Path,
+    columns: list[str],
+    subjects: Collection[str] | None,
+) -> pa.Table:
     try:
         table = read_columns(path, columns)
         if subjects is None:

@@ -142,16 +142,29 @@ class Each(Protocol):
         """Each job's outcome."""
 
 
-def suppression_digest(keys: WorkspaceKeys, subject: str, record: str = "") -> str:
+def suppression_digest(
+    keys: WorkspaceKeys,
+    subject: str,
+    record: str = "",
+) -> str:
     """The digest of a subject, or of one of its records, on the suppression list: under a key of
     its own."""
     if record:
-        return keyed_digest(keys.suppression, "record", subject, record).hex()
+        return keyed_digest(
+            keys.suppression,
+            "record",
+            subject,
+            record,
+        ).hex()
     return keyed_digest(keys.suppression, "subject", subject).hex()
 
 
 def near_digests(
-    keys: WorkspaceKeys, given: str, spelt: str, record: str, rule: Collection[str]
+    keys: WorkspaceKeys,
+    given: str,
+    spelt: str,
+    record: str,
+    rule: Collection[str],
 ) -> list[str]:
     """What keeps an erased person, or record, out under every spelling of the id that nobody can
     tell apart from it; then what keeps a person with the very id out under any other rule, and that
@@ -171,15 +184,33 @@ def form_digest(keys: WorkspaceKeys, form: str) -> str:
     return keyed_digest(keys.suppression, "form", form).hex()
 
 
-def _near_record(keys: WorkspaceKeys, subject: str, record: str) -> str:
-    return keyed_digest(keys.suppression, "near record", folded(subject), folded(record)).hex()
+def _near_record(
+    keys: WorkspaceKeys,
+    subject: str,
+    record: str,
+) -> str:
+    return keyed_digest(
+        keys.suppression,
+        "near record",
+        folded(subject),
+        folded(record),
+    ).hex()
 
 
 def _near_partly(keys: WorkspaceKeys, subject: str) -> str:
-    return keyed_digest(keys.suppression, "near partly", folded(subject)).hex()
+    return keyed_digest(
+        keys.suppression,
+        "near partly",
+        folded(subject),
+    ).hex()
 
 
-def check_shrunk(there: int, now: int, most: float, what: str) -> None:
+def check_shrunk(
+    there: int,
+    now: int,
+    most: float,
+    what: str,
+) -> None:
     """That a new snapshot lacks no larger share of what is there than `most`. Raises DataError: a
     source that was cut, or that a quote which is never closed swallows, would take the place of a
     good one."""
@@ -237,7 +268,11 @@ class SnapshotBuilder:
         given = row.given or row.subject
         left_out = (
             left_out
-            or self._record_left_out(row.subject, digest, row.record)
+            or self._record_left_out(
+                row.subject,
+                digest,
+                row.record,
+            )
             or (given not in self._indexed and self._take_forms(given, row.subject, digest))
             or ""
         )
@@ -249,7 +284,14 @@ class SnapshotBuilder:
         if held is None:
             held = self._is_held_out(row.held_out_value)
         record = record_digest(self._keys, row.subject, row.record) if row.record else ""
-        spooled = SpooledRow(row.number, digest, record, row.text, row.label, held)
+        spooled = SpooledRow(
+            row.number,
+            digest,
+            record,
+            row.text,
+            row.label,
+            held,
+        )
         file = self._files.get(slice_id) or self._file(slice_id)
         file.write(orjson.dumps(tuple(spooled), option=orjson.OPT_APPEND_NEWLINE))
 
@@ -258,7 +300,12 @@ class SnapshotBuilder:
         """Whether anybody or anything is left out."""
         return self._suppressed != Suppressed()
 
-    def is_suppressed(self, subject: str, record: str, given: str = "") -> bool:
+    def is_suppressed(
+        self,
+        subject: str,
+        record: str,
+        given: str = "",
+    ) -> bool:
         """Whether a row is one that was erased, or may be: where its record id cannot be read (""),
         it may be any of its subject's records."""
         digest = subject_digest(self._keys, subject)
@@ -270,14 +317,24 @@ class SnapshotBuilder:
 
     def forms_of(self, subject: str, given: str = "") -> set[str]:
         """The forms of an id under the rule, that was `given` so."""
-        return forms_of(self._keys, given or subject, subject, self._rule)
+        return forms_of(
+            self._keys,
+            given or subject,
+            subject,
+            self._rule,
+        )
 
     def _subject_left_out(self, subject: str) -> str:
         """Why a subject is left out, "" when they are not."""
         listed = self._suppressed.subjects
         return _ERASED if listed and suppression_digest(self._keys, subject) in listed else ""
 
-    def _record_left_out(self, subject: str, digest: str, record: str) -> str:
+    def _record_left_out(
+        self,
+        subject: str,
+        digest: str,
+        record: str,
+    ) -> str:
         listed = self._suppressed
         if not listed.records:
             return ""
@@ -289,7 +346,12 @@ class SnapshotBuilder:
             return _ERASED
         return _NEARLY if _near_record(self._keys, subject, record) in listed.near else ""
 
-    def _take_forms(self, given: str, subject: str, digest: str) -> str:
+    def _take_forms(
+        self,
+        given: str,
+        subject: str,
+        digest: str,
+    ) -> str:
         """Take the forms of an id that was not seen yet, or is seen again after many others; why
         they are left out."""
         forms = self.forms_of(subject, given)
@@ -341,7 +403,11 @@ class SnapshotBuilder:
         per_subject.update(r.subject for r in held.values())
         write_index(
             folder / IDENTITY_PATH,
-            united(self._identities(), identities or make_index(()), per_subject),
+            united(
+                self._identities(),
+                identities or make_index(()),
+                per_subject,
+            ),
         )
         self.counts.held_out = len(held)
         self.counts.subjects = len(per_subject)
@@ -414,7 +480,12 @@ class SnapshotBuilder:
         span = (
             self._topology.span() if self._tiers is None or tier is None else self._tiers.span(tier)
         )
-        slice_id = place(self._keys.placement, subject, self._topology.shards, span)
+        slice_id = place(
+            self._keys.placement,
+            subject,
+            self._topology.shards,
+            span,
+        )
         self.tiers_seen.add(tier)
         digest = subject_digest(self._keys, subject)
         self._placed[subject, tier] = (slice_id, digest, self._subject_left_out(subject))
@@ -457,7 +528,12 @@ def _settle(job: SliceJob, spooled: list[SpooledRow]) -> Settled:
         record = given
         if not record:
             content = (digest, text, label)
-            record = content_record_digest(job.keys, content, is_held, seen[content, is_held])
+            record = content_record_digest(
+                job.keys,
+                content,
+                is_held,
+                seen[content, is_held],
+            )
             seen[content, is_held] += 1
         elif times[record] > 1:
             refused.append(Refused(number, digest, DUPLICATE))

@@ -10,7 +10,8 @@
 | undocumented | public functions, methods and classes without a docstring |
 
 Measured the same way, packages that are good to read have 5.5 (sigstore 4.5.1), 6.4 (import-linter 2.17) and 6.9
-(tuf 7.0.1) nodes a line. A limit is what stands today: it goes down with the code, and never up.
+(tuf 7.0.1) nodes a line. A limit is what stands today: it goes down with the code, and never up. (Once the core's files did, from
+687 lines to 725: the arguments of its wide calls got a line each, and its nodes a line fell from 8.9 to 8.0.)
 """  # noqa: E501
 
 import ast
@@ -53,11 +54,11 @@ class Shape:
 
 LIMITS = {
     "s3t_core": Shape(
-        nodes_per_line=8.9,
+        nodes_per_line=8.0,
         any_in_signatures=7.1,
         complexity=11,
         function_lines=61,
-        file_lines=687,
+        file_lines=725,
         circles=0,
         undocumented=0,
     ),

@@ -13,7 +13,12 @@ from s3t_core.domain import SliceId
 from s3t_core.keys import keyed_digest
 
 
-def place(placement_key: bytes, subject: str, shards: int, span: tuple[int, int]) -> SliceId:
+def place(
+    placement_key: bytes,
+    subject: str,
+    shards: int,
+    span: tuple[int, int],
+) -> SliceId:
     """The slice of `subject`, within `span` (first slice index, how many): all slices, or those of
     its tier.
 
@@ -27,7 +32,11 @@ def place(placement_key: bytes, subject: str, shards: int, span: tuple[int, int]
     )
 
 
-def is_held_out(placement_key: bytes, value: str, share: float) -> bool:
+def is_held_out(
+    placement_key: bytes,
+    value: str,
+    share: float,
+) -> bool:
     """Whether rows with this value of the `held_out_by` column are kept for measuring. `share` from
     0 to 1."""
     digest = keyed_digest(placement_key, "held-out", value)

@@ -87,7 +87,13 @@ def budget_state(
         tripped = tripped or spent.requests >= policy.max_requests
         left = max(policy.max_requests - spent.requests - 1, 0)
         certain = min(left, certain or 0)
-    return BudgetState(policy.name, tripped, dead, depths, 0 if tripped else certain)
+    return BudgetState(
+        policy.name,
+        tripped,
+        dead,
+        depths,
+        0 if tripped else certain,
+    )
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,12 @@ def deletion_rate(topology: Topology) -> float:
     return m * slices * harmonic(m * min(budget, slices))
 
 
-def retention(slices: int, budget: int, depth: int, requests: int) -> float:
+def retention(
+    slices: int,
+    budget: int,
+    depth: int,
+    requests: int,
+) -> float:
     """Probability that a shard keeps at least `depth` after `requests` uniform requests to it
     (paper, lemma 2).
 
@@ -145,7 +150,12 @@ class Distribution:
         runs = len(values)
         deviation = values.std(ddof=1) if runs > 1 else 0.0
         error = float(deviation / math.sqrt(runs))
-        return cls(float(values.mean()), float(p5), float(p95), error)
+        return cls(
+            float(values.mean()),
+            float(p5),
+            float(p95),
+            error,
+        )
 
 
 @dataclass(frozen=True)
@@ -179,11 +189,19 @@ class Survival:
     def mean_depth(self, after: Listing[int] | NDArray[np.int64]) -> Floats:
         """The mean live depth over shards and runs, after each of these numbers of requests."""
         ends = np.sort(self.ends, axis=None)
-        standing = ends.size - np.searchsorted(ends, np.asarray(after), side="right")
+        standing = ends.size - np.searchsorted(
+            ends,
+            np.asarray(after),
+            side="right",
+        )
         return np.asarray(standing / (self.ends.shape[0] * self.ends.shape[1]))
 
     def collateral(
-        self, after: int, records: int, row_shares: Listing[float], subjects: int = 0
+        self,
+        after: int,
+        records: int,
+        row_shares: Listing[float],
+        subjects: int = 0,
     ) -> float:
         """Expected live records that share a slice with a deleted one after `after` requests.
 
@@ -226,7 +244,12 @@ def simulate(
             )
     if runs < 1:
         raise UsageError(f"expected at least one run, got {runs}")
-    hits = _first_hits(topology, stream, runs, np.random.default_rng(seed))
+    hits = _first_hits(
+        topology,
+        stream,
+        runs,
+        np.random.default_rng(seed),
+    )
     full = tuple(range(1, topology.slices + 1))
     replicas = [
         (shard, sequence, full) for shard in range(topology.shards) for sequence in sequences
@@ -271,7 +294,10 @@ def _ends(hits: Floats, replicas: list[tuple[int, Sequence, tuple[int, ...]]]) -
 
 
 def _first_hits(
-    topology: Topology, stream: RequestStream, runs: int, rng: np.random.Generator
+    topology: Topology,
+    stream: RequestStream,
+    runs: int,
+    rng: np.random.Generator,
 ) -> Floats:
     """[run, shard, slice]: the request that hits the slice first."""
     m, slices = topology.shards, topology.slices
@@ -281,7 +307,14 @@ def _first_hits(
         likely = _likely(stream)
         hits = np.empty((runs, m * slices))
         for run in range(runs):
-            where = _placed(len(rates), likely, stream.tiers, m, slices, rng)
+            where = _placed(
+                len(rates),
+                likely,
+                stream.tiers,
+                m,
+                slices,
+                rng,
+            )
             if stream.once:
                 hits[run] = _once(rates, where, len(shares) * m, rng)
             else:
@@ -298,7 +331,11 @@ def _first_hits(
                 for done in range(0, runs, size)
             ]
         )
-    return ((hits - 1) * stream.burst + 1).reshape(runs, m, slices)
+    return ((hits - 1) * stream.burst + 1).reshape(
+        runs,
+        m,
+        slices,
+    )
 
 
 def _likely(stream: RequestStream) -> int:
@@ -355,17 +392,31 @@ def _endless(chances: NDArray[np.float64], rng: np.random.Generator) -> Floats:
     times = np.take_along_axis(first, order, axis=1)
     rate = np.cumsum(np.take_along_axis(chances, order, axis=1), axis=1)
     finite = np.isfinite(times)
-    gaps = np.diff(np.where(finite, times, 0), axis=1, prepend=0).clip(0)
+    gaps = np.diff(
+        np.where(finite, times, 0),
+        axis=1,
+        prepend=0,
+    ).clip(0)
     none_before = np.zeros((len(times), 1))
     rate_before = np.concatenate([none_before, rate[:, :-1]], axis=1)
     between = rng.poisson(rate_before * gaps)
     numbers = np.arange(1, times.shape[1] + 1) + np.cumsum(between, axis=1)
     hits = np.empty_like(first)
-    np.put_along_axis(hits, order, np.where(finite, numbers, np.inf), axis=1)
+    np.put_along_axis(
+        hits,
+        order,
+        np.where(finite, numbers, np.inf),
+        axis=1,
+    )
     return hits
 
 
-def _once(rates: Floats, where: NDArray[np.int64], slices: int, rng: np.random.Generator) -> Floats:
+def _once(
+    rates: Floats,
+    where: NDArray[np.int64],
+    slices: int,
+    rng: np.random.Generator,
+) -> Floats:
     """[slice]: the same when every subject asks once, after an exponential time of its own rate.
 
     A slice in which nobody was placed lasts until everyone has asked.
@@ -376,4 +427,8 @@ def _once(rates: Floats, where: NDArray[np.int64], slices: int, rng: np.random.G
     last = first[np.isfinite(first)].max()
     earlier = np.sort(times[times <= last])
     position = np.searchsorted(earlier, first) + 1.0
-    return np.where(np.isfinite(first), position, float(len(rates)))
+    return np.where(
+        np.isfinite(first),
+        position,
+        float(len(rates)),
+    )

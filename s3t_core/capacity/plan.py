@@ -40,7 +40,11 @@ class Work:
     repair_visits: float
 
 
-def work_of(topology: Topology, sequences: Listing[Sequence], shares: Listing[float]) -> Work:
+def work_of(
+    topology: Topology,
+    sequences: Listing[Sequence],
+    shares: Listing[float],
+) -> Work:
     """The work of `sequences` in every shard; `shares` is the chance of each slice of a shard to be
     named."""
     prefixes = {s[:i] for s in sequences for i in range(1, topology.slices + 1)}
@@ -53,7 +57,10 @@ def work_of(topology: Topology, sequences: Listing[Sequence], shares: Listing[fl
 
 
 def sustained_requests_per_day(
-    work: Work, rows_per_slice: float, epochs: int, rows_per_second: float
+    work: Work,
+    rows_per_slice: float,
+    epochs: int,
+    rows_per_second: float,
 ) -> float:
     """How many requests a day repair keeps up with, training without a pause at
     `rows_per_second`."""
@@ -94,12 +101,22 @@ class LayoutPlan:
 
 
 def plan_layout(
-    topology: Topology, kind: str, stream: RequestStream, runs: int = 2000, seed: int = 0
+    topology: Topology,
+    kind: str,
+    stream: RequestStream,
+    runs: int = 2000,
+    seed: int = 0,
 ) -> LayoutPlan:
     """Choose sequences of `kind` for the stream's prior, count their work and simulate. Raises
     UsageError."""
     shares = stream.slice_shares(topology.slices)
-    sequences = choose_sequences(kind, topology.slices, topology.budget, shares, seed)
+    sequences = choose_sequences(
+        kind,
+        topology.slices,
+        topology.budget,
+        shares,
+        seed,
+    )
     survival = simulate(topology, sequences, stream, runs, seed)
     if not np.isfinite(survival.ends).all():
         raise UsageError(
@@ -107,7 +124,12 @@ def plan_layout(
             f"slices to have some, got {stream.subjects}, so that a shard may never die; raise "
             "--subjects, or let each ask once (--once)"
         )
-    return LayoutPlan(topology, tuple(sequences), work_of(topology, sequences, shares), survival)
+    return LayoutPlan(
+        topology,
+        tuple(sequences),
+        work_of(topology, sequences, shares),
+        survival,
+    )
 
 
 def same_rate_layouts(topology: Topology, most_slices: int) -> list[Topology]:
@@ -127,7 +149,10 @@ def same_rate_layouts(topology: Topology, most_slices: int) -> list[Topology]:
 
 
 def candidates(
-    shards: Listing[int], slices: Listing[int], budgets: Listing[int] | None, kind: str = "cyclic"
+    shards: Listing[int],
+    slices: Listing[int],
+    budgets: Listing[int] | None,
+    kind: str = "cyclic",
 ) -> list[Topology]:
     """Layouts to search for a target, those that train least first, then those with fewer shards.
 

@@ -41,7 +41,11 @@ Masks = NDArray[np.int64]
 
 
 def choose_sequences(
-    kind: str, slices: int, budget: int, prior: Listing[float] | None = None, seed: int = 0
+    kind: str,
+    slices: int,
+    budget: int,
+    prior: Listing[float] | None = None,
+    seed: int = 0,
 ) -> list[Sequence]:
     """The sequences that `[system] sequences = kind` trains. `prior` None = uniform. Raises
     UsageError."""
@@ -50,7 +54,11 @@ def choose_sequences(
     if kind == "bms":
         return bms_sequences(prior_of(prior, slices), budget)
     if kind == "optimised":
-        return optimised_sequences(prior_of(prior, slices), budget, seed)
+        return optimised_sequences(
+            prior_of(prior, slices),
+            budget,
+            seed,
+        )
     raise UsageError(f"expected sequences {', '.join(KINDS)}, got {kind!r}")
 
 
@@ -104,17 +112,29 @@ def _expand(order: Sequence, count: int) -> list[Sequence]:
     ]
 
 
-def sequence_score(sequence: Sequence, prior: Listing[float], horizon: int) -> float:
+def sequence_score(
+    sequence: Sequence,
+    prior: Listing[float],
+    horizon: int,
+) -> float:
     """The score of a (partial) sequence under BMS: sum over n of n (1 - C_n)^t (paper section 3.4).
 
     C_n is the probability that one request falls in the first n slices, t = `horizon` the number of
     requests.
     """
-    alive = np.clip(1 - np.cumsum([prior[s] for s in sequence]), 0, 1)
+    alive = np.clip(
+        1 - np.cumsum([prior[s] for s in sequence]),
+        0,
+        1,
+    )
     return float(np.sum(np.arange(1, len(sequence) + 1) * alive**horizon))
 
 
-def bms_sequences(prior: Listing[float], budget: int, horizon: int = 0) -> list[Sequence]:
+def bms_sequences(
+    prior: Listing[float],
+    budget: int,
+    horizon: int = 0,
+) -> list[Sequence]:
     """The `budget` best-scoring sequences of a Latin square built by bipartite matching (paper
     section 3.4).
 
@@ -158,7 +178,12 @@ class DepthObjective:
     when hardly any slice stands.
     """
 
-    def __init__(self, prior: Listing[float], horizon: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        prior: Listing[float],
+        horizon: int = 0,
+        seed: int = 0,
+    ) -> None:
         """Weighs the sets. Raises UsageError for a wrong prior or more than 60 slices."""
         self.prior = check_prior(prior, len(prior))
         self.slices = len(self.prior)
@@ -216,11 +241,17 @@ def _exact_weights(prior: tuple[float, ...], horizon: int) -> tuple[Masks, Float
 
 
 def _sampled_weights(
-    prior: tuple[float, ...], horizon: int, rng: np.random.Generator
+    prior: tuple[float, ...],
+    horizon: int,
+    rng: np.random.Generator,
 ) -> tuple[Masks, Floats]:
     slices = len(prior)
     chances = np.asarray(prior) / sum(prior)
-    named = rng.choice(slices, size=(_STREAMS, horizon - 1), p=chances)
+    named = rng.choice(
+        slices,
+        size=(_STREAMS, horizon - 1),
+        p=chances,
+    )
     silenced = np.bitwise_or.accumulate(np.int64(1) << named.astype(np.int64), axis=1)
     none_yet = np.zeros((_STREAMS, 1), dtype=np.int64)
     silenced = np.concatenate([none_yet, silenced], axis=1)
@@ -229,7 +260,11 @@ def _sampled_weights(
     return masks, counts / _STREAMS
 
 
-def optimised_sequences(prior: Listing[float], budget: int, seed: int = 0) -> list[Sequence]:
+def optimised_sequences(
+    prior: Listing[float],
+    budget: int,
+    seed: int = 0,
+) -> list[Sequence]:
     """The best set that a local search finds from the cyclic and BMS sets, never worse than either
     (method.md, ours).
 
@@ -246,8 +281,20 @@ def optimised_sequences(prior: Listing[float], budget: int, seed: int = 0) -> li
     best = max(starts, key=objective.value)
     value = objective.value(best)
     if slices > 1:
-        best = _search(objective, starts, best, value, np.random.default_rng(seed))
-    alone = dict(zip(best, objective.scores(objective.depths(best)), strict=True))
+        best = _search(
+            objective,
+            starts,
+            best,
+            value,
+            np.random.default_rng(seed),
+        )
+    alone = dict(
+        zip(
+            best,
+            objective.scores(objective.depths(best)),
+            strict=True,
+        )
+    )
     return sorted(best, key=lambda s: (-alone[s], s))
 
 
@@ -325,14 +372,24 @@ def _shaken(sequences: list[Sequence], rng: np.random.Generator) -> list[Sequenc
     shaken = list(sequences)
     for _ in range(int(rng.integers(1, 5))):
         number = int(rng.integers(len(shaken)))
-        i, j = sorted(rng.choice(len(shaken[number]), size=2, replace=False))
+        i, j = sorted(
+            rng.choice(
+                len(shaken[number]),
+                size=2,
+                replace=False,
+            )
+        )
         changed = _swapped(shaken[number], int(i), int(j))
         if changed not in shaken:
             shaken[number] = changed
     return shaken
 
 
-def _swapped(sequence: Sequence, i: int, j: int) -> Sequence:
+def _swapped(
+    sequence: Sequence,
+    i: int,
+    j: int,
+) -> Sequence:
     swapped = list(sequence)
     swapped[i], swapped[j] = swapped[j], swapped[i]
     return tuple(swapped)

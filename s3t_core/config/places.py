@@ -116,7 +116,16 @@ class RegistryConfig(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> "RegistryConfig":
-        if len({bool(self.tracking_uri), bool(self.backend), bool(self.artifacts)}) > 1:
+        if (
+            len(
+                {
+                    bool(self.tracking_uri),
+                    bool(self.backend),
+                    bool(self.artifacts),
+                }
+            )
+            > 1
+        ):
             raise ValueError(
                 "expected tracking_uri, backend and artifacts together, or none of them: an "
                 "erasure must reach all three, so a server without them cannot be used"

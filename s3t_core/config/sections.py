@@ -18,7 +18,11 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 
-def _only(value: str, works: tuple[str, ...], later: tuple[str, ...] = ()) -> str:
+def _only(
+    value: str,
+    works: tuple[str, ...],
+    later: tuple[str, ...] = (),
+) -> str:
     if value in works:
         return value
     if value in later:
@@ -43,14 +47,27 @@ def _as_float(value: object) -> Any:
 class Section(BaseModel):
     """A table of `s3t.toml`: unknown keys are refused, values cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+    )
 
 
 class DataConfig(Section):
     """Columns of the source, and what they may hold."""
 
-    text: str = Field("text", min_length=1, description="column with the text")
-    label: str = Field("label", min_length=1, description="column with the label")
+    text: str = Field(
+        "text",
+        min_length=1,
+        description="column with the text",
+    )
+    label: str = Field(
+        "label",
+        min_length=1,
+        description="column with the label",
+    )
     subject: str = Field(
         "subject", min_length=1, description="column that names the data subject (the person)"
     )
@@ -90,7 +107,13 @@ class DataConfig(Section):
         "", description='of text files, as "cp1252"; "" = UTF-8, or what a mark at their begin says'
     )
 
-    @field_validator("text", "label", "subject", "record", "held_out_by")
+    @field_validator(
+        "text",
+        "label",
+        "subject",
+        "record",
+        "held_out_by",
+    )
     @classmethod
     def _column(cls, value: str) -> str:
         return _no_nul(value)
@@ -185,7 +208,11 @@ def _quoted(value: str | float) -> str:
 
 
 def _kinds(values: Iterable[object]) -> str:
-    names = {bool: "true or false", int: "whole numbers", float: "numbers"}
+    names = {
+        bool: "true or false",
+        int: "whole numbers",
+        float: "numbers",
+    }
     return " and ".join(dict.fromkeys(names[type(v)] for v in values if not isinstance(v, str)))
 
 
@@ -493,7 +520,12 @@ class DeletionBudgetConfig(Section):
         "within so many hours",
     )
 
-    @field_validator("min_mean_depth", "min_accuracy", "retrain_first_margin_hours", mode="before")
+    @field_validator(
+        "min_mean_depth",
+        "min_accuracy",
+        "retrain_first_margin_hours",
+        mode="before",
+    )
     @classmethod
     def _float(cls, value: object) -> Any:
         return _as_float(value)
@@ -523,7 +555,11 @@ class ErasureConfig(Section):
     needs_approval: bool = Field(
         False, description="a request waits for `s3t approve` before it is carried out"
     )
-    cron: str = Field("0 3 * * *", min_length=9, description="when the erase deployment runs, UTC")
+    cron: str = Field(
+        "0 3 * * *",
+        min_length=9,
+        description="when the erase deployment runs, UTC",
+    )
     at_once_hours: float = Field(
         24.0,
         ge=0,
@@ -576,8 +612,16 @@ class ErasureConfig(Section):
 class AuditConfig(Section):
     """The report that `s3t serve` makes by itself."""
 
-    cron: str = Field("0 5 1 * *", min_length=9, description="when the audit deployment runs, UTC")
-    since: str = Field("31d", min_length=2, description="how far back its report goes")
+    cron: str = Field(
+        "0 5 1 * *",
+        min_length=9,
+        description="when the audit deployment runs, UTC",
+    )
+    since: str = Field(
+        "31d",
+        min_length=2,
+        description="how far back its report goes",
+    )
     replay_stages: int = Field(
         1, ge=0, description="live stages that it trains again and compares; 0 = none"
     )
@@ -639,7 +683,12 @@ class TiersConfig(Section):
     @model_validator(mode="after")
     def _whole(self) -> "TiersConfig":
         if self.column:
-            _as_value_error(Tiers, self.column, self.values, self.slices)
+            _as_value_error(
+                Tiers,
+                self.column,
+                self.values,
+                self.slices,
+            )
         elif self.values or self.slices:
             raise ValueError("expected a column with the values and slices of tiers, got none")
         return self

@@ -50,7 +50,11 @@ def _validated(tables: dict[str, Any], source: str) -> Config:
         ) from None
 
 
-def merge_config(config: Config, text: str | bytes, source: str) -> Config:
+def merge_config(
+    config: Config,
+    text: str | bytes,
+    source: str,
+) -> Config:
     """`config` with what `text` (TOML; as bytes, UTF-8) says instead. Raises ConfigError."""
     given = _tables(text, source)
     base = tomllib.loads(render_config(config))

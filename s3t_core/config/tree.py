@@ -78,7 +78,11 @@ class Config(Section):
     @property
     def topology(self) -> Topology:
         """m, L and B."""
-        return Topology(self.system.shards, self.system.slices, self.system.budget)
+        return Topology(
+            self.system.shards,
+            self.system.slices,
+            self.system.budget,
+        )
 
     def require_labels(self) -> tuple[str, ...]:
         """The labels, once they are needed. Raises ConfigError when none are declared."""

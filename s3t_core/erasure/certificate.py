@@ -137,7 +137,12 @@ def certificate_of(
     )
 
 
-def _asked(request: DeletionRequest, state: State, now: str, jurisdiction: str) -> RequestAsked:
+def _asked(
+    request: DeletionRequest,
+    state: State,
+    now: str,
+    jurisdiction: str,
+) -> RequestAsked:
     asked = state.requests[request.request_id]
     return RequestAsked(
         id=request.request_id,
@@ -151,7 +156,12 @@ def _asked(request: DeletionRequest, state: State, now: str, jurisdiction: str) 
     )
 
 
-def _found(request: DeletionRequest, plan: ErasurePlan, state: State, erased_before: str) -> Found:
+def _found(
+    request: DeletionRequest,
+    plan: ErasurePlan,
+    state: State,
+    erased_before: str,
+) -> Found:
     rows, scan = plan.rows[request.request_id], state.done(Scanned)
     outcome, present = outcome_in(state, request.request_id)
     unsearched = {*scan.ids_lost, *scan.ids_unsearchable}
@@ -180,7 +190,11 @@ def _batch(plan: ErasurePlan, state: State) -> Batch:
     )
 
 
-def _times(plan: ErasurePlan, state: State, now: str) -> Times:
+def _times(
+    plan: ErasurePlan,
+    state: State,
+    now: str,
+) -> Times:
     cut_over, destroy = state.done(CutOver), state.done(Destroyed)
     return Times(
         planned=plan.time,
@@ -232,7 +246,11 @@ def _met(asked: RequestRecord, now: str) -> bool | None:
     return None if late and asked.clock_corrected else not late
 
 
-def make_statement(said: Part, subject: Subject, kind: str = CERTIFICATE_TYPE) -> dict[str, Any]:
+def make_statement(
+    said: Part,
+    subject: Subject,
+    kind: str = CERTIFICATE_TYPE,
+) -> dict[str, Any]:
     """The in-toto Statement that is signed, with what is said as its predicate."""
     return {
         "_type": STATEMENT_TYPE,
@@ -333,7 +351,12 @@ def _live(version: VersionRecord | None) -> list[LiveStage]:
         return []
     stages = {s.key: s for r in version.release.replicas for s in r.stages}
     return [
-        LiveStage(digest=s.digest, shard=s.shard, slices=list(s.prefix)) for s in stages.values()
+        LiveStage(
+            digest=s.digest,
+            shard=s.shard,
+            slices=list(s.prefix),
+        )
+        for s in stages.values()
     ]
 
 

@@ -44,7 +44,10 @@ def sign_checkpoint(checkpoint: Checkpoint, private: Ed25519PrivateKey) -> bytes
                 root=checkpoint.head.root,
                 time=checkpoint.time,
             ),
-            Subject(name=f"ledger {checkpoint.ledger}", digest={"sha256": checkpoint.head.root}),
+            Subject(
+                name=f"ledger {checkpoint.ledger}",
+                digest={"sha256": checkpoint.head.root},
+            ),
             CHECKPOINT_TYPE,
         ),
         private,

@@ -56,7 +56,11 @@ class RequestView:
     rows: int = 0
 
 
-def check_reason(basis: str, reason: str, ids: Iterable[str] = ()) -> str:
+def check_reason(
+    basis: str,
+    reason: str,
+    ids: Iterable[str] = (),
+) -> str:
     """The reason, when it can be kept. Raises UsageError for an unknown legal basis, and for a
     reason that is missing, too long, or quotes an id as given: it stands in signed documents."""
     if basis not in BASES:
@@ -74,7 +78,11 @@ def check_reason(basis: str, reason: str, ids: Iterable[str] = ()) -> str:
     return clean
 
 
-def is_ready(request: DeletionRequest, state: State, needs_approval: bool) -> bool:
+def is_ready(
+    request: DeletionRequest,
+    state: State,
+    needs_approval: bool,
+) -> bool:
     """Whether an erase run may carry the request out: not held, and approved where that is
     needed."""
     return request.subject not in state.holds and (
@@ -104,10 +112,18 @@ def as_told(request: DeletionRequest, state: State) -> DeletionRequest:
             "expected every request of the book in the ledger, got one that it does not know; "
             "restore the database from its backup, or find out who wrote to its table of requests"
         )
-    return replace(request, received=told.received, due=told.due)
+    return replace(
+        request,
+        received=told.received,
+        due=told.due,
+    )
 
 
-def as_counted(request: DeletionRequest, state: State, now: datetime) -> DeletionRequest:
+def as_counted(
+    request: DeletionRequest,
+    state: State,
+    now: datetime,
+) -> DeletionRequest:
     """The request as told, and, where its time is ahead of `now`, as the next command that writes
     will tell it: as if it had come now. The clock was put right, and no entry says so yet."""
     told = as_told(request, state)
@@ -115,11 +131,18 @@ def as_counted(request: DeletionRequest, state: State, now: datetime) -> Deletio
     if received - now <= CLOCK_TOLERANCE:
         return told
     left = (parse_time(told.due) - received).total_seconds()
-    return replace(told, received=rfc3339(now), due=rfc3339(later(now, seconds=left)))
+    return replace(
+        told,
+        received=rfc3339(now),
+        due=rfc3339(later(now, seconds=left)),
+    )
 
 
 def view_of(
-    asked: DeletionRequest, state: State, needs_approval: bool, now: datetime
+    asked: DeletionRequest,
+    state: State,
+    needs_approval: bool,
+    now: datetime,
 ) -> RequestView:
     """The request's state and its days left."""
     if not state.is_open(asked.request_id):
@@ -136,7 +159,11 @@ def view_of(
         told = "awaiting approval"
     else:
         told = "deferred" if request.request_id in state.deferred else "pending"
-    return RequestView(request, told, round((parse_time(request.due) - now) / timedelta(days=1), 2))
+    return RequestView(
+        request,
+        told,
+        round((parse_time(request.due) - now) / timedelta(days=1), 2),
+    )
 
 
 def _closed_view(request: DeletionRequest, state: State) -> RequestView:
@@ -231,7 +258,9 @@ class DocumentProblems:
 
 
 def check_documents(
-    state: State, digest_of: Callable[[str], str | None], there: Iterable[str]
+    state: State,
+    digest_of: Callable[[str], str | None],
+    there: Iterable[str],
 ) -> DocumentProblems:
     """Returns what is wrong with closing documents, as the ledger has them. `digest_of`: the
     SHA-256 of the file of a request, None without one; `there`: the requests of which there is a
@@ -282,7 +311,11 @@ def closing_of(
             basis_in_short=BASES.get(basis, ""),
             reason=reason,
         ),
-        ledger=LedgerHead(name=ledger, size=head.size, root=head.root),
+        ledger=LedgerHead(
+            name=ledger,
+            size=head.size,
+            root=head.root,
+        ),
     )
 
 

@@ -35,7 +35,13 @@ def sign(statement: dict[str, Any], private: Ed25519PrivateKey) -> bytes:
     """The statement in a signed envelope, canonical JSON."""
     payload = canonical_json(statement)
     signature = private.sign(pre_authentication(PAYLOAD_TYPE, payload))
-    return canonical_json(_envelope(payload, key_id(private.public_key()), signature))
+    return canonical_json(
+        _envelope(
+            payload,
+            key_id(private.public_key()),
+            signature,
+        )
+    )
 
 
 def verify(envelope: bytes, *publics: Ed25519PublicKey) -> dict[str, Any]:
@@ -101,7 +107,11 @@ def statement_of(envelope: bytes) -> dict[str, Any]:
     return statement
 
 
-def _envelope(payload: bytes, keyid: str, signature: bytes) -> dict[str, Any]:
+def _envelope(
+    payload: bytes,
+    keyid: str,
+    signature: bytes,
+) -> dict[str, Any]:
     return {
         "payload": base64.b64encode(payload).decode(),
         "payloadType": PAYLOAD_TYPE,

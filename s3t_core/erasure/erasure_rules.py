@@ -90,14 +90,22 @@ def step(state: State, event: events.StepDone) -> None:
         check_outcome(state, plan, event)
 
 
-def _cut_over(state: State, plan: ErasurePlan, event: events.CutOver) -> None:
+def _cut_over(
+    state: State,
+    plan: ErasurePlan,
+    event: events.CutOver,
+) -> None:
     release = plan.release
     serves = state.release.release_id if state.release else None
     want(release is None or release.release_id == serves, "the planned release to serve")
     want(event.staleness >= 0 and parse_time(event.moved) is not None, "when the alias moved")
 
 
-def _rewritten(state: State, plan: ErasurePlan, event: events.Rewritten) -> None:
+def _rewritten(
+    state: State,
+    plan: ErasurePlan,
+    event: events.Rewritten,
+) -> None:
     del event
     touched = bool(plan.slices) or plan.held_out
     want(not touched or _rewrote(state), "a data version that was rewritten by this erasure")
@@ -108,7 +116,11 @@ def _rewrote(state: State) -> bool:
     return state.dataset is not None and state.dataset.version != state.planned_on
 
 
-def _destroyed(state: State, plan: ErasurePlan, event: events.Destroyed) -> None:
+def _destroyed(
+    state: State,
+    plan: ErasurePlan,
+    event: events.Destroyed,
+) -> None:
     deactivated = {s.key for s in plan.deactivated}
     want(deactivated <= set(event.stages), "every deactivated stage to be destroyed")
     want(list(event.versions) == list(plan.versions), "every planned version to be destroyed")
@@ -120,7 +132,11 @@ def _destroyed(state: State, plan: ErasurePlan, event: events.Destroyed) -> None
     )
 
 
-def _scanned(state: State, plan: ErasurePlan, event: events.Scanned) -> None:
+def _scanned(
+    state: State,
+    plan: ErasurePlan,
+    event: events.Scanned,
+) -> None:
     told = {r: len(state.requests[r].ids) for r in plan.requests}
     sought = sum(told[r] for r in state.sought)
     want(
@@ -131,7 +147,11 @@ def _scanned(state: State, plan: ErasurePlan, event: events.Scanned) -> None:
     want(all(getattr(event, k) >= 0 for k in events.SCAN_COUNTS), "what was searched")
 
 
-def _certify(state: State, plan: ErasurePlan, event: events.Certified) -> None:
+def _certify(
+    state: State,
+    plan: ErasurePlan,
+    event: events.Certified,
+) -> None:
     del event
     want(all(r in state.certified for r in plan.requests), "a certificate for every request")
 
@@ -166,7 +186,9 @@ def uncertified(state: State, event: events.RequestsUncertified) -> None:
 
 
 def _check_left_out(
-    state: State, event: events.RequestsDeferred | events.RequestsUncertified, after: str
+    state: State,
+    event: events.RequestsDeferred | events.RequestsUncertified,
+    after: str,
 ) -> ErasurePlan:
     """That requests of the open erasure are left out of it after that step. Returns the plan."""
     plan, requests = plan_of(state), event.requests

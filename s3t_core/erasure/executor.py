@@ -247,7 +247,12 @@ class Eraser:
             people = frozenset[str]().union(*map(state.people_of, again))
             same = [r for r in plan.requests if not people.isdisjoint(state.people_of(r))]
             if len({*kept, *again, *same}) < len(plan.requests):
-                self.ports.ledger.append(events.ErasureResumed(time=self._now(), plan_id=plan_id))
+                self.ports.ledger.append(
+                    events.ErasureResumed(
+                        time=self._now(),
+                        plan_id=plan_id,
+                    )
+                )
                 # what was trained first, was when it began
                 return Draft(replace(plan, recipe=None), [], is_begun=True)
             self.uncertified |= dict.fromkeys(
@@ -295,7 +300,10 @@ class Eraser:
         return plan
 
     def _servable_plan(
-        self, requests: list[DeletionRequest], findings: Findings, state: State
+        self,
+        requests: list[DeletionRequest],
+        findings: Findings,
+        state: State,
     ) -> ErasurePlan:
         """A plan whose release can be published: every stage that will answer is there and
         whole."""
@@ -379,10 +387,19 @@ class Eraser:
             )
             if new.version != state.dataset.version:
                 self.ports.ledger.append(
-                    events.DatasetChanged(time=self._now(), cause="erasure", dataset=new)
+                    events.DatasetChanged(
+                        time=self._now(),
+                        cause="erasure",
+                        dataset=new,
+                    )
                 )
             self.ports.datasets.publish(new)
-        self.ports.ledger.append(events.Rewritten(time=self._now(), plan_id=plan.plan_id))
+        self.ports.ledger.append(
+            events.Rewritten(
+                time=self._now(),
+                plan_id=plan.plan_id,
+            )
+        )
 
     def _destroy(self, plan: ErasurePlan, state: State) -> None:
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
@@ -399,7 +416,11 @@ class Eraser:
             {v.digest for v in state.dataset.files()} if state.dataset else ()
         )
         superseded = {d.version for d in state.datasets}
-        objects = self.ports.datasets.destroy({*plan.objects, *superseded}, targets, state.dataset)
+        objects = self.ports.datasets.destroy(
+            {*plan.objects, *superseded},
+            targets,
+            state.dataset,
+        )
         quarantined = self.ports.datasets.erase_quarantine(targets)
         self.ports.ledger.append(
             events.Destroyed(
@@ -433,7 +454,12 @@ class Eraser:
                 champion.version,
                 {**score_tags(score), **self.ports.budget.tags(self.ports.ledger.state())},
             )
-        self.ports.ledger.append(events.Measured(time=self._now(), plan_id=plan.plan_id))
+        self.ports.ledger.append(
+            events.Measured(
+                time=self._now(),
+                plan_id=plan.plan_id,
+            )
+        )
 
     def _look_again(self, deferred: list[DeletionRequest], state: State) -> None:
         """Leave deferred those requests, of earlier runs, that are found again, and of which there
@@ -458,7 +484,11 @@ class Eraser:
             return
         names = [r.request_id for r in nobodys]
         told = self._ids_of(names, state)
-        report = self.ports.residue.scan(told.ids, [], targets_of(nobodys, {}))
+        report = self.ports.residue.scan(
+            told.ids,
+            [],
+            targets_of(nobodys, {}),
+        )
         self.deferred |= dict.fromkeys(found_of(report, told, names), report.residue)
 
     def _without_deferred(
@@ -477,7 +507,12 @@ class Eraser:
             self.deferred |= dict.fromkeys((r.request_id for r in again), ())
         return [r for r in requests if r.request_id not in self.deferred]
 
-    def _ids_of(self, requests: Iterable[str], state: State, plan_id: str = "") -> NeedlesFound:
+    def _ids_of(
+        self,
+        requests: Iterable[str],
+        state: State,
+        plan_id: str = "",
+    ) -> NeedlesFound:
         return self.ports.needles.read(plan_id, {r: state.requests[r].ids for r in requests})
 
     def _scan(self, plan: ErasurePlan, state: State) -> None:
@@ -492,13 +527,22 @@ class Eraser:
         self.ports.ledger.append(seen)
 
     def _search(
-        self, plan: ErasurePlan, sought: Iterable[str], state: State, left: Collection[str] = ()
+        self,
+        plan: ErasurePlan,
+        sought: Iterable[str],
+        state: State,
+        left: Collection[str] = (),
     ) -> tuple[ScanReport, NeedlesFound]:
         """Search everything for the ids and texts of `sought`, and the rows of the plan. `left`:
         what an earlier search found."""
         found = self._ids_of(sought, state, plan.plan_id)
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
-        return self.ports.residue.scan(found.ids, found.texts, targets, left), found
+        return self.ports.residue.scan(
+            found.ids,
+            found.texts,
+            targets,
+            left,
+        ), found
 
     def _looked(self, plan: ErasurePlan, state: State) -> events.Scanned | None:
         """Search everything; what is told of it, None where requests were deferred or set aside.
@@ -551,7 +595,12 @@ class Eraser:
             ids_unsearchable=unsearchable,
         )
 
-    def _defer(self, requests: list[str], plan: ErasurePlan, report: ScanReport) -> None:
+    def _defer(
+        self,
+        requests: list[str],
+        plan: ErasurePlan,
+        report: ScanReport,
+    ) -> None:
         self.deferred |= dict.fromkeys(requests, report.residue)
         self.ports.requests.defer(
             self.ports.requests.get(requests),
@@ -629,13 +678,22 @@ class Eraser:
                     Closing(
                         r,
                         digest,
-                        events.RequestCertified(time=self._now(), request=r, certificate=digest),
+                        events.RequestCertified(
+                            time=self._now(),
+                            request=r,
+                            certificate=digest,
+                        ),
                     )
                     for r, digest in digests.items()
                 ]
             )
         self.ports.needles.forget(plan.plan_id, plan.requests)
-        self.ports.ledger.append(events.Certified(time=self._now(), plan_id=plan.plan_id))
+        self.ports.ledger.append(
+            events.Certified(
+                time=self._now(),
+                plan_id=plan.plan_id,
+            )
+        )
 
     def _staleness(self, state: State) -> float:
         """The longest time that any version ever published may trust its last confirmation:
@@ -649,7 +707,11 @@ class Eraser:
 def _what_is_left(plan: ErasurePlan, state: State) -> ErasurePlan:
     """The plan with the requests that are still the open erasure's."""
     texts = state.plan.plan.texts if state.plan else 0
-    return replace(plan, requests=tuple(state.planned), texts=texts)
+    return replace(
+        plan,
+        requests=tuple(state.planned),
+        texts=texts,
+    )
 
 
 _ACTIONS: dict[str, Callable[[Eraser, ErasurePlan, State], None]] = {

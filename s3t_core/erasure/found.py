@@ -9,7 +9,11 @@ from s3t_core.errors import ResidueFound
 from s3t_core.ports import NeedlesFound, ScanReport
 
 
-def found_of(report: ScanReport, found: NeedlesFound, requests: Iterable[str]) -> list[str]:
+def found_of(
+    report: ScanReport,
+    found: NeedlesFound,
+    requests: Iterable[str],
+) -> list[str]:
     """Those of the requests of which an id as given, or a text, is what was found. None where rows
     were found: they are not there by chance, and somebody could train on them."""
     if report.rows_found:
@@ -38,7 +42,11 @@ def is_of_nobody(request: str, plan: ErasurePlan) -> bool:
     return not (plan.rows[request].known or plan.subjects.get(request))
 
 
-def is_lost(found: NeedlesFound, plan: ErasurePlan, state: State) -> bool:
+def is_lost(
+    found: NeedlesFound,
+    plan: ErasurePlan,
+    state: State,
+) -> bool:
     """Whether something of what such a search needs is not there any more."""
     by_id = {r for r in plan.requests if state.requests[r].asked_by == "id"}
     lacks_texts = found.texts_of is None or len(found.texts) != plan.texts

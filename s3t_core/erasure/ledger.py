@@ -116,7 +116,11 @@ def leaf_of(event: Event) -> bytes:
     return canonical_json(event)
 
 
-def fold(entries: Iterable[Event], before: State | None = None, first: int = 0) -> State:
+def fold(
+    entries: Iterable[Event],
+    before: State | None = None,
+    first: int = 0,
+) -> State:
     """The state after `entries`, of which the first is ledger entry `first` and follows `before`,
     which stays as it is. Raises LedgerError at an event that no state allows."""
     state = State()
@@ -135,7 +139,9 @@ def walk(entries: Iterable[Event]) -> Iterator[tuple[LedgerEvent, State]]:
 
 
 def _applied(
-    state: State, entries: Iterable[Event], first: int
+    state: State,
+    entries: Iterable[Event],
+    first: int,
 ) -> Iterator[tuple[LedgerEvent, State]]:
     for number, entry in enumerate(entries, first):
         kind = entry.get("type") if isinstance(entry, dict) else None
@@ -340,7 +346,14 @@ def _uncertified(state: State, event: events.RequestsUncertified) -> None:
         state.planned_after,
         state.corrected_before_plan,
     )
-    state.plan = replace(state.plan, plan=replace(plan, requests=kept, texts=event.texts_of_others))
+    state.plan = replace(
+        state.plan,
+        plan=replace(
+            plan,
+            requests=kept,
+            texts=event.texts_of_others,
+        ),
+    )
     if not kept:
         _close_erasure(state)
 
@@ -416,7 +429,15 @@ def _closed(state: State, event: events.RequestClosed) -> None:
 
 
 def _key(state: State, event: events.KeyReplaced) -> None:
-    state.key_changes.append(KeyChange(state.size, event.old, event.new, event.time, event.vouched))
+    state.key_changes.append(
+        KeyChange(
+            state.size,
+            event.old,
+            event.new,
+            event.time,
+            event.vouched,
+        )
+    )
     state.signing = event.new
 
 
@@ -446,7 +467,12 @@ def _checkpoints(state: State, event: events.CheckpointsPlaced) -> None:
 
 def _experiment(state: State, event: events.ExperimentNamed) -> None:
     state.experiments.append(
-        ExperimentRecord(event.registry, event.id, event.location, event.created)
+        ExperimentRecord(
+            event.registry,
+            event.id,
+            event.location,
+            event.created,
+        )
     )
 
 
@@ -461,7 +487,11 @@ def _moving(state: State, event: events.MoveBegun | events.MoveUndone) -> None:
         _leave(state, "new", "old")
 
 
-def _leave(state: State, side: str, instead: str) -> None:
+def _leave(
+    state: State,
+    side: str,
+    instead: str,
+) -> None:
     """The move is over, and the places of one side of it are left."""
     if state.moving is not None:
         kept = getattr(state.moving, instead)
@@ -491,15 +521,29 @@ def _copy_runs(state: State, copies: dict[str, str]) -> None:
     state.copies |= {run: made for run, made in copies.items() if run not in before}
 
 
-def _elsewhere(version: VersionRecord, run_id: str, model_id: str, document: str) -> VersionRecord:
-    return replace(version, run_id=run_id, model_id=model_id, document=document)
+def _elsewhere(
+    version: VersionRecord,
+    run_id: str,
+    model_id: str,
+    document: str,
+) -> VersionRecord:
+    return replace(
+        version,
+        run_id=run_id,
+        model_id=model_id,
+        document=document,
+    )
 
 
 def _retired(state: State, event: events.Retired) -> None:
     _forget(state, event.stages, event.versions)
 
 
-def _forget(state: State, stages: Iterable[str], versions: Iterable[str]) -> None:
+def _forget(
+    state: State,
+    stages: Iterable[str],
+    versions: Iterable[str],
+) -> None:
     for key in stages:
         state.stages.pop(key, None)
     gone = set(versions)

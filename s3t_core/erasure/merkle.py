@@ -59,7 +59,13 @@ def consistency_proof(leaves: list[bytes], first: int) -> list[bytes]:
     return _subproof(leaves, first, whole=True) if first else []
 
 
-def includes(root: bytes, size: int, index: int, leaf: bytes, proof: list[bytes]) -> bool:
+def includes(
+    root: bytes,
+    size: int,
+    index: int,
+    leaf: bytes,
+    proof: list[bytes],
+) -> bool:
     """Whether `proof` shows that the tree of that size and root has the leaf at `index` (RFC 9162
     section 2.1.3.2)."""
     if not 0 <= index < size:
@@ -78,7 +84,13 @@ def includes(root: bytes, size: int, index: int, leaf: bytes, proof: list[bytes]
     return last == 0 and found == root
 
 
-def continues(first_root: bytes, first: int, root: bytes, size: int, proof: list[bytes]) -> bool:
+def continues(
+    first_root: bytes,
+    first: int,
+    root: bytes,
+    size: int,
+    proof: list[bytes],
+) -> bool:
     """Whether `proof` shows that the tree of `size` entries begins with that of `first` (RFC 9162
     section 2.1.4.2)."""
     if not 0 <= first <= size:
@@ -117,7 +129,11 @@ def _levels(leaves: list[bytes]) -> list[list[bytes]]:
     return levels
 
 
-def _subproof(leaves: list[bytes], first: int, whole: bool) -> list[bytes]:
+def _subproof(
+    leaves: list[bytes],
+    first: int,
+    whole: bool,
+) -> list[bytes]:
     """SUBPROOF(m, D[n], b), RFC 6962 section 2.1.2."""
     if first == len(leaves):
         return [] if whole else [tree_head(leaves)]

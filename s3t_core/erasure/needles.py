@@ -70,7 +70,12 @@ class NeedleSet:
             begin = data.find(word, begin + 1)
         return False
 
-    def _is_id(self, data: bytes, begin: int, end: int) -> bool:
+    def _is_id(
+        self,
+        data: bytes,
+        begin: int,
+        end: int,
+    ) -> bool:
         """Whether data[begin:end] is a whole word, and not what may be the fraction of a time."""
         if self.words and not _stands_alone(data, begin, end):
             return False
@@ -126,7 +131,9 @@ class NeedleSet:
 
 
 def make_needles(
-    ids: list[str], texts: list[str], baseline: bytes | Iterable[bytes] = b""
+    ids: list[str],
+    texts: list[str],
+    baseline: bytes | Iterable[bytes] = b"",
 ) -> NeedleSet:
     """Needles for the ids as given and the texts of the erased rows. `baseline`: what the system
     writes anyway, in parts of which no needle lies in two."""
@@ -181,10 +188,18 @@ def _windows(data: bytes) -> list[bytes]:
     if len(data) <= WINDOW_BYTES:
         return [data]
     middle = (len(data) - WINDOW_BYTES) // 2
-    return [data[:WINDOW_BYTES], data[middle : middle + WINDOW_BYTES], data[-WINDOW_BYTES:]]
+    return [
+        data[:WINDOW_BYTES],
+        data[middle : middle + WINDOW_BYTES],
+        data[-WINDOW_BYTES:],
+    ]
 
 
-def _stands_alone(data: bytes, begin: int, end: int) -> bool:
+def _stands_alone(
+    data: bytes,
+    begin: int,
+    end: int,
+) -> bool:
     """Whether data[begin:end] is a whole word: no letter, digit, _ or - of ASCII is beside it, or
     its length stands before it."""
     before = data[max(begin - 1, 0) : begin]
@@ -194,7 +209,11 @@ def _stands_alone(data: bytes, begin: int, end: int) -> bool:
     return _is_measured(data, begin, end)
 
 
-def _is_measured(data: bytes, begin: int, end: int) -> bool:
+def _is_measured(
+    data: bytes,
+    begin: int,
+    end: int,
+) -> bool:
     """Whether the length of data[begin:end] stands before it, as pickle, MessagePack, CBOR,
     Protocol Buffers and others write a value: such a byte may be a letter, and so may what follows
     the value. One hexadecimal digit within a number of them is no length."""
@@ -223,11 +242,22 @@ def _lengths(size: int) -> tuple[bytes, ...]:
     return tuple(fixed)
 
 
-def _may_be_a_fraction(data: bytes, begin: int, end: int) -> bool:
+def _may_be_a_fraction(
+    data: bytes,
+    begin: int,
+    end: int,
+) -> bool:
     """Whether data[begin:end] is what a time of day, or seconds since 1970, have behind the
     point."""
     behind_a_point = data[max(begin - 1, 0) : begin] == b"."
     is_short = end - begin <= _FRACTION_DIGITS
     if not behind_a_point or not is_short or not data[begin:end].isdigit():
         return False
-    return _BEFORE_FRACTION.search(data, max(begin - _BEFORE_BYTES, 0), begin) is not None
+    return (
+        _BEFORE_FRACTION.search(
+            data,
+            max(begin - _BEFORE_BYTES, 0),
+            begin,
+        )
+        is not None
+    )

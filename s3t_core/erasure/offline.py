@@ -266,7 +266,13 @@ def check_bundle(
     for name in names if checkpoint else []:
         try:
             certificates.append(
-                _check_certificate(files[name], Path(name).stem, keys, checkpoint, proofs)
+                _check_certificate(
+                    files[name],
+                    Path(name).stem,
+                    keys,
+                    checkpoint,
+                    proofs,
+                )
             )
         except NotValid as error:
             problems.append(f"{name}: {error}")
@@ -296,7 +302,12 @@ class _Keys:
         self.publics = dict(given.by_id)
         self.until: dict[str, int] = {}
 
-    def follow(self, signer: str, checkpoint: dict[str, Any], proofs: dict[str, Any]) -> None:
+    def follow(
+        self,
+        signer: str,
+        checkpoint: dict[str, Any],
+        proofs: dict[str, Any],
+    ) -> None:
         """Checks 1 and 2: which keys the checkpoint's ledger replaced, and when. Raises
         NotValid."""
         root, size = _head(checkpoint)
@@ -340,7 +351,12 @@ class _Keys:
             or (not entry["vouched"] and not entry["lost"])
         ):
             raise NotValid("expected a change of the key that it names, got another")
-        KeyReplaced(entry["old"], entry["new"], entry["time"], entry["vouched"]).check(old)
+        KeyReplaced(
+            entry["old"],
+            entry["new"],
+            entry["time"],
+            entry["vouched"],
+        ).check(old)
         self.publics[entry["old"]] = old
         self.until[entry["old"]] = index
 
@@ -356,7 +372,11 @@ class _Keys:
 def _signed_checkpoint(envelope: bytes, keys: _Keys) -> tuple[dict[str, Any], str]:
     """{"ledger", "size", "root", "time"} of a checkpoint, and the id of the key that signed it.
     Raises NotValid."""
-    _, predicate, signer = _statement(envelope, keys.publics, (CHECKPOINT_TYPE,))
+    _, predicate, signer = _statement(
+        envelope,
+        keys.publics,
+        (CHECKPOINT_TYPE,),
+    )
     _head(predicate)
     return predicate, signer
 
@@ -415,7 +435,10 @@ def _proofs(files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _check_earlier(
-    envelope: bytes, keys: _Keys, checkpoint: dict[str, Any], proofs: dict[str, Any]
+    envelope: bytes,
+    keys: _Keys,
+    checkpoint: dict[str, Any],
+    proofs: dict[str, Any],
 ) -> None:
     earlier, signer = _signed_checkpoint(envelope, keys)
     keys.check_place(signer, earlier["size"])
@@ -507,14 +530,22 @@ def _check_scan(predicate: dict[str, Any]) -> None:
         raise NotValid(
             "expected the ledger's entry of the scan that the certificate tells of, got another"
         )
-    if not includes(root, size, ledger["index"], _leaf(entry), _hashes(ledger["proof"])):
+    if not includes(
+        root,
+        size,
+        ledger["index"],
+        _leaf(entry),
+        _hashes(ledger["proof"]),
+    ):
         raise NotValid(
             "expected the scan in the certificate's ledger, got a proof that does not fit"
         )
 
 
 def _statement(
-    envelope: bytes, publics: Mapping[str, Ed25519PublicKey], kinds: tuple[str, ...]
+    envelope: bytes,
+    publics: Mapping[str, Ed25519PublicKey],
+    kinds: tuple[str, ...],
 ) -> tuple[str, dict[str, Any], str]:
     """The type, one of `kinds`, the predicate, and the signer's id, of a DSSE envelope (v1) that
     one of the keys signed and that is spelt canonically. Raises NotValid."""
@@ -650,7 +681,10 @@ def _regular(path: Path) -> bytes:
 
 def main() -> None:
     """The command line of `verify.py`."""
-    parser = argparse.ArgumentParser(prog="verify.py", description=str(__doc__).split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        prog="verify.py",
+        description=str(__doc__).split("\n", 1)[0],
+    )
     parser.add_argument(
         "bundle", nargs="?", default=str(Path(__file__).parent), help="zip or directory"
     )
@@ -670,7 +704,11 @@ def main() -> None:
             f"expected readable Ed25519 public keys and checkpoint, got {type(error).__name__}"
         )
     try:
-        result = check_bundle(read_files(Path(arguments.bundle)), keys, earlier)
+        result = check_bundle(
+            read_files(Path(arguments.bundle)),
+            keys,
+            earlier,
+        )
     except NotValid as error:
         result = {
             "problems": [str(error)],

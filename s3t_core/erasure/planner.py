@@ -83,11 +83,20 @@ def plan_erasure(
         objects=tuple(sorted(findings.objects)),
         deactivated=tuple(sorted(tainted, key=lambda s: (s.shard, s.prefix, s.key))),
         release=release,
-        versions=versions_to_destroy(state, keys, now, keep_clean_days),
+        versions=versions_to_destroy(
+            state,
+            keys,
+            now,
+            keep_clean_days,
+        ),
     )
 
 
-def state_after(state: State, plan: ErasurePlan, dataset: DatasetVersion) -> State | None:
+def state_after(
+    state: State,
+    plan: ErasurePlan,
+    dataset: DatasetVersion,
+) -> State | None:
     """What the deletion-rate budget will be counted from once the plan is carried out and `dataset`
     is left; None where the plan cuts over to nothing. How accurate the release will be is not
     known."""
@@ -95,7 +104,13 @@ def state_after(state: State, plan: ErasurePlan, dataset: DatasetVersion) -> Sta
         return None
     return State(
         datasets=[dataset],
-        versions=[replace(state.champion, release=plan.release, score=None)],
+        versions=[
+            replace(
+                state.champion,
+                release=plan.release,
+                score=None,
+            )
+        ],
         requests_since_training=state.requests_since_training + len(plan.requests),
     )
 

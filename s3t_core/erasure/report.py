@@ -148,7 +148,11 @@ class _Seen:
         self.requests[event.request] = _Asked(event)
 
     def _clock(self, event: events.ClockCorrected) -> None:
-        self._acted(event, "clock corrected", f"it had been {event.before}")
+        self._acted(
+            event,
+            "clock corrected",
+            f"it had been {event.before}",
+        )
         for asked in self.requests.values():
             asked.unsure |= asked.closed is not None and asked.closed > event.time
             asked.between |= asked.closed is None
@@ -222,7 +226,12 @@ class _Seen:
             for request in self.plan.plan.requests:
                 self.requests[request].cut_over = event.moved
         if isinstance(event, events.Certified):
-            entry = _erasure_entry(self.plan.plan, self.steps, self.state, self.accuracy)
+            entry = _erasure_entry(
+                self.plan.plan,
+                self.steps,
+                self.state,
+                self.accuracy,
+            )
             is_more = any(entry.plan == each.plan for each in self.erasures)
             self.erasures.append(_without_destroyed(entry) if is_more else entry)
 
@@ -262,7 +271,11 @@ class _Seen:
         self._acted(event, f"hold {event.state}", basis)
 
     def _lifted(self, event: events.SuppressionLifted) -> None:
-        self._acted(event, "suppression lifted", f"a {event.kind}")
+        self._acted(
+            event,
+            "suppression lifted",
+            f"a {event.kind}",
+        )
 
     def _key(self, event: events.KeyReplaced) -> None:
         kind = "signing key lost" if event.lost else "signing key changed"
@@ -271,20 +284,36 @@ class _Seen:
 
     def _checkpoints(self, event: events.CheckpointsPlaced) -> None:
         kind = "checkpoints lost" if event.lost else "checkpoints kept elsewhere"
-        self._acted(event, kind, "" if event.place else "nowhere outside the workspace")
+        self._acted(
+            event,
+            kind,
+            "" if event.place else "nowhere outside the workspace",
+        )
 
     def _retrain(self, event: events.RetrainChanged) -> None:
         why = event.reason or event.problem or ""
-        self._acted(event, f"retrain {event.state}", str(why))
+        self._acted(
+            event,
+            f"retrain {event.state}",
+            str(why),
+        )
 
-    def _acted(self, event: LedgerEvent, kind: Any, detail: str) -> None:
+    def _acted(
+        self,
+        event: LedgerEvent,
+        kind: Any,
+        detail: str,
+    ) -> None:
         by = getattr(event, "by", "")
         act = Act(time=event.time, kind=kind, by=by, detail=detail)
         self.acts.append(act)
 
 
 def _request_entry(
-    asked: _Asked, state: State, documents: Mapping[str, bytes], now: str
+    asked: _Asked,
+    state: State,
+    documents: Mapping[str, bytes],
+    now: str,
 ) -> RequestEntry:
     request_id = asked.told.request
     known = state.requests[request_id]
@@ -316,7 +345,12 @@ def _request_entry(
     )
 
 
-def _met(asked: _Asked, known: RequestRecord, document: Document, now: str) -> bool | None:
+def _met(
+    asked: _Asked,
+    known: RequestRecord,
+    document: Document,
+    now: str,
+) -> bool | None:
     """Whether it was closed in time. That it was late, a clock that was put right cannot show: it
     may have been wrong the other way."""
     if asked.closed is not None and document != "as recorded":
@@ -355,7 +389,10 @@ def _summary(requests: Iterable[RequestEntry]) -> Summary:
 
 def _timing(seconds: Iterable[int | None]) -> Timing:
     known = [s for s in seconds if s is not None]
-    return Timing(median=float(median(known)) if known else None, worst=max(known, default=None))
+    return Timing(
+        median=float(median(known)) if known else None,
+        worst=max(known, default=None),
+    )
 
 
 def _seconds(begin: str, end: str | None) -> int | None:
@@ -366,7 +403,10 @@ def _seconds(begin: str, end: str | None) -> int | None:
 
 
 def _erasure_entry(
-    plan: ErasurePlan, steps: Mapping[str, events.StepDone], state: State, accuracy: float | None
+    plan: ErasurePlan,
+    steps: Mapping[str, events.StepDone],
+    state: State,
+    accuracy: float | None,
 ) -> ErasureEntry:
     cut, destroy = done_in(steps, events.CutOver), done_in(steps, events.Destroyed)
     scan = done_in(steps, events.Scanned)
@@ -420,7 +460,10 @@ def _version_entry(version: VersionRecord) -> VersionEntry:
         dataset=release.dataset,
         accuracy=version.accuracy,
         uses=tuple(
-            ShardUse(shard=s, slices=tuple(sorted(_answering(release, s))))
+            ShardUse(
+                shard=s,
+                slices=tuple(sorted(_answering(release, s))),
+            )
             for s in release.shards()
         ),
     )
@@ -464,7 +507,12 @@ def _picture(state: State) -> tuple[ShardPicture, ...]:
     return tuple(pictures)
 
 
-def _use(number: int, answering: set[int], standing: set[int], rows: int) -> Use:
+def _use(
+    number: int,
+    answering: set[int],
+    standing: set[int],
+    rows: int,
+) -> Use:
     if number in answering:
         return "answers"
     if number in standing:

@@ -184,7 +184,12 @@ class _Found:
         self.rows = False
 
     def add(
-        self, name: str, verdict: _Verdict, own: bool, named: frozenset[bytes], path: Path
+        self,
+        name: str,
+        verdict: _Verdict,
+        own: bool,
+        named: frozenset[bytes],
+        path: Path,
     ) -> None:
         """Count a verdict. `own`: of something that the system wrote. `named`: the needles that its
         name says."""
@@ -201,7 +206,13 @@ class _Found:
         if own and (verdict.residue or named or self._left):
             self._know(name, path, verdict.residue, bool(named))
 
-    def _know(self, name: str, path: Path, residue: bool, named: bool) -> None:
+    def _know(
+        self,
+        name: str,
+        path: Path,
+        residue: bool,
+        named: bool,
+    ) -> None:
         """Keep what a file is known by in which something was found: by what it holds, by its name
         as well where that says it; and see whether an earlier search knew it."""
         content = _content_digest(path)
@@ -235,7 +246,12 @@ class _Names:
         self._told: dict[str, frozenset[bytes]] = {}
         self._numbers: dict[str, int] = {}
 
-    def __call__(self, path: Path, base: Path, shown: str) -> tuple[str, frozenset[bytes]]:
+    def __call__(
+        self,
+        path: Path,
+        base: Path,
+        shown: str,
+    ) -> tuple[str, frozenset[bytes]]:
         """What to show of a file below `base`, and what its name says of what was erased."""
         beyond = path.relative_to(base).parts if path.is_relative_to(base) else path.parts[-1:]
         told = [part for part in beyond if self._says(part)]
@@ -309,7 +325,12 @@ class _Searcher:
                 whole=bool(_IN_GIT.search(name)) and path.is_socket()
             )  # of git's watcher of files
 
-    def patiently(self, path: Path, own: bool, is_open: Callable[[Path], bool]) -> _Verdict:
+    def patiently(
+        self,
+        path: Path,
+        own: bool,
+        is_open: Callable[[Path], bool],
+    ) -> _Verdict:
         """Search a file; one of the system's own once more where a process has it open: what is
         being written is whole again soon."""
         verdict = self._as_of_one_time(path, own and is_sqlite(path) and is_open(path))
@@ -332,7 +353,12 @@ class _Searcher:
         except OSError:
             return self(path, path.as_posix())
 
-    def _once(self, file: IO[bytes], path: Path, name: str) -> _Verdict:
+    def _once(
+        self,
+        file: IO[bytes],
+        path: Path,
+        name: str,
+    ) -> _Verdict:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         head = file.read(HEAD_BYTES)
@@ -357,7 +383,12 @@ class _Searcher:
         return replace(verdict, whole=whole)
 
     def _search(
-        self, file: IO[bytes], path: Path, name: str, kind: Kind | None, lines: bool
+        self,
+        file: IO[bytes],
+        path: Path,
+        name: str,
+        kind: Kind | None,
+        lines: bool,
     ) -> _Verdict:
         verdict = _Verdict(
             file.seek(0, io.SEEK_END),
@@ -379,7 +410,12 @@ class _Searcher:
             verdict.whole = False
 
     def _decoded(
-        self, file: IO[bytes], path: Path | None, kind: Kind | None, depth: int, verdict: _Verdict
+        self,
+        file: IO[bytes],
+        path: Path | None,
+        kind: Kind | None,
+        depth: int,
+        verdict: _Verdict,
     ) -> None:
         """Search a file as it is and as what it decodes to. Raises Undecodable."""
         rows, shared = False, verdict.shared
@@ -404,7 +440,11 @@ class _Searcher:
         if (
             not rows or verdict.shared == shared
         ):  # else what the bytes say may be what others' rows say
-            self._raw(file, verdict, packed=rows or (kind is not None and kind.packed))
+            self._raw(
+                file,
+                verdict,
+                packed=rows or (kind is not None and kind.packed),
+            )
 
     def _uncut(self, part: Uncut, verdict: _Verdict) -> None:
         """Search values that nothing keeps apart; cut, where they can be, once something is in
@@ -413,12 +453,22 @@ class _Searcher:
         if not within.told_in(part.data):
             return
         if part.cut is not None:
-            self._found_in(part.cut(), self._needles.told_in, verdict)
+            self._found_in(
+                part.cut(),
+                self._needles.told_in,
+                verdict,
+            )
         else:
             verdict.residue = True
             verdict.needles |= within.which_told(part.data)
 
-    def _member(self, stream: Readable, depth: int, verdict: _Verdict, theirs: bool) -> None:
+    def _member(
+        self,
+        stream: Readable,
+        depth: int,
+        verdict: _Verdict,
+        theirs: bool,
+    ) -> None:
         """Search what came out of a file: by its own first bytes it may be another one. `theirs`:
         the operator put it there, so it may be broken; the file that it came out of may not."""
         head = _read_head(stream)
@@ -433,20 +483,34 @@ class _Searcher:
                 if not theirs:
                     raise
 
-    def _raw(self, file: IO[bytes], verdict: _Verdict, packed: bool) -> None:
+    def _raw(
+        self,
+        file: IO[bytes],
+        verdict: _Verdict,
+        packed: bool,
+    ) -> None:
         """Search the bytes of a file. Those of a packed one spell nothing; they may still be what
         they are."""
         file.seek(0)
         self._stream(b"", file, verdict, packed)
 
     def _stream(
-        self, head: bytes, stream: Readable, verdict: _Verdict, packed: bool = False
+        self,
+        head: bytes,
+        stream: Readable,
+        verdict: _Verdict,
+        packed: bool = False,
     ) -> None:
         look = self._needles.found_in if packed else self._needles.told_in
         for chunk in _chunks(head, stream, self._needles.longest * _SPELT):
             self._found_in(chunk, look, verdict)
 
-    def _found_in(self, data: bytes, look: Callable[[bytes], bool], verdict: _Verdict) -> None:
+    def _found_in(
+        self,
+        data: bytes,
+        look: Callable[[bytes], bool],
+        verdict: _Verdict,
+    ) -> None:
         """Whatever is found here is residue, and whose it is matters: `look` goes first, since
         mostly nothing is."""
         if look(data):
@@ -470,7 +534,12 @@ class _Searcher:
         if mine or (self._needles.found_in(joined) if known else self._needles.told_in(joined)):
             records = rows.told_apart()
             for index, (subject, record) in enumerate(zip(subjects, records, strict=True)):
-                self._row(subject, record, rows.content(index), verdict)
+                self._row(
+                    subject,
+                    record,
+                    rows.content(index),
+                    verdict,
+                )
         return named
 
     def _lines(self, file: IO[bytes], verdict: _Verdict) -> None:
@@ -488,11 +557,20 @@ class _Searcher:
     def _names_erased(self, file: IO[bytes]) -> bool:
         """Whether the digest of an erased subject may be in it, as a number of hexadecimal digits
         is written."""
-        subjects = NeedleSet((), tuple(s.encode() for s in self._by_subject), 0)
+        subjects = NeedleSet(
+            (),
+            tuple(s.encode() for s in self._by_subject),
+            0,
+        )
         file.seek(0)
         return any(map(subjects.found_in, _chunks(b"", file, subjects.longest)))
 
-    def _each_line(self, file: IO[bytes], rest: IO[bytes], verdict: _Verdict) -> None:
+    def _each_line(
+        self,
+        file: IO[bytes],
+        rest: IO[bytes],
+        verdict: _Verdict,
+    ) -> None:
         """Line by line; those in which nothing of others is found go to `rest`."""
         file.seek(0)
         for line in file:
@@ -510,7 +588,13 @@ class _Searcher:
             )
             rest.write(line if verdict.shared == shared else b"\n")
 
-    def _row(self, subject: str, record: str, content: bytes, verdict: _Verdict) -> None:
+    def _row(
+        self,
+        subject: str,
+        record: str,
+        content: bytes,
+        verdict: _Verdict,
+    ) -> None:
         """A row of an erased subject of which nobody can say which record it is, may be the erased
         one."""
         targets = self._by_subject.get(subject, ())
@@ -540,7 +624,11 @@ def _expected_kind(name: str, head: bytes) -> Kind | None:
     return GIT_LOOSE if _GIT_OBJECT.search(name) else kind_of(head)
 
 
-def _is_what_it_is_called(name: str, kind: Kind | None, file: IO[bytes]) -> bool:
+def _is_what_it_is_called(
+    name: str,
+    kind: Kind | None,
+    file: IO[bytes],
+) -> bool:
     """Whether a file that has a name of ours can be what the name says."""
     told = kind.name if kind else ""
     if _GIT_PACK.search(name):
@@ -601,7 +689,11 @@ def _read_head(stream: Readable) -> bytes:
     return head
 
 
-def _chunks(head: bytes, stream: Readable, overlap: int) -> Iterator[bytes]:
+def _chunks(
+    head: bytes,
+    stream: Readable,
+    overlap: int,
+) -> Iterator[bytes]:
     """What begins with `head` and goes on with `stream`, in overlapping chunks."""
     tail, fresh = b"", head + stream.read(CHUNK_BYTES)
     while fresh:

@@ -25,7 +25,10 @@ class Retirement:
 
 
 def versions_to_destroy(
-    state: State, tainted: set[str], now: datetime, keep_days: int
+    state: State,
+    tainted: set[str],
+    now: datetime,
+    keep_days: int,
 ) -> tuple[str, ...]:
     """The versions that hold a stage of `tainted` (keys), and those that were superseded more than
     so many days ago. The one that serves is not superseded."""
@@ -38,7 +41,10 @@ def versions_to_destroy(
 
 
 def plan_retirement(
-    state: State, wanted: Iterable[str], now: datetime, keep_days: int
+    state: State,
+    wanted: Iterable[str],
+    now: datetime,
+    keep_days: int,
 ) -> Retirement:
     """What may go once a training has registered its version: expired versions, and every stage
     that is neither wanted (keys) nor in a version that stays."""
@@ -51,5 +57,9 @@ def plan_retirement(
     return Retirement(versions, kept, unneeded, gone - live)
 
 
-def _is_expired(version: VersionRecord, now: datetime, keep_days: int) -> bool:
+def _is_expired(
+    version: VersionRecord,
+    now: datetime,
+    keep_days: int,
+) -> bool:
     return bool(version.superseded) and has_passed(version.superseded, now, days=keep_days)

@@ -139,7 +139,12 @@ def _checkpoints(state: State, event: events.CheckpointsPlaced) -> None:
 
 def _experiment(state: State, event: events.ExperimentNamed) -> None:
     want(state.settled is not None, "settings that are settled")
-    record = ExperimentRecord(event.registry, event.id, event.location, event.created)
+    record = ExperimentRecord(
+        event.registry,
+        event.id,
+        event.location,
+        event.created,
+    )
     want(bool(record.id), "the id of an experiment")
     want(bool(record.location), "the place of its files")
     want(record not in state.experiments, "an experiment that was not recorded yet")
@@ -231,7 +236,11 @@ def _release(state: State, event: events.ReleaseServes) -> None:
         )
 
 
-def _check_cut_over_to(state: State, event: events.ReleaseServes, release: Release) -> None:
+def _check_cut_over_to(
+    state: State,
+    event: events.ReleaseServes,
+    release: Release,
+) -> None:
     plan = plan_of(state)
     planned = plan.release
     want(not state.steps, "a cut-over that is still to come")

@@ -54,7 +54,11 @@ _NUMBERED = re.compile(
 )
 _BYTE = re.compile(rb"\\x[0-9A-Fa-f]{2}")
 _MEANT = dict(
-    zip(b"nrtbfvae", (b"\n", b"\r", b"\t", b"\b", b"\f", b"\v", b"\a", b"\x1b"), strict=False)
+    zip(
+        b"nrtbfvae",
+        (b"\n", b"\r", b"\t", b"\b", b"\f", b"\v", b"\a", b"\x1b"),
+        strict=False,
+    )
 )
 _COLOUR = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[ -/]+[0-~])")
 """What a terminal is told: colours, and where to go. It ends in a letter that belongs to no
@@ -101,7 +105,12 @@ def spellings_of(chunk: bytes, depth: int = MAX_RUNS) -> Iterator[bytes]:
             yield from spellings_of(decoded, depth - 1)
 
 
-def read(data: bytes, bytewise: bool = False, plus: bytes = b"+", colour: bytes = b" ") -> bytes:
+def read(
+    data: bytes,
+    bytewise: bool = False,
+    plus: bytes = b"+",
+    colour: bytes = b" ",
+) -> bytes:
     """What is meant by escapes, percent-encoding, entities, doubled quotes and colours, one in
     another, in any order: a needle is turned likewise, so what it says itself by chance (100%25)
     does no harm. `bytewise`: `\\x` is a byte, not a letter; `plus` and `colour`: what a + of a form
@@ -252,17 +261,29 @@ def _long_runs(digit: Array) -> tuple[Array, Array]:
     return begins[wanted], ends[wanted]
 
 
-def _joined_runs(data: bytes, begins: Array, ends: Array) -> bytes:
+def _joined_runs(
+    data: bytes,
+    begins: Array,
+    ends: Array,
+) -> bytes:
     """The digits of these runs, without line breaks, each run followed by _BETWEEN that mean
     nothing."""
     size = len(data)
-    taken = _between(begins, np.minimum(ends + _BETWEEN, size), size)
+    taken = _between(
+        begins,
+        np.minimum(ends + _BETWEEN, size),
+        size,
+    )
     chars = np.frombuffer(data.translate(_STANDARD), np.uint8)[taken].copy()
     chars[~_between(begins, ends, size)[taken]] = ord("A")
     return chars.tobytes().translate(None, b"\r\n") + b"A" * _BETWEEN
 
 
-def _between(begins: Array, ends: Array, size: int) -> Array:
+def _between(
+    begins: Array,
+    ends: Array,
+    size: int,
+) -> Array:
     """True from each begin to its end; none begins before the one before it has ended, unless both
     are taken whole."""
     steps = np.zeros(size + 1, np.int8)

@@ -13,7 +13,9 @@ _GIT_LINKS = re.compile(r"(^|/)(objects/info/alternates|\.git|commondir)$")
 
 
 def walk(
-    root: Path, extra_roots: list[Path], system_paths: list[str]
+    root: Path,
+    extra_roots: list[Path],
+    system_paths: list[str],
 ) -> Iterator[tuple[Path, bool, Path]]:
     """Every file and empty directory once, whether it is the system's own, and below what it was
     found; also directories that cannot be listed, and links of its own that lead nowhere. Links are
@@ -48,7 +50,12 @@ def walk(
             yield path, False, root
 
 
-def _is_own(path: Path, root: Path, extra_roots: list[Path], system_paths: list[str]) -> bool:
+def _is_own(
+    path: Path,
+    root: Path,
+    extra_roots: list[Path],
+    system_paths: list[str],
+) -> bool:
     relative = path.relative_to(root).as_posix()
     named = any(relative == s or relative.startswith(s + "/") for s in system_paths)
     return named or any(path.is_relative_to(extra) for extra in extra_roots)

@@ -65,7 +65,13 @@ class ActivationStore:
         """Whether states of this slice may be kept now."""
         return self.limit > 0 and slice_digest in self._live()
 
-    def put(self, slice_digest: str, key: str, size: int, write: Callable[[Path], None]) -> None:
+    def put(
+        self,
+        slice_digest: str,
+        key: str,
+        size: int,
+        write: Callable[[Path], None],
+    ) -> None:
         """Keep what `write` writes, about `size` bytes, if the slice is live and it fits. Raises
         StorageError."""
         if not self.keeps(slice_digest) or size > self.limit:
@@ -79,7 +85,11 @@ class ActivationStore:
                 write(temporary)
                 seal = self._seal(key, temporary)
                 temporary.replace(path)
-                write_atomically(path.with_suffix(".seal"), seal, 0o600)
+                write_atomically(
+                    path.with_suffix(".seal"),
+                    seal,
+                    0o600,
+                )
 
     def allow(self, digests: Collection[str]) -> int:
         """From now on only states of these slices are kept; those of others, and what a killed
@@ -116,7 +126,11 @@ class ActivationStore:
     def _seal(self, key: str, path: Path) -> bytes:
         with open_regular(path) as file:
             digest = hashlib.file_digest(file, "sha256").digest()
-        return hmac.digest(self.key, b"activations\0" + key.encode() + b"\0" + digest, "sha256")
+        return hmac.digest(
+            self.key,
+            b"activations\0" + key.encode() + b"\0" + digest,
+            "sha256",
+        )
 
     def _path(self, slice_digest: str, key: str) -> Path:
         return self.root / slice_digest / f"{key}.safetensors"
@@ -125,7 +139,11 @@ class ActivationStore:
     def _locked(self) -> Iterator[None]:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.root / _LOCK, timeout=_PATIENCE_SECONDS, is_singleton=False):
+            with FileLock(
+                self.root / _LOCK,
+                timeout=_PATIENCE_SECONDS,
+                is_singleton=False,
+            ):
                 yield
         except OSError as error:
             raise StorageError(

@@ -56,12 +56,22 @@ class Activations:
     spill: Path | None = None
 
     def of_slice(
-        self, split: SplitBackbone, recipe: Recipe, slice_digest: str, rows: Encoded, layer: int
+        self,
+        split: SplitBackbone,
+        recipe: Recipe,
+        slice_digest: str,
+        rows: Encoded,
+        layer: int,
     ) -> RowStates:
         """The states of a slice's rows (in their order) that enter `layer`. What is computed for
         one stage is kept for those of other blocks too: one pass gives the states at every block.
         Raises StorageError."""
-        key = states_key(recipe, slice_digest, layer, len(rows.items))
+        key = states_key(
+            recipe,
+            slice_digest,
+            layer,
+            len(rows.items),
+        )
         found = self._kept(slice_digest, key)
         if found is not None:
             return found
@@ -93,7 +103,10 @@ class Activations:
 
     @torch.no_grad()
     def _compute(
-        self, split: SplitBackbone, rows: Encoded, layers: Collection[int]
+        self,
+        split: SplitBackbone,
+        rows: Encoded,
+        layers: Collection[int],
     ) -> dict[int, RowStates]:
         """Batches of rows of like length, of this slice alone."""
         hidden = int(split.model.config.hidden_size)  # type: ignore[union-attr,arg-type]
@@ -112,19 +125,30 @@ class Activations:
                     found[at].row(i).copy_(states[place, : lengths[i]])
         return found
 
-    def _room(self, rows: int, hidden: int, share: int) -> Tensor:
+    def _room(
+        self,
+        rows: int,
+        hidden: int,
+        share: int,
+    ) -> Tensor:
         """(rows, hidden) float32: in memory, or, when it is larger than that, in a file that has no
         name any more."""
         if rows * hidden * 4 * share <= self.memory_bytes:
             return torch.empty(rows, hidden)
         if self.spill is not None:
             self.spill.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=self.spill, prefix=TEMPORARY_PREFIX)
+        descriptor, name = tempfile.mkstemp(
+            dir=self.spill,
+            prefix=TEMPORARY_PREFIX,
+        )
         try:
             os.truncate(descriptor, rows * hidden * 4)
-            return torch.from_file(name, shared=True, size=rows * hidden, dtype=torch.float32).view(
-                rows, hidden
-            )
+            return torch.from_file(
+                name,
+                shared=True,
+                size=rows * hidden,
+                dtype=torch.float32,
+            ).view(rows, hidden)
         finally:
             os.close(descriptor)
             Path(name).unlink(missing_ok=True)
@@ -140,7 +164,12 @@ def _positions(split: SplitBackbone, rows: Encoded) -> list[int]:
     return [states.shape[1]] * len(rows.items)
 
 
-def states_key(recipe: Recipe, slice_digest: str, layer: int, rows: int) -> str:
+def states_key(
+    recipe: Recipe,
+    slice_digest: str,
+    layer: int,
+    rows: int,
+) -> str:
     """What decides the bits of a slice's states, hashed. `rows`: how many of the slice's rows, the
     first ones."""
     return digest_of(

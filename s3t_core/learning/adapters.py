@@ -46,7 +46,11 @@ def _oft(adapter: Mapping[str, object], targets: list[str]) -> PeftConfig:
 
 
 def _lokr(adapter: Mapping[str, object], targets: list[str]) -> PeftConfig:
-    return LoKrConfig(r=adapter["rank"], alpha=adapter["alpha"], target_modules=targets)
+    return LoKrConfig(
+        r=adapter["rank"],
+        alpha=adapter["alpha"],
+        target_modules=targets,
+    )
 
 
 _KINDS: dict[str, Callable[[Mapping[str, object], list[str]], PeftConfig]] = {

@@ -90,7 +90,12 @@ def find_backbone(model: str) -> Backbone:
     if _TOKENIZER not in tokenizer and not _reads_images(config):
         tokenizer["(as it is loaded)"] = _loaded_tokenizer(path)
     layers = int(config.num_hidden_layers)
-    return Backbone(path, digest_of(hashes), digest_of(tokenizer), layers)
+    return Backbone(
+        path,
+        digest_of(hashes),
+        digest_of(tokenizer),
+        layers,
+    )
 
 
 def _loaded_tokenizer(path: Path) -> str:
@@ -123,7 +128,11 @@ def _check_indexes(path: Path, hashed: set[str]) -> None:
             )
 
 
-def check_backbone(backbone: Backbone, digest: str, tokenizer_digest: str) -> None:
+def check_backbone(
+    backbone: Backbone,
+    digest: str,
+    tokenizer_digest: str,
+) -> None:
     """Fail closed unless the backbone on disk is the recorded one. Raises BackboneChanged."""
     for what, got, expected in (
         ("backbone", backbone.digest, digest),
@@ -152,7 +161,13 @@ def _locate(model: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(hub_id, revision=commit, allow_patterns=_LOADED))
+        return Path(
+            snapshot_download(
+                hub_id,
+                revision=commit,
+                allow_patterns=_LOADED,
+            )
+        )
     except Exception as error:
         raise UsageError(
             'expected [backbone] model to be "minilm", a directory or a hub id that can be loaded '
@@ -306,7 +321,9 @@ def layer_stack(model: torch.nn.Module) -> str:
 
 
 def modules_in_layers(
-    model: torch.nn.Module, layers: tuple[int, ...], targets: tuple[str, ...]
+    model: torch.nn.Module,
+    layers: tuple[int, ...],
+    targets: tuple[str, ...],
 ) -> list[str]:
     """Exact names of the modules called one of `targets` inside the given layers (parsed index,
     last name part).

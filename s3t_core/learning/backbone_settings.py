@@ -43,7 +43,12 @@ def check_settings(settings: list[Path], hashed: set[str]) -> None:
                 )
 
 
-def _has_another_loaded(key: str, value: object, folder: Path, hashed: set[str]) -> bool:
+def _has_another_loaded(
+    key: str,
+    value: object,
+    folder: Path,
+    hashed: set[str],
+) -> bool:
     told = [v for v in _listed(value) if isinstance(v, str)]
     if key == _TOKENIZERS:
         return not set(told) <= hashed
@@ -57,7 +62,11 @@ def _has_another_loaded(key: str, value: object, folder: Path, hashed: set[str])
     )
 
 
-def _leads_elsewhere(told: str, folder: Path, hashed: set[str]) -> bool:
+def _leads_elsewhere(
+    told: str,
+    folder: Path,
+    hashed: set[str],
+) -> bool:
     """Whether it is the path of something that is there, from where this process runs or from the
     model's directory, and has no digest. One of options counts as well ("-d /a/dictionary")."""
     try:

@@ -68,7 +68,11 @@ class StackedLora(torch.nn.Module):
         made: Tensor = self.layer.base_layer(states)
         shards = len(self.down)
         of_shards = shards * self.rows
-        own = states[:of_shards].reshape(shards, -1, states.shape[-1])
+        own = states[:of_shards].reshape(
+            shards,
+            -1,
+            states.shape[-1],
+        )
         added = torch.bmm(torch.bmm(own, self.down), self.up)
         made[:of_shards] += added.view(of_shards, *made.shape[1:])
         return made
@@ -92,7 +96,11 @@ class BatchedShards:
             for module in staged.adapted(next(n for n in names if n)) if any(names) else ():
                 parent, _, last = module.rpartition(".")
                 stacked = StackedLora(staged.model.get_submodule(module), names)
-                setattr(staged.model.get_submodule(parent), last, stacked)
+                setattr(
+                    staged.model.get_submodule(parent),
+                    last,
+                    stacked,
+                )
                 self._layers.append(stacked)
 
     def states(self, batch: Batch) -> list[Tensor]:
@@ -126,7 +134,12 @@ class BatchedShards:
                     )
                     break
                 stop = self._first[levels[i + 1]]
-                found = split.entering(many, [stop], self._first[depth], entering)[stop]
+                found = split.entering(
+                    many,
+                    [stop],
+                    self._first[depth],
+                    entering,
+                )[stop]
                 diverged, base = [found[:-rows]], found[-rows:]
         parts = torch.split(states, rows)
         return [parts[self._order.index(i)] for i in range(len(parts))]

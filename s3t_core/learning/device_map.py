@@ -57,7 +57,11 @@ def check_device(max_memory: str, device: str) -> None:
         )
 
 
-def device_map(backbone: Backbone, max_memory: str, lowest: int) -> dict[str, Device]:
+def device_map(
+    backbone: Backbone,
+    max_memory: str,
+    lowest: int,
+) -> dict[str, Device]:
     """Module name to device, for a float32 backbone whose layers from `lowest` on need one; empty
     when `max_memory` is: all on one device. Raises UsageError when these do not fit, GuaranteeError
     for GPUs of several kinds."""

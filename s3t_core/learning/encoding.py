@@ -52,7 +52,13 @@ class TextReader:
     def items(self, texts: list[str]) -> list[Item]:
         """Token ids of each text."""
         return (
-            list(self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"])
+            list(
+                self.tokenizer(
+                    texts,
+                    truncation=True,
+                    max_length=self.max_length,
+                )["input_ids"]
+            )
             if texts
             else []
         )
@@ -165,10 +171,18 @@ class Encoded:
         )
 
 
-def encode(reader: Reader, rows: list[Row], task: Task) -> Encoded:
+def encode(
+    reader: Reader,
+    rows: list[Row],
+    task: Task,
+) -> Encoded:
     """Items and targets of `rows`, in their order. Raises DataError."""
     targets = task.targets(rows)
-    return Encoded(reader, reader.items([r.text for r in rows]), targets)
+    return Encoded(
+        reader,
+        reader.items([r.text for r in rows]),
+        targets,
+    )
 
 
 def in_order(parts: list[tuple[list[Row], Encoded]], reader: Reader) -> Encoded:

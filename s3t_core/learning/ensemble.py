@@ -46,7 +46,11 @@ class Ensemble:
     ) -> None:
         """`artifact` returns the verified bytes of a stage digest; `max_memory`: what devices may
         hold of the backbone (learning.device_map). Raises BackboneChanged or ArtifactError."""
-        check_backbone(backbone, recipe.backbone_digest, recipe.tokenizer_digest)
+        check_backbone(
+            backbone,
+            recipe.backbone_digest,
+            recipe.tokenizer_digest,
+        )
         self._recipe = recipe
         self._task = task_of(recipe)
         self._lock = threading.Lock()
@@ -62,7 +66,11 @@ class Ensemble:
         for replica in serving:
             names = {s.index: f"shard{replica.shard}_stage{s.index}" for s in replica.stages}
             for stage in replica.stages:
-                self._staged.load(names[stage.index], stage.index, artifact(stage.digest))
+                self._staged.load(
+                    names[stage.index],
+                    stage.index,
+                    artifact(stage.digest),
+                )
             self._shards.append(ShardStages(names))
         if serving and recipe.adapter["kind"] in ONE_PASS_KINDS:
             self._batched = BatchedShards(self._staged, self._shards)

@@ -79,7 +79,12 @@ def _computed(device: str) -> Iterator[Tensor]:
     for number, (rows, inputs, outputs) in enumerate(_SHAPES):
         yield from _products(
             _values(rows, inputs, device=device, salt=number),
-            _values(outputs, inputs, device=device, salt=number + 100),
+            _values(
+                outputs,
+                inputs,
+                device=device,
+                salt=number + 100,
+            ),
         )
     for gradual in (False, True):
         yield from _trained_block(device, gradual)
@@ -111,7 +116,11 @@ def _trained_block(device: str, low: bool) -> Iterator[Tensor]:
     up = _values(_HIDDEN, _RANK, device=device, salt=9).requires_grad_()
     head = _values(_LABELS, _HIDDEN, device=device, salt=10).requires_grad_()
     trained = [words, down, up, head]
-    optimizer = torch.optim.AdamW(trained, lr=2e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        trained,
+        lr=2e-3,
+        weight_decay=0.01,
+    )
     ids = torch.arange(_BATCH * _TOKENS, device=device).reshape(_BATCH, _TOKENS) * 7 % _WORDS
     labels = torch.arange(_BATCH, device=device) % _LABELS
     for _ in range(_STEPS):
@@ -132,7 +141,11 @@ def _trained_block(device: str, low: bool) -> Iterator[Tensor]:
     yield from trained
 
 
-def _attention(states: Tensor, frozen: dict[str, Tensor], update: Tensor) -> Tensor:
+def _attention(
+    states: Tensor,
+    frozen: dict[str, Tensor],
+    update: Tensor,
+) -> Tensor:
     """Eager attention with a padded last token; `update`: what an adapter adds to the queries."""
 
     def heads(name: str, more: Tensor | float = 0.0) -> Tensor:
@@ -145,7 +158,14 @@ def _attention(states: Tensor, frozen: dict[str, Tensor], update: Tensor) -> Ten
         torch.arange(_TOKENS, device=states.device) == _TOKENS - 1, torch.finfo(scores.dtype).min
     )
     mixed = torch.softmax(scores, dim=-1, dtype=torch.float32) @ heads("value")
-    return _linear(mixed.transpose(1, 2).reshape(_BATCH, _TOKENS, _HIDDEN), frozen["out"])
+    return _linear(
+        mixed.transpose(1, 2).reshape(
+            _BATCH,
+            _TOKENS,
+            _HIDDEN,
+        ),
+        frozen["out"],
+    )
 
 
 def _linear(states: Tensor, weight: Tensor) -> Tensor:
@@ -161,7 +181,11 @@ def _pixels() -> numpy.ndarray:
     return (scaled - numpy.float32(0.485)) / numpy.float32(0.229)
 
 
-def _values(*shape: int, device: str, salt: int) -> Tensor:
+def _values(
+    *shape: int,
+    device: str,
+    salt: int,
+) -> Tensor:
     """A tensor of float32 between -1 and 1, all of them multiples of 2^-10: exact, so no kernel
     decides them."""
     count = math.prod(shape)

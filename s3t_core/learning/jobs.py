@@ -100,7 +100,12 @@ def describe(job: DescribeJob) -> Description:
 
     found = find_backbone(job.model)
     profile = numeric_profile(job.threads, job.device, found)
-    return Description(found.digest, found.tokenizer_digest, found.layers, profile)
+    return Description(
+        found.digest,
+        found.tokenizer_digest,
+        found.layers,
+        profile,
+    )
 
 
 def train(job: StageJob) -> StageOutcome:
@@ -110,7 +115,11 @@ def train(job: StageJob) -> StageOutcome:
     from s3t_core.learning.stage import numeric_profile, train_stage
 
     backbone = find_backbone(job.recipe.model)
-    check_backbone(backbone, job.recipe.backbone_digest, job.recipe.tokenizer_digest)
+    check_backbone(
+        backbone,
+        job.recipe.backbone_digest,
+        job.recipe.tokenizer_digest,
+    )
     threads, device = job.recipe.profile.threads, job.recipe.training["device"]
     profile = numeric_profile(threads, device, backbone)
     if profile != job.recipe.profile:
@@ -120,7 +129,13 @@ def train(job: StageJob) -> StageOutcome:
             "`s3t train` anew on this one"
         )
     held_out = (
-        sorted(read_verified(job.held_out.path, job.keys, job.held_out.digest))[: job.measured]
+        sorted(
+            read_verified(
+                job.held_out.path,
+                job.keys,
+                job.held_out.digest,
+            )
+        )[: job.measured]
         if (job.measured)
         else []
     )
@@ -135,7 +150,12 @@ def train(job: StageJob) -> StageOutcome:
         job.held_out.digest,
         job.max_memory,
     )
-    return StageOutcome(result.artifact, result.loss, result.accuracy, result.steps)
+    return StageOutcome(
+        result.artifact,
+        result.loss,
+        result.accuracy,
+        result.steps,
+    )
 
 
 def measure(job: MeasureJob) -> Score | None:
@@ -153,7 +173,13 @@ def measure(job: MeasureJob) -> Score | None:
     ensemble = Ensemble(
         find_backbone(job.recipe.model), job.recipe, job.release, job.store.get, job.max_memory
     )
-    return ensemble.score(read_verified(job.held_out.path, job.keys, job.held_out.digest))
+    return ensemble.score(
+        read_verified(
+            job.held_out.path,
+            job.keys,
+            job.held_out.digest,
+        )
+    )
 
 
 Job = DescribeJob | StageJob | MeasureJob

@@ -57,7 +57,12 @@ NAMES = frozenset(
     }
 )
 HARMLESS = frozenset(
-    {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}
+    {
+        "OMP_WAIT_POLICY",
+        "GOMP_SPINCOUNT",
+        "PYTORCH_ALLOC_CONF",
+        "PYTORCH_CUDA_ALLOC_CONF",
+    }
 )
 """How threads wait and how memory is kept: they may stay."""
 FIXED = {

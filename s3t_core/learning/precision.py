@@ -19,9 +19,18 @@ class LowPrecisionLinear(torch.nn.Linear):
     @classmethod
     def of(cls, linear: torch.nn.Linear) -> "LowPrecisionLinear":
         """The same layer in low precision; the weight is shared, not copied."""
-        made = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+        made = cls(
+            linear.in_features,
+            linear.out_features,
+            linear.bias is not None,
+            device="meta",
+        )
         made.weight, made.bias = linear.weight, linear.bias
-        made.register_buffer("low", linear.weight.detach().to(torch.bfloat16), persistent=False)
+        made.register_buffer(
+            "low",
+            linear.weight.detach().to(torch.bfloat16),
+            persistent=False,
+        )
         return made
 
     def forward(self, input: Tensor) -> Tensor:
@@ -36,4 +45,8 @@ def lower_precision(model: torch.nn.Module) -> None:
     for name, module in list(stack.named_modules()):
         if type(module) is torch.nn.Linear:
             parent, _, last = name.rpartition(".")
-            setattr(stack.get_submodule(parent), last, LowPrecisionLinear.of(module))
+            setattr(
+                stack.get_submodule(parent),
+                last,
+                LowPrecisionLinear.of(module),
+            )

@@ -100,7 +100,11 @@ class Recipe:
     def seed(self, shard: int, prefix: Sequence) -> int:
         """The stage's own seed: from the shard and the slices it sees, never from the replica's
         number (hazard 9)."""
-        place = {"seed": self.training["seed"], "shard": shard, "prefix": list(prefix)}
+        place = {
+            "seed": self.training["seed"],
+            "shard": shard,
+            "prefix": list(prefix),
+        }
         return int(digest_of(place)[:12], 16)
 
     def stage_key(
@@ -175,7 +179,14 @@ class StageSpec:
 
     def record(self, digest: str, run_id: str = "") -> StageRecord:
         """The spec once trained to `digest`."""
-        return StageRecord(self.key, digest, self.shard, self.prefix, self.slice_digests, run_id)
+        return StageRecord(
+            self.key,
+            digest,
+            self.shard,
+            self.prefix,
+            self.slice_digests,
+            run_id,
+        )
 
 
 @dataclass(frozen=True)
@@ -198,7 +209,11 @@ class Wanted:
     stages: tuple[StageSpec, ...]
 
 
-def wanted(recipe: Recipe, sequences: list[Sequence], dataset: DatasetVersion) -> Wanted:
+def wanted(
+    recipe: Recipe,
+    sequences: list[Sequence],
+    dataset: DatasetVersion,
+) -> Wanted:
     """What should exist for `dataset`: m·B replicas, shared prefixes once. A stage that no row
     feeds is void."""
     replicas: list[WantedReplica] = []

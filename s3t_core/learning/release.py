@@ -42,7 +42,12 @@ def check_one_recipe(release: Release, recipe: Recipe) -> None:
             replica.stages[0].index - 1 if replica.stages else 0
         )  # void
         for stage in replica.stages:
-            expected = recipe.stage_key(stage.shard, stage.prefix, stage.slice_digests, earlier)
+            expected = recipe.stage_key(
+                stage.shard,
+                stage.prefix,
+                stage.slice_digests,
+                earlier,
+            )
             if stage.key != expected:
                 raise GuaranteeError(
                     "expected every stage of a release to be of its one recipe and numeric "

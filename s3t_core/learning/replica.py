@@ -62,14 +62,23 @@ class StagedModel:
             warnings.simplefilter(
                 "ignore"
             )  # peft warns of several adapters: here that is the point
-            inject_adapter_in_model(config, self.model, adapter_name=name)
+            inject_adapter_in_model(
+                config,
+                self.model,
+                adapter_name=name,
+            )
         self.heads[name] = self.task.head(self.hidden).to(self.split.device)
         self._adapted[name] = targets
         self.model.requires_grad_(False)
         self.heads.requires_grad_(False)
         self.model.eval()
 
-    def load(self, name: str, block: int, artifact: bytes) -> None:
+    def load(
+        self,
+        name: str,
+        block: int,
+        artifact: bytes,
+    ) -> None:
         """Attach a trained stage. Raises ArtifactError unless it holds exactly the tensors the
         stage has."""
         self.attach(name, block)
@@ -84,7 +93,11 @@ class StagedModel:
         adapter = {
             k.removeprefix(_ADAPTER): v for k, v in tensors.items() if k.startswith(_ADAPTER)
         }
-        set_peft_model_state_dict(self.model, adapter, adapter_name=name)
+        set_peft_model_state_dict(
+            self.model,
+            adapter,
+            adapter_name=name,
+        )
         head = {k.removeprefix(_HEAD): v for k, v in tensors.items() if k.startswith(_HEAD)}
         self.heads[name].load_state_dict(head)
         if self.dump(name) != save_tensors(tensors):
@@ -122,7 +135,11 @@ class StagedModel:
         return chosen
 
     def logits(
-        self, name: str, batch: Batch, layer: int = 0, entering: Tensor | None = None
+        self,
+        name: str,
+        batch: Batch,
+        layer: int = 0,
+        entering: Tensor | None = None,
     ) -> Tensor:
         """What the head `name` makes under the active adapters: ids and mask (rows, tokens) ->
         (rows, outputs). With the states that enter `layer`, (rows, tokens, hidden), what lies below
@@ -134,11 +151,20 @@ class StagedModel:
         )
         return self.classify(name, states, batch)
 
-    def classify(self, name: str, states: Tensor, batch: Batch) -> Tensor:
+    def classify(
+        self,
+        name: str,
+        states: Tensor,
+        batch: Batch,
+    ) -> Tensor:
         """What the head `name` makes of the last states of a batch: (rows, tokens, hidden) ->
         (rows, outputs)."""
         mask = batch.get("attention_mask", torch.ones(states.shape[:2], dtype=torch.long))
-        features = pool(states, mask.to(states.device), self.recipe.training["pooling"])
+        features = pool(
+            states,
+            mask.to(states.device),
+            self.recipe.training["pooling"],
+        )
         result: Tensor = self.heads[name](features)
         return result
 
@@ -172,7 +198,11 @@ def _adapters_of(layer: Any) -> list[str]:
     )
 
 
-def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+def pool(
+    states: Tensor,
+    mask: Tensor,
+    pooling: str,
+) -> Tensor:
     """(rows, tokens, hidden) -> (rows, hidden)."""
     if pooling == "cls":
         return states[:, 0]

@@ -43,7 +43,11 @@ class SplitBackbone:
         return self._run(batch)
 
     def entering(
-        self, batch: Batch, layers: Iterable[int], first: int = 0, states: Tensor | None = None
+        self,
+        batch: Batch,
+        layers: Iterable[int],
+        first: int = 0,
+        states: Tensor | None = None,
     ) -> dict[int, Tensor]:
         """The states that enter each of some layers, (rows, tokens, hidden); nothing above the
         highest is computed, and nothing below `first` where the states that enter that are
@@ -57,7 +61,12 @@ class SplitBackbone:
         self._whole()
         return found
 
-    def resumed(self, batch: Batch, layer: int, states: Tensor) -> Tensor:
+    def resumed(
+        self,
+        batch: Batch,
+        layer: int,
+        states: Tensor,
+    ) -> Tensor:
         """The last states, computed from those that enter `layer`: equal to `states(batch)` where
         they are its own."""
         if not self.resumes(batch):
@@ -86,7 +95,11 @@ class SplitBackbone:
                 whole = self.states(row)
                 self._resumes = True
                 try:
-                    again = self.resumed(row, middle, self.entering(row, [middle])[middle])
+                    again = self.resumed(
+                        row,
+                        middle,
+                        self.entering(row, [middle])[middle],
+                    )
                     self._resumes = torch.equal(whole, again)
                 except (ValueError, TypeError, IndexError, AttributeError):
                     self._resumes = False

@@ -51,7 +51,11 @@ class StageResult:
     steps: int
 
 
-def numeric_profile(threads: int, device: str, backbone: Backbone) -> NumericProfile:
+def numeric_profile(
+    threads: int,
+    device: str,
+    backbone: Backbone,
+) -> NumericProfile:
     """The profile of this process, with stages trained on `threads` threads. Raises UsageError
     without the device."""
     import accelerate
@@ -94,7 +98,14 @@ def _pillow(reads_images: bool) -> str:
 def _vendor() -> str:
     """The maker of the CPU as Linux names it, "" where nothing tells it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (
+            Path("/proc/cpuinfo")
+            .read_text(
+                encoding="utf-8",
+                errors="replace",
+            )
+            .splitlines()
+        )
     except OSError:
         return ""
     found = [
@@ -168,7 +179,11 @@ class _StageReader:
     """Rows to items, targets and the frozen states that enter `layer`."""
 
     def __init__(
-        self, staged: StagedModel, reader: Reader, activations: Activations, layer: int
+        self,
+        staged: StagedModel,
+        reader: Reader,
+        activations: Activations,
+        layer: int,
     ) -> None:
         self.layer = layer
         self.reader = reader
@@ -190,7 +205,11 @@ class _StageReader:
         return replace(encoded, states=[found.row(i) for i in range(len(rows))])
 
 
-def batch_layout(lengths: list[int], batch_size: int, generator: random.Random) -> list[list[int]]:
+def batch_layout(
+    lengths: list[int],
+    batch_size: int,
+    generator: random.Random,
+) -> list[list[int]]:
     """One epoch's batches as row indices: shuffled, with rows of like length together. Depends on
     these rows alone."""
     order = list(range(len(lengths)))
@@ -204,7 +223,13 @@ def batch_layout(lengths: list[int], batch_size: int, generator: random.Random) 
     return batches
 
 
-def _fit(staged: StagedModel, name: str, rows: Encoded, seed: int, layer: int) -> tuple[float, int]:
+def _fit(
+    staged: StagedModel,
+    name: str,
+    rows: Encoded,
+    seed: int,
+    layer: int,
+) -> tuple[float, int]:
     training = staged.recipe.training
     parameters = staged.trainable(name)
     optimizer = torch.optim.AdamW(
@@ -227,7 +252,11 @@ def _fit(staged: StagedModel, name: str, rows: Encoded, seed: int, layer: int) -
     losses: list[float] = []
     for _ in range(training["epochs"]):
         losses = []
-        for indices in batch_layout(rows.lengths, training["batch_size"], generator):
+        for indices in batch_layout(
+            rows.lengths,
+            training["batch_size"],
+            generator,
+        ):
             batch, states, targets = rows.batch(indices)
             made = staged.logits(name, batch, layer, states)
             loss = staged.task.loss(made, targets.to(staged.split.device))
@@ -253,7 +282,12 @@ def _rate(step: int, total: int) -> float:
 
 
 @torch.inference_mode()
-def _accuracy(staged: StagedModel, name: str, rows: Encoded, layer: int) -> float:
+def _accuracy(
+    staged: StagedModel,
+    name: str,
+    rows: Encoded,
+    layer: int,
+) -> float:
     order = sorted(range(len(rows.targets)), key=lambda i: rows.lengths[i])
     right = 0
     for start in range(0, len(order), 32):

@@ -92,7 +92,13 @@ class StageStore:
         self.blobs.write(f"{digest}{_ARTIFACT}", artifact)
         self.blobs.write(
             f"{digest}{_SIDECAR}",
-            canonical_json({"digest": digest, "key": key, "seal": self._seal(key, digest)}),
+            canonical_json(
+                {
+                    "digest": digest,
+                    "key": key,
+                    "seal": self._seal(key, digest),
+                }
+            ),
         )
         return digest
 

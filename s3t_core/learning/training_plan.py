@@ -66,7 +66,15 @@ def plan_training(
             unrecorded.append(spec.record(stored[spec.key]))
         else:
             missing.append(spec)
-    return TrainingPlan(recipe, dataset, plan, recorded, present, tuple(unrecorded), tuple(missing))
+    return TrainingPlan(
+        recipe,
+        dataset,
+        plan,
+        recorded,
+        present,
+        tuple(unrecorded),
+        tuple(missing),
+    )
 
 
 def replicas_with(plan: Wanted, done: Mapping[str, StageRecord]) -> tuple[Replica, ...]:
@@ -80,7 +88,14 @@ def replicas_with(plan: Wanted, done: Mapping[str, StageRecord]) -> tuple[Replic
                 break
             if key is not None:
                 stages.append(done[key])
-        found.append(Replica(replica.shard, replica.number, replica.sequence, tuple(stages)))
+        found.append(
+            Replica(
+                replica.shard,
+                replica.number,
+                replica.sequence,
+                tuple(stages),
+            )
+        )
     return tuple(found)
 
 
@@ -108,7 +123,9 @@ def is_complete(release: Release, dataset: DatasetVersion) -> bool:
 
 
 def has_moved(
-    dataset: DatasetVersion | None, stages: Mapping[str, StageRecord], spec: StageSpec
+    dataset: DatasetVersion | None,
+    stages: Mapping[str, StageRecord],
+    spec: StageSpec,
 ) -> bool:
     """Whether what one stage sees, or builds on, is no longer there: a slice of another content in
     the present data, or a stage that is not recorded any more."""

@@ -54,7 +54,12 @@ def _zip_entries(source: Source, behind_others: bool) -> Iterator[Part]:
         )
         source.file.seek(0)
         begin = begin or 4 * (source.file.read(4) in _MARKS)
-        _check_covered(source.file, entries, begin, archive.start_dir)
+        _check_covered(
+            source.file,
+            entries,
+            begin,
+            archive.start_dir,
+        )
         yield archive.comment
         for entry in entries:
             yield b"\n".join(
@@ -89,7 +94,11 @@ def _entry_pieces(file: IO[bytes], entry: zipfile.ZipInfo) -> Iterator[bytes]:
         inflater.decompress(read_exactly(file, 5) + _lzma_size(entry))
         left -= 5
     while left or not inflater.eof:
-        waits = getattr(inflater, "needs_input", not getattr(inflater, "unconsumed_tail", b""))
+        waits = getattr(
+            inflater,
+            "needs_input",
+            not getattr(inflater, "unconsumed_tail", b""),
+        )
         fresh = read_exactly(file, min(left, CHUNK_BYTES)) if waits else b""
         left -= len(fresh)
         if waits and not fresh:
@@ -137,7 +146,10 @@ _INFLATERS: dict[int, Callable[[zipfile.ZipInfo], Any]] = {
 
 
 def _check_covered(
-    file: IO[bytes], entries: list[zipfile.ZipInfo], at: int, directory: int
+    file: IO[bytes],
+    entries: list[zipfile.ZipInfo],
+    at: int,
+    directory: int,
 ) -> None:
     """That from `at` on entries, directory and its end are all: what was deleted from an archive
     may lie between."""
@@ -157,7 +169,12 @@ def _check_covered(
         raise Undecodable("zip: bytes after its end")
 
 
-def _check_gap(file: IO[bytes], begin: int, end: int, entry: zipfile.ZipInfo | None) -> None:
+def _check_gap(
+    file: IO[bytes],
+    begin: int,
+    end: int,
+    entry: zipfile.ZipInfo | None,
+) -> None:
     """That nothing stands behind an entry but its size and checksum once more, where it says so (a
     data descriptor)."""
     if begin == end:

@@ -97,7 +97,10 @@ class Pages:
     that order, and what lies between pages there (decoding.logs)."""
 
     def __init__(
-        self, database: IO[bytes], log: IO[bytes] | None, journal: IO[bytes] | None
+        self,
+        database: IO[bytes],
+        log: IO[bytes] | None,
+        journal: IO[bytes] | None,
     ) -> None:
         database.seek(0)
         header = database.read(100)
@@ -109,7 +112,14 @@ class Pages:
         """So many bytes of a long cell stand in its first page (1.6 of the file format)."""
         count = database.seek(0, io.SEEK_END) // self.size
         self._places = [
-            Place(n + 1, database, n * self.size, self.size, whole=True) for n in range(count)
+            Place(
+                n + 1,
+                database,
+                n * self.size,
+                self.size,
+                whole=True,
+            )
+            for n in range(count)
         ]
         self._in_file = count
         self._places += places_in_log(log, self.size) if log else ()
@@ -162,7 +172,12 @@ class Pages:
         data = place.read()
         return data[: self._usable] if place.whole else data
 
-    def runs(self, index: int, begin: int, most: int) -> Iterator[list[tuple[int, int, int]]]:
+    def runs(
+        self,
+        index: int,
+        begin: int,
+        most: int,
+    ) -> Iterator[list[tuple[int, int, int]]]:
         """Where the cell that goes on at `begin` of a page may lie: (page, begin, end), one after
         the other. Its first page has `most` bytes of it at most."""
         page = self[index]
@@ -182,7 +197,12 @@ class Pages:
                     seen.append(rest)
                     yield [(index, first, last), *rest]
 
-    def _chain(self, index: int, number: int, policy: int) -> list[tuple[int, int, int]]:
+    def _chain(
+        self,
+        index: int,
+        number: int,
+        policy: int,
+    ) -> list[tuple[int, int, int]]:
         """The pages that a cell goes on in, from page `number` to the one that names no other; []
         where that fails."""
         found: list[tuple[int, int, int]] = []
@@ -201,7 +221,12 @@ class Pages:
             self._nexts[index] = int.from_bytes(self._places[index].read()[:4], "big")
         return self._nexts[index]
 
-    def _nearest(self, index: int, number: int, policy: int) -> int | None:
+    def _nearest(
+        self,
+        index: int,
+        number: int,
+        policy: int,
+    ) -> int | None:
         """Which of the pages of this number belongs to the page at `index`."""
         first = self._in_file
         preferred: tuple[Callable[[int], bool], ...] = (
@@ -393,11 +418,21 @@ _INFLATERS: dict[str, Callable[[], Any]] = {
 
 def _inflated(inflater: Any, data: bytes) -> Found:
     out = at = 0
-    with suppress(zlib.error, lzma.LZMAError, OSError, EOFError, ValueError):
+    with suppress(
+        zlib.error,
+        lzma.LZMAError,
+        OSError,
+        EOFError,
+        ValueError,
+    ):
         for at in range(0, len(data), _STEP):
             out += len(inflater.decompress(data[at : at + _STEP]))
             if inflater.eof:
-                return Found(min(at + _STEP, len(data)) - len(inflater.unused_data), at, out)
+                return Found(
+                    min(at + _STEP, len(data)) - len(inflater.unused_data),
+                    at,
+                    out,
+                )
         return Found(None, len(data), out)
     return Found(None, at + _STEP, out)
 
@@ -482,7 +517,13 @@ def _as_far(kind: str, data: bytes) -> Iterator[bytes]:
         inflater = _INFLATERS[kind]()
     else:
         return
-    with suppress(zlib.error, lzma.LZMAError, OSError, EOFError, ValueError):
+    with suppress(
+        zlib.error,
+        lzma.LZMAError,
+        OSError,
+        EOFError,
+        ValueError,
+    ):
         for at in range(0, len(data), _STEP):
             if inflater.eof:
                 break

@@ -193,14 +193,39 @@ _KINDS = (
     Kind("Parquet", _begins(b"PAR1"), decode_parquet),
     Kind("gzip", is_gzip, decode_gzip),
     Kind(
-        "zip", _begins(b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04"), decode_zip
+        "zip",
+        _begins(
+            b"PK\x03\x04",
+            b"PK\x05\x06",
+            b"PK\x07\x08",
+            b"PK00PK\x03\x04",
+        ),
+        decode_zip,
     ),
-    Kind("zstd", _begins(b"\x28\xb5\x2f\xfd"), decode_by_arrow("zstd")),
-    Kind("lz4", _begins(b"\x04\x22\x4d\x18"), decode_by_arrow("lz4")),
-    Kind("skippable frame", is_skippable, decode_after_skippable),
+    Kind(
+        "zstd",
+        _begins(b"\x28\xb5\x2f\xfd"),
+        decode_by_arrow("zstd"),
+    ),
+    Kind(
+        "lz4",
+        _begins(b"\x04\x22\x4d\x18"),
+        decode_by_arrow("lz4"),
+    ),
+    Kind(
+        "skippable frame",
+        is_skippable,
+        decode_after_skippable,
+    ),
     Kind("bzip2", is_bzip2, decode_bzip2),
     Kind("xz", _begins(b"\xfd7zXZ\0"), decode_xz),
-    Kind("SQLite", _begins(SQLITE_MAGIC), decode_sqlite, packed=False, beside=True),
+    Kind(
+        "SQLite",
+        _begins(SQLITE_MAGIC),
+        decode_sqlite,
+        packed=False,
+        beside=True,
+    ),
     Kind(
         "SQLite log",
         _begins(*LOG_MAGIC, JOURNAL_MAGIC),
@@ -208,20 +233,64 @@ _KINDS = (
         packed=False,
         beside=True,
     ),
-    Kind("Arrow file", _begins(b"ARROW1\0\0"), decode_arrow_file, packed=False),
-    Kind("Arrow stream", _is_arrow_stream, decode_arrow_stream, packed=False),
+    Kind(
+        "Arrow file",
+        _begins(b"ARROW1\0\0"),
+        decode_arrow_file,
+        packed=False,
+    ),
+    Kind(
+        "Arrow stream",
+        _is_arrow_stream,
+        decode_arrow_stream,
+        packed=False,
+    ),
     Kind("tar", _is_tar, decode_tar, packed=False),
-    Kind("git pack", _begins(b"PACK\0\0\0\x02", b"PACK\0\0\0\x03"), decode_git_pack, theirs=True),
-    Kind("git reftable", _begins(b"REFT\1", b"REFT\2"), _sealed("git reftable")),
-    Kind("git bundle", _begins(b"# v2 git bundle\n", b"# v3 git bundle\n"), _sealed("git bundle")),
-    Kind("encrypted Parquet", _begins(b"PARE"), _sealed("encrypted Parquet")),
-    Kind("Feather 1", _begins(b"FEA1"), _sealed("Feather 1")),
-    Kind("7z", _begins(b"7z\xbc\xaf\x27\x1c"), _sealed("7z")),
+    Kind(
+        "git pack",
+        _begins(b"PACK\0\0\0\x02", b"PACK\0\0\0\x03"),
+        decode_git_pack,
+        theirs=True,
+    ),
+    Kind(
+        "git reftable",
+        _begins(b"REFT\1", b"REFT\2"),
+        _sealed("git reftable"),
+    ),
+    Kind(
+        "git bundle",
+        _begins(b"# v2 git bundle\n", b"# v3 git bundle\n"),
+        _sealed("git bundle"),
+    ),
+    Kind(
+        "encrypted Parquet",
+        _begins(b"PARE"),
+        _sealed("encrypted Parquet"),
+    ),
+    Kind(
+        "Feather 1",
+        _begins(b"FEA1"),
+        _sealed("Feather 1"),
+    ),
+    Kind(
+        "7z",
+        _begins(b"7z\xbc\xaf\x27\x1c"),
+        _sealed("7z"),
+    ),
     Kind("rar", _begins(b"Rar!\x1a\x07"), _sealed("rar")),
-    Kind("HDF5", _begins(b"\x89HDF\r\n\x1a\n"), _sealed("HDF5")),
+    Kind(
+        "HDF5",
+        _begins(b"\x89HDF\r\n\x1a\n"),
+        _sealed("HDF5"),
+    ),
     Kind("Avro", _begins(b"Obj\x01"), _sealed("Avro")),
     Kind("ORC", _is_orc, _sealed("ORC")),
-    Kind("safetensors", _is_safetensors, decode_safetensors, sure=False),
+    Kind(
+        "safetensors",
+        _is_safetensors,
+        decode_safetensors,
+        sure=False,
+    ),
     Kind(
         "UTF-32",
         _begins(b"\xff\xfe\0\0", b"\0\0\xfe\xff"),
@@ -232,9 +301,31 @@ _KINDS = (
     Kind(
         "UTF-16", _begins(b"\xff\xfe", b"\xfe\xff"), decode_as("utf-16"), packed=False, sure=False
     ),
-    Kind("lzma", is_lzma, decode_lzma, packed=False, sure=False),
-    Kind("zlib", is_zlib, decode_zlib, packed=False, sure=False),
+    Kind(
+        "lzma",
+        is_lzma,
+        decode_lzma,
+        packed=False,
+        sure=False,
+    ),
+    Kind(
+        "zlib",
+        is_zlib,
+        decode_zlib,
+        packed=False,
+        sure=False,
+    ),
 )
-_ZIP_BEHIND = Kind("zip behind other bytes", lambda _: False, decode_zip_behind, packed=False)
-GIT_LOOSE = Kind("git object", lambda _: False, decode_git_loose, theirs=True)
+_ZIP_BEHIND = Kind(
+    "zip behind other bytes",
+    lambda _: False,
+    decode_zip_behind,
+    packed=False,
+)
+GIT_LOOSE = Kind(
+    "git object",
+    lambda _: False,
+    decode_git_loose,
+    theirs=True,
+)
 """An object that git keeps under its own name: known by that name, not by its bytes."""

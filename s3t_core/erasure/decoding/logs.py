@@ -86,7 +86,13 @@ def places_in_journal(journal: IO[bytes], size: int) -> Iterator[Place]:
             begin, behind = at + RECORD_HEADER, at + RECORD_HEADER + size + _CHECKSUM
             record = _at(journal, begin, size + _CHECKSUM)
             if begin < end:
-                yield Place(number, journal, begin, min(size, end - begin), len(record) >= size)
+                yield Place(
+                    number,
+                    journal,
+                    begin,
+                    min(size, end - begin),
+                    len(record) >= size,
+                )
             if behind <= end:
                 told = _nonce_of(record)
                 nonce = told if is_zeroed and at == _SECTOR else nonce
@@ -111,7 +117,10 @@ def _nonce_of(record: bytes) -> int:
 
 
 def _between(
-    file: IO[bytes], sure: Iterable[tuple[int, int]], end: int, size: int
+    file: IO[bytes],
+    sure: Iterable[tuple[int, int]],
+    end: int,
+    size: int,
 ) -> Iterator[Place]:
     """What is in none of these pages and not zero."""
     before = 0
@@ -123,6 +132,10 @@ def _between(
         before = behind
 
 
-def _at(file: IO[bytes], at: int, size: int) -> bytes:
+def _at(
+    file: IO[bytes],
+    at: int,
+    size: int,
+) -> bytes:
     file.seek(at)
     return file.read(size)

@@ -126,7 +126,11 @@ def bytes_of(value: object) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, list | dict | tuple):
-        return json.dumps(value, default=_in_json, ensure_ascii=False).encode("utf-8", "replace")
+        return json.dumps(
+            value,
+            default=_in_json,
+            ensure_ascii=False,
+        ).encode("utf-8", "replace")
     return b"" if value is None else str(value).encode()
 
 
@@ -169,11 +173,18 @@ none."""
 Decoder = Callable[[Source], Iterator[Part]]
 
 
-def spooled(head: bytes, stream: Readable, temporary: Path | None) -> IO[bytes]:
+def spooled(
+    head: bytes,
+    stream: Readable,
+    temporary: Path | None,
+) -> IO[bytes]:
     """A stream that began with `head`, as a file that can seek and has no name: in memory while it
     is small. Raises StorageError, and Undecodable where the stream does."""
     folder = str(temporary) if temporary else None
-    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=folder)  # noqa: SIM115  # the caller closes it
+    file = tempfile.SpooledTemporaryFile(  # noqa: SIM115  # the caller closes it
+        max_size=_IN_MEMORY,
+        dir=folder,
+    )
     try:
         file.write(head)
         while chunk := stream.read(CHUNK_BYTES):

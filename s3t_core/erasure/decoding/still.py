@@ -37,7 +37,10 @@ def held_still(path: Path, temporary: Path | None) -> Iterator[Path]:
     """A copy of a database, in `temporary`, with the log and the journal beside it, made while
     nobody else could write to them; `path` itself where nobody may keep others from writing to it.
     Raises Undecodable where somebody else keeps everybody from it."""
-    with tempfile.TemporaryDirectory(dir=temporary, prefix="scan-") as folder:
+    with tempfile.TemporaryDirectory(
+        dir=temporary,
+        prefix="scan-",
+    ) as folder:
         copy = Path(folder) / "copy.db"
         try:
             _copy(path, copy)
@@ -56,7 +59,12 @@ def _copy(path: Path, copy: Path) -> None:
     with (
         open_regular(path) as database,
         contextlib.closing(
-            sqlite3.connect(uri, uri=True, timeout=_PATIENCE_SECONDS, isolation_level=None)
+            sqlite3.connect(
+                uri,
+                uri=True,
+                timeout=_PATIENCE_SECONDS,
+                isolation_level=None,
+            )
         ) as connection,
     ):
         connection.execute("BEGIN IMMEDIATE")

@@ -108,7 +108,11 @@ def zlib_pieces(file: IO[bytes]) -> Iterator[bytes]:
 def _inflated(begin: bytes, inflater: Any) -> int:
     """How many bytes come out before the error."""
     size = 0
-    with contextlib.suppress(zlib.error, lzma.LZMAError, EOFError):
+    with contextlib.suppress(
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+    ):
         for at in range(len(begin)):
             if inflater.eof:
                 break

@@ -75,7 +75,10 @@ def decode_parquet(source: Source) -> Iterator[Part]:
         told = file.metadata.metadata or {}
         yield b"\n".join([*told, *told.values(), *_told_by(file.schema_arrow)])
         _check_covered(source)
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
+        for batch in file.iter_batches(
+            batch_size=_BATCH_ROWS,
+            use_threads=False,
+        ):
             yield from _batch(batch)
 
 
@@ -117,7 +120,12 @@ def _told_places(source: Source, chunk: Struct) -> list[tuple[int, int]]:
     return places
 
 
-def _check_pages(source: Source, begin: int, size: int, values: int) -> None:
+def _check_pages(
+    source: Source,
+    begin: int,
+    size: int,
+    values: int,
+) -> None:
     """That these bytes are pages with so many values: whoever reads a column stops at its last
     value."""
     at, end, found = begin, begin + size, 0
@@ -129,7 +137,11 @@ def _check_pages(source: Source, begin: int, size: int, values: int) -> None:
         raise Undecodable("Parquet: pages with other values than its footer says")
 
 
-def _page_header(source: Source, at: int, left: int) -> tuple[int, Struct]:
+def _page_header(
+    source: Source,
+    at: int,
+    left: int,
+) -> tuple[int, Struct]:
     """How long the header of a page is, and what it says: statistics in it may be long."""
     for size in (_PAGE_HEADER_BYTES, left):
         reader = Reader(_at(source, at, min(size, left)))
@@ -139,12 +151,20 @@ def _page_header(source: Source, at: int, left: int) -> tuple[int, Struct]:
     raise Undecodable("Parquet: no page where one should be")
 
 
-def _at(source: Source, at: int, size: int) -> bytes:
+def _at(
+    source: Source,
+    at: int,
+    size: int,
+) -> bytes:
     source.file.seek(at)
     return source.file.read(size)
 
 
-def _want_zeros(source: Source, begin: int, end: int) -> None:
+def _want_zeros(
+    source: Source,
+    begin: int,
+    end: int,
+) -> None:
     """That nothing stands there but padding."""
     source.file.seek(begin)
     while begin < end:
@@ -239,7 +259,10 @@ def _beside(source: Source, suffix: str) -> Iterator[IO[bytes] | None]:
 
 
 def _queried(source: Source) -> Iterator[Part]:
-    with tempfile.TemporaryDirectory(dir=source.temporary, prefix="scan-") as folder:
+    with tempfile.TemporaryDirectory(
+        dir=source.temporary,
+        prefix="scan-",
+    ) as folder:
         path = source.path or _copy(source, Path(folder))
         _check_whole_pages(path)
         try:
