@@ -26,7 +26,7 @@ class _Other(Exception):
     """A value that Python spells otherwise, or not at all."""
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> object:
     """`value` with whole floats as integers. Raises _Other."""
     kind = type(value)
     if kind is str or kind is bool or value is None:

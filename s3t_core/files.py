@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from filelock import FileLock
 
@@ -235,7 +235,7 @@ def _remove_all(doomed: Path) -> None:
             doomed.unlink(missing_ok=True)
         return
 
-    def open_up(_: Any, failed: str, __: Any) -> None:
+    def open_up(_: object, failed: str, __: object) -> None:
         """So that the next try may list and change what is in the way, within what is doomed."""
         for folder in (Path(failed), Path(failed).parent):
             with contextlib.suppress(OSError):

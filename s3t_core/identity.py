@@ -97,7 +97,7 @@ def _moment(value: datetime.datetime) -> str:
     return value.astimezone(datetime.UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
-def _refused(what: str) -> Callable[[Any], str]:
+def _refused(what: str) -> Callable[[object], str]:
     def refuse(_: object) -> str:
         raise NotAnId(what)
 

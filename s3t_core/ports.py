@@ -4,7 +4,7 @@ with fakes."""
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from s3t_core.domain import DatasetVersion, DeletionRequest, Release, RowCounts, Score, SliceId
 from s3t_core.erasure.events import LedgerEvent
@@ -250,7 +250,7 @@ class Registry(Protocol):
     def publish(
         self,
         release: Release,
-        recipe: dict[str, Any],
+        recipe: dict[str, object],
         tags: Mapping[str, str],
         files_digest: str = "",
     ) -> Published:
@@ -309,7 +309,7 @@ class Residue(Protocol):
 class Evaluator(Protocol):
     """Measures a release."""
 
-    def score(self, release: Release, recipe: dict[str, Any]) -> Score | None:
+    def score(self, release: Release, recipe: dict[str, object]) -> Score | None:
         """The score on the held-out rows that are there now; None without rows or without a live
         shard."""
 
@@ -317,7 +317,7 @@ class Evaluator(Protocol):
 class Budget(Protocol):
     """The deletion-rate budget."""
 
-    def document(self, state: State) -> dict[str, Any] | None:
+    def document(self, state: State) -> dict[str, object] | None:
         """Where it stands, as JSON values, which certificates have; None before there is a
         release."""
 

@@ -5,7 +5,7 @@ from typing import Any
 from s3t_core.domain import Release, Replica, StageRecord
 
 
-def release_to_json(release: Release) -> dict[str, Any]:
+def release_to_json(release: Release) -> dict[str, object]:
     """A release as JSON values."""
     return {
         "id": release.release_id,
@@ -39,7 +39,7 @@ def release_from_json(value: dict[str, Any]) -> Release:
     )
 
 
-def stage_to_json(stage: StageRecord) -> dict[str, Any]:
+def stage_to_json(stage: StageRecord) -> dict[str, object]:
     """A stage record as JSON values."""
     return {
         "key": stage.key,

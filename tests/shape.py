@@ -55,7 +55,7 @@ class Shape:
 LIMITS = {
     "s3t_core": Shape(
         nodes_per_line=8.0,
-        any_in_signatures=7.1,
+        any_in_signatures=3.3,
         complexity=11,
         function_lines=61,
         file_lines=725,
@@ -64,7 +64,7 @@ LIMITS = {
     ),
     "flows": Shape(
         nodes_per_line=7.72,
-        any_in_signatures=6.9,
+        any_in_signatures=4.7,
         complexity=11,
         function_lines=68,
         file_lines=856,

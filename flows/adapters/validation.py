@@ -85,7 +85,7 @@ class RowValidator:
             refused, {"texts that stand in more than one row": len(repeated[0]) if repeated else 0}
         )
 
-    def _failures(self, frame: pd.DataFrame, suite: Any) -> list[tuple[str, list[int]]]:
+    def _failures(self, frame: pd.DataFrame, suite: object) -> list[tuple[str, list[int]]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             batch = self._batch.get_batch(batch_parameters={"dataframe": frame})

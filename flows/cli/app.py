@@ -499,7 +499,7 @@ def _render_check(d: dict[str, Any]) -> list[str]:
     return [*lines, f"{_render_take(d)} Nothing was changed."]
 
 
-def _render_take(d: dict[str, Any]) -> str:
+def _render_take(d: dict[str, object]) -> str:
     if not d["takes"]:
         return "An ingest would refuse it."
     what = "it" if d["admitted"] == d["rows"] else f"{d['admitted']} of {d['rows']} rows"

@@ -45,7 +45,7 @@ _MARKER = "made-by-s3t-demo"
 _RESULT = Path(__file__).parents[2] / "data.dvc"
 
 
-def run_demo(folder: Path, console: "Console") -> dict[str, Any]:
+def run_demo(folder: Path, console: "Console") -> dict[str, object]:
     """Run every step in `folder`, which is made anew. Returns the numbers that the closing screen
     shows."""
     started = time.monotonic()
@@ -151,7 +151,7 @@ def _erase(
     return erased
 
 
-def _verify(say: "_Speaker", folder: Path) -> dict[str, Any]:
+def _verify(say: "_Speaker", folder: Path) -> dict[str, object]:
     say.step(
         "6. Verify",
         "Each certificate is signed; checking needs the public key and nothing else of the system.",

@@ -55,7 +55,7 @@ class Returned:
 class QuietFlow(Flow[..., Any]):
     """A flow of which Prefect learns no more than the first lines here say."""
 
-    def serialize_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
+    def serialize_parameters(self, parameters: dict[str, object]) -> dict[str, object]:
         """As Prefect keeps them."""
         plain = {
             k: v if k in _TOLD or isinstance(v, bool | int | float) else KEPT
@@ -93,7 +93,7 @@ class QuietTask(Task[..., Any]):
         raise error
 
 
-def _opened(result: Any) -> Any:
+def _opened(result: object) -> object:
     return result.value if isinstance(result, Returned) else result
 
 

@@ -8,7 +8,7 @@ watches (flows.supervisor.serving, watching) takes such runs out; Prefect plans 
 import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -53,7 +53,7 @@ def _second_time(deployment: "DeploymentResponse") -> datetime | None:
     return sorted(dates)[1] if dates else None
 
 
-def _planned(client: "SyncPrefectClient", deployment: Any) -> "list[FlowRun]":
+def _planned(client: "SyncPrefectClient", deployment: object) -> "list[FlowRun]":
     """What Prefect planned of a deployment by itself and has not begun."""
     from prefect.client.schemas.filters import (
         DeploymentFilter,

@@ -32,7 +32,7 @@ _YOUNG = timedelta(seconds=120)
 
 
 @flow(name="watch")
-def watch(workspace: str, young_seconds: float = _YOUNG.total_seconds()) -> dict[str, Any]:
+def watch(workspace: str, young_seconds: float = _YOUNG.total_seconds()) -> dict[str, object]:
     """Mark lost runs, start an erase run where one cannot wait. Returns how many, and why."""
     opened = enter(Path(workspace))
     take_out_far_runs([*_WATCHED, AUDIT])

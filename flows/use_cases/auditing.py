@@ -1,7 +1,7 @@
 """Audit: the scheduled compliance report, after a replay of some live stages."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from flows.use_cases.replaying import Replayed, replay
 from flows.use_cases.reporting import Reported, parse_since, write_report
@@ -14,7 +14,7 @@ class Audited(Replayed, Reported, Watched, Protocol):
 
 def report_and_replay(
     workspace: Audited, since: str, out: str, replay_stages: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Report about the time since `since` into `out` ("": `.s3t/reports/DAY`), after a replay of
     some stages."""
     if replay_stages and workspace.ledger.state().champion is not None:

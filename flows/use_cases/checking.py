@@ -179,7 +179,7 @@ def _refusing(problems: list[str]) -> Callable[[], Any]:
     return refused
 
 
-def _form(source: Source) -> dict[str, Any]:
+def _form(source: Source) -> dict[str, object]:
     return {
         "read_as": source.told,
         "columns": source.names(),
@@ -199,7 +199,7 @@ def _told_undecoded(found: dict[str, Any]) -> str:
     )
 
 
-def _proposed(config: Config, sources: Sequence[str]) -> dict[str, Any]:
+def _proposed(config: Config, sources: Sequence[str]) -> dict[str, object]:
     """Columns and a [data] to paste as they are in the likely encoding; {} where none is."""
     try:
         encodings = {
@@ -433,7 +433,7 @@ class _Seen:
 # --- a [data] to paste
 
 
-def _paste(config: Config, suggested: dict[str, Any], unites: bool = False) -> dict[str, Any]:
+def _paste(config: Config, suggested: dict[str, object], unites: bool = False) -> dict[str, object]:
     """The text to paste, and whether s3t.toml says anything else. `unites`: whether a rule for ids
     would."""
     data = config.data
@@ -484,7 +484,7 @@ def _configured(column: str, source: Source, names: list[str]) -> str:
     return next((name for name in names if is_alike(name, column)), "")
 
 
-def _guess(role: str, names: list[str], rows: list[dict[str, Any]]) -> str:
+def _guess(role: str, names: list[str], rows: list[dict[str, object]]) -> str:
     """The column for a role by the words in its name, else, for texts and labels, by what it
     holds."""
     for word in ROLE_WORDS[role]:

@@ -4,7 +4,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from flows.workspace.parts import HasSigning
 from flows.workspace.verified import Verifiable, check_whole
@@ -20,7 +20,7 @@ class Shown(Verifiable, HasSigning, Protocol):
     """What an outsider is shown."""
 
 
-def write_bundle(workspace: Shown, target: Path, earlier: list[Path]) -> dict[str, Any]:
+def write_bundle(workspace: Shown, target: Path, earlier: list[Path]) -> dict[str, object]:
     """Every certificate with its proofs, as a zip file. `earlier`: checkpoints that an auditor
     kept; the bundle proves that the ledger continues them.
 
@@ -51,7 +51,7 @@ def write_bundle(workspace: Shown, target: Path, earlier: list[Path]) -> dict[st
     }
 
 
-def write_ledger(workspace: Shown, target: Path) -> dict[str, Any]:
+def write_ledger(workspace: Shown, target: Path) -> dict[str, object]:
     """The whole ledger with a checkpoint of it, as a text file: keyed digests, no personal data."""
     newest, signed = workspace.signing.write_checkpoint()
     write_atomically(

@@ -55,7 +55,7 @@ _SIDES: dict[str, Literal["", "old", "new"]] = {"": "", "old": "old", "new": "ne
 
 def migrate(
     root: Path, settings: str | bytes, source: str, told: Callable[[str], None]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Move the workspace to the places that `settings` (TOML, of the file `source`; "" to finish a
     move that was begun) names. Returns what was moved. Raises UsageError, StorageError,
     WorkspaceError, Busy."""
@@ -80,7 +80,7 @@ def migrate(
         return move.finish()
 
 
-def undo(root: Path, told: Callable[[str], None]) -> dict[str, Any]:
+def undo(root: Path, told: Callable[[str], None]) -> dict[str, object]:
     """Destroy what an unfinished move copied; the workspace stays where it was. Raises UsageError
     when there is none, or when the database has moved already."""
     with _alone(root) as workspace:
@@ -187,7 +187,7 @@ def _begun(workspace: Workspace) -> _Journal | None:
     return journal
 
 
-def _places_in(config: Config) -> dict[str, Any]:
+def _places_in(config: Config) -> dict[str, object]:
     """The sections that name places, as the ledger keeps them: nothing secret is in them."""
     return {
         name: getattr(config, name).model_dump(mode="json") for name in (*_MOVABLE, *_WITH_THEM)
@@ -355,7 +355,7 @@ class _Move:
         for left in self._places(self.new):
             left.check_footing()
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> dict[str, object]:
         """Say the new places in s3t.toml, destroy what is at the old ones."""
         root = self.new.root
         write_atomically(root / CONFIG_NAME, render_config(self.new.config).encode(), SHARED_MODE)

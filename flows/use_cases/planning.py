@@ -167,7 +167,7 @@ def _searched(question: Question, shape: BackboneShape) -> LayoutPlan:
 
 def _document(
     found: LayoutPlan, question: Question, config: Config, shape: BackboneShape
-) -> dict[str, Any]:
+) -> dict[str, object]:
     topology, survival = found.topology, found.survival
     first, every = found.lasts("first_shard_dead"), found.lasts("all_shards_dead")
     document: dict[str, Any] = {
@@ -230,7 +230,7 @@ def _shown(found: Distribution) -> dict[str, float]:
     return {k: round(v, 3) for k, v in asdict(found).items()}
 
 
-def _dates(found: Distribution, per_day: float) -> dict[str, Any]:
+def _dates(found: Distribution, per_day: float) -> dict[str, object]:
     today = datetime.now(UTC)
     return {
         name: {"days": round(value / per_day, 1), "date": date_after(today, value / per_day)}
@@ -247,7 +247,7 @@ def _curve(found: LayoutPlan) -> dict[str, list[float]]:
     }
 
 
-def _storage(found: LayoutPlan, config: Config, shape: BackboneShape) -> dict[str, Any]:
+def _storage(found: LayoutPlan, config: Config, shape: BackboneShape) -> dict[str, object]:
     """Bytes of all stage artifacts: LoRA's two factors per adapted module (hidden x hidden assumed)
     and a head."""
     topology = found.topology

@@ -4,7 +4,6 @@ nobody needs any more goes."""
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from flows.progress import current
 from flows.use_cases.steps import Steps
@@ -37,7 +36,7 @@ class Candidate:
     score: Score | None = None
 
     @property
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self) -> dict[str, object]:
         """What made its stages, as it is registered."""
         return recipe_to_json(self.plan.recipe)
 

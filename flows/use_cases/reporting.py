@@ -3,7 +3,7 @@ checks."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from flows.workspace.composing import software_versions
 from flows.workspace.parts import HasBudget, HasConfig, HasSigning
@@ -23,7 +23,7 @@ class Reported(HasConfig, Verifiable, HasSigning, HasBudget, Protocol):
     """What a report tells of."""
 
 
-def write_report(workspace: Reported, since: datetime | None, folder: Path) -> dict[str, Any]:
+def write_report(workspace: Reported, since: datetime | None, folder: Path) -> dict[str, object]:
     """Write the three files into `folder`; {"html", "pdf", "json", "requests", "deadlines_missed",
     ...}."""
     from flows.reporting.html import write_html

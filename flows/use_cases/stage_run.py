@@ -197,7 +197,7 @@ def _ending(runner: Any) -> Iterator[None]:
         raise
 
 
-def _parameters(workspace: Trainable, plan: TrainingPlan) -> dict[str, Any]:
+def _parameters(workspace: Trainable, plan: TrainingPlan) -> dict[str, object]:
     config = workspace.config
     return {
         "shards": config.system.shards,

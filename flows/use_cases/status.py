@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Protocol
 
 from flows.use_cases.documents import StatusDocument
 from flows.use_cases.next_steps import why_unmeasured
@@ -20,7 +20,7 @@ class Watched(HasConfig, Verifiable, HasRegistry, HasBudget, Protocol):
     """What tells how a workspace stands."""
 
 
-def _budget(workspace: Watched, state: State) -> dict[str, Any]:
+def _budget(workspace: Watched, state: State) -> dict[str, object]:
     budget = workspace.budget.document(state)
     if budget is None:
         return {"policy": workspace.config.deletion_budget.policy, "exhausted": False}

@@ -144,7 +144,7 @@ def _all_shown(paths: Sequence[Path], public_keys: Sequence[Path]) -> list[_Show
 
 
 def _recorded(
-    paths: Sequence[Path], found: Sequence[dict[str, Any]], shown: Iterable[_Shown]
+    paths: Sequence[Path], found: Sequence[dict[str, object]], shown: Iterable[_Shown]
 ) -> set[tuple[str, str]]:
     """Requests, each with the SHA-256 of its closing document, that a bundle or a ledger has which
     is valid: whoever signed a document that is in it signed it while the key was in use."""
@@ -246,7 +246,7 @@ def _found(keys: list[KeyFile], **found: Any) -> dict[str, Any]:
     return {"valid": not document["problems"] and not document["undecided"], **document}
 
 
-def _verify_bundle(path: Path, keys: list[KeyFile], earlier: Path | None) -> dict[str, Any]:
+def _verify_bundle(path: Path, keys: list[KeyFile], earlier: Path | None) -> dict[str, object]:
     try:
         return check_bundle(read_files(path), keys, read_regular(earlier) if earlier else None)
     except NotValid as error:
@@ -255,7 +255,7 @@ def _verify_bundle(path: Path, keys: list[KeyFile], earlier: Path | None) -> dic
         raise UsageError(f"expected a readable checkpoint, got {type(error).__name__}") from None
 
 
-def _verify_ledger(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str, Any]:
+def _verify_ledger(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str, object]:
     """The whole ledger shows by itself which key signed when, and that each vouched for the
     next."""
     try:

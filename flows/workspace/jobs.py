@@ -3,7 +3,7 @@ it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from flows.workspace.parts import HasConfig, HasKeys, HasLedger, HasStages
 from s3t_core.domain import Release, Score, StageRecord
@@ -52,7 +52,7 @@ class ReleaseEvaluator:
     def __init__(self, workspace: Measurable) -> None:
         self._workspace = workspace
 
-    def score(self, release: Release, recipe: dict[str, Any]) -> Score | None:
+    def score(self, release: Release, recipe: dict[str, object]) -> Score | None:
         """The score on the held-out rows that are there now."""
         held_out = self._workspace.held_out_ref(self._workspace.ledger.state())
         return self.score_on(release, recipe_from_json(recipe), held_out)

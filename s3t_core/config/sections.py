@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -32,7 +32,7 @@ def _only(
     raise ValueError(f"expected {' or '.join(map(repr, (*works, *later)))}, got {value!r}")
 
 
-def _as_value_error(check: Callable[..., Any], *values: object) -> None:
+def _as_value_error(check: Callable[..., object], *values: object) -> None:
     """Run one of the core's checks where pydantic expects ValueError."""
     try:
         check(*values)
@@ -40,7 +40,7 @@ def _as_value_error(check: Callable[..., Any], *values: object) -> None:
         raise ValueError(str(error)) from None
 
 
-def _as_float(value: object) -> Any:
+def _as_float(value: object) -> object:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -385,7 +385,7 @@ class AdapterConfig(Section):
 
     @field_validator("alpha", mode="before")
     @classmethod
-    def _alpha(cls, value: object) -> Any:
+    def _alpha(cls, value: object) -> object:
         return _as_float(value)
 
     @field_validator("kind")
@@ -527,7 +527,7 @@ class DeletionBudgetConfig(Section):
         mode="before",
     )
     @classmethod
-    def _float(cls, value: object) -> Any:
+    def _float(cls, value: object) -> object:
         return _as_float(value)
 
     @model_validator(mode="after")
@@ -596,7 +596,7 @@ class ErasureConfig(Section):
         "staleness_seconds", "at_once_hours", "offline_hours", "deleted_bytes_hours", mode="before"
     )
     @classmethod
-    def _float(cls, value: object) -> Any:
+    def _float(cls, value: object) -> object:
         return _as_float(value)
 
     @field_validator("log_checkpoints_to")
@@ -640,7 +640,7 @@ class PrefectConfig(Section):
 
     @field_validator("idle_minutes", mode="before")
     @classmethod
-    def _float(cls, value: object) -> Any:
+    def _float(cls, value: object) -> object:
         return _as_float(value)
 
 

@@ -1,9 +1,9 @@
 """`s3t.toml` read, written with every key explained, and merged with what servers need."""
 
 import tomllib
-from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from s3t_core.config.tree import Config
 from s3t_core.errors import ConfigError
@@ -15,7 +15,7 @@ def parse_config(text: str | bytes, source: str = "s3t.toml") -> Config:
     return _validated(_tables(text, source), source)
 
 
-def _tables(text: str | bytes, source: str) -> dict[str, Any]:
+def _tables(text: str | bytes, source: str) -> dict[str, object]:
     """Raises ConfigError for what is not TOML, in another encoding, or nested deeper than Python
     goes."""
     try:
@@ -40,7 +40,7 @@ def _tables(text: str | bytes, source: str) -> dict[str, Any]:
         raise ConfigError(f"expected {source} to be TOML, got: {error}{hint}") from None
 
 
-def _validated(tables: dict[str, Any], source: str) -> Config:
+def _validated(tables: dict[str, object], source: str) -> Config:
     try:
         return Config.model_validate(tables)
     except ValidationError as error:
@@ -73,7 +73,7 @@ def _where(location: tuple[int | str, ...]) -> str:
     return f"[{table}] {key}: "
 
 
-def _reason(error: Any) -> str:
+def _reason(error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         return "no such key; `s3t init` writes every key there is, with its meaning"
     message = str(error["msg"]).removeprefix("Value error, ")

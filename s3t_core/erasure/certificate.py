@@ -82,7 +82,7 @@ def certificate_of(
     plan: ErasurePlan,
     state: State,
     proof: Inclusion,
-    budget: dict[str, Any] | None,
+    budget: dict[str, object] | None,
     now: str,
     erased_before: str,
     software: dict[str, str],
@@ -250,7 +250,7 @@ def make_statement(
     said: Part,
     subject: Subject,
     kind: str = CERTIFICATE_TYPE,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The in-toto Statement that is signed, with what is said as its predicate."""
     return {
         "_type": STATEMENT_TYPE,

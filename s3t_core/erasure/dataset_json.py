@@ -5,7 +5,7 @@ from typing import Any
 from s3t_core.domain import DatasetVersion, SliceId, SliceVersion
 
 
-def dataset_to_json(dataset: DatasetVersion) -> dict[str, Any]:
+def dataset_to_json(dataset: DatasetVersion) -> dict[str, object]:
     """A data version as JSON values: slices as rows of [digest, rows, md5], by shard then index."""
     return {
         "version": dataset.version,

@@ -8,6 +8,7 @@ any changed byte is detected.
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -31,7 +32,7 @@ def pre_authentication(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def sign(statement: dict[str, Any], private: Ed25519PrivateKey) -> bytes:
+def sign(statement: Mapping[str, object], private: Ed25519PrivateKey) -> bytes:
     """The statement in a signed envelope, canonical JSON."""
     payload = canonical_json(statement)
     signature = private.sign(pre_authentication(PAYLOAD_TYPE, payload))
@@ -111,7 +112,7 @@ def _envelope(
     payload: bytes,
     keyid: str,
     signature: bytes,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     return {
         "payload": base64.b64encode(payload).decode(),
         "payloadType": PAYLOAD_TYPE,

@@ -59,7 +59,7 @@ def as_json(event: LedgerEvent | Event) -> Event:
     return event.to_json() if isinstance(event, LedgerEvent) else event
 
 
-def _json_of(value: object) -> Any:
+def _json_of(value: object) -> object:
     for kind, to_json in _CODECS.items():
         if isinstance(value, kind):
             return to_json(value)
@@ -574,7 +574,7 @@ def _class_of(entry: Event) -> type[LedgerEvent]:
     return found
 
 
-def _reader_of(wanted: object) -> Callable[[object], Any]:
+def _reader_of(wanted: object) -> Callable[[object], object]:
     """Reads a JSON value as what an annotation says, and raises NotAnEvent for another type."""
     for known, read_as in _READERS.items():
         if wanted is known:

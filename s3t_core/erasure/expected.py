@@ -1,7 +1,7 @@
 """What the ledger's rules expect of a state, and the refusal of an event that does not follow."""
 
 import re
-from typing import Any
+from collections.abc import Iterable
 
 from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.state import State
@@ -37,7 +37,7 @@ def open_and_waiting(state: State, request: str) -> None:
     want(request not in state.begun, "a request that is not being carried out")
 
 
-def versions_are_there(state: State, versions: Any) -> None:
+def versions_are_there(state: State, versions: Iterable[str]) -> None:
     """That the versions were registered, and are not destroyed."""
     want(
         set(versions) <= {v.version for v in state.versions if not v.destroyed},

@@ -235,7 +235,7 @@ def check_bundle(
     files: Mapping[str, bytes],
     given: Iterable[KeyFile | Ed25519PublicKey],
     earlier: bytes | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """{"valid", "problems", "certificates", "checkpoint", "keys", "not_proved"} of a bundle's
     files, by name."""
     problems: list[str] = []
@@ -424,7 +424,7 @@ def read_files(path: Path) -> dict[str, bytes]:
         ) from None
 
 
-def _proofs(files: Mapping[str, bytes]) -> dict[str, Any]:
+def _proofs(files: Mapping[str, bytes]) -> dict[str, object]:
     try:
         proofs = json.loads(files.get("proofs.json", b""))
         if not isinstance(proofs, dict) or not isinstance(proofs["certificates"], dict):

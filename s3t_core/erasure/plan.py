@@ -40,7 +40,7 @@ class ErasurePlan:
         return bool(self.slices) or self.held_out
 
 
-def plan_to_json(plan: ErasurePlan) -> dict[str, Any]:
+def plan_to_json(plan: ErasurePlan) -> dict[str, object]:
     """The plan as it stands in the ledger: keyed digests, counts and names, no data."""
     return {
         "plan_id": plan.plan_id,

@@ -301,7 +301,7 @@ class _Seen:
     def _acted(
         self,
         event: LedgerEvent,
-        kind: Any,
+        kind: object,
         detail: str,
     ) -> None:
         by = getattr(event, "by", "")

@@ -14,10 +14,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
+    BaseImageProcessor,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from s3t_core.canonical import digest_of
@@ -235,12 +241,12 @@ def _no_progress_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_tokenizer(backbone: Backbone) -> Any:
+def load_tokenizer(backbone: Backbone) -> PreTrainedTokenizerBase:
     """The backbone's tokenizer."""
     return _tokenizer_of(backbone.path)
 
 
-def _tokenizer_of(path: Path) -> Any:
+def _tokenizer_of(path: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
 
@@ -289,7 +295,7 @@ def _reads_images(config: object) -> bool:
     return hasattr(config, "image_size") and not hasattr(config, "vocab_size")
 
 
-def load_image_processor(backbone: Backbone) -> Any:
+def load_image_processor(backbone: Backbone) -> BaseImageProcessor:
     """The backbone's image processor, the one without torchvision. Raises UsageError where none
     lies beside it."""
     try:

@@ -15,9 +15,9 @@ shard (peft's own `adapter_names` ignores them silently).
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from s3t_core.learning.replica import StagedModel
@@ -45,7 +45,7 @@ class StackedLora(torch.nn.Module):
     """A linear layer under the adapters of several shards. With `rows` = 0 it is the layer it
     stands for."""
 
-    def __init__(self, layer: Any, names: list[str | None]) -> None:
+    def __init__(self, layer: LoraLayer, names: list[str | None]) -> None:
         """`layer`: peft's; `names`: the adapter of each shard that diverged by here, None where it
         has none here."""
         super().__init__()

@@ -10,7 +10,7 @@ import binascii
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from s3t_core.learning.backbone import Backbone, is_vision, load_image_processor
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.tasks.task import Target, Task
 from s3t_core.records import Row
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PilImage
 
 Item = list[int] | Tensor
 """One row as the backbone reads it: token ids, or float32 pixels (channels, height, width)."""
@@ -113,7 +116,7 @@ _FORMATS = ("PNG", "JPEG")
 """Pillow reads many more. For some (EPS) it writes the row to a file and starts another program."""
 
 
-def _image(text: str) -> Any:
+def _image(text: str) -> "PilImage":
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -57,7 +57,7 @@ def check_one_recipe(release: Release, recipe: Recipe) -> None:
             earlier = (*earlier, stage.key)
 
 
-def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
+def recipe_to_json(recipe: Recipe) -> dict[str, object]:
     """A recipe as JSON values."""
     return asdict(recipe) | {
         "labels": list(recipe.labels),

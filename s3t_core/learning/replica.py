@@ -9,7 +9,6 @@ weights (hazard 3).
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from peft import get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
@@ -186,11 +185,11 @@ class StagedModel:
         """The exact names of the modules that the stage `name` adapts."""
         return list(self._adapted[name])
 
-    def _tuner_layers(self) -> Iterator[Any]:
+    def _tuner_layers(self) -> Iterator[BaseTunerLayer]:
         return (m for m in self.model.modules() if isinstance(m, BaseTunerLayer))
 
 
-def _adapters_of(layer: Any) -> list[str]:
+def _adapters_of(layer: BaseTunerLayer) -> list[str]:
     return list(
         dict.fromkeys(
             name for attribute in layer.adapter_layer_names for name in getattr(layer, attribute)

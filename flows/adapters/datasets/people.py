@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flows.adapters.datasets.stored import (
     StoredFiles,
@@ -132,7 +131,7 @@ class IdentityIndexes:
                     f"cache and no answer from a remote: {error}"
                 ) from error
 
-    def recorded_index(self, dataset: DatasetVersion) -> Any:
+    def recorded_index(self, dataset: DatasetVersion) -> object:
         """The identity index of the current data. Raises DataError where there is none yet,
         GuaranteeError for another one than the recorded."""
         return read_index(next(self._indexes([dataset], set())))

@@ -21,7 +21,6 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from flows.adapters.registry.connection import Connection
 from flows.adapters.registry.experiment import OwnExperiment
@@ -87,7 +86,7 @@ class MlflowRegistry:
     def publish(
         self,
         release: Release,
-        recipe: dict[str, Any],
+        recipe: dict[str, object],
         tags: Mapping[str, str],
         files_digest: str = "",
     ) -> Published:
@@ -285,7 +284,7 @@ class MlflowRegistry:
     def _register(
         self,
         release: Release,
-        recipe: dict[str, Any],
+        recipe: dict[str, object],
         tags: Mapping[str, str],
         moved: VersionRecord | None = None,
     ) -> Published:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flows.adapters.registry.connection import Connection, pages, where_there
 from flows.adapters.registry.experiment import OwnExperiment
@@ -79,7 +79,9 @@ class LoggedModels:
         self._connection, self._own, self._files = connection, own, files
         self._serving, self._temporary = dict(serving), temporary
 
-    def log(self, release: Release, recipe: dict[str, Any], moved: VersionRecord | None) -> Logged:
+    def log(
+        self, release: Release, recipe: dict[str, object], moved: VersionRecord | None
+    ) -> Logged:
         """Log a model for a release. `moved`: the version that it takes the place of, whose times
         hold on. Raises MlflowException, StorageError."""
         import mlflow
@@ -181,7 +183,7 @@ class LoggedModels:
             )
 
     def _document_of(
-        self, release: Release, recipe: dict[str, Any], moved: VersionRecord | None
+        self, release: Release, recipe: dict[str, object], moved: VersionRecord | None
     ) -> bytes:
         serving = {"name": self._connection.name, **self._serving}
         if moved is not None:
@@ -213,7 +215,7 @@ class LoggedModels:
             )
         )
 
-        def save(validate_serving_input: bool, **parts: Any) -> None:  # noqa: ARG001  # what Model.log alone looks at
+        def save(validate_serving_input: bool, **parts: object) -> None:  # noqa: ARG001  # what Model.log alone looks at
             mlflow.pyfunc.save_model(**parts)
 
         logged: ModelInfo = Model.log(

@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from typing_extensions import Buffer
 
 from s3t_core.errors import StorageError
 
@@ -210,15 +211,16 @@ class _Pieces(io.RawIOBase):
         """Yes."""
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Buffer) -> int:
         """Fill the buffer from the next piece; 0 at the end."""
         while not self._rest:
             piece = next(self._pieces, None)
             if piece is None:
                 return 0
             self._rest = memoryview(piece)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
+        filled = memoryview(buffer).cast("B")
+        count = min(len(filled), len(self._rest))
+        filled[:count] = self._rest[:count]
         self._rest = self._rest[count:]
         return count
 

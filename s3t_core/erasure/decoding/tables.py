@@ -7,9 +7,9 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -216,7 +216,7 @@ def _told_by(schema: pa.Schema) -> list[bytes]:
     return found
 
 
-def _pairs(told: Any) -> list[bytes]:
+def _pairs(told: Mapping[bytes, bytes] | None) -> list[bytes]:
     """Keys and values of what Arrow calls metadata."""
     return [text for pair in (told.items() if told else ()) for text in pair]
 

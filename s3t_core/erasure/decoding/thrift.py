@@ -32,7 +32,7 @@ class Reader:
             found[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind)
         return found
 
-    def _value(self, kind: int) -> Any:
+    def _value(self, kind: int) -> object:
         readers: dict[int, Callable[[], Any]] = {
             1: self._byte,
             2: self._byte,
@@ -51,7 +51,7 @@ class Reader:
             raise Undecodable("Thrift: a type that there is not")
         return readers[kind]()
 
-    def _list(self) -> list[Any]:
+    def _list(self) -> list[object]:
         header = self._byte()
         size = header >> 4 if header >> 4 != 15 else self._varint()
         if size > len(self._data) - self.at:
