@@ -709,7 +709,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/erasure/executor.py::Eraser._looked",
         takes="gathered.texts_of is None or len(gathered.texts) != plan.texts",
         puts="gathered.texts_of is None",
-        fails="tests/unit/erasure/test_executor.py::taken_out_after",
+        fails="tests/unit/erasure/test_executor.py::one_of_the_texts",
     ),
     Mutant(
         name="report: collateral that a replacement uses",

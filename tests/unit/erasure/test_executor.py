@@ -577,6 +577,18 @@ def test_texts_that_were_taken_out_after_the_plan_are_certified_as_lost() -> Non
     assert _predicate(world, "q1")["scan"]["lost"] == 1
 
 
+def test_one_of_the_texts_that_was_taken_out_after_the_plan_is_certified_as_lost() -> None:
+    """The others are there: only their number says that one is not."""
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.ask("q2", "s02-1")
+    plan = world.eraser().plan()
+    assert plan is not None and plan.texts == 2
+    del world.ports.needles.texts[plan.plan_id]["q2"]  # type: ignore[attr-defined]
+    world.eraser().run()
+    assert [_predicate(world, q)["scan"]["lost"] for q in ("q1", "q2")] == [2, 2]
+
+
 def test_a_plan_that_a_training_came_before_carries_the_time_at_which_it_is_written() -> None:
     """A replacement may train for hours, and writes to the ledger meanwhile."""
     world = make_world()

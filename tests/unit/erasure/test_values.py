@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from s3t_core.erasure.decoding.logs import JOURNAL_MAGIC, places_in_journal
@@ -198,6 +198,8 @@ def test_a_packed_cell_in_a_part_of_a_frame_is_unpacked(own: Path) -> None:
 
 @settings(max_examples=1000)
 @given(places=st.lists(st.integers(0, 3000), max_size=6), size=st.sampled_from([512, 1024]))
+@example([994], 512)
+@example([994], 1024)
 def test_no_byte_of_a_journal_is_in_no_place(places: list[int], size: int) -> None:
     """Whatever a journal says of itself: what is looked at has every text in it whole."""
     data = bytearray(3100)
