@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from s3t_core.domain import DatasetVersion, DeletionRequest, Release, RowCounts, Score, SliceId
-from s3t_core.erasure.events import LedgerEvent
+from s3t_core.erasure.events import LedgerEvent, RequestTaken
 from s3t_core.erasure.evidence_documents import Certificate, Subject
 from s3t_core.erasure.ledger import Inclusion, TreeHead
 from s3t_core.erasure.state import State, VersionRecord
@@ -117,6 +117,16 @@ class ScanReport:
     rows_found: bool = False
     left: frozenset[str] = field(default_factory=frozenset, repr=False)
     still_left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NewRequest:
+    """A request to be accepted, the salt of its commitment (32 random bytes, hex), and the event
+    that tells of it."""
+
+    request: DeletionRequest
+    salt: str
+    event: RequestTaken
 
 
 @dataclass(frozen=True)

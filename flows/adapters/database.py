@@ -6,8 +6,8 @@ times, nothing else.
    correction where the clock ran back.
 2. It is sealed: HMAC-SHA256, under a key of the workspace, over its place, the seal before it and
    its leaf hash. Whoever can only write to the table can add, change, move and repeat nothing.
-3. The book of requests and the suppression list are held against the ledger
-   (s3t_core.erasure.closing.check_book).
+3. The book of requests and the suppression list are held against the ledger, when a command begins
+   (s3t_core.erasure.closing.check_book), and each request whenever it is read (check_request).
 
 SQLite runs with secure_delete (freed pages are overwritten) and full synchronisation, PostgreSQL
 with synchronous_commit: what was acknowledged is on disk. Every change of requests and the ledger
@@ -19,7 +19,6 @@ command). The schema is in flows/migrations.
 import contextlib
 import hmac
 import json
-import secrets
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure import events
-from s3t_core.erasure.closing import as_told, check_book
+from s3t_core.erasure.closing import as_told, check_book, check_request
 from s3t_core.erasure.events import LedgerEvent, as_json
 from s3t_core.erasure.ledger import (
     Inclusion,
@@ -70,7 +69,7 @@ from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import LedgerError, StorageError, WorkspaceError
 from s3t_core.files import remove_file
-from s3t_core.ports import Closing
+from s3t_core.ports import Closing, NewRequest
 
 METADATA = MetaData()
 _LEDGER = Table(
@@ -631,15 +630,6 @@ class SqlLedger:
         return inclusion_of(event, self.leaves())
 
 
-@dataclass(frozen=True)
-class NewRequest:
-    """A request to be accepted, the salt of its commitment, and the event that tells of it."""
-
-    request: DeletionRequest
-    salt: str
-    event: events.RequestTaken
-
-
 class SqlRequestBook:
     """Deletion requests and the suppression list. Fills the port `RequestBook`."""
 
@@ -673,8 +663,7 @@ class SqlRequestBook:
         the table lacks one: it would be carried out by nobody."""
         with self._database.snapshot() as connection:
             state = self._database.folded(connection).state
-            rows = connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))
-            found = [_request(r) for r in rows if state.is_open(r.id)]
+            found = [r for r in _held(connection, state) if state.is_open(r.request_id)]
         lacking = sum(map(state.is_open, state.requests)) - len(found)
         if lacking:
             raise LedgerError(
@@ -684,11 +673,10 @@ class SqlRequestBook:
         return found
 
     def all(self) -> list[DeletionRequest]:
-        """Every request there ever was, oldest first."""
-        with self._database.reading() as connection:
-            return [
-                _request(r) for r in connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))
-            ]
+        """Every request there ever was, oldest first. Raises LedgerError where the ledger says
+        otherwise."""
+        with self._database.snapshot() as connection:
+            return _held(connection, self._database.folded(connection).state)
 
     def check(self) -> None:
         """That requests and suppression list say what the ledger says, as all three were at one
@@ -707,9 +695,11 @@ class SqlRequestBook:
         check_book(state, asked, listed | missing, salts)
 
     def get(self, request_ids: Iterable[str]) -> list[DeletionRequest]:
-        """The given requests, in that order. Raises StorageError for one that is not there."""
-        with self._database.reading() as connection:
-            found = {r.id: _request(r) for r in connection.execute(select(_REQUESTS))}
+        """The given requests, in that order. Raises StorageError for one that is not there, and
+        LedgerError for one that the ledger knows otherwise."""
+        with self._database.snapshot() as connection:
+            asked = _held(connection, self._database.folded(connection).state)
+        found = {r.request_id: r for r in asked}
         try:
             return [found[i] for i in request_ids]
         except KeyError:
@@ -834,12 +824,9 @@ def _known(
             "got a row of a table that says otherwise; nothing was accepted: restore the database "
             "from its backup, or find out who wrote to it"
         )
-    return as_told(_request(row), state)
-
-
-def new_salt() -> str:
-    """32 random bytes, hex: the salt of one commitment."""
-    return secrets.token_hex(32)
+    found = _request(row)
+    check_request(state, found)
+    return as_told(found, state)
 
 
 def _request(row: _Row) -> DeletionRequest:
@@ -854,3 +841,13 @@ def _request(row: _Row) -> DeletionRequest:
         row.due,
         row.certificate,
     )
+
+
+def _held(connection: Connection, state: State) -> list[DeletionRequest]:
+    """Every request of the table, oldest first, each held against the ledger as it was at the same
+    moment. Raises LedgerError."""
+    rows = connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))
+    found = list(map(_request, rows))
+    for request in found:
+        check_request(state, request)
+    return found

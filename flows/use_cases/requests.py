@@ -5,13 +5,13 @@ to a 0600 file, nowhere else. Whatever happens to a request is a ledger event.
 """
 
 import hmac
+import secrets
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol, get_args
 
-from flows.adapters.database import NewRequest, new_salt
 from flows.adapters.footing import check_directory
 from flows.use_cases.documents import RequestListed, RequestsDocument, TakenDocument
 from flows.use_cases.finding import Findable, look_alikes, people_found, rule_of, spelt
@@ -47,7 +47,7 @@ from s3t_core.identity import (
     spelt_under,
 )
 from s3t_core.keys import keyed_digest
-from s3t_core.ports import Closing
+from s3t_core.ports import Closing, NewRequest
 from s3t_core.records import record_digest, subject_digest
 from s3t_core.snapshot import form_digest, near_digests, suppression_digest
 from s3t_core.times import later, rfc3339
@@ -573,7 +573,7 @@ def _new(
 ) -> _NewWithIds:
     """The request with its commitment, which is of `who`, and the event that tells of it. `near`,
     `asked_by` and `forms` say in the ledger how the person was named."""
-    salt = new_salt()
+    salt = secrets.token_hex(32)
     request = replace(uncommitted, commitment=commitment(workspace.keys.commitment, salt, *who))
     once = (
         keyed_digest(workspace.keys.suppression, "idempotency", key, request.suppression).hex()

@@ -172,6 +172,35 @@ def _closed_view(request: DeletionRequest, state: State) -> RequestView:
     return RequestView(request, outcome, None, rows)
 
 
+def check_request(state: State, request: DeletionRequest) -> None:
+    """That a request of the book is about whom the ledger says, by its times and with its document.
+    Every look at the book's table asks this, at the moment of the look: an erasure that believed a
+    row which was another one for a second would look for nobody, and certify that. Raises
+    LedgerError."""
+    told = state.requests.get(request.request_id)
+    if told is None:
+        raise _changed_book()
+    expected = DeletionRequest(
+        request.request_id,
+        told.subject,
+        told.record,
+        told.suppression,
+        told.commitment,
+        *told.told,
+        state.documents.get(request.request_id, ""),
+    )
+    if request != expected:
+        raise _changed_book()
+
+
+def _changed_book() -> LedgerError:
+    return LedgerError(
+        "expected the request book to say what the ledger says, got a request that was added, "
+        "changed, removed or closed in one of them alone; restore the database from its "
+        "backup, or find out who wrote to its table of requests"
+    )
+
+
 def check_book(
     state: State,
     requests: Iterable[DeletionRequest],
@@ -183,28 +212,11 @@ def check_book(
     person be trained on again. `suppressed`: by digest on the list, what it is of and the request
     that put it there; `salts`: SHA-256 of each commitment's salt that was not destroyed, by
     request: only that of a closed one may be. Raises LedgerError."""
-    told = {
-        i: (r.subject, r.record, r.suppression, r.commitment, *r.told, state.documents.get(i, ""))
-        for i, r in state.requests.items()
-    }
-    kept = {
-        r.request_id: (
-            r.subject,
-            r.record,
-            r.suppression,
-            r.commitment,
-            r.received,
-            r.due,
-            r.certificate,
-        )
-        for r in requests
-    }
-    if told != kept:
-        raise LedgerError(
-            "expected the request book to say what the ledger says, got a request that was added, "
-            "changed, removed or closed in one of them alone; restore the database from its "
-            "backup, or find out who wrote to its table of requests"
-        )
+    asked = list(requests)
+    for request in asked:
+        check_request(state, request)
+    if {r.request_id for r in asked} != state.requests.keys():
+        raise _changed_book()
     another = any(salts[i] != r.salt for i, r in state.requests.items() if i in salts)
     missing = any(i not in salts for i in state.requests if state.is_open(i))
     if another or missing:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flows.adapters.database import Database, NewRequest, SqlLedger, SqlRequestBook
+from flows.adapters.database import Database, SqlLedger, SqlRequestBook
 from flows.adapters.local import workspace_lock
 from flows.adapters.marks import OWNER
 from flows.prefect_flows.erase import erase
@@ -26,6 +26,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.config import parse_config, render_config
 from s3t_core.domain import DeletionRequest
 from s3t_core.errors import Busy, GuaranteeError, S3TError, StorageError, UsageError, WorkspaceError
+from s3t_core.ports import NewRequest
 from tests.flows.conftest import CANARY, CANARY_TEXT
 from tests.flows.prepared import Kept, forget_connections, make_trained
 

@@ -4,13 +4,15 @@ ends it."""
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from flows.workspace.workspace import Workspace
-from s3t_core.errors import WorkspaceError
+from s3t_core.erasure.executor import _ACTIONS, Eraser
+from s3t_core.errors import LedgerError, WorkspaceError
+from tests.crash.driver import _erase
 from tests.flows.prepared import Prepared
 
 pytestmark = pytest.mark.slow
@@ -103,3 +105,38 @@ def test_a_prepared_workspace_ends_the_same_way_every_time(
     first = prepared.finished()
     prepared.fresh()
     assert prepared.finished() == first
+
+
+@pytest.mark.parametrize("column", ["subject", "commitment"])
+@pytest.mark.parametrize("step", ["plan", "cut over", "rewrite", "destroy", "scan", "certify"])
+def test_a_request_that_is_another_ones_for_a_moment_gets_no_certificate(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, step: str, column: str
+) -> None:
+    """Whoever may write to its table, and to no key, changes a row when the start of the command
+    has held it against the ledger, and puts it back when the command has ended."""
+    place = prepared.fresh()
+    work = _ACTIONS.get(step, Eraser._planned)
+    first = "WHERE seq = (SELECT MIN(seq) FROM requests WHERE certificate = '')"
+    with closing(sqlite3.connect(place.state_dir / "s3t.db")) as read:
+        whole = read.execute(f"SELECT {column} FROM requests {first}").fetchone()[0]  # noqa: S608
+
+    def write(value: str) -> None:
+        with closing(sqlite3.connect(place.state_dir / "s3t.db", isolation_level=None)) as database:
+            told = f"UPDATE requests SET {column} = ? {first}"  # noqa: S608
+            assert database.execute(told, (value,)).rowcount == 1
+
+    def swapped(*given: object) -> object:
+        write("0" * len(whole))
+        return work(*given)
+
+    with monkeypatch.context() as patched:
+        if step == "plan":
+            patched.setattr(Eraser, "_planned", swapped)
+        else:
+            patched.setitem(_ACTIONS, step, swapped)
+        with pytest.raises(LedgerError, match="request book"):
+            _erase(place.root)
+    write(whole)
+    assert not Workspace(place.root).ledger.state().certified
+    prepared.finished()
+    assert prepared.left() == []

@@ -535,10 +535,31 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="book: a request that only looks closed",
-        where="s3t_core/erasure/closing.py::check_book",
-        takes="told != kept",
+        where="s3t_core/erasure/closing.py::check_request",
+        takes="request != expected",
         puts="False",
         fails="tests/unit/erasure/test_closing.py::alone_is_noticed",
+    ),
+    Mutant(
+        name="book: a request that nobody asked",
+        where="s3t_core/erasure/closing.py::check_request",
+        takes="told is None",
+        puts="False",
+        fails="tests/unit/erasure/test_closing.py::alone_is_noticed",
+    ),
+    Mutant(
+        name="book: a request that the table lacks",
+        where="s3t_core/erasure/closing.py::check_book",
+        takes="{r.request_id for r in asked} != state.requests.keys()",
+        puts="False",
+        fails="tests/unit/erasure/test_closing.py::alone_is_noticed",
+    ),
+    Mutant(
+        name="book: a row is held against the ledger when a command begins, not when it is read",
+        where="flows/adapters/database.py::_held",
+        takes="check_request(state, request)",
+        puts="",
+        fails="tests/flows/test_stopped.py::another_ones_for_a_moment",
     ),
     Mutant(
         name="bundle: copies under other names count",

@@ -57,8 +57,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="clock: who asks again is told the wrong time",
         where="flows/adapters/database.py::_known",
-        takes="as_told(_request(row), state)",
-        puts="_request(row)",
+        takes="as_told(found, state)",
+        puts="found",
         fails="tests/faults/test_beside_the_ledger.py::times_that_hold",
     ),
     Mutant(
