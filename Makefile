@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install install-stack stack stack-stop test-stack test-stack-faults demo test test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-cluster bench-scale bench-erase bench-commands replay wheel clean
+.PHONY: install install-stack stack stack-stop test-stack test-stack-all test-stack-faults demo test test-all test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-cluster bench-scale bench-erase bench-commands replay wheel clean
 
 install: $(VENV)/installed
 
@@ -73,7 +73,10 @@ check: install  ## locks, ruff (lint, format), mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check  ## everything, in two processes
+test: check  ## one of each kind, in two processes: what CI runs
+	$(BIN)/pytest -m "not long" -n 2 --dist worksteal --durations 25 --ignore tests/stack
+
+test-all: check  ## everything but the stack, in two processes: before a release
 	$(BIN)/pytest -n 2 --dist worksteal --durations 25 --ignore tests/stack
 
 test-fast: install  ## what needs no server and no real backbone

@@ -23,6 +23,18 @@ os.environ.update(
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All variants of a test that is `long_but_first`, save its first one, are `long`."""
+    begun: set[str] = set()
+    for item in items:
+        if item.get_closest_marker("long_but_first"):
+            test = item.nodeid.partition("[")[0]
+            if test in begun:
+                item.add_marker(pytest.mark.long)
+            begun.add(test)
+
+
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of three layers with its tokenizer."""

@@ -98,6 +98,7 @@ def wide_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_variable_that_changes_the_bytes_of_a_stage_changes_the_fingerprint(
     wide_backbone: Path,

@@ -167,6 +167,7 @@ def test_a_link_in_the_place_of_what_is_destroyed_is_refused_and_nothing_is_cert
     check_footing(place.root)  # nothing but the link was in the way
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("what", ["quarantine", "an object in the remote", "a stage"])
 def test_an_eraser_looks_for_links_itself(place: Workspace, tmp_path: Path, what: str) -> None:
     take_requests(place, [ANN])

@@ -58,6 +58,7 @@ def _files(folder: Path) -> set[str]:
     return {str(p) for p in folder.rglob("*") if p.is_file() and not p.name.endswith(".lock")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("act", [_changes, _trains])
 @pytest.mark.parametrize("name", DIRECTORIES)
 def test_nothing_is_changed_while_a_directory_is_a_link(
@@ -86,6 +87,7 @@ def _told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *places: Path) -> Non
     monkeypatch.setattr(footing, "_MOUNTS", told)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", DIRECTORIES)
 def test_nothing_is_changed_while_something_is_mounted_there(
     place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -235,6 +235,7 @@ def test_hostile_ids_in_a_file_are_each_one_request(place: Workspace, tmp_path: 
             read_ids(str(tmp_path / bad))
 
 
+@pytest.mark.long
 def test_many_ids_with_duplicates_and_blanks_are_taken_in_batches(
     place: Workspace, tmp_path: Path
 ) -> None:

@@ -148,6 +148,7 @@ def _documents(place: Workspace) -> dict[str, list[bytes]]:
     }
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("kind", ["certificates", "reports", "checkpoint", "ledger", "envelopes"])
 def test_nothing_that_the_system_wrote_stops_an_erasure_as_an_id_or_a_text(
     place: Workspace, kind: str
@@ -189,6 +190,7 @@ def test_names_of_what_others_write_stop_no_erasure(place: Workspace) -> None:
     assert needles.ids == ()
 
 
+@pytest.mark.long
 def test_sentences_are_known_before_the_first_certificate_is_written(tmp_path: Path) -> None:
     create_workspace(tmp_path / "w", Config())
     texts = [
@@ -270,6 +272,7 @@ def _digests_of_data(place: Workspace) -> dict[str, str]:
     }
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     "what", ["subject", "record", "quarantined", "a stage", "a run", "a line of a log"]
 )
@@ -303,6 +306,7 @@ def test_who_asks_for_what_stands_in_a_file_of_the_systems_keeps_nobody_else(
     assert not Workspace(place.root).ledger.state().deferred
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
 def test_a_hash_that_is_nobodys_and_stands_in_a_file_keeps_nobody_else(
     place: Workspace, algorithm: str
@@ -400,6 +404,7 @@ def _by_the_key_in_use(place: Workspace, patch: pytest.MonkeyPatch) -> None:
     _signed(place, read_signing_key(place.keys_dir))
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     "put",
     [

@@ -28,6 +28,7 @@ def _lines(module: str, *options: str) -> list[dict[str, object]]:
     return lines
 
 
+@pytest.mark.long
 def test_training_beside_the_plain_recipes_then_silencing(tmp_path: Path) -> None:
     bed = ["--dir", str(tmp_path / "bed"), *_BED]
     trained = _lines("benchmarks.training", *bed)
@@ -50,6 +51,7 @@ def test_growth_of_registering_and_planning(tmp_path: Path) -> None:
     assert disk["met"] and str(disk["detail"]).endswith("KiB")
 
 
+@pytest.mark.long
 def test_ingest_with_and_without_validation(tmp_path: Path) -> None:
     lines = _lines("benchmarks.ingesting", "--dir", str(tmp_path / "ingest"), "--rows", "2000")
     assert [line["unit"] for line in lines] == ["rows/s", "rows/s", "MiB"]

@@ -129,6 +129,7 @@ def test_a_workspace_driven_to_exhaustion_retrains_by_itself_exactly_once_and_se
     ].startswith("20")
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("cut", ["before it is wanted", "before it runs"])
 def test_killed_between_trip_and_trigger_the_next_erase_retrains_once(
     trained: Make, cut: str
@@ -149,6 +150,7 @@ def _end(*_: Any, **__: Any) -> None:
     raise OSError("no space left on device")
 
 
+@pytest.mark.long
 def test_where_a_server_has_the_deployment_it_is_triggered_once(
     trained: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +229,7 @@ def _retrain_here(place: Workspace) -> Any:
     return run_retrain(place)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     "moment", ["before a stage", "before it is stored", "before it is registered"]
 )
@@ -268,6 +271,7 @@ class Failing(ProcessRunner):
         raise TrainingError("expected a finite loss, got nan")
 
 
+@pytest.mark.long
 def test_a_retrain_that_fails_leaves_the_serving_version_and_says_so(trained: Make) -> None:
     place = trained(deletion_budget=NEVER_FIRST)
     take_requests(place, [p[0] for home, p in _homes(place).items() if home.shard == 0])
@@ -321,6 +325,7 @@ def test_where_deadlines_allow_the_replacement_is_trained_first(
     )  # the replacement is what training would give
 
 
+@pytest.mark.long
 def test_a_retrain_destroys_what_it_replaced_once_its_time_is_over(trained: Make) -> None:
     place = trained(deletion_budget=NEVER_FIRST, erasure={"keep_clean_versions_days": 0})
     old = set(place.store.digests())
@@ -336,6 +341,7 @@ def test_a_retrain_destroys_what_it_replaced_once_its_time_is_over(trained: Make
     assert [str(v.version) for v in place.registry.versions.all()] == ["2"]
 
 
+@pytest.mark.long
 def test_repair_restores_the_worst_shards_within_its_time_and_is_exact(
     trained: Make, make_place: Make, tmp_path: Path
 ) -> None:
@@ -385,6 +391,7 @@ def test_the_budget_is_an_artifact_of_the_erase_run(trained: Make) -> None:
     )  # the shards may die before the five are used up
 
 
+@pytest.mark.long
 def test_a_budget_that_no_training_restores_does_not_retrain_for_ever(trained: Make) -> None:
     place = trained(deletion_budget={"policy": "requests", "max_requests": 1, **NEVER_FIRST})
     take_requests(place, ["nobody-of-this-name"])
@@ -395,6 +402,7 @@ def test_a_budget_that_no_training_restores_does_not_retrain_for_ever(trained: M
     assert erase(str(place.root))["retrain"] == "no" and len(_causes(place)) == before
 
 
+@pytest.mark.long
 def test_an_erasure_waits_for_a_training_that_is_writing_and_an_ingest_does_not_begin(
     trained: Make, tmp_path: Path
 ) -> None:
@@ -463,6 +471,7 @@ def _plan_here(place: Workspace) -> Any:
         return eraser.begin(draft, first), problems
 
 
+@pytest.mark.long
 def test_what_a_run_killed_while_training_first_had_trained_does_not_outlive_the_next_erasure(
     trained: Make, make_place: Make, tmp_path: Path
 ) -> None:
@@ -536,6 +545,7 @@ def _train_overtaken(place: Workspace, happens: Callable[[], None]) -> Any:
         return run_training(place, TrainingCase("train", Overtaken(place, happens)), AS_THEY_STAND)
 
 
+@pytest.mark.long
 def test_a_training_with_nothing_to_do_does_not_undo_an_erasure_that_moved_the_version_on(
     trained: Make, tmp_path: Path
 ) -> None:

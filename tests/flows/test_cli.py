@@ -130,6 +130,7 @@ def test_the_snippet_of_the_readme_in_a_wrong_place_is_an_error_and_makes_no_dat
     assert not list(tmp_path.rglob("*"))
 
 
+@pytest.mark.long
 def test_several_documents_are_verified_at_once_and_a_copy_counts_for_none(tmp_path: Path) -> None:
     _run("init", "w", cwd=tmp_path)
     here = tmp_path / "w"
@@ -325,6 +326,7 @@ def test_outside_a_workspace_every_command_says_what_to_do(
     assert said in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_ids_come_by_the_standard_input_and_may_begin_with_a_hyphen(tmp_path: Path) -> None:
     _run("init", "w", cwd=tmp_path)
     here, why = tmp_path / "w", ("--basis", "other", "--reason", "a law", "--by", "clerk")
@@ -569,6 +571,7 @@ def test_what_cannot_be_written_out_at_the_end_is_no_success(tmp_path: Path) -> 
     assert done.returncode not in (0, -6)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("more", [[], ["--json"]])
 def test_an_answer_that_cannot_be_written_is_told_in_a_sentence(

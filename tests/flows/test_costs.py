@@ -45,6 +45,7 @@ def test_planning_100_000_requests_takes_seconds() -> None:
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_one_request_is_planned_and_cut_over_within_seconds(prepared: Prepared) -> None:
     place = prepared.fresh()
@@ -57,6 +58,7 @@ def test_one_request_is_planned_and_cut_over_within_seconds(prepared: Prepared) 
     assert time.monotonic() - begun < 5  # about one, on an idle machine
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_cost_beyond_rewriting_grows_slowly_with_requests(tmp_path: Path) -> None:
     """2,000 among 20,000: a fifth of the real size must take less than a fifth of a generous

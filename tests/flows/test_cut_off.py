@@ -104,6 +104,7 @@ def _predicate(place: Workspace, request_id: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["issue", "_signed_before"])
 def test_a_run_that_was_cut_off_while_it_certified_leaves_its_needles_to_the_next(
     place: Workspace, monkeypatch: pytest.MonkeyPatch, method: str
@@ -249,6 +250,7 @@ def _relabelled(path: Path) -> None:
     write_rows(path, [r._replace(label="bad" if r.label == "good" else "good") for r in rows])
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     "what", ["an erased person's rows", "other labels", "nothing", "another index"]
 )

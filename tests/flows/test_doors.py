@@ -141,6 +141,7 @@ PATHS = [
 ]
 
 
+@pytest.mark.long_but_first
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "method", ["GET", "POST", "OPTIONS", "DELETE", "PATCH", "HEAD", "get", "BREW"]
@@ -750,6 +751,7 @@ def test_stop_ends_the_server_unless_somebody_uses_it(small: Workspace) -> None:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_serve_moves_the_server_where_it_was_told_to_unless_a_command_uses_it(
     small: Workspace,

@@ -64,6 +64,7 @@ def test_rows_in_the_cache_of_another_users_configuration_go(
     ]
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("lost", [False, True])
 def test_rows_in_a_cache_that_the_configuration_no_longer_names_go_or_its_disk_is_waited_for(
     make_place: Make, tmp_path: Path, lost: bool

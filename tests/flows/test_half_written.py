@@ -67,6 +67,7 @@ def _copying(place: Workspace, source: Path, where: str, told: Path) -> "subproc
     return child
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("where", [".s3t/remote", ".dvc/cache"])
 def test_an_ingest_that_was_killed_while_dvc_copied_leaves_nothing(
     make_place: Make, tmp_path: Path, where: str
@@ -86,6 +87,7 @@ def test_an_ingest_that_was_killed_while_dvc_copied_leaves_nothing(
     assert not [p for p in place.root.rglob("*") if is_half_written(p.name)]
 
 
+@pytest.mark.long
 def test_a_copy_that_a_living_process_writes_is_spared_and_stops_the_certificate(
     prepared: Prepared,
 ) -> None:

@@ -64,6 +64,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_commit_is_loaded_and_recorded_with_the_digest_and_a_changed_file_under_it_is_refused(
     hub: Path, tmp_path: Path, tiny_backbone: Path

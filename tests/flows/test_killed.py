@@ -67,6 +67,7 @@ def test_killed_at_random_times_the_eraser_ends_as_if_it_never_was(
     assert _canary_left(Workspace(place.root)) == []
 
 
+@pytest.mark.long
 def test_killed_at_random_times_the_whole_command_finishes_when_run_again(
     make_place: Callable[..., Workspace], tmp_path: Path
 ) -> None:
@@ -108,6 +109,7 @@ def test_killed_at_random_times_the_whole_command_finishes_when_run_again(
     assert _json("verify", str(place.certificates_dir), cwd=place.root)["valid"]
 
 
+@pytest.mark.long
 def test_a_training_that_is_told_to_end_ends_with_its_processes_and_keeps_what_is_trained(
     make_place: Callable[..., Workspace], tmp_path: Path
 ) -> None:

@@ -110,6 +110,7 @@ def check_moved(root: Path, before: dict[str, Any], tmp_path: Path) -> None:
         assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
 
 
+@pytest.mark.long
 def test_everything_moves_and_nothing_is_left(
     place: Workspace, elsewhere: str, tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_everything_moves_and_nothing_is_left(
     check_moved(place.root, before, tmp_path)
 
 
+@pytest.mark.long
 def test_a_move_that_is_cut_anywhere_is_finished_by_the_next(
     place: Workspace, elsewhere: str, tmp_path: Path
 ) -> None:
@@ -258,6 +260,7 @@ def test_a_place_that_is_left_keeps_nothing_of_ours_whatever_the_ledger_knows_of
     assert not remote.exists() and not stages.exists()
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("section", ["remote", "stages"])
 def test_a_move_does_not_begin_or_end_while_somebody_elses_file_is_at_a_place_that_is_left(
     place: Workspace, elsewhere: str, tmp_path: Path, section: str
@@ -283,6 +286,7 @@ def test_a_move_does_not_begin_or_end_while_somebody_elses_file_is_at_a_place_th
     check_moved(place.root, before, tmp_path)
 
 
+@pytest.mark.long
 def test_a_move_that_is_killed_while_it_writes_a_file_and_undone_leaves_nothing(
     place: Workspace, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -524,6 +528,7 @@ def test_a_disk_that_came_while_a_move_was_cut_off_stops_it(
     migrate(place.root, "", "", quietly) if goes_on == "migrate" else undo(place.root, quietly)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 @pytest.mark.parametrize("where", ["stages", "remote"])
 def test_a_link_or_a_pipe_in_the_place_of_a_file_stops_the_move_before_it_begins_and_before_it_ends(
@@ -592,6 +597,7 @@ def from_elsewhere(place: Workspace, tmp_path: Path) -> Workspace:
     return Workspace(place.root)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("marked", [True, False])
 def test_what_a_restore_brings_back_to_a_place_that_was_left_is_destroyed_again(
@@ -649,6 +655,7 @@ def test_a_link_in_a_place_that_was_left_stops_every_erasure(
     assert erase(str(place.root))["healed"]["objects"] and not _files(remote)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("end", [migrate, undo])
 def test_an_unfinished_move_is_known_to_the_ledger_whatever_a_restore_takes_away(
     place: Workspace, elsewhere: str, tmp_path: Path, end: Callable[..., Any]

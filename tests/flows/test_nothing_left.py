@@ -190,6 +190,7 @@ def test_a_rewriting_that_leaves_the_rows_does_not_end_in_a_certificate(
     assert prepared.left() != [] and list(place.certificates_dir.glob("*.json")) == []
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     "missing",
     [
@@ -267,6 +268,7 @@ def test_what_the_system_keeps_behind_a_link_is_searched(
         _run(place)
 
 
+@pytest.mark.long
 def test_a_process_that_loads_what_is_destroyed_is_waited_for(
     trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:

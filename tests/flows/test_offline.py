@@ -31,6 +31,7 @@ def _unreachable(*_: object) -> None:
     raise ConnectionError
 
 
+@pytest.mark.long
 def test_without_the_registry_a_loaded_model_refuses_unless_offline_use_was_declared(
     make_place: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -347,6 +347,7 @@ def test_another_index_than_the_recorded_one_tells_nothing(place: Workspace) -> 
     assert not list(place.certificates_dir.glob("*.json"))
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     ("algorithm", "spelling"), [("sha256", ANN), ("sha1", ANN.lower()), ("md5", ANN)]
 )
@@ -452,6 +453,7 @@ def test_under_the_exact_rule_a_hash_means_the_very_id(make_place: Make, tmp_pat
     assert [c["outcome"] for c in _erase(place)["certificates"]] == ["nothing found"]
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("spelling", [ANN.upper(), f"{ANN} ", ANN.lower()])
 def test_who_was_erased_by_hash_does_not_come_back_under_another_spelling(
     place: Workspace, tmp_path: Path, spelling: str
@@ -497,6 +499,7 @@ def test_before_the_first_data_too(make_place: Make, tmp_path: Path) -> None:
         _ingest(place, _source(tmp_path, ANN))
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     ("first", "then"), [("[]", '["case"]'), ('["exact"]', '["case"]'), ('["case"]', '["exact"]')]
 )
@@ -553,6 +556,7 @@ def test_what_is_no_hash_of_an_id_is_refused_without_quoting_it(
     )
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     "spelling", ["1001.0", " 1001 ", "1001.", "\ufeff1001", "\uff11\uff10\uff10\uff11"]
 )
@@ -581,6 +585,7 @@ def test_a_request_that_found_nobody_keeps_out_the_very_id_and_none_that_is_spel
     assert _found(Workspace(place.root), BOB)[0] == "in the data"
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("rule", ["[]", '["exact"]'])
 @pytest.mark.parametrize("given", [BOB, BOB.upper()])
 def test_the_very_id_that_found_nobody_stays_out_under_another_rule_too(
@@ -693,6 +698,7 @@ def test_another_rule_places_nobody_anew_in_silence(place: Workspace, tmp_path: 
     assert _found(Workspace(place.root), ANN.lower()) == ("in the data", "")
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("change", ["rule", "subject", "record"])
 def test_earlier_data_that_names_people_otherwise_goes_with_the_next_erasure(
     place: Workspace, tmp_path: Path, change: str
@@ -752,6 +758,7 @@ def _put_beside_the_objects(place: Workspace, row: Row) -> None:
     write_rows(place.root / ".dvc" / "cache" / "made.parquet", [row])
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     "whose", ["of somebody in the data", "of somebody of an earlier version", "of nobody known"]
 )

@@ -95,6 +95,7 @@ def test_neither_the_name_of_a_source_nor_what_it_says_comes_to_prefect(
     assert CANARY not in _kept()
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("source", ["private.csv", "@../x", "@nowhere.txt", "@", "/etc/hostname"])
 def test_a_run_that_prefect_begins_takes_no_source_but_from_a_file(
     make_place: Make, source: str, capfd: pytest.CaptureFixture[str], prefect_server: None
@@ -105,6 +106,7 @@ def test_a_run_that_prefect_begins_takes_no_source_but_from_a_file(
     assert f"{source!r}" not in "".join(capfd.readouterr()) and place.ledger.state().dataset is None
 
 
+@pytest.mark.long
 def test_errors_reach_who_asked_and_their_messages_not_prefect(prefect_server: None) -> None:
     """Of a task that is called, of one that is submitted, of the flow; what quotes nobody is told
     as it is."""
@@ -158,6 +160,7 @@ def test_what_flows_and_tasks_return_is_told_in_no_mode(
     assert "Completed" in caplog.text
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("how", ["variable", "prefect.toml", ".env", "pyproject.toml"])
 def test_no_setting_of_prefects_turns_its_debug_mode_on(
     workspace: Path, tmp_path: Path, how: str
@@ -206,6 +209,7 @@ def workspace(tmp_path: Path, tiny_backbone: Path) -> Iterator[Path]:
     )
 
 
+@pytest.mark.long
 def test_a_source_that_is_named_by_a_person_stops_no_erasure(
     workspace: Path, tmp_path: Path
 ) -> None:

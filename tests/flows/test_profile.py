@@ -40,6 +40,7 @@ class Upgraded(ProcessRunner):
         return super().train(replace(job, recipe=replace(job.recipe, profile=self.mine)))
 
 
+@pytest.mark.long
 def test_after_an_upgrade_nothing_is_taken_over_and_the_next_version_is_of_one_profile(
     trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:

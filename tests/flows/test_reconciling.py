@@ -113,6 +113,7 @@ def put_back(backup: Path, root: Path, *wanted: str) -> None:
     forget_connections()
 
 
+@pytest.mark.long
 def test_files_from_before_the_erasure_are_destroyed_again(erased: Any) -> None:
     place, backup, needles = erased
     assert left(place.root, needles) == []
@@ -144,6 +145,7 @@ def test_files_from_before_the_erasure_are_destroyed_again(erased: Any) -> None:
     }
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("how", ["from before", "lost", "of nobody"])
 def test_a_data_dvc_that_names_another_version_is_put_right(erased: Any, how: str) -> None:
     """What it names was destroyed: whoever went by it, as DVC does, would find nothing."""
@@ -162,6 +164,7 @@ def test_a_data_dvc_that_names_another_version_is_put_right(erased: Any, how: st
     assert erase(str(place.root))["healed"]["data"] is False
 
 
+@pytest.mark.long
 def test_a_version_whose_stages_the_restore_has_lost_serves_no_more_until_it_is_trained_again(
     erased: Any,
 ) -> None:
@@ -271,6 +274,7 @@ def open_at(made: Callable[[bool], Any]) -> Any:
     return killed_after
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("step", STEPS_DONE)
 @pytest.mark.parametrize("restored", ["all but the registry", "the registry too"])
 def test_a_restore_while_an_erasure_is_open_is_put_right_before_it_certifies(

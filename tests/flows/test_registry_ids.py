@@ -136,6 +136,7 @@ def test_an_erasure_goes_on_by_the_number_where_another_experiment_has_the_name(
     assert client.get_experiment(number).name == place.registry.name
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("what", ["without our tag", "elsewhere", "with a run in it"])
 def test_an_experiment_that_was_there_before_the_first_training_is_not_taken(
     fresh: Workspace, tmp_path: Path, what: str
@@ -168,6 +169,7 @@ def test_a_registered_model_that_was_there_before_the_first_training_is_not_take
     assert len(client.search_model_versions(f"name = '{fresh.registry.name}'")) == 1
 
 
+@pytest.mark.long
 def test_an_experiment_that_a_killed_training_made_and_could_not_record_is_taken(
     fresh: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +208,7 @@ def test_a_number_that_a_registry_begun_anew_was_given_anew_by_is_not_ours(
     assert _number(place) != number and champion_of(place).predict(["w1"])
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("key", ["s3t.stage_key", "s3t.kind", "mlflow.parentRunId"])
 def test_runs_of_destroyed_stages_go_whatever_their_tags_say(place: Workspace, key: str) -> None:
     client, number = _client(place), _number(place)
@@ -241,6 +244,7 @@ def test_a_registered_model_that_somebody_renamed_leaves_no_row_of_what_is_destr
     _is_right(place)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("change", ["another's", "nobody's"])
 def test_an_owner_tag_that_somebody_changed_is_put_back(place: Workspace, change: str) -> None:
     client, number = _client(place), _number(place)
@@ -255,6 +259,7 @@ def test_an_owner_tag_that_somebody_changed_is_put_back(place: Workspace, change
     _is_right(place)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     "name",
     [
@@ -318,6 +323,7 @@ def test_an_erase_run_that_leaves_another_version_serving_says_so(
     assert _champion(Workspace(place.root)) == before
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("what", ["a requirement", "a date", "a login"])
 def test_what_mlflow_writes_into_every_version_is_nobodys_and_names_no_login(
     trained: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str

@@ -94,6 +94,7 @@ def test_a_changed_release_document_is_not_loaded_and_an_erase_run_puts_it_right
     )
 
 
+@pytest.mark.long
 def test_changed_code_of_a_version_is_not_run_by_us_and_an_erase_run_puts_it_right(
     place: Workspace,
 ) -> None:
@@ -210,6 +211,7 @@ def _forge(place: Workspace, recorded: bool) -> set[str]:
     return forged
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     ("work", "command"), [("publish", erase), ("publish", train), ("adopt", erase)]
 )
@@ -265,6 +267,7 @@ def _logged(place: Workspace, client: mlflow.MlflowClient) -> None:
     client.delete_logged_model(record.model_id)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     ("delete", "is_open"),
     [
@@ -299,6 +302,7 @@ def test_whatever_somebody_deletes_in_the_registry_locks_no_erasure(
     assert champion_of(Workspace(place.root)).predict(["w1"])
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     "source", ["models:", "runs:/0/x", "s3://bucket/elsewhere", "file:///etc", "x"]
 )
@@ -402,6 +406,7 @@ def _logged_model(connection: sqlite3.Connection, evil: str) -> None:
     connection.execute("UPDATE logged_models SET artifact_location = ?", [evil])
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     ("change", "reconcile"),
     [

@@ -9,6 +9,7 @@ from benchmarks import replay
 from tests.tiny import build_backbone
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_replay_measures_really_trained_models_and_counts_on_the_real_placement(
     tmp_path: Path,

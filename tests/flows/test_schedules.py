@@ -91,6 +91,7 @@ def test_a_run_that_is_late_hides_none_that_is_far(client: SyncPrefectClient) ->
     assert _times(client, ERASE) == late
 
 
+@pytest.mark.long
 def test_a_run_that_somebody_asked_for_stays(client: SyncPrefectClient) -> None:
     from prefect.states import Scheduled
 

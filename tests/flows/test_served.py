@@ -61,6 +61,7 @@ def _by(place: Workspace, how: str) -> Any:
     return mlflow.pyfunc.load_model(uri, model_config={"pinned": True} if how == "pinned" else None)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("which", ["tracking", "registry"])
 def test_a_loaded_model_answers_for_the_registry_that_it_came_from(
     prepared: Prepared, tmp_path: Path, which: str
@@ -141,6 +142,7 @@ def _no_weight(folder: Path) -> None:
     next(folder.rglob("*.safetensors")).unlink()
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("change", [_labels_reversed, _trusting, _another_weight, _no_weight])
 def test_what_is_fetched_is_checked_as_when_a_model_is_first_loaded(
     prepared: Prepared, change: Any
@@ -184,6 +186,7 @@ def test_a_document_that_names_another_model_or_release_is_not_believed_though_v
             model.predict(TEXTS)
 
 
+@pytest.mark.long
 def test_no_code_of_a_fetched_version_is_run(prepared: Prepared) -> None:
     place = prepared.fresh()
     model = _by(place, "alias")
@@ -194,6 +197,7 @@ def test_no_code_of_a_fetched_version_is_run(prepared: Prepared) -> None:
     assert model.predict(TEXTS) == right
 
 
+@pytest.mark.long
 def test_threads_that_ask_while_the_release_changes_get_the_old_answer_before_and_the_new_one_after(
     prepared: Prepared,
 ) -> None:
@@ -315,6 +319,7 @@ PAYLOADS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_mlflows_server_goes_on_over_an_erasure_takes_every_payload_and_says_when_it_is_ill(
     prepared: Prepared,

@@ -153,6 +153,7 @@ def _change(root: Path, old: str, new: str) -> None:
     (root / "s3t.toml").write_text(text.replace(old, new))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_requests_are_certified_by_schedule_and_a_kill_of_any_part_loses_nothing(

@@ -39,6 +39,7 @@ def _states(place: Workspace) -> dict[str, str]:
     return {r["id"]: r["state"] for r in status_of(Workspace(place.root))["pending"]}
 
 
+@pytest.mark.long
 def test_who_is_found_again_waits_and_everything_else_goes_on_until_it_is_gone(
     trained: Make, tmp_path: Path
 ) -> None:
@@ -98,6 +99,7 @@ def _says(path: Path) -> bool:
     return CANARY_TEXT[:40].encode() in path.read_bytes()
 
 
+@pytest.mark.long
 def test_a_restore_does_not_bring_back_the_rows_of_who_waits_for_a_certificate(
     trained: Make, tmp_path: Path
 ) -> None:
@@ -120,6 +122,7 @@ def test_a_restore_does_not_bring_back_the_rows_of_who_waits_for_a_certificate(
     assert not [p for p in place.root.rglob("*.parquet") if _says(p)]
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("later", ["the whole person", "one record", "by a hash"])
 def test_no_certificate_is_given_to_whom_another_request_is_found_of(
     trained: Make, later: str
@@ -167,6 +170,7 @@ def test_two_records_of_one_person_wait_together_and_lock_nobody(trained: Make) 
     assert verify_path(place.certificates_dir, place.keys_dir / "signing.pub")["valid"]
 
 
+@pytest.mark.long
 def test_a_document_that_a_cut_off_run_signed_before_is_not_taken_for_the_certificate(
     trained: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ loggers: {}
 """
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     ("name", "content"),
     [

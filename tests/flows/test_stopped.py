@@ -56,6 +56,7 @@ def _index_locked(place: Workspace) -> Iterator[None]:
     lock.unlink()
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -77,6 +78,7 @@ def test_what_is_down_stops_the_erasure_and_the_next_run_finishes(
     assert prepared.left() == []
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("most_bytes", [0, 4_096, 60_000, 400_000])
 def test_a_full_disk_stops_the_erasure_and_the_next_run_finishes(
     prepared: Prepared, most_bytes: int
@@ -89,6 +91,7 @@ def test_a_full_disk_stops_the_erasure_and_the_next_run_finishes(
     assert prepared.left() == []
 
 
+@pytest.mark.long
 def test_a_registry_that_is_gone_is_not_replaced_by_an_empty_one(prepared: Prepared) -> None:
     place = prepared.fresh()
     shutil.move(place.state_dir / "mlflow.db", place.root.parent / "mlflow.db")
@@ -98,6 +101,7 @@ def test_a_registry_that_is_gone_is_not_replaced_by_an_empty_one(prepared: Prepa
     prepared.finished()
 
 
+@pytest.mark.long
 def test_a_prepared_workspace_ends_the_same_way_every_time(
     prepared: Prepared, tmp_path: Path
 ) -> None:
@@ -107,6 +111,7 @@ def test_a_prepared_workspace_ends_the_same_way_every_time(
     assert prepared.finished() == first
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("column", ["subject", "commitment"])
 @pytest.mark.parametrize("step", ["plan", "cut over", "rewrite", "destroy", "scan", "certify"])
 def test_a_request_that_is_another_ones_for_a_moment_gets_no_certificate(

@@ -158,6 +158,7 @@ def test_a_rewritten_index_of_an_earlier_version_turns_no_hash_at_somebody_else(
     assert _holding(place, BOB) and not _holding(place, ANN)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("how", ["missing", "somebody left out", "a flipped byte", "no end"])
 def test_an_index_of_an_earlier_version_that_the_cache_lacks_is_the_remotes(
     place: Workspace, how: str
@@ -183,6 +184,7 @@ def test_an_index_of_an_earlier_version_that_the_cache_lacks_is_the_remotes(
     )
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("remote", ["missing", "a flipped byte"])
 def test_an_index_of_an_earlier_version_that_is_whole_nowhere_tells_nothing(
     place: Workspace, remote: str
@@ -219,6 +221,7 @@ def _more_versions(place: Workspace, folder: Path) -> Workspace:
     return Workspace(place.root)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("other", OTHERS)
 def test_who_is_in_an_earlier_version_alone_is_found_by_a_hash_after_another_was_erased(
     place: Workspace, tmp_path: Path, other: str
@@ -300,6 +303,7 @@ def test_a_hash_of_whom_no_index_tells_any_more_leaves_no_rows_that_may_be_their
 # --- rows of earlier versions
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("index", ["in the cache", "in the remote"])
 def test_rows_that_lie_in_the_remote_alone_are_found_counted_searched_for_and_destroyed(
     place: Workspace, index: str
@@ -322,6 +326,7 @@ def test_rows_that_lie_in_the_remote_alone_are_found_counted_searched_for_and_de
     )
 
 
+@pytest.mark.long
 def test_rows_that_are_whole_nowhere_count_as_anybodys(place: Workspace) -> None:
     lost = _earlier(place)[0]
     _cached(place, lost.md5).unlink()
@@ -337,6 +342,7 @@ def test_rows_that_are_whole_nowhere_count_as_anybodys(place: Workspace) -> None
 # --- damage in the cache
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("how", ["a stretch of zeros", "nothing in it"])
 @pytest.mark.parametrize("what", ["rows", "index"])
 @pytest.mark.parametrize("remote", ["whole", "damaged"])
@@ -359,6 +365,7 @@ def test_a_damaged_object_of_an_earlier_version_locks_no_erasure(
     )
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("how", ["a stretch of zeros", "no beginning"])
 def test_an_object_that_is_damaged_while_an_erasure_is_open_does_not_lock_it(
     place: Workspace, how: str, monkeypatch: pytest.MonkeyPatch
@@ -453,6 +460,7 @@ def _is_recorded(place: Workspace) -> bool:
     } and version.version in (place.root / "data.dvc").read_text()
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("records", [("",), (f"{BOB}-0", f"{BOB}-1"), (f"{BOB}-0",)])
 def test_older_files_are_put_right_without_the_erased_and_those_of_whom_every_record_was(
     place: Workspace, tmp_path: Path, records: tuple[str, ...]
@@ -485,6 +493,7 @@ def _lifted(place: Workspace, _: Path) -> Callable[[], Any]:
     return change
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("changed", [_of_another_source, _lifted])
 def test_older_files_that_cannot_be_put_right_stay_as_they_are(
     place: Workspace, tmp_path: Path, changed: Callable[[Workspace, Path], Callable[[], Any]]

@@ -119,6 +119,7 @@ def _left(place: Workspace, who: str) -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_rows_that_an_eraser_had_read_do_not_come_back(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +137,7 @@ def test_rows_that_an_eraser_had_read_do_not_come_back(
     assert not any(erase(str(place.root))["healed"].values())
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("flow", [erase, retrain])
 def test_a_version_that_was_about_to_serve_does_not(
     place: Workspace, monkeypatch: pytest.MonkeyPatch, flow: Callable[[str], Any]

@@ -96,6 +96,7 @@ def _live(state: State) -> dict[str, str]:
     return {s.key: s.digest for r in state.release.replicas for s in r.stages}
 
 
+@pytest.mark.long
 def test_every_state_of_a_request_is_told_as_before(before: Before) -> None:
     place = before.open()
     said = before.said

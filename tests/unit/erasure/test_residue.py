@@ -567,6 +567,7 @@ print(c.execute("pragma integrity_check").fetchone()[0])
 """
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("mode", ["delete", "truncate", "persist", "wal"])
 def test_a_database_that_a_process_writes_all_the_time_is_searched_as_of_one_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
@@ -1649,6 +1650,7 @@ def _deleted(path: Path, cell: bytes, how: str) -> sqlite3.Connection:
     return connection
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["row", "dropped", "journal", "frames", "frames before a restart"])
 @pytest.mark.parametrize(
     ("way", "size"), [(way, "long") for way in DELETED] + [("gzip", "short"), ("zlib", "short")]
