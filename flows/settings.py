@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.adapters.git import REDIRECTING
+from flows.adapters.prefect_client import wait_for_server
 from flows.adapters.shared_prefect import Address, SharedServer
 from s3t_core.config import parse_config
 from s3t_core.errors import UsageError, WorkspaceError
@@ -143,7 +144,7 @@ def begin_prefect(root: Path, idle_minutes: float) -> Callable[[], None]:
     process's own work.
     """
     if operators_server():
-        return _ask_for_server
+        return wait_for_server
     server = SharedServer(root / ".s3t" / "prefect", idle_minutes)
     address = server.attach()
     use_server(address, server.credential())
@@ -155,13 +156,6 @@ def start_prefect() -> None:
     for."""
     root = Path(os.environ["PREFECT_HOME"]).parents[1]
     begin_prefect(root, parse_config(read_settings(root / CONFIG_NAME)).prefect.idle_minutes)()
-
-
-def _ask_for_server() -> None:
-    from prefect import get_client
-
-    with get_client(sync_client=True) as client:
-        client.hello()
 
 
 def _past_proxies(host: str) -> None:

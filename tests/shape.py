@@ -64,7 +64,7 @@ LIMITS = {
     ),
     "flows": Shape(
         nodes_per_line=7.72,
-        any_in_signatures=4.7,
+        any_in_signatures=4.5,
         complexity=11,
         function_lines=68,
         file_lines=856,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flows.adapters.prefect_client import prefect_client
 from s3t_core.config import Config
 from s3t_core.errors import ConfigError, WorkspaceError
 
@@ -91,16 +92,10 @@ def refuse_another_workspace(workspace: str) -> dict[str, Any]:
     """A step of `prefect deploy` (infra/prefect.yaml). Raises WorkspaceError when the server's
     deployments are another workspace's: theirs would be replaced, and its schedule would stop
     without a word."""
-    from prefect import get_client
-    from prefect.exceptions import ObjectNotFound
-
-    with get_client(sync_client=True) as client:
+    with prefect_client() as prefect:
         for each in deployments(Config(), Path(workspace)):
-            try:
-                there = client.read_deployment_by_name(f"{each.flow().name}/{each.name}")
-            except ObjectNotFound:
-                continue
-            if there.parameters.get("workspace") not in (None, workspace):
+            there = prefect.deployment(f"{each.flow().name}/{each.name}")
+            if there and there.parameters.get("workspace") not in (None, workspace):
                 raise WorkspaceError(
                     "expected a Prefect server without deployments of another workspace, got one "
                     "with them: they would be replaced. Deploy to a server of this workspace's "

@@ -1,11 +1,10 @@
 """A deployment of Prefect's, as a use case asks for it."""
 
 import os
-import uuid
 from pathlib import Path
-from typing import Any
 
 from flows.adapters.local import is_held
+from flows.adapters.prefect_client import begin_run, prefect_client
 from flows.settings import is_our_server
 
 FULL_RETRAIN = "full-retrain/full-retrain"
@@ -23,37 +22,19 @@ class PrefectDeployment:
         """Whether somebody carries it out: a Prefect server of the operator's knows it, or `s3t
         serve` runs. The workspace's own server knows it from the last `s3t serve`, which may be
         long gone."""
-        from prefect import get_client
-        from prefect.exceptions import ObjectNotFound
         from prefect.settings import PREFECT_API_URL
 
         url = os.environ.get("PREFECT_API_URL") or PREFECT_API_URL.value()
         if not url or (is_our_server(url) and not is_held(self._serve_lock)):
             return False
-        with get_client(sync_client=True) as client:
-            try:
-                client.read_deployment_by_name(self._name)
-            except ObjectNotFound:
-                return False
-        return True
+        with prefect_client() as prefect:
+            return prefect.deployment(self._name) is not None
 
     def begin(self, once: str, parameters: dict[str, object]) -> str:
         """Ask for a run, whose id is returned. The same `once` again is the same run."""
-        from prefect.deployments import run_deployment
-
-        run: Any = run_deployment(
-            self._name, timeout=0, idempotency_key=once, parameters=parameters, as_subflow=False
-        )
-        return str(run.id)
+        return begin_run(self._name, once, parameters)
 
     def has_ended(self, run: str) -> bool:
         """Whether a run is over, whatever came of it, or its server forgot it."""
-        from prefect import get_client
-        from prefect.exceptions import ObjectNotFound
-
-        with get_client(sync_client=True) as client:
-            try:
-                found = client.read_flow_run(uuid.UUID(run))
-            except ObjectNotFound:
-                return True
-        return found.state is not None and found.state.is_final()
+        with prefect_client() as prefect:
+            return prefect.has_ended(run)

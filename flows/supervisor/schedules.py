@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from flows.adapters.prefect_client import PLANNED, PrefectClient, prefect_client
+
 if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
     from prefect.client.schemas.responses import DeploymentResponse
 
@@ -19,22 +20,17 @@ if TYPE_CHECKING:
 def take_out_far_runs(names: Iterable[str]) -> list[str]:
     """Delete the planned runs of those deployments whose first one is later than their schedule
     wants even the second. Returns their names, as Prefect tells them: FLOW/DEPLOYMENT."""
-    from prefect import get_client
-    from prefect.exceptions import ObjectNotFound
-
     found = []
-    with get_client(sync_client=True) as client:
+    with prefect_client() as prefect:
         for name in names:
-            try:
-                deployment = client.read_deployment_by_name(name)
-            except ObjectNotFound:
+            deployment = prefect.deployment(name)
+            if deployment is None:
                 continue
-            wanted, planned = _second_time(deployment), _planned(client, deployment.id)
+            wanted, planned = _second_time(deployment), _planned(prefect, name)
             now = datetime.now(UTC)
-            ahead = {run.id: at for run in planned if (at := run.expected_start_time or now) > now}
-            if wanted is not None and min(ahead.values(), default=now) > wanted:
-                for run in ahead:
-                    client.delete_flow_run(run)
+            ahead = [(run, at) for run in planned if (at := run.expected_start_time or now) > now]
+            if wanted is not None and min((at for _, at in ahead), default=now) > wanted:
+                prefect.take_out(run for run, _ in ahead)
                 found.append(name)
     return found
 
@@ -53,22 +49,7 @@ def _second_time(deployment: "DeploymentResponse") -> datetime | None:
     return sorted(dates)[1] if dates else None
 
 
-def _planned(client: "SyncPrefectClient", deployment: object) -> "list[FlowRun]":
-    """What Prefect planned of a deployment by itself and has not begun."""
-    from prefect.client.schemas.filters import (
-        DeploymentFilter,
-        DeploymentFilterId,
-        FlowRunFilter,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-    )
-    from prefect.client.schemas.objects import StateType
-    from prefect.client.schemas.sorting import FlowRunSort
-
-    kinds = FlowRunFilterStateType(any_=[StateType.SCHEDULED])
-    found = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=kinds)),
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
-        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-    )
+def _planned(prefect: PrefectClient, name: str) -> "list[FlowRun]":
+    """What Prefect planned of a deployment by itself and has not begun, the first ones first."""
+    found = prefect.runs(PLANNED, [name], first=True)
     return [run for run in found if run.auto_scheduled]

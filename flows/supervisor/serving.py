@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 from flows.adapters.child import Child
 from flows.adapters.doors import Door
 from flows.adapters.local import is_held, workspace_lock
+from flows.adapters.prefect_client import BEGUN, begin_run, prefect_client
 from flows.adapters.shared_prefect import Address, SharedServer
 from flows.prefect_flows.deployments import deployments, to_prefect
 from flows.settings import operators_server, use_server
@@ -212,9 +213,7 @@ class Serving:
                 reason
                 and time.monotonic() - self._asked.get(reason, float("-inf")) > _AGAIN_SECONDS
             ):
-                from prefect.deployments import run_deployment
-
-                run_deployment(ERASE, timeout=0, as_subflow=False)
+                begin_run(ERASE)
                 self._asked[reason] = time.monotonic()
                 self._told(f"An erase run was started at once: {reason}")
         except S3TError as error:
@@ -224,43 +223,17 @@ class Serving:
 
     def _deployed(self) -> bool:
         """Whether the runner has registered them all: the last one is there."""
-        from prefect import get_client
-        from prefect.exceptions import ObjectNotFound
-
-        with get_client(sync_client=True) as client:
-            try:
-                client.read_deployment_by_name(AUDIT)
-            except ObjectNotFound:
-                return False
-        return True
+        with prefect_client() as prefect:
+            return prefect.deployment(AUDIT) is not None
 
     def _mark_lost_runs(self) -> None:
         """Runs of deployments that no process carries out any more: the runner was killed with
         them."""
-        from prefect import get_client
-        from prefect.client.schemas.filters import (
-            FlowRunFilter,
-            FlowRunFilterState,
-            FlowRunFilterStateType,
-        )
-        from prefect.client.schemas.objects import StateType
-        from prefect.states import Crashed
-
-        begun = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-        with get_client(sync_client=True) as client:
-            lost = client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(
-                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=begun))
-                )
+        with prefect_client() as prefect:
+            lost = [run for run in prefect.runs(BEGUN) if run.deployment_id]
+            prefect.mark_crashed(
+                lost, "The process that ran it was killed; the ledger has what it did."
             )
-            for run in (r for r in lost if r.deployment_id):
-                client.set_flow_run_state(
-                    run.id,
-                    Crashed(
-                        message="The process that ran it was killed; the ledger has what it did."
-                    ),
-                    force=True,
-                )
 
 
 def told_deployments(workspace: Workspace) -> list[DeploymentTold]:

@@ -12,17 +12,22 @@
 """
 
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flows.adapters.lease import CHANGE, PATIENCE_SECONDS, TRAIN, heartbeats
 from flows.adapters.local import is_held
+from flows.adapters.prefect_client import BEGUN, ENDED, begin_run, prefect_client
 from flows.prefect_flows.quiet import flow
 from flows.supervisor.schedules import take_out_far_runs
 from flows.supervisor.serving import AUDIT, ERASE
 from flows.use_cases.erasing import why_erase_now
 from flows.workspace.workspace import Workspace, enter
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
 
 _WATCHED = ("ingest/ingest", "train/train", ERASE, "full-retrain/full-retrain", "repair/repair")
 _AGAIN = timedelta(minutes=10)
@@ -39,9 +44,7 @@ def watch(workspace: str, young_seconds: float = _YOUNG.total_seconds()) -> dict
     lost = mark_lost_runs(opened, timedelta(seconds=young_seconds))
     reason = why_erase_now(opened)
     if reason and not _open_runs([ERASE], timedelta()) and not _ended_lately():
-        from prefect.deployments import run_deployment
-
-        run_deployment(ERASE, timeout=0, as_subflow=False)
+        begin_run(ERASE)
     return {"lost": lost, "started": reason}
 
 
@@ -59,16 +62,8 @@ def mark_lost_runs(opened: Workspace, young: timedelta) -> int:
         for r in suspects
         if r.id in still and not living & ({CHANGE} if r.id in erase else {CHANGE, TRAIN})
     ]
-    from prefect import get_client
-    from prefect.states import Crashed
-
-    with get_client(sync_client=True) as client:
-        for run in lost:
-            client.set_flow_run_state(
-                run.id,
-                Crashed(message="The process that ran it is gone; the ledger has what it did."),
-                force=True,
-            )
+    with prefect_client() as prefect:
+        prefect.mark_crashed(lost, "The process that ran it is gone; the ledger has what it did.")
     return len(lost)
 
 
@@ -93,49 +88,23 @@ def _leases_that_live(opened: Workspace) -> set[str]:
 def _ended_lately() -> bool:
     """Whether an erase run came to its end, good or bad, a short while ago: what it could not do
     needs a person."""
-    return any(_from_now(r) < _AGAIN for r in _runs([ERASE], ("COMPLETED", "FAILED")))
+    return any(_from_now(r) < _AGAIN for r in _runs([ERASE], ENDED))
 
 
-def _open_runs(names: Any, young: timedelta) -> list[Any]:
+def _open_runs(names: Iterable[str], young: timedelta) -> "list[FlowRun]":
     """Runs of these deployments that Prefect holds for running, or about to, and that began so long
     ago."""
-    return [r for r in _runs(names, ("RUNNING", "PENDING", "CANCELLING")) if _from_now(r) > young]
+    return [r for r in _runs(names, BEGUN) if _from_now(r) > young]
 
 
-def _from_now(run: Any) -> timedelta:
+def _from_now(run: "FlowRun") -> timedelta:
     """How far off a run came to its state. It may be in time to come: the server's clock was
     ahead, and says nothing of when."""
-    at: datetime = run.state.timestamp
+    at = run.state.timestamp if run.state else datetime.now(UTC)
     return abs(datetime.now(UTC) - at)
 
 
-def _runs(names: Any, states: tuple[str, ...]) -> list[Any]:
+def _runs(names: Iterable[str], states: Iterable[str]) -> "list[FlowRun]":
     """The newest runs of these deployments in these states."""
-    from prefect import get_client
-    from prefect.client.schemas.filters import (
-        DeploymentFilter,
-        DeploymentFilterId,
-        FlowRunFilter,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-    )
-    from prefect.client.schemas.objects import StateType
-    from prefect.client.schemas.sorting import FlowRunSort
-    from prefect.exceptions import ObjectNotFound
-
-    with get_client(sync_client=True) as client:
-        ids = []
-        for name in names:
-            try:
-                ids.append(client.read_deployment_by_name(name).id)
-            except ObjectNotFound:
-                continue
-        if not ids:
-            return []
-        kinds = FlowRunFilterStateType(any_=[StateType(s) for s in states])
-        found = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=kinds)),
-            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=ids)),
-            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-        )
-    return [r for r in found if r.state is not None]
+    with prefect_client() as prefect:
+        return [r for r in prefect.runs(states, names) if r.state is not None]

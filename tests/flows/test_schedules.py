@@ -9,6 +9,7 @@ import pytest
 from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
 
+from flows.adapters.prefect_client import PrefectClient
 from flows.prefect_flows.deployments import deployments, to_prefect
 from flows.supervisor import watching
 from flows.supervisor.schedules import _planned, take_out_far_runs
@@ -25,7 +26,7 @@ def client(make_place: Callable[..., Workspace]) -> Iterator[SyncPrefectClient]:
             to_prefect(each).apply()
     with get_client(sync_client=True) as client:
         for name in (ERASE, AUDIT, REPAIR):
-            for run in _planned(client, client.read_deployment_by_name(name).id):
+            for run in _planned(PrefectClient(client), name):
                 client.delete_flow_run(run.id)
         yield client
 
@@ -45,7 +46,7 @@ def _plan(client: SyncPrefectClient, name: str, ahead: timedelta) -> None:
 
 
 def _times(client: SyncPrefectClient, name: str) -> list[datetime]:
-    planned = _planned(client, client.read_deployment_by_name(name).id)
+    planned = _planned(PrefectClient(client), name)
     return [run.expected_start_time for run in planned if run.expected_start_time]
 
 
@@ -75,7 +76,7 @@ def test_runs_that_are_planned_as_the_schedule_wants_them_stay(
     assert (
         take_out_far_runs([ERASE, AUDIT, REPAIR, "no/such"]) == [] and _times(client, name) == near
     )
-    first = _planned(client, client.read_deployment_by_name(name).id)[0]
+    first = _planned(PrefectClient(client), name)[0]
     client.delete_flow_run(first.id)  # the next one has just begun
     assert take_out_far_runs([ERASE, AUDIT]) == [] and _times(client, name) == near[1:]
 
@@ -83,7 +84,7 @@ def test_runs_that_are_planned_as_the_schedule_wants_them_stay(
 def test_a_run_that_is_late_hides_none_that_is_far(client: SyncPrefectClient) -> None:
     _plan(client, ERASE, timedelta(days=-1))
     late = [t for t in _times(client, ERASE) if t < datetime.now(UTC)]
-    for run in _planned(client, client.read_deployment_by_name(ERASE).id):
+    for run in _planned(PrefectClient(client), ERASE):
         if run.expected_start_time and run.expected_start_time > datetime.now(UTC):
             client.delete_flow_run(run.id)
     _plan(client, ERASE, timedelta(days=700))

@@ -97,7 +97,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="schedules: what was planned far ahead stays",
         where="flows/supervisor/schedules.py::take_out_far_runs",
-        takes="wanted is not None and min(ahead.values(), default=now) > wanted",
+        takes="wanted is not None and min((at for _, at in ahead), default=now) > wanted",
         puts="False",
         fails="tests/flows/test_schedules.py::are_taken_out",
     ),
