@@ -23,6 +23,7 @@ from flows.examples import rows
 from s3t_core.capacity.sequences import cyclic_sequences
 from s3t_core.config import Config
 from s3t_core.domain import (
+    Combine,
     DatasetVersion,
     Release,
     Replica,
@@ -214,12 +215,18 @@ class Bed:
         score = self.ensemble(release).score(self.held_out)
         return score.value if score else None
 
-    def ensemble(self, release: Release) -> "Ensemble":
+    def ensemble(self, release: Release, combine: Combine = "votes") -> "Ensemble":
         """The model of a release."""
         from s3t_core.learning.backbone import find_backbone
         from s3t_core.learning.ensemble import Ensemble
 
-        return Ensemble(find_backbone(self.recipe.model), self.recipe, release, self.store.get)
+        return Ensemble(
+            find_backbone(self.recipe.model),
+            self.recipe,
+            release,
+            self.store.get,
+            combine=combine,
+        )
 
 
 def _describe(path: Path) -> SliceVersion:

@@ -1,9 +1,10 @@
-"""Row e: answers per second of the ensemble, of as many separate models, and of one model.
+"""Row e: answers per second of the ensemble, of as many separate models, and of one model; and of
+all shards merged into one, beside one plain model (its adapters in its weights).
 
     python -m benchmarks.serving --dir DIR [--rows N]
 
 The shards are replicas that benchmarks.training trained: with nine of them, up to eight answer as
-shards of their own. The three ways take turns, request by request, so that what else the machine
+shards of their own. The ways take turns, request by request, so that what else the machine
 does falls on all alike.
 """
 
@@ -43,13 +44,26 @@ def _measured(bed: Bed, shards: int, depth: int) -> list[Line]:
     ]
     together = bed.ensemble(_release(members))
     apart = [bed.ensemble(_release([m])) for m in members]
+    merged = bed.ensemble(_release(members), "merged")
     texts = [r.text for r in bed.held_out]
     ways: dict[str, Callable[[list[str]], object]] = {
         "ensemble": together.predict,
         "separate": lambda batch: [a.predict(batch) for a in apart],
         "one": apart[0].predict,
+        "merged": merged.predict,
+        "plain": bed.ensemble(_release(members[:1]), "merged").predict,
     }
-    told = []
+    told = [
+        Line(
+            "e",
+            f"{way}, m={shards}, depth {depth} of {bed.topology.slices}",
+            100 * score.value,
+            f"% {score.metric}",
+            f"on {len(bed.held_out)} held-out rows",
+        )
+        for way, model in (("votes", together), ("merged", merged))
+        if (score := model.score(bed.held_out)) is not None
+    ]
     for rows, requests in BATCHES:
         seconds = _in_turns(ways, texts, rows, requests)
         middle = {way: median(s) for way, s in seconds.items()}
@@ -63,6 +77,24 @@ def _measured(bed: Bed, shards: int, depth: int) -> list[Line]:
                 "rows/s",
                 f"p50 {1000 * middle['ensemble']:.1f} ms, p99 {1000 * p99:.1f} ms; separate models "
                 f"{rows / middle['separate']:.3g}, one model {rows / middle['one']:.3g} rows/s",
+            )
+        )
+        told.append(
+            Line(
+                "e",
+                f"merged, {name}",
+                rows / middle["merged"],
+                "rows/s",
+                f"p50 {1000 * middle['merged']:.1f} ms; one plain model "
+                f"{rows / middle['plain']:.3g} rows/s",
+            )
+        )
+        told.append(
+            at_least(
+                "e",
+                f"merged against one plain model, {name}",
+                middle["plain"] / middle["merged"],
+                0.95,
             )
         )
         gain = middle["separate"] / middle["ensemble"]

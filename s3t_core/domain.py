@@ -7,6 +7,7 @@ and positions from 1.
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from s3t_core.errors import UsageError
 
@@ -247,6 +248,10 @@ class Replica:
     def depth(self) -> int:
         """How many trained stages are live. 0 = dead."""
         return len(self.stages)
+
+
+Combine = Literal["votes", "merged"]
+"""How the shards of a release answer: each for itself, or as one model."""
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
 from mlflow.pyfunc.model import PythonModel
 
+from s3t_core.domain import Combine
 from s3t_core.errors import DataError, NoLiveShard, S3TError, StaleModel
 from s3t_core.learning.payload import texts_of
 from s3t_core.learning.pins import wait_without_spinning
@@ -109,6 +110,11 @@ class _Document:
     @property
     def release_id(self) -> str:
         return str(self.value["release"]["id"])
+
+    @property
+    def combine(self) -> Combine:
+        """How the shards answer; versions that say nothing of it are asked for votes."""
+        return "merged" if self.serving.get("combine") == "merged" else "votes"
 
     @property
     def serving(self) -> dict[str, Any]:
@@ -378,7 +384,13 @@ def _built(document: _Document, folder: Path, version: "ModelVersion") -> _Loade
     from s3t_core.learning.store import LocalStageStore
 
     release, recipe = parse_release_document(document.value)
-    ensemble = Ensemble(find_backbone(recipe.model), recipe, release, LocalStageStore(folder).get)
+    ensemble = Ensemble(
+        find_backbone(recipe.model),
+        recipe,
+        release,
+        LocalStageStore(folder).get,
+        combine=document.combine,
+    )
     return _Loaded(document, ensemble, str(version.version))
 
 

@@ -68,6 +68,7 @@ class ReleaseEvaluator:
                 store=workspace.store,
                 keys=workspace.keys,
                 max_memory=workspace.config.runner.max_memory,
+                combine=workspace.config.serving.combine,
             )
         )
         return result

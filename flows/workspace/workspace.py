@@ -241,6 +241,18 @@ class Workspace(Layout):
         self.registry = self._made_registry()
         return self.registry
 
+    def _serving(self) -> dict[str, float | str]:
+        """What a version says of how it answers. Of votes it says nothing: so do all those that
+        were registered before there was anything else."""
+        told: dict[str, float | str] = {
+            "staleness_seconds": self.config.erasure.staleness_seconds,
+            "offline_seconds": self.offline_seconds,
+            "text": self.config.data.text,
+        }
+        if self.config.serving.combine != "votes":
+            told["combine"] = self.config.serving.combine
+        return told
+
     def _made_registry(self) -> "MlflowRegistry":
         from flows.adapters.registry.experiment import ExperimentBook
         from flows.adapters.registry.opening import RegistrySettings, Server, open_registry
@@ -256,11 +268,7 @@ class Workspace(Layout):
             owner=self.owner,
             artifacts=self.state_dir / "mlartifacts",
             temporary=self.temporary_dir,
-            serving={
-                "staleness_seconds": self.config.erasure.staleness_seconds,
-                "offline_seconds": self.offline_seconds,
-                "text": self.config.data.text,
-            },
+            serving=self._serving(),
             server=server,
         )
         book = ExperimentBook(remote.tracking_uri, self._told_by.ledger, self.clock)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from s3t_core.domain import Tiers, check_prior
+from s3t_core.domain import Combine, Tiers, check_prior
 from s3t_core.errors import UsageError
 from s3t_core.identity import EXACT, STEPS
 
@@ -487,6 +487,16 @@ class RunnerConfig(Section):
         if (self.kind == "dask") != bool(self.address):
             raise ValueError('expected an address with kind = "dask", and none without')
         return self
+
+
+class ServingConfig(Section):
+    """How versions answer that are registered from now on."""
+
+    combine: Combine = Field(
+        "votes",
+        description='"votes" (every live shard answers, the mean counts) or "merged" (one model of '
+        "them all, made in memory at each load: the price of one)",
+    )
 
 
 class DeletionBudgetConfig(Section):

@@ -13,6 +13,7 @@ from s3t_core.config.sections import (
     PrefectConfig,
     RunnerConfig,
     Section,
+    ServingConfig,
     SystemConfig,
     TiersConfig,
     TrainingConfig,
@@ -30,6 +31,7 @@ class Config(Section):
     adapter: AdapterConfig = AdapterConfig()
     training: TrainingConfig = TrainingConfig()
     runner: RunnerConfig = RunnerConfig()
+    serving: ServingConfig = ServingConfig()
     deletion_budget: DeletionBudgetConfig = DeletionBudgetConfig()
     erasure: ErasureConfig = ErasureConfig()
     audit: AuditConfig = AuditConfig()
@@ -59,6 +61,11 @@ class Config(Section):
             raise ValueError(
                 f"[deletion_budget] min_mean_depth: expected a floor of at most {slices} (the full "
                 f"depth; no state meets a higher one), got {self.deletion_budget.min_mean_depth:g}"
+            )
+        if self.serving.combine == "merged" and self.runner.max_memory:
+            raise ValueError(
+                '[serving] combine: expected "votes" for a backbone that is larger than one device '
+                '([runner] max_memory), got "merged": its weights lie on several, or on disk'
             )
         on_cpu = self.runner.max_memory.strip().startswith("cpu")
         if self.runner.max_memory and on_cpu != (self.training.device == "cpu"):

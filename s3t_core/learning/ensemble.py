@@ -1,5 +1,6 @@
 """The ensemble: each live shard answers with its deepest live replica; the answer is the mean of
-what they vote, probabilities for classification (learning.tasks).
+what they vote, probabilities for classification (learning.tasks). Or, where that is asked for, one
+model answers for all of them (learning.merged).
 
 A shard without a live replica leaves; with none left nothing answers (NoLiveShard), never a tainted
 stage. Every shard's vote weighs the same: weights computed from records would be a trace of them
@@ -12,14 +13,17 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from s3t_core.domain import Release, Score
-from s3t_core.errors import NoLiveShard
+from s3t_core.domain import Combine, Release, Score
+from s3t_core.errors import NoLiveShard, UsageError
 from s3t_core.learning.adapters import ONE_PASS_KINDS
 from s3t_core.learning.backbone import Backbone, check_backbone, load_model
 from s3t_core.learning.batched_shards import BatchedShards, ShardStages
 from s3t_core.learning.device_map import device_map
 from s3t_core.learning.encoding import load_reader
-from s3t_core.learning.recipe import Recipe
+from s3t_core.learning.merged import HEAD as MERGED_HEAD
+from s3t_core.learning.merged import merge_shards
+from s3t_core.learning.precision import lower_precision
+from s3t_core.learning.recipe import Recipe, in_float32
 from s3t_core.learning.replica import StagedModel
 from s3t_core.learning.split import Batch
 from s3t_core.learning.tasks import task_of
@@ -43,9 +47,12 @@ class Ensemble:
         release: Release,
         artifact: Callable[[str], bytes],
         max_memory: str = "",
+        combine: Combine = "votes",
     ) -> None:
         """`artifact` returns the verified bytes of a stage digest; `max_memory`: what devices may
-        hold of the backbone (learning.device_map). Raises BackboneChanged or ArtifactError."""
+        hold of the backbone (learning.device_map); `combine`: "votes" asks every shard, "merged"
+        one model of them all (learning.merged). Raises BackboneChanged or ArtifactError, and
+        UsageError for a merged model that is larger than one device."""
         check_backbone(
             backbone,
             recipe.backbone_digest,
@@ -54,6 +61,7 @@ class Ensemble:
         self._recipe = recipe
         self._task = task_of(recipe)
         self._lock = threading.Lock()
+        self._merged = combine == "merged"
         self._shards: list[ShardStages] = []
         self._batched: BatchedShards | None = None
         serving = [r for r in (release.serving(s) for s in release.shards()) if r]
@@ -62,7 +70,14 @@ class Ensemble:
             deepest = max(stage.index for replica in serving for stage in replica.stages)
             lowest = min(recipe.blocks[deepest - 1])
             devices = device_map(backbone, max_memory, lowest)
-            self._staged = StagedModel(load_model(backbone, devices), recipe)
+            if self._merged and devices:
+                raise UsageError(
+                    'expected [serving] combine = "votes" for a backbone that is larger than one '
+                    "device, got merged; set it, or leave [runner] max_memory empty"
+                )
+            self._staged = StagedModel(
+                load_model(backbone, devices), in_float32(recipe) if self._merged else recipe
+            )
         for replica in serving:
             names = {s.index: f"shard{replica.shard}_stage{s.index}" for s in replica.stages}
             for stage in replica.stages:
@@ -72,7 +87,12 @@ class Ensemble:
                     artifact(stage.digest),
                 )
             self._shards.append(ShardStages(names))
-        if serving and recipe.adapter["kind"] in ONE_PASS_KINDS:
+        if serving and self._merged:
+            merge_shards(self._staged, self._shards)
+            self._shards = [ShardStages({1: MERGED_HEAD})]
+            if recipe.training["dtype"] == "bfloat16":
+                lower_precision(self._staged.model)
+        elif serving and recipe.adapter["kind"] in ONE_PASS_KINDS:
             self._batched = BatchedShards(self._staged, self._shards)
 
     @property
@@ -117,6 +137,9 @@ class Ensemble:
         """The last states of every shard: in one pass where that pays, else shard by shard above
         what they share."""
         split = self._staged.split
+        if self._merged:
+            yield split.states(batch)
+            return
         first = [min(self._recipe.blocks[shard.depth - 1]) for shard in self._shards]
         if self._batched is not None and tokens <= ONE_PASS_TOKENS and split.resumes(batch):
             yield from self._batched.states(batch)

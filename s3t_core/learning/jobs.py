@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from s3t_core.domain import Release, Score
+from s3t_core.domain import Combine, Release, Score
 from s3t_core.errors import GuaranteeError
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.learning.activation_store import ActivationStore
@@ -82,7 +82,7 @@ class StageOutcome:
 
 @dataclass(frozen=True)
 class MeasureJob:
-    """Measure a release on the held-out rows."""
+    """Measure a release on the held-out rows, as it will answer (`combine`)."""
 
     recipe: Recipe
     release: Release
@@ -90,6 +90,7 @@ class MeasureJob:
     store: StageStore
     keys: WorkspaceKeys
     max_memory: str = ""
+    combine: Combine = "votes"
 
 
 def describe(job: DescribeJob) -> Description:
@@ -171,7 +172,12 @@ def measure(job: MeasureJob) -> Score | None:
 
     torch.set_num_threads(max(2, job.recipe.profile.threads))
     ensemble = Ensemble(
-        find_backbone(job.recipe.model), job.recipe, job.release, job.store.get, job.max_memory
+        find_backbone(job.recipe.model),
+        job.recipe,
+        job.release,
+        job.store.get,
+        job.max_memory,
+        job.combine,
     )
     return ensemble.score(
         read_verified(

@@ -8,7 +8,7 @@ listed anywhere.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from s3t_core import METHOD_VERSION
@@ -164,6 +164,11 @@ def make_recipe(
         training=training,
         profile=profile,
     )
+
+
+def in_float32(recipe: Recipe) -> Recipe:
+    """The same for a model whose layers multiply in float32."""
+    return replace(recipe, training={**recipe.training, "dtype": "float32"})
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 stages.
 
 The model at depth d is backbone + adapters 1..d + head d (method.md). Adapters of different stages
-sit on different layers, so several are active at once; they are never merged into weights (hazard
-11). Heads live outside peft, one per stage (hazard 2). Attaching a stage never touches another's
+sit on different layers, so several are active at once; nothing that is kept has them merged into
+weights (hazard 11; learning.merged makes a model to answer with). Heads live outside peft, one per stage (hazard 2). Attaching a stage never touches another's
 weights (hazard 3).
 """
 
@@ -109,7 +109,7 @@ class StagedModel:
         """Exactly these adapters answer, every other is off. Changes no weight."""
         wanted = set(names)
         for layer in self._tuner_layers():
-            layer.set_adapter([a for a in _adapters_of(layer) if a in wanted])
+            layer.set_adapter([a for a in adapters_of(layer) if a in wanted])
         self.model.requires_grad_(False)
 
     def trainable(self, name: str) -> dict[str, torch.nn.Parameter]:
@@ -189,7 +189,8 @@ class StagedModel:
         return (m for m in self.model.modules() if isinstance(m, BaseTunerLayer))
 
 
-def _adapters_of(layer: BaseTunerLayer) -> list[str]:
+def adapters_of(layer: BaseTunerLayer) -> list[str]:
+    """Names of the adapters on a layer."""
     return list(
         dict.fromkeys(
             name for attribute in layer.adapter_layer_names for name in getattr(layer, attribute)

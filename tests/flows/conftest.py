@@ -113,7 +113,7 @@ def trained(
     arguments change sections of its settings that neither data nor training depend on."""
 
     def fresh(canary: bool = False, **changes: dict[str, Any]) -> Workspace:
-        if not changes.keys() <= {"erasure", "deletion_budget", "runner"}:
+        if not changes.keys() <= {"erasure", "deletion_budget", "runner", "serving"}:
             raise ValueError(
                 f"expected settings that training does not depend on, got {sorted(changes)}; "
                 "make_place and train"
