@@ -3,8 +3,8 @@ stages.
 
 The model at depth d is backbone + adapters 1..d + head d (method.md). Adapters of different stages
 sit on different layers, so several are active at once; nothing that is kept has them merged into
-weights (hazard 11; learning.merged makes a model to answer with). Heads live outside peft, one per stage (hazard 2). Attaching a stage never touches another's
-weights (hazard 3).
+weights (hazard 11; learning.merged makes a model to answer with). Heads live outside peft, one per
+stage (hazard 2). Attaching a stage never touches another's weights (hazard 3).
 """
 
 import warnings
