@@ -79,8 +79,9 @@ test: check  ## one of each kind, in two processes: what CI runs
 test-all: check  ## everything but the stack, in two processes: before a release
 	$(BIN)/pytest -n 2 --dist worksteal --durations 25 --ignore tests/stack
 
-test-fast: install  ## what needs no server and no real backbone
-	$(BIN)/pytest -m "not slow" --ignore tests/stack
+test-fast: install  ## what each module promises, and the guarantee on a tiny model: under two minutes
+	$(BIN)/pytest -m "not slow and not long" -n 2 --dist worksteal tests/unit tests/contracts tests/golden \
+		tests/exactness/test_hazards.py tests/exactness/test_deactivation.py
 
 test-crash: install  ## kill -9 at 200 random times of an erasure, and ten times through the whole command
 	S3T_TEST_KILLS=200 S3T_TEST_WHOLE_KILLS=10 $(BIN)/pytest --timeout 7200 tests/flows/test_killed.py

@@ -663,7 +663,7 @@ class SqlRequestBook:
         the table lacks one: it would be carried out by nobody."""
         with self._database.snapshot() as connection:
             state = self._database.folded(connection).state
-            found = [r for r in _held(connection, state) if state.is_open(r.request_id)]
+            found = _held(connection, state, state.is_open)
         lacking = sum(map(state.is_open, state.requests)) - len(found)
         if lacking:
             raise LedgerError(
@@ -698,10 +698,11 @@ class SqlRequestBook:
         """The given requests, in that order. Raises StorageError for one that is not there, and
         LedgerError for one that the ledger knows otherwise."""
         with self._database.snapshot() as connection:
-            asked = _held(connection, self._database.folded(connection).state)
-        found = {r.request_id: r for r in asked}
+            wanted = list(request_ids)
+            state = self._database.folded(connection).state
+            found = {r.request_id: r for r in _held(connection, state, set(wanted).__contains__)}
         try:
-            return [found[i] for i in request_ids]
+            return [found[i] for i in wanted]
         except KeyError:
             raise StorageError(
                 "expected every planned request in the database, got one that is missing; restore "
@@ -843,11 +844,13 @@ def _request(row: _Row) -> DeletionRequest:
     )
 
 
-def _held(connection: Connection, state: State) -> list[DeletionRequest]:
-    """Every request of the table, oldest first, each held against the ledger as it was at the same
-    moment. Raises LedgerError."""
+def _held(
+    connection: Connection, state: State, wanted: Callable[[str], bool] = lambda _: True
+) -> list[DeletionRequest]:
+    """The requests of the table whose ids are wanted, oldest first, each held against the ledger as
+    it was at the same moment. Raises LedgerError."""
     rows = connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))
-    found = list(map(_request, rows))
+    found = [_request(row) for row in rows if wanted(row.id)]
     for request in found:
         check_request(state, request)
     return found
