@@ -57,7 +57,10 @@ stack: install-stack  ## PostgreSQL, S3, MLflow, Prefect and two workers on this
 stack-stop:  ## stop them
 	$(BIN)/python -m infra.stack down
 
-test-stack: install-stack  ## the whole walk and its faults on a stack of its own
+test-stack: install-stack  ## the whole walk and its faults on a stack of its own, one of each kind: what CI runs
+	$(BIN)/pytest -m "not long" tests/stack
+
+test-stack-all: install-stack  ## all of it
 	$(BIN)/pytest tests/stack
 
 test-stack-faults: install-stack  ## kill -9 of every server during train, erase and retrain, back after 10 s

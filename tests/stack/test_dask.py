@@ -104,6 +104,7 @@ def test_a_cluster_trains_the_same_bytes_and_keeps_nothing(
         assert homes == []
 
 
+@pytest.mark.long
 def test_a_killed_worker_costs_its_stage_only(
     stack: Stack,
     ingested: Callable[..., Workspace],
@@ -124,6 +125,7 @@ def test_a_killed_worker_costs_its_stage_only(
         assert done["trained"] == 8 and place.store.bindings() == local()
 
 
+@pytest.mark.long
 def test_what_a_killed_worker_fetched_is_removed_by_the_next_on_that_machine(
     stack: Stack, ingested: Callable[..., Workspace], tmp_path: Path
 ) -> None:

@@ -170,6 +170,7 @@ def test_a_power_cut_during_the_nightly_erasure_stops_no_later_one(
     assert state is not None and state.is_crashed()
 
 
+@pytest.mark.long
 def test_of_two_eraser_processes_at_once_one_works(stack: Stack, place: Workspace) -> None:
     assert finished(flow(place.root, "train")) == ""
     take_requests(place, [CANARY])

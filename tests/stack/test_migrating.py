@@ -192,6 +192,7 @@ def test_a_move_to_the_stack_that_is_cut_anywhere_is_finished(
     )
 
 
+@pytest.mark.long
 def test_a_version_of_a_move_that_was_cut_off_is_not_believed(
     stack: Stack, place: Workspace, make_config: Callable[..., Any]
 ) -> None:

@@ -156,6 +156,7 @@ def test_an_account_writes_its_own_kinds_of_entries_alone(
             connection.execute("INSERT INTO ledger VALUES (1, %s, 'h', 's')", [leaf])
 
 
+@pytest.mark.long
 def test_who_takes_requests_cannot_say_that_an_erasure_did_a_step(
     stack: Stack, place: Workspace, database: str
 ) -> None:
@@ -192,6 +193,7 @@ def test_who_takes_requests_cannot_say_that_an_erasure_did_a_step(
     assert files and not any(CANARY_TEXT[:40].encode() in data for data in files)
 
 
+@pytest.mark.long
 def test_an_account_that_looks_holds_up_nobody(
     stack: Stack, place: Workspace, database: str
 ) -> None:
@@ -264,6 +266,7 @@ def test_an_account_keeps_nothing_beside_the_tables_and_sees_no_other_database(
             psycopg.connect(stack.database(other, user=account))
 
 
+@pytest.mark.long
 def test_an_account_that_looks_takes_no_connections_from_who_erases_and_holds_up_no_upgrade(
     stack: Stack, place: Workspace, database: str
 ) -> None:

@@ -143,6 +143,7 @@ def test_a_remote_of_whoever_configured_it_is_asked_for_versions_of_what_was_des
         place.datasets.destroy({doomed}, [], None)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     ("at", "off_again"),
     [("destroy", False), ("certify", False), ("certify", True)]

@@ -274,6 +274,7 @@ def test_the_certificate_alone_reads_and_writes_nothing(stack: Stack, kept: Kept
     assert stack.client().get_object(Bucket="s3t", Key=kept.key)["Body"].read() == kept.said
 
 
+@pytest.mark.long
 def test_what_is_deleted_is_given_to_nobody_and_its_bytes_go_by_themselves(
     stack: Stack, kept: Kept
 ) -> None:

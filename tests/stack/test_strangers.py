@@ -114,6 +114,7 @@ def test_no_client_of_the_registry_decides_what_answers_or_locks_an_erasure(
     assert answered[0] == 0 and json.loads(answered[1].splitlines()[0]) and not ran.exists()
 
 
+@pytest.mark.long
 def test_no_client_of_the_registry_renames_deletes_or_logs_anything_past_an_erasure(
     place: Workspace,
 ) -> None:
@@ -179,6 +180,7 @@ def test_an_experiment_that_a_client_made_for_us_at_another_place_is_not_taken(
     assert list(victim.names()) == ["models/m-theirs/weights"]
 
 
+@pytest.mark.long
 def test_rows_that_an_eraser_had_read_do_not_come_back_to_a_bucket(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -299,6 +299,7 @@ def _windows(place: Workspace, saw: list[str]) -> list[bytes]:
     return [w for w in found if not any(w in other for other in others)]
 
 
+@pytest.mark.long
 def test_deployments_and_places_of_another_workspace_are_left_alone(
     place: Workspace, make_config: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -325,6 +326,7 @@ def test_deployments_and_places_of_another_workspace_are_left_alone(
         other.registry.runs.start_training({})
 
 
+@pytest.mark.long
 def test_two_erase_runs_at_once_work_once(place: Workspace, tmp_path: Path) -> None:
     from prefect.deployments import run_deployment
 
