@@ -416,15 +416,13 @@ _INFLATERS: dict[str, Callable[[], Any]] = {
 }
 
 
+_DAMAGED = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
+"""What decompressors raise where a stream is damaged, or is none."""
+
+
 def _inflated(inflater: Any, data: bytes) -> Found:
     out = at = 0
-    with suppress(
-        zlib.error,
-        lzma.LZMAError,
-        OSError,
-        EOFError,
-        ValueError,
-    ):
+    with suppress(*_DAMAGED):
         for at in range(0, len(data), _STEP):
             out += len(inflater.decompress(data[at : at + _STEP]))
             if inflater.eof:
@@ -517,13 +515,7 @@ def _as_far(kind: str, data: bytes) -> Iterator[bytes]:
         inflater = _INFLATERS[kind]()
     else:
         return
-    with suppress(
-        zlib.error,
-        lzma.LZMAError,
-        OSError,
-        EOFError,
-        ValueError,
-    ):
+    with suppress(*_DAMAGED):
         for at in range(0, len(data), _STEP):
             if inflater.eof:
                 break
