@@ -41,8 +41,19 @@ figcaption { color: #555; font-size: .87rem; }
 
 def write_html(document: Document) -> bytes:
     """The page, UTF-8. Every text is escaped; only the figures, which are ours, are not."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.from_string(_TEMPLATE).render(document=document, drawn=_drawn).encode()
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return (
+        environment.from_string(_TEMPLATE)
+        .render(
+            document=document,
+            drawn=_drawn,
+        )
+        .encode()
+    )
 
 
 def _drawn(picture: Picture) -> Markup:

@@ -75,10 +75,22 @@ def write_pdf(document: Document) -> bytes:
     def foot(canvas: "Canvas", _: object) -> None:
         canvas.setFont("DejaVu", 7.5)
         canvas.setFillColor(HexColor(_COLOURS["quiet"]))
-        canvas.drawString(_MARGIN, 10 * mm, f"{document.title}, {document.subtitle}")
-        canvas.drawRightString(A4[0] - _MARGIN, 10 * mm, f"page {canvas.getPageNumber()}")
+        canvas.drawString(
+            _MARGIN,
+            10 * mm,
+            f"{document.title}, {document.subtitle}",
+        )
+        canvas.drawRightString(
+            A4[0] - _MARGIN,
+            10 * mm,
+            f"page {canvas.getPageNumber()}",
+        )
 
-    template.build([*flow, *waiting], onFirstPage=foot, onLaterPages=foot)
+    template.build(
+        [*flow, *waiting],
+        onFirstPage=foot,
+        onLaterPages=foot,
+    )
     return buffer.getvalue()
 
 

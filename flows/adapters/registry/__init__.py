@@ -113,7 +113,12 @@ class MlflowRegistry:
         """Set tags on a version."""
         with self.connection.guarded():
             for key, value in tags.items():
-                self.connection.client.set_model_version_tag(self.name, version, key, value)
+                self.connection.client.set_model_version_tag(
+                    self.name,
+                    version,
+                    key,
+                    value,
+                )
 
     def destroy(self, keep: Iterable[VersionRecord], runs: Iterable[str]) -> None:
         """Destroy every version but those in `keep` and every run but theirs and `runs`, with their
@@ -200,7 +205,11 @@ class MlflowRegistry:
         with self.connection.guarded():
             self.files.remove_compiled(record.model_id)
             files = self.files.of(record.model_id)
-        check_digest(record, digest_of_files(files), bool(files))
+        check_digest(
+            record,
+            digest_of_files(files),
+            bool(files),
+        )
 
     @contextlib.contextmanager
     def checked_files(self, record: VersionRecord, loading: Path) -> Iterator[Path]:
@@ -211,7 +220,11 @@ class MlflowRegistry:
             with self.connection.guarded():
                 remove_compiled(folder)
                 files = files_in(folder)
-            check_digest(record, digest_of_files(files), bool(files))
+            check_digest(
+                record,
+                digest_of_files(files),
+                bool(files),
+            )
             yield folder / RELEASE_FOLDER
 
     def recorded_files(self, records: Iterable[VersionRecord]) -> Iterator[bytes]:
@@ -237,7 +250,12 @@ class MlflowRegistry:
         with self.connection.guarded():
             self.own.put_right()
             self._find(record.release.release_id, "")
-            published = self._register(record.release, record.recipe, tags, record)
+            published = self._register(
+                record.release,
+                record.recipe,
+                tags,
+                record,
+            )
             self.files.check_reach(published)
             return published
 
@@ -289,7 +307,11 @@ class MlflowRegistry:
         moved: VersionRecord | None = None,
     ) -> Published:
         logged = self.logged.log(release, recipe, moved)
-        told = {**tags, RELEASE_TAG: release.release_id, DOCUMENT_TAG: logged.document}
+        told = {
+            **tags,
+            RELEASE_TAG: release.release_id,
+            DOCUMENT_TAG: logged.document,
+        }
         version = self.versions.add(logged.model, logged.run_id, told)
         for _ in range(_AHEAD if moved else 0):
             if int(version) >= int(moved.version if moved else 0):

@@ -45,7 +45,12 @@ class ExperimentBook:
 
     def append(self, record: ExperimentRecord) -> None:
         """Add a record. The caller holds the workspace."""
-        self.ledger.append(events.ExperimentNamed(time=rfc3339(self.clock.now()), **asdict(record)))
+        self.ledger.append(
+            events.ExperimentNamed(
+                time=rfc3339(self.clock.now()),
+                **asdict(record),
+            )
+        )
 
     def known(self) -> list[ExperimentRecord]:
         """Oldest first."""
@@ -239,7 +244,11 @@ class OwnExperiment:
         from mlflow.entities import ViewType
 
         number = [experiment.experiment_id]
-        runs = self._client.search_runs(number, run_view_type=ViewType.ALL, max_results=1)
+        runs = self._client.search_runs(
+            number,
+            run_view_type=ViewType.ALL,
+            max_results=1,
+        )
         return not runs and not self._client.search_logged_models(number, max_results=1)
 
     def _restored(self, experiment: "Experiment") -> bool:
@@ -254,7 +263,11 @@ class OwnExperiment:
     def _tagged(self, experiment: "Experiment") -> bool:
         if experiment.tags.get(OWNER_TAG) == self._owner:
             return False
-        self._client.set_experiment_tag(experiment.experiment_id, OWNER_TAG, self._owner)
+        self._client.set_experiment_tag(
+            experiment.experiment_id,
+            OWNER_TAG,
+            self._owner,
+        )
         return True
 
     def _renamed(self, experiment: "Experiment") -> bool:

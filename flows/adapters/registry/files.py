@@ -64,7 +64,11 @@ class ModelFiles(Protocol):
         """Remove the bytes of what is deleted; `models` were deleted just now."""
 
 
-def place_stages(store: StageStore, folder: Path, release: Release) -> None:
+def place_stages(
+    store: StageStore,
+    folder: Path,
+    release: Release,
+) -> None:
     """Put the stage files of the replicas that answer into `folder`, nothing else."""
     for replica in (release.serving(shard) for shard in release.shards()):
         for stage in replica.stages if replica else ():
@@ -115,7 +119,11 @@ def digest_of_files(files: Mapping[str, bytes]) -> str:
     return digest_of({name: sha256_hex(files[name]) for name in sorted(files)})
 
 
-def check_digest(record: VersionRecord, digest: str, there: bool) -> None:
+def check_digest(
+    record: VersionRecord,
+    digest: str,
+    there: bool,
+) -> None:
     """That a version's files, if they are `there`, have the recorded digest. Raises
     GuaranteeError."""
     if digest != record.document:

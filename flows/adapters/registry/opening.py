@@ -40,7 +40,9 @@ class RegistrySettings:
 
 
 def open_registry(
-    settings: RegistrySettings, book: ExperimentBook, store: StageStore
+    settings: RegistrySettings,
+    book: ExperimentBook,
+    store: StageStore,
 ) -> MlflowRegistry:
     """The registry. `book`: what the ledger knows of the experiments there. Raises StorageError."""
     connection = Connection(settings.tracking_uri, settings.name)

@@ -21,7 +21,12 @@ _PARENT_TAG = "mlflow.parentRunId"
 class Runs:
     """The runs in this workspace's experiments."""
 
-    def __init__(self, connection: Connection, own: OwnExperiment, versions: Versions) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        own: OwnExperiment,
+        versions: Versions,
+    ) -> None:
         """`versions`: a run is not destroyed while a version of it is there, under whatever
         name."""
         self._connection, self._own, self._versions = connection, own, versions
@@ -52,7 +57,11 @@ class Runs:
             run = self._client.create_run(
                 self._own.number(),
                 run_name=name,
-                tags={_PARENT_TAG: parent, KIND_TAG: "stage", STAGE_TAG: key},
+                tags={
+                    _PARENT_TAG: parent,
+                    KIND_TAG: "stage",
+                    STAGE_TAG: key,
+                },
             )
             now = int(time.time() * 1000)
             self._client.log_batch(
@@ -64,7 +73,10 @@ class Runs:
             return str(run.info.run_id)
 
     def finish(
-        self, run_id: str, metrics: Mapping[str, float | None], failed: bool = False
+        self,
+        run_id: str,
+        metrics: Mapping[str, float | None],
+        failed: bool = False,
     ) -> None:
         """Close a parent run."""
         with self._connection.guarded():
@@ -115,7 +127,11 @@ class Runs:
         if not numbers:
             return []
         return pages(
-            lambda token: self._client.search_runs(numbers, run_view_type=kind, page_token=token)
+            lambda token: self._client.search_runs(
+                numbers,
+                run_view_type=kind,
+                page_token=token,
+            )
         )
 
     def _copy(self, run: "Run", copies: Mapping[str, str]) -> str:
@@ -134,6 +150,10 @@ class Runs:
             [Metric(k, v, info.end_time or info.start_time, 0) for k, v in data.metrics.items()],
             [Param(k, v) for k, v in data.params.items()],
         )
-        self._client.set_terminated(made, info.status, info.end_time)
+        self._client.set_terminated(
+            made,
+            info.status,
+            info.end_time,
+        )
         self._client.set_tag(made, COPY_TAG, info.run_id)  # last: a copy without it is no copy
         return str(made)

@@ -45,7 +45,11 @@ class Versions:
 
     def serve(self, version: str) -> None:
         """Move the alias."""
-        self._client.set_registered_model_alias(self._name, ALIAS, version)
+        self._client.set_registered_model_alias(
+            self._name,
+            ALIAS,
+            version,
+        )
 
     def begin(self) -> None:
         """Make the registered model where there is none, and MLflow answer for it."""
@@ -57,7 +61,12 @@ class Versions:
         except MlflowException:
             self._client.create_registered_model(self._name)
 
-    def add(self, logged: "ModelInfo", run_id: str, tags: Mapping[str, str]) -> str:
+    def add(
+        self,
+        logged: "ModelInfo",
+        run_id: str,
+        tags: Mapping[str, str],
+    ) -> str:
         """Register a logged model; returns the version's number."""
         made = self._client.create_model_version(
             name=self._name,
@@ -110,7 +119,11 @@ class Versions:
         if model:
             registry.delete_registered_model_tag(self._name, _PROMPT)
         for version in versions:
-            registry.delete_model_version_tag(self._name, version, _PROMPT)
+            registry.delete_model_version_tag(
+                self._name,
+                version,
+                _PROMPT,
+            )
         return model or bool(versions)
 
     def _hidden(self) -> Any:

@@ -61,7 +61,12 @@ class WorkspaceFiles:
     """Files of versions in the directory `artifacts`, rows in the SQLite database `uri`. Fills the
     protocol `ModelFiles`, whose docstrings hold here."""
 
-    def __init__(self, uri: str, artifacts: Path, store: StageStore) -> None:
+    def __init__(
+        self,
+        uri: str,
+        artifacts: Path,
+        store: StageStore,
+    ) -> None:
         self._uri, self._artifacts, self._store = uri, artifacts, store
 
     def places(self) -> list[str]:
@@ -123,7 +128,11 @@ class WorkspaceFiles:
         """`mlflow gc`, then overwrite the database's free pages."""
         collect_deleted(self._uri, self._uri)
         path = self._uri.removeprefix("sqlite:///")
-        connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+        connection = sqlite3.connect(
+            path,
+            timeout=30,
+            isolation_level=None,
+        )
         try:
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("VACUUM")
