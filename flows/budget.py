@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from s3t_core.capacity.budget import BudgetPolicy, Spent, budget_state, forecast
+from s3t_core.capacity.budget import FLOORS, BudgetPolicy, Spent, budget_state, forecast
 from s3t_core.config import Config
 from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import Event
@@ -53,9 +53,7 @@ class Budget:
 def policy_of(config: Config) -> BudgetPolicy:
     """The configured policy."""
     budget = config.deletion_budget
-    return BudgetPolicy(
-        budget.policy, budget.min_mean_depth, budget.min_accuracy, budget.max_requests
-    )
+    return BudgetPolicy(budget.policy, budget.min_mean_depth, budget.floor, budget.max_requests)
 
 
 def spent_of(state: State) -> Spent:
@@ -184,8 +182,8 @@ def told_budget(budget: dict[str, Any]) -> str:
                 f"{expected['dates']['p95']}) at {expected['requests_per_day']:g} requests a day"
                 f"{_told_basis(expected['counted_requests'])}"
             )
-    elif budget["policy"] == "accuracy_floor":
-        parts.append("how long accuracy holds cannot be foreseen")
+    elif budget["policy"] in FLOORS:
+        parts.append("how long the score holds cannot be foreseen")
     return ", ".join(parts) or "counted once a version serves"
 
 

@@ -148,6 +148,13 @@ def _families(workspace: Workspace) -> Iterator[GaugeMetricFamily]:
             "held-out accuracy of the version that serves, 0 to 1",
             status["accuracy"],
         )
+    score = status["score"]
+    if score is not None:
+        held_out = _labelled(
+            "s3t_held_out_score", "held-out score of the version that serves, by metric", "metric"
+        )
+        held_out.add_metric([score["metric"]], score["value"])
+        yield held_out
     yield from _budget(status["deletion_budget"])
     retrain = status["full_retrain"]
     yield _one(

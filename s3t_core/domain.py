@@ -254,23 +254,51 @@ Combine = Literal["votes", "merged"]
 """How the shards of a release answer: each for itself, or as one model."""
 
 
+ACCURACY = "accuracy"
+"""The metric of rows that are answered with their label, 0 to 1."""
+
+
 @dataclass(frozen=True)
 class Score:
     """How well held-out rows are answered: the `value` of a `metric`, of which higher is better, or
-    lower."""
+    lower. `low` to `high`: its 95% confidence interval, None where none is known."""
 
     metric: str
     value: float
     higher_is_better: bool = True
+    low: float | None = None
+    high: float | None = None
 
     def misses(self, floor: float) -> bool:
         """Whether it is worse than a floor, in the units of its metric."""
         return self.value < floor if self.higher_is_better else self.value > floor
 
+    @property
+    def accuracy(self) -> float | None:
+        """Its value where it is an accuracy, else None."""
+        return self.value if self.metric == ACCURACY else None
+
+    @property
+    def name(self) -> str:
+        """Its metric in words."""
+        return _SPELT.get(self.metric, self.metric)
+
+    def told(self) -> str:
+        """Its value in words, an accuracy as a percentage, with the interval where one is known."""
+        if self.low is None or self.high is None:
+            return self._told(self.value)
+        return f"{self._told(self.value)} ({self._told(self.low)} to {self._told(self.high)})"
+
+    def _told(self, value: float) -> str:
+        return f"{100 * value:.1f}%" if self.metric == ACCURACY else f"{value:.4g}"
+
+
+_SPELT = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "rmse": "RMSE"}
+
 
 def as_accuracy(share: float | None) -> Score | None:
     """The score of a share of rows that are answered with their label, 0 to 1; None of none."""
-    return None if share is None else Score("accuracy", share)
+    return None if share is None else Score(ACCURACY, share)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
-"""Releases and stage records as JSON values: the spelling that ledger and model versions share."""
+"""Releases, stage records and scores as JSON values: the spelling that ledger and model versions
+share."""
 
+from dataclasses import asdict
 from typing import Any
 
-from s3t_core.domain import Release, Replica, StageRecord
+from s3t_core.domain import Release, Replica, Score, StageRecord
 
 
 def release_to_json(release: Release) -> dict[str, object]:
@@ -61,3 +63,13 @@ def stage_from_json(value: dict[str, Any]) -> StageRecord:
         tuple(value["slice_digests"]),
         value["run_id"],
     )
+
+
+def score_to_json(score: Score) -> dict[str, object]:
+    """A score as JSON values."""
+    return asdict(score)
+
+
+def score_from_json(value: dict[str, Any]) -> Score:
+    """The inverse of `score_to_json`."""
+    return Score(**value)

@@ -63,8 +63,8 @@ LIMITS = {
         undocumented=0,
     ),
     "flows": Shape(
-        nodes_per_line=7.72,
-        any_in_signatures=4.5,
+        nodes_per_line=7.68,
+        any_in_signatures=4.4,
         complexity=11,
         function_lines=68,
         file_lines=856,

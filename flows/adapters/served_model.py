@@ -183,8 +183,9 @@ class Serving:
         _answer_pings(self)
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
-        """A list of {"label": ..., "probabilities": {label: share}}, one per text. Raises
-        StaleModel, NoLiveShard, and DataError for what is no text."""
+        """A list of answers, one per text: {"label": ..., "probabilities": {label: share}}, or what
+        else the task answers (learning.tasks.task). Raises StaleModel, NoLiveShard, and DataError
+        for what is no text."""
         loaded = self._current()
         try:
             texts = texts_of(model_input, loaded.document.serving.get("text", ""))
@@ -194,9 +195,7 @@ class Serving:
                     self._current()
                 )  # a long batch may have outlived the confirmation it began with
                 if still is loaded:
-                    return [
-                        {"label": p.label, "probabilities": p.probabilities} for p in predictions
-                    ]
+                    return [p.document() for p in predictions]
                 loaded = still
         except DataError as error:
             raise _Misread(str(error)) from None

@@ -15,10 +15,13 @@ from typing import Any
 import pandas as pd
 
 from flows.adapters.sources.cells import MALFORMED, ROW
+from flows.adapters.sources.targets import PROBLEMS, reading_of
 from s3t_core.config import DataConfig
+from s3t_core.config.task import TaskConfig
 from s3t_core.domain import EVERYONE_ELSE, Tiers
 
 _TEXT_BYTES, _SUBJECT_BYTES, _RECORD_BYTES = "\0text_bytes", "\0subject_bytes", "\0record_bytes"
+_LABEL_PROBLEM = "\0label_problem"
 _NO_VALUES: dict[str, Any] = {
     "result_format": "COMPLETE",
     "unexpected_index_column_names": [ROW],
@@ -40,8 +43,13 @@ class RowValidator:
     """The expectation suite that a config asks for."""
 
     def __init__(
-        self, config: DataConfig, labels: tuple[str, ...], tiers: Tiers | None = None
+        self,
+        config: DataConfig,
+        labels: tuple[str, ...],
+        tiers: Tiers | None = None,
+        task: TaskConfig | None = None,
     ) -> None:
+        """`task`: what is asked of the labels, as of those of a classification without one."""
         os.environ["GX_ANALYTICS_ENABLED"] = "false"
         import great_expectations as gx
 
@@ -50,19 +58,24 @@ class RowValidator:
         from great_expectations.data_context.types.base import ProgressBarsConfig
 
         self._config = config
+        self._reading = reading_of(task or TaskConfig(), labels)
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = ProgressBarsConfig(globally=False)
         asset = context.data_sources.add_pandas("source").add_dataframe_asset("rows")
         self._batch = asset.add_batch_definition_whole_dataframe("chunk")
         self._suite = gx.ExpectationSuite("rows")
         self._reasons: list[str] = []
-        for reason, expectation in _row_expectations(gx.expectations, config, labels, tiers):
+        for reason, expectation in _row_expectations(gx.expectations, config, tiers):
             self._reasons.append(reason)
             self._suite.add_expectation(expectation)
         self._table = gx.ExpectationSuite("table")
         self._table.add_expectation(
             gx.expectations.ExpectColumnValuesToBeUnique(column=config.text)
         )
+
+    def labels_in(self, value: str) -> list[str]:
+        """The labels that stand in a cell, declared or not."""
+        return self._reading.labels_in(value)
 
     def check(self, chunk: pd.DataFrame) -> Verdicts:
         """Verdicts on the rows of one chunk, as `sources` makes them."""
@@ -72,6 +85,7 @@ class RowValidator:
                 _TEXT_BYTES: [_bytes(v) for v in chunk[config.text]],
                 _SUBJECT_BYTES: [_bytes(v) for v in chunk[config.subject]],
                 _RECORD_BYTES: [_bytes(v) for v in chunk[config.record]] if config.record else 1,
+                _LABEL_PROBLEM: [self._problem(v) for v in chunk[config.label]],
             }
         )
         malformed = {int(r): [m] for r, m in zip(frame[ROW], frame[MALFORMED], strict=True) if m}
@@ -84,6 +98,10 @@ class RowValidator:
         return Verdicts(
             refused, {"texts that stand in more than one row": len(repeated[0]) if repeated else 0}
         )
+
+    def _problem(self, value: object) -> str:
+        """Why the label is refused; "" where it is not, or is missing."""
+        return self._reading.problem(value) if isinstance(value, str) else ""
 
     def _failures(self, frame: pd.DataFrame, suite: object) -> list[tuple[str, list[int]]]:
         with warnings.catch_warnings():
@@ -110,9 +128,7 @@ def _bytes(value: object) -> int:
     return len(value.encode()) if isinstance(value, str) else 0
 
 
-def _row_expectations(
-    gxe: Any, config: DataConfig, labels: tuple[str, ...], tiers: Tiers | None
-) -> list[tuple[str, Any]]:
+def _row_expectations(gxe: Any, config: DataConfig, tiers: Tiers | None) -> list[tuple[str, Any]]:
     def about(reason: str, kind: Any, **kwargs: Any) -> tuple[str, Any]:
         return reason, kind(meta={"reason": reason}, **kwargs)
 
@@ -149,11 +165,14 @@ def _row_expectations(
             column=_RECORD_BYTES,
             max_value=config.max_id_bytes,
         ),
-        about(
-            "the label is not one of the declared ones",
-            gxe.ExpectColumnValuesToBeInSet,
-            column=config.label,
-            value_set=list(labels),
+        *(
+            about(
+                problem,
+                gxe.ExpectColumnValuesToNotBeInSet,
+                column=_LABEL_PROBLEM,
+                value_set=[problem],
+            )
+            for problem in PROBLEMS
         ),
     ]
     declared = [v for values in tiers.values for v in values] if tiers else []

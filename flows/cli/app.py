@@ -26,9 +26,9 @@ from flows.cli.base import (
     KeyOption,
     ProxyOption,
     WorkspaceOption,
-    accuracy,
     app,
     console,
+    held_out,
     meaning,
     open_if_there,
     open_workspace,
@@ -36,6 +36,7 @@ from flows.cli.base import (
     run_flow,
     show,
     standing_in,
+    told_answer,
     told_registry,
     until_signalled,
     working,
@@ -578,8 +579,7 @@ def _render_training(d: "TrainingDocument") -> list[str]:
     return [
         f"{d['trained']} stages trained, {d['reused']} re-used ({percent(share)}), in "
         f"{d['seconds']:.0f} s.",
-        f"Version {d['version']} serves; held-out accuracy "
-        f"{accuracy(d['accuracy'], d['unmeasured'])}.",
+        f"Version {d['version']} serves; {held_out(d['score'], d['unmeasured'])}.",
         *(f"  warning: {each}." for each in d["thin"]),
         "Next: `s3t predict TEXT`, or `s3t request --stdin` and `s3t erase`.",
     ]
@@ -593,7 +593,7 @@ def _render_repair(d: "TrainingDocument") -> list[str]:
     )
     return [
         f"{d['trained']} stages trained in {d['seconds']:.0f} s; version {d['version']} serves; "
-        f"held-out accuracy {accuracy(d['accuracy'], d['unmeasured'])}. {left}"
+        f"{held_out(d['score'], d['unmeasured'])}. {left}"
     ]
 
 
@@ -612,15 +612,13 @@ def _render_serving(d: "ServingDocument") -> list[str]:
 
 
 def _render_answer(text: str, answer: "Answer") -> list[str]:
-    best = max(answer["probabilities"].values())
-    return [f"{answer['label']}  ({percent(best)})  <- {text[:60]}"]
+    return [f"{told_answer(answer)}  <- {text[:60]}"]
 
 
 def _render_status(d: "StatusDocument") -> list[str]:
     lines = [
-        f"{d['name']}: version {d['version'] or 'none yet'}, held-out accuracy "
-        f"{accuracy(d['accuracy'], d['unmeasured'])}, "
-        f"{d['records']} records."
+        f"{d['name']}: version {d['version'] or 'none yet'}, "
+        f"{held_out(d['score'], d['unmeasured'])}, {d['records']} records."
     ]
     for shard in d["shards"]:
         replicas = "  ".join(

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from s3t_core.domain import Score
 from s3t_core.errors import OrchestrationError, S3TError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.progress import Say
+    from flows.use_cases.documents import Answer, ScoreTold
     from flows.workspace.workspace import Workspace
 
 D = TypeVar("D")
@@ -217,6 +219,20 @@ def percent(share: float | None) -> str:
     return "unknown" if share is None else f"{100 * share:.1f}%"
 
 
-def accuracy(share: float | None, unmeasured: str = "") -> str:
-    """A held-out accuracy as a percentage, or that it is unknown and why."""
-    return f"unknown ({unmeasured})" if share is None and unmeasured else percent(share)
+def held_out(score: "ScoreTold | None", unmeasured: str = "") -> str:
+    """A score on the held-out rows with its interval, or that it is unknown and why."""
+    if score is None:
+        return "held-out score unknown" + (f" ({unmeasured})" if unmeasured else "")
+    found = Score(**score)
+    return f"held-out {found.name} {found.told()}"
+
+
+def told_answer(answer: "Answer") -> str:
+    """What a model answers to one text, in words (flows.use_cases.documents.Answer)."""
+    if "value" in answer:
+        return f"{answer['value']:.4g}"
+    chances = answer["probabilities"]
+    if "label" in answer:
+        return f"{answer['label']}  ({percent(chances[answer['label']])})"
+    applying = [f"{label}  ({percent(chances[label])})" for label in answer["labels"]]
+    return ", ".join(applying) or "no label"

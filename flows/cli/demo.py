@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from flows.adapters.shared_prefect import SharedServer
-from flows.cli.base import standing_in
+from flows.cli.base import held_out, percent, standing_in, told_answer
 from flows.examples import EXAMPLE_KEY, example_config, rows
 from flows.progress import RichProgress, current, use
 from flows.settings import start_prefect
@@ -102,7 +102,7 @@ def _train(say: "_Speaker", folder: Path) -> TrainingDocument:
     trained: TrainingDocument = train(str(folder))
     say.tell(
         f"{trained['trained']} stages in {trained['seconds']:.0f} s; version {trained['version']} "
-        f"serves; held-out accuracy {_percent(trained['accuracy'])}."
+        f"serves; {held_out(trained['score'])}."
     )
     return trained
 
@@ -217,10 +217,7 @@ def _three_subjects() -> list[str]:
 
 def _answers(say: _Speaker, model: "Answering") -> None:
     for question, answer in zip(QUESTIONS, model.predict(list(QUESTIONS)), strict=True):
-        say.tell(
-            f'"{question[:48]}..." -> {answer["label"]} '
-            f"({_percent(answer['probabilities'][answer['label']])})"
-        )
+        say.tell(f'"{question[:48]}..." -> {told_answer(answer)}')
 
 
 def _refuses(model: "Answering") -> str:
@@ -229,10 +226,6 @@ def _refuses(model: "Answering") -> str:
     except StaleModel as error:
         return str(error)
     raise GuaranteeError("expected a model loaded before the erasure to refuse, got answers")
-
-
-def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{100 * share:.1f}%"
 
 
 def _closing(
@@ -256,7 +249,7 @@ def _closing(
     table.add_row("model version", trained["version"], str(erased["version"]))
     table.add_row("training records", str(taken["records"]), str(status["records"]))
     table.add_row("live depth of the shards", "3, 3, 3", depths)
-    table.add_row("held-out accuracy", _percent(trained["accuracy"]), _percent(status["accuracy"]))
+    table.add_row("held-out accuracy", percent(trained["accuracy"]), percent(status["accuracy"]))
     table.add_row(
         "stages", str(trained["trained"]), str(trained["trained"] - erased["deactivated"])
     )

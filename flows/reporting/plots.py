@@ -3,6 +3,7 @@ shapes differ too."""
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -11,6 +12,7 @@ import matplotlib.patches
 from matplotlib.figure import Figure
 
 from flows.reporting.blocks import Picture
+from s3t_core.domain import Score, as_accuracy
 from s3t_core.erasure.report_document import BudgetPoint, Report, ShardPicture, Use, VersionEntry
 from s3t_core.times import parse_time
 
@@ -27,14 +29,24 @@ _USES: dict[Use, tuple[str, str]] = {
 _MOST_SHARDS = 40
 
 
-def budget_burn_down(points: Sequence[BudgetPoint], policy: str, until: str) -> Picture:
+def budget_burn_down(
+    points: Sequence[BudgetPoint],
+    policy: str,
+    until: str,
+) -> Picture:
     """Live depth (mean, worst shard) over time, versions as marks."""
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     axes = figure.subplots()
     times: list[Any] = [parse_time(p.time) for p in points] + [parse_time(until)]
     mean = [p.mean_live_depth for p in points]
     worst = [min(p.live_depths, default=0) for p in points]
-    axes.step(times, [*mean, mean[-1]], where="post", color=_INK, label="mean of all shards")
+    axes.step(
+        times,
+        [*mean, mean[-1]],
+        where="post",
+        color=_INK,
+        label="mean of all shards",
+    )
     axes.step(
         times, [*worst, worst[-1]], where="post", color=_BAD, linestyle="--", label="worst shard"
     )
@@ -46,7 +58,11 @@ def budget_burn_down(points: Sequence[BudgetPoint], policy: str, until: str) -> 
         )
     axes.set_ylim(bottom=0)
     axes.set_ylabel("live depth")
-    axes.legend(loc="lower left", fontsize=8, frameon=False)
+    axes.legend(
+        loc="lower left",
+        fontsize=8,
+        frameon=False,
+    )
     _dates(axes)
     return _picture(
         figure,
@@ -55,52 +71,100 @@ def budget_burn_down(points: Sequence[BudgetPoint], policy: str, until: str) -> 
     )
 
 
-def accuracy_over_time(versions: Sequence[VersionEntry]) -> Picture | None:
-    """Held-out accuracy of each version when it began to serve; None when none was measured."""
-    measured = [
-        (parse_time(v.served_from), v.accuracy, v.cause) for v in versions if v.accuracy is not None
-    ]
+def score_over_time(versions: Sequence[VersionEntry]) -> Picture | None:
+    """Held-out score of each version when it began to serve, of those that the last metric
+    measured, with its 95% interval; None when none was measured."""
+    measured = [v for v in versions if _score_of(v)]
     if not measured:
         return None
+    last = _known_score(measured[-1])
+    measured = [v for v in measured if _known_score(v).metric == last.metric]
+    scores = [_known_score(v) for v in measured]
+    scale = 100 if last.accuracy is not None else 1
     figure = Figure(figsize=(7.2, 2.2), layout="constrained")
     axes = figure.subplots()
-    times: list[Any] = [m[0] for m in measured]
-    shares = [100 * m[1] for m in measured]
-    axes.plot(times, shares, color=_INK, linewidth=1)
-    for causes, mark, told in (
+    times: list[Any] = [parse_time(v.served_from) for v in measured]
+    values = [scale * score.value for score in scores]
+    axes.errorbar(
+        times,
+        values,
+        yerr=[
+            [scale * _reach(score, score.low) for score in scores],
+            [scale * _reach(score, score.high) for score in scores],
+        ],
+        color=_INK,
+        linewidth=1,
+        elinewidth=0.6,
+    )
+    for causes, mark, which in (
         (("erasure",), "o", "after an erasure"),
         (("train", "retrain", "repair"), "s", "after a training"),
     ):
-        some = [(t, s) for t, s, m in zip(times, shares, measured, strict=True) if m[2] in causes]
+        some = [i for i, v in enumerate(measured) if v.cause in causes]
         if some:
             axes.plot(
-                [t for t, _ in some],
-                [s for _, s in some],
+                [times[i] for i in some],
+                [values[i] for i in some],
                 mark,
-                label=told,
+                label=which,
                 color=_BAD if mark == "o" else _GOOD,
             )
-    axes.set_ylabel("correct answers, %")
+    axes.set_ylabel("correct answers, %" if scale == 100 else last.name)
     axes.legend(loc="best", fontsize=8, frameon=False)
     axes.margins(x=0.05, y=0.25)
     _dates(axes)
+    worst = min(values) if last.higher_is_better else max(values)
+    told = [
+        f"Held-out {last.name} of {len(measured)} version(s): first {_short(scores[0])}",
+        f"last {_short(last)}",
+        "lowest" if last.higher_is_better else "highest",
+    ]
+    bars = " The bars are 95% intervals." if last.low is not None else ""
     return _picture(
         figure,
-        f"Held-out accuracy of {len(measured)} version(s): first {shares[0]:.1f}%, last "
-        f"{shares[-1]:.1f}%, lowest {min(shares):.1f}%.",
+        f"{', '.join(told)} {_short(replace(last, value=worst / scale))}.{bars}",
     )
+
+
+def _score_of(version: VersionEntry) -> Score | None:
+    return version.score.score() if version.score else as_accuracy(version.accuracy)
+
+
+def _known_score(version: VersionEntry) -> Score:
+    """That of a version which was measured."""
+    score = _score_of(version)
+    if score is None:
+        raise ValueError("expected a version that was measured, got another")
+    return score
+
+
+def _reach(score: Score, bound: float | None) -> float:
+    return 0.0 if bound is None else abs(score.value - bound)
+
+
+def _short(score: Score) -> str:
+    return replace(score, low=None, high=None).told()
 
 
 def live_picture(shards: Sequence[ShardPicture]) -> Picture:
     """Shard by slice: what the serving version makes of it."""
     shown = list(shards)[:_MOST_SHARDS]
     columns = max(len(s.slices) for s in shown)
-    figure = Figure(figsize=(7.2, 0.9 + 0.34 * len(shown)), layout="constrained")
+    figure = Figure(
+        figsize=(7.2, 0.9 + 0.34 * len(shown)),
+        layout="constrained",
+    )
     axes = figure.subplots()
     for y, shard in enumerate(shown):
         for x, cell in enumerate(shard.slices):
             axes.add_patch(
-                mpl.patches.Rectangle((x, y), 1, 1, facecolor=_USES[cell.use][0], edgecolor="white")
+                mpl.patches.Rectangle(
+                    (x, y),
+                    1,
+                    1,
+                    facecolor=_USES[cell.use][0],
+                    edgecolor="white",
+                )
             )
             axes.text(
                 x + 0.5,
@@ -124,7 +188,13 @@ def live_picture(shards: Sequence[ShardPicture]) -> Picture:
     for side in axes.spines.values():
         side.set_visible(False)
     patches = [mpl.patches.Patch(color=colour, label=told) for colour, told in _USES.values()]
-    figure.legend(handles=patches, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(
+        handles=patches,
+        loc="outside lower center",
+        ncols=4,
+        fontsize=8,
+        frameon=False,
+    )
     cells = [c.use for s in shards for c in s.slices]
     return _picture(
         figure,
@@ -142,10 +212,14 @@ def live_picture(shards: Sequence[ShardPicture]) -> Picture:
 def pictures(report: Report) -> dict[str, Picture | None]:
     """All figures; None where there is nothing to show."""
     return {
-        "budget": budget_burn_down(report.budget, report.budget_policy, report.period.until)
+        "budget": budget_burn_down(
+            report.budget,
+            report.budget_policy,
+            report.period.until,
+        )
         if report.budget
         else None,
-        "accuracy": accuracy_over_time(report.versions),
+        "score": score_over_time(report.versions),
         "live": live_picture(report.picture) if report.picture else None,
     }
 
@@ -163,7 +237,11 @@ def _dates(axes: "Axes") -> None:
 def _picture(figure: Figure, told: str) -> Picture:
     vector, raster = io.StringIO(), io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "s3t"}):
-        figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            vector,
+            format="svg",
+            metadata={"Date": None, "Creator": None},
+        )
     figure.savefig(raster, format="png", dpi=170)
     drawn = vector.getvalue()
     width, height = figure.get_size_inches()

@@ -1,7 +1,9 @@
 """The report in plain words, for a reader who knows neither machine learning nor this system."""
 
 from flows.reporting.blocks import Block, Cell, Document, Heading, Picture, Points, Table, Text
+from s3t_core.domain import as_accuracy
 from s3t_core.erasure.closing import BASES
+from s3t_core.erasure.evidence_documents import MeasuredScore
 from s3t_core.erasure.outcome import told_outcome
 from s3t_core.erasure.report_document import (
     ErasureEntry,
@@ -116,7 +118,11 @@ def _durations(s: Summary) -> Table:
     rows = tuple(
         (Cell(told), Cell(_span(took.median)), Cell(_span(took.worst))) for told, took in measured
     )
-    return Table(("from the request until", "median", "longest"), rows, (4, 1, 1))
+    return Table(
+        ("from the request until", "median", "longest"),
+        rows,
+        (4, 1, 1),
+    )
 
 
 def _on_time(s: Summary) -> str:
@@ -204,7 +210,7 @@ def _erasures(report: Report) -> list[Block]:
                 "model parts destroyed",
                 "collateral records",
                 "files searched",
-                "accuracy before, after",
+                "score before, after",
             ),
             tuple(_erasure_row(e) for e in report.erasures),
             (1.6, 1, 1.6, 1.2, 1.2, 1.2, 1.6),
@@ -224,14 +230,17 @@ def _erasure_row(e: ErasureEntry) -> tuple[Cell, ...]:
         Cell(str(e.stages_deactivated)),
         Cell(str(e.collateral_rows)),
         Cell(f"{e.scanned_files}, nothing found"),
-        Cell(f"{_percent(e.accuracy_before)}, {_percent(e.accuracy_after)}"),
+        Cell(
+            f"{told_score(e.score_before, e.accuracy_before)}, "
+            f"{told_score(e.score_after, e.accuracy_after)}"
+        ),
     )
 
 
 def _versions(report: Report, pictures: dict[str, Picture | None]) -> list[Block]:
     if not report.versions:
         return []
-    drawn = pictures["accuracy"]
+    drawn = pictures["score"]
     return [
         Heading("Model versions, and what each may use"),
         Text(
@@ -245,7 +254,7 @@ def _versions(report: Report, pictures: dict[str, Picture | None]) -> list[Block
                 "served from",
                 "until",
                 "may use (shard: slices)",
-                "accuracy",
+                "score",
                 "now",
             ),
             tuple(_version_row(v) for v in report.versions),
@@ -272,7 +281,7 @@ def _version_row(v: VersionEntry) -> tuple[Cell, ...]:
         Cell(_moment(v.served_from)),
         Cell(_moment(v.served_until) if v.served_until else "-"),
         Cell(uses),
-        Cell(_percent(v.accuracy)),
+        Cell(told_score(v.score, v.accuracy)),
         now,
     )
 
@@ -410,8 +419,13 @@ def _limits(report: Report) -> list[Block]:
     ]
 
 
-def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{100 * share:.1f}%"
+def told_score(score: MeasuredScore | None, accuracy: float | None) -> str:
+    """A score as it stands in a report: an accuracy as a percentage, with its interval where that
+    is known; any other with its name."""
+    found = score.score() if score else as_accuracy(accuracy)
+    if found is None:
+        return "unknown"
+    return found.told() if found.accuracy is not None else f"{found.name} {found.told()}"
 
 
 def _day(time: str) -> str:

@@ -32,6 +32,7 @@ from flows.adapters.sources.labels import Meanings, Undeclared, looks_like_a_lab
 from flows.adapters.sources.parts import parts_of
 from flows.adapters.sources.source import is_alike
 from flows.adapters.sources.tables import ROLE_WORDS, words_of
+from flows.adapters.sources.targets import Reading, reading_of
 from flows.adapters.sources.text import likely_encoding
 from flows.adapters.subjects import UNITED, Spellings, under_the_rule
 from flows.progress import current
@@ -138,7 +139,7 @@ def check(
     undecoded = ""
     with refused():
         try:
-            source = Source(sources, config.data, config.tiers.column)
+            source = Source(sources, config.data, config.tiers.column, config.task)
         except DataError:
             found |= _proposed(config, sources)
             raise
@@ -211,7 +212,7 @@ def _proposed(config: Config, sources: Sequence[str]) -> dict[str, object]:
             return {}
         data = config.data.model_copy(update={"encoding": max(encodings)})
         proposed = config.model_copy(update={"data": data})
-        source = Source(sources, data, config.tiers.column)
+        source = Source(sources, data, config.tiers.column, config.task)
         return {
             "columns": source.names(),
             **_paste(proposed, _suggested(proposed, source)),
@@ -282,7 +283,7 @@ def _rows(
     with current().spinner("Loading the checks"):
         from flows.adapters.validation import RowValidator
 
-        validator = RowValidator(config.data, labels or ("",), config.placement_tiers)
+        validator = RowValidator(config.data, labels or ("",), config.placement_tiers, config.task)
     with current().spinner("Reading and validating rows"):
         for raw in chain([] if first is None else [first], chunks):
             chunk = under_the_rule(raw, config.data)
@@ -304,7 +305,7 @@ class _Seen:
         builder: SnapshotBuilder | None,
     ) -> None:
         self._config, self._keys, self._builder = config, keys, builder
-        self._erased = 0
+        self._erased, self._reading = 0, reading_of(config.task, labels)
         self._spellings, self._undeclared = Spellings(), Undeclared(labels)
         self._rows = self._refused = self._held_out = 0
         self._reasons: Counter[str] = Counter()
@@ -326,10 +327,12 @@ class _Seen:
         self._refused += len(refused)
         self._reasons.update(reason for reasons in refused.values() for reason in reasons)
         self._warned.update(warned)
-        self._undeclared.add_refused(chunk[spoilt], data)
+        self._undeclared.add_refused(chunk[spoilt], data, self._reading.labels_in)
         self._spellings.add(admitted[data.subject])
         admitted = self._without_erased(admitted)
-        self._labels.update(admitted[data.label].tolist())
+        self._labels.update(
+            label for value in admitted[data.label] for label in self._reading.labels_in(value)
+        )
         self._subjects.append(
             np.unique(pd.util.hash_array(admitted[data.subject].to_numpy(dtype=object)))
         )
@@ -461,7 +464,9 @@ def _suggested(config: Config, source: Source) -> dict[str, Any]:
     for role in ("record", "held_out_by"):
         if column := _configured(getattr(data, role), source, names):
             taken[role] = column
-    labels = _labels(taken, rows, source)
+    if config.task.kind == "regression":
+        return taken
+    labels = _labels(taken, rows, source, reading_of(config.task, ()))
     if data.labels and not _are_spelt_otherwise(labels, data.labels):
         labels = list(data.labels)
     return taken | ({"labels": labels} if labels else {})
@@ -518,7 +523,9 @@ def _guess(role: str, names: list[str], rows: list[dict[str, object]]) -> str:
     return ""
 
 
-def _labels(taken: dict[str, Any], rows: list[dict[str, Any]], source: Source) -> list[str]:
+def _labels(
+    taken: dict[str, Any], rows: list[dict[str, Any]], source: Source, reading: Reading
+) -> list[str]:
     """The labels in the sample, if they look like labels: several rows and people have each."""
     label, subject = taken.get("label"), taken.get("subject")
     if not label:
@@ -529,15 +536,16 @@ def _labels(taken: dict[str, Any], rows: list[dict[str, Any]], source: Source) -
     having: dict[str, set[str]] = {}
     for number, row in enumerate(rows):
         value = row.get(label)
-        if value in (None, "") or isinstance(value, list | dict):
+        if value in (None, ""):
             continue
         try:
             text = value if isinstance(value, str) or write is None else write(value)
         except NotAnId:
             continue  # its row will be refused
-        having.setdefault(str(text), set()).add(
-            str(row.get(subject, number)) if subject else str(number)
-        )
+        for each in reading.labels_in(str(text)):
+            having.setdefault(each, set()).add(
+                str(row.get(subject, number)) if subject else str(number)
+            )
     labels = sorted(
         v
         for v, people in having.items()
@@ -571,7 +579,7 @@ def _pasted(config: Config, suggested: dict[str, Any], unites: bool) -> str:
                 else "  # those of the first rows; see that every one there is stands here"
             )
         )
-    else:
+    elif config.task.kind != "regression":
         lines.append('# labels = ["...", "..."]  # every label there is, in a fixed order')
     if "held_out_by" in suggested:
         lines.append(f"held_out_by = {_toml(suggested['held_out_by'])}")

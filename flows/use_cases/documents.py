@@ -3,6 +3,7 @@ new ones come beside them. Times are RFC 3339, shares and accuracies 0 to 1."""
 
 from typing import Any, NotRequired, TypedDict
 
+from s3t_core.domain import Score
 from s3t_core.erasure.outcome import ErasureOutcome
 
 
@@ -117,6 +118,29 @@ class ErasureDocument(TypedDict):
     next: NotRequired[Step]
 
 
+class ScoreTold(TypedDict):
+    """How well the held-out rows are answered; `low` to `high`: its 95% interval."""
+
+    metric: str
+    value: float
+    higher_is_better: bool
+    low: float | None
+    high: float | None
+
+
+def told_score(score: Score | None) -> ScoreTold | None:
+    """A score as JSON values; None for none."""
+    if score is None:
+        return None
+    return {
+        "metric": score.metric,
+        "value": score.value,
+        "higher_is_better": score.higher_is_better,
+        "low": score.low,
+        "high": score.high,
+    }
+
+
 class TrainingDocument(TypedDict):
     """`s3t train`, `retrain` and `repair`, as training.TrainReport; why the accuracy is not known,
     "" where it is; what of the data is thin."""
@@ -125,6 +149,7 @@ class TrainingDocument(TypedDict):
     reused: int
     version: str
     accuracy: float | None
+    score: ScoreTold | None
     seconds: float
     missing: int
     unmeasured: NotRequired[str]
@@ -187,6 +212,7 @@ class StatusDocument(TypedDict):
     name: str
     version: str | None
     accuracy: float | None
+    score: ScoreTold | None
     unmeasured: str
     dataset_version: str | None
     records: int
@@ -219,8 +245,6 @@ class ServingDocument(TypedDict):
     deployments: list[DeploymentTold]
 
 
-class Answer(TypedDict):
-    """What a model answers to one text."""
-
-    label: str
-    probabilities: dict[str, float]
+Answer = dict[str, Any]
+"""What a model answers to one text: `label` and `probabilities` (classification), `labels` and
+`probabilities` (multilabel), `value` (regression)."""

@@ -259,7 +259,8 @@ def read_and_place(
 
     config, tiers = workspace.config.data, workspace.config.placement_tiers
     labels = workspace.config.require_labels()
-    source = Source(sources, config, workspace.config.tiers.column)
+    task = workspace.config.task
+    source = Source(sources, config, workspace.config.tiers.column, task)
     chunks = source.chunks(chunk_rows)
     first = next(chunks, None)
     if first is None:
@@ -267,7 +268,7 @@ def read_and_place(
     with current().spinner("Loading the checks"):
         from flows.adapters.validation import RowValidator
 
-        validator = RowValidator(config, labels, tiers)
+        validator = RowValidator(config, labels, tiers, task)
     taken, spellings = Taken(source.told, Undeclared(labels)), Spellings()
     with current().spinner("Reading, validating and placing rows"):
         for raw in chain([first], chunks):
@@ -279,7 +280,7 @@ def read_and_place(
             admitted = chunk.assign(**{GIVEN: raw[config.subject]})
             if verdicts.refused:
                 spoilt = chunk[ROW].isin(list(verdicts.refused))
-                taken.undeclared.add_refused(chunk[spoilt], config)
+                taken.undeclared.add_refused(chunk[spoilt], config, validator.labels_in)
                 taken.refused += [
                     _quarantined(workspace, values, verdicts.refused[values[ROW]], builder)
                     for values in admitted[spoilt].to_dict("records")

@@ -58,10 +58,10 @@ def _of_release(release: Release, dataset: DatasetVersion, config: Config) -> Ne
 
 
 def why_unmeasured(state: State, config: Config) -> str:
-    """Why nobody knows the held-out accuracy of the version that serves, "" where it is known or
+    """Why nobody knows the held-out score of the version that serves, "" where it is known or
     none serves."""
     champion, dataset = state.champion, state.dataset
-    if champion is None or champion.accuracy is not None or dataset is None:
+    if champion is None or champion.score is not None or dataset is None:
         return ""
     if not any(r.depth for r in champion.release.replicas):
         return "no live stage is left to measure"
@@ -106,7 +106,7 @@ def told_thin(held_out: int, rows_per_slice: Collection[int], config: Config) ->
             )
         )
         told.append(
-            f"no row is held out ({why}), so no accuracy will be known. Nothing has to be done "
+            f"no row is held out ({why}), so no score will be known. Nothing has to be done "
             "where you measure elsewhere"
         )
     return told

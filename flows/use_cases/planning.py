@@ -260,7 +260,8 @@ def _storage(found: LayoutPlan, config: Config, shape: BackboneShape) -> dict[st
             "problem": f"the backbone has {shape.layers} layers: at most as many slices can be "
             "trained on it",
         }
-    head = (shape.hidden + 1) * (len(config.data.labels) or 2)
+    outputs = 1 if config.task.kind == "regression" else len(config.data.labels) or 2
+    head = (shape.hidden + 1) * outputs
     module = 2 * shape.hidden * config.adapter.rank
     prefixes = {s[:i] for s in found.sequences for i in range(1, topology.slices + 1)}
     numbers = sum(

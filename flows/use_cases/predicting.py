@@ -4,7 +4,7 @@ code; label a file."""
 import csv
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -27,7 +27,6 @@ BATCH = 1000
 ENDINGS = (".csv", ".jsonl")
 
 Write = Callable[[int, Answer], object]
-_UNLABELLED: Answer = {"label": "", "probabilities": {}}
 
 
 class Served(HasConfig, HasRegistry, Lockable, Protocol):
@@ -120,7 +119,8 @@ def predict_file(workspace: Served, source: str, out: Path) -> dict[str, Any]:
     )  # a source that cannot be read is told before a model is loaded
     model, rows, unlabelled = _loaded(workspace, champion), 0, 0
     with current().spinner("Labelling") as say, writing_atomically(out) as file:
-        write = _writer(out, file, list(workspace.config.data.labels))
+        form = _FORMS[workspace.config.task.kind]
+        write = _writer(out, file, form, workspace.config.data.labels)
         for batch in _texts(workspace, source):
             try:
                 texts = [text for text in batch if text is not None]
@@ -133,7 +133,7 @@ def predict_file(workspace: Served, source: str, out: Path) -> dict[str, Any]:
                 ) from None
             for text in batch:
                 rows += 1
-                write(rows, _UNLABELLED if text is None else next(answers))
+                write(rows, form.unlabelled if text is None else next(answers))
             unlabelled += batch.count(None)
             say(f"{rows:,} rows")
     return {
@@ -188,13 +188,38 @@ def _check_rows(chunk: "pd.DataFrame", text: str) -> None:
         )
 
 
-def _writer(out: Path, file: TextIO, labels: Iterable[str]) -> Write:
+@dataclass(frozen=True)
+class _Form:
+    """How the answers of a task stand in a file. `column`: of CSV, with what each row is answered;
+    `unlabelled`: in the place of an answer to a row without a text."""
+
+    column: str
+    unlabelled: Answer
+    has_probabilities: bool = True
+
+    def cell(self, answer: Answer) -> object:
+        """What stands in `column`, a list as JSON."""
+        value = answer[self.column]
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+
+
+_FORMS = {
+    "classification": _Form("label", {"label": "", "probabilities": {}}),
+    "multilabel": _Form("labels", {"labels": None, "probabilities": {}}),
+    "regression": _Form("value", {"value": None}, has_probabilities=False),
+}
+
+
+def _writer(out: Path, file: TextIO, form: _Form, labels: Sequence[str]) -> Write:
     if out.suffix.lower() == ".jsonl":
         return lambda row, answer: file.write(
             json.dumps({"row": row, **answer}, ensure_ascii=False) + "\n"
         )
-    table, named = csv.writer(file, lineterminator="\n"), list(labels)
-    table.writerow(["row", "label", *(f"probability {label}" for label in named)])
-    return lambda row, answer: table.writerow(
-        [row, answer["label"], *(answer["probabilities"].get(label, "") for label in named)]
-    )
+    table, named = csv.writer(file, lineterminator="\n"), labels if form.has_probabilities else ()
+    table.writerow(["row", form.column, *(f"probability {label}" for label in named)])
+
+    def write(row: int, answer: Answer) -> None:
+        shares = [answer["probabilities"].get(label, "") for label in named]
+        table.writerow([row, form.cell(answer), *shares])
+
+    return write

@@ -243,11 +243,7 @@ def _registered_again(workspace: Reconcilable, champion: VersionRecord) -> Versi
             versions=(champion.version,),
             stages=(),
         ),
-        events.ReleaseMeasured(
-            time=workspace.now(),
-            release=champion.release.release_id,
-            accuracy=champion.accuracy,
-        ),
+        events.ReleaseMeasured.of(workspace.now(), champion.release.release_id, champion.score),
     )
     return now
 

@@ -89,7 +89,7 @@ def register(
                     raise
                 return None
         if not candidate.is_champion:
-            check_floor(candidate.score, case.min_accuracy)
+            check_floor(candidate.score, case.floor)
         with case.data.changing():
             state = workspace.ledger.state()
             if _has_moved_on(state, case, candidate):
@@ -115,12 +115,12 @@ def measured(
 def check_floor(score: Score | None, floor: float) -> None:
     """Raises TrainingError when a configured floor is not reached, or cannot be shown to be."""
     if floor and (score is None or score.misses(floor)):
+        got = score.told() if score else "none: nothing is held out"
         raise TrainingError(
-            f"expected a held-out accuracy of at least {floor:g} ([deletion_budget] "
-            "min_accuracy), got "
-            f"{'none: nothing is held out' if score is None else f'{score.value:.4f}'}; the "
-            "version that serves stays; ingest more data, train longer or lower the floor, "
-            "then run `s3t retrain`"
+            f"expected a held-out {score.name if score else 'score'} no worse than {floor:g} "
+            f"([deletion_budget]), got {got}; the "
+            "version that serves stays; ingest more data, train longer or move the floor, then "
+            "run `s3t retrain`"
         )
 
 
@@ -150,10 +150,8 @@ def _serve(workspace: Trainable, case: TrainingCase, candidate: Candidate, state
     told = _registered(workspace, case, candidate, published)
     if told or (champion and champion.score != candidate.score):
         told.append(
-            events.ReleaseMeasured(
-                time=workspace.now(),
-                release=candidate.release.release_id,
-                accuracy=candidate.score.value if candidate.score else None,
+            events.ReleaseMeasured.of(
+                workspace.now(), candidate.release.release_id, candidate.score
             )
         )
     spent = state.retrain is not None or (not told and state.requests_since_training > 0)

@@ -33,7 +33,7 @@ def run_repair(
             LiveData(workspace, wait_seconds),
             _worst_shards_first,
             is_out_of_time=lambda: time.monotonic() >= until,
-            min_accuracy=0,  # a repaired version has all that the serving one has, and more
+            floor=0,  # a repaired version has all that the serving one has, and more
         )
         return run_training(workspace, case, steps)
 

@@ -59,7 +59,7 @@ def train_first(
                 "retrain",
                 FutureData(workspace, held, future),
                 is_out_of_time=lambda: workspace.clock.now() >= until,
-                min_accuracy=workspace.config.deletion_budget.min_accuracy,
+                floor=workspace.config.deletion_budget.floor,
             )
             return train_replacement(workspace, case, steps)
     except S3TError as error:
@@ -134,7 +134,7 @@ def train_replacement(
                 "[erasure] deadline_days or lower [deletion_budget] retrain_first_margin_hours"
             )
         candidate = candidate_of(stages.plan, stages.done, champion=None)
-        if case.min_accuracy:
+        if case.floor:
             candidate = measured(workspace, case, candidate, steps)
-            check_floor(candidate.score, case.min_accuracy)
+            check_floor(candidate.score, case.floor)
     return candidate.release, candidate.recipe

@@ -13,7 +13,7 @@ from flows.use_cases.steps import Step, Steps
 from flows.use_cases.training_case import Trainable, TrainingCase
 from flows.workspace.jobs import stage_job
 from s3t_core.canonical import sha256_hex
-from s3t_core.domain import StageRecord
+from s3t_core.domain import ACCURACY, Score, StageRecord
 from s3t_core.erasure import events
 from s3t_core.errors import GuaranteeError, S3TError, TrainingError
 from s3t_core.learning.jobs import FileRef, StageJob, StageOutcome
@@ -63,7 +63,7 @@ class TrackedRun:
             },
             {
                 "loss": outcome.loss,
-                "held_out_accuracy": outcome.accuracy,
+                **_measured(outcome.score),
                 "artifact_bytes": float(len(outcome.artifact)),
             },
         )
@@ -74,6 +74,14 @@ class TrackedRun:
         self._workspace.registry.runs.finish(
             self._id, {"stages_trained": float(len(self.fresh))}, failed
         )
+
+
+def _measured(score: Score | None) -> dict[str, float | None]:
+    """A stage's score as MLflow's metrics, with its interval."""
+    if score is None:
+        return {f"held_out_{ACCURACY}": None}
+    name = f"held_out_{score.metric}"
+    return {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
 
 
 class StageRun:

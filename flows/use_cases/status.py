@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Protocol
 
-from flows.use_cases.documents import StatusDocument
+from flows.use_cases.documents import StatusDocument, told_score
 from flows.use_cases.next_steps import why_unmeasured
 from flows.workspace.parts import HasBudget, HasConfig, HasRegistry
 from flows.workspace.verified import Verifiable, document_problems
@@ -69,6 +69,7 @@ def status_of(workspace: Watched) -> StatusDocument:
         "name": workspace.config.system.name,
         "version": champion.version if champion else None,
         "accuracy": champion.accuracy if champion else None,
+        "score": told_score(champion.score if champion else None),
         "unmeasured": why_unmeasured(state, workspace.config),
         "dataset_version": state.dataset.version if state.dataset else None,
         "records": state.dataset.rows() if state.dataset else 0,

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from flows.progress import current
+from flows.use_cases.documents import ScoreTold, told_score
 from flows.use_cases.reconciling import healing_a_lost_lease
 from flows.use_cases.releasing import register
 from flows.use_cases.stage_run import StageRun, TrackedRun
@@ -45,7 +46,7 @@ from s3t_core.learning.training_plan import TrainingPlan, plan_training
 @dataclass(frozen=True)
 class TrainReport:
     """What a training did: stages trained and re-used, the version that serves, its held-out
-    accuracy (0 to 1).
+    score, and that once more where it is an accuracy (0 to 1).
 
     `missing`: stages still not there, because a time limit was reached (repair only).
     """
@@ -56,6 +57,7 @@ class TrainReport:
     accuracy: float | None
     seconds: float
     missing: int = 0
+    score: ScoreTold | None = None
 
 
 def fill_in(
@@ -69,8 +71,8 @@ def fill_in(
 
     Raises Busy while another trains, or changes the workspace, for longer than so many seconds.
     """
-    floor = workspace.config.deletion_budget.min_accuracy
-    case = TrainingCase(cause, LiveData(workspace, wait_for_change), min_accuracy=floor)
+    floor = workspace.config.deletion_budget.floor
+    case = TrainingCase(cause, LiveData(workspace, wait_for_change), floor=floor)
     with healing_a_lost_lease(workspace.root), access.training(workspace, wait_for_training):
         return run_training(workspace, case, steps)
 
@@ -94,9 +96,10 @@ def run_training(workspace: Trainable, case: TrainingCase, steps: Steps) -> Trai
         len(tracked.fresh),
         len(wanted) - left - fresh,
         served.version,
-        served.score.value if served.score else None,
+        served.score.accuracy if served.score else None,
         seconds,
         left,
+        told_score(served.score),
     )
 
 

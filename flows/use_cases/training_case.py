@@ -109,14 +109,14 @@ class LiveData:
 @dataclass(frozen=True)
 class TrainingCase:
     """One training. `order` gives the missing stages in the order in which they are trained;
-    `is_out_of_time`: whether no further stage may begin; `min_accuracy` (0 to 1): below it the
+    `is_out_of_time`: whether no further stage may begin; `floor` (of the score): worse than it, the
     version is not registered, 0 for no such floor."""
 
     cause: ReleaseCause
     data: TrainingData
     order: Callable[[TrainingPlan, State], list[StageSpec]] = lambda plan, _: list(plan.missing)
     is_out_of_time: Callable[[], bool] = lambda: False
-    min_accuracy: float = 0.0
+    floor: float = 0.0
 
 
 def usable_dataset(workspace: Trainable, state: State) -> DatasetVersion:

@@ -43,6 +43,7 @@ def stage_job(
         store=workspace.store,
         keys=workspace.keys,
         max_memory=workspace.config.runner.max_memory,
+        metric=workspace.config.task.metric,
     )
 
 
@@ -69,6 +70,7 @@ class ReleaseEvaluator:
                 keys=workspace.keys,
                 max_memory=workspace.config.runner.max_memory,
                 combine=workspace.config.serving.combine,
+                metric=workspace.config.task.metric,
             )
         )
         return result

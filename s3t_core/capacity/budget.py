@@ -12,18 +12,21 @@ from dataclasses import dataclass
 
 from s3t_core.domain import Release, Score
 
+FLOORS = ("accuracy_floor", "score_floor")
+"""Policies that look at the score: how long it holds, nobody can foresee."""
+
 
 @dataclass(frozen=True)
 class BudgetPolicy:
     """When the budget is spent. Whatever the policy, it is spent when no shard is left to answer.
 
-    `min_mean_depth` in stages, `min_accuracy` from 0 to 1, `max_requests` since the last training:
-    each for the policy of its name.
+    `min_mean_depth` in stages, `floor` in the units of the score (accuracy_floor, score_floor),
+    `max_requests` since the last training: each for its policy.
     """
 
     name: str
     min_mean_depth: float = 0.0
-    min_accuracy: float = 0.0
+    floor: float = 0.0
     max_requests: int = 0
 
 
@@ -79,8 +82,8 @@ def budget_state(
         mean = sum(depths) / len(depths)
         tripped = tripped or mean < policy.min_mean_depth
         certain = None
-    elif policy.name == "accuracy_floor":
-        is_low = spent.score is not None and spent.score.misses(policy.min_accuracy)
+    elif policy.name in FLOORS:
+        is_low = spent.score is not None and spent.score.misses(policy.floor)
         tripped = tripped or is_low
         certain = None
     elif policy.name == "requests":
@@ -131,7 +134,7 @@ def forecast(
     for shard in release.shards():
         if any(rows.get((shard, index)) for index in range(slices)):
             shards.append(shard)
-    if policy.name == "accuracy_floor" or not shards:
+    if policy.name in FLOORS or not shards:
         return None
     live = [
         [

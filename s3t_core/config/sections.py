@@ -503,11 +503,16 @@ class DeletionBudgetConfig(Section):
     """When the deletion-rate budget is spent, so that a full retrain runs."""
 
     policy: Literal[
-        "first_shard_dead", "all_shards_dead", "mean_depth", "accuracy_floor", "requests"
+        "first_shard_dead",
+        "all_shards_dead",
+        "mean_depth",
+        "accuracy_floor",
+        "score_floor",
+        "requests",
     ] = Field(
         "first_shard_dead",
-        description='"first_shard_dead", "all_shards_dead", "mean_depth", "accuracy_floor" or '
-        '"requests"',
+        description='"first_shard_dead", "all_shards_dead", "mean_depth", "accuracy_floor", '
+        '"score_floor" or "requests"',
     )
     min_mean_depth: float = Field(
         0.0, ge=0, description="mean_depth: spent when the shards' mean depth is under this"
@@ -518,6 +523,11 @@ class DeletionBudgetConfig(Section):
         le=1,
         description="accuracy_floor: spent under this; a retrained version under it never serves; "
         "0 = no floor",
+    )
+    worst_score: float = Field(
+        0.0,
+        description="score_floor: the same for whatever [task] metric measures; spent where the "
+        "score is worse than this; 0 = no floor",
     )
     max_requests: int = Field(
         0, ge=0, description="requests: spent after so many carried-out requests"
@@ -533,6 +543,7 @@ class DeletionBudgetConfig(Section):
     @field_validator(
         "min_mean_depth",
         "min_accuracy",
+        "worst_score",
         "retrain_first_margin_hours",
         mode="before",
     )
@@ -545,12 +556,21 @@ class DeletionBudgetConfig(Section):
         needed = {
             "mean_depth": "min_mean_depth",
             "accuracy_floor": "min_accuracy",
+            "score_floor": "worst_score",
             "requests": "max_requests",
         }
         key = needed.get(self.policy)
         if key and not getattr(self, key):
             raise ValueError(f'expected {key} above 0 with policy = "{self.policy}", got 0')
+        if self.min_accuracy and self.worst_score:
+            raise ValueError("expected min_accuracy or worst_score, got both")
         return self
+
+    @property
+    def floor(self) -> float:
+        """A score that is worse is not good enough, in the units of its metric; 0 where there is
+        none."""
+        return self.min_accuracy or self.worst_score
 
 
 class ErasureConfig(Section):

@@ -18,7 +18,8 @@ from s3t_core.config.sections import (
     TiersConfig,
     TrainingConfig,
 )
-from s3t_core.domain import Tiers, Topology
+from s3t_core.config.task import TaskConfig
+from s3t_core.domain import ACCURACY, Tiers, Topology
 from s3t_core.errors import ConfigError
 
 
@@ -26,6 +27,7 @@ class Config(Section):
     """Everything `s3t.toml` can say."""
 
     data: DataConfig = DataConfig()
+    task: TaskConfig = TaskConfig()
     system: SystemConfig = SystemConfig()
     backbone: BackboneConfig = BackboneConfig()
     adapter: AdapterConfig = AdapterConfig()
@@ -62,6 +64,17 @@ class Config(Section):
                 f"[deletion_budget] min_mean_depth: expected a floor of at most {slices} (the full "
                 f"depth; no state meets a higher one), got {self.deletion_budget.min_mean_depth:g}"
             )
+        if self.task.kind == "regression" and self.data.labels:
+            raise ValueError(
+                '[data] labels: expected none with [task] kind = "regression", whose rows have a '
+                f"number, got {len(self.data.labels)}; leave the list empty"
+            )
+        if self.task.separator and any(self.task.separator in v for v in self.data.labels):
+            raise ValueError(
+                "[task] separator: expected one that stands in no label of [data] labels, got "
+                f"{self.task.separator!r}"
+            )
+        self._check_floors()
         if self.serving.combine == "merged" and self.runner.max_memory:
             raise ValueError(
                 '[serving] combine: expected "votes" for a backbone that is larger than one device '
@@ -75,6 +88,14 @@ class Config(Section):
                 'number with "cuda"; a stage\'s key names the device that computes it'
             )
         return self
+
+    def _check_floors(self) -> None:
+        budget, metric = self.deletion_budget, self.task.measured_by
+        if metric != ACCURACY and (budget.min_accuracy or budget.policy == "accuracy_floor"):
+            raise ValueError(
+                '[deletion_budget]: expected worst_score and policy = "score_floor" where versions '
+                f"are measured by {metric} ([task]), got a floor of their accuracy"
+            )
 
     @property
     def placement_tiers(self) -> Tiers | None:
@@ -92,8 +113,9 @@ class Config(Section):
         )
 
     def require_labels(self) -> tuple[str, ...]:
-        """The labels, once they are needed. Raises ConfigError when none are declared."""
-        if not self.data.labels:
+        """The labels, once they are needed; none for a regression. Raises ConfigError when none are
+        declared."""
+        if not self.data.labels and self.task.kind != "regression":
             raise ConfigError(
                 'expected the labels in s3t.toml, as in [data] labels = ["yes", "no"], got none; '
                 "write every label there is, in a fixed order"

@@ -24,10 +24,12 @@ from s3t_core.erasure.evidence_documents import (
     DestroyedThings,
     Found,
     LiveStage,
+    MeasuredScore,
     Part,
     RequestAsked,
     ScanCounts,
     ScanProof,
+    ScoreAround,
     SliceTouched,
     Subject,
     Times,
@@ -123,6 +125,7 @@ def certificate_of(
             before=before.accuracy if before else None,
             after=after.accuracy if after else None,
         ),
+        score=_score_around(before, after),
         deletion_budget=budget,
         ledger=ScanProof(
             name=proof.ledger,
@@ -135,6 +138,14 @@ def certificate_of(
         software=software,
         not_covered=list(LIMITS),
     )
+
+
+def _score_around(
+    before: VersionRecord | None,
+    after: VersionRecord | None,
+) -> ScoreAround | None:
+    found = [MeasuredScore.of(v.score) if v else None for v in (before, after)]
+    return ScoreAround(before=found[0], after=found[1]) if any(found) else None
 
 
 def _asked(

@@ -26,6 +26,8 @@ from s3t_core.erasure.vocabulary import (
 from s3t_core.release_json import (
     release_from_json,
     release_to_json,
+    score_from_json,
+    score_to_json,
     stage_from_json,
     stage_to_json,
 )
@@ -70,6 +72,7 @@ _CODECS: dict[type, Callable[[Any], Any]] = {
     DatasetVersion: dataset_to_json,
     ErasurePlan: plan_to_json,
     Release: release_to_json,
+    Score: score_to_json,
     StageRecord: stage_to_json,
     tuple: list,
     frozenset: sorted,
@@ -238,16 +241,35 @@ class ReleaseServes(LedgerEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseMeasured(LedgerEvent):
-    """`accuracy`: 0 to 1, None where it is not known."""
+    """`accuracy`: 0 to 1, None where it is not known, or another metric decides. `score`: what was
+    measured, where an accuracy alone does not say it."""
 
     type = "measured"
     release: str
     accuracy: float | None
+    score: Score | None = field(default=None, metadata=_MAY_BE_LEFT_OUT)
+
+    @classmethod
+    def of(
+        cls,
+        time: str,
+        release: str,
+        score: Score | None,
+    ) -> "ReleaseMeasured":
+        """The event of a score, None where none is known."""
+        accuracy = score.accuracy if score else None
+        is_told = score == as_accuracy(accuracy)
+        return cls(
+            time=time,
+            release=release,
+            accuracy=accuracy,
+            score=None if is_told else score,
+        )
 
     @property
-    def score(self) -> Score | None:
-        """What was measured."""
-        return as_accuracy(self.accuracy)
+    def measured(self) -> Score | None:
+        """The score, however it was told."""
+        return self.score or as_accuracy(self.accuracy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -579,6 +601,8 @@ def _reader_of(wanted: object) -> Callable[[object], object]:
     for known, read_as in _READERS.items():
         if wanted is known:
             return read_as
+        if known in get_args(wanted):
+            return lambda value: None if value is None else read_as(value)
     is_tuple = get_origin(wanted) is tuple
 
     def read(value: object) -> Any:
@@ -615,6 +639,7 @@ _READERS: dict[type, Callable[[Any], Any]] = {
     DatasetVersion: dataset_from_json,
     ErasurePlan: plan_from_json,
     Release: release_from_json,
+    Score: score_from_json,
     StageRecord: stage_from_json,
 }
 _TOLD_APART_BY = {"step": "step", "hold": "state", "moving": "state"}

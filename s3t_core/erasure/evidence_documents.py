@@ -7,10 +7,17 @@ are RFC 3339 UTC, digests SHA-256 in hex where nothing else is said, data subjec
 commitments, rows as counts. GDPR articles 5(2), 12(3) to 12(6), 17.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
+from s3t_core.domain import Score
 from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.vocabulary import ClosingKind, Scope
 
@@ -24,9 +31,16 @@ Number = int | float
 
 
 class Part(BaseModel):
-    """Frozen; what is not declared is refused."""
+    """Frozen; what is not declared is refused. `left_out`: members that are not written while there
+    is nothing to say, as documents of before there were such members have none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    left_out: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        told: dict[str, object] = write(self)
+        return {k: v for k, v in told.items() if v is not None or k not in self.left_out}
 
     def to_json(self) -> dict[str, object]:
         """JSON values."""
@@ -185,6 +199,49 @@ class AccuracyAround(Part):
     after: Number | None
 
 
+class MeasuredScore(Part):
+    """How well held-out rows were answered: `value` of a `metric` in its own units, with its 95%
+    confidence interval from `low` to `high`, null where none is known."""
+
+    metric: str
+    value: Number
+    higher_is_better: bool
+    low: Number | None
+    high: Number | None
+
+    @classmethod
+    def of(cls, score: Score | None) -> "MeasuredScore | None":
+        """A score as a document tells it. None of none, and of an accuracy that is told elsewhere
+        and has no interval."""
+        if score is None or (score.accuracy is not None and score.low is None):
+            return None
+        return cls(
+            metric=score.metric,
+            value=score.value,
+            higher_is_better=score.higher_is_better,
+            low=score.low,
+            high=score.high,
+        )
+
+    def score(self) -> Score:
+        """The score that the document tells."""
+        return Score(
+            self.metric,
+            self.value,
+            self.higher_is_better,
+            self.low,
+            self.high,
+        )
+
+
+class ScoreAround(Part):
+    """The score of the version before, and of the one that serves since; null where nothing was
+    measured."""
+
+    before: MeasuredScore | None
+    after: MeasuredScore | None
+
+
 class ScanProof(Part):
     """The ledger's entry of the scan, with its RFC 6962 inclusion proof under the head that is
     named."""
@@ -200,6 +257,8 @@ class ScanProof(Part):
 class Certificate(Part):
     """What a certificate says about one request."""
 
+    left_out = ("score",)
+
     request: RequestAsked
     subject: Committed
     found: Found
@@ -212,6 +271,7 @@ class Certificate(Part):
     destroyed: DestroyedThings
     scan: ScanCounts
     accuracy: AccuracyAround
+    score: ScoreAround | None = None
     deletion_budget: dict[str, Any] | None
     ledger: ScanProof
     software: dict[str, str]

@@ -444,11 +444,7 @@ class Eraser:
                 # unknown is no reason to miss a deadline: the score is not part of the guarantee
                 score = None
             self.ports.ledger.append(
-                events.ReleaseMeasured(
-                    time=self._now(),
-                    accuracy=score.value if score else None,
-                    release=champion.release.release_id,
-                )
+                events.ReleaseMeasured.of(self._now(), champion.release.release_id, score)
             )
             self.ports.registry.tag(
                 champion.version,

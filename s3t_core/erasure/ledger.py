@@ -262,7 +262,7 @@ def _release(state: State, event: events.ReleaseServes) -> None:
 def _measured(state: State, event: events.ReleaseMeasured) -> None:
     for i, version in enumerate(state.versions):
         if version.release.release_id == event.release:
-            state.versions[i] = replace(version, score=event.score)
+            state.versions[i] = replace(version, score=event.measured)
 
 
 def _request(state: State, event: events.RequestTaken) -> None:

@@ -13,10 +13,11 @@ from statistics import median
 from typing import Any, get_args
 
 from s3t_core.canonical import sha256_hex
-from s3t_core.domain import Release
+from s3t_core.domain import Release, Score
 from s3t_core.erasure import events
 from s3t_core.erasure.certificate import LIMITS, collateral_rows
 from s3t_core.erasure.events import LedgerEvent
+from s3t_core.erasure.evidence_documents import MeasuredScore
 from s3t_core.erasure.ledger import leaf_of, outcome_in, walk
 from s3t_core.erasure.merkle import consistency_proof, leaf_hash, tree_head
 from s3t_core.erasure.offline import NOT_PROVED
@@ -135,7 +136,7 @@ class _Seen:
     policy: str = ""
     plan: events.ErasurePlanned | None = None
     steps: dict[str, events.StepDone] = field(default_factory=dict)
-    accuracy: float | None = None
+    score: Score | None = None
 
     def take(self, event: LedgerEvent, state: State) -> None:
         """One more entry."""
@@ -191,7 +192,7 @@ class _Seen:
     def _planned(self, event: events.ErasurePlanned) -> None:
         self.plan, self.steps = event, {}
         champion = self.state.champion
-        self.accuracy = champion.accuracy if champion else None
+        self.score = champion.score if champion else None
         for request in event.plan.requests:
             asked = self.requests[request]
             asked.plan, asked.found = (
@@ -215,7 +216,7 @@ class _Seen:
     def _resumed(self, event: events.ErasureResumed) -> None:
         self.plan, self.steps = self.state.plan, dict(self.state.steps)
         _, versions = self.state.planned_after
-        self.accuracy = self.state.versions[versions - 1].accuracy if versions else None
+        self.score = self.state.versions[versions - 1].score if versions else None
         self._acted(event, "erasure resumed", event.plan_id)
 
     def _step(self, event: events.StepDone) -> None:
@@ -230,7 +231,7 @@ class _Seen:
                 self.plan.plan,
                 self.steps,
                 self.state,
-                self.accuracy,
+                self.score,
             )
             is_more = any(entry.plan == each.plan for each in self.erasures)
             self.erasures.append(_without_destroyed(entry) if is_more else entry)
@@ -406,12 +407,14 @@ def _erasure_entry(
     plan: ErasurePlan,
     steps: Mapping[str, events.StepDone],
     state: State,
-    accuracy: float | None,
+    before: Score | None,
 ) -> ErasureEntry:
     cut, destroy = done_in(steps, events.CutOver), done_in(steps, events.Destroyed)
     scan = done_in(steps, events.Scanned)
     slices = plan.slices
-    after = state.champion.accuracy if state.champion else None
+    after = before
+    if plan.release:
+        after = state.champion.score if state.champion else None
     return ErasureEntry(
         plan=plan.plan_id,
         planned=plan.time,
@@ -432,8 +435,10 @@ def _erasure_entry(
         unsearchable=scan.unsearchable,
         matches_in_rows_of_others=scan.shared,
         copies_outside=scan.outside,
-        accuracy_before=accuracy,
-        accuracy_after=after if plan.release else accuracy,
+        accuracy_before=before.accuracy if before else None,
+        accuracy_after=after.accuracy if after else None,
+        score_before=MeasuredScore.of(before),
+        score_after=MeasuredScore.of(after),
     )
 
 
@@ -459,6 +464,7 @@ def _version_entry(version: VersionRecord) -> VersionEntry:
         destroyed=version.destroyed,
         dataset=release.dataset,
         accuracy=version.accuracy,
+        score=MeasuredScore.of(version.score),
         uses=tuple(
             ShardUse(
                 shard=s,

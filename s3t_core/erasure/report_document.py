@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from s3t_core.erasure.evidence_documents import Part
+from s3t_core.erasure.evidence_documents import MeasuredScore, Part
 from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.vocabulary import ClosingKind, ReleaseCause, Scope
 from s3t_core.errors import CertificateError
@@ -94,6 +94,8 @@ class SliceName(Part):
 class ErasureEntry(Part):
     """One erasure that was completed in the period: a batch of requests."""
 
+    left_out = ("score_before", "score_after")
+
     plan: str
     planned: str
     cut_over: str
@@ -117,6 +119,8 @@ class ErasureEntry(Part):
     copies_outside: int
     accuracy_before: float | None
     accuracy_after: float | None
+    score_before: MeasuredScore | None = None
+    score_after: MeasuredScore | None = None
 
 
 class ShardUse(Part):
@@ -129,6 +133,8 @@ class ShardUse(Part):
 class VersionEntry(Part):
     """A model version that served at some time of the period."""
 
+    left_out = ("score",)
+
     version: str
     cause: ReleaseCause
     served_from: str
@@ -136,6 +142,7 @@ class VersionEntry(Part):
     destroyed: bool
     dataset: str
     accuracy: float | None
+    score: MeasuredScore | None = None
     uses: tuple[ShardUse, ...]
 
 

@@ -40,13 +40,14 @@ than was trained.
 | healed, retired | no erasure is open; what serves is not retired |
 """  # noqa: E501
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from s3t_core.domain import Release
+from s3t_core.domain import ACCURACY, Release, Score
 from s3t_core.erasure import erasure_rules as erasing
 from s3t_core.erasure import events
 from s3t_core.erasure.events import LedgerEvent
@@ -258,8 +259,29 @@ def _measured(state: State, event: events.ReleaseMeasured) -> None:
         event.release in {v.release.release_id for v in state.versions},
         "a release that was registered",
     )
-    accuracy = event.accuracy
-    want(accuracy is None or 0 <= accuracy <= 1, "an accuracy from 0 to 1, or none")
+    want(_is_possible(event.measured), "a score that there can be, or none")
+    want(
+        event.score is None or (event.score.metric == ACCURACY) == (event.accuracy is not None),
+        "an accuracy where that is what was measured, and only there",
+    )
+
+
+_METRIC = re.compile("[a-z0-9_]{1,40}")
+
+
+def _is_possible(score: Score | None) -> bool:
+    """Whether its numbers are ones that can be measured: an accuracy from 0 to 1, any other finite,
+    within its interval."""
+    if score is None:
+        return True
+    numbers = (score.low, score.value, score.high)
+    if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers if n is not None):
+        return False
+    if type(score.higher_is_better) is not bool or not _METRIC.fullmatch(str(score.metric)):
+        return False
+    within = [n for n in numbers if n is not None]
+    is_share = score.metric != ACCURACY or 0 <= within[0] <= within[-1] <= 1
+    return score.value is not None and within == sorted(within) and is_share
 
 
 def _request(state: State, event: events.RequestTaken) -> None:

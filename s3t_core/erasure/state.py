@@ -41,8 +41,9 @@ class VersionRecord:
 
     @property
     def accuracy(self) -> float | None:
-        """The value of its score, as documents tell it; None where it was not measured."""
-        return self.score.value if self.score else None
+        """The value of its score where that is an accuracy; None where it is not, or was not
+        measured."""
+        return self.score.accuracy if self.score else None
 
 
 @dataclass(frozen=True)

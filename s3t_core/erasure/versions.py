@@ -21,8 +21,11 @@ def release_tags(release: Release, head: TreeHead) -> dict[str, str]:
 
 
 def score_tags(score: Score | None) -> dict[str, str]:
-    """The score on held-out rows under its metric's name; an accuracy, where nothing is known, is
-    "unknown"."""
+    """The score on held-out rows under its metric's name, with its 95% interval; an accuracy, where
+    nothing is known, is "unknown"."""
     if score is None:
         return {"s3t.accuracy": "unknown"}
-    return {f"s3t.{score.metric}": f"{score.value:.4f}"}
+    told = {f"s3t.{score.metric}": f"{score.value:.4f}"}
+    if score.low is not None and score.high is not None:
+        told[f"s3t.{score.metric}_interval"] = f"{score.low:.4f} to {score.high:.4f}"
+    return told

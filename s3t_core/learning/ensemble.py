@@ -154,9 +154,10 @@ class Ensemble:
                 split.resumed(batch, layer, below[layer]) if layer in below else split.states(batch)
             )
 
-    def score(self, rows: Iterable[Row]) -> Score | None:
-        """How well the rows are answered; None without rows or without a live shard."""
+    def score(self, rows: Iterable[Row], metric: str = "") -> Score | None:
+        """How well the rows are answered, by a metric of the task ("": its first); None without
+        rows or without a live shard."""
         rows = list(rows)
         if not rows or not self._shards:
             return None
-        return self._task.score(self.predict([r.text for r in rows]), rows)
+        return self._task.score(self.predict([r.text for r in rows]), rows, metric)

@@ -51,9 +51,10 @@ class StageJob:
     stages below it.
 
     `activations` keeps frozen states (None: nothing is kept); `measured`: how many held-out rows,
-    the first by digest, the stage's accuracy is measured on; `spill`: where states larger than
-    memory go (None: the temporary directory); `max_memory`: what devices may hold of a backbone
-    that is larger than one (learning.device_map). None of them changes a byte of the stage."""
+    the first by digest, the stage is measured on, by which `metric` ([task]); `spill`: where states
+    larger than memory go (None: the temporary directory); `max_memory`: what devices may hold of a
+    backbone that is larger than one (learning.device_map). None of them changes a byte of the
+    stage."""
 
     recipe: Recipe
     spec: StageSpec
@@ -66,23 +67,25 @@ class StageJob:
     measured: int = 0
     spill: Path | None = None
     max_memory: str = ""
+    metric: str = ""
 
 
 @dataclass(frozen=True)
 class StageOutcome:
     """A trained stage, not stored yet: only whoever holds the workspace's lock may store it, so
-    that a process whose parent was killed leaves nothing. `accuracy` from 0 to 1 on the measured
-    held-out rows, None without any."""
+    that a process whose parent was killed leaves nothing. `score` on the measured held-out rows,
+    None without any."""
 
     artifact: bytes
     loss: float
-    accuracy: float | None
+    score: Score | None
     steps: int
 
 
 @dataclass(frozen=True)
 class MeasureJob:
-    """Measure a release on the held-out rows, as it will answer (`combine`)."""
+    """Measure a release on the held-out rows, as it will answer (`combine`), by a `metric` of its
+    task."""
 
     recipe: Recipe
     release: Release
@@ -91,6 +94,7 @@ class MeasureJob:
     keys: WorkspaceKeys
     max_memory: str = ""
     combine: Combine = "votes"
+    metric: str = ""
 
 
 def describe(job: DescribeJob) -> Description:
@@ -150,11 +154,12 @@ def train(job: StageJob) -> StageOutcome:
         Activations(job.activations, spill=job.spill),
         job.held_out.digest,
         job.max_memory,
+        job.metric,
     )
     return StageOutcome(
         result.artifact,
         result.loss,
-        result.accuracy,
+        result.score,
         result.steps,
     )
 
@@ -184,7 +189,8 @@ def measure(job: MeasureJob) -> Score | None:
             job.held_out.path,
             job.keys,
             job.held_out.digest,
-        )
+        ),
+        job.metric,
     )
 
 

@@ -84,6 +84,8 @@ class Recipe:
     """Everything that makes a stage except its place and its data.
 
     `method`: the METHOD_VERSION it was made under; "" in a recipe that an earlier release recorded.
+    `task`: `kind` and literals of the task (learning.tasks), empty for classification, which came
+    first: its keys do not name it.
     """
 
     model: str
@@ -96,6 +98,7 @@ class Recipe:
     training: Mapping[str, Any] = field(hash=False)
     profile: NumericProfile
     method: str = METHOD_VERSION
+    task: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def seed(self, shard: int, prefix: Sequence) -> int:
         """The stage's own seed: from the shard and the slices it sees, never from the replica's
@@ -116,8 +119,10 @@ class Recipe:
     ) -> str:
         """SHA-256 over all that makes the stage. `earlier`: keys of stages 1..i-1, None for a void
         one."""
+        task = {"task": dict(self.task)} if self.task else {}
         return digest_of(
             {
+                **task,
                 "method": self.method,
                 "backbone": self.backbone_digest,
                 "tokenizer": self.tokenizer_digest,
@@ -163,7 +168,16 @@ def make_recipe(
         adapter=adapter,
         training=training,
         profile=profile,
+        task=_task_of(config),
     )
+
+
+def _task_of(config: Config) -> dict[str, object]:
+    """What of the task decides the bytes of a stage."""
+    task = config.task
+    if task.kind == "classification":
+        return {}
+    return {"kind": task.kind, **({"range": list(task.range)} if task.range else {})}
 
 
 def in_float32(recipe: Recipe) -> Recipe:

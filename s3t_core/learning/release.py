@@ -10,6 +10,7 @@ repair) and where one is loaded. An erasure only takes stages away, and its cut-
 refused for this: what serves a mixture must not go on serving what is to be erased.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -57,14 +58,23 @@ def check_one_recipe(release: Release, recipe: Recipe) -> None:
             earlier = (*earlier, stage.key)
 
 
+def kind_of(recipe: Mapping[str, Any]) -> str:
+    """The kind of task that a recipe, as JSON values, is for."""
+    return str(recipe.get("task", {}).get("kind", "classification"))
+
+
 def recipe_to_json(recipe: Recipe) -> dict[str, object]:
     """A recipe as JSON values."""
-    return asdict(recipe) | {
+    document = asdict(recipe) | {
         "labels": list(recipe.labels),
         "blocks": [list(b) for b in recipe.blocks],
         "adapter": dict(recipe.adapter),
         "training": dict(recipe.training),
+        "task": dict(recipe.task),
     }
+    if not recipe.task:
+        del document["task"]
+    return document
 
 
 def recipe_from_json(value: dict[str, Any]) -> Recipe:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from s3t_core.domain import Score
 from s3t_core.errors import TrainingError, UsageError
 from s3t_core.learning.activations import Activations
 from s3t_core.learning.backbone import Backbone, is_vision, load_model, tokenizer_code
@@ -25,6 +26,7 @@ from s3t_core.learning.encoding import Encoded, Reader, encode, in_order, load_r
 from s3t_core.learning.fingerprint import fingerprint
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
 from s3t_core.learning.replica import StagedModel
+from s3t_core.learning.tasks.task import Prediction
 from s3t_core.records import Row
 
 _POOL_BATCHES = (
@@ -38,16 +40,12 @@ COMPUTED = Activations()
 
 @dataclass(frozen=True)
 class StageResult:
-    """A trained stage: its artifact, mean loss of the last epoch, and accuracy at its depth on the
-    held-out rows.
-
-    `accuracy` is a share from 0 to 1, None when nothing is held out. `steps` counts optimizer
-    steps.
-    """
+    """A trained stage: its artifact, mean loss of the last epoch, and score at its depth on the
+    held-out rows, None when nothing is held out. `steps` counts optimizer steps."""
 
     artifact: bytes
     loss: float
-    accuracy: float | None
+    score: Score | None
     steps: int
 
 
@@ -137,12 +135,14 @@ def train_stage(
     activations: Activations = COMPUTED,
     held_out_digest: str = "",
     max_memory: str = "",
+    metric: str = "",
 ) -> StageResult:
     """Train the stage `spec` on `slices` (those of its prefix, in order) on top of `earlier`
     artifacts (None: void).
 
     `activations`: where the frozen states below the block come from; `max_memory`: what devices may
-    hold of the backbone (learning.device_map). They change no byte of the artifact. Raises
+    hold of the backbone (learning.device_map); `metric`: by which it is measured, "" for the task's
+    first. They change no byte of the artifact. Raises
     TrainingError when the loss is not finite, UsageError where `max_memory` names other devices
     than the recipe.
     """
@@ -157,7 +157,8 @@ def train_stage(
         (rows, reader.read(digest, rows))
         for digest, rows in zip(spec.slice_digests, map(sorted, slices), strict=True)
     ]  # before any adapter is there
-    measured = reader.read(held_out_digest, sorted(held_out)) if held_out else None
+    held_out = sorted(held_out)
+    measured = reader.read(held_out_digest, held_out) if held_out else None
     names = []
     for block, artifact in enumerate(earlier, start=1):
         if artifact is not None:
@@ -171,8 +172,11 @@ def train_stage(
     staged.activate([*names, name])
     loss, steps = _fit(staged, name, in_order(parts, reader.reader), seed, reader.layer)
     staged.model.requires_grad_(False)
-    accuracy = _accuracy(staged, name, measured, reader.layer) if measured else None
-    return StageResult(staged.dump(name), loss, accuracy, steps)
+    score = None
+    if measured:
+        answers = _answers(staged, name, measured, reader.layer)
+        score = staged.task.score(answers, held_out, metric)
+    return StageResult(staged.dump(name), loss, score, steps)
 
 
 class _StageReader:
@@ -282,15 +286,18 @@ def _rate(step: int, total: int) -> float:
 
 
 @torch.inference_mode()
-def _accuracy(
+def _answers(
     staged: StagedModel,
     name: str,
     rows: Encoded,
     layer: int,
-) -> float:
+) -> list[Prediction]:
+    """What the stage answers to each row, in their order."""
     order = sorted(range(len(rows.targets)), key=lambda i: rows.lengths[i])
-    right = 0
+    answers: dict[int, Prediction] = {}
     for start in range(0, len(order), 32):
-        batch, states, targets = rows.batch(order[start : start + 32])
-        right += staged.task.right(staged.logits(name, batch, layer, states), targets)
-    return right / len(order)
+        chosen = order[start : start + 32]
+        batch, states, _ = rows.batch(chosen)
+        voted = staged.task.vote(staged.logits(name, batch, layer, states)).cpu()
+        answers |= {i: staged.task.answer(vote) for i, vote in zip(chosen, voted, strict=True)}
+    return [answers[i] for i in range(len(order))]

@@ -48,11 +48,13 @@ def config_for(
     dtype: str = "float32",
     adapter: dict[str, Any] | None = None,
     pooling: str = "mean",
+    task: str = "classification",
 ) -> Config:
     """A small, quick recipe."""
     return Config.model_validate(
         {
-            "data": {"labels": ["a", "b"]},
+            "data": {"labels": [] if task == "regression" else ["a", "b"]},
+            "task": {"kind": task, "range": [0.0, 4.0] if task == "regression" else []},
             "system": {"shards": shards, "slices": slices, "budget": budget},
             "backbone": {"model": str(backbone), "max_length": 16},
             "adapter": {"rank": 2, "alpha": 4, **(adapter or {})},
@@ -86,6 +88,7 @@ class TinySystem:
     trained: int = 0
     adapter: dict[str, Any] = field(default_factory=dict)
     pooling: str = "mean"
+    task: str = "classification"
 
     def __post_init__(self) -> None:
         self.backbone: Backbone = find_backbone(str(self.backbone_path))
@@ -97,6 +100,7 @@ class TinySystem:
             self.dtype,
             self.adapter,
             self.pooling,
+            self.task,
         )
         self.recipe: Recipe = make_recipe(
             config,

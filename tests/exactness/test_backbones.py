@@ -160,7 +160,7 @@ def test_the_real_backbone_trains_real_text_to_the_same_bytes_in_two_processes(
             first.spec.key, one.artifact
         )
         two = runner.train(replace(second, earlier=(stored,)))
-        assert one.accuracy is not None and two.steps == 3
+        assert one.score is not None and two.steps == 3
         artifacts.append((one.artifact, two.artifact))
     assert artifacts[0] == artifacts[1]
 

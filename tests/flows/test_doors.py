@@ -660,6 +660,7 @@ def test_commands_share_one_server_that_outlives_a_kill_and_ends_by_itself(
     for run in (first, second):
         told = json.loads(run.communicate()[0])
         assert told.get("certificates") == [] or told["error"] == "Busy"
+        assert "Prefect server" not in json.dumps(told), "the second uses the first's"
     server = _pid(small)
     port = psutil.Process(server).net_connections("tcp")[0].laddr.port if server else 0
     assert len(_servers(small)) <= 1

@@ -4,6 +4,55 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="task: its range is in no key",
+        where="s3t_core/learning/recipe.py::_task_of",
+        takes="**({'range': list(task.range)} if task.range else {})",
+        puts="",
+        fails="tests/unit/learning/test_tasks.py::the_recipe_of_a_config",
+    ),
+    Mutant(
+        name="task: stages of two tasks have one key",
+        where="s3t_core/learning/recipe.py::Recipe.stage_key",
+        takes="{'task': dict(self.task)} if self.task else {}",
+        puts="{}",
+        fails="tests/unit/learning/test_tasks.py::decides_a_stage_key",
+    ),
+    Mutant(
+        name="task: numbers are scaled by those of the data",
+        where="s3t_core/learning/tasks/regression.py::Regression.targets",
+        takes="[self._number(row) for row in rows]",
+        puts="[self._number(r) / max(1e-9, *map(self._number, rows)) for r in rows]",
+        fails="tests/unit/learning/test_tasks.py::hazard_14_what_a_row_asks_for",
+    ),
+    Mutant(
+        name="task: the likeliest label applies, whatever its chance",
+        where="s3t_core/learning/tasks/multilabel.py::Multilabel.answer",
+        takes="chance >= _APPLIES",
+        puts="chance >= max(chances.values())",
+        fails="tests/unit/learning/test_tasks.py::hazard_14_any_number",
+    ),
+    Mutant(
+        name="task: a number outside its range is learnt",
+        where="s3t_core/learning/tasks/regression.py::Regression._number",
+        takes="not self.low <= value <= self.high",
+        puts="False",
+        fails="tests/unit/learning/test_tasks.py::without_a_word_of_it",
+    ),
+    Mutant(
+        name="task: a loss is that of the whole batch",
+        where="s3t_core/learning/tasks/multilabel.py::Multilabel.loss",
+        takes="torch.nn.functional.binary_cross_entropy_with_logits(made, targets)",
+        puts="torch.nn.functional.binary_cross_entropy_with_logits(made, targets, reduction='sum')",
+        fails="tests/unit/learning/test_tasks.py::mean_of_its_rows_alone",
+    ),
+    Mutant(
+        name="task: what a version answers is another task's",
+        where="flows/adapters/registry/logged.py::_signature",
+        takes="answers[kind]",
+        puts="answers['classification']",
+        fails="tests/flows/test_tasks.py::walks and regression",
+    ),
+    Mutant(
         name="device: a stage is computed on another than its key names",
         where="s3t_core/learning/stage.py::train_stage",
         takes="check_device(max_memory, recipe.training['device'])",

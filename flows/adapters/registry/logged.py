@@ -28,13 +28,14 @@ from s3t_core.erasure.state import VersionRecord
 from s3t_core.erasure.versions import DOCUMENT_TAG, RELEASE_TAG
 from s3t_core.errors import StorageError
 from s3t_core.files import write_atomically
-from s3t_core.learning.release import FORMAT
+from s3t_core.learning.release import FORMAT, kind_of
 from s3t_core.learning.store import LocalStageStore
 from s3t_core.ports import Published
 from s3t_core.release_json import release_to_json
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
     from mlflow.models.model import ModelInfo
 
 EXAMPLE = ("words",)
@@ -80,7 +81,10 @@ class LoggedModels:
         self._serving, self._temporary = dict(serving), temporary
 
     def log(
-        self, release: Release, recipe: dict[str, object], moved: VersionRecord | None
+        self,
+        release: Release,
+        recipe: dict[str, object],
+        moved: VersionRecord | None,
     ) -> Logged:
         """Log a model for a release. `moved`: the version that it takes the place of, whose times
         hold on. Raises MlflowException, StorageError."""
@@ -106,7 +110,7 @@ class LoggedModels:
                     run_name=f"release {release.release_id}",
                     tags={KIND_TAG: "release", RELEASE_TAG: release.release_id},
                 ) as run:
-                    model = self._log(Path(folder, RELEASE))
+                    model = self._log(Path(folder, RELEASE), kind_of(recipe))
             self._files.add_after(str(model.model_id), release)
             self._check_logged(str(model.model_id), document)
         return Logged(
@@ -183,7 +187,10 @@ class LoggedModels:
             )
 
     def _document_of(
-        self, release: Release, recipe: dict[str, object], moved: VersionRecord | None
+        self,
+        release: Release,
+        recipe: dict[str, object],
+        moved: VersionRecord | None,
     ) -> bytes:
         serving = {"name": self._connection.name, **self._serving}
         if moved is not None:
@@ -197,7 +204,7 @@ class LoggedModels:
             }
         )
 
-    def _log(self, release: Path) -> "ModelInfo":
+    def _log(self, release: Path, kind: str) -> "ModelInfo":
         """As `mlflow.pyfunc.log_model` does, but MLflow does not load what it logs to try the
         example: it answers only when it is whole and the alias names it. No schema of the input: by
         one, MLflow would refuse lists, or cut a frame to its first column before the version sees
@@ -205,15 +212,7 @@ class LoggedModels:
         from types import SimpleNamespace
 
         import mlflow
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types import ColSpec, DataType, Schema
-        from mlflow.types.schema import Map
-
-        answers = ModelSignature(
-            outputs=Schema(
-                [ColSpec(DataType.string, "label"), ColSpec(Map(DataType.double), "probabilities")]
-            )
-        )
+        from mlflow.models import Model
 
         def save(validate_serving_input: bool, **parts: object) -> None:  # noqa: ARG001  # what Model.log alone looks at
             mlflow.pyfunc.save_model(**parts)
@@ -221,12 +220,15 @@ class LoggedModels:
         logged: ModelInfo = Model.log(
             artifact_path=None,
             name="release",
-            flavor=SimpleNamespace(save_model=save, __name__="mlflow.pyfunc"),
+            flavor=SimpleNamespace(
+                save_model=save,
+                __name__="mlflow.pyfunc",
+            ),
             validate_serving_input=False,
             python_model=str(_CODE),
             artifacts={RELEASE: str(release)},
             pip_requirements=_requirements(),
-            signature=answers,
+            signature=_signature(kind),
             input_example=list(EXAMPLE),
             model_config=dict(UNPINNED),
         )
@@ -241,6 +243,21 @@ class LoggedModels:
                 "expected the registry to hold the version's files as they were sent, got others; "
                 "see who else writes to its artifacts, then run the command again"
             )
+
+
+def _signature(kind: str) -> "ModelSignature":
+    """What a version of a task answers to each text."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+    from mlflow.types.schema import Array, Map
+
+    probabilities = ColSpec(Map(DataType.double), "probabilities")
+    answers: dict[str, list[ColSpec | TensorSpec]] = {
+        "classification": [ColSpec(DataType.string, "label"), probabilities],
+        "multilabel": [ColSpec(Array(DataType.string), "labels"), probabilities],
+        "regression": [ColSpec(DataType.double, "value")],
+    }
+    return ModelSignature(outputs=Schema(answers[kind]))
 
 
 def model_id_of(version: "ModelVersion") -> str:

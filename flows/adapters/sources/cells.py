@@ -51,14 +51,6 @@ class Repeated(dict[str, Any]):
     """A JSON object in which a key stands twice: which of its values is meant, nobody can tell."""
 
 
-def columns_of(config: DataConfig, tier_column: str = "") -> Columns:
-    """The columns that the config names. What a column of ids holds is written as an id, whatever
-    else it is."""
-    others = dict.fromkeys([config.text, tier_column], told) | {config.label: _label_told}
-    ids = dict.fromkeys([config.subject, config.split_by, config.record], id_text)
-    return {name: write for name, write in (others | ids).items() if name}
-
-
 def reach(row: Mapping[str, object], column: str) -> object:
     """The value under a column's name: the key of that very name, else along its dots through
     objects. Raises KeyError where there is none, NotAnId where a key on the way stands twice."""
@@ -158,10 +150,23 @@ def told(value: object) -> str | None:
     return id_text(value)
 
 
-def _label_told(value: object) -> str | None:
+def one_label_told(value: object) -> str | None:
+    """A label that is no text, of a row that has one. Raises NotAnId."""
     if isinstance(value, list | tuple):
-        raise NotAnId("a list: several labels for a row are not supported, one is")
+        raise NotAnId('a list: for several labels a row, set [task] kind = "multilabel"')
     return told(value)
+
+
+def columns_of(
+    config: DataConfig,
+    tier_column: str = "",
+    label_told: Callable[[object], str | None] = one_label_told,
+) -> Columns:
+    """The columns that the config names. What a column of ids holds is written as an id, whatever
+    else it is. `label_told`: how a label is written that is no text."""
+    others = dict.fromkeys([config.text, tier_column], told) | {config.label: label_told}
+    ids = dict.fromkeys([config.subject, config.split_by, config.record], id_text)
+    return {name: write for name, write in (others | ids).items() if name}
 
 
 def once(pairs: list[tuple[str, object]]) -> dict[str, object]:

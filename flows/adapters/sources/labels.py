@@ -4,7 +4,7 @@ only."""
 import difflib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,10 @@ from flows.adapters.sources.cells import MALFORMED
 from s3t_core.config import DataConfig
 
 if TYPE_CHECKING:
-    from pandas import Series
+    import pandas as pd
 
+NOT_DECLARED = "the label is not one of the declared ones"
+"""Why a row is refused."""
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{0,30})?")
 _TRUTH = {"true": Decimal(1), "false": Decimal(0)}
 
@@ -58,6 +60,14 @@ class Meanings:
             if changed
             else list(values)
         )
+
+    def problem(self, value: str) -> str:
+        """See Reading."""
+        return "" if value in self._declared else NOT_DECLARED
+
+    def labels_in(self, value: str) -> list[str]:
+        """See Reading."""
+        return [value]
 
     def means_one(self, value: str) -> bool:
         """Whether a value means a declared label."""
@@ -104,11 +114,21 @@ class Undeclared:
                 continue
             self._only[label] = None
 
-    def add_refused(self, refused: "Series[str]", data: DataConfig) -> None:
-        """Refused rows of a chunk: of those that could be read, the labels that are not
-        declared."""
-        strange = refused[~refused[data.label].isin(self._declared) & (refused[MALFORMED] == "")]
-        self.add(*(strange[c].tolist() for c in (data.label, data.subject, data.text)))
+    def add_refused(
+        self, refused: "pd.DataFrame", data: DataConfig, labels_in: Callable[[str], list[str]]
+    ) -> None:
+        """Refused rows of a chunk: of those that could be read, the labels that are not declared.
+        `labels_in`: those of a cell."""
+        read = refused[(refused[MALFORMED] == "") & refused[data.label].notna()]
+        cells = (read[c].tolist() for c in (data.label, data.subject, data.text))
+        strange = [
+            (label, subject, text)
+            for cell, subject, text in zip(*cells, strict=True)
+            for label in labels_in(cell)
+            if label not in self._declared
+        ]
+        if strange:
+            self.add(*(list(column) for column in zip(*strange, strict=True)))
 
     def shown(self) -> dict[str, int]:
         """The values that may be shown with their counts, most frequent first."""

@@ -15,15 +15,17 @@ from flows.adapters.sources.cells import (
     Block,
     Columns,
     columns_of,
+    one_label_told,
     row_by_row,
 )
 from flows.adapters.sources.columnar import ColumnarTable
 from flows.adapters.sources.delimited import DelimitedTable
-from flows.adapters.sources.labels import Meanings
 from flows.adapters.sources.lines import JsonTable
 from flows.adapters.sources.parts import Part, parts_of, told_parts
 from flows.adapters.sources.tables import Table
+from flows.adapters.sources.targets import list_told, reading_of
 from s3t_core.config import DataConfig
+from s3t_core.config.task import TaskConfig
 from s3t_core.errors import DataError, UsageError
 
 CHUNK_ROWS = 20_000
@@ -34,9 +36,18 @@ _CHAT = re.compile(r"""\[\s*\{\s*["'](role|from|content)["']\s*:""")
 class Source:
     """Files, opened as far as their headers, or an example set."""
 
-    def __init__(self, sources: Sequence[str], config: DataConfig, tier_column: str = "") -> None:
-        """Raises DataError for what cannot be opened as a table."""
-        self.columns: Columns = columns_of(config, tier_column)
+    def __init__(
+        self,
+        sources: Sequence[str],
+        config: DataConfig,
+        tier_column: str = "",
+        task: TaskConfig | None = None,
+    ) -> None:
+        """`task`: how the labels are read, as those of a classification without one. Raises
+        DataError for what cannot be opened as a table."""
+        self._task = task or TaskConfig()
+        label_told = list_told if self._task.kind == "multilabel" else one_label_told
+        self.columns: Columns = columns_of(config, tier_column, label_told)
         self._config = config
         roles = {config.subject: "subject", config.label: "label", config.text: "text"}
         others = {
@@ -158,15 +169,15 @@ class Source:
     def _blocks(self, chunk_rows: int) -> Iterator[tuple[Table, Block]]:
         config, counts = self._config, dict[tuple[str, str], int]()
         for number, table in enumerate(self.tables, 1):
-            meanings = Meanings(config.labels, table.classes(config.label))
+            reading = reading_of(self._task, config.labels, table.classes(config.label))
             try:
                 for block in table.blocks(self.columns, chunk_rows):
                     _refuse_chats(block, config.text)
-                    block.cells[config.label] = meanings.of(block.cells[config.label])
+                    block.cells[config.label] = reading.of(block.cells[config.label])
                     yield table, block
             except DataError as error:
                 raise DataError(f"{error}{_where([number], len(self.tables))}") from None
-            for pair, count in meanings.read_as.items():
+            for pair, count in reading.read_as.items():
                 counts[pair] = counts.get(pair, 0) + count
             self.notes += [n + _where([number], len(self.tables)) for n in table.notes]
         if counts:

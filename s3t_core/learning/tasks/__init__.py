@@ -1,18 +1,33 @@
 """Tasks: what a row asks for, and what an answer is. One file each.
 
 A task decides the head of a stage, the targets of rows, the loss, what a shard contributes to an
-answer and when one is right. What lies below (backbone, adapters, batches, seeds) is the same for
-all. A task stands in a stage's key by what it is made of; classification, which came first, by its
-labels alone.
+answer and how well one answers. What lies below (backbone, adapters, batches, seeds) is the same
+for all. A task stands in a stage's key by what it is made of; classification, which came first, by
+its labels alone.
 """
 
+from s3t_core.errors import GuaranteeError
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.tasks.classification import Classification
+from s3t_core.learning.tasks.multilabel import Multilabel
+from s3t_core.learning.tasks.regression import Regression
 from s3t_core.learning.tasks.task import Task
 
 __all__ = ["Task", "task_of"]
 
 
 def task_of(recipe: Recipe) -> Task:
-    """The task that a recipe's stages are trained for."""
-    return Classification(recipe.labels)
+    """The task that a recipe's stages are trained for. Raises GuaranteeError for one that this
+    release of the software does not know."""
+    kind = recipe.task.get("kind", "classification")
+    if kind == "classification":
+        return Classification(recipe.labels)
+    if kind == "multilabel":
+        return Multilabel(recipe.labels)
+    if kind == "regression":
+        low, high = recipe.task["range"]
+        return Regression(low, high)
+    raise GuaranteeError(
+        f"expected a task that this release of the software knows, got {kind!r}; use the release "
+        "that trained it"
+    )

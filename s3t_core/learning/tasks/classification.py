@@ -4,12 +4,14 @@ shards' probabilities."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy
 import torch
 from torch import Tensor
 
-from s3t_core.domain import Score
+from s3t_core.domain import ACCURACY, Score
 from s3t_core.errors import DataError
-from s3t_core.learning.tasks.task import Prediction, Target
+from s3t_core.learning.tasks.metrics import MACRO_F1, one_of, scored
+from s3t_core.learning.tasks.task import LabelPrediction, Prediction, Target
 from s3t_core.records import Row
 
 
@@ -50,16 +52,21 @@ class Classification:
         """Probabilities, which sum to 1 in each row."""
         return torch.softmax(made, dim=1)
 
-    def right(self, made: Tensor, targets: Tensor) -> int:
-        """Rows whose likeliest label is their own."""
-        return int((made.argmax(1).cpu() == targets).sum())
+    def score(
+        self,
+        answers: Sequence[Prediction],
+        rows: Sequence[Row],
+        metric: str = "",
+    ) -> Score:
+        """Accuracy, the share of rows that are answered with their label; or macro-F1. Both 0 to
+        1."""
+        chosen = one_of(metric, (ACCURACY, MACRO_F1))
+        index = {label: i for i, label in enumerate(self.labels)}
+        given = [index[a.label] for a in answers if isinstance(a, LabelPrediction)]
+        asked = [index[row.label] for row in rows]
+        return scored(chosen, numpy.eye(len(index))[given], numpy.eye(len(index))[asked])
 
-    def score(self, answers: Sequence[Prediction], rows: Sequence[Row]) -> Score:
-        """Accuracy: the share of rows that are answered with their label, 0 to 1."""
-        pairs = zip(answers, rows, strict=True)
-        return Score("accuracy", sum(a.label == row.label for a, row in pairs) / len(rows))
-
-    def answer(self, voted: Tensor) -> Prediction:
+    def answer(self, voted: Tensor) -> LabelPrediction:
         """The likeliest label, the first among equals."""
         chances = dict(zip(self.labels, voted.tolist(), strict=True))
-        return Prediction(self.labels[int(voted.argmax())], chances)
+        return LabelPrediction(self.labels[int(voted.argmax())], chances)

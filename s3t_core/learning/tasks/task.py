@@ -10,16 +10,52 @@ from torch import Tensor
 from s3t_core.domain import Score
 from s3t_core.records import Row
 
-Target = int
-"""What a row asks for, as the loss takes it: the index of a label."""
+Target = int | float | list[float]
+"""What a row asks for, as the loss takes it: the index of a label, a number, or a 1 or 0 for each
+label."""
+
+
+class Prediction(Protocol):
+    """The answer to one row."""
+
+    def document(self) -> dict[str, object]:
+        """As whoever asked reads it: JSON values."""
 
 
 @dataclass(frozen=True)
-class Prediction:
+class LabelPrediction:
     """The label of a text and the probability of every label (they sum to 1)."""
 
     label: str
     probabilities: dict[str, float]
+
+    def document(self) -> dict[str, object]:
+        """`label`, `probabilities` by label."""
+        return {"label": self.label, "probabilities": self.probabilities}
+
+
+@dataclass(frozen=True)
+class LabelSetPrediction:
+    """The labels that apply to a text, of any number, and the probability of each that there is:
+    each for itself, 0 to 1."""
+
+    labels: tuple[str, ...]
+    probabilities: dict[str, float]
+
+    def document(self) -> dict[str, object]:
+        """`labels`, `probabilities` by label."""
+        return {"labels": list(self.labels), "probabilities": self.probabilities}
+
+
+@dataclass(frozen=True)
+class NumberPrediction:
+    """The number of a text, within the declared range."""
+
+    value: float
+
+    def document(self) -> dict[str, object]:
+        """`value`."""
+        return {"value": self.value}
 
 
 class Task(Protocol):
@@ -38,17 +74,20 @@ class Task(Protocol):
 
     def loss(self, made: Tensor, targets: Tensor) -> Tensor:
         """The mean loss over the rows of a batch, a scalar: `made` (rows, outputs), `targets`
-        (rows,). It must depend on no other rows (hazard 10)."""
+        (rows,) or (rows, outputs). It must depend on no other rows (hazard 10)."""
 
     def vote(self, made: Tensor) -> Tensor:
         """What one shard contributes to the answers, (rows, outputs); the answer is the mean over
         the live shards, each weighing the same."""
 
-    def right(self, made: Tensor, targets: Tensor) -> int:
-        """How many rows a head answers as they ask."""
-
-    def score(self, answers: Sequence[Prediction], rows: Sequence[Row]) -> Score:
-        """How well `answers` answer `rows`, one each, of which there is at least one."""
+    def score(
+        self,
+        answers: Sequence[Prediction],
+        rows: Sequence[Row],
+        metric: str = "",
+    ) -> Score:
+        """How well `answers` answer `rows`, one each, of which there is at least one. `metric`: one
+        of the task's ([task] metric), "" for its first. Raises UsageError for another."""
 
     def answer(self, voted: Tensor) -> Prediction:
         """The answer to one row from the shards' mean vote, (outputs,)."""

@@ -172,7 +172,7 @@ def test_a_file_that_is_not_read_is_refused_in_a_sentence(
         (
             "multilabel.jsonl",
             GLAD,
-            "column 'mood' holds a list: several labels for a row are not supported",
+            "column 'mood' holds a list: for several labels a row, set [task] kind",
         ),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 
 from flows.adapters import served_model
 from s3t_core.errors import DataError, NoLiveShard, StaleModel
+from s3t_core.learning.tasks.task import LabelPrediction
 from s3t_core.times import Moment
 
 
@@ -21,7 +22,7 @@ def _loaded(label: str, model: Any = None) -> Any:
     def predict(texts: list[str]) -> list[Any]:
         if model is not None:
             model.answered.append(label)
-        return [SimpleNamespace(label=label, probabilities={label: 1.0}) for _ in texts]
+        return [LabelPrediction(label, {label: 1.0}) for _ in texts]
 
     document = SimpleNamespace(
         serving={"staleness_seconds": 0, "text": "body"}, release_id=label, digest=label

@@ -106,7 +106,7 @@ def test_the_other_policies_trip_at_their_thresholds() -> None:
         found = budget_state(BudgetPolicy("mean_depth", min_mean_depth=floor), worn)
         assert (found.exhausted, found.mean_depth) == (trips, 2.0)
         assert found.certain_requests == (0 if trips else None)
-    floor = BudgetPolicy("accuracy_floor", min_accuracy=0.7)
+    floor = BudgetPolicy("accuracy_floor", floor=0.7)
     spent = [Spent(as_accuracy(share)) for share in (None, 0.7, 0.69)]
     assert [budget_state(floor, worn, spent=s).exhausted for s in spent] == [False, False, True]
     limit = BudgetPolicy("requests", max_requests=3)
@@ -118,7 +118,7 @@ def test_the_other_policies_trip_at_their_thresholds() -> None:
 @pytest.mark.parametrize(
     "policy",
     [
-        BudgetPolicy(p, min_mean_depth=1, min_accuracy=0.1, max_requests=99)
+        BudgetPolicy(p, min_mean_depth=1, floor=0.1, max_requests=99)
         for p in get_args(DeletionBudgetConfig.model_fields["policy"].annotation)
     ],
 )
@@ -152,7 +152,7 @@ def test_the_forecast_starts_from_the_present_state() -> None:
     assert (
         feared is not None and feared.mean < left.mean
     )  # the slice that matters is the likely one
-    assert forecast(BudgetPolicy("accuracy_floor", min_accuracy=0.5), full, rows) is None
+    assert forecast(BudgetPolicy("accuracy_floor", floor=0.5), full, rows) is None
     assert forecast(every, worn, {**rows, (1, 0): 0}) is None  # shard 1 can never be reached
 
 

@@ -1,6 +1,7 @@
 """s3t.toml: every key explained, every wrong value refused with what was expected."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -193,3 +194,50 @@ def test_a_delimiter_and_an_encoding_that_do_not_exist_are_refused(
     with pytest.raises(ConfigError, match=expected):
         parse_config(f"[data]\n{line}\n")
     assert parse_config('[data]\ndelimiter = "\\t"\nencoding = "cp1252"\n').data.delimiter == "\t"
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        ({"task": {"kind": "regression"}}, "expected a range"),
+        ({"task": {"range": [0, 1]}}, "expected a range .* and only there"),
+        ({"task": {"kind": "regression", "range": [1, 1]}}, "smallest and the largest"),
+        ({"task": {"kind": "regression", "range": [0, float("inf")]}}, "finite|number"),
+        ({"task": {"kind": "regression", "range": [True, 2]}}, "smallest and the largest"),
+        ({"task": {"kind": "regression", "range": [0, 1], "metric": "accuracy"}}, "'rmse'"),
+        ({"task": {"kind": "multilabel", "separator": " "}}, "between two labels"),
+        ({"task": {"separator": ";"}}, "no separator"),
+        (
+            {"task": {"kind": "multilabel", "separator": ";"}, "data": {"labels": ["a;b", "c"]}},
+            "stands in no label",
+        ),
+        (
+            {
+                "task": {"kind": "regression", "range": [0, 1]},
+                "data": {"labels": ["a", "b"]},
+            },
+            "expected none",
+        ),
+        (
+            {"task": {"metric": "macro_f1"}, "deletion_budget": {"min_accuracy": 0.5}},
+            "worst_score",
+        ),
+        (
+            {"deletion_budget": {"min_accuracy": 0.5, "worst_score": 0.5}},
+            "min_accuracy or worst_score",
+        ),
+        ({"deletion_budget": {"policy": "score_floor"}}, "worst_score"),
+        ({"task": {"kind": "poetry"}}, "multilabel"),
+    ],
+    ids=str,
+)
+def test_a_task_that_does_not_fit_is_refused_with_what_to_write(
+    document: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        Config.model_validate(document)
+
+
+def test_a_regression_needs_no_labels() -> None:
+    config = Config.model_validate({"task": {"kind": "regression", "range": [1, 5]}})
+    assert config.require_labels() == () and config.task.measured_by == "rmse"

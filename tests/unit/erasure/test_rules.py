@@ -63,6 +63,12 @@ def _registered(version: str, cause: str, release: Release) -> Event:
     }
 
 
+def _measured(accuracy: float | None = None, **score: object) -> Event:
+    """A measurement of r1 that tells more than an accuracy."""
+    told = {"metric": "macro_f1", "value": 0.5, "higher_is_better": True, "low": None, "high": None}
+    return {"type": "measured", "release": "r1", "accuracy": accuracy, "score": told | score}
+
+
 def _asked(request: str) -> Event:
     return {
         "type": "request",
@@ -371,6 +377,23 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     ),
     "a measurement": ({"type": "measured", "release": "r1", "accuracy": 0.5}, TRAINED),
     "a measurement beyond 1": ({"type": "measured", "release": "r1", "accuracy": 1.5}, set()),
+    "a measurement by another metric": (_measured(metric="rmse", value=2.5), TRAINED),
+    "a measurement with its interval": (
+        _measured(0.5, metric="accuracy", value=0.5, low=0.4, high=0.6),
+        TRAINED,
+    ),
+    "a measurement outside its interval": (_measured(value=0.5, low=0.6, high=0.7), set()),
+    "a measurement that is no number": (_measured(value="0.5"), set()),
+    "a measurement that is not finite": (_measured(value=float("inf")), set()),
+    "a measurement of no number": (_measured(value=None), set()),
+    "a measurement whose metric is a sentence": (_measured(metric="what she wrote"), set()),
+    "a measurement in no direction": (_measured(higher_is_better=None), set()),
+    "an accuracy that is told as another": (_measured(metric="accuracy", value=0.5), set()),
+    "an accuracy beside another metric": (_measured(0.5, metric="rmse", value=0.5), set()),
+    "an accuracy whose interval is beyond 1": (
+        _measured(0.5, metric="accuracy", value=0.5, low=0.4, high=1.5),
+        set(),
+    ),
     "a measurement of nothing known": (
         {"type": "measured", "release": "r9", "accuracy": None},
         set(),
@@ -825,6 +848,7 @@ def test_an_event_that_lacks_any_part_is_refused_and_nothing_else_breaks(kind: s
         "tokenizer_digest",
         "model",
         "offline",
+        "score",
         "activations",
     }
     optional |= (

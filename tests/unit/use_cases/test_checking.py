@@ -206,9 +206,7 @@ def test_ids_that_stand_twice_are_counted_as_an_ingest_counts_them(tmp_path: Pat
 
 def test_too_few_people_are_told_before_anything_is_trained() -> None:
     found = _checked(HERE / "two_people.csv", WorkspaceKeys.derive(b"\x05" * 32), held_out=0.01)
-    assert any(
-        "no row is held out" in n and "no accuracy will be known" in n for n in found["notes"]
-    )
+    assert any("no row is held out" in n and "no score will be known" in n for n in found["notes"])
     assert any("of 9 slices are empty" in n for n in found["notes"])
 
 

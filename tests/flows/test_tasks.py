@@ -1,0 +1,156 @@
+"""Every task from its source to its certificate: what is learnt, answered, measured, erased, and
+what evidence says of it."""
+
+import base64
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from flows.cli.base import told_answer
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
+from flows.use_cases.checking import check
+from flows.use_cases.predicting import champion_of, predict_file
+from flows.use_cases.reporting import write_report
+from flows.use_cases.requests import take_requests
+from flows.use_cases.status import status_of
+from flows.workspace.workspace import Workspace
+from s3t_core.learning.recipe import Recipe
+from s3t_core.learning.release import recipe_from_json
+from s3t_core.slicefile import read_rows
+from tests.flows.conftest import CANARY, CANARY_TEXT, people
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A task on the rows of `people`. `asked`: what rows ask for, in turn; `bad`: what none may ask
+    for, with why; `settings`: of the workspace; `members`: of an answer; `metric`: what versions
+    are measured by."""
+
+    asked: tuple[object, ...]
+    bad: dict[str, str]
+    settings: dict[str, dict[str, Any]]
+    members: set[str]
+    metric: str
+    higher_is_better: bool = True
+
+
+WALKS = {
+    "multilabel": Walk(
+        (["good"], ["bad", "good"], []),
+        {
+            '["sideways"]': "a label is not one of the declared ones",
+            '["good"': "the labels are no list",
+            "": "the label is missing",
+        },
+        {"task": {"kind": "multilabel", "metric": "macro_f1"}},
+        {"labels", "probabilities"},
+        "macro_f1",
+    ),
+    "regression": Walk(
+        (1, 2.5, "4.0"),
+        {
+            "many": "the label is not a finite number",
+            "5.5": "the number is outside the declared range",
+            "": "the label is missing",
+        },
+        {"task": {"kind": "regression", "range": [0, 5]}, "data": {"labels": []}},
+        {"value"},
+        "rmse",
+        higher_is_better=False,
+    ),
+}
+
+
+def _source(path: Path, walk: Walk) -> Path:
+    rows: list[dict[str, object]] = [dict(row) for row in people(canary=True)]
+    for i, row in enumerate(rows):
+        row["kind"] = walk.asked[i % len(walk.asked)]
+    for i, bad in enumerate(walk.bad):
+        rows.append({"id": f"b{i}", "who": f"bad-{i}", "what": f"w{i}", "kind": bad})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def _recipe(place: Workspace) -> Recipe:
+    champion = place.ledger.state().champion
+    assert champion is not None
+    return recipe_from_json(champion.recipe)
+
+
+@pytest.mark.parametrize("task", WALKS)
+def test_a_task_walks_from_its_source_to_its_certificate(
+    make_place: Callable[..., Workspace], tmp_path: Path, task: str
+) -> None:
+    walk = WALKS[task]
+    place = make_place(**walk.settings)
+    source = _source(tmp_path / "people.jsonl", walk)
+
+    seen = check(place.config, None, [str(source)])
+    assert seen["takes"] and seen["reasons"] == dict.fromkeys(walk.bad.values(), 1)
+    taken = ingest(str(place.root), str(source))
+    assert taken["quarantined"] == len(walk.bad)
+    assert taken["reasons"] == dict.fromkeys(walk.bad.values(), 1)
+    rows = [r for f in (place.root / "data").rglob("slice=*.parquet") for r in read_rows(f)]
+    assert len({r.label for r in rows}) == len(walk.asked)
+
+    done = train(str(place.root))
+    assert done["accuracy"] is None and done["score"]["metric"] == walk.metric
+    assert done["score"]["low"] <= done["score"]["value"] <= done["score"]["high"]
+    assert done["score"]["higher_is_better"] is walk.higher_is_better
+    assert status_of(place)["score"] == done["score"]
+    with place.registry.addressed():
+        version = mlflow.MlflowClient().get_model_version_by_alias("tiny", "champion")
+        loaded = mlflow.pyfunc.load_model("models:/tiny@champion")
+        served = loaded.predict(["w1 w2", "w3"])
+    assert float(version.tags[f"s3t.{walk.metric}"]) == pytest.approx(
+        done["score"]["value"], abs=1e-4
+    )
+    assert " to " in version.tags[f"s3t.{walk.metric}_interval"]
+    assert [set(answer) for answer in served] == [walk.members] * 2
+    assert {c["name"] for c in loaded.metadata.signature.outputs.to_dict()} == walk.members
+    answers = champion_of(place).predict(["w1 w2", "w3"])
+    assert answers == served and all(told_answer(answer) for answer in answers)
+
+    for ending in ("csv", "jsonl"):
+        out = tmp_path / f"out.{ending}"
+        told = predict_file(place, str(source), out)
+        assert told["rows"] == len(source.read_text().splitlines()) and not told["unlabelled"]
+    first, *_ = csv.DictReader((tmp_path / "out.csv").open())
+    member = next(iter(walk.members - {"probabilities"}))
+    line = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
+    assert set(line) == {"row", *walk.members} and str(line[member]) in (
+        first[member],
+        str(json.loads(first[member])),
+    )
+
+    take_requests(place, [CANARY])
+    found = erase(str(place.root))
+    assert len(found["certificates"]) == 1
+    payload = _payload(Path(found["certificates"][0]["path"]))
+    assert payload["predicate"]["accuracy"] == {"before": None, "after": None}
+    around = payload["predicate"]["score"]
+    assert around["before"]["metric"] == around["after"]["metric"] == walk.metric
+    assert around["before"]["value"] == done["score"]["value"]
+    for path in (place.root / "data").rglob("slice=*.parquet"):
+        assert not any(CANARY_TEXT in row.text for row in read_rows(path))
+    write_report(place, None, tmp_path / "report")
+    report = _payload(tmp_path / "report" / "report.json")["predicate"]
+    assert {v["score"]["metric"] for v in report["versions"]} == {walk.metric}
+    assert report["erasures"][0]["score_after"] == around["after"]
+    train(str(place.root))
+    assert _recipe(place).task["kind"] == task
+
+
+def _payload(path: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(base64.b64decode(json.loads(path.read_text())["payload"]))
+    return told
