@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from flows.adapters.git import REDIRECTING
 from flows.adapters.prefect_client import wait_for_server
 from flows.adapters.shared_prefect import Address, SharedServer
+from flows.hardening import harden
 from s3t_core.config import parse_config
 from s3t_core.errors import UsageError, WorkspaceError
 from s3t_core.files import read_regular
@@ -60,8 +61,10 @@ def read_settings(path: Path) -> bytes:
 
 def prepare_environment(root: Path) -> None:
     """Point Prefect, MLflow and DVC at the workspace, quiet, offline, without telemetry; what they
-    and we write from now on is its owner's alone. What would have git look at another repository is
-    dropped: DVC asks git as well. Before they are imported: DVC reads the mask once."""
+    and we write from now on is its owner's alone, and no crash leaves what we read. What would
+    have git look at another repository is dropped: DVC asks git as well. Before they are imported:
+    DVC reads the mask once."""
+    harden()
     os.umask(0o077)
     for key in REDIRECTING:
         os.environ.pop(key, None)

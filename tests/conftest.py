@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 _HOME = tempfile.mkdtemp(prefix="s3t-tests-")
+_ROOT = str(Path(__file__).parents[1])
+_PATH = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
 os.environ.update(
     {
         "HF_HUB_OFFLINE": "1",
@@ -18,6 +20,8 @@ os.environ.update(
         "GX_ANALYTICS_ENABLED": "false",
         "TOKENIZERS_PARALLELISM": "false",
         "PREFECT_HOME": _HOME,
+        # children of ours do not look where they stand (flows/hardening.py): theirs are here
+        "PYTHONPATH": os.pathsep.join([_ROOT, *(p for p in _PATH if p != _ROOT)]),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }
 )

@@ -41,6 +41,7 @@ from flows.cli.base import (
     until_signalled,
     working,
 )
+from flows.hardening import harden
 from s3t_core.errors import S3TError, UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Entry point: turns this system's errors into a message and an exit code."""
+    harden()
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be any bytes

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.base import JsonOption, WorkspaceOption, open_workspace, show, told_registry, working
+from flows.cli.base import (
+    JsonOption,
+    WorkspaceOption,
+    open_workspace,
+    show,
+    standing_in,
+    told_registry,
+    working,
+)
 from flows.cli.requests import ByOption
 from flows.workspace import access
 from s3t_core.erasure.outcome import told_outcome
@@ -124,7 +132,8 @@ def audit(
     if replay:
         from flows.use_cases.replaying import replay as again
 
-        document["replay"] = again(opened, None if replay == "all" else int(replay))
+        with standing_in(opened.root):
+            document["replay"] = again(opened, None if replay == "all" else int(replay))
     if bundle:
         document["bundle"] = write_bundle(opened, Path(bundle), [Path(c) for c in kept or []])
     if ledger:

@@ -210,7 +210,9 @@ def live_picture(shards: Sequence[ShardPicture]) -> Picture:
 
 
 def pictures(report: Report) -> dict[str, Picture | None]:
-    """All figures; None where there is nothing to show."""
+    """All figures; None where there is nothing to show. Drawn by matplotlib's own defaults: it
+    takes others from the directory that one stands in, which may be anybody's."""
+    mpl.rcdefaults()
     return {
         "budget": budget_burn_down(
             report.budget,

@@ -360,6 +360,7 @@ def write_plot(path: Path, documents: list[dict[str, Any]]) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    mpl.rcdefaults()  # not those of a matplotlibrc in the directory that one stands in
     figure = Figure(figsize=(8, 4.8), layout="constrained")
     axes = figure.subplots()
     for number, document in enumerate(documents):

@@ -61,10 +61,18 @@ def fingerprint(threads: int, device: str = "cpu") -> str:
     return digest.hexdigest()
 
 
+def keep_denormals() -> None:
+    """Let this thread compute with numbers too small to be normal, and not take them for zero. It
+    is a switch of the CPU, which libraries built for speed turn over when they are loaded, with no
+    variable that says so; the threads that this one starts have it as it is here."""
+    torch.set_flush_denormal(False)
+
+
 @contextlib.contextmanager
 def _as_a_stage(threads: int) -> Iterator[None]:
     """The settings that stages are trained under; afterwards those of before."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    keep_denormals()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     try:

@@ -23,7 +23,7 @@ from s3t_core.learning.activations import Activations
 from s3t_core.learning.backbone import Backbone, is_vision, load_model, tokenizer_code
 from s3t_core.learning.device_map import check_device, device_map
 from s3t_core.learning.encoding import Encoded, Reader, encode, in_order, load_reader
-from s3t_core.learning.fingerprint import fingerprint
+from s3t_core.learning.fingerprint import fingerprint, keep_denormals
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
 from s3t_core.learning.replica import StagedModel
 from s3t_core.learning.tasks.task import Prediction
@@ -148,6 +148,7 @@ def train_stage(
     """
     torch.set_num_threads(recipe.profile.threads)
     torch.use_deterministic_algorithms(True)
+    keep_denormals()
     check_device(max_memory, recipe.training["device"])
     lowest = min(recipe.blocks[len(spec.prefix) - 1])
     devices = device_map(backbone, max_memory, lowest)

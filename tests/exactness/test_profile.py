@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -474,3 +475,33 @@ def test_what_reads_texts_stands_in_the_profile_whatever_the_tokenizer_is_made_o
     monkeypatch.setattr(platform, "python_version", lambda: "3.99.0")
     assert numeric_profile(1, "cpu", slow).tokenizers != told
     assert numeric_profile(1, "cpu", fast).tokenizers == tokenizers.__version__
+
+
+@pytest.fixture
+def flushed() -> Iterator[None]:
+    """The CPU takes numbers too small to be normal for zero, as a library had it that was built for
+    speed; no variable says so."""
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this CPU has no such switch")
+    assert _halved() == 0
+    yield
+    torch.set_flush_denormal(False)
+
+
+def _halved() -> float:
+    return float(torch.tensor([2e-38]) * 0.25)
+
+
+@pytest.mark.usefixtures("flushed")
+def test_a_stage_computes_with_small_numbers_whatever_a_library_turned_over(
+    tiny_backbone: Path,
+) -> None:
+    TinySystem(tiny_backbone, 1, 1, 1).train(make_slices(1, 1))
+    assert _halved() > 0
+
+
+@pytest.mark.usefixtures("flushed")
+def test_a_fingerprint_is_of_what_a_stage_computes_so() -> None:
+    fingerprint.cache_clear()
+    fingerprint(1)
+    assert _halved() > 0

@@ -4,10 +4,24 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="stage: small numbers are zero where a library has it so",
+        where="s3t_core/learning/stage.py::train_stage",
+        takes="keep_denormals()",
+        puts="",
+        fails="tests/exactness/test_profile.py::a_stage_computes_with_small_numbers",
+    ),
+    Mutant(
+        name="fingerprint: small numbers are zero where a library has it so",
+        where="s3t_core/learning/fingerprint.py::_as_a_stage",
+        takes="keep_denormals()",
+        puts="",
+        fails="tests/exactness/test_profile.py::a_fingerprint_is_of_what",
+    ),
+    Mutant(
         name="task: its range is in no key",
         where="s3t_core/learning/recipe.py::_task_of",
-        takes="**({'range': list(task.range)} if task.range else {})",
-        puts="",
+        takes="{'range': list(task.range)} if task.range else {}",
+        puts="{}",
         fails="tests/unit/learning/test_tasks.py::the_recipe_of_a_config",
     ),
     Mutant(

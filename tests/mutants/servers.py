@@ -4,6 +4,34 @@ from tests.mutants.mutant import Mutant, TextMutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="children: they take code from where one stands",
+        where="flows/hardening.py::harden",
+        takes="os.environ['PYTHONSAFEPATH'] = '1'",
+        puts="",
+        fails="tests/faults/test_hardening.py::no_child_takes_code and stage and workspace",
+    ),
+    Mutant(
+        name="children: only of the command line do they not",
+        where="flows/settings.py::prepare_environment",
+        takes="harden()",
+        puts="",
+        fails="tests/faults/test_hardening.py::no_child_takes_code and module and workspace",
+    ),
+    Mutant(
+        name="command line: it begins as any process",
+        where="flows/cli/app.py::main",
+        takes="harden()",
+        puts="",
+        fails="tests/faults/test_hardening.py::the_command_line_begins_so",
+    ),
+    Mutant(
+        name="crash: an image of memory is left",
+        where="flows/hardening.py::harden",
+        takes="resource.setrlimit(resource.RLIMIT_CORE, (least, most))",
+        puts="",
+        fails="tests/faults/test_hardening.py::leaves_no_image and command",
+    ),
+    Mutant(
         name="registry: the environment says which run a version is written into",
         where="flows/adapters/mlflow_address.py::_set_aside",
         takes="not name.startswith(_THEIRS)",

@@ -1,0 +1,114 @@
+"""What processes of ours begin with: no code of the directory that they stand in, no image of their
+memory when they crash."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+_STANDARD = ("struct", "selectors", "multiprocessing", "socket", "pickle", "signal", "threading")
+"""Modules of Python that a child imports as it starts, and that may lie where one stands."""
+_BEGIN = {
+    "a command": "from flows.hardening import harden; harden()",
+    "a workspace": "from pathlib import Path; from flows.settings import prepare_environment; "
+    "prepare_environment(Path(sys.argv[1]))",
+}
+_CHILDREN = {
+    "a stage": "from flows.adapters.runner import ProcessRunner; "
+    "from s3t_core.learning.jobs import DescribeJob; "
+    "ProcessRunner().describe(DescribeJob(sys.argv[2], 1))",
+    "a slice": "from flows.adapters.processes import mapping\n"
+    "    with mapping(True) as each: list(each(str, [1, 2]))",
+    "a module": "from flows.adapters.child import Child; "
+    "Child('flows.adapters.git', cwd=Path.cwd(), env=os.environ, log=Path('log'))"
+    "._process.wait()",
+}
+
+
+def _hostile(folder: Path) -> Path:
+    """A directory with modules that leave a mark when they are imported."""
+    mark = folder / "mark"
+    folder.mkdir()
+    code = f"open({str(mark)!r}, 'a').write(__name__ + '\\n')\n"
+    for name in _STANDARD:
+        (folder / f"{name}.py").write_text(code)
+    for name in ("flows", "s3t_core"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(code)
+    return mark
+
+
+def _run(script: str, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
+    path = cwd.parent / "command" / "s3t.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(script)
+    return subprocess.run(
+        [sys.executable, str(path), *arguments],
+        cwd=cwd,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("child", _CHILDREN)
+@pytest.mark.parametrize("begin", _BEGIN)
+def test_no_child_takes_code_from_where_one_stands(
+    tmp_path: Path, tiny_backbone: Path, begin: str, child: str
+) -> None:
+    mark = _hostile(tmp_path / "hostile")
+    script = (
+        "import os, sys\nfrom pathlib import Path\n"
+        f"if __name__ == '__main__':\n    {_BEGIN[begin]}\n    {_CHILDREN[child]}\n"
+    )
+    done = _run(script, mark.parent, str(tmp_path), str(tiny_backbone))
+    assert not mark.exists(), mark.read_text()
+    assert done.returncode == 0, done.stderr[-1500:]
+
+
+def test_the_command_line_begins_so(tmp_path: Path) -> None:
+    script = (
+        "import os, resource\n"
+        "from flows.cli import app, main\n"
+        "def told(**_):\n"
+        "    limit = resource.getrlimit(resource.RLIMIT_CORE)[0]\n"
+        "    print([os.environ.get('PYTHONSAFEPATH'), limit], flush=True)\n"
+        "app.app = told\n"
+        "main()\n"
+    )
+    done = _run(script, tmp_path)
+    assert f"['1', {_least()}]" in done.stdout, done.stderr[-500:]
+
+
+def _least() -> int:
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    return 1 if most == resource.RLIM_INFINITY else min(1, most)
+
+
+@pytest.mark.parametrize("begin", [None, *_BEGIN])
+def test_a_crash_leaves_no_image_of_memory(tmp_path: Path, begin: str | None) -> None:
+    """Without a word of ours the kernel writes one here, by its own settings: what is taken away is
+    there to be taken away."""
+    if Path("/proc/sys/kernel/core_pattern").read_text().strip() not in ("core", "core.%p"):
+        pytest.skip("the kernel of this machine puts them elsewhere")
+    if resource.getrlimit(resource.RLIMIT_CORE)[1] != resource.RLIM_INFINITY:
+        pytest.skip("this machine allows none")
+    script = (
+        "import os, resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)\n"
+        f"{_BEGIN[begin] if begin else ''}\n"
+        "if os.fork() == 0:\n    os.abort()\n"
+        "os.wait()\n"
+    )
+    stand = tmp_path / "stand"
+    stand.mkdir()
+    done = _run(script, stand, str(tmp_path))
+    assert done.returncode == 0, done.stderr[-500:]
+    assert bool(list(stand.glob("core*"))) is (begin is None)
