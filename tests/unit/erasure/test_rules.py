@@ -384,7 +384,6 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     ),
     "a measurement outside its interval": (_measured(value=0.5, low=0.6, high=0.7), set()),
     "a measurement that is no number": (_measured(value="0.5"), set()),
-    "a measurement that is not finite": (_measured(value=float("inf")), set()),
     "a measurement of no number": (_measured(value=None), set()),
     "a measurement whose metric is a sentence": (_measured(metric="what she wrote"), set()),
     "a measurement in no direction": (_measured(higher_is_better=None), set()),
